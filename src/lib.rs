@@ -1,0 +1,3 @@
+//! Moongate.
+
+pub mod spec;

@@ -1,0 +1,351 @@
+//! What an operator may write, as types. Every name here is in the documentation and the schema.
+
+use crate::spec::WebSocket;
+use indexmap::IndexMap;
+use moongate_sdk::{Period, Placed, Size};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A configuration file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub struct Spec {
+    /// The process.
+    pub server: Server,
+    /// The administrator's address; absent: none.
+    pub admin: Option<Placed<Admin>>,
+    /// Where clients connect; absent: one at 127.0.0.1:8080.
+    pub listeners: Option<Vec<Placed<Listener>>>,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// The clusters of backends, by name.
+    pub upstreams: IndexMap<String, Placed<Upstream>>,
+    /// The routes; the most specific wins, ties by order.
+    pub routes: Vec<Placed<Route>>,
+    /// Plugins for every route, before the route's own.
+    pub plugins: Vec<Placed<PluginEntry>>,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Worker threads; absent: one a core.
+    pub threads: Option<Placed<u16>>,
+    /// How long requests and WebSockets may go on after SIGTERM.
+    pub grace_period: Period,
+    /// How long a client may take to send a request's head.
+    pub header_timeout: Period,
+    /// How long an idle keep-alive connection of a client is kept.
+    pub keepalive_timeout: Period,
+    /// The longest silence of a client inside a request's body.
+    pub body_timeout: Period,
+    /// How long a client may take to read what is sent to it.
+    pub send_timeout: Period,
+    /// The largest request head, otherwise 431.
+    pub max_request_head: Size,
+    /// Idle connections to all upstreams that are kept for reuse.
+    pub upstream_keepalive: u32,
+    /// Proxies whose X-Forwarded-* fields are believed, as addresses or CIDR blocks.
+    pub trusted_proxies: Vec<Placed<String>>,
+    /// What happens to X-Forwarded-For, -Proto and -Host.
+    pub x_forwarded: XForwarded,
+    /// Whether `Via` is added to requests and responses.
+    pub via: bool,
+    /// Whether `//` in a path is read, matched and forwarded as `/`.
+    pub merge_slashes: bool,
+    /// What happens to a path with an encoded `/` or `\`.
+    pub escaped_slashes: EscapedSlashes,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            grace_period: seconds(30),
+            header_timeout: seconds(10),
+            keepalive_timeout: seconds(75),
+            body_timeout: seconds(60),
+            send_timeout: seconds(60),
+            max_request_head: Size(64 << 10),
+            upstream_keepalive: 512,
+            trusted_proxies: Vec::new(),
+            x_forwarded: XForwarded::Add,
+            via: true,
+            merge_slashes: true,
+            escaped_slashes: EscapedSlashes::Reject,
+        }
+    }
+}
+
+/// What happens to X-Forwarded-For, -Proto and -Host on the way to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum XForwarded {
+    /// Appended to those of a trusted proxy; those of anybody else are replaced.
+    #[default]
+    Add,
+    /// Removed.
+    Remove,
+    /// Passed as they came.
+    Keep,
+}
+
+/// What happens to a path with `%2f` or `%5c`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EscapedSlashes {
+    /// Refused with 400.
+    #[default]
+    Reject,
+    /// Kept: they are ordinary characters of a segment, for routes and backends alike.
+    Keep,
+}
+
+/// The administrator's address.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// ip:port; a public address needs a token.
+    pub address: Placed<String>,
+    /// Wanted as `Authorization: Bearer …` for all but /healthz and /readyz.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// For routes (`listeners:`), logs and metrics; absent: the address.
+    #[serde(default)]
+    pub name: Option<Placed<String>>,
+    /// ip:port, [ip]:port or unix:/path.
+    pub address: Placed<String>,
+    /// Connections at a time; the ones beyond wait in the kernel's queue.
+    #[serde(default)]
+    pub max_connections: Option<Placed<u32>>,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessLog {
+    /// The shape of a line.
+    pub format: LogFormat,
+    /// `stdout`, `stderr` or a file, opened again at every reload.
+    pub path: String,
+    /// Bytes that may wait for the writer; lines beyond are dropped and counted.
+    pub buffer: Size,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, path: "stdout".to_owned(), buffer: Size(1 << 20) }
+    }
+}
+
+/// The shape of an access-log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// Apache's combined format.
+    Combined,
+    /// No access log.
+    Off,
+}
+
+/// A cluster of backends.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// ip:port, name:port or unix:/path, each alone or with a weight.
+    pub endpoints: Vec<Placed<EndpointEntry>>,
+    /// How an endpoint is chosen: a kind's name, or a mapping with `kind:`. Default: round_robin.
+    #[serde(default)]
+    pub balance: Option<KindEntry>,
+    /// How endpoints are probed; absent: only passive health.
+    #[serde(default)]
+    pub health_check: Option<KindEntry>,
+    /// What refused connects and failed handshakes do.
+    #[serde(default)]
+    pub passive_health: PassiveHealth,
+    /// When every endpoint is unhealthy.
+    #[serde(default)]
+    pub panic: Panic,
+    /// How long a connect may take.
+    #[serde(default = "defaults::connect_timeout")]
+    pub connect_timeout: Period,
+    /// How long an idle connection is kept for reuse.
+    #[serde(default = "defaults::idle_timeout")]
+    pub idle_timeout: Period,
+    /// Further endpoints tried after the first, for what is safe to repeat.
+    #[serde(default = "defaults::retries")]
+    pub retries: u8,
+    /// How often host names are resolved again.
+    #[serde(default = "defaults::resolve")]
+    pub resolve: Period,
+}
+
+/// An endpoint: an address alone, or a mapping.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum EndpointEntry {
+    /// ip:port, name:port or unix:/path.
+    Address(String),
+    /// With its weight.
+    Full(Endpoint),
+}
+
+/// An endpoint with its weight.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// ip:port, name:port or unix:/path.
+    pub address: Placed<String>,
+    /// Its share against the others; 0 takes no new connection. Default 1, at most 1000.
+    #[serde(default)]
+    pub weight: Option<Placed<u16>>,
+}
+
+/// A kind's name alone (`least_connections`), or a mapping with `kind:` and the kind's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KindEntry {
+    /// The kind's name.
+    pub kind: Placed<String>,
+    /// Its settings, without `kind`.
+    pub settings: moongate_sdk::Settings,
+}
+
+/// What refused connects and failed handshakes do to an endpoint.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PassiveHealth {
+    /// Failures in a row that put it out; 0 switches this off. Default 3.
+    pub failures: u16,
+    /// How long it stays out when no active probe brings it back earlier. Default 10s.
+    pub eject_for: Period,
+}
+
+impl Default for PassiveHealth {
+    fn default() -> Self {
+        Self { failures: 3, eject_for: seconds(10) }
+    }
+}
+
+/// When every endpoint is unhealthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Panic {
+    /// Choose among all as if they were healthy: counted and logged.
+    #[default]
+    Any,
+    /// Answer 503.
+    Fail,
+}
+
+/// A rule that sends requests to an upstream.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// For logs and metrics; absent: `routes[N]`.
+    #[serde(default)]
+    pub name: Option<Placed<String>>,
+    /// Exact, or `*.example.com`; a list is any of them; absent: any.
+    #[serde(default)]
+    pub host: Option<OneOrMany<Placed<String>>>,
+    /// A prefix of whole segments, `=/exact`, or `~regex`; a list is any of them; absent: any.
+    #[serde(default)]
+    pub path: Option<OneOrMany<Placed<String>>>,
+    /// Methods; absent: any.
+    #[serde(default)]
+    pub methods: Vec<Placed<String>>,
+    /// Request fields that must be there with exactly this value, or `~regex`, or `*` for any.
+    #[serde(default)]
+    pub headers: IndexMap<String, Placed<String>>,
+    /// Query parameters, likewise.
+    #[serde(default)]
+    pub query: IndexMap<String, Placed<String>>,
+    /// Names of listeners; absent: all.
+    #[serde(default)]
+    pub listeners: Vec<Placed<String>>,
+    /// A name, an inline list of endpoints, or a weighted mapping.
+    pub upstream: Placed<UpstreamRef>,
+    /// How long a backend may take to answer, and the longest silence inside its answer.
+    #[serde(default = "defaults::timeout")]
+    pub timeout: Period,
+    /// Whether the access log has lines of this route.
+    #[serde(default = "defaults::yes")]
+    pub access_log: bool,
+    /// The policy of this route's WebSockets.
+    #[serde(default)]
+    pub websocket: WebSocket,
+    /// The route's plugins, in order.
+    #[serde(default)]
+    pub plugins: Vec<Placed<PluginEntry>>,
+}
+
+/// Where a route sends its requests.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum UpstreamRef {
+    /// The name of an upstream.
+    Name(String),
+    /// Endpoints, as an upstream of this route alone with every default.
+    Inline(Vec<Placed<EndpointEntry>>),
+    /// Names of upstreams with their shares.
+    Weighted(IndexMap<String, Placed<u32>>),
+}
+
+/// One or a list.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// One.
+    One(T),
+    /// Any of these.
+    Many(Vec<T>),
+}
+
+/// A plugin entry: its kind's name alone, or a mapping with `kind:`, `name:` and the kind's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginEntry {
+    /// The kind's name.
+    pub kind: Placed<String>,
+    /// For logs and metrics; absent: the kind's name.
+    pub name: Option<Placed<String>>,
+    /// Its settings, without `kind` and `name`.
+    pub settings: moongate_sdk::Settings,
+}
+
+const fn seconds(n: u64) -> Period {
+    Period(std::time::Duration::from_secs(n))
+}
+
+/// Defaults that serde asks for by path.
+mod defaults {
+    use super::{Period, seconds};
+
+    pub(super) fn connect_timeout() -> Period {
+        seconds(2)
+    }
+    pub(super) fn idle_timeout() -> Period {
+        seconds(60)
+    }
+    pub(super) fn retries() -> u8 {
+        2
+    }
+    pub(super) fn resolve() -> Period {
+        seconds(30)
+    }
+    pub(super) fn timeout() -> Period {
+        seconds(60)
+    }
+    pub(super) fn yes() -> bool {
+        true
+    }
+}
