@@ -20,6 +20,13 @@ pub struct Place {
     pub path: Arc<str>,
 }
 
+impl Place {
+    /// The place of what nobody wrote: a default, or a value made by a test.
+    pub fn nowhere() -> Self {
+        Self { file: Arc::from(""), line: 1, column: 1, width: 1, path: Arc::from("") }
+    }
+}
+
 /// Whether a problem refuses the configuration or only deserves a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
@@ -92,9 +99,14 @@ impl Problem {
             .filter(|(distance, _)| *distance <= limit)
             .min();
         match near {
-            Some((_, name)) => self.label(format!("did you mean `{name}`?")),
+            Some((_, name)) => self.label(Self::meant(name)),
             None => self,
         }
+    }
+
+    /// How a likely meaning is put.
+    pub(crate) fn meant(name: &str) -> String {
+        format!("did you mean `{name}`?")
     }
 }
 

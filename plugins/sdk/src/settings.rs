@@ -3,9 +3,31 @@
 //! The tree is what the YAML reader hands on, so no other room ever meets YAML. A kind reads its
 //! own settings with [`Settings::read`] into a plain serde type; what is wrong comes back as
 //! problems with places, all of them at once.
+//!
+//! A type that is written in several shapes is an enum whose variants are named by them, and whose
+//! serde name begins with `$shape ` and says in words what is expected. Unlike an untagged enum it
+//! keeps places and says what is wrong inside the shape that was written:
+//!
+//! ```
+//! # use moongate_sdk::Placed;
+//! #[derive(serde::Deserialize)]
+//! #[serde(rename = "$shape a name or a list of names")]
+//! enum Names {
+//!     #[serde(rename = "scalar")]
+//!     One(Placed<String>),
+//!     #[serde(rename = "list")]
+//!     Many(Vec<Placed<String>>),
+//! }
+//! ```
+//!
+//! The shapes are `null`, `scalar`, `list` and `map`.
 
+use crate::plain::Plain;
 use crate::{Place, Problems};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::borrow::Cow;
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -17,7 +39,7 @@ pub struct Value {
 }
 
 /// The shapes a value can have. A scalar keeps its text: what type it is, the reader of it decides.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum ValueKind {
     /// `~`, `null` or nothing at all.
     Null,
@@ -48,6 +70,20 @@ pub struct Key {
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
+    }
+}
+// Quotes only tell two scalars apart where they change the meaning: `"1"` and `1`, but not `"a"` and `a`.
+impl PartialEq for ValueKind {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Scalar { text, quoted }, Self::Scalar { text: other, quoted: other_quoted }) => {
+                text == other && (quoted == other_quoted || !Plain::differs_when_quoted(text))
+            }
+            (Self::List(items), Self::List(others)) => items == others,
+            (Self::Map(entries), Self::Map(others)) => entries == others,
+            _ => false,
+        }
     }
 }
 impl PartialEq for Key {
@@ -94,5 +130,75 @@ impl Settings {
     /// Where the entry was written.
     pub fn place(&self) -> &Place {
         &self.0.place
+    }
+}
+
+impl Value {
+    /// Nothing, written there.
+    pub fn null(place: Place) -> Self {
+        Self { place, kind: ValueKind::Null }
+    }
+
+    /// An entry of a mapping.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        let ValueKind::Map(entries) = &self.kind else { return None };
+        entries.iter().find(|(name, _)| name.text == key).map(|(_, value)| value)
+    }
+
+    /// Whether a scalar's text, written as the number it looks like, would come out differently:
+    /// `1.50`, `007`, `1e3`. Who writes it back must keep the text, and keep it unquoted.
+    pub fn is_odd_number(&self) -> bool {
+        matches!(&self.kind, ValueKind::Scalar { text, quoted: false } if Plain::exact(text).is_none())
+    }
+}
+
+/// Numbers in their usual spelling and truths are written as such, any other scalar as text.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.kind {
+            ValueKind::Null => serializer.serialize_unit(),
+            ValueKind::Scalar { text, quoted: true } => serializer.serialize_str(text),
+            ValueKind::Scalar { text, .. } => match Plain::exact(text) {
+                Some(Plain::Bool(truth)) => serializer.serialize_bool(truth),
+                Some(Plain::Unsigned(number)) => serializer.serialize_u64(number),
+                Some(Plain::Signed(number)) => serializer.serialize_i64(number),
+                Some(Plain::Float(number)) => serializer.serialize_f64(number),
+                Some(Plain::Text) | None => serializer.serialize_str(text),
+            },
+            ValueKind::List(items) => serializer.collect_seq(items),
+            ValueKind::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(&key.text, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+/// Places are not written.
+impl<T: Serialize> Serialize for Placed<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+/// The schema of what was read: a place is not written by anybody.
+impl<T: JsonSchema> JsonSchema for Placed<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }

@@ -1,0 +1,114 @@
+//! What the gateway keeps about one request from phase to phase: its id, and what each plugin asked
+//! to remember. Empty until somebody asks, so that a request without plugins pays nothing.
+
+use http::HeaderValue;
+use std::any::Any;
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+
+/// One request on its way through a chain. The gateway holds it from the request's head to the log.
+#[derive(Default)]
+pub struct Running {
+    id: Option<HeaderValue>,
+    turn: usize,
+    slots: Vec<Option<Box<dyn Any + Send + Sync>>>,
+}
+
+impl Running {
+    /// The request's id; made when first asked for.
+    pub fn request_id(&mut self) -> &HeaderValue {
+        self.id.get_or_insert_with(random_id)
+    }
+
+    /// The request's id, if anybody asked for one.
+    pub fn known_request_id(&self) -> Option<&HeaderValue> {
+        self.id.as_ref()
+    }
+
+    /// Takes over an id from elsewhere.
+    pub fn set_request_id(&mut self, id: HeaderValue) {
+        self.id = Some(id);
+    }
+
+    /// Says whose turn it is, by the plugin's position in its chain; the chain calls it.
+    pub fn turn(&mut self, position: usize) {
+        self.turn = position;
+    }
+
+    pub(crate) fn state<T: Default + Send + Sync + 'static>(&mut self) -> &mut T {
+        if self.slots.len() <= self.turn {
+            self.slots.resize_with(self.turn + 1, || None);
+        }
+        let slot = &mut self.slots[self.turn];
+        if !slot.as_ref().is_some_and(|state| state.is::<T>()) {
+            *slot = Some(Box::new(T::default()));
+        }
+        match slot.as_mut().and_then(|state| state.downcast_mut()) {
+            Some(state) => state,
+            None => unreachable!("the slot was filled with this type just above"),
+        }
+    }
+}
+
+/// 128 random bits as 32 hexadecimal digits.
+fn random_id() -> HeaderValue {
+    let (high, low) = random_bits();
+    let mut digits = [0; 32];
+    for (word, digits) in [high, low].into_iter().zip(digits.chunks_exact_mut(16)) {
+        for (n, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(word >> (60 - 4 * n)) as usize & 15];
+        }
+    }
+    // Hexadecimal digits are always a valid field value.
+    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// 128 bits from two generators a thread. Each holds 64 bits of state, so one alone could never give
+/// more than 2^64 ids; the standard library's keys for hash maps, 128 bits of the system's randomness, seed both.
+fn random_bits() -> (u64, u64) {
+    thread_local! {
+        static STATE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    }
+    STATE.with(|state| {
+        let (a, b) = state.get().unwrap_or_else(|| {
+            let keys = RandomState::new();
+            (keys.hash_one(0_u8), keys.hash_one(1_u8))
+        });
+        let (mut first, mut second) = (fastrand::Rng::with_seed(a), fastrand::Rng::with_seed(b));
+        let bits = (first.u64(..), second.u64(..));
+        state.set(Some((first.get_seed(), second.get_seed())));
+        bits
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_are_32_hexadecimal_digits_and_differ() {
+        let ids: HashSet<_> = (0..10_000).map(|_| random_id()).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().all(|id| id.len() == 32 && id.as_bytes().iter().all(u8::is_ascii_hexdigit)));
+    }
+
+    #[test]
+    fn an_id_is_made_once_and_only_when_asked_for() {
+        let mut running = Running::default();
+        assert!(running.known_request_id().is_none());
+        let id = running.request_id().clone();
+        assert_eq!(running.request_id(), id);
+    }
+
+    #[test]
+    fn each_plugin_has_its_own_state() {
+        let mut running = Running::default();
+        running.turn(3);
+        *running.state::<u32>() = 7;
+        running.turn(0);
+        assert_eq!(*running.state::<u32>(), 0);
+        running.turn(3);
+        assert_eq!(*running.state::<u32>(), 7);
+    }
+}
