@@ -1,0 +1,241 @@
+//! Sets, adds and removes fields of requests and answers.
+//!
+//! Fields that frame messages or belong to one connection are the gateway's own: changing them here would
+//! make it and a backend disagree about where a message ends.
+
+use http::{HeaderName, HeaderValue, header};
+use indexmap::IndexMap;
+use moongate_sdk::{
+    Answer, Exchange, Flow, Headers, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, Template,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "headers",
+    about: "Sets, adds and removes fields of requests and answers.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// Fields of one connection (RFC 9110 §7.6.1) and of the framing (RFC 9112 §6).
+const GATEWAYS_OWN: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::UPGRADE,
+];
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// What changes in a request before it goes to a backend.
+    #[serde(default)]
+    request: Changes,
+    /// What changes in an answer before it goes to the client.
+    #[serde(default)]
+    response: Changes,
+}
+
+/// What changes: fields are removed first, then set, then added.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Changes {
+    /// Fields that replace all of their name. `{client_ip}`, `{host}`, `{method}`, `{path}`,
+    /// `{request_id}` and `{route}` are filled in; `{{` and `}}` are single braces.
+    set: IndexMap<String, Placed<String>>,
+    /// Fields that are added behind those of their name, with the same placeholders.
+    add: IndexMap<String, Placed<String>>,
+    /// Fields that are removed.
+    remove: Vec<Placed<String>>,
+}
+
+struct HeadersPlugin {
+    request: Vec<Edit>,
+    response: Vec<Edit>,
+}
+
+enum Edit {
+    Remove(HeaderName),
+    Set(HeaderName, Template),
+    Add(HeaderName, Template),
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    let request = edits(&mut problems, &written.request);
+    let response = edits(&mut problems, &written.response);
+    if problems.refuse() {
+        return Err(problems);
+    }
+    if request.is_empty() && response.is_empty() {
+        let problem = Problem::new("`headers` changes nothing").at(settings.place());
+        return Err(problem
+            .help("write `request:` or `response:` with `set`, `add` or `remove` below it")
+            .into());
+    }
+    Ok(Box::new(HeadersPlugin { request, response }))
+}
+
+fn edits(problems: &mut Problems, changes: &Changes) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for name in &changes.remove {
+        let edit = changeable(name).map(Edit::Remove).map_err(|problem| problem.at(&name.place).into());
+        edits.extend(problems.keep(edit));
+    }
+    let mut seen = Vec::new();
+    for (name, value) in &changes.set {
+        let edit = field(name).and_then(|name| {
+            if seen.contains(&name) {
+                return Err(
+                    Problem::new(format!("`{name}` is set twice")).help("names are equal in any case")
+                );
+            }
+            seen.push(name.clone());
+            Ok(Edit::Set(name, Template::parse(value)?))
+        });
+        edits.extend(problems.keep(edit.map_err(|problem| problem.at(&value.place).into())));
+    }
+    for (name, value) in &changes.add {
+        let edit = changeable(name).and_then(|name| Ok(Edit::Add(name, Template::parse(value)?)));
+        edits.extend(problems.keep(edit.map_err(|problem| problem.at(&value.place).into())));
+    }
+    edits
+}
+
+/// A field that may be set.
+pub(crate) fn field(name: &str) -> Result<HeaderName, Problem> {
+    let Ok(field) = HeaderName::from_bytes(name.as_bytes()) else {
+        return Err(Problem::new(format!("`{name}` is not a field name"))
+            .help("a name has letters, digits and `-`, as in `X-Team`"));
+    };
+    if GATEWAYS_OWN.contains(&field) || field.as_str().starts_with("sec-websocket-") {
+        return Err(Problem::new(format!("`{name}` is the gateway's own"))
+            .help("it frames messages or belongs to one connection; the gateway writes it on each side"));
+    }
+    Ok(field)
+}
+
+/// A field that may also be removed or occur more than once.
+fn changeable(name: &str) -> Result<HeaderName, Problem> {
+    match field(name)? {
+        header::HOST => {
+            Err(Problem::new("there is exactly one `Host`").help("it can be replaced: write it under `set:`"))
+        }
+        field => Ok(field),
+    }
+}
+
+impl Plugin for HeadersPlugin {
+    fn phases(&self) -> Phases {
+        Phases {
+            request_headers: !self.request.is_empty(),
+            response_headers: !self.response.is_empty(),
+            ..Phases::default()
+        }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        for edit in &self.request {
+            let value = edit.value(exchange);
+            edit.apply(value, &mut exchange.headers);
+        }
+        Flow::Continue
+    }
+
+    fn response_headers(&self, exchange: &mut Exchange<'_>, answer: &mut Answer<'_>) {
+        for edit in &self.response {
+            edit.apply(edit.value(exchange), &mut answer.headers);
+        }
+    }
+}
+
+impl Edit {
+    fn value(&self, exchange: &mut Exchange<'_>) -> Option<HeaderValue> {
+        match self {
+            Self::Remove(_) => None,
+            Self::Set(_, template) | Self::Add(_, template) => template.fill(exchange),
+        }
+    }
+
+    /// Without a value a field that is to be set is left out: never a stale or a forged one.
+    fn apply(&self, value: Option<HeaderValue>, fields: &mut Headers<'_>) {
+        match (self, value) {
+            (Self::Set(name, _), Some(value)) => fields.set(name, value),
+            (Self::Add(name, _), Some(value)) => fields.append(name, value),
+            (Self::Remove(name) | Self::Set(name, _), None) => fields.remove(name),
+            (Self::Add(..), None) | (Self::Remove(_), Some(_)) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+    use crate::support::{Trip, list, map, text};
+
+    fn plugin(request: Settings, response: Settings) -> Result<Box<dyn Plugin>, Problems> {
+        build(&map(&[("request", request.0), ("response", response.0)]))
+    }
+
+    #[test]
+    fn fields_are_removed_then_set_then_added() {
+        let request = map(&[
+            ("set", map(&[("X-Client", text("{client_ip}")), ("Host", text("inner"))]).0),
+            ("add", map(&[("x-a", text("two")), ("X-Gone", text("back"))]).0),
+            ("remove", list(&["x-gone"])),
+        ]);
+        let response = map(&[("set", map(&[("Strict-Transport-Security", text("max-age=1"))]).0)]);
+        let plugin = plugin(request, response).unwrap();
+        let trip = Trip::of(
+            &*plugin,
+            &[("x-a", "one"), ("x-gone", "here"), ("x-client", "forged"), ("host", "outer")],
+        );
+        let all = |name| trip.request.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(all("x-a"), ["one", "two"]);
+        assert_eq!(all("x-gone"), ["back"]);
+        assert_eq!((all("x-client"), all("host")), (vec!["127.0.0.1"], vec!["inner"]));
+        assert_eq!(trip.response["strict-transport-security"], "max-age=1");
+    }
+
+    #[test]
+    fn it_takes_part_only_where_it_changes_something() {
+        let set = map(&[("set", map(&[("x", text("one"))]).0)]);
+        let plugin = plugin(map(&[]), set).unwrap();
+        assert_eq!(plugin.phases(), Phases { response_headers: true, ..Phases::default() });
+        assert!(build(&map(&[])).is_err());
+    }
+
+    #[test]
+    fn the_gateways_own_fields_are_refused() {
+        for name in [
+            "Connection",
+            "transfer-encoding",
+            "Content-Length",
+            "Upgrade",
+            "Sec-WebSocket-Key",
+            "Keep-Alive",
+        ] {
+            for set in [map(&[("set", map(&[(name, text("x"))]).0)]), map(&[("remove", list(&[name]))])] {
+                let problems = plugin(set, map(&[])).err().unwrap();
+                assert_eq!(problems.0[0].message, format!("`{name}` is the gateway's own"));
+            }
+        }
+        assert!(plugin(map(&[("remove", list(&["Host"]))]), map(&[])).is_err());
+        let twice = map(&[("set", map(&[("X-A", text("one")), ("x-a", text("two"))]).0)]);
+        assert!(plugin(twice, map(&[])).is_err());
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let set =
+            map(&[("set", map(&[("a b", text("one")), ("ok", text("{nope}")), ("Upgrade", text("x"))]).0)]);
+        assert_eq!(plugin(set, map(&[])).err().unwrap().0.len(), 3);
+    }
+}

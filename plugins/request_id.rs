@@ -1,0 +1,115 @@
+//! Gives every request an id: to the backend, back to the client, and to logs and error answers.
+//!
+//! Making ids is the gateway's work, since its own error answers name one too; here it is only decided whose
+//! id counts and which field carries it.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use moongate_sdk::{Answer, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The longest id that is taken over from a client.
+const LONGEST: usize = 128;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "request_id",
+    about: "Gives every request an id, sent to the backend and back to the client.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The settings.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    /// The field that carries the id. Default: X-Request-Id.
+    header: Option<Placed<String>>,
+    /// Whether an id that the client sent is kept, when it is at most 128 letters, digits and `-._~+/=:`.
+    /// Default: false.
+    trust: bool,
+}
+
+struct RequestId {
+    header: HeaderName,
+    trust: bool,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let header = match &written.header {
+        None => HeaderName::from_static("x-request-id"),
+        Some(name) => crate::headers::field(name).map_err(|problem: Problem| problem.at(&name.place))?,
+    };
+    Ok(Box::new(RequestId { header, trust: written.trust }))
+}
+
+impl Plugin for RequestId {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, response_headers: true, ..Phases::default() }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        let theirs = if self.trust { sent(&exchange.headers, &self.header) } else { None };
+        if let Some(id) = theirs.cloned() {
+            // The field is there already, once and as it should be.
+            exchange.running.set_request_id(id);
+        } else {
+            let id = exchange.request_id().clone();
+            exchange.headers.set(&self.header, id);
+        }
+        Flow::Continue
+    }
+
+    fn response_headers(&self, exchange: &mut Exchange<'_>, answer: &mut Answer<'_>) {
+        answer.headers.set(&self.header, exchange.request_id().clone());
+    }
+}
+
+/// The client's id, when it sent exactly one that is safe to write into logs.
+fn sent<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    let mut all = headers.get_all(name).iter();
+    let id = all.next()?;
+    let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=:".contains(byte);
+    let fits = (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(safe);
+    (fits && all.next().is_none()).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+    use crate::support::{Trip, map, text};
+
+    #[test]
+    fn the_backend_and_the_client_get_the_same_new_id() {
+        let plugin = build(&map(&[])).unwrap();
+        let trip = Trip::of(&*plugin, &[("x-request-id", "theirs")]);
+        let id = &trip.request["x-request-id"];
+        assert_eq!((id.len(), id), (32, &trip.response["x-request-id"]));
+    }
+
+    #[test]
+    fn a_trusted_client_keeps_its_id_when_it_is_a_safe_one() {
+        let plugin = build(&map(&[("header", text("X-Trace")), ("trust", text("true"))])).unwrap();
+        let trip = Trip::of(&*plugin, &[("x-trace", "abc-1")]);
+        assert!(trip.request["x-trace"] == "abc-1" && trip.response["x-trace"] == "abc-1");
+        let long = "a".repeat(129);
+        for bad in [
+            &[("x-trace", "a b")][..],
+            &[("x-trace", "")],
+            &[("x-trace", &long)],
+            &[("x-trace", "a"), ("x-trace", "b")],
+        ] {
+            let trip = Trip::of(&*plugin, bad);
+            assert_eq!(trip.request["x-trace"].len(), 32);
+            assert_eq!(trip.request.get_all("x-trace").iter().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_field_that_frames_messages_cannot_carry_it() {
+        for name in ["Content-Length", "connection", "a b", ""] {
+            assert!(build(&map(&[("header", text(name))])).is_err(), "{name}");
+        }
+    }
+}
