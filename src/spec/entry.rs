@@ -1,27 +1,192 @@
-//! TEMPORARY: entries that are a kind's name alone or a mapping; the real one is written with the reader.
-use super::model::{KindEntry, PluginEntry};
+//! Entries that an operator writes short or long: a name alone, or a mapping.
+//!
+//! Which kinds there are nobody here knows: an entry keeps its settings as they were written, and
+//! whoever compiles it hands them to the kind.
+
+use super::model::{AccessLog, EndpointEntry, KindEntry, LogFormat, OneOrMany, PluginEntry, UpstreamRef};
+use moongate_sdk::{Key, Placed, Problems, Settings, Value, ValueKind, raise};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde::{Deserialize, Deserializer};
-impl<'de> Deserialize<'de> for KindEntry {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom("stub"))
-    }
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+#[serde(rename = "$shape a kind's name, or a mapping with `kind`")]
+enum Written {
+    #[serde(rename = "scalar")]
+    Name(Placed<String>),
+    #[serde(rename = "map")]
+    Full(Value),
 }
-impl<'de> Deserialize<'de> for PluginEntry {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom("stub"))
-    }
+
+/// An entry on its way: the kind, what belongs to the entry itself, and the rest.
+struct Parts {
+    kind: Placed<String>,
+    name: Option<Placed<String>>,
+    settings: Settings,
 }
-macro_rules! s {
-    ($t:ident) => {
-        impl schemars::JsonSchema for $t {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($t).into()
+
+impl Written {
+    /// Takes `kind`, and `name` if the entry has one, out of the mapping.
+    fn parts(self, named: Named) -> Result<Parts, Problems> {
+        let mut value = match self {
+            Self::Name(kind) => {
+                let place = kind.place.clone();
+                let settings = Settings(Value { place, kind: ValueKind::Map(Vec::new()) });
+                return Ok(Parts { kind, name: None, settings });
             }
-            fn json_schema(g: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                String::json_schema(g)
+            Self::Full(value) => value,
+        };
+        let kind = take(&mut value, "kind");
+        let name = if named == Named::Yes { take(&mut value, "name") } else { None };
+        let mut problems = Problems::default();
+        let name = name.and_then(|name| problems.keep(name.read()));
+        let Some(kind) = kind else {
+            problems.push(moongate_sdk::Problem::new("missing key `kind`").at(&value.place));
+            return Err(problems);
+        };
+        match problems.keep(kind.read()) {
+            Some(kind) if problems.0.is_empty() => Ok(Parts { kind, name, settings: Settings(value) }),
+            _ => Err(problems),
+        }
+    }
+}
+
+/// Whether `name` belongs to the entry or to the kind's own settings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Yes,
+    No,
+}
+
+fn take(value: &mut Value, key: &str) -> Option<Value> {
+    let ValueKind::Map(entries) = &mut value.kind else { return None };
+    let index = entries.iter().position(|(name, _)| name.text == key)?;
+    Some(entries.remove(index).1)
+}
+
+impl<'de> Deserialize<'de> for KindEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Parts { kind, settings, .. } =
+            Written::deserialize(deserializer)?.parts(Named::No).map_err(raise)?;
+        Ok(Self { kind, settings })
+    }
+}
+
+impl<'de> Deserialize<'de> for PluginEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Parts { kind, name, settings } =
+            Written::deserialize(deserializer)?.parts(Named::Yes).map_err(raise)?;
+        Ok(Self { kind, name, settings })
+    }
+}
+
+impl Serialize for KindEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_entry(serializer, &self.kind, None, &self.settings)
+    }
+}
+
+impl Serialize for PluginEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_entry(serializer, &self.kind, self.name.as_deref(), &self.settings)
+    }
+}
+
+fn write_entry<S: Serializer>(
+    serializer: S,
+    kind: &str,
+    name: Option<&String>,
+    settings: &Settings,
+) -> Result<S::Ok, S::Error> {
+    let entries: &[(Key, Value)] = match &settings.0.kind {
+        ValueKind::Map(entries) => entries,
+        _ => &[],
+    };
+    if entries.is_empty() && name.is_none() {
+        return serializer.serialize_str(kind);
+    }
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("kind", kind)?;
+    if let Some(name) = name {
+        map.serialize_entry("name", name)?;
+    }
+    for (key, value) in entries {
+        map.serialize_entry(&key.text, value)?;
+    }
+    map.end()
+}
+
+macro_rules! entry_schema {
+    ($type:ident, $about:literal) => {
+        // Replaced by the kinds themselves where their tables are known: see `spec::schema`.
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "description": $about,
+                    "anyOf": [
+                        { "type": "string" },
+                        { "type": "object", "properties": { "kind": { "type": "string" } }, "required": ["kind"] }
+                    ]
+                })
             }
         }
     };
 }
-s!(KindEntry);
-s!(PluginEntry);
+
+entry_schema!(KindEntry, "A kind's name, or a mapping with `kind` and the kind's settings.");
+entry_schema!(PluginEntry, "A plugin's name, or a mapping with `kind`, `name` and the plugin's settings.");
+
+impl Serialize for EndpointEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Address(address) => address.serialize(serializer),
+            Self::Full(endpoint) => endpoint.serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for UpstreamRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Name(name) => name.serialize(serializer),
+            Self::Inline(endpoints) => endpoints.serialize(serializer),
+            Self::Weighted(shares) => shares.serialize(serializer),
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(one) => one.serialize(serializer),
+            Self::Many(many) => many.serialize(serializer),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "$shape a format (json, combined or off), or a mapping")]
+enum AccessLogWritten {
+    #[serde(rename = "scalar")]
+    Format(LogFormat),
+    #[serde(rename = "map")]
+    Full(AccessLog),
+}
+
+/// Reads `access_log: off` as well as the mapping.
+pub(super) fn access_log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessLog, D::Error> {
+    Ok(match Option::<AccessLogWritten>::deserialize(deserializer)? {
+        Some(AccessLogWritten::Format(format)) => AccessLog { format, ..AccessLog::default() },
+        Some(AccessLogWritten::Full(log)) => log,
+        None => AccessLog::default(),
+    })
+}
+
+pub(super) fn access_log_schema(generator: &mut SchemaGenerator) -> Schema {
+    let forms = [generator.subschema_for::<LogFormat>(), generator.subschema_for::<AccessLog>()];
+    json_schema!({ "anyOf": forms })
+}

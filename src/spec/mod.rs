@@ -1,8 +1,17 @@
-//! What an operator may write. YAML lives only here.
+//! What an operator may write, and how it is read. YAML lives only here.
+//!
+//! `load` takes files to a [`Spec`] and reports every problem at once; `print` writes one back. What
+//! the names in a `Spec` mean, whether they exist and fit together, is not asked here.
 
 mod entry;
+mod load;
 mod model;
+mod print;
+mod schema;
 mod websocket;
 
+pub use load::{Env, Loaded, Refused, load, load_text};
 pub use model::*;
-pub use websocket::WebSocket;
+pub use print::print;
+pub use schema::{KindTable, schema};
+pub use websocket::{Exceed, InvalidFrames, PerClient, PerKey, WebSocket};

@@ -1,23 +1,26 @@
 //! What an operator may write, as types. Every name here is in the documentation and the schema.
 
-use crate::spec::WebSocket;
+use crate::spec::{WebSocket, entry};
 use indexmap::IndexMap;
 use moongate_sdk::{Period, Placed, Size};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A configuration file.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[derive(Default)]
 pub struct Spec {
     /// The process.
     pub server: Server,
     /// The administrator's address; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<Placed<Admin>>,
     /// Where clients connect; absent: one at 127.0.0.1:8080.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<Placed<Listener>>>,
-    /// The access log.
+    /// The access log: a mapping, or its format alone (`access_log: off`).
+    #[serde(deserialize_with = "entry::access_log")]
+    #[schemars(schema_with = "entry::access_log_schema")]
     pub access_log: AccessLog,
     /// The clusters of backends, by name.
     pub upstreams: IndexMap<String, Placed<Upstream>>,
@@ -28,10 +31,11 @@ pub struct Spec {
 }
 
 /// The process.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
     /// Worker threads; absent: one a core.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<Placed<u16>>,
     /// How long requests and WebSockets may go on after SIGTERM.
     pub grace_period: Period,
@@ -80,7 +84,7 @@ impl Default for Server {
 }
 
 /// What happens to X-Forwarded-For, -Proto and -Host on the way to a backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum XForwarded {
     /// Appended to those of a trusted proxy; those of anybody else are replaced.
@@ -93,7 +97,7 @@ pub enum XForwarded {
 }
 
 /// What happens to a path with `%2f` or `%5c`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EscapedSlashes {
     /// Refused with 400.
@@ -104,32 +108,32 @@ pub enum EscapedSlashes {
 }
 
 /// The administrator's address.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// ip:port; a public address needs a token.
     pub address: Placed<String>,
     /// Wanted as `Authorization: Bearer …` for all but /healthz and /readyz.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
 
 /// Where clients connect.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// For routes (`listeners:`), logs and metrics; absent: the address.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Placed<String>>,
-    /// ip:port, [ip]:port or unix:/path.
+    /// `ip:port`, `[ip]:port` or `unix:/path`.
     pub address: Placed<String>,
     /// Connections at a time; the ones beyond wait in the kernel's queue.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<Placed<u32>>,
 }
 
 /// The access log.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
     /// The shape of a line.
@@ -147,7 +151,7 @@ impl Default for AccessLog {
 }
 
 /// The shape of an access-log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// One JSON object a line.
@@ -160,16 +164,16 @@ pub enum LogFormat {
 }
 
 /// A cluster of backends.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// ip:port, name:port or unix:/path, each alone or with a weight.
     pub endpoints: Vec<Placed<EndpointEntry>>,
     /// How an endpoint is chosen: a kind's name, or a mapping with `kind:`. Default: round_robin.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<KindEntry>,
     /// How endpoints are probed; absent: only passive health.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<KindEntry>,
     /// What refused connects and failed handshakes do.
     #[serde(default)]
@@ -191,24 +195,44 @@ pub struct Upstream {
     pub resolve: Period,
 }
 
+impl Upstream {
+    /// These endpoints with every default, as a route's inline list means them.
+    pub fn of(endpoints: Vec<Placed<EndpointEntry>>) -> Self {
+        Self {
+            endpoints,
+            balance: None,
+            health_check: None,
+            passive_health: PassiveHealth::default(),
+            panic: Panic::default(),
+            connect_timeout: defaults::connect_timeout(),
+            idle_timeout: defaults::idle_timeout(),
+            retries: defaults::retries(),
+            resolve: defaults::resolve(),
+        }
+    }
+}
+
 /// An endpoint: an address alone, or a mapping.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(rename = "$shape an address, or a mapping with `address`")]
+#[schemars(untagged, rename = "EndpointEntry")]
 pub enum EndpointEntry {
     /// ip:port, name:port or unix:/path.
+    #[serde(rename = "scalar")]
     Address(String),
     /// With its weight.
+    #[serde(rename = "map")]
     Full(Endpoint),
 }
 
 /// An endpoint with its weight.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// ip:port, name:port or unix:/path.
     pub address: Placed<String>,
     /// Its share against the others; 0 takes no new connection. Default 1, at most 1000.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<Placed<u16>>,
 }
 
@@ -222,7 +246,7 @@ pub struct KindEntry {
 }
 
 /// What refused connects and failed handshakes do to an endpoint.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PassiveHealth {
     /// Failures in a row that put it out; 0 switches this off. Default 3.
@@ -238,7 +262,7 @@ impl Default for PassiveHealth {
 }
 
 /// When every endpoint is unhealthy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Panic {
     /// Choose among all as if they were healthy: counted and logged.
@@ -249,17 +273,17 @@ pub enum Panic {
 }
 
 /// A rule that sends requests to an upstream.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// For logs and metrics; absent: `routes[N]`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Placed<String>>,
     /// Exact, or `*.example.com`; a list is any of them; absent: any.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<OneOrMany<Placed<String>>>,
     /// A prefix of whole segments, `=/exact`, or `~regex`; a list is any of them; absent: any.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<OneOrMany<Placed<String>>>,
     /// Methods; absent: any.
     #[serde(default)]
@@ -290,24 +314,31 @@ pub struct Route {
 }
 
 /// Where a route sends its requests.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename = "$shape an upstream's name, a list of endpoints, or a mapping of names and shares")]
+#[schemars(untagged, rename = "UpstreamRef")]
 pub enum UpstreamRef {
     /// The name of an upstream.
+    #[serde(rename = "scalar")]
     Name(String),
     /// Endpoints, as an upstream of this route alone with every default.
+    #[serde(rename = "list")]
     Inline(Vec<Placed<EndpointEntry>>),
     /// Names of upstreams with their shares.
+    #[serde(rename = "map")]
     Weighted(IndexMap<String, Placed<u32>>),
 }
 
 /// One or a list.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename = "$shape text or a list of texts")]
+#[schemars(untagged, rename = "OneOrMany_{T}")]
 pub enum OneOrMany<T> {
     /// One.
+    #[serde(rename = "scalar")]
     One(T),
     /// Any of these.
+    #[serde(rename = "list")]
     Many(Vec<T>),
 }
 

@@ -1,0 +1,103 @@
+//! From files to a [`Spec`]: YAML, environment, includes, types. What the names in it mean, and
+//! whether they exist, is not ours: that is compiling.
+
+mod env;
+mod glob;
+mod include;
+mod keys;
+mod place;
+mod syntax;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use super::model::Spec;
+use crate::diag::Sources;
+use moongate_sdk::{Problem, Problems, Value};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The environment as the loader sees it: a name's value, if it is set.
+pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+/// A configuration that reads as one.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub spec: Spec,
+    /// The files it came from, for reports.
+    pub sources: Sources,
+    /// Advice that does not refuse it.
+    pub warnings: Problems,
+    /// The tree it was read from: merged, with the environment's values.
+    pub value: Value,
+}
+
+/// A configuration that does not.
+#[derive(Debug)]
+pub struct Refused {
+    /// All that is wrong, by place.
+    pub problems: Problems,
+    /// The files, as far as they could be read.
+    pub sources: Sources,
+}
+
+/// Reads a configuration file and what it includes, with the process's environment.
+///
+/// # Errors
+/// Everything that is wrong with the files themselves: unreadable, not YAML, unknown or repeated
+/// keys, wrong types, variables that are not set.
+pub fn load(path: &Path) -> Result<Loaded, Refused> {
+    let env = |name: &str| std::env::var(name).ok();
+    let mut loader = include::Loader::new(&env);
+    let tree = loader.file(path);
+    finish(tree, loader.problems, loader.sources, &env)
+}
+
+/// Reads a configuration from a text that has no file; it cannot include any.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(name: &str, text: &str, env: &Env<'_>) -> Result<Loaded, Refused> {
+    let mut loader = include::Loader::new(env);
+    let tree = loader.text(name, text);
+    finish(tree, loader.problems, loader.sources, env)
+}
+
+fn finish(
+    tree: Option<Value>,
+    mut problems: Problems,
+    sources: Sources,
+    env: &Env<'_>,
+) -> Result<Loaded, Refused> {
+    let mut spec = None;
+    let mut value = None;
+    if let Some(mut tree) = tree {
+        let named = place::name(&mut tree, "", env);
+        // A value that is wrong already need not be wrong twice.
+        let known: HashSet<_> = problems.0.iter().chain(&named.0).filter_map(spot).collect();
+        match tree.read() {
+            Ok(read) => spec = Some(read),
+            Err(mut found) => {
+                found.0.retain(|problem| !spot(problem).is_some_and(|spot| known.contains(&spot)));
+                problems.extend(found);
+            }
+        }
+        problems.extend(named);
+        value = Some(tree);
+    }
+    problems.0.sort_by(|a, b| a.place.cmp(&b.place));
+    match (spec, value) {
+        (Some(spec), Some(value)) if !problems.refuse() => {
+            Ok(Loaded { spec, sources, warnings: problems, value })
+        }
+        _ => Err(Refused { problems, sources }),
+    }
+}
+
+/// Where a problem points, whatever way led there.
+fn spot(problem: &Problem) -> Option<(Arc<str>, u32, u32)> {
+    problem.place.as_ref().map(|place| (place.file.clone(), place.line, place.column))
+}

@@ -1,0 +1,61 @@
+//! The effective configuration as YAML: with every default, to be loaded again.
+
+use super::model::Spec;
+use moongate_sdk::{Settings, Value, ValueKind};
+
+/// Marks an unquoted number in an unusual spelling (`1.50`, `007`), which serde_yaml would quote or
+/// respell; it vanishes from the finished text. A private-use character that nobody types.
+const ODD: char = '\u{e000}';
+
+/// Writes a configuration with every default. Loading the text again gives an equal [`Spec`].
+///
+/// Values that came from the environment are written out, secrets too.
+pub fn print(spec: &Spec) -> String {
+    let mut spec = spec.clone();
+    for settings in every_settings(&mut spec) {
+        mark(&mut settings.0);
+    }
+    // Writing to memory fails only for values that no configuration holds.
+    let text = serde_yaml::to_string(&spec).unwrap_or_else(|error| format!("# {error}\n"));
+    escape_dollars(&text.replace(ODD, ""))
+}
+
+fn every_settings(spec: &mut Spec) -> impl Iterator<Item = &mut Settings> {
+    let kinds = spec.upstreams.values_mut().flat_map(|upstream| {
+        let upstream = &mut upstream.value;
+        upstream.balance.iter_mut().chain(upstream.health_check.iter_mut()).map(|entry| &mut entry.settings)
+    });
+    let routes = spec.routes.iter_mut().flat_map(|route| route.value.plugins.iter_mut());
+    let plugins = routes.chain(spec.plugins.iter_mut()).map(|entry| &mut entry.value.settings);
+    kinds.chain(plugins)
+}
+
+fn mark(value: &mut Value) {
+    if value.is_odd_number() {
+        if let ValueKind::Scalar { text, .. } = &mut value.kind {
+            text.insert(0, ODD);
+        }
+        return;
+    }
+    match &mut value.kind {
+        ValueKind::List(items) => items.iter_mut().for_each(mark),
+        ValueKind::Map(entries) => entries.iter_mut().for_each(|(_, value)| mark(value)),
+        ValueKind::Null | ValueKind::Scalar { .. } => {}
+    }
+}
+
+/// A dollar that would begin a variable, or pair with the next, is doubled.
+fn escape_dollars(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        out.push(c);
+        if c == '$' && matches!(rest.peek(), Some('$' | '{')) {
+            out.push('$');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
