@@ -1,0 +1,173 @@
+//! Where lines go in the end: a file or one of the standard streams, written without a buffer of its own.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+/// How often and how long a pipe that is full and must not block is waited for, before its lines are given up.
+const STALLS: u32 = 100;
+const STALL: Duration = Duration::from_millis(10);
+
+/// What the operator named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}
+
+/// An open target.
+#[derive(Debug)]
+pub(super) struct Sink {
+    target: Target,
+    file: File,
+    /// Whether the last write ended inside a line.
+    torn: bool,
+}
+
+/// A write that failed, and how many lines it lost.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) lines: u64,
+    pub(super) error: io::Error,
+}
+
+impl Target {
+    pub(super) fn new(path: &str) -> Self {
+        match path {
+            "stdout" => Self::Stdout,
+            "stderr" => Self::Stderr,
+            file => Self::File(file.into()),
+        }
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
+    /// Opens it for appending. A new file can be read by its group and nobody else: it holds addresses and queries.
+    ///
+    /// Without O_NONBLOCK a named pipe that nobody reads would hold up a start or a reload; so it is an error.
+    pub(super) fn open(&self) -> io::Result<File> {
+        match self {
+            Self::Stdout => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+            Self::Stderr => Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
+            Self::File(path) => OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o640)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(path),
+        }
+    }
+
+    /// As the operator wrote it.
+    pub(super) fn name(&self) -> std::borrow::Cow<'_, str> {
+        match self {
+            Self::Stdout => "stdout".into(),
+            Self::Stderr => "stderr".into(),
+            Self::File(path) => path.to_string_lossy(),
+        }
+    }
+}
+
+impl Sink {
+    pub(super) fn new(target: Target, file: File) -> Self {
+        Self { target, file, torn: false }
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Goes on in `file`, at the start of a line.
+    pub(super) fn exchange(&mut self, file: File) {
+        self.file = file;
+        self.torn = false;
+    }
+
+    /// Writes whole lines; what could not be written is lost, so that a full disk never fills the memory.
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Failed> {
+        if self.torn {
+            // The first half of a line is in the file; what follows must not be read as its second half.
+            put(&mut self.file, b"\n").map_err(|(_, error)| failed(lines, error))?;
+            self.torn = false;
+        }
+        put(&mut self.file, lines).map_err(|(written, error)| {
+            self.torn = written > 0 && lines[written - 1] != b'\n';
+            let whole = lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            failed(&lines[whole..], error)
+        })
+    }
+}
+
+fn failed(lost: &[u8], error: io::Error) -> Failed {
+    Failed { lines: lost.iter().filter(|byte| **byte == b'\n').count() as u64, error }
+}
+
+/// `write_all` that says how far it came, and that does not give up on a slow pipe at once.
+fn put(file: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let (mut written, mut stalls) = (0, 0);
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
+            Ok(count) => (written, stalls) = (written + count, 0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && stalls < STALLS => {
+                stalls += 1;
+                thread::sleep(STALL);
+            }
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    /// Takes a few bytes at a time, and then fails.
+    struct Small {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            let count = bytes.len().min(3).min(self.room);
+            self.room -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn short_writes_go_on_where_they_stopped() {
+        let mut small = Small { room: 100, taken: Vec::new() };
+        put(&mut small, b"one\ntwo\n").unwrap();
+        assert_eq!(small.taken, b"one\ntwo\n");
+        let (written, error) = put(&mut Small { room: 5, taken: Vec::new() }, b"one\ntwo\n").unwrap_err();
+        assert_eq!((written, error.kind()), (5, ErrorKind::StorageFull));
+    }
+
+    #[test]
+    fn a_failing_disk_counts_its_lines() {
+        let target = Target::new("/dev/full");
+        let file = target.open().unwrap();
+        let failed = Sink::new(target, file).write(b"one\ntwo\n").unwrap_err();
+        assert_eq!(failed.lines, 2);
+    }
+}

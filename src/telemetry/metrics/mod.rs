@@ -1,0 +1,144 @@
+//! Counters, gauges and histograms, and the text that Prometheus scrapes.
+//!
+//! Counting is cheap because nothing is looked up on the way: whoever counts (a compiled route, an endpoint, a tunnel) holds
+//! a handle to its own series and adds to its atomics. Numbers that have a living owner elsewhere are not kept twice; the
+//! owner shows them at a scrape as a [`Source`]. Series live exactly as long as their handles, so what a reload removed
+//! is gone when its last request is, and what a reload kept counts on.
+
+mod endpoint;
+mod exposition;
+mod histogram;
+pub mod names;
+mod process;
+mod route;
+mod shelf;
+mod sockets;
+mod statuses;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+
+pub use endpoint::{EndpointMetrics, UpstreamMetrics};
+pub use exposition::{Exposition, Source};
+pub use names::NONE;
+pub use route::{Answers, RouteMetrics};
+pub use tunnel::{By, Direction, Opcode, Side, TunnelMetrics};
+
+use parking_lot::Mutex;
+use shelf::Shelf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+static PROCESS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
+
+/// The metrics of this process.
+pub fn global() -> &'static Metrics {
+    &PROCESS
+}
+
+/// The text exposition format of everything in this process; served as [`CONTENT_TYPE`].
+pub fn render() -> String {
+    PROCESS.render()
+}
+
+/// The media type of [`render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A set of series. The process has one ([`global`]); tests make their own.
+#[derive(Default)]
+pub struct Metrics {
+    routes: Shelf<Box<str>, RouteMetrics>,
+    upstreams: Shelf<Box<str>, UpstreamMetrics>,
+    endpoints: Shelf<(Box<str>, Box<str>), EndpointMetrics>,
+    sources: Mutex<Vec<Weak<dyn Source>>>,
+    requests_gone: Arc<AtomicU64>,
+    config: Config,
+    log_dropped: AtomicU64,
+}
+
+/// The outcome of the newest reload.
+#[derive(Debug, Default)]
+struct Config {
+    generation: AtomicU64,
+    successful: AtomicBool,
+    at: AtomicU64,
+}
+
+impl Metrics {
+    /// See [`RouteMetrics::of`].
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        self.routes.get(name.into(), || RouteMetrics::new(name, Arc::clone(&self.requests_gone)))
+    }
+
+    /// See [`UpstreamMetrics::of`].
+    pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
+        self.upstreams.get(name.into(), || UpstreamMetrics::new(name))
+    }
+
+    /// See [`EndpointMetrics::of`].
+    pub fn endpoint(&self, upstream: &str, endpoint: &str) -> Arc<EndpointMetrics> {
+        let key = (upstream.into(), endpoint.into());
+        self.endpoints.get(key, || EndpointMetrics::new(upstream, endpoint))
+    }
+
+    /// Asks `source` at every scrape, until its owner drops it.
+    pub fn register(&self, source: Weak<dyn Source>) {
+        let mut sources = self.sources.lock();
+        sources.retain(|source| source.strong_count() > 0);
+        sources.push(source);
+    }
+
+    /// Notes that configuration number `generation` serves from now on; also for the first one.
+    pub fn config_taken(&self, generation: u64) {
+        self.config.generation.store(generation, Relaxed);
+        self.config.note(true);
+    }
+
+    /// Notes that a configuration was refused and the one before serves on.
+    pub fn config_refused(&self) {
+        self.config.note(false);
+    }
+
+    /// Counts access-log lines that were lost.
+    pub fn access_log_dropped(&self, lines: u64) {
+        self.log_dropped.fetch_add(lines, Relaxed);
+    }
+
+    /// Requests answered since the start, those of removed routes included.
+    pub fn requests(&self) -> u64 {
+        let living: u64 = self.routes.living().iter().map(|route| route.requests()).sum();
+        living + self.requests_gone.load(Relaxed)
+    }
+
+    /// The text exposition format.
+    pub fn render(&self) -> String {
+        let mut scrape = Exposition::default();
+        self.routes.living().iter().for_each(|route| route.collect(&mut scrape));
+        self.upstreams.living().iter().for_each(|upstream| upstream.collect(&mut scrape));
+        self.endpoints.living().iter().for_each(|endpoint| endpoint.collect(&mut scrape));
+        // Collected without the lock: a source may take locks of its own.
+        let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
+        sources.iter().for_each(|source| source.collect(&mut scrape));
+        self.config.collect(&mut scrape);
+        scrape.counter(&names::ACCESS_LOG_DROPPED, &[], self.log_dropped.load(Relaxed) as f64);
+        scrape.gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+        process::collect(&mut scrape);
+        scrape.encode()
+    }
+}
+
+impl Config {
+    fn note(&self, successful: bool) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.successful.store(successful, Relaxed);
+        self.at.store(now.as_secs(), Relaxed);
+    }
+
+    fn collect(&self, scrape: &mut Exposition) {
+        let successful = u8::from(self.successful.load(Relaxed));
+        scrape.gauge(&names::CONFIG_LAST_RELOAD_SUCCESSFUL, &[], f64::from(successful));
+        scrape.gauge(&names::CONFIG_GENERATION, &[], self.generation.load(Relaxed) as f64);
+        scrape.gauge(&names::CONFIG_LAST_RELOAD_TIMESTAMP, &[], self.at.load(Relaxed) as f64);
+    }
+}

@@ -1,0 +1,99 @@
+//! Every metric the gateway exposes, in one table: name, labels, meaning. `docs/metrics.md` is held equal to it by a test.
+
+/// What kind of number a family holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shape {
+    /// Only grows while its owner lives.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations counted in buckets with these upper bounds, in ascending order.
+    Histogram(&'static [f64]),
+}
+
+/// One metric name with its labels.
+#[derive(Debug, PartialEq)]
+pub struct Family {
+    /// As Prometheus sees it.
+    pub name: &'static str,
+    /// The names of its labels, in the order their values are given.
+    pub labels: &'static [&'static str],
+    /// One sentence for people who read dashboards.
+    pub help: &'static str,
+    /// What kind of number it is.
+    pub shape: Shape,
+}
+
+/// The label value for "none": a request that no route matched, or that reached no upstream.
+pub const NONE: &str = "-";
+
+const REQUEST_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const ROUND_TRIP_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LIFETIME_SECONDS: &[f64] =
+    &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 604_800.0];
+const MESSAGES: &[f64] = &[0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
+
+macro_rules! families {
+    ($($name:ident = $shape:expr, $text:literal $labels:tt, $help:literal;)+) => {
+        $(#[doc = $help] pub static $name: Family = Family { name: $text, labels: &$labels, help: $help, shape: $shape };)+
+        /// Every family, in the order of the documentation.
+        pub static ALL: &[&Family] = &[$(&$name),+];
+    };
+}
+
+families! {
+    HTTP_REQUESTS = Shape::Counter, "moongate_http_requests_total" ["route", "upstream", "status"],
+        "Requests answered, WebSocket handshakes included; `-` where no route or upstream was reached.";
+    HTTP_REQUEST_DURATION = Shape::Histogram(REQUEST_SECONDS), "moongate_http_request_duration_seconds" ["route"],
+        "Time from a request's head to the end of its answer; WebSockets are not in it.";
+    UPSTREAM_HEALTHY = Shape::Gauge, "moongate_upstream_healthy" ["upstream", "endpoint"],
+        "1 when the endpoint may get traffic, 0 when probes or failures put it out.";
+    UPSTREAM_CONNECTIONS_ACTIVE = Shape::Gauge, "moongate_upstream_connections_active" ["upstream", "endpoint"],
+        "Requests and WebSockets at the endpoint now.";
+    UPSTREAM_FAILURES = Shape::Counter, "moongate_upstream_failures_total" ["upstream", "endpoint", "reason"],
+        "Attempts that failed at the endpoint, retried ones included.";
+    UPSTREAM_PANIC = Shape::Counter, "moongate_upstream_panic_total" ["upstream"],
+        "Choices made or refused while every endpoint was unhealthy.";
+    UPSTREAM_RESOLVE_FAILURES = Shape::Counter, "moongate_upstream_resolve_failures_total" ["upstream"],
+        "Host names of the upstream that could not be resolved; the addresses known before stay in use.";
+    WEBSOCKET_ACTIVE = Shape::Gauge, "moongate_websocket_connections_active" ["route", "upstream", "endpoint"],
+        "WebSockets open now.";
+    WEBSOCKET_OPENED = Shape::Counter, "moongate_websocket_opened_total" ["route", "upstream", "endpoint"],
+        "WebSockets opened.";
+    WEBSOCKET_CLOSED = Shape::Counter, "moongate_websocket_closed_total" ["route", "code", "by", "reason"],
+        "WebSockets closed, by close code (`none` without a Close frame, `other` past 32 private codes), who closed and why.";
+    WEBSOCKET_MESSAGES = Shape::Counter, "moongate_websocket_messages_total" ["route", "direction", "opcode"],
+        "Messages and control frames relayed.";
+    WEBSOCKET_BYTES = Shape::Counter, "moongate_websocket_bytes_total" ["route", "direction"],
+        "Bytes relayed after the handshake, frame headers included.";
+    WEBSOCKET_LIFETIME = Shape::Histogram(LIFETIME_SECONDS), "moongate_websocket_lifetime_seconds" ["route"],
+        "How long WebSockets lived, observed when they end.";
+    WEBSOCKET_LIFETIME_MESSAGES = Shape::Histogram(MESSAGES), "moongate_websocket_lifetime_messages" ["route"],
+        "Messages of a WebSocket in both directions, observed when it ends.";
+    WEBSOCKET_PING_RTT = Shape::Histogram(ROUND_TRIP_SECONDS), "moongate_websocket_ping_rtt_seconds" ["route", "side"],
+        "Time from the gateway's ping to the pong of that side.";
+    ACCESS_LOG_DROPPED = Shape::Counter, "moongate_access_log_dropped_total" [],
+        "Access-log lines lost because the buffer was full or the file could not be written.";
+    CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],
+        "1 when the newest configuration serves, 0 when it was refused and the one before serves on.";
+    CONFIG_GENERATION = Shape::Gauge, "moongate_config_generation" [],
+        "How many configurations have been taken since the start; the one that serves has this number.";
+    CONFIG_LAST_RELOAD_TIMESTAMP = Shape::Gauge, "moongate_config_last_reload_timestamp_seconds" [],
+        "When a configuration was last taken or refused, in Unix seconds.";
+    BUILD_INFO = Shape::Gauge, "moongate_build_info" ["version"],
+        "Always 1.";
+    PROCESS_CPU = Shape::Counter, "process_cpu_seconds_total" [],
+        "CPU time of the process, user and system.";
+    PROCESS_RESIDENT = Shape::Gauge, "process_resident_memory_bytes" [],
+        "Resident memory.";
+    PROCESS_OPEN_FDS = Shape::Gauge, "process_open_fds" [],
+        "Open file descriptors.";
+    PROCESS_MAX_FDS = Shape::Gauge, "process_max_fds" [],
+        "The limit of open file descriptors.";
+    PROCESS_THREADS = Shape::Gauge, "process_threads" [],
+        "Threads of the process.";
+    PROCESS_START = Shape::Gauge, "process_start_time_seconds" [],
+        "When the process started, in Unix seconds.";
+}

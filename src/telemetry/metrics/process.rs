@@ -1,0 +1,83 @@
+//! The process as /proc shows it, read at a scrape. Where there is no /proc, these metrics are absent.
+
+use super::exposition::Exposition;
+use super::names;
+use std::fs;
+use std::sync::OnceLock;
+
+/// The kernel reports CPU time and start times in units of 1/100 s (USER_HZ) on every architecture that we run on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Adds what can be read.
+pub(super) fn collect(scrape: &mut Exposition) {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    if let Some(seconds) = cpu_seconds(&stat) {
+        scrape.counter(&names::PROCESS_CPU, &[], seconds);
+    }
+    let kib = field(&status, "VmRSS:");
+    for (family, value) in [
+        (&names::PROCESS_RESIDENT, kib.map(|kib| kib * 1024.0)),
+        (&names::PROCESS_THREADS, field(&status, "Threads:")),
+        (&names::PROCESS_MAX_FDS, field(&limits, "Max open files")),
+        (&names::PROCESS_OPEN_FDS, open_files()),
+        (&names::PROCESS_START, started(&stat)),
+    ] {
+        if let Some(value) = value {
+            scrape.gauge(family, &[], value);
+        }
+    }
+}
+
+/// The fields of /proc/self/stat behind the command's name, which may itself hold spaces and brackets.
+fn stat_field(stat: &str, number: usize) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    // The state is field 3 of proc(5) and the first behind the name.
+    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    Some((stat_field(stat, 14)? + stat_field(stat, 15)?) / TICKS_PER_SECOND)
+}
+
+fn started(stat: &str) -> Option<f64> {
+    // /proc/stat grows with the number of cores and the moment of boot does not change: read once.
+    static BOOT: OnceLock<Option<f64>> = OnceLock::new();
+    let boot = *BOOT.get_or_init(|| field(&fs::read_to_string("/proc/stat").ok()?, "btime"));
+    Some(boot? + stat_field(stat, 22)? / TICKS_PER_SECOND)
+}
+
+/// The first number behind `name` at the start of a line; `unlimited` is none.
+fn field(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+fn open_files() -> Option<f64> {
+    // Since Linux 6.2 the directory's size is the number of its entries; before, counting them is all there is.
+    match fs::metadata("/proc/self/fd").ok()?.len() {
+        0 => Some(fs::read_dir("/proc/self/fd").ok()?.count() as f64),
+        count => Some(count as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_spaces_and_brackets_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 3 0 4200 1 1";
+        assert_eq!(cpu_seconds(stat), Some(2.0));
+        assert_eq!(stat_field(stat, 22), Some(4200.0));
+        assert_eq!(cpu_seconds("7 (a"), None);
+    }
+
+    #[test]
+    fn unlimited_and_missing_fields_are_none() {
+        assert_eq!(field("Max open files            1024   4096 files\n", "Max open files"), Some(1024.0));
+        assert_eq!(field("Max open files            unlimited   x\n", "Max open files"), None);
+        assert_eq!(field("", "VmRSS:"), None);
+    }
+}

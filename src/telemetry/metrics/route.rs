@@ -1,0 +1,110 @@
+//! What one route counts: its answers by upstream and status, its latency, and its WebSockets.
+
+use super::exposition::Exposition;
+use super::histogram::Histogram;
+use super::names;
+use super::shelf::Shelf;
+use super::sockets::Sockets;
+use super::statuses::Statuses;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// The series of one route. A compiled route keeps the handle; they live as long as it does.
+///
+/// What a route never does costs nothing: histograms and WebSocket counters are made at their first use.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    pub(super) name: Box<str>,
+    answers: Shelf<Box<str>, Answers>,
+    duration: OnceLock<Histogram>,
+    sockets: OnceLock<Box<Sockets>>,
+    /// Where the counts of answers go that are no longer shown, for the total of the process.
+    gone: Arc<AtomicU64>,
+}
+
+/// The answers of one route through one upstream. The handle that a request counts on.
+#[derive(Debug)]
+pub struct Answers {
+    route: Arc<RouteMetrics>,
+    upstream: Box<str>,
+    statuses: Statuses,
+}
+
+impl RouteMetrics {
+    /// The series of `route` in this process: those already in use under that name, or new ones.
+    ///
+    /// Call it when a configuration is compiled and keep the handle: counts live as long as somebody holds it.
+    /// [`names::NONE`] is the route of requests that matched none.
+    pub fn of(route: &str) -> Arc<Self> {
+        super::global().route(route)
+    }
+
+    pub(super) fn new(name: &str, gone: Arc<AtomicU64>) -> Self {
+        Self {
+            name: name.into(),
+            answers: Shelf::default(),
+            duration: OnceLock::new(),
+            sockets: OnceLock::new(),
+            gone,
+        }
+    }
+
+    /// The handle for answers through `upstream`; [`names::NONE`] for those that the gateway gives itself.
+    pub fn answers(self: &Arc<Self>, upstream: &str) -> Arc<Answers> {
+        self.answers.get(upstream.into(), || Answers {
+            route: Arc::clone(self),
+            upstream: upstream.into(),
+            statuses: Statuses::default(),
+        })
+    }
+
+    pub(super) fn sockets(&self) -> &Sockets {
+        self.sockets.get_or_init(Box::default)
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.answers.living().iter().map(|answers| answers.statuses.total()).sum()
+    }
+
+    pub(super) fn collect(&self, scrape: &mut Exposition) {
+        for answers in self.answers.living() {
+            answers.statuses.each(|status, count| {
+                scrape.counter(&names::HTTP_REQUESTS, &[&self.name, &answers.upstream, status], count as f64);
+            });
+        }
+        if let Some(duration) = self.duration.get() {
+            scrape.histogram(&names::HTTP_REQUEST_DURATION, &[&self.name], duration);
+        }
+        if let Some(sockets) = self.sockets.get() {
+            sockets.collect(&self.name, scrape);
+        }
+    }
+}
+
+impl Answers {
+    /// Counts an HTTP request that got `status` after `duration`: three relaxed atomic adds.
+    pub fn request(&self, status: u16, duration: Duration) {
+        self.statuses.add(status);
+        self.route
+            .duration
+            .get_or_init(|| Histogram::new(&names::HTTP_REQUEST_DURATION))
+            .observe(duration.as_secs_f64());
+    }
+
+    /// Counts a WebSocket handshake that got `status`, without its duration: that of a 101 says nothing about latency.
+    pub fn handshake(&self, status: u16) {
+        self.statuses.add(status);
+    }
+
+    /// The route's series, for its tunnels.
+    pub fn route(&self) -> &Arc<RouteMetrics> {
+        &self.route
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.route.gone.fetch_add(self.statuses.total(), Relaxed);
+    }
+}

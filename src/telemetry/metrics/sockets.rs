@@ -1,0 +1,143 @@
+//! The WebSockets of one route, summed over its tunnels. A tunnel counts in plain integers and brings them here now and then.
+
+use super::exposition::Exposition;
+use super::histogram::Histogram;
+use super::names;
+use super::tunnel::{By, Direction, Opcode, Pair, Side};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Peers choose among 2,000 private close codes (RFC 6455 §7.4.2); this many of them get a label of their own.
+const PRIVATE_CODES: usize = 32;
+
+/// The close code of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Code {
+    None,
+    Known(u16),
+    Other,
+}
+
+/// Counters and histograms of a route that has had a WebSocket.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    messages: [[AtomicU64; Opcode::ALL.len()]; Direction::ALL.len()],
+    bytes: [AtomicU64; Direction::ALL.len()],
+    lifetime: Histogram,
+    lifetime_messages: Histogram,
+    round_trips: [Histogram; Side::ALL.len()],
+    // Locked once for each WebSocket's end and start; a handful of entries.
+    closed: Mutex<Closed>,
+    pairs: Mutex<HashMap<usize, Arc<Pair>>>,
+}
+
+/// Ends by code, who and why.
+#[derive(Debug, Default)]
+struct Closed {
+    counts: HashMap<(Code, By, &'static str), u64>,
+    private: Vec<u16>,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            messages: Default::default(),
+            bytes: Default::default(),
+            lifetime: Histogram::new(&names::WEBSOCKET_LIFETIME),
+            lifetime_messages: Histogram::new(&names::WEBSOCKET_LIFETIME_MESSAGES),
+            round_trips: std::array::from_fn(|_| Histogram::new(&names::WEBSOCKET_PING_RTT)),
+            closed: Mutex::default(),
+            pairs: Mutex::default(),
+        }
+    }
+}
+
+impl Sockets {
+    pub(super) fn add_messages(&self, direction: Direction, opcode: Opcode, count: u64) {
+        self.messages[direction as usize][opcode as usize].fetch_add(count, Relaxed);
+    }
+
+    pub(super) fn add_bytes(&self, direction: Direction, count: u64) {
+        self.bytes[direction as usize].fetch_add(count, Relaxed);
+    }
+
+    pub(super) fn round_trip(&self, side: Side, seconds: f64) {
+        self.round_trips[side as usize].observe(seconds);
+    }
+
+    pub(super) fn lifetime(&self, seconds: f64, messages: u64) {
+        self.lifetime.observe(seconds);
+        self.lifetime_messages.observe(messages as f64);
+    }
+
+    pub(super) fn closed(&self, code: Option<u16>, by: By, reason: &'static str) {
+        let mut closed = self.closed.lock();
+        let code = code.map_or(Code::None, |code| closed.code(code));
+        *closed.counts.entry((code, by, reason)).or_default() += 1;
+    }
+
+    /// The counters of this route at one endpoint; `key` tells living endpoints apart.
+    pub(super) fn pair(&self, key: usize, make: impl FnOnce() -> Pair) -> Arc<Pair> {
+        let mut pairs = self.pairs.lock();
+        if let Some(pair) = pairs.get(&key) {
+            return Arc::clone(pair);
+        }
+        // A new endpoint is the moment when old ones may have left.
+        pairs.retain(|_, pair| pair.lives());
+        Arc::clone(pairs.entry(key).or_insert_with(|| Arc::new(make())))
+    }
+
+    pub(super) fn collect(&self, route: &str, scrape: &mut Exposition) {
+        for direction in Direction::ALL {
+            for opcode in Opcode::ALL {
+                let count = self.messages[direction as usize][opcode as usize].load(Relaxed);
+                if count > 0 {
+                    let labels = [route, direction.label(), opcode.label()];
+                    scrape.counter(&names::WEBSOCKET_MESSAGES, &labels, count as f64);
+                }
+            }
+            let bytes = self.bytes[direction as usize].load(Relaxed);
+            scrape.counter(&names::WEBSOCKET_BYTES, &[route, direction.label()], bytes as f64);
+        }
+        scrape.histogram(&names::WEBSOCKET_LIFETIME, &[route], &self.lifetime);
+        scrape.histogram(&names::WEBSOCKET_LIFETIME_MESSAGES, &[route], &self.lifetime_messages);
+        for side in Side::ALL {
+            let labels = [route, side.label()];
+            scrape.histogram(&names::WEBSOCKET_PING_RTT, &labels, &self.round_trips[side as usize]);
+        }
+        for ((code, by, reason), count) in &self.closed.lock().counts {
+            let labels = [route, &*code.label(), by.label(), reason];
+            scrape.counter(&names::WEBSOCKET_CLOSED, &labels, *count as f64);
+        }
+        let mut pairs = self.pairs.lock();
+        pairs.retain(|_, pair| pair.lives());
+        for pair in pairs.values() {
+            pair.collect(route, scrape);
+        }
+    }
+}
+
+impl Closed {
+    fn code(&mut self, code: u16) -> Code {
+        if (1000..=1015).contains(&code) || self.private.contains(&code) {
+            return Code::Known(code);
+        }
+        if self.private.len() == PRIVATE_CODES {
+            return Code::Other;
+        }
+        self.private.push(code);
+        Code::Known(code)
+    }
+}
+
+impl Code {
+    fn label(self) -> String {
+        match self {
+            Self::None => "none".to_owned(),
+            Self::Known(code) => code.to_string(),
+            Self::Other => "other".to_owned(),
+        }
+    }
+}

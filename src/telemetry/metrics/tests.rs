@@ -1,0 +1,211 @@
+//! Claims about what a scrape shows, and that the documentation says the same.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+struct Cluster;
+
+impl Source for Cluster {
+    fn collect(&self, scrape: &mut Exposition) {
+        scrape.gauge(&names::UPSTREAM_HEALTHY, &["u", "1.2.3.4:80"], 1.0);
+        scrape.gauge(&names::UPSTREAM_CONNECTIONS_ACTIVE, &["u", "1.2.3.4:80"], 3.0);
+    }
+}
+
+/// Name to label names of every series of a scrape, as Prometheus would group them.
+fn exposed(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut families = BTreeMap::<String, BTreeSet<String>>::new();
+    let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    for line in types {
+        families.insert(line.split(' ').next().unwrap().to_owned(), BTreeSet::new());
+    }
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let series = line.rsplit_once(' ').unwrap().0;
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .filter_map(|suffix| name.strip_suffix(suffix))
+            .find(|base| families.contains_key(*base))
+            .unwrap_or(name);
+        let known = families.get_mut(family).unwrap();
+        let names = labels
+            .trim_end_matches('}')
+            .split("\",")
+            .filter_map(|pair| pair.split_once('='))
+            .map(|pair| pair.0);
+        known.extend(names.filter(|name| *name != "le").map(str::to_owned));
+    }
+    families
+}
+
+#[test]
+fn a_scrape_shows_every_name_of_the_table_and_no_other() {
+    let metrics = Metrics::default();
+    let (route, upstream, endpoint) =
+        (metrics.route("r"), metrics.upstream("u"), metrics.endpoint("u", "1.2.3.4:80"));
+    let answers = route.answers("u");
+    answers.request(200, Duration::from_millis(3));
+    endpoint.failed("connect_refused");
+    upstream.panicked();
+    let tunnel = TunnelMetrics::open(&route, &endpoint);
+    tunnel.add_messages(Direction::ToBackend, Opcode::Text, 2);
+    tunnel.ping_rtt(Side::Client, Duration::from_millis(1));
+    tunnel.closed(Some(1000), By::Client, "closed");
+    tunnel.lifetime(Duration::from_secs(1), 2);
+    let cluster: Arc<dyn Source> = Arc::new(Cluster);
+    metrics.register(Arc::downgrade(&cluster));
+
+    let table: BTreeMap<_, BTreeSet<_>> = names::ALL
+        .iter()
+        .map(|family| {
+            (family.name.to_owned(), family.labels.iter().map(|label| (*label).to_owned()).collect())
+        })
+        .collect();
+    assert_eq!(exposed(&metrics.render()), table);
+}
+
+#[test]
+fn the_documentation_is_the_table() {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md"));
+    let written: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `moongate_") || line.starts_with("| `process_"))
+        .collect();
+    let expected: Vec<String> = names::ALL
+        .iter()
+        .map(|family| {
+            let kind = match family.shape {
+                names::Shape::Counter => "counter",
+                names::Shape::Gauge => "gauge",
+                names::Shape::Histogram(_) => "histogram",
+            };
+            format!("| `{}` | {} | {kind} | {} |", family.name, family.labels.join(", "), family.help)
+        })
+        .collect();
+    assert_eq!(written.join("\n"), expected.join("\n"));
+}
+
+#[test]
+fn a_hundred_reloads_with_changing_names_leave_no_series_behind() {
+    let metrics = Metrics::default();
+    let kept = metrics.route("kept");
+    let kept_answers = kept.answers("u");
+    for generation in 0..100 {
+        let route = metrics.route(&format!("r{generation}"));
+        route.answers("u").request(200, Duration::from_millis(1));
+        let endpoint = metrics.endpoint("u", &format!("10.0.0.{generation}:80"));
+        endpoint.failed("connect_refused");
+        drop(TunnelMetrics::open(&kept, &endpoint));
+        kept_answers.request(200, Duration::from_millis(1));
+    }
+    let text = metrics.render();
+    assert!(
+        text.contains(r#"moongate_http_requests_total{route="kept",upstream="u",status="200"} 100"#),
+        "{text}"
+    );
+    assert!(!text.contains("r99") && !text.contains("10.0.0."), "{text}");
+    assert_eq!(metrics.requests(), 200);
+}
+
+#[test]
+fn a_name_that_a_reload_keeps_counts_on() {
+    let metrics = Metrics::default();
+    let before = metrics.route("r").answers("u");
+    before.request(200, Duration::ZERO);
+    let after = metrics.route("r").answers("u");
+    drop(before);
+    after.request(200, Duration::ZERO);
+    assert_eq!(metrics.requests(), 2);
+    assert!(metrics.render().contains(r#"moongate_http_request_duration_seconds_count{route="r"} 2"#));
+}
+
+#[test]
+fn websockets_stay_out_of_the_duration_histogram() {
+    let metrics = Metrics::default();
+    let answers = metrics.route("r").answers("u");
+    answers.handshake(101);
+    let text = metrics.render();
+    assert!(text.contains(r#"status="101"} 1"#), "{text}");
+    assert!(!text.contains("duration"), "{text}");
+}
+
+#[test]
+fn a_websocket_leaves_the_gauge_however_it_ends() {
+    let metrics = Metrics::default();
+    let (route, endpoint) = (metrics.route("r"), metrics.endpoint("u", "e"));
+    let first = TunnelMetrics::open(&route, &endpoint);
+    let second = TunnelMetrics::open(&route, &endpoint);
+    let labels = r#"{route="r",upstream="u",endpoint="e"}"#;
+    assert!(metrics.render().contains(&format!("moongate_websocket_connections_active{labels} 2")));
+    drop(first);
+    drop(endpoint);
+    let text = metrics.render();
+    assert!(text.contains(&format!("moongate_websocket_connections_active{labels} 1")), "{text}");
+    assert!(text.contains(&format!("moongate_websocket_opened_total{labels} 2")), "{text}");
+    drop(second);
+    assert!(
+        !metrics.render().contains("connections_active"),
+        "its endpoint is gone and so is its last WebSocket"
+    );
+}
+
+#[test]
+fn close_codes_cannot_grow_the_label_set_without_end() {
+    let metrics = Metrics::default();
+    let (route, endpoint) = (metrics.route("r"), metrics.endpoint("u", "e"));
+    let tunnel = TunnelMetrics::open(&route, &endpoint);
+    for code in 3000..5000 {
+        tunnel.closed(Some(code), By::Client, "closed");
+    }
+    tunnel.closed(None, By::Backend, "vanished");
+    let text = metrics.render();
+    assert_eq!(text.lines().filter(|line| line.starts_with("moongate_websocket_closed_total{")).count(), 34);
+    assert!(text.contains(r#"code="other",by="client",reason="closed"} 1968"#), "{text}");
+    assert!(text.contains(r#"code="none",by="backend",reason="vanished"} 1"#), "{text}");
+}
+
+#[test]
+fn labels_never_mix_however_their_values_are_split() {
+    let metrics = Metrics::default();
+    let one = metrics.route("ab").answers("c");
+    let other = metrics.route("a").answers("bc");
+    one.handshake(200);
+    other.handshake(200);
+    other.handshake(200);
+    let text = metrics.render();
+    assert!(text.contains(r#"{route="ab",upstream="c",status="200"} 1"#), "{text}");
+    assert!(text.contains(r#"{route="a",upstream="bc",status="200"} 2"#), "{text}");
+}
+
+#[test]
+fn odd_names_are_escaped() {
+    let metrics = Metrics::default();
+    let answers = metrics.route("a\"b\\c\nd").answers("u");
+    answers.handshake(200);
+    let text = metrics.render();
+    assert!(text.contains(r#"route="a\"b\\c\nd""#), "{text}");
+}
+
+#[test]
+fn a_refused_reload_shows_and_keeps_the_generation() {
+    let metrics = Metrics::default();
+    metrics.config_taken(4);
+    metrics.config_refused();
+    let text = metrics.render();
+    assert!(text.contains("moongate_config_last_reload_successful 0"), "{text}");
+    assert!(text.contains("moongate_config_generation 4"), "{text}");
+    assert!(!text.contains("moongate_config_last_reload_timestamp_seconds 0"), "{text}");
+}
+
+#[test]
+fn a_source_is_forgotten_with_its_owner() {
+    let metrics = Metrics::default();
+    let cluster: Arc<dyn Source> = Arc::new(Cluster);
+    metrics.register(Arc::downgrade(&cluster));
+    drop(cluster);
+    assert!(!metrics.render().contains("moongate_upstream_healthy"));
+    metrics.register(Weak::<Cluster>::new());
+    assert_eq!(metrics.sources.lock().len(), 1);
+}
