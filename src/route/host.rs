@@ -1,0 +1,205 @@
+//! Hosts of rules and of requests, brought to one spelling: lower case, without port and final dot.
+
+use moongate_sdk::Problem;
+use std::fmt;
+use std::net::Ipv6Addr;
+
+/// The longest host name (RFC 1035 §2.3.4) with room for a final dot.
+const LONGEST: usize = 255;
+
+/// A host as a rule names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// Exactly this one.
+    Exact(Box<str>),
+    /// `*.example.com`, kept as `.example.com`: one or more labels before it.
+    Under(Box<str>),
+}
+
+impl HostPattern {
+    /// Reads `example.com`, `*.example.com`, `192.0.2.1` or `[2001:db8::1]`.
+    ///
+    /// # Errors
+    /// A port, a wildcard elsewhere than as the first label, and anything that no `Host` field can hold.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let bad = |why: &str| Problem::new(format!("`{text}` is not a host: {why}"));
+        let (wildcard, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        if name.contains('*') {
+            let problem = bad("`*` stands for whole labels at the start, as in `*.example.com`");
+            return Err(if text == "*" {
+                problem.help("leave `host` out to match any host")
+            } else {
+                problem
+            });
+        }
+        if !text.starts_with('[') {
+            check_name(name).map_err(|(why, help)| bad(why).help(help))?;
+        }
+        let mut folded = Folded::new();
+        match folded.fold(name) {
+            Some(host) if text.starts_with('[') && !text.ends_with(']') => {
+                Err(bad("it has a port or more").help(format!("write `{host}`; ports belong to listeners")))
+            }
+            Some(host) if wildcard => Ok(Self::Under(format!(".{host}").into())),
+            Some(host) => Ok(Self::Exact(host.into())),
+            None => Err(bad("it is empty, too long, or not an IPv6 address in brackets")),
+        }
+    }
+
+    /// Whether it matches a host in its one spelling; `None` is a request that names no host.
+    pub(super) fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => **name == *host,
+            Self::Under(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Under(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), (&'static str, &'static str)> {
+    if name.parse::<Ipv6Addr>().is_ok() {
+        return Err(("an IPv6 address stands in brackets", "write it as in `[2001:db8::1]`"));
+    }
+    if name.contains(':') {
+        return Err(("it has a port", "leave the port out; ports belong to listeners"));
+    }
+    if !name.is_ascii() {
+        return Err(("it has letters beyond ASCII", "write it in punycode, as in `xn--strae-oqa.example`"));
+    }
+    if !is_name(name) {
+        let help = "a name has labels of letters, digits, `-` and `_` with single dots between them";
+        return Err(("it has characters that no host name has", help));
+    }
+    Ok(())
+}
+
+/// Whether it is labels of letters, digits, `-` and `_`, with at most one final dot. RFC 3986 §3.2.2
+/// would allow percent-encoding and sub-delimiters too; no name in the DNS or a hosts file has them, and
+/// each would be a second spelling of a host.
+pub(super) fn is_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let mut empty = true;
+    for byte in name.bytes() {
+        match byte {
+            b'.' if empty => return false,
+            b'.' => empty = true,
+            b'-' | b'_' => empty = false,
+            _ if byte.is_ascii_alphanumeric() => empty = false,
+            _ => return false,
+        }
+    }
+    !empty
+}
+
+/// Room on the stack for one host in its one spelling.
+pub(super) struct Folded {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Folded {
+    pub(super) fn new() -> Self {
+        Self { bytes: [0; LONGEST], len: 0 }
+    }
+
+    /// The host without port and final dot, in lower case; an IPv6 address in its shortest form (RFC 5952).
+    /// `None` when it is empty, too long, or a malformed IPv6 address.
+    pub(super) fn fold<'a>(&'a mut self, host: &'a str) -> Option<&'a str> {
+        if host.starts_with('[') {
+            return self.fold_ipv6(host);
+        }
+        let name = host.split_once(':').map_or(host, |(name, _)| name);
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if name.is_empty() || name.len() > LONGEST {
+            return None;
+        }
+        if !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Some(name);
+        }
+        self.write(name)?;
+        self.bytes[..self.len].make_ascii_lowercase();
+        self.text()
+    }
+
+    fn fold_ipv6<'a>(&'a mut self, host: &'a str) -> Option<&'a str> {
+        let (literal, _) = host.strip_prefix('[')?.split_once(']')?;
+        let address: Ipv6Addr = literal.parse().ok()?;
+        fmt::Write::write_fmt(self, format_args!("[{address}]")).ok()?;
+        self.text()
+    }
+
+    fn write(&mut self, text: &str) -> Option<()> {
+        let room = self.bytes.get_mut(self.len..self.len + text.len())?;
+        room.copy_from_slice(text.as_bytes());
+        self.len += text.len();
+        Some(())
+    }
+
+    fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.bytes[..self.len]).ok()
+    }
+}
+
+impl fmt::Write for Folded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(text).ok_or(fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn fold(host: &str) -> Option<String> {
+        Folded::new().fold(host).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for (written, folded) in [
+            ("Example.COM", "example.com"),
+            ("example.com.", "example.com"),
+            ("example.com:8080", "example.com"),
+            ("EXAMPLE.com.:80", "example.com"),
+            ("[2001:DB8:0:0::1]:443", "[2001:db8::1]"),
+            ("192.0.2.1:1", "192.0.2.1"),
+        ] {
+            assert_eq!(fold(written).as_deref(), Some(folded), "{written}");
+        }
+        for written in ["", ".", ":80", "[::g]", "[::1", &"a".repeat(256)] {
+            assert_eq!(fold(written), None, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_matches_labels_but_not_the_name_itself() {
+        let pattern = HostPattern::parse("*.Example.com").unwrap();
+        assert!(pattern.matches("a.example.com") && pattern.matches("a.b.example.com"));
+        assert!(!pattern.matches("example.com") && !pattern.matches("badexample.com"));
+        assert!(!pattern.matches(".example.com"));
+    }
+
+    #[test]
+    fn what_no_host_field_can_hold_is_a_problem() {
+        let bad = [
+            "", "*", "*.", "a.*", "a*.b", "a:80", "::1", "[::1]:80", "[::1", "[::1]x", "ä.de", "a b", "a/b",
+            "a..b", ".a", "a,b", "*.[::1]",
+        ];
+        for text in bad {
+            assert!(HostPattern::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(HostPattern::parse("[0:0::1]").unwrap().to_string(), "[::1]");
+    }
+}

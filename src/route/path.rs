@@ -1,0 +1,143 @@
+//! Paths as a rule names them: prefixes of whole segments, `=/exact` and `~regex`.
+
+use super::{BadTarget, PathRules, normal};
+use crate::spec::EscapedSlashes;
+use moongate_sdk::Problem;
+use regex::{Regex, RegexBuilder};
+use std::fmt;
+
+/// What a compiled regex may take, in bytes: a mistake or a mischief costs an error, not the memory.
+pub(super) const REGEX_SIZE: usize = 1 << 20;
+
+/// A path as a rule names it.
+#[derive(Clone, Debug)]
+pub enum PathPattern {
+    /// Exactly this one, written `=/exact`.
+    Exact(Box<str>),
+    /// What a regex finds anywhere in the path, written `~regex`.
+    Regex(Regex),
+    /// A prefix of whole segments, without its final slash: `/acts/` and `/acts` are both `/acts`, and
+    /// `/` is the empty prefix.
+    Prefix(Box<str>),
+}
+
+impl PathPattern {
+    /// Reads `/prefix`, `=/exact` or `~regex`. Paths are brought to the form that requests have when
+    /// they are matched: unreserved characters decoded, all others encoded with upper-case digits.
+    ///
+    /// # Errors
+    /// A path that no request could have, and a regex that does not compile or is larger than 1 MiB.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(pattern) = text.strip_prefix('~') {
+            let built = RegexBuilder::new(pattern).size_limit(REGEX_SIZE).build();
+            return built.map(Self::Regex).map_err(|error| bad_regex(pattern, &error));
+        }
+        if let Some(path) = text.strip_prefix('=') {
+            return Ok(Self::Exact(normal_path(path)?));
+        }
+        let prefix = normal_path(text)?;
+        if prefix.ends_with("/*") {
+            let short = prefix.trim_end_matches('*');
+            return Err(Problem::new(format!("a path is a prefix already; `{text}` needs no `*`"))
+                .help(format!("write `{short}`, or `~regex` for a pattern")));
+        }
+        Ok(Self::Prefix(prefix.strip_suffix('/').unwrap_or(&prefix).into()))
+    }
+
+    /// Whether it matches a path in its normal form: what the table must agree with.
+    #[cfg(test)]
+    pub(super) fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *path,
+            Self::Regex(regex) => regex.is_match(path),
+            Self::Prefix(prefix) => {
+                path.strip_prefix(&**prefix).is_some_and(|rest| match rest.as_bytes().first() {
+                    Some(first) => *first == b'/',
+                    None => !prefix.is_empty(),
+                })
+            }
+        }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => write!(f, "={path}"),
+            Self::Regex(regex) => write!(f, "~{regex}"),
+            Self::Prefix(path) if path.is_empty() => f.write_str("/"),
+            Self::Prefix(path) => f.write_str(path),
+        }
+    }
+}
+
+/// The problem of a regex that does not compile, in one line: the pattern stands in the report already.
+pub(super) fn bad_regex(pattern: &str, error: &regex::Error) -> Problem {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
+    Problem::new(format!("`{pattern}` is not a regular expression: {last}"))
+        .help("the syntax is that of https://docs.rs/regex: no look-around and no back-references")
+}
+
+fn normal_path(text: &str) -> Result<Box<str>, Problem> {
+    let bad = |why: &str| Problem::new(format!("`{text}` is not a path: {why}"));
+    if !text.starts_with('/') {
+        return Err(bad("it does not start with `/`")
+            .help("write a prefix `/…`, an exact path `=/…`, or a regular expression `~…`"));
+    }
+    if text.contains(['?', '#']) {
+        return Err(
+            bad("it has a `?` or `#`").help("a path ends before the query; parameters go under `query:`")
+        );
+    }
+    if text.contains("//") {
+        return Err(bad("it has an empty segment").help("`//` is read as `/`; write one slash"));
+    }
+    let rules = PathRules { merge_slashes: false, escaped_slashes: EscapedSlashes::Keep };
+    match normal::path(text.as_bytes(), rules) {
+        Ok(path) => Ok(path.into()),
+        Err(BadTarget::DotSegment) => Err(bad("it has a segment `.` or `..`; such requests are refused")),
+        Err(BadTarget::Escape) => Err(bad("`%` must be followed by two hexadecimal digits, not 00")
+            .help("write `%25` for a percent sign")),
+        Err(_) => Err(bad("it has a space or a control character").help("write `%20` for a space")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_prefix_matches_whole_segments() {
+        for written in ["/acts", "/acts/"] {
+            let pattern = PathPattern::parse(written).unwrap();
+            assert!(pattern.matches("/acts") && pattern.matches("/acts/") && pattern.matches("/acts/x"));
+            assert!(!pattern.matches("/actsx") && !pattern.matches("/act") && !pattern.matches("/"));
+        }
+        let root = PathPattern::parse("/").unwrap();
+        assert!(root.matches("/") && root.matches("/x") && !root.matches("*"));
+    }
+
+    #[test]
+    fn patterns_are_brought_to_the_form_of_requests() {
+        for (written, normal) in
+            [("/stra%c3%9fe", "/stra%C3%9Fe"), ("/straße", "/stra%C3%9Fe"), ("/%61", "/a")]
+        {
+            assert_eq!(PathPattern::parse(written).unwrap().to_string(), normal);
+        }
+    }
+
+    #[test]
+    fn a_path_that_no_request_can_have_is_a_problem() {
+        for text in [
+            "", "acts", "=acts", "/a?b", "/a#b", "/a//b", "/a/../b", "/%2e/", "/%zz", "/a b", "/a/*", "~(",
+            "/%00",
+        ] {
+            assert!(PathPattern::parse(text).is_err(), "{text}");
+        }
+        let problem = PathPattern::parse("~a(b").unwrap_err();
+        assert_eq!(problem.message, "`a(b` is not a regular expression: unclosed group");
+        assert!(PathPattern::parse("~(a{500}){500}").unwrap_err().message.contains("size limit"));
+    }
+}

@@ -1,0 +1,191 @@
+//! A rule as the table takes it, read from a route of the configuration, and the request's side of it.
+
+use super::{HostPattern, PathPattern, ValuePattern};
+use crate::spec::{OneOrMany, Route};
+use http::{HeaderMap, HeaderName, Method};
+use moongate_sdk::{Placed, Problem, Problems};
+
+/// What a request must be for `target`; an empty list asks nothing.
+#[derive(Clone, Debug)]
+pub struct Rule<R> {
+    /// The route's name, for explanations.
+    pub name: String,
+    /// Any of these hosts.
+    pub hosts: Vec<HostPattern>,
+    /// Any of these paths.
+    pub paths: Vec<PathPattern>,
+    /// Any of these methods. GET does not mean HEAD too.
+    pub methods: Vec<Method>,
+    /// All of these fields.
+    pub headers: Vec<(HeaderName, ValuePattern)>,
+    /// All of these parameters, by their decoded names.
+    pub query: Vec<(String, ValuePattern)>,
+    /// Any of these listeners, by name.
+    pub listeners: Vec<String>,
+    /// What the lookup gives.
+    pub target: R,
+}
+
+/// What of a request rules look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The host asked for, with or without port, in any case; `None` when there is none.
+    pub host: Option<&'a str>,
+    /// The path in its normal form, as [`super::Target`] gives it.
+    pub path: &'a str,
+    /// The query without its `?`, still encoded.
+    pub query: Option<&'a str>,
+    /// The method.
+    pub method: &'a Method,
+    /// The fields.
+    pub headers: &'a HeaderMap,
+    /// The name of the listener it came in by.
+    pub listener: &'a str,
+}
+
+impl<R> Rule<R> {
+    /// A rule that every request matches.
+    pub fn any(name: impl Into<String>, target: R) -> Self {
+        Self {
+            name: name.into(),
+            hosts: Vec::new(),
+            paths: Vec::new(),
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            listeners: Vec::new(),
+            target,
+        }
+    }
+
+    /// Reads the matching part of a route. Whether its listeners exist is for the caller to check.
+    ///
+    /// # Errors
+    /// Every host, path, method, header and value that cannot be read, each at its place.
+    pub fn read(name: impl Into<String>, route: &Route, target: R) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let rule = Self {
+            hosts: each(&mut problems, texts(route.host.as_ref()), HostPattern::parse),
+            paths: each(&mut problems, texts(route.path.as_ref()), PathPattern::parse),
+            methods: each(&mut problems, &route.methods, method),
+            headers: pairs(&mut problems, &route.headers, header),
+            query: pairs(&mut problems, &route.query, |name| Ok(name.to_owned())),
+            listeners: route.listeners.iter().map(|name| name.value.clone()).collect(),
+            ..Self::any(name, target)
+        };
+        if problems.refuse() { Err(problems) } else { Ok(rule) }
+    }
+}
+
+fn texts(list: Option<&OneOrMany<Placed<String>>>) -> &[Placed<String>] {
+    match list {
+        None => &[],
+        Some(OneOrMany::One(one)) => std::slice::from_ref(one),
+        Some(OneOrMany::Many(many)) => many,
+    }
+}
+
+fn each<T>(
+    problems: &mut Problems,
+    texts: &[Placed<String>],
+    parse: impl Fn(&str) -> Result<T, Problem>,
+) -> Vec<T> {
+    let read = |text: &Placed<String>| parse(text).map_err(|problem| problem.at(&text.place).into());
+    texts.iter().filter_map(|text| problems.keep(read(text))).collect()
+}
+
+fn pairs<'a, N>(
+    problems: &mut Problems,
+    pairs: impl IntoIterator<Item = (&'a String, &'a Placed<String>)>,
+    parse: impl Fn(&str) -> Result<N, Problem>,
+) -> Vec<(N, ValuePattern)> {
+    let read = |name: &String, text: &Placed<String>| {
+        let pair = parse(name).and_then(|name| Ok((name, ValuePattern::parse(text)?)));
+        pair.map_err(|problem| problem.at(&text.place).into())
+    };
+    pairs.into_iter().filter_map(|(name, text)| problems.keep(read(name, text))).collect()
+}
+
+fn method(text: &str) -> Result<Method, Problem> {
+    let upper = text.to_ascii_uppercase();
+    let problem = || Problem::new(format!("`{text}` is not a method"));
+    match Method::from_bytes(text.as_bytes()) {
+        Ok(method) if upper == text => Ok(method),
+        Ok(_) => {
+            Err(problem().label(format!("did you mean `{upper}`?")).help("methods are written in capitals"))
+        }
+        Err(_) => Err(problem().help("a method is one word, as in `GET`")),
+    }
+}
+
+fn header(text: &str) -> Result<HeaderName, Problem> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
+        Problem::new(format!("`{text}` is not a header name"))
+            .help("a name has letters, digits and `-`, as in `X-Beta`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+    use moongate_sdk::{Key, Place, Value, ValueKind};
+
+    fn value(kind: ValueKind) -> Value {
+        let place = Place { file: "test.yaml".into(), line: 1, column: 1, width: 1, path: "".into() };
+        Value { place, kind }
+    }
+
+    fn text(text: &str) -> Value {
+        value(ValueKind::Scalar { text: text.to_owned(), quoted: true })
+    }
+
+    fn list(texts: &[&str]) -> Value {
+        value(ValueKind::List(texts.iter().copied().map(text).collect()))
+    }
+
+    fn map(pairs: &[(&str, Value)]) -> Value {
+        let key = |text: &str| Key { place: value(ValueKind::Null).place, text: text.to_owned() };
+        value(ValueKind::Map(pairs.iter().map(|(name, value)| (key(name), value.clone())).collect()))
+    }
+
+    fn read(pairs: &[(&str, Value)]) -> Result<Rule<()>, Problems> {
+        let mut pairs = pairs.to_vec();
+        pairs.push(("upstream", text("u")));
+        Rule::read("r", &map(&pairs).read::<Route>().unwrap(), ())
+    }
+
+    #[test]
+    fn a_route_is_read_as_it_is_written() {
+        let rule = read(&[
+            ("host", text("*.Example.com")),
+            ("path", list(&["/a/", "=/b"])),
+            ("methods", list(&["GET"])),
+            ("headers", map(&[("X-Beta", text("~1"))])),
+            ("query", map(&[("v", text("*"))])),
+            ("listeners", list(&["web"])),
+        ]);
+        let rule = rule.unwrap();
+        let paths: Vec<_> = rule.paths.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (rule.hosts[0].to_string().as_str(), paths),
+            ("*.example.com", vec!["/a".into(), "=/b".into()])
+        );
+        assert_eq!((rule.methods, rule.listeners), (vec![Method::GET], vec!["web".to_owned()]));
+        assert_eq!((rule.headers[0].0.as_str(), rule.query[0].0.as_str()), ("x-beta", "v"));
+    }
+
+    #[test]
+    fn every_mistake_of_a_route_is_reported_at_once() {
+        let problems = read(&[
+            ("host", list(&["a:80", "ok.example"])),
+            ("path", text("acts")),
+            ("methods", list(&["get", "G T"])),
+            ("headers", map(&[("x y", text("1")), ("x", text("~("))])),
+        ]);
+        let problems = problems.unwrap_err();
+        assert_eq!(problems.0.len(), 6);
+        assert!(problems.0.iter().all(|problem| problem.place.is_some()));
+        assert_eq!(problems.0[2].label.as_deref(), Some("did you mean `GET`?"));
+    }
+}

@@ -1,0 +1,225 @@
+//! The table itself: rules by host, then by path, tried from the most specific to the least.
+
+use super::conditions::Conditions;
+use super::host::Folded;
+use super::tree::{NodeId, Tree};
+use super::{Head, HostPattern, PathPattern, Rule};
+use foldhash::fast::RandomState;
+use regex::Regex;
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+/// Rules, ready to be looked up. It is never changed: a reload builds another.
+#[derive(Debug)]
+pub struct Table<R> {
+    pub(super) rules: Vec<Stored<R>>,
+    exact: HashMap<Box<str>, Paths, RandomState>,
+    /// By suffix, with its first dot.
+    under: HashMap<Box<str>, Paths, RandomState>,
+    /// Dots of the longest such suffix: a host of a hundred labels does not cost a hundred lookups.
+    most_dots: usize,
+    any: Paths,
+    tree: Tree,
+}
+
+/// A rule without what the table's structure already says.
+#[derive(Debug)]
+pub(super) struct Stored<R> {
+    pub(super) name: String,
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) paths: Vec<PathPattern>,
+    pub(super) conditions: Conditions,
+    target: R,
+}
+
+/// The rules of one host.
+#[derive(Debug)]
+struct Paths {
+    exact: HashMap<Box<str>, Vec<u32>, RandomState>,
+    regexes: Vec<(u32, Regex)>,
+    root: NodeId,
+    any: Vec<u32>,
+}
+
+/// A rule whose host and path match, and how.
+pub(super) struct Candidate<'t> {
+    pub(super) rule: usize,
+    pub(super) host: HostMatch<'t>,
+    pub(super) path: PathMatch<'t>,
+}
+
+/// How a host matched; a later variant is less specific.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum HostMatch<'t> {
+    Exact,
+    Under(&'t str),
+    Any,
+}
+
+/// How a path matched; a later variant is less specific.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum PathMatch<'t> {
+    Exact,
+    Regex(&'t str),
+    Prefix(&'t str),
+    Any,
+}
+
+impl<R> Table<R> {
+    /// Builds the table. A rule with several hosts and paths stands at each of them, and is as specific
+    /// there as that host and path are.
+    pub fn build(rules: Vec<Rule<R>>) -> Self {
+        let mut tree = Tree::default();
+        let any = Paths::new(&mut tree);
+        let mut table = Self {
+            rules: Vec::with_capacity(rules.len()),
+            exact: HashMap::default(),
+            under: HashMap::default(),
+            most_dots: 0,
+            any,
+            tree,
+        };
+        for (rule, index) in rules.into_iter().zip(0..) {
+            table.add(rule, index);
+        }
+        table.finish();
+        table
+    }
+
+    /// The target of the most specific rule that matches. Allocates nothing.
+    pub fn find(&self, head: &Head<'_>) -> Option<&R> {
+        let found = self.walk(head, |candidate| {
+            let rule = &self.rules[candidate.rule];
+            match rule.conditions.unmet(head) {
+                None => ControlFlow::Break(&rule.target),
+                Some(_) => ControlFlow::Continue(()),
+            }
+        });
+        found.break_value()
+    }
+
+    /// All targets, in the order of the rules.
+    pub fn targets(&self) -> impl Iterator<Item = &R> {
+        self.rules.iter().map(|rule| &rule.target)
+    }
+
+    /// Visits the rules whose host and path match, from the most specific to the least. The lookup and
+    /// the explanation both go this way, so that they cannot disagree.
+    pub(super) fn walk<'t, B>(
+        &'t self,
+        head: &Head<'_>,
+        mut visit: impl FnMut(Candidate<'t>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let mut folded = Folded::new();
+        if let Some(host) = head.host.and_then(|host| folded.fold(host)) {
+            if let Some(paths) = self.exact.get(host) {
+                self.walk_paths(paths, HostMatch::Exact, head.path, &mut visit)?;
+            }
+            for (suffix, paths) in self.wildcards(host) {
+                self.walk_paths(paths, HostMatch::Under(suffix), head.path, &mut visit)?;
+            }
+        }
+        self.walk_paths(&self.any, HostMatch::Any, head.path, &mut visit)
+    }
+
+    /// The wildcards of a host, longest first.
+    fn wildcards<'s>(&'s self, host: &str) -> impl Iterator<Item = (&'s str, &'s Paths)> {
+        let dots = if self.most_dots == 0 { 0 } else { host.bytes().filter(|byte| *byte == b'.').count() };
+        let skipped = dots.saturating_sub(self.most_dots);
+        let suffixes = host.match_indices('.').skip(skipped).take(dots - skipped);
+        // The first label has at least one character: `.example.com` is not below `example.com`.
+        suffixes.filter(|(at, _)| *at > 0).filter_map(|(at, _)| {
+            self.under.get_key_value(&host[at..]).map(|(suffix, paths)| (&**suffix, paths))
+        })
+    }
+
+    fn walk_paths<'t, B>(
+        &'t self,
+        paths: &'t Paths,
+        host: HostMatch<'t>,
+        path: &str,
+        visit: &mut impl FnMut(Candidate<'t>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let mut each = |rules: &[u32], path: PathMatch<'t>| {
+            rules.iter().try_for_each(|rule| visit(Candidate { rule: *rule as usize, host, path }))
+        };
+        if let Some(rules) = paths.exact.get(path) {
+            each(rules, PathMatch::Exact)?;
+        }
+        for (rule, regex) in &paths.regexes {
+            if regex.is_match(path) {
+                each(&[*rule], PathMatch::Regex(regex.as_str()))?;
+            }
+        }
+        for prefix in self.tree.prefixes(paths.root, path) {
+            each(prefix.rules, PathMatch::Prefix(prefix.text))?;
+        }
+        each(&paths.any, PathMatch::Any)
+    }
+
+    fn add(&mut self, rule: Rule<R>, index: u32) {
+        for host in &rule.hosts {
+            let (hosts, name) = match host {
+                HostPattern::Exact(name) => (&mut self.exact, name),
+                HostPattern::Under(suffix) => {
+                    self.most_dots = self.most_dots.max(suffix.bytes().filter(|byte| *byte == b'.').count());
+                    (&mut self.under, suffix)
+                }
+            };
+            let tree = &mut self.tree;
+            let paths = hosts.entry(name.clone()).or_insert_with(|| Paths::new(tree));
+            paths.add(&rule.paths, index, &mut self.tree);
+        }
+        if rule.hosts.is_empty() {
+            self.any.add(&rule.paths, index, &mut self.tree);
+        }
+        self.rules.push(Stored {
+            name: rule.name,
+            hosts: rule.hosts,
+            paths: rule.paths,
+            conditions: Conditions {
+                methods: rule.methods.into(),
+                listeners: rule.listeners.into(),
+                headers: rule.headers.into(),
+                query: rule.query.into(),
+            },
+            target: rule.target,
+        });
+    }
+
+    /// More conditions first, then the order of the file.
+    fn finish(&mut self) {
+        let rules = &self.rules;
+        let key = |rule: &u32| (Reverse(rules[*rule as usize].conditions.count()), *rule);
+        let order = |list: &mut Vec<u32>| {
+            list.sort_unstable_by_key(key);
+            list.dedup();
+        };
+        for paths in self.exact.values_mut().chain(self.under.values_mut()).chain([&mut self.any]) {
+            paths.exact.values_mut().for_each(order);
+            paths.regexes.sort_by_key(|(rule, _)| key(rule));
+            order(&mut paths.any);
+        }
+        self.tree.finish(order);
+    }
+}
+
+impl Paths {
+    fn new(tree: &mut Tree) -> Self {
+        Self { exact: HashMap::default(), regexes: Vec::new(), root: tree.root(), any: Vec::new() }
+    }
+
+    fn add(&mut self, patterns: &[PathPattern], rule: u32, tree: &mut Tree) {
+        for pattern in patterns {
+            match pattern {
+                PathPattern::Exact(path) => self.exact.entry(path.clone()).or_default().push(rule),
+                PathPattern::Regex(regex) => self.regexes.push((rule, regex.clone())),
+                PathPattern::Prefix(prefix) => tree.add(self.root, prefix, rule),
+            }
+        }
+        if patterns.is_empty() {
+            self.any.push(rule);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Claims about the table. An oracle that tries every rule stands against the lookup.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+use super::*;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use proptest::prelude::*;
+use std::cmp::Reverse;
+
+/// `host path`, each `-` for none or several with `|`, and conditions behind them.
+fn rule(text: &str) -> Rule<String> {
+    let mut words = text.split(' ');
+    let mut rule = Rule::any(text, text.to_owned());
+    let mut next =
+        || words.next().filter(|word| *word != "-").map(|word| word.split('|').collect::<Vec<_>>());
+    rule.hosts =
+        next().unwrap_or_default().into_iter().map(|host| HostPattern::parse(host).unwrap()).collect();
+    rule.paths =
+        next().unwrap_or_default().into_iter().map(|path| PathPattern::parse(path).unwrap()).collect();
+    for word in words {
+        match word.split_once('=') {
+            None if word.starts_with('@') => rule.listeners.push(word[1..].to_owned()),
+            None => rule.methods.push(word.parse().unwrap()),
+            Some((name, value)) => match name.strip_prefix('?') {
+                Some(name) => rule.query.push((name.to_owned(), ValuePattern::parse(value).unwrap())),
+                None => rule.headers.push((name.parse().unwrap(), ValuePattern::parse(value).unwrap())),
+            },
+        }
+    }
+    rule
+}
+
+struct Ask {
+    host: &'static str,
+    path: &'static str,
+    query: Option<&'static str>,
+    method: Method,
+    headers: HeaderMap,
+    listener: &'static str,
+}
+
+fn ask(host: &'static str, path: &'static str) -> Ask {
+    Ask { host, path, query: None, method: Method::GET, headers: HeaderMap::new(), listener: "web" }
+}
+
+impl Ask {
+    fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        self
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head {
+            host: Some(self.host),
+            path: self.path,
+            query: self.query,
+            method: &self.method,
+            headers: &self.headers,
+            listener: self.listener,
+        }
+    }
+}
+
+fn found(rules: &[&str], ask: &Ask) -> Option<String> {
+    Table::build(rules.iter().map(|text| rule(text)).collect()).find(&ask.head()).cloned()
+}
+
+#[test]
+fn a_more_specific_host_wins_over_any_path() {
+    let rules = ["- =/a", "*.com =/a", "*.b.com /", "a.b.com -"];
+    assert_eq!(found(&rules, &ask("A.b.com:80", "/a")).as_deref(), Some("a.b.com -"));
+    assert_eq!(found(&rules, &ask("x.b.com.", "/a")).as_deref(), Some("*.b.com /"));
+    assert_eq!(found(&rules, &ask("x.c.com", "/a")).as_deref(), Some("*.com =/a"));
+    assert_eq!(found(&rules, &ask("com", "/a")).as_deref(), Some("- =/a"));
+    assert_eq!(found(&rules, &ask("", "/b")), None);
+}
+
+#[test]
+fn a_more_specific_path_wins_below_a_host() {
+    let rules = ["- -", "- /", "- /acts", "- /acts/x/", "- ~^/acts/x/.*z$", "- =/acts/x/z"];
+    for (path, winner) in [
+        ("/acts/x/z", "- =/acts/x/z"),
+        ("/acts/x/yz", "- ~^/acts/x/.*z$"),
+        ("/acts/x", "- /acts/x/"),
+        ("/acts/y/x", "- /acts"),
+        ("/acts/", "- /acts"),
+        ("/actsx", "- /"),
+        ("/", "- /"),
+        ("*", "- -"),
+    ] {
+        assert_eq!(found(&rules, &ask("h", path)).as_deref(), Some(winner), "{path}");
+    }
+}
+
+#[test]
+fn more_conditions_win_and_then_the_order() {
+    let rules = ["- /a", "- /a x-b=1", "- /a GET x-b=1", "- /a POST x-b=~2|3", "- /a x-c=*", "- /a"];
+    assert_eq!(found(&rules, &ask("h", "/a").header("x-b", "1")).as_deref(), Some("- /a GET x-b=1"));
+    assert_eq!(found(&rules, &ask("h", "/a").header("x-b", "2")).as_deref(), Some("- /a"));
+    let several = ask("h", "/a").header("x-c", "").header("x-b", "0").header("x-b", "1");
+    assert_eq!(found(&["- /a x-b=0 GET", "- /a x-b=1 x-c=*"], &several).as_deref(), Some("- /a x-b=0 GET"));
+    let post = Ask { method: Method::POST, ..ask("h", "/a").header("x-b", "12") };
+    assert_eq!(found(&rules, &post).as_deref(), Some("- /a POST x-b=~2|3"));
+}
+
+#[test]
+fn a_rule_that_does_not_match_falls_through_to_the_next() {
+    let rules = ["a.com /x POST", "*.com /x @tls", "- /x ?v=2", "- /"];
+    assert_eq!(found(&rules, &ask("a.com", "/x")).as_deref(), Some("- /"));
+    let asked = Ask { query: Some("a&v=%32"), ..ask("a.com", "/x") };
+    assert_eq!(found(&rules, &asked).as_deref(), Some("- /x ?v=2"));
+    assert_eq!(found(&["*.b.com /x", "*.com /y", "- -"], &ask("a.b.com", "/y")).as_deref(), Some("*.com /y"));
+}
+
+#[test]
+fn hosts_and_paths_of_one_rule_are_alternatives() {
+    let rules = ["a.com|[0::1] =/x|/y", "- -"];
+    for (host, path) in [("a.com", "/x"), ("[::1]:80", "/y/z"), ("[0:0::1]", "/x")] {
+        assert_eq!(found(&rules, &ask(host, path)).as_deref(), Some(rules[0]));
+    }
+    assert_eq!(found(&rules, &ask("a.com", "/x/")).as_deref(), Some("- -"));
+}
+
+#[test]
+fn an_explanation_says_who_won_and_why_the_others_lost() {
+    let rules = [
+        "a.com /acts",
+        "*.com /acts/x",
+        "a.com /acts/x x-beta=1",
+        "a.com /api",
+        "b.com -",
+        "a.com /acts/x GET",
+    ];
+    let table = Table::build(rules.iter().map(|text| rule(text)).collect());
+    let text = table.explain(&ask("a.com", "/acts/x").head()).to_string();
+    assert_eq!(
+        text,
+        "a.com /acts/x GET: exact host, prefix /acts/x, method GET\n  \
+         not a.com /acts/x x-beta=1: no header x-beta is `1`\n  \
+         not a.com /acts: it matches too, but its path is less specific: prefix /acts\n  \
+         not *.com /acts/x: it matches too, but its host is less specific: host *.com\n  \
+         not a.com /api: the path does not match `/api`\n  \
+         1 route is for another host\n"
+    );
+    let none = table.explain(&ask("c.de", "/").head());
+    assert_eq!(none.to_string(), "no route matches: 404\n  6 routes are for other hosts\n");
+}
+
+#[test]
+fn a_rule_that_asks_the_same_as_an_earlier_one_is_unreachable() {
+    let rules = [
+        "a.com /x GET x=1",
+        "b.com /x/",
+        "A.com /x/ x=1 GET",
+        "a.com|b.com /x",
+        "b.com|c.com /x",
+        "b.com /x",
+    ];
+    let rules: Vec<_> = rules.iter().map(|text| rule(text)).collect();
+    let pairs: Vec<_> = shadowed(&rules).iter().map(|shadow| (shadow.rule, shadow.by)).collect();
+    assert_eq!(pairs, [(2, 0), (5, 1)]);
+}
+
+#[test]
+fn a_table_of_many_rules_finds_each() {
+    let name = |n: usize| format!("h{n}.example.com /p/{n}/");
+    let table = Table::build((0..2_000).map(|n| rule(&name(n))).collect());
+    for n in [0, 1, 999, 1_999] {
+        let (host, path) = (format!("h{n}.example.com"), format!("/p/{n}/x"));
+        let (headers, method) = (HeaderMap::new(), Method::GET);
+        let head = Head {
+            host: Some(&host),
+            path: &path,
+            query: None,
+            method: &method,
+            headers: &headers,
+            listener: "",
+        };
+        assert_eq!(table.find(&head), Some(&name(n)));
+    }
+}
+
+/// How specific a rule is for a request by the documented order, found by trying everything; `None` when
+/// it does not match.
+fn rank(rule: &Rule<String>, order: usize, head: &Head<'_>) -> Option<impl Ord + use<>> {
+    let host = head.host?.to_ascii_lowercase();
+    let hosts = rule.hosts.iter().filter(|pattern| pattern.matches(&host)).map(|pattern| match pattern {
+        HostPattern::Exact(_) => (2, 0),
+        HostPattern::Under(suffix) => (1, suffix.len()),
+    });
+    let paths = rule.paths.iter().filter(|pattern| pattern.matches(head.path)).map(|pattern| match pattern {
+        PathPattern::Exact(_) => (3, 0),
+        PathPattern::Regex(_) => (2, 0),
+        PathPattern::Prefix(prefix) => (1, prefix.len()),
+    });
+    let host = hosts.max().or(rule.hosts.is_empty().then_some((0, 0)))?;
+    let path = paths.max().or(rule.paths.is_empty().then_some((0, 0)))?;
+    let method = rule.methods.is_empty() || rule.methods.contains(head.method);
+    let fields = rule.headers.iter().all(|(name, pattern)| {
+        head.headers.get_all(name).iter().any(|value| pattern.matches(value.as_bytes()))
+    });
+    let count = usize::from(!rule.methods.is_empty()) + rule.headers.len();
+    (method && fields).then_some((host, path, count, Reverse(order)))
+}
+
+proptest! {
+    #[test]
+    fn the_lookup_agrees_with_trying_every_rule(
+        rules in proptest::collection::vec((
+            proptest::sample::select(vec!["-", "a.b.c", "*.b.c", "*.c", "b.c|*.b.c"]),
+            proptest::sample::select(vec!["-", "/", "/x", "/x/y", "=/x/y", "~y", "/x|=/", "/x/y/z", "~^/x"]),
+            proptest::sample::select(vec!["", " GET", " POST", " k=1", " GET k=1", " k=*"]),
+        ), 0..12),
+        host in proptest::sample::select(vec!["a.b.c", "z.b.c", "b.c", "q.a.b.c", "c", "A.B.C"]),
+        path in proptest::sample::select(vec!["/", "/x", "/x/", "/x/y", "/x/y/z/w", "/xy", "/q"]),
+        key in proptest::option::of(proptest::sample::select(vec!["1", "2"])),
+    ) {
+        let texts: Vec<_> = rules.iter().map(|(host, path, rest)| format!("{host} {path}{rest}")).collect();
+        let rules: Vec<_> = texts.iter().enumerate().map(|(n, text)| Rule { target: n.to_string(), ..rule(text) }).collect();
+        let mut asked = ask(host, path);
+        if let Some(value) = key {
+            asked = asked.header("k", value);
+        }
+        let head = asked.head();
+        let best = rules.iter().enumerate().filter_map(|(n, rule)| Some((rank(rule, n, &head)?, n))).max();
+        let expected = best.map(|(_, n)| n.to_string());
+        let table = Table::build(rules);
+        prop_assert_eq!(table.find(&head), expected.as_ref());
+        let explained = table.explain(&head);
+        prop_assert_eq!(explained.winner.map(|why| why.rule.to_string()), expected);
+        prop_assert_eq!(explained.others.len() + explained.elsewhere + usize::from(table.find(&head).is_some()), texts.len());
+    }
+}
