@@ -1,0 +1,163 @@
+//! Where an endpoint is, and what an operator may write for it. Resolving names is discovery's.
+
+use moongate_sdk::Problem;
+use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::path::PathBuf;
+
+/// The longest host name, RFC 1035 section 2.3.4.
+const LONGEST_NAME: usize = 253;
+
+/// An address that can be connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    /// `127.0.0.1:80`, `[::1]:80` or `unix:/path`, as an operator writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Address {
+    /// The same for the engine; none when the path fits no socket address, which parsing refuses.
+    pub(super) fn to_engine(&self) -> Option<EngineAddr> {
+        match self {
+            Self::Tcp(address) => Some(EngineAddr::Inet(*address)),
+            Self::Unix(path) => UnixAddr::from_pathname(path).ok().map(EngineAddr::Unix),
+        }
+    }
+
+    /// The engine's address as ours; none for an unnamed socket, which we never give it.
+    pub(super) fn from_engine(address: &EngineAddr) -> Option<Self> {
+        match address {
+            EngineAddr::Inet(address) => Some(Self::Tcp(*address)),
+            EngineAddr::Unix(address) => address.as_pathname().map(|path| Self::Unix(path.into())),
+        }
+    }
+}
+
+/// What stands in an upstream's list of endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Origin {
+    /// An address.
+    Fixed(Address),
+    /// A host name with a port, resolved again and again.
+    Name {
+        /// The name, in lower case.
+        host: Box<str>,
+        /// The port of every address that the name has.
+        port: u16,
+    },
+}
+
+impl Origin {
+    /// Reads `ip:port`, `[ip]:port`, `name:port` or `unix:/path`.
+    ///
+    /// # Errors
+    /// A problem without a place, with the form that was probably meant.
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix(text, path);
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            port_of(text, address.port())?;
+            return Ok(Self::Fixed(Address::Tcp(address)));
+        }
+        let bad = || Problem::new(format!("bad address `{text}`"));
+        if text.contains("://") {
+            return Err(bad().help("write the address without a scheme, as in 127.0.0.1:8081"));
+        }
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return Err(bad().help("a port is missing, as in 127.0.0.1:8081"));
+        };
+        if host.contains(':') || host.starts_with('[') {
+            return Err(bad().help("an IPv6 address is written in brackets, as in [::1]:8081"));
+        }
+        let number = port.parse::<u16>().map_err(|_| bad().help("a port is a number from 1 to 65535"))?;
+        port_of(text, number)?;
+        if !is_name(host) {
+            return Err(bad().help("write ip:port, [ip]:port, name:port or unix:/path"));
+        }
+        Ok(Self::Name { host: host.to_ascii_lowercase().into(), port: number })
+    }
+}
+
+fn unix(text: &str, path: &str) -> Result<Origin, Problem> {
+    let bad = || Problem::new(format!("bad address `{text}`"));
+    if !path.starts_with('/') {
+        return Err(bad().help("the path of a Unix socket is absolute, as in unix:/run/app.sock"));
+    }
+    let address = Address::Unix(path.into());
+    if address.to_engine().is_none() {
+        return Err(bad().help("the path of a Unix socket has at most 107 bytes"));
+    }
+    Ok(Origin::Fixed(address))
+}
+
+fn port_of(text: &str, port: u16) -> Result<u16, Problem> {
+    if port == 0 {
+        return Err(Problem::new(format!("bad address `{text}`")).help("nothing listens on port 0"));
+    }
+    Ok(port)
+}
+
+/// Letters, digits, `-` and `_` in labels of 1 to 63, and not what is meant as an IPv4 address.
+fn is_name(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let numeric = |last: &str| last.bytes().all(|b| b.is_ascii_digit());
+    host.len() <= LONGEST_NAME && host.split('.').all(label) && !host.rsplit('.').next().is_some_and(numeric)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn every_documented_form_is_read_and_written_back() {
+        for text in ["127.0.0.1:80", "[::1]:8081", "unix:/run/app.sock"] {
+            let Origin::Fixed(address) = Origin::parse(text).unwrap() else { panic!("{text} is an address") };
+            assert_eq!(address.to_string(), text);
+            assert_eq!(Address::from_engine(&address.to_engine().unwrap()), Some(address));
+        }
+        let name = Origin::Name { host: "backend.local".into(), port: 80 };
+        assert_eq!(Origin::parse("Backend.local:80").unwrap(), name);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_advice() {
+        let long = format!("unix:/{}", "x".repeat(200));
+        for text in [
+            "",
+            ":80",
+            "host",
+            "host:",
+            "host:0",
+            "host:70000",
+            "http://host:80",
+            "::1:80",
+            "[::1]",
+            "1.2.3:80",
+        ] {
+            assert!(!Origin::parse(text).unwrap_err().help.is_empty(), "{text}");
+        }
+        for text in ["256.1.1.1:80", "127.0.0.1:0", "a b:80", "a..b:80", "unix:run/app.sock", &long] {
+            assert!(!Origin::parse(text).unwrap_err().help.is_empty(), "{text}");
+        }
+    }
+}

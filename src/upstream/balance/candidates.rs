@@ -1,0 +1,156 @@
+//! Who may be chosen, as a balance kind sees it.
+
+use crate::upstream::endpoint::Endpoint;
+use std::sync::Arc;
+
+/// Words of the set that are kept inline: up to 256 members cost no allocation.
+const FEW: usize = 4;
+
+/// An endpoint with its share.
+#[derive(Clone, Debug)]
+pub struct Member {
+    endpoint: Arc<Endpoint>,
+    weight: u16,
+}
+
+impl Member {
+    pub(in crate::upstream) fn new(endpoint: Arc<Endpoint>, weight: u16) -> Self {
+        Self { endpoint, weight }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Its share against the others, 0 to 1000; 0 is never a candidate.
+    pub fn weight(&self) -> u16 {
+        self.weight
+    }
+
+    /// The requests and WebSockets that are on it.
+    pub fn active(&self) -> usize {
+        self.endpoint.active()
+    }
+
+    /// Its decayed peak latency in microseconds; 0 when nothing is known.
+    pub fn latency(&self) -> f32 {
+        self.endpoint.latency()
+    }
+}
+
+/// The members that may be chosen for one request.
+#[derive(Clone, Copy)]
+pub struct Candidates<'a> {
+    members: &'a [Member],
+    open: &'a Open,
+}
+
+impl<'a> Candidates<'a> {
+    pub(in crate::upstream) fn new(members: &'a [Member], open: &'a Open) -> Self {
+        Self { members, open }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.open.words().iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether the member at `index` is one.
+    pub fn contains(&self, index: usize) -> bool {
+        self.open.contains(index)
+    }
+
+    /// Them with their indices, in the order of the members.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &'a Member)> + '_ {
+        self.open.iter().filter_map(|index| Some((index, self.members.get(index)?)))
+    }
+
+    /// The `n`th of them, from 0.
+    pub fn nth(&self, n: usize) -> Option<(usize, &'a Member)> {
+        self.iter().nth(n)
+    }
+}
+
+/// A set of indices.
+pub(in crate::upstream) enum Open {
+    Few([u64; FEW]),
+    Many(Box<[u64]>),
+}
+
+impl Open {
+    /// The empty set, with room for `members` indices.
+    pub(in crate::upstream) fn with_room(members: usize) -> Self {
+        let words = members.div_ceil(64);
+        if words <= FEW { Self::Few([0; FEW]) } else { Self::Many(vec![0; words].into()) }
+    }
+
+    pub(in crate::upstream) fn insert(&mut self, index: usize) {
+        if let Some(word) = self.words_mut().get_mut(index / 64) {
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    pub(in crate::upstream) fn remove(&mut self, index: usize) {
+        if let Some(word) = self.words_mut().get_mut(index / 64) {
+            *word &= !(1 << (index % 64));
+        }
+    }
+
+    pub(in crate::upstream) fn contains(&self, index: usize) -> bool {
+        self.words().get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+
+    pub(in crate::upstream) fn is_empty(&self) -> bool {
+        self.words().iter().all(|word| *word == 0)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.words().iter().enumerate().flat_map(|(n, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(n * 64 + bit)
+            })
+        })
+    }
+
+    fn words(&self) -> &[u64] {
+        match self {
+            Self::Few(words) => words,
+            Self::Many(words) => words,
+        }
+    }
+
+    fn words_mut(&mut self) -> &mut [u64] {
+        match self {
+            Self::Few(words) => words,
+            Self::Many(words) => words,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_set_holds_few_and_many() {
+        for room in [1, 64, 256, 257, 1000] {
+            let mut open = Open::with_room(room);
+            assert!(open.is_empty());
+            for index in (0..room).step_by(3) {
+                open.insert(index);
+            }
+            assert!(open.iter().eq((0..room).step_by(3)), "{room}");
+            open.remove(0);
+            assert!(!open.contains(0) && !open.contains(1) && !open.contains(room + 64));
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The same key to the same endpoint, and only a leaver's keys move: ketama.
+
+use super::ring::Ring;
+use super::{Balance, Candidates, Group};
+use crate::upstream::key::KeySource;
+use moongate_sdk::{Kind, Placed, Problems, Settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(super) const KIND: Kind<dyn Balance> = Kind {
+    name: "consistent_hash",
+    about: "The same key to the same endpoint; when one leaves, only its keys move (ketama)",
+    schema: |generator| generator.subschema_for::<HashSettings>(),
+    build,
+};
+
+/// The settings of `consistent_hash`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct HashSettings {
+    /// client_ip, path, header:NAME, cookie:NAME or query:NAME; what is absent or empty falls back
+    /// to client_ip. Default client_ip.
+    #[serde(default)]
+    key: Option<Placed<String>>,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
+    let read: HashSettings = settings.read()?;
+    let key = match &read.key {
+        Some(text) => KeySource::parse(text).map_err(|problem| problem.at(&text.place))?,
+        None => KeySource::ClientIp,
+    };
+    Ok(Box::new(ConsistentHash { key, ring: None }))
+}
+
+struct ConsistentHash {
+    key: KeySource,
+    /// None until there is a group.
+    ring: Option<Ring>,
+}
+
+impl Balance for ConsistentHash {
+    fn arrange(&self, group: &Group<'_>) -> Box<dyn Balance> {
+        Box::new(Self { key: self.key.clone(), ring: Some(Ring::new(group)) })
+    }
+
+    fn choose(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
+        self.ring.as_ref()?.find(candidates, key)
+    }
+
+    fn key(&self) -> KeySource {
+        self.key.clone()
+    }
+}

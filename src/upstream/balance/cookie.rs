@@ -1,0 +1,120 @@
+//! The signed cookie of `sticky`: its settings, its tags and the `Set-Cookie` line.
+//!
+//! A tag is an HMAC over the upstream's name and the endpoint's address. It names an endpoint only
+//! to whoever has the secret, so it tells a client nothing, and two gateways of one secret agree
+//! without a shared store.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use http::HeaderValue;
+use moongate_sdk::{Period, Placed, Problem, Problems};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+
+/// When a browser sends the cookie along with a request that another site caused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SameSite {
+    /// Never.
+    Strict,
+    /// With a link that is followed.
+    Lax,
+    /// Always; needs `secure`.
+    None,
+}
+
+/// What the cookie looks like.
+#[derive(Clone, Debug)]
+pub(super) struct CookieShape {
+    pub(super) name: Box<str>,
+    pub(super) path: Box<str>,
+    pub(super) http_only: bool,
+    pub(super) secure: bool,
+    pub(super) same_site: Option<SameSite>,
+    pub(super) max_age: Option<Period>,
+}
+
+impl CookieShape {
+    /// The `Set-Cookie` line with a value, RFC 6265 section 4.1.
+    pub(super) fn line(&self, value: &str) -> Option<HeaderValue> {
+        let mut line = format!("{}={value}; Path={}", self.name, self.path);
+        if let Some(age) = self.max_age {
+            let _ = write!(line, "; Max-Age={}", age.0.as_secs());
+        }
+        if self.http_only {
+            line.push_str("; HttpOnly");
+        }
+        if self.secure {
+            line.push_str("; Secure");
+        }
+        match self.same_site {
+            Some(SameSite::Strict) => line.push_str("; SameSite=Strict"),
+            Some(SameSite::Lax) => line.push_str("; SameSite=Lax"),
+            Some(SameSite::None) => line.push_str("; SameSite=None"),
+            None => {}
+        }
+        HeaderValue::try_from(line).ok()
+    }
+}
+
+/// A cookie's name is a token, RFC 6265 section 4.1.1.
+pub(super) fn check_name(name: &Placed<String>, problems: &mut Problems) {
+    // A field's name has the same grammar, except that it is looked up in lower case.
+    if http::HeaderName::try_from(name.value.as_str()).is_err() {
+        let problem = Problem::new(format!("bad cookie name `{}`", name.value));
+        problems.push(problem.help("write letters, digits, `-` and `_`").at(&name.place));
+    }
+}
+
+/// A cookie's path starts with `/` and ends at a `;` or a control character.
+pub(super) fn check_path(path: &Placed<String>, problems: &mut Problems) {
+    let clean = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';');
+    if !path.starts_with('/') || !clean {
+        problems.push(
+            Problem::new(format!("bad cookie path `{}`", path.value)).help("write /path").at(&path.place),
+        );
+    }
+}
+
+/// The key of the tags.
+#[derive(Clone)]
+pub(super) struct Secret(Hmac<Sha256>);
+
+impl Secret {
+    /// From what an operator wrote, of any length.
+    pub(super) fn new(text: &[u8]) -> Option<Self> {
+        Hmac::new_from_slice(text).ok().map(Self)
+    }
+
+    /// The same for the whole life of this process, so that a reload keeps clients where they are.
+    pub(super) fn of_this_process() -> Option<Self> {
+        static RANDOM: OnceLock<[u8; 32]> = OnceLock::new();
+        Self::new(RANDOM.get_or_init(random))
+    }
+
+    /// The cookie's value for an endpoint.
+    pub(super) fn tag(&self, upstream: &str, address: &str) -> String {
+        let mut mac = self.0.clone();
+        mac.update(upstream.as_bytes());
+        // A byte that neither part can hold, or ("a", "b:80") and ("ab", ":80") would be one.
+        mac.update(&[0]);
+        mac.update(address.as_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+}
+
+/// The keys of std's hash maps come from the operating system's random numbers; four of their
+/// outputs under two sets of keys are more than a cookie needs that only picks a backend.
+fn random() -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for seed in [RandomState::new(), RandomState::new()] {
+        digest.update(seed.hash_one(0_u64).to_le_bytes());
+        digest.update(seed.hash_one(1_u64).to_le_bytes());
+    }
+    digest.finalize().into()
+}

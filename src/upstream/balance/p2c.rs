@@ -1,0 +1,51 @@
+//! The better of two at random, by peak latency and living requests: power of two choices.
+//!
+//! Looking at two is nearly as good as looking at all, and many gateways that all see the same
+//! fastest backend do not rush to it together.
+
+use super::{Balance, Candidates, Group, Member, Nothing};
+use moongate_sdk::Kind;
+
+pub(super) const KIND: Kind<dyn Balance> = Kind {
+    name: "p2c",
+    about: "The better of two at random, by peak latency times living requests, over weight",
+    schema: |generator| generator.subschema_for::<Nothing>(),
+    build: |settings| {
+        settings.read::<Nothing>()?;
+        Ok(Box::new(P2c))
+    },
+};
+
+/// Microseconds assumed of an endpoint that answered nothing yet and has requests waiting: its
+/// first request is welcome, the next ones wait for what that one says.
+const UNMEASURED: f32 = 1e6;
+
+struct P2c;
+
+impl Balance for P2c {
+    fn arrange(&self, _: &Group<'_>) -> Box<dyn Balance> {
+        Box::new(Self)
+    }
+
+    fn choose(&self, candidates: &Candidates<'_>, _: &[u8]) -> Option<usize> {
+        let count = candidates.len();
+        if count < 2 {
+            return candidates.nth(0).map(|(index, _)| index);
+        }
+        let one = fastrand::usize(..count);
+        let other = fastrand::usize(..count - 1);
+        let other = if other >= one { other + 1 } else { other };
+        let (one, first) = candidates.nth(one)?;
+        let (other, second) = candidates.nth(other)?;
+        Some(if cost(second) < cost(first) { other } else { one })
+    }
+}
+
+fn cost(member: &Member) -> f32 {
+    let active = member.active();
+    let latency = match member.latency() {
+        unknown if unknown <= 0.0 && active > 0 => UNMEASURED,
+        known => known.max(1.0),
+    };
+    latency * (active as f32 + 1.0) / f32::from(member.weight()).max(1.0)
+}

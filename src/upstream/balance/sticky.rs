@@ -1,0 +1,171 @@
+//! A client stays on its endpoint by a signed cookie: for Socket.IO, SockJS and sessions in memory.
+//!
+//! No cookie, a forged one, or one of an endpoint that is out: another kind chooses, and the answer
+//! carries a new cookie.
+
+use super::cookie::{self, CookieShape, SameSite, Secret};
+use super::{BALANCE, Balance, Candidates, Group};
+use crate::upstream::key::KeySource;
+use http::HeaderValue;
+use moongate_sdk::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::HashMap;
+
+pub(super) const KIND: Kind<dyn Balance> = Kind {
+    name: "sticky",
+    about: "A client stays on its endpoint by a signed cookie",
+    schema: |generator| generator.subschema_for::<StickySettings>(),
+    build,
+};
+
+/// The settings of `sticky`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct StickySettings {
+    /// The cookie's name. Default moongate.
+    cookie: Option<Placed<String>>,
+    /// Signs the cookie; gateways that share clients share it. Absent: random for this process.
+    secret: Option<Placed<String>>,
+    /// The cookie's path. Default /.
+    path: Option<Placed<String>>,
+    /// Whether scripts in the page are kept from it. Default true.
+    http_only: Option<bool>,
+    /// Whether it is sent over TLS only. Default false.
+    secure: Option<bool>,
+    /// strict, lax or none; absent: the attribute is not sent.
+    same_site: Option<Placed<SameSite>>,
+    /// How long a browser keeps it; absent: until it is closed.
+    max_age: Option<Period>,
+    /// The kind that chooses for a client without a cookie. Default least_connections.
+    fallback: Option<Placed<String>>,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
+    let read: StickySettings = settings.read()?;
+    let mut problems = Problems::default();
+    let fallback = problems.keep(fallback(settings.place(), read.fallback.as_ref()));
+    let secret = problems.keep(secret(read.secret.as_ref()));
+    let shape = shape(&read, &mut problems);
+    match (fallback, secret) {
+        (Some(fallback), Some(secret)) if !problems.refuse() => Ok(Box::new(Sticky {
+            shape,
+            secret,
+            unsigned: read.secret.is_none().then(|| settings.place().clone()),
+            fallback,
+            seats: Vec::new(),
+            indices: HashMap::new(),
+        })),
+        _ => Err(problems),
+    }
+}
+
+fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
+    if let Some(name) = &read.cookie {
+        cookie::check_name(name, problems);
+    }
+    if let Some(path) = &read.path {
+        cookie::check_path(path, problems);
+    }
+    let secure = read.secure.unwrap_or(false);
+    if let Some(same_site) = &read.same_site
+        && same_site.value == SameSite::None
+        && !secure
+    {
+        let problem = Problem::new("`same_site: none` needs `secure: true`");
+        problems.push(problem.help("browsers refuse such a cookie otherwise").at(&same_site.place));
+    }
+    let text = |value: &Option<Placed<String>>, default: &str| {
+        value.as_ref().map_or(default, |written| written.value.as_str()).into()
+    };
+    CookieShape {
+        name: text(&read.cookie, "moongate"),
+        path: text(&read.path, "/"),
+        http_only: read.http_only.unwrap_or(true),
+        secure,
+        same_site: read.same_site.as_ref().map(|same_site| same_site.value),
+        max_age: read.max_age,
+    }
+}
+
+fn secret(written: Option<&Placed<String>>) -> Result<Secret, Problems> {
+    let Some(text) = written else {
+        return Secret::of_this_process().ok_or_else(|| Problem::new("no random secret").into());
+    };
+    if text.is_empty() {
+        let problem = Problem::new("the secret is empty").help("leave `secret` out for a random one");
+        return Err(problem.at(&text.place).into());
+    }
+    Secret::new(text.as_bytes()).ok_or_else(|| Problem::new("bad secret").at(&text.place).into())
+}
+
+fn fallback(place: &Place, written: Option<&Placed<String>>) -> Result<Box<dyn Balance>, Problems> {
+    let name = written.map_or("least_connections", |written| written.value.as_str());
+    let place = written.map_or(place, |written| &written.place);
+    let kind = Kind::find(BALANCE, "balance kind", name).map_err(|problem| problem.at(place))?;
+    let empty = Settings(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
+    let built = (kind.build)(&empty)?;
+    if built.key() != KeySource::Nothing {
+        let problem = Problem::new(format!("`{name}` cannot be a fallback"));
+        return Err(problem.help("a fallback chooses without looking at the request").at(place).into());
+    }
+    Ok(built)
+}
+
+struct Sticky {
+    shape: CookieShape,
+    secret: Secret,
+    /// Where the settings without a secret stand.
+    unsigned: Option<Place>,
+    fallback: Box<dyn Balance>,
+    /// The tag of each member and the line that sets it.
+    seats: Vec<(Box<[u8]>, Option<HeaderValue>)>,
+    indices: HashMap<Box<[u8]>, usize>,
+}
+
+impl Balance for Sticky {
+    fn arrange(&self, group: &Group<'_>) -> Box<dyn Balance> {
+        let mut seats = Vec::with_capacity(group.members.len());
+        let mut indices = HashMap::with_capacity(group.members.len());
+        for (index, member) in group.members.iter().enumerate() {
+            let tag = self.secret.tag(group.upstream, &member.endpoint().address().to_string());
+            let line = self.shape.line(&tag);
+            let tag: Box<[u8]> = tag.into_bytes().into();
+            indices.insert(tag.clone(), index);
+            seats.push((tag, line));
+        }
+        Box::new(Self {
+            shape: self.shape.clone(),
+            secret: self.secret.clone(),
+            unsigned: self.unsigned.clone(),
+            fallback: self.fallback.arrange(group),
+            seats,
+            indices,
+        })
+    }
+
+    // Looked up, not compared in constant time: who guesses a tag has chosen a backend, no more.
+    fn choose(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
+        match self.indices.get(key) {
+            Some(index) if candidates.contains(*index) => Some(*index),
+            _ => self.fallback.choose(candidates, key),
+        }
+    }
+
+    fn key(&self) -> KeySource {
+        KeySource::Cookie(self.shape.name.clone())
+    }
+
+    fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<HeaderValue> {
+        let (tag, line) = self.seats.get(index)?;
+        if **tag == *presented { None } else { line.clone() }
+    }
+
+    fn advice(&self) -> Option<Problem> {
+        let place = self.unsigned.as_ref()?;
+        let problem = Problem::warning("`sticky` has no secret: a restart forgets where clients were")
+            .help("give every gateway before these endpoints the same `secret`");
+        Some(problem.at(place))
+    }
+}

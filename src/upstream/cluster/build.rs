@@ -1,0 +1,202 @@
+//! From what an operator wrote to an upstream at work. Pure: no file, network or clock, and every
+//! problem is reported.
+
+use super::Cluster;
+use crate::telemetry::metrics::UpstreamMetrics;
+use crate::spec::{self, EndpointEntry, KindEntry};
+use crate::upstream::address::Origin;
+use crate::upstream::balance::{BALANCE, Balance};
+use crate::upstream::discovery::{Discovery, Source};
+use crate::upstream::endpoint::{Endpoint, Health};
+use crate::upstream::health::{Check, PROBES, Probe};
+use crate::upstream::roster::{Plan, Roster};
+use moongate_sdk::{Kind, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
+use pingora_load_balancing::{Backends, LoadBalancer};
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Waker};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// The largest weight.
+const MOST_WEIGHT: u16 = 1000;
+/// Name servers are not asked more often than this.
+const SHORTEST_RESOLVE: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    /// Builds an upstream that was written at `place`.
+    ///
+    /// With a `prior` of equal settings it is the prior itself. With other settings, endpoints whose
+    /// address stays keep their living counts and latencies, and their health too.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings, with places.
+    pub fn build(
+        name: &str,
+        spec: &spec::Upstream,
+        place: &Place,
+        prior: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, Problems> {
+        let prior = prior.filter(|prior| *prior.name == *name);
+        if let Some(prior) = prior.filter(|prior| prior.spec == *spec) {
+            return Ok(Arc::clone(prior));
+        }
+        let mut problems = Problems::default();
+        let origins = origins(&spec.endpoints, place, &mut problems);
+        check_periods(spec, place, &mut problems);
+        let balance = problems.keep(balance(spec.balance.as_ref(), place));
+        let probe = problems.keep(probe(spec.health_check.as_ref()));
+        let (Some(balance), Some(probe)) = (balance, probe) else { return Err(problems) };
+        if problems.refuse() {
+            return Err(problems);
+        }
+        problems.0.extend(balance.advice());
+        Ok(assemble(name, spec, prior, Parts { origins, balance, probe, advice: problems.0 }))
+    }
+}
+
+/// What was read and found right.
+struct Parts {
+    origins: Vec<(Origin, u16)>,
+    balance: Box<dyn Balance>,
+    probe: Option<Box<dyn Probe>>,
+    advice: Vec<Problem>,
+}
+
+fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, parts: Parts) -> Arc<Cluster> {
+    let name: Arc<str> = prior.map_or_else(|| name.into(), |prior| Arc::clone(&prior.name));
+    let key = parts.balance.key();
+    let newcomer = if parts.probe.is_some() { Health::Unknown } else { Health::Healthy };
+    let plan = Plan { upstream: Arc::clone(&name), balance: parts.balance, panic: spec.panic, newcomer };
+    let heirs = prior.map(|prior| heirs(prior, spec)).unwrap_or_default();
+    let departed = prior.map(|prior| prior.roster.departed()).unwrap_or_default();
+    let roster = Arc::new(Roster::new(plan, heirs, departed));
+    let source = Source::new(parts.origins, prior.map(|prior| &*prior.source));
+    let rhythm = parts.probe.as_ref().map(|probe| probe.rhythm());
+    let busy = rhythm.is_some() || source.has_names();
+    Arc::new(Cluster {
+        engine: engine(&source, &roster, parts.probe),
+        key,
+        policy: (&spec.passive_health).into(),
+        roster,
+        source,
+        rhythm,
+        advice: parts.advice,
+        metrics: UpstreamMetrics::of(&name),
+        panics: AtomicU64::new(prior.map_or(0, |prior| prior.panics())),
+        warned: AtomicU64::new(0),
+        resolve_failures: AtomicU64::new(prior.map_or(0, |prior| prior.resolve_failures())),
+        first_round: watch::Sender::new(!busy),
+        newcomers: Notify::new(),
+        spec: spec.clone(),
+        name,
+    })
+}
+
+fn engine(
+    source: &Arc<Source>,
+    roster: &Arc<Roster>,
+    probe: Option<Box<dyn Probe>>,
+) -> LoadBalancer<super::Selection> {
+    let mut backends = Backends::new(Box::new(Discovery(Arc::clone(source))));
+    if let Some(probe) = probe {
+        backends.set_health_check(Box::new(Check::new(probe, Arc::clone(roster))));
+    }
+    // Discovery answers from memory, so one poll is all it takes.
+    let mut first = Context::from_waker(Waker::noop());
+    let _ = pin!(backends.update(|_| {})).poll(&mut first);
+    LoadBalancer::from_backends_with_config(backends, Some(Arc::clone(roster)))
+}
+
+/// The endpoints of the prior generation as those of the next.
+fn heirs(prior: &Cluster, spec: &spec::Upstream) -> Vec<Arc<Endpoint>> {
+    let same_check = prior.spec.health_check == spec.health_check;
+    let heir = |endpoint: Arc<Endpoint>| {
+        if same_check {
+            return endpoint;
+        }
+        // A verdict of other probes is where the new ones start; without probes nobody is ill.
+        let health = if spec.health_check.is_some() { endpoint.verdict() } else { Health::Healthy };
+        let load = Some(Arc::clone(endpoint.load()));
+        Endpoint::new(&prior.name, endpoint.address().clone(), load, health)
+    };
+    prior.endpoints().into_iter().map(heir).collect()
+}
+
+fn origins(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Problems) -> Vec<(Origin, u16)> {
+    if entries.is_empty() {
+        let problem = Problem::new("an upstream needs at least one endpoint");
+        problems.push(problem.help("write `endpoints: [127.0.0.1:8081]`").at(place));
+    }
+    let mut origins = Vec::with_capacity(entries.len());
+    let mut first: HashMap<Origin, &Place> = HashMap::new();
+    for entry in entries {
+        let (text, at) = match &entry.value {
+            EndpointEntry::Address(text) => (text, &entry.place),
+            EndpointEntry::Full(full) => (&full.address.value, &full.address.place),
+        };
+        let weight = weight(&entry.value, problems);
+        let origin = match Origin::parse(text) {
+            Ok(origin) => origin,
+            Err(problem) => {
+                problems.push(problem.at(at));
+                continue;
+            }
+        };
+        if let Some(earlier) = first.get(&origin) {
+            let problem = Problem::new(format!("endpoint `{text}` is listed twice"));
+            problems.push(problem.help(format!("the first one is in line {}", earlier.line)).at(at));
+            continue;
+        }
+        first.insert(origin.clone(), at);
+        origins.push((origin, weight));
+    }
+    if !origins.is_empty() && origins.iter().all(|(_, weight)| *weight == 0) {
+        problems.push(Problem::warning("every endpoint has weight 0: none takes a request").at(place));
+    }
+    origins
+}
+
+fn weight(entry: &EndpointEntry, problems: &mut Problems) -> u16 {
+    let EndpointEntry::Full(spec::Endpoint { weight: Some(weight), .. }) = entry else { return 1 };
+    if weight.value > MOST_WEIGHT {
+        let problem = Problem::new(format!("weight {} is too large", weight.value));
+        problems.push(problem.help(format!("a weight is 0 to {MOST_WEIGHT}")).at(&weight.place));
+    }
+    weight.value
+}
+
+fn check_periods(spec: &spec::Upstream, place: &Place, problems: &mut Problems) {
+    if spec.resolve.0 < SHORTEST_RESOLVE {
+        problems.push(Problem::new("`resolve` must be at least 1s").at(place));
+    }
+    if spec.connect_timeout.0.is_zero() {
+        problems.push(Problem::new("`connect_timeout` must be more than 0").at(place));
+    }
+}
+
+fn balance(entry: Option<&KindEntry>, place: &Place) -> Result<Box<dyn Balance>, Problems> {
+    let Some(entry) = entry else {
+        let nothing = Settings(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
+        return build_kind(BALANCE, "balance kind", "round_robin", place, &nothing);
+    };
+    build_kind(BALANCE, "balance kind", &entry.kind, &entry.kind.place, &entry.settings)
+}
+
+fn probe(entry: Option<&KindEntry>) -> Result<Option<Box<dyn Probe>>, Problems> {
+    let Some(entry) = entry else { return Ok(None) };
+    build_kind(PROBES, "health check", &entry.kind, &entry.kind.place, &entry.settings).map(Some)
+}
+
+fn build_kind<T: ?Sized>(
+    table: &[Kind<T>],
+    what: &str,
+    name: &str,
+    place: &Place,
+    settings: &Settings,
+) -> Result<Box<T>, Problems> {
+    let kind = Kind::find(table, what, name).map_err(|problem| problem.at(place))?;
+    (kind.build)(settings).map_err(|problems| problems.at(place))
+}

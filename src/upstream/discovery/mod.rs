@@ -1,0 +1,137 @@
+//! Who belongs to an upstream: the addresses as written, and those that host names stand for now.
+//!
+//! The engine asks for the membership through [`Source`] and is answered at once, from memory: a
+//! slow name server delays nobody. `names` does the asking, off the request path.
+
+mod names;
+
+use super::address::{Address, Origin};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::discovery::ServiceDiscovery;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+/// One line of an upstream's list of endpoints.
+#[derive(Clone, Debug)]
+struct Slot {
+    origin: Origin,
+    weight: u16,
+    /// Where it is now; empty for a name that was never resolved.
+    addresses: Vec<Address>,
+}
+
+/// The list of endpoints of one upstream with what its names stand for.
+#[derive(Debug)]
+pub(super) struct Source {
+    slots: Mutex<Vec<Slot>>,
+    has_names: bool,
+}
+
+impl Source {
+    /// From the list as written; names start with what they stood for in `prior`, or with nothing.
+    pub(super) fn new(origins: Vec<(Origin, u16)>, prior: Option<&Self>) -> Arc<Self> {
+        let known = prior.map(Self::resolved).unwrap_or_default();
+        let has_names = origins.iter().any(|(origin, _)| matches!(origin, Origin::Name { .. }));
+        let slot = |(origin, weight): (Origin, u16)| {
+            let addresses = match &origin {
+                Origin::Fixed(address) => vec![address.clone()],
+                Origin::Name { .. } => known.get(&origin).cloned().unwrap_or_default(),
+            };
+            Slot { origin, weight, addresses }
+        };
+        Arc::new(Self { slots: Mutex::new(origins.into_iter().map(slot).collect()), has_names })
+    }
+
+    /// Whether there is a name to resolve.
+    pub(super) fn has_names(&self) -> bool {
+        self.has_names
+    }
+
+    /// Everybody with his weight. Of two lines that come to one address the first one counts.
+    fn backends(&self) -> BTreeSet<Backend> {
+        let slots = self.slots.lock();
+        let mut seen = HashSet::new();
+        let lines = slots.iter().flat_map(|slot| slot.addresses.iter().map(|address| (address, slot.weight)));
+        lines
+            .filter(|(address, _)| seen.insert(*address))
+            .filter_map(|(address, weight)| {
+                let addr = address.to_engine()?;
+                Some(Backend { addr, weight: usize::from(weight), ext: http::Extensions::new() })
+            })
+            .collect()
+    }
+
+    fn resolved(&self) -> HashMap<Origin, Vec<Address>> {
+        let slots = self.slots.lock();
+        slots.iter().map(|slot| (slot.origin.clone(), slot.addresses.clone())).collect()
+    }
+}
+
+/// The engine's view of a [`Source`].
+pub(super) struct Discovery(pub(super) Arc<Source>);
+
+#[async_trait]
+impl ServiceDiscovery for Discovery {
+    async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        Ok((self.0.backends(), HashMap::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn origins(lines: &[(&str, u16)]) -> Vec<(Origin, u16)> {
+        lines.iter().map(|(text, weight)| (Origin::parse(text).unwrap(), *weight)).collect()
+    }
+
+    fn weights(source: &Source) -> Vec<(String, usize)> {
+        source.backends().iter().map(|backend| (backend.addr.to_string(), backend.weight)).collect()
+    }
+
+    #[test]
+    fn of_two_lines_for_one_address_the_first_counts() {
+        let source = Source::new(origins(&[("127.0.0.1:80", 1), ("web.test:80", 5)]), None);
+        assert_eq!(
+            source.learn(
+                "web.test",
+                80,
+                vec!["127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap()]
+            ),
+            true
+        );
+        assert_eq!(weights(&source), [("127.0.0.1:80".to_owned(), 1), ("127.0.0.2:80".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn a_name_keeps_its_addresses_over_a_reload() {
+        let before = Source::new(origins(&[("web.test:80", 1)]), None);
+        assert!(weights(&before).is_empty());
+        before.learn("web.test", 80, vec!["127.0.0.2:80".parse().unwrap()]);
+        let after = Source::new(origins(&[("web.test:80", 3), ("web.test:81", 1)]), Some(&before));
+        assert_eq!(weights(&after), [("127.0.0.2:80".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn an_answer_in_another_order_is_no_change() {
+        let source = Source::new(origins(&[("web.test:80", 1)]), None);
+        let (a, b) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
+        assert!(source.learn("web.test", 80, vec![a, b]));
+        assert!(!source.learn("web.test", 80, vec![b, a]));
+    }
+
+    #[tokio::test]
+    async fn a_name_is_resolved_and_a_failure_keeps_what_was_known() {
+        let source = Source::new(origins(&[("localhost:80", 1), ("nowhere.invalid:80", 1)]), None);
+        source.learn("nowhere.invalid", 80, vec!["127.0.0.9:80".parse().unwrap()]);
+        let round = source.resolve("web").await;
+        assert!(round.changed);
+        assert_eq!(round.failures, 1);
+        let known = weights(&source);
+        assert!(known.contains(&("127.0.0.9:80".to_owned(), 1)));
+        assert!(known.iter().any(|(address, _)| address == "127.0.0.1:80" || address == "[::1]:80"));
+    }
+}

@@ -1,0 +1,200 @@
+//! One backend of one upstream, and all that is known of it. Who is chosen is the balance's.
+//!
+//! It comes in two layers. The inner one, the load, belongs to (upstream, address) and survives
+//! every reload and every change of membership: a WebSocket opened a week ago is still counted.
+//! The outer one adds the health, which is the verdict of one health check: a reload with other
+//! `health_check` settings starts a new outer layer from the old verdict, so that the probes of two
+//! generations never push each other over their thresholds.
+
+use super::address::Address;
+use super::clock;
+use super::health::{Score, Thresholds};
+use super::latency::PeakEwma;
+use super::passive::Passive;
+use crate::telemetry::metrics::EndpointMetrics;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What is known of an endpoint's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Health {
+    /// Not probed yet: it gets no traffic.
+    Unknown,
+    /// In use.
+    Healthy,
+    /// Its probes fail, or its traffic did just now.
+    Unhealthy,
+}
+
+impl Health {
+    const fn from_u8(value: u8) -> Self {
+        match value {
+            1 => Self::Healthy,
+            2 => Self::Unhealthy,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Names an endpoint for the life of the process, across reloads. Cheap to keep in a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(u64);
+
+impl Token {
+    /// As a number, for rooms that know no endpoints.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What belongs to (upstream, address) and outlives every generation.
+#[derive(Debug)]
+pub(super) struct Load {
+    token: Token,
+    active: AtomicUsize,
+    latency: PeakEwma,
+}
+
+impl Load {
+    fn new() -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let token = Token(NEXT.fetch_add(1, Relaxed));
+        Arc::new(Self { token, active: AtomicUsize::new(0), latency: PeakEwma::default() })
+    }
+}
+
+/// One backend of one upstream.
+#[derive(Debug)]
+pub struct Endpoint {
+    upstream: Arc<str>,
+    address: Address,
+    name: Box<str>,
+    metrics: Arc<EndpointMetrics>,
+    load: Arc<Load>,
+    /// What `score` says, to be read without its lock.
+    health: AtomicU8,
+    score: Mutex<Score>,
+    passive: Passive,
+}
+
+impl Endpoint {
+    /// A new endpoint, with the load that its address had before if it had one.
+    pub(super) fn new(
+        upstream: &Arc<str>,
+        address: Address,
+        load: Option<Arc<Load>>,
+        health: Health,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            metrics: EndpointMetrics::of(upstream, &address.to_string()),
+            upstream: Arc::clone(upstream),
+            name: address.to_string().into(),
+            address,
+            load: load.unwrap_or_else(Load::new),
+            health: AtomicU8::new(health as u8),
+            score: Mutex::new(Score::new(health)),
+            passive: Passive::default(),
+        })
+    }
+
+    /// The name of its upstream.
+    pub fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
+    /// Its address as text, for logs and metrics.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its series.
+    pub fn metrics(&self) -> &Arc<EndpointMetrics> {
+        &self.metrics
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Its name within this process; a reload does not change it.
+    pub fn token(&self) -> Token {
+        self.load.token
+    }
+
+    /// The requests and WebSockets that are on it or on their way to it.
+    pub fn active(&self) -> usize {
+        self.load.active.load(Relaxed)
+    }
+
+    /// The verdict of its probes; while its traffic failed too often, unhealthy.
+    pub fn health(&self) -> Health {
+        match self.verdict() {
+            Health::Healthy if self.is_ejected() => Health::Unhealthy,
+            verdict => verdict,
+        }
+    }
+
+    /// Whether its traffic failed so often that it is out for a while.
+    pub fn is_ejected(&self) -> bool {
+        self.passive.is_out(clock::now)
+    }
+
+    /// The verdict of its probes alone.
+    pub(super) fn verdict(&self) -> Health {
+        Health::from_u8(self.health.load(Relaxed))
+    }
+
+    /// Whether it takes traffic.
+    pub(super) fn is_usable(&self) -> bool {
+        self.verdict() == Health::Healthy && !self.is_ejected()
+    }
+
+    /// Its decayed peak latency in microseconds; 0 when nothing is known.
+    pub(super) fn latency(&self) -> f32 {
+        self.load.latency.read(clock::now())
+    }
+
+    pub(super) fn load(&self) -> &Arc<Load> {
+        &self.load
+    }
+
+    pub(super) fn passive(&self) -> &Passive {
+        &self.passive
+    }
+
+    pub(super) fn enter(&self) {
+        self.load.active.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn leave(&self) {
+        self.load.active.fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn answered(&self, latency: std::time::Duration) {
+        self.load.latency.observe(latency, clock::now());
+        self.passive.well();
+    }
+
+    /// Takes in a probe's outcome; the new health when it changed.
+    pub(super) fn probed(&self, well: bool, thresholds: Thresholds) -> Option<Health> {
+        if well {
+            self.passive.well();
+        }
+        let mut score = self.score.lock();
+        let changed = score.observe(well, thresholds)?;
+        self.health.store(changed as u8, Relaxed);
+        Some(changed)
+    }
+}

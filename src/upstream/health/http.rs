@@ -1,0 +1,151 @@
+//! Well is who answers a request with an expected status. The body is not read.
+
+use super::rhythm::probe_settings;
+use super::{Failure, Probe, Rhythm, wire};
+use crate::spec::OneOrMany;
+use crate::upstream::address::Address;
+use async_trait::async_trait;
+use http::Method;
+use moongate_sdk::{Kind, Placed, Problem, Problems, Settings};
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::RangeInclusive;
+use tokio::io::AsyncWriteExt;
+
+pub(super) const KIND: Kind<dyn Probe> = Kind {
+    name: "http",
+    about: "Well is who answers a request with an expected status",
+    schema: |generator| generator.subschema_for::<HttpSettings>(),
+    build,
+};
+
+probe_settings! {
+    /// The settings of the `http` probe.
+    HttpSettings {
+        /// The path, with its query. Default /.
+        path: Option<Placed<String>>,
+        /// The Host field. Default the endpoint's address.
+        host: Option<Placed<String>>,
+        /// The method. Default GET.
+        method: Option<Placed<String>>,
+        /// The statuses that are well: 204, 200-299, or a list of these. Default 200-399.
+        expect: Option<OneOrMany<Statuses>>,
+    }
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
+    let read: HttpSettings = settings.read()?;
+    let mut problems = Problems::default();
+    let probe = Http {
+        rhythm: read.rhythm(&mut problems),
+        method: method(read.method.as_ref(), &mut problems),
+        path: wire::check_path(read.path.as_ref(), &mut problems),
+        host: wire::check_host(read.host.as_ref(), &mut problems),
+        expect: match read.expect {
+            None => vec![Statuses(200..=399)],
+            Some(OneOrMany::One(statuses)) => vec![statuses],
+            Some(OneOrMany::Many(list)) => list,
+        },
+    };
+    if probe.expect.is_empty() {
+        problems.push(Problem::new("`expect` is empty: no endpoint would ever be well").at(settings.place()));
+    }
+    if problems.refuse() { Err(problems) } else { Ok(Box::new(probe)) }
+}
+
+fn method(written: Option<&Placed<String>>, problems: &mut Problems) -> Method {
+    let Some(text) = written else { return Method::GET };
+    match Method::from_bytes(text.as_bytes()) {
+        Ok(Method::CONNECT) | Err(_) => {
+            problems.push(
+                Problem::new(format!("bad method `{}`", text.value))
+                    .help("write GET or HEAD")
+                    .at(&text.place),
+            );
+            Method::GET
+        }
+        Ok(method) => method,
+    }
+}
+
+struct Http {
+    rhythm: Rhythm,
+    method: Method,
+    path: String,
+    host: Option<String>,
+    expect: Vec<Statuses>,
+}
+
+#[async_trait]
+impl Probe for Http {
+    fn rhythm(&self) -> Rhythm {
+        self.rhythm
+    }
+
+    async fn probe(&self, address: &Address) -> Result<(), Failure> {
+        let mut wire = wire::connect(address).await?;
+        let host = self.host.clone().unwrap_or_else(|| wire::default_host(address));
+        let request = format!(
+            "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: moongate\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+            self.method, self.path
+        );
+        wire.write_all(request.as_bytes()).await?;
+        let status = wire::read_head(&mut *wire).await?.status;
+        let expected = self.expect.iter().any(|Statuses(range)| range.contains(&status));
+        if expected { Ok(()) } else { Err(Failure::Status(status)) }
+    }
+}
+
+/// One status or a range of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Statuses(RangeInclusive<u16>);
+
+impl Statuses {
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (first <= last && (100..=999).contains(&first) && last <= 999).then_some(Self(first..=last))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Statuses {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StatusVisitor)
+    }
+}
+
+struct StatusVisitor;
+
+impl serde::de::Visitor<'_> for StatusVisitor {
+    type Value = Statuses;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a status as 204, or a range as 200-299")
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Statuses, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Statuses, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Statuses, E> {
+        Statuses::parse(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+    }
+}
+
+impl schemars::JsonSchema for Statuses {
+    fn schema_name() -> Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A status as 204, or a range as 200-299.",
+            "type": ["integer", "string"],
+            "pattern": "^[1-9][0-9]{2}(-[1-9][0-9]{2})?$",
+        })
+    }
+}

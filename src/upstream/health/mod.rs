@@ -1,0 +1,41 @@
+//! How endpoints are probed: a table of kinds, one file each.
+//!
+//! A probe connects, asks and judges the answer; it keeps no memory. What a row of outcomes means
+//! is the score's, when to probe is the rhythm's, and running the probes is the engine's through
+//! `check`.
+
+mod check;
+mod http;
+mod rhythm;
+mod score;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod websocket;
+mod wire;
+
+pub(super) use check::Check;
+pub use rhythm::Rhythm;
+pub(super) use score::Score;
+pub use score::Thresholds;
+pub use wire::Failure;
+
+use super::address::Address;
+use async_trait::async_trait;
+use moongate_sdk::Kind;
+
+/// The kinds of `health_check:`, in the order that `moongate kinds` shows them.
+pub static PROBES: &[Kind<dyn Probe>] = &[tcp::KIND, http::KIND, websocket::KIND];
+
+/// A way to ask an endpoint how it is.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// How often, how long at most, and how many outcomes in a row count.
+    fn rhythm(&self) -> Rhythm;
+
+    /// Asks once, on a connection of its own. The caller ends it at [`Rhythm::timeout`] by dropping it.
+    ///
+    /// # Errors
+    /// Why the endpoint is not well.
+    async fn probe(&self, address: &Address) -> Result<(), Failure>;
+}

@@ -1,0 +1,86 @@
+//! Keeps score of probes. Sending them is the engine's work; here nothing waits.
+
+use crate::upstream::endpoint::Health;
+use std::num::NonZeroU16;
+
+/// How many outcomes in a row change a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Successes that make an endpoint healthy.
+    pub healthy_after: NonZeroU16,
+    /// Failures that make an endpoint unhealthy.
+    pub unhealthy_after: NonZeroU16,
+}
+
+/// A verdict and the row of outcomes that speaks against it.
+#[derive(Debug)]
+pub(in crate::upstream) struct Score {
+    health: Health,
+    well: u16,
+    ill: u16,
+}
+
+impl Score {
+    pub(in crate::upstream) const fn new(health: Health) -> Self {
+        Self { health, well: 0, ill: 0 }
+    }
+
+    /// Takes in an outcome; the new verdict when it changed.
+    pub(in crate::upstream) fn observe(&mut self, well: bool, thresholds: Thresholds) -> Option<Health> {
+        (self.well, self.ill) =
+            if well { (self.well.saturating_add(1), 0) } else { (0, self.ill.saturating_add(1)) };
+        let verdict = match self.health {
+            Health::Unknown | Health::Unhealthy if self.well >= thresholds.healthy_after.get() => {
+                Health::Healthy
+            }
+            // One failure is enough to say it of an endpoint that never was well.
+            Health::Unknown if self.ill > 0 => Health::Unhealthy,
+            Health::Healthy if self.ill >= thresholds.unhealthy_after.get() => Health::Unhealthy,
+            same => same,
+        };
+        let changed = verdict != self.health;
+        self.health = verdict;
+        changed.then_some(verdict)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn thresholds(healthy_after: u16, unhealthy_after: u16) -> Thresholds {
+        Thresholds {
+            healthy_after: NonZeroU16::new(healthy_after).unwrap(),
+            unhealthy_after: NonZeroU16::new(unhealthy_after).unwrap(),
+        }
+    }
+
+    #[test]
+    fn an_unknown_endpoint_becomes_healthy_after_its_successes() {
+        let mut score = Score::new(Health::Unknown);
+        assert_eq!(score.observe(true, thresholds(2, 3)), None);
+        assert_eq!(score.observe(true, thresholds(2, 3)), Some(Health::Healthy));
+        assert_eq!(score.observe(true, thresholds(2, 3)), None);
+    }
+
+    #[test]
+    fn an_unknown_endpoint_that_fails_is_unhealthy_at_once() {
+        let mut score = Score::new(Health::Unknown);
+        assert_eq!(score.observe(false, thresholds(1, 3)), Some(Health::Unhealthy));
+    }
+
+    #[test]
+    fn only_failures_in_a_row_count() {
+        let mut score = Score::new(Health::Healthy);
+        for _ in 0..5 {
+            assert_eq!(score.observe(false, thresholds(1, 3)), None);
+            assert_eq!(score.observe(false, thresholds(1, 3)), None);
+            assert_eq!(score.observe(true, thresholds(1, 3)), None);
+        }
+        score.observe(false, thresholds(1, 3));
+        score.observe(false, thresholds(1, 3));
+        assert_eq!(score.observe(false, thresholds(1, 3)), Some(Health::Unhealthy));
+        assert_eq!(score.observe(true, thresholds(1, 3)), Some(Health::Healthy));
+    }
+}

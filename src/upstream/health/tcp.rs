@@ -1,0 +1,42 @@
+//! Well is who accepts a connection.
+
+use super::rhythm::probe_settings;
+use super::{Failure, Probe, Rhythm, wire};
+use crate::upstream::address::Address;
+use async_trait::async_trait;
+use moongate_sdk::{Kind, Problems, Settings};
+
+pub(super) const KIND: Kind<dyn Probe> = Kind {
+    name: "tcp",
+    about: "Well is who accepts a connection",
+    schema: |generator| generator.subschema_for::<TcpSettings>(),
+    build,
+};
+
+probe_settings! {
+    /// The settings of the `tcp` probe.
+    TcpSettings {}
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
+    let read: TcpSettings = settings.read()?;
+    let mut problems = Problems::default();
+    let rhythm = read.rhythm(&mut problems);
+    if problems.refuse() { Err(problems) } else { Ok(Box::new(Tcp { rhythm })) }
+}
+
+struct Tcp {
+    rhythm: Rhythm,
+}
+
+#[async_trait]
+impl Probe for Tcp {
+    fn rhythm(&self) -> Rhythm {
+        self.rhythm
+    }
+
+    async fn probe(&self, address: &Address) -> Result<(), Failure> {
+        wire::connect(address).await?;
+        Ok(())
+    }
+}

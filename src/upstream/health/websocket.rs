@@ -1,0 +1,150 @@
+//! Well is who completes a WebSocket handshake: a fresh key out, the right Accept back (RFC 6455
+//! section 4.1), then a Close frame, so that the backend sees a client that leaves politely.
+
+use super::rhythm::probe_settings;
+use super::wire::{Head, Wire};
+use super::{Failure, Probe, Rhythm, wire};
+use crate::upstream::address::Address;
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use moongate_sdk::{Kind, Placed, Problem, Problems, Settings};
+use sha1::{Digest, Sha1};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub(super) const KIND: Kind<dyn Probe> = Kind {
+    name: "websocket",
+    about: "Well is who completes a WebSocket handshake",
+    schema: |generator| generator.subschema_for::<WebSocketSettings>(),
+    build,
+};
+
+/// RFC 6455 section 1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// How long the backend may take to answer the Close frame; the verdict stands already.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+probe_settings! {
+    /// The settings of the `websocket` probe.
+    WebSocketSettings {
+        /// The path, with its query. Default /.
+        path: Option<Placed<String>>,
+        /// The Host field. Default the endpoint's address.
+        host: Option<Placed<String>>,
+        /// The subprotocols that are offered. Default none.
+        protocols: Vec<Placed<String>>,
+    }
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
+    let read: WebSocketSettings = settings.read()?;
+    let mut problems = Problems::default();
+    for protocol in &read.protocols {
+        // A subprotocol is a token, as the name of a field is.
+        if http::HeaderName::try_from(protocol.value.as_str()).is_err() {
+            problems.push(Problem::new(format!("bad subprotocol `{}`", protocol.value)).at(&protocol.place));
+        }
+    }
+    let probe = WebSocket {
+        rhythm: read.rhythm(&mut problems),
+        path: wire::check_path(read.path.as_ref(), &mut problems),
+        host: wire::check_host(read.host.as_ref(), &mut problems),
+        protocols: read.protocols.into_iter().map(|protocol| protocol.value).collect(),
+    };
+    if problems.refuse() { Err(problems) } else { Ok(Box::new(probe)) }
+}
+
+struct WebSocket {
+    rhythm: Rhythm,
+    path: String,
+    host: Option<String>,
+    protocols: Vec<String>,
+}
+
+#[async_trait]
+impl Probe for WebSocket {
+    fn rhythm(&self) -> Rhythm {
+        self.rhythm
+    }
+
+    async fn probe(&self, address: &Address) -> Result<(), Failure> {
+        let mut wire = wire::connect(address).await?;
+        let key = STANDARD.encode(fastrand::u128(..).to_be_bytes());
+        wire.write_all(self.request(address, &key).as_bytes()).await?;
+        let head = wire::read_head(&mut *wire).await?;
+        self.judge(&head, &key)?;
+        // The verdict stands: what happens to the farewell changes nothing.
+        let _ = tokio::time::timeout(GOODBYE, say_goodbye(&mut *wire)).await;
+        Ok(())
+    }
+}
+
+impl WebSocket {
+    fn request(&self, address: &Address, key: &str) -> String {
+        let host = self.host.clone().unwrap_or_else(|| wire::default_host(address));
+        let mut request = format!(
+            "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: moongate\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
+            self.path
+        );
+        if !self.protocols.is_empty() {
+            request.push_str("Sec-WebSocket-Protocol: ");
+            request.push_str(&self.protocols.join(", "));
+            request.push_str("\r\n");
+        }
+        request.push_str("\r\n");
+        request
+    }
+
+    /// What RFC 6455 section 4.1 asks of a client that reads an answer.
+    fn judge(&self, head: &Head, key: &str) -> Result<(), Failure> {
+        if head.status != 101 {
+            return Err(Failure::Status(head.status));
+        }
+        if !head.only("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket")) {
+            return Err(Failure::Handshake("no `Upgrade: websocket`"));
+        }
+        if !head.names("connection", "upgrade") {
+            return Err(Failure::Handshake("no `Connection: Upgrade`"));
+        }
+        if head.only("sec-websocket-accept") != Some(accept(key).as_bytes()) {
+            return Err(Failure::Handshake("a wrong Sec-WebSocket-Accept"));
+        }
+        match head.only("sec-websocket-protocol") {
+            Some(chosen) if !self.protocols.iter().any(|offered| offered.as_bytes() == chosen) => {
+                Err(Failure::Handshake("a subprotocol that was not offered"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn accept(key: &str) -> String {
+    let mut digest = Sha1::new();
+    digest.update(key.as_bytes());
+    digest.update(GUID);
+    STANDARD.encode(digest.finalize())
+}
+
+/// Sends Close 1000 and reads a little of what comes, so that leaving does not reset the connection.
+async fn say_goodbye(wire: &mut dyn Wire) -> std::io::Result<()> {
+    let mask = fastrand::u32(..).to_be_bytes();
+    let [high, low] = 1000_u16.to_be_bytes();
+    wire.write_all(&[0x88, 0x82, mask[0], mask[1], mask[2], mask[3], high ^ mask[0], low ^ mask[1]]).await?;
+    let mut rest = [0; 512];
+    for _ in 0..8 {
+        if wire.read(&mut rest).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_accept_of_the_rfc_s_example_is_right() {
+        assert_eq!(super::accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+}

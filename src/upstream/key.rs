@@ -1,0 +1,182 @@
+//! What a request is hashed or recognised by. Reading it borrows from the request and never allocates.
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderName};
+use moongate_sdk::Problem;
+use std::net::IpAddr;
+
+/// What of a request an upstream may look at to choose an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a> {
+    /// The client: the peer, or what a trusted proxy says it is.
+    pub client: IpAddr,
+    /// The request's fields.
+    pub headers: &'a HeaderMap,
+    /// The path as it is matched and forwarded, without the query.
+    pub path: &'a str,
+    /// The query without its `?`.
+    pub query: Option<&'a str>,
+}
+
+/// Which part of a request a balance kind asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeySource {
+    /// Nothing: the kind does not look at requests.
+    #[default]
+    Nothing,
+    /// The client's address.
+    ClientIp,
+    /// The first value of a field.
+    Header(HeaderName),
+    /// A cookie's value.
+    Cookie(Box<str>),
+    /// The raw value of a query parameter.
+    Query(Box<str>),
+    /// The path without the query.
+    Path,
+}
+
+impl KeySource {
+    /// Reads `client_ip`, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`.
+    ///
+    /// # Errors
+    /// A problem without a place.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let bad = || Problem::new(format!("unknown key `{text}`"));
+        match text.split_once(':') {
+            None if text == "client_ip" => Ok(Self::ClientIp),
+            None if text == "path" => Ok(Self::Path),
+            Some((_, "")) => Err(bad().help("a name is missing behind the colon")),
+            Some(("header", name)) => {
+                let name =
+                    HeaderName::try_from(name).map_err(|_| bad().help("this is no name of a field"))?;
+                Ok(Self::Header(name))
+            }
+            Some(("cookie", name)) => Ok(Self::Cookie(name.into())),
+            Some(("query", name)) => Ok(Self::Query(name.into())),
+            _ => Err(bad()
+                .suggest(text, ["client_ip", "path"])
+                .help("known: client_ip, path, header:NAME, cookie:NAME, query:NAME")),
+        }
+    }
+
+    /// Reads the key of a request; what is absent or empty falls back to the client's address.
+    pub fn read<'a>(&self, request: &RequestView<'a>) -> Key<'a> {
+        let found = match self {
+            Self::Nothing => return Key(Part::Bytes(&[])),
+            Self::ClientIp => None,
+            Self::Header(name) => request.headers.get(name).map(http::HeaderValue::as_bytes),
+            Self::Cookie(name) => cookie(request.headers, name),
+            Self::Query(name) => request.query.and_then(|query| parameter(query, name)),
+            Self::Path => Some(request.path.as_bytes()),
+        };
+        match found.filter(|value| !value.is_empty()) {
+            Some(value) => Key(Part::Bytes(value)),
+            None => Key(Part::ip(request.client)),
+        }
+    }
+}
+
+/// What one request is hashed or recognised by.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a>(Part<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Part<'a> {
+    Bytes(&'a [u8]),
+    V4([u8; 4]),
+    V6([u8; 16]),
+}
+
+impl Part<'_> {
+    fn ip(client: IpAddr) -> Self {
+        // An IPv4 client of a dual-stack listener is the same client.
+        match client.to_canonical() {
+            IpAddr::V4(ip) => Self::V4(ip.octets()),
+            IpAddr::V6(ip) => Self::V6(ip.octets()),
+        }
+    }
+}
+
+impl Key<'_> {
+    /// Its bytes; none for a kind that does not look at requests.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Part::Bytes(bytes) => bytes,
+            Part::V4(ip) => ip,
+            Part::V6(ip) => ip,
+        }
+    }
+}
+
+/// The first cookie of that name, RFC 6265 section 4.2, without the quotes it may stand in.
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .find_map(|pair| value_of(pair.trim_ascii(), name))
+        .map(|value| value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value))
+}
+
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+    query.split('&').find_map(|pair| value_of(pair.as_bytes(), name))
+}
+
+fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn key(source: &str, headers: &HeaderMap, query: Option<&str>) -> Vec<u8> {
+        let request = RequestView { client: [9, 8, 7, 6].into(), headers, path: "/room/1", query };
+        KeySource::parse(source).unwrap().read(&request).as_bytes().to_vec()
+    }
+
+    #[test]
+    fn a_key_is_read_from_where_it_is_said_to_be() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-user", "ada".parse().unwrap());
+        headers.append(COOKIE, "a=1; session=\"s 1\"".parse().unwrap());
+        headers.append(COOKIE, "sess=no; other=2".parse().unwrap());
+        assert_eq!(key("client_ip", &headers, None), [9, 8, 7, 6]);
+        assert_eq!(key("header:X-User", &headers, None), b"ada");
+        assert_eq!(key("cookie:session", &headers, None), b"s 1");
+        assert_eq!(key("cookie:other", &headers, None), b"2");
+        assert_eq!(key("query:room", &headers, Some("bedroom=1&room=7")), b"7");
+        assert_eq!(key("path", &headers, None), b"/room/1");
+    }
+
+    #[test]
+    fn an_absent_or_empty_value_falls_back_to_the_client() {
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, "session=; =; ;;x".parse().unwrap());
+        for source in ["header:x-user", "cookie:session", "cookie:x", "query:room"] {
+            assert_eq!(key(source, &headers, Some("room&room=&&=")), [9, 8, 7, 6], "{source}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_client_is_the_same_through_a_dual_stack_listener() {
+        let headers = HeaderMap::new();
+        let mapped = RequestView {
+            client: "::ffff:9.8.7.6".parse().unwrap(),
+            headers: &headers,
+            path: "/",
+            query: None,
+        };
+        assert_eq!(KeySource::ClientIp.read(&mapped).as_bytes(), [9, 8, 7, 6]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        for text in ["", "clientip", "header:", "header:a b", "cookie:", "body:x"] {
+            assert!(KeySource::parse(text).is_err(), "{text}");
+        }
+        assert!(KeySource::parse("clientip").unwrap_err().label.unwrap().contains("client_ip"));
+    }
+}

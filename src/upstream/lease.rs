@@ -1,0 +1,172 @@
+//! A place at an endpoint, from the choice to the end of the exchange. Guards, not bookkeeping.
+
+use super::clock;
+use super::endpoint::{Endpoint, Token};
+use super::passive::Policy;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Tokens that are kept without allocating: the default of two retries never needs more.
+const FEW: usize = 4;
+
+/// Why an exchange with an endpoint failed, as far as the endpoint is to blame.
+///
+/// A slow answer is not among them: it says something about the request. Neither is a pooled
+/// connection that was closed while idle: that is what idle connections do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The connect was refused or the host unreachable.
+    Refused,
+    /// The connect took too long.
+    ConnectTimeout,
+    /// The answer to a WebSocket handshake was not a right one.
+    Handshake,
+    /// A fresh connection was closed, or broke HTTP, before an answer's head was there.
+    Closed,
+}
+
+impl Reason {
+    /// The word in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Handshake => "bad_handshake",
+            Self::Closed => "upstream_closed",
+        }
+    }
+}
+
+/// Why no endpoint could be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NoEndpoint {
+    /// No endpoint has an address and a weight above 0.
+    #[error("the upstream has no endpoint")]
+    Empty,
+    /// All are unhealthy, and `panic: fail` says to choose none of them.
+    #[error("every endpoint is unhealthy")]
+    Unhealthy,
+    /// All that may be used were tried for this request.
+    #[error("every endpoint was tried")]
+    Tried,
+}
+
+/// The endpoints that one request was sent to already.
+#[derive(Clone, Debug, Default)]
+pub struct Tried {
+    few: [Option<Token>; FEW],
+    more: Vec<Token>,
+}
+
+impl Tried {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { few: [None; FEW], more: Vec::new() }
+    }
+
+    /// Adds an endpoint.
+    pub fn add(&mut self, endpoint: &Endpoint) {
+        let token = endpoint.token();
+        match self.few.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(token),
+            None => self.more.push(token),
+        }
+    }
+
+    /// Whether an endpoint is among them.
+    pub fn contains(&self, endpoint: &Endpoint) -> bool {
+        let token = endpoint.token();
+        self.few.contains(&Some(token)) || self.more.contains(&token)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.few[0].is_none()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.few.iter().flatten().count() + self.more.len()
+    }
+}
+
+/// A living request or WebSocket at an endpoint, counted until this is dropped.
+///
+/// It holds the endpoint and nothing of the generation that chose it.
+#[derive(Debug)]
+pub struct Lease {
+    endpoint: Arc<Endpoint>,
+    policy: Policy,
+}
+
+impl Lease {
+    pub(super) fn new(endpoint: Arc<Endpoint>, policy: Policy) -> Self {
+        // Counted before connecting: a slow handshake is load too.
+        endpoint.enter();
+        Self { endpoint, policy }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// A fresh connection to it was made.
+    pub fn connected(&self) {
+        self.endpoint.passive().connected();
+    }
+
+    /// An answer's head (or a right 101) came, so long after the request was sent on an open connection.
+    pub fn answered(&self, latency: Duration) {
+        self.endpoint.answered(latency);
+    }
+
+    /// It failed; enough of this in a row puts the endpoint out for a while.
+    pub fn failed(&self, reason: Reason) {
+        if !self.endpoint.passive().failed(reason, self.policy, clock::now()) {
+            return;
+        }
+        log::warn!(
+            upstream = self.endpoint.upstream(), endpoint:% = self.endpoint.address(), reason = reason.as_str();
+            "endpoint ejected"
+        );
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.endpoint.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{Address, Health};
+
+    fn endpoint(port: u16) -> Arc<Endpoint> {
+        let address = Address::Tcp(([127, 0, 0, 1], port).into());
+        Endpoint::new(&"web".into(), address, None, Health::Healthy)
+    }
+
+    #[test]
+    fn a_lease_may_live_in_any_task() {
+        fn living<T: Send + Sync + 'static>() {}
+        living::<Lease>();
+        living::<Tried>();
+    }
+
+    #[test]
+    fn tried_remembers_more_than_fit_inline() {
+        let endpoints: Vec<_> = (1..=9).map(endpoint).collect();
+        let mut tried = Tried::new();
+        assert!(tried.is_empty());
+        for (n, each) in endpoints.iter().enumerate() {
+            assert!(!tried.contains(each));
+            tried.add(each);
+            assert_eq!(tried.len(), n + 1);
+        }
+        assert!(endpoints.iter().all(|each| tried.contains(each)));
+    }
+}

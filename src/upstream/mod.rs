@@ -1,0 +1,34 @@
+//! The clusters of backends: who belongs to them, who of them is well, and who is next.
+//!
+//! [pingora-load-balancing](pingora_load_balancing) is the engine: its `Backends` hold the
+//! membership, its `LoadBalancer` rebuilds a selection when the membership changes, its health
+//! runner sends the probes. Our kinds plug in at its traits: `selection` is its
+//! `BackendSelection` over any [`Balance`], `health` is its `HealthCheck` over any [`Probe`],
+//! `discovery` is its `ServiceDiscovery`. What it has no notion of we add at these seams: living
+//! counts that survive a reload, the state "not probed yet", passive ejection, panic mode.
+//!
+//! Connecting to an endpoint, retrying and the meaning of a failure for a client stay out: they
+//! are the proxy's and the tunnel's. So does spawning: [`Cluster::run`] is a future that the
+//! supervisor owns.
+
+mod address;
+pub mod balance;
+mod clock;
+mod cluster;
+mod discovery;
+mod endpoint;
+pub mod health;
+mod key;
+mod latency;
+mod lease;
+mod passive;
+mod roster;
+mod selection;
+
+pub use address::Address;
+pub use balance::{BALANCE, Balance};
+pub use cluster::{Cluster, ClusterStatus, EndpointStatus};
+pub use endpoint::{Endpoint, Health, Token};
+pub use health::{PROBES, Probe};
+pub use key::{Key, KeySource, RequestView};
+pub use lease::{Lease, NoEndpoint, Reason, Tried};

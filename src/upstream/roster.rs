@@ -1,0 +1,153 @@
+//! Who sits in an upstream now, with the balance arranged for exactly these.
+//!
+//! The engine rebuilds its selection when the membership changes; the roster is what the selection
+//! is built from, and where the rest of the room finds an endpoint by its address. Endpoints stay
+//! while their address stays, and the load of one that left is found again as long as anybody holds it.
+
+use super::address::Address;
+use super::balance::{Balance, Group, Member, Open, RoundRobin};
+use super::endpoint::{Endpoint, Health, Load, Token};
+use crate::spec::Panic;
+use parking_lot::{Mutex, RwLock};
+use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
+use pingora_load_balancing::Backend;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
+
+/// What of an upstream's settings seats its members.
+pub(super) struct Plan {
+    pub(super) upstream: Arc<str>,
+    pub(super) balance: Box<dyn Balance>,
+    pub(super) panic: Panic,
+    /// What an endpoint is before anything is known of it.
+    pub(super) newcomer: Health,
+}
+
+/// The members of one time.
+pub(super) struct Members {
+    seats: Vec<Member>,
+    /// The same in the same order, by address, as the engine knows them.
+    backends: Vec<Backend>,
+    balance: Box<dyn Balance>,
+    panic: Panic,
+}
+
+impl Members {
+    fn new(plan: &Plan, seats: Vec<Member>, backends: Vec<Backend>) -> Arc<Self> {
+        let balance = plan.balance.arrange(&Group { upstream: &plan.upstream, members: &seats });
+        Arc::new(Self { seats, backends, balance, panic: plan.panic })
+    }
+
+    pub(super) fn seats(&self) -> &[Member] {
+        &self.seats
+    }
+
+    pub(super) fn backend(&self, index: usize) -> Option<&Backend> {
+        self.backends.get(index)
+    }
+
+    pub(super) fn balance(&self) -> &dyn Balance {
+        &*self.balance
+    }
+
+    /// The member at an address.
+    pub(super) fn find(&self, address: &EngineAddr) -> Option<&Member> {
+        let index = self.backends.binary_search_by(|backend| backend.addr.cmp(address)).ok()?;
+        self.seats.get(index)
+    }
+
+    pub(super) fn index_of(&self, token: Token) -> Option<usize> {
+        self.seats.iter().position(|member| member.endpoint().token() == token)
+    }
+
+    /// Who may be chosen: those with a weight that are well, or by the panic policy all with a
+    /// weight when nobody is well.
+    pub(super) fn open(&self) -> Open {
+        let mut open = Open::with_room(self.seats.len());
+        for (index, member) in self.weighted().filter(|(_, member)| member.endpoint().is_usable()) {
+            let _ = member;
+            open.insert(index);
+        }
+        if open.is_empty() && self.panic == Panic::Any {
+            self.weighted().for_each(|(index, _)| open.insert(index));
+        }
+        open
+    }
+
+    /// Whether anybody could ever be chosen.
+    pub(super) fn is_empty(&self) -> bool {
+        self.weighted().next().is_none()
+    }
+
+    fn weighted(&self) -> impl Iterator<Item = (usize, &Member)> {
+        self.seats.iter().enumerate().filter(|(_, member)| member.weight() > 0)
+    }
+}
+
+/// The members of an upstream over time.
+pub(super) struct Roster {
+    plan: Plan,
+    // A lock and not an ArcSwap: generations are swapped in one room only, which is live. Held for
+    // one reference count.
+    current: RwLock<Arc<Members>>,
+    /// Loads of those that left and are still in use by somebody.
+    departed: Mutex<HashMap<Address, Weak<Load>>>,
+}
+
+impl Default for Roster {
+    /// What the engine's `build` without a configuration means: round robin, and no panic.
+    fn default() -> Self {
+        let balance = Box::new(RoundRobin::default());
+        let plan = Plan { upstream: "".into(), balance, panic: Panic::Fail, newcomer: Health::Healthy };
+        Self::new(plan, Vec::new(), HashMap::new())
+    }
+}
+
+impl Roster {
+    /// A roster that expects `heirs`: endpoints to seat when their addresses come up.
+    pub(super) fn new(plan: Plan, heirs: Vec<Arc<Endpoint>>, departed: HashMap<Address, Weak<Load>>) -> Self {
+        let seats = heirs.into_iter().map(|endpoint| Member::new(endpoint, 0)).collect();
+        let current = RwLock::new(Members::new(&plan, seats, Vec::new()));
+        Self { plan, current, departed: Mutex::new(departed) }
+    }
+
+    /// The members now.
+    pub(super) fn current(&self) -> Arc<Members> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// The loads of those that left and are still in use.
+    pub(super) fn departed(&self) -> HashMap<Address, Weak<Load>> {
+        self.departed.lock().clone()
+    }
+
+    /// Seats a new membership. Called by the engine, never twice at a time.
+    pub(super) fn seat(&self, backends: &BTreeSet<Backend>) -> Arc<Members> {
+        let before = self.current();
+        let mut known: HashMap<&Address, &Arc<Endpoint>> =
+            before.seats.iter().map(|member| (member.endpoint().address(), member.endpoint())).collect();
+        let mut departed = self.departed.lock();
+        let mut seats = Vec::with_capacity(backends.len());
+        let mut seated = Vec::with_capacity(backends.len());
+        for backend in backends {
+            let Some(address) = Address::from_engine(&backend.addr) else { continue };
+            let endpoint = match known.remove(&address) {
+                Some(endpoint) => Arc::clone(endpoint),
+                None => {
+                    let load = departed.remove(&address).and_then(|load| load.upgrade());
+                    Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer)
+                }
+            };
+            seats.push(Member::new(endpoint, u16::try_from(backend.weight).unwrap_or(u16::MAX)));
+            seated.push(backend.clone());
+        }
+        for (address, endpoint) in known {
+            departed.insert(address.clone(), Arc::downgrade(endpoint.load()));
+        }
+        let members = Members::new(&self.plan, seats, seated);
+        *self.current.write() = Arc::clone(&members);
+        drop(before);
+        departed.retain(|_, load| load.strong_count() > 0);
+        members
+    }
+}
