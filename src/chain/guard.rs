@@ -1,0 +1,29 @@
+//! A panic in a plugin ends here. On the way without one it costs nothing but an inlining barrier.
+//!
+//! What a panicking plugin was changing may be half changed: the exchange goes no further, and a plugin's
+//! own shared state is as safe as its locks are (a poisoned one makes it panic again, and be reported again).
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// What `call` returns, or `None` when it panics.
+pub(super) fn guard<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok()
+}
+
+/// A future of which every poll is guarded; a panic makes it ready with `None`.
+pub(super) struct Guarded<F>(pub(super) F);
+
+impl<F: Future + Unpin> Future for Guarded<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match guard(|| Pin::new(&mut self.0).poll(context)) {
+            Some(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Some(Poll::Pending) => Poll::Pending,
+            None => Poll::Ready(None),
+        }
+    }
+}

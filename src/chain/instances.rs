@@ -1,0 +1,117 @@
+//! Same settings, same instance: a plugin whose owner, kind, name and settings are unchanged outlives a reload.
+
+use super::Panicked;
+use crate::spec::PluginEntry;
+use moongate_sdk::{Kind, Phases, Plugin, Problems, Settings};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A configured plugin: what the operator wrote, and the instance of it.
+pub struct Entry {
+    name: Arc<str>,
+    kind: &'static str,
+    settings: Settings,
+    phases: Phases,
+    plugin: Box<dyn Plugin>,
+}
+
+/// All entries of one generation, by owner, kind and name.
+#[derive(Debug, Default)]
+pub struct Instances(HashMap<Key, Vec<Arc<Entry>>>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    owner: Box<str>,
+    kind: Box<str>,
+    name: Box<str>,
+}
+
+/// Makes the entries of a generation, or takes them over from the one before it.
+pub struct Builder<'a> {
+    kinds: &'a [Kind<dyn Plugin>],
+    prior: &'a Instances,
+    made: Instances,
+}
+
+impl<'a> Builder<'a> {
+    /// A builder with these kinds, after the generation `prior`.
+    pub fn new(kinds: &'a [Kind<dyn Plugin>], prior: &'a Instances) -> Self {
+        Self { kinds, prior, made: Instances::default() }
+    }
+
+    /// The entry of `owner` (a route's name, or a constant for the plugins of every route). An instance
+    /// is never shared between owners: two routes with the same rate limit have a bucket each.
+    ///
+    /// # Errors
+    /// An unknown kind, and whatever is wrong with the settings.
+    pub fn entry(&mut self, owner: &str, written: &PluginEntry) -> Result<Arc<Entry>, Problems> {
+        let name = written.name.as_ref().unwrap_or(&written.kind);
+        let key = Key { owner: owner.into(), kind: written.kind.as_str().into(), name: name.as_str().into() };
+        let entry = match self.carried(&key, &written.settings) {
+            Some(entry) => entry,
+            None => Arc::new(self.build(written, name.as_str())?),
+        };
+        self.made.0.entry(key).or_default().push(entry.clone());
+        Ok(entry)
+    }
+
+    /// The instances of this generation, for the next one to take over.
+    pub fn finish(self) -> Instances {
+        self.made
+    }
+
+    /// An entry of the prior generation that nobody took over yet: an operator may write the same entry twice.
+    fn carried(&self, key: &Key, settings: &Settings) -> Option<Arc<Entry>> {
+        let taken = self.made.0.get(key).map_or(&[][..], Vec::as_slice);
+        let free = |entry: &&Arc<Entry>| !taken.iter().any(|other| Arc::ptr_eq(entry, other));
+        let same = |entry: &&Arc<Entry>| entry.settings == *settings;
+        self.prior.0.get(key)?.iter().filter(same).find(free).cloned()
+    }
+
+    fn build(&self, written: &PluginEntry, name: &str) -> Result<Entry, Problems> {
+        let kind = Kind::find(self.kinds, "plugin", &written.kind)
+            .map_err(|problem| problem.at(&written.kind.place))?;
+        let plugin = (kind.build)(&written.settings).map_err(|problems| problems.at(&written.kind.place))?;
+        Ok(Entry {
+            name: name.into(),
+            kind: kind.name,
+            settings: written.settings.clone(),
+            phases: plugin.phases(),
+            plugin,
+        })
+    }
+}
+
+impl Entry {
+    /// Its name, for logs and metrics.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its kind's name.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The phases it takes part in.
+    pub fn phases(&self) -> Phases {
+        self.phases
+    }
+
+    pub(super) fn plugin(&self) -> &dyn Plugin {
+        &*self.plugin
+    }
+
+    /// Notes a panic of this plugin.
+    pub(super) fn panicked(&self) -> Panicked {
+        log::error!(plugin = &*self.name, kind = self.kind; "a plugin panicked");
+        Panicked { plugin: self.name.clone() }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}

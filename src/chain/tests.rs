@@ -1,0 +1,192 @@
+//! Claims about chains, with plugins made for them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+use super::*;
+use crate::spec::PluginEntry;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use moongate_sdk::{
+    Headers, Key, Kind, Place, Placed, Plugin, Problem, Problems, Running, Settings, Value, ValueKind,
+};
+use std::net::{IpAddr, Ipv4Addr};
+
+const TRAIL: HeaderName = HeaderName::from_static("trail");
+
+/// Leaves its letter in the field `trail` and then does what its settings say.
+struct Walker {
+    letter: HeaderValue,
+    then: Then,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    GoOn,
+    Wait,
+    Answer,
+    Panic,
+    PanicLater,
+}
+
+#[derive(Default)]
+struct Seen(u32);
+
+impl Plugin for Walker {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, response_headers: self.then != Then::Wait, log: true }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        exchange.headers.append(&TRAIL, self.letter.clone());
+        exchange.state::<Seen>().0 += 1;
+        match self.then {
+            Then::GoOn => Flow::Continue,
+            Then::Answer => Reply::new(StatusCode::FORBIDDEN).body("no").into(),
+            Then::Panic => panic!("as the test wants"),
+            Then::Wait => Flow::wait(async move {
+                std::future::ready(()).await;
+                exchange.headers.append(&TRAIL, HeaderValue::from_static("waited"));
+                Verdict::Continue
+            }),
+            Then::PanicLater => Flow::wait(async { panic!("as the test wants") }),
+        }
+    }
+
+    fn response_headers(&self, exchange: &mut Exchange<'_>, answer: &mut Answer<'_>) {
+        assert!(self.then != Then::Panic, "as the test wants");
+        exchange.state::<Seen>().0 += 10;
+        answer.headers.append(&TRAIL, self.letter.clone());
+    }
+
+    fn log(&self, exchange: &mut Exchange<'_>, _: Option<StatusCode>) {
+        let seen = exchange.state::<Seen>().0;
+        exchange.headers.append(&TRAIL, HeaderValue::from(seen));
+    }
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let ValueKind::Map(pairs) = &settings.0.kind else { return Err(Problem::new("no settings").into()) };
+    let Some((Key { text: letter, .. }, Value { kind: ValueKind::Scalar { text, .. }, .. })) = pairs.first()
+    else {
+        return Err(Problem::new("no letter").into());
+    };
+    let then = match text.as_str() {
+        "wait" => Then::Wait,
+        "answer" => Then::Answer,
+        "panic" => Then::Panic,
+        "panic_later" => Then::PanicLater,
+        _ => Then::GoOn,
+    };
+    Ok(Box::new(Walker { letter: letter.parse().unwrap(), then }))
+}
+
+const KINDS: &[Kind<dyn Plugin>] =
+    &[Kind { name: "walker", about: "Leaves a letter.", schema: |_| true.into(), build }];
+
+fn place(line: u32) -> Place {
+    Place { file: "test.yaml".into(), line, column: 1, width: 1, path: "".into() }
+}
+
+fn entry(kind: &str, letter: &str, then: &str, line: u32) -> PluginEntry {
+    let place = place(line);
+    let key = Key { place: place.clone(), text: letter.to_owned() };
+    let scalar = ValueKind::Scalar { text: then.to_owned(), quoted: false };
+    let value = Value { place: place.clone(), kind: scalar };
+    let settings = Settings(Value { place: place.clone(), kind: ValueKind::Map(vec![(key, value)]) });
+    PluginEntry { kind: Placed { value: kind.to_owned(), place }, name: None, settings }
+}
+
+fn chain(walkers: &[(&str, &str)]) -> Chain {
+    let prior = Instances::default();
+    let mut builder = Builder::new(KINDS, &prior);
+    let entry =
+        |(letter, then): &(&str, &str)| builder.entry("r", &entry("walker", letter, then, 1)).unwrap();
+    Chain::build(&walkers.iter().map(entry).collect::<Vec<_>>())
+}
+
+/// Runs all phases; gives the decision, the trail of the request and that of the answer.
+fn run(chain: &Chain) -> (Decision, Vec<String>, Result<Vec<String>, Panicked>) {
+    let (mut request, mut response) = (HeaderMap::new(), HeaderMap::new());
+    let mut running = Running::default();
+    let mut exchange = Exchange {
+        method: &Method::GET,
+        host: "h",
+        path: "/",
+        query: None,
+        headers: Headers::new(&mut request),
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        route: "r",
+        running: &mut running,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let decision = runtime.block_on(sendable(chain.request_headers(&mut exchange)));
+    let mut answer = Answer { status: StatusCode::OK, headers: Headers::new(&mut response) };
+    let answered = chain.response_headers(&mut exchange, &mut answer);
+    chain.log(&mut exchange, Some(StatusCode::OK));
+    let trail =
+        |map: &HeaderMap| map.get_all(&TRAIL).iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+    (decision, trail(&request), answered.map(|()| trail(&response)))
+}
+
+/// The gateway's threads hand tasks to each other, so a chain must be able to move while it waits.
+fn sendable<T: Send>(future: T) -> T {
+    future
+}
+
+#[test]
+fn plugins_run_in_the_order_written_and_remember_each_their_own() {
+    let (decision, request, response) = run(&chain(&[("a", "go"), ("b", "wait"), ("c", "go")]));
+    assert!(matches!(decision, Decision::Continue));
+    assert_eq!(request, ["a", "b", "waited", "c", "11", "1", "11"]);
+    assert_eq!(response.unwrap(), ["a", "c"]);
+}
+
+#[test]
+fn an_answer_ends_the_request_phase_and_everybody_sees_the_answer() {
+    let (decision, request, response) = run(&chain(&[("a", "answer"), ("b", "go")]));
+    assert!(matches!(decision, Decision::Respond { by, reply } if &*by == "walker" && reply.body == "no"));
+    assert_eq!(request, ["a", "11", "10"]);
+    assert_eq!(response.unwrap(), ["a", "b"]);
+}
+
+#[test]
+fn a_panic_costs_one_request_and_no_more() {
+    for then in ["panic", "panic_later"] {
+        let chain = chain(&[("a", "go"), ("b", then)]);
+        for _ in 0..2 {
+            let (decision, ..) = run(&chain);
+            assert!(matches!(decision, Decision::Failed(Panicked { plugin }) if &*plugin == "walker"));
+        }
+    }
+    let (_, request, response) = run(&chain(&[("b", "panic"), ("c", "go")]));
+    assert_eq!(response.unwrap_err().to_string(), "the plugin `walker` panicked");
+    assert_eq!(request.last().map(String::as_str), Some("0"), "the others hear of the end");
+}
+
+#[test]
+fn an_empty_chain_skips_every_phase() {
+    let chain = Chain::default();
+    assert!(chain.skips_request_headers() && chain.skips_response_headers() && chain.skips_log());
+    assert!(matches!(run(&chain).0, Decision::Continue));
+}
+
+#[test]
+fn an_unchanged_entry_keeps_its_instance() {
+    let none = Instances::default();
+    let mut first = Builder::new(KINDS, &none);
+    let twins = [1, 2].map(|line| first.entry("r", &entry("walker", "a", "go", line)).unwrap());
+    let prior = first.finish();
+    let mut next = Builder::new(KINDS, &prior);
+    let mut again = |owner, letter| next.entry(owner, &entry("walker", letter, "go", 9)).unwrap();
+    assert!(Arc::ptr_eq(&again("r", "a"), &twins[0]), "only its line changed");
+    assert!(Arc::ptr_eq(&again("r", "a"), &twins[1]), "each twin is taken over once");
+    for new in [again("r", "a"), again("r", "b"), again("s", "a")] {
+        assert!(twins.iter().all(|twin| !Arc::ptr_eq(twin, &new)));
+    }
+}
+
+#[test]
+fn an_unknown_kind_is_a_problem_at_its_place() {
+    let none = Instances::default();
+    let problems = Builder::new(KINDS, &none).entry("r", &entry("walkre", "a", "go", 7)).unwrap_err();
+    assert_eq!(problems.0[0].to_string(), "test.yaml:7:1: unknown plugin `walkre`");
+    assert_eq!(problems.0[0].label.as_deref(), Some("did you mean `walker`?"));
+}
