@@ -1,0 +1,97 @@
+//! Claims about who may open a WebSocket.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::*;
+use moongate_sdk::Place;
+use std::num::NonZeroU32;
+
+fn placed(text: &str) -> Placed<String> {
+    let place = Place { file: "test".into(), line: 1, column: 1, width: 1, path: "".into() };
+    Placed { value: text.to_owned(), place }
+}
+
+fn admission(change: impl FnOnce(&mut spec::WebSocket)) -> Admission {
+    let mut written = spec::WebSocket::default();
+    change(&mut written);
+    Admission::new(&written, None).unwrap()
+}
+
+fn client(last: u8) -> Who<'static> {
+    Who::Address(IpAddr::from([127, 0, 0, last]))
+}
+
+#[test]
+fn without_limits_everybody_may() {
+    let open = admission(|_| {});
+    let _permits: Vec<_> =
+        (0..100).map(|_| open.admit(Some(b"https://evil.example"), client(1)).unwrap()).collect();
+}
+
+#[test]
+fn only_listed_origins_may() {
+    let list = ["https://a.example", "https://*.b.example", "null"].map(placed).to_vec();
+    let some = admission(|written| written.origins = Some(list));
+    let may = |origin: &str| some.admit(Some(origin.as_bytes()), client(1)).is_ok();
+    for good in ["https://a.example", "HTTPS://A.EXAMPLE", "https://x.b.example", "https://x.y.b.example", "null"] {
+        assert!(may(good), "{good}");
+    }
+    for bad in [
+        "http://a.example",
+        "https://a.example.evil",
+        "https://a.example:8443",
+        "https://b.example",
+        "https://.b.example",
+        "https://evil/x.b.example",
+        "https://evil@x.b.example",
+        "",
+    ] {
+        assert_eq!(some.admit(Some(bad.as_bytes()), client(1)).unwrap_err(), Denial::Origin, "{bad}");
+    }
+    assert!(some.admit(None, client(1)).is_ok());
+}
+
+#[test]
+fn a_full_route_has_room_again_when_one_leaves() {
+    let two = admission(|written| written.connections = NonZeroU32::new(2));
+    let first = two.admit(None, client(1)).unwrap();
+    let _second = two.admit(None, client(2)).unwrap();
+    assert_eq!(two.admit(None, client(3)).unwrap_err(), Denial::Full);
+    drop(first);
+    assert!(two.admit(None, client(3)).is_ok());
+}
+
+#[test]
+fn a_client_at_its_limit_leaves_the_others_alone() {
+    let one = admission(|written| {
+        written.connections_per_client = Some(PerClient::Count(NonZeroU32::new(1).unwrap()));
+    });
+    let first = one.admit(None, client(1)).unwrap();
+    assert_eq!(one.admit(None, client(1)).unwrap_err(), Denial::ClientFull);
+    assert!(one.admit(None, client(2)).is_ok());
+    drop(first);
+    assert!(one.admit(None, client(1)).is_ok());
+    assert_eq!(one.present.all.load(Relaxed), 0);
+    assert!(one.present.clients.lock().is_empty());
+}
+
+#[test]
+fn a_reload_goes_on_to_count_those_who_are_there() {
+    let mut written = spec::WebSocket { connections: NonZeroU32::new(1), ..Default::default() };
+    let before = Admission::new(&written, None).unwrap();
+    let _permit = before.admit(None, client(1)).unwrap();
+    written.connections = NonZeroU32::new(2);
+    let after = Admission::new(&written, Some(&before)).unwrap();
+    let _second = after.admit(None, client(1)).unwrap();
+    assert_eq!(after.admit(None, client(1)).unwrap_err(), Denial::Full);
+}
+
+#[test]
+fn keys_and_origins_that_cannot_be_are_problems() {
+    for key in ["ip", "header:", "cookie", "body:x"] {
+        assert!(ClientKey::parse(&placed(key)).is_err(), "{key}");
+    }
+    assert_eq!(ClientKey::parse(&placed("header:X-User")), Ok(ClientKey::Header("x-user".to_owned())));
+    for origin in ["example.com", "https://", "https://a/b", "https://*", "https://*.", "https://a.*.b", "*"] {
+        assert!(Origin::parse(&placed(origin)).is_err(), "{origin}");
+    }
+}

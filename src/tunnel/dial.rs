@@ -1,0 +1,115 @@
+//! Connecting to an endpoint within a time limit. Which endpoint, and whether another one is tried,
+//! is the proxy's decision; here the ways to fail are told apart so that it can decide.
+
+use super::Leg;
+use crate::upstream::Address;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Nobody listens there.
+    #[error("connection refused")]
+    Refused,
+    /// No answer within the time limit.
+    #[error("connect timed out")]
+    TimedOut,
+    /// This machine ran out of descriptors, ports or memory: no fault of the endpoint's.
+    #[error("no connection possible from here: {0}")]
+    Exhausted(io::Error),
+    /// Anything else: no way there, reset, no permission.
+    #[error("connect failed: {0}")]
+    Other(io::Error),
+}
+
+impl From<io::Error> for DialError {
+    fn from(error: io::Error) -> Self {
+        match (error.kind(), error.raw_os_error()) {
+            // A unix socket whose file is gone has nobody behind it either.
+            (io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound, _) => Self::Refused,
+            (io::ErrorKind::TimedOut, _) => Self::TimedOut,
+            (io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory, _) => Self::Exhausted(error),
+            (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)) => Self::Exhausted(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// Connects to `target` within `limit`. TCP connections get `TCP_NODELAY`: a frame never waits for
+/// the acknowledgement of the one before it.
+///
+/// # Errors
+/// [`DialError`], within `limit` in every case.
+pub async fn dial(target: &Address, limit: Duration) -> Result<Leg, DialError> {
+    let connect = async {
+        Ok(match target {
+            Address::Tcp(address) => Leg::Tcp(tcp(*address).await?),
+            Address::Unix(path) => Leg::Unix(UnixStream::connect(path).await?),
+        })
+    };
+    tokio::time::timeout(limit, connect).await.unwrap_or(Err(DialError::TimedOut))
+}
+
+async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    socket.connect(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+    use tokio::net::{TcpListener, UnixListener};
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_connection_has_no_nagle() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let leg = dial(&Address::Tcp(listener.local_addr().unwrap()), LIMIT).await.unwrap();
+        assert!(matches!(leg, Leg::Tcp(stream) if stream.nodelay().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_nobody_listens_on_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = dial(&Address::Tcp(address), LIMIT).await.unwrap_err();
+        assert!(matches!(error, DialError::Refused), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_dialled_and_a_missing_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ws.sock");
+        let error = dial(&Address::Unix(path.clone()), LIMIT).await.unwrap_err();
+        assert!(matches!(error, DialError::Refused), "{error:?}");
+        let _listener = UnixListener::bind(&path).unwrap();
+        assert!(matches!(dial(&Address::Unix(path), LIMIT).await.unwrap(), Leg::Unix(_)));
+    }
+
+    #[tokio::test]
+    async fn a_full_backlog_times_out() {
+        // A backlog of one, filled: the kernel drops further SYNs, so only the limit ends the wait.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let target = Address::Tcp(listener.local_addr().unwrap());
+        let mut held = Vec::new();
+        for _ in 0..16 {
+            match dial(&target, Duration::from_millis(50)).await {
+                Ok(leg) => held.push(leg),
+                Err(error) => {
+                    assert!(matches!(error, DialError::TimedOut), "{error:?}");
+                    return;
+                }
+            }
+        }
+        panic!("the backlog never filled");
+    }
+}

@@ -1,0 +1,213 @@
+//! Who is connected, and the one way to ask tunnels to come again, whatever the cause.
+//!
+//! A drain chooses tunnels, gives each a moment within the window, and wakes each at its moment, so
+//! that those who come back do not come back at once. What an asked tunnel does is the relay's: Close
+//! 1012 at a boundary, the answering Close awaited, then the transport closed.
+
+use super::Cause;
+use parking_lot::Mutex;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// Joining and leaving take a lock of a shard; so many are enough for the threads of any machine.
+const SHARDS: usize = 32;
+
+/// Which tunnels a drain asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// All of them.
+    All,
+    /// Those of an endpoint.
+    Endpoint(u64),
+    /// Those of a route.
+    Route(Arc<str>),
+}
+
+/// The living tunnels of the process.
+#[derive(Debug, Default)]
+pub struct Registry {
+    shards: [Mutex<Shard>; SHARDS],
+    next: AtomicUsize,
+    living: AtomicUsize,
+    /// Who waits for the last one to leave.
+    waiting: Mutex<Vec<Waker>>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    members: Vec<Option<Arc<Member>>>,
+    free: Vec<u32>,
+}
+
+/// What the registry knows of a tunnel.
+#[derive(Debug)]
+struct Member {
+    endpoint: u64,
+    route: Arc<str>,
+    /// A [`Cause`], or 0.
+    order: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// A tunnel's place in the registry; dropping it leaves.
+#[derive(Debug)]
+pub struct Membership {
+    registry: Arc<Registry>,
+    member: Arc<Member>,
+    shard: u32,
+    slot: u32,
+}
+
+impl Registry {
+    /// Adds a tunnel of a route to an endpoint.
+    #[must_use]
+    pub fn join(self: &Arc<Self>, endpoint: u64, route: Arc<str>) -> Membership {
+        let member = Arc::new(Member { endpoint, route, order: AtomicU8::new(0), waker: Mutex::new(None) });
+        self.living.fetch_add(1, Relaxed);
+        let shard = self.next.fetch_add(1, Relaxed) % SHARDS;
+        let slot = self.shards[shard].lock().add(member.clone());
+        Membership { registry: self.clone(), member, shard: shard as u32, slot }
+    }
+
+    /// How many tunnels live.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.living.load(Relaxed)
+    }
+
+    /// Whether none lives.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until no tunnel lives.
+    pub async fn wait_empty(&self) {
+        poll_fn(|cx| {
+            let mut waiting = self.waiting.lock();
+            // Asked under the lock under which the last one looks for whom to wake.
+            if self.living.load(Acquire) == 0 {
+                return Poll::Ready(());
+            }
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Asks every tunnel that `filter` chooses to come again, spread evenly with jitter over `window`,
+    /// and returns how many were asked. Tunnels that join meanwhile are asked at the window's end, one
+    /// by one. Dropping the future leaves those unasked whose moment has not come.
+    pub fn drain(
+        self: &Arc<Self>,
+        filter: Filter,
+        window: Duration,
+        cause: Cause,
+    ) -> impl Future<Output = usize> + Send + use<> {
+        let registry = self.clone();
+        async move {
+            let began = Instant::now();
+            let mut asked = 0;
+            let members = registry.choose(&filter);
+            let slot = window.div_f64(members.len().max(1) as f64);
+            for member in members {
+                // Each tunnel has a slot of the window of its own and a moment anywhere in it: even, and
+                // without a beat that clients could fall into.
+                let moment = slot.mul_f64(asked as f64 + fastrand::f64());
+                sleep_until(began + moment).await;
+                member.ask(cause);
+                asked += 1;
+            }
+            sleep_until(began + window).await;
+            for late in registry.choose(&filter) {
+                late.ask(cause);
+                asked += 1;
+                tokio::task::yield_now().await;
+            }
+            asked
+        }
+    }
+
+    /// Those that `filter` chooses and nobody asked yet, in random order.
+    fn choose(&self, filter: &Filter) -> Vec<Arc<Member>> {
+        let mut chosen = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let members = shard.members.iter().flatten();
+            chosen.extend(members.filter(|member| member.is_meant(filter)).cloned());
+        }
+        fastrand::shuffle(&mut chosen);
+        chosen
+    }
+}
+
+impl Shard {
+    fn add(&mut self, member: Arc<Member>) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            self.members[slot as usize] = Some(member);
+            return slot;
+        }
+        self.members.push(Some(member));
+        // Four thousand million tunnels do not fit into a machine.
+        (self.members.len() - 1) as u32
+    }
+}
+
+impl Member {
+    fn is_meant(&self, filter: &Filter) -> bool {
+        let meant = match filter {
+            Filter::All => true,
+            Filter::Endpoint(endpoint) => self.endpoint == *endpoint,
+            Filter::Route(route) => self.route == *route,
+        };
+        meant && self.order.load(Relaxed) == 0
+    }
+
+    fn ask(&self, cause: Cause) {
+        // The first one to ask gives the cause.
+        if self.order.compare_exchange(0, cause as u8, AcqRel, Relaxed).is_ok() {
+            let waker = self.waker.lock().take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Membership {
+    /// Why the tunnel is asked to come again, once it is.
+    pub(super) fn order(&self) -> Option<Cause> {
+        let order = self.member.order.load(Acquire);
+        if order == 0 {
+            return None;
+        }
+        Cause::ALL.into_iter().find(|cause| *cause as u8 == order)
+    }
+
+    /// Wakes `waker` when the tunnel is asked. To be followed by a look at [`Membership::order`].
+    pub(super) fn listen(&self, waker: &Waker) {
+        *self.member.waker.lock() = Some(waker.clone());
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let mut shard = self.registry.shards[self.shard as usize].lock();
+        shard.members[self.slot as usize] = None;
+        shard.free.push(self.slot);
+        drop(shard);
+        if self.registry.living.fetch_sub(1, AcqRel) == 1 {
+            let waiting = std::mem::take(&mut *self.registry.waiting.lock());
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! The client's side: is this request a WebSocket handshake, is it a good one, and its 101.
+
+use super::{accept, has_token};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+
+/// Length of a key: 16 bytes in base64.
+const KEY: usize = 24;
+
+/// A good request to open a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// `Sec-WebSocket-Key` as it came.
+    pub key: [u8; KEY],
+}
+
+/// Why a request opens no WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It does not ask for one. It is ordinary HTTP, to be forwarded without its `Upgrade` field.
+    #[error("not a WebSocket handshake")]
+    NotWebSocket,
+    /// It asks for another version: 426 with `Sec-WebSocket-Version: 13` (RFC 6455 §4.4).
+    #[error("only version 13 of the WebSocket protocol is spoken here")]
+    Version,
+    /// It breaks RFC 6455 §4.2.1: 400.
+    #[error("{0}")]
+    Bad(&'static str),
+}
+
+/// Checks a client's request by RFC 6455 §4.2.1.
+///
+/// # Errors
+/// [`Refusal::NotWebSocket`] when it does not ask for a WebSocket at all: another method, HTTP/1.0 or
+/// HTTP/2, no `websocket` in `Upgrade`, no `upgrade` in `Connection`; otherwise what is wrong with it.
+pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<Handshake, Refusal> {
+    let asks = method == Method::GET
+        && version == Version::HTTP_11
+        && has_token(headers, &UPGRADE, "websocket")
+        && has_token(headers, &CONNECTION, "upgrade");
+    if !asks {
+        return Err(Refusal::NotWebSocket);
+    }
+    if sole(headers, &HOST).is_none() {
+        return Err(Refusal::Bad("a WebSocket handshake needs one Host"));
+    }
+    // What stands behind the head are frames. A body would be read as frames by one side and as a
+    // body by the other.
+    let body = headers.contains_key(TRANSFER_ENCODING)
+        || headers.get_all(CONTENT_LENGTH).iter().any(|length| length.as_bytes() != b"0");
+    if body {
+        return Err(Refusal::Bad("a WebSocket handshake has no body"));
+    }
+    if headers.get_all(SEC_WEBSOCKET_VERSION).iter().count() > 1 {
+        return Err(Refusal::Bad("Sec-WebSocket-Version appears more than once"));
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes().trim_ascii() != b"13") {
+        return Err(Refusal::Version);
+    }
+    let key = sole(headers, &SEC_WEBSOCKET_KEY).and_then(key);
+    key.map(|key| Handshake { key }).ok_or(Refusal::Bad("Sec-WebSocket-Key is not 16 bytes in base64"))
+}
+
+/// The value of a field that stands there exactly once.
+fn sole<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+fn key(value: &HeaderValue) -> Option<[u8; KEY]> {
+    let key: [u8; KEY] = value.as_bytes().trim_ascii().try_into().ok()?;
+    let mut decoded = [0; 18];
+    (STANDARD.decode_slice(key, &mut decoded) == Ok(16)).then_some(key)
+}
+
+/// Appends the client's 101 to `out`: the fields of the backend's answer as the proxy leaves them,
+/// with Connection, Upgrade and Accept always our own and without a body's framing.
+pub fn write_switching(out: &mut Vec<u8>, handshake: &Handshake, headers: &HeaderMap) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n",
+    );
+    out.extend_from_slice(b"sec-websocket-accept: ");
+    out.extend_from_slice(&accept(&handshake.key));
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        let ours = [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH, TRANSFER_ENCODING];
+        if !ours.contains(name) {
+            field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends one field line.
+pub(super) fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}

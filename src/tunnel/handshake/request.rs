@@ -1,0 +1,65 @@
+//! The backend's request, as bytes.
+
+use super::client::field;
+use super::{Handshake, Offer};
+use http::HeaderMap;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+
+/// A request to open a WebSocket at a backend.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is sent; the same for every endpoint that is tried.
+    pub bytes: Vec<u8>,
+    /// What the answer is checked against.
+    pub offer: Offer,
+}
+
+/// A request target with a space, a control character or nothing in it, or without its leading slash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request target is not a path")]
+pub struct BadTarget;
+
+/// Writes the request for `target` (path and query, as the client sent them) with the end-to-end
+/// fields in `headers`. Connection, Upgrade, key and version are always our own.
+///
+/// # Errors
+/// [`BadTarget`] when `target` could end the request line early.
+pub fn write_request(
+    target: &[u8],
+    headers: &HeaderMap,
+    handshake: &Handshake,
+) -> Result<Request, BadTarget> {
+    let good = target.first() == Some(&b'/') && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
+    if !good {
+        return Err(BadTarget);
+    }
+    // Room for the fields we add and about 40 bytes a field: one allocation for nearly every request.
+    let mut bytes = Vec::with_capacity(256 + target.len() + 64 * headers.len());
+    bytes.extend_from_slice(b"GET ");
+    bytes.extend_from_slice(target);
+    bytes.extend_from_slice(b" HTTP/1.1\r\n");
+    // Host first, as RFC 9110 §7.2 recommends.
+    if let Some(host) = headers.get(HOST) {
+        field(&mut bytes, &HOST, host);
+    }
+    bytes.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n");
+    bytes.extend_from_slice(b"sec-websocket-key: ");
+    bytes.extend_from_slice(&handshake.key);
+    bytes.extend_from_slice(b"\r\n");
+    let ours = [
+        HOST,
+        CONNECTION,
+        UPGRADE,
+        SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_VERSION,
+        CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+    ];
+    for (name, value) in headers.iter().filter(|(name, _)| !ours.contains(name)) {
+        field(&mut bytes, name, value);
+    }
+    bytes.extend_from_slice(b"\r\n");
+    Ok(Request { bytes, offer: Offer::new(&handshake.key, headers) })
+}

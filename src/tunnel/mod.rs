@@ -1,0 +1,28 @@
+//! The WebSocket path: from the upgrade request that leaves Pingora's HTTP machinery to the last
+//! byte of the tunnel.
+//!
+//! The proxy checks the client's request ([`handshake::check`]), dials an endpoint ([`dial`]), makes
+//! the handshake there ([`handshake::exchange`]) and hands both sides to [`relay::run`]. Choosing a
+//! route or an endpoint, and everything that is still HTTP, stays out.
+
+mod admit;
+mod count;
+pub mod dial;
+pub mod drain;
+pub mod frame;
+pub mod handshake;
+mod leg;
+mod outcome;
+mod policy;
+mod rate;
+pub mod relay;
+
+pub use admit::{Denial, Permit, Who};
+pub use count::{Counters, KINDS};
+pub use dial::{DialError, dial};
+pub use drain::{Filter, Membership, Registry};
+pub use leg::{Io, Leg};
+pub use outcome::{ABNORMAL, By, Cause, Outcome, Reason, Side};
+pub use policy::Policy;
+pub use rate::Rates;
+pub use relay::{Relay, Tunnel, run};

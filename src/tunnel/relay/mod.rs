@@ -1,0 +1,235 @@
+//! The relay: one task a tunnel, from the 101 to the end of both sides.
+//!
+//! The future is polled when a leg, the timer or a drain wakes it, moves what there is in both
+//! directions and goes back to sleep without a buffer. `lane` moves the bytes, `vital` and `timer`
+//! keep the clocks, `ending` sees a tunnel to its end. Which endpoint it is stays out.
+
+mod ending;
+mod lane;
+mod notes;
+mod outbox;
+mod scratch;
+mod timer;
+mod vital;
+
+#[cfg(test)]
+mod tests;
+
+use super::drain::Membership;
+use super::handshake::Extensions;
+use super::rate::Throttle;
+use super::{By, Counters, Leg, Outcome, Policy, Reason, Side};
+use crate::spec::Exceed;
+use bytes::Bytes;
+use ending::{Ending, Verdict};
+use lane::{Lane, Terms, Turn};
+use notes::Seen;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use timer::Timer;
+use tokio::time::Instant;
+use vital::{Clocks, News};
+
+/// Reads in one turn of a lane: a tunnel in full flow lets its thread's other tunnels go on after a megabyte.
+const READS: u32 = 16;
+
+/// Everything a tunnel needs. The 101 has been written to the client.
+pub struct Tunnel {
+    /// The client's side.
+    pub client: Leg,
+    /// The endpoint's side.
+    pub backend: Leg,
+    /// What the client sent behind its request head.
+    pub client_early: Bytes,
+    /// What the backend sent behind its 101.
+    pub backend_early: Bytes,
+    /// What the handshake agreed on.
+    pub extensions: Extensions,
+    /// The route's policy.
+    pub policy: Arc<Policy>,
+    /// Counters of route, upstream and endpoint.
+    pub counters: Arc<Counters>,
+    /// Its place among the living tunnels.
+    pub member: Option<Membership>,
+    /// Dropped when the tunnel ends: the lease of the endpoint, permits, gauges.
+    pub guard: Box<dyn Send>,
+}
+
+/// Relays until both sides have ended. The future is the tunnel's whole memory apart from its sockets:
+/// give it a task of its own.
+///
+/// # Panics
+/// Outside a tokio runtime with time enabled.
+pub fn run(tunnel: Tunnel) -> Relay {
+    let now = Instant::now();
+    let policy = tunnel.policy;
+    let mut relay = Relay {
+        legs: [tunnel.client, tunnel.backend],
+        lanes: Side::BOTH.map(Lane::new),
+        clocks: Clocks::new(now, &policy),
+        timer: Timer::new(now),
+        ending: None,
+        throttle: policy.rates().map(|rates| Box::new(Throttle::new(rates, now))),
+        messages: [0; 2],
+        bytes: [0; 2],
+        extensions: tunnel.extensions,
+        counters: tunnel.counters,
+        member: tunnel.member,
+        waker: None,
+        policy,
+        _guard: tunnel.guard,
+    };
+    let mut news = News::default();
+    relay.early(Side::Client, &tunnel.client_early, &mut news);
+    relay.early(Side::Backend, &tunnel.backend_early, &mut news);
+    relay
+}
+
+/// A running tunnel.
+pub struct Relay {
+    legs: [Leg; 2],
+    /// By the side they come from.
+    lanes: [Lane; 2],
+    clocks: Clocks,
+    timer: Timer,
+    ending: Option<Ending>,
+    throttle: Option<Box<Throttle>>,
+    messages: [u64; 2],
+    bytes: [u64; 2],
+    extensions: Extensions,
+    policy: Arc<Policy>,
+    counters: Arc<Counters>,
+    member: Option<Membership>,
+    /// Whom the timer and the registry would wake.
+    waker: Option<Waker>,
+    _guard: Box<dyn Send>,
+}
+
+/// What the relay does after a look at the clocks.
+enum Next {
+    /// Something was put into an outbox: deliver it.
+    Again,
+    /// Wait for a leg, the timer or a drain.
+    Wait,
+    /// Both sides have ended.
+    Finish(Verdict),
+}
+
+impl Future for Relay {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let relay = self.get_mut();
+        relay.listen(cx);
+        loop {
+            let mut news = News::default();
+            scratch::lend(|scratch| {
+                for side in Side::BOTH {
+                    relay.turn(side, cx, scratch, &mut news);
+                }
+            });
+            // The clock is read after the bytes moved: they do not wait for it.
+            let now = Instant::now();
+            match relay.next(now, &news, cx) {
+                Next::Again => {}
+                Next::Wait => return Poll::Pending,
+                Next::Finish(verdict) => return Poll::Ready(relay.outcome(verdict, now)),
+            }
+        }
+    }
+}
+
+impl Relay {
+    /// Makes sure that the timer and the registry wake this task. Nothing to do but the first time.
+    fn listen(&mut self, cx: &Context<'_>) {
+        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return;
+        }
+        self.waker = Some(cx.waker().clone());
+        self.timer.disarm();
+        if let Some(member) = &self.member {
+            member.listen(cx.waker());
+        }
+    }
+
+    /// Moves what there is from `side` to the other one.
+    fn turn(&mut self, side: Side, cx: &mut Context<'_>, scratch: &mut [u8], news: &mut News) {
+        let window = match &mut self.throttle {
+            Some(throttle) if side == Side::Client && self.ending.is_none() => {
+                // A window of a pace holds for one read; then it is another one.
+                throttle.window(Instant::now()).map_or((0, 0), |window| (1, window))
+            }
+            _ => (READS, usize::MAX),
+        };
+        let terms = Terms { rules: self.policy.rules(self.extensions), reads: window.0, window: window.1 };
+        let [client, backend] = &mut self.legs;
+        let legs = match side {
+            Side::Client => (client, backend),
+            Side::Backend => (backend, client),
+        };
+        let mut seen = Seen::default();
+        let turn = self.lanes[side as usize].turn(legs, cx, scratch, &terms, &mut seen);
+        if turn == Turn::Yield {
+            cx.waker().wake_by_ref();
+        }
+        self.digest(side, turn, &seen, news);
+    }
+
+    /// Takes the bytes that came before the relay began. They go out with the first poll.
+    fn early(&mut self, side: Side, bytes: &[u8], news: &mut News) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut seen = Seen::default();
+        let turn = self.lanes[side as usize].early(bytes, &self.policy.rules(self.extensions), &mut seen);
+        self.digest(side, turn, &seen, news);
+    }
+
+    /// Counts what a turn saw and draws the consequences.
+    fn digest(&mut self, side: Side, turn: Turn, seen: &Seen, news: &mut News) {
+        if seen.bytes > 0 {
+            self.counters.add(side, &seen.messages, seen.bytes);
+            self.messages[side as usize] += seen.data_messages();
+            self.bytes[side as usize] += seen.bytes;
+            news.note(side, seen, self.lanes[side as usize].out.take_drained());
+            if side == Side::Client {
+                self.pace(seen);
+            }
+            if let Some(code) = seen.closed {
+                self.begin_end(By::Side(side), Reason::Closed, code);
+            }
+        } else if self.lanes[side as usize].out.take_drained() {
+            news.drained(side.other());
+        }
+        match turn {
+            Turn::Waiting | Turn::Yield => {}
+            Turn::Ended => self.source_ended(side, Reason::Eof),
+            Turn::Failed => self.source_ended(side, Reason::Reset),
+            Turn::SinkFailed => self.sink_failed(side.other()),
+            Turn::Violation(violation) => self.violated(side, violation),
+        }
+    }
+
+    /// Charges the client for what it sent.
+    fn pace(&mut self, seen: &Seen) {
+        let Some(throttle) = &mut self.throttle else { return };
+        let within = throttle.take(seen.rated(), seen.bytes, Instant::now());
+        if !within && throttle.exceed == Exceed::Close {
+            self.rate_exceeded();
+        }
+    }
+
+    fn outcome(&self, verdict: Verdict, now: Instant) -> Outcome {
+        Outcome {
+            by: verdict.by,
+            reason: verdict.reason,
+            code: verdict.code,
+            messages: self.messages,
+            bytes: self.bytes,
+            lifetime: now - self.clocks.began(),
+            ping_rtt: self.clocks.round_trips(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What the frames of one chunk say, gathered while they are followed.
+
+use crate::tunnel::KINDS;
+use crate::tunnel::frame::{Close, Event, NO_STATUS, Opcode};
+
+/// What one turn of a lane saw, for counters and clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Messages by kind, in the order of [`KINDS`].
+    pub(super) messages: [u32; KINDS.len()],
+    /// Wire bytes.
+    pub(super) bytes: u64,
+    /// Bytes of a data frame passed.
+    pub(super) data: bool,
+    /// The code of the source's Close.
+    pub(super) closed: Option<u16>,
+    /// The pong to the gateway's ping came.
+    pub(super) ponged: bool,
+    /// The ping that waited went to the sink.
+    pub(super) pinged: Option<u64>,
+}
+
+impl Seen {
+    /// Text and binary messages.
+    pub(super) fn data_messages(&self) -> u64 {
+        u64::from(self.messages[0]) + u64::from(self.messages[1])
+    }
+
+    /// What counts against a rate of messages: pings too, or a flood of them would be free.
+    pub(super) fn rated(&self) -> u32 {
+        self.messages[..3].iter().sum()
+    }
+
+    fn count(&mut self, opcode: Opcode) {
+        if let Some(at) = KINDS.iter().position(|kind| *kind == opcode) {
+            self.messages[at] += 1;
+        }
+    }
+}
+
+/// What one chunk holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Notes {
+    awaited: Option<u64>,
+    /// Behind the first frame that ends in it.
+    pub(super) first_end: Option<usize>,
+    /// The pong that goes no further.
+    pub(super) cut: Option<(usize, usize)>,
+    /// A Close is in it.
+    pub(super) closed: bool,
+    /// How much of it may pass.
+    pub(super) end: usize,
+}
+
+impl Notes {
+    pub(super) fn new(awaited: Option<u64>) -> Self {
+        Self { awaited, first_end: None, cut: None, closed: false, end: 0 }
+    }
+
+    pub(super) fn note(&mut self, event: Event<'_>, seen: &mut Seen) {
+        match event {
+            Event::FrameStart { opcode, .. } => seen.data |= !opcode.is_control(),
+            Event::FrameEnd { at, .. } => {
+                self.first_end.get_or_insert(at);
+            }
+            Event::MessageEnd { opcode, .. } => seen.count(opcode),
+            Event::Control { opcode: Opcode::Pong, payload, start, at } => {
+                let ours = self.awaited.is_some_and(|awaited| payload == awaited.to_be_bytes());
+                if ours && self.cut.is_none() {
+                    self.cut = Some((start, at));
+                } else {
+                    seen.count(Opcode::Pong);
+                }
+            }
+            Event::Control { opcode, payload, at, .. } => {
+                seen.count(opcode);
+                if opcode == Opcode::Close {
+                    self.closed = true;
+                    self.end = at;
+                    // A body that cannot be read passes only when the route lets invalid frames pass.
+                    seen.closed = Some(Close::read(payload).map_or(NO_STATUS, |close| close.code));
+                }
+            }
+        }
+    }
+}

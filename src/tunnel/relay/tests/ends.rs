@@ -1,0 +1,152 @@
+//! Every way in which a tunnel ends.
+
+use super::*;
+use crate::tunnel::{ABNORMAL, Cause, Registry};
+
+#[tokio::test]
+async fn a_half_close_still_gets_its_answer() {
+    let (mut client, mut backend, relay) = sockets().await;
+    client.write_all(&question(b"question")).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_frame(&mut backend).await, (0x81, b"question".to_vec()));
+    assert_eq!(read_close(&mut backend).await, 1001);
+    backend.write_all(&answer(b"answer")).await.unwrap();
+    backend.write_all(&dismiss(1001)).await.unwrap();
+    drop(backend);
+    assert_eq!(read_frame(&mut client).await, (0x81, b"answer".to_vec()));
+    assert_eq!(read_close(&mut client).await, 1001);
+    read_end(&mut client).await;
+    let outcome = relay.await.unwrap();
+    assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Side(Side::Client), Reason::Eof, ABNORMAL));
+}
+
+#[tokio::test]
+async fn a_backend_that_vanishes_becomes_a_close() {
+    let (mut client, mut backend, relay) = sockets().await;
+    backend.write_all(&answer(b"last words")).await.unwrap();
+    drop(backend);
+    assert_eq!(read_frame(&mut client).await, (0x81, b"last words".to_vec()));
+    assert_eq!(read_close(&mut client).await, 1001);
+    client.write_all(&leave(1001)).await.unwrap();
+    read_end(&mut client).await;
+    assert_eq!(relay.await.unwrap().by, By::Side(Side::Backend));
+}
+
+#[tokio::test]
+async fn a_reset_becomes_a_close_behind_what_was_sent() {
+    let (mut client, mut backend, relay) = sockets().await;
+    backend.write_all(&answer(b"last words")).await.unwrap();
+    assert_eq!(read_frame(&mut client).await, (0x81, b"last words".to_vec()));
+    backend.set_zero_linger().unwrap();
+    drop(backend);
+    assert_eq!(read_close(&mut client).await, 1011);
+    client.write_all(&leave(1011)).await.unwrap();
+    read_end(&mut client).await;
+    let outcome = relay.await.unwrap();
+    assert_eq!((outcome.by, outcome.reason), (By::Side(Side::Backend), Reason::Reset));
+}
+
+#[tokio::test]
+async fn a_backend_that_vanishes_inside_a_frame_ends_bare() {
+    let (mut client, mut backend, relay) = sockets().await;
+    let whole = answer(b"never finished");
+    backend.write_all(&whole[..9]).await.unwrap();
+    drop(backend);
+    assert_eq!(read(&mut client, 9).await, whole[..9]);
+    read_end(&mut client).await;
+    drop(client);
+    assert_eq!(relay.await.unwrap().code, ABNORMAL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_answers_a_close_is_cut() {
+    let (mut client, backend, relay) = pipes(|_| {});
+    drop(backend);
+    assert_eq!(read_close(&mut client).await, 1001);
+    assert_eq!(relay.await.unwrap().lifetime.as_secs(), 5);
+    read_end(&mut client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_gets_its_end_while_the_backend_lingers() {
+    let (mut client, mut backend, relay) = pipes(|_| {});
+    backend.write_all(&dismiss(4000)).await.unwrap();
+    assert_eq!(read_close(&mut client).await, 4000);
+    client.write_all(&leave(4000)).await.unwrap();
+    assert_eq!(read_close(&mut backend).await, 4000);
+    let began = Instant::now();
+    read_end(&mut client).await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(!relay.is_finished());
+    drop(backend);
+    let outcome = relay.await.unwrap();
+    assert_eq!((outcome.by, outcome.code), (By::Side(Side::Backend), 4000));
+}
+
+#[tokio::test]
+async fn nothing_passes_behind_a_close() {
+    let (mut client, mut backend, _relay) = pipes(|_| {});
+    let sent = [leave(1000), question(b"too late")].concat();
+    client.write_all(&sent).await.unwrap();
+    drop(client);
+    assert_eq!(read_close(&mut backend).await, 1000);
+    backend.write_all(&dismiss(1000)).await.unwrap();
+    read_end(&mut backend).await;
+}
+
+/// A tunnel in a registry, over pipes.
+fn member(registry: &Arc<Registry>) -> (DuplexStream, DuplexStream, JoinHandle<Outcome>) {
+    let (client, near) = tokio::io::duplex(1 << 16);
+    let (far, backend) = tokio::io::duplex(1 << 16);
+    let mut tunnel = tunnel(boxed(near), boxed(far), policy(|_| {}));
+    tunnel.member = Some(registry.join(1, "route".into()));
+    (client, backend, tokio::spawn(run(tunnel)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_asks_to_come_again_and_waits_for_the_answer() {
+    let registry = Arc::<Registry>::default();
+    let (mut client, mut backend, relay) = member(&registry);
+    let drain = registry.drain(super::super::super::Filter::All, Duration::from_secs(1), Cause::Endpoint);
+    tokio::spawn(drain);
+    assert_eq!(read_close(&mut client).await, 1012);
+    // What the client sent before it heard of it still arrives, and so does its answer.
+    client.write_all(&question(b"in flight")).await.unwrap();
+    client.write_all(&leave(1012)).await.unwrap();
+    assert_eq!(read_frame(&mut backend).await, (0x81, b"in flight".to_vec()));
+    assert_eq!(read_close(&mut backend).await, 1012);
+    backend.write_all(&dismiss(1012)).await.unwrap();
+    drop(backend);
+    read_end(&mut client).await;
+    let outcome = relay.await.unwrap();
+    assert_eq!(outcome.by, By::Gateway);
+    assert_eq!((outcome.reason.token(), outcome.code), ("drain_endpoint", 1012));
+    registry.wait_empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_the_end_of_the_frame_under_way() {
+    let registry = Arc::<Registry>::default();
+    let (mut client, mut backend, _relay) = member(&registry);
+    let whole = answer(&[b'x'; 1_000]);
+    backend.write_all(&whole[..500]).await.unwrap();
+    assert_eq!(read(&mut client, 500).await, whole[..500]);
+    assert_eq!(registry.drain(super::super::super::Filter::All, Duration::ZERO, Cause::Shutdown).await, 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    backend.write_all(&[&whole[500..], &answer(b"no more")].concat()).await.unwrap();
+    assert_eq!(read(&mut client, whole.len() - 500).await, whole[500..]);
+    assert_eq!(read_close(&mut client).await, 1012);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ignores_a_drain_is_cut_and_the_backend_is_told() {
+    let registry = Arc::<Registry>::default();
+    let (mut client, mut backend, relay) = member(&registry);
+    assert_eq!(registry.drain(super::super::super::Filter::All, Duration::ZERO, Cause::Shutdown).await, 1);
+    assert_eq!(read_close(&mut backend).await, 1001);
+    drop(backend);
+    let outcome = relay.await.unwrap();
+    assert_eq!((outcome.lifetime.as_secs(), outcome.code), (5, 1012));
+    assert_eq!(read_close(&mut client).await, 1012);
+    read_end(&mut client).await;
+}

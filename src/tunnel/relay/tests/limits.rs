@@ -1,0 +1,108 @@
+//! Sizes, rates, and frames that must not be.
+
+use super::*;
+use crate::spec::{Exceed, InvalidFrames};
+use moongate_sdk::Size;
+use std::num::NonZeroU32;
+
+#[tokio::test(start_paused = true)]
+async fn a_message_too_big_is_refused_with_1009() {
+    let (mut client, mut backend, relay) = pipes(|written| written.max_message = Some(Size(10)));
+    client.write_all(&[question(b"small"), question(b"much too big")].concat()).await.unwrap();
+    assert_eq!(read_frame(&mut backend).await, (0x81, b"small".to_vec()));
+    assert_eq!(read_close(&mut backend).await, 1001);
+    assert_eq!(read_close(&mut client).await, 1009);
+    // The client is not kept waiting for the backend.
+    read_end(&mut client).await;
+    drop((client, backend));
+    let outcome = relay.await.unwrap();
+    assert_eq!((outcome.by, outcome.reason.token(), outcome.code), (By::Gateway, "client_too_big", 1009));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fragments_add_up() {
+    let (mut client, mut backend, _relay) = pipes(|written| written.max_message = Some(Size(10)));
+    client.write_all(&frame(0x01, b"123456", Some(KEY))).await.unwrap();
+    client.write_all(&frame(0x80, b"789012", Some(KEY))).await.unwrap();
+    assert_eq!(read_frame(&mut backend).await, (0x01, b"123456".to_vec()));
+    assert_eq!(read_close(&mut client).await, 1009);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breach_of_the_protocol_is_1002() {
+    let (mut client, mut backend, relay) = pipes(|_| {});
+    client.write_all(&answer(b"not masked")).await.unwrap();
+    assert_eq!(read_close(&mut client).await, 1002);
+    assert_eq!(read_close(&mut backend).await, 1001);
+    drop((client, backend));
+    assert_eq!(relay.await.unwrap().reason.token(), "client_invalid_frame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breach_by_the_backend_is_1011_to_the_client() {
+    let (mut client, mut backend, relay) = pipes(|_| {});
+    backend.write_all(&question(b"masked")).await.unwrap();
+    assert_eq!(read_close(&mut backend).await, 1002);
+    assert_eq!(read_close(&mut client).await, 1011);
+    drop((client, backend));
+    assert_eq!(relay.await.unwrap().reason.token(), "backend_invalid_frame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn invalid_frames_pass_where_they_may() {
+    let (mut client, mut backend, _relay) = pipes(|written| written.invalid_frames = InvalidFrames::Pass);
+    let odd = frame(0xf3, b"reserved", Some(KEY));
+    client.write_all(&odd).await.unwrap();
+    assert_eq!(read(&mut backend, odd.len()).await, odd);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_client_sends_no_more_than_its_rate() {
+    let (mut client, mut backend, relay) =
+        pipes(|written| written.messages_per_second = NonZeroU32::new(10));
+    let began = Instant::now();
+    let message = question(&[b'x'; 1_000]);
+    let count = 100;
+    let talk = async {
+        for _ in 0..count {
+            client.write_all(&message).await.unwrap();
+        }
+    };
+    let listen = async {
+        for _ in 0..count {
+            read_frame(&mut backend).await;
+        }
+        began.elapsed()
+    };
+    let ((), took) = tokio::join!(talk, listen);
+    // Ten at once, ninety at ten a second.
+    assert!((8_500..=10_000).contains(&took.as_millis()), "{took:?}");
+    assert!(!relay.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_beyond_its_rate_is_closed_where_that_is_asked_for() {
+    let (mut client, _backend, relay) = pipes(|written| {
+        written.messages_per_second = NonZeroU32::new(10);
+        written.exceed = Exceed::Close;
+    });
+    client.write_all(&question(b"x").repeat(11)).await.unwrap();
+    assert_eq!(read_close(&mut client).await, 1008);
+    client.write_all(&leave(1008)).await.unwrap();
+    assert_eq!(relay.await.unwrap().reason, Reason::Rate);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_have_a_rate_too() {
+    let (mut client, mut backend, _relay) =
+        pipes(|written| written.bytes_per_second = Some(Size(10 << 10)));
+    let began = Instant::now();
+    let message = frame(0x82, &[0; 50 << 10], Some(KEY));
+    let listen = async {
+        read_frame(&mut backend).await;
+        began.elapsed()
+    };
+    let (sent, took) = tokio::join!(client.write_all(&message), listen);
+    sent.unwrap();
+    assert!((3_500..=4_500).contains(&took.as_millis()), "{took:?}");
+}

@@ -1,0 +1,47 @@
+//! The one timer of a tunnel. It is moved forward only when it has fired: traffic merely notes the
+//! time, so a busy tunnel never touches the runtime's timer wheel.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A timer that wakes no later than asked and perhaps earlier.
+#[derive(Debug)]
+pub(super) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// The runtime knows whom to wake at the current deadline.
+    armed: bool,
+}
+
+impl Timer {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { sleep: Box::pin(sleep_until(now)), armed: false }
+    }
+
+    /// The task's waker has changed.
+    pub(super) fn disarm(&mut self) {
+        self.armed = false;
+    }
+
+    /// Whether the task will be woken at the current deadline.
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed
+    }
+
+    /// Makes sure that the task is woken at `deadline` or before, and after `now`.
+    pub(super) fn wake_by(&mut self, deadline: Instant, now: Instant, cx: &mut Context<'_>) {
+        let current = self.sleep.deadline();
+        // A deadline that moved away is left until the old one fires; the task then comes back here.
+        if current > deadline || current <= now {
+            self.sleep.as_mut().reset(deadline);
+            self.armed = false;
+        }
+        if !self.armed {
+            self.armed = self.sleep.as_mut().poll(cx).is_pending();
+            if !self.armed {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+}
