@@ -1,0 +1,230 @@
+//! The living configuration: the one place that swaps generations, and what a reload does.
+//!
+//! A reload reads, compiles, probes what is new, and only then swaps. Whatever fails before the swap
+//! leaves the old generation serving, whole.
+
+mod gauges;
+mod outcome;
+mod supervisor;
+
+pub use outcome::{Outcome, Refusal};
+
+use crate::diag::{self, Color, Sources};
+use crate::snapshot::{self, Kinds, Snapshot};
+use crate::spec;
+use crate::telemetry::access::Format;
+use crate::telemetry::{AccessLog, metrics};
+use arc_swap::{ArcSwap, Guard};
+use log::{error, info, warn};
+use moongate_sdk::{Problem, Problems};
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+use supervisor::Supervisor;
+
+/// How long a generation may wait for its new endpoints' first probes before it serves all the same:
+/// a slow backend must not hold back the change of another's route.
+const FIRST_PROBES: Duration = Duration::from_secs(5);
+
+/// The current generation and the way to the next.
+pub struct Live {
+    path: PathBuf,
+    kinds: Kinds,
+    current: ArcSwap<Snapshot>,
+    supervisor: Mutex<Supervisor>,
+    /// Reloads take turns: each starts from what the one before it left.
+    turn: tokio::sync::Mutex<()>,
+    last: Mutex<LastReload>,
+    generation: AtomicU64,
+}
+
+/// How the last reload ended.
+#[derive(Clone, Debug)]
+pub struct LastReload {
+    /// Whether it was taken.
+    pub ok: bool,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// The report of a refusal, or the warnings of a reload that was taken.
+    pub report: Option<String>,
+}
+
+/// Reads a file and compiles it without touching anything else: all that `moongate check` does.
+///
+/// # Errors
+/// The rendered report, when the file cannot be read or one of its problems refuses it.
+pub fn check(path: &Path, kinds: Kinds, color: Color) -> Result<(Snapshot, spec::Loaded, Option<String>), Refusal> {
+    let (snapshot, loaded, warnings) = prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
+    let report = (!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, color));
+    Ok((snapshot, loaded, report))
+}
+
+struct Refused {
+    problems: Problems,
+    sources: Sources,
+}
+
+impl Refused {
+    fn render(&self, color: Color) -> Refusal {
+        Refusal { report: diag::render(&self.problems, &self.sources, color) }
+    }
+}
+
+fn prepare(
+    path: &Path,
+    kinds: Kinds,
+    prior: Option<&Snapshot>,
+) -> Result<(Snapshot, spec::Loaded, Problems), Refused> {
+    let loaded = spec::load(path)
+        .map_err(|refused| Refused { problems: refused.problems, sources: refused.sources })?;
+    match snapshot::compile(&loaded.spec, prior, kinds) {
+        Ok((snapshot, mut warnings)) => {
+            warnings.extend(loaded.warnings.clone());
+            Ok((snapshot, loaded, warnings))
+        }
+        Err(mut problems) => {
+            problems.extend(loaded.warnings);
+            Err(Refused { problems, sources: loaded.sources })
+        }
+    }
+}
+
+impl Live {
+    /// The first generation.
+    ///
+    /// # Errors
+    /// The rendered report.
+    pub fn start(path: &Path, kinds: Kinds, color: Color) -> Result<Self, Refusal> {
+        let (mut first, loaded, warnings) =
+            prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
+        open_log(&mut first, &loaded, None).map_err(|problem| {
+            Refused { problems: problem.into(), sources: loaded.sources.clone() }.render(color)
+        })?;
+        let report = (!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, color));
+        if let Some(report) = &report {
+            warn!("the configuration has warnings\n{report}");
+        }
+        metrics::global().config_taken(1);
+        Ok(Self {
+            path: path.to_owned(),
+            kinds,
+            current: ArcSwap::from_pointee(first),
+            supervisor: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            last: Mutex::new(LastReload { ok: true, at: now(), report }),
+            generation: AtomicU64::new(1),
+        })
+    }
+
+    /// Starts the first generation's tasks and waits for the first probes, within a bound.
+    pub async fn settle(&self) {
+        let snapshot = self.current.load_full();
+        let fresh = self.supervisor.lock().begin(&snapshot);
+        supervisor::first_rounds(fresh, FIRST_PROBES).await;
+    }
+
+    /// The current generation, for a look. Keep it no longer than a few lines.
+    pub fn look(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// The current generation, to keep for one request.
+    pub fn pin(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// The number of the current generation, from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// How the last reload ended.
+    pub fn last_reload(&self) -> LastReload {
+        self.last.lock().clone()
+    }
+
+    /// Reads the file again and, when nothing is wrong with it, serves by it.
+    pub async fn reload(&self) -> Outcome {
+        let _turn = self.turn.lock().await;
+        let outcome = self.next_generation().await;
+        let generation = self.generation();
+        match &outcome {
+            Ok(report) => {
+                info!(generation; "configuration reloaded");
+                if let Some(report) = report {
+                    warn!("the configuration has warnings\n{report}");
+                }
+            }
+            Err(refusal) => {
+                error!(generation; "configuration refused; the old one serves on");
+                error!("why it was refused\n{}", refusal.report);
+            }
+        }
+        match &outcome {
+            Ok(_) => metrics::global().config_taken(generation),
+            Err(_) => metrics::global().config_refused(),
+        }
+        let report = match &outcome {
+            Ok(report) => report.clone(),
+            Err(refusal) => Some(refusal.report.clone()),
+        };
+        *self.last.lock() = LastReload { ok: outcome.is_ok(), at: now(), report };
+        outcome.map(|_| generation)
+    }
+
+    async fn next_generation(&self) -> Result<Option<String>, Refusal> {
+        let prior = self.pin();
+        let (path, kinds) = (self.path.clone(), self.kinds);
+        let from = Arc::clone(&prior);
+        // Compiling ten thousand routes takes its milliseconds: not on a thread that serves the admin.
+        let prepared = tokio::task::spawn_blocking(move || prepare(&path, kinds, Some(&from)))
+            .await
+            .map_err(|error| Refusal { report: format!("error: the reload came to a halt: {error}\n") })?;
+        let (mut next, loaded, warnings) = prepared.map_err(|refused| refused.render(Color::Never))?;
+        let mut problems = snapshot::cannot_change(&prior, &next);
+        if problems.0.is_empty() {
+            if let Err(problem) = open_log(&mut next, &loaded, Some(&prior)) {
+                problems.push(problem);
+            }
+        }
+        if !problems.0.is_empty() {
+            return Err(Refused { problems, sources: loaded.sources }.render(Color::Never));
+        }
+        let next = Arc::new(next);
+        let fresh = self.supervisor.lock().begin(&next);
+        supervisor::first_rounds(fresh, FIRST_PROBES).await;
+        self.current.store(Arc::clone(&next));
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.supervisor.lock().end_all_but(&next);
+        Ok((!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, Color::Never)))
+    }
+}
+
+/// Opens the access log, or keeps the prior generation's when its settings are the same; a file is
+/// opened again then, for the operator may have moved it away (logrotate).
+fn open_log(next: &mut Snapshot, loaded: &spec::Loaded, prior: Option<&Snapshot>) -> Result<(), Problem> {
+    let settings = &loaded.spec.access_log;
+    let problem = |error: std::io::Error| {
+        Problem::new(format!("the access log `{}` cannot be opened: {error}", settings.path))
+    };
+    let kept = prior.filter(|prior| prior.log_settings == *settings).and_then(|prior| prior.log.clone());
+    let format = match settings.format {
+        spec::LogFormat::Json => Format::Json,
+        spec::LogFormat::Combined => Format::Combined,
+        spec::LogFormat::Off => return Ok(()),
+    };
+    next.log = match kept {
+        Some(log) => {
+            log.reopen().map_err(problem)?;
+            Some(log)
+        }
+        None => Some(AccessLog::open(format, &settings.path, settings.buffer.0).map_err(problem)?),
+    };
+    Ok(())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

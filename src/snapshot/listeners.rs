@@ -1,0 +1,125 @@
+//! Where the process listens, for clients and for its administrator.
+
+use crate::spec;
+use moongate_sdk::{Placed, Problem, Problems};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where clients connect when the file names no listener.
+const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `ip:port` or `[ip]:port`.
+    Tcp(SocketAddr),
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its address.
+    pub address: Address,
+    /// The most connections at a time.
+    pub max_connections: Option<usize>,
+}
+
+/// Where the administrator connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminAddress {
+    /// The address.
+    pub address: SocketAddr,
+    /// The token to show, for a public address always.
+    pub token: Option<String>,
+}
+
+impl Address {
+    /// Reads `ip:port`, `[ip]:port` or `unix:/path`.
+    ///
+    /// # Errors
+    /// A problem without a place.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            if path.is_empty() {
+                return Err(Problem::new("`unix:` wants a path").help("as in unix:/run/moongate.sock"));
+            }
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            let problem = Problem::new(format!("`{text}` is not an address to listen on"));
+            match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+                Ok(port) => problem.help(format!("a port needs an address before it: 127.0.0.1:{port} or 0.0.0.0:{port}")),
+                Err(_) => problem.help("write ip:port, [ip]:port or unix:/path"),
+            }
+        })
+    }
+}
+
+pub(super) fn compile(written: Option<&[Placed<spec::Listener>]>, problems: &mut Problems) -> Vec<Listener> {
+    let Some(written) = written else {
+        return vec![Listener { name: "default".into(), address: Address::Tcp(DEFAULT), max_connections: None }];
+    };
+    let mut listeners: Vec<Listener> = Vec::with_capacity(written.len());
+    for listener in written {
+        let address = match Address::parse(&listener.address.value) {
+            Ok(address) => address,
+            Err(problem) => {
+                problems.push(problem.at(&listener.address.place));
+                continue;
+            }
+        };
+        let name = listener.name.as_ref().unwrap_or(&listener.address);
+        if listeners.iter().any(|known| *known.name == *name.value) {
+            problems.push(Problem::new(format!("two listeners are named `{}`", name.value)).at(&name.place));
+        }
+        // Port 0 is a different port each time.
+        let fixed = !matches!(address, Address::Tcp(address) if address.port() == 0);
+        if fixed && listeners.iter().any(|known| known.address == address) {
+            problems.push(
+                Problem::new(format!("two listeners have the address {}", listener.address.value))
+                    .at(&listener.address.place),
+            );
+        }
+        if let Some(none) = listener.max_connections.as_ref().filter(|most| most.value == 0) {
+            problems.push(Problem::new("`max_connections` must be at least 1").at(&none.place));
+        }
+        let max_connections = listener.max_connections.as_ref().map(|most| most.value as usize);
+        listeners.push(Listener { name: name.value.as_str().into(), address, max_connections });
+    }
+    if written.is_empty() {
+        problems.push(
+            Problem::new("`listeners` is empty: nobody could connect").help("leave it out to listen on 127.0.0.1:8080"),
+        );
+    }
+    listeners
+}
+
+pub(super) fn compile_admin(
+    written: Option<&Placed<spec::Admin>>,
+    problems: &mut Problems,
+) -> Option<AdminAddress> {
+    let admin = written?;
+    let place = &admin.address.place;
+    let Ok(address) = admin.address.value.parse::<SocketAddr>() else {
+        problems.push(
+            Problem::new(format!("`{}` is not an address for the administrator", admin.address.value))
+                .at(place)
+                .help("write ip:port, as in 127.0.0.1:9901"),
+        );
+        return None;
+    };
+    if !address.ip().is_loopback() && admin.token.as_ref().is_none_or(|token| token.is_empty()) {
+        problems.push(
+            Problem::new(format!("the admin address {address} is public and has no token"))
+                .at(place)
+                .help("add `token: ${ADMIN_TOKEN}`, or use a loopback address such as 127.0.0.1:9901"),
+        );
+        return None;
+    }
+    Some(AdminAddress { address, token: admin.token.clone() })
+}

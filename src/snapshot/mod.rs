@@ -1,0 +1,227 @@
+//! A generation of the configuration, compiled: everything a request needs, in its final shape.
+//!
+//! Compiling is pure. It reads no file, opens no socket and starts no task, so `moongate check` is
+//! the first half of a reload and nothing but that. What has the same settings as in the prior
+//! generation is taken over as the same instance, so its health and counts live on.
+
+mod destination;
+mod listeners;
+mod route;
+mod terms;
+
+pub use destination::Destination;
+pub use listeners::{Address, AdminAddress, Listener};
+pub use route::Route;
+pub use terms::Terms;
+
+use crate::chain::{Builder, Entry, Instances};
+use crate::route::{self as routing, Rule, Table};
+use crate::spec::{self, Spec};
+use crate::telemetry::AccessLog;
+use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
+use crate::tunnel::Policy;
+use crate::upstream::Cluster;
+use indexmap::IndexMap;
+use moongate_sdk::{Kind, Place, Placed, Plugin, Problem, Problems};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The owner of the plugins of every route; no route can have this name, for names are not empty.
+const EVERY_ROUTE: &str = "";
+
+/// The tables of what an operator may write behind `kind:`. Balancers and probes are ours; plugins
+/// may be a team's own.
+#[derive(Clone, Copy)]
+pub struct Kinds {
+    /// Plugins.
+    pub plugins: &'static [Kind<dyn Plugin>],
+}
+
+/// One generation.
+pub struct Snapshot {
+    /// Which route a request takes.
+    pub table: Table<Arc<Route>>,
+    /// What holds for every request.
+    pub terms: Terms,
+    /// Where clients connect, in the order written.
+    pub listeners: Vec<Listener>,
+    /// The administrator's address.
+    pub admin: Option<AdminAddress>,
+    /// Worker threads.
+    pub threads: usize,
+    /// Idle connections to upstreams that are kept, over all workers.
+    pub upstream_keepalive: usize,
+    /// The access log; opened by live, for compiling opens nothing.
+    pub log: Option<Arc<AccessLog>>,
+    /// Its settings, to see whether the next generation's are the same.
+    pub log_settings: spec::AccessLog,
+    /// Counts the answers to requests that matched no route.
+    pub unrouted: Arc<Answers>,
+    clusters: IndexMap<String, Arc<Cluster>>,
+    /// By route, for the next generation to take the counts of living WebSockets from.
+    policies: HashMap<Arc<str>, Arc<Policy>>,
+    plugins: Instances,
+}
+
+impl Snapshot {
+    /// Every cluster, those of a single route's inline list included.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+
+    /// How many routes there are.
+    pub fn routes(&self) -> usize {
+        self.table.targets().count()
+    }
+}
+
+/// Compiles a specification. `prior` is the generation that serves now, if one does.
+///
+/// # Errors
+/// Every problem of the file, not the first. Otherwise the problems returned are warnings.
+pub fn compile(spec: &Spec, prior: Option<&Snapshot>, kinds: Kinds) -> Result<(Snapshot, Problems), Problems> {
+    let none = Instances::default();
+    let plugins = Builder::new(kinds.plugins, prior.map_or(&none, |prior| &prior.plugins));
+    let mut compiler = Compiler { prior, problems: Problems::default(), plugins };
+    let terms = terms::compile(&spec.server, &mut compiler.problems);
+    let listeners = listeners::compile(spec.listeners.as_deref(), &mut compiler.problems);
+    let admin = listeners::compile_admin(spec.admin.as_ref(), &mut compiler.problems);
+    let mut clusters = compiler.clusters(spec);
+    let table = compiler.routes(spec, &listeners, &mut clusters);
+    if spec.routes.is_empty() {
+        compiler.problems.push(
+            Problem::warning("no routes: every request is answered 404")
+                .help("the shortest route is `routes: [{ upstream: [127.0.0.1:8081] }]`"),
+        );
+    }
+    let Compiler { problems, plugins, .. } = compiler;
+    if problems.refuse() {
+        return Err(problems);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let policies =
+        table.targets().map(|route| (Arc::clone(&route.name), Arc::clone(&route.policy))).collect();
+    let snapshot = Snapshot {
+        table,
+        policies,
+        terms,
+        listeners,
+        admin,
+        threads: spec.server.threads.as_ref().map_or(cores, |threads| usize::from(threads.value)),
+        upstream_keepalive: spec.server.upstream_keepalive as usize,
+        log: None,
+        log_settings: spec.access_log.clone(),
+        unrouted: RouteMetrics::of(NONE).answers(NONE),
+        clusters,
+        plugins: plugins.finish(),
+    };
+    Ok((snapshot, problems))
+}
+
+/// What a running process cannot change: each a problem that names it.
+pub fn cannot_change(prior: &Snapshot, next: &Snapshot) -> Problems {
+    let mut problems = Problems::default();
+    let mut refuse = |changed: bool, what: &str| {
+        if changed {
+            problems.push(
+                Problem::new(format!("{what} cannot be changed by a reload"))
+                    .help("restart the process for it, or take the change back"),
+            );
+        }
+    };
+    refuse(prior.listeners != next.listeners, "`listeners`");
+    refuse(prior.admin != next.admin, "`admin`");
+    refuse(prior.threads != next.threads, "`server.threads`");
+    refuse(prior.upstream_keepalive != next.upstream_keepalive, "`server.upstream_keepalive`");
+    problems
+}
+
+struct Compiler<'a> {
+    prior: Option<&'a Snapshot>,
+    problems: Problems,
+    plugins: Builder<'a>,
+}
+
+impl Compiler<'_> {
+    fn clusters(&mut self, spec: &Spec) -> IndexMap<String, Arc<Cluster>> {
+        let mut clusters = IndexMap::with_capacity(spec.upstreams.len());
+        for (name, upstream) in &spec.upstreams {
+            if let Some(cluster) = self.cluster(name, &upstream.value, &upstream.place) {
+                clusters.insert(name.clone(), cluster);
+            }
+        }
+        clusters
+    }
+
+    fn cluster(
+        &mut self,
+        name: &str,
+        upstream: &spec::Upstream,
+        place: &Place,
+    ) -> Option<Arc<Cluster>> {
+        let prior = self.prior.and_then(|prior| prior.clusters.get(name));
+        let cluster = self.problems.keep(Cluster::build(name, upstream, place, prior))?;
+        self.problems.0.extend(cluster.advice().iter().cloned());
+        Some(cluster)
+    }
+
+    fn routes(
+        &mut self,
+        spec: &Spec,
+        listeners: &[Listener],
+        clusters: &mut IndexMap<String, Arc<Cluster>>,
+    ) -> Table<Arc<Route>> {
+        let shared: Vec<_> = spec.plugins.iter().filter_map(|entry| self.plugin(EVERY_ROUTE, entry)).collect();
+        let mut names: HashMap<String, usize> = HashMap::with_capacity(spec.routes.len());
+        let mut rules = Vec::with_capacity(spec.routes.len());
+        let mut places = Vec::with_capacity(spec.routes.len());
+        for (index, written) in spec.routes.iter().enumerate() {
+            let name = written.name.as_ref().map_or_else(|| format!("routes[{index}]"), |name| name.value.clone());
+            if let (Some(first), Some(second)) = (names.insert(name.clone(), index), &written.name) {
+                self.problems.push(
+                    Problem::new(format!("two routes are named `{name}`"))
+                        .at(&second.place)
+                        .help(format!("the other is routes[{first}]")),
+                );
+            }
+            self.listeners_of(written, listeners);
+            let destination = self.destination(spec, &name, written, clusters);
+            let own: Vec<_> = written.plugins.iter().filter_map(|entry| self.plugin(&name, entry)).collect();
+            let Some(destination) = destination else { continue };
+            let policy = self.prior.and_then(|prior| prior.policies.get(&*name)).map(|policy| &**policy);
+            let built = Route::new(&name, written, destination, policy, shared.iter().chain(&own));
+            let Some(route) = self.problems.keep(built) else { continue };
+            let rule = Rule::read(name, &written.value, Arc::new(route));
+            if let Some(rule) = self.problems.keep(rule) {
+                rules.push(rule);
+                places.push(&written.place);
+            }
+        }
+        self.warn_of_shadows(&rules, &places);
+        Table::build(rules)
+    }
+
+    fn warn_of_shadows(&mut self, rules: &[Rule<Arc<Route>>], places: &[&Place]) {
+        for shadow in routing::shadowed(rules) {
+            let by = shadow.by;
+            self.problems.push(shadow.problem(&rules[by].name, Some(places[by])).at(places[shadow.rule]));
+        }
+    }
+
+    fn listeners_of(&mut self, route: &spec::Route, listeners: &[Listener]) {
+        for wanted in &route.listeners {
+            if !listeners.iter().any(|known| *known.name == *wanted.value) {
+                self.problems.push(
+                    Problem::new(format!("unknown listener `{}`", wanted.value))
+                        .at(&wanted.place)
+                        .suggest(&wanted.value, listeners.iter().map(|known| &*known.name)),
+                );
+            }
+        }
+    }
+
+    fn plugin(&mut self, owner: &str, written: &Placed<spec::PluginEntry>) -> Option<Arc<Entry>> {
+        let built = self.plugins.entry(owner, &written.value);
+        self.problems.keep(built.map_err(|problems| problems.at(&written.place)))
+    }
+}

@@ -1,0 +1,67 @@
+//! A route as a request meets it.
+
+use super::Destination;
+use crate::chain::{Chain, Entry};
+use crate::spec;
+use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
+use crate::tunnel::Policy;
+use crate::upstream::Cluster;
+use moongate_sdk::{Placed, Problems};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A route as a request meets it.
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it sends its requests.
+    pub destination: Destination,
+    /// How long a backend may take to answer, and the longest silence inside its answer.
+    pub timeout: Duration,
+    /// Whether its requests are logged.
+    pub logged: bool,
+    /// Its plugins, the ones of every route first.
+    pub chain: Chain,
+    /// Its series.
+    pub metrics: Arc<RouteMetrics>,
+    /// Counts the answers that no cluster had a part in.
+    pub unserved: Arc<Answers>,
+    answers: Vec<(Arc<Cluster>, Arc<Answers>)>,
+    /// The policy of its WebSockets; they keep this and nothing else of the route.
+    pub policy: Arc<Policy>,
+}
+
+impl Route {
+    pub(super) fn new<'a>(
+        name: &str,
+        written: &Placed<spec::Route>,
+        destination: Destination,
+        prior: Option<&Policy>,
+        plugins: impl Iterator<Item = &'a Arc<Entry>>,
+    ) -> Result<Self, Problems> {
+        let plugins: Vec<_> = plugins.cloned().collect();
+        let policy = Policy::new(&written.websocket, prior).map_err(|problems| problems.at(&written.place))?;
+        let metrics = RouteMetrics::of(name);
+        let answers = destination
+            .clusters()
+            .map(|cluster| (Arc::clone(cluster), metrics.answers(cluster.name())))
+            .collect();
+        Ok(Self {
+            name: name.into(),
+            destination,
+            unserved: metrics.answers(NONE),
+            answers,
+            timeout: written.timeout.0,
+            logged: written.access_log,
+            chain: Chain::build(&plugins),
+            metrics,
+            policy: Arc::new(policy),
+        })
+    }
+
+    /// Where answers through this cluster are counted; a route has one cluster or a handful.
+    pub fn answers(&self, cluster: &Arc<Cluster>) -> &Answers {
+        let found = self.answers.iter().find(|(known, _)| Arc::ptr_eq(known, cluster));
+        found.map_or(&self.unserved, |(_, answers)| answers)
+    }
+}
