@@ -1,0 +1,101 @@
+//! Requests whose framing or target has more than one reading are refused here, before anything
+//! looks at them: what one hop reads as one request, the next must not read as two (RFC 9112 §11.2).
+//!
+//! Pingora's parser has already refused what it knows to be wrong; this is what it lets through.
+
+use super::failure::Failure;
+use http::{HeaderMap, Method, Version, header};
+use pingora::http::RequestHeader;
+
+/// Longer than any registered method; a longer one is noise.
+const LONGEST_METHOD: usize = 32;
+
+/// Checks a head's framing fields.
+///
+/// # Errors
+/// The failure to answer with.
+pub(super) fn check(head: &RequestHeader) -> Result<(), Failure> {
+    if head.method.as_str().len() > LONGEST_METHOD {
+        return Err(Failure::NotImplemented);
+    }
+    check_length(&head.headers)?;
+    check_coding(&head.headers)?;
+    check_host(head)
+}
+
+/// RFC 9112 §6.3: a list of equal lengths may be collapsed or refused. Pingora forwards it as it
+/// came, and the next hop may read it otherwise; so it is refused.
+fn check_length(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = values.next() else { return Ok(()) };
+    let plain = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
+    if !plain || values.next().is_some() || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Failure::BadRequest);
+    }
+    Ok(())
+}
+
+/// RFC 9112 §6.1: `chunked`, once, and nothing else. Other codings would be lost on the way, for the
+/// body is framed anew.
+fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(first) = values.next() else { return Ok(()) };
+    let chunked = first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if !chunked || values.next().is_some() {
+        return Err(Failure::BadRequest);
+    }
+    Ok(())
+}
+
+/// RFC 9112 §3.2: exactly one Host with HTTP/1.1. Its value is read by the route's target.
+fn check_host(head: &RequestHeader) -> Result<(), Failure> {
+    let mut values = head.headers.get_all(header::HOST).iter();
+    let first = values.next();
+    if values.next().is_some() || (first.is_none() && head.version == Version::HTTP_11) {
+        return Err(Failure::BadRequest);
+    }
+    Ok(())
+}
+
+/// RFC 9110 §7.6.2: `Max-Forwards: 0` on OPTIONS or TRACE ends here. Returns whether it does.
+pub(super) fn ends_here(head: &RequestHeader) -> bool {
+    matches!(head.method, Method::OPTIONS | Method::TRACE)
+        && head.headers.get(header::MAX_FORWARDS).is_some_and(|left| left.as_bytes() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    // Tests fail by panicking.
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn head(fields: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    #[test]
+    fn one_length_or_one_chunked_is_a_request() {
+        assert_eq!(check(&head(&[("host", "a"), ("content-length", "5")])), Ok(()));
+        assert_eq!(check(&head(&[("host", "a"), ("transfer-encoding", "Chunked")])), Ok(()));
+    }
+
+    #[test]
+    fn framing_with_two_readings_is_refused() {
+        for fields in [
+            &[("host", "a"), ("content-length", "5, 5")][..],
+            &[("host", "a"), ("content-length", "5"), ("content-length", "5")],
+            &[("host", "a"), ("content-length", "+5")],
+            &[("host", "a"), ("content-length", "5"), ("transfer-encoding", "chunked")],
+            &[("host", "a"), ("transfer-encoding", "gzip, chunked")],
+            &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[("host", "a"), ("host", "b")],
+            &[],
+        ] {
+            assert_eq!(check(&head(fields)), Err(Failure::BadRequest), "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What is known of one request while it is under way. Guards in here undo themselves: whatever way
+//! a request ends, dropping its context gives back what it held.
+
+use super::failure::Failure;
+use moongate_sdk::Running;
+use crate::snapshot::{Route, Snapshot};
+use crate::upstream::{Cluster, Endpoint, Lease, Tried};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// One request's context.
+pub struct Context {
+    /// When its head had been read.
+    pub(super) started: Instant,
+    /// The generation it is served by, whatever is swapped in meanwhile.
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    /// The other end of the connection.
+    pub(super) peer: IpAddr,
+    /// The client: the peer, or what a trusted proxy says it is.
+    pub(super) client: IpAddr,
+    /// Whether the peer is a trusted proxy.
+    pub(super) trusted: bool,
+    /// Host as it is matched: lower case, without a port.
+    pub(super) host: String,
+    /// The path and query as they are matched and forwarded, when they differ from what was sent.
+    pub(super) rewritten: Option<String>,
+    /// Its route.
+    pub(super) route: Option<Arc<Route>>,
+    /// What its plugins keep of it, and its id.
+    pub(super) running: Running,
+    /// The index of the listener it came in by.
+    pub(super) listener: u16,
+    /// The cluster it goes to.
+    pub(super) cluster: Option<Arc<Cluster>>,
+    /// When the endpoint was asked.
+    pub(super) asked: Instant,
+    /// The endpoint it is at.
+    pub(super) lease: Option<Lease>,
+    /// The last endpoint it was at, for the log.
+    pub(super) last_endpoint: Option<Arc<Endpoint>>,
+    /// The endpoints it has been at.
+    pub(super) tried: Tried,
+    /// How many endpoints were asked.
+    pub(super) attempts: u8,
+    /// Why the last of them failed, or why there is no answer but ours.
+    pub(super) failure: Option<Failure>,
+    /// The connection became a WebSocket; its lines and numbers are the tunnel's.
+    pub(super) upgraded: bool,
+    _busy: Busy,
+}
+
+impl Context {
+    pub(super) fn new(busy: Busy) -> Self {
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let now = Instant::now();
+        Self {
+            started: now,
+            asked: now,
+            snapshot: None,
+            peer: nobody,
+            client: nobody,
+            trusted: false,
+            host: String::new(),
+            rewritten: None,
+            route: None,
+            running: Running::default(),
+            listener: 0,
+            cluster: None,
+            lease: None,
+            last_endpoint: None,
+            tried: Tried::default(),
+            attempts: 0,
+            failure: None,
+            upgraded: false,
+            _busy: busy,
+        }
+    }
+
+    /// Whether another endpoint may be asked.
+    pub(super) fn may_retry(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| self.attempts <= cluster.spec().retries)
+    }
+}
+
+/// Counts a request as under way until it is dropped.
+pub(super) struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,161 @@
+//! What a client is told when a request fails, in one table. Pingora's errors become ours here and
+//! nowhere else.
+
+use crate::route::BadTarget;
+use crate::upstream::Reason;
+use http::StatusCode;
+use log::Level;
+use pingora::{Error, ErrorSource, ErrorType};
+
+/// Why the gateway itself answers a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No route matches.
+    NoRoute,
+    /// The request breaks RFC 9112 in a way that leaves its meaning in doubt.
+    BadRequest,
+    /// Its path has more than one reading.
+    AmbiguousPath,
+    /// Its head is too large.
+    HeadTooLarge,
+    /// No endpoint may take it.
+    NoEndpoint,
+    /// Every endpoint tried refused the connection.
+    ConnectRefused,
+    /// Every endpoint tried was out of reach for the connect timeout.
+    ConnectTimeout,
+    /// The backend took longer than the route's timeout.
+    ResponseTimeout,
+    /// The backend's answer is not HTTP, or not one that may be passed on.
+    BadResponse,
+    /// The backend answered a WebSocket handshake with a 101 that breaks RFC 6455 §4.1.
+    BadHandshake,
+    /// The backend closed the connection before it answered.
+    UpstreamClosed,
+    /// A WebSocket version other than 13 (RFC 6455 §4.4).
+    WebSocketVersion,
+    /// A handshake that RFC 6455 §4.2.1 does not allow.
+    BadWebSocketRequest,
+    /// A browser's Origin that the route does not allow.
+    OriginRefused,
+    /// A limit on concurrent WebSockets is reached.
+    TooManyConnections,
+    /// This client has as many WebSockets as it may.
+    TooManyOfClient,
+    /// The gateway is ending.
+    Draining,
+    /// A method that the gateway does not serve.
+    NotImplemented,
+    /// The client went away; nobody is told anything.
+    ClientGone,
+    /// A plugin of the route panicked; nothing it should have checked is known.
+    Plugin,
+    /// Ours.
+    Internal,
+}
+
+/// One row of the table.
+pub struct Row {
+    /// The status of the answer; 0 when nobody is left to answer.
+    pub status: u16,
+    /// The reason's name in the answer, the access log and the metrics.
+    pub token: &'static str,
+    /// How loud the log is.
+    pub level: Level,
+}
+
+impl Failure {
+    /// The table.
+    pub const fn row(self) -> Row {
+        let (status, token, level) = match self {
+            Self::NoRoute => (404, "no_route", Level::Debug),
+            Self::BadRequest => (400, "bad_request", Level::Debug),
+            Self::AmbiguousPath => (400, "ambiguous_path", Level::Debug),
+            Self::HeadTooLarge => (431, "head_too_large", Level::Debug),
+            Self::NoEndpoint => (503, "no_endpoint", Level::Warn),
+            Self::ConnectRefused => (502, "connect_refused", Level::Warn),
+            Self::ConnectTimeout => (504, "connect_timeout", Level::Warn),
+            Self::ResponseTimeout => (504, "response_timeout", Level::Warn),
+            Self::BadResponse => (502, "bad_response", Level::Warn),
+            Self::BadHandshake => (502, "bad_handshake", Level::Warn),
+            Self::UpstreamClosed => (502, "upstream_closed", Level::Warn),
+            Self::WebSocketVersion => (426, "websocket_version", Level::Debug),
+            Self::BadWebSocketRequest => (400, "bad_websocket_request", Level::Debug),
+            Self::OriginRefused => (403, "origin_refused", Level::Debug),
+            Self::TooManyConnections => (503, "too_many_connections", Level::Debug),
+            Self::TooManyOfClient => (429, "too_many_of_client", Level::Debug),
+            Self::Draining => (503, "draining", Level::Debug),
+            Self::NotImplemented => (501, "not_implemented", Level::Debug),
+            Self::ClientGone => (0, "client_gone", Level::Debug),
+            Self::Plugin => (500, "plugin_failed", Level::Error),
+            Self::Internal => (500, "internal", Level::Error),
+        };
+        Row { status, token, level }
+    }
+
+    /// The status of the answer; `None` when nobody is left to answer.
+    pub fn status(self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.row().status).ok()
+    }
+
+    /// The reason's name.
+    pub const fn token(self) -> &'static str {
+        self.row().token
+    }
+
+    /// Whether the connection to the client may serve another request: never while the end of this
+    /// one is in doubt.
+    pub const fn keeps_connection(self) -> bool {
+        !matches!(
+            self,
+            Self::BadRequest | Self::AmbiguousPath | Self::HeadTooLarge | Self::ClientGone | Self::Internal
+        )
+    }
+}
+
+impl Failure {
+    /// What passive health is told, when an endpoint is to blame.
+    pub const fn endpoints_fault(self) -> Option<Reason> {
+        match self {
+            Self::ConnectRefused => Some(Reason::Refused),
+            Self::ConnectTimeout => Some(Reason::ConnectTimeout),
+            Self::BadHandshake => Some(Reason::Handshake),
+            Self::BadResponse | Self::UpstreamClosed => Some(Reason::Closed),
+            // A slow answer says something about the request, not about the endpoint.
+            _ => None,
+        }
+    }
+}
+
+impl From<BadTarget> for Failure {
+    fn from(bad: BadTarget) -> Self {
+        match bad {
+            BadTarget::DotSegment | BadTarget::EscapedSlash => Self::AmbiguousPath,
+            BadTarget::Form | BadTarget::Host | BadTarget::Byte | BadTarget::Escape => Self::BadRequest,
+        }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        match (error.esource(), error.etype()) {
+            (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Self::BadRequest,
+            (ErrorSource::Downstream, _) => Self::ClientGone,
+            (_, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => Self::ConnectTimeout,
+            (
+                _,
+                ErrorType::ConnectRefused
+                | ErrorType::ConnectNoRoute
+                | ErrorType::ConnectError
+                | ErrorType::SocketError,
+            ) => Self::ConnectRefused,
+            (_, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Self::ResponseTimeout,
+            (_, ErrorType::InvalidHTTPHeader | ErrorType::H1Error) => Self::BadResponse,
+            (ErrorSource::Upstream, ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError) => {
+                Self::UpstreamClosed
+            }
+            (ErrorSource::Upstream, _) => Self::BadResponse,
+            _ => Self::Internal,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Fields that change on the way: what names the client, what names us, and what is meant for one
+//! hop only (RFC 9110 §7.6). Everything else passes as it came.
+
+use crate::spec::XForwarded;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// RFC 9110 §7.6.3, with our pseudonym.
+const VIA: HeaderValue = HeaderValue::from_static("1.1 moongate");
+
+/// Fields that a backend trusts because a gateway writes them. CGI and its heirs read `X_Real_IP`
+/// and `X-Real-IP` as one, so the spelling with `_` must not come from a client.
+const SHADOWED: [&str; 11] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+    "forwarded",
+    "via",
+    "x-request-id",
+    "content-length",
+    "transfer-encoding",
+    "proxy-connection",
+];
+
+/// What is known of the request's way so far.
+pub(super) struct Way<'a> {
+    /// The other end of the connection.
+    pub(super) peer: IpAddr,
+    /// Whether it is a proxy whose word counts.
+    pub(super) trusted: bool,
+    /// Host as it is matched.
+    pub(super) host: &'a str,
+    /// The route's policy.
+    pub(super) policy: XForwarded,
+    /// Whether we name ourselves.
+    pub(super) via: bool,
+}
+
+/// Prepares a request's fields for the backend.
+///
+/// # Errors
+/// When a value cannot be a field value, which the parser has excluded.
+pub(super) fn request(head: &mut RequestHeader, way: &Way<'_>) -> Result<()> {
+    drop_shadows(head);
+    // A client's `Proxy` becomes HTTP_PROXY in a CGI's environment (httpoxy, CVE-2016-5385).
+    head.remove_header("proxy");
+    match way.policy {
+        XForwarded::Keep => {}
+        XForwarded::Remove => {
+            for name in [&FOR, &PROTO, &HOST] {
+                head.remove_header(name);
+            }
+            head.remove_header(&header::FORWARDED);
+        }
+        XForwarded::Add => add_forwarded(head, way)?,
+    }
+    if let Some(left) = head.headers.get(header::MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok())
+    {
+        head.insert_header(header::MAX_FORWARDS, left.saturating_sub(1).to_string())?;
+    }
+    if way.via {
+        head.append_header(header::VIA, VIA)?;
+    }
+    Ok(())
+}
+
+fn drop_shadows(head: &mut RequestHeader) {
+    let is_shadow = |name: &HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && SHADOWED.contains(&name.replace('_', "-").as_str())
+    };
+    // Almost no request has one: the list is built only then.
+    if head.headers.keys().any(is_shadow) {
+        let names: Vec<_> = head.headers.keys().filter(|name| is_shadow(name)).cloned().collect();
+        for name in &names {
+            head.remove_header(name);
+        }
+    }
+}
+
+fn add_forwarded(head: &mut RequestHeader, way: &Way<'_>) -> Result<()> {
+    if !way.trusted {
+        head.remove_header(&header::FORWARDED);
+    }
+    let mut list = String::new();
+    if way.trusted {
+        for value in head.headers.get_all(&FOR) {
+            if let Ok(value) = value.to_str() {
+                list.push_str(value);
+                list.push_str(", ");
+            }
+        }
+    }
+    // Writing to a String cannot fail.
+    let _ = write!(list, "{}", way.peer);
+    head.insert_header(FOR, list)?;
+    if !(way.trusted && head.headers.contains_key(&PROTO)) {
+        head.insert_header(PROTO, HeaderValue::from_static("http"))?;
+    }
+    if !(way.trusted && head.headers.contains_key(&HOST)) && !way.host.is_empty() {
+        head.insert_header(HOST, way.host)?;
+    }
+    Ok(())
+}
+
+/// The client behind trusted proxies: the last address of X-Forwarded-For that is none of them.
+pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut client = peer;
+    let values: Vec<_> = headers.get_all(&FOR).iter().collect();
+    for value in values.iter().rev() {
+        let Ok(value) = value.to_str() else { return client };
+        for hop in value.rsplit(',') {
+            // What a trusted proxy wrote is an address; anything else ends what can be believed.
+            let Ok(hop) = hop.trim().parse() else { return client };
+            client = hop;
+            if !trusted(hop) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// Prepares an answer's fields for the client: what was meant for our hop only ends here.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(super) fn response(head: &mut ResponseHeader, via: bool) -> Result<()> {
+    if head.headers.contains_key(header::CONNECTION) {
+        let nominated: Vec<_> = nominated(&head.headers).collect();
+        for name in &nominated {
+            head.remove_header(name);
+        }
+        head.remove_header(&header::CONNECTION);
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        if head.headers.contains_key(name) {
+            head.remove_header(name);
+        }
+    }
+    // Trailers are not passed on, so none is announced.
+    if head.headers.contains_key(header::TRAILER) {
+        head.remove_header(&header::TRAILER);
+    }
+    // RFC 9110 §15.5.22: a 426 names the protocols it wants.
+    if head.status != StatusCode::UPGRADE_REQUIRED && head.headers.contains_key(header::UPGRADE) {
+        head.remove_header(&header::UPGRADE);
+    }
+    if via {
+        head.append_header(header::VIA, VIA)?;
+    }
+    Ok(())
+}
+
+/// The fields that `Connection` nominates (RFC 9110 §7.6.1), but those that frame the message.
+pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> + '_ {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| {
+            !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::UPGRADE)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    // Tests fail by panicking.
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn head(fields: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    fn way(trusted: bool, policy: XForwarded) -> Way<'static> {
+        Way { peer: "192.0.2.7".parse().unwrap(), trusted, host: "a.example", policy, via: true }
+    }
+
+    fn all(head: &RequestHeader, name: &str) -> Vec<String> {
+        head.headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_strangers_forwarded_fields_are_replaced() {
+        let mut head = head(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=x")]);
+        request(&mut head, &way(false, XForwarded::Add)).unwrap();
+        assert_eq!(all(&head, "x-forwarded-for"), ["192.0.2.7"]);
+        assert_eq!(all(&head, "x-forwarded-proto"), ["http"]);
+        assert_eq!(all(&head, "x-forwarded-host"), ["a.example"]);
+        assert!(all(&head, "forwarded").is_empty());
+        assert_eq!(all(&head, "via"), ["1.1 moongate"]);
+    }
+
+    #[test]
+    fn a_trusted_proxys_forwarded_fields_are_continued() {
+        let mut head = head(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
+        request(&mut head, &way(true, XForwarded::Add)).unwrap();
+        assert_eq!(all(&head, "x-forwarded-for"), ["1.1.1.1, 192.0.2.7"]);
+        assert_eq!(all(&head, "x-forwarded-proto"), ["https"]);
+    }
+
+    #[test]
+    fn underscores_cannot_smuggle_a_field_that_only_we_write() {
+        let mut head = head(&[("x_forwarded_for", "1.1.1.1"), ("content_length", "7"), ("my_own", "1")]);
+        request(&mut head, &way(false, XForwarded::Keep)).unwrap();
+        assert!(all(&head, "x_forwarded_for").is_empty());
+        assert!(all(&head, "content_length").is_empty());
+        assert_eq!(all(&head, "my_own"), ["1"]);
+    }
+
+    #[test]
+    fn the_client_is_the_last_hop_that_is_no_trusted_proxy() {
+        let head = head(&[("x-forwarded-for", "6.6.6.6, 1.1.1.1"), ("x-forwarded-for", "10.0.0.2")]);
+        let trusted = |ip: IpAddr| ip.to_string().starts_with("10.");
+        assert_eq!(client(&head.headers, "10.0.0.1".parse().unwrap(), trusted).to_string(), "1.1.1.1");
+    }
+
+    #[test]
+    fn an_answer_loses_what_was_meant_for_one_hop() {
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in
+            [("connection", "x-secret, close"), ("x-secret", "1"), ("keep-alive", "5"), ("upgrade", "h2c"), ("x-a", "1")]
+        {
+            head.append_header(name, value).unwrap();
+        }
+        response(&mut head, false).unwrap();
+        let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["x-a"]);
+    }
+}

@@ -1,0 +1,146 @@
+//! A request's first steps: whose it is, what it asks for, which route takes it, and what the
+//! route's plugins say.
+
+use super::answer::RequestFields;
+use super::connection::Connection;
+use super::context::Context;
+use super::failure::Failure;
+use super::{Gateway, admission, forward, respond, websocket};
+use crate::chain::Decision;
+use crate::route::{Head, Target};
+use crate::tunnel::handshake::{self, Refusal};
+use http::{Method, StatusCode, header};
+use moongate_sdk::{Exchange, Headers};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// The head is read: the connection learns it, and the generation is pinned.
+pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
+    let snapshot = gateway.shared.live.pin();
+    let connection = session.stream().and_then(|stream| stream.as_any().downcast_ref::<Connection>());
+    if let Some(connection) = connection {
+        connection.head_complete();
+        ctx.peer = connection.peer().ip().to_canonical();
+        ctx.listener = connection.listener();
+    }
+    ctx.trusted = snapshot.terms.trusts(ctx.peer);
+    ctx.client = if ctx.trusted {
+        forward::client(&session.req_header().headers, ctx.peer, |hop| snapshot.terms.trusts(hop))
+    } else {
+        ctx.peer
+    };
+    session.set_read_timeout(Some(snapshot.terms.body_timeout));
+    session.set_write_timeout(Some(snapshot.terms.send_timeout));
+    // Pingora would keep an idle connection for ever from its second request on.
+    if session.get_keepalive().is_some() {
+        session.set_keepalive(gateway.keepalive());
+    }
+    ctx.snapshot = Some(snapshot);
+}
+
+/// Checks the request, finds its route, asks its plugins, and serves it when it is a WebSocket.
+/// Returns whether it has been answered.
+///
+/// # Errors
+/// When the client went away meanwhile.
+pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    if let Err(failure) = find(session, ctx) {
+        respond::failure(session, ctx, failure).await?;
+        return Ok(true);
+    }
+    if admission::ends_here(session.req_header()) {
+        respond::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
+        return Ok(true);
+    }
+    match ask_plugins(session, ctx).await {
+        Decision::Continue => {}
+        Decision::Respond { reply, .. } => {
+            respond::reply(session, ctx, *reply).await?;
+            return Ok(true);
+        }
+        Decision::Failed(_) => {
+            respond::failure(session, ctx, Failure::Plugin).await?;
+            return Ok(true);
+        }
+    }
+    let head = session.req_header();
+    if !head.headers.contains_key(header::UPGRADE) {
+        return Ok(false);
+    }
+    match handshake::check(&head.method, head.version, &head.headers) {
+        Ok(handshake) => websocket::serve(gateway, session, ctx, handshake).await?,
+        // Not for us to switch: an ordinary request, whose Upgrade goes no further.
+        Err(Refusal::NotWebSocket) => return Ok(false),
+        Err(Refusal::Version) => respond::failure(session, ctx, Failure::WebSocketVersion).await?,
+        Err(Refusal::Bad(_)) => respond::failure(session, ctx, Failure::BadWebSocketRequest).await?,
+    }
+    Ok(true)
+}
+
+/// Reads the target in its one meaning and finds the route.
+fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
+    let snapshot = Arc::clone(ctx.snapshot.as_ref().ok_or(Failure::Internal)?);
+    let head = session.req_header();
+    admission::check(head)?;
+    let host = match head.headers.get(header::HOST) {
+        Some(host) => Some(host.to_str().map_err(|_| Failure::BadRequest)?),
+        None => None,
+    };
+    let raw = head.raw_path();
+    let target = Target::parse(raw, &head.method, host, snapshot.terms.target).map_err(Failure::from)?;
+    let listener = snapshot.listeners.get(usize::from(ctx.listener)).map_or("", |listener| &*listener.name);
+    let found = snapshot.table.find(&Head {
+        host: target.host(),
+        path: target.path(),
+        query: target.query(),
+        method: &head.method,
+        headers: &head.headers,
+        listener,
+    });
+    ctx.route = found.cloned();
+    ctx.host.push_str(target.host().unwrap_or_default());
+    if target.is_rewritten() {
+        ctx.rewritten = Some(target.forwarded().to_owned());
+    }
+    // RFC 9112 §3.2.2: the authority of an absolute target replaces Host, for us and for the backend.
+    let authority = target.authority().map(|authority| authority.as_str()).filter(|own| host != Some(*own));
+    if let Some(authority) = authority.map(str::to_owned) {
+        session.req_header_mut().insert_header(header::HOST, authority).map_err(|_| Failure::BadRequest)?;
+    }
+    ctx.route.as_ref().map(|_| ()).ok_or(Failure::NoRoute)
+}
+
+/// Path and query in their one spelling.
+pub(super) fn target<'a>(rewritten: Option<&'a str>, uri: &'a http::Uri) -> (&'a str, Option<&'a str>) {
+    match rewritten.map(|target| target.split_once('?').ok_or(target)) {
+        Some(Ok((path, query))) => (path, Some(query)),
+        Some(Err(path)) => (path, None),
+        None => (uri.path(), uri.query()),
+    }
+}
+
+/// What the route's plugins say.
+async fn ask_plugins(session: &mut Session, ctx: &mut Context) -> Decision {
+    let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_request_headers()) else {
+        return Decision::Continue;
+    };
+    let head = session.req_header_mut();
+    let method = Method::clone(&head.method);
+    // Owned, for the plugins may change the fields while they look at it; the target stays as it is.
+    let uri = head.uri.clone();
+    let (path, query) = target(ctx.rewritten.as_deref(), &uri);
+    let mut fields = RequestFields(head);
+    let mut exchange = Exchange {
+        method: &method,
+        host: &ctx.host,
+        path,
+        query,
+        headers: Headers::new(&mut fields),
+        client: ctx.client,
+        route: &route.name,
+        running: &mut ctx.running,
+    };
+    route.chain.request_headers(&mut exchange).await
+}

@@ -1,0 +1,180 @@
+//! The `ProxyHttp` implementation: one request's way from its head to its log line. Each hook is a
+//! few lines here; what it does has a file of its own.
+
+mod admission;
+mod answer;
+mod connection;
+mod context;
+mod failure;
+mod forward;
+mod intake;
+mod record;
+mod respond;
+mod takeover;
+mod tunnel;
+mod upstream;
+mod websocket;
+
+pub use connection::{Connection, HeadLimits, Socket};
+pub use context::Context;
+pub use failure::Failure;
+
+use crate::live::Live;
+use crate::tunnel::Registry;
+use async_trait::async_trait;
+use context::Busy;
+use parking_lot::Mutex;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What all workers share.
+pub struct Shared {
+    /// The living configuration.
+    pub live: Arc<Live>,
+    /// The living tunnels.
+    pub tunnels: Arc<Registry>,
+    draining: AtomicBool,
+    /// Requests under way, a counter for each worker: they do not fight for one cache line.
+    busy: Mutex<Vec<Arc<AtomicUsize>>>,
+}
+
+impl Shared {
+    /// Nothing is under way yet.
+    pub fn new(live: Arc<Live>) -> Self {
+        Self { live, tunnels: Arc::default(), draining: AtomicBool::new(false), busy: Mutex::default() }
+    }
+
+    /// From now on connections are closed behind their answers.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is ending.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Requests under way.
+    pub fn requests(&self) -> usize {
+        self.busy.lock().iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// The gateway as one worker's Pingora proxy sees it.
+#[derive(Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    busy: Arc<AtomicUsize>,
+}
+
+impl Gateway {
+    /// For one more worker.
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        let busy = Arc::new(AtomicUsize::new(0));
+        shared.busy.lock().push(Arc::clone(&busy));
+        Self { shared: Arc::clone(shared), busy }
+    }
+
+    /// What the current generation allows a request head.
+    pub fn head_limits(&self) -> HeadLimits {
+        let snapshot = self.shared.live.look();
+        HeadLimits { time: snapshot.terms.header_timeout, size: snapshot.terms.max_request_head }
+    }
+
+    /// How long an idle connection is kept, in whole seconds as Pingora counts.
+    pub fn keepalive(&self) -> Option<u64> {
+        let keep = self.shared.live.look().terms.keepalive_timeout;
+        (!self.shared.is_draining()).then(|| keep.as_secs().max(1))
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(Busy::new(&self.busy))
+    }
+
+    // Pingora's compression module is a cost for each request and not used here.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        intake::open(self, session, ctx);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        intake::route(self, session, ctx).await
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        upstream::next_peer(session, ctx)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        upstream::prepare(head, ctx)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        upstream::answered(head, ctx)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        answer::finish_head(session, head, ctx)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        upstream::not_connected(ctx, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        upstream::broken(session, ctx, error, client_reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        answer::give_up(session, error, ctx).await
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        record::request(session, ctx);
+    }
+
+    // Failures have their own line with the route and endpoint in it; see `record`.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+}

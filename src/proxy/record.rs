@@ -1,0 +1,123 @@
+//! What is counted and written down about a request when it is over, and about a WebSocket when it
+//! opens and when it ends.
+
+use super::context::Context;
+use super::intake::target;
+use crate::snapshot::Snapshot;
+use crate::telemetry::access::Entry;
+use crate::upstream::Endpoint;
+use http::{HeaderMap, StatusCode, Version, header};
+use log::log;
+use moongate_sdk::{Exchange, Headers};
+use pingora::http::RequestHeader;
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Counts and logs a request that is over. A WebSocket's numbers are its tunnel's.
+pub(super) fn request(session: &mut Session, ctx: &mut Context) {
+    if ctx.upgraded {
+        return;
+    }
+    let status = session.response_written().map(|head| head.status);
+    let code = status.map_or(0, |status| status.as_u16());
+    let lived = ctx.started.elapsed();
+    let Some(snapshot) = ctx.snapshot.clone() else { return };
+    count(&snapshot, ctx, code, lived);
+    tell(session, ctx, code);
+    plugins(session, ctx, status);
+    let logged = ctx.route.as_ref().is_none_or(|route| route.logged);
+    if let Some(log) = snapshot.log.as_ref().filter(|_| logged) {
+        log.write(&Entry {
+            status: code,
+            bytes_sent: session.body_bytes_sent() as u64,
+            bytes_received: session.body_bytes_read() as u64,
+            duration: lived,
+            error: ctx.failure.map(super::Failure::token),
+            ..entry(session.req_header(), ctx)
+        });
+    }
+}
+
+/// The request became a WebSocket: its answer is counted, without a duration, and the plugins hear
+/// that the exchange is over. The rest is the tunnel's to tell.
+pub(super) fn upgraded(session: &mut Session, ctx: &mut Context) {
+    if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.cluster) {
+        route.answers(cluster).handshake(101);
+    }
+    plugins(session, ctx, Some(StatusCode::SWITCHING_PROTOCOLS));
+    ctx.upgraded = true;
+}
+
+fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
+    let Some(route) = &ctx.route else { return snapshot.unrouted.request(status, lived) };
+    match &ctx.cluster {
+        Some(cluster) => route.answers(cluster).request(status, lived),
+        None => route.unserved.request(status, lived),
+    }
+}
+
+/// A failure's line in the process's own log, with what an operator looks for.
+fn tell(session: &Session, ctx: &Context, status: u16) {
+    let Some(failure) = ctx.failure else { return };
+    let route = ctx.route.as_ref().map_or("", |route| &*route.name);
+    let endpoint = endpoint(ctx).map_or("", |endpoint| endpoint.name());
+    let head = session.req_header();
+    log!(failure.row().level,
+        reason = failure.token(), status, route, endpoint, attempts = ctx.attempts,
+        client:% = ctx.client, method = head.method.as_str(), path = head.uri.path();
+        "a request failed");
+}
+
+fn plugins(session: &mut Session, ctx: &mut Context, status: Option<StatusCode>) {
+    let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_log()) else { return };
+    let head = session.req_header();
+    let mut seen = head.headers.clone();
+    let (path, query) = target(ctx.rewritten.as_deref(), &head.uri);
+    let mut exchange = Exchange {
+        method: &head.method,
+        host: &ctx.host,
+        path,
+        query,
+        headers: Headers::new(&mut seen),
+        client: ctx.client,
+        route: &route.name,
+        running: &mut ctx.running,
+    };
+    route.chain.log(&mut exchange, status);
+}
+
+fn endpoint(ctx: &Context) -> Option<&Arc<Endpoint>> {
+    ctx.lease.as_ref().map(|lease| lease.endpoint()).or(ctx.last_endpoint.as_ref())
+}
+
+/// The fields that every line has.
+fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
+    Entry {
+        client: Some(ctx.client),
+        method: head.method.as_str(),
+        host: bytes(&head.headers, &header::HOST),
+        path: head.raw_path(),
+        protocol: protocol(head.version),
+        route: ctx.route.as_ref().map_or("", |route| &*route.name),
+        upstream: ctx.cluster.as_ref().map_or("", |cluster| cluster.name()),
+        endpoint: endpoint(ctx).map_or("", |endpoint| endpoint.name()),
+        attempts: u32::from(ctx.attempts),
+        request_id: ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        user_agent: bytes(&head.headers, &header::USER_AGENT),
+        referer: bytes(&head.headers, &header::REFERER),
+        ..Entry::default()
+    }
+}
+
+fn bytes<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> &'a [u8] {
+    headers.get(name).map_or(b"", |value| value.as_bytes())
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}

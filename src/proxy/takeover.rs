@@ -1,0 +1,31 @@
+//! A client's connection leaves Pingora here: the session's stream is taken out, with every byte
+//! that was read behind the request's head, and an empty session ends in its place.
+
+use super::connection::{Connection, Socket};
+use crate::tunnel::Leg;
+use bytes::Bytes;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::server::Session as Downstream;
+use pingora_proxy::Session;
+use std::io::Cursor;
+
+/// The client's side of a tunnel and the bytes that it sent early, or `None` when the connection is
+/// not one of ours or broke meanwhile.
+///
+/// From here on the session knows nothing of the request: what the log needs is in the context.
+pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes)> {
+    let empty = Downstream::new_http1(Box::new(Cursor::new(Vec::new())));
+    let mut owned = std::mem::replace(session.as_downstream_mut(), empty);
+    // A session gives its stream back for reuse only; the next "request" on it is the tunnel, and
+    // what came behind the head is its first bytes.
+    owned.set_keepalive(Some(1));
+    owned.set_pipelining_enabled(true);
+    let ServerSession::H1(session) = owned else { return None };
+    let (stream, early) = session.reuse().await.ok()??.into_parts();
+    let connection = stream.into_any().downcast::<Connection>().ok()?;
+    let leg = match connection.into_socket() {
+        Socket::Tcp(socket) => Leg::from(socket),
+        Socket::Unix(socket) => Leg::from(socket),
+    };
+    Some((leg, early.map_or_else(Bytes::new, Into::into)))
+}

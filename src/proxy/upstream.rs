@@ -1,0 +1,167 @@
+//! One attempt at an endpoint after the other: choosing it, preparing the request for it, and
+//! deciding whether the next may be asked when it fails.
+
+use super::context::Context;
+use super::failure::Failure;
+use super::forward::{self, Way};
+use super::intake::target;
+use crate::upstream::{Address, RequestView};
+use http::{StatusCode, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Pingora's name for an error that was ours to begin with; the context has the reason.
+const OURS: ErrorType = ErrorType::Custom("refused by the gateway");
+
+/// Leases the next endpoint.
+///
+/// # Errors
+/// When none may take the request: why, is in the context.
+pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
+    let Some(route) = &ctx.route else { return Err(Failure::Internal) };
+    let cluster = ctx.cluster.get_or_insert_with(|| route.destination.choose().clone());
+    let (path, query) = target(ctx.rewritten.as_deref(), &head.uri);
+    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
+    // The one before is given back before the next is counted.
+    ctx.lease = None;
+    ctx.asked = Instant::now();
+    ctx.attempts = ctx.attempts.saturating_add(1);
+    match cluster.pick(&cluster.key(&view), &ctx.tried) {
+        Ok(lease) => {
+            ctx.lease = Some(lease);
+            Ok(())
+        }
+        // When endpoints were asked, what the last of them did says more than that none is left.
+        Err(_) => Err(ctx.failure.unwrap_or(Failure::NoEndpoint)),
+    }
+}
+
+/// The next endpoint, as Pingora wants it.
+///
+/// # Errors
+/// As [`lease`].
+pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    lease(session.req_header(), ctx).map_err(|failure| {
+        ctx.failure = Some(failure);
+        Error::new(OURS)
+    })?;
+    let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
+        return Err(Error::new(OURS));
+    };
+    let mut peer = match lease.endpoint().address() {
+        Address::Tcp(address) => HttpPeer::new(*address, false, String::new()),
+        Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
+    };
+    let options = &mut peer.options;
+    options.connection_timeout = Some(cluster.spec().connect_timeout.0);
+    options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
+    options.idle_timeout = Some(cluster.spec().idle_timeout.0);
+    options.read_timeout = Some(route.timeout);
+    options.write_timeout = Some(route.timeout);
+    // A WebSocket never comes here, and nothing else may switch protocols.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    Ok(Box::new(peer))
+}
+
+/// Prepares the request's head for the backend.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(super) fn prepare(head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    if let Some(target) = &ctx.rewritten {
+        head.set_raw_path(target.as_bytes())?;
+    }
+    // An HTTP/1.0 client may name no host; the backend's HTTP/1.1 needs one (RFC 9112 §3.2).
+    if !head.headers.contains_key(header::HOST) {
+        let host = match ctx.lease.as_ref().map(|lease| lease.endpoint().address()) {
+            Some(Address::Tcp(address)) => address.to_string(),
+            _ => "localhost".to_owned(),
+        };
+        head.insert_header(header::HOST, host)?;
+    }
+    let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
+    let way = Way {
+        peer: ctx.peer,
+        trusted: ctx.trusted,
+        host: &ctx.host,
+        policy: snapshot.terms.x_forwarded,
+        via: snapshot.terms.via,
+    };
+    forward::request(head, &way)
+}
+
+/// The backend's head is here.
+///
+/// # Errors
+/// When it is a 101 that nobody asked for.
+pub(super) fn answered(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        ctx.failure = Some(Failure::BadResponse);
+        return Err(Error::new_up(OURS));
+    }
+    ctx.failure = None;
+    if !head.status.is_informational() {
+        if let Some(lease) = &ctx.lease {
+            lease.answered(ctx.asked.elapsed());
+        }
+    }
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
+    forward::response(head, via)
+}
+
+/// No connection came about: nothing was sent, so any request may go to the next endpoint.
+pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+    let failure = Failure::from(&*error);
+    give_back(ctx, failure);
+    error.set_retry(ctx.may_retry());
+    error
+}
+
+/// The connection broke, or the answer was none.
+///
+/// A request goes to the next endpoint only when repeating it does no harm (RFC 9110 §9.2.2), all of
+/// it is still here, and the client has seen nothing of an answer. A backend that is merely slow is
+/// not left for another: its neighbours would get its load on top of theirs.
+pub(super) fn broken(
+    session: &Session,
+    ctx: &mut Context,
+    mut error: Box<Error>,
+    client_reused: bool,
+) -> Box<Error> {
+    let failure = ctx.failure.filter(|_| *error.etype() == OURS).unwrap_or_else(|| Failure::from(&*error));
+    let repeatable = failure == Failure::UpstreamClosed
+        && session.response_written().is_none()
+        && session.req_header().method.is_idempotent()
+        && !session.as_ref().retry_buffer_truncated();
+    if client_reused && repeatable {
+        // A pooled connection that the backend had closed meanwhile: no fault of the endpoint's, and
+        // no attempt at it either.
+        ctx.attempts = ctx.attempts.saturating_sub(1);
+        ctx.lease = None;
+        ctx.failure = Some(failure);
+        error.set_retry(true);
+        return error;
+    }
+    give_back(ctx, failure);
+    error.set_retry(repeatable && ctx.may_retry());
+    error
+}
+
+/// Gives the endpoint back with what it did, and keeps it from this request's next attempt.
+pub(super) fn give_back(ctx: &mut Context, failure: Failure) {
+    ctx.failure = Some(failure);
+    if let Some(lease) = ctx.lease.take() {
+        if failure != Failure::ClientGone {
+            lease.endpoint().metrics().failed(failure.token());
+        }
+        if let Some(reason) = failure.endpoints_fault() {
+            lease.failed(reason);
+        }
+        ctx.tried.add(lease.endpoint());
+        ctx.last_endpoint = Some(Arc::clone(lease.endpoint()));
+    }
+}

@@ -1,0 +1,172 @@
+//! A WebSocket's opening handshake: the client's request is checked, an endpoint is asked, and the
+//! two connections become a tunnel. Up to the 101 it is HTTP, and everything of a route applies.
+
+use super::context::Context;
+use super::failure::Failure;
+use super::intake::target;
+use super::tunnel::{self, Beginning, Origin};
+use super::{Gateway, answer, forward, record, respond, takeover, upstream};
+use crate::tunnel::handshake::{self, Answer, AnswerError, Extensions, Handshake, Request};
+use crate::tunnel::{Denial, DialError, Leg, Permit, Who, dial};
+use crate::upstream::{Address, RequestView};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use pingora::Result;
+use pingora_proxy::Session;
+use std::time::Duration;
+
+/// Serves a handshake. Always answers, one way or the other.
+///
+/// # Errors
+/// When the client went away meanwhile.
+pub(super) async fn serve(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+    handshake: Handshake,
+) -> Result<()> {
+    match attempt_all(session, ctx, &handshake).await {
+        Ok((permit, leg, Answer::Upgraded { headers, early })) => {
+            let backend = Backend { leg, early, extensions: Extensions::of(&headers) };
+            open(gateway, session, ctx, &handshake, headers, permit, backend).await
+        }
+        Ok((_, leg, Answer::Other { read, .. })) => answer::pass_on(session, ctx, leg, &read).await,
+        Err(failure) => respond::failure(session, ctx, failure).await,
+    }
+}
+
+async fn attempt_all(
+    session: &Session,
+    ctx: &mut Context,
+    handshake: &Handshake,
+) -> std::result::Result<(Permit, Leg, Answer), Failure> {
+    let permit = admit(session, ctx)?;
+    let request = request(session, ctx, handshake)?;
+    let (leg, answer) = ask(session, ctx, &request).await?;
+    Ok((permit, leg, answer))
+}
+
+/// Whether the route takes one more WebSocket, of this client and from this page.
+fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
+    let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
+    let head = session.req_header();
+    let (path, query) = target(ctx.rewritten.as_deref(), &head.uri);
+    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
+    let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
+    let key = route.policy.client_key().map(|source| source.read(&view));
+    let who = key.as_ref().map_or(Who::Address(ctx.client), |key| Who::Key(key.as_bytes()));
+    route.policy.admit(origin, who).map_err(|denial| match denial {
+        Denial::Origin => Failure::OriginRefused,
+        Denial::Full => Failure::TooManyConnections,
+        Denial::ClientFull => Failure::TooManyOfClient,
+    })
+}
+
+/// The backend's side of a handshake that was accepted.
+struct Backend {
+    leg: Leg,
+    early: Bytes,
+    extensions: Extensions,
+}
+
+/// The request for the backend; the same for every endpoint that is asked.
+fn request(session: &Session, ctx: &mut Context, handshake: &Handshake) -> std::result::Result<Request, Failure> {
+    let mut head = session.req_header().clone();
+    let nominated: Vec<_> = forward::nominated(&head.headers).collect();
+    for name in nominated.iter().map(http::HeaderName::as_str).chain(HOP_BY_HOP) {
+        // What makes a handshake a handshake cannot be nominated away.
+        if !name.starts_with("sec-websocket-") {
+            head.remove_header(name);
+        }
+    }
+    upstream::prepare(&mut head, ctx).map_err(|_| Failure::BadRequest)?;
+    handshake::write_request(head.raw_path(), &head.headers, handshake).map_err(|_| Failure::BadRequest)
+}
+
+/// RFC 9110 §7.6.1, and what RFC 9110 §11.7.1 means for one hop.
+const HOP_BY_HOP: [&str; 6] =
+    ["keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer", "http2-settings"];
+
+/// Asks endpoints until one answers: a refused connect and a handshake without an answer go to the
+/// next, for no WebSocket exists before the 101.
+async fn ask(
+    session: &Session,
+    ctx: &mut Context,
+    request: &Request,
+) -> std::result::Result<(Leg, Answer), Failure> {
+    loop {
+        upstream::lease(session.req_header(), ctx)?;
+        let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
+            return Err(Failure::Internal);
+        };
+        let failure = match attempt(lease.endpoint().address(), request, cluster.spec().connect_timeout.0, route.timeout).await {
+            Ok(found) => {
+                lease.connected();
+                lease.answered(ctx.asked.elapsed());
+                ctx.failure = None;
+                return Ok(found);
+            }
+            Err(failure) => failure,
+        };
+        upstream::give_back(ctx, failure);
+        // A broken 101 would be broken at the next endpoint too, and a slow one may still open.
+        if failure == Failure::BadHandshake || !ctx.may_retry() {
+            return Err(failure);
+        }
+    }
+}
+
+async fn attempt(
+    target: &Address,
+    request: &Request,
+    connect: Duration,
+    limit: Duration,
+) -> std::result::Result<(Leg, Answer), Failure> {
+    let mut leg = dial(target, connect).await.map_err(|error| match error {
+        DialError::TimedOut => Failure::ConnectTimeout,
+        _ => Failure::ConnectRefused,
+    })?;
+    let answer = handshake::exchange(&mut leg, request, limit).await.map_err(|error| match error {
+        AnswerError::TimedOut => Failure::ResponseTimeout,
+        AnswerError::Bad(_) => Failure::BadHandshake,
+        AnswerError::Closed | AnswerError::Io(_) => Failure::UpstreamClosed,
+    })?;
+    Ok((leg, answer))
+}
+
+/// Both sides agreed: the client gets its 101 and the tunnel begins.
+async fn open(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+    handshake: &Handshake,
+    mut headers: HeaderMap,
+    permit: Permit,
+    backend: Backend,
+) -> Result<()> {
+    answer::finish_upgrade(session, &mut headers, ctx);
+    let mut switching = Vec::with_capacity(256);
+    handshake::write_switching(&mut switching, handshake, &headers);
+    let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {
+        return respond::failure(session, ctx, Failure::Internal).await;
+    };
+    record::upgraded(session, ctx);
+    let Some((client, client_early)) = takeover::take(session).await else { return Ok(()) };
+    let Some(lease) = ctx.lease.take() else { return Ok(()) };
+    tunnel::spawn(
+        gateway,
+        Beginning {
+            origin,
+            route,
+            lease,
+            permit,
+            client,
+            client_early,
+            backend: backend.leg,
+            backend_early: backend.early,
+            extensions: backend.extensions,
+            switching,
+        },
+    );
+    Ok(())
+}
