@@ -1,3 +1,35 @@
-//! Moongate.
+//! Moongate, a programmable gateway for WebSocket clusters and the HTTP beside them.
+//!
+//! One way through:
+//!
+//! ```text
+//! bytes --spec::load--> Spec --snapshot::compile--> Snapshot --live--> request path
+//! ```
+//!
+//! The rooms, from the bottom up; each imports only from those above it in this list:
+//!
+//! - [`telemetry`], [`diag`]: metrics and the access log; problems as a report.
+//! - [`spec`]: what an operator may write. YAML lives only there.
+//! - [`route`], [`upstream`], [`chain`]: which route a request takes, which endpoint, which plugins.
+//! - [`tunnel`]: a WebSocket after its handshake.
+//! - [`snapshot`]: a generation of the configuration, compiled.
+//! - [`live`]: the current generation, and the way to the next.
+//! - [`proxy`]: one request's way, as Pingora's `ProxyHttp`.
+//! - [`server`]: the process.
+//! - [`cli`], [`demo`]: the command, and the backends of `moongate demo`.
 
+pub mod chain;
+pub mod cli;
+pub mod demo;
+pub mod diag;
+pub mod live;
+pub mod proxy;
+pub mod route;
+pub mod server;
+pub mod snapshot;
 pub mod spec;
+pub mod telemetry;
+pub mod tunnel;
+pub mod upstream;
+
+pub use moongate_plugins as plugins;

@@ -1,1 +1,12 @@
-fn main() {}
+//! The `moongate` command. Signals are taken before anything else happens; all the rest is
+//! [`moongate::cli`]'s.
+
+use moongate::{cli, plugins};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::main(plugins::PLUGINS)
+}

@@ -1,0 +1,82 @@
+//! `moongate check`: reads and compiles a file, touching nothing else.
+
+use super::{BAD_CONFIG, color, say, say_wrong};
+use crate::live;
+use crate::route::{Head, Target};
+use crate::snapshot::{Kinds, Snapshot};
+use crate::spec;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) fn main(
+    path: &Path,
+    kinds: Kinds,
+    print: bool,
+    explain: Option<&[String]>,
+    headers: &[String],
+    listener: Option<&str>,
+) -> ExitCode {
+    let (snapshot, loaded, warnings) = match live::check(path, kinds, color()) {
+        Ok(checked) => checked,
+        Err(refusal) => {
+            say_wrong(&refusal.report);
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    if let Some(warnings) = warnings {
+        say_wrong(&warnings);
+    }
+    if let Some([method, url]) = explain {
+        return match explained(&snapshot, method, url, headers, listener) {
+            Ok(text) => say(&text),
+            Err(wrong) => {
+                say_wrong(&format!("error: {wrong}\n"));
+                ExitCode::from(2)
+            }
+        };
+    }
+    if print {
+        return say(&spec::print(&loaded.spec));
+    }
+    let routes = snapshot.routes();
+    let upstreams = snapshot.clusters().count();
+    say(&format!("{}: fine ({routes} routes, {upstreams} upstreams)\n", path.display()))
+}
+
+/// Which route a request takes and why, in words.
+fn explained(
+    snapshot: &Snapshot,
+    method: &str,
+    url: &str,
+    fields: &[String],
+    listener: Option<&str>,
+) -> Result<String, String> {
+    let method = Method::from_bytes(method.to_uppercase().as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
+    let url: Uri = url.parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
+    let mut headers = HeaderMap::new();
+    for field in fields {
+        let (name, value) = field.split_once(':').ok_or_else(|| format!("`{field}` is not `name: value`"))?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| format!("`{name}` is no field name"))?;
+        let value = HeaderValue::from_str(value.trim()).map_err(|_| format!("`{value}` is no field value"))?;
+        headers.append(name, value);
+    }
+    let listener = match listener {
+        None => snapshot.listeners.first().map_or("", |first| &*first.name),
+        Some(name) if snapshot.listeners.iter().any(|known| &*known.name == name) => name,
+        Some(name) => return Err(format!("no listener is named `{name}`")),
+    };
+    let asked = url.path_and_query().map_or("/", |target| target.as_str());
+    let host = url.authority().map(http::uri::Authority::as_str);
+    let target = Target::parse(asked.as_bytes(), &method, host, snapshot.terms.target)
+        .map_err(|wrong| format!("the gateway refuses this request: {wrong}"))?;
+    let head = Head {
+        host: target.host(),
+        path: target.path(),
+        query: target.query(),
+        method: &method,
+        headers: &headers,
+        listener,
+    };
+    Ok(snapshot.table.explain(&head).to_string())
+}

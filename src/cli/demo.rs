@@ -1,0 +1,46 @@
+//! `moongate demo`: the gateway before embedded backends, in one process, with the shipped
+//! configuration to play with.
+
+use super::{FAILED, color, ended, say, say_wrong};
+use crate::demo;
+use crate::server::{self, Taken};
+use crate::snapshot::Kinds;
+use crate::spec;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) fn main(path: &Path, kinds: Kinds, signals: Taken) -> ExitCode {
+    // A file that cannot be read is reported by the gateway itself, in the same words as ever.
+    let Ok(loaded) = spec::load(path) else { return ended(server::run(path, kinds, signals, color(), |_| {})) };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say_wrong(&format!("error: no runtime for the backends: {error}\n"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let addresses = demo::addresses(&loaded.spec);
+    let backends = match runtime.block_on(demo::Backends::bind(&addresses)) {
+        Ok(backends) => backends,
+        Err(error) => {
+            say_wrong(&format!("error: {error}\n"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let played = backends.addresses();
+    let admin = loaded.spec.admin.as_ref().map(|admin| admin.address.value.clone());
+    let config = path.display().to_string();
+    runtime.spawn(backends.serve());
+    let outcome = server::run(path, kinds, signals, color(), |listeners| {
+        let facts = demo::Facts {
+            gateway: listeners.first().map_or("", |(_, address)| address),
+            admin: admin.as_deref(),
+            config: &config,
+            pid: std::process::id(),
+            backends: &played,
+        };
+        say(&demo::banner(&facts));
+    });
+    runtime.shutdown_background();
+    ended(outcome)
+}

@@ -1,0 +1,198 @@
+//! Who may use the administrator's address: where it may be bound, who shows the token, and which browsers are turned away.
+//!
+//! On loopback without a token the danger is not the network but the administrator's own browser: any page it visits may
+//! send requests to 127.0.0.1, and by DNS rebinding may even read the answers. So a foreign `Host` is refused, and a reload
+//! that another site asked for.
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use moongate_sdk::Problem;
+use sha2::{Digest, Sha256};
+use std::net::{IpAddr, SocketAddr};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Why a request was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No token, or a wrong one.
+    Token,
+    /// A `Host` that is neither an address nor localhost.
+    Host,
+    /// A browser, on behalf of another site.
+    CrossSite,
+}
+
+/// What a request must show.
+pub(super) struct Access {
+    /// A digest, so that comparing takes the same time for tokens of any length.
+    token: Option<[u8; 32]>,
+}
+
+/// The address to bind: an `ip:port` that only this machine reaches, or any when there is a token.
+///
+/// # Errors
+/// When it is no `ip:port`, when the token cannot be sent in a header field, or when a public address has no token.
+/// The unspecified addresses `0.0.0.0` and `[::]` are public.
+pub fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Problem> {
+    let Ok(parsed) = address.parse::<SocketAddr>() else {
+        return Err(Problem::new(format!("the admin address `{address}` is not ip:port"))
+            .help("write for instance 127.0.0.1:9901 or [::1]:9901"));
+    };
+    if token.is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(Problem::new(
+            "the admin token is empty or has characters that cannot be sent in a header field",
+        )
+        .help("take letters, digits and punctuation, for instance from `openssl rand -hex 32`"));
+    }
+    if token.is_none() && !parsed.ip().to_canonical().is_loopback() {
+        return Err(Problem::new(format!("the admin address `{address}` is public and has no token"))
+            .label("anybody who reaches it could read the status and reload")
+            .help("bind it to 127.0.0.1, or set `admin.token`"));
+    }
+    Ok(parsed)
+}
+
+impl Access {
+    pub(super) fn new(token: Option<&str>) -> Self {
+        Self { token: token.map(|token| Sha256::digest(token).into()) }
+    }
+
+    /// Whether the fields of a request open the door.
+    pub(super) fn check(&self, fields: &HeaderMap) -> Result<(), Refusal> {
+        match &self.token {
+            Some(token) => match bearer(fields) {
+                Some(shown) if same(token, &Sha256::digest(shown).into()) => Ok(()),
+                _ => Err(Refusal::Token),
+            },
+            // A browser always sends a Host; a request without one is no browser's.
+            None => match fields.get(HOST).map(|host| host.to_str().unwrap_or_default()) {
+                Some(host) if !is_local(host) => Err(Refusal::Host),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// Refuses what a browser sends on behalf of another site.
+pub(super) fn same_site(fields: &HeaderMap) -> Result<(), Refusal> {
+    let foreign_fetch =
+        fields.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none");
+    let foreign_origin = fields.get(ORIGIN).is_some_and(|origin| {
+        let origin = origin.to_str().unwrap_or_default();
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        authority.is_none() || authority != fields.get(HOST).and_then(|host| host.to_str().ok())
+    });
+    if foreign_fetch || foreign_origin { Err(Refusal::CrossSite) } else { Ok(()) }
+}
+
+fn bearer(fields: &HeaderMap) -> Option<&[u8]> {
+    let mut all = fields.get_all(AUTHORIZATION).iter();
+    let (Some(only), None) = (all.next(), all.next()) else { return None };
+    let (scheme, token) = only.as_bytes().split_at_checked(b"Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+/// Compares in a time that does not tell where the first difference is.
+fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    let difference = one.iter().zip(other).fold(0, |sum, (a, b)| std::hint::black_box(sum | (a ^ b)));
+    difference == 0
+}
+
+/// An address or localhost, with or without a port: nothing that a foreign DNS could have answered for.
+fn is_local(host: &str) -> bool {
+    if host.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn fields(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_public_address_wants_a_token() {
+        for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:1"] {
+            assert!(bind_address(address, None).unwrap_err().message.contains("public"), "{address}");
+            assert!(bind_address(address, Some("secret")).is_ok(), "{address}");
+        }
+        for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(bind_address(address, None).is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_tokens_that_cannot_work_are_refused() {
+        for address in ["", "9901", "localhost:9901", "127.0.0.1", "127.0.0.1:99999", "unix:/a"] {
+            assert!(bind_address(address, Some("secret")).is_err(), "{address}");
+        }
+        for token in ["", " ", "a b", "č", "a\n"] {
+            assert!(bind_address("127.0.0.1:1", Some(token)).is_err(), "{token}");
+        }
+    }
+
+    #[test]
+    fn only_the_right_token_opens() {
+        let access = Access::new(Some("secret"));
+        for shown in ["Bearer secret", "bearer secret", "BEARER  secret "] {
+            assert_eq!(access.check(&fields(&[("authorization", shown)])), Ok(()), "{shown}");
+        }
+        for shown in ["", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Basic secret", "secret"] {
+            assert_eq!(access.check(&fields(&[("authorization", shown)])), Err(Refusal::Token), "{shown}");
+        }
+        assert_eq!(access.check(&fields(&[])), Err(Refusal::Token));
+        let twice = fields(&[("authorization", "Bearer secret"), ("authorization", "Bearer other")]);
+        assert_eq!(access.check(&twice), Err(Refusal::Token));
+    }
+
+    #[test]
+    fn without_a_token_a_rebound_name_is_refused() {
+        let access = Access::new(None);
+        for host in
+            ["127.0.0.1:9901", "127.0.0.1", "[::1]:9901", "[::1]", "localhost", "LOCALHOST:1", "192.0.2.1:1"]
+        {
+            assert_eq!(access.check(&fields(&[("host", host)])), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:9901",
+            "127.0.0.1.evil.example",
+            "localhost.evil",
+            "",
+            "[::1",
+            ":80",
+        ] {
+            assert_eq!(access.check(&fields(&[("host", host)])), Err(Refusal::Host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_reload_for_another_site_is_refused() {
+        let host = ("host", "127.0.0.1:9901");
+        for good in
+            [vec![host], vec![host, ("origin", "http://127.0.0.1:9901"), ("sec-fetch-site", "same-origin")]]
+        {
+            assert_eq!(same_site(&fields(&good)), Ok(()));
+        }
+        for bad in [
+            ("origin", "http://evil.example"),
+            ("origin", "null"),
+            ("origin", "http://127.0.0.1:8080"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+        ] {
+            assert_eq!(same_site(&fields(&[host, bad])), Err(Refusal::CrossSite), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Claims about answers, over real sockets through Pingora's HTTP.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::*;
+use pingora::apps::ServerApp;
+use pingora::protocols::l4::stream::Stream as Socket;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+#[derive(Default)]
+struct Gateway {
+    draining: AtomicBool,
+    broken: AtomicBool,
+    generation: AtomicU64,
+}
+
+#[async_trait]
+impl AdminState for Gateway {
+    fn ready(&self) -> bool {
+        !self.draining.load(SeqCst)
+    }
+
+    fn status(&self) -> Value {
+        json!({ "version": "1.2.3", "generation": self.generation.load(SeqCst) })
+    }
+
+    async fn reload(&self) -> ReloadOutcome {
+        if self.broken.load(SeqCst) {
+            return ReloadOutcome::Refused { report: "error: unknown upstream `x`".to_owned() };
+        }
+        ReloadOutcome::Taken { generation: self.generation.fetch_add(1, SeqCst) + 1 }
+    }
+}
+
+/// An admin address; it serves until the test's runtime ends.
+async fn serve(state: &Arc<Gateway>, token: Option<&str>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Arc::new(Admin::new(Arc::clone(state) as _, token));
+    tokio::spawn(async move {
+        let (_keep, shutdown) = watch::channel(false);
+        while let Ok((socket, _)) = listener.accept().await {
+            let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+            tokio::spawn(async move {
+                let mut stream: Option<pingora::protocols::Stream> = Some(Box::new(Socket::from(socket)));
+                while let Some(next) = stream {
+                    stream = app.process_new(next, &shutdown).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Sends a request with `Connection: close` and reads to the end: status, head, body.
+async fn ask(address: SocketAddr, line: &str, fields: &str) -> (u16, String, String) {
+    let request = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n");
+    raw(address, &request).await
+}
+
+async fn raw(address: SocketAddr, request: &str) -> (u16, String, String) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), head.to_ascii_lowercase(), body.to_owned())
+}
+
+#[tokio::test]
+async fn every_page_answers() {
+    let state = Arc::new(Gateway::default());
+    let address = serve(&state, None).await;
+    for (path, media, part) in [
+        ("/healthz", "text/plain; charset=utf-8", "ok"),
+        ("/readyz", "text/plain; charset=utf-8", "ready"),
+        ("/metrics", "text/plain; version=0.0.4", "moongate_build_info{version="),
+        ("/metrics?x=1", "text/plain; version=0.0.4", "moongate_config_generation"),
+        ("/api/v1/status", "application/json", "\"version\":\"1.2.3\""),
+        ("/", "text/html", "1.2.3"),
+    ] {
+        let (status, head, body) = ask(address, &format!("GET {path}"), "").await;
+        assert_eq!(status, 200, "{path}");
+        assert!(head.contains(media) && body.contains(part), "{path}: {head} {body}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_fails_while_draining_and_health_does_not() {
+    let state = Arc::new(Gateway::default());
+    let address = serve(&state, None).await;
+    state.draining.store(true, SeqCst);
+    assert_eq!(ask(address, "GET /readyz", "").await.0, 503);
+    assert_eq!(ask(address, "GET /healthz", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_reload_tells_its_outcome() {
+    let state = Arc::new(Gateway::default());
+    let address = serve(&state, None).await;
+    let (status, _, body) = ask(address, "POST /api/v1/reload", "").await;
+    assert_eq!((status, body.trim()), (200, r#"{"generation":1,"ok":true}"#));
+    state.broken.store(true, SeqCst);
+    let (status, _, body) = ask(address, "POST /api/v1/reload", "Content-Length: 2\r\n\r\n{}").await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (status, &body["ok"], &body["report"]),
+        (422, &json!(false), &json!("error: unknown upstream `x`"))
+    );
+}
+
+#[tokio::test]
+async fn another_site_cannot_reload_and_a_rebound_name_sees_nothing() {
+    let state = Arc::new(Gateway::default());
+    let address = serve(&state, None).await;
+    for field in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        assert_eq!(ask(address, "POST /api/v1/reload", field).await.0, 403);
+    }
+    let rebound = "GET /api/v1/status HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(raw(address, rebound).await.0, 403);
+    let probe = "GET /healthz HTTP/1.1\r\nHost: gateway.internal\r\nConnection: close\r\n\r\n";
+    assert_eq!(raw(address, probe).await.0, 200);
+    assert_eq!(state.generation.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_token_is_wanted_for_all_but_the_probes() {
+    let address = serve(&Arc::default(), Some("secret")).await;
+    for path in ["GET /", "GET /metrics", "GET /api/v1/status", "POST /api/v1/reload", "GET /nothing"] {
+        let (status, head, _) = ask(address, path, "").await;
+        assert!(status == 401 && head.contains("www-authenticate: bearer"), "{path}");
+        assert_eq!(ask(address, path, "Authorization: Bearer wrong\r\n").await.0, 401, "{path}");
+        assert_ne!(ask(address, path, "Authorization: Bearer secret\r\n").await.0, 401, "{path}");
+    }
+    for path in ["GET /healthz", "GET /readyz"] {
+        assert_eq!(ask(address, path, "").await.0, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_wrong_methods_are_told_apart() {
+    let address = serve(&Arc::default(), None).await;
+    let (status, _, body) = ask(address, "GET /nothing", "").await;
+    assert_eq!((status, body.trim()), (404, r#"{"error":"not_found","status":404}"#));
+    let (status, head, _) = ask(address, "GET /api/v1/reload", "").await;
+    assert!(status == 405 && head.contains("allow: post"), "{head}");
+    let (status, head, _) = ask(address, "DELETE /metrics", "").await;
+    assert!(status == 405 && head.contains("allow: get, head"), "{head}");
+}
+
+#[tokio::test]
+async fn a_head_request_gets_the_length_and_no_body() {
+    let address = serve(&Arc::default(), None).await;
+    let (status, head, body) = ask(address, "HEAD /healthz", "").await;
+    assert!(status == 200 && head.contains("content-length: 3") && body.is_empty(), "{head} {body}");
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests() {
+    let address = serve(&Arc::default(), None).await;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    for (line, body) in [
+        ("GET /healthz", "ok\n"),
+        ("HEAD /healthz", ""),
+        ("POST /api/v1/reload", "{\"generation\":1,\"ok\":true}\n"),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 4\r\n\r\nbody");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut text = Vec::new();
+        while !text.windows(4).any(|end| end == b"\r\n\r\n") {
+            text.push(socket.read_u8().await.unwrap());
+        }
+        let mut rest = vec![0; body.len()];
+        socket.read_exact(&mut rest).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&rest), body, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_without_end_ends_the_connection_after_the_answer() {
+    let address = serve(&Arc::default(), None).await;
+    let fields = format!("Content-Length: 1000000\r\n\r\n{}", "x".repeat(200_000));
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let request = format!("POST /api/v1/reload HTTP/1.1\r\nHost: {address}\r\n{fields}");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    socket.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    // Either a plain end or a reset: what matters is that it ends.
+    let _ = socket.read_to_end(&mut Vec::new()).await;
+}

@@ -1,0 +1,249 @@
+//! The process from its first bind to its exit code: what is started in which order, and what waits
+//! for what when it ends.
+
+use super::listen::Bound;
+use super::signals::{Ask, Taken};
+use super::worker::{self, Door, Stage};
+use super::{backstage, state};
+use crate::diag::Color;
+use crate::live::Live;
+use crate::proxy::{Gateway, Shared};
+use crate::snapshot::{Address, Kinds, Snapshot};
+use crate::telemetry::metrics::{self, Source};
+use log::{info, warn};
+use pingora::server::configuration::ServerConf;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Semaphore, watch};
+
+/// Why a gateway did not serve, or stopped serving.
+#[derive(Debug)]
+pub enum Failed {
+    /// The configuration is refused; the rendered report.
+    Config(String),
+    /// The process: an address is taken, no thread can be had.
+    Process(String),
+}
+
+/// How long the access log's last lines may take at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// How often the end of the last request and the last WebSocket is looked for while draining.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Serves until a signal ends it: SIGINT at once, SIGTERM after what is under way.
+///
+/// # Errors
+/// [`Failed`], before anything was served.
+///
+/// `color` is for the report of a refused configuration. `ready` is called with the names and real addresses of the listeners once they serve.
+pub fn run(
+    path: &Path,
+    kinds: Kinds,
+    signals: Taken,
+    color: Color,
+    ready: impl FnOnce(&[(String, String)]),
+) -> Result<(), Failed> {
+    let live = Live::start(path, kinds, color).map_err(|refusal| Failed::Config(refusal.report))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::Process(format!("no runtime: {error}")))?;
+    let ended = runtime.block_on(serve(Arc::new(live), signals, ready));
+    // Probes and the admin's connections have nothing to lose.
+    runtime.shutdown_background();
+    ended.map_err(Failed::Process)
+}
+
+async fn serve(
+    live: Arc<Live>,
+    signals: Taken,
+    ready: impl FnOnce(&[(String, String)]),
+) -> Result<(), String> {
+    let gauges: Weak<dyn Source> = Arc::<Live>::downgrade(&live);
+    metrics::global().register(gauges);
+    let snapshot = live.pin();
+    // Sockets first: an address that is taken must be told before anything else has begun.
+    let listeners = bind_all(&snapshot)?;
+    let admin_listener = snapshot.admin.as_ref().map(|admin| bind(&Address::Tcp(admin.address))).transpose()?;
+    let asks = signals.watch().map_err(|error| format!("signals cannot be watched: {error}"))?;
+    let shared = Arc::new(Shared::new(Arc::clone(&live)));
+    let names: Vec<_> =
+        snapshot.listeners.iter().zip(&listeners).map(|(l, bound)| (l.name.to_string(), bound.local())).collect();
+    let state = Arc::new(state::State::new(Arc::clone(&shared), names.clone()));
+    if let (Some(listener), Some(settings)) = (admin_listener, &snapshot.admin) {
+        info!(name = "admin", address = listener.local().as_str(); "listening");
+        backstage::start(listener, settings.token.as_deref(), Arc::clone(&state) as _)
+            .map_err(|error| format!("the admin address cannot be served: {error}"))?;
+    }
+    live.settle().await;
+    let (stage, watching) = watch::channel(Stage::Serving);
+    let workers = start_workers(&snapshot, &listeners, &shared, &watching)?;
+    drop(snapshot);
+    state.serving();
+    for (name, address) in &names {
+        info!(name = name.as_str(), address = address.as_str(); "listening");
+    }
+    ready(&names);
+    notify(&[sd_notify::NotifyState::Ready]);
+    follow(asks, &shared, &state, &stage, listeners).await;
+    finish(workers, &shared, &stage).await;
+    info!("stopped");
+    Ok(())
+}
+
+fn bind(address: &Address) -> Result<Bound, String> {
+    Bound::bind(address).map_err(|error| {
+        let shown = match address {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(path) => format!("unix:{}", path.display()),
+        };
+        format!("cannot listen on {shown}: {error}")
+    })
+}
+
+fn bind_all(snapshot: &Snapshot) -> Result<Vec<Bound>, String> {
+    snapshot.listeners.iter().map(|listener| bind(&listener.address)).collect()
+}
+
+fn start_workers(
+    snapshot: &Snapshot,
+    listeners: &[Bound],
+    shared: &Arc<Shared>,
+    stage: &watch::Receiver<Stage>,
+) -> Result<Vec<JoinHandle<()>>, String> {
+    let conf = Arc::new(server_conf(snapshot));
+    let rooms: Vec<_> =
+        snapshot.listeners.iter().map(|l| l.max_connections.map(|n| Arc::new(Semaphore::new(n)))).collect();
+    (0..snapshot.threads)
+        .map(|number| {
+            let doors = listeners
+                .iter()
+                .zip(&rooms)
+                .zip(0..)
+                .map(|((bound, room), index)| Ok(Door { bound: bound.share()?, index, room: room.clone() }))
+                .collect::<std::io::Result<Vec<_>>>();
+            doors
+                .and_then(|doors| {
+                    worker::spawn(number, doors, Gateway::new(shared), Arc::clone(&conf), stage.clone())
+                })
+                .map_err(|error| format!("worker {number} cannot be started: {error}"))
+        })
+        .collect()
+}
+
+/// Pingora's own settings. One proxy serves one thread here.
+fn server_conf(snapshot: &Snapshot) -> ServerConf {
+    ServerConf {
+        threads: 1,
+        work_stealing: false,
+        upstream_keepalive_pool_size: (snapshot.upstream_keepalive / snapshot.threads.max(1)).max(1),
+        // How often a request is tried is the upstream's `retries`; this only bounds pooled
+        // connections that turn out to be closed.
+        max_retries: 64,
+        ..ServerConf::default()
+    }
+}
+
+/// Follows the signals until the process should end: SIGINT or a second SIGTERM at once, a first
+/// SIGTERM when what is under way has ended or had its grace.
+async fn follow(
+    mut asks: UnboundedReceiver<Ask>,
+    shared: &Arc<Shared>,
+    state: &state::State,
+    stage: &watch::Sender<Stage>,
+    listeners: Vec<Bound>,
+) {
+    let wanted = Arc::new(tokio::sync::Notify::new());
+    let reloader = tokio::spawn(reload_when(Arc::clone(&wanted), Arc::clone(&shared.live)));
+    while let Some(ask) = asks.recv().await {
+        match ask {
+            // A burst leaves one wish behind: the reload that follows reads the newest file.
+            Ask::Reload => wanted.notify_one(),
+            Ask::Stop => break,
+            Ask::Drain => {
+                reloader.abort();
+                drain(&mut asks, shared, state, stage, listeners).await;
+                break;
+            }
+        }
+    }
+}
+
+async fn reload_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
+    loop {
+        wanted.notified().await;
+        notify(&[sd_notify::NotifyState::Reloading]);
+        // Its outcome is logged and kept where `status` finds it.
+        let _ = live.reload().await;
+        notify(&[sd_notify::NotifyState::Ready]);
+    }
+}
+
+async fn drain(
+    asks: &mut UnboundedReceiver<Ask>,
+    shared: &Arc<Shared>,
+    state: &state::State,
+    stage: &watch::Sender<Stage>,
+    listeners: Vec<Bound>,
+) {
+    let grace = shared.live.look().terms.grace_period;
+    state.draining();
+    notify(&[sd_notify::NotifyState::Stopping]);
+    info!(requests = shared.requests(), websockets = shared.tunnels.len(); "draining");
+    shared.start_draining();
+    // Readiness has failed by now; the queue closes with the last handle to it.
+    unlink(&listeners);
+    drop(listeners);
+    let _ = stage.send(Stage::Draining);
+    let ending = shared.clone();
+    let empty = async move {
+        while ending.requests() > 0 || ending.tunnels.len() > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = empty => {}
+        () = tokio::time::sleep(grace) => {
+            warn!(requests = shared.requests(), websockets = shared.tunnels.len(); "the grace period is over");
+        }
+        () = again(asks) => warn!("asked again to end: ending now"),
+    }
+}
+
+/// Waits for a signal that says to end.
+async fn again(asks: &mut UnboundedReceiver<Ask>) {
+    while asks.recv().await == Some(Ask::Reload) {}
+}
+
+/// Ends the workers. Their threads are joined off the runtime, for a join blocks.
+async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Sender<Stage>) {
+    let _ = stage.send(Stage::Ended);
+    let _ = tokio::task::spawn_blocking(move || {
+        for worker in workers {
+            let _ = worker.join();
+        }
+    })
+    .await;
+    if let Some(log) = &shared.live.look().log {
+        log.close(LAST_LINES);
+    }
+}
+
+fn unlink(listeners: &[Bound]) {
+    for listener in listeners {
+        if let Bound::Unix(_, path) = listener {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Tells systemd, when there is one.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    let _ = sd_notify::notify(false, states);
+}

@@ -1,0 +1,117 @@
+//! Listening sockets: bound by us and not by Pingora, so that port 0 works, a taken address is a
+//! sentence instead of a panic, and every worker accepts from the same queue.
+
+use crate::snapshot::Address;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// As many as the kernel's somaxconn lets through.
+const BACKLOG: i32 = 65_535;
+
+/// A bound socket.
+#[derive(Debug)]
+pub(super) enum Bound {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket; its file is removed when the process ends.
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
+impl Bound {
+    /// Binds and listens.
+    ///
+    /// # Errors
+    /// What the kernel says: the address is taken, not ours, or needs more rights.
+    pub(super) fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
+            Address::Unix(path) => bind_unix(path).map(|listener| Self::Unix(listener, path.clone())),
+        }
+    }
+
+    /// The address, with the real port when the operator wrote 0.
+    pub(super) fn local(&self) -> String {
+        match self {
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
+            }
+            Self::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Another handle to the same queue, for another worker.
+    ///
+    /// # Errors
+    /// What the kernel says when no descriptor is left.
+    pub(super) fn share(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
+            Self::Unix(listener, path) => listener.try_clone().map(|l| Self::Unix(l, path.clone())),
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the last process's connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]:80` beside `0.0.0.0:80` are two listeners, as in nginx.
+        socket.set_only_v6(true)?;
+    }
+    // Accepted sockets inherit it: small frames and answers never wait for an acknowledgement, and no
+    // connection pays a syscall for that.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    // A socket file that nobody answers on was left by a process that died; one that answers is taken.
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()) => std::fs::remove_file(path)?,
+        _ => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    // Tests fail by panicking.
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn port_0_gets_a_real_port_that_every_handle_shares() {
+        let bound = Bound::bind(&Address::parse("127.0.0.1:0").unwrap()).unwrap();
+        assert!(!bound.local().ends_with(":0"));
+        assert_eq!(bound.local(), bound.share().unwrap().local());
+    }
+
+    #[test]
+    fn a_taken_address_is_an_error_and_not_a_panic() {
+        let first = Bound::bind(&Address::parse("127.0.0.1:0").unwrap()).unwrap();
+        let error = Bound::bind(&Address::parse(&first.local()).unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_socket_file_left_by_a_dead_process_is_replaced_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = Address::Unix(folder.path().join("gate.sock"));
+        let first = Bound::bind(&address).unwrap();
+        assert_eq!(Bound::bind(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        Bound::bind(&address).unwrap();
+    }
+
+}

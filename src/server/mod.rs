@@ -1,0 +1,13 @@
+//! The process: sockets, workers, signals, the admin address, and the order in which they start and
+//! end. What a request meets is the proxy's.
+
+pub mod admin;
+mod backstage;
+mod lifecycle;
+mod listen;
+mod signals;
+mod state;
+mod worker;
+
+pub use lifecycle::{Failed, run};
+pub use signals::Taken;

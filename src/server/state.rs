@@ -1,0 +1,78 @@
+//! What the admin address tells of the process.
+
+use super::admin::{AdminState, ReloadOutcome};
+use crate::proxy::Shared;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const DRAINING: u8 = 2;
+
+/// The process as an administrator sees it.
+pub(super) struct State {
+    shared: Arc<Shared>,
+    listeners: Vec<(String, String)>,
+    started: Instant,
+    stage: AtomicU8,
+}
+
+impl State {
+    /// Not ready yet. `listeners` are their names and real addresses.
+    pub(super) fn new(shared: Arc<Shared>, listeners: Vec<(String, String)>) -> Self {
+        Self { shared, listeners, started: Instant::now(), stage: AtomicU8::new(STARTING) }
+    }
+
+    /// Ready from now on.
+    pub(super) fn serving(&self) {
+        self.stage.store(SERVING, Ordering::Relaxed);
+    }
+
+    /// No longer ready.
+    pub(super) fn draining(&self) {
+        self.stage.store(DRAINING, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl AdminState for State {
+    fn ready(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == SERVING
+    }
+
+    fn status(&self) -> Value {
+        let live = &self.shared.live;
+        let snapshot = live.pin();
+        let last = live.last_reload();
+        let listeners: Vec<_> =
+            self.listeners.iter().map(|(name, address)| json!({ "name": name, "address": address })).collect();
+        let upstreams: serde_json::Map<_, _> = snapshot
+            .clusters()
+            .map(|cluster| (cluster.name().to_string(), json!(cluster.status())))
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "generation": live.generation(),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "draining": self.stage.load(Ordering::Relaxed) == DRAINING,
+            "last_reload": { "ok": last.ok, "at": last.at, "report": last.report },
+            "listeners": listeners,
+            "upstreams": upstreams,
+            "websockets": self.shared.tunnels.len(),
+            "requests": self.shared.requests(),
+        })
+    }
+
+    async fn reload(&self) -> ReloadOutcome {
+        let live = Arc::clone(&self.shared.live);
+        // In a task of its own: a client that hangs up must not stop a reload half way.
+        match tokio::spawn(async move { live.reload().await }).await {
+            Ok(Ok(generation)) => ReloadOutcome::Taken { generation },
+            Ok(Err(refusal)) => ReloadOutcome::Refused { report: refusal.report },
+            Err(error) => ReloadOutcome::Refused { report: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A worker: one thread, one single-threaded runtime, one Pingora proxy with its own pool.
+//!
+//! Nothing is shared between workers on the path of a request but the snapshot and the counters, so
+//! none waits for another and no task moves between cores.
+
+use super::listen::Bound;
+use crate::proxy::{Connection, Gateway, Socket};
+use log::{error, warn};
+use pingora::apps::{HttpServerApp, ReusedHttpStream};
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+
+/// After the kernel ran out of descriptors, the wait before the next try: without one the loop would
+/// spin, for the connection stays in the queue.
+const BREATHER: Duration = Duration::from_millis(50);
+
+/// One listener as a worker sees it.
+pub(super) struct Door {
+    /// The socket.
+    pub(super) bound: Bound,
+    /// Its index in the configuration.
+    pub(super) index: u16,
+    /// Room for so many connections, shared by all workers.
+    pub(super) room: Option<Arc<Semaphore>>,
+}
+
+/// How far the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Accepting.
+    Serving,
+    /// Not accepting; what is under way goes on.
+    Draining,
+    /// Ending now.
+    Ended,
+}
+
+/// Starts a worker's thread.
+///
+/// # Errors
+/// What the kernel says when no thread can be had.
+pub(super) fn spawn(
+    number: usize,
+    doors: Vec<Door>,
+    gateway: Gateway,
+    conf: Arc<ServerConf>,
+    stage: watch::Receiver<Stage>,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                error!(error:%; "a worker has no runtime");
+                return;
+            }
+        };
+        runtime.block_on(run(doors, gateway, conf, stage));
+        // Tasks that are still under way had their time; they must not hold the process.
+        runtime.shutdown_background();
+    })
+}
+
+async fn run(doors: Vec<Door>, gateway: Gateway, conf: Arc<ServerConf>, mut stage: watch::Receiver<Stage>) {
+    let mut proxy = HttpProxy::new(gateway.clone(), conf);
+    proxy.handle_init_modules();
+    let proxy = Arc::new(proxy);
+    let (ending, shutdown) = watch::channel(false);
+    let accepting: Vec<_> = doors
+        .into_iter()
+        .map(|door| tokio::spawn(accept(door, gateway.clone(), Arc::clone(&proxy), shutdown.clone())))
+        .collect();
+    // The sender lives in the supervisor; when it is gone, the process is ending anyway.
+    let _ = stage.wait_for(|stage| *stage != Stage::Serving).await;
+    for task in &accepting {
+        task.abort();
+    }
+    let _ = ending.send(true);
+    // Idle keep-alive connections are waiting for a next request that will not come here.
+    proxy.http_cleanup().await;
+    let _ = stage.wait_for(|stage| *stage == Stage::Ended).await;
+}
+
+async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, shutdown: ShutdownWatch) {
+    let index = door.index;
+    let listener = match Listener::new(door.bound) {
+        Ok(listener) => listener,
+        Err(error) => {
+            error!(error:%; "a listener cannot be watched");
+            return;
+        }
+    };
+    loop {
+        let permit = match &door.room {
+            Some(room) => Arc::clone(room).acquire_owned().await.ok(),
+            None => None,
+        };
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                let connection = Connection::new(socket, peer, index, gateway.head_limits());
+                let (proxy, shutdown) = (Arc::clone(&proxy), shutdown.clone());
+                tokio::spawn(async move {
+                    serve(connection, &proxy, &shutdown).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                warn!(error:%; "a connection could not be accepted");
+                tokio::time::sleep(BREATHER).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection, request by request.
+async fn serve(connection: Connection, proxy: &Arc<HttpProxy<Gateway>>, shutdown: &ShutdownWatch) {
+    let mut session = ServerSession::new_http1(Box::new(connection));
+    session.set_keepalive(Some(60));
+    // RFC 9112 §9.3.2: requests sent behind one another are answered in order; Pingora drops all but
+    // the first unless it is told so.
+    session.set_pipelining_enabled(true);
+    let mut next = proxy.process_new_http(session, shutdown).await;
+    while let Some((stream, settings)) = next.map(ReusedHttpStream::consume) {
+        let Ok(mut connection) = stream.into_any().downcast::<Connection>() else { return };
+        connection.next_request();
+        let mut session = ServerSession::new_http1(connection);
+        if let Some(settings) = settings {
+            settings.apply_to_session(&mut session);
+        }
+        next = proxy.process_new_http(session, shutdown).await;
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn new(bound: Bound) -> io::Result<Self> {
+        match bound {
+            Bound::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
+            Bound::Unix(listener, _) => UnixListener::from_std(listener).map(Self::Unix),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Option<std::net::SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                Ok((Socket::Tcp(socket), Some(peer)))
+            }
+            Self::Unix(listener) => Ok((Socket::Unix(listener.accept().await?.0), None)),
+        }
+    }
+}
