@@ -1,0 +1,72 @@
+# What the README's commands call. Rust, git and a C compiler are enough: cmake is installed when missing.
+#
+#   make run      the demo: two backends, the gateway before them, a page at http://127.0.0.1:8080/
+#   make test     everything that has to hold, as CI runs it
+#   make check    the quick part of it: format, lints, documentation
+#   make conf     every file of conf/ through `moongate check`
+#   make bench    against nginx and HAProxy; see bench/
+#   make fuzz     every fuzz target for FUZZ_SECONDS (60)
+#   make release  the binary at its fastest; takes minutes
+#   make install  puts that binary, the service and a first configuration in place; PREFIX is /usr/local
+
+CARGO        ?= cargo
+CONF         ?= conf/moongate.yaml
+FUZZ_SECONDS ?= 60
+PREFIX       ?= /usr/local
+SYSCONFDIR   ?= /etc
+UNITDIR      ?= /etc/systemd/system
+
+# Where .ci/tools puts a private cmake when the system's packages are out of reach.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+
+STEP := @.ci/step
+
+.DEFAULT_GOAL := run
+.PHONY: run test check conf bench fuzz release install tools lints
+
+run: tools
+	$(CARGO) run --profile quick -- demo -c $(CONF)
+
+check: lints
+	$(STEP) format        $(CARGO) fmt --all --check
+	$(STEP) lints         $(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(STEP) documentation env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+# One binary serves conf and the tests: the dev profile's.
+conf: tools
+	$(STEP) build         $(CARGO) build --quiet
+	$(STEP) conf          .ci/conf target/debug/moongate
+
+# The tests come last and have the last word: their summary is what a reader looks for.
+test: check conf
+	$(CARGO) test --workspace --no-fail-fast
+
+bench: tools
+	bench/run
+
+# cargo-fuzz passes unstable flags; RUSTC_BOOTSTRAP lets the installed stable toolchain take them.
+fuzz: tools
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
+	@for target in $$($(CARGO) fuzz list); do \
+		.ci/step "fuzz $$target" env RUSTC_BOOTSTRAP=1 \
+			$(CARGO) fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+release: tools
+	$(CARGO) build --release
+
+# Without cargo on purpose: root copies, and does not build.
+install:
+	@test -x target/release/moongate || { echo "There is no release binary yet: make release"; exit 1; }
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)/moongate $(DESTDIR)$(UNITDIR)
+	install -m 755 target/release/moongate $(DESTDIR)$(PREFIX)/bin/moongate
+	test -e $(DESTDIR)$(SYSCONFDIR)/moongate/moongate.yaml || \
+		install -m 644 conf/moongate.yaml $(DESTDIR)$(SYSCONFDIR)/moongate/moongate.yaml
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' packaging/moongate.service > $(DESTDIR)$(UNITDIR)/moongate.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/moongate.service
+
+tools:
+	@.ci/tools
+
+lints:
+	@.ci/tools lints

@@ -1,0 +1,165 @@
+//! One connection of a stand-in backend: requests in a row, until one of them opens a WebSocket.
+//!
+//! Whatever goes wrong ends this connection and nothing else; nobody is told but the peer.
+
+use super::Backend;
+use super::request::{Answer, BODY_LIMIT, Refusal, Request, Then};
+use super::socket;
+use serde_json::json;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long a head may take, the silence before it included. Longer than the gateway keeps an idle
+/// connection (60 s), so that it is never the backend that closes just as a request sets out.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a body, and the reader of an answer, may take.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a refused client may go on sending before the connection is closed over it.
+const LINGER: Duration = Duration::from_secs(1);
+
+const PAGE: &str = include_str!("page.html");
+
+/// A stream and the bytes that came behind what was read from it.
+struct Connection {
+    stream: TcpStream,
+    waiting: Vec<u8>,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(stream: TcpStream, backend: Arc<Backend>) {
+    // Echoes are small; waiting for more of them would only show as latency.
+    let _ = stream.set_nodelay(true);
+    // A peer that is gone is an everyday matter for a backend: there is nobody to tell.
+    let _ = (Connection { stream, waiting: Vec::new() }).requests(&backend).await;
+}
+
+impl Connection {
+    async fn requests(mut self, backend: &Backend) -> io::Result<()> {
+        loop {
+            let request = match timeout(HEAD_TIMEOUT, self.head()).await {
+                Ok(head) => match head? {
+                    Head::Request(request) => request,
+                    Head::Refused(refusal) => return self.refuse(refusal, backend).await,
+                    Head::Closed => return Ok(()),
+                },
+                Err(_) => return Ok(()),
+            };
+            if request.wants_websocket() {
+                return self.upgrade(&request, backend).await;
+            }
+            match request.body() {
+                Ok(length) => self.skip(length).await?,
+                Err(refusal) => return self.refuse(refusal, backend).await,
+            }
+            backend.served.fetch_add(1, Ordering::Relaxed);
+            let then = request.then();
+            self.write(&answer(&request, backend, then)).await?;
+            if then == Then::Close {
+                return self.stream.shutdown().await;
+            }
+        }
+    }
+
+    async fn upgrade(mut self, request: &Request, backend: &Backend) -> io::Result<()> {
+        match socket::accept(request, &backend.name) {
+            Ok(head) => {
+                self.write(&head).await?;
+                socket::echo(self.stream, self.waiting, &request.path, backend).await;
+                Ok(())
+            }
+            Err(refusal) => self.refuse(refusal, backend).await,
+        }
+    }
+
+    async fn head(&mut self) -> io::Result<Head> {
+        loop {
+            match Request::parse(&self.waiting) {
+                Ok(Some((request, length))) => {
+                    self.waiting.drain(..length);
+                    return Ok(Head::Request(request));
+                }
+                Ok(None) => {}
+                Err(refusal) => return Ok(Head::Refused(refusal)),
+            }
+            if self.stream.read_buf(&mut self.waiting).await? == 0 {
+                return Ok(Head::Closed);
+            }
+        }
+    }
+
+    async fn skip(&mut self, length: u64) -> io::Result<()> {
+        // The length was held to BODY_LIMIT when it was read.
+        let mut left = usize::try_from(length).map_err(io::Error::other)?;
+        loop {
+            let here = left.min(self.waiting.len());
+            self.waiting.drain(..here);
+            left -= here;
+            if left == 0 {
+                return Ok(());
+            }
+            if timeout(TRANSFER_TIMEOUT, self.stream.read_buf(&mut self.waiting)).await?? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    async fn refuse(mut self, Refusal(status, reason): Refusal, backend: &Backend) -> io::Result<()> {
+        let mut answer = Answer::text(status, reason, reason);
+        answer.extra = (status == 426).then_some(("Sec-WebSocket-Version", "13"));
+        self.write(&answer.bytes(&backend.name, "", Then::Close)).await?;
+        self.stream.shutdown().await?;
+        // Closing over unread bytes resets the connection, and the reset may overtake the answer.
+        let mut rest = self.stream.take(BODY_LIMIT);
+        timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await??;
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        timeout(TRANSFER_TIMEOUT, self.stream.write_all(bytes)).await?
+    }
+}
+
+/// What a client began with.
+enum Head {
+    Request(Request),
+    Refused(Refusal),
+    Closed,
+}
+
+fn answer(request: &Request, backend: &Backend, then: Then) -> Vec<u8> {
+    let known = matches!(request.path.as_str(), "/" | "/whoami" | "/health");
+    let read_only = matches!(request.method.as_str(), "GET" | "HEAD");
+    let whoami;
+    let answer = match request.path.as_str() {
+        _ if known && !read_only => {
+            let refused = Answer::text(405, "Method Not Allowed", "only GET and HEAD\n");
+            Answer { extra: Some(("Allow", "GET, HEAD")), ..refused }
+        }
+        "/" => Answer::ok("text/html; charset=utf-8", PAGE),
+        "/health" => Answer::ok("text/plain; charset=utf-8", "ok\n"),
+        "/whoami" => {
+            whoami = describe(request, backend);
+            Answer::ok("application/json", &whoami)
+        }
+        _ => Answer::text(404, "Not Found", "no such page on this backend\n"),
+    };
+    answer.bytes(&backend.name, &request.method, then)
+}
+
+fn describe(request: &Request, backend: &Backend) -> String {
+    let object = json!({
+        "backend": backend.name,
+        "served": backend.served.load(Ordering::Relaxed),
+        "websockets": backend.open.load(Ordering::Relaxed),
+        "host": request.field("host"),
+        "forwarded_for": request.field("x-forwarded-for"),
+        "request_id": request.field("x-request-id"),
+    });
+    format!("{object}\n")
+}

@@ -1,0 +1,179 @@
+//! Runs the documentation: every YAML block is checked, every command is executed, every link followed.
+//!
+//! A page is a session. Its ```` ```console ```` blocks run in order, in a scratch directory with a copy of
+//! `conf/`, against a real gateway; the lines below a `$ command` are its output, `…` stands for anything,
+//! and a command that shows no output only has to succeed. Each session lives on a loopback address of
+//! its own, so the pages keep their well-known ports and still run side by side. A WebSocket is opened
+//! when the gateway starts and must still echo when the page ends.
+//!
+//! The machinery is in `docs/session.rs`; what a page may contain is decided here.
+
+// Every address of 127.0.0.0/8 is local on Linux alone.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests fail by panicking")]
+
+#[path = "docs/page.rs"]
+mod page;
+#[path = "docs/session.rs"]
+mod session;
+
+use page::{Page, pages, root};
+use session::Session;
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Commands that a page shows but that are not run here, each with its reason.
+const NOT_RUN: &[(&str, &str)] = &[
+    ("git clone", "the source is already here"),
+    ("make test", "it would run itself"),
+    ("make release", "it takes minutes"),
+    ("make bench", "it takes minutes and needs nginx and HAProxy"),
+    ("sudo make install", "it would change the machine"),
+    ("sudo cp", "it would change the machine"),
+    ("sudo systemctl", "it would change the machine"),
+    ("websocat", "it is not on every machine; the session holds a WebSocket of its own"),
+];
+
+#[test]
+fn every_yaml_block_is_a_configuration_that_checks() {
+    for page in pages() {
+        for block in page.blocks.iter().filter(|block| block.language() == "yaml") {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("moongate.yaml");
+            std::fs::write(&file, &block.text).unwrap();
+            let check = Command::new(env!("CARGO_BIN_EXE_moongate"))
+                .args(["check", "-c"])
+                .arg(&file)
+                .env("NO_COLOR", "1")
+                .output()
+                .unwrap();
+            let report = String::from_utf8_lossy(&check.stderr);
+            assert!(check.status.success(), "{}:{}: {report}", page.name, block.line);
+        }
+    }
+}
+
+#[test]
+fn no_block_escapes() {
+    for page in pages() {
+        for block in &page.blocks {
+            let place = format!("{}:{}", page.name, block.line);
+            match block.info.as_str() {
+                "console" | "nginx" | "rust" | "text" => {}
+                "console,ignore-run" => {
+                    for command in block.commands() {
+                        let known = NOT_RUN.iter().any(|(start, _)| command.text.starts_with(start));
+                        assert!(known, "{place}: `{}` is not run, and no reason is listed", command.text);
+                    }
+                }
+                _ if block.language() == "yaml" => {}
+                other => panic!("{place}: a block of an unknown sort: `{other}`"),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for page in pages() {
+        let mut rest = page.text.as_str();
+        while let Some(start) = rest.find("](") {
+            rest = &rest[start + 2..];
+            let target = rest.split(')').next().unwrap_or_default();
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            let path = root().join(&page.name).parent().unwrap().join(file);
+            assert!(path.exists(), "{}: nothing at `{target}`", page.name);
+        }
+    }
+}
+
+/// Every key that the schema knows is on the page that promises to describe them all.
+#[test]
+fn every_key_is_described() {
+    let schema = Command::new(env!("CARGO_BIN_EXE_moongate")).arg("schema").output().unwrap();
+    let schema: serde_json::Value =
+        serde_json::from_slice(&schema.stdout).expect("`moongate schema` prints JSON");
+    let mut keys = BTreeSet::new();
+    collect(&schema, &mut keys);
+    assert!(keys.contains("upstreams"), "the schema has no keys: {keys:?}");
+    let described = Page::read("docs/configuration.md").text;
+    let missing: Vec<_> = keys.iter().filter(|key| !described.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/configuration.md says nothing about {missing:?}");
+}
+
+fn collect(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(fields) => {
+            if let Some(serde_json::Value::Object(properties)) = fields.get("properties") {
+                keys.extend(properties.keys().cloned());
+            }
+            fields.values().for_each(|value| collect(value, keys));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| collect(value, keys)),
+        _ => {}
+    }
+}
+
+/// `make run` is played by the very command that the Makefile gives to cargo.
+#[test]
+fn make_run_is_the_demo_with_the_shipped_configuration() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    assert!(
+        makefile.contains("-- demo -c $(CONF)\n")
+            && makefile.contains("CONF         ?= conf/moongate.yaml\n")
+    );
+}
+
+fn runs(name: &str) {
+    let page = Page::read(name);
+    let Some(mut session) = Session::open() else {
+        eprintln!("{name} is not run: curl or bash is missing");
+        return;
+    };
+    for block in &page.blocks {
+        match block.info.as_str() {
+            "console" => session.run(&page.name, block),
+            _ => session.keep(block),
+        }
+    }
+    session.end();
+}
+
+macro_rules! pages_run {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test] fn $test() { runs($name) })*
+
+        #[test]
+        fn no_page_is_left_out() {
+            let run: BTreeSet<_> = [$($name),*].into_iter().map(str::to_owned).collect();
+            let with_commands = |page: &Page| page.blocks.iter().any(|block| block.info == "console");
+            let there: BTreeSet<_> = pages().into_iter().filter(with_commands).map(|page| page.name).collect();
+            assert_eq!(there.difference(&run).collect::<Vec<_>>(), Vec::<&String>::new());
+        }
+    };
+}
+
+pages_run! {
+    the_readme_runs: "README.md",
+    contributing_runs: "CONTRIBUTING.md",
+    getting_started_runs: "docs/getting-started.md",
+    configuration_runs: "docs/configuration.md",
+    operations_runs: "docs/operations.md",
+    balancing_runs: "docs/balancing.md",
+    from_nginx_runs: "docs/from-nginx.md",
+}
+
+#[test]
+fn an_ellipsis_stands_for_anything() {
+    for (expected, actual) in
+        [("a…c", "a b c\n"), ("…b…", "abc"), ("a\n…", "a"), ("a\n…", "a\nb"), ("a", "a\n")]
+    {
+        assert!(page::shows(expected, actual), "{expected:?} {actual:?}");
+    }
+    for (expected, actual) in [("a", "ab"), ("a…c", "a"), ("a…b…c", "acb"), ("ab…bc", "abc")] {
+        assert!(!page::shows(expected, actual), "{expected:?} {actual:?}");
+    }
+}

@@ -1,0 +1,118 @@
+//! Reads pages of Markdown: their fenced blocks, and the commands of a console block.
+
+use std::path::{Path, PathBuf};
+
+/// A page of documentation.
+pub(crate) struct Page {
+    /// From the repository's root, as `docs/operations.md`.
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) blocks: Vec<Block>,
+}
+
+/// A fenced block.
+pub(crate) struct Block {
+    /// What stands behind the fence: a language, and for YAML a file name if commands need the file.
+    pub(crate) info: String,
+    pub(crate) text: String,
+    /// Of its first line in the page, from 1.
+    pub(crate) line: usize,
+}
+
+/// A command of a console block.
+pub(crate) struct Shown {
+    pub(crate) text: String,
+    /// What the page shows below it; empty for nothing.
+    pub(crate) output: String,
+}
+
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every page that a reader is sent to.
+pub(crate) fn pages() -> Vec<Page> {
+    let mut names: Vec<String> = std::fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| format!("docs/{}", entry.unwrap().file_name().to_string_lossy()))
+        .chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(str::to_owned))
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    names.sort();
+    names.iter().map(|name| Page::read(name)).collect()
+}
+
+impl Page {
+    pub(crate) fn read(name: &str) -> Self {
+        let text =
+            std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        Self { name: name.to_owned(), blocks: blocks(name, &text), text }
+    }
+}
+
+fn blocks(name: &str, text: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut inside = false;
+    for (index, line) in text.lines().enumerate() {
+        match (line.trim().strip_prefix("```"), inside) {
+            (Some(info), false) => {
+                blocks.push(Block { info: info.trim().to_owned(), text: String::new(), line: index + 2 });
+                inside = true;
+            }
+            (Some(_), true) => inside = false,
+            (None, true) => {
+                let block = blocks.last_mut().unwrap();
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, false) => {}
+        }
+    }
+    assert!(!inside, "{name}: the last block has no end");
+    blocks
+}
+
+impl Block {
+    pub(crate) fn language(&self) -> &str {
+        self.info.split_whitespace().next().unwrap_or_default()
+    }
+
+    /// The name behind `yaml`, if the block is a file that commands use.
+    pub(crate) fn file(&self) -> Option<&str> {
+        self.info.split_whitespace().nth(1)
+    }
+
+    /// `$ ` begins a command, `> ` goes on with it, anything else is output.
+    pub(crate) fn commands(&self) -> Vec<Shown> {
+        let mut commands: Vec<Shown> = Vec::new();
+        for line in self.text.lines() {
+            if let Some(text) = line.strip_prefix("$ ") {
+                commands.push(Shown { text: text.to_owned(), output: String::new() });
+            } else if let Some(command) = commands.last_mut() {
+                if let Some(more) = line.strip_prefix("> ").filter(|_| command.output.is_empty()) {
+                    command.text.push('\n');
+                    command.text.push_str(more);
+                } else {
+                    command.output.push_str(line);
+                    command.output.push('\n');
+                }
+            }
+        }
+        commands
+    }
+}
+
+/// Whether `actual` is what the page shows, where `…` stands for anything; a last line of it, for nothing too.
+pub(crate) fn shows(expected: &str, actual: &str) -> bool {
+    let expected = expected.trim();
+    let expected = expected.strip_suffix("\n…").map_or(expected.to_owned(), |start| format!("{start}…"));
+    let mut pieces = expected.split('…');
+    let Some(mut rest) = actual.trim().strip_prefix(pieces.next().unwrap_or_default()) else { return false };
+    let mut pieces: Vec<_> = pieces.collect();
+    let Some(last) = pieces.pop() else { return rest.is_empty() };
+    for piece in pieces {
+        let Some(found) = rest.find(piece) else { return false };
+        rest = &rest[found + piece.len()..];
+    }
+    rest.ends_with(last)
+}
