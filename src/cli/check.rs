@@ -52,13 +52,16 @@ fn explained(
     fields: &[String],
     listener: Option<&str>,
 ) -> Result<String, String> {
-    let method = Method::from_bytes(method.to_uppercase().as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
+    let method = Method::from_bytes(method.to_uppercase().as_bytes())
+        .map_err(|_| format!("`{method}` is no method"))?;
     let url: Uri = url.parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
     let mut headers = HeaderMap::new();
     for field in fields {
         let (name, value) = field.split_once(':').ok_or_else(|| format!("`{field}` is not `name: value`"))?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| format!("`{name}` is no field name"))?;
-        let value = HeaderValue::from_str(value.trim()).map_err(|_| format!("`{value}` is no field value"))?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes())
+            .map_err(|_| format!("`{name}` is no field name"))?;
+        let value =
+            HeaderValue::from_str(value.trim()).map_err(|_| format!("`{value}` is no field value"))?;
         headers.append(name, value);
     }
     let listener = match listener {

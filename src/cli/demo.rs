@@ -11,7 +11,9 @@ use std::process::ExitCode;
 
 pub(super) fn main(path: &Path, kinds: Kinds, signals: Taken) -> ExitCode {
     // A file that cannot be read is reported by the gateway itself, in the same words as ever.
-    let Ok(loaded) = spec::load(path) else { return ended(server::run(path, kinds, signals, color(), |_| {})) };
+    let Ok(loaded) = spec::load(path) else {
+        return ended(server::run(path, kinds, signals, color(), |_| {}));
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

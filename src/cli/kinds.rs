@@ -53,13 +53,18 @@ fn settings(text: &mut String, schema: fn(&mut SchemaGenerator) -> Schema) {
     let mut generator = SchemaGenerator::default();
     let mut schema = schema(&mut generator).to_value();
     // A kind hands out a reference to its definition.
-    if let Some(name) = schema.get("$ref").and_then(|path| path.as_str()?.rsplit('/').next().map(str::to_owned)) {
+    if let Some(name) =
+        schema.get("$ref").and_then(|path| path.as_str()?.rsplit('/').next().map(str::to_owned))
+    {
         schema = generator.definitions().get(&name).cloned().unwrap_or_default();
     }
-    let Some(properties) = schema.get("properties").and_then(|properties| properties.as_object()) else { return };
+    let Some(properties) = schema.get("properties").and_then(|properties| properties.as_object()) else {
+        return;
+    };
     for (setting, about) in properties {
         let words = about.get("description").and_then(|words| words.as_str()).unwrap_or_default();
-        let default = about.get("default").map(|default| format!(" [default: {default}]")).unwrap_or_default();
+        let default =
+            about.get("default").map(|default| format!(" [default: {default}]")).unwrap_or_default();
         let _ = writeln!(text, "    {setting:<18} {}{default}", words.replace('\n', " "));
     }
 }

@@ -55,7 +55,11 @@ pub struct LastReload {
 ///
 /// # Errors
 /// The rendered report, when the file cannot be read or one of its problems refuses it.
-pub fn check(path: &Path, kinds: Kinds, color: Color) -> Result<(Snapshot, spec::Loaded, Option<String>), Refusal> {
+pub fn check(
+    path: &Path,
+    kinds: Kinds,
+    color: Color,
+) -> Result<(Snapshot, spec::Loaded, Option<String>), Refusal> {
     let (snapshot, loaded, warnings) = prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
     let report = (!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, color));
     Ok((snapshot, loaded, report))
@@ -77,8 +81,14 @@ fn prepare(
     kinds: Kinds,
     prior: Option<&Snapshot>,
 ) -> Result<(Snapshot, spec::Loaded, Problems), Refused> {
-    let loaded = spec::load(path)
-        .map_err(|refused| Refused { problems: refused.problems, sources: refused.sources })?;
+    let loaded = spec::load(path).map_err(|refused| {
+        let mut problems = refused.problems;
+        // Names that do not exist are told in the same go as keys that do not.
+        if let Some(Err(more)) = refused.rest.map(|rest| snapshot::compile(&rest, prior, kinds)) {
+            problems.extend(more);
+        }
+        Refused { problems, sources: refused.sources }
+    })?;
     match snapshot::compile(&loaded.spec, prior, kinds) {
         Ok((snapshot, mut warnings)) => {
             warnings.extend(loaded.warnings.clone());

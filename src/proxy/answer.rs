@@ -66,7 +66,8 @@ pub(super) fn dress(request: &RequestHeader, status: StatusCode, fields: &mut dy
         running: &mut ctx.running,
     };
     // A panic is logged by the chain; the answer goes out as the others left it.
-    let _ = route.chain.response_headers(&mut exchange, &mut Answer { status, headers: Headers::new(fields) });
+    let _ =
+        route.chain.response_headers(&mut exchange, &mut Answer { status, headers: Headers::new(fields) });
 }
 
 /// Passes on an answer to a handshake that is no 101: an ordinary answer, on a connection that stays

@@ -2,9 +2,9 @@
 //! a request ends, dropping its context gives back what it held.
 
 use super::failure::Failure;
-use moongate_sdk::Running;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, Tried};
+use moongate_sdk::Running;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

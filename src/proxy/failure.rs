@@ -151,9 +151,10 @@ impl From<&Error> for Failure {
             ) => Self::ConnectRefused,
             (_, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Self::ResponseTimeout,
             (_, ErrorType::InvalidHTTPHeader | ErrorType::H1Error) => Self::BadResponse,
-            (ErrorSource::Upstream, ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError) => {
-                Self::UpstreamClosed
-            }
+            (
+                ErrorSource::Upstream,
+                ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError,
+            ) => Self::UpstreamClosed,
             (ErrorSource::Upstream, _) => Self::BadResponse,
             _ => Self::Internal,
         }

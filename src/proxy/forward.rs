@@ -63,7 +63,8 @@ pub(super) fn request(head: &mut RequestHeader, way: &Way<'_>) -> Result<()> {
         }
         XForwarded::Add => add_forwarded(head, way)?,
     }
-    if let Some(left) = head.headers.get(header::MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok())
+    if let Some(left) =
+        head.headers.get(header::MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok())
     {
         head.insert_header(header::MAX_FORWARDS, left.saturating_sub(1).to_string())?;
     }
@@ -170,7 +171,10 @@ pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName>
         .flat_map(|value| value.split(','))
         .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
         .filter(|name| {
-            !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::UPGRADE)
+            !matches!(
+                *name,
+                header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::UPGRADE
+            )
         })
 }
 
@@ -198,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_strangers_forwarded_fields_are_replaced() {
-        let mut head = head(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=x")]);
+        let mut head =
+            head(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=x")]);
         request(&mut head, &way(false, XForwarded::Add)).unwrap();
         assert_eq!(all(&head, "x-forwarded-for"), ["192.0.2.7"]);
         assert_eq!(all(&head, "x-forwarded-proto"), ["http"]);
@@ -234,9 +239,13 @@ mod tests {
     #[test]
     fn an_answer_loses_what_was_meant_for_one_hop() {
         let mut head = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in
-            [("connection", "x-secret, close"), ("x-secret", "1"), ("keep-alive", "5"), ("upgrade", "h2c"), ("x-a", "1")]
-        {
+        for (name, value) in [
+            ("connection", "x-secret, close"),
+            ("x-secret", "1"),
+            ("keep-alive", "5"),
+            ("upgrade", "h2c"),
+            ("x-a", "1"),
+        ] {
             head.append_header(name, value).unwrap();
         }
         response(&mut head, false).unwrap();

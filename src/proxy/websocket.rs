@@ -70,7 +70,11 @@ struct Backend {
 }
 
 /// The request for the backend; the same for every endpoint that is asked.
-fn request(session: &Session, ctx: &mut Context, handshake: &Handshake) -> std::result::Result<Request, Failure> {
+fn request(
+    session: &Session,
+    ctx: &mut Context,
+    handshake: &Handshake,
+) -> std::result::Result<Request, Failure> {
     let mut head = session.req_header().clone();
     let nominated: Vec<_> = forward::nominated(&head.headers).collect();
     for name in nominated.iter().map(http::HeaderName::as_str).chain(HOP_BY_HOP) {
@@ -99,7 +103,14 @@ async fn ask(
         let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
             return Err(Failure::Internal);
         };
-        let failure = match attempt(lease.endpoint().address(), request, cluster.spec().connect_timeout.0, route.timeout).await {
+        let failure = match attempt(
+            lease.endpoint().address(),
+            request,
+            cluster.spec().connect_timeout.0,
+            route.timeout,
+        )
+        .await
+        {
             Ok(found) => {
                 lease.connected();
                 lease.answered(ctx.asked.elapsed());

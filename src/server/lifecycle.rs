@@ -70,11 +70,16 @@ async fn serve(
     let snapshot = live.pin();
     // Sockets first: an address that is taken must be told before anything else has begun.
     let listeners = bind_all(&snapshot)?;
-    let admin_listener = snapshot.admin.as_ref().map(|admin| bind(&Address::Tcp(admin.address))).transpose()?;
+    let admin_listener =
+        snapshot.admin.as_ref().map(|admin| bind(&Address::Tcp(admin.address))).transpose()?;
     let asks = signals.watch().map_err(|error| format!("signals cannot be watched: {error}"))?;
     let shared = Arc::new(Shared::new(Arc::clone(&live)));
-    let names: Vec<_> =
-        snapshot.listeners.iter().zip(&listeners).map(|(l, bound)| (l.name.to_string(), bound.local())).collect();
+    let names: Vec<_> = snapshot
+        .listeners
+        .iter()
+        .zip(&listeners)
+        .map(|(l, bound)| (l.name.to_string(), bound.local()))
+        .collect();
     let state = Arc::new(state::State::new(Arc::clone(&shared), names.clone()));
     if let (Some(listener), Some(settings)) = (admin_listener, &snapshot.admin) {
         info!(name = "admin", address = listener.local().as_str(); "listening");

@@ -76,7 +76,9 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
         return Err(io::ErrorKind::AddrInUse.into());
     }
     match std::fs::symlink_metadata(path) {
-        Ok(meta) if std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()) => std::fs::remove_file(path)?,
+        Ok(meta) if std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()) => {
+            std::fs::remove_file(path)?
+        }
         _ => {}
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
@@ -113,5 +115,4 @@ mod tests {
         drop(first);
         Bound::bind(&address).unwrap();
     }
-
 }

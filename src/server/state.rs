@@ -47,8 +47,11 @@ impl AdminState for State {
         let live = &self.shared.live;
         let snapshot = live.pin();
         let last = live.last_reload();
-        let listeners: Vec<_> =
-            self.listeners.iter().map(|(name, address)| json!({ "name": name, "address": address })).collect();
+        let listeners: Vec<_> = self
+            .listeners
+            .iter()
+            .map(|(name, address)| json!({ "name": name, "address": address }))
+            .collect();
         let upstreams: serde_json::Map<_, _> = snapshot
             .clusters()
             .map(|cluster| (cluster.name().to_string(), json!(cluster.status())))

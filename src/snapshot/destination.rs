@@ -62,9 +62,11 @@ impl Compiler<'_> {
                 let cluster = self.cluster(route, &upstream, place)?;
                 if clusters.insert(route.to_owned(), Arc::clone(&cluster)).is_some() {
                     self.problems.push(
-                        Problem::new(format!("the inline upstream of route `{route}` meets an upstream of that name"))
-                            .at(place)
-                            .help("an inline list goes by its route's name; rename one of them"),
+                        Problem::new(format!(
+                            "the inline upstream of route `{route}` meets an upstream of that name"
+                        ))
+                        .at(place)
+                        .help("an inline list goes by its route's name; rename one of them"),
                     );
                 }
                 Some(Destination::One(cluster))
@@ -77,9 +79,11 @@ impl Compiler<'_> {
         // One that is there but broken has its own problem already.
         if !spec.upstreams.contains_key(name) {
             let known = spec.upstreams.keys().map(String::as_str);
-            let mut problem = Problem::new(format!("unknown upstream `{name}`")).at(place).suggest(name, known);
+            let mut problem =
+                Problem::new(format!("unknown upstream `{name}`")).at(place).suggest(name, known);
             if spec.upstreams.is_empty() {
-                problem = problem.help("`upstreams:` names none; an address alone is written as a list: [127.0.0.1:8081]");
+                problem = problem
+                    .help("`upstreams:` names none; an address alone is written as a list: [127.0.0.1:8081]");
             }
             self.problems.push(problem);
         }
@@ -105,7 +109,8 @@ impl Compiler<'_> {
                 }
                 (Some(_), _) => {}
                 (None, _) => {
-                    self.problems.push(Problem::new("the shares add up to more than 4294967295").at(&share.place));
+                    self.problems
+                        .push(Problem::new("the shares add up to more than 4294967295").at(&share.place));
                     return None;
                 }
             }

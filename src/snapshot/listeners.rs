@@ -53,7 +53,8 @@ impl Address {
         text.parse().map(Self::Tcp).map_err(|_| {
             let problem = Problem::new(format!("`{text}` is not an address to listen on"));
             match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
-                Ok(port) => problem.help(format!("a port needs an address before it: 127.0.0.1:{port} or 0.0.0.0:{port}")),
+                Ok(port) => problem
+                    .help(format!("a port needs an address before it: 127.0.0.1:{port} or 0.0.0.0:{port}")),
                 Err(_) => problem.help("write ip:port, [ip]:port or unix:/path"),
             }
         })
@@ -62,7 +63,11 @@ impl Address {
 
 pub(super) fn compile(written: Option<&[Placed<spec::Listener>]>, problems: &mut Problems) -> Vec<Listener> {
     let Some(written) = written else {
-        return vec![Listener { name: "default".into(), address: Address::Tcp(DEFAULT), max_connections: None }];
+        return vec![Listener {
+            name: "default".into(),
+            address: Address::Tcp(DEFAULT),
+            max_connections: None,
+        }];
     };
     let mut listeners: Vec<Listener> = Vec::with_capacity(written.len());
     for listener in written {
@@ -85,15 +90,13 @@ pub(super) fn compile(written: Option<&[Placed<spec::Listener>]>, problems: &mut
                     .at(&listener.address.place),
             );
         }
-        if let Some(none) = listener.max_connections.as_ref().filter(|most| most.value == 0) {
-            problems.push(Problem::new("`max_connections` must be at least 1").at(&none.place));
-        }
-        let max_connections = listener.max_connections.as_ref().map(|most| most.value as usize);
+        let max_connections = listener.max_connections.map(|most| most.get() as usize);
         listeners.push(Listener { name: name.value.as_str().into(), address, max_connections });
     }
     if written.is_empty() {
         problems.push(
-            Problem::new("`listeners` is empty: nobody could connect").help("leave it out to listen on 127.0.0.1:8080"),
+            Problem::new("`listeners` is empty: nobody could connect")
+                .help("leave it out to listen on 127.0.0.1:8080"),
         );
     }
     listeners

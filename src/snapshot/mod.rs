@@ -79,7 +79,11 @@ impl Snapshot {
 ///
 /// # Errors
 /// Every problem of the file, not the first. Otherwise the problems returned are warnings.
-pub fn compile(spec: &Spec, prior: Option<&Snapshot>, kinds: Kinds) -> Result<(Snapshot, Problems), Problems> {
+pub fn compile(
+    spec: &Spec,
+    prior: Option<&Snapshot>,
+    kinds: Kinds,
+) -> Result<(Snapshot, Problems), Problems> {
     let none = Instances::default();
     let plugins = Builder::new(kinds.plugins, prior.map_or(&none, |prior| &prior.plugins));
     let mut compiler = Compiler { prior, problems: Problems::default(), plugins };
@@ -107,7 +111,7 @@ pub fn compile(spec: &Spec, prior: Option<&Snapshot>, kinds: Kinds) -> Result<(S
         terms,
         listeners,
         admin,
-        threads: spec.server.threads.as_ref().map_or(cores, |threads| usize::from(threads.value)),
+        threads: spec.server.threads.map_or(cores, |threads| usize::from(threads.get())),
         upstream_keepalive: spec.server.upstream_keepalive as usize,
         log: None,
         log_settings: spec.access_log.clone(),
@@ -153,12 +157,7 @@ impl Compiler<'_> {
         clusters
     }
 
-    fn cluster(
-        &mut self,
-        name: &str,
-        upstream: &spec::Upstream,
-        place: &Place,
-    ) -> Option<Arc<Cluster>> {
+    fn cluster(&mut self, name: &str, upstream: &spec::Upstream, place: &Place) -> Option<Arc<Cluster>> {
         let prior = self.prior.and_then(|prior| prior.clusters.get(name));
         let cluster = self.problems.keep(Cluster::build(name, upstream, place, prior))?;
         self.problems.0.extend(cluster.advice().iter().cloned());
@@ -171,12 +170,14 @@ impl Compiler<'_> {
         listeners: &[Listener],
         clusters: &mut IndexMap<String, Arc<Cluster>>,
     ) -> Table<Arc<Route>> {
-        let shared: Vec<_> = spec.plugins.iter().filter_map(|entry| self.plugin(EVERY_ROUTE, entry)).collect();
+        let shared: Vec<_> =
+            spec.plugins.iter().filter_map(|entry| self.plugin(EVERY_ROUTE, entry)).collect();
         let mut names: HashMap<String, usize> = HashMap::with_capacity(spec.routes.len());
         let mut rules = Vec::with_capacity(spec.routes.len());
         let mut places = Vec::with_capacity(spec.routes.len());
         for (index, written) in spec.routes.iter().enumerate() {
-            let name = written.name.as_ref().map_or_else(|| format!("routes[{index}]"), |name| name.value.clone());
+            let name =
+                written.name.as_ref().map_or_else(|| format!("routes[{index}]"), |name| name.value.clone());
             if let (Some(first), Some(second)) = (names.insert(name.clone(), index), &written.name) {
                 self.problems.push(
                     Problem::new(format!("two routes are named `{name}`"))
@@ -187,7 +188,12 @@ impl Compiler<'_> {
             self.listeners_of(written, listeners);
             let destination = self.destination(spec, &name, written, clusters);
             let own: Vec<_> = written.plugins.iter().filter_map(|entry| self.plugin(&name, entry)).collect();
-            let Some(destination) = destination else { continue };
+            let Some(destination) = destination else {
+                // What else is wrong with the route is told in the same go.
+                self.problems.keep(Rule::read(&*name, &written.value, ()).map(drop));
+                self.problems.keep(Policy::new(&written.websocket, None).map(drop));
+                continue;
+            };
             let policy = self.prior.and_then(|prior| prior.policies.get(&*name)).map(|policy| &**policy);
             let built = Route::new(&name, written, destination, policy, shared.iter().chain(&own));
             let Some(route) = self.problems.keep(built) else { continue };

@@ -40,7 +40,8 @@ impl Route {
         plugins: impl Iterator<Item = &'a Arc<Entry>>,
     ) -> Result<Self, Problems> {
         let plugins: Vec<_> = plugins.cloned().collect();
-        let policy = Policy::new(&written.websocket, prior).map_err(|problems| problems.at(&written.place))?;
+        let policy =
+            Policy::new(&written.websocket, prior).map_err(|problems| problems.at(&written.place))?;
         let metrics = RouteMetrics::of(name);
         let answers = destination
             .clusters()

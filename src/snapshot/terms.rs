@@ -3,7 +3,7 @@
 use crate::route::PathRules;
 use crate::spec::{Server, XForwarded};
 use ipnet::IpNet;
-use moongate_sdk::{Period, Problem, Problems};
+use moongate_sdk::{Problem, Problems};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -39,22 +39,10 @@ impl Terms {
 }
 
 pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
-    for (name, period) in [
-        ("server.header_timeout", server.header_timeout),
-        ("server.keepalive_timeout", server.keepalive_timeout),
-        ("server.body_timeout", server.body_timeout),
-        ("server.send_timeout", server.send_timeout),
-    ] {
-        if period == Period(Duration::ZERO) {
-            problems.push(Problem::new(format!("`{name}` must be longer than 0")));
-        }
-    }
-    if server.threads.as_ref().is_some_and(|threads| threads.value == 0) {
-        problems.push(Problem::new("`server.threads` must be at least 1"));
-    }
     let mut trusted = Vec::with_capacity(server.trusted_proxies.len());
     for written in &server.trusted_proxies {
-        let block = written.value.parse::<IpNet>().or_else(|_| written.value.parse::<IpAddr>().map(IpNet::from));
+        let block =
+            written.value.parse::<IpNet>().or_else(|_| written.value.parse::<IpAddr>().map(IpNet::from));
         match block {
             Ok(block) => trusted.push(block),
             Err(_) => problems.push(
@@ -73,10 +61,7 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
         max_request_head: usize::try_from(server.max_request_head.0).unwrap_or(usize::MAX),
         x_forwarded: server.x_forwarded,
         via: server.via,
-        target: PathRules {
-            merge_slashes: server.merge_slashes,
-            escaped_slashes: server.escaped_slashes,
-        },
+        target: PathRules { merge_slashes: server.merge_slashes, escaped_slashes: server.escaped_slashes },
         trusted,
     }
 }

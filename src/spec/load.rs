@@ -5,6 +5,7 @@ mod env;
 mod glob;
 mod include;
 mod keys;
+mod mend;
 mod place;
 mod syntax;
 mod yaml;
@@ -42,6 +43,8 @@ pub struct Refused {
     pub problems: Problems,
     /// The files, as far as they could be read.
     pub sources: Sources,
+    /// What remains without the problems, when something does: for finding more of them only.
+    pub rest: Option<Box<Spec>>,
 }
 
 /// Reads a configuration file and what it includes, with the process's environment.
@@ -93,7 +96,10 @@ fn finish(
         (Some(spec), Some(value)) if !problems.refuse() => {
             Ok(Loaded { spec, sources, warnings: problems, value })
         }
-        _ => Err(Refused { problems, sources }),
+        (_, value) => {
+            let rest = value.and_then(|tree| mend::rest(&tree, &problems)).map(Box::new);
+            Err(Refused { problems, sources, rest })
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use crate::spec::{WebSocket, entry};
 use indexmap::IndexMap;
 use moongate_sdk::{Period, Placed, Size};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::num::{NonZeroU16, NonZeroU32};
 
 /// A configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,16 +37,20 @@ pub struct Spec {
 pub struct Server {
     /// Worker threads; absent: one a core.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<Placed<u16>>,
+    pub threads: Option<NonZeroU16>,
     /// How long requests and WebSockets may go on after SIGTERM.
     pub grace_period: Period,
     /// How long a client may take to send a request's head.
+    #[serde(deserialize_with = "positive")]
     pub header_timeout: Period,
     /// How long an idle keep-alive connection of a client is kept.
+    #[serde(deserialize_with = "positive")]
     pub keepalive_timeout: Period,
     /// The longest silence of a client inside a request's body.
+    #[serde(deserialize_with = "positive")]
     pub body_timeout: Period,
     /// How long a client may take to read what is sent to it.
+    #[serde(deserialize_with = "positive")]
     pub send_timeout: Period,
     /// The largest request head, otherwise 431.
     pub max_request_head: Size,
@@ -129,7 +134,7 @@ pub struct Listener {
     pub address: Placed<String>,
     /// Connections at a time; the ones beyond wait in the kernel's queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_connections: Option<Placed<u32>>,
+    pub max_connections: Option<NonZeroU32>,
 }
 
 /// The access log.
@@ -355,6 +360,15 @@ pub struct PluginEntry {
 
 const fn seconds(n: u64) -> Period {
     Period(std::time::Duration::from_secs(n))
+}
+
+/// A length of time that must be longer than 0.
+fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    let period = Period::deserialize(deserializer)?;
+    if period.0.is_zero() {
+        return Err(serde::de::Error::custom("must be longer than 0"));
+    }
+    Ok(period)
 }
 
 /// Defaults that serde asks for by path.

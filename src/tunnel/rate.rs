@@ -73,7 +73,8 @@ impl Throttle {
             return None;
         }
         // No more messages than are left can lie in so many bytes.
-        let messages = self.messages.as_ref().map_or(u64::MAX, |bucket| bucket.left(now).saturating_mul(SHORTEST));
+        let messages =
+            self.messages.as_ref().map_or(u64::MAX, |bucket| bucket.left(now).saturating_mul(SHORTEST));
         let bytes = self.bytes.as_ref().map_or(u64::MAX, |bucket| bucket.left(now));
         Some(usize::try_from(messages.min(bytes)).unwrap_or(usize::MAX).max(LEAST))
     }

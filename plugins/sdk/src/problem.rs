@@ -46,7 +46,8 @@ pub struct Problem {
     /// One sentence without a full stop, in lower case, as rustc writes them.
     pub message: String,
     /// Written beside the underline, for instance ``did you mean `x`?``.
-    pub label: Option<String>,
+    // A boxed text keeps the whole small enough to be the error of a `Result`.
+    pub label: Option<Box<str>>,
     /// What to do next, a sentence a line.
     pub help: Vec<String>,
 }
@@ -78,7 +79,7 @@ impl Problem {
     /// Writes beside the underline.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.label = Some(label.into().into_boxed_str());
         self
     }
 

@@ -155,7 +155,7 @@ impl fmt::Display for Period {
         }
         for (unit, factor) in PERIOD_UNITS {
             let factor = u128::from(factor);
-            if millis % factor == 0 {
+            if millis.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", millis / factor);
             }
         }
@@ -166,7 +166,7 @@ impl fmt::Display for Period {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, factor) in SIZE_UNITS {
-            if self.0 != 0 && self.0 % factor == 0 {
+            if self.0 != 0 && self.0.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
             }
         }
@@ -244,7 +244,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
 
-    fn label(problem: Problem) -> String {
+    fn label(problem: Problem) -> Box<str> {
         problem.label.unwrap_or_default()
     }
 
@@ -278,11 +278,11 @@ mod tests {
 
     #[test]
     fn a_bad_period_says_what_to_write() {
-        assert_eq!(label("30".parse::<Period>().unwrap_err()), "write `30s` for seconds");
-        assert_eq!(label("5min".parse::<Period>().unwrap_err()), "write `5m`");
-        assert_eq!(label("1.5s".parse::<Period>().unwrap_err()), "write `1500ms`");
-        assert_eq!(label("4000d".parse::<Period>().unwrap_err()), "at most 3650d");
-        assert_eq!(label("99999999999999d".parse::<Period>().unwrap_err()), "at most 3650d");
+        assert_eq!(&*label("30".parse::<Period>().unwrap_err()), "write `30s` for seconds");
+        assert_eq!(&*label("5min".parse::<Period>().unwrap_err()), "write `5m`");
+        assert_eq!(&*label("1.5s".parse::<Period>().unwrap_err()), "write `1500ms`");
+        assert_eq!(&*label("4000d".parse::<Period>().unwrap_err()), "at most 3650d");
+        assert_eq!(&*label("99999999999999d".parse::<Period>().unwrap_err()), "at most 3650d");
         for text in ["", "s", "-1s", "1h 30m", "soon", "30µ"] {
             text.parse::<Period>().unwrap_err();
         }
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_bad_size_says_what_to_write() {
-        assert_eq!(label("1m".parse::<Size>().unwrap_err()), "write `1MiB`");
+        assert_eq!(&*label("1m".parse::<Size>().unwrap_err()), "write `1MiB`");
         for text in ["", "KiB", "1.5MiB", "-1", "1MiB1KiB", "99999999999GiB"] {
             text.parse::<Size>().unwrap_err();
         }

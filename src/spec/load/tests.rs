@@ -187,10 +187,13 @@ fn ten_thousand_routes_load_and_fail_in_good_time() {
     assert!(loaded.as_secs() < 20 && refused.as_secs() < 40, "{loaded:?} {refused:?}");
 }
 
-/// Whatever is read, it ends, and what is wrong can be shown.
+/// Whatever is read, it ends; what is wrong can be shown, and what is right is read again from print.
 fn endures(text: &str) {
     match load_text("any.yaml", text, &env) {
-        Ok(loaded) => drop(render(&loaded.warnings, &loaded.sources, Color::Never)),
+        Ok(loaded) => {
+            let printed = crate::spec::print(&loaded.spec);
+            assert_eq!(good(&printed).spec, loaded.spec, "{printed}");
+        }
         Err(refused) => assert!(report(&refused).contains("error")),
     }
 }

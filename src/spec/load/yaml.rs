@@ -50,7 +50,7 @@ impl Builder {
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.scalar(&text, style, anchor, tag.as_ref(), span)?
+                self.scalar(&text, style, anchor, tag.as_ref(), span)?;
             }
             Event::SequenceStart(style, anchor, tag) => {
                 self.begin(Content::List(Vec::new()), style, anchor, tag.as_ref(), span);

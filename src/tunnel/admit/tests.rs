@@ -32,7 +32,9 @@ fn only_listed_origins_may() {
     let list = ["https://a.example", "https://*.b.example", "null"].map(placed).to_vec();
     let some = admission(|written| written.origins = Some(list));
     let may = |origin: &str| some.admit(Some(origin.as_bytes()), client(1)).is_ok();
-    for good in ["https://a.example", "HTTPS://A.EXAMPLE", "https://x.b.example", "https://x.y.b.example", "null"] {
+    for good in
+        ["https://a.example", "HTTPS://A.EXAMPLE", "https://x.b.example", "https://x.y.b.example", "null"]
+    {
         assert!(may(good), "{good}");
     }
     for bad in [
@@ -91,7 +93,8 @@ fn keys_and_origins_that_cannot_be_are_problems() {
         assert!(ClientKey::parse(&placed(key)).is_err(), "{key}");
     }
     assert_eq!(ClientKey::parse(&placed("header:X-User")), Ok(ClientKey::Header("x-user".to_owned())));
-    for origin in ["example.com", "https://", "https://a/b", "https://*", "https://*.", "https://a.*.b", "*"] {
+    for origin in ["example.com", "https://", "https://a/b", "https://*", "https://*.", "https://a.*.b", "*"]
+    {
         assert!(Origin::parse(&placed(origin)).is_err(), "{origin}");
     }
 }

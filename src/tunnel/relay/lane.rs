@@ -196,7 +196,9 @@ impl Lane {
             match self.read(source, cx, scratch, terms.window) {
                 Poll::Pending => return self.settle(sink, cx),
                 // TLS that ends without its closing alert: the usual way for a client to leave.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Turn::Ended,
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Turn::Ended;
+                }
                 Poll::Ready(Err(_)) => return Turn::Failed,
                 Poll::Ready(Ok(0)) => return Turn::Ended,
                 Poll::Ready(Ok(count)) => {
@@ -237,7 +239,13 @@ impl Lane {
     }
 
     /// Reads behind the room for what the follower withholds.
-    fn read(&self, leg: &mut Leg, cx: &mut Context<'_>, scratch: &mut [u8], window: usize) -> Poll<io::Result<usize>> {
+    fn read(
+        &self,
+        leg: &mut Leg,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        window: usize,
+    ) -> Poll<io::Result<usize>> {
         let room = scratch[MAX_WITHHELD..].len().min(window);
         let mut buffer = ReadBuf::new(&mut scratch[MAX_WITHHELD..][..room]);
         Pin::new(leg).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())

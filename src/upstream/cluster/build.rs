@@ -2,8 +2,8 @@
 //! problem is reported.
 
 use super::Cluster;
-use crate::telemetry::metrics::UpstreamMetrics;
 use crate::spec::{self, EndpointEntry, KindEntry};
+use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::address::Origin;
 use crate::upstream::balance::{BALANCE, Balance};
 use crate::upstream::discovery::{Discovery, Source};

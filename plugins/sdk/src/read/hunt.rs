@@ -28,7 +28,7 @@ struct Judged {
     /// It was read once without complaint.
     good: bool,
     /// What its unknown keys were likely meant to be, in the words of [`Problem::meant`].
-    meant: Vec<String>,
+    meant: Vec<Box<str>>,
     /// Keys that are missing, and which of the [`STAND_INS`] is tried next for each.
     missing: Vec<(&'static str, usize)>,
 }
@@ -148,7 +148,8 @@ impl Hunt {
             return judged.next > 0 || !judged.left_out.is_empty() || !judged.missing.is_empty();
         };
         let left_out = |index: &usize| entries.get(*index).is_some_and(|(key, _)| key.text == name);
-        judged.left_out.iter().any(left_out) || judged.meant.contains(&Problem::meant(name))
+        judged.left_out.iter().any(left_out)
+            || judged.meant.iter().any(|label| **label == *Problem::meant(name))
     }
 
     fn change(&self, node: &Value, change: impl FnOnce(&mut Judged)) {

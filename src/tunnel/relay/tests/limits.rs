@@ -58,8 +58,7 @@ async fn invalid_frames_pass_where_they_may() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_client_sends_no_more_than_its_rate() {
-    let (mut client, mut backend, relay) =
-        pipes(|written| written.messages_per_second = NonZeroU32::new(10));
+    let (mut client, mut backend, relay) = pipes(|written| written.messages_per_second = NonZeroU32::new(10));
     let began = Instant::now();
     let message = question(&[b'x'; 1_000]);
     let count = 100;
@@ -94,8 +93,7 @@ async fn a_client_beyond_its_rate_is_closed_where_that_is_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_have_a_rate_too() {
-    let (mut client, mut backend, _relay) =
-        pipes(|written| written.bytes_per_second = Some(Size(10 << 10)));
+    let (mut client, mut backend, _relay) = pipes(|written| written.bytes_per_second = Some(Size(10 << 10)));
     let began = Instant::now();
     let message = frame(0x82, &[0; 50 << 10], Some(KEY));
     let listen = async {

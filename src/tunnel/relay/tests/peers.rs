@@ -107,9 +107,8 @@ async fn a_message_in_fragments_with_a_ping_inside_arrives() {
     use tungstenite::protocol::frame::coding::{Data, OpCode};
     let (pong, outcome) = through(|mut socket| {
         socket.read().unwrap();
-        let part = |opcode, fin, text: &'static str| {
-            Message::Frame(Frame::message(text, OpCode::Data(opcode), fin))
-        };
+        let part =
+            |opcode, fin, text: &'static str| Message::Frame(Frame::message(text, OpCode::Data(opcode), fin));
         socket.send(part(Data::Text, false, "one ")).unwrap();
         socket.send(Message::Ping("inside".into())).unwrap();
         socket.send(part(Data::Continue, false, "two ")).unwrap();

@@ -1,0 +1,20 @@
+//! Any bytes as a configuration: reading ends, never panics, and what it prints it can read again.
+//! Files stay out: a text includes nothing.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use moongate::diag::{Color, render};
+use moongate::spec::{load_text, print};
+
+fuzz_target!(|bytes: &[u8]| {
+    let text = String::from_utf8_lossy(bytes);
+    match load_text("fuzz.yaml", &text, &|_| None) {
+        Ok(loaded) => {
+            let printed = print(&loaded.spec);
+            let again = load_text("printed.yaml", &printed, &|_| None);
+            assert!(again.is_ok_and(|again| again.spec == loaded.spec), "{printed}");
+        }
+        Err(refused) => assert!(!render(&refused.problems, &refused.sources, Color::Never).is_empty()),
+    }
+});
