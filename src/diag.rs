@@ -113,7 +113,8 @@ fn block(report: &mut String, problem: &Problem, sources: &Sources, color: Color
     report.push_str(&format!("{severity}{message}\n"));
 
     let mut gutter = String::new();
-    if let Some(place) = &problem.place {
+    // A default and a value made by the gateway itself stand in no file.
+    if let Some(place) = problem.place.as_ref().filter(|place| !place.file.is_empty()) {
         let number = place.line.to_string();
         gutter = " ".repeat(number.len());
         let line = sources.line(&place.file, place.line);

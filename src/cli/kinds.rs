@@ -2,21 +2,11 @@
 
 use super::{say, say_wrong};
 use crate::snapshot::Kinds;
-use crate::spec::KindTable;
 use crate::upstream;
 use moongate_sdk::Kind;
 use schemars::{Schema, SchemaGenerator};
 use std::fmt::Write;
 use std::process::ExitCode;
-
-/// Every table, with where its kinds are written.
-pub(super) fn tables(kinds: &Kinds) -> Vec<KindTable> {
-    vec![
-        KindTable::new("balance", upstream::BALANCE),
-        KindTable::new("health_check", upstream::PROBES),
-        KindTable::new("plugins", kinds.plugins),
-    ]
-}
 
 pub(super) fn main(kinds: &Kinds, name: Option<&str>) -> ExitCode {
     let mut text = String::new();

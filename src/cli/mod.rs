@@ -9,7 +9,7 @@ mod reload;
 
 use crate::diag::Color;
 use crate::server::{self, Failed};
-use crate::snapshot::Kinds;
+use crate::snapshot::{self, Kinds};
 use crate::spec;
 use clap::{Parser, Subcommand};
 use moongate_sdk::{Kind, Plugin};
@@ -119,7 +119,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         }
         Command::Reload(file) => reload::main(&file.config),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
-        Command::Schema => say(&format!("{:#}\n", spec::schema(&kinds::tables(&kinds)))),
+        Command::Schema => say(&format!("{:#}\n", spec::schema(&snapshot::tables(plugins)))),
     }
 }
 

@@ -82,6 +82,12 @@ fn a_place_outside_the_file_is_still_shown() {
 }
 
 #[test]
+fn what_stands_in_no_file_is_told_without_a_place() {
+    let report = one(Problem::new("x").label("y").at(&Place::nowhere()), "");
+    assert_eq!(report, "error: x\n = help: y\n\n1 error\n");
+}
+
+#[test]
 fn colours_are_only_for_terminals() {
     let problems = Problems::from(Problem::new("x").at(&place(1, 1, 1, "")));
     assert!(render(&problems, &sources("abc"), Color::Always).contains("\x1b[1;31merror"));

@@ -194,10 +194,10 @@ impl Live {
             .map_err(|error| Refusal { report: format!("error: the reload came to a halt: {error}\n") })?;
         let (mut next, loaded, warnings) = prepared.map_err(|refused| refused.render(Color::Never))?;
         let mut problems = snapshot::cannot_change(&prior, &next);
-        if problems.0.is_empty() {
-            if let Err(problem) = open_log(&mut next, &loaded, Some(&prior)) {
-                problems.push(problem);
-            }
+        if problems.0.is_empty()
+            && let Err(problem) = open_log(&mut next, &loaded, Some(&prior))
+        {
+            problems.push(problem);
         }
         if !problems.0.is_empty() {
             return Err(Refused { problems, sources: loaded.sources }.render(Color::Never));

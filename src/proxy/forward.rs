@@ -107,7 +107,8 @@ fn add_forwarded(head: &mut RequestHeader, way: &Way<'_>) -> Result<()> {
     if !(way.trusted && head.headers.contains_key(&PROTO)) {
         head.insert_header(PROTO, HeaderValue::from_static("http"))?;
     }
-    if !(way.trusted && head.headers.contains_key(&HOST)) && !way.host.is_empty() {
+    let kept = way.trusted && head.headers.contains_key(&HOST);
+    if !kept && !way.host.is_empty() {
         head.insert_header(HOST, way.host)?;
     }
     Ok(())

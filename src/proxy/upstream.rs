@@ -104,10 +104,8 @@ pub(super) fn answered(head: &mut ResponseHeader, ctx: &mut Context) -> Result<(
         return Err(Error::new_up(OURS));
     }
     ctx.failure = None;
-    if !head.status.is_informational() {
-        if let Some(lease) = &ctx.lease {
-            lease.answered(ctx.asked.elapsed());
-        }
+    if let (Some(lease), false) = (&ctx.lease, head.status.is_informational()) {
+        lease.answered(ctx.asked.elapsed());
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
     forward::response(head, via)

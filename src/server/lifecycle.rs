@@ -4,13 +4,13 @@
 use super::listen::Bound;
 use super::signals::{Ask, Taken};
 use super::worker::{self, Door, Stage};
-use super::{backstage, state};
+use super::{backstage, farewell, state};
 use crate::diag::Color;
 use crate::live::Live;
 use crate::proxy::{Gateway, Shared};
 use crate::snapshot::{Address, Kinds, Snapshot};
 use crate::telemetry::metrics::{self, Source};
-use log::{info, warn};
+use log::info;
 use pingora::server::configuration::ServerConf;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -30,9 +30,6 @@ pub enum Failed {
 
 /// How long the access log's last lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
-
-/// How often the end of the last request and the last WebSocket is looked for while draining.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Serves until a signal ends it: SIGINT at once, SIGTERM after what is under way.
 ///
@@ -69,7 +66,7 @@ async fn serve(
     metrics::global().register(gauges);
     let snapshot = live.pin();
     // Sockets first: an address that is taken must be told before anything else has begun.
-    let listeners = bind_all(&snapshot)?;
+    let listeners = Listeners(bind_all(&snapshot)?);
     let admin_listener =
         snapshot.admin.as_ref().map(|admin| bind(&Address::Tcp(admin.address))).transpose()?;
     let asks = signals.watch().map_err(|error| format!("signals cannot be watched: {error}"))?;
@@ -77,7 +74,7 @@ async fn serve(
     let names: Vec<_> = snapshot
         .listeners
         .iter()
-        .zip(&listeners)
+        .zip(&listeners.0)
         .map(|(l, bound)| (l.name.to_string(), bound.local()))
         .collect();
     let state = Arc::new(state::State::new(Arc::clone(&shared), names.clone()));
@@ -88,7 +85,7 @@ async fn serve(
     }
     live.settle().await;
     let (stage, watching) = watch::channel(Stage::Serving);
-    let workers = start_workers(&snapshot, &listeners, &shared, &watching)?;
+    let workers = start_workers(&snapshot, &listeners.0, &shared, &watching)?;
     drop(snapshot);
     state.serving();
     for (name, address) in &names {
@@ -162,7 +159,7 @@ async fn follow(
     shared: &Arc<Shared>,
     state: &state::State,
     stage: &watch::Sender<Stage>,
-    listeners: Vec<Bound>,
+    listeners: Listeners,
 ) {
     let wanted = Arc::new(tokio::sync::Notify::new());
     let reloader = tokio::spawn(reload_when(Arc::clone(&wanted), Arc::clone(&shared.live)));
@@ -195,34 +192,19 @@ async fn drain(
     shared: &Arc<Shared>,
     state: &state::State,
     stage: &watch::Sender<Stage>,
-    listeners: Vec<Bound>,
+    listeners: Listeners,
 ) {
-    let grace = shared.live.look().terms.grace_period;
+    // Readiness fails before the queue closes: a balancer before us has time to look elsewhere.
     state.draining();
     notify(&[sd_notify::NotifyState::Stopping]);
-    info!(requests = shared.requests(), websockets = shared.tunnels.len(); "draining");
     shared.start_draining();
-    // Readiness has failed by now; the queue closes with the last handle to it.
-    unlink(&listeners);
     drop(listeners);
     let _ = stage.send(Stage::Draining);
-    let ending = shared.clone();
-    let empty = async move {
-        while ending.requests() > 0 || ending.tunnels.len() > 0 {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    tokio::select! {
-        () = empty => {}
-        () = tokio::time::sleep(grace) => {
-            warn!(requests = shared.requests(), websockets = shared.tunnels.len(); "the grace period is over");
-        }
-        () = again(asks) => warn!("asked again to end: ending now"),
-    }
+    farewell::wait(asks, shared).await;
 }
 
 /// Waits for a signal that says to end.
-async fn again(asks: &mut UnboundedReceiver<Ask>) {
+pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>) {
     while asks.recv().await == Some(Ask::Reload) {}
 }
 
@@ -240,10 +222,17 @@ async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Se
     }
 }
 
-fn unlink(listeners: &[Bound]) {
-    for listener in listeners {
-        if let Bound::Unix(_, path) = listener {
-            let _ = std::fs::remove_file(path);
+/// The sockets that clients connect to. The queues close with the last handle to them, and the file
+/// of a Unix socket goes with it.
+struct Listeners(Vec<Bound>);
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        for listener in &self.0 {
+            if let Bound::Unix(_, path) = listener {
+                // Somebody may have taken it away already.
+                let _ = std::fs::remove_file(path);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod backstage;
+mod farewell;
 mod lifecycle;
 mod listen;
 mod signals;

@@ -16,11 +16,11 @@ pub use terms::Terms;
 
 use crate::chain::{Builder, Entry, Instances};
 use crate::route::{self as routing, Rule, Table};
-use crate::spec::{self, Spec};
+use crate::spec::{self, KindTable, Spec};
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
 use crate::tunnel::Policy;
-use crate::upstream::Cluster;
+use crate::upstream::{self, Cluster};
 use indexmap::IndexMap;
 use moongate_sdk::{Kind, Place, Placed, Plugin, Problem, Problems};
 use std::collections::HashMap;
@@ -35,6 +35,15 @@ const EVERY_ROUTE: &str = "";
 pub struct Kinds {
     /// Plugins.
     pub plugins: &'static [Kind<dyn Plugin>],
+}
+
+/// Every table of kinds with where they are written, for the schema.
+pub fn tables(plugins: &[Kind<dyn Plugin>]) -> Vec<KindTable> {
+    vec![
+        KindTable::new("balance", upstream::BALANCE),
+        KindTable::new("health_check", upstream::PROBES),
+        KindTable::new("plugins", plugins),
+    ]
 }
 
 /// One generation.

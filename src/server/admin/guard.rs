@@ -34,6 +34,10 @@ pub(super) struct Access {
 /// # Errors
 /// When it is no `ip:port`, when the token cannot be sent in a header field, or when a public address has no token.
 /// The unspecified addresses `0.0.0.0` and `[::]` are public.
+#[allow(
+    clippy::result_large_err,
+    reason = "called once per configuration; a Problem is large for the operator's sake"
+)]
 pub fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Problem> {
     let Ok(parsed) = address.parse::<SocketAddr>() else {
         return Err(Problem::new(format!("the admin address `{address}` is not ip:port"))

@@ -47,7 +47,7 @@ fn scalars_mean_what_the_type_asks_for() {
     let headers: Vec<&str> = route.headers.values().map(|value| value.as_str()).collect();
     assert_eq!(headers, ["1", "true", "2", "null"]);
     assert_eq!(route.timeout, Period::default());
-    assert_eq!(loaded.spec.server.threads.as_deref(), Some(&4));
+    assert_eq!(loaded.spec.server.threads.map(std::num::NonZeroU16::get), Some(4));
     assert_eq!(loaded.spec.server.max_request_head, Size(65536));
     assert_eq!(loaded.spec.access_log.format, LogFormat::Off);
 }
@@ -89,7 +89,7 @@ fn the_environment_fills_values_but_not_keys() {
     assert!(matches!(&route.path, Some(OneOrMany::One(path)) if path.value == "~^/a$"));
     assert_eq!(route.headers.keys().collect::<Vec<_>>(), ["${PORT}"]);
     assert_eq!(loaded.spec.server.upstream_keepalive, 8081);
-    assert_eq!(loaded.spec.server.threads.as_deref(), Some(&3));
+    assert_eq!(loaded.spec.server.threads.map(std::num::NonZeroU16::get), Some(3));
 }
 
 #[test]

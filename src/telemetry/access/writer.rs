@@ -55,9 +55,11 @@ impl Complaints {
         let (path, lines) = (sink.target().name(), lost - self.told);
         match error {
             Some(error) => {
-                log::error!(path:%, lines, error:%; "access log cannot be written; its lines are lost")
+                log::error!(path:%, lines, error:%; "access log cannot be written; its lines are lost");
             }
-            None => log::warn!(path:%, lines; "access log is slower than its lines come; some are lost"),
+            None => {
+                log::warn!(path:%, lines; "access log is slower than its lines come; some are lost");
+            }
         }
         (self.last, self.told) = (Some(Instant::now()), lost);
     }

@@ -207,6 +207,9 @@ impl Relay {
     /// Looks at the clocks.
     pub(super) fn next(&mut self, now: Instant, news: &News, cx: &mut Context<'_>) -> Next {
         self.note(now, news);
+        if news.consequences {
+            return Next::Again;
+        }
         if self.ending.is_none()
             && let Some(cause) = self.member.as_ref().and_then(|member| member.order())
         {
@@ -217,7 +220,7 @@ impl Relay {
             return self.see_off(now, cx);
         }
         let paused = self.throttle.as_ref().and_then(|throttle| throttle.until());
-        if self.timer.is_armed() && now < self.clocks.quiet_until && paused.is_none() {
+        if self.timer.is_running(now) && now < self.clocks.quiet_until && paused.is_none() {
             return Next::Wait;
         }
         match self.clocks.due(&self.policy, now) {
@@ -246,6 +249,12 @@ impl Relay {
             }
             let waits = self.lanes[side.other() as usize].out.is_blocked();
             self.clocks.waits(side, waits, news, now);
+            if waits {
+                self.clocks.excuse(side.other(), now);
+            }
+        }
+        if self.throttle.as_ref().is_some_and(|throttle| throttle.until().is_some()) {
+            self.clocks.excuse(Side::Client, now);
         }
     }
 }

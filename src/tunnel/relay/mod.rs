@@ -195,7 +195,7 @@ impl Relay {
             self.bytes[side as usize] += seen.bytes;
             news.note(side, seen, self.lanes[side as usize].out.take_drained());
             if side == Side::Client {
-                self.pace(seen);
+                news.consequences |= self.pace(seen);
             }
             if let Some(code) = seen.closed {
                 self.begin_end(By::Side(side), Reason::Closed, code);
@@ -203,6 +203,8 @@ impl Relay {
         } else if self.lanes[side as usize].out.take_drained() {
             news.drained(side.other());
         }
+        // What is told in consequence is delivered before the task sleeps.
+        news.consequences |= !matches!(turn, Turn::Waiting | Turn::Yield);
         match turn {
             Turn::Waiting | Turn::Yield => {}
             Turn::Ended => self.source_ended(side, Reason::Eof),
@@ -212,13 +214,15 @@ impl Relay {
         }
     }
 
-    /// Charges the client for what it sent.
-    fn pace(&mut self, seen: &Seen) {
-        let Some(throttle) = &mut self.throttle else { return };
+    /// Charges the client for what it sent. Whether that was too much and is the end.
+    fn pace(&mut self, seen: &Seen) -> bool {
+        let Some(throttle) = &mut self.throttle else { return false };
         let within = throttle.take(seen.rated(), seen.bytes, Instant::now());
-        if !within && throttle.exceed == Exceed::Close {
+        let end = !within && throttle.exceed == Exceed::Close;
+        if end {
             self.rate_exceeded();
         }
+        end
     }
 
     fn outcome(&self, verdict: Verdict, now: Instant) -> Outcome {

@@ -24,9 +24,9 @@ impl Timer {
         self.armed = false;
     }
 
-    /// Whether the task will be woken at the current deadline.
-    pub(super) fn is_armed(&self) -> bool {
-        self.armed
+    /// Whether the timer is still to fire: at `now` it has not, and it knows whom to wake.
+    pub(super) fn is_running(&self, now: Instant) -> bool {
+        self.armed && self.sleep.deadline() > now
     }
 
     /// Makes sure that the task is woken at `deadline` or before, and after `now`.

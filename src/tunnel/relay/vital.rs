@@ -17,6 +17,8 @@ pub(super) struct News {
     pinged: [Option<u64>; 2],
     /// A data frame passed, or a part of one.
     pub(super) data: bool,
+    /// Something was put into an outbox behind the turn that would have delivered it.
+    pub(super) consequences: bool,
 }
 
 impl News {
@@ -147,6 +149,11 @@ impl Clocks {
             }
             *stuck = Some(now);
         }
+    }
+
+    /// `side` is not read for now: its silence is ours.
+    pub(super) fn excuse(&mut self, side: Side, now: Instant) {
+        self.sides[side as usize].heard = now;
     }
 
     /// A ping to `side` went out, or waits for a boundary.

@@ -36,13 +36,17 @@ async fn early_bytes_of_both_sides_come_first() {
     tunnel.backend_early = answer(b"greeting").into();
     client.write_all(&sent[7..]).await.unwrap();
     backend.write_all(&answer(b"news")).await.unwrap();
+    tunnel.counters = super::counters("early");
     let counters = tunnel.counters.clone();
     let _relay = tokio::spawn(run(tunnel));
     assert_eq!(read(&mut backend, sent.len()).await, sent);
     assert_eq!(read(&mut client, 16).await, [answer(b"greeting"), answer(b"news")].concat());
-    let from = |side| counters.sent_by(side);
-    assert_eq!(from(Side::Client).messages(crate::tunnel::frame::Opcode::Text), 2);
-    assert_eq!((from(Side::Client).bytes(), from(Side::Backend).bytes()), (sent.len() as u64, 16));
+    let shown = crate::telemetry::metrics::render();
+    let count = |series: &str| shown.lines().find_map(|line| line.strip_prefix(series)).map(str::trim);
+    let messages =
+        "moongate_websocket_messages_total{route=\"early\",direction=\"to_backend\",opcode=\"text\"}";
+    let bytes = "moongate_websocket_bytes_total{route=\"early\",direction=\"to_client\"}";
+    assert_eq!((count(messages), count(bytes)), (Some("2"), Some("16")));
 }
 
 #[tokio::test]

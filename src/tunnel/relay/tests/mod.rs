@@ -10,6 +10,7 @@ mod peers;
 
 use super::*;
 use crate::spec::WebSocket;
+use crate::telemetry::metrics::{EndpointMetrics, RouteMetrics, TunnelMetrics};
 use crate::tunnel::frame::{ControlFrame, Mask};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -24,6 +25,12 @@ fn policy(change: impl FnOnce(&mut WebSocket)) -> Arc<Policy> {
     Arc::new(Policy::new(&written, None).unwrap())
 }
 
+/// Counters of a route of this name.
+fn counters(route: &str) -> Arc<Counters> {
+    let (route, endpoint) = (RouteMetrics::of(route), EndpointMetrics::of("test", "test"));
+    Arc::new(Counters::new(TunnelMetrics::open(&route, &endpoint)))
+}
+
 fn tunnel(client: impl Into<Leg>, backend: impl Into<Leg>, policy: Arc<Policy>) -> Tunnel {
     Tunnel {
         client: client.into(),
@@ -32,7 +39,7 @@ fn tunnel(client: impl Into<Leg>, backend: impl Into<Leg>, policy: Arc<Policy>) 
         backend_early: Bytes::new(),
         extensions: Extensions::None,
         policy,
-        counters: Arc::default(),
+        counters: counters("test"),
         member: None,
         guard: Box::new(()),
     }
