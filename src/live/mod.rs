@@ -193,7 +193,7 @@ impl Live {
             .await
             .map_err(|error| Refusal { report: format!("error: the reload came to a halt: {error}\n") })?;
         let (mut next, loaded, warnings) = prepared.map_err(|refused| refused.render(Color::Never))?;
-        let mut problems = snapshot::cannot_change(&prior, &next);
+        let mut problems = snapshot::cannot_change(&prior, &next, &loaded.spec);
         if problems.0.is_empty()
             && let Err(problem) = open_log(&mut next, &loaded, Some(&prior))
         {

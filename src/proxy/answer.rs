@@ -7,7 +7,7 @@ use super::intake::target;
 use super::{forward, respond};
 use crate::tunnel::Leg;
 use crate::upstream::RequestView;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use moongate_sdk::{Answer, Exchange, Fields, Headers};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
@@ -23,6 +23,13 @@ use pingora_proxy::{FailToProxy, Session};
 pub(super) fn finish_head(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     if head.status.is_informational() {
         return Ok(());
+    }
+    // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
+    if session.req_header().version == Version::HTTP_10
+        && head.headers.contains_key(header::TRANSFER_ENCODING)
+    {
+        head.remove_header(&header::TRANSFER_ENCODING);
+        session.set_keepalive(None);
     }
     if let Some(cookie) = sticky(session, ctx) {
         head.append_header(header::SET_COOKIE, cookie)?;
@@ -89,6 +96,9 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
             break head;
         }
     };
+    if !forward::frame_is_clear(&mut head)? {
+        return respond::failure(session, ctx, Failure::BadResponse).await;
+    }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
     forward::response(&mut head, via)?;
     finish_head(session, &mut head, ctx)?;

@@ -2,6 +2,7 @@
 //! body, a limit on how long and how large a request head may get, and a way back to the bare
 //! socket for a WebSocket. What the bytes mean is not known here.
 
+use super::first_line::{FirstLine, Line};
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -49,7 +50,7 @@ pub enum Socket {
 pub struct HeadLimits {
     /// From a head's first incomplete read to its end; answered with 408 beyond (RFC 9110 §15.5.9).
     pub time: Duration,
-    /// Bytes; answered with 431 beyond (RFC 6585 §5).
+    /// Bytes; a head that has no end within twice as many is cut off with 431 (RFC 6585 §5).
     pub size: usize,
 }
 
@@ -61,6 +62,7 @@ pub struct Connection {
     limits: HeadLimits,
     phase: AtomicU8,
     head: usize,
+    line: FirstLine,
     deadline: Option<Pin<Box<Sleep>>>,
     out: BytesMut,
 }
@@ -71,7 +73,17 @@ impl Connection {
     pub fn new(socket: Socket, peer: Option<SocketAddr>, listener: u16, limits: HeadLimits) -> Self {
         let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
         let phase = AtomicU8::new(IDLE);
-        Self { socket, peer, listener, limits, phase, head: 0, deadline: None, out: BytesMut::new() }
+        Self {
+            socket,
+            peer,
+            listener,
+            limits,
+            phase,
+            head: 0,
+            line: FirstLine::default(),
+            deadline: None,
+            out: BytesMut::new(),
+        }
     }
 
     /// The other end's address.
@@ -84,17 +96,19 @@ impl Connection {
         self.listener
     }
 
-    /// The head is complete: its limits rest until the next request.
+    /// The head is complete: its limits rest until the next request. Tells how its first line looked.
     ///
     /// Takes `&self` because Pingora lends the stream shared while a request is under way.
-    pub fn head_complete(&self) {
+    pub fn head_complete(&self) -> Line {
         self.phase.store(BODY, Ordering::Relaxed);
+        self.line.verdict()
     }
 
     /// The next bytes read are the beginning of a new head.
     pub fn next_request(&mut self) {
         *self.phase.get_mut() = IDLE;
         self.head = 0;
+        self.line = FirstLine::default();
         self.deadline = None;
     }
 
@@ -171,7 +185,8 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         let in_head = *this.phase.get_mut() != BODY;
         // Pingora reads again only when the head is not complete yet.
-        if in_head && this.head >= this.limits.size {
+        // A whole head that is too large gets a proper answer; this ends one that goes on for ever.
+        if in_head && this.head >= this.limits.size.saturating_mul(2) {
             this.refuse(LARGE);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request head too large")));
         }
@@ -181,9 +196,15 @@ impl AsyncRead for Connection {
             Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
         };
         if !in_head {
-            return read;
+            // Between a request and its answer Pingora listens with one byte's room for the client's
+            // end, and would then drop what the client had sent behind the request. A client that only
+            // ended its direction waits for all its answers (RFC 9112 §9.6); the next read of a head
+            // finds the end again.
+            let probe_found_end = before == 0 && buf.capacity() == 1 && buf.filled().is_empty();
+            return if probe_found_end && matches!(read, Poll::Ready(Ok(()))) { Poll::Pending } else { read };
         }
         let n = buf.filled().len() - before;
+        this.line.see(&buf.filled()[before..]);
         this.watch_head(cx, read.map_ok(|()| n))
     }
 }

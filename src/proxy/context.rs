@@ -30,6 +30,8 @@ pub struct Context {
     pub(super) route: Option<Arc<Route>>,
     /// What its plugins keep of it, and its id.
     pub(super) running: Running,
+    /// Its first line has other blanks than the two that part it.
+    pub(super) odd_line: bool,
     /// The index of the listener it came in by.
     pub(super) listener: u16,
     /// The cluster it goes to.
@@ -66,6 +68,7 @@ impl Context {
             rewritten: None,
             route: None,
             running: Running::default(),
+            odd_line: false,
             listener: 0,
             cluster: None,
             lease: None,

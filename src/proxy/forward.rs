@@ -32,13 +32,11 @@ const SHADOWED: [&str; 11] = [
 ];
 
 /// What is known of the request's way so far.
-pub(super) struct Way<'a> {
+pub(super) struct Way {
     /// The other end of the connection.
     pub(super) peer: IpAddr,
     /// Whether it is a proxy whose word counts.
     pub(super) trusted: bool,
-    /// Host as it is matched.
-    pub(super) host: &'a str,
     /// The route's policy.
     pub(super) policy: XForwarded,
     /// Whether we name ourselves.
@@ -49,7 +47,7 @@ pub(super) struct Way<'a> {
 ///
 /// # Errors
 /// When a value cannot be a field value, which the parser has excluded.
-pub(super) fn request(head: &mut RequestHeader, way: &Way<'_>) -> Result<()> {
+pub(super) fn request(head: &mut RequestHeader, way: &Way) -> Result<()> {
     drop_shadows(head);
     // A client's `Proxy` becomes HTTP_PROXY in a CGI's environment (httpoxy, CVE-2016-5385).
     head.remove_header("proxy");
@@ -88,7 +86,7 @@ fn drop_shadows(head: &mut RequestHeader) {
     }
 }
 
-fn add_forwarded(head: &mut RequestHeader, way: &Way<'_>) -> Result<()> {
+fn add_forwarded(head: &mut RequestHeader, way: &Way) -> Result<()> {
     if !way.trusted {
         head.remove_header(&header::FORWARDED);
     }
@@ -107,9 +105,10 @@ fn add_forwarded(head: &mut RequestHeader, way: &Way<'_>) -> Result<()> {
     if !(way.trusted && head.headers.contains_key(&PROTO)) {
         head.insert_header(PROTO, HeaderValue::from_static("http"))?;
     }
-    let kept = way.trusted && head.headers.contains_key(&HOST);
-    if !kept && !way.host.is_empty() {
-        head.insert_header(HOST, way.host)?;
+    // The port belongs to it: links that a backend makes for its clients need it.
+    let asked = head.headers.get(header::HOST).filter(|_| !(way.trusted && head.headers.contains_key(&HOST)));
+    if let Some(asked) = asked.cloned() {
+        head.insert_header(HOST, asked)?;
     }
     Ok(())
 }
@@ -130,6 +129,33 @@ pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr)
         }
     }
     client
+}
+
+/// Whether the end of a backend's answer is beyond doubt (RFC 9112 §6.3). Equal lengths said twice
+/// become one; differing ones the parser has refused.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(super) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool> {
+    // RFC 9110 §8.6, RFC 9112 §6.1: a 204 has neither a length nor a coding.
+    if head.status == StatusCode::NO_CONTENT {
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::TRANSFER_ENCODING);
+        return Ok(true);
+    }
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+        return Ok(chunked && codings.next().is_none());
+    }
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(true) };
+    if lengths.next().is_some() || first.as_bytes().contains(&b',') {
+        let one =
+            first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii().to_vec();
+        head.insert_header(header::CONTENT_LENGTH, one)?;
+    }
+    Ok(true)
 }
 
 /// Prepares an answer's fields for the client: what was meant for our hop only ends here.
@@ -193,8 +219,8 @@ mod tests {
         head
     }
 
-    fn way(trusted: bool, policy: XForwarded) -> Way<'static> {
-        Way { peer: "192.0.2.7".parse().unwrap(), trusted, host: "a.example", policy, via: true }
+    fn way(trusted: bool, policy: XForwarded) -> Way {
+        Way { peer: "192.0.2.7".parse().unwrap(), trusted, policy, via: true }
     }
 
     fn all(head: &RequestHeader, name: &str) -> Vec<String> {
@@ -203,12 +229,16 @@ mod tests {
 
     #[test]
     fn a_strangers_forwarded_fields_are_replaced() {
-        let mut head =
-            head(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=x")]);
+        let mut head = head(&[
+            ("host", "a.example:8080"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=x"),
+        ]);
         request(&mut head, &way(false, XForwarded::Add)).unwrap();
         assert_eq!(all(&head, "x-forwarded-for"), ["192.0.2.7"]);
         assert_eq!(all(&head, "x-forwarded-proto"), ["http"]);
-        assert_eq!(all(&head, "x-forwarded-host"), ["a.example"]);
+        assert_eq!(all(&head, "x-forwarded-host"), ["a.example:8080"]);
         assert!(all(&head, "forwarded").is_empty());
         assert_eq!(all(&head, "via"), ["1.1 moongate"]);
     }

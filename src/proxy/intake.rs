@@ -5,11 +5,12 @@ use super::answer::RequestFields;
 use super::connection::Connection;
 use super::context::Context;
 use super::failure::Failure;
+use super::first_line::Line;
 use super::{Gateway, admission, forward, respond, websocket};
 use crate::chain::Decision;
 use crate::route::{Head, Target};
 use crate::tunnel::handshake::{self, Refusal};
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode, Version, header};
 use moongate_sdk::{Exchange, Headers};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -21,7 +22,7 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     let snapshot = gateway.shared.live.pin();
     let connection = session.stream().and_then(|stream| stream.as_any().downcast_ref::<Connection>());
     if let Some(connection) = connection {
-        connection.head_complete();
+        ctx.odd_line = connection.head_complete() == Line::Odd;
         ctx.peer = connection.peer().ip().to_canonical();
         ctx.listener = connection.listener();
     }
@@ -31,8 +32,16 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     } else {
         ctx.peer
     };
+    // A client may end its direction behind its request and still wants the answer (RFC 9112 §9.6).
+    // One that is gone is noticed when the answer is written.
+    session.set_abort_on_close(false);
     session.set_read_timeout(Some(snapshot.terms.body_timeout));
     session.set_write_timeout(Some(snapshot.terms.send_timeout));
+    // RFC 9110 §15.2 and §10.1.1: HTTP/1.0 knows no interim answers, and its Expect means nothing.
+    if session.req_header().version == Version::HTTP_10 {
+        session.req_header_mut().remove_header(&header::EXPECT);
+        session.set_ignore_info_resp(true);
+    }
     // Pingora would keep an idle connection for ever from its second request on.
     if session.get_keepalive().is_some() {
         session.set_keepalive(gateway.keepalive());
@@ -82,6 +91,14 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
 /// Reads the target in its one meaning and finds the route.
 fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let snapshot = Arc::clone(ctx.snapshot.as_ref().ok_or(Failure::Internal)?);
+    // The parser mends what is not a target (RFC 9112 §3.2); a client that sends it is told instead.
+    if ctx.odd_line {
+        return Err(Failure::BadRequest);
+    }
+    let size = session.as_downstream().as_http1().map_or(0, |session| session.get_headers_raw_bytes().len());
+    if size > snapshot.terms.max_request_head {
+        return Err(Failure::HeadTooLarge);
+    }
     let head = session.req_header();
     admission::check(head)?;
     let host = match head.headers.get(header::HOST) {

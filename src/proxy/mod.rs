@@ -6,6 +6,7 @@ mod answer;
 mod connection;
 mod context;
 mod failure;
+mod first_line;
 mod forward;
 mod intake;
 mod record;

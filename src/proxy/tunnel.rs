@@ -16,11 +16,6 @@ use pingora::http::RequestHeader;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
-
-/// `write_timeout: 0s`: longer than any process lives.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What a tunnel's log lines need of its request.
 pub(super) struct Origin {
@@ -133,33 +128,25 @@ pub(super) struct Beginning {
     pub(super) switching: Vec<u8>,
 }
 
-/// Starts the tunnel in a task of its own, so that all that served the handshake is freed.
+/// Starts the tunnel.
 pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
-    let Beginning { origin, route, lease, permit, mut client, switching, .. } = beginning;
+    let Beginning { origin, route, lease, permit, client, switching, .. } = beginning;
     let member = gateway.shared.tunnels.join(lease.endpoint().token().get(), Arc::clone(&route.name));
     let counters = Arc::new(Counters::new(TunnelMetrics::open(&route.metrics, lease.endpoint().metrics())));
     origin.write(Event::Open, origin.handshake, None);
     let policy = Arc::clone(&route.policy);
     // The tunnel outlives the route's generation: of the route it keeps the policy and the counters.
     drop(route);
-    tokio::spawn(async move {
-        let limit = policy.write_timeout.unwrap_or(NEVER);
-        if !matches!(timeout(limit, client.write_all(&switching)).await, Ok(Ok(()))) {
-            return;
-        }
-        drop(switching);
-        let tunnel = Tunnel {
-            client,
-            backend: beginning.backend,
-            client_early: beginning.client_early,
-            backend_early: beginning.backend_early,
-            extensions: beginning.extensions,
-            policy,
-            counters: Arc::clone(&counters),
-            member: Some(member),
-            guard: Box::new(Held { _lease: lease, _permit: permit }),
-        };
-        let outcome = tunnel::run(tunnel).await;
-        origin.end(&outcome, &counters);
-    });
+    let tunnel = Tunnel {
+        client,
+        backend: beginning.backend,
+        client_early: beginning.client_early,
+        backend_early: beginning.backend_early,
+        extensions: beginning.extensions,
+        policy,
+        counters: Arc::clone(&counters),
+        member: Some(member),
+        guard: Box::new(Held { _lease: lease, _permit: permit }),
+    };
+    tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &counters));
 }

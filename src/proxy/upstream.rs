@@ -87,7 +87,6 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &mut Context) -> Result<()>
     let way = Way {
         peer: ctx.peer,
         trusted: ctx.trusted,
-        host: &ctx.host,
         policy: snapshot.terms.x_forwarded,
         via: snapshot.terms.via,
     };
@@ -97,9 +96,9 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &mut Context) -> Result<()>
 /// The backend's head is here.
 ///
 /// # Errors
-/// When it is a 101 that nobody asked for.
+/// When it is a 101 that nobody asked for, or has no clear end.
 pub(super) fn answered(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS || !forward::frame_is_clear(head)? {
         ctx.failure = Some(Failure::BadResponse);
         return Err(Error::new_up(OURS));
     }

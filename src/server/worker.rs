@@ -4,7 +4,7 @@
 //! none waits for another and no task moves between cores.
 
 use super::listen::Bound;
-use crate::proxy::{Connection, Gateway, Socket};
+use crate::proxy::{Connection, Gateway, HeadLimits, Socket};
 use log::{error, warn};
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
@@ -104,10 +104,11 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
         };
         match listener.accept().await {
             Ok((socket, peer)) => {
-                let connection = Connection::new(socket, peer, index, gateway.head_limits());
+                let limits = gateway.head_limits();
+                let connection = Connection::new(socket, peer, index, limits);
                 let (proxy, shutdown) = (Arc::clone(&proxy), shutdown.clone());
                 tokio::spawn(async move {
-                    serve(connection, &proxy, &shutdown).await;
+                    serve(connection, limits, &proxy, &shutdown).await;
                     drop(permit);
                 });
             }
@@ -120,9 +121,15 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
 }
 
 /// Serves one connection, request by request.
-async fn serve(connection: Connection, proxy: &Arc<HttpProxy<Gateway>>, shutdown: &ShutdownWatch) {
+async fn serve(
+    connection: Connection,
+    limits: HeadLimits,
+    proxy: &Arc<HttpProxy<Gateway>>,
+    shutdown: &ShutdownWatch,
+) {
     let mut session = ServerSession::new_http1(Box::new(connection));
-    session.set_keepalive(Some(60));
+    // Until the first byte a new connection has as long as a head may take.
+    session.set_keepalive(Some(limits.time.as_secs().max(1)));
     // RFC 9112 §9.3.2: requests sent behind one another are answered in order; Pingora drops all but
     // the first unless it is told so.
     session.set_pipelining_enabled(true);

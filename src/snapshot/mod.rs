@@ -132,20 +132,37 @@ pub fn compile(
 }
 
 /// What a running process cannot change: each a problem that names it.
-pub fn cannot_change(prior: &Snapshot, next: &Snapshot) -> Problems {
+pub fn cannot_change(prior: &Snapshot, next: &Snapshot, written: &Spec) -> Problems {
     let mut problems = Problems::default();
-    let mut refuse = |changed: bool, what: &str| {
-        if changed {
-            problems.push(
-                Problem::new(format!("{what} cannot be changed by a reload"))
-                    .help("restart the process for it, or take the change back"),
+    let mut refuse = |what: &str, place: Option<&Place>| {
+        let problem = Problem::new(format!("{what} cannot be changed by a reload"))
+            .help("restart the process for it, or take the change back");
+        problems.push(match place {
+            Some(place) => problem.at(place),
+            None => problem,
+        });
+    };
+    let places = written.listeners.as_deref().unwrap_or_default();
+    for (index, listener) in next.listeners.iter().enumerate() {
+        if prior.listeners.get(index) != Some(listener) {
+            refuse(
+                &format!("listener `{}`", listener.name),
+                places.get(index).map(|listener| &listener.place),
             );
         }
-    };
-    refuse(prior.listeners != next.listeners, "`listeners`");
-    refuse(prior.admin != next.admin, "`admin`");
-    refuse(prior.threads != next.threads, "`server.threads`");
-    refuse(prior.upstream_keepalive != next.upstream_keepalive, "`server.upstream_keepalive`");
+    }
+    for gone in prior.listeners.iter().skip(next.listeners.len()) {
+        refuse(&format!("listener `{}`", gone.name), None);
+    }
+    if prior.admin != next.admin {
+        refuse("`admin`", written.admin.as_ref().map(|admin| &admin.place));
+    }
+    if prior.threads != next.threads {
+        refuse("`server.threads`", None);
+    }
+    if prior.upstream_keepalive != next.upstream_keepalive {
+        refuse("`server.upstream_keepalive`", None);
+    }
     problems
 }
 

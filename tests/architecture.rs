@@ -1,0 +1,390 @@
+//! The plan of the house, held: who may import whom, what stays in which room, how long a file may get.
+//! It reads the sources as text, without comments and literals, so it needs no compiler and no exceptions
+//! list beyond the tables below. What the code does is the business of other tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms from the ground up; the ones of a line are siblings and do not know each other.
+const FLOORS: &[&[&str]] = &[
+    &["telemetry", "diag"],
+    &["spec"],
+    &["route", "upstream", "chain"],
+    &["tunnel"],
+    &["snapshot"],
+    &["live"],
+    &["proxy"],
+    &["server"],
+    &["cli", "demo"],
+];
+
+/// Siblings of which the first may know the second: the command line starts the demo.
+const SIDEWAYS: &[(&str, &str)] = &[("cli", "demo")];
+
+/// Words and the rooms that may say them.
+const LOCKS: &[Lock] = &[
+    Lock { words: &["serde_saphyr"], only_in: &["spec"], why: "YAML lives in spec" },
+    Lock {
+        words: &["serde_yaml"],
+        only_in: &["spec", "server", "cli"],
+        why: "YAML lives in spec; server and cli feed Pingora's ServerConf",
+    },
+    Lock {
+        words: &["arc_swap", "ArcSwap", "ArcSwapOption"],
+        only_in: &["live", "tunnel", "server"],
+        why: "one store is swapped, by live",
+    },
+    Lock {
+        words: &["tokio::spawn", "task::spawn", "task::spawn_local"],
+        only_in: &["live", "tunnel", "server"],
+        why: "a task that nobody waits for is started where its end is known (a JoinSet ends with its owner)",
+    },
+    Lock {
+        words: &["println!", "print!", "eprintln!", "eprint!"],
+        only_in: &["main", "cli"],
+        why: "printing is the command line's",
+    },
+    Lock { words: &["dbg!"], only_in: &[], why: "it is for the desk" },
+    Lock {
+        words: &["process::exit", "process::abort"],
+        only_in: &[],
+        why: "the process ends through main, which lets everything drop",
+    },
+    Lock {
+        words: &["pingora"],
+        only_in: &[
+            "upstream",
+            "live",
+            "tunnel",
+            "proxy",
+            "server",
+            "cli",
+            "demo",
+            "telemetry",
+            "main",
+            "lib",
+        ],
+        why: "Pingora's types stay out of what is pure",
+    },
+];
+
+struct Lock {
+    words: &'static [&'static str],
+    only_in: &'static [&'static str],
+    why: &'static str,
+}
+
+/// Longest file, in lines, its tests not counted.
+const LONGEST: usize = 300;
+
+/// One source file.
+struct Source {
+    path: PathBuf,
+    /// The room it stands in: the first folder or file below `src`.
+    room: String,
+    /// How many `super::` lead from its module to the crate's root.
+    depth: usize,
+    /// Its text with comments and literals blanked and the test modules cut out.
+    code: String,
+    text: String,
+}
+
+#[test]
+fn nobody_imports_upward() {
+    complain(|source, wrong| {
+        for other in imports(source) {
+            if !may_import(&source.room, &other) {
+                wrong(&format!("{} imports {other}", source.room));
+            }
+        }
+    });
+}
+
+#[test]
+fn every_room_has_its_floor() {
+    complain(|source, wrong| {
+        let known = floor(&source.room).is_some() || ["main", "lib"].contains(&&*source.room);
+        if !known {
+            wrong(&format!("the room `{}` has no floor; give it one in FLOORS", source.room));
+        }
+    });
+}
+
+#[test]
+fn what_is_locked_stays_in_its_rooms() {
+    complain(|source, wrong| {
+        for lock in LOCKS.iter().filter(|lock| !lock.only_in.contains(&&*source.room)) {
+            for word in lock.words.iter().filter(|word| says(&source.code, word)) {
+                wrong(&format!("says `{word}`; {}", lock.why));
+            }
+        }
+    });
+}
+
+#[test]
+fn every_file_says_why_it_is_there() {
+    complain(|source, wrong| {
+        if !source.text.trim_start().starts_with("//!") {
+            wrong("has no //! header");
+        }
+    });
+}
+
+#[test]
+fn no_file_is_too_long() {
+    complain(|source, wrong| {
+        let lines = source.code.trim_end().lines().count();
+        if lines > LONGEST {
+            wrong(&format!("has {lines} lines, {LONGEST} is the most"));
+        }
+    });
+}
+
+#[test]
+fn plugins_know_the_sdk_alone() {
+    for path in rust_files(&root().join("plugins")) {
+        let code = blank(&fs::read_to_string(&path).unwrap());
+        for word in ["pingora", "moongate", "serde_yaml", "serde_saphyr", "println!", "process::exit"] {
+            assert!(!says(&code, word), "{} says `{word}`", path.display());
+        }
+    }
+}
+
+/// The test of the test: a reader that finds nothing would let everything pass.
+#[test]
+fn the_reader_finds_every_way_to_import() {
+    let text = r##"//! Header.
+use crate::live::Store;
+use crate::{route, proxy::{self, Hook}, server as s};
+use super::super::cli;
+// use crate::commented;
+/* crate::commented /* nested */ crate::commented */
+fn f<'a>(x: &'a str) -> char {
+    let _ = ("crate::quoted \" crate::quoted", r#"crate::raw " crate::raw"#, b'"', '"', '\'');
+    pub_in(crate::tunnel::run());
+    'x'
+}
+pub(crate) fn crate_visible() {}
+#[cfg(test)]
+mod tests {
+    use crate::in_tests;
+}
+fn after() { crate::spec::load(); }
+"##;
+    let source = Source {
+        path: PathBuf::new(),
+        room: "telemetry".to_owned(),
+        depth: 2,
+        code: without_tests(&blank(text)),
+        text: text.to_owned(),
+    };
+    let mut found = imports(&source);
+    found.sort();
+    assert_eq!(found, ["cli", "live", "proxy", "route", "server", "spec", "tunnel"]);
+    assert!(says("a println!(b)", "println!") && !says("a eprintln!(b)", "println!"));
+    assert!(says("pingora_core::x", "pingora") && says("std::process::exit(1)", "process::exit"));
+    assert!(may_import("cli", "server") && may_import("proxy", "tunnel") && may_import("spec", "spec"));
+    assert!(!may_import("tunnel", "proxy") && !may_import("spec", "route") && !may_import("route", "chain"));
+}
+
+/// Runs a check over every source and fails with all that is wrong at once.
+fn complain(check: impl Fn(&Source, &mut dyn FnMut(&str))) {
+    let mut report = String::new();
+    let sources = sources();
+    assert!(!sources.is_empty());
+    for source in &sources {
+        let mut wrong = |what: &str| writeln!(report, "{}: {what}", source.path.display()).unwrap();
+        check(source, &mut wrong);
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
+
+fn floor(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+fn may_import(room: &str, other: &str) -> bool {
+    match (floor(room), floor(other)) {
+        (Some(mine), Some(theirs)) => room == other || theirs < mine || SIDEWAYS.contains(&(room, other)),
+        // main and lib see everything; what is no room is an item of the crate's root.
+        _ => true,
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && !["target", "tests"].contains(&name) {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|ext| ext == "rs") && name != "tests.rs" {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn sources() -> Vec<Source> {
+    let root = root();
+    let src = root.join("src");
+    rust_files(&src)
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let inside = path.strip_prefix(&src).unwrap().with_extension("");
+            let mut names: Vec<_> = inside.iter().map(|name| name.to_str().unwrap()).collect();
+            if names.last() == Some(&"mod") {
+                names.pop();
+            }
+            let (room, depth) = (names[0].to_owned(), names.len());
+            let code = without_tests(&blank(&text));
+            Source { path: path.strip_prefix(&root).unwrap().to_owned(), room, depth, code, text }
+        })
+        .collect()
+}
+
+/// The first names behind every `crate::` and every chain of `super::` that reaches the root.
+fn imports(source: &Source) -> Vec<String> {
+    let up = "super::".repeat(source.depth);
+    ["crate::", &up]
+        .iter()
+        .flat_map(|prefix| source.code.match_indices(prefix).map(|(at, found)| (at, at + found.len())))
+        .filter(|(at, _)| !source.code[..*at].ends_with(|c: char| is_word(c) || c == ':' || c == '$'))
+        .flat_map(|(_, end)| first_names(&source.code[end..]))
+        .collect()
+}
+
+/// `a` of `a::b`; `a` and `c` of `{a::b, c::{d, e}}`.
+fn first_names(rest: &str) -> Vec<String> {
+    let Some(group) = rest.strip_prefix('{') else {
+        return vec![word(rest)];
+    };
+    let (mut depth, mut names, mut start) = (0, Vec::new(), true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' => start = depth == 0,
+            _ if start && is_word(c) => {
+                names.push(word(&group[at..]));
+                start = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn word(text: &str) -> String {
+    text.chars().take_while(|c| is_word(*c)).collect()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Whether the code says it as a word of its own; `pingora` is said by `pingora_core` too.
+fn says(code: &str, what: &str) -> bool {
+    let longer = what == "pingora";
+    code.match_indices(what).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + what.len()..].chars().next();
+        !before.is_some_and(is_word) && (longer || what.ends_with('!') || !after.is_some_and(is_word))
+    })
+}
+
+/// Cuts out every item behind `#[cfg(test)]`.
+fn without_tests(code: &str) -> String {
+    const MARK: &str = "#[cfg(test)]";
+    let mut kept = String::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(MARK) {
+        kept.push_str(&rest[..at]);
+        rest = &rest[at + MARK.len()..];
+        let mut depth = 0;
+        let end = rest.char_indices().find(|(_, c)| {
+            depth += i32::from(*c == '{') - i32::from(*c == '}');
+            (*c == ';' || *c == '}') && depth == 0
+        });
+        rest = end.map_or("", |(end, _)| &rest[end + 1..]);
+    }
+    kept + rest
+}
+
+/// The code with comments and the insides of literals as spaces; lines stay where they are.
+fn blank(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let hidden = comment(rest).or_else(|| literal(rest, code.chars().next_back()));
+        let length = hidden.unwrap_or(c.len_utf8());
+        let (taken, left) = rest.split_at(length);
+        match hidden {
+            Some(_) => code.extend(taken.chars().map(|c| if c == '\n' { c } else { ' ' })),
+            None => code.push_str(taken),
+        }
+        rest = left;
+    }
+    code
+}
+
+fn comment(text: &str) -> Option<usize> {
+    if text.starts_with("//") {
+        return Some(text.find('\n').unwrap_or(text.len()));
+    }
+    let mut depth = 0;
+    let mut at = 0;
+    while text.starts_with("/*") {
+        let here = &text[at..];
+        let step = match here.get(..2) {
+            Some("/*") => (1, 2),
+            Some("*/") => (-1, 2),
+            _ => (0, here.chars().next().map_or(1, char::len_utf8)),
+        };
+        depth += step.0;
+        at = (at + step.1).min(text.len());
+        if depth == 0 || at == text.len() {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// The length of a string or character literal that starts here.
+fn literal(text: &str, before: Option<char>) -> Option<usize> {
+    if before.is_some_and(is_word) && !text.starts_with(['"', '\'']) {
+        return None;
+    }
+    let raw = text.strip_prefix('b').unwrap_or(text);
+    if let Some(raw) = raw.strip_prefix('r') {
+        let hashes = raw.len() - raw.trim_start_matches('#').len();
+        if raw[hashes..].starts_with('"') {
+            let end = format!("\"{}", "#".repeat(hashes));
+            let body = &raw[hashes + 1..];
+            let close = body.find(&end).map_or(body.len(), |at| at + end.len());
+            return Some(text.len() - body.len() + close);
+        }
+    }
+    let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    // A lifetime is no literal: 'a is not followed by a quote.
+    let mut chars = text[1..].chars();
+    if quote == '\'' && chars.next() != Some('\\') && chars.next() != Some('\'') {
+        return None;
+    }
+    let mut escaped = false;
+    let close = text[1..].char_indices().find(|(_, c)| {
+        let closes = *c == quote && !escaped;
+        escaped = *c == '\\' && !escaped;
+        closes
+    });
+    close.map(|(at, _)| at + 2)
+}

@@ -1,0 +1,179 @@
+//! The command line: what each command prints and how it exits.
+
+use crate::support::moongate;
+use std::fs;
+use std::process::Output;
+use tempfile::TempDir;
+
+const GOOD: &str = "
+upstreams:
+  backend: { endpoints: [127.0.0.1:8081, { address: 127.0.0.1:8082, weight: 2 }], balance: p2c }
+routes:
+  - { name: front, host: a.example, path: /api/, upstream: backend, timeout: 1500ms }
+  - { name: rest, upstream: [127.0.0.1:8083] }
+";
+
+const BAD: &str = "upstreams:
+  backend:
+    endpoints: [127.0.0.1:8081]
+    balnce: p2c
+routes:
+  - upstream: backned
+  - upstream: [127.0.0.1]
+  - { upstream: backend, timeout: 30 }
+";
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn both(output: &Output) -> String {
+    format!("{}{}", out(output), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn check_exits_0_for_a_good_file_and_78_for_a_bad_one() {
+    let folder = Folder::new();
+    let (good, bad) = (folder.file("good.yaml", GOOD), folder.file("bad.yaml", BAD));
+    let missing = folder.0.path().join("none.yaml").to_str().unwrap().to_owned();
+    for (arguments, expected) in [
+        (&["check", "-c", &good][..], 0),
+        (&["-t", "-c", &good], 0),
+        (&["check", "-c", &bad], 78),
+        (&["-t", "-c", &bad], 78),
+        (&["run", "-c", &bad], 78),
+        (&["check", "-c", &missing], 78),
+        (&["run", "-c", &missing], 78),
+    ] {
+        let output = moongate(arguments);
+        assert_eq!(code(&output), Some(expected), "{arguments:?}: {}", both(&output));
+    }
+}
+
+#[test]
+fn a_bad_file_is_reported_whole_with_places_and_suggestions() {
+    let folder = Folder::new();
+    let output = moongate(&["check", "-c", &folder.file("bad.yaml", BAD)]);
+    let report = both(&output);
+    for expected in [
+        "bad.yaml:4:5",
+        "did you mean `balance`?",
+        "bad.yaml:6:15",
+        "unknown upstream `backned`",
+        "did you mean `backend`?",
+        "bad.yaml:7:16",
+        "bad.yaml:8:35",
+        "30s",
+    ] {
+        assert!(report.contains(expected), "{expected:?} is not in\n{report}");
+    }
+    assert!(!report.contains("panicked"), "{report}");
+}
+
+#[test]
+fn what_check_prints_is_a_file_that_prints_the_same() {
+    let folder = Folder::new();
+    let first = moongate(&["check", "-c", &folder.file("good.yaml", GOOD), "--print"]);
+    assert_eq!(code(&first), Some(0), "{}", both(&first));
+    let printed = out(&first);
+    assert!(printed.contains("front") && printed.contains("1500ms"), "{printed}");
+    let second = moongate(&["check", "-c", &folder.file("printed.yaml", &printed), "--print"]);
+    assert_eq!(code(&second), Some(0), "{}", both(&second));
+    assert_eq!(out(&second), printed);
+}
+
+#[test]
+fn explain_names_the_winner() {
+    let folder = Folder::new();
+    let good = folder.file("good.yaml", GOOD);
+    for (url, winner) in [("http://a.example/api/users", "front"), ("http://b.example/api/users", "rest")] {
+        let output = moongate(&["check", "-c", &good, "--explain", "GET", url]);
+        assert_eq!(code(&output), Some(0), "{}", both(&output));
+        assert!(out(&output).lines().next().unwrap().contains(winner), "{url}: {}", out(&output));
+    }
+}
+
+#[test]
+fn the_schema_is_json_that_knows_the_keys() {
+    let output = moongate(&["schema"]);
+    assert_eq!(code(&output), Some(0));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in ["server", "admin", "listeners", "upstreams", "routes", "plugins", "access_log", "include"] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+}
+
+#[test]
+fn kinds_are_listed_and_told() {
+    let output = moongate(&["kinds"]);
+    assert_eq!(code(&output), Some(0));
+    let list = out(&output);
+    for kind in [
+        "round_robin",
+        "random",
+        "least_connections",
+        "p2c",
+        "consistent_hash",
+        "sticky",
+        "tcp",
+        "http",
+        "websocket",
+        "request_id",
+        "headers",
+    ] {
+        assert!(list.contains(kind), "{kind} is not in\n{list}");
+    }
+    let one = moongate(&["kinds", "consistent_hash"]);
+    assert_eq!(code(&one), Some(0));
+    assert!(out(&one).contains("key"), "its settings are told: {}", out(&one));
+    assert_ne!(code(&moongate(&["kinds", "no_such_kind"])), Some(0));
+}
+
+#[test]
+fn a_wrong_command_line_exits_2() {
+    for arguments in [&["dance"][..], &["check", "--no-such-flag"], &["check", "--explain", "GET"]] {
+        let output = moongate(arguments);
+        assert_eq!(code(&output), Some(2), "{arguments:?}: {}", both(&output));
+    }
+}
+
+#[test]
+fn help_and_version_exit_0() {
+    for arguments in [&["--help"][..], &["run", "--help"], &["--version"]] {
+        let output = moongate(arguments);
+        assert_eq!(code(&output), Some(0), "{arguments:?}");
+        assert!(!out(&output).is_empty());
+    }
+}
+
+#[test]
+fn a_public_admin_address_needs_a_token() {
+    let folder = Folder::new();
+    for address in ["0.0.0.0:9901", "'[::]:9901'", "192.0.2.1:9901"] {
+        let open = folder.file("open.yaml", &format!("admin: {{ address: {address} }}\n{GOOD}"));
+        let output = moongate(&["check", "-c", &open]);
+        assert_eq!(code(&output), Some(78), "{address}");
+        assert!(both(&output).contains("token"), "{}", both(&output));
+        let closed =
+            folder.file("closed.yaml", &format!("admin: {{ address: {address}, token: x }}\n{GOOD}"));
+        assert_eq!(code(&moongate(&["check", "-c", &closed])), Some(0), "{address}");
+    }
+}

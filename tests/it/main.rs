@@ -1,0 +1,18 @@
+//! The gateway as a process: the real binary, real sockets, real signals. One binary for all of it, so
+//! that a change of the gateway links the tests once. What a room can prove alone is proven in the room.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod admin;
+mod balance;
+mod cli;
+mod failures;
+mod framing;
+mod health;
+mod kinds;
+mod lifecycle;
+mod reload;
+mod routing;
+mod strictness;
+mod support;
+mod tunnel;
+mod websocket;

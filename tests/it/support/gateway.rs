@@ -1,0 +1,239 @@
+//! The real binary under test: started on a file of its own, watched through its log and its admin
+//! address, ended by its process id.
+
+use super::eventually::within;
+use super::log::{Log, field};
+use super::metrics::Metrics;
+use super::raw::{Wire, get};
+use super::{Response, eventually};
+use serde_json::Value;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_moongate");
+
+const HEAD: &str = "admin: { address: 127.0.0.1:0 }\n\
+                    listeners: [{ name: web, address: 127.0.0.1:0 }]\n";
+
+const RELOADED: &str = "configuration reloaded";
+const REFUSED: &str = "configuration refused";
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    child: Mutex<Child>,
+    pid: u32,
+    log: Arc<Log>,
+    folder: TempDir,
+}
+
+/// Runs a command of the binary to its end.
+pub(crate) fn moongate(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
+}
+
+impl Gateway {
+    /// Starts one with a listener `web` and an admin address, and waits until it serves.
+    pub(crate) fn start(yaml: &str) -> Self {
+        Self::start_whole(&format!("{HEAD}{yaml}"))
+    }
+
+    /// Starts one with that whole file, which has a listener `web`, and waits until it serves.
+    pub(crate) fn start_whole(yaml: &str) -> Self {
+        let gateway = Self::spawn(yaml);
+        gateway.web();
+        gateway
+    }
+
+    /// Starts one with that whole file and waits for nothing.
+    pub(crate) fn spawn(yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("moongate.yaml");
+        fs::write(&file, yaml).unwrap();
+        let mut child = Command::new(BINARY)
+            .args(["run", "-c"])
+            .arg(&file)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Log::of(child.stderr.take().unwrap());
+        Self { pid: child.id(), child: Mutex::new(child), log, folder }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its log.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Its configuration file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("moongate.yaml")
+    }
+
+    /// Where the listener of that name really listens.
+    pub(crate) fn listener(&self, name: &str) -> SocketAddr {
+        let line = self.log.wait(0, &[&format!("listening name={name} ")]);
+        field(&line, "address").parse().unwrap()
+    }
+
+    /// Where the listener `web` listens.
+    pub(crate) fn web(&self) -> SocketAddr {
+        self.listener("web")
+    }
+
+    /// Where the administrator's address listens.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.listener("admin")
+    }
+
+    /// A GET at the listener `web`, on a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> Response {
+        get(self.web(), path)
+    }
+
+    /// A connection to the listener `web`.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire::connect(self.web())
+    }
+
+    /// The names in the bodies of `count` GETs, on one connection.
+    pub(crate) fn names(&self, path: &str, count: usize) -> Vec<String> {
+        let mut wire = self.wire();
+        (0..count)
+            .map(|_| {
+                wire.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+                let response = wire.response();
+                assert_eq!(response.status, 200, "{}{}", response.head, response.text());
+                response.text()
+            })
+            .collect()
+    }
+
+    /// `/api/v1/status`.
+    pub(crate) fn status(&self) -> Value {
+        let response = get(self.admin(), "/api/v1/status");
+        assert_eq!(response.status, 200, "{}", response.head);
+        response.json()
+    }
+
+    /// `/metrics`.
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::new(get(self.admin(), "/metrics").text())
+    }
+
+    /// The generation that serves.
+    pub(crate) fn generation(&self) -> u64 {
+        self.status()["generation"].as_u64().unwrap()
+    }
+
+    /// An endpoint's `health` in the status.
+    pub(crate) fn health(&self, upstream: &str, address: SocketAddr) -> Option<String> {
+        Some(self.endpoint(upstream, address)?["health"].as_str()?.to_owned())
+    }
+
+    /// An endpoint's `active` in the status.
+    pub(crate) fn active(&self, upstream: &str, address: SocketAddr) -> Option<u64> {
+        self.endpoint(upstream, address)?["active"].as_u64()
+    }
+
+    fn endpoint(&self, upstream: &str, address: SocketAddr) -> Option<Value> {
+        let status = self.status();
+        let endpoints = status["upstreams"][upstream]["endpoints"].as_array()?;
+        endpoints.iter().find(|endpoint| endpoint["address"] == address.to_string()).cloned()
+    }
+
+    /// Waits until the status calls an endpoint that.
+    pub(crate) fn await_health(&self, upstream: &str, address: SocketAddr, health: &str) {
+        eventually(&format!("{address} of {upstream} is {health}"), || {
+            (self.health(upstream, address).as_deref() == Some(health)).then_some(())
+        });
+    }
+
+    /// Replaces the configuration, with the same listener and admin address as [`Gateway::start`].
+    pub(crate) fn write(&self, yaml: &str) {
+        self.write_whole(&format!("{HEAD}{yaml}"));
+    }
+
+    /// Replaces the configuration file, as an editor does.
+    pub(crate) fn write_whole(&self, yaml: &str) {
+        let draft = self.folder.path().join("moongate.yaml.new");
+        fs::write(&draft, yaml).unwrap();
+        fs::rename(draft, self.file()).unwrap();
+    }
+
+    /// Replaces the configuration, sends SIGHUP and waits: the new generation, or the report.
+    pub(crate) fn reload(&self, yaml: &str) -> Result<u64, String> {
+        self.reload_whole(&format!("{HEAD}{yaml}"))
+    }
+
+    /// As [`Gateway::reload`], with a whole file.
+    pub(crate) fn reload_whole(&self, yaml: &str) -> Result<u64, String> {
+        self.write_whole(yaml);
+        let mark = self.log.mark();
+        self.signal("HUP");
+        let line = self.log.wait(mark, &[RELOADED, REFUSED]);
+        if line.contains(RELOADED) {
+            return Ok(field(&line, "generation").parse().unwrap());
+        }
+        Err(eventually("the refusal in the status", || {
+            let last = &self.status()["last_reload"];
+            last["report"].as_str().filter(|_| last["ok"] == false).map(str::to_owned)
+        }))
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub(crate) fn signal(&self, name: &str) {
+        self.signals(name, 1);
+    }
+
+    /// Sends a signal that many times in one go.
+    pub(crate) fn signals(&self, name: &str, count: usize) {
+        let pids = vec![self.pid.to_string(); count];
+        let sent = Command::new("kill").arg(format!("-{name}")).args(pids).status().unwrap();
+        assert!(sent.success(), "kill -{name}: {sent}");
+    }
+
+    /// Its exit status, if it ended.
+    pub(crate) fn ended(&self) -> Option<ExitStatus> {
+        self.child.lock().unwrap().try_wait().unwrap()
+    }
+
+    /// Waits for its end, that long.
+    pub(crate) fn exit_within(&self, limit: Duration) -> ExitStatus {
+        within(limit, "the process ends", || self.ended())
+    }
+
+    /// Its proportional share of memory, in KiB.
+    pub(crate) fn memory(&self) -> i64 {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Ended already is as good.
+        let _ = child.kill();
+        let _ = child.wait();
+        if std::thread::panicking() {
+            #[allow(clippy::print_stderr, reason = "the log of a failed test belongs to its report")]
+            {
+                eprintln!("--- the gateway's log\n{}\n---", self.log.text());
+            }
+        }
+    }
+}

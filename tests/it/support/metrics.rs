@@ -1,0 +1,36 @@
+//! The text exposition format, read as far as the tests ask.
+
+/// One scrape.
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// Takes the text of a scrape.
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The sum of the series of that name which carry all these labels; none is 0.
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.series(name, labels).map(|line| value(line)).sum()
+    }
+
+    /// Whether there is a series of that name with all these labels.
+    pub(crate) fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
+        self.series(name, labels).next().is_some()
+    }
+
+    fn series<'a>(&'a self, name: &'a str, labels: &'a [(&str, &str)]) -> impl Iterator<Item = &'a str> {
+        self.0.lines().filter(move |line| {
+            let Some(rest) = line.strip_prefix(name) else { return false };
+            rest.starts_with(['{', ' '])
+                && labels.iter().all(|(label, value)| rest.contains(&format!("{label}=\"{value}\"")))
+        })
+    }
+}
+
+fn value(line: &str) -> f64 {
+    line.rsplit(' ')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| panic!("no value in {line:?}"))
+}

@@ -1,0 +1,18 @@
+//! What the tests stand on: a gateway process, backends that can die, clients that see every byte.
+//! No claim is made here; every wait is bounded and waits on a fact.
+
+pub(crate) mod eventually;
+pub(crate) mod gateway;
+pub(crate) mod load;
+pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod origin;
+pub(crate) mod raw;
+pub(crate) mod ws;
+
+pub(crate) use eventually::{Gate, LIMIT, eventually};
+pub(crate) use gateway::{Gateway, moongate};
+pub(crate) use load::Load;
+pub(crate) use origin::{Next, Origin, Seen};
+pub(crate) use raw::{Response, Wire, get};
+pub(crate) use ws::Socket;

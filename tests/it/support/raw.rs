@@ -1,0 +1,227 @@
+//! A socket and HTTP/1.1 as bytes: a client that can say anything, a reader that hides nothing.
+
+use super::LIMIT;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// One side of a connection, with what was read and not yet asked for.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    ahead: Vec<u8>,
+}
+
+/// A response as it came.
+pub(crate) struct Response {
+    /// The status.
+    pub(crate) status: u16,
+    /// Everything up to and with the empty line.
+    pub(crate) head: String,
+    /// The body without its chunking.
+    pub(crate) body: Vec<u8>,
+}
+
+/// A GET on a connection of its own.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+}
+
+/// One request, as written, on a connection of its own.
+pub(crate) fn ask(address: SocketAddr, request: impl AsRef<[u8]>) -> Response {
+    let mut wire = Wire::connect(address);
+    wire.send(request);
+    wire.response()
+}
+
+impl Wire {
+    /// Connects; every read and write is bounded by [`LIMIT`].
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("connect to {address}: {e}"));
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        let wire = Self::of(stream);
+        wire.patience(LIMIT);
+        wire
+    }
+
+    /// Takes a stream as it is.
+    pub(crate) fn of(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self { stream, ahead: Vec::new() }
+    }
+
+    /// How long a read may take from now on.
+    pub(crate) fn patience(&self, limit: Duration) {
+        self.stream.set_read_timeout(Some(limit)).unwrap();
+    }
+
+    /// Sends these bytes in one write.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).unwrap();
+    }
+
+    /// Sends these bytes in one write, if the other side still takes them.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Ends our direction alone.
+    pub(crate) fn half_close(&self) {
+        // Gone already is as good.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// The stream and what was read ahead of it.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.ahead)
+    }
+
+    /// Reads once; what came is kept for the next question. 0 is the end.
+    pub(crate) fn fill(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 16 << 10];
+        let n = self.stream.read(&mut buffer)?;
+        self.ahead.extend_from_slice(&buffer[..n]);
+        Ok(n)
+    }
+
+    fn fill_more(&mut self) -> io::Result<()> {
+        match self.fill()? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes up to and with `mark`.
+    fn until(&mut self, mark: &[u8]) -> io::Result<Vec<u8>> {
+        let mut from = 0;
+        loop {
+            if let Some(at) = self.ahead[from..].windows(mark.len()).position(|bytes| bytes == mark) {
+                return Ok(self.ahead.drain(..from + at + mark.len()).collect());
+            }
+            from = self.ahead.len().saturating_sub(mark.len() - 1);
+            self.fill_more()?;
+        }
+    }
+
+    /// Exactly this many bytes.
+    pub(crate) fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        while self.ahead.len() < length {
+            self.fill_more()?;
+        }
+        Ok(self.ahead.drain(..length).collect())
+    }
+
+    /// Everything to the end of the connection, a reset included.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        self.try_rest().unwrap_or_else(|e| panic!("{e}; read: {:?}", lossy(&self.ahead)))
+    }
+
+    /// As [`Wire::rest`]; an error when the connection stays open.
+    pub(crate) fn try_rest(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            match self.fill() {
+                Ok(0) => return Ok(std::mem::take(&mut self.ahead)),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(std::mem::take(&mut self.ahead));
+                }
+                Err(e) => return Err(io::Error::other(format!("the connection stays open: {e}"))),
+            }
+        }
+    }
+
+    /// A message's head, up to and with the empty line; `None` when the connection ended before it.
+    pub(crate) fn head(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.ahead.is_empty() && self.fill()? == 0 {
+            return Ok(None);
+        }
+        self.until(b"\r\n\r\n").map(Some)
+    }
+
+    /// A chunked body: its bytes on the wire, and what they carry.
+    pub(crate) fn chunks(&mut self) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let (mut wire, mut body) = (Vec::new(), Vec::new());
+        loop {
+            let line = self.until(b"\r\n")?;
+            let size = lossy(&line);
+            let size = size.trim_end().split(';').next().unwrap_or_default();
+            let size = usize::from_str_radix(size, 16).map_err(io::Error::other)?;
+            wire.extend_from_slice(&line);
+            if size == 0 {
+                break;
+            }
+            let chunk = self.exactly(size + 2)?;
+            body.extend_from_slice(&chunk[..size]);
+            wire.extend_from_slice(&chunk);
+        }
+        loop {
+            let trailer = self.until(b"\r\n")?;
+            wire.extend_from_slice(&trailer);
+            if trailer == b"\r\n" {
+                return Ok((wire, body));
+            }
+        }
+    }
+
+    /// The next response, a 1xx included.
+    pub(crate) fn response(&mut self) -> Response {
+        self.try_response("GET")
+            .unwrap_or_else(|e| panic!("no response: {e}; read: {:?}", lossy(&self.ahead)))
+    }
+
+    /// The next response, as one to a request of that method.
+    pub(crate) fn try_response(&mut self, method: &str) -> io::Result<Response> {
+        let head = self.head()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let head = lossy(&head);
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
+        let status: u16 = status.ok_or_else(|| io::Error::other(format!("no status in {head:?}")))?;
+        let mut response = Response { status, head, body: Vec::new() };
+        if method == "HEAD" || status < 200 || status == 204 || status == 304 {
+            return Ok(response);
+        }
+        response.body = if response.field("transfer-encoding").is_some() {
+            self.chunks()?.1
+        } else if let Some(length) = response.field("content-length") {
+            let length = length.parse().map_err(io::Error::other)?;
+            self.exactly(length)?
+        } else {
+            self.rest()
+        };
+        Ok(response)
+    }
+
+    /// Whether the other side ended the connection without another byte.
+    pub(crate) fn ended(&mut self) -> bool {
+        self.rest().is_empty()
+    }
+}
+
+impl Response {
+    /// The value of the first field of that name.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        fields(&self.head, name).next()
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> String {
+        lossy(&self.body)
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("no JSON ({e}): {}{}", self.head, self.text()))
+    }
+}
+
+/// The values of the fields of that name in a head.
+pub(crate) fn fields<'a>(head: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    head.lines().skip(1).filter_map(move |line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then_some(value.trim())
+    })
+}
+
+/// Bytes as text, whatever they are.
+pub(crate) fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
