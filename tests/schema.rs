@@ -127,7 +127,7 @@ upstreams:
     health_check: { kind: http, path: /x }
 routes:
   - { upstream: a, <<: *common, host: ["*.a.b", c], path: /x, headers: { x-beta: "1" } }
-  - { upstream: [127.0.0.1:3], websocket: { idle_timeout: 1h }, plugins: [x, { kind: y, name: z, w: 1 }] }
+  - { upstream: [127.0.0.1:3], websocket: { idle_timeout: 1h }, plugins: [request_id, { kind: request_id, name: z, header: X-Id }] }
   - { upstream: { a: 9, b: 1 } }
 "#;
     let schema = schema();

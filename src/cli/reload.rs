@@ -14,15 +14,17 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn main(path: &Path) -> ExitCode {
-    let loaded = match spec::load(path) {
-        Ok(loaded) => loaded,
-        // The gateway would say the same: it reads the same file.
+    // A gateway that is told of a file with mistakes says so in its status and metrics too; one
+    // whose address cannot be found in it is not asked.
+    let spec = match spec::load(path) {
+        Ok(loaded) => loaded.spec,
+        Err(spec::Refused { rest: Some(rest), .. }) if rest.admin.is_some() => *rest,
         Err(refused) => {
             say_wrong(&diag::render(&refused.problems, &refused.sources, color()));
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let Some(admin) = loaded.spec.admin.as_ref() else {
+    let Some(admin) = spec.admin.as_ref() else {
         say_wrong(&format!(
             "error: {} names no admin address to ask\n  = help: add `admin: {{ address: 127.0.0.1:9901 }}`, or send the process a SIGHUP\n",
             path.display()

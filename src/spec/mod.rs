@@ -7,11 +7,13 @@ mod entry;
 mod load;
 mod model;
 mod print;
+mod process;
 mod schema;
 mod websocket;
 
 pub use load::{Env, Loaded, Refused, load, load_text};
 pub use model::*;
 pub use print::print;
+pub use process::*;
 pub use schema::{KindTable, schema};
 pub use websocket::{Exceed, InvalidFrames, PerClient, PerKey, WebSocket};

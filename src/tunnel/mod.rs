@@ -1,9 +1,10 @@
 //! The WebSocket path: from the upgrade request that leaves Pingora's HTTP machinery to the last
 //! byte of the tunnel.
 //!
-//! The proxy checks the client's request ([`handshake::check`]), dials an endpoint ([`dial`]), makes
-//! the handshake there ([`handshake::exchange`]) and hands both sides to [`relay::run`]. Choosing a
-//! route or an endpoint, and everything that is still HTTP, stays out.
+//! The proxy checks the client's request ([`handshake::check`]), asks the route's policy
+//! ([`Policy::admit`]), dials an endpoint ([`dial()`]), makes the handshake there
+//! ([`handshake::exchange`]), joins the [`Registry`] and hands both sides to [`run`]. Choosing a route or
+//! an endpoint, and everything that is still HTTP, stays out.
 
 mod admit;
 mod count;

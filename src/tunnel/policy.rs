@@ -58,8 +58,18 @@ impl Policy {
                 problems.push(Problem::new(format!("{name} must be at least 1 byte")));
             }
         }
-        if written.jitter > written.max_age {
-            problems.push(Problem::new("jitter must not be longer than max_age"));
+        match (written.jitter, written.max_age) {
+            (Some(_), None) => problems.push(Problem::new("jitter needs a max_age to be taken off")),
+            (Some(jitter), Some(age)) if jitter > age => {
+                problems.push(Problem::new("jitter must not be longer than max_age"));
+            }
+            _ => {}
+        }
+        if written.ping_timeout.0.is_zero() && !written.ping_interval.0.is_zero() {
+            problems.push(
+                Problem::new("ping_timeout must be longer than 0s")
+                    .help("ping_interval: 0s switches pings off"),
+            );
         }
         let admission = problems.keep(Admission::new(written, prior.map(|prior| &prior.admission)));
         let Some(admission) = admission.filter(|_| !problems.refuse()) else { return Err(problems) };
@@ -118,4 +128,68 @@ impl Policy {
 /// `0s` is no limit.
 fn limit(period: Period) -> Option<Duration> {
     (!period.0.is_zero()).then_some(period.0.min(FOREVER))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn refusals(change: impl FnOnce(&mut spec::WebSocket)) -> usize {
+        let mut written = spec::WebSocket::default();
+        change(&mut written);
+        Policy::new(&written, None).err().map_or(0, |problems| problems.0.len())
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let policy = Policy::new(&spec::WebSocket::default(), None).unwrap();
+        let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs());
+        assert_eq!(seconds(policy.idle_timeout), Some(3600));
+        assert_eq!((seconds(policy.ping_interval), policy.ping_timeout.as_secs()), (Some(30), 10));
+        assert_eq!((policy.drain.as_secs(), policy.close_timeout.as_secs()), (30, 5));
+        assert_eq!((policy.max_age, policy.rates()), (None, None));
+        assert_eq!(policy.rules(Extensions::None), Rules::default());
+    }
+
+    #[test]
+    fn zero_switches_a_timeout_off_and_a_jitter_follows_the_age() {
+        let off = Period(Duration::ZERO);
+        let age = Some(Period(Duration::from_secs(600)));
+        let written =
+            spec::WebSocket { idle_timeout: off, ping_interval: off, max_age: age, ..Default::default() };
+        let policy = Policy::new(&written, None).unwrap();
+        assert_eq!((policy.idle_timeout, policy.ping_interval), (None, None));
+        assert_eq!(policy.jitter.as_secs(), 60);
+    }
+
+    #[test]
+    fn what_cannot_be_is_reported_all_at_once() {
+        let second = Some(Period(Duration::from_secs(1)));
+        assert_eq!(refusals(|written| written.jitter = second), 1);
+        let many = refusals(|written| {
+            written.max_frame = Some(Size(0));
+            written.bytes_per_second = Some(Size(0));
+            written.ping_timeout.0 = Duration::ZERO;
+            written.max_age = second;
+            written.jitter = Some(Period(Duration::from_secs(2)));
+        });
+        assert_eq!(many, 4);
+    }
+
+    #[test]
+    fn an_unknown_extension_is_not_judged() {
+        let policy = Policy::new(&spec::WebSocket::default(), None).unwrap();
+        assert!(policy.rules(Extensions::Deflate).deflate);
+        assert!(policy.rules(Extensions::Deflate).strict);
+        assert!(!policy.rules(Extensions::Unknown).strict);
+    }
+
+    #[test]
+    fn the_longest_period_is_within_what_a_clock_can_hold() {
+        let endless = Period(Duration::MAX);
+        let written = spec::WebSocket { idle_timeout: endless, max_age: Some(endless), ..Default::default() };
+        let policy = Policy::new(&written, None).unwrap();
+        assert_eq!((policy.idle_timeout, policy.max_age), (Some(FOREVER), Some(FOREVER)));
+    }
 }

@@ -64,10 +64,8 @@ impl Members {
     /// weight when nobody is well.
     pub(super) fn open(&self) -> Open {
         let mut open = Open::with_room(self.seats.len());
-        for (index, member) in self.weighted().filter(|(_, member)| member.endpoint().is_usable()) {
-            let _ = member;
-            open.insert(index);
-        }
+        let usable = self.weighted().filter(|(_, member)| member.endpoint().is_usable());
+        usable.for_each(|(index, _)| open.insert(index));
         if open.is_empty() && self.panic == Panic::Any {
             self.weighted().for_each(|(index, _)| open.insert(index));
         }

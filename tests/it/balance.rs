@@ -259,9 +259,9 @@ fn a_sticky_client_moves_when_its_backend_dies_and_then_stays() {
     let first = gateway.get("/");
     let cookie = pair(first.field("set-cookie").unwrap());
     if first.text() == "a" {
-        a.die()
+        a.die();
     } else {
-        b.die()
+        b.die();
     }
     let moved = seated(&gateway, &cookie);
     assert_eq!(moved.status, 200);

@@ -33,6 +33,18 @@ pub enum Refusal {
     Bad(&'static str),
 }
 
+impl Refusal {
+    /// 426 or 400; `None` for what is ordinary HTTP.
+    #[must_use]
+    pub fn status(self) -> Option<u16> {
+        match self {
+            Self::NotWebSocket => None,
+            Self::Version => Some(426),
+            Self::Bad(_) => Some(400),
+        }
+    }
+}
+
 /// Checks a client's request by RFC 6455 §4.2.1.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ mod notes;
 mod outbox;
 mod scratch;
 mod timer;
+mod turn;
 mod vital;
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ use super::{By, Counters, Leg, Outcome, Policy, Reason, Side};
 use crate::spec::Exceed;
 use bytes::Bytes;
 use ending::{Ending, Verdict};
-use lane::{Lane, Terms, Turn};
+use lane::Lane;
 use notes::Seen;
 use std::future::Future;
 use std::pin::Pin;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use timer::Timer;
 use tokio::time::Instant;
+use turn::{Terms, Turn};
 use vital::{Clocks, News};
 
 /// Reads in one turn of a lane: a tunnel in full flow lets its thread's other tunnels go on after a megabyte.
@@ -216,7 +218,7 @@ impl Relay {
 
     /// Charges the client for what it sent. Whether that was too much and is the end.
     fn pace(&mut self, seen: &Seen) -> bool {
-        let Some(throttle) = &mut self.throttle else { return false };
+        let Some(throttle) = self.throttle.as_mut().filter(|_| self.ending.is_none()) else { return false };
         let within = throttle.take(seen.rated(), seen.bytes, Instant::now());
         let end = !within && throttle.exceed == Exceed::Close;
         if end {

@@ -149,10 +149,7 @@ impl Cluster {
 fn why_nobody(members: &Members, tried: &Tried) -> NoEndpoint {
     if members.is_empty() {
         NoEndpoint::Empty
-    } else if members.open().is_empty() {
-        NoEndpoint::Unhealthy
-    } else if tried.is_empty() {
-        // Somebody came back while we looked.
+    } else if tried.is_empty() || members.open().is_empty() {
         NoEndpoint::Unhealthy
     } else {
         NoEndpoint::Tried

@@ -64,7 +64,8 @@ impl Head {
     /// The only value of a field; none when it is absent or there are several.
     pub(super) fn only<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
         let mut values = self.all(name);
-        values.next().filter(|_| values.next().is_none())
+        let first = values.next()?;
+        if values.next().is_none() { Some(first) } else { None }
     }
 
     /// Whether a list field names a token, in any case.

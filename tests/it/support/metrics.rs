@@ -11,7 +11,7 @@ impl Metrics {
 
     /// The sum of the series of that name which carry all these labels; none is 0.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.series(name, labels).map(|line| value(line)).sum()
+        self.series(name, labels).map(value).sum()
     }
 
     /// Whether there is a series of that name with all these labels.

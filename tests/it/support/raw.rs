@@ -23,7 +23,7 @@ pub(crate) struct Response {
 
 /// A GET on a connection of its own.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    ask(address, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
 }
 
 /// One request, as written, on a connection of its own.

@@ -37,7 +37,6 @@ async fn early_bytes_of_both_sides_come_first() {
     client.write_all(&sent[7..]).await.unwrap();
     backend.write_all(&answer(b"news")).await.unwrap();
     tunnel.counters = super::counters("early");
-    let counters = tunnel.counters.clone();
     let _relay = tokio::spawn(run(tunnel));
     assert_eq!(read(&mut backend, sent.len()).await, sent);
     assert_eq!(read(&mut client, 16).await, [answer(b"greeting"), answer(b"news")].concat());

@@ -1,7 +1,7 @@
 //! Every way in which a tunnel ends.
 
 use super::*;
-use crate::tunnel::{ABNORMAL, Cause, Registry};
+use crate::tunnel::{ABNORMAL, Cause, Filter, Registry};
 
 #[tokio::test]
 async fn a_half_close_still_gets_its_answer() {
@@ -83,7 +83,7 @@ async fn a_client_gets_its_end_while_the_backend_lingers() {
     assert_eq!((outcome.by, outcome.code), (By::Side(Side::Backend), 4000));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nothing_passes_behind_a_close() {
     let (mut client, mut backend, _relay) = pipes(|_| {});
     let sent = [leave(1000), question(b"too late")].concat();
@@ -107,7 +107,7 @@ fn member(registry: &Arc<Registry>) -> (DuplexStream, DuplexStream, JoinHandle<O
 async fn a_drain_asks_to_come_again_and_waits_for_the_answer() {
     let registry = Arc::<Registry>::default();
     let (mut client, mut backend, relay) = member(&registry);
-    let drain = registry.drain(super::super::super::Filter::All, Duration::from_secs(1), Cause::Endpoint);
+    let drain = registry.drain(Filter::All, Duration::from_secs(1), Cause::Endpoint);
     tokio::spawn(drain);
     assert_eq!(read_close(&mut client).await, 1012);
     // What the client sent before it heard of it still arrives, and so does its answer.
@@ -131,7 +131,7 @@ async fn a_drain_waits_for_the_end_of_the_frame_under_way() {
     let whole = answer(&[b'x'; 1_000]);
     backend.write_all(&whole[..500]).await.unwrap();
     assert_eq!(read(&mut client, 500).await, whole[..500]);
-    assert_eq!(registry.drain(super::super::super::Filter::All, Duration::ZERO, Cause::Shutdown).await, 1);
+    assert_eq!(registry.drain(Filter::All, Duration::ZERO, Cause::Shutdown).await, 1);
     tokio::time::sleep(Duration::from_secs(1)).await;
     backend.write_all(&[&whole[500..], &answer(b"no more")].concat()).await.unwrap();
     assert_eq!(read(&mut client, whole.len() - 500).await, whole[500..]);
@@ -142,11 +142,43 @@ async fn a_drain_waits_for_the_end_of_the_frame_under_way() {
 async fn who_ignores_a_drain_is_cut_and_the_backend_is_told() {
     let registry = Arc::<Registry>::default();
     let (mut client, mut backend, relay) = member(&registry);
-    assert_eq!(registry.drain(super::super::super::Filter::All, Duration::ZERO, Cause::Shutdown).await, 1);
+    assert_eq!(registry.drain(Filter::All, Duration::ZERO, Cause::Shutdown).await, 1);
     assert_eq!(read_close(&mut backend).await, 1001);
     drop(backend);
     let outcome = relay.await.unwrap();
     assert_eq!((outcome.lifetime.as_secs(), outcome.code), (5, 1012));
     assert_eq!(read_close(&mut client).await, 1012);
     read_end(&mut client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_at_any_byte_cuts_no_frame() {
+    let frames = [frame(0x01, &[b'a'; 130], None), frame(0x89, b"ping", None), frame(0x80, b"end", None)];
+    let stream = frames.concat();
+    let boundaries: Vec<_> =
+        frames.iter().scan(0, |at, frame| Some(std::mem::replace(at, *at + frame.len()))).collect();
+    for cut in 0..=stream.len() {
+        let registry = Arc::<Registry>::default();
+        let (mut client, mut backend, _relay) = member(&registry);
+        backend.write_all(&stream[..cut]).await.unwrap();
+        // The relay sleeps again, with every byte so far behind it, before the drain begins.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        registry.drain(Filter::All, Duration::ZERO, Cause::Route).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        backend.write_all(&stream[cut..]).await.unwrap();
+        // Whole frames up to the cut and the one it lies in; a head or control frame in part is none yet.
+        let mut passed = Vec::new();
+        let code = loop {
+            match read_frame(&mut client).await {
+                (0x88, payload) => break u16::from_be_bytes([payload[0], payload[1]]),
+                (first, payload) => passed.push(frame(first, &payload, None)),
+            }
+        };
+        assert_eq!(code, 1012, "{cut}");
+        let most = boundaries.iter().filter(|boundary| **boundary < cut).count();
+        let passed = passed.concat();
+        assert!(stream.starts_with(&passed), "{cut}");
+        assert!(passed.len() <= frames[..most].concat().len(), "{cut}");
+        assert!(cut == 0 || passed.len() + 131 >= cut, "{cut}");
+    }
 }

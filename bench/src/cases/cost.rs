@@ -1,0 +1,152 @@
+//! CPU an operation: what the kernel says a gateway's processes used while the load counted operations.
+
+use crate::Outcome;
+use crate::cases::{Bench, Contestant, failures};
+use crate::gateway::Gateway;
+use crate::load::pages::Reader;
+use crate::load::sockets::{Again, Batch, Talker};
+use crate::load::visits::Visitor;
+use crate::load::{Crowd, Load, pages};
+use crate::machine;
+use crate::stop::Stop;
+use crate::table::{Spread, Table};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Before each measurement: connections are new, caches cold.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// A load whose operations are counted.
+pub(crate) struct Cost {
+    /// What the command line calls it.
+    pub(crate) name: &'static str,
+    title: &'static str,
+    /// Opens the load.
+    pub(crate) open: fn(SocketAddr, &Stop) -> io::Result<Box<dyn Load>>,
+}
+
+/// Plain HTTP.
+pub(crate) const HTTP: Cost = Cost {
+    name: "http",
+    title: "http: a keep-alive GET of 2 bytes; 16 connections, 100 routes",
+    open: |address, stop| {
+        let requests = pages::requests();
+        Ok(Box::new(Crowd::open(16, stop, |number| Reader::open(address, &requests, number))?))
+    },
+};
+
+/// One small message at a time.
+pub(crate) const ECHO: Cost = Cost {
+    name: "echo",
+    title: "echo: a WebSocket message of 128 bytes and its echo; 64 connections, one in flight each",
+    open: |address, stop| talkers(address, stop, &Batch::of(1, 128, Again::Always)),
+};
+
+/// Many small messages at once.
+pub(crate) const BURST: Cost = Cost {
+    name: "burst",
+    title: "burst: a message of 128 bytes and its echo, 64 in one write; 64 connections",
+    open: |address, stop| talkers(address, stop, &Batch::of(64, 128, Again::Always)),
+};
+
+/// Large messages.
+pub(crate) const BULK: Cost = Cost {
+    name: "bulk",
+    title: "bulk: a message of 16 KiB and its echo; 64 connections, one in flight each",
+    open: |address, stop| talkers(address, stop, &Batch::of(1, 16 << 10, Again::Always)),
+};
+
+/// Short lives.
+pub(crate) const CONNECT: Cost = Cost {
+    name: "connect",
+    title: "connect: connect, handshake, an echo of 128 bytes, close; 16 at a time",
+    open: |address, stop| Ok(Box::new(Crowd::open(16, stop, |number| Visitor::open(address, number))?)),
+};
+
+fn talkers(address: SocketAddr, stop: &Stop, batch: &Batch) -> io::Result<Box<dyn Load>> {
+    Ok(Box::new(Crowd::open(64, stop, |number| Talker::open(address, batch, number))?))
+}
+
+/// One round of one gateway.
+struct Sample {
+    /// CPU microseconds an operation.
+    micros: f64,
+    /// The share of it that was in user space.
+    user: f64,
+    /// Operations a second.
+    rate: f64,
+    /// The share of its CPU that the gateway kept busy.
+    busy: f64,
+    /// The share of its CPU that somebody else kept busy.
+    others: f64,
+}
+
+/// Measures the rounds and prints the table.
+pub(crate) fn measure(bench: &Bench, cost: &Cost) -> Outcome<Vec<String>> {
+    let mut contestants = bench.contestants();
+    bench.rounds(bench.options.rounds, &mut contestants, |contestant| {
+        let gateway = contestant.gateway(&bench.ground)?;
+        sample(bench, cost, gateway)
+    })?;
+    print(bench, cost, &contestants);
+    Ok(failures(&contestants))
+}
+
+fn sample(bench: &Bench, cost: &Cost, gateway: &mut Gateway) -> Outcome<Sample> {
+    let mut load = (cost.open)(gateway.address, &bench.stop)?;
+    load.drive(WARM_UP)?;
+    let (cpu, seat) = (gateway.cpu(), machine::busy(bench.seats.gateway));
+    let tally = load.drive(bench.options.time)?;
+    let (cpu, seat) = (gateway.cpu().since(cpu), machine::busy(bench.seats.gateway).saturating_sub(seat));
+    gateway.process.check()?;
+    let (used, elapsed) = (cpu.total().as_secs_f64(), tally.elapsed.as_secs_f64());
+    if tally.operations == 0 || used == 0.0 {
+        return Err("nothing was measured; give it more seconds".into());
+    }
+    Ok(Sample {
+        micros: used * 1e6 / tally.operations as f64,
+        user: cpu.user.as_secs_f64() / used,
+        rate: tally.operations as f64 / elapsed,
+        busy: used / elapsed,
+        others: (seat.as_secs_f64() - used).max(0.0) / elapsed,
+    })
+}
+
+fn print(bench: &Bench, cost: &Cost, contestants: &[Contestant<'_, Sample>]) {
+    let mut table = Table::new(&["", "CPU us/op", "user", "ops/s", "CPU busy", "of nginx", "of haproxy"]);
+    for contestant in contestants.iter().filter(|contestant| !contestant.samples.is_empty()) {
+        let spread = |of: fn(&Sample) -> f64| Spread::of(contestant.samples.iter().map(of));
+        table.row(vec![
+            contestant.name().to_owned(),
+            spread(|sample| sample.micros).show(2),
+            format!("{:.0} %", spread(|sample| sample.user * 100.0).median),
+            format!("{:.0}", spread(|sample| sample.rate).median),
+            format!("{:.0} %", spread(|sample| sample.busy * 100.0).median),
+            ratio(contestants, contestant, "nginx"),
+            ratio(contestants, contestant, "haproxy"),
+        ]);
+    }
+    println!("\n{}", cost.title);
+    table.print();
+    let others =
+        Spread::of(contestants.iter().flat_map(|contestant| &contestant.samples).map(|s| s.others * 100.0));
+    println!(
+        "  {} rounds of {} s; others on the gateway's CPU: {:.0} % (median), {:.0} % (worst)",
+        bench.options.rounds,
+        bench.options.time.as_secs_f64(),
+        others.median,
+        others.most
+    );
+}
+
+/// The cost against another's of the same round.
+fn ratio(contestants: &[Contestant<'_, Sample>], own: &Contestant<'_, Sample>, other: &str) -> String {
+    let Some(other) = contestants.iter().find(|contestant| contestant.name() == other) else {
+        return "-".into();
+    };
+    if other.samples.is_empty() || other.name() == own.name() {
+        return "-".into();
+    }
+    Spread::of(own.samples.iter().zip(&other.samples).map(|(own, other)| own.micros / other.micros)).show(2)
+}

@@ -1,0 +1,85 @@
+//! Memory of a tunnel that has spoken once and fallen silent: the growth of the processes' proportional set
+//! size. Memory of the kernel's sockets is the same for all and not in it.
+
+use crate::Outcome;
+use crate::cases::{Bench, Contestant, failures};
+use crate::gateway::Gateway;
+use crate::load::Crowd;
+use crate::load::sockets::{Again, Batch, Talker};
+use crate::table::{Spread, Table};
+use std::time::{Duration, Instant};
+
+/// Tunnels opened and closed before the baseline, so that what is allocated once is not counted.
+const WARM_UP: usize = 64;
+
+/// Between two looks at the memory.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// After this, memory that still moves is taken as it is.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// More rounds tell little: the figure does not depend on what else the machine does.
+const ROUNDS: u32 = 3;
+
+/// Measures the rounds, each with a new process, and prints the table.
+pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
+    let mut contestants = bench.contestants();
+    let rounds = bench.options.rounds.min(ROUNDS);
+    bench.rounds(rounds, &mut contestants, |contestant| {
+        // A gateway that has held tunnels before has memory to give: every round begins with a new one.
+        let gateway = Gateway::start(contestant.installed, &bench.ground)?;
+        sample(bench, gateway)
+    })?;
+    print(bench, rounds, &contestants);
+    Ok(failures(&contestants))
+}
+
+/// Bytes a tunnel.
+fn sample(bench: &Bench, mut gateway: Gateway) -> Outcome<f64> {
+    let count = bench.ground.tunnels;
+    drop(open(bench, &gateway, WARM_UP.min(count))?);
+    let before = settled(&gateway, || {
+        std::thread::sleep(LOOK);
+        Ok(())
+    })?;
+    let mut tunnels = open(bench, &gateway, count)?;
+    let after = settled(&gateway, || Ok(tunnels.attend(LOOK)?))?;
+    gateway.process.check()?;
+    Ok(after.saturating_sub(before) as f64 / count as f64)
+}
+
+/// Tunnels that have carried one message each way.
+fn open(bench: &Bench, gateway: &Gateway, count: usize) -> Outcome<Crowd<Talker>> {
+    let batch = Batch::of(1, 128, Again::Never);
+    let mut crowd = Crowd::open(count, &bench.stop, |number| Talker::open(gateway.address, &batch, number))?;
+    crowd.complete(count as u64)?;
+    Ok(crowd)
+}
+
+/// The memory in bytes once it has stopped moving.
+fn settled(gateway: &Gateway, mut wait: impl FnMut() -> Outcome<()>) -> Outcome<u64> {
+    let began = Instant::now();
+    let mut last = gateway.process.pss()?;
+    loop {
+        wait()?;
+        let now = gateway.process.pss()?;
+        if now.abs_diff(last) < now / 200 || began.elapsed() > SETTLE {
+            return Ok(now);
+        }
+        last = now;
+    }
+}
+
+fn print(bench: &Bench, rounds: u32, contestants: &[Contestant<'_, f64>]) {
+    let mut table = Table::new(&["", "KB/tunnel"]);
+    for contestant in contestants.iter().filter(|contestant| !contestant.samples.is_empty()) {
+        let spread = Spread::of(contestant.samples.iter().map(|bytes| bytes / 1024.0));
+        table.row(vec![contestant.name().to_owned(), spread.show(2)]);
+    }
+    println!(
+        "\nidle: memory of a silent WebSocket; {} of them, one message each before",
+        bench.ground.tunnels
+    );
+    table.print();
+    println!("  {rounds} rounds, each with a new process; KB are 1024 bytes");
+}

@@ -1,0 +1,188 @@
+//! WebSocket frames as both ends of the bench need them: written whole, read from any split of bytes.
+//! Payloads are unmasked in place and never kept; what the protocol forbids is the tests' subject, not ours.
+
+/// A text frame.
+pub(crate) const TEXT: u8 = 1;
+/// A binary frame.
+pub(crate) const BINARY: u8 = 2;
+/// Close.
+pub(crate) const CLOSE: u8 = 8;
+/// Ping.
+pub(crate) const PING: u8 = 9;
+/// Pong.
+pub(crate) const PONG: u8 = 10;
+
+/// The key of every masked frame we send. Any key costs the gateways the same; zero would be flattery.
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// What is known of a frame once its header is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// The opcode, 0 to 15.
+    pub(crate) opcode: u8,
+    /// Payload bytes.
+    pub(crate) length: u64,
+    key: Option<[u8; 4]>,
+}
+
+/// What [`Frames::feed`] sees, in order: one head, any number of payload pieces, one end.
+pub(crate) enum Seen<'a> {
+    /// A header is complete.
+    Head(Head),
+    /// A piece of the payload, unmasked.
+    Payload(&'a [u8]),
+    /// The frame is complete.
+    End(Head),
+}
+
+/// Follows frames through a stream of bytes.
+#[derive(Default)]
+pub(crate) struct Frames {
+    header: [u8; 14],
+    have: usize,
+    current: Option<Head>,
+    left: u64,
+    turn: usize,
+}
+
+impl Frames {
+    /// Reads on; `bytes` are unmasked in place.
+    pub(crate) fn feed(&mut self, mut bytes: &mut [u8], mut each: impl FnMut(Seen<'_>)) {
+        while !bytes.is_empty() {
+            let Some(head) = self.current else {
+                bytes = self.header(bytes, &mut each);
+                continue;
+            };
+            let take = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let (piece, rest) = bytes.split_at_mut(take);
+            if let Some(key) = head.key {
+                mask(piece, key, self.turn);
+            }
+            self.turn = (self.turn + take) % 4;
+            self.left -= take as u64;
+            each(Seen::Payload(piece));
+            self.finish(&mut each);
+            bytes = rest;
+        }
+    }
+
+    /// Collects the header, byte by byte: it is short, and may be split anywhere.
+    fn header<'a>(&mut self, bytes: &'a mut [u8], each: &mut impl FnMut(Seen<'_>)) -> &'a mut [u8] {
+        for (at, byte) in bytes.iter().enumerate() {
+            self.header[self.have] = *byte;
+            self.have += 1;
+            if let Some(head) = parse(&self.header[..self.have]) {
+                (self.current, self.left, self.turn, self.have) = (Some(head), head.length, 0, 0);
+                each(Seen::Head(head));
+                self.finish(each);
+                return &mut bytes[at + 1..];
+            }
+        }
+        &mut []
+    }
+
+    fn finish(&mut self, each: &mut impl FnMut(Seen<'_>)) {
+        if self.left == 0
+            && let Some(head) = self.current.take()
+        {
+            each(Seen::End(head));
+        }
+    }
+}
+
+/// The head, when `bytes` are exactly a complete header.
+fn parse(bytes: &[u8]) -> Option<Head> {
+    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+    let (length, after) = match second & 0x7f {
+        126 => (u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
+        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?), 10),
+        short => (u64::from(short), 2),
+    };
+    let key = if second & 0x80 == 0 { None } else { Some(bytes.get(after..after + 4)?.try_into().ok()?) };
+    Some(Head { opcode: first & 0x0f, length, key })
+}
+
+/// Appends a header without a key: what a server sends.
+pub(crate) fn put_head(out: &mut Vec<u8>, opcode: u8, length: u64) {
+    out.push(0x80 | opcode);
+    match u16::try_from(length) {
+        Ok(short @ 0..=125) => out.push(short as u8),
+        Ok(middle) => {
+            out.push(126);
+            out.extend_from_slice(&middle.to_be_bytes());
+        }
+        Err(_) => {
+            out.push(127);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+}
+
+/// Appends a whole masked frame: what a client sends.
+pub(crate) fn put_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+    let start = out.len();
+    put_head(out, opcode, payload.len() as u64);
+    out[start + 1] |= 0x80;
+    out.extend_from_slice(&KEY);
+    let body = out.len();
+    out.extend_from_slice(payload);
+    mask(&mut out[body..], KEY, 0);
+}
+
+/// Eight bytes at a time, so that the backend's share of a 16 KiB message stays small.
+fn mask(bytes: &mut [u8], key: [u8; 4], turn: usize) {
+    let key: [u8; 8] = std::array::from_fn(|at| key[(turn + at) % 4]);
+    let word = u64::from_ne_bytes(key);
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for chunk in words {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key) {
+        *byte ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collect(frames: &mut Frames, bytes: &[u8], into: &mut Vec<(Head, Vec<u8>)>, part: &mut Vec<u8>) {
+        frames.feed(&mut bytes.to_vec(), |seen| match seen {
+            Seen::Head(_) => part.clear(),
+            Seen::Payload(piece) => part.extend_from_slice(piece),
+            Seen::End(head) => into.push((head, part.clone())),
+        });
+    }
+
+    #[test]
+    fn every_split_gives_the_same_frames() {
+        let payloads = [vec![], vec![7; 125], vec![8; 126], vec![9; 300], (0..=255).collect::<Vec<u8>>()];
+        let mut wire = Vec::new();
+        for payload in &payloads {
+            put_masked(&mut wire, BINARY, payload);
+            put_head(&mut wire, TEXT, payload.len() as u64);
+            wire.extend_from_slice(payload);
+        }
+        for size in 1..wire.len() {
+            let (mut frames, mut got, mut part) = (Frames::default(), Vec::new(), Vec::new());
+            for piece in wire.chunks(size) {
+                collect(&mut frames, piece, &mut got, &mut part);
+            }
+            let bodies: Vec<_> = got.iter().map(|(_, body)| body.clone()).collect();
+            let wanted: Vec<_> = payloads.iter().flat_map(|body| [body.clone(), body.clone()]).collect();
+            assert_eq!(bodies, wanted, "in pieces of {size}");
+            assert_eq!(got[0].0.opcode, BINARY);
+            assert_eq!(got[1].0.opcode, TEXT);
+        }
+    }
+
+    #[test]
+    fn a_long_frame_has_a_length_of_eight_bytes() {
+        let mut wire = Vec::new();
+        put_masked(&mut wire, BINARY, &vec![1; 70_000]);
+        assert_eq!(wire.len(), 70_000 + 14);
+        let (mut frames, mut got, mut part) = (Frames::default(), Vec::new(), Vec::new());
+        collect(&mut frames, &wire, &mut got, &mut part);
+        assert_eq!(got[0].1, vec![1; 70_000]);
+    }
+}

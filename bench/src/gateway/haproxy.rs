@@ -1,0 +1,60 @@
+//! HAProxy with one thread under its master, routes in a map, the access log in a ring in memory: the
+//! cheapest log it has. (Backed by a file, a ring costs an old worker its life at a reload.)
+
+use crate::gateway::{Kind, Site};
+use rustix::process::Signal;
+use std::fmt::Write;
+
+/// The table's entry.
+pub(crate) const HAPROXY: Kind =
+    Kind { name: "haproxy", version: "-v", files, arguments, reload: Signal::USR2 };
+
+fn arguments(site: &Site) -> Vec<String> {
+    vec!["-W".into(), "-db".into(), "-f".into(), site.path("haproxy.cfg")]
+}
+
+fn files(site: &Site) -> Vec<(&'static str, String)> {
+    let text = format!(
+        "global
+  nbthread 1
+  maxconn {connections}
+  log ring@access len 1200 local0 info
+
+ring access
+  format rfc3164
+  maxlen 1200
+  size 1048576
+
+defaults
+  mode http
+  log global
+  option httplog
+  option forwardfor
+  http-reuse always
+  timeout connect 2s
+  timeout http-request 10s
+  timeout http-keep-alive 75s
+  timeout client 75s
+  timeout server 60s
+  timeout tunnel 1h
+
+frontend web
+  bind {address} backlog 4096
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  use_backend %[path,map_beg({map})]
+
+backend service
+  server one {backend}
+",
+        connections = site.tunnels + 256,
+        address = site.address,
+        map = site.path("routes.map"),
+        backend = site.backend,
+    );
+    let mut map = String::new();
+    for prefix in site.prefixes() {
+        let _ = writeln!(map, "{prefix} service");
+    }
+    vec![("routes.map", map), ("haproxy.cfg", text)]
+}

@@ -1,0 +1,62 @@
+//! nginx with one worker, as its documentation sets up a WebSocket proxy with upstream keep-alive.
+
+use crate::gateway::{Kind, Site};
+use rustix::process::Signal;
+use std::fmt::Write;
+
+/// The table's entry.
+pub(crate) const NGINX: Kind = Kind { name: "nginx", version: "-v", files, arguments, reload: Signal::HUP };
+
+fn arguments(site: &Site) -> Vec<String> {
+    vec![
+        "-e".into(),
+        site.path("error.log"),
+        "-p".into(),
+        site.path(""),
+        "-c".into(),
+        site.path("nginx.conf"),
+    ]
+}
+
+fn files(site: &Site) -> Vec<(&'static str, String)> {
+    // Both sides of every tunnel, and some to spare.
+    let connections = site.tunnels * 2 + 512;
+    let mut text = format!(
+        "daemon off;
+worker_processes 1;
+worker_rlimit_nofile {files};
+pid {pid};
+error_log {error} warn;
+events {{ worker_connections {connections}; }}
+http {{
+  access_log {access} combined buffer=64k flush=1s;
+  client_body_temp_path {temp}; proxy_temp_path {temp}; fastcgi_temp_path {temp};
+  uwsgi_temp_path {temp}; scgi_temp_path {temp};
+  keepalive_requests 1000000000;
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+  upstream backend {{ server {backend}; keepalive 64; keepalive_requests 1000000000; }}
+  proxy_http_version 1.1;
+  proxy_read_timeout 1h;
+  proxy_set_header Host $host;
+  proxy_set_header Upgrade $http_upgrade;
+  proxy_set_header Connection $connection_upgrade;
+  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_set_header X-Forwarded-Host $host;
+  server {{
+    listen {address} backlog=4096;
+",
+        files = connections + 64,
+        pid = site.path("nginx.pid"),
+        error = site.path("error.log"),
+        access = site.path("access.log"),
+        temp = site.path("temp"),
+        backend = site.backend,
+        address = site.address,
+    );
+    for prefix in site.prefixes() {
+        let _ = writeln!(text, "    location {prefix} {{ proxy_pass http://backend; }}");
+    }
+    text.push_str("  }\n}\n");
+    vec![("nginx.conf", text)]
+}

@@ -1,0 +1,139 @@
+//! Just enough of HTTP/1.1 for two ends that know each other: fixed requests, fixed answers, the opening
+//! handshake of RFC 6455 §4. Anything unexpected is an error, so a figure never counts wrong answers.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::io;
+
+/// The body of every ordinary answer.
+pub(crate) const BODY: &[u8] = b"ok";
+
+/// The path prefixes that each gateway routes.
+pub(crate) const ROUTES: usize = 100;
+
+/// The longest head either end accepts, in bytes.
+pub(crate) const MAX_HEAD: usize = 16 << 10;
+
+/// The key of every handshake: the one of RFC 6455 §1.3.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The prefix of the `number`th route.
+pub(crate) fn route(number: usize) -> String {
+    format!("/service-{number:02}/")
+}
+
+/// A request for a page behind the `number`th route.
+pub(crate) fn page(number: usize) -> Vec<u8> {
+    format!(
+        "GET {}item?id=17 HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: moongate-bench\r\n\
+         Accept: */*\r\n\r\n",
+        route(number)
+    )
+    .into_bytes()
+}
+
+/// An opening handshake behind the `number`th route.
+pub(crate) fn handshake(number: usize) -> Vec<u8> {
+    format!(
+        "GET {}socket HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: moongate-bench\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        route(number)
+    )
+    .into_bytes()
+}
+
+/// Where the head at the beginning of `bytes` ends, behind its empty line.
+///
+/// # Errors
+/// `bytes` are longer than [`MAX_HEAD`] and hold no complete head.
+pub(crate) fn head_end(bytes: &[u8]) -> io::Result<Option<usize>> {
+    match bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+        Some(at) => Ok(Some(at + 4)),
+        None if bytes.len() > MAX_HEAD => Err(io::Error::other("a head without an end")),
+        None => Ok(None),
+    }
+}
+
+/// The value of a field, without spaces around it.
+pub(crate) fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+        let (field, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        field.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+    })
+}
+
+/// The status of an answer's head.
+pub(crate) fn status(head: &[u8]) -> Option<u16> {
+    std::str::from_utf8(head.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?.parse().ok()
+}
+
+/// The value of Sec-WebSocket-Accept for a key.
+pub(crate) fn accept(key: &[u8]) -> String {
+    let mut digest = sha1_smol::Sha1::new();
+    digest.update(key);
+    digest.update(GUID);
+    STANDARD.encode(digest.digest().bytes())
+}
+
+/// The length of the whole answer at the beginning of `bytes`, once it is there.
+///
+/// # Errors
+/// It is not a 200 with our body.
+pub(crate) fn whole_answer(bytes: &[u8]) -> io::Result<Option<usize>> {
+    let Some(end) = head_end(bytes)? else { return Ok(None) };
+    let (head, body) = bytes.split_at(end);
+    let length =
+        field(head, "content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    if status(head) != Some(200) || length != Some(BODY.len()) {
+        return Err(unexpected(head));
+    }
+    match body.get(..BODY.len()) {
+        None => Ok(None),
+        Some(BODY) => Ok(Some(end + BODY.len())),
+        Some(_) => Err(io::Error::other("an answer with another body")),
+    }
+}
+
+/// The length of the 101 at the beginning of `bytes`, once it is there.
+///
+/// # Errors
+/// It is another answer.
+pub(crate) fn switched(bytes: &[u8]) -> io::Result<Option<usize>> {
+    let Some(end) = head_end(bytes)? else { return Ok(None) };
+    if status(&bytes[..end]) == Some(101) { Ok(Some(end)) } else { Err(unexpected(&bytes[..end])) }
+}
+
+fn unexpected(head: &[u8]) -> io::Error {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    io::Error::other(format!("an unexpected answer: {}", String::from_utf8_lossy(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_accept_value_is_the_one_of_the_rfc() {
+        assert_eq!(accept(KEY.as_bytes()), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn only_a_whole_200_with_our_body_counts() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 2 \r\n\r\nok";
+        assert_eq!(whole_answer(answer).unwrap(), Some(answer.len()));
+        assert_eq!(whole_answer(&answer[..answer.len() - 1]).unwrap(), None);
+        assert_eq!(whole_answer(&answer[..20]).unwrap(), None);
+        assert!(whole_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno").is_err());
+        assert!(whole_answer(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\n\r\nok").is_err());
+    }
+
+    #[test]
+    fn a_field_is_found_whatever_its_case() {
+        let head = handshake(3);
+        assert_eq!(field(&head, "sec-websocket-KEY"), Some(KEY.as_bytes()));
+        assert_eq!(field(&head, "sec-websocket"), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Keep-alive GETs of two bytes, one in flight a connection, over all routes in turn.
+
+use crate::http;
+use crate::line::{Got, Line};
+use crate::load::{Advance, Client};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// A browser that never tires of the same pages.
+pub(crate) struct Reader {
+    line: Line,
+    requests: Rc<[Vec<u8>]>,
+    turn: usize,
+    answer: Vec<u8>,
+}
+
+/// A request for every route.
+pub(crate) fn requests() -> Rc<[Vec<u8>]> {
+    (0..http::ROUTES).map(http::page).collect()
+}
+
+impl Reader {
+    /// Connects; `number` decides which route comes first.
+    pub(crate) fn open(address: SocketAddr, requests: &Rc<[Vec<u8>]>, number: usize) -> io::Result<Self> {
+        // Spread over the routes, so that the connections do not ask for the same one at the same time.
+        let turn = number * 7 % requests.len();
+        Ok(Self { line: Line::connect(address)?, requests: requests.clone(), turn, answer: Vec::new() })
+    }
+
+    fn ask(&mut self) -> io::Result<()> {
+        self.line.send(&self.requests[self.turn])?;
+        self.turn = (self.turn + 1) % self.requests.len();
+        Ok(())
+    }
+}
+
+impl Client for Reader {
+    fn line(&mut self) -> &mut Line {
+        &mut self.line
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        self.ask()
+    }
+
+    fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Advance> {
+        let mut advance = Advance::default();
+        loop {
+            let (length, last) = match self.line.read(scratch)? {
+                Got::Some(length) => (length, false),
+                Got::Last(length) => (length, true),
+                Got::End => return Err(io::Error::other("the gateway closed a keep-alive connection")),
+            };
+            self.answer.extend_from_slice(&scratch[..length]);
+            if let Some(end) = http::whole_answer(&self.answer)? {
+                self.answer.drain(..end);
+                advance.done += 1;
+                self.ask()?;
+            }
+            if last {
+                return Ok(advance);
+            }
+        }
+    }
+}

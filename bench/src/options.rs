@@ -1,0 +1,214 @@
+//! The command line. Few words and four numbers do not need a library.
+
+use crate::cases::cost::{self, Cost};
+use crate::cases::{CASES, Case};
+use crate::gateway::KINDS;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What --help prints.
+pub(crate) const HELP: &str = "\
+bench/run [CASE]... [OPTION]...        measures Moongate beside nginx and HAProxy
+bench/run profile CASE [OPTION]...     shows where Moongate's time goes (perf)
+bench/run backend [ADDRESS]            the backend alone, until standard input ends
+bench/run load CASE ADDRESS            the load alone, against whatever listens there
+
+CASE: http, echo, burst, bulk, connect, latency, idle, or all (the default)
+  --rounds N         rounds, interleaved over the gateways (5)
+  --seconds S        of one measurement (3)
+  --rate N           messages a second that `latency` offers (10000)
+  --tunnels N        WebSockets that `idle` opens (4000)
+  --gateways A,B     of nginx, haproxy, moongate (all)
+  --moongate FILE    the binary to measure (target/release/moongate, built before)
+  --no-build         measure the binary as it is";
+
+/// What to do.
+pub(crate) enum Command {
+    /// Explain.
+    Help,
+    /// Measure these.
+    Measure(Vec<Case>, Options),
+    /// Profile this one.
+    Profile(&'static Cost, Options),
+    /// Be the backend.
+    Backend(SocketAddr),
+    /// Be the load.
+    Load(&'static Cost, SocketAddr, Options),
+}
+
+/// How.
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// Rounds; at least 1.
+    pub(crate) rounds: u32,
+    /// Of one measurement.
+    pub(crate) time: Duration,
+    /// Messages a second.
+    pub(crate) rate: u32,
+    /// Idle tunnels.
+    pub(crate) tunnels: usize,
+    /// The gateways' names; empty: all.
+    pub(crate) gateways: Vec<String>,
+    /// Moongate's binary.
+    pub(crate) moongate: PathBuf,
+    /// Whether it is to be built first.
+    pub(crate) build: Build,
+}
+
+/// What bench/run does about Moongate's binary.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// Brings it up to date.
+    First,
+    /// Takes it as it is.
+    Never,
+}
+
+impl Options {
+    /// Whether a gateway takes part.
+    pub(crate) fn wants(&self, gateway: &str) -> bool {
+        self.gateways.is_empty() || self.gateways.iter().any(|name| name == gateway)
+    }
+}
+
+impl Command {
+    /// What has to be there before this runs, as bench/run understands it: `build`, `nginx`, `haproxy`.
+    pub(crate) fn needs(&self) -> Vec<&'static str> {
+        let (Self::Measure(_, options) | Self::Profile(_, options)) = self else { return Vec::new() };
+        let build = options.build == Build::First && options.wants("moongate");
+        let programs = ["nginx", "haproxy"].into_iter().filter(|name| options.wants(name));
+        build.then_some("build").into_iter().chain(programs).collect()
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            rounds: 5,
+            time: Duration::from_secs(3),
+            rate: 10_000,
+            tunnels: 4_000,
+            gateways: Vec::new(),
+            moongate: PathBuf::from("target/release/moongate"),
+            build: Build::First,
+        }
+    }
+}
+
+/// Reads the arguments behind the program's name.
+///
+/// # Errors
+/// A sentence on the first argument that makes no sense.
+pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    let (mut words, mut options) = (Vec::new(), Options::default());
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "-h" | "--help" => return Ok(Command::Help),
+            "--no-build" => options.build = Build::Never,
+            option if option.starts_with("--") => {
+                let value = arguments.next().ok_or_else(|| format!("{option} needs a value"))?;
+                set(&mut options, option, &value)?;
+            }
+            _ => words.push(argument),
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["backend"] => address("127.0.0.1:0").map(Command::Backend),
+        ["backend", at] => address(at).map(Command::Backend),
+        ["profile", case] => {
+            options.gateways = vec!["moongate".to_owned()];
+            Ok(Command::Profile(costly(case)?, options))
+        }
+        ["load", case, at] => Ok(Command::Load(costly(case)?, address(at)?, options)),
+        [] | ["all"] => Ok(Command::Measure(CASES.to_vec(), options)),
+        names => {
+            let cases = names.iter().map(|name| case(name)).collect::<Result<_, _>>()?;
+            Ok(Command::Measure(cases, options))
+        }
+    }
+}
+
+fn set(options: &mut Options, name: &str, value: &str) -> Result<(), String> {
+    let within = |least: u32, most: u32| match value.parse::<u32>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("{name} is a number from {least} to {most}, not `{value}`")),
+    };
+    match name {
+        "--rounds" => options.rounds = within(1, 100)?,
+        "--seconds" => options.time = Duration::from_secs(within(1, 60)?.into()),
+        "--rate" => options.rate = within(1, 200_000)?,
+        "--tunnels" => options.tunnels = within(1, 20_000)? as usize,
+        "--gateways" => options.gateways = value.split(',').map(gateway).collect::<Result<_, _>>()?,
+        "--moongate" => (options.moongate, options.build) = (PathBuf::from(value), Build::Never),
+        _ => return Err(format!("unknown option {name}")),
+    }
+    Ok(())
+}
+
+fn gateway(name: &str) -> Result<String, String> {
+    let known = KINDS.iter().any(|kind| kind.name == name);
+    if known { Ok(name.to_owned()) } else { Err(format!("unknown gateway `{name}`")) }
+}
+
+fn case(name: &str) -> Result<Case, String> {
+    CASES.into_iter().find(|case| case.name() == name).ok_or_else(|| format!("unknown case `{name}`"))
+}
+
+fn costly(name: &str) -> Result<&'static Cost, String> {
+    match case(name)? {
+        Case::Cost(cost) => Ok(cost),
+        Case::Idle | Case::Latency => Err(format!("`{name}` is not a matter of CPU; {} is", cost::ECHO.name)),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| format!("`{text}` is not IP:PORT"))?;
+    if address.ip().is_loopback() { Ok(address) } else { Err(format!("{address} is not on loopback")) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, String> {
+        read(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn no_word_means_every_case() {
+        assert!(
+            matches!(parse("--rounds 7"), Ok(Command::Measure(cases, options)) if cases.len() == 7 && options.rounds == 7)
+        );
+        assert!(matches!(parse("echo idle"), Ok(Command::Measure(cases, _)) if cases.len() == 2));
+    }
+
+    #[test]
+    fn only_what_takes_part_has_to_be_there() {
+        let needs = |line| parse(line).map(|command| command.needs());
+        assert_eq!(needs("http"), Ok(vec!["build", "nginx", "haproxy"]));
+        assert_eq!(needs("http --gateways nginx"), Ok(vec!["nginx"]));
+        assert_eq!(needs("profile http"), Ok(vec!["build"]));
+        assert_eq!(needs("all --no-build --gateways moongate"), Ok(vec![]));
+        assert_eq!(needs("backend"), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (line, part) in [
+            ("ehco", "`ehco`"),
+            ("--rounds 0", "1 to 100"),
+            ("--rounds", "needs a value"),
+            ("--fast yes", "--fast"),
+            ("--gateways nginx,envoy", "`envoy`"),
+            ("profile idle", "`idle`"),
+            ("load echo 192.0.2.1:80", "loopback"),
+        ] {
+            let Err(message) = parse(line) else { panic!("`{line}` was accepted") };
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Figures as people read them: the median of the rounds, with the least and the most beside it.
+
+/// The middle and the ends of some figures.
+pub(crate) struct Spread {
+    /// The middle one, or the mean of the middle two.
+    pub(crate) median: f64,
+    /// The least.
+    pub(crate) least: f64,
+    /// The most.
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    /// Of no figures: not a number.
+    pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = figures.collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+        let (count, last) = (sorted.len(), sorted.len().saturating_sub(1));
+        Self { median: f64::midpoint(at(last / 2), at(count / 2)), least: at(0), most: at(last) }
+    }
+
+    /// `1.02 [0.99-1.05]`
+    pub(crate) fn show(&self, digits: usize) -> String {
+        format!("{:.digits$} [{:.digits$}-{:.digits$}]", self.median, self.least, self.most)
+    }
+}
+
+/// Columns as wide as what is in them; the first to the left, the others to the right.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// With the columns' names.
+    pub(crate) fn new(names: &[&str]) -> Self {
+        Self { rows: vec![names.iter().map(|name| (*name).to_owned()).collect()] }
+    }
+
+    /// One more row.
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// To standard output.
+    pub(crate) fn print(&self) {
+        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(String::len).max();
+        for row in &self.rows {
+            let cells = row.iter().enumerate().map(|(column, cell)| {
+                let width = width(column).unwrap_or(0);
+                if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            });
+            println!("  {}", cells.collect::<Vec<_>>().join("   "));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_middle_two() {
+        assert_eq!(Spread::of([3.0, 1.0, 2.0].into_iter()).show(1), "2.0 [1.0-3.0]");
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0].into_iter()).show(1), "2.5 [1.0-4.0]");
+        assert!(Spread::of(std::iter::empty()).median.is_nan());
+    }
+}

@@ -1,0 +1,157 @@
+//! What an operator may write about the process: its limits towards clients, its listeners, the
+//! administrator's address and the access log.
+
+use moongate_sdk::{Period, Placed, Size};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::num::{NonZeroU16, NonZeroU32};
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Worker threads; absent: one a core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<NonZeroU16>,
+    /// How long requests and WebSockets may go on after SIGTERM.
+    pub grace_period: Period,
+    /// How long a client may take to send a request's head.
+    #[serde(deserialize_with = "positive")]
+    pub header_timeout: Period,
+    /// How long an idle keep-alive connection of a client is kept.
+    #[serde(deserialize_with = "positive")]
+    pub keepalive_timeout: Period,
+    /// The longest silence of a client inside a request's body.
+    #[serde(deserialize_with = "positive")]
+    pub body_timeout: Period,
+    /// How long a client may take to read what is sent to it.
+    #[serde(deserialize_with = "positive")]
+    pub send_timeout: Period,
+    /// The largest request head, otherwise 431.
+    pub max_request_head: Size,
+    /// Idle connections to all upstreams that are kept for reuse.
+    pub upstream_keepalive: u32,
+    /// Proxies whose X-Forwarded-* fields are believed, as addresses or CIDR blocks.
+    pub trusted_proxies: Vec<Placed<String>>,
+    /// What happens to X-Forwarded-For, -Proto and -Host.
+    pub x_forwarded: XForwarded,
+    /// Whether `Via` is added to requests and responses.
+    pub via: bool,
+    /// Whether `//` in a path is read, matched and forwarded as `/`.
+    pub merge_slashes: bool,
+    /// What happens to a path with an encoded `/` or `\`.
+    pub escaped_slashes: EscapedSlashes,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            grace_period: seconds(30),
+            header_timeout: seconds(10),
+            keepalive_timeout: seconds(75),
+            body_timeout: seconds(60),
+            send_timeout: seconds(60),
+            max_request_head: Size(64 << 10),
+            upstream_keepalive: 512,
+            trusted_proxies: Vec::new(),
+            x_forwarded: XForwarded::Add,
+            via: true,
+            merge_slashes: true,
+            escaped_slashes: EscapedSlashes::Reject,
+        }
+    }
+}
+
+/// What happens to X-Forwarded-For, -Proto and -Host on the way to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum XForwarded {
+    /// Appended to those of a trusted proxy; those of anybody else are replaced.
+    #[default]
+    Add,
+    /// Removed.
+    Remove,
+    /// Passed as they came.
+    Keep,
+}
+
+/// What happens to a path with `%2f` or `%5c`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EscapedSlashes {
+    /// Refused with 400.
+    #[default]
+    Reject,
+    /// Kept: they are ordinary characters of a segment, for routes and backends alike.
+    Keep,
+}
+
+/// The administrator's address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// ip:port; a public address needs a token.
+    pub address: Placed<String>,
+    /// Wanted as `Authorization: Bearer …` for all but /healthz and /readyz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// For routes (`listeners:`), logs and metrics; absent: the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Placed<String>>,
+    /// `ip:port`, `[ip]:port` or `unix:/path`.
+    pub address: Placed<String>,
+    /// Connections at a time; the ones beyond wait in the kernel's queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<NonZeroU32>,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessLog {
+    /// The shape of a line.
+    pub format: LogFormat,
+    /// `stdout`, `stderr` or a file, opened again at every reload.
+    pub path: String,
+    /// Bytes that may wait for the writer; lines beyond are dropped and counted.
+    pub buffer: Size,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, path: "stdout".to_owned(), buffer: Size(1 << 20) }
+    }
+}
+
+/// The shape of an access-log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// Apache's combined format.
+    Combined,
+    /// No access log.
+    Off,
+}
+
+/// A length of time that must be longer than 0.
+fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    let period = Period::deserialize(deserializer)?;
+    if period.0.is_zero() {
+        return Err(serde::de::Error::custom("must be longer than 0"));
+    }
+    Ok(period)
+}
+
+const fn seconds(n: u64) -> Period {
+    Period(std::time::Duration::from_secs(n))
+}

@@ -1,0 +1,215 @@
+//! A lane's turn: read from the source, follow the frames, hand them to the sink.
+//!
+//! What passes is passed as it was read, without a copy, up to the last whole head: a head or control
+//! frame that is cut by the end of a read waits for its rest. Only the answers to the gateway's own
+//! pings are taken out.
+
+use super::lane::{Lane, Pass, Source};
+use super::notes::{Notes, Seen};
+use crate::tunnel::Leg;
+use crate::tunnel::frame::{MAX_WITHHELD, Rules, Violation};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// What a lane may do in one turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) rules: Rules,
+    /// How often it may read; 0 only delivers.
+    pub(super) reads: u32,
+    /// How many bytes it may read at once.
+    pub(super) window: usize,
+}
+
+/// What one turn led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing more to do until something wakes the task.
+    Waiting,
+    /// There may be more at once; others go first.
+    Yield,
+    /// The source's transport ended in order.
+    Ended,
+    /// The source's transport failed.
+    Failed,
+    /// The sink takes nothing more.
+    SinkFailed,
+    /// The source broke the protocol; it is not followed any further.
+    Violation(Violation),
+}
+
+impl Lane {
+    /// Moves bytes until a leg has to be waited for.
+    pub(super) fn turn(
+        &mut self,
+        (source, sink): (&mut Leg, &mut Leg),
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        terms: &Terms,
+        seen: &mut Seen,
+    ) -> Turn {
+        for _ in 0..terms.reads {
+            match self.deliver(sink, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Turn::SinkFailed,
+                Poll::Pending => return Turn::Waiting,
+            }
+            if self.source == Source::Ended {
+                return self.settle(sink, cx);
+            }
+            match self.read(source, cx, scratch, terms.window) {
+                Poll::Pending => return self.settle(sink, cx),
+                // TLS that ends without its closing alert: the usual way for a client to leave.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Turn::Ended;
+                }
+                Poll::Ready(Err(_)) => return Turn::Failed,
+                Poll::Ready(Ok(0)) => return Turn::Ended,
+                Poll::Ready(Ok(count)) => {
+                    let chunk = self.chunk(scratch, count, seen);
+                    match self.accept(chunk, sink, cx, &terms.rules, seen) {
+                        Turn::Waiting => {}
+                        stop => return stop,
+                    }
+                }
+            }
+        }
+        // Reading is paused, or the tunnels of this thread take turns: what was accepted goes out.
+        match self.deliver(sink, cx) {
+            Poll::Ready(Err(_)) => Turn::SinkFailed,
+            Poll::Pending => Turn::Waiting,
+            Poll::Ready(Ok(())) if terms.reads == 0 => self.settle(sink, cx),
+            Poll::Ready(Ok(())) => Turn::Yield,
+        }
+    }
+
+    /// Takes bytes that were read before the relay began.
+    pub(super) fn early(&mut self, bytes: &[u8], rules: &Rules, seen: &mut Seen) -> Turn {
+        seen.bytes += bytes.len() as u64;
+        let (notes, turn) = self.follow(bytes, rules, seen);
+        self.edit(&bytes[..notes.end], &notes, seen);
+        turn
+    }
+
+    fn deliver(&mut self, sink: &mut Leg, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.out.deliver(sink, cx)
+    }
+
+    fn settle(&mut self, sink: &mut Leg, cx: &mut Context<'_>) -> Turn {
+        match self.out.settle(sink, cx) {
+            Ok(()) => Turn::Waiting,
+            Err(_) => Turn::SinkFailed,
+        }
+    }
+
+    /// Reads behind the room for what the follower withholds.
+    fn read(
+        &self,
+        leg: &mut Leg,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        window: usize,
+    ) -> Poll<io::Result<usize>> {
+        let room = scratch[MAX_WITHHELD..].len().min(window);
+        let mut buffer = ReadBuf::new(&mut scratch[MAX_WITHHELD..][..room]);
+        Pin::new(leg).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+    }
+
+    /// What was read, with what was withheld before in front of it: every head and every control frame
+    /// then lies within one chunk.
+    fn chunk<'s>(&mut self, scratch: &'s mut [u8], count: usize, seen: &mut Seen) -> &'s [u8] {
+        seen.bytes += count as u64;
+        let end = MAX_WITHHELD + count;
+        if self.follower.withheld() == 0 {
+            return &scratch[MAX_WITHHELD..end];
+        }
+        let mut before = [0; MAX_WITHHELD];
+        let withheld = self.follower.reclaim(&mut before);
+        let start = MAX_WITHHELD - withheld;
+        scratch[start..MAX_WITHHELD].copy_from_slice(&before[..withheld]);
+        &scratch[start..end]
+    }
+
+    /// Follows a chunk and passes on what is to pass.
+    fn accept(
+        &mut self,
+        chunk: &[u8],
+        sink: &mut Leg,
+        cx: &mut Context<'_>,
+        rules: &Rules,
+        seen: &mut Seen,
+    ) -> Turn {
+        if self.source == Source::Lost {
+            return Turn::Waiting;
+        }
+        let (notes, turn) = self.follow(chunk, rules, seen);
+        let bytes = &chunk[..notes.end];
+        let untouched = self.pass == Pass::Open && self.ping.is_none() && notes.cut.is_none();
+        if !untouched || notes.closed {
+            self.edit(bytes, &notes, seen);
+        } else if self.out.send(sink, bytes, cx).is_err() {
+            return Turn::SinkFailed;
+        }
+        turn
+    }
+
+    fn follow(&mut self, chunk: &[u8], rules: &Rules, seen: &mut Seen) -> (Notes, Turn) {
+        let mut notes = Notes::new(self.awaited);
+        // The rest of a data frame is data too.
+        seen.data |= !chunk.is_empty() && !self.follower.may_inject();
+        let result = self.follower.feed(chunk, rules, &mut |event| notes.note(event, seen));
+        let turn = match result {
+            Ok(()) => {
+                if !notes.closed {
+                    notes.end = chunk.len() - self.follower.withheld();
+                }
+                Turn::Waiting
+            }
+            Err(violation) => {
+                notes.end = violation.at;
+                self.source = Source::Lost;
+                Turn::Violation(violation)
+            }
+        };
+        if notes.cut.is_some() {
+            self.awaited = None;
+            seen.ponged = true;
+        }
+        (notes, turn)
+    }
+
+    /// Passes on `bytes` without what is cut out and with what waits for a boundary.
+    fn edit(&mut self, bytes: &[u8], notes: &Notes, seen: &mut Seen) {
+        if self.pass == Pass::Shut {
+            return;
+        }
+        let boundary = notes.first_end.filter(|end| *end <= bytes.len());
+        let waits = self.ping.is_some() || self.pass != Pass::Open;
+        let split = boundary.filter(|_| waits).unwrap_or(bytes.len());
+        self.keep(bytes, 0, split, notes);
+        if boundary.is_some() {
+            if let Some(payload) = self.ping.take() {
+                self.out.push(self.ping_frame(payload).as_bytes());
+                seen.pinged = Some(payload);
+            }
+            if let Pass::Until(farewell) = self.pass {
+                self.out.push(self.farewell(farewell).as_bytes());
+                self.pass = Pass::Shut;
+                return;
+            }
+        }
+        self.keep(bytes, split, bytes.len(), notes);
+        if notes.closed {
+            self.pass = Pass::Shut;
+        }
+    }
+
+    /// Passes on `bytes[from..to]` without what is cut out of them.
+    fn keep(&mut self, bytes: &[u8], from: usize, to: usize, notes: &Notes) {
+        let (start, end) = notes.cut.unwrap_or((to, to));
+        self.out.push(&bytes[from..start.clamp(from, to)]);
+        self.out.push(&bytes[end.clamp(from, to)..to]);
+    }
+}
