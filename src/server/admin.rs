@@ -8,8 +8,6 @@ mod page;
 #[cfg(test)]
 mod tests;
 
-pub use guard::bind_address;
-
 use crate::telemetry::metrics;
 use async_trait::async_trait;
 use guard::{Access, Refusal};

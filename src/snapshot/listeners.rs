@@ -107,22 +107,62 @@ pub(super) fn compile_admin(
     problems: &mut Problems,
 ) -> Option<AdminAddress> {
     let admin = written?;
-    let place = &admin.address.place;
-    let Ok(address) = admin.address.value.parse::<SocketAddr>() else {
-        problems.push(
-            Problem::new(format!("`{}` is not an address for the administrator", admin.address.value))
-                .at(place)
-                .help("write ip:port, as in 127.0.0.1:9901"),
-        );
-        return None;
-    };
-    if !address.ip().is_loopback() && admin.token.as_ref().is_none_or(|token| token.is_empty()) {
-        problems.push(
-            Problem::new(format!("the admin address {address} is public and has no token"))
-                .at(place)
-                .help("add `token: ${ADMIN_TOKEN}`, or use a loopback address such as 127.0.0.1:9901"),
-        );
-        return None;
+    match bind_address(&admin.address.value, admin.token.as_deref()) {
+        Ok(address) => Some(AdminAddress { address, token: admin.token.clone() }),
+        Err(problem) => {
+            problems.push(problem.at(&admin.address.place));
+            None
+        }
     }
-    Some(AdminAddress { address, token: admin.token.clone() })
+}
+
+/// The address to bind: an `ip:port` that only this machine reaches, or any when there is a token.
+///
+/// # Errors
+/// When it is no `ip:port`, when the token cannot be sent in a header field, or when a public address has no token.
+/// The unspecified addresses `0.0.0.0` and `[::]` are public.
+fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Problem> {
+    let Ok(parsed) = address.parse::<SocketAddr>() else {
+        return Err(Problem::new(format!("the admin address `{address}` is not ip:port"))
+            .help("write for instance 127.0.0.1:9901 or [::1]:9901"));
+    };
+    if token.is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(Problem::new(
+            "the admin token is empty or has characters that cannot be sent in a header field",
+        )
+        .help("take letters, digits and punctuation, for instance from `openssl rand -hex 32`"));
+    }
+    if token.is_none() && !parsed.ip().to_canonical().is_loopback() {
+        return Err(Problem::new(format!("the admin address `{address}` is public and has no token"))
+            .label("anybody who reaches it could read the status and reload")
+            .help("bind it to 127.0.0.1, or set `admin.token`"));
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_public_address_wants_a_token() {
+        for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:1"] {
+            assert!(bind_address(address, None).unwrap_err().message.contains("public"), "{address}");
+            assert!(bind_address(address, Some("secret")).is_ok(), "{address}");
+        }
+        for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(bind_address(address, None).is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_tokens_that_cannot_work_are_refused() {
+        for address in ["", "9901", "localhost:9901", "127.0.0.1", "127.0.0.1:99999", "unix:/a"] {
+            assert!(bind_address(address, Some("secret")).is_err(), "{address}");
+        }
+        for token in ["", " ", "a b", "č", "a\n"] {
+            assert!(bind_address("127.0.0.1:1", Some(token)).is_err(), "{token}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ fn files(site: &Site) -> Vec<(&'static str, String)> {
 admin: {{ address: \"{admin}\" }}
 listeners:
   - {{ name: web, address: \"{address}\" }}
-access_log: {{ path: \"{access}\" }}
+access_log: {{ format: combined, path: \"{access}\" }}
 upstreams:
   service: {{ endpoints: [\"{backend}\"] }}
 routes:

@@ -6,7 +6,6 @@
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
-use moongate_sdk::Problem;
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
 
@@ -27,34 +26,6 @@ pub(super) enum Refusal {
 pub(super) struct Access {
     /// A digest, so that comparing takes the same time for tokens of any length.
     token: Option<[u8; 32]>,
-}
-
-/// The address to bind: an `ip:port` that only this machine reaches, or any when there is a token.
-///
-/// # Errors
-/// When it is no `ip:port`, when the token cannot be sent in a header field, or when a public address has no token.
-/// The unspecified addresses `0.0.0.0` and `[::]` are public.
-#[allow(
-    clippy::result_large_err,
-    reason = "called once per configuration; a Problem is large for the operator's sake"
-)]
-pub fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Problem> {
-    let Ok(parsed) = address.parse::<SocketAddr>() else {
-        return Err(Problem::new(format!("the admin address `{address}` is not ip:port"))
-            .help("write for instance 127.0.0.1:9901 or [::1]:9901"));
-    };
-    if token.is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-        return Err(Problem::new(
-            "the admin token is empty or has characters that cannot be sent in a header field",
-        )
-        .help("take letters, digits and punctuation, for instance from `openssl rand -hex 32`"));
-    }
-    if token.is_none() && !parsed.ip().to_canonical().is_loopback() {
-        return Err(Problem::new(format!("the admin address `{address}` is public and has no token"))
-            .label("anybody who reaches it could read the status and reload")
-            .help("bind it to 127.0.0.1, or set `admin.token`"));
-    }
-    Ok(parsed)
 }
 
 impl Access {
@@ -123,27 +94,6 @@ mod tests {
 
     fn fields(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn a_public_address_wants_a_token() {
-        for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:1"] {
-            assert!(bind_address(address, None).unwrap_err().message.contains("public"), "{address}");
-            assert!(bind_address(address, Some("secret")).is_ok(), "{address}");
-        }
-        for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert!(bind_address(address, None).is_ok(), "{address}");
-        }
-    }
-
-    #[test]
-    fn addresses_and_tokens_that_cannot_work_are_refused() {
-        for address in ["", "9901", "localhost:9901", "127.0.0.1", "127.0.0.1:99999", "unix:/a"] {
-            assert!(bind_address(address, Some("secret")).is_err(), "{address}");
-        }
-        for token in ["", " ", "a b", "č", "a\n"] {
-            assert!(bind_address("127.0.0.1:1", Some(token)).is_err(), "{token}");
-        }
     }
 
     #[test]
