@@ -126,7 +126,8 @@ fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Proble
         return Err(Problem::new(format!("the admin address `{address}` is not ip:port"))
             .help("write for instance 127.0.0.1:9901 or [::1]:9901"));
     };
-    if token.is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+    let sendable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if token.is_some_and(|token| token.trim_ascii().is_empty() || !token.bytes().all(sendable)) {
         return Err(Problem::new(
             "the admin token is empty or has characters that cannot be sent in a header field",
         )
@@ -161,7 +162,7 @@ mod tests {
         for address in ["", "9901", "localhost:9901", "127.0.0.1", "127.0.0.1:99999", "unix:/a"] {
             assert!(bind_address(address, Some("secret")).is_err(), "{address}");
         }
-        for token in ["", " ", "a b", "č", "a\n"] {
+        for token in ["", " ", "č", "a\n"] {
             assert!(bind_address("127.0.0.1:1", Some(token)).is_err(), "{token}");
         }
     }

@@ -24,6 +24,8 @@ mod lease;
 mod passive;
 mod roster;
 mod selection;
+#[cfg(test)]
+mod testing;
 
 pub use address::Address;
 pub use balance::{BALANCE, Balance};

@@ -258,11 +258,8 @@ fn a_sticky_client_moves_when_its_backend_dies_and_then_stays() {
     let gateway = Gateway::start(&plain(STICKY, &[&a, &b]));
     let first = gateway.get("/");
     let cookie = pair(first.field("set-cookie").unwrap());
-    if first.text() == "a" {
-        a.die();
-    } else {
-        b.die();
-    }
+    let seat = if first.text() == "a" { &a } else { &b };
+    seat.die();
     let moved = seated(&gateway, &cookie);
     assert_eq!(moved.status, 200);
     assert_ne!(moved.text(), first.text());

@@ -52,7 +52,8 @@ fn two_hundred_reloads_under_two_hundred_websockets_cost_nothing() {
     assert_eq!(load.stop(), Vec::<String>::new());
     sockets.iter_mut().for_each(|socket| socket.echo("still here"));
     assert_eq!(a.sockets() + b.sockets(), 200);
-    assert!(growth < 4096, "a hundred more reloads added {growth} KiB");
+    // A generation kept by mistake weighs more than 100 KiB; the kernel may hand out 2 MiB at a time.
+    assert!(growth < 5 << 10, "a hundred more reloads added {growth} KiB");
 }
 
 #[test]

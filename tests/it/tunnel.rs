@@ -169,16 +169,25 @@ fn a_client_that_does_not_read_stops_its_backend() {
     let written = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&written);
     let pouring = Origin::scripted("pouring", move |seen, wire| {
+        if seen.field("upgrade").is_none() {
+            wire.try_send(crate::support::origin::answer(404, "", b"")).unwrap();
+            return Next::Keep;
+        }
         wire.try_send(accepted(seen, "")).unwrap();
         let packet = frame(BINARY, &[7; 64 << 10]);
         for _ in 0..FRAMES {
-            wire.try_send(&packet).unwrap();
+            if wire.try_send(&packet).is_err() {
+                return Next::Close;
+            }
             counter.fetch_add(1, SeqCst);
         }
         let _ = wire.fill();
         Next::Close
     });
-    let gateway = to(&pouring);
+    let yaml = format!("server: {{ threads: 1 }}\nroutes: [{{ upstream: ['{pouring}'] }}]");
+    let gateway = Gateway::start(&yaml);
+    // What the first request of a thread allocates is not this one's.
+    assert_eq!(gateway.get("/").status, 404);
     let before = gateway.memory();
     let mut wire = open_raw(gateway.web(), "/ws");
 

@@ -1,1 +1,251 @@
+//! Each kind by itself: members in, shares out. Chance is seeded.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+use super::*;
+use crate::upstream::testing::{members, settings};
+use std::time::Duration;
+
+/// A kind arranged for some members.
+struct Table {
+    members: Vec<Member>,
+    balance: Box<dyn Balance>,
+}
+
+impl Table {
+    fn new(kind: &str, pairs: &[(&str, &str)], lines: &[&str]) -> Self {
+        let members = members(lines);
+        let balance = Kind::find(BALANCE, "balance kind", kind).unwrap();
+        let balance = (balance.build)(&settings(pairs)).unwrap();
+        let balance = balance.arrange(&Group { upstream: "web", members: &members });
+        Self { members, balance }
+    }
+
+    /// Chooses among all with a weight but `out`.
+    fn choose(&self, out: &[usize], key: &[u8]) -> Option<usize> {
+        let mut open = Open::with_room(self.members.len());
+        for (index, member) in self.members.iter().enumerate() {
+            if member.weight() > 0 && !out.contains(&index) {
+                open.insert(index);
+            }
+        }
+        self.balance.choose(&Candidates::new(&self.members, &open), key)
+    }
+
+    fn shares(&self, out: &[usize], rounds: usize) -> Vec<usize> {
+        let mut shares = vec![0; self.members.len()];
+        for round in 0..rounds {
+            shares[self.choose(out, round.to_string().as_bytes()).unwrap()] += 1;
+        }
+        shares
+    }
+}
+
+fn near(shares: &[usize], expected: &[usize], off: usize) {
+    let close = shares.iter().zip(expected).all(|(share, expected)| share.abs_diff(*expected) <= off);
+    assert!(close, "{shares:?} is not {expected:?} within {off}");
+}
+
+const THREE: &[&str] = &["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"];
+const WEIGHED: &[&str] = &["127.0.0.1:1*5", "127.0.0.1:2*1", "127.0.0.1:3*0", "unix:/run/app*2"];
+
+#[test]
+fn every_kind_honours_weight_0_and_exclusion_and_has_nobody_for_nobody() {
+    for kind in BALANCE {
+        let table = Table::new(kind.name, &[], WEIGHED);
+        fastrand::seed(7);
+        let shares = table.shares(&[0], 400);
+        assert_eq!((shares[0], shares[2]), (0, 0), "{}", kind.name);
+        assert!(shares[1] + shares[3] == 400, "{}", kind.name);
+        assert_eq!(table.choose(&[0, 1, 3], b"k"), None, "{}", kind.name);
+        assert_eq!(Table::new(kind.name, &[], &[]).choose(&[], b"k"), None, "{}", kind.name);
+    }
+}
+
+#[test]
+fn round_robin_takes_turns() {
+    let table = Table::new("round_robin", &[], THREE);
+    let turns: Vec<_> = (0..6).map(|_| table.choose(&[], b"").unwrap()).collect();
+    assert_eq!(turns, [0, 1, 2, 0, 1, 2]);
+    assert_eq!(table.shares(&[1], 100), [50, 0, 50]);
+}
+
+#[test]
+fn round_robin_spreads_weights_evenly() {
+    let table = Table::new("round_robin", &[], &["127.0.0.1:1*5", "127.0.0.1:2*1", "127.0.0.1:3*1"]);
+    let turns: Vec<_> = (0..7).map(|_| table.choose(&[], b"").unwrap()).collect();
+    assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
+    assert_eq!(table.shares(&[0], 100), [0, 50, 50], "who stays shares what the one that is out leaves");
+}
+
+#[test]
+fn random_follows_the_weights() {
+    fastrand::seed(42);
+    let shares = Table::new("random", &[], WEIGHED).shares(&[], 8000);
+    near(&shares, &[5000, 1000, 0, 2000], 150);
+}
+
+#[test]
+fn least_connections_fills_the_emptiest_for_its_weight() {
+    let table = Table::new("least_connections", &[], WEIGHED);
+    for round in 1..=80 {
+        let chosen = table.choose(&[], b"").unwrap();
+        table.members[chosen].endpoint().enter();
+        assert_eq!(table.members.iter().map(Member::active).sum::<usize>(), round);
+    }
+    let active: Vec<_> = table.members.iter().map(Member::active).collect();
+    assert_eq!(active, [50, 10, 0, 20]);
+    for _ in 0..30 {
+        table.members[0].endpoint().leave();
+    }
+    assert_eq!(table.shares(&[], 10), [10, 0, 0, 0], "20 of 5 is less than 10 of 1");
+}
+
+#[test]
+fn least_connections_shares_an_idle_cluster_by_weight() {
+    let table = Table::new("least_connections", &[], WEIGHED);
+    assert_eq!(table.shares(&[], 80), [50, 10, 0, 20]);
+}
+
+#[test]
+fn p2c_avoids_the_slow_and_the_busy() {
+    fastrand::seed(1);
+    let table = Table::new("p2c", &[], THREE);
+    for (member, ms) in table.members.iter().zip([5, 5, 500]) {
+        member.endpoint().answered(Duration::from_millis(ms));
+    }
+    let shares = table.shares(&[], 3000);
+    assert_eq!(shares[2], 0, "the slow one loses against both");
+    near(&shares, &[1500, 1500, 0], 150);
+    for _ in 0..3 {
+        table.members[0].endpoint().enter();
+    }
+    assert_eq!(table.shares(&[2], 50), [0, 50, 0], "four times as busy");
+}
+
+#[test]
+fn p2c_does_not_rush_to_a_newcomer() {
+    let table = Table::new("p2c", &[], &["127.0.0.1:1", "127.0.0.1:2"]);
+    table.members[0].endpoint().answered(Duration::from_millis(5));
+    assert_eq!(table.choose(&[], b""), Some(1), "its first request is welcome");
+    table.members[1].endpoint().enter();
+    assert_eq!(table.shares(&[], 20), [20, 0], "the next ones wait for what that one says");
+}
+
+#[test]
+fn p2c_fills_by_weight_when_all_are_equally_fast() {
+    fastrand::seed(3);
+    let table = Table::new("p2c", &[], &["127.0.0.1:1*3", "127.0.0.1:2*1"]);
+    for _ in 0..40 {
+        table.members[table.choose(&[], b"").unwrap()].endpoint().enter();
+    }
+    near(&table.members.iter().map(Member::active).collect::<Vec<_>>(), &[30, 10], 1);
+}
+
+#[test]
+fn consistent_hash_follows_the_weights_also_of_unix_sockets() {
+    let shares = Table::new("consistent_hash", &[], WEIGHED).shares(&[], 8000);
+    near(&shares, &[5000, 1000, 0, 2000], 600);
+}
+
+#[test]
+fn consistent_hash_moves_only_the_keys_of_who_leaves() {
+    let table = Table::new("consistent_hash", &[], THREE);
+    let fewer = Table::new("consistent_hash", &[], &THREE[..2]);
+    let mut moved = 0;
+    for n in 0..3000 {
+        let key = format!("session-{n}");
+        let before = table.choose(&[], key.as_bytes()).unwrap();
+        let out = table.choose(&[2], key.as_bytes()).unwrap();
+        let gone = fewer.choose(&[], key.as_bytes()).unwrap();
+        assert_eq!(out, gone, "out for a while and gone for good send a key to the same place");
+        if before == 2 {
+            moved += 1;
+        } else {
+            assert_eq!(before, out, "{key} was not the leaver's");
+        }
+    }
+    assert!((700..1300).contains(&moved), "{moved} of 3000");
+}
+
+#[test]
+fn consistent_hash_bears_the_heaviest_weights() {
+    let lines: Vec<_> = (1..=20).map(|n| format!("127.0.0.{n}:80*{}", 900 + n * 5)).collect();
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let shares = Table::new("consistent_hash", &[], &lines).shares(&[], 4000);
+    assert!(shares.iter().all(|share| *share > 100), "{shares:?}");
+}
+
+#[test]
+fn settings_are_checked() {
+    let refused: &[(&str, &[(&str, &str)])] = &[
+        ("round_robin", &[("key", "path")]),
+        ("consistent_hash", &[("key", "clientip")]),
+        ("consistent_hash", &[("keys", "path")]),
+        ("sticky", &[("cookie", "a b")]),
+        ("sticky", &[("path", "x;y")]),
+        ("sticky", &[("same_site", "none")]),
+        ("sticky", &[("fallback", "sticky")]),
+        ("sticky", &[("fallback", "consistent_hash")]),
+        ("sticky", &[("fallback", "nothing")]),
+    ];
+    for (kind, pairs) in refused {
+        let found = Kind::find(BALANCE, "balance kind", kind).unwrap();
+        let problems = (found.build)(&settings(pairs)).err().expect("refused");
+        assert!(problems.0.iter().all(|problem| problem.place.is_some()), "{kind} {pairs:?}: {problems:?}");
+    }
+}
+
+const SECRET: &[(&str, &str)] =
+    &[("secret", "between the two of us"), ("same_site", "lax"), ("max_age", "1h")];
+
+/// The cookie that ties a client to a member.
+fn cookie(table: &Table, index: usize) -> Vec<u8> {
+    let line = table.balance.set_cookie(index, b"").unwrap();
+    let line = line.to_str().unwrap();
+    let (pair, attributes) = line.split_once("; ").unwrap();
+    assert_eq!(attributes, "Path=/; Max-Age=3600; HttpOnly; SameSite=Lax");
+    pair.strip_prefix("moongate=").unwrap().into()
+}
+
+#[test]
+fn sticky_brings_a_client_back_also_through_another_gateway() {
+    let (here, there) = (Table::new("sticky", SECRET, THREE), Table::new("sticky", SECRET, THREE));
+    for index in 0..3 {
+        let tag = cookie(&here, index);
+        for _ in 0..5 {
+            assert_eq!(there.choose(&[], &tag), Some(index));
+        }
+        assert_eq!(there.balance.set_cookie(index, &tag), None, "it has its cookie");
+        assert!(there.balance.set_cookie((index + 1) % 3, &tag).is_some(), "it moved");
+        assert_ne!(there.choose(&[index], &tag), Some(index), "its endpoint is out");
+    }
+}
+
+#[test]
+fn sticky_ignores_what_it_did_not_sign() {
+    let table = Table::new("sticky", SECRET, THREE);
+    let other = Table::new("sticky", &[("secret", "another")], THREE);
+    let foreign = other.balance.set_cookie(0, b"").unwrap();
+    let foreign = foreign.to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
+    for forged in [foreign.as_str(), "", "0", "127.0.0.1:1", "\u{0}"] {
+        let chosen: Vec<_> = (0..3).map(|_| table.choose(&[], forged.as_bytes()).unwrap()).collect();
+        assert_eq!(chosen.iter().sum::<usize>(), 3, "the fallback takes turns: {chosen:?}");
+    }
+}
+
+#[test]
+fn sticky_without_a_secret_says_so_and_still_agrees_with_itself() {
+    let (one, two) = (Table::new("sticky", &[], THREE), Table::new("sticky", &[], THREE));
+    assert_eq!(one.balance.set_cookie(1, b""), two.balance.set_cookie(1, b""));
+    assert_eq!(one.balance.advice().unwrap().severity, moongate_sdk::Severity::Warning);
+    assert_eq!(Table::new("sticky", SECRET, THREE).balance.advice(), None);
+}
+
+#[test]
+fn every_kind_says_what_it_is() {
+    let mut names: Vec<_> = BALANCE.iter().map(|kind| kind.name).collect();
+    assert!(BALANCE.iter().all(|kind| !kind.about.is_empty()));
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), BALANCE.len());
+}

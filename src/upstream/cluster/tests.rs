@@ -1,1 +1,309 @@
+//! Clusters as the gateway uses them: built, run, picked from, built again.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+use super::*;
+use crate::spec::Panic;
+use crate::upstream::testing::{kind, place, upstream};
+use crate::upstream::{Health, Reason};
+use moongate_sdk::Period;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn build(spec: &spec::Upstream, prior: Option<&Arc<Cluster>>) -> Arc<Cluster> {
+    Cluster::build("web", spec, &place(), prior).unwrap()
+}
+
+fn pick(cluster: &Cluster, tried: &Tried) -> Result<Lease, NoEndpoint> {
+    let headers = http::HeaderMap::new();
+    let request = RequestView { client: CLIENT, headers: &headers, path: "/", query: None };
+    cluster.pick(&cluster.key(&request), tried)
+}
+
+fn address(lease: &Lease) -> String {
+    lease.endpoint().address().to_string()
+}
+
+fn health(cluster: &Cluster) -> Vec<Health> {
+    cluster.status().endpoints.iter().map(|endpoint| endpoint.health).collect()
+}
+
+fn eject(cluster: &Cluster, port: &str) {
+    let endpoint =
+        cluster.endpoints().into_iter().find(|each| each.address().to_string().ends_with(port)).unwrap();
+    let lease = Lease::new(endpoint, cluster.policy);
+    for _ in 0..3 {
+        lease.failed(Reason::Refused);
+    }
+}
+
+/// A listener that accepts by its backlog alone: enough for tcp probes.
+async fn listening() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// A task that is ended with the test.
+struct Running(tokio::task::JoinHandle<()>);
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn started(cluster: &Arc<Cluster>) -> Running {
+    let running = Running(tokio::spawn(Arc::clone(cluster).run()));
+    tokio::time::timeout(Duration::from_secs(20), cluster.first_round()).await.unwrap();
+    running
+}
+
+/// Waits for a fact that a background task brings about.
+async fn eventually(fact: impl Fn() -> bool) {
+    let wait = async {
+        while !fact() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the fact in time");
+}
+
+#[test]
+fn equal_settings_give_the_same_cluster() {
+    let spec = upstream(&["127.0.0.1:81", "127.0.0.1:82"]);
+    let first = build(&spec, None);
+    assert!(Arc::ptr_eq(&first, &build(&spec, Some(&first))));
+    let other = Cluster::build("other", &spec, &place(), Some(&first)).unwrap();
+    assert!(!Arc::ptr_eq(&first, &other), "another upstream of equal settings is another");
+    assert_ne!(first.endpoints()[0].token(), other.endpoints()[0].token());
+}
+
+#[test]
+fn living_counts_and_health_survive_a_reload() {
+    let first = build(&upstream(&["127.0.0.1:81", "127.0.0.1:82"]), None);
+    let leases: Vec<_> = (0..4).map(|_| pick(&first, &Tried::new()).unwrap()).collect();
+    eject(&first, ":81");
+    let mut spec = upstream(&["127.0.0.1:80", "127.0.0.1:81*5", "127.0.0.1:82"]);
+    spec.balance = Some(kind("least_connections", &[]));
+    let second = build(&spec, Some(&first));
+    let status = second.status().endpoints;
+    assert_eq!(status.iter().map(|each| each.active).collect::<Vec<_>>(), [0, 2, 2]);
+    assert!(status[1].ejected && status[1].health == Health::Unhealthy);
+    assert_eq!(first.endpoints()[0].token(), second.endpoints()[1].token());
+    drop(leases);
+    assert!(second.status().endpoints.iter().all(|each| each.active == 0));
+}
+
+#[test]
+fn an_endpoint_that_comes_back_finds_its_living_count() {
+    let first = build(&upstream(&["127.0.0.1:81"]), None);
+    let lease = pick(&first, &Tried::new()).unwrap();
+    let second = build(&upstream(&["127.0.0.1:82"]), Some(&first));
+    let third = build(&upstream(&["127.0.0.1:83"]), Some(&second));
+    let fourth = build(&upstream(&["127.0.0.1:81"]), Some(&third));
+    assert_eq!(fourth.status().endpoints[0].active, 1);
+    assert_eq!(fourth.endpoints()[0].token(), lease.endpoint().token());
+    drop((first, second, third, lease));
+    assert_eq!(fourth.status().endpoints[0].active, 0);
+}
+
+#[test]
+fn another_health_check_starts_from_the_old_verdict_and_none_heals_all() {
+    let mut spec = upstream(&["127.0.0.1:81"]);
+    spec.health_check = Some(kind("tcp", &[]));
+    let probed = build(&spec, None);
+    assert_eq!(health(&probed), [Health::Unknown]);
+    let plain = build(&upstream(&["127.0.0.1:81"]), Some(&probed));
+    assert_eq!(health(&plain), [Health::Healthy]);
+    assert_eq!(health(&probed), [Health::Unknown], "building changes nothing that serves");
+    let again = build(&spec, Some(&plain));
+    assert_eq!(health(&again), [Health::Healthy]);
+    spec.endpoints.extend(upstream(&["127.0.0.1:82"]).endpoints);
+    assert_eq!(health(&build(&spec, Some(&again))), [Health::Healthy, Health::Unknown]);
+}
+
+#[test]
+fn what_was_tried_is_not_chosen_again() {
+    for balance in ["round_robin", "random", "least_connections", "p2c", "consistent_hash", "sticky"] {
+        let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83*0", "unix:/run/a"]);
+        spec.balance = Some(kind(balance, &[]));
+        let cluster = build(&spec, None);
+        let (mut tried, mut seen) = (Tried::new(), Vec::new());
+        for _ in 0..3 {
+            let lease = pick(&cluster, &tried).unwrap();
+            tried.add(lease.endpoint());
+            seen.push(address(&lease));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, ["127.0.0.1:81", "127.0.0.1:82", "unix:/run/a"], "{balance}");
+        assert_eq!(pick(&cluster, &tried).unwrap_err(), NoEndpoint::Tried, "{balance}");
+    }
+}
+
+#[test]
+fn three_refusals_put_an_endpoint_out_and_the_others_share() {
+    let cluster = build(&upstream(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"]), None);
+    eject(&cluster, ":82");
+    let mut shares = [0; 3];
+    for _ in 0..100 {
+        let lease = pick(&cluster, &Tried::new()).unwrap();
+        shares[usize::from(address(&lease).as_bytes()[11] - b'1')] += 1;
+    }
+    assert_eq!(shares, [50, 0, 50]);
+    assert_eq!(cluster.panics(), 0);
+}
+
+#[test]
+fn when_all_are_out_panic_says_what_happens() {
+    let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82*0"]);
+    let any = build(&spec, None);
+    eject(&any, ":81");
+    assert_eq!(address(&pick(&any, &Tried::new()).unwrap()), "127.0.0.1:81");
+    assert_eq!(any.panics(), 1);
+    spec.panic = Panic::Fail;
+    let fail = build(&spec, Some(&any));
+    assert_eq!(pick(&fail, &Tried::new()).unwrap_err(), NoEndpoint::Unhealthy);
+    let lease = Lease::new(Arc::clone(&fail.endpoints()[0]), fail.policy);
+    lease.answered(Duration::from_millis(1));
+    assert!(pick(&fail, &Tried::new()).is_ok(), "an answer brings it back");
+    assert_eq!(
+        pick(&build(&upstream(&["127.0.0.1:81*0"]), None), &Tried::new()).unwrap_err(),
+        NoEndpoint::Empty
+    );
+}
+
+#[test]
+fn a_client_without_a_cookie_gets_one_and_comes_back() {
+    let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"]);
+    spec.balance = Some(kind("sticky", &[("secret", "s3cret")]));
+    let cluster = build(&spec, None);
+    let mut headers = http::HeaderMap::new();
+    let request = RequestView { client: CLIENT, headers: &headers, path: "/", query: None };
+    let key = cluster.key(&request);
+    let first = cluster.pick(&key, &Tried::new()).unwrap();
+    let line = cluster.sticky_cookie(&first, &key).unwrap().to_str().unwrap().to_owned();
+    headers.insert(http::header::COOKIE, line.split(';').next().unwrap().parse().unwrap());
+    let request = RequestView { client: CLIENT, headers: &headers, path: "/", query: None };
+    let key = cluster.key(&request);
+    for _ in 0..9 {
+        let next = cluster.pick(&key, &Tried::new()).unwrap();
+        assert_eq!(next.endpoint().token(), first.endpoint().token());
+        assert_eq!(cluster.sticky_cookie(&next, &key), None);
+    }
+    let mut tried = Tried::new();
+    tried.add(first.endpoint());
+    let moved = cluster.pick(&key, &tried).unwrap();
+    assert!(cluster.sticky_cookie(&moved, &key).is_some());
+}
+
+#[test]
+fn every_problem_is_reported_with_its_place() {
+    let mut spec = upstream(&["nothing", "127.0.0.1:81", "127.0.0.1:81", "127.0.0.1:82*1001", "127.0.0.1:0"]);
+    spec.balance = Some(kind("least_conections", &[]));
+    spec.health_check = Some(kind("htp", &[]));
+    let problems = Cluster::build("web", &spec, &place(), None).unwrap_err();
+    assert!(problems.0.iter().all(|problem| problem.place.is_some()));
+    assert!(
+        problems
+            .0
+            .iter()
+            .filter_map(|problem| problem.label.as_deref())
+            .any(|label| label.contains("least_connections"))
+    );
+    assert_eq!(problems.0.len(), 6, "{problems:?}");
+    let empty = Cluster::build("web", &upstream(&[]), &place(), None).unwrap_err();
+    assert_eq!(empty.0.len(), 1);
+    assert_eq!(build(&upstream(&["127.0.0.1:81*0"]), None).advice().len(), 1, "a warning refuses nothing");
+}
+
+#[tokio::test]
+async fn a_new_endpoint_is_probed_before_it_gets_traffic() {
+    let (_listener, up) = listening().await;
+    let (closed, down) = listening().await;
+    drop(closed);
+    let mut spec = upstream(&[&up, &down]);
+    spec.health_check = Some(kind("tcp", &[("interval", "20ms")]));
+    spec.panic = Panic::Fail;
+    let cluster = build(&spec, None);
+    assert_eq!(pick(&cluster, &Tried::new()).unwrap_err(), NoEndpoint::Unhealthy);
+    let _running = started(&cluster).await;
+    for _ in 0..10 {
+        assert_eq!(address(&pick(&cluster, &Tried::new()).unwrap()), up);
+    }
+    let listener = TcpListener::bind(&down).await.unwrap();
+    eventually(|| health(&cluster) == [Health::Healthy; 2]).await;
+    drop(listener);
+    eventually(|| health(&cluster).contains(&Health::Unhealthy)).await;
+}
+
+#[tokio::test]
+async fn a_probe_that_hangs_ends_at_its_timeout() {
+    // Accepted by the backlog, never answered.
+    let (_listener, silent) = listening().await;
+    let mut spec = upstream(&[&silent]);
+    spec.health_check = Some(kind("websocket", &[("timeout", "50ms"), ("interval", "1h")]));
+    let cluster = build(&spec, None);
+    let _running = started(&cluster).await;
+    assert_eq!(health(&cluster), [Health::Unhealthy]);
+}
+
+#[tokio::test]
+async fn a_good_probe_ends_an_ejection() {
+    let (_listener, up) = listening().await;
+    let mut spec = upstream(&[&up]);
+    spec.passive_health.eject_for = Period(Duration::from_secs(3600));
+    spec.health_check = Some(kind("tcp", &[("interval", "20ms")]));
+    let cluster = build(&spec, None);
+    let _running = started(&cluster).await;
+    eject(&cluster, "");
+    eventually(|| health(&cluster) == [Health::Healthy]).await;
+}
+
+#[tokio::test]
+async fn host_names_are_resolved_in_the_background() {
+    let (listener, _) = listening().await;
+    let name = format!("localhost:{}", listener.local_addr().unwrap().port());
+    let mut spec = upstream(&[&name]);
+    spec.health_check = Some(kind("tcp", &[("interval", "1h")]));
+    let cluster = build(&spec, None);
+    assert_eq!(pick(&cluster, &Tried::new()).unwrap_err(), NoEndpoint::Empty);
+    let _running = started(&cluster).await;
+    let lease = pick(&cluster, &Tried::new()).unwrap();
+    assert_eq!(lease.endpoint().health(), Health::Healthy);
+    spec.retries = 7;
+    let reloaded = build(&spec, Some(&cluster));
+    assert_eq!(reloaded.status(), cluster.status(), "a reload starts with what the name stood for");
+}
+
+#[tokio::test]
+async fn a_cluster_with_nothing_to_do_says_so_and_ends_at_once() {
+    let cluster = build(&upstream(&["127.0.0.1:81"]), None);
+    assert!(!cluster.is_busy());
+    cluster.first_round().await;
+    Arc::clone(&cluster).run().await;
+}
+
+#[tokio::test]
+async fn a_living_count_survives_a_change_of_membership() {
+    let mut spec = upstream(&["web.test:80"]);
+    spec.health_check = Some(kind("tcp", &[("interval", "1h")]));
+    let cluster = build(&spec, None);
+    let (here, there) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
+    let become_of = async |addresses| {
+        cluster.source.learn("web.test", 80, addresses);
+        cluster.engine.update().await.unwrap();
+    };
+    become_of(vec![here]).await;
+    let lease = pick(&cluster, &Tried::new()).unwrap();
+    lease.endpoint().probed(true, cluster.rhythm.unwrap().thresholds);
+    become_of(vec![here, there]).await;
+    assert_eq!(health(&cluster), [Health::Healthy, Health::Unknown], "who stays stays as he is");
+    become_of(vec![there]).await;
+    assert_eq!(cluster.status().endpoints.len(), 1);
+    become_of(vec![here]).await;
+    assert_eq!(cluster.endpoints()[0].token(), lease.endpoint().token());
+    assert_eq!(cluster.status().endpoints[0].active, 1);
+    assert_eq!(health(&cluster), [Health::Unknown], "who comes back is probed first");
+}

@@ -95,11 +95,8 @@ mod tests {
     #[test]
     fn of_two_lines_for_one_address_the_first_counts() {
         let source = Source::new(origins(&[("127.0.0.1:80", 1), ("web.test:80", 5)]), None);
-        assert!(source.learn(
-            "web.test",
-            80,
-            vec!["127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap()]
-        ));
+        let two = vec!["127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap()];
+        assert!(source.learn("web.test", 80, two));
         assert_eq!(weights(&source), [("127.0.0.1:80".to_owned(), 1), ("127.0.0.2:80".to_owned(), 5)]);
     }
 

@@ -53,7 +53,7 @@ impl Source {
     }
 
     /// Notes what a name stands for now; whether that is something new.
-    pub(super) fn learn(&self, name: &str, number: u16, mut addresses: Vec<SocketAddr>) -> bool {
+    pub(in crate::upstream) fn learn(&self, name: &str, number: u16, mut addresses: Vec<SocketAddr>) -> bool {
         // Name servers rotate their answers: in one order, the same set is the same.
         addresses.sort_unstable();
         addresses.dedup();

@@ -1,1 +1,196 @@
+//! Probes against real listeners on the loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+use super::*;
+use crate::upstream::testing::settings;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+
+fn probe(kind: &str, pairs: &[(&str, &str)]) -> Box<dyn Probe> {
+    let kind = Kind::find(PROBES, "health check", kind).unwrap();
+    (kind.build)(&settings(pairs)).unwrap()
+}
+
+async fn head(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        bytes.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// A backend that reads one head and answers what `answer` makes of it; what it read next comes back.
+async fn backend<F>(answer: F) -> (Address, tokio::task::JoinHandle<(String, Vec<u8>)>)
+where
+    F: FnOnce(&str) -> Vec<u8> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = head(&mut stream).await;
+        stream.write_all(&answer(&head)).await.unwrap();
+        let mut rest = vec![0; 64];
+        let length = stream.read(&mut rest).await.unwrap_or(0);
+        rest.truncate(length);
+        (head, rest)
+    });
+    (Address::Tcp(address), served)
+}
+
+/// An address that refuses: bound for a moment, listened on never.
+async fn refusing() -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    Address::Tcp(listener.local_addr().unwrap())
+}
+
+#[tokio::test]
+async fn tcp_is_well_when_somebody_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::Tcp(listener.local_addr().unwrap());
+    probe("tcp", &[]).probe(&address).await.unwrap();
+    assert!(probe("tcp", &[]).probe(&refusing().await).await.is_err());
+}
+
+#[tokio::test]
+async fn tcp_knows_unix_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let address = Address::Unix(path.clone());
+    assert!(probe("tcp", &[]).probe(&address).await.is_err());
+    let _listener = UnixListener::bind(path).unwrap();
+    probe("tcp", &[]).probe(&address).await.unwrap();
+}
+
+#[tokio::test]
+async fn http_asks_as_it_is_told_and_judges_the_status() {
+    let (address, served) = backend(|_| b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()).await;
+    let http =
+        probe("http", &[("path", "/ok?x=1"), ("host", "app.test"), ("method", "HEAD"), ("expect", "204")]);
+    http.probe(&address).await.unwrap();
+    drop(http);
+    let (head, _) = served.await.unwrap();
+    assert!(head.starts_with("HEAD /ok?x=1 HTTP/1.1\r\nHost: app.test\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn http_takes_lists_and_ranges_of_statuses() {
+    for (expect, status, well) in [
+        ("200-399", 302, true),
+        ("[200, 300-302]", 302, true),
+        ("[200, 300-301]", 302, false),
+        ("200", 500, false),
+    ] {
+        let (address, _served) = backend(move |_| format!("HTTP/1.1 {status} X\r\n\r\n").into_bytes()).await;
+        let outcome = probe("http", &[("expect", expect)]).probe(&address).await;
+        assert_eq!(outcome.is_ok(), well, "{expect} {status}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_http_or_has_no_end_is_not_well() {
+    let endless = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'a'; 64 << 10]].concat();
+    let fields = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".repeat(100), b"\r\n".to_vec()].concat();
+    for answer in [b"SSH-2.0-OpenSSH\r\n".to_vec(), endless, fields] {
+        let (address, _served) = backend(|_| answer).await;
+        let outcome = probe("http", &[]).probe(&address).await;
+        assert!(matches!(outcome, Err(Failure::Malformed)), "{outcome:?}");
+    }
+}
+
+fn handshake(head: &str, accept: impl Fn(&str) -> String) -> Vec<u8> {
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        accept(key)
+    )
+    .into_bytes()
+}
+
+/// RFC 6455 by another implementation than ours.
+fn right(key: &str) -> String {
+    tungstenite::handshake::derive_accept_key(key.as_bytes())
+}
+
+#[tokio::test]
+async fn websocket_completes_a_true_handshake_and_says_goodbye() {
+    let (address, served) = backend(|head| handshake(head, right)).await;
+    probe("websocket", &[("path", "/ws"), ("protocols", "[chat, graphql-ws]")])
+        .probe(&address)
+        .await
+        .unwrap();
+    let (head, frame) = served.await.unwrap();
+    assert!(
+        head.starts_with("GET /ws HTTP/1.1\r\n")
+            && head.contains("Sec-WebSocket-Protocol: chat, graphql-ws\r\n")
+    );
+    let [0x88, 0x82, m0, m1, _, _, high, low] = frame[..] else { panic!("{frame:?} is no masked Close") };
+    assert_eq!(u16::from_be_bytes([high ^ m0, low ^ m1]), 1000);
+}
+
+#[tokio::test]
+async fn websocket_refuses_a_wrong_accept_and_what_is_no_handshake() {
+    type Answer = fn(&str) -> Vec<u8>;
+    let answers: [(&str, Answer); 5] = [
+        ("wrong accept", |head| handshake(head, |_| right("another key"))),
+        ("no upgrade", |head| {
+            String::from_utf8(handshake(head, right)).unwrap().replace("Upgrade: W", "X: w").into()
+        }),
+        ("no connection", |head| {
+            String::from_utf8(handshake(head, right)).unwrap().replace("upgrade\r\n", "x\r\n").into()
+        }),
+        ("a subprotocol nobody offered", |head| {
+            String::from_utf8(handshake(head, right))
+                .unwrap()
+                .replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\r\n\r\n")
+                .into()
+        }),
+        ("a page", |_| b"HTTP/1.1 200 OK\r\n\r\n".to_vec()),
+    ];
+    for (what, answer) in answers {
+        let (address, _served) = backend(answer).await;
+        assert!(probe("websocket", &[]).probe(&address).await.is_err(), "{what}");
+    }
+}
+
+#[test]
+fn the_rhythm_has_defaults_and_bounds() {
+    let rhythm = probe("http", &[]).rhythm();
+    assert_eq!((rhythm.interval.as_secs(), rhythm.timeout.as_secs(), rhythm.jitter.as_millis()), (5, 2, 500));
+    assert_eq!((rhythm.thresholds.healthy_after.get(), rhythm.thresholds.unhealthy_after.get()), (1, 3));
+    for _ in 0..100 {
+        assert!((5000..=5500).contains(&rhythm.pause().as_millis()));
+    }
+}
+
+#[test]
+fn settings_are_checked() {
+    let refused: &[(&str, &[(&str, &str)])] = &[
+        ("tcp", &[("path", "/")]),
+        ("tcp", &[("interval", "0s")]),
+        ("tcp", &[("healthy_after", "0")]),
+        ("http", &[("timeout", "1ms"), ("path", "nothing")]),
+        ("http", &[("path", "/a b")]),
+        ("http", &[("host", "a\r\nb")]),
+        ("http", &[("method", "GET /")]),
+        ("http", &[("expect", "600-200")]),
+        ("http", &[("expect", "ok")]),
+        ("websocket", &[("protocols", "[a b]")]),
+    ];
+    for (kind, pairs) in refused {
+        let found = Kind::find(PROBES, "health check", kind).unwrap();
+        assert!((found.build)(&settings(pairs)).is_err(), "{kind} {pairs:?}");
+    }
+    let both = Kind::find(PROBES, "health check", "http").unwrap();
+    let problems = (both.build)(&settings(&[("timeout", "1ms"), ("path", "nothing")])).err().unwrap();
+    assert_eq!(problems.0.len(), 2, "all at once");
+}
+
+#[test]
+fn the_default_host_is_the_address() {
+    let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 80)));
+    assert_eq!(wire::default_host(&address), "127.0.0.1:80");
+    assert_eq!(wire::default_host(&Address::Unix("/x".into())), "localhost");
+}

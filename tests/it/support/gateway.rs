@@ -215,10 +215,11 @@ impl Gateway {
         within(limit, "the process ends", || self.ended())
     }
 
-    /// Its proportional share of memory, in KiB.
+    /// Its memory that nobody else has and no file backs, in KiB: heap and stacks. The proportional
+    /// share would move with every other gateway that starts or ends beside it.
     pub(crate) fn memory(&self) -> i64 {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).unwrap();
-        let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }

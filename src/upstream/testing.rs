@@ -1,0 +1,74 @@
+//! What the tests of this room build their upstreams from.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::address::Origin;
+use super::balance::Member;
+use super::endpoint::{Endpoint, Health};
+use crate::spec::{self, EndpointEntry, KindEntry, Panic};
+use moongate_sdk::{Key, Period, Place, Placed, Settings, Value, ValueKind};
+use std::time::Duration;
+
+pub(super) fn place() -> Place {
+    Place { file: "moongate.yaml".into(), line: 7, column: 3, width: 1, path: "upstreams.web".into() }
+}
+
+pub(super) fn placed<T>(value: T) -> Placed<T> {
+    Placed { value, place: place() }
+}
+
+/// Settings of scalars, as `key: value` without quotes.
+pub(super) fn settings(pairs: &[(&str, &str)]) -> Settings {
+    let scalar = |text: &str| Value {
+        place: place(),
+        kind: ValueKind::Scalar { text: text.to_owned(), quoted: false },
+    };
+    let pair = |(key, text): &(&str, &str)| {
+        let value = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+            Some(list) => {
+                let items = list.split(',').map(|item| scalar(item.trim())).collect();
+                Value { place: place(), kind: ValueKind::List(items) }
+            }
+            None => scalar(text),
+        };
+        (Key { place: place(), text: (*key).to_owned() }, value)
+    };
+    Settings(Value { place: place(), kind: ValueKind::Map(pairs.iter().map(pair).collect()) })
+}
+
+pub(super) fn kind(name: &str, pairs: &[(&str, &str)]) -> KindEntry {
+    KindEntry { kind: placed(name.to_owned()), settings: settings(pairs) }
+}
+
+/// An upstream of `address` or `address*weight` lines, with every default.
+pub(super) fn upstream(lines: &[&str]) -> spec::Upstream {
+    let entry = |line: &&str| {
+        placed(match line.split_once('*') {
+            None => EndpointEntry::Address((*line).to_owned()),
+            Some((address, weight)) => EndpointEntry::Full(spec::Endpoint {
+                address: placed(address.to_owned()),
+                weight: Some(placed(weight.parse().unwrap())),
+            }),
+        })
+    };
+    spec::Upstream {
+        endpoints: lines.iter().map(entry).collect(),
+        balance: None,
+        health_check: None,
+        passive_health: spec::PassiveHealth::default(),
+        panic: Panic::Any,
+        connect_timeout: Period(Duration::from_secs(2)),
+        idle_timeout: Period(Duration::from_secs(60)),
+        retries: 2,
+        resolve: Period(Duration::from_secs(30)),
+    }
+}
+
+/// Healthy members by the same lines.
+pub(super) fn members(lines: &[&str]) -> Vec<Member> {
+    let member = |line: &&str| {
+        let (address, weight) = line.split_once('*').unwrap_or((line, "1"));
+        let Origin::Fixed(address) = Origin::parse(address).unwrap() else { panic!("an address") };
+        Member::new(Endpoint::new(&"web".into(), address, None, Health::Healthy), weight.parse().unwrap())
+    };
+    lines.iter().map(member).collect()
+}
