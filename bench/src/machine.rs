@@ -32,6 +32,13 @@ impl Seats {
         sched_setaffinity(None, &own)?;
         Ok(Self { gateway, backend, load })
     }
+
+    /// The CPUs in use, each once.
+    pub(crate) fn cpus(self) -> Vec<usize> {
+        let mut cpus = vec![self.gateway, self.backend, self.load];
+        cpus.dedup();
+        cpus
+    }
 }
 
 /// Raises the limit of open files as far as it goes, for us and for all that we start.
@@ -51,15 +58,19 @@ pub(crate) fn free_address() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// How long a CPU has not been idle since the machine started.
-pub(crate) fn busy(cpu: usize) -> Duration {
+/// How long these CPUs together have not been idle since the machine started.
+pub(crate) fn busy(cpus: &[usize]) -> Duration {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let name = format!("cpu{cpu}");
-    let line = text.lines().find(|line| line.split(' ').next() == Some(&name)).unwrap_or_default();
-    let fields: Vec<u64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    let ours = text.lines().filter_map(|line| {
+        let (cpu, fields) = line.strip_prefix("cpu")?.split_once(' ')?;
+        cpus.contains(&cpu.parse().ok()?).then_some(fields)
+    });
     // user nice system idle iowait irq softirq steal; guest times are in the first two already.
-    let ticks: u64 =
-        fields.iter().take(8).enumerate().filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, n)| n).sum();
+    let busy = |fields: &str| -> u64 {
+        let fields = fields.split_whitespace().filter_map(|field| field.parse::<u64>().ok()).enumerate();
+        fields.take(8).filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, ticks)| ticks).sum()
+    };
+    let ticks: u64 = ours.map(busy).sum();
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
@@ -73,16 +84,5 @@ pub(crate) fn description() -> String {
     };
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let model = values("model name").first().copied().unwrap_or("unknown").to_owned();
-    format!(
-        "{} CPUs ({model}), Linux {}, load average {:.2}",
-        values("processor").len(),
-        kernel.trim(),
-        load_average()
-    )
-}
-
-/// Processes that wanted to run during the last minute, on average.
-pub(crate) fn load_average() -> f64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+    format!("{} CPUs ({model}), Linux {}", values("processor").len(), kernel.trim())
 }

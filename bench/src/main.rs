@@ -12,6 +12,7 @@ mod machine;
 mod options;
 mod process;
 mod profile;
+mod quiet;
 mod stop;
 mod table;
 
@@ -28,9 +29,6 @@ use stop::Stop;
 
 /// Errors are for the person at the terminal, and end the run or a gateway's part in it.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
-
-/// Beyond this, figures of CPU are not to be trusted; we measure all the same.
-const QUIET: f64 = 0.5;
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1).peekable();
@@ -83,9 +81,6 @@ fn measure(cases: &[Case], options: Options) -> Outcome<ExitCode> {
             "gateway on CPU {}, backend on CPU {}, load on CPU {}",
             bench.seats.gateway, bench.seats.backend, bench.seats.load
         );
-        if machine::load_average() > QUIET {
-            println!("The machine is not quiet: figures of this run are for orientation only.");
-        }
         let mut failed = Vec::new();
         for case in cases {
             failed.extend(bench.measure(*case)?);
@@ -100,6 +95,7 @@ fn measure(cases: &[Case], options: Options) -> Outcome<ExitCode> {
 /// Prepares everything, runs `work`, and leaves nothing behind.
 fn with_bench<T>(options: Options, work: impl FnOnce(&Bench) -> Outcome<T>) -> Outcome<T> {
     let stop = Stop::on_signals()?;
+    let _turn = quiet::Turn::take(&stop)?;
     let files = machine::open_files();
     let seats = Seats::take()?;
     let installed = installed(&options)?;

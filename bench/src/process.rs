@@ -80,12 +80,7 @@ impl Process {
 
     /// CPU time used so far by the process, its threads, its descendants, and those of them that have ended.
     pub(crate) fn cpu(&self) -> Cpu {
-        let tick =
-            Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
-        let (user, system) = tree(self.id())
-            .iter()
-            .fold((0, 0), |(user, system), stat| (user + stat.user, system + stat.system));
-        Cpu { user: tick * user, system: tick * system }
+        cpu_of(self.id())
     }
 
     /// Proportional set size of the tree in bytes: its memory, with shared pages divided among the sharers.
@@ -127,6 +122,14 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// CPU time used so far by a process and its descendants, also by those that have ended.
+pub(crate) fn cpu_of(root: u32) -> Cpu {
+    let tick = Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
+    let sum = |of: fn(&Stat) -> u32, members: &[Stat]| tick * members.iter().map(of).sum::<u32>();
+    let members = tree(root);
+    Cpu { user: sum(|stat| stat.user, &members), system: sum(|stat| stat.system, &members) }
 }
 
 /// The same command, kept on one CPU; its children inherit that.

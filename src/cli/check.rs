@@ -41,7 +41,12 @@ pub(super) fn main(
     }
     let routes = snapshot.routes();
     let upstreams = snapshot.clusters().count();
-    say(&format!("{}: fine ({routes} routes, {upstreams} upstreams)\n", path.display()))
+    let (routes, upstreams) = (count(routes, "route"), count(upstreams, "upstream"));
+    say(&format!("{}: fine ({routes}, {upstreams})\n", path.display()))
+}
+
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Which route a request takes and why, in words.

@@ -47,6 +47,9 @@ pub fn run(
     let live = Live::start(path, kinds, color).map_err(|refusal| Failed::Config(refusal.report))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        // For reloads and name resolution. Each thread's allocator keeps what it once held: a reload
+        // must find one of a few, not a new one.
+        .max_blocking_threads(4)
         .thread_name("control")
         .enable_all()
         .build()

@@ -1,13 +1,12 @@
 //! CPU an operation: what the kernel says a gateway's processes used while the load counted operations.
 
 use crate::Outcome;
-use crate::cases::{Bench, Contestant, failures};
+use crate::cases::{Bench, Contestant, Disturbed, failures};
 use crate::gateway::Gateway;
 use crate::load::pages::Reader;
 use crate::load::sockets::{Again, Batch, Talker};
 use crate::load::visits::Visitor;
 use crate::load::{Crowd, Load, pages};
-use crate::machine;
 use crate::stop::Stop;
 use crate::table::{Spread, Table};
 use std::io;
@@ -78,14 +77,12 @@ struct Sample {
     rate: f64,
     /// The share of its CPU that the gateway kept busy.
     busy: f64,
-    /// The share of its CPU that somebody else kept busy.
-    others: f64,
 }
 
 /// Measures the rounds and prints the table.
 pub(crate) fn measure(bench: &Bench, cost: &Cost) -> Outcome<Vec<String>> {
     let mut contestants = bench.contestants();
-    bench.rounds(bench.options.rounds, &mut contestants, |contestant| {
+    bench.rounds(bench.options.rounds, Disturbed::Again, &mut contestants, |contestant| {
         let gateway = contestant.gateway(&bench.ground)?;
         sample(bench, cost, gateway)
     })?;
@@ -96,9 +93,9 @@ pub(crate) fn measure(bench: &Bench, cost: &Cost) -> Outcome<Vec<String>> {
 fn sample(bench: &Bench, cost: &Cost, gateway: &mut Gateway) -> Outcome<Sample> {
     let mut load = (cost.open)(gateway.address, &bench.stop)?;
     load.drive(WARM_UP)?;
-    let (cpu, seat) = (gateway.cpu(), machine::busy(bench.seats.gateway));
+    let before = gateway.cpu();
     let tally = load.drive(bench.options.time)?;
-    let (cpu, seat) = (gateway.cpu().since(cpu), machine::busy(bench.seats.gateway).saturating_sub(seat));
+    let cpu = gateway.cpu().since(before);
     gateway.process.check()?;
     let (used, elapsed) = (cpu.total().as_secs_f64(), tally.elapsed.as_secs_f64());
     if tally.operations == 0 || used == 0.0 {
@@ -109,7 +106,6 @@ fn sample(bench: &Bench, cost: &Cost, gateway: &mut Gateway) -> Outcome<Sample> 
         user: cpu.user.as_secs_f64() / used,
         rate: tally.operations as f64 / elapsed,
         busy: used / elapsed,
-        others: (seat.as_secs_f64() - used).max(0.0) / elapsed,
     })
 }
 
@@ -129,15 +125,7 @@ fn print(bench: &Bench, cost: &Cost, contestants: &[Contestant<'_, Sample>]) {
     }
     println!("\n{}", cost.title);
     table.print();
-    let others =
-        Spread::of(contestants.iter().flat_map(|contestant| &contestant.samples).map(|s| s.others * 100.0));
-    println!(
-        "  {} rounds of {} s; others on the gateway's CPU: {:.0} % (median), {:.0} % (worst)",
-        bench.options.rounds,
-        bench.options.time.as_secs_f64(),
-        others.median,
-        others.most
-    );
+    bench.print_circumstances(contestants);
 }
 
 /// The cost against another's of the same round.

@@ -2,7 +2,7 @@
 //! size. Memory of the kernel's sockets is the same for all and not in it.
 
 use crate::Outcome;
-use crate::cases::{Bench, Contestant, failures};
+use crate::cases::{Bench, Contestant, Disturbed, failures};
 use crate::gateway::Gateway;
 use crate::load::Crowd;
 use crate::load::sockets::{Again, Batch, Talker};
@@ -25,7 +25,7 @@ const ROUNDS: u32 = 3;
 pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
     let mut contestants = bench.contestants();
     let rounds = bench.options.rounds.min(ROUNDS);
-    bench.rounds(rounds, &mut contestants, |contestant| {
+    bench.rounds(rounds, Disturbed::Counts, &mut contestants, |contestant| {
         // A gateway that has held tunnels before has memory to give: every round begins with a new one.
         let gateway = Gateway::start(contestant.installed, &bench.ground)?;
         sample(bench, gateway)

@@ -2,7 +2,7 @@
 //! is reloaded every second.
 
 use crate::Outcome;
-use crate::cases::{Bench, Contestant, failures};
+use crate::cases::{Bench, Contestant, Disturbed, failures};
 use crate::gateway::Gateway;
 use crate::load::paced::{Paced, quantile};
 use crate::table::{Spread, Table};
@@ -40,7 +40,7 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
     for (meanwhile, title) in [(Meanwhile::Nothing, ""), (Meanwhile::Reloads, ", with a reload every second")]
     {
         let mut contestants = bench.contestants();
-        bench.rounds(bench.options.rounds, &mut contestants, |contestant| {
+        bench.rounds(bench.options.rounds, Disturbed::Again, &mut contestants, |contestant| {
             sample(bench, contestant.gateway(&bench.ground)?, meanwhile)
         })?;
         println!(
@@ -85,9 +85,6 @@ fn print(bench: &Bench, contestants: &[Contestant<'_, Sample>]) {
         ]);
     }
     table.print();
-    println!(
-        "  {} rounds of {} s; every message was answered",
-        bench.options.rounds,
-        bench.options.time.as_secs_f64()
-    );
+    bench.print_circumstances(contestants);
+    println!("  every message was answered");
 }
