@@ -177,3 +177,15 @@ fn an_ellipsis_stands_for_anything() {
         assert!(!page::shows(expected, actual), "{expected:?} {actual:?}");
     }
 }
+
+/// The table of docs/operations.md and the gateway's own are one.
+#[test]
+fn every_reason_is_described() {
+    let page = std::fs::read_to_string("docs/operations.md").unwrap();
+    let missing: Vec<_> = moongate::proxy::Failure::ALL
+        .into_iter()
+        .filter(|failure| failure.status().is_some())
+        .filter(|failure| !page.contains(&format!("| `{}` | {} |", failure.token(), failure.row().status)))
+        .collect();
+    assert!(missing.is_empty(), "docs/operations.md says nothing about {missing:?}");
+}

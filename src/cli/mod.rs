@@ -11,6 +11,7 @@ use crate::diag::Color;
 use crate::server::{self, Failed};
 use crate::snapshot::{self, Kinds};
 use crate::spec;
+use crate::telemetry::process_log;
 use clap::{Parser, Subcommand};
 use moongate_sdk::{Kind, Plugin};
 use std::io::{IsTerminal, Write};
@@ -21,6 +22,9 @@ use std::process::ExitCode;
 const FAILED: u8 = 1;
 /// The configuration is refused (EX_CONFIG of sysexits.h).
 const BAD_CONFIG: u8 = 78;
+
+/// How long the log's last lines may take at the end.
+const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What is logged unless RUST_LOG says otherwise. Pingora tells of every client that hangs up and of
 /// every retry at the level of an error; what matters of that we log ourselves, with the route in it.
@@ -89,7 +93,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     // Before anything that takes time: a SIGHUP that arrives from here on waits instead of killing.
     let signals = server::Taken::take();
     let arguments = Arguments::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT_LOG)).init();
+    start_log();
     let kinds = Kinds { plugins };
     let command = match (arguments.command, arguments.config) {
         (Some(command), _) => command,
@@ -123,8 +127,22 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     }
 }
 
+/// The process's log, on standard error. Where no queue can be had it is written directly.
+fn start_log() {
+    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT_LOG));
+    if let Ok(log) = process_log::open() {
+        let style = match color() {
+            Color::Always => env_logger::WriteStyle::Always,
+            Color::Never => env_logger::WriteStyle::Never,
+        };
+        logger.target(env_logger::Target::Pipe(Box::new(log))).write_style(style);
+    }
+    logger.init();
+}
+
 /// The exit code of a gateway that served.
 fn ended(outcome: Result<(), Failed>) -> ExitCode {
+    process_log::flush(LAST_LINES);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Config(report)) => {

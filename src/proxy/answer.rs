@@ -103,8 +103,17 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
     forward::response(&mut head, via)?;
     finish_head(session, &mut head, ctx)?;
     session.write_response_header(head, false).await?;
-    while let Some(bytes) = upstream.read_body_bytes().await? {
-        session.write_response_body(Some(bytes), false).await?;
+    loop {
+        match upstream.read_body_bytes().await {
+            Ok(Some(bytes)) => session.write_response_body(Some(bytes), false).await?,
+            Ok(None) => break,
+            // The answer breaks off, and the client's connection with it.
+            Err(_) => {
+                ctx.failure = Some(Failure::UpstreamClosed);
+                session.set_keepalive(None);
+                return Ok(());
+            }
+        }
     }
     session.write_response_body(None, true).await?;
     upstream.shutdown().await;
@@ -125,16 +134,11 @@ fn replay(leg: Leg, read: &[u8]) -> Option<Stream> {
 /// Nobody could serve the request.
 pub(super) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
     let failure = ctx.failure.unwrap_or_else(|| Failure::from(error));
-    let sent = respond::failure(session, ctx, failure).await;
-    FailToProxy {
-        error_code: failure.row().status,
-        can_reuse_downstream: sent.is_ok()
-            && failure.keeps_connection()
-            // An answer that broke off in the middle ends with its connection, or the client would
-            // take the next one's beginning for its rest.
-            && session.response_written().is_some_and(|head| head.status.as_u16() == failure.row().status)
-            && session.as_downstream_mut().is_body_done(),
-    }
+    // Pingora closes the client's connection behind a failed attempt; the answer says so.
+    session.set_keepalive(None);
+    // A client that is gone hears nothing; the log tells of it all the same.
+    let _ = respond::failure(session, ctx, failure).await;
+    FailToProxy { error_code: failure.row().status, can_reuse_downstream: false }
 }
 
 /// Where Pingora keeps the fields of an answer.

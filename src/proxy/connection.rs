@@ -99,9 +99,9 @@ impl Connection {
     /// The head is complete: its limits rest until the next request. Tells how its first line looked.
     ///
     /// Takes `&self` because Pingora lends the stream shared while a request is under way.
-    pub fn head_complete(&self) -> Line {
+    pub fn head_complete(&self, method: &str) -> Line {
         self.phase.store(BODY, Ordering::Relaxed);
-        self.line.verdict()
+        self.line.verdict(method)
     }
 
     /// The next bytes read are the beginning of a new head.
@@ -201,7 +201,14 @@ impl AsyncRead for Connection {
             // ended its direction waits for all its answers (RFC 9112 §9.6); the next read of a head
             // finds the end again.
             let probe_found_end = before == 0 && buf.capacity() == 1 && buf.filled().is_empty();
-            return if probe_found_end && matches!(read, Poll::Ready(Ok(()))) { Poll::Pending } else { read };
+            let read =
+                if probe_found_end && matches!(read, Poll::Ready(Ok(()))) { Poll::Pending } else { read };
+            // Nothing more to do here means that the backend is waited for: the part of its answer that
+            // came must not wait with us. A small answer that comes whole never gets here in between.
+            if read.is_pending() && !this.out.is_empty() && matches!(this.poll_out(cx), Poll::Ready(Err(_))) {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            return read;
         }
         let n = buf.filled().len() - before;
         this.line.see(&buf.filled()[before..]);

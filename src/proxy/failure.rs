@@ -42,8 +42,8 @@ pub enum Failure {
     TooManyConnections,
     /// This client has as many WebSockets as it may.
     TooManyOfClient,
-    /// The gateway is ending.
-    Draining,
+    /// This machine ran out of descriptors, ports or memory: no endpoint's fault.
+    NoResources,
     /// A method that the gateway does not serve.
     NotImplemented,
     /// The client went away; nobody is told anything.
@@ -65,6 +65,31 @@ pub struct Row {
 }
 
 impl Failure {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 21] = [
+        Self::NoRoute,
+        Self::BadRequest,
+        Self::AmbiguousPath,
+        Self::HeadTooLarge,
+        Self::NoEndpoint,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ResponseTimeout,
+        Self::BadResponse,
+        Self::BadHandshake,
+        Self::UpstreamClosed,
+        Self::WebSocketVersion,
+        Self::BadWebSocketRequest,
+        Self::OriginRefused,
+        Self::TooManyConnections,
+        Self::TooManyOfClient,
+        Self::NoResources,
+        Self::NotImplemented,
+        Self::ClientGone,
+        Self::Plugin,
+        Self::Internal,
+    ];
+
     /// The table.
     pub const fn row(self) -> Row {
         let (status, token, level) = match self {
@@ -84,7 +109,7 @@ impl Failure {
             Self::OriginRefused => (403, "origin_refused", Level::Debug),
             Self::TooManyConnections => (503, "too_many_connections", Level::Debug),
             Self::TooManyOfClient => (429, "too_many_of_client", Level::Debug),
-            Self::Draining => (503, "draining", Level::Debug),
+            Self::NoResources => (503, "no_resources", Level::Error),
             Self::NotImplemented => (501, "not_implemented", Level::Debug),
             Self::ClientGone => (0, "client_gone", Level::Debug),
             Self::Plugin => (500, "plugin_failed", Level::Error),
@@ -138,8 +163,14 @@ impl From<BadTarget> for Failure {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
+        if is_exhaustion(error) {
+            return Self::NoResources;
+        }
         match (error.esource(), error.etype()) {
             (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Self::BadRequest,
+            (ErrorSource::Downstream, ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd")) => {
+                Self::BadRequest
+            }
             (ErrorSource::Downstream, _) => Self::ClientGone,
             (_, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => Self::ConnectTimeout,
             (
@@ -159,4 +190,10 @@ impl From<&Error> for Failure {
             _ => Self::Internal,
         }
     }
+}
+
+/// Whether the kernel had nothing left to give, wherever in the chain of causes it says so.
+fn is_exhaustion(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    matches!(cause, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL))
 }

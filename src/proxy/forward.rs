@@ -2,7 +2,7 @@
 //! hop only (RFC 9110 §7.6). Everything else passes as it came.
 
 use crate::spec::XForwarded;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::fmt::Write;
@@ -88,7 +88,9 @@ fn drop_shadows(head: &mut RequestHeader) {
 
 fn add_forwarded(head: &mut RequestHeader, way: &Way) -> Result<()> {
     if !way.trusted {
-        head.remove_header(&header::FORWARDED);
+        for name in ["forwarded", "x-real-ip", "x-forwarded-port", "x-forwarded-server"] {
+            head.remove_header(name);
+        }
     }
     let mut list = String::new();
     if way.trusted {
@@ -121,7 +123,8 @@ pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr)
         let Ok(value) = value.to_str() else { return client };
         for hop in value.rsplit(',') {
             // What a trusted proxy wrote is an address; anything else ends what can be believed.
-            let Ok(hop) = hop.trim().parse() else { return client };
+            let Ok(hop) = hop.trim().parse::<IpAddr>() else { return client };
+            let hop = hop.to_canonical();
             client = hop;
             if !trusted(hop) {
                 return client;
@@ -137,8 +140,8 @@ pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr)
 /// # Errors
 /// When a value cannot be a field value, which is excluded.
 pub(super) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool> {
-    // RFC 9110 §8.6, RFC 9112 §6.1: a 204 has neither a length nor a coding.
-    if head.status == StatusCode::NO_CONTENT {
+    // RFC 9110 §8.6, RFC 9112 §6.1: neither 1xx nor 204 has a length or a coding.
+    if head.status == StatusCode::NO_CONTENT || head.status.is_informational() {
         head.remove_header(&header::CONTENT_LENGTH);
         head.remove_header(&header::TRANSFER_ENCODING);
         return Ok(true);
@@ -146,7 +149,8 @@ pub(super) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool> {
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-        return Ok(chunked && codings.next().is_none());
+        // RFC 9112 §6.1: a coding from HTTP/1.0 is a sign of faulty framing.
+        return Ok(chunked && codings.next().is_none() && head.version != Version::HTTP_10);
     }
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(true) };

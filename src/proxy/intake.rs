@@ -22,7 +22,7 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     let snapshot = gateway.shared.live.pin();
     let connection = session.stream().and_then(|stream| stream.as_any().downcast_ref::<Connection>());
     if let Some(connection) = connection {
-        ctx.odd_line = connection.head_complete() == Line::Odd;
+        ctx.odd_line = connection.head_complete(session.req_header().method.as_str()) == Line::Odd;
         ctx.peer = connection.peer().ip().to_canonical();
         ctx.listener = connection.listener();
     }
@@ -79,7 +79,14 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         return Ok(false);
     }
     match handshake::check(&head.method, head.version, &head.headers) {
-        Ok(handshake) => websocket::serve(gateway, session, ctx, handshake).await?,
+        Ok(handshake) => {
+            // Whatever is written here goes to the client: who cannot be written to has left.
+            let served = websocket::serve(gateway, session, ctx, handshake).await;
+            if served.is_err() {
+                ctx.failure = Some(Failure::ClientGone);
+            }
+            served?;
+        }
         // Not for us to switch: an ordinary request, whose Upgrade goes no further.
         Err(Refusal::NotWebSocket) => return Ok(false),
         Err(Refusal::Version) => respond::failure(session, ctx, Failure::WebSocketVersion).await?,

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::forward::{self, Way};
 use super::intake::target;
 use crate::upstream::{Address, RequestView};
-use http::{StatusCode, header};
+use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, Result};
@@ -102,6 +102,8 @@ pub(super) fn answered(head: &mut ResponseHeader, ctx: &mut Context) -> Result<(
         ctx.failure = Some(Failure::BadResponse);
         return Err(Error::new_up(OURS));
     }
+    // RFC 9110 §2.5: the version of a message is its sender's, and to the client that is ours.
+    head.set_version(Version::HTTP_11);
     ctx.failure = None;
     if let (Some(lease), false) = (&ctx.lease, head.status.is_informational()) {
         lease.answered(ctx.asked.elapsed());

@@ -87,9 +87,9 @@ fn request(
     handshake::write_request(head.raw_path(), &head.headers, handshake).map_err(|_| Failure::BadRequest)
 }
 
-/// RFC 9110 §7.6.1, and what RFC 9110 §11.7.1 means for one hop.
-const HOP_BY_HOP: [&str; 6] =
-    ["keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer", "http2-settings"];
+/// RFC 9110 §7.6.1, what §11.7.1 means for one hop, and an expectation about a body there is none of.
+const HOP_BY_HOP: [&str; 7] =
+    ["expect", "keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer", "http2-settings"];
 
 /// Asks endpoints until one answers: a refused connect and a handshake without an answer go to the
 /// next, for no WebSocket exists before the 101.
@@ -121,7 +121,7 @@ async fn ask(
         };
         upstream::give_back(ctx, failure);
         // A broken 101 would be broken at the next endpoint too, and a slow one may still open.
-        if failure == Failure::BadHandshake || !ctx.may_retry() {
+        if matches!(failure, Failure::BadHandshake | Failure::NoResources) || !ctx.may_retry() {
             return Err(failure);
         }
     }
@@ -135,6 +135,7 @@ async fn attempt(
 ) -> std::result::Result<(Leg, Answer), Failure> {
     let mut leg = dial(target, connect).await.map_err(|error| match error {
         DialError::TimedOut => Failure::ConnectTimeout,
+        DialError::Exhausted(_) => Failure::NoResources,
         _ => Failure::ConnectRefused,
     })?;
     let answer = handshake::exchange(&mut leg, request, limit).await.map_err(|error| match error {

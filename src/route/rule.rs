@@ -64,6 +64,14 @@ impl<R> Rule<R> {
     /// Every host, path, method, header and value that cannot be read, each at its place.
     pub fn read(name: impl Into<String>, route: &Route, target: R) -> Result<Self, Problems> {
         let mut problems = Problems::default();
+        for list in [&route.host, &route.path] {
+            if matches!(list, Some(OneOrMany::Many(many)) if many.is_empty()) {
+                problems.push(
+                    Problem::new("an empty list of hosts or paths matches nothing")
+                        .help("leave the key out to match all"),
+                );
+            }
+        }
         let rule = Self {
             hosts: each(&mut problems, texts(route.host.as_ref()), HostPattern::parse),
             paths: each(&mut problems, texts(route.path.as_ref()), PathPattern::parse),

@@ -197,8 +197,12 @@ async fn drain(
     stage: &watch::Sender<Stage>,
     listeners: Listeners,
 ) {
-    // Readiness fails before the queue closes: a balancer before us has time to look elsewhere.
+    // Readiness fails first; how long a balancer before us has to notice is the operator's to say.
     state.draining();
+    let delay = shared.live.look().terms.drain_delay;
+    if tokio::time::timeout(delay, again(asks)).await.is_ok() {
+        return;
+    }
     notify(&[sd_notify::NotifyState::Stopping]);
     shared.start_draining();
     drop(listeners);

@@ -14,13 +14,16 @@ use pingora_proxy::HttpProxy;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
 /// After the kernel ran out of descriptors, the wait before the next try: without one the loop would
 /// spin, for the connection stays in the queue.
 const BREATHER: Duration = Duration::from_millis(50);
+
+/// Between two complaints of one accept loop.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// One listener as a worker sees it.
 pub(super) struct Door {
@@ -97,6 +100,7 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
             return;
         }
     };
+    let mut complained = None;
     loop {
         let permit = match &door.room {
             Some(room) => Arc::clone(room).acquire_owned().await.ok(),
@@ -113,7 +117,10 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
                 });
             }
             Err(error) => {
-                warn!(error:%; "a connection could not be accepted");
+                if complained.is_none_or(|last: Instant| last.elapsed() >= QUIET) {
+                    complained = Some(Instant::now());
+                    warn!(error:%; "connections cannot be accepted");
+                }
                 tokio::time::sleep(BREATHER).await;
             }
         }

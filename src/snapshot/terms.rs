@@ -10,7 +10,9 @@ use std::time::Duration;
 /// What holds for every request.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// How long the process may take to end.
+    /// How long connections are taken although the process is ending.
+    pub drain_delay: Duration,
+    /// How long the process may take to end from then on.
     pub grace_period: Duration,
     /// How long a client may take to send a head.
     pub header_timeout: Duration,
@@ -53,6 +55,7 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
         }
     }
     Terms {
+        drain_delay: server.drain_delay.0,
         grace_period: server.grace_period.0,
         header_timeout: server.header_timeout.0,
         keepalive_timeout: server.keepalive_timeout.0,

@@ -5,7 +5,7 @@ use crate::spec::{WebSocket, entry};
 use indexmap::IndexMap;
 use moongate_sdk::{Period, Placed};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -154,7 +154,7 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<OneOrMany<Placed<String>>>,
     /// Methods; absent: any.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<Placed<String>>,
     /// Request fields that must be there with exactly this value, or `~regex`, or `*` for any.
     #[serde(default)]
@@ -163,7 +163,7 @@ pub struct Route {
     #[serde(default)]
     pub query: IndexMap<String, Placed<String>>,
     /// Names of listeners; absent: all.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Placed<String>>,
     /// A name, an inline list of endpoints, or a weighted mapping.
     pub upstream: Placed<UpstreamRef>,
@@ -223,6 +223,17 @@ pub struct PluginEntry {
 
 const fn seconds(n: u64) -> Period {
     Period(std::time::Duration::from_secs(n))
+}
+
+/// A list that is left out when it asks nothing: an emptied one would let everything through.
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Placed<String>>, D::Error> {
+    let list = Vec::deserialize(deserializer)?;
+    if list.is_empty() {
+        return Err(serde::de::Error::custom(
+            "an empty list matches nothing; leave the key out to match all",
+        ));
+    }
+    Ok(list)
 }
 
 /// Defaults that serde asks for by path.

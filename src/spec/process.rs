@@ -13,7 +13,9 @@ pub struct Server {
     /// Worker threads; absent: one a core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroU16>,
-    /// How long requests and WebSockets may go on after SIGTERM.
+    /// How long connections are still taken after SIGTERM, while readiness already fails.
+    pub drain_delay: Period,
+    /// How long requests and WebSockets may go on after that.
     pub grace_period: Period,
     /// How long a client may take to send a request's head.
     #[serde(deserialize_with = "positive")]
@@ -28,6 +30,7 @@ pub struct Server {
     #[serde(deserialize_with = "positive")]
     pub send_timeout: Period,
     /// The largest request head, otherwise 431.
+    #[serde(deserialize_with = "room_for_a_head")]
     pub max_request_head: Size,
     /// Idle connections to all upstreams that are kept for reuse.
     pub upstream_keepalive: u32,
@@ -47,6 +50,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             threads: None,
+            drain_delay: seconds(0),
             grace_period: seconds(30),
             header_timeout: seconds(10),
             keepalive_timeout: seconds(75),
@@ -141,6 +145,15 @@ pub enum LogFormat {
     Combined,
     /// No access log.
     Off,
+}
+
+/// A size that a request's head can have at all.
+fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    if size.0 < 1024 {
+        return Err(serde::de::Error::custom("must be at least 1KiB"));
+    }
+    Ok(size)
 }
 
 /// A length of time that must be longer than 0.

@@ -5,5 +5,6 @@
 
 pub mod access;
 pub mod metrics;
+pub mod process_log;
 
 pub use access::AccessLog;

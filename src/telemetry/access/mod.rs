@@ -50,6 +50,45 @@ pub struct AccessLog {
     queue: Arc<Queue>,
 }
 
+/// A line that is formatted already, with its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a>(pub &'a [u8]);
+
+/// A queue with its writer for lines that somebody else formats.
+#[derive(Debug)]
+pub struct Lines(Arc<Queue>);
+
+impl Lines {
+    /// As [`AccessLog::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(path: &str, buffer: u64) -> io::Result<Self> {
+        let target = Target::new(path);
+        let file = target.open()?;
+        let limit = buffer.clamp(*BUFFER.start(), *BUFFER.end()) as usize;
+        let queue = Arc::new(Queue::new(limit)?);
+        writer::start(Arc::clone(&queue), Sink::new(target, file))?;
+        Ok(Self(queue))
+    }
+
+    /// Takes a line, or drops and counts it. Never waits.
+    pub fn push(&self, line: Line<'_>) {
+        self.0.push(line.0);
+    }
+
+    /// Waits until every line before is written, or counted as lost; false when that takes longer.
+    pub fn flush(&self, within: Duration) -> bool {
+        self.0.flush(within)
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// What a thread needs to write lines without allocating.
 struct Pen {
     line: Vec<u8>,

@@ -196,8 +196,12 @@ impl Relay {
     /// Whether somebody was.
     fn tell_the_rest(&mut self) -> bool {
         let told = self.lanes[Side::Backend as usize].is_shut();
-        let to_client = self.lanes[Side::Backend as usize].close(gone(Side::Backend, Reason::Eof));
-        let to_backend = self.lanes[Side::Client as usize].close(gone(Side::Client, Reason::Eof));
+        // Who is gone need not be told.
+        let there = Side::BOTH.map(|side| !matches!(self.legs[side as usize], Leg::Gone));
+        let to_client = there[Side::Client as usize]
+            && self.lanes[Side::Backend as usize].close(gone(Side::Backend, Reason::Eof));
+        let to_backend = there[Side::Backend as usize]
+            && self.lanes[Side::Client as usize].close(gone(Side::Client, Reason::Eof));
         if told {
             self.let_go(Side::Client);
         }
