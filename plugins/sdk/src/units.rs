@@ -174,7 +174,8 @@ impl fmt::Display for Size {
     }
 }
 
-struct UnitVisitor<T>(&'static str, std::marker::PhantomData<T>);
+/// Reads what is written as text, or as a number alone, by its `FromStr`.
+pub(crate) struct UnitVisitor<T>(pub(crate) &'static str, pub(crate) std::marker::PhantomData<T>);
 
 impl<T: FromStr<Err = Problem>> Visitor<'_> for UnitVisitor<T> {
     type Value = T;
@@ -192,6 +193,7 @@ impl<T: FromStr<Err = Problem>> Visitor<'_> for UnitVisitor<T> {
     }
 }
 
+/// How a unit is read, written and described.
 macro_rules! unit {
     ($type:ident, $expected:literal, $schema:expr) => {
         impl<'de> Deserialize<'de> for $type {
@@ -214,6 +216,7 @@ macro_rules! unit {
         }
     };
 }
+pub(crate) use unit;
 
 unit!(
     Period,
