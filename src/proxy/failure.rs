@@ -2,6 +2,7 @@
 //! nowhere else.
 
 use crate::route::BadTarget;
+use crate::tunnel::Crowded;
 use crate::upstream::Reason;
 use http::StatusCode;
 use log::Level;
@@ -40,6 +41,8 @@ pub enum Failure {
     OriginRefused,
     /// A limit on concurrent WebSockets is reached.
     TooManyConnections,
+    /// More handshakes wait for their turn than may.
+    TooManyHandshakes(Crowded),
     /// This client has as many WebSockets as it may.
     TooManyOfClient,
     /// This machine ran out of descriptors, ports or memory: no endpoint's fault.
@@ -108,6 +111,7 @@ impl Failure {
             Self::BadWebSocketRequest => (400, "bad_websocket_request", Level::Debug),
             Self::OriginRefused => (403, "origin_refused", Level::Debug),
             Self::TooManyConnections => (503, "too_many_connections", Level::Debug),
+            Self::TooManyHandshakes(_) => (503, "too_many_handshakes", Level::Debug),
             Self::TooManyOfClient => (429, "too_many_of_client", Level::Debug),
             Self::NoResources => (503, "no_resources", Level::Error),
             Self::NotImplemented => (501, "not_implemented", Level::Debug),

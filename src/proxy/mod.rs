@@ -13,6 +13,7 @@ mod record;
 mod respond;
 mod takeover;
 mod tunnel;
+mod turn;
 mod upstream;
 mod websocket;
 

@@ -39,6 +39,9 @@ pub(super) async fn failure(session: &mut Session, ctx: &mut Context, failure: F
         Failure::NoEndpoint | Failure::NoResources | Failure::TooManyConnections => {
             head.insert_header(header::RETRY_AFTER, RETRY_AFTER)?;
         }
+        Failure::TooManyHandshakes(crowded) => {
+            head.insert_header(header::RETRY_AFTER, HeaderValue::from(crowded.retry_after()))?;
+        }
         _ => {}
     }
     if !failure.keeps_connection() {

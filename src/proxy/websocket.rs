@@ -5,7 +5,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::intake::target;
 use super::tunnel::{self, Beginning, Origin};
-use super::{Gateway, answer, forward, record, respond, takeover, upstream};
+use super::{Gateway, answer, forward, record, respond, takeover, turn, upstream};
 use crate::tunnel::handshake::{self, Answer, AnswerError, Extensions, Handshake, Request};
 use crate::tunnel::{Denial, DialError, Leg, Permit, Who, dial};
 use crate::upstream::{Address, RequestView};
@@ -25,7 +25,7 @@ pub(super) async fn serve(
     ctx: &mut Context,
     handshake: Handshake,
 ) -> Result<()> {
-    match attempt_all(session, ctx, &handshake).await {
+    match attempt_all(gateway, session, ctx, &handshake).await {
         Ok((permit, leg, Answer::Upgraded { headers, early })) => {
             let backend = Backend { leg, early, extensions: Extensions::of(&headers) };
             open(gateway, session, ctx, &handshake, headers, permit, backend).await
@@ -36,11 +36,18 @@ pub(super) async fn serve(
 }
 
 async fn attempt_all(
+    gateway: &Gateway,
     session: &Session,
     ctx: &mut Context,
     handshake: &Handshake,
 ) -> std::result::Result<(Permit, Leg, Answer), Failure> {
-    let permit = admit(session, ctx)?;
+    // Who is refused anyway takes no turn, and who waits for one holds nothing meanwhile.
+    let mut permit = admit(session, ctx)?;
+    if let Some(wait) = turn::take(ctx)? {
+        drop(permit);
+        turn::wait(gateway, wait).await?;
+        permit = admit(session, ctx)?;
+    }
     let request = request(session, ctx, handshake)?;
     let (leg, answer) = ask(session, ctx, &request).await?;
     Ok((permit, leg, answer))

@@ -1,6 +1,7 @@
 //! Where the process listens, for clients and for its administrator.
 
 use crate::spec;
+use crate::tunnel::Pacer;
 use moongate_sdk::{Placed, Problem, Problems};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ pub enum Address {
 }
 
 /// Where clients connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// Its name.
     pub name: Arc<str>,
@@ -27,6 +28,16 @@ pub struct Listener {
     pub address: Address,
     /// The most connections at a time.
     pub max_connections: Option<usize>,
+    /// Gives out the turns of WebSocket handshakes; `None` when they are not limited.
+    pub handshakes: Option<Arc<Pacer>>,
+}
+
+impl Listener {
+    /// Whether a process that serves one can serve the other without opening a socket anew.
+    pub fn same_socket(&self, other: &Self) -> bool {
+        (&self.name, &self.address, self.max_connections)
+            == (&other.name, &other.address, other.max_connections)
+    }
 }
 
 /// Where the administrator connects.
@@ -61,12 +72,18 @@ impl Address {
     }
 }
 
-pub(super) fn compile(written: Option<&[Placed<spec::Listener>]>, problems: &mut Problems) -> Vec<Listener> {
+/// `prior` are the listeners before a reload: who waits there for a turn keeps it.
+pub(super) fn compile(
+    written: Option<&[Placed<spec::Listener>]>,
+    prior: &[Listener],
+    problems: &mut Problems,
+) -> Vec<Listener> {
     let Some(written) = written else {
         return vec![Listener {
             name: "default".into(),
             address: Address::Tcp(DEFAULT),
             max_connections: None,
+            handshakes: None,
         }];
     };
     let mut listeners: Vec<Listener> = Vec::with_capacity(written.len());
@@ -91,7 +108,9 @@ pub(super) fn compile(written: Option<&[Placed<spec::Listener>]>, problems: &mut
             );
         }
         let max_connections = listener.max_connections.map(|most| most.get() as usize);
-        listeners.push(Listener { name: name.value.as_str().into(), address, max_connections });
+        let prior = prior.iter().find(|known| *known.name == *name.value);
+        let handshakes = Pacer::carry(listener.handshakes, prior.and_then(|prior| prior.handshakes.as_ref()));
+        listeners.push(Listener { name: name.value.as_str().into(), address, max_connections, handshakes });
     }
     if written.is_empty() {
         problems.push(

@@ -97,7 +97,8 @@ pub fn compile(
     let plugins = Builder::new(kinds.plugins, prior.map_or(&none, |prior| &prior.plugins));
     let mut compiler = Compiler { prior, problems: Problems::default(), plugins };
     let terms = terms::compile(&spec.server, &mut compiler.problems);
-    let listeners = listeners::compile(spec.listeners.as_deref(), &mut compiler.problems);
+    let before = prior.map_or(&[][..], |prior| &prior.listeners);
+    let listeners = listeners::compile(spec.listeners.as_deref(), before, &mut compiler.problems);
     let admin = listeners::compile_admin(spec.admin.as_ref(), &mut compiler.problems);
     let mut clusters = compiler.clusters(spec);
     let table = compiler.routes(spec, &listeners, &mut clusters);
@@ -144,7 +145,7 @@ pub fn cannot_change(prior: &Snapshot, next: &Snapshot, written: &Spec) -> Probl
     };
     let places = written.listeners.as_deref().unwrap_or_default();
     for (index, listener) in next.listeners.iter().enumerate() {
-        if prior.listeners.get(index) != Some(listener) {
+        if !prior.listeners.get(index).is_some_and(|before| before.same_socket(listener)) {
             refuse(
                 &format!("listener `{}`", listener.name),
                 places.get(index).map(|listener| &listener.place),

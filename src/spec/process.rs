@@ -1,7 +1,7 @@
 //! What an operator may write about the process: its limits towards clients, its listeners, the
 //! administrator's address and the access log.
 
-use moongate_sdk::{Period, Placed, Size};
+use moongate_sdk::{Period, Placed, Rate, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::num::{NonZeroU16, NonZeroU32};
@@ -114,6 +114,10 @@ pub struct Listener {
     /// Connections at a time; the ones beyond wait in the kernel's queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<NonZeroU32>,
+    /// WebSocket handshakes over this listener in a time, whatever their route, as `500/s`: a tenth of them
+    /// may come at once, those beyond wait for their turn up to a second, and the rest gets 503.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshakes: Option<Rate>,
 }
 
 /// The access log.

@@ -1,6 +1,6 @@
 //! The policy of a route's WebSockets as an operator writes it; what each key does is tunnel's.
 
-use moongate_sdk::{Period, Placed, Size};
+use moongate_sdk::{Period, Placed, Rate, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::num::NonZeroU32;
@@ -43,6 +43,10 @@ pub struct WebSocket {
     /// WebSockets of one client at a time, otherwise 429: a number, or a mapping with the client's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections_per_client: Option<PerClient>,
+    /// Handshakes of this route in a time, as `500/s`, `30/m` or `10/h`: a tenth of them may come at once,
+    /// those beyond wait for their turn up to a second, and the rest gets 503 with Retry-After.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshakes: Option<Rate>,
     /// Origins of pages that may connect, otherwise 403: `https://example.com`, `https://*.example.com`
     /// or `null`. Absent: any. A request without Origin comes from no page and is not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,6 +77,7 @@ impl Default for WebSocket {
             exceed: Exceed::default(),
             connections: None,
             connections_per_client: None,
+            handshakes: None,
             origins: None,
             invalid_frames: InvalidFrames::default(),
             drain: seconds(30),

@@ -2,7 +2,7 @@
 //! byte of the tunnel.
 //!
 //! The proxy checks the client's request ([`handshake::check`]), asks the route's policy
-//! ([`Policy::admit`]), dials an endpoint ([`dial()`]), makes the handshake there
+//! ([`Policy::admit`]) and its [`Pacer`], dials an endpoint ([`dial()`]), makes the handshake there
 //! ([`handshake::exchange`]), joins the [`Registry`] and hands both sides to [`run`]. Choosing a route or
 //! an endpoint, and everything that is still HTTP, stays out.
 
@@ -15,6 +15,7 @@ pub mod handshake;
 mod launch;
 mod leg;
 mod outcome;
+mod pacer;
 mod policy;
 mod rate;
 pub mod relay;
@@ -26,6 +27,7 @@ pub use drain::{Filter, Membership, Registry};
 pub use launch::launch;
 pub use leg::{Io, Leg};
 pub use outcome::{ABNORMAL, By, Cause, Outcome, Reason, Side};
+pub use pacer::{Crowded, Pacer};
 pub use policy::Policy;
 pub use rate::Rates;
 pub use relay::{Relay, Tunnel, run};

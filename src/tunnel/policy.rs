@@ -6,10 +6,12 @@
 use super::admit::{Admission, Denial, Permit, Who};
 use super::frame::Rules;
 use super::handshake::Extensions;
+use super::pacer::Pacer;
 use super::rate::Rates;
 use crate::spec::{self, InvalidFrames};
 use crate::upstream::KeySource;
 use moongate_sdk::{Period, Problem, Problems, Size};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest length of time a policy reckons with: moments stay within what a clock can hold.
@@ -39,11 +41,12 @@ pub struct Policy {
     strict: bool,
     rates: Option<Rates>,
     admission: Admission,
+    handshakes: Option<Arc<Pacer>>,
 }
 
 impl Policy {
     /// Compiles what the operator wrote. `prior` is the route's policy before a reload: who is
-    /// connected goes on to count.
+    /// connected goes on to count, and who waits for a turn keeps it.
     ///
     /// # Errors
     /// Every setting that cannot be, with its place where it has one.
@@ -88,6 +91,7 @@ impl Policy {
             strict: written.invalid_frames == InvalidFrames::Close,
             rates: Rates::new(written),
             admission,
+            handshakes: Pacer::carry(written.handshakes, prior.and_then(|prior| prior.handshakes.as_ref())),
         })
     }
 
@@ -104,6 +108,12 @@ impl Policy {
     #[must_use]
     pub fn client_key(&self) -> Option<&KeySource> {
         self.admission.client_key()
+    }
+
+    /// What gives out the turns of handshakes; `None` when they are not limited.
+    #[must_use]
+    pub fn handshakes(&self) -> Option<&Pacer> {
+        self.handshakes.as_deref()
     }
 
     /// The rules of frames for a tunnel whose handshake agreed on `extensions`.

@@ -12,6 +12,7 @@ mod kinds;
 mod lifecycle;
 mod reload;
 mod routing;
+mod storms;
 mod strictness;
 mod support;
 mod tunnel;

@@ -1,0 +1,43 @@
+//! A handshake's turn, where its route or its listener lets in only so many in a time. What a rate
+//! allows is the pacer's; here the two are asked, and a handshake waits.
+
+use super::Gateway;
+use super::context::Context;
+use super::failure::Failure;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Takes a turn at the route and at the listener, or at neither: how long to wait, if at all.
+///
+/// # Errors
+/// When more would be waiting than may.
+pub(super) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
+    let (Some(route), Some(snapshot)) = (&ctx.route, &ctx.snapshot) else { return Err(Failure::Internal) };
+    let listener = snapshot.listeners.get(usize::from(ctx.listener));
+    let pacers = (route.policy.handshakes(), listener.and_then(|listener| listener.handshakes.as_deref()));
+    if let (None, None) = pacers {
+        return Ok(None);
+    }
+    let now = Instant::now();
+    let (route, listener) = pacers;
+    let at_route = route.map_or(Ok(Duration::ZERO), |pacer| pacer.take(now));
+    let at_route = at_route.map_err(Failure::TooManyHandshakes)?;
+    let at_listener = listener.map_or(Ok(Duration::ZERO), |pacer| pacer.take(now));
+    let at_listener = at_listener.map_err(|crowded| {
+        // Those who come by other listeners need not wait for one who was not let in.
+        if let Some(route) = route {
+            route.give_back();
+        }
+        Failure::TooManyHandshakes(crowded)
+    })?;
+    Ok(Some(at_route.max(at_listener)).filter(|wait| !wait.is_zero()))
+}
+
+/// Waits for a turn.
+///
+/// # Errors
+/// When the process began to end meanwhile: what opened now would be asked to come again at once.
+pub(super) async fn wait(gateway: &Gateway, wait: Duration) -> Result<(), Failure> {
+    tokio::time::sleep(wait).await;
+    if gateway.shared.is_draining() { Err(Failure::Draining) } else { Ok(()) }
+}

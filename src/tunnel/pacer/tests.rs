@@ -1,0 +1,149 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::*;
+use proptest::prelude::*;
+
+const MILLI: Duration = Duration::from_millis(1);
+
+fn rate(text: &str) -> Rate {
+    text.parse().unwrap()
+}
+
+/// When those who come at these milliseconds are let in, in milliseconds; nothing for the refused.
+fn turns(pacer: &Pacer, arrivals: &[u64]) -> Vec<Option<f64>> {
+    let start = Instant::now();
+    let turn = |at: &u64| {
+        let wait = pacer.take(start + MILLI * u32::try_from(*at).unwrap()).ok()?;
+        Some(*at as f64 + wait.as_secs_f64() * 1000.0)
+    };
+    arrivals.iter().map(turn).collect()
+}
+
+#[test]
+fn a_tenth_comes_at_once_a_second_s_worth_waits_and_the_rest_is_refused() {
+    let pacer = Pacer::new(rate("50/s"));
+    let turns = turns(&pacer, &[0; 200]);
+    let let_in: Vec<f64> = turns.iter().copied().map_while(|turn| turn).collect();
+    assert_eq!(let_in.len(), 5 + 50);
+    assert!(turns[let_in.len()..].iter().all(Option::is_none), "who comes later is not let in earlier");
+    assert!(let_in[..5].iter().all(|at| *at == 0.0));
+    assert!(let_in[5..].iter().zip(1..).all(|(at, n)| (at - f64::from(n) * 20.0).abs() < 0.01), "{let_in:?}");
+}
+
+#[test]
+fn below_the_rate_nobody_waits() {
+    let pacer = Pacer::new(rate("50/s"));
+    let arrivals: Vec<u64> = (0..500).map(|n| n * 20).collect();
+    assert!(turns(&pacer, &arrivals).iter().zip(&arrivals).all(|(turn, at)| *turn == Some(*at as f64)));
+}
+
+#[test]
+fn a_slow_rate_lets_one_in_at_a_time() {
+    let pacer = Pacer::new(rate("10/h"));
+    let hour = 3_600_000;
+    assert_eq!(
+        turns(&pacer, &[0, 1, 358_000, 359_000, 359_500]),
+        [Some(0.0), None, None, Some(360_000.0), None]
+    );
+    assert!(pacer.take(Instant::now() + MILLI * hour).is_ok());
+}
+
+#[test]
+fn an_idle_hour_saves_up_no_more_than_the_burst() {
+    let pacer = Pacer::new(rate("50/s"));
+    let mut arrivals = vec![0; 3];
+    arrivals.extend([3_600_000; 200]);
+    assert_eq!(turns(&pacer, &arrivals)[3..].iter().flatten().count(), 5 + 50);
+}
+
+#[test]
+fn a_turn_given_back_goes_to_somebody_else() {
+    let (pacer, now) = (Pacer::new(rate("2/h")), Instant::now());
+    assert_eq!(pacer.take(now), Ok(Duration::ZERO));
+    assert!(pacer.take(now).is_err());
+    pacer.give_back();
+    assert_eq!(pacer.take(now), Ok(Duration::ZERO));
+    assert!(pacer.take(now).is_err(), "one went, one came");
+}
+
+#[test]
+fn the_refused_are_told_to_come_at_different_times_and_not_before_there_is_room() {
+    let drawn = |crowded: Crowded| {
+        let mut all: Vec<_> = (0..200).map(|_| crowded.retry_after()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    assert_eq!(drawn(Crowded(MILLI * 20)), [1, 2, 3, 4, 5]);
+    let (pacer, now) = (Pacer::new(rate("10/h")), Instant::now());
+    pacer.take(now).unwrap();
+    assert_eq!(drawn(pacer.take(now).unwrap_err()), [359, 360, 361, 362, 363]);
+}
+
+#[test]
+fn a_reload_keeps_the_pacer_of_an_unchanged_rate() {
+    let first = Pacer::carry(Some(rate("50/s")), None).unwrap();
+    assert!(Arc::ptr_eq(&first, &Pacer::carry(Some(rate("50/s")), Some(&first)).unwrap()));
+    assert!(!Arc::ptr_eq(&first, &Pacer::carry(Some(rate("51/s")), Some(&first)).unwrap()));
+    assert!(Pacer::carry(None, Some(&first)).is_none());
+}
+
+#[test]
+fn workers_that_ask_together_share_one_rate() {
+    let (pacer, now) = (Pacer::new(rate("1000/s")), Instant::now());
+    let let_in: usize = std::thread::scope(|scope| {
+        let worker = || (0..1000).filter(|_| pacer.take(now).is_ok()).count();
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    assert_eq!(let_in, 100 + 1000);
+}
+
+/// The promise as a client of tokio's clock sees it: everybody sleeps until its turn.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_come_out_one_by_one_within_a_second() {
+    let pacer = Arc::new(Pacer::new(rate("50/s")));
+    let start = Instant::now();
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let pacer = Arc::clone(&pacer);
+        waiting.spawn(async move {
+            tokio::time::sleep(pacer.take(Instant::now()).ok()?).await;
+            Some(start.elapsed())
+        });
+    }
+    let out: Vec<_> = waiting.join_all().await.into_iter().flatten().collect();
+    assert_eq!(out.len(), 55);
+    for slot in 0..10 {
+        let within = |at: &&Duration| (slot * 100..(slot + 1) * 100).contains(&at.as_millis());
+        let most = if slot == 0 { 5 + 5 } else { 6 };
+        assert!(out.iter().filter(within).count() <= most, "slot {slot}");
+    }
+    assert!(out.iter().all(|at| *at <= LONGEST_WAIT + MILLI * 2), "a sleep ends at a whole millisecond");
+}
+
+proptest! {
+    #[test]
+    fn no_window_of_time_lets_in_more_than_its_rate_and_a_burst(
+        count in 1_u32..400,
+        gaps in prop::collection::vec(0_u64..60, 1..400),
+    ) {
+        let pacer = Pacer::new(Rate::per_second(count.try_into().unwrap()));
+        let mut at = 0;
+        let arrivals: Vec<u64> = gaps.iter().map(|gap| { at += gap; at }).collect();
+        let turns = turns(&pacer, &arrivals);
+        for (turn, at) in turns.iter().zip(&arrivals) {
+            let wait = turn.map(|turn| turn - *at as f64);
+            prop_assert!(wait.is_none_or(|wait| (0.0..=1000.0).contains(&wait)), "{wait:?}");
+        }
+        let let_in: Vec<f64> = turns.into_iter().flatten().collect();
+        prop_assert!(let_in.is_sorted(), "first come, first served");
+        let burst = f64::from((count / 10).max(1));
+        for (n, from) in let_in.iter().enumerate() {
+            for (m, to) in let_in.iter().enumerate().skip(n) {
+                let most = (to - from) / 1000.0 * f64::from(count) + burst + 0.01;
+                prop_assert!((m - n + 1) as f64 <= most + 1e-3, "{} between {from} and {to}", m - n + 1);
+            }
+        }
+    }
+}

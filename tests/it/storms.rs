@@ -1,0 +1,154 @@
+//! Everybody comes at once: handshakes are let in at a rate, and an endpoint that has just come is
+//! not buried.
+
+use crate::support::ws::handshake;
+use crate::support::{Gateway, Origin, Response, Socket, Wire, eventually, get};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+/// A handshake by hand: its answer, and the connection that it leaves.
+fn knock(gateway: SocketAddr, path: &str) -> (Response, Wire) {
+    let mut wire = Wire::connect(gateway);
+    wire.send(handshake(path, ""));
+    (wire.response(), wire)
+}
+
+fn status(gateway: SocketAddr, path: &str) -> u16 {
+    knock(gateway, path).0.status
+}
+
+/// So many handshakes in one moment: their answers, and how long the last of them took to come.
+fn storm(gateway: SocketAddr, clients: usize) -> (Vec<(Response, Wire)>, Duration) {
+    let barrier = Barrier::new(clients + 1);
+    std::thread::scope(|scope| {
+        let client = || {
+            barrier.wait();
+            knock(gateway, "/ws")
+        };
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        // Taken before anybody goes: the time can only be longer than what the gateway saw.
+        let start = Instant::now();
+        barrier.wait();
+        let answers = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        (answers, start.elapsed())
+    })
+}
+
+#[test]
+fn a_storm_is_let_in_at_the_rate_of_its_route_and_the_rest_is_told_when_to_come() {
+    let a = Origin::named("a");
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ name: chat, upstream: ['{a}'], websocket: {{ handshakes: 50/s }} }}]"
+    ));
+    let (answers, took) = storm(gateway.web(), 200);
+    let (open, refused): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|(response, _)| response.status == 101);
+    let most = took.as_secs_f64() * 50.0 + 5.0;
+    assert!(open.len() as f64 <= most + 1.0, "{} in {took:?}", open.len());
+    assert!(open.len() >= 50, "a second's worth waits for its turn: {}", open.len());
+    assert!(open.len() < 200 && !refused.is_empty());
+    let mut moments = HashSet::new();
+    for (response, _) in &refused {
+        assert_eq!(response.status, 503, "{}", response.head);
+        assert!(response.text().contains("too_many_handshakes"), "{}", response.text());
+        let seconds: u32 = response.field("retry-after").unwrap().parse().unwrap();
+        assert!((1..=6).contains(&seconds), "{seconds}");
+        moments.insert(seconds);
+    }
+    assert!(moments.len() > 1, "they are not to come back together: {moments:?}");
+    // A line is written when the answer is out: the count may follow it by a moment.
+    let labels = [("route", "chat"), ("status", "503")];
+    eventually("the refused are counted", || {
+        let counted = gateway.metrics().sum("moongate_http_requests_total", &labels);
+        (counted as usize == refused.len()).then_some(())
+    });
+    assert_eq!(a.count(), open.len(), "the backend saw nothing of the refused");
+}
+
+#[test]
+fn those_who_wait_hold_no_endpoint_and_requests_pass_them() {
+    let a = Origin::named("a");
+    let yaml = format!(
+        "upstreams: {{ all: {{ endpoints: ['{a}'] }} }}
+routes: [{{ upstream: all, websocket: {{ handshakes: 1/s, connections: 2 }} }}]"
+    );
+    let gateway = Gateway::start(&yaml);
+    let first = Socket::open(gateway.web(), "/ws");
+    // The second one's turn comes within a second of the first one's.
+    let mut waiting = Wire::connect(gateway.web());
+    waiting.send(handshake("/ws", ""));
+    eventually("it waits, or its turn has come", || {
+        let status = gateway.status();
+        let open = status["websockets"].as_u64()?;
+        if status["requests"].as_u64()? == 0 && open == 1 {
+            return None;
+        }
+        let active = status["upstreams"]["all"]["endpoints"][0]["active"].as_u64()?;
+        assert!(open == 2 || active == 1, "nothing is leased for who waits: {status}");
+        Some(())
+    });
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+    assert_eq!(waiting.response().status, 101);
+    drop(first);
+}
+
+#[test]
+fn a_refused_websocket_takes_no_turn_of_another() {
+    let a = Origin::named("a");
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ upstream: ['{a}'], websocket: {{ handshakes: 1/h, origins: ['https://here.example'] }} }}]"
+    ));
+    let from = |origin: &str| Socket::open_with(gateway.web(), "/ws", &[("Origin", origin)]);
+    assert_eq!(from("https://there.example").err(), Some(403));
+    assert!(from("https://here.example").is_ok());
+    assert_eq!(from("https://here.example").err(), Some(503));
+    assert_eq!(from("https://there.example").err(), Some(403), "the better reason first");
+}
+
+#[test]
+fn a_reload_keeps_the_turns_that_were_taken() {
+    let a = Origin::named("a");
+    let route = |rate: &str, more: &str| {
+        format!("routes: [{{ name: chat, upstream: ['{a}'], websocket: {{ handshakes: {rate}{more} }} }}]")
+    };
+    let gateway = Gateway::start(&route("1/h", ""));
+    let web = gateway.web();
+    assert_eq!([status(web, "/"), status(web, "/")], [101, 503]);
+    gateway.reload(&route("1/h", ", ping_interval: 5s")).unwrap();
+    assert_eq!(status(web, "/"), 503, "the hour is not over");
+    gateway.reload(&route("2/h", "")).unwrap();
+    assert_eq!([status(web, "/"), status(web, "/")], [101, 503], "another rate begins anew");
+    assert_eq!(get(web, "/").status, 200);
+}
+
+#[test]
+fn a_listener_s_rate_holds_for_all_its_routes_and_for_no_other_listener() {
+    let a = Origin::named("a");
+    let yaml = |rate: &str| {
+        format!(
+            "admin: {{ address: 127.0.0.1:0 }}
+listeners:
+  - {{ name: web, address: 127.0.0.1:0{rate} }}
+  - {{ name: inside, address: 127.0.0.1:0 }}
+routes:
+  - {{ path: /one, upstream: ['{a}'], websocket: {{ handshakes: 2/h }} }}
+  - {{ path: /two, upstream: ['{a}'] }}"
+        )
+    };
+    let gateway = Gateway::start_whole(&yaml(", handshakes: 1/h"));
+    let (web, inside) = (gateway.web(), gateway.listener("inside"));
+    assert_eq!([status(web, "/two"), status(web, "/one"), status(web, "/two")], [101, 503, 503]);
+    assert_eq!(get(web, "/one").status, 200, "requests are no handshakes");
+    assert_eq!(status(inside, "/one"), 101, "the turn that the listener refused went back to the route");
+    assert_eq!([status(inside, "/one"), status(inside, "/two")], [503, 101]);
+
+    gateway.reload_whole(&yaml(", handshakes: 1/h, max_connections: 5")).unwrap_err();
+    gateway.reload_whole(&yaml(", handshakes: 1/h")).unwrap();
+    assert_eq!(status(web, "/two"), 503, "the hour is not over");
+    gateway.reload_whole(&yaml("")).unwrap();
+    assert_eq!(status(web, "/two"), 101, "a listener's rate can be changed while it listens");
+}
