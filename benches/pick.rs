@@ -49,6 +49,7 @@ fn upstream(kind: &str, members: u8) -> Upstream {
         health_check: None,
         passive_health: PassiveHealth::default(),
         panic: Panic::Any,
+        slow_start: None,
         connect_timeout: Period(Duration::from_secs(2)),
         idle_timeout: Period(Duration::from_secs(60)),
         retries: 2,

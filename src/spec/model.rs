@@ -49,6 +49,10 @@ pub struct Upstream {
     /// When every endpoint is unhealthy.
     #[serde(default)]
     pub panic: Panic,
+    /// Over which time the weight of an endpoint that has just come, or come back, grows from a tenth to the
+    /// whole; at the process's start nobody is new. `0s` or absent: it has its whole weight at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Period>,
     /// How long a connect may take.
     #[serde(default = "defaults::connect_timeout")]
     pub connect_timeout: Period,
@@ -72,6 +76,7 @@ impl Upstream {
             health_check: None,
             passive_health: PassiveHealth::default(),
             panic: Panic::default(),
+            slow_start: None,
             connect_timeout: defaults::connect_timeout(),
             idle_timeout: defaults::idle_timeout(),
             retries: defaults::retries(),

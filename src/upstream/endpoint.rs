@@ -11,6 +11,7 @@ use super::clock;
 use super::health::{Score, Thresholds};
 use super::latency::PeakEwma;
 use super::passive::Passive;
+use super::slow_start::Arrival;
 use crate::telemetry::metrics::EndpointMetrics;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -86,6 +87,7 @@ pub struct Endpoint {
     health: AtomicU8,
     score: Mutex<Score>,
     passive: Passive,
+    arrival: Arrival,
 }
 
 impl Endpoint {
@@ -105,6 +107,7 @@ impl Endpoint {
             health: AtomicU8::new(health as u8),
             score: Mutex::new(Score::new(health)),
             passive: Passive::default(),
+            arrival: Arrival::default(),
         })
     }
 
@@ -174,6 +177,16 @@ impl Endpoint {
         &self.passive
     }
 
+    /// When it came, as it is noted.
+    pub(super) fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
+    /// When it came or came back, in milliseconds of this room's clock; 0 when it was there from the start.
+    pub(super) fn came(&self, now: u64) -> u64 {
+        self.arrival.moment().max(self.passive.back_since(now))
+    }
+
     pub(super) fn enter(&self) {
         self.load.active.fetch_add(1, Relaxed);
     }
@@ -183,17 +196,32 @@ impl Endpoint {
     }
 
     pub(super) fn answered(&self, latency: std::time::Duration) {
-        self.load.latency.observe(latency, clock::now());
-        self.passive.well();
+        let now = clock::now();
+        self.load.latency.observe(latency, now);
+        self.well(now);
+    }
+
+    fn well(&self, now: u64) {
+        // It is back since its time was over; since now, when a success ended that earlier.
+        if let Some(until) = self.passive.well() {
+            self.arrival.begin(until.min(now));
+        }
     }
 
     /// Takes in a probe's outcome; the new health when it changed.
     pub(super) fn probed(&self, well: bool, thresholds: Thresholds) -> Option<Health> {
+        let now = clock::now();
         if well {
-            self.passive.well();
+            self.well(now);
         }
         let mut score = self.score.lock();
+        let before = self.verdict();
         let changed = score.observe(well, thresholds)?;
+        match (before, changed) {
+            (Health::Unhealthy, Health::Healthy) => self.arrival.begin(now),
+            (Health::Unknown, Health::Healthy) => self.arrival.begin_if_expected(now),
+            _ => {}
+        }
         self.health.store(changed as u8, Relaxed);
         Some(changed)
     }

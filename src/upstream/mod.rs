@@ -24,6 +24,7 @@ mod lease;
 mod passive;
 mod roster;
 mod selection;
+mod slow_start;
 #[cfg(test)]
 mod testing;
 

@@ -45,13 +45,22 @@ impl Passive {
         clear(&self.connects);
     }
 
-    /// An exchange succeeded, or an active probe did: all is well.
-    pub(super) fn well(&self) {
+    /// An exchange succeeded, or an active probe did: all is well. The millisecond until which it was
+    /// put out, when it had been.
+    pub(super) fn well(&self) -> Option<u64> {
         clear(&self.connects);
         clear(&self.exchanges);
-        if self.out_until.load(Relaxed) != 0 {
-            self.out_until.store(0, Relaxed);
+        if self.out_until.load(Relaxed) == 0 {
+            return None;
         }
+        Some(self.out_until.swap(0, Relaxed)).filter(|until| *until != 0)
+    }
+
+    /// Since which millisecond it has been back in, though nothing succeeded since; 0 when it was not
+    /// out, or still is.
+    pub(super) fn back_since(&self, now: u64) -> u64 {
+        let until = self.out_until.load(Relaxed);
+        if until <= now { until } else { 0 }
     }
 
     /// Something failed. True when this put the endpoint out, false when it was or stays in.
@@ -113,7 +122,10 @@ mod tests {
         for _ in 0..3 {
             passive.failed(Reason::Closed, POLICY, 10);
         }
-        passive.well();
+        assert_eq!(passive.back_since(500), 0, "still out");
+        assert_eq!(passive.back_since(2000), 1010);
+        assert_eq!(passive.well(), Some(1010));
+        assert_eq!((passive.well(), passive.back_since(2000)), (None, 0));
         assert!(!passive.is_out(|| 11));
         assert!(!passive.failed(Reason::Closed, POLICY, 12));
     }

@@ -6,12 +6,15 @@
 
 use super::address::Address;
 use super::balance::{Balance, Group, Member, Open, RoundRobin};
+use super::clock;
 use super::endpoint::{Endpoint, Health, Load, Token};
+use super::slow_start::SlowStart;
 use crate::spec::Panic;
 use parking_lot::{Mutex, RwLock};
 use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
 use pingora_load_balancing::Backend;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 /// What of an upstream's settings seats its members.
@@ -21,6 +24,8 @@ pub(super) struct Plan {
     pub(super) panic: Panic,
     /// What an endpoint is before anything is known of it.
     pub(super) newcomer: Health,
+    /// Over how many milliseconds a newcomer's weight grows.
+    pub(super) slow_start: Option<u64>,
 }
 
 /// The members of one time.
@@ -30,12 +35,13 @@ pub(super) struct Members {
     backends: Vec<Backend>,
     balance: Box<dyn Balance>,
     panic: Panic,
+    slow_start: Option<u64>,
 }
 
 impl Members {
     fn new(plan: &Plan, seats: Vec<Member>, backends: Vec<Backend>) -> Arc<Self> {
         let balance = plan.balance.arrange(&Group { upstream: &plan.upstream, members: &seats });
-        Arc::new(Self { seats, backends, balance, panic: plan.panic })
+        Arc::new(Self { seats, backends, balance, panic: plan.panic, slow_start: plan.slow_start })
     }
 
     pub(super) fn seats(&self) -> &[Member] {
@@ -72,6 +78,12 @@ impl Members {
         open
     }
 
+    /// The slow start at this moment, while somebody is new. Without the setting no clock is asked.
+    pub(super) fn slow_start(&self) -> Option<SlowStart> {
+        let slow = SlowStart::at(clock::now(), self.slow_start?);
+        self.seats.iter().any(|member| slow.is_new(member.endpoint())).then_some(slow)
+    }
+
     /// Whether anybody could ever be chosen.
     pub(super) fn is_empty(&self) -> bool {
         self.weighted().next().is_none()
@@ -82,6 +94,15 @@ impl Members {
     }
 }
 
+/// What a roster leaves to the one of the next generation.
+#[derive(Default)]
+pub(super) struct Estate {
+    /// Who sat there with which weight, to be seated again when their addresses come up.
+    pub(super) heirs: Vec<Member>,
+    /// Loads of those that had left and are still in use.
+    pub(super) departed: HashMap<Address, Weak<Load>>,
+}
+
 /// The members of an upstream over time.
 pub(super) struct Roster {
     plan: Plan,
@@ -90,23 +111,37 @@ pub(super) struct Roster {
     current: RwLock<Arc<Members>>,
     /// Loads of those that left and are still in use by somebody.
     departed: Mutex<HashMap<Address, Weak<Load>>>,
+    /// Who is seated from now on is a newcomer; at a process's start nobody is.
+    settled: AtomicBool,
 }
 
 impl Default for Roster {
     /// What the engine's `build` without a configuration means: round robin, and no panic.
     fn default() -> Self {
         let balance = Box::new(RoundRobin::default());
-        let plan = Plan { upstream: "".into(), balance, panic: Panic::Fail, newcomer: Health::Healthy };
-        Self::new(plan, Vec::new(), HashMap::new())
+        let plan = Plan {
+            upstream: "".into(),
+            balance,
+            panic: Panic::Fail,
+            newcomer: Health::Healthy,
+            slow_start: None,
+        };
+        Self::new(plan, None)
     }
 }
 
 impl Roster {
-    /// A roster that expects `heirs`: endpoints to seat when their addresses come up.
-    pub(super) fn new(plan: Plan, heirs: Vec<Arc<Endpoint>>, departed: HashMap<Address, Weak<Load>>) -> Self {
-        let seats = heirs.into_iter().map(|endpoint| Member::new(endpoint, 0)).collect();
-        let current = RwLock::new(Members::new(&plan, seats, Vec::new()));
-        Self { plan, current, departed: Mutex::new(departed) }
+    /// A roster, with what the one before it leaves to it.
+    pub(super) fn new(plan: Plan, estate: Option<Estate>) -> Self {
+        let settled = AtomicBool::new(estate.is_some());
+        let Estate { heirs, departed } = estate.unwrap_or_default();
+        let current = RwLock::new(Members::new(&plan, heirs, Vec::new()));
+        Self { plan, current, departed: Mutex::new(departed), settled }
+    }
+
+    /// The start is over: who comes from now on is new.
+    pub(super) fn settle(&self) {
+        self.settled.store(true, Relaxed);
     }
 
     /// The members now.
@@ -122,30 +157,46 @@ impl Roster {
     /// Seats a new membership. Called by the engine, never twice at a time.
     pub(super) fn seat(&self, backends: &BTreeSet<Backend>) -> Arc<Members> {
         let before = self.current();
-        let mut known: HashMap<&Address, &Arc<Endpoint>> =
-            before.seats.iter().map(|member| (member.endpoint().address(), member.endpoint())).collect();
+        let mut known: HashMap<&Address, &Member> =
+            before.seats.iter().map(|member| (member.endpoint().address(), member)).collect();
         let mut departed = self.departed.lock();
         let mut seats = Vec::with_capacity(backends.len());
         let mut seated = Vec::with_capacity(backends.len());
         for backend in backends {
             let Some(address) = Address::from_engine(&backend.addr) else { continue };
+            let weight = u16::try_from(backend.weight).unwrap_or(u16::MAX);
             let endpoint = match known.remove(&address) {
-                Some(endpoint) => Arc::clone(endpoint),
+                Some(member) => {
+                    // Nothing new came to it for a while: it is as empty as if it were new itself.
+                    if member.weight() == 0 && weight > 0 {
+                        member.endpoint().arrival().begin(clock::now());
+                    }
+                    Arc::clone(member.endpoint())
+                }
                 None => {
                     let load = departed.remove(&address).and_then(|load| load.upgrade());
-                    Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer)
+                    self.welcome(Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer))
                 }
             };
-            seats.push(Member::new(endpoint, u16::try_from(backend.weight).unwrap_or(u16::MAX)));
+            seats.push(Member::new(endpoint, weight));
             seated.push(backend.clone());
         }
-        for (address, endpoint) in known {
-            departed.insert(address.clone(), Arc::downgrade(endpoint.load()));
+        for (address, member) in known {
+            departed.insert(address.clone(), Arc::downgrade(member.endpoint().load()));
         }
         let members = Members::new(&self.plan, seats, seated);
         *self.current.write() = Arc::clone(&members);
         drop(before);
         departed.retain(|_, load| load.strong_count() > 0);
         members
+    }
+
+    fn welcome(&self, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
+        match (self.settled.load(Relaxed), self.plan.newcomer) {
+            (false, _) => {}
+            (true, Health::Unknown) => endpoint.arrival().expect(),
+            (true, _) => endpoint.arrival().begin(clock::now()),
+        }
+        endpoint
     }
 }

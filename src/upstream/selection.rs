@@ -6,6 +6,7 @@
 
 use super::balance::{Candidates, Open};
 use super::roster::{Members, Roster};
+use super::slow_start::SlowStart;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection};
 use std::collections::BTreeSet;
@@ -30,7 +31,8 @@ impl BackendSelection for Selection {
     }
 
     fn iter(self: &Arc<Self>, key: &[u8]) -> Turns {
-        Turns { open: self.0.open(), key: KeyBytes::new(key), members: Arc::clone(&self.0) }
+        let (open, slow) = (self.0.open(), self.0.slow_start());
+        Turns { open, slow, key: KeyBytes::new(key), members: Arc::clone(&self.0) }
     }
 }
 
@@ -38,12 +40,13 @@ impl BackendSelection for Selection {
 pub(super) struct Turns {
     members: Arc<Members>,
     open: Open,
+    slow: Option<SlowStart>,
     key: KeyBytes,
 }
 
 impl BackendIter for Turns {
     fn next(&mut self) -> Option<&Backend> {
-        let candidates = Candidates::new(self.members.seats(), &self.open);
+        let candidates = Candidates::new(self.members.seats(), &self.open, self.slow);
         let chosen = self.members.balance().choose(&candidates, self.key.as_bytes())?;
         // A kind that chooses somebody who is no candidate would go round forever.
         if !self.open.contains(chosen) {

@@ -56,6 +56,7 @@ pub(super) fn upstream(lines: &[&str]) -> spec::Upstream {
         health_check: None,
         passive_health: spec::PassiveHealth::default(),
         panic: Panic::Any,
+        slow_start: None,
         connect_timeout: Period(Duration::from_secs(2)),
         idle_timeout: Period(Duration::from_secs(60)),
         retries: 2,

@@ -152,3 +152,54 @@ routes:
     gateway.reload_whole(&yaml("")).unwrap();
     assert_eq!(status(web, "/two"), 101, "a listener's rate can be changed while it listens");
 }
+
+fn cluster(balance: &str, more: &str, origins: &[&Origin]) -> String {
+    let origins: Vec<_> = origins.iter().map(|origin| format!("'{origin}'")).collect();
+    format!(
+        "upstreams:
+  all: {{ balance: {balance}, endpoints: [{}]{more} }}
+routes: [{{ upstream: all }}]",
+        origins.join(", ")
+    )
+}
+
+fn open(gateway: &Gateway, count: usize) -> Vec<Socket> {
+    (0..count).map(|_| Socket::open(gateway.web(), "/ws")).collect()
+}
+
+fn on(sockets: &[Socket], name: &str) -> usize {
+    sockets.iter().filter(|socket| socket.backend == name).count()
+}
+
+#[test]
+fn a_newcomer_by_reload_is_not_buried_and_nobody_is_new_at_the_start() {
+    let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
+    let slow = ", slow_start: 1h";
+    let gateway = Gateway::start(&cluster("least_connections", slow, &[&a, &b]));
+    let old = open(&gateway, 20);
+    assert_eq!((on(&old, "a"), on(&old, "b")), (10, 10), "both were there from the start");
+    gateway.reload(&cluster("least_connections", slow, &[&a, &b, &c])).unwrap();
+    let new = open(&gateway, 20);
+    // A tenth of what the others hold is one or two; without slow start all twenty but a few would go there.
+    assert!(on(&new, "c") <= 2, "{}", on(&new, "c"));
+    gateway.reload(&cluster("least_connections", "", &[&a, &b, &c])).unwrap();
+    let rest = open(&gateway, 10);
+    assert_eq!(on(&rest, "c"), 10, "without slow start the emptiest is filled first");
+}
+
+#[test]
+fn an_endpoint_that_is_well_again_starts_slowly() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let more =
+        ", slow_start: 1h, health_check: { kind: http, path: /health, interval: 50ms, unhealthy_after: 1 }";
+    let gateway = Gateway::start(&cluster("round_robin", more, &[&a, &b]));
+    gateway.await_health("all", a.address(), "healthy");
+    gateway.await_health("all", b.address(), "healthy");
+    let share = |names: &[String]| names.iter().filter(|name| *name == "b").count();
+    assert_eq!(share(&gateway.names("/", 44)), 22, "nobody is new at the start");
+    b.die();
+    gateway.await_health("all", b.address(), "unhealthy");
+    b.revive();
+    gateway.await_health("all", b.address(), "healthy");
+    assert_eq!(share(&gateway.names("/", 44)), 4, "one in eleven");
+}

@@ -1,6 +1,8 @@
 //! Who may be chosen, as a balance kind sees it.
 
+use super::random::by_share;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::slow_start::{SlowStart, WHOLE};
 use std::sync::Arc;
 
 /// Words of the set that are kept inline: up to 256 members cost no allocation.
@@ -23,7 +25,8 @@ impl Member {
         &self.endpoint
     }
 
-    /// Its share against the others, 0 to 1000; 0 is never a candidate.
+    /// Its share against the others as it is written, 0 to 1000; 0 is never a candidate. What it is to
+    /// get now is [`Candidates::share`].
     pub fn weight(&self) -> u16 {
         self.weight
     }
@@ -44,11 +47,49 @@ impl Member {
 pub struct Candidates<'a> {
     members: &'a [Member],
     open: &'a Open,
+    /// While one of the members is new.
+    slow: Option<SlowStart>,
 }
 
 impl<'a> Candidates<'a> {
-    pub(in crate::upstream) fn new(members: &'a [Member], open: &'a Open) -> Self {
-        Self { members, open }
+    pub(in crate::upstream) fn new(members: &'a [Member], open: &'a Open, slow: Option<SlowStart>) -> Self {
+        Self { members, open, slow }
+    }
+
+    /// What a member is to get against the others now: its weight in thousandths, less while it is new.
+    pub fn share(&self, member: &Member) -> u32 {
+        u32::from(member.weight) * self.slow.map_or(WHOLE, |slow| slow.of(&member.endpoint))
+    }
+
+    /// The shares of all candidates.
+    pub fn shares(&self) -> u64 {
+        self.iter().map(|(_, member)| u64::from(self.share(member))).sum()
+    }
+
+    /// Whether shares differ from weights because one of the members is new.
+    pub fn have_newcomers(&self) -> bool {
+        self.slow.is_some()
+    }
+
+    /// Who may compete by load. To a kind that looks at load an empty newcomer is the best choice every
+    /// time, however small its weight; here it competes only as often as its share of all shares is.
+    /// `None` is everybody: nobody is new, or all are.
+    pub(super) fn competitors(&self) -> Option<Open> {
+        let slow = self.slow?;
+        let is_new = |(_, member): &(usize, &Member)| slow.is_new(&member.endpoint);
+        if self.iter().all(|candidate| is_new(&candidate)) {
+            return None;
+        }
+        let drawn = by_share(self, fastrand::u64(..self.shares().max(1)));
+        let mut open = self.open.clone();
+        let waiting = self.iter().filter(is_new).filter(|(index, _)| Some(*index) != drawn);
+        waiting.for_each(|(index, _)| open.remove(index));
+        Some(open)
+    }
+
+    /// The same members with others to choose from.
+    pub(super) fn among(self, open: Option<&'a Open>) -> Self {
+        Self { open: open.unwrap_or(self.open), ..self }
     }
 
     /// How many there are.
@@ -78,6 +119,7 @@ impl<'a> Candidates<'a> {
 }
 
 /// A set of indices.
+#[derive(Clone)]
 pub(in crate::upstream) enum Open {
     Few([u64; FEW]),
     Many(Box<[u64]>),

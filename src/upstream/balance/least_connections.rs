@@ -1,6 +1,7 @@
 //! Whoever has the fewest living requests and WebSockets for its weight: right for long connections.
 
 use super::{Balance, Candidates, Group, Member, Nothing};
+use crate::upstream::slow_start::WHOLE;
 use moongate_sdk::Kind;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -24,17 +25,17 @@ struct LeastConnections {
 #[derive(Clone, Copy)]
 struct Load {
     active: u64,
-    weight: u64,
+    share: u64,
 }
 
 impl Load {
-    fn of(member: &Member) -> Self {
-        Self { active: member.active() as u64, weight: u64::from(member.weight()) }
+    fn of(candidates: &Candidates<'_>, member: &Member) -> Self {
+        Self { active: member.active() as u64, share: u64::from(candidates.share(member)) }
     }
 
-    /// Compares active/weight without dividing.
+    /// Compares active/share without dividing.
     fn cmp(self, other: Self) -> std::cmp::Ordering {
-        (self.active * other.weight).cmp(&(other.active * self.weight))
+        (self.active * other.share).cmp(&(other.active * self.share))
     }
 }
 
@@ -44,33 +45,40 @@ impl Balance for LeastConnections {
     }
 
     fn choose(&self, candidates: &Candidates<'_>, _: &[u8]) -> Option<usize> {
+        let competitors = candidates.competitors();
+        let candidates = &candidates.among(competitors.as_ref());
         let (first, least, shares) = least(candidates)?;
         // Equals share by weight, or an idle cluster would send every request to the first.
-        let mut point = u64::from(self.turn.fetch_add(1, Relaxed)).checked_rem(shares)?;
+        let mut point = if candidates.have_newcomers() {
+            // Taking turns needs shares that are whole weights.
+            fastrand::u64(..shares.max(1))
+        } else {
+            (u64::from(self.turn.fetch_add(1, Relaxed)) * u64::from(WHOLE)).checked_rem(shares)?
+        };
         for (index, member) in candidates.iter() {
-            let load = Load::of(member);
+            let load = Load::of(candidates, member);
             if load.cmp(least).is_ne() {
                 continue;
             }
-            if point < load.weight {
+            if point < load.share {
                 return Some(index);
             }
-            point -= load.weight;
+            point -= load.share;
         }
         // The counts moved between the two passes.
         Some(first)
     }
 }
 
-/// The first of the least loaded, its load, and the weights of all its equals.
+/// The first of the least loaded, its load, and the shares of all its equals.
 fn least(candidates: &Candidates<'_>) -> Option<(usize, Load, u64)> {
     let mut best: Option<(usize, Load, u64)> = None;
     for (index, member) in candidates.iter() {
-        let load = Load::of(member);
+        let load = Load::of(candidates, member);
         match &mut best {
-            Some((_, least, shares)) if load.cmp(*least).is_eq() => *shares += load.weight,
+            Some((_, least, shares)) if load.cmp(*least).is_eq() => *shares += load.share,
             Some((_, least, _)) if load.cmp(*least).is_gt() => {}
-            _ => best = Some((index, load, load.weight)),
+            _ => best = Some((index, load, load.share)),
         }
     }
     best

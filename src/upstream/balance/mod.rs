@@ -1,7 +1,7 @@
 //! How one of several endpoints is chosen: a table of kinds, one file each.
 //!
-//! A kind sees its settings, the endpoints that may be chosen and a key. It never meets a request,
-//! YAML, a clock, a socket or the engine. Who may be chosen is decided before it is asked.
+//! A kind sees its settings, the endpoints that may be chosen with their shares of this moment, and a
+//! key. It never meets a request, YAML, a clock, a socket or the engine. Who may be chosen is decided before it is asked.
 
 mod candidates;
 mod consistent_hash;

@@ -28,6 +28,8 @@ impl Balance for P2c {
     }
 
     fn choose(&self, candidates: &Candidates<'_>, _: &[u8]) -> Option<usize> {
+        let competitors = candidates.competitors();
+        let candidates = &candidates.among(competitors.as_ref());
         let count = candidates.len();
         if count < 2 {
             return candidates.nth(0).map(|(index, _)| index);
@@ -37,15 +39,15 @@ impl Balance for P2c {
         let other = if other >= one { other + 1 } else { other };
         let (one, first) = candidates.nth(one)?;
         let (other, second) = candidates.nth(other)?;
-        Some(if cost(second) < cost(first) { other } else { one })
+        Some(if cost(candidates, second) < cost(candidates, first) { other } else { one })
     }
 }
 
-fn cost(member: &Member) -> f32 {
+fn cost(candidates: &Candidates<'_>, member: &Member) -> f32 {
     let active = member.active();
     let latency = match member.latency() {
         unknown if unknown <= 0.0 && active > 0 => UNMEASURED,
         known => known.max(1.0),
     };
-    latency * (active as f32 + 1.0) / f32::from(member.weight()).max(1.0)
+    latency * (active as f32 + 1.0) / (candidates.share(member) as f32).max(1.0)
 }

@@ -21,22 +21,22 @@ impl Balance for Random {
     }
 
     fn choose(&self, candidates: &Candidates<'_>, _: &[u8]) -> Option<usize> {
-        let total: u32 = candidates.iter().map(|(_, member)| u32::from(member.weight())).sum();
+        let total = candidates.shares();
         if total == 0 {
             return None;
         }
-        by_share(candidates, fastrand::u32(..total))
+        by_share(candidates, fastrand::u64(..total))
     }
 }
 
 /// The candidate whose share holds `point`, when the shares are laid end to end.
-pub(super) fn by_share(candidates: &Candidates<'_>, mut point: u32) -> Option<usize> {
+pub(super) fn by_share(candidates: &Candidates<'_>, mut point: u64) -> Option<usize> {
     for (index, member) in candidates.iter() {
-        let weight = u32::from(member.weight());
-        if point < weight {
+        let share = u64::from(candidates.share(member));
+        if point < share {
             return Some(index);
         }
-        point -= weight;
+        point -= share;
     }
     None
 }

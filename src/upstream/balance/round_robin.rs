@@ -36,19 +36,19 @@ impl Balance for RoundRobin {
     }
 
     fn choose(&self, candidates: &Candidates<'_>, _: &[u8]) -> Option<usize> {
-        if self.even {
+        if self.even && !candidates.have_newcomers() {
             let turn = self.turn.fetch_add(1, Relaxed).checked_rem(candidates.len())?;
             return candidates.nth(turn).map(|(index, _)| index);
         }
-        // Everybody gets his weight, the richest goes and pays for all. Whoever is out neither
+        // Everybody gets his share, the richest goes and pays for all. Whoever is out neither
         // earns nor pays, so the others keep their shares among each other.
         let mut owed = self.owed.lock();
         let (mut total, mut richest) = (0, None);
         for (index, member) in candidates.iter() {
-            let weight = i64::from(member.weight());
+            let share = i64::from(candidates.share(member));
             let purse = owed.get_mut(index)?;
-            *purse += weight;
-            total += weight;
+            *purse += share;
+            total += share;
             if richest.is_none_or(|(_, most)| *purse > most) {
                 richest = Some((index, *purse));
             }

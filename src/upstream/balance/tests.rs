@@ -1,7 +1,10 @@
 //! Each kind by itself: members in, shares out. Chance is seeded.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod slow_start;
+
 use super::*;
+use crate::upstream::slow_start::SlowStart;
 use crate::upstream::testing::{members, settings};
 use std::time::Duration;
 
@@ -9,6 +12,7 @@ use std::time::Duration;
 struct Table {
     members: Vec<Member>,
     balance: Box<dyn Balance>,
+    slow: Option<SlowStart>,
 }
 
 impl Table {
@@ -17,7 +21,7 @@ impl Table {
         let balance = Kind::find(BALANCE, "balance kind", kind).unwrap();
         let balance = (balance.build)(&settings(pairs)).unwrap();
         let balance = balance.arrange(&Group { upstream: "web", members: &members });
-        Self { members, balance }
+        Self { members, balance, slow: None }
     }
 
     /// Chooses among all with a weight but `out`.
@@ -28,7 +32,7 @@ impl Table {
                 open.insert(index);
             }
         }
-        self.balance.choose(&Candidates::new(&self.members, &open), key)
+        self.balance.choose(&Candidates::new(&self.members, &open, self.slow), key)
     }
 
     fn shares(&self, out: &[usize], rounds: usize) -> Vec<usize> {

@@ -1,16 +1,17 @@
-//! From what an operator wrote to an upstream at work. Pure: no file, network or clock, and every
-//! problem is reported.
+//! From what an operator wrote to an upstream at work. Pure: no file and no network, the clock alone to
+//! note who is new, and every problem is reported.
 
 use super::Cluster;
 use crate::spec::{self, EndpointEntry, KindEntry};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::address::Origin;
-use crate::upstream::balance::{BALANCE, Balance};
+use crate::upstream::balance::{BALANCE, Balance, Member};
+use crate::upstream::clock;
 use crate::upstream::discovery::{Discovery, Source};
 use crate::upstream::endpoint::{Endpoint, Health};
 use crate::upstream::health::{Check, PROBES, Probe};
-use crate::upstream::roster::{Plan, Roster};
-use moongate_sdk::{Kind, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
+use crate::upstream::roster::{Estate, Plan, Roster};
+use moongate_sdk::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
 use pingora_load_balancing::{Backends, LoadBalancer};
 use std::collections::HashMap;
 use std::pin::pin;
@@ -69,10 +70,15 @@ fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, par
     let name: Arc<str> = prior.map_or_else(|| name.into(), |prior| Arc::clone(&prior.name));
     let key = parts.balance.key();
     let newcomer = if parts.probe.is_some() { Health::Unknown } else { Health::Healthy };
-    let plan = Plan { upstream: Arc::clone(&name), balance: parts.balance, panic: spec.panic, newcomer };
-    let heirs = prior.map(|prior| heirs(prior, spec)).unwrap_or_default();
-    let departed = prior.map(|prior| prior.roster.departed()).unwrap_or_default();
-    let roster = Arc::new(Roster::new(plan, heirs, departed));
+    let plan = Plan {
+        upstream: Arc::clone(&name),
+        balance: parts.balance,
+        panic: spec.panic,
+        newcomer,
+        slow_start: spec.slow_start.map(millis).filter(|over| *over > 0),
+    };
+    let estate = prior.map(|prior| Estate { heirs: heirs(prior, spec), departed: prior.roster.departed() });
+    let roster = Arc::new(Roster::new(plan, estate));
     let source = Source::new(parts.origins, prior.map(|prior| &*prior.source));
     let rhythm = parts.probe.as_ref().map(|probe| probe.rhythm());
     let busy = rhythm.is_some() || source.has_names();
@@ -95,6 +101,10 @@ fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, par
     })
 }
 
+fn millis(period: Period) -> u64 {
+    u64::try_from(period.0.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn engine(
     source: &Arc<Source>,
     roster: &Arc<Roster>,
@@ -111,18 +121,25 @@ fn engine(
 }
 
 /// The endpoints of the prior generation as those of the next.
-fn heirs(prior: &Cluster, spec: &spec::Upstream) -> Vec<Arc<Endpoint>> {
+fn heirs(prior: &Cluster, spec: &spec::Upstream) -> Vec<Member> {
     let same_check = prior.spec.health_check == spec.health_check;
-    let heir = |endpoint: Arc<Endpoint>| {
+    let heir = |member: &Member| {
         if same_check {
-            return endpoint;
+            return member.clone();
         }
+        let endpoint = member.endpoint();
         // A verdict of other probes is where the new ones start; without probes nobody is ill.
         let health = if spec.health_check.is_some() { endpoint.verdict() } else { Health::Healthy };
         let load = Some(Arc::clone(endpoint.load()));
-        Endpoint::new(&prior.name, endpoint.address().clone(), load, health)
+        let next = Endpoint::new(&prior.name, endpoint.address().clone(), load, health);
+        match (endpoint.verdict(), health) {
+            // Without probes it is back from now on.
+            (Health::Unknown | Health::Unhealthy, Health::Healthy) => next.arrival().begin(clock::now()),
+            _ => next.arrival().inherit(endpoint.arrival()),
+        }
+        Member::new(next, member.weight())
     };
-    prior.endpoints().into_iter().map(heir).collect()
+    prior.roster.current().seats().iter().map(heir).collect()
 }
 
 fn origins(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Problems) -> Vec<(Origin, u16)> {

@@ -24,6 +24,7 @@ impl Cluster {
         if changed {
             self.probe().await;
         }
+        self.roster.settle();
         self.first_round.send_replace(true);
         tokio::join!(self.keep_resolving(), self.keep_probing());
     }

@@ -1,6 +1,8 @@
 //! Clusters as the gateway uses them: built, run, picked from, built again.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod slow_start;
+
 use super::*;
 use crate::spec::Panic;
 use crate::upstream::testing::{kind, place, upstream};

@@ -1,0 +1,120 @@
+//! Who is new to a cluster, and since when.
+
+use super::*;
+
+/// Endpoints whose weight is growing now, by their ports.
+fn new_ones(cluster: &Cluster) -> Vec<String> {
+    let members = cluster.roster.current();
+    let Some(slow) = members.slow_start() else { return Vec::new() };
+    let new = members.seats().iter().filter(|member| slow.is_new(member.endpoint()));
+    new.map(|member| member.endpoint().name().rsplit(':').next().unwrap().to_owned()).collect()
+}
+
+fn slow(lines: &[&str]) -> spec::Upstream {
+    spec::Upstream { slow_start: Some(Period(Duration::from_secs(3600))), ..upstream(lines) }
+}
+
+fn probed(cluster: &Cluster, port: &str, well: bool) {
+    let thresholds = cluster.rhythm.unwrap().thresholds;
+    let endpoint = cluster.endpoints().into_iter().find(|each| each.name().ends_with(port)).unwrap();
+    for _ in 0..3 {
+        endpoint.probed(well, thresholds);
+    }
+}
+
+#[test]
+fn at_the_start_nobody_is_new_and_after_a_reload_those_it_brought_are() {
+    let first = build(&slow(&["127.0.0.1:81", "127.0.0.1:82"]), None);
+    assert!(new_ones(&first).is_empty());
+    let second = build(&slow(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"]), Some(&first));
+    assert_eq!(new_ones(&second), ["83"]);
+    let third = build(&slow(&["127.0.0.1:82", "127.0.0.1:83*2"]), Some(&second));
+    assert_eq!(new_ones(&third), ["83"], "a reload does not end its time");
+    let fourth = build(&slow(&["127.0.0.1:81", "127.0.0.1:82"]), Some(&third));
+    assert_eq!(new_ones(&fourth), ["81"], "who left and came back is new again");
+    assert!(new_ones(&first).is_empty(), "building changes nothing that serves");
+}
+
+#[test]
+fn without_the_setting_nobody_is_new_until_a_reload_asks_for_it() {
+    let first = build(&upstream(&["127.0.0.1:81"]), None);
+    let second = build(&upstream(&["127.0.0.1:81", "127.0.0.1:82"]), Some(&first));
+    assert!(new_ones(&second).is_empty());
+    assert_eq!(new_ones(&build(&slow(&["127.0.0.1:81", "127.0.0.1:82"]), Some(&second))), ["82"]);
+    let zero = spec::Upstream { slow_start: Some(Period(Duration::ZERO)), ..slow(&["127.0.0.1:82"]) };
+    assert!(new_ones(&build(&zero, Some(&second))).is_empty());
+}
+
+#[test]
+fn an_endpoint_that_gets_a_weight_again_is_new() {
+    let first = build(&slow(&["127.0.0.1:81", "127.0.0.1:82*0"]), None);
+    let second = build(&slow(&["127.0.0.1:81*2", "127.0.0.1:82*0"]), Some(&first));
+    assert!(new_ones(&second).is_empty());
+    assert_eq!(new_ones(&build(&slow(&["127.0.0.1:81", "127.0.0.1:82*1"]), Some(&second))), ["82"]);
+}
+
+#[test]
+fn an_endpoint_that_is_well_again_is_new_and_one_that_is_well_at_last_was_there() {
+    let mut spec = slow(&["127.0.0.1:81", "127.0.0.1:82"]);
+    spec.health_check = Some(kind("tcp", &[]));
+    let cluster = build(&spec, None);
+    probed(&cluster, ":81", true);
+    probed(&cluster, ":82", true);
+    assert!(new_ones(&cluster).is_empty(), "the first probes of a process make nobody new");
+    probed(&cluster, ":82", false);
+    probed(&cluster, ":82", true);
+    assert_eq!(new_ones(&cluster), ["82"]);
+    spec.endpoints.extend(upstream(&["127.0.0.1:83"]).endpoints);
+    let next = build(&spec, Some(&cluster));
+    let came = |port: &str| {
+        let endpoint = next.endpoints().into_iter().find(|each| each.name().ends_with(port)).unwrap();
+        endpoint.came(clock::now())
+    };
+    assert_eq!(came(":83"), u64::MAX, "its time begins with its first good probe");
+    probed(&next, ":83", true);
+    assert!(came(":83") <= clock::now());
+    assert_eq!(new_ones(&next), ["82", "83"]);
+    spec.health_check = Some(kind("tcp", &[("interval", "1s")]));
+    assert_eq!(new_ones(&build(&spec, Some(&next))), ["82", "83"], "another check changes nothing of that");
+}
+
+#[test]
+fn a_health_check_that_is_taken_away_leaves_nobody_new_for_ever() {
+    let mut spec = slow(&["127.0.0.1:81"]);
+    spec.health_check = Some(kind("tcp", &[]));
+    let probed = build(&spec, None);
+    spec.endpoints.extend(upstream(&["127.0.0.1:82"]).endpoints);
+    let waiting = build(&spec, Some(&probed));
+    spec.health_check = None;
+    let plain = build(&spec, Some(&waiting));
+    assert!(plain.endpoints().iter().all(|endpoint| endpoint.came(clock::now()) <= clock::now()));
+}
+
+#[test]
+fn an_endpoint_that_was_ejected_is_new_when_it_is_back() {
+    let mut spec = slow(&["127.0.0.1:81", "127.0.0.1:82"]);
+    spec.passive_health.eject_for = Period(Duration::ZERO);
+    let cluster = build(&spec, None);
+    eject(&cluster, ":82");
+    assert_eq!(new_ones(&cluster), ["82"], "its time outside is over");
+    let endpoint = cluster.endpoints().into_iter().find(|each| each.name().ends_with(":82")).unwrap();
+    Lease::new(endpoint, cluster.policy).answered(Duration::from_millis(1));
+    assert_eq!(new_ones(&cluster), ["82"], "an answer does not end its slow start");
+    spec.passive_health.eject_for = Period(Duration::from_secs(3600));
+    let long = build(&spec, None);
+    eject(&long, ":81");
+    assert!(new_ones(&long).is_empty(), "who is out is not back yet");
+    Lease::new(Arc::clone(&long.endpoints()[0]), long.policy).answered(Duration::from_millis(1));
+    assert_eq!(new_ones(&long), ["81"], "an answer brought it back early");
+}
+
+#[tokio::test]
+async fn whom_a_name_brings_later_is_new_and_whom_it_brought_first_is_not() {
+    let cluster = build(&slow(&["localhost:81", "127.0.0.9:83"]), None);
+    let _running = started(&cluster).await;
+    assert!(new_ones(&cluster).is_empty());
+    let addresses = vec!["127.0.0.1:81".parse().unwrap(), "127.0.0.2:82".parse().unwrap()];
+    cluster.source.learn("localhost", 81, addresses);
+    cluster.engine.update().await.unwrap();
+    assert_eq!(new_ones(&cluster), ["82"]);
+}
