@@ -18,10 +18,10 @@ fn what_is_printed_loads_again_as_the_same() {
     let written = r#"
 server: { threads: 2, grace_period: 90s, trusted_proxies: [10.0.0.0/8], x_forwarded: keep }
 admin: { address: "127.0.0.1:9901", token: "$${x} $$$$ $" }
-listeners: [{ address: "[::]:80", max_connections: 10 }, { name: s, address: "unix:/run/x" }]
+listeners: [{ address: "[::]:80", max_connections: 10, handshakes: 2000/s }, { name: s, address: "unix:/run/x" }]
 access_log: combined
 upstreams:
-  "1": { endpoints: [a:1, { address: b:2, weight: 0 }], balance: p2c, panic: fail }
+  "1": { endpoints: [a:1, { address: b:2, weight: 0 }], balance: p2c, panic: fail, slow_start: 90s }
   "a b": { endpoints: [], health_check: { kind: http, path: ~, count: 1.50, zero: 007, list: [1e3, "1e3", off, "", +1] } }
 routes:
   - upstream: { "1": 9, "a b": 1 }
@@ -29,6 +29,7 @@ routes:
     path: "=/x"
     headers: { x-a: "1", x-b: ~x, x-c: "null", x-d: "1.50", x-e: "a: b #c", x-f: "two\nlines\n" }
   - upstream: [c:1, { address: d:1 }]
+    websocket: { handshakes: 30/m }
     plugins: [a, { kind: b, name: c, when: "x" }, { kind: d, deep: { e: [{ f: -0.5 }] }, t: "true", u: true }]
 "#;
     let spec = read(written);
