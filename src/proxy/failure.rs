@@ -45,6 +45,8 @@ pub enum Failure {
     TooManyHandshakes(Crowded),
     /// This client has as many WebSockets as it may.
     TooManyOfClient,
+    /// The gateway is ending.
+    Draining,
     /// This machine ran out of descriptors, ports or memory: no endpoint's fault.
     NoResources,
     /// A method that the gateway does not serve.
@@ -69,7 +71,7 @@ pub struct Row {
 
 impl Failure {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::NoRoute,
         Self::BadRequest,
         Self::AmbiguousPath,
@@ -86,6 +88,8 @@ impl Failure {
         Self::OriginRefused,
         Self::TooManyConnections,
         Self::TooManyOfClient,
+        Self::TooManyHandshakes(Crowded(std::time::Duration::ZERO)),
+        Self::Draining,
         Self::NoResources,
         Self::NotImplemented,
         Self::ClientGone,
@@ -113,6 +117,7 @@ impl Failure {
             Self::TooManyConnections => (503, "too_many_connections", Level::Debug),
             Self::TooManyHandshakes(_) => (503, "too_many_handshakes", Level::Debug),
             Self::TooManyOfClient => (429, "too_many_of_client", Level::Debug),
+            Self::Draining => (503, "draining", Level::Debug),
             Self::NoResources => (503, "no_resources", Level::Error),
             Self::NotImplemented => (501, "not_implemented", Level::Debug),
             Self::ClientGone => (0, "client_gone", Level::Debug),

@@ -36,7 +36,7 @@ pub(super) async fn failure(session: &mut Session, ctx: &mut Context, failure: F
             head.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
             head.insert_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))?;
         }
-        Failure::NoEndpoint | Failure::NoResources | Failure::TooManyConnections => {
+        Failure::NoEndpoint | Failure::NoResources | Failure::TooManyConnections | Failure::Draining => {
             head.insert_header(header::RETRY_AFTER, RETRY_AFTER)?;
         }
         Failure::TooManyHandshakes(crowded) => {
