@@ -5,11 +5,11 @@ use super::escape;
 use super::stamp::Stamp;
 use std::io::Write as _;
 
-/// Appends the entry and a line feed; nothing for a WebSocket that opens.
+/// Appends the entry and a line feed; nothing for a WebSocket that opens or moves.
 pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
     let sent = match entry.event {
         Event::Request => entry.bytes_sent,
-        Event::Open => return,
+        Event::Open | Event::Reconnect(_) => return,
         Event::Close(closed) => closed.to_client.bytes,
     };
     match entry.client {

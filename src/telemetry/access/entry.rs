@@ -55,8 +55,19 @@ pub enum Event<'a> {
     Request,
     /// A WebSocket was opened.
     Open,
+    /// A WebSocket lost its endpoint, and was moved to another one or not.
+    Reconnect(Moved<'a>),
     /// A WebSocket ended.
     Close(Closed<'a>),
+}
+
+/// How a WebSocket lost its endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved<'a> {
+    /// The endpoint that was lost.
+    pub from: &'a str,
+    /// How it was lost, as a short constant word.
+    pub reason: &'a str,
 }
 
 /// How a WebSocket ended and what it carried.

@@ -14,6 +14,7 @@ pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
     match entry.event {
         Event::Request => {}
         Event::Open => text(line, "event", b"open"),
+        Event::Reconnect(_) => text(line, "event", b"reconnect"),
         Event::Close(_) => text(line, "event", b"close"),
     }
     if let Some(client) = entry.client {
@@ -22,8 +23,13 @@ pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
         let _ = write!(line, "\"{client}\"");
     }
     request(line, entry);
-    if let Event::Close(closed) = &entry.event {
-        close(line, closed);
+    match &entry.event {
+        Event::Request | Event::Open => {}
+        Event::Reconnect(moved) => {
+            text(line, "reason", moved.reason.as_bytes());
+            text(line, "from", moved.from.as_bytes());
+        }
+        Event::Close(closed) => close(line, closed),
     }
     line.extend_from_slice(b"}\n");
 }

@@ -98,6 +98,23 @@ fn the_end_of_a_websocket_says_who_and_why_and_how_much() {
 }
 
 #[test]
+fn a_lost_endpoint_has_a_line_of_its_own() {
+    let event = Event::Reconnect(Moved { from: "10.0.0.2:80", reason: "eof" });
+    let entry = Entry { event, status: 101, error: Some("reconnect_failed"), ..entry() };
+    let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &entry)).unwrap();
+    for (key, value) in [
+        ("event", "reconnect"),
+        ("from", "10.0.0.2:80"),
+        ("endpoint", "10.0.0.1:80"),
+        ("reason", "eof"),
+        ("error", "reconnect_failed"),
+    ] {
+        assert_eq!(json[key], value, "{key}");
+    }
+    assert_eq!(line(Format::Combined, &entry), "");
+}
+
+#[test]
 fn every_json_field_is_documented() {
     let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/access-log.md"));
     let mut full = closed();
@@ -108,6 +125,8 @@ fn every_json_field_is_documented() {
     }
     let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &full)).unwrap();
     let mut fields: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    // The one field that only a reconnect has.
+    fields.push("from");
     let mut written: Vec<&str> = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))

@@ -22,7 +22,7 @@ pub use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub use exposition::{Exposition, Source};
 pub use names::NONE;
 pub use route::{Answers, RouteMetrics};
-pub use tunnel::{By, Direction, Opcode, Side, TunnelMetrics};
+pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 
 use parking_lot::Mutex;
 use shelf::Shelf;

@@ -61,9 +61,11 @@ families! {
     WEBSOCKET_ACTIVE = Shape::Gauge, "moongate_websocket_connections_active" ["route", "upstream", "endpoint"],
         "WebSockets open now.";
     WEBSOCKET_OPENED = Shape::Counter, "moongate_websocket_opened_total" ["route", "upstream", "endpoint"],
-        "WebSockets opened.";
+        "WebSockets opened; one that was moved counts at each of its endpoints.";
     WEBSOCKET_CLOSED = Shape::Counter, "moongate_websocket_closed_total" ["route", "code", "by", "reason"],
         "WebSockets closed, by close code (`none` without a Close frame, `other` past 32 private codes), who closed and why.";
+    WEBSOCKET_RECONNECTED = Shape::Counter, "moongate_websocket_reconnected_total" ["route", "upstream", "result"],
+        "Endpoints lost by WebSockets that may be moved, by what became of them: `moved`, `failed` or `impossible`.";
     WEBSOCKET_MESSAGES = Shape::Counter, "moongate_websocket_messages_total" ["route", "direction", "opcode"],
         "Messages and control frames relayed.";
     WEBSOCKET_BYTES = Shape::Counter, "moongate_websocket_bytes_total" ["route", "direction"],

@@ -3,7 +3,7 @@
 use super::exposition::Exposition;
 use super::histogram::Histogram;
 use super::names;
-use super::tunnel::{By, Direction, Opcode, Pair, Side};
+use super::tunnel::{By, Direction, Opcode, Pair, Reconnected, Side};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(super) struct Sockets {
     round_trips: [Histogram; Side::ALL.len()],
     // Locked once for each WebSocket's end and start; a handful of entries.
     closed: Mutex<Closed>,
+    // Locked once for each endpoint that a WebSocket loses; an upstream or two.
+    reconnected: Mutex<HashMap<(Arc<str>, Reconnected), u64>>,
     pairs: Mutex<HashMap<usize, Arc<Pair>>>,
 }
 
@@ -49,6 +51,7 @@ impl Default for Sockets {
             lifetime_messages: Histogram::new(&names::WEBSOCKET_LIFETIME_MESSAGES),
             round_trips: std::array::from_fn(|_| Histogram::new(&names::WEBSOCKET_PING_RTT)),
             closed: Mutex::default(),
+            reconnected: Mutex::default(),
             pairs: Mutex::default(),
         }
     }
@@ -76,6 +79,10 @@ impl Sockets {
         let mut closed = self.closed.lock();
         let code = code.map_or(Code::None, |code| closed.code(code));
         *closed.counts.entry((code, by, reason)).or_default() += 1;
+    }
+
+    pub(super) fn reconnected(&self, upstream: &Arc<str>, result: Reconnected) {
+        *self.reconnected.lock().entry((Arc::clone(upstream), result)).or_default() += 1;
     }
 
     /// The counters of this route at one endpoint; `key` tells living endpoints apart.
@@ -110,6 +117,10 @@ impl Sockets {
         for ((code, by, reason), count) in &self.closed.lock().counts {
             let labels = [route, &*code.label(), by.label(), reason];
             scrape.counter(&names::WEBSOCKET_CLOSED, &labels, *count as f64);
+        }
+        for ((upstream, result), count) in &*self.reconnected.lock() {
+            let labels = [route, &**upstream, result.label()];
+            scrape.counter(&names::WEBSOCKET_RECONNECTED, &labels, *count as f64);
         }
         let mut pairs = self.pairs.lock();
         pairs.retain(|_, pair| pair.lives());

@@ -76,6 +76,18 @@ labels! {
     }
 }
 
+labels! {
+    /// What became of a WebSocket whose endpoint was lost, on a route that keeps its clients.
+    Reconnected {
+        /// Another endpoint serves it.
+        Moved = "moved",
+        /// No endpoint took it in time.
+        Failed = "failed",
+        /// A message was cut in a way that no other endpoint could continue.
+        Impossible = "impossible",
+    }
+}
+
 /// The counting handle of one living WebSocket. Dropping it takes it off the gauge, however the tunnel ended.
 #[derive(Debug)]
 pub struct TunnelMetrics {
@@ -118,6 +130,11 @@ impl TunnelMetrics {
     /// Notes a pong to the gateway's own ping, `after` it was sent.
     pub fn ping_rtt(&self, side: Side, after: Duration) {
         self.route.sockets().round_trip(side, after.as_secs_f64());
+    }
+
+    /// Counts an endpoint that was lost, and what became of the client.
+    pub fn reconnected(&self, result: Reconnected) {
+        self.route.sockets().reconnected(&self.pair.upstream_label, result);
     }
 
     /// Counts the end: the close code (`None` when there was no Close frame), who caused it, and a short constant reason.
