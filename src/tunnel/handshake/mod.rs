@@ -7,6 +7,7 @@
 mod answer;
 mod client;
 mod offer;
+mod portable;
 mod request;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 pub use answer::{Answer, AnswerError, exchange};
 pub use client::{Handshake, Refusal, check, write_switching};
 pub use offer::{Extensions, Offer};
+pub use portable::{Agreement, forget_context, offer_portable};
 pub use request::{BadTarget, Request, write_request};
 
 use base64::Engine;

@@ -2,10 +2,10 @@
 
 use super::client::field;
 use super::{Handshake, Offer};
-use http::HeaderMap;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A request to open a WebSocket at a backend.
 #[derive(Clone, Debug)]
@@ -14,6 +14,29 @@ pub struct Request {
     pub bytes: Vec<u8>,
     /// What the answer is checked against.
     pub offer: Offer,
+}
+
+/// The most fields of a request that is read again: more than Pingora's parser takes from a client, and
+/// those that the gateway adds.
+const MAX_FIELDS: usize = 320;
+
+impl Request {
+    /// The target and the fields, read again: what is kept of a request is its bytes alone.
+    #[must_use]
+    pub fn read(&self) -> Option<(String, HeaderMap)> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut fields);
+        request.parse(&self.bytes).ok()?;
+        let headers = request.headers.iter().filter_map(|field| {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(field.value).ok()?))
+        });
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, value);
+        }
+        Some((request.path?.to_owned(), map))
+    }
 }
 
 /// A request target with a space, a control character or nothing in it, or without its leading slash.
