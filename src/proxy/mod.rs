@@ -10,6 +10,7 @@ mod first_line;
 mod forward;
 mod intake;
 mod record;
+mod redial;
 mod respond;
 mod takeover;
 mod tunnel;

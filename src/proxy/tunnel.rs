@@ -3,15 +3,17 @@
 
 use super::Gateway;
 use super::context::Context;
+use super::redial::Redialer;
 use crate::snapshot::Route;
 use crate::telemetry::AccessLog;
-use crate::telemetry::access::{Closed, Entry, Event, Flow};
+use crate::telemetry::access::{Closed, Entry, Event, Flow, Moved};
 use crate::telemetry::metrics::TunnelMetrics;
-use crate::tunnel::handshake::Extensions;
-use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Side, Tunnel};
+use crate::tunnel::handshake::{Agreement, Extensions, Request};
+use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Side, Tunnel};
 use crate::upstream::{Endpoint, Lease};
 use bytes::Bytes;
 use http::header;
+use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use std::time::Duration;
 /// What a tunnel's log lines need of its request.
 pub(super) struct Origin {
     log: Option<Arc<AccessLog>>,
-    client: IpAddr,
+    pub(super) client: IpAddr,
     method: String,
     host: Vec<u8>,
     path: Vec<u8>,
@@ -28,8 +30,9 @@ pub(super) struct Origin {
     referer: Vec<u8>,
     request_id: String,
     route: Arc<str>,
-    upstream: Arc<str>,
-    endpoint: Arc<Endpoint>,
+    pub(super) upstream: Arc<str>,
+    /// Where it is; one that is kept beyond its backend moves.
+    endpoint: Mutex<Arc<Endpoint>>,
     attempts: u8,
     handshake: Duration,
 }
@@ -37,14 +40,14 @@ pub(super) struct Origin {
 impl Origin {
     /// Keeps it, while the request is still there; `None` when an endpoint is missing, which is
     /// excluded behind a handshake.
-    pub(super) fn of(head: &RequestHeader, ctx: &Context) -> Option<Box<Self>> {
+    pub(super) fn of(head: &RequestHeader, ctx: &Context) -> Option<Arc<Self>> {
         let (route, cluster, lease) = (ctx.route.as_ref()?, ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
         let log = ctx.snapshot.as_ref().and_then(|snapshot| snapshot.log.clone()).filter(|_| route.logged);
         // Without a log nobody asks for these, and a tunnel may live for weeks.
         let kept = |value: &[u8]| if log.is_some() { value.to_vec() } else { Vec::new() };
         let field = |name| head.headers.get(name).map_or(Vec::new(), |value| kept(value.as_bytes()));
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
-        Some(Box::new(Self {
+        Some(Arc::new(Self {
             client: ctx.client,
             method: head.method.as_str().to_owned(),
             host: field(header::HOST),
@@ -54,16 +57,31 @@ impl Origin {
             request_id: id.to_owned(),
             route: Arc::clone(&route.name),
             upstream: Arc::clone(cluster.name()),
-            endpoint: Arc::clone(lease.endpoint()),
+            endpoint: Mutex::new(Arc::clone(lease.endpoint())),
             attempts: ctx.attempts,
             handshake: ctx.started.elapsed(),
             log,
         }))
     }
 
-    /// Counts and logs the end.
-    fn end(&self, outcome: &Outcome, counters: &Counters) {
-        counters.ended(outcome);
+    /// Where it is now.
+    pub(super) fn endpoint(&self) -> Arc<Endpoint> {
+        Arc::clone(&self.endpoint.lock())
+    }
+
+    /// Logs that the endpoint was lost, and where the tunnel is now, if anywhere.
+    pub(super) fn moved(&self, to: Option<&Arc<Endpoint>>, reason: &str, attempts: u32, took: Duration) {
+        let from = self.endpoint();
+        if let Some(to) = to {
+            *self.endpoint.lock() = Arc::clone(to);
+        }
+        let event = Event::Reconnect(Moved { from: from.name(), reason });
+        let error = to.is_none().then_some("reconnect_failed");
+        self.write(Entry { event, duration: took, attempts, error, ..Entry::default() });
+    }
+
+    /// Logs the end.
+    fn end(&self, outcome: &Outcome) {
         let flow = |side: Side| Flow {
             messages: outcome.messages[side as usize],
             bytes: outcome.bytes[side as usize],
@@ -78,44 +96,55 @@ impl Origin {
             client_rtt: outcome.ping_rtt[Side::Client as usize],
             backend_rtt: outcome.ping_rtt[Side::Backend as usize],
         };
-        self.write(Event::Close(closed), outcome.lifetime, Some(outcome));
+        let [from_client, from_backend] = outcome.bytes;
+        self.write(Entry {
+            event: Event::Close(closed),
+            duration: outcome.lifetime,
+            bytes_sent: from_backend,
+            bytes_received: from_client,
+            attempts: u32::from(self.attempts),
+            ..Entry::default()
+        });
     }
 
-    fn write(&self, event: Event<'_>, duration: Duration, outcome: Option<&Outcome>) {
+    /// Logs the beginning.
+    fn begin(&self) {
+        let attempts = u32::from(self.attempts);
+        self.write(Entry { event: Event::Open, duration: self.handshake, attempts, ..Entry::default() });
+    }
+
+    /// Writes a line of what `entry` says and of what all lines of the tunnel have in common.
+    fn write(&self, entry: Entry<'_>) {
         let Some(log) = &self.log else { return };
-        let [from_client, from_backend] = outcome.map_or([0; 2], |outcome| outcome.bytes);
+        let endpoint = self.endpoint();
         log.write(&Entry {
-            event,
             client: Some(self.client),
             method: &self.method,
             host: &self.host,
             path: &self.path,
             protocol: "HTTP/1.1",
             status: 101,
-            bytes_sent: from_backend,
-            bytes_received: from_client,
-            duration,
             route: &self.route,
             upstream: &self.upstream,
-            endpoint: self.endpoint.name(),
-            attempts: u32::from(self.attempts),
+            endpoint: endpoint.name(),
             request_id: &self.request_id,
             user_agent: &self.user_agent,
             referer: &self.referer,
-            error: None,
+            ..entry
         });
     }
 }
 
-/// What a tunnel holds while it lives, given back whichever way it ends.
+/// What a tunnel holds while it lives, given back whichever way it ends. Where the client is kept, the
+/// permit is with who looks for another endpoint: it outlives the lease.
 struct Held {
     _lease: Lease,
-    _permit: Permit,
+    _permit: Option<Permit>,
 }
 
 /// Both sides after the handshake, and what belongs to the tunnel from here on.
 pub(super) struct Beginning {
-    pub(super) origin: Box<Origin>,
+    pub(super) origin: Arc<Origin>,
     pub(super) route: Arc<Route>,
     pub(super) lease: Lease,
     pub(super) permit: Permit,
@@ -124,6 +153,8 @@ pub(super) struct Beginning {
     pub(super) backend: Leg,
     pub(super) backend_early: Bytes,
     pub(super) extensions: Extensions,
+    /// What another endpoint would be asked, and what it has to agree to.
+    pub(super) again: Option<(Request, Agreement)>,
     /// The client's 101.
     pub(super) switching: Vec<u8>,
 }
@@ -132,9 +163,16 @@ pub(super) struct Beginning {
 pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
     let Beginning { origin, route, lease, permit, client, switching, .. } = beginning;
     let member = gateway.shared.tunnels.join(lease.endpoint().token().get(), Arc::clone(&route.name));
-    let counters = Arc::new(Counters::new(TunnelMetrics::open(&route.metrics, lease.endpoint().metrics())));
-    origin.write(Event::Open, origin.handshake, None);
+    let counters = Counters::new(TunnelMetrics::open(&route.metrics, lease.endpoint().metrics()));
+    origin.begin();
     let policy = Arc::clone(&route.policy);
+    let (permit, redial) = match beginning.again {
+        None => (Some(permit), None),
+        Some(again) => {
+            let redialer = Redialer::new(gateway, &origin, &route, permit, again);
+            (None, Some(Box::new(redialer) as Box<dyn Redial>))
+        }
+    };
     // The tunnel outlives the route's generation: of the route it keeps the policy and the counters.
     drop(route);
     let tunnel = Tunnel {
@@ -144,9 +182,10 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         backend_early: beginning.backend_early,
         extensions: beginning.extensions,
         policy,
-        counters: Arc::clone(&counters),
+        counters: Arc::new(counters),
         member: Some(member),
         guard: Box::new(Held { _lease: lease, _permit: permit }),
+        redial,
     };
-    tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &counters));
+    tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome));
 }

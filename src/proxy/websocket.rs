@@ -5,7 +5,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::intake::target;
 use super::tunnel::{self, Beginning, Origin};
-use super::{Gateway, answer, forward, record, respond, takeover, turn, upstream};
+use super::{Gateway, answer, forward, record, redial, respond, takeover, turn, upstream};
 use crate::tunnel::handshake::{self, Answer, AnswerError, Extensions, Handshake, Request};
 use crate::tunnel::{Denial, DialError, Leg, Permit, Who, dial};
 use crate::upstream::{Address, RequestView};
@@ -26,11 +26,10 @@ pub(super) async fn serve(
     handshake: Handshake,
 ) -> Result<()> {
     match attempt_all(gateway, session, ctx, &handshake).await {
-        Ok((permit, leg, Answer::Upgraded { headers, early })) => {
-            let backend = Backend { leg, early, extensions: Extensions::of(&headers) };
-            open(gateway, session, ctx, &handshake, headers, permit, backend).await
+        Ok((permit, request, leg, Answer::Upgraded { headers, early })) => {
+            open(gateway, session, ctx, &handshake, headers, Backend { permit, leg, early, request }).await
         }
-        Ok((_, leg, Answer::Other { read, .. })) => answer::pass_on(session, ctx, leg, &read).await,
+        Ok((_, _, leg, Answer::Other { read, .. })) => answer::pass_on(session, ctx, leg, &read).await,
         Err(failure) => respond::failure(session, ctx, failure).await,
     }
 }
@@ -40,7 +39,7 @@ async fn attempt_all(
     session: &Session,
     ctx: &mut Context,
     handshake: &Handshake,
-) -> std::result::Result<(Permit, Leg, Answer), Failure> {
+) -> std::result::Result<(Permit, Request, Leg, Answer), Failure> {
     // Who is refused anyway takes no turn, and who waits for one holds nothing meanwhile.
     let mut permit = admit(session, ctx)?;
     if let Some(wait) = turn::take(ctx)? {
@@ -50,7 +49,7 @@ async fn attempt_all(
     }
     let request = request(session, ctx, handshake)?;
     let (leg, answer) = ask(session, ctx, &request).await?;
-    Ok((permit, leg, answer))
+    Ok((permit, request, leg, answer))
 }
 
 /// Whether the route takes one more WebSocket, of this client and from this page.
@@ -71,9 +70,11 @@ fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failur
 
 /// The backend's side of a handshake that was accepted.
 struct Backend {
+    permit: Permit,
     leg: Leg,
     early: Bytes,
-    extensions: Extensions,
+    /// What it was asked, for the next one.
+    request: Request,
 }
 
 /// The request for the backend; the same for every endpoint that is asked.
@@ -91,7 +92,15 @@ fn request(
         }
     }
     upstream::prepare(&mut head, ctx).map_err(|_| Failure::BadRequest)?;
-    handshake::write_request(head.raw_path(), &head.headers, handshake).map_err(|_| Failure::BadRequest)
+    let keeps = ctx.route.as_ref().is_some_and(|route| route.policy.reconnect.is_some());
+    let written = if keeps {
+        let mut fields = head.headers.clone();
+        handshake::offer_portable(&mut fields);
+        handshake::write_request(head.raw_path(), &fields, handshake)
+    } else {
+        handshake::write_request(head.raw_path(), &head.headers, handshake)
+    };
+    written.map_err(|_| Failure::BadRequest)
 }
 
 /// RFC 9110 §7.6.1, what §11.7.1 means for one hop, and an expectation about a body there is none of.
@@ -134,7 +143,7 @@ async fn ask(
     }
 }
 
-async fn attempt(
+pub(super) async fn attempt(
     target: &Address,
     request: &Request,
     connect: Duration,
@@ -160,9 +169,10 @@ async fn open(
     ctx: &mut Context,
     handshake: &Handshake,
     mut headers: HeaderMap,
-    permit: Permit,
     backend: Backend,
 ) -> Result<()> {
+    let extensions = Extensions::of(&headers);
+    let agreement = redial::agreement(ctx, &mut headers);
     answer::finish_upgrade(session, &mut headers, ctx);
     let mut switching = Vec::with_capacity(256);
     handshake::write_switching(&mut switching, handshake, &headers);
@@ -178,12 +188,13 @@ async fn open(
             origin,
             route,
             lease,
-            permit,
+            permit: backend.permit,
             client,
             client_early,
             backend: backend.leg,
             backend_early: backend.early,
-            extensions: backend.extensions,
+            extensions,
+            again: agreement.map(|agreement| (backend.request, agreement)),
             switching,
         },
     );

@@ -78,6 +78,11 @@ impl Snapshot {
         self.clusters.values()
     }
 
+    /// The cluster of that name.
+    pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
+        self.clusters.get(name)
+    }
+
     /// How many routes there are.
     pub fn routes(&self) -> usize {
         self.table.targets().count()

@@ -60,6 +60,13 @@ pub struct WebSocket {
     pub close_timeout: Period,
     /// A side that takes nothing of what is sent to it for so long is cut. `0s` switches it off. Default 1m.
     pub write_timeout: Period,
+    /// What happens to a client whose backend vanishes without a Close, or leaves with Close 1001 or 1012.
+    pub on_endpoint_loss: OnEndpointLoss,
+    /// What is kept for a client while another backend is looked for, and of a message that is on its way;
+    /// a longer message that is cut costs the connection. Default 64KiB.
+    pub reconnect_buffer: Size,
+    /// How long another backend is looked for; then the client gets Close 1012. Default 10s.
+    pub reconnect_timeout: Period,
 }
 
 impl Default for WebSocket {
@@ -83,6 +90,9 @@ impl Default for WebSocket {
             drain: seconds(30),
             close_timeout: seconds(5),
             write_timeout: seconds(60),
+            on_endpoint_loss: OnEndpointLoss::default(),
+            reconnect_buffer: Size(64 << 10),
+            reconnect_timeout: seconds(10),
         }
     }
 }
@@ -111,6 +121,17 @@ pub enum InvalidFrames {
     Close,
     /// Its frames pass as they are.
     Pass,
+}
+
+/// What happens to a client whose backend is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnEndpointLoss {
+    /// It gets a Close, the backend's own or 1001.
+    #[default]
+    Close,
+    /// It is kept, and another backend is asked with its handshake.
+    Reconnect,
 }
 
 /// How many WebSockets one client may have.

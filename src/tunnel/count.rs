@@ -2,7 +2,7 @@
 
 use super::frame::Opcode;
 use super::{ABNORMAL, By, Outcome, Side};
-use crate::telemetry::metrics::{self, TunnelMetrics};
+use crate::telemetry::metrics::{self, Reconnected, TunnelMetrics};
 use std::time::Duration;
 
 /// The kinds of messages that are told apart.
@@ -36,8 +36,13 @@ impl Counters {
         self.0.ping_rtt(metric_side(side), after);
     }
 
+    /// Counts an endpoint that was lost, and what became of the client.
+    pub(super) fn reconnected(&self, result: Reconnected) {
+        self.0.reconnected(result);
+    }
+
     /// Counts the end.
-    pub fn ended(&self, outcome: &Outcome) {
+    pub(super) fn ended(&self, outcome: &Outcome) {
         self.0.closed(outcome.close_code(), outcome.by.into(), outcome.reason.token());
         self.0.lifetime(outcome.lifetime, outcome.messages.iter().sum());
     }

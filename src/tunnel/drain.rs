@@ -8,7 +8,9 @@ use super::Cause;
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU8, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -46,7 +48,8 @@ struct Shard {
 /// What the registry knows of a tunnel.
 #[derive(Debug)]
 struct Member {
-    endpoint: u64,
+    /// 0 while it is between two.
+    endpoint: AtomicU64,
     route: Arc<str>,
     /// A [`Cause`], or 0.
     order: AtomicU8,
@@ -66,6 +69,7 @@ impl Registry {
     /// Adds a tunnel of a route to an endpoint.
     #[must_use]
     pub fn join(self: &Arc<Self>, endpoint: u64, route: Arc<str>) -> Membership {
+        let endpoint = AtomicU64::new(endpoint);
         let member = Arc::new(Member { endpoint, route, order: AtomicU8::new(0), waker: Mutex::new(None) });
         self.living.fetch_add(1, Relaxed);
         let shard = self.next.fetch_add(1, Relaxed) % SHARDS;
@@ -163,7 +167,7 @@ impl Member {
     fn is_meant(&self, filter: &Filter) -> bool {
         let meant = match filter {
             Filter::All => true,
-            Filter::Endpoint(endpoint) => self.endpoint == *endpoint,
+            Filter::Endpoint(endpoint) => self.endpoint.load(Relaxed) == *endpoint,
             Filter::Route(route) => self.route == *route,
         };
         meant && self.order.load(Relaxed) == 0
@@ -188,6 +192,11 @@ impl Membership {
             return None;
         }
         Cause::ALL.into_iter().find(|cause| *cause as u8 == order)
+    }
+
+    /// The tunnel is at another endpoint now; 0 is none.
+    pub(super) fn moved(&self, endpoint: u64) {
+        self.member.endpoint.store(endpoint, Relaxed);
     }
 
     /// Wakes `waker` when the tunnel is asked. To be followed by a look at [`Membership::order`].

@@ -18,6 +18,7 @@ mod outcome;
 mod pacer;
 mod policy;
 mod rate;
+mod redial;
 pub mod relay;
 
 pub use admit::{Denial, Permit, Who};
@@ -28,6 +29,7 @@ pub use launch::launch;
 pub use leg::{Io, Leg};
 pub use outcome::{ABNORMAL, By, Cause, Outcome, Reason, Side};
 pub use pacer::{Crowded, Pacer};
-pub use policy::Policy;
+pub use policy::{Policy, Reconnect};
 pub use rate::Rates;
+pub use redial::{Found, Loss, Redial, Search};
 pub use relay::{Relay, Tunnel, run};

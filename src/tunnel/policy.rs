@@ -8,7 +8,7 @@ use super::frame::Rules;
 use super::handshake::Extensions;
 use super::pacer::Pacer;
 use super::rate::Rates;
-use crate::spec::{self, InvalidFrames};
+use crate::spec::{self, InvalidFrames, OnEndpointLoss};
 use crate::upstream::KeySource;
 use moongate_sdk::{Period, Problem, Problems, Size};
 use std::sync::Arc;
@@ -36,12 +36,32 @@ pub struct Policy {
     pub close_timeout: Duration,
     /// How long a side may take nothing.
     pub write_timeout: Option<Duration>,
+    /// How a client is kept whose backend is lost, when it is.
+    pub reconnect: Option<Reconnect>,
     max_frame: u64,
     max_message: u64,
     strict: bool,
     rates: Option<Rates>,
     admission: Admission,
     handshakes: Option<Arc<Pacer>>,
+}
+
+/// How a client is kept whose backend is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconnect {
+    /// Bytes that are kept of a message on its way, and for a client that waits.
+    pub buffer: usize,
+    /// How long another backend is looked for.
+    pub timeout: Duration,
+}
+
+impl Reconnect {
+    fn new(written: &spec::WebSocket) -> Option<Self> {
+        (written.on_endpoint_loss == OnEndpointLoss::Reconnect).then(|| Self {
+            buffer: usize::try_from(written.reconnect_buffer.0).unwrap_or(usize::MAX),
+            timeout: written.reconnect_timeout.0.min(FOREVER),
+        })
+    }
 }
 
 impl Policy {
@@ -56,6 +76,7 @@ impl Policy {
             ("max_frame", written.max_frame),
             ("max_message", written.max_message),
             ("bytes_per_second", written.bytes_per_second),
+            ("reconnect_buffer", Some(written.reconnect_buffer)),
         ] {
             if size == Some(Size(0)) {
                 problems.push(Problem::new(format!("{name} must be at least 1 byte")));
@@ -74,6 +95,12 @@ impl Policy {
                     .help("ping_interval: 0s switches pings off"),
             );
         }
+        if written.reconnect_timeout.0.is_zero() {
+            problems.push(
+                Problem::new("reconnect_timeout must be longer than 0s")
+                    .help("on_endpoint_loss: close looks for no other backend"),
+            );
+        }
         let admission = problems.keep(Admission::new(written, prior.map(|prior| &prior.admission)));
         let Some(admission) = admission.filter(|_| !problems.refuse()) else { return Err(problems) };
         let max_age = written.max_age.and_then(limit);
@@ -86,6 +113,7 @@ impl Policy {
             drain: written.drain.0.min(FOREVER),
             close_timeout: written.close_timeout.0.min(FOREVER),
             write_timeout: limit(written.write_timeout),
+            reconnect: Reconnect::new(written),
             max_frame: written.max_frame.map_or(u64::MAX, |size| size.0),
             max_message: written.max_message.map_or(u64::MAX, |size| size.0),
             strict: written.invalid_frames == InvalidFrames::Close,
@@ -158,7 +186,7 @@ mod tests {
         assert_eq!(seconds(policy.idle_timeout), Some(3600));
         assert_eq!((seconds(policy.ping_interval), policy.ping_timeout.as_secs()), (Some(30), 10));
         assert_eq!((policy.drain.as_secs(), policy.close_timeout.as_secs()), (30, 5));
-        assert_eq!((policy.max_age, policy.rates()), (None, None));
+        assert_eq!((policy.max_age, policy.rates(), policy.reconnect), (None, None, None));
         assert_eq!(policy.rules(Extensions::None), Rules::default());
     }
 
@@ -171,6 +199,15 @@ mod tests {
         let policy = Policy::new(&written, None).unwrap();
         assert_eq!((policy.idle_timeout, policy.ping_interval), (None, None));
         assert_eq!(policy.jitter.as_secs(), 60);
+    }
+
+    #[test]
+    fn a_client_is_kept_where_that_is_asked_for() {
+        let written = spec::WebSocket { on_endpoint_loss: OnEndpointLoss::Reconnect, ..Default::default() };
+        let kept = Policy::new(&written, None).unwrap().reconnect.unwrap();
+        assert_eq!((kept.buffer, kept.timeout.as_secs()), (64 << 10, 10));
+        assert_eq!(refusals(|written| written.reconnect_buffer = Size(0)), 1);
+        assert_eq!(refusals(|written| written.reconnect_timeout.0 = Duration::ZERO), 1);
     }
 
     #[test]

@@ -98,6 +98,18 @@ impl Follower {
         self.message.is_some()
     }
 
+    /// No message is half through, but for a frame whose head is not whole yet.
+    #[must_use]
+    pub fn between_messages(&self) -> bool {
+        self.left == 0 && !self.in_message()
+    }
+
+    /// Whose frames these are.
+    #[must_use]
+    pub fn sender(&self) -> Sender {
+        self.sender
+    }
+
     /// A Close has passed: nothing that follows counts, and nothing may be added (§5.5.1).
     #[must_use]
     pub fn closed(&self) -> bool {

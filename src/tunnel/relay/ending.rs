@@ -30,13 +30,13 @@ pub(super) struct Ending {
     extended: bool,
 }
 
-const fn farewell(code: u16, text: &'static str) -> Farewell {
+pub(super) const fn farewell(code: u16, text: &'static str) -> Farewell {
     Farewell { code, text: Text::Plain(text) }
 }
 
 /// What `side` is told when the other one is gone. 1011 rather than 1014 for a backend that failed: many
 /// clients, tungstenite among them, take a code above 1013 for an error of their own.
-const fn gone(lost: Side, reason: Reason) -> Farewell {
+pub(super) const fn gone(lost: Side, reason: Reason) -> Farewell {
     match (lost, reason) {
         (Side::Client, _) => farewell(1001, "client gone"),
         (Side::Backend, Reason::Eof | Reason::PingTimeout | Reason::WriteTimeout) => {
@@ -53,8 +53,16 @@ impl Relay {
         self.ending.get_or_insert(Ending { verdict, deadline: None, extended: false });
     }
 
+    /// The code with which the tunnel ends, once it does.
+    pub(super) fn ending_code(&self) -> Option<u16> {
+        self.ending.as_ref().map(|ending| ending.verdict.code)
+    }
+
     /// `side` sends nothing more. What it sent is delivered; unless it took its leave, the other side is told.
     pub(super) fn source_ended(&mut self, side: Side, reason: Reason) {
+        if side == Side::Backend && self.outlives(reason, ABNORMAL) {
+            return;
+        }
         self.lanes[side as usize].end();
         if reason == Reason::Reset {
             self.let_go(side);
@@ -110,13 +118,16 @@ impl Relay {
 
     /// `side` is as good as gone.
     fn dead(&mut self, side: Side, reason: Reason) {
+        if side == Side::Backend && self.outlives(reason, ABNORMAL) {
+            return;
+        }
         self.begin_end(By::Side(side), reason, ABNORMAL);
         self.let_go(side);
         self.lanes[side as usize].close(gone(side, reason));
     }
 
     /// Closes the transport of `side`.
-    fn let_go(&mut self, side: Side) {
+    pub(super) fn let_go(&mut self, side: Side) {
         self.legs[side as usize] = Leg::Gone;
         self.lanes[side as usize].end();
         self.lanes[side.other() as usize].out.give_up();
@@ -257,8 +268,12 @@ impl Relay {
                 self.clocks.excuse(side.other(), now);
             }
         }
-        if self.throttle.as_ref().is_some_and(|throttle| throttle.until().is_some()) {
+        let paused = self.throttle.as_ref().is_some_and(|throttle| throttle.until().is_some());
+        if paused || self.lanes[Side::Client as usize].out.room() == Some(0) {
             self.clocks.excuse(Side::Client, now);
+        }
+        if self.is_away() {
+            self.clocks.excuse(Side::Backend, now);
         }
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Lane {
     pub(super) ping: Option<u64>,
     /// The payload of the ping the source was sent; its pong goes no further.
     pub(super) awaited: Option<u64>,
+    /// Another source may take the place of one that leaves.
+    pub(super) replaceable: bool,
 }
 
 impl Lane {
@@ -71,7 +73,26 @@ impl Lane {
             from,
             ping: None,
             awaited: None,
+            replaceable: false,
         }
+    }
+
+    /// Whether a Close of this code goes no further, because another source takes its place: of one that
+    /// goes away (1001) or restarts (1012), and only when it leaves no message unfinished.
+    pub(super) fn spares(&self, code: u16) -> bool {
+        self.replaceable && matches!(code, 1001 | 1012) && self.may_be_taken_over()
+    }
+
+    /// Nothing of the source is half said: another one can go on. What was withheld was never passed on.
+    pub(super) fn may_be_taken_over(&self) -> bool {
+        self.pass == Pass::Open && self.follower.between_messages()
+    }
+
+    /// Another source begins.
+    pub(super) fn take_over(&mut self) {
+        self.follower = Follower::new(self.follower.sender());
+        self.source = Source::Open;
+        self.awaited = None;
     }
 
     /// The source sends nothing more.

@@ -5,6 +5,8 @@
 //! keep the clocks, `ending` sees a tunnel to its end. Which endpoint it is stays out.
 
 mod ending;
+mod failover;
+mod kept;
 mod lane;
 mod notes;
 mod outbox;
@@ -19,10 +21,13 @@ mod tests;
 use super::drain::Membership;
 use super::handshake::Extensions;
 use super::rate::Throttle;
+use super::redial::Redial;
 use super::{By, Counters, Leg, Outcome, Policy, Reason, Side};
 use crate::spec::Exceed;
 use bytes::Bytes;
 use ending::{Ending, Verdict};
+use failover::Failover;
+use kept::Kept;
 use lane::Lane;
 use notes::Seen;
 use std::future::Future;
@@ -36,6 +41,8 @@ use vital::{Clocks, News};
 
 /// Reads in one turn of a lane: a tunnel in full flow lets its thread's other tunnels go on after a megabyte.
 const READS: u32 = 16;
+
+const BACKEND_FIRST: [Side; 2] = [Side::Backend, Side::Client];
 
 /// Everything a tunnel needs. The 101 has been written to the client.
 pub struct Tunnel {
@@ -57,6 +64,8 @@ pub struct Tunnel {
     pub member: Option<Membership>,
     /// Dropped when the tunnel ends: the lease of the endpoint, permits, gauges.
     pub guard: Box<dyn Send>,
+    /// Who looks for another backend when this one is lost; used where the policy asks for it.
+    pub redial: Option<Box<dyn Redial>>,
 }
 
 /// Relays until both sides have ended. The future is the tunnel's whole memory apart from its sockets:
@@ -80,9 +89,16 @@ pub fn run(tunnel: Tunnel) -> Relay {
         counters: tunnel.counters,
         member: tunnel.member,
         waker: None,
+        failover: None,
         policy,
-        _guard: tunnel.guard,
+        guard: tunnel.guard,
     };
+    if let (Some(redial), Some(terms)) = (tunnel.redial, relay.policy.reconnect) {
+        relay.failover = Some(Failover::new(redial, terms.timeout));
+        let [client, backend] = &mut relay.lanes;
+        client.out.keep(Kept::new(terms.buffer));
+        backend.replaceable = true;
+    }
     let mut news = News::default();
     relay.early(Side::Client, &tunnel.client_early, &mut news);
     relay.early(Side::Backend, &tunnel.backend_early, &mut news);
@@ -106,7 +122,9 @@ pub struct Relay {
     member: Option<Membership>,
     /// Whom the timer and the registry would wake.
     waker: Option<Waker>,
-    _guard: Box<dyn Send>,
+    guard: Box<dyn Send>,
+    /// What outlives a backend, where one may be outlived.
+    failover: Option<Box<Failover>>,
 }
 
 /// What the relay does after a look at the clocks.
@@ -127,8 +145,11 @@ impl Future for Relay {
         relay.listen(cx);
         loop {
             let mut news = News::default();
+            relay.seek(cx, &mut news);
+            // A backend that may be lost is heard first: nothing more is written to one that has ended.
+            let order = if relay.failover.is_some() { BACKEND_FIRST } else { Side::BOTH };
             scratch::lend(|scratch| {
-                for side in Side::BOTH {
+                for side in order {
                     relay.turn(side, cx, scratch, &mut news);
                 }
             });
@@ -137,7 +158,11 @@ impl Future for Relay {
             match relay.next(now, &news, cx) {
                 Next::Again => {}
                 Next::Wait => return Poll::Pending,
-                Next::Finish(verdict) => return Poll::Ready(relay.outcome(verdict, now)),
+                Next::Finish(verdict) => {
+                    let outcome = relay.outcome(verdict, now);
+                    relay.counters.ended(&outcome);
+                    return Poll::Ready(outcome);
+                }
             }
         }
     }
@@ -158,13 +183,16 @@ impl Relay {
 
     /// Moves what there is from `side` to the other one.
     fn turn(&mut self, side: Side, cx: &mut Context<'_>, scratch: &mut [u8], news: &mut News) {
-        let window = match &mut self.throttle {
+        let mut window = match &mut self.throttle {
             Some(throttle) if side == Side::Client && self.ending.is_none() => {
                 // A window of a pace holds for one read; then it is another one.
                 throttle.window(Instant::now()).map_or((0, 0), |window| (1, window))
             }
             _ => (READS, usize::MAX),
         };
+        if self.failover.is_some() {
+            self.restrict(side, &mut window);
+        }
         let terms = Terms { rules: self.policy.rules(self.extensions), reads: window.0, window: window.1 };
         let [client, backend] = &mut self.legs;
         let legs = match side {
@@ -177,6 +205,23 @@ impl Relay {
             cx.waker().wake_by_ref();
         }
         self.digest(side, turn, &seen, news);
+    }
+
+    /// While there is no backend, none is read, and the client only as far as its messages are held.
+    fn restrict(&mut self, side: Side, (reads, window): &mut (u32, usize)) {
+        match side {
+            Side::Client => {
+                if let Some(room) = self.lanes[Side::Client as usize].out.room() {
+                    (*reads, *window) = ((*reads).min(1), (*window).min(room));
+                }
+            }
+            Side::Backend => {
+                self.lanes[Side::Backend as usize].replaceable = self.may_move();
+                if self.is_away() {
+                    *reads = 0;
+                }
+            }
+        }
     }
 
     /// Takes the bytes that came before the relay began. They go out with the first poll.
@@ -208,10 +253,15 @@ impl Relay {
         // What is told in consequence is delivered before the task sleeps.
         news.consequences |= !matches!(turn, Turn::Waiting | Turn::Yield);
         match turn {
+            Turn::Waiting if side == Side::Backend && self.failover.is_some() => {
+                news.consequences |= self.heard_out();
+            }
             Turn::Waiting | Turn::Yield => {}
             Turn::Ended => self.source_ended(side, Reason::Eof),
             Turn::Failed => self.source_ended(side, Reason::Reset),
+            Turn::SinkFailed if side == Side::Client && self.hears_out() => {}
             Turn::SinkFailed => self.sink_failed(side.other()),
+            Turn::Leaves(code) => self.leaves(code),
             Turn::Violation(violation) => self.violated(side, violation),
         }
     }

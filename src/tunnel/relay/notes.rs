@@ -46,15 +46,22 @@ pub(super) struct Notes {
     pub(super) first_end: Option<usize>,
     /// The pong that goes no further.
     pub(super) cut: Option<(usize, usize)>,
-    /// A Close is in it.
-    pub(super) closed: bool,
+    /// Where the Close in it starts, and its code.
+    pub(super) close: Option<(usize, u16)>,
     /// How much of it may pass.
     pub(super) end: usize,
 }
 
 impl Notes {
     pub(super) fn new(awaited: Option<u64>) -> Self {
-        Self { awaited, first_end: None, cut: None, closed: false, end: 0 }
+        Self { awaited, first_end: None, cut: None, close: None, end: 0 }
+    }
+
+    /// The Close, which starts at `at`, goes no further.
+    pub(super) fn spare(&mut self, at: usize, seen: &mut Seen) {
+        self.close = None;
+        self.end = at;
+        seen.closed = None;
     }
 
     pub(super) fn note(&mut self, event: Event<'_>, seen: &mut Seen) {
@@ -72,13 +79,14 @@ impl Notes {
                     seen.count(Opcode::Pong);
                 }
             }
-            Event::Control { opcode, payload, at, .. } => {
+            Event::Control { opcode, payload, start, at } => {
                 seen.count(opcode);
                 if opcode == Opcode::Close {
-                    self.closed = true;
                     self.end = at;
                     // A body that cannot be read passes only when the route lets invalid frames pass.
-                    seen.closed = Some(Close::read(payload).map_or(NO_STATUS, |close| close.code));
+                    let code = Close::read(payload).map_or(NO_STATUS, |close| close.code);
+                    self.close = Some((start, code));
+                    seen.closed = Some(code);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What goes out to one side: written at once as far as the side takes it, the rest kept until it
 //! does. While nothing waits there is no buffer. What the bytes mean stays out.
 
+use super::kept::Kept;
 use crate::tunnel::Leg;
 use std::io;
 use std::pin::Pin;
@@ -30,17 +31,67 @@ pub(super) struct Outbox {
     unflushed: bool,
     /// Something of the backlog was written since this was last asked.
     drained: bool,
+    /// What was written is let go message by message, for the side may be lost and another one told.
+    kept: Option<Box<Kept>>,
 }
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        Self { backlog: Vec::new(), written: 0, state: State::Open, unflushed: false, drained: false }
+        Self {
+            backlog: Vec::new(),
+            written: 0,
+            state: State::Open,
+            unflushed: false,
+            drained: false,
+            kept: None,
+        }
+    }
+
+    /// From now on, messages that are not wholly written can be said again.
+    pub(super) fn keep(&mut self, kept: Box<Kept>) {
+        self.kept = Some(kept);
+    }
+
+    /// What watches the frames of the bytes to come.
+    pub(super) fn watch(&mut self) -> Option<&mut Kept> {
+        self.kept.as_deref_mut()
+    }
+
+    /// Writes nothing until [`Outbox::attach`]: the side takes nothing more, or is not there.
+    pub(super) fn hold(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.set_away(true);
+            self.unflushed = false;
+        }
+    }
+
+    /// Goes back to the start of the message that was cut and holds it; `false` when that is gone.
+    pub(super) fn rewind(&mut self) -> bool {
+        let Some(kept) = &mut self.kept else { return false };
+        let whole = kept.rewind(&mut self.backlog, self.written);
+        kept.set_away(true);
+        self.written = 0;
+        self.unflushed = false;
+        whole
+    }
+
+    /// There is somebody to write to.
+    pub(super) fn attach(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.set_away(false);
+        }
+    }
+
+    /// How much more may come for a side that is not there; `None` when it is.
+    pub(super) fn room(&self) -> Option<usize> {
+        let away = self.kept.as_ref().filter(|kept| kept.is_away());
+        away.map(|kept| kept.room(&self.backlog))
     }
 
     /// Nothing waits, or nothing will ever be taken.
     pub(super) fn is_idle(&self) -> bool {
         match self.state {
-            State::Open => self.backlog.is_empty() && !self.unflushed,
+            State::Open => !self.waits() && !self.unflushed,
             State::Ending => false,
             State::Done | State::Broken => true,
         }
@@ -48,7 +99,12 @@ impl Outbox {
 
     /// Bytes wait for a side that takes none.
     pub(super) fn is_blocked(&self) -> bool {
-        !self.backlog.is_empty()
+        self.waits() && self.room().is_none()
+    }
+
+    /// Something is still to be written.
+    pub(super) fn waits(&self) -> bool {
+        self.written < self.backlog.len()
     }
 
     /// Whether bytes that waited went out since this was last asked.
@@ -56,10 +112,21 @@ impl Outbox {
         std::mem::take(&mut self.drained)
     }
 
-    /// Accepts `bytes`; they go out with the next [`Outbox::deliver`].
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        if self.state == State::Open {
-            self.backlog.extend_from_slice(bytes);
+    /// Accepts a frame of the gateway's own; it goes out with the next [`Outbox::deliver`].
+    pub(super) fn push(&mut self, frame: &[u8]) {
+        match &mut self.kept {
+            _ if self.state != State::Open => {}
+            None => self.backlog.extend_from_slice(frame),
+            Some(kept) => kept.enter_own(&mut self.backlog, frame),
+        }
+    }
+
+    /// Accepts `bytes` of the other side, which begin at `at` in what was followed last.
+    pub(super) fn pass(&mut self, bytes: &[u8], at: usize) {
+        match &mut self.kept {
+            _ if self.state != State::Open => {}
+            None => self.backlog.extend_from_slice(bytes),
+            Some(kept) => kept.enter(&mut self.backlog, bytes, at),
         }
     }
 
@@ -75,6 +142,7 @@ impl Outbox {
     /// The side is gone: what waits is dropped, and whatever comes.
     pub(super) fn give_up(&mut self) {
         self.state = State::Broken;
+        self.kept = None;
         self.backlog = Vec::new();
         self.written = 0;
         self.unflushed = false;
@@ -85,6 +153,9 @@ impl Outbox {
         if self.state != State::Open || bytes.is_empty() {
             return Ok(());
         }
+        if self.kept.is_some() {
+            return self.send_kept(leg, bytes, cx);
+        }
         self.unflushed = leg.buffers();
         let taken = match Pin::new(leg).poll_write(cx, bytes) {
             Poll::Pending => 0,
@@ -94,8 +165,37 @@ impl Outbox {
         Ok(())
     }
 
+    /// As [`Outbox::send`], and what another side would have to be told stays.
+    #[cold]
+    fn send_kept(&mut self, leg: &mut Leg, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+        let free = !self.waits() && self.room().is_none();
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        let mut result = Ok(());
+        let mut taken = 0;
+        if free {
+            self.unflushed = leg.buffers();
+            match Pin::new(leg).poll_write(cx, bytes) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(count)) => taken = count,
+                Poll::Ready(Err(error)) => result = Err(error),
+            }
+        }
+        if taken == bytes.len() {
+            kept.passed(&mut self.backlog, &mut self.written, bytes);
+        } else {
+            kept.enter(&mut self.backlog, bytes, 0);
+            self.written += taken;
+        }
+        result
+    }
+
     /// Writes what waits and, behind the last byte, the end. Ready when nothing waits any more.
     pub(super) fn deliver(&mut self, leg: &mut Leg, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.room() {
+            None => {}
+            Some(0) => return Poll::Pending,
+            Some(_) => return Poll::Ready(Ok(())),
+        }
         while self.written < self.backlog.len() {
             self.unflushed = leg.buffers();
             let taken = ready!(Pin::new(&mut *leg).poll_write(cx, &self.backlog[self.written..]))?;
@@ -105,10 +205,14 @@ impl Outbox {
             self.written += taken;
             self.drained = true;
         }
-        if self.written > 0 {
-            // Freed, not kept for next time: most tunnels are idle most of the time.
-            self.backlog = Vec::new();
-            self.written = 0;
+        match &mut self.kept {
+            None if self.written > 0 => {
+                // Freed, not kept for next time: most tunnels are idle most of the time.
+                self.backlog = Vec::new();
+                self.written = 0;
+            }
+            None => {}
+            Some(kept) => kept.trim(&mut self.backlog, &mut self.written),
         }
         if self.state == State::Ending {
             ready!(Pin::new(leg).poll_shutdown(cx))?;

@@ -38,6 +38,8 @@ pub(super) enum Turn {
     SinkFailed,
     /// The source broke the protocol; it is not followed any further.
     Violation(Violation),
+    /// The source leaves with a Close of this code, which the sink does not see.
+    Leaves(u16),
 }
 
 impl Lane {
@@ -147,7 +149,7 @@ impl Lane {
         let (notes, turn) = self.follow(chunk, rules, seen);
         let bytes = &chunk[..notes.end];
         let untouched = self.pass == Pass::Open && self.ping.is_none() && notes.cut.is_none();
-        if !untouched || notes.closed {
+        if !untouched || notes.close.is_some() {
             self.edit(bytes, &notes, seen);
         } else if self.out.send(sink, bytes, cx).is_err() {
             return Turn::SinkFailed;
@@ -159,14 +161,29 @@ impl Lane {
         let mut notes = Notes::new(self.awaited);
         // The rest of a data frame is data too.
         seen.data |= !chunk.is_empty() && !self.follower.may_inject();
-        let result = self.follower.feed(chunk, rules, &mut |event| notes.note(event, seen));
-        let turn = match result {
-            Ok(()) => {
-                if !notes.closed {
-                    notes.end = chunk.len() - self.follower.withheld();
-                }
-                Turn::Waiting
+        let result = match self.out.watch() {
+            None => self.follower.feed(chunk, rules, &mut |event| notes.note(event, seen)),
+            Some(kept) => {
+                kept.begin();
+                self.follower.feed(chunk, rules, &mut |event| {
+                    notes.note(event, seen);
+                    kept.note(event);
+                })
             }
+        };
+        let turn = match result {
+            Ok(()) => match notes.close {
+                Some((at, code)) if self.spares(code) => {
+                    notes.spare(at, seen);
+                    self.source = Source::Lost;
+                    Turn::Leaves(code)
+                }
+                Some(_) => Turn::Waiting,
+                None => {
+                    notes.end = chunk.len() - self.follower.withheld();
+                    Turn::Waiting
+                }
+            },
             Err(violation) => {
                 notes.end = violation.at;
                 self.source = Source::Lost;
@@ -201,7 +218,7 @@ impl Lane {
             }
         }
         self.keep(bytes, split, bytes.len(), notes);
-        if notes.closed {
+        if notes.close.is_some() {
             self.pass = Pass::Shut;
         }
     }
@@ -209,7 +226,8 @@ impl Lane {
     /// Passes on `bytes[from..to]` without what is cut out of them.
     fn keep(&mut self, bytes: &[u8], from: usize, to: usize, notes: &Notes) {
         let (start, end) = notes.cut.unwrap_or((to, to));
-        self.out.push(&bytes[from..start.clamp(from, to)]);
-        self.out.push(&bytes[end.clamp(from, to)..to]);
+        let (start, end) = (start.clamp(from, to), end.clamp(from, to));
+        self.out.pass(&bytes[from..start], from);
+        self.out.pass(&bytes[end..to], end);
     }
 }

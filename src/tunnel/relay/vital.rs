@@ -156,6 +156,14 @@ impl Clocks {
         self.sides[side as usize].heard = now;
     }
 
+    /// `side` is somebody else from now on.
+    pub(super) fn renew(&mut self, side: Side, now: Instant) {
+        let vital = &mut self.sides[side as usize];
+        let round_trip = vital.round_trip;
+        *vital = Vital { heard: now, pinged: None, asked: false, stuck: None, round_trip };
+        self.quiet_until = now;
+    }
+
     /// A ping to `side` went out, or waits for a boundary.
     pub(super) fn pinged(&mut self, side: Side, left: bool, now: Instant) {
         let vital = &mut self.sides[side as usize];

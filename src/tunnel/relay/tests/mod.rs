@@ -6,6 +6,7 @@ mod bytes;
 mod chaos;
 mod clocks;
 mod ends;
+mod failover;
 mod limits;
 mod peers;
 
@@ -43,6 +44,7 @@ fn tunnel(client: impl Into<Leg>, backend: impl Into<Leg>, policy: Arc<Policy>) 
         counters: counters("test"),
         member: None,
         guard: Box::new(()),
+        redial: None,
     }
 }
 

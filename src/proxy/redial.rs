@@ -1,0 +1,187 @@
+//! Another endpoint for a client that outlives its own: chosen as for a new request, asked with the
+//! client's handshake as it was sent to the first one, and taken only if it agrees to the same.
+
+use super::failure::Failure;
+use super::tunnel::Origin;
+use super::websocket::attempt;
+use super::{Context, Gateway, Shared};
+use crate::snapshot::Route;
+use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
+use crate::tunnel::handshake::{self, Agreement, Answer, Request};
+use crate::tunnel::{Counters, Found, Leg, Loss, Permit, Redial, Search};
+use crate::upstream::{Cluster, Endpoint, Lease, RequestView, Tried};
+use bytes::Bytes;
+use http::HeaderMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// The pauses between two rounds of attempts: from this, doubled,
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// An endpoint that is lost sooner was not worth the hurry; there is a pause before the next one.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
+/// What a 101 agreed to, where the route keeps its clients and somebody else could go on from it. The
+/// client is told to keep no compression context either.
+pub(super) fn agreement(ctx: &Context, headers: &mut HeaderMap) -> Option<Agreement> {
+    let route = ctx.route.as_ref().filter(|route| route.policy.reconnect.is_some())?;
+    let agreement = Agreement::of(headers);
+    if agreement.is_some() {
+        handshake::forget_context(headers);
+    } else {
+        log::debug!(route = &*route.name; "a backend insists on its compression context: this WebSocket ends with it");
+    }
+    agreement
+}
+
+/// Who looks for another endpoint for one client. It holds nothing of the generation that served the
+/// handshake: endpoints are those of the one that serves now.
+pub(super) struct Redialer {
+    shared: Arc<Shared>,
+    origin: Arc<Origin>,
+    route: Arc<RouteMetrics>,
+    request: Request,
+    agreement: Agreement,
+    /// How long a backend may take to answer.
+    timeout: Duration,
+    /// When the endpoint of now was found, and the pause before that.
+    found: Option<(Instant, Duration)>,
+    _permit: Permit,
+}
+
+/// An endpoint that agreed.
+struct Agreed {
+    lease: Lease,
+    leg: Leg,
+    early: Bytes,
+}
+
+impl Redialer {
+    pub(super) fn new(
+        gateway: &Gateway,
+        origin: &Arc<Origin>,
+        route: &Route,
+        permit: Permit,
+        (mut request, agreement): (Request, Agreement),
+    ) -> Self {
+        request.bytes.shrink_to_fit();
+        Self {
+            shared: Arc::clone(&gateway.shared),
+            origin: Arc::clone(origin),
+            route: Arc::clone(&route.metrics),
+            request,
+            agreement,
+            timeout: route.timeout,
+            found: None,
+            _permit: permit,
+        }
+    }
+
+    /// Looks for an endpoint until there is one.
+    async fn search(&mut self, attempts: &mut u32) -> Agreed {
+        let mut pause = match self.found {
+            Some((at, before)) if at.elapsed() < SHORT_LIFE => longer(before),
+            _ => Duration::ZERO,
+        };
+        let mut tried = Tried::default();
+        // The one that was lost is asked again when nobody else takes its place: it may restart.
+        tried.add(&self.origin.endpoint());
+        loop {
+            if !pause.is_zero() {
+                // Of many clients that lost one endpoint not all come back at once.
+                sleep(pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
+            }
+            if let Some(agreed) = self.round(tried, attempts).await {
+                self.found = Some((Instant::now(), pause));
+                return agreed;
+            }
+            tried = Tried::default();
+            pause = longer(pause);
+        }
+    }
+
+    /// Asks endpoints until one agrees or as many were asked as for a request.
+    async fn round(&self, mut tried: Tried, attempts: &mut u32) -> Option<Agreed> {
+        let cluster = self.shared.live.look().cluster(&self.origin.upstream).map(Arc::clone)?;
+        for _ in 0..=cluster.spec().retries {
+            let lease = self.pick(&cluster, &tried)?;
+            *attempts += 1;
+            match self.ask(&cluster, lease, &mut tried).await {
+                None => {}
+                agreed => return agreed,
+            }
+        }
+        None
+    }
+
+    fn pick(&self, cluster: &Cluster, tried: &Tried) -> Option<Lease> {
+        let (target, headers) = self.request.read()?;
+        let (path, query) =
+            target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
+        let view = RequestView { client: self.origin.client, headers: &headers, path, query };
+        cluster.pick(&cluster.key(&view), tried).ok()
+    }
+
+    /// Asks one endpoint.
+    async fn ask(&self, cluster: &Cluster, lease: Lease, tried: &mut Tried) -> Option<Agreed> {
+        let asked = Instant::now();
+        let connect = cluster.spec().connect_timeout.0;
+        let answer = attempt(lease.endpoint().address(), &self.request, connect, self.timeout).await;
+        tried.add(lease.endpoint());
+        match answer {
+            Ok((leg, Answer::Upgraded { headers, early })) => {
+                lease.connected();
+                lease.answered(asked.elapsed());
+                if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
+                    return Some(Agreed { lease, leg, early });
+                }
+                lease.endpoint().metrics().failed("other_agreement");
+            }
+            Ok((_, Answer::Other { .. })) => {
+                lease.connected();
+                lease.endpoint().metrics().failed("handshake_refused");
+            }
+            Err(failure) => blame(&lease, failure),
+        }
+        None
+    }
+
+    fn found(&self, agreed: Agreed) -> Found {
+        let endpoint = agreed.lease.endpoint();
+        let metrics = TunnelMetrics::open(&self.route, endpoint.metrics());
+        Found {
+            backend: agreed.leg,
+            early: agreed.early,
+            endpoint: endpoint.token().get(),
+            counters: Arc::new(Counters::new(metrics)),
+            guard: Box::new(agreed.lease),
+        }
+    }
+}
+
+impl Redial for Redialer {
+    fn redial(mut self: Box<Self>, loss: Loss) -> Search {
+        Box::pin(async move {
+            let began = Instant::now();
+            let mut attempts = 0;
+            let agreed = timeout(loss.limit, self.search(&mut attempts)).await.ok();
+            let to: Option<&Arc<Endpoint>> = agreed.as_ref().map(|agreed| agreed.lease.endpoint());
+            self.origin.moved(to, loss.reason.token(), attempts, began.elapsed());
+            let found = agreed.map(|agreed| self.found(agreed));
+            (self as Box<dyn Redial>, found)
+        })
+    }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
+}
+
+fn blame(lease: &Lease, failure: Failure) {
+    lease.endpoint().metrics().failed(failure.token());
+    if let Some(reason) = failure.endpoints_fault() {
+        lease.failed(reason);
+    }
+}
