@@ -5,6 +5,7 @@
 mod admin;
 mod balance;
 mod cli;
+mod failover;
 mod failures;
 mod framing;
 mod health;

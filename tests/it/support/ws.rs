@@ -73,6 +73,19 @@ impl Socket {
         }
     }
 
+    /// The next text within that time; `None` when none came. Panics when the socket ends.
+    pub(crate) fn hear_within(&mut self, time: Duration) -> Option<String> {
+        self.inner.get_ref().set_read_timeout(Some(time)).unwrap();
+        loop {
+            match self.inner.read() {
+                Ok(Message::Text(text)) => return Some(text.as_str().to_owned()),
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Err(Error::Io(e)) if waited(&e) => return None,
+                other => panic!("heard {other:?}"),
+            }
+        }
+    }
+
     /// Says a text and hears it again.
     pub(crate) fn echo(&mut self, text: &str) {
         self.say(text);
