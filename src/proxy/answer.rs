@@ -1,9 +1,10 @@
 //! The way back: the last changes to an answer's head, answers to a handshake that are no 101, and
 //! the end of a request that nobody could serve.
 
+use super::connection::Connection;
 use super::context::Context;
 use super::failure::Failure;
-use super::intake::target;
+use super::intake::{connection, target};
 use super::{forward, respond};
 use crate::tunnel::Leg;
 use crate::upstream::RequestView;
@@ -133,7 +134,12 @@ fn replay(leg: Leg, read: &[u8]) -> Option<Stream> {
 
 /// Nobody could serve the request.
 pub(super) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-    let failure = ctx.failure.unwrap_or_else(|| Failure::from(error));
+    // Pingora only knows that a read failed.
+    let failure = if connection(session).is_some_and(Connection::is_broken) {
+        Failure::BadRequest
+    } else {
+        ctx.failure.unwrap_or_else(|| Failure::from(error))
+    };
     // Pingora closes the client's connection behind a failed attempt; the answer says so.
     session.set_keepalive(None);
     // A client that is gone hears nothing; the log tells of it all the same.

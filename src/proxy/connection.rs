@@ -1,10 +1,13 @@
 //! A client's connection as we hand it to Pingora: unbuffered reads, one write for a head and its
 //! body, a limit on how long and how large a request head may get, and a way back to the bare
-//! socket for a WebSocket. What the bytes mean is not known here.
+//! socket for a WebSocket. A read never goes past a request's end: what came behind it is kept for
+//! the next one. Where that end is, `boundary` knows.
 
-use super::first_line::{FirstLine, Line};
+use super::boundary::{Boundary, Reading, Stage};
+use super::socket::Socket;
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -13,14 +16,11 @@ use pingora::protocols::{
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 
 /// What is written before it is flushed is joined into one send, up to this size: an answer's head
@@ -30,20 +30,6 @@ const JOIN: usize = 8 << 10;
 const SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const LARGE: &[u8] =
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-
-/// Where a connection is in its cycle; the reader needs to know when a head begins and ends.
-const IDLE: u8 = 0;
-const HEAD: u8 = 1;
-const BODY: u8 = 2;
-
-/// The bare socket under a connection.
-#[derive(Debug)]
-pub enum Socket {
-    /// TCP, with Nagle's algorithm off.
-    Tcp(TcpStream),
-    /// A Unix socket.
-    Unix(UnixStream),
-}
 
 /// What a connection allows a request head to take.
 #[derive(Clone, Copy, Debug)]
@@ -60,9 +46,9 @@ pub struct Connection {
     peer: SocketAddr,
     listener: u16,
     limits: HeadLimits,
-    phase: AtomicU8,
-    head: usize,
-    line: FirstLine,
+    boundary: Boundary,
+    /// What was read behind the end of the request under way.
+    behind: BytesMut,
     deadline: Option<Pin<Box<Sleep>>>,
     out: BytesMut,
 }
@@ -72,15 +58,13 @@ impl Connection {
     /// socket, whose client counts as 127.0.0.1.
     pub fn new(socket: Socket, peer: Option<SocketAddr>, listener: u16, limits: HeadLimits) -> Self {
         let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
-        let phase = AtomicU8::new(IDLE);
         Self {
             socket,
             peer,
             listener,
             limits,
-            phase,
-            head: 0,
-            line: FirstLine::default(),
+            boundary: Boundary::default(),
+            behind: BytesMut::new(),
             deadline: None,
             out: BytesMut::new(),
         }
@@ -96,55 +80,91 @@ impl Connection {
         self.listener
     }
 
-    /// The head is complete: its limits rest until the next request. Tells how its first line looked.
-    ///
-    /// Takes `&self` because Pingora lends the stream shared while a request is under way.
-    pub fn head_complete(&self, method: &str) -> Line {
-        self.phase.store(BODY, Ordering::Relaxed);
-        self.line.verdict(method)
+    /// The head is complete, and this is how the parser read it: so many bytes, these fields.
+    pub fn compare(&self, size: usize, headers: &HeaderMap) -> Reading {
+        self.boundary.compare(size, headers)
     }
 
-    /// The next bytes read are the beginning of a new head.
-    pub fn next_request(&mut self) {
-        *self.phase.get_mut() = IDLE;
-        self.head = 0;
-        self.line = FirstLine::default();
+    /// Whether the request's body broke the rules of its framing.
+    pub fn is_broken(&self) -> bool {
+        self.boundary.stage() == Stage::Broken
+    }
+
+    /// The next bytes read are the beginning of a new head. Returns whether the request before is
+    /// over: when it is not, nothing that comes may be taken for a request.
+    pub fn next_request(&mut self) -> bool {
+        let over = self.boundary.stage() == Stage::Over;
+        self.boundary = Boundary::default();
         self.deadline = None;
+        over
     }
 
-    /// The bare socket, for a tunnel. Nothing may wait unflushed by then.
-    pub fn into_socket(self) -> Socket {
-        self.socket
+    /// The bare socket, for a tunnel, and what was read behind the request. Nothing may wait
+    /// unflushed by then.
+    pub fn into_parts(self) -> (Socket, Bytes) {
+        (self.socket, self.behind.freeze())
     }
 
-    /// Notes what a read of a head brought, and whether the head has had its time.
-    fn watch_head(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<usize>>) -> Poll<io::Result<()>> {
-        match read {
-            Poll::Ready(Ok(n)) => {
-                self.head += n;
-                *self.phase.get_mut() = HEAD;
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // Between two requests Pingora's keep-alive timer watches; a timer of ours is armed only
-            // when a head comes in pieces, so an ordinary request never touches one.
-            Poll::Pending if *self.phase.get_mut() == IDLE => Poll::Pending,
-            Poll::Pending => {
-                let time = self.limits.time;
-                let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
-                ready!(deadline.as_mut().poll(cx));
-                self.refuse(SLOW);
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request head took too long")))
-            }
+    /// A head's next bytes are awaited: has it had its time?
+    ///
+    /// Between two requests Pingora's keep-alive timer watches; a timer of ours is armed only when a
+    /// head comes in pieces, so an ordinary request never touches one.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.boundary.stage() != Stage::Head {
+            return Poll::Pending;
         }
+        let time = self.limits.time;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+        ready!(deadline.as_mut().poll(cx));
+        self.refuse(SLOW);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request head took too long")))
+    }
+
+    /// Reads what belongs to the request under way, first what was kept for it.
+    fn poll_request(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let own = if self.behind.is_empty() {
+            let before = buf.filled().len();
+            match self.socket.poll_read(cx, buf) {
+                Poll::Pending => return self.poll_deadline(cx),
+                Poll::Ready(read) => read?,
+            }
+            let own = self.boundary.follow(&buf.filled()[before..]);
+            self.behind.extend_from_slice(&buf.filled()[before + own..]);
+            buf.set_filled(before + own);
+            own
+        } else {
+            let here = self.behind.len().min(buf.remaining());
+            let own = self.boundary.follow(&self.behind[..here]);
+            buf.put_slice(&self.behind[..own]);
+            self.behind.advance(own);
+            if self.behind.is_empty() {
+                // An idle connection holds no buffer.
+                self.behind = BytesMut::new();
+            }
+            own
+        };
+        // Nothing read means the client's end to the reader, and this is not it.
+        if own == 0 && self.is_broken() { Poll::Ready(Err(broken())) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Between a request and its answer Pingora listens for the client's end, with one byte's room.
+    ///
+    /// What the client sends by then is its next request. A client that only ended its direction
+    /// waits for all its answers (RFC 9112 §9.6), and the next read of a head finds the end again. So
+    /// after either there is nothing more to tell, and nothing to wake up for.
+    fn poll_end(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.behind.is_empty() {
+            let before = buf.filled().len();
+            ready!(self.socket.poll_read(cx, buf))?;
+            self.behind.extend_from_slice(&buf.filled()[before..]);
+            buf.set_filled(before);
+        }
+        Poll::Pending
     }
 
     /// A last word that nobody waits for: the connection is closed behind it.
     fn refuse(&self, answer: &[u8]) {
-        let _ = match &self.socket {
-            Socket::Tcp(socket) => socket.try_write(answer),
-            Socket::Unix(socket) => socket.try_write(answer),
-        };
+        let _ = self.socket.try_write(answer);
     }
 
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -160,59 +180,32 @@ impl Connection {
     }
 }
 
-impl Socket {
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
-            Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
-        }
-    }
+fn broken() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "request body breaks its framing")
 }
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let in_head = *this.phase.get_mut() != BODY;
-        // Pingora reads again only when the head is not complete yet.
-        // A whole head that is too large gets a proper answer; this ends one that goes on for ever.
-        if in_head && this.head >= this.limits.size.saturating_mul(2) {
-            this.refuse(LARGE);
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request head too large")));
-        }
-        let before = buf.filled().len();
-        let read = match &mut this.socket {
-            Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
-        };
-        if !in_head {
-            // Between a request and its answer Pingora listens with one byte's room for the client's
-            // end, and would then drop what the client had sent behind the request. A client that only
-            // ended its direction waits for all its answers (RFC 9112 §9.6); the next read of a head
-            // finds the end again.
-            let probe_found_end = before == 0 && buf.capacity() == 1 && buf.filled().is_empty();
-            let read =
-                if probe_found_end && matches!(read, Poll::Ready(Ok(()))) { Poll::Pending } else { read };
-            // Nothing more to do here means that the backend is waited for: the part of its answer that
-            // came must not wait with us. A small answer that comes whole never gets here in between.
-            if read.is_pending() && !this.out.is_empty() && matches!(this.poll_out(cx), Poll::Ready(Err(_))) {
-                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        match this.boundary.stage() {
+            // A whole head that is too large gets a proper answer; this ends one that goes on for ever.
+            Stage::Head if this.boundary.head() >= this.limits.size.saturating_mul(2) => {
+                this.refuse(LARGE);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request head too large")))
             }
-            return read;
+            Stage::Broken => Poll::Ready(Err(broken())),
+            Stage::Over => {
+                let read = this.poll_end(cx, buf);
+                // Nothing more from the client means that the backend is waited for: the part of its
+                // answer that came must not wait with us. A small answer that comes whole never gets
+                // here in between.
+                if read.is_pending() && !this.out.is_empty() && matches!(this.poll_out(cx), Poll::Ready(Err(_))) {
+                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                }
+                read
+            }
+            Stage::Idle | Stage::Head | Stage::Body => this.poll_request(cx, buf),
         }
-        let n = buf.filled().len() - before;
-        this.line.see(&buf.filled()[before..]);
-        this.watch_head(cx, read.map_ok(|()| n))
     }
 }
 
@@ -247,10 +240,7 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_out(cx))?;
-        match &mut this.socket {
-            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
-        }
+        this.socket.poll_shutdown(cx)
     }
 }
 
@@ -264,10 +254,7 @@ impl Shutdown for Connection {
 
 impl UniqueID for Connection {
     fn id(&self) -> UniqueIDType {
-        match &self.socket {
-            Socket::Tcp(socket) => socket.as_raw_fd(),
-            Socket::Unix(socket) => socket.as_raw_fd(),
-        }
+        self.socket.id()
     }
 }
 

@@ -30,8 +30,10 @@ pub struct Context {
     pub(super) route: Option<Arc<Route>>,
     /// What its plugins keep of it, and its id.
     pub(super) running: Running,
-    /// Its first line has other blanks than the two that part it.
-    pub(super) odd_line: bool,
+    /// Its head or the beginning of its body has more than one reading.
+    pub(super) doubtful: bool,
+    /// Bytes of its head.
+    pub(super) head_size: usize,
     /// The index of the listener it came in by.
     pub(super) listener: u16,
     /// The cluster it goes to.
@@ -68,7 +70,8 @@ impl Context {
             rewritten: None,
             route: None,
             running: Running::default(),
-            odd_line: false,
+            doubtful: false,
+            head_size: 0,
             listener: 0,
             cluster: None,
             lease: None,

@@ -1,37 +1,24 @@
 //! A look at a request's first line before the parser sees it.
 //!
 //! Pingora's parser mends a target with blanks or control bytes in it: it escapes them and goes on.
-//! RFC 9112 §3.2 wants such a line refused, for another hop may mend it otherwise. A request that was
-//! sent behind another in one packet is not seen here, or only its rest is; it gets the parser's
-//! reading, the same for routing and forwarding.
+//! RFC 9112 §3.2 wants such a line refused, for another hop may mend it otherwise.
 
 /// How a first line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub(super) enum Line {
     /// Three words.
     Plain,
     /// Blanks or control bytes where none belong.
     Odd,
 }
 
-/// Enough for any method that is served, and the blank behind it.
-const START: usize = 33;
-
 /// What was seen of the line so far, in however many reads it comes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FirstLine {
     blanks: u8,
     odd: bool,
+    begun: bool,
     done: bool,
-    /// How it begins, to know whether it was seen from its beginning.
-    start: [u8; START],
-    kept: u8,
-}
-
-impl Default for FirstLine {
-    fn default() -> Self {
-        Self { blanks: 0, odd: false, done: false, start: [0; START], kept: 0 }
-    }
 }
 
 impl FirstLine {
@@ -42,12 +29,9 @@ impl FirstLine {
         }
         // RFC 9112 §2.2: empty lines before the first one are skipped.
         let skip =
-            if self.kept > 0 { 0 } else { bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count() };
+            if self.begun { 0 } else { bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count() };
         let bytes = &bytes[skip..];
-        let room = START - usize::from(self.kept);
-        let more = &bytes[..bytes.len().min(room)];
-        self.start[usize::from(self.kept)..][..more.len()].copy_from_slice(more);
-        self.kept += more.len() as u8;
+        self.begun |= !bytes.is_empty();
         let end = bytes.iter().position(|byte| *byte == b'\n');
         self.done = end.is_some();
         let line = &bytes[..end.unwrap_or(bytes.len())];
@@ -57,11 +41,9 @@ impl FirstLine {
         self.odd |= line.iter().any(|byte| *byte < b' ' || *byte == 0x7f);
     }
 
-    /// How the line of a request with this method looked; one that was not seen whole is plain.
-    pub(super) fn verdict(&self, method: &str) -> Line {
-        let seen = &self.start[..usize::from(self.kept)];
-        let whole = seen.strip_prefix(method.as_bytes()).is_some_and(|rest| rest.first() == Some(&b' '));
-        if whole && (self.odd || self.blanks != 2) { Line::Odd } else { Line::Plain }
+    /// How the line looked; one that was not seen is plain.
+    pub(super) fn verdict(&self) -> Line {
+        if self.begun && (self.odd || self.blanks != 2) { Line::Odd } else { Line::Plain }
     }
 }
 
@@ -74,7 +56,7 @@ mod tests {
         for part in parts {
             line.see(part.as_bytes());
         }
-        line.verdict("GET")
+        line.verdict()
     }
 
     #[test]
@@ -82,13 +64,6 @@ mod tests {
         assert_eq!(verdict(&["GET /a HTTP/1.1\r\nHost: a b c\r\n"]), Line::Plain);
         assert_eq!(verdict(&["\r\n", "GE", "T /a HT", "TP/1.1\r\nA: b"]), Line::Plain);
         assert_eq!(verdict(&[]), Line::Plain);
-    }
-
-    #[test]
-    fn the_rest_of_a_line_whose_beginning_came_with_another_request_is_plain() {
-        assert_eq!(verdict(&["T /a HTTP/1.1\r\n"]), Line::Plain);
-        assert_eq!(verdict(&["/a HTTP/1.1\r\n"]), Line::Plain);
-        assert_eq!(verdict(&["1.1\r\nHost: a b c\r\n"]), Line::Plain);
     }
 
     #[test]

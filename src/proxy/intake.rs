@@ -2,10 +2,10 @@
 //! route's plugins say.
 
 use super::answer::RequestFields;
+use super::boundary::Reading;
 use super::connection::Connection;
 use super::context::Context;
 use super::failure::Failure;
-use super::first_line::Line;
 use super::{Gateway, admission, forward, respond, websocket};
 use crate::chain::Decision;
 use crate::route::{Head, Target};
@@ -20,9 +20,10 @@ use std::sync::Arc;
 /// The head is read: the connection learns it, and the generation is pinned.
 pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
     let snapshot = gateway.shared.live.pin();
-    let connection = session.stream().and_then(|stream| stream.as_any().downcast_ref::<Connection>());
-    if let Some(connection) = connection {
-        ctx.odd_line = connection.head_complete(session.req_header().method.as_str()) == Line::Odd;
+    ctx.head_size =
+        session.as_downstream().as_http1().map_or(0, |session| session.get_headers_raw_bytes().len());
+    if let Some(connection) = connection(session) {
+        ctx.doubtful = connection.compare(ctx.head_size, &session.req_header().headers) == Reading::Doubtful;
         ctx.peer = connection.peer().ip().to_canonical();
         ctx.listener = connection.listener();
     }
@@ -47,6 +48,11 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         session.set_keepalive(gateway.keepalive());
     }
     ctx.snapshot = Some(snapshot);
+}
+
+/// The client's connection; none in place of one that became a WebSocket.
+pub(super) fn connection(session: &Session) -> Option<&Connection> {
+    session.stream().and_then(|stream| stream.as_any().downcast_ref::<Connection>())
 }
 
 /// Checks the request, finds its route, asks its plugins, and serves it when it is a WebSocket.
@@ -99,11 +105,10 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
 fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let snapshot = Arc::clone(ctx.snapshot.as_ref().ok_or(Failure::Internal)?);
     // The parser mends what is not a target (RFC 9112 §3.2); a client that sends it is told instead.
-    if ctx.odd_line {
+    if ctx.doubtful {
         return Err(Failure::BadRequest);
     }
-    let size = session.as_downstream().as_http1().map_or(0, |session| session.get_headers_raw_bytes().len());
-    if size > snapshot.terms.max_request_head {
+    if ctx.head_size > snapshot.terms.max_request_head {
         return Err(Failure::HeadTooLarge);
     }
     let head = session.req_header();

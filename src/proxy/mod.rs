@@ -3,6 +3,8 @@
 
 mod admission;
 mod answer;
+mod boundary;
+mod chunks;
 mod connection;
 mod context;
 mod failure;
@@ -12,15 +14,18 @@ mod intake;
 mod record;
 mod redial;
 mod respond;
+mod socket;
 mod takeover;
 mod tunnel;
 mod turn;
 mod upstream;
 mod websocket;
 
-pub use connection::{Connection, HeadLimits, Socket};
+pub use boundary::Reading;
+pub use connection::{Connection, HeadLimits};
 pub use context::Context;
 pub use failure::Failure;
+pub use socket::Socket;
 
 use crate::live::Live;
 use crate::tunnel::Registry;

@@ -23,7 +23,8 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 pub(super) async fn failure(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result<()> {
     ctx.failure = Some(failure);
     let Some(status) = failure.status() else { return Ok(()) };
-    if session.response_written().is_some() {
+    // An interim answer is not the answer.
+    if session.response_written().is_some_and(|head| !head.status.is_informational()) {
         return Ok(());
     }
     let (body, content_type) = body(session, ctx, failure, status);

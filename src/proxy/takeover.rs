@@ -1,7 +1,8 @@
 //! A client's connection leaves Pingora here: the session's stream is taken out, with every byte
 //! that was read behind the request's head, and an empty session ends in its place.
 
-use super::connection::{Connection, Socket};
+use super::connection::Connection;
+use super::socket::Socket;
 use crate::tunnel::Leg;
 use bytes::Bytes;
 use pingora::protocols::http::ServerSession;
@@ -16,16 +17,16 @@ use std::io::Cursor;
 pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes)> {
     let empty = Downstream::new_http1(Box::new(Cursor::new(Vec::new())));
     let mut owned = std::mem::replace(session.as_downstream_mut(), empty);
-    // A session gives its stream back for reuse only; the next "request" on it is the tunnel, and
-    // what came behind the head is its first bytes.
+    // A session gives its stream back for reuse only; the next "request" on it is the tunnel.
     owned.set_keepalive(Some(1));
-    owned.set_pipelining_enabled(true);
     let ServerSession::H1(session) = owned else { return None };
-    let (stream, early) = session.reuse().await.ok()??.into_parts();
+    // The connection keeps what came behind the request; Pingora has seen nothing of it.
+    let (stream, _) = session.reuse().await.ok()??.into_parts();
     let connection = stream.into_any().downcast::<Connection>().ok()?;
-    let leg = match connection.into_socket() {
+    let (socket, behind) = connection.into_parts();
+    let leg = match socket {
         Socket::Tcp(socket) => Leg::from(socket),
         Socket::Unix(socket) => Leg::from(socket),
     };
-    Some((leg, early.map_or_else(Bytes::new, Into::into)))
+    Some((leg, behind))
 }

@@ -137,13 +137,15 @@ async fn serve(
     let mut session = ServerSession::new_http1(Box::new(connection));
     // Until the first byte a new connection has as long as a head may take.
     session.set_keepalive(Some(limits.time.as_secs().max(1)));
-    // RFC 9112 §9.3.2: requests sent behind one another are answered in order; Pingora drops all but
-    // the first unless it is told so.
-    session.set_pipelining_enabled(true);
     let mut next = proxy.process_new_http(session, shutdown).await;
     while let Some((stream, settings)) = next.map(ReusedHttpStream::consume) {
         let Ok(mut connection) = stream.into_any().downcast::<Connection>() else { return };
-        connection.next_request();
+        // RFC 9112 §9.3.2: requests sent behind one another are answered in order. The connection gives
+        // them out one by one, so Pingora's own pipelining stays off: bytes that it read too far would
+        // be a disagreement, and end the connection.
+        if !connection.next_request() {
+            return;
+        }
         let mut session = ServerSession::new_http1(connection);
         if let Some(settings) = settings {
             settings.apply_to_session(&mut session);

@@ -150,28 +150,55 @@ fn a_chunked_body_arrives_whole_however_it_is_cut() {
     }
 }
 
+/// Chunked bodies that end early, or nowhere, or differently for different readers.
+const BROKEN: &[&str] = &[
+    "\r\nhello\r\n0\r\n\r\n",
+    ";x\r\n\r\n",
+    "5;a\0b\r\nhello\r\n0\r\n\r\n",
+    "5;a\rb\r\nhello\r\n0\r\n\r\n",
+    "5;a\nb\r\nhello\r\n0\r\n\r\n",
+    "x\r\nhello\r\n0\r\n\r\n",
+    "-5\r\nhello\r\n0\r\n\r\n",
+    "0x5\r\nhello\r\n0\r\n\r\n",
+    "5 5\r\nhello\r\n0\r\n\r\n",
+    "5\r\nhelloXX0\r\n\r\n",
+    "5\r\nhello0\r\n\r\n",
+    "5\nhello\r\n0\r\n\r\n",
+    "5\r\nhello\r\n0\r\nX: y\n\r\n",
+    "5\r\nhello\r\n\r\n",
+    "11111111111111111\r\nhello\r\n0\r\n\r\n",
+    "ffffffffffffffff\r\nhello\r\n0\r\n\r\n",
+    "fffffffffffffffffffff\r\nhello\r\n0\r\n\r\n",
+];
+
 #[test]
 fn a_broken_chunk_is_no_end() {
     let a = Origin::named("a");
     let gateway = to(&a);
-    for chunks in [
-        "x\r\nhello\r\n0\r\n\r\n",
-        "-5\r\nhello\r\n0\r\n\r\n",
-        "0x5\r\nhello\r\n0\r\n\r\n",
-        "5 5\r\nhello\r\n0\r\n\r\n",
-        "5\r\nhelloXX0\r\n\r\n",
-        "5\r\nhello0\r\n\r\n",
-        "5\nhello\r\n0\r\n\r\n",
-        "11111111111111111\r\nhello\r\n0\r\n\r\n",
-        "fffffffffffffffffffff\r\nhello\r\n0\r\n\r\n",
-    ] {
+    let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(5000));
+    for chunks in BROKEN.iter().copied().chain([&*long]) {
+        // Behind its head in one packet.
         let mut wire = gateway.wire();
         let _ = wire.try_send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n{chunks}{HIDDEN}"));
-        wire.half_close();
-        let said = String::from_utf8_lossy(&wire.rest()).into_owned();
-        assert!(!said.contains(" 200 "), "{chunks:?}: {said}");
+        let response = wire.try_response("POST").unwrap_or_else(|e| panic!("{chunks:?}: no answer: {e}"));
+        assert_eq!(response.status, 400, "{chunks:?}");
+        assert!(wire.ended(), "{chunks:?}: nothing after a refusal");
+        // When the request is at the backend already.
+        let mut wire = gateway.wire();
+        wire.send(format!("{POST}Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"));
+        assert_eq!(wire.response().status, 100);
+        let _ = wire.try_send(format!("4\r\nwell\r\n{chunks}{HIDDEN}"));
+        let response = wire.try_response("POST").unwrap_or_else(|e| panic!("{chunks:?}: no answer: {e}"));
+        assert_eq!(response.status, 400, "{chunks:?}");
+        assert!(wire.ended(), "{chunks:?}: nothing after a refusal");
         assert_eq!(a.count(), 0, "{chunks:?}: a body that never ended: {:?}", a.seen());
     }
+    // Nor are trailers that take for ever; the client may still be sending when the connection closes.
+    let mut wire = gateway.wire();
+    let trailers = "X: 0123456789\r\n".repeat(6000);
+    let _ = wire.try_send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n0\r\n{trailers}\r\n"));
+    assert!(wire.try_response("POST").map_or(true, |response| response.status == 400));
+    assert_eq!(a.count(), 0);
     // A cut body is no end either.
     let mut wire = gateway.wire();
     wire.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"));
@@ -179,6 +206,32 @@ fn a_broken_chunk_is_no_end() {
     wire.rest();
     assert_eq!(gateway.get("/").status, 200);
     assert_eq!(a.count(), 1);
+}
+
+/// What came in one packet with an earlier request is looked at as closely.
+#[test]
+fn a_broken_request_behind_another_is_refused() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let chunked = format!("{POST}Transfer-Encoding: chunked\r\n\r\n");
+    let broken = BROKEN.iter().map(|chunks| format!("{chunked}{chunks}"));
+    let odd = ["GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", "GET  /a HTTP/1.1\r\nHost: a\r\n\r\n"];
+    for second in broken.chain(odd.map(str::to_owned)) {
+        for first in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+            format!("{POST}Content-Length: 4\r\n\r\nbody"),
+            format!("{chunked}4\r\nbody\r\n0\r\n\r\n"),
+        ] {
+            a.forget();
+            let mut wire = gateway.wire();
+            let _ = wire.try_send(format!("{first}{second}{HIDDEN}"));
+            assert_eq!(wire.response().status, 200, "{first:?}");
+            let response = wire.try_response("POST").unwrap_or_else(|e| panic!("{second:?}: no answer: {e}"));
+            assert_eq!(response.status, 400, "{second:?} behind {first:?}");
+            assert!(wire.ended(), "{second:?}: nothing after a refusal");
+            assert_eq!(a.count(), 1, "{second:?}: {:?}", a.seen());
+        }
+    }
 }
 
 fn pipeline(end: impl FnOnce(&Wire)) {
