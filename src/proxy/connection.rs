@@ -199,7 +199,10 @@ impl AsyncRead for Connection {
                 // Nothing more from the client means that the backend is waited for: the part of its
                 // answer that came must not wait with us. A small answer that comes whole never gets
                 // here in between.
-                if read.is_pending() && !this.out.is_empty() && matches!(this.poll_out(cx), Poll::Ready(Err(_))) {
+                if read.is_pending()
+                    && !this.out.is_empty()
+                    && matches!(this.poll_out(cx), Poll::Ready(Err(_)))
+                {
                     return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
                 }
                 read

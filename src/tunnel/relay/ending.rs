@@ -88,7 +88,13 @@ impl Relay {
         };
         self.begin_end(By::Gateway, reason, violation.code);
         let told = Farewell { code: violation.code, text: Text::Wrong(violation.what) };
-        self.lanes[side.other() as usize].close(told);
+        let answers = &mut self.lanes[side.other() as usize];
+        if matches!(reason, Reason::Invalid(Side::Client, _)) {
+            // What it sent before was valid: the answers to that are its, as they would be without us.
+            answers.close_behind(told);
+        } else {
+            answers.close(told);
+        }
         self.lanes[side as usize].close(gone(side, reason));
     }
 

@@ -29,6 +29,8 @@ pub(super) enum Pass {
     Open,
     /// The rest of the frame under way, then this.
     Until(Farewell),
+    /// What the source still says, then this in place of its Close.
+    Behind(Farewell),
     /// Nothing: a Close is behind everything.
     Shut,
 }
@@ -123,18 +125,26 @@ impl Lane {
     /// The source sends nothing more. A Close that waited for the end of a frame has waited in vain.
     pub(super) fn end(&mut self) {
         self.source = Source::Ended;
-        if matches!(self.pass, Pass::Until(_)) {
-            self.pass = Pass::Shut;
-            self.out.end();
+        match self.pass {
+            Pass::Until(_) => {
+                self.pass = Pass::Shut;
+                self.out.end();
+            }
+            Pass::Behind(farewell) => {
+                self.close(farewell);
+            }
+            Pass::Open | Pass::Shut => {}
         }
     }
 
     /// Ends the sink's stream: with a Close at the next boundary, or bare when there will be none.
     /// Whether that was news; a Close that has passed or waits stays the only one.
     pub(super) fn close(&mut self, farewell: Farewell) -> bool {
-        if self.pass != Pass::Open {
-            return false;
-        }
+        let farewell = match self.pass {
+            Pass::Open => farewell,
+            Pass::Behind(waiting) => waiting,
+            Pass::Until(_) | Pass::Shut => return false,
+        };
         self.ping = None;
         if self.follower.may_inject() {
             self.out.push(self.farewell(farewell).as_bytes());
@@ -146,6 +156,17 @@ impl Lane {
             self.pass = Pass::Shut;
         }
         true
+    }
+
+    /// Ends the sink's stream when the source has said what it has to say: in place of its Close, or
+    /// behind its end.
+    pub(super) fn close_behind(&mut self, farewell: Farewell) {
+        if self.pass == Pass::Open && self.source == Source::Open {
+            self.ping = None;
+            self.pass = Pass::Behind(farewell);
+        } else {
+            self.close(farewell);
+        }
     }
 
     /// Pings the sink. Whether the ping is on its way; otherwise it goes at the next boundary.

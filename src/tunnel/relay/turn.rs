@@ -202,8 +202,14 @@ impl Lane {
         if self.pass == Pass::Shut {
             return;
         }
+        if let (Pass::Behind(farewell), Some((start, _))) = (self.pass, notes.close) {
+            self.keep(bytes, 0, start, notes);
+            self.out.push(self.farewell(farewell).as_bytes());
+            self.pass = Pass::Shut;
+            return;
+        }
         let boundary = notes.first_end.filter(|end| *end <= bytes.len());
-        let waits = self.ping.is_some() || self.pass != Pass::Open;
+        let waits = self.ping.is_some() || matches!(self.pass, Pass::Until(_));
         let split = boundary.filter(|_| waits).unwrap_or(bytes.len());
         self.keep(bytes, 0, split, notes);
         if boundary.is_some() {

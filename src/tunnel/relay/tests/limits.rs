@@ -38,6 +38,56 @@ async fn a_breach_of_the_protocol_is_1002() {
     assert_eq!(relay.await.unwrap().reason.token(), "client_invalid_frame");
 }
 
+/// As it would be without the gateway: the backend reads the valid frames before the broken one.
+#[tokio::test(start_paused = true)]
+async fn answers_to_what_was_valid_come_before_the_1002() {
+    let broken = frame(0xc1, b"reserved bit", Some(KEY));
+    for cut in [0, 1, 6] {
+        let (mut client, mut backend, relay) = pipes(|_| {});
+        client.write_all(&[question(b"valid"), broken.clone(), question(b"late")].concat()).await.unwrap();
+        assert_eq!(read_frame(&mut backend).await, (0x81, b"valid".to_vec()));
+        assert_eq!(read_close(&mut backend).await, 1001);
+        let said = [answer(b"echo"), answer(b"more"), frame(0x88, &[3, 0xe9], None)].concat();
+        backend.write_all(&said[..cut]).await.unwrap();
+        backend.write_all(&said[cut..]).await.unwrap();
+        assert_eq!(read_frame(&mut client).await, (0x81, b"echo".to_vec()));
+        assert_eq!(read_frame(&mut client).await, (0x81, b"more".to_vec()));
+        assert_eq!(read_close(&mut client).await, 1002);
+        read_end(&mut client).await;
+        drop((client, backend));
+        let outcome = relay.await.unwrap();
+        assert_eq!((outcome.reason.token(), outcome.code), ("client_invalid_frame", 1002));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_without_a_last_word_holds_no_1002_back() {
+    let broken = frame(0xc1, b"reserved bit", Some(KEY));
+    // It ends without a Close, it says nothing at all, or it stops in the middle of a frame.
+    let (mut client, backend, _relay) = pipes(|_| {});
+    client.write_all(&broken).await.unwrap();
+    drop(backend);
+    assert_eq!(read_close(&mut client).await, 1002);
+
+    let began = tokio::time::Instant::now();
+    let (mut client, mut backend, _relay) = pipes(|_| {});
+    client.write_all(&broken).await.unwrap();
+    backend.write_all(&answer(b"going on")).await.unwrap();
+    assert_eq!(read_frame(&mut client).await, (0x81, b"going on".to_vec()));
+    assert_eq!(read_close(&mut client).await, 1002);
+    assert_eq!(began.elapsed().as_secs(), 5, "close_timeout");
+
+    let (mut client, mut backend, relay) = pipes(|_| {});
+    client.write_all(&broken).await.unwrap();
+    let half = answer(b"half of it");
+    backend.write_all(&half[..6]).await.unwrap();
+    assert_eq!(read(&mut client, 6).await, half[..6]);
+    drop(backend);
+    read_end(&mut client).await;
+    drop(client);
+    assert_eq!(relay.await.unwrap().code, 1002);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_breach_by_the_backend_is_1011_to_the_client() {
     let (mut client, mut backend, relay) = pipes(|_| {});
