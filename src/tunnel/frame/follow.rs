@@ -191,7 +191,8 @@ impl Follower {
         let Some(head) = Head::read(view.bytes) else { return Ok(None) };
         self.check(head, rules).map_err(|what| Violation::new(view.start, what))?;
         let opcode = head.opcode();
-        // A longer one gets here only when breaches pass; it is stepped over like data, and says nothing.
+        // A longer one gets here only when breaches pass; it is stepped over like data, and says nothing, but
+        // nothing counts behind a Close even so: whoever gets it ends the connection.
         if opcode.is_control() && head.length <= MAX_CONTROL as u64 {
             return self.control(head, view, rules, on);
         }
@@ -234,6 +235,7 @@ impl Follower {
         let (opcode, fin) = (Opcode::of(self.current), self.current & 0x80 != 0);
         on(Event::FrameEnd { opcode, fin, at });
         let data = matches!(opcode, Opcode::Text | Opcode::Binary | Opcode::Continuation);
+        self.closed |= opcode == Opcode::Close;
         if fin
             && data
             && let Some(opcode) = self.message.take()

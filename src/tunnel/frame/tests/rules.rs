@@ -248,6 +248,19 @@ fn breaches_pass_when_asked_to_and_their_frames_are_still_followed() {
     assert_eq!(wrong(Client, rules, &big), Some((0, Wrong::FrameTooBig)), "limits hold either way");
 }
 
+/// Whoever gets it ends the connection all the same, and the sender waits for that.
+#[test]
+fn a_close_too_long_to_pass_for_one_is_a_close_where_breaches_pass() {
+    let rules = Rules { strict: false, ..Rules::default() };
+    let mut follower = Follower::new(Client);
+    let close = frame(FIN | 8, &[b'c'; 126], Client);
+    let (last, rest) = close.split_last().unwrap();
+    follower.feed(rest, &rules, &mut |_| {}).unwrap();
+    assert!(!follower.closed());
+    follower.feed(&[*last], &rules, &mut |_| {}).unwrap();
+    assert!(follower.closed());
+}
+
 #[test]
 fn continuations_of_nothing_make_no_message_too_big() {
     let rules = Rules { strict: false, max_message: 6, ..Rules::default() };

@@ -107,6 +107,22 @@ async fn invalid_frames_pass_where_they_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_close_that_is_none_ends_the_tunnel_where_it_passes() {
+    let (mut client, mut backend, relay) = pipes(|written| written.invalid_frames = InvalidFrames::Pass);
+    let began = tokio::time::Instant::now();
+    let long = frame(0x88, &[7; 126], Some(KEY));
+    client.write_all(&long).await.unwrap();
+    assert_eq!(read(&mut backend, long.len()).await, long);
+    backend.write_all(&frame(0x88, &[3, 0xea], None)).await.unwrap();
+    drop(backend);
+    assert_eq!(read_close(&mut client).await, 1002);
+    read_end(&mut client).await;
+    assert_eq!(began.elapsed().as_secs(), 0, "nobody waits for another Close");
+    drop(client);
+    assert_eq!(relay.await.unwrap().reason.token(), "close");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_paused_client_sends_no_more_than_its_rate() {
     let (mut client, mut backend, relay) = pipes(|written| written.messages_per_second = NonZeroU32::new(10));
     let began = Instant::now();
