@@ -16,8 +16,22 @@ pub fn print(spec: &Spec) -> String {
         mark(&mut settings.0);
     }
     // Writing to memory fails only for values that no configuration holds.
-    let text = serde_yaml::to_string(&spec).unwrap_or_else(|error| format!("# {error}\n"));
-    escape_dollars(&text.replace(ODD, ""))
+    let text = serde_yaml::to_value(&spec).and_then(|mut tree| {
+        escape_values(&mut tree);
+        serde_yaml::to_string(&tree)
+    });
+    text.unwrap_or_else(|error| format!("# {error}\n")).replace(ODD, "")
+}
+
+/// Variables are looked for in values only, so only there a dollar is doubled.
+fn escape_values(tree: &mut serde_yaml::Value) {
+    match tree {
+        serde_yaml::Value::String(text) => *text = escape_dollars(text),
+        serde_yaml::Value::Sequence(items) => items.iter_mut().for_each(escape_values),
+        serde_yaml::Value::Mapping(entries) => entries.iter_mut().for_each(|(_, value)| escape_values(value)),
+        serde_yaml::Value::Tagged(tagged) => escape_values(&mut tagged.value),
+        serde_yaml::Value::Null | serde_yaml::Value::Bool(_) | serde_yaml::Value::Number(_) => {}
+    }
 }
 
 fn every_settings(spec: &mut Spec) -> impl Iterator<Item = &mut Settings> {

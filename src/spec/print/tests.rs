@@ -22,6 +22,7 @@ listeners: [{ address: "[::]:80", max_connections: 10, handshakes: 2000/s }, { n
 access_log: combined
 upstreams:
   "1": { endpoints: [a:1, { address: b:2, weight: 0 }], balance: p2c, panic: fail, slow_start: 90s }
+  "$${c ${d $$": { endpoints: [x:1] }
   "a b": { endpoints: [], health_check: { kind: http, path: ~, count: 1.50, zero: 007, list: [1e3, "1e3", off, "", +1] } }
 routes:
   - upstream: { "1": 9, "a b": 1 }
