@@ -54,6 +54,7 @@ fn upstream(kind: &str, members: u8) -> Upstream {
         idle_timeout: Period(Duration::from_secs(60)),
         retries: 2,
         resolve: Period(Duration::from_secs(30)),
+        rebalance: None,
     }
 }
 

@@ -3,9 +3,13 @@
 //! A reload reads, compiles, probes what is new, and only then swaps. Whatever fails before the swap
 //! leaves the old generation serving, whole.
 
+mod drains;
 mod gauges;
 mod outcome;
+mod rebalance;
 mod supervisor;
+#[cfg(test)]
+mod world;
 
 pub use outcome::{Outcome, Refusal};
 
@@ -14,6 +18,8 @@ use crate::snapshot::{self, Kinds, Snapshot};
 use crate::spec;
 use crate::telemetry::access::Format;
 use crate::telemetry::{AccessLog, metrics};
+use crate::tunnel::Registry;
+use crate::upstream::Order;
 use arc_swap::{ArcSwap, Guard};
 use log::{error, info, warn};
 use moongate_sdk::{Problem, Problems};
@@ -23,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use supervisor::Supervisor;
+use tokio::sync::Notify;
 
 /// How long a generation may wait for its new endpoints' first probes before it serves all the same:
 /// a slow backend must not hold back the change of another's route.
@@ -38,6 +45,9 @@ pub struct Live {
     turn: tokio::sync::Mutex<()>,
     last: Mutex<LastReload>,
     generation: AtomicU64,
+    tunnels: Arc<Registry>,
+    /// Something changed that may ask WebSockets to come again.
+    changed: Arc<Notify>,
 }
 
 /// How the last reload ended.
@@ -125,11 +135,14 @@ impl Live {
             turn: tokio::sync::Mutex::default(),
             last: Mutex::new(LastReload { ok: true, at: now(), report }),
             generation: AtomicU64::new(1),
+            tunnels: Arc::default(),
+            changed: Arc::default(),
         })
     }
 
-    /// Starts the first generation's tasks and waits for the first probes, within a bound.
-    pub async fn settle(&self) {
+    /// Starts the first generation's tasks and waits for the first probes, within a bound. To be called once.
+    pub async fn settle(self: &Arc<Self>) {
+        tokio::spawn(drains::keep(Arc::downgrade(self)));
         let snapshot = self.current.load_full();
         let fresh = self.supervisor.lock().begin(&snapshot);
         supervisor::first_rounds(fresh, FIRST_PROBES).await;
@@ -143,6 +156,18 @@ impl Live {
     /// The current generation, to keep for one request.
     pub fn pin(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// The living WebSockets.
+    pub fn tunnels(&self) -> &Arc<Registry> {
+        &self.tunnels
+    }
+
+    /// Takes an operator's order for an endpoint; `None` when there is no such upstream or endpoint.
+    pub fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
+        self.pin().cluster(upstream)?.order(endpoint, order)?;
+        self.changed.notify_one();
+        Some(())
     }
 
     /// The number of the current generation, from 1.
@@ -208,6 +233,7 @@ impl Live {
         self.current.store(Arc::clone(&next));
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.supervisor.lock().end_all_but(&next);
+        self.changed.notify_one();
         Ok((!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, Color::Never)))
     }
 }

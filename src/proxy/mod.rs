@@ -54,7 +54,12 @@ pub struct Shared {
 impl Shared {
     /// Nothing is under way yet.
     pub fn new(live: Arc<Live>) -> Self {
-        Self { live, tunnels: Arc::default(), draining: AtomicBool::new(false), busy: Mutex::default() }
+        Self {
+            tunnels: Arc::clone(live.tunnels()),
+            live,
+            draining: AtomicBool::new(false),
+            busy: Mutex::default(),
+        }
     }
 
     /// From now on connections are closed behind their answers.

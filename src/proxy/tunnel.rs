@@ -9,7 +9,7 @@ use crate::telemetry::AccessLog;
 use crate::telemetry::access::{Closed, Entry, Event, Flow, Moved};
 use crate::telemetry::metrics::TunnelMetrics;
 use crate::tunnel::handshake::{Agreement, Extensions, Request};
-use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Side, Tunnel};
+use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Seat, Side, Tunnel};
 use crate::upstream::{Endpoint, Lease};
 use bytes::Bytes;
 use http::header;
@@ -162,7 +162,11 @@ pub(super) struct Beginning {
 /// Starts the tunnel.
 pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
     let Beginning { origin, route, lease, permit, client, switching, .. } = beginning;
-    let member = gateway.shared.tunnels.join(lease.endpoint().token().get(), Arc::clone(&route.name));
+    let member = gateway.shared.tunnels.join(Seat {
+        endpoint: lease.endpoint().token().get(),
+        route: Arc::clone(&route.name),
+        edition: route.edition(),
+    });
     let counters = Counters::new(TunnelMetrics::open(&route.metrics, lease.endpoint().metrics()));
     origin.begin();
     let policy = Arc::clone(&route.policy);

@@ -5,6 +5,7 @@
 //! generation is taken over as the same instance, so its health and counts live on.
 
 mod destination;
+mod edition;
 mod listeners;
 mod route;
 mod terms;
@@ -67,8 +68,7 @@ pub struct Snapshot {
     /// Counts the answers to requests that matched no route.
     pub unrouted: Arc<Answers>,
     clusters: IndexMap<String, Arc<Cluster>>,
-    /// By route, for the next generation to take the counts of living WebSockets from.
-    policies: HashMap<Arc<str>, Arc<Policy>>,
+    by_name: HashMap<Arc<str>, Arc<Route>>,
     plugins: Instances,
 }
 
@@ -81,6 +81,11 @@ impl Snapshot {
     /// The cluster of that name.
     pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
         self.clusters.get(name)
+    }
+
+    /// The route of that name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.by_name.get(name)
     }
 
     /// How many routes there are.
@@ -118,11 +123,10 @@ pub fn compile(
         return Err(problems);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let policies =
-        table.targets().map(|route| (Arc::clone(&route.name), Arc::clone(&route.policy))).collect();
+    let by_name = table.targets().map(|route| (Arc::clone(&route.name), Arc::clone(route))).collect();
     let snapshot = Snapshot {
         table,
-        policies,
+        by_name,
         terms,
         listeners,
         admin,
@@ -226,8 +230,8 @@ impl Compiler<'_> {
                 self.problems.keep(Policy::new(&written.websocket, None).map(drop));
                 continue;
             };
-            let policy = self.prior.and_then(|prior| prior.policies.get(&*name)).map(|policy| &**policy);
-            let built = Route::new(&name, written, destination, policy, shared.iter().chain(&own));
+            let prior = self.prior.and_then(|prior| prior.route(&name)).map(|prior| &**prior);
+            let built = Route::new(&name, written, destination, prior, shared.iter().chain(&own));
             let Some(route) = self.problems.keep(built) else { continue };
             let rule = Rule::read(name, &written.value, Arc::new(route));
             if let Some(rule) = self.problems.keep(rule) {

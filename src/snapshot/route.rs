@@ -1,6 +1,7 @@
 //! A route as a request meets it.
 
 use super::Destination;
+use super::edition::Edition;
 use crate::chain::{Chain, Entry};
 use crate::spec;
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
@@ -29,6 +30,7 @@ pub struct Route {
     answers: Vec<(Arc<Cluster>, Arc<Answers>)>,
     /// The policy of its WebSockets; they keep this and nothing else of the route.
     pub policy: Arc<Policy>,
+    edition: Arc<Edition>,
 }
 
 impl Route {
@@ -36,12 +38,13 @@ impl Route {
         name: &str,
         written: &Placed<spec::Route>,
         destination: Destination,
-        prior: Option<&Policy>,
+        prior: Option<&Self>,
         plugins: impl Iterator<Item = &'a Arc<Entry>>,
     ) -> Result<Self, Problems> {
         let plugins: Vec<_> = plugins.cloned().collect();
-        let policy =
-            Policy::new(&written.websocket, prior).map_err(|problems| problems.at(&written.place))?;
+        let policy = Policy::new(&written.websocket, prior.map(|prior| &*prior.policy))
+            .map_err(|problems| problems.at(&written.place))?;
+        let edition = Edition::of(&destination, &written.websocket, prior.map(|prior| &prior.edition));
         let metrics = RouteMetrics::of(name);
         let answers = destination
             .clusters()
@@ -57,7 +60,14 @@ impl Route {
             chain: Chain::build(&plugins),
             metrics,
             policy: Arc::new(policy),
+            edition,
         })
+    }
+
+    /// Its edition: the same number over reloads as long as its destination and the policy of its
+    /// WebSockets stay, and never 0.
+    pub fn edition(&self) -> u64 {
+        self.edition.number()
     }
 
     /// Where answers through this cluster are counted; a route has one cluster or a handful.

@@ -16,4 +16,4 @@ pub use model::*;
 pub use print::print;
 pub use process::*;
 pub use schema::{KindTable, schema};
-pub use websocket::{Exceed, InvalidFrames, OnEndpointLoss, PerClient, PerKey, WebSocket};
+pub use websocket::{Exceed, InvalidFrames, OnEndpointLoss, PerClient, PerKey, Stay, WebSocket};

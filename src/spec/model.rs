@@ -65,6 +65,9 @@ pub struct Upstream {
     /// How often host names are resolved again.
     #[serde(default = "defaults::resolve")]
     pub resolve: Period,
+    /// Whether WebSockets of an endpoint that holds more than its share are asked to come again; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Placed<Rebalance>>,
 }
 
 impl Upstream {
@@ -81,6 +84,7 @@ impl Upstream {
             idle_timeout: defaults::idle_timeout(),
             retries: defaults::retries(),
             resolve: defaults::resolve(),
+            rebalance: None,
         }
     }
 }
@@ -93,12 +97,12 @@ pub enum EndpointEntry {
     /// ip:port, name:port or unix:/path.
     #[serde(rename = "scalar")]
     Address(String),
-    /// With its weight.
+    /// With its weight, or marked to be left.
     #[serde(rename = "map")]
     Full(Endpoint),
 }
 
-/// An endpoint with its weight.
+/// An endpoint with what else is to say of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
@@ -107,6 +111,25 @@ pub struct Endpoint {
     /// Its share against the others; 0 takes no new connection. Default 1, at most 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<Placed<u16>>,
+    /// Takes no new connection, and asks its WebSockets to come again over their routes' `drain`. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drain: bool,
+}
+
+/// When and how WebSockets move from endpoints that hold too many to those that hold too few.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rebalance {
+    /// An endpoint that holds more than so many times its share is relieved of what is above it. Default 1.3.
+    pub when: f64,
+    /// The time over which those who should move are asked to come again (Close 1012). Default 10m.
+    pub window: Period,
+}
+
+impl Default for Rebalance {
+    fn default() -> Self {
+        Self { when: 1.3, window: seconds(600) }
+    }
 }
 
 /// A kind's name alone (`least_connections`), or a mapping with `kind:` and the kind's settings.

@@ -56,6 +56,11 @@ pub struct WebSocket {
     /// The window over which the connections of a leaving endpoint, route or process are asked to come
     /// again (Close 1012), spread evenly. Default 30s.
     pub drain: Period,
+    /// What happens to the connections of an endpoint that is unhealthy while another one of its upstream is not.
+    pub on_unhealthy: Stay,
+    /// What happens to connections that were opened before the route was removed, or before its destination or
+    /// this policy was changed.
+    pub on_reload: Stay,
     /// How long an answering Close is waited for before the transport is closed. Default 5s.
     pub close_timeout: Period,
     /// A side that takes nothing of what is sent to it for so long is cut. `0s` switches it off. Default 1m.
@@ -88,6 +93,8 @@ impl Default for WebSocket {
             origins: None,
             invalid_frames: InvalidFrames::default(),
             drain: seconds(30),
+            on_unhealthy: Stay::default(),
+            on_reload: Stay::default(),
             close_timeout: seconds(5),
             write_timeout: seconds(60),
             on_endpoint_loss: OnEndpointLoss::default(),
@@ -132,6 +139,17 @@ pub enum OnEndpointLoss {
     Close,
     /// It is kept, and another backend is asked with its handshake.
     Reconnect,
+}
+
+/// What happens to living connections when something behind them changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stay {
+    /// They live on.
+    #[default]
+    Keep,
+    /// They are asked to come again (Close 1012) over the `drain` window.
+    Drain,
 }
 
 /// How many WebSockets one client may have.

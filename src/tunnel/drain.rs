@@ -4,9 +4,15 @@
 //! that those who come back do not come back at once. What an asked tunnel does is the relay's: Close
 //! 1012 at a boundary, the answering Close awaited, then the transport closed.
 
+mod filter;
+
+pub use filter::{Filter, Seat, Seen};
+
 use super::Cause;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU8, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
@@ -18,22 +24,14 @@ use tokio::time::{Instant, sleep_until};
 /// Joining and leaving take a lock of a shard; so many are enough for the threads of any machine.
 const SHARDS: usize = 32;
 
-/// Which tunnels a drain asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// All of them.
-    All,
-    /// Those of an endpoint.
-    Endpoint(u64),
-    /// Those of a route.
-    Route(Arc<str>),
-}
+/// The order of a tunnel that has ended: it cannot be asked any more.
+const ENDED: u8 = u8::MAX;
 
 /// The living tunnels of the process.
 #[derive(Debug, Default)]
 pub struct Registry {
     shards: [Mutex<Shard>; SHARDS],
-    next: AtomicUsize,
+    next: AtomicU64,
     living: AtomicUsize,
     /// Who waits for the last one to leave.
     waiting: Mutex<Vec<Waker>>,
@@ -51,7 +49,9 @@ struct Member {
     /// 0 while it is between two.
     endpoint: AtomicU64,
     route: Arc<str>,
-    /// A [`Cause`], or 0.
+    edition: u64,
+    arrival: u64,
+    /// A [`Cause`], 0 or [`ENDED`].
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
@@ -66,13 +66,20 @@ pub struct Membership {
 }
 
 impl Registry {
-    /// Adds a tunnel of a route to an endpoint.
+    /// Adds a tunnel.
     #[must_use]
-    pub fn join(self: &Arc<Self>, endpoint: u64, route: Arc<str>) -> Membership {
-        let endpoint = AtomicU64::new(endpoint);
-        let member = Arc::new(Member { endpoint, route, order: AtomicU8::new(0), waker: Mutex::new(None) });
+    pub fn join(self: &Arc<Self>, seat: Seat) -> Membership {
+        let arrival = self.next.fetch_add(1, Relaxed);
+        let member = Arc::new(Member {
+            endpoint: AtomicU64::new(seat.endpoint),
+            route: seat.route,
+            edition: seat.edition,
+            arrival,
+            order: AtomicU8::new(0),
+            waker: Mutex::new(None),
+        });
         self.living.fetch_add(1, Relaxed);
-        let shard = self.next.fetch_add(1, Relaxed) % SHARDS;
+        let shard = arrival as usize % SHARDS;
         let slot = self.shards[shard].lock().add(member.clone());
         Membership { registry: self.clone(), member, shard: shard as u32, slot }
     }
@@ -87,6 +94,27 @@ impl Registry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many tunnels have joined so far: those that join from now on arrive at this number or later.
+    #[must_use]
+    pub fn arrivals(&self) -> u64 {
+        self.next.load(Relaxed)
+    }
+
+    /// Counts the living tunnels that nobody asked yet by `key`; those without one are not
+    /// counted. It is called under a lock: make it short.
+    pub fn tally<K: Eq + Hash>(&self, key: impl Fn(Seen<'_>) -> Option<K>) -> HashMap<K, usize> {
+        let mut counts = HashMap::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            for member in shard.members.iter().flatten().filter(|member| member.is_unasked()) {
+                if let Some(key) = key(member.seen()) {
+                    *counts.entry(key).or_default() += 1;
+                }
+            }
+        }
+        counts
     }
 
     /// Waits until no tunnel lives.
@@ -117,25 +145,31 @@ impl Registry {
         let registry = self.clone();
         async move {
             let began = Instant::now();
-            let mut asked = 0;
-            let members = registry.choose(&filter);
-            let slot = window.div_f64(members.len().max(1) as f64);
-            for member in members {
-                // Each tunnel has a slot of the window of its own and a moment anywhere in it: even, and
-                // without a beat that clients could fall into.
-                let moment = slot.mul_f64(asked as f64 + fastrand::f64());
-                sleep_until(began + moment).await;
-                member.ask(cause);
-                asked += 1;
-            }
+            let asked = AtomicUsize::new(0);
+            pace(registry.choose(&filter), &filter, window, cause, &asked).await;
             sleep_until(began + window).await;
             for late in registry.choose(&filter) {
-                late.ask(cause);
-                asked += 1;
+                asked.fetch_add(usize::from(late.ask(cause)), Relaxed);
                 tokio::task::yield_now().await;
             }
-            asked
+            asked.into_inner()
         }
+    }
+
+    /// Asks `count` of the tunnels that `filter` chooses now, any of them, spread as in
+    /// [`Registry::drain`], and counts in `asked` those that were asked: one that ended by itself before
+    /// its moment was not, and nobody is asked in its stead.
+    pub fn thin(
+        self: &Arc<Self>,
+        filter: Filter,
+        count: usize,
+        window: Duration,
+        cause: Cause,
+        asked: Arc<AtomicUsize>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let mut members = self.choose(&filter);
+        members.truncate(count);
+        async move { pace(members, &filter, window, cause, &asked).await }
     }
 
     /// Those that `filter` chooses and nobody asked yet, in random order.
@@ -148,6 +182,27 @@ impl Registry {
         }
         fastrand::shuffle(&mut chosen);
         chosen
+    }
+}
+
+/// Asks each at a moment of its own within `window`.
+async fn pace(
+    members: Vec<Arc<Member>>,
+    filter: &Filter,
+    window: Duration,
+    cause: Cause,
+    asked: &AtomicUsize,
+) {
+    let began = Instant::now();
+    let slot = window.div_f64(members.len().max(1) as f64);
+    for (number, member) in members.into_iter().enumerate() {
+        // Each tunnel has a slot of the window of its own and a moment anywhere in it: even, and
+        // without a beat that clients could fall into.
+        sleep_until(began + slot.mul_f64(number as f64 + fastrand::f64())).await;
+        // It may have moved to another endpoint meanwhile.
+        if member.is_meant(filter) {
+            asked.fetch_add(usize::from(member.ask(cause)), Relaxed);
+        }
     }
 }
 
@@ -165,28 +220,32 @@ impl Shard {
 
 impl Member {
     fn is_meant(&self, filter: &Filter) -> bool {
-        let meant = match filter {
-            Filter::All => true,
-            Filter::Endpoint(endpoint) => self.endpoint.load(Relaxed) == *endpoint,
-            Filter::Route(route) => self.route == *route,
-        };
-        meant && self.order.load(Relaxed) == 0
+        filter.means(self.seen()) && self.is_unasked()
     }
 
-    fn ask(&self, cause: Cause) {
-        // The first one to ask gives the cause.
-        if self.order.compare_exchange(0, cause as u8, AcqRel, Relaxed).is_ok() {
-            let waker = self.waker.lock().take();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+    fn seen(&self) -> Seen<'_> {
+        let Self { route, edition, arrival, .. } = self;
+        Seen { endpoint: self.endpoint.load(Relaxed), route, edition: *edition, arrival: *arrival }
+    }
+
+    fn is_unasked(&self) -> bool {
+        self.order.load(Relaxed) == 0
+    }
+
+    /// Asks it to come again; whether it is now asked by this. The first one to ask gives the cause.
+    fn ask(&self, cause: Cause) -> bool {
+        let first = self.order.compare_exchange(0, cause as u8, AcqRel, Relaxed).is_ok();
+        if first && let Some(waker) = self.waker.lock().take() {
+            waker.wake();
         }
+        first
     }
 }
 
 impl Membership {
     /// Why the tunnel is asked to come again, once it is.
-    pub(super) fn order(&self) -> Option<Cause> {
+    #[must_use]
+    pub fn order(&self) -> Option<Cause> {
         let order = self.member.order.load(Acquire);
         if order == 0 {
             return None;
@@ -207,6 +266,8 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        // A drain may still hold it, to ask it at a moment that does not come any more.
+        self.member.order.store(ENDED, Relaxed);
         let mut shard = self.registry.shards[self.shard as usize].lock();
         shard.members[self.slot as usize] = None;
         shard.free.push(self.slot);

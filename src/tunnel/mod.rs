@@ -24,7 +24,7 @@ pub mod relay;
 pub use admit::{Denial, Permit, Who};
 pub use count::{Counters, KINDS};
 pub use dial::{DialError, dial};
-pub use drain::{Filter, Membership, Registry};
+pub use drain::{Filter, Membership, Registry, Seat, Seen};
 pub use launch::launch;
 pub use leg::{Io, Leg};
 pub use outcome::{ABNORMAL, By, Cause, Outcome, Reason, Side};

@@ -8,7 +8,7 @@ use super::frame::Rules;
 use super::handshake::Extensions;
 use super::pacer::Pacer;
 use super::rate::Rates;
-use crate::spec::{self, InvalidFrames, OnEndpointLoss};
+use crate::spec::{self, InvalidFrames, OnEndpointLoss, Stay};
 use crate::upstream::KeySource;
 use moongate_sdk::{Period, Problem, Problems, Size};
 use std::sync::Arc;
@@ -32,6 +32,10 @@ pub struct Policy {
     pub jitter: Duration,
     /// The window over which a drain is spread.
     pub drain: Duration,
+    /// What happens to those at an endpoint that became unhealthy.
+    pub on_unhealthy: Stay,
+    /// What happens to those whose route was removed or changed.
+    pub on_reload: Stay,
     /// How long an answering Close is waited for.
     pub close_timeout: Duration,
     /// How long a side may take nothing.
@@ -111,6 +115,8 @@ impl Policy {
             max_age,
             jitter: written.jitter.map_or(max_age.unwrap_or_default() / 10, |jitter| jitter.0),
             drain: written.drain.0.min(FOREVER),
+            on_unhealthy: written.on_unhealthy,
+            on_reload: written.on_reload,
             close_timeout: written.close_timeout.0.min(FOREVER),
             write_timeout: limit(written.write_timeout),
             reconnect: Reconnect::new(written),

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// What is known of an endpoint's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -65,13 +65,28 @@ pub(super) struct Load {
     token: Token,
     active: AtomicUsize,
     latency: PeakEwma,
+    // An allocation of its own: it is read for every choice, while the counts beside it change with every request.
+    drained: Arc<AtomicBool>,
 }
 
 impl Load {
     fn new() -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let token = Token(NEXT.fetch_add(1, Relaxed));
-        Arc::new(Self { token, active: AtomicUsize::new(0), latency: PeakEwma::default() })
+        Arc::new(Self {
+            token,
+            active: AtomicUsize::new(0),
+            latency: PeakEwma::default(),
+            drained: Arc::default(),
+        })
+    }
+
+    pub(super) fn token(&self) -> Token {
+        self.token
+    }
+
+    pub(super) fn active(&self) -> usize {
+        self.active.load(Relaxed)
     }
 }
 
@@ -88,6 +103,8 @@ pub struct Endpoint {
     score: Mutex<Score>,
     passive: Passive,
     arrival: Arrival,
+    /// The load's, within one step.
+    drained: Arc<AtomicBool>,
 }
 
 impl Endpoint {
@@ -98,12 +115,14 @@ impl Endpoint {
         load: Option<Arc<Load>>,
         health: Health,
     ) -> Arc<Self> {
+        let load = load.unwrap_or_else(Load::new);
         Arc::new(Self {
+            drained: Arc::clone(&load.drained),
             metrics: EndpointMetrics::of(upstream, &address.to_string()),
             upstream: Arc::clone(upstream),
             name: address.to_string().into(),
             address,
-            load: load.unwrap_or_else(Load::new),
+            load,
             health: AtomicU8::new(health as u8),
             score: Mutex::new(Score::new(health)),
             passive: Passive::default(),
@@ -138,7 +157,16 @@ impl Endpoint {
 
     /// The requests and WebSockets that are on it or on their way to it.
     pub fn active(&self) -> usize {
-        self.load.active.load(Relaxed)
+        self.load.active()
+    }
+
+    /// Whether an operator wants it left. That belongs to its address too, and survives reloads.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Relaxed)
+    }
+
+    pub(super) fn set_drained(&self, drained: bool) {
+        self.drained.store(drained, Relaxed);
     }
 
     /// The verdict of its probes; while its traffic failed too often, unhealthy.

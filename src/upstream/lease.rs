@@ -41,7 +41,7 @@ impl Reason {
 /// Why no endpoint could be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NoEndpoint {
-    /// No endpoint has an address and a weight above 0.
+    /// No endpoint has an address and a weight above 0, or all that have are to be left.
     #[error("the upstream has no endpoint")]
     Empty,
     /// All are unhealthy, and `panic: fail` says to choose none of them.

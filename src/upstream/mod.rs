@@ -30,7 +30,7 @@ mod testing;
 
 pub use address::Address;
 pub use balance::{BALANCE, Balance};
-pub use cluster::{Cluster, ClusterStatus, EndpointStatus};
+pub use cluster::{Cluster, ClusterStatus, EndpointStatus, Leaver, Leaving, Order};
 pub use endpoint::{Endpoint, Health, Token};
 pub use health::{PROBES, Probe};
 pub use key::{Key, KeySource, RequestView};

@@ -7,6 +7,7 @@
 use super::address::Address;
 use super::balance::{Balance, Group, Member, Open, RoundRobin};
 use super::clock;
+use super::discovery::Marked;
 use super::endpoint::{Endpoint, Health, Load, Token};
 use super::slow_start::SlowStart;
 use crate::spec::Panic;
@@ -66,14 +67,14 @@ impl Members {
         self.seats.iter().position(|member| member.endpoint().token() == token)
     }
 
-    /// Who may be chosen: those with a weight that are well, or by the panic policy all with a
-    /// weight when nobody is well.
+    /// Who may be chosen: those that take new connections and are well, or by the panic policy all
+    /// that take new connections when nobody is well.
     pub(super) fn open(&self) -> Open {
         let mut open = Open::with_room(self.seats.len());
-        let usable = self.weighted().filter(|(_, member)| member.endpoint().is_usable());
+        let usable = self.takers().filter(|(_, member)| member.endpoint().is_usable());
         usable.for_each(|(index, _)| open.insert(index));
         if open.is_empty() && self.panic == Panic::Any {
-            self.weighted().for_each(|(index, _)| open.insert(index));
+            self.takers().for_each(|(index, _)| open.insert(index));
         }
         open
     }
@@ -86,11 +87,11 @@ impl Members {
 
     /// Whether anybody could ever be chosen.
     pub(super) fn is_empty(&self) -> bool {
-        self.weighted().next().is_none()
+        self.takers().next().is_none()
     }
 
-    fn weighted(&self) -> impl Iterator<Item = (usize, &Member)> {
-        self.seats.iter().enumerate().filter(|(_, member)| member.weight() > 0)
+    fn takers(&self) -> impl Iterator<Item = (usize, &Member)> {
+        self.seats.iter().enumerate().filter(|(_, member)| member.is_open())
     }
 }
 
@@ -154,6 +155,16 @@ impl Roster {
         self.departed.lock().clone()
     }
 
+    /// Those that left and still have somebody on them.
+    pub(super) fn left_behind(&self) -> Vec<(Token, String)> {
+        let departed = self.departed.lock();
+        let loads = departed.iter().filter_map(|(address, load)| Some((address, load.upgrade()?)));
+        loads
+            .filter(|(_, load)| load.active() > 0)
+            .map(|(address, load)| (load.token(), address.to_string()))
+            .collect()
+    }
+
     /// Seats a new membership. Called by the engine, never twice at a time.
     pub(super) fn seat(&self, backends: &BTreeSet<Backend>) -> Arc<Members> {
         let before = self.current();
@@ -165,10 +176,11 @@ impl Roster {
         for backend in backends {
             let Some(address) = Address::from_engine(&backend.addr) else { continue };
             let weight = u16::try_from(backend.weight).unwrap_or(u16::MAX);
+            let marked = backend.ext.get::<Marked>().is_some();
             let endpoint = match known.remove(&address) {
                 Some(member) => {
                     // Nothing new came to it for a while: it is as empty as if it were new itself.
-                    if member.weight() == 0 && weight > 0 {
+                    if (member.weight() == 0 || member.is_marked()) && weight > 0 && !marked {
                         member.endpoint().arrival().begin(clock::now());
                     }
                     Arc::clone(member.endpoint())
@@ -178,7 +190,7 @@ impl Roster {
                     self.welcome(Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer))
                 }
             };
-            seats.push(Member::new(endpoint, weight));
+            seats.push(Member::new(endpoint, weight).marked(marked));
             seated.push(backend.clone());
         }
         for (address, member) in known {

@@ -47,6 +47,7 @@ pub(super) fn upstream(lines: &[&str]) -> spec::Upstream {
             Some((address, weight)) => EndpointEntry::Full(spec::Endpoint {
                 address: placed(address.to_owned()),
                 weight: Some(placed(weight.parse().unwrap())),
+                drain: false,
             }),
         })
     };
@@ -61,6 +62,7 @@ pub(super) fn upstream(lines: &[&str]) -> spec::Upstream {
         idle_timeout: Period(Duration::from_secs(60)),
         retries: 2,
         resolve: Period(Duration::from_secs(30)),
+        rebalance: None,
     }
 }
 

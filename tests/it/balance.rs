@@ -117,16 +117,21 @@ fn least_connections_follows_weights() {
 #[test]
 fn least_connections_counts_survive_reloads_and_new_members() {
     let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
-    let gateway = Gateway::start(&plain("least_connections", &[&a, &b]));
+    // Those of `b` are not to be asked to come again while it is gone for a moment.
+    let patient = |origins: &[&Origin]| {
+        plain("least_connections", origins)
+            .replace("upstream: all }", "upstream: all, websocket: { drain: 1d } }")
+    };
+    let gateway = Gateway::start(&patient(&[&a, &b]));
     let mut sockets = open(&gateway, 8);
     assert_eq!(held(&sockets), of(&[("a", 4), ("b", 4)]));
 
-    gateway.reload(&plain("least_connections", &[&a, &b, &c])).unwrap();
+    gateway.reload(&patient(&[&a, &b, &c])).unwrap();
     assert_eq!(held(&open(&gateway, 4)), of(&[("c", 4)]), "the newcomer is empty, the others hold four each");
     eventually("those four are gone", || (gateway.active("all", c.address()) == Some(0)).then_some(()));
 
-    gateway.reload(&plain("least_connections", &[&a, &c])).unwrap();
-    gateway.reload(&plain("least_connections", &[&c, &b, &a])).unwrap();
+    gateway.reload(&patient(&[&a, &c])).unwrap();
+    gateway.reload(&patient(&[&c, &b, &a])).unwrap();
     assert_eq!(gateway.active("all", a.address()), Some(4));
     let newcomers = open(&gateway, 4);
     assert_eq!(newcomers.iter().filter(|socket| socket.backend == "a").count(), 0, "a holds four already");

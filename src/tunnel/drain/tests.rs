@@ -19,8 +19,12 @@ impl Wake for Clock {
     }
 }
 
+fn seat(endpoint: u64, route: &str, edition: u64) -> Seat {
+    Seat { endpoint, route: route.into(), edition }
+}
+
 fn join(registry: &Arc<Registry>, endpoint: u64, route: &str) -> (Membership, Arc<Clock>) {
-    let membership = registry.join(endpoint, route.into());
+    let membership = registry.join(seat(endpoint, route, 1));
     let clock = Arc::new(Clock { began: Instant::now(), woken: StdMutex::new(None) });
     membership.listen(&Waker::from(clock.clone()));
     (membership, clock)
@@ -56,6 +60,77 @@ async fn only_those_meant_are_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_policy_of_one_route_spares_another_at_the_same_endpoint() {
+    let registry = Arc::<Registry>::default();
+    let [meant, other, elsewhere] =
+        [(1, "a"), (1, "b"), (2, "a")].map(|(endpoint, route)| join(&registry, endpoint, route).0);
+    let filter = Filter::RouteAt("a".into(), 1);
+    assert_eq!(registry.drain(filter, WINDOW, Cause::Unhealthy).await, 1);
+    assert_eq!([meant.order(), other.order(), elsewhere.order()], [Some(Cause::Unhealthy), None, None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_current_edition_of_a_route_is_spared() {
+    let registry = Arc::<Registry>::default();
+    let [old, new] = [1, 2].map(|edition| registry.join(seat(1, "a", edition)));
+    let other = registry.join(seat(1, "b", 1));
+    assert_eq!(registry.drain(Filter::Outdated("a".into(), 2), WINDOW, Cause::Route).await, 1);
+    assert_eq!([old.order(), new.order(), other.order()], [Some(Cause::Route), None, None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn thinning_asks_as_many_as_it_should_at_an_even_pace() {
+    let registry = Arc::<Registry>::default();
+    let members: Vec<_> = (0..1_000).map(|_| join(&registry, 1, "a")).collect();
+    let asked = Arc::<AtomicUsize>::default();
+    registry.thin(Filter::Endpoint(1), 400, WINDOW, Cause::Rebalance, asked.clone()).await;
+    assert_eq!(asked.load(Relaxed), 400);
+    let mut slots = [0; 10];
+    for (membership, clock) in &members {
+        let woken = *clock.woken.lock().unwrap();
+        assert_eq!(membership.order().is_some(), woken.is_some());
+        if let Some(moment) = woken {
+            slots[(moment.as_secs() as usize).min(9)] += 1;
+        }
+    }
+    assert!(slots.iter().all(|slot| (30..=50).contains(slot)), "{slots:?}");
+    assert_eq!(registry.tally(|seen| Some(seen.endpoint)), [(1, 600)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_left_by_itself_was_not_asked() {
+    let registry = Arc::<Registry>::default();
+    let members: Vec<_> = (0..10).map(|_| registry.join(seat(1, "a", 1))).collect();
+    let asked = Arc::<AtomicUsize>::default();
+    let thinning = registry.thin(Filter::All, 10, WINDOW, Cause::Rebalance, asked.clone());
+    drop(members);
+    thinning.await;
+    assert_eq!(asked.load(Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_moved_to_another_endpoint_is_not_asked_for_the_first_one() {
+    let registry = Arc::<Registry>::default();
+    let members: Vec<_> = (0..10).map(|_| registry.join(seat(1, "a", 1))).collect();
+    let drain = tokio::spawn(registry.drain(Filter::RouteAt("a".into(), 1), WINDOW, Cause::Endpoint));
+    tokio::task::yield_now().await;
+    members.iter().for_each(|member| member.moved(2));
+    assert!(drain.await.unwrap() <= 1);
+    assert!(members.iter().filter(|member| member.order().is_some()).count() <= 1);
+}
+
+#[test]
+fn the_living_are_counted_by_what_is_asked() {
+    let registry = Arc::<Registry>::default();
+    let _early = [registry.join(seat(1, "a", 1)), registry.join(seat(2, "a", 1))];
+    let mark = registry.arrivals();
+    let _late = registry.join(seat(2, "b", 1));
+    let tally = registry.tally(|seen| Some((seen.endpoint, seen.arrival >= mark)));
+    assert_eq!(tally, [((1, false), 1), ((2, false), 1), ((2, true), 1)].into());
+    assert_eq!(registry.tally(|seen| (**seen.route == *"b").then_some(())), [((), 1)].into());
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_joins_during_the_window_is_asked_at_its_end() {
     let registry = Arc::<Registry>::default();
     let _first = join(&registry, 1, "a");
@@ -70,7 +145,7 @@ async fn one_that_joins_during_the_window_is_asked_at_its_end() {
 async fn the_last_to_leave_is_noticed() {
     let registry = Arc::<Registry>::default();
     registry.wait_empty().await;
-    let members: Vec<_> = (0..100).map(|_| registry.join(1, "a".into())).collect();
+    let members: Vec<_> = (0..100).map(|_| registry.join(seat(1, "a", 1))).collect();
     assert_eq!(registry.len(), 100);
     let waiting = tokio::spawn({
         let registry = registry.clone();
@@ -87,7 +162,7 @@ async fn the_last_to_leave_is_noticed() {
 fn a_place_is_used_again() {
     let registry = Arc::<Registry>::default();
     for _ in 0..1_000 {
-        drop(registry.join(1, "a".into()));
+        drop(registry.join(seat(1, "a", 1)));
     }
     assert!(registry.shards.iter().all(|shard| shard.lock().members.len() <= 1));
 }

@@ -13,11 +13,27 @@ const FEW: usize = 4;
 pub struct Member {
     endpoint: Arc<Endpoint>,
     weight: u16,
+    /// Its line says `drain: true`.
+    marked: bool,
 }
 
 impl Member {
     pub(in crate::upstream) fn new(endpoint: Arc<Endpoint>, weight: u16) -> Self {
-        Self { endpoint, weight }
+        Self { endpoint, weight, marked: false }
+    }
+
+    pub(in crate::upstream) fn marked(self, marked: bool) -> Self {
+        Self { marked, ..self }
+    }
+
+    /// Whether the configuration wants it left.
+    pub(in crate::upstream) fn is_marked(&self) -> bool {
+        self.marked
+    }
+
+    /// Whether it takes new connections when it is well.
+    pub(in crate::upstream) fn is_open(&self) -> bool {
+        self.weight > 0 && !self.marked && !self.endpoint.is_drained()
     }
 
     /// The endpoint.

@@ -7,9 +7,10 @@ use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::address::Origin;
 use crate::upstream::balance::{BALANCE, Balance, Member};
 use crate::upstream::clock;
-use crate::upstream::discovery::{Discovery, Source};
+use crate::upstream::discovery::{Discovery, Line, Source};
 use crate::upstream::endpoint::{Endpoint, Health};
 use crate::upstream::health::{Check, PROBES, Probe};
+use crate::upstream::key::KeySource;
 use crate::upstream::roster::{Estate, Plan, Roster};
 use moongate_sdk::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
 use pingora_load_balancing::{Backends, LoadBalancer};
@@ -25,6 +26,8 @@ use tokio::sync::{Notify, watch};
 const MOST_WEIGHT: u16 = 1000;
 /// Name servers are not asked more often than this.
 const SHORTEST_RESOLVE: Duration = Duration::from_secs(1);
+/// Whoever wants it faster than this wants a storm.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
 impl Cluster {
     /// Builds an upstream that was written at `place`.
@@ -45,22 +48,23 @@ impl Cluster {
             return Ok(Arc::clone(prior));
         }
         let mut problems = Problems::default();
-        let origins = origins(&spec.endpoints, place, &mut problems);
+        let lines = lines(&spec.endpoints, place, &mut problems);
         check_periods(spec, place, &mut problems);
         let balance = problems.keep(balance(spec.balance.as_ref(), place));
         let probe = problems.keep(probe(spec.health_check.as_ref()));
         let (Some(balance), Some(probe)) = (balance, probe) else { return Err(problems) };
+        check_rebalance(spec, &*balance, &mut problems);
         if problems.refuse() {
             return Err(problems);
         }
         problems.0.extend(balance.advice());
-        Ok(assemble(name, spec, prior, Parts { origins, balance, probe, advice: problems.0 }))
+        Ok(assemble(name, spec, prior, Parts { lines, balance, probe, advice: problems.0 }))
     }
 }
 
 /// What was read and found right.
 struct Parts {
-    origins: Vec<(Origin, u16)>,
+    lines: Vec<Line>,
     balance: Box<dyn Balance>,
     probe: Option<Box<dyn Probe>>,
     advice: Vec<Problem>,
@@ -79,7 +83,7 @@ fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, par
     };
     let estate = prior.map(|prior| Estate { heirs: heirs(prior, spec), departed: prior.roster.departed() });
     let roster = Arc::new(Roster::new(plan, estate));
-    let source = Source::new(parts.origins, prior.map(|prior| &*prior.source));
+    let source = Source::new(parts.lines, prior.map(|prior| &*prior.source));
     let rhythm = parts.probe.as_ref().map(|probe| probe.rhythm());
     let busy = rhythm.is_some() || source.has_names();
     Arc::new(Cluster {
@@ -137,22 +141,22 @@ fn heirs(prior: &Cluster, spec: &spec::Upstream) -> Vec<Member> {
             (Health::Unknown | Health::Unhealthy, Health::Healthy) => next.arrival().begin(clock::now()),
             _ => next.arrival().inherit(endpoint.arrival()),
         }
-        Member::new(next, member.weight())
+        Member::new(next, member.weight()).marked(member.is_marked())
     };
     prior.roster.current().seats().iter().map(heir).collect()
 }
 
-fn origins(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Problems) -> Vec<(Origin, u16)> {
+fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Problems) -> Vec<Line> {
     if entries.is_empty() {
         let problem = Problem::new("an upstream needs at least one endpoint");
         problems.push(problem.help("write `endpoints: [127.0.0.1:8081]`").at(place));
     }
-    let mut origins = Vec::with_capacity(entries.len());
+    let mut lines: Vec<Line> = Vec::with_capacity(entries.len());
     let mut first: HashMap<Origin, &Place> = HashMap::new();
     for entry in entries {
-        let (text, at) = match &entry.value {
-            EndpointEntry::Address(text) => (text, &entry.place),
-            EndpointEntry::Full(full) => (&full.address.value, &full.address.place),
+        let (text, at, marked) = match &entry.value {
+            EndpointEntry::Address(text) => (text, &entry.place, false),
+            EndpointEntry::Full(full) => (&full.address.value, &full.address.place, full.drain),
         };
         let weight = weight(&entry.value, problems);
         let origin = match Origin::parse(text) {
@@ -168,12 +172,19 @@ fn origins(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Prob
             continue;
         }
         first.insert(origin.clone(), at);
-        origins.push((origin, weight));
+        lines.push(Line { origin, weight, marked });
     }
-    if !origins.is_empty() && origins.iter().all(|(_, weight)| *weight == 0) {
-        problems.push(Problem::warning("every endpoint has weight 0: none takes a request").at(place));
+    if !lines.is_empty() && lines.iter().all(|line| line.weight == 0 || line.marked) {
+        problems.push(Problem::warning(nobody(&lines)).at(place));
     }
-    origins
+    lines
+}
+
+fn nobody(lines: &[Line]) -> &'static str {
+    match lines.iter().any(|line| line.marked) {
+        true => "every endpoint has weight 0 or `drain: true`: none takes a request",
+        false => "every endpoint has weight 0: none takes a request",
+    }
 }
 
 fn weight(entry: &EndpointEntry, problems: &mut Problems) -> u16 {
@@ -191,6 +202,26 @@ fn check_periods(spec: &spec::Upstream, place: &Place, problems: &mut Problems) 
     }
     if spec.connect_timeout.0.is_zero() {
         problems.push(Problem::new("`connect_timeout` must be more than 0").at(place));
+    }
+}
+
+fn check_rebalance(spec: &spec::Upstream, balance: &dyn Balance, problems: &mut Problems) {
+    let Some(rebalance) = &spec.rebalance else { return };
+    let place = &rebalance.place;
+    if !(rebalance.when.is_finite() && rebalance.when > 1.0) {
+        let problem = Problem::new("`when` must be more than 1");
+        problems.push(problem.help("1.3 is a third more than an endpoint's share").at(place));
+    }
+    if rebalance.window.0 < SHORTEST_WINDOW {
+        problems.push(Problem::new("`window` must be at least 1s").at(place));
+    }
+    if !matches!(balance.key(), KeySource::Nothing) {
+        let problem = Problem::new("`rebalance` cannot move clients that their key or cookie leads back");
+        problems.push(
+            problem
+                .help("balance by least_connections, p2c, round_robin or random, or leave it out")
+                .at(place),
+        );
     }
 }
 

@@ -3,11 +3,13 @@
 //! Building one is pure (`build`); what it does in the background is one future (`run`).
 
 mod build;
+mod leaving;
 mod run;
 mod status;
 #[cfg(test)]
 mod tests;
 
+pub use leaving::{Leaver, Leaving, Order};
 pub use status::{ClusterStatus, EndpointStatus};
 
 use super::clock;

@@ -1,6 +1,6 @@
 //! An upstream as `/api/v1/status` shows it.
 
-use super::Cluster;
+use super::{Cluster, Leaving};
 use crate::upstream::endpoint::Health;
 use serde::Serialize;
 
@@ -22,6 +22,9 @@ pub struct EndpointStatus {
     pub health: Health,
     /// Whether it is out because its traffic failed.
     pub ejected: bool,
+    /// Why it takes no new connection and its WebSockets are asked to come again: `marked` in the
+    /// configuration, or the word of an `operator`.
+    pub draining: Option<Leaving>,
     /// The requests and WebSockets that are on it.
     pub active: usize,
 }
@@ -37,6 +40,7 @@ impl Cluster {
                 weight: member.weight(),
                 health: endpoint.health(),
                 ejected: endpoint.is_ejected(),
+                draining: Leaving::of(member),
                 active: endpoint.active(),
             }
         };

@@ -15,9 +15,21 @@ use std::sync::Arc;
 
 /// One line of an upstream's list of endpoints.
 #[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) origin: Origin,
+    pub(super) weight: u16,
+    /// What it stands for is to be left.
+    pub(super) marked: bool,
+}
+
+/// Goes with a backend whose line is marked to be left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marked;
+
+/// A line with what it stands for.
+#[derive(Debug)]
 struct Slot {
-    origin: Origin,
-    weight: u16,
+    line: Line,
     /// Where it is now; empty for a name that was never resolved.
     addresses: Vec<Address>,
 }
@@ -31,17 +43,17 @@ pub(super) struct Source {
 
 impl Source {
     /// From the list as written; names start with what they stood for in `prior`, or with nothing.
-    pub(super) fn new(origins: Vec<(Origin, u16)>, prior: Option<&Self>) -> Arc<Self> {
+    pub(super) fn new(lines: Vec<Line>, prior: Option<&Self>) -> Arc<Self> {
         let known = prior.map(Self::resolved).unwrap_or_default();
-        let has_names = origins.iter().any(|(origin, _)| matches!(origin, Origin::Name { .. }));
-        let slot = |(origin, weight): (Origin, u16)| {
-            let addresses = match &origin {
+        let has_names = lines.iter().any(|line| matches!(line.origin, Origin::Name { .. }));
+        let slot = |line: Line| {
+            let addresses = match &line.origin {
                 Origin::Fixed(address) => vec![address.clone()],
-                Origin::Name { .. } => known.get(&origin).cloned().unwrap_or_default(),
+                Origin::Name { .. } => known.get(&line.origin).cloned().unwrap_or_default(),
             };
-            Slot { origin, weight, addresses }
+            Slot { line, addresses }
         };
-        Arc::new(Self { slots: Mutex::new(origins.into_iter().map(slot).collect()), has_names })
+        Arc::new(Self { slots: Mutex::new(lines.into_iter().map(slot).collect()), has_names })
     }
 
     /// Whether there is a name to resolve.
@@ -53,19 +65,21 @@ impl Source {
     fn backends(&self) -> BTreeSet<Backend> {
         let slots = self.slots.lock();
         let mut seen = HashSet::new();
-        let lines = slots.iter().flat_map(|slot| slot.addresses.iter().map(|address| (address, slot.weight)));
-        lines
-            .filter(|(address, _)| seen.insert(*address))
-            .filter_map(|(address, weight)| {
-                let addr = address.to_engine()?;
-                Some(Backend { addr, weight: usize::from(weight), ext: http::Extensions::new() })
+        let each = slots.iter().flat_map(|slot| slot.addresses.iter().map(|address| (address, &slot.line)));
+        each.filter(|(address, _)| seen.insert(*address))
+            .filter_map(|(address, line)| {
+                let mut ext = http::Extensions::new();
+                if line.marked {
+                    ext.insert(Marked);
+                }
+                Some(Backend { addr: address.to_engine()?, weight: usize::from(line.weight), ext })
             })
             .collect()
     }
 
     fn resolved(&self) -> HashMap<Origin, Vec<Address>> {
         let slots = self.slots.lock();
-        slots.iter().map(|slot| (slot.origin.clone(), slot.addresses.clone())).collect()
+        slots.iter().map(|slot| (slot.line.origin.clone(), slot.addresses.clone())).collect()
     }
 }
 
@@ -84,8 +98,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
 
-    fn origins(lines: &[(&str, u16)]) -> Vec<(Origin, u16)> {
-        lines.iter().map(|(text, weight)| (Origin::parse(text).unwrap(), *weight)).collect()
+    fn origins(lines: &[(&str, u16)]) -> Vec<Line> {
+        let line = |(text, weight): &(&str, u16)| Line {
+            origin: Origin::parse(text).unwrap(),
+            weight: *weight,
+            marked: false,
+        };
+        lines.iter().map(line).collect()
     }
 
     fn weights(source: &Source) -> Vec<(String, usize)> {

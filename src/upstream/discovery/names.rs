@@ -49,7 +49,7 @@ impl Source {
             Origin::Name { host, port } => Some((host.clone(), *port)),
             Origin::Fixed(_) => None,
         };
-        slots.iter().filter_map(|slot| name(&slot.origin)).collect()
+        slots.iter().filter_map(|slot| name(&slot.line.origin)).collect()
     }
 
     /// Notes what a name stands for now; whether that is something new.
@@ -61,7 +61,7 @@ impl Source {
         let mut slots = self.slots.lock();
         let mut changed = false;
         for slot in &mut *slots {
-            let Origin::Name { host, port } = &slot.origin else { continue };
+            let Origin::Name { host, port } = &slot.line.origin else { continue };
             if **host == *name && *port == number && slot.addresses != addresses {
                 slot.addresses.clone_from(&addresses);
                 changed = true;

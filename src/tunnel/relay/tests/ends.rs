@@ -1,7 +1,7 @@
 //! Every way in which a tunnel ends.
 
 use super::*;
-use crate::tunnel::{ABNORMAL, Cause, Filter, Registry};
+use crate::tunnel::{ABNORMAL, Cause, Filter, Registry, Seat};
 
 #[tokio::test]
 async fn a_half_close_still_gets_its_answer() {
@@ -99,7 +99,7 @@ fn member(registry: &Arc<Registry>) -> (DuplexStream, DuplexStream, JoinHandle<O
     let (client, near) = tokio::io::duplex(1 << 16);
     let (far, backend) = tokio::io::duplex(1 << 16);
     let mut tunnel = tunnel(boxed(near), boxed(far), policy(|_| {}));
-    tunnel.member = Some(registry.join(1, "route".into()));
+    tunnel.member = Some(registry.join(Seat { endpoint: 1, route: "route".into(), edition: 1 }));
     (client, backend, tokio::spawn(run(tunnel)))
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::spec::OnEndpointLoss;
 use crate::tunnel::redial::{Found, Loss, Redial, Search};
-use crate::tunnel::{ABNORMAL, Registry};
+use crate::tunnel::{ABNORMAL, Registry, Seat};
 use moongate_sdk::Size;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -298,7 +298,7 @@ async fn the_registry_knows_where_the_tunnel_is() {
         policy(|written| written.on_endpoint_loss = OnEndpointLoss::Reconnect),
     );
     tunnel.redial = Some(Box::new(Spares(waiting)));
-    tunnel.member = Some(registry.join(1, "test".into()));
+    tunnel.member = Some(registry.join(Seat { endpoint: 1, route: "test".into(), edition: 1 }));
     let _relay = tokio::spawn(run(tunnel));
     let (far, mut second) = tokio::io::duplex(1 << 16);
     spares.send(boxed(far)).unwrap();
