@@ -1,15 +1,18 @@
-//! The administrator's address: health, readiness, metrics, status, reload, and a page that shows them.
+//! The administrator's address: health, readiness, metrics, status, reload, orders for endpoints, and a page that shows them.
 //!
 //! Pingora reads and frames HTTP here; what to answer is a table. Serving it on a socket is assembly's work, and what
 //! the answers say comes through [`AdminState`], so that nothing here knows snapshots or listeners.
 
+mod endpoint;
 mod guard;
 mod page;
 #[cfg(test)]
 mod tests;
 
 use crate::telemetry::metrics;
+use crate::upstream::Order;
 use async_trait::async_trait;
+use endpoint::{EndpointPath, Verb};
 use guard::{Access, Refusal};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
@@ -32,6 +35,8 @@ pub trait AdminState: Send + Sync {
     fn status(&self) -> Value;
     /// Reads the configuration again and waits for the outcome.
     async fn reload(&self) -> ReloadOutcome;
+    /// Takes an order for an endpoint of an upstream; `None` when there is no such one.
+    fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()>;
 }
 
 /// How a reload went.
@@ -55,7 +60,7 @@ pub struct Admin {
     access: Access,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Page {
     Index,
     Health,
@@ -63,6 +68,7 @@ enum Page {
     Metrics,
     Status,
     Reload,
+    Endpoint(EndpointPath),
 }
 
 /// Path, page, and what else it wants.
@@ -91,7 +97,7 @@ impl Admin {
 
     async fn answer(&self, session: &ServerSession) -> Answer {
         let head = session.req_header();
-        let page = PAGES.iter().find(|(path, _)| *path == head.uri.path()).map(|(_, page)| *page);
+        let page = Page::at(head.uri.path());
         // Probes of orchestrators carry no token and no wanted Host, and learn nothing but one bit.
         if !matches!(page, Some(Page::Health | Page::Readiness))
             && let Err(refusal) = self.access.check(&head.headers)
@@ -99,20 +105,19 @@ impl Admin {
             return Answer::refused(refusal);
         }
         let Some(page) = page else { return Answer::error(StatusCode::NOT_FOUND, "not_found") };
-        let allowed = page.allowed();
-        if !allowed.contains(&head.method) {
-            let field = (ALLOW, if page == Page::Reload { "POST" } else { "GET, HEAD" });
+        if !page.allow().split(", ").any(|method| head.method == *method) {
+            let field = (ALLOW, page.allow());
             return Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed").with(field);
         }
-        if page == Page::Reload
+        if page.acts()
             && let Err(refusal) = guard::same_site(&head.headers)
         {
             return Answer::refused(refusal);
         }
-        self.serve(page).await
+        self.serve(page, &head.method).await
     }
 
-    async fn serve(&self, page: Page) -> Answer {
+    async fn serve(&self, page: Page, method: &Method) -> Answer {
         match page {
             Page::Index => Answer::html(page::render(&self.state.status(), self.state.ready())),
             Page::Health => Answer::text(StatusCode::OK, "ok\n"),
@@ -130,6 +135,16 @@ impl Admin {
                     Answer::json(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "ok": false, "report": report }))
                 }
             },
+            Page::Endpoint(EndpointPath { upstream, address, verb }) => {
+                let order = match verb {
+                    Verb::Drain if *method == Method::POST => Order::Drain,
+                    Verb::Drain | Verb::Undrain => Order::Undrain,
+                };
+                match self.state.order(&upstream, &address, order) {
+                    Some(()) => Answer::json(StatusCode::OK, &json!({ "ok": true })),
+                    None => Answer::error(StatusCode::NOT_FOUND, "unknown_endpoint"),
+                }
+            }
         }
     }
 }
@@ -146,11 +161,23 @@ impl ServeHttp for Admin {
 }
 
 impl Page {
-    fn allowed(self) -> &'static [Method] {
+    fn at(path: &str) -> Option<Self> {
+        let fixed = PAGES.iter().find(|(known, _)| *known == path).map(|(_, page)| page.clone());
+        fixed.or_else(|| EndpointPath::parse(path).map(Self::Endpoint))
+    }
+
+    /// The methods it answers to.
+    fn allow(&self) -> &'static str {
         match self {
-            Self::Reload => &[Method::POST],
-            _ => &[Method::GET, Method::HEAD],
+            Self::Reload => "POST",
+            Self::Endpoint(EndpointPath { verb, .. }) => verb.allow(),
+            _ => "GET, HEAD",
         }
+    }
+
+    /// Whether it changes anything.
+    fn acts(&self) -> bool {
+        matches!(self, Self::Reload | Self::Endpoint(_))
     }
 }
 

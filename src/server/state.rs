@@ -2,6 +2,7 @@
 
 use super::admin::{AdminState, ReloadOutcome};
 use crate::proxy::Shared;
+use crate::upstream::Order;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -77,5 +78,9 @@ impl AdminState for State {
             Ok(Err(refusal)) => ReloadOutcome::Refused { report: refusal.report },
             Err(error) => ReloadOutcome::Refused { report: error.to_string() },
         }
+    }
+
+    fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
+        self.shared.live.order(upstream, endpoint, order)
     }
 }

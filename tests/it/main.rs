@@ -5,6 +5,7 @@
 mod admin;
 mod balance;
 mod cli;
+mod drains;
 mod failover;
 mod failures;
 mod framing;

@@ -69,13 +69,17 @@ fn write(page: &mut String, status: &Value, ready: bool) -> fmt::Result {
 
 fn endpoints(page: &mut String, name: &str, upstream: &Value) -> fmt::Result {
     writeln!(page, "<h2>{}</h2>", Escaped(name))?;
-    page.push_str("<table><tr><th>Endpoint<th>Weight<th>Health<th>Active\n");
+    page.push_str("<table><tr><th>Endpoint<th>Weight<th>Health<th>Active<th>Draining\n");
     for endpoint in items(&upstream["endpoints"]) {
-        let [address, weight, health, active] =
-            ["address", "weight", "health", "active"].map(|key| text(&endpoint[key]));
+        let [address, weight, health, active, draining] =
+            ["address", "weight", "health", "active", "draining"].map(|key| text(&endpoint[key]));
         let class = Escaped(&health);
-        let [address, weight, active] = [&address, &weight, &active].map(|text| Escaped(text));
-        writeln!(page, "<tr><td>{address}<td>{weight}<td class=\"{class}\">{class}<td>{active}")?;
+        let [address, weight, active, draining] =
+            [&address, &weight, &active, &draining].map(|text| Escaped(text));
+        writeln!(
+            page,
+            "<tr><td>{address}<td>{weight}<td class=\"{class}\">{class}<td>{active}<td>{draining}"
+        )?;
     }
     page.push_str("</table>\n");
     Ok(())
@@ -133,7 +137,7 @@ mod tests {
             "version": "1.2.3", "generation": 7, "uptime_seconds": 90_061, "draining": false,
             "last_reload": { "ok": false, "at": 1, "report": "error: a < b" },
             "listeners": [{ "name": "web", "address": "127.0.0.1:8080" }],
-            "upstreams": { "<u>": { "endpoints": [{ "address": "1.2.3.4:80", "weight": 2, "health": "healthy", "active": 5 }] } },
+            "upstreams": { "<u>": { "endpoints": [{ "address": "1.2.3.4:80", "weight": 2, "health": "healthy", "active": 5, "draining": "operator" }] } },
             "websockets": 3, "requests": 11,
         });
         let page = render(&status, true);
@@ -144,7 +148,7 @@ mod tests {
             "&lt;u&gt;",
             "a &lt; b",
             "refused",
-            "<td>1.2.3.4:80<td>2<td class=\"healthy\">healthy<td>5",
+            "<td>1.2.3.4:80<td>2<td class=\"healthy\">healthy<td>5<td>operator",
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }

@@ -15,6 +15,7 @@ struct Gateway {
     draining: AtomicBool,
     broken: AtomicBool,
     generation: AtomicU64,
+    orders: std::sync::Mutex<Vec<Order>>,
 }
 
 #[async_trait]
@@ -32,6 +33,11 @@ impl AdminState for Gateway {
             return ReloadOutcome::Refused { report: "error: unknown upstream `x`".to_owned() };
         }
         ReloadOutcome::Taken { generation: self.generation.fetch_add(1, SeqCst) + 1 }
+    }
+
+    fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
+        let known = upstream == "chat" && endpoint == "127.0.0.1:8081";
+        known.then(|| self.orders.lock().unwrap().push(order))
     }
 }
 
@@ -192,4 +198,40 @@ async fn a_body_without_end_ends_the_connection_after_the_answer() {
     assert_eq!(&start, b"HTTP/1.1 200");
     // Either a plain end or a reset: what matters is that it ends.
     let _ = socket.read_to_end(&mut Vec::new()).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_is_drained_and_taken_back() {
+    let state = Arc::new(Gateway::default());
+    let address = serve(&state, None).await;
+    let path = "/api/v1/upstreams/chat/endpoints/127.0.0.1%3A8081";
+    for line in [format!("POST {path}/drain"), format!("DELETE {path}/drain"), format!("POST {path}/undrain")]
+    {
+        let (status, _, body) = ask(address, &line, "").await;
+        assert_eq!((status, body.as_str()), (200, "{\"ok\":true}\n"), "{line}");
+    }
+    assert_eq!(*state.orders.lock().unwrap(), [Order::Drain, Order::Undrain, Order::Undrain]);
+    for (line, expected, allow) in [
+        (format!("GET {path}/drain"), 405, "allow: post, delete"),
+        (format!("DELETE {path}/undrain"), 405, "allow: post"),
+        ("POST /api/v1/upstreams/chat/endpoints/127.0.0.1:8082/drain".to_owned(), 404, ""),
+        ("POST /api/v1/upstreams/other/endpoints/127.0.0.1:8081/drain".to_owned(), 404, ""),
+        (format!("POST {path}/stop"), 404, ""),
+    ] {
+        let (status, head, _) = ask(address, &line, "").await;
+        assert!(status == expected && head.contains(allow), "{line}: {head}");
+    }
+    assert_eq!(state.orders.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_drained_by_nobody_else() {
+    let state = Arc::new(Gateway::default());
+    let line = "POST /api/v1/upstreams/chat/endpoints/127.0.0.1:8081/drain";
+    let address = serve(&state, None).await;
+    assert_eq!(ask(address, line, "Origin: https://evil.example\r\n").await.0, 403);
+    let address = serve(&state, Some("secret")).await;
+    assert_eq!(ask(address, line, "").await.0, 401);
+    assert!(state.orders.lock().unwrap().is_empty());
+    assert_eq!(ask(address, line, "Authorization: Bearer secret\r\n").await.0, 200);
 }

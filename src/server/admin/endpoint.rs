@@ -1,0 +1,107 @@
+//! The path of an order for an endpoint: `/api/v1/upstreams/NAME/endpoints/ADDRESS/drain`, or `…/undrain`.
+//!
+//! Name and address are percent-encoded where they have to be, and taken as they are otherwise: nothing but
+//! a slash in an upstream's name could be misread, and the address of a Unix socket has slashes of its own.
+
+/// An endpoint of an upstream, and what is to happen to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EndpointPath {
+    pub(super) upstream: String,
+    pub(super) address: String,
+    pub(super) verb: Verb,
+}
+
+/// The last word of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// POST drains it, DELETE takes that back.
+    Drain,
+    /// POST takes it back.
+    Undrain,
+}
+
+impl Verb {
+    /// The methods it answers to.
+    pub(super) fn allow(self) -> &'static str {
+        match self {
+            Self::Drain => "POST, DELETE",
+            Self::Undrain => "POST",
+        }
+    }
+}
+
+impl EndpointPath {
+    /// Reads a path; `None` when it is no such one.
+    pub(super) fn parse(path: &str) -> Option<Self> {
+        let (upstream, rest) = path.strip_prefix("/api/v1/upstreams/")?.split_once("/endpoints/")?;
+        let (address, verb) = rest.rsplit_once('/')?;
+        let verb = match verb {
+            "drain" => Verb::Drain,
+            "undrain" => Verb::Undrain,
+            _ => return None,
+        };
+        let (upstream, address) = (decode(upstream)?, decode(address)?);
+        (!upstream.is_empty() && !address.is_empty()).then_some(Self { upstream, address, verb })
+    }
+}
+
+/// Undoes percent-encoding, RFC 3986 section 2.1; `None` when an escape is broken or the result is no text.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        bytes.push((high * 16 + low) as u8);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn parsed(path: &str) -> Option<(String, String, Verb)> {
+        let path = EndpointPath::parse(&format!("/api/v1/upstreams/{path}"))?;
+        Some((path.upstream, path.address, path.verb))
+    }
+
+    #[test]
+    fn names_and_addresses_are_read_plain_and_encoded() {
+        for (path, upstream, address) in [
+            ("chat/endpoints/127.0.0.1:8081/drain", "chat", "127.0.0.1:8081"),
+            ("chat/endpoints/127.0.0.1%3A8081/drain", "chat", "127.0.0.1:8081"),
+            ("routes%5B0%5D/endpoints/%5B::1%5D:80/drain", "routes[0]", "[::1]:80"),
+            ("routes[0]/endpoints/[::1]:80/drain", "routes[0]", "[::1]:80"),
+            ("a%2fb/endpoints/unix:%2Frun%2Fapp.sock/drain", "a/b", "unix:/run/app.sock"),
+            ("a/endpoints/unix:/run/app.sock/drain", "a", "unix:/run/app.sock"),
+        ] {
+            assert_eq!(parsed(path), Some((upstream.to_owned(), address.to_owned(), Verb::Drain)), "{path}");
+        }
+        assert_eq!(parsed("a/endpoints/b/undrain").unwrap().2, Verb::Undrain);
+    }
+
+    #[test]
+    fn other_paths_are_none_of_it() {
+        for path in [
+            "",
+            "chat",
+            "chat/endpoints/127.0.0.1:8081",
+            "chat/endpoints/127.0.0.1:8081/",
+            "chat/endpoints/127.0.0.1:8081/drains",
+            "chat/endpoints//drain",
+            "/endpoints/a/drain",
+            "chat/endpoints/%/drain",
+            "chat/endpoints/%4/drain",
+            "chat/endpoints/%zz/drain",
+            "chat/endpoints/%ff/drain",
+        ] {
+            assert_eq!(parsed(path), None, "{path}");
+        }
+    }
+}
