@@ -66,7 +66,7 @@ impl Pacer {
         Some(kept.unwrap_or_else(|| Arc::new(Self::new(rate))))
     }
 
-    /// Takes the next turn: how long to wait for it, nothing or up to [`LONGEST_WAIT`].
+    /// Takes the next turn: how long to wait for it, nothing or up to a second.
     ///
     /// # Errors
     /// [`Crowded`] when it would be longer; then no turn is taken.

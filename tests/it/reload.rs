@@ -43,11 +43,18 @@ fn two_hundred_reloads_under_two_hundred_websockets_cost_nothing() {
     for version in 101..=200 {
         gateway.reload(&big(origins, version)).unwrap();
     }
-    let settled = gateway.memory();
-    for version in 201..=300 {
-        assert_eq!(gateway.reload(&big(origins, version)), Ok(version as u64 + 1));
-    }
-    let growth = gateway.memory() - settled;
+    // A generation that is kept by mistake shows in every hundred; the allocator's and the kernel's
+    // steps show in one or the other.
+    let mut version = 200;
+    let mut hundred_more = || {
+        let settled = gateway.memory();
+        for _ in 0..100 {
+            version += 1;
+            assert_eq!(gateway.reload(&big(origins, version)), Ok(version as u64 + 1));
+        }
+        gateway.memory().saturating_sub(settled)
+    };
+    let growth = hundred_more().min(hundred_more());
     load.await_more(20);
     assert_eq!(load.stop(), Vec::<String>::new());
     sockets.iter_mut().for_each(|socket| socket.echo("still here"));
