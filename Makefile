@@ -5,6 +5,7 @@
 #   make check    the quick part of it: format, lints, documentation
 #   make conf     every file of conf/ through `moongate check`
 #   make bench    against nginx and HAProxy; see bench/
+#   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
 #   make release  the binary at its fastest; takes minutes
 #   make install  puts that binary, the service and a first configuration in place; PREFIX is /usr/local
@@ -22,7 +23,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench fuzz release install tools lints
+.PHONY: run test check conf bench autobahn fuzz release install tools lints
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -43,6 +44,9 @@ test: check conf
 
 bench: tools
 	bench/run
+
+autobahn: tools
+	tests/autobahn/run
 
 # cargo-fuzz passes unstable flags; RUSTC_BOOTSTRAP lets the installed stable toolchain take them.
 fuzz: tools

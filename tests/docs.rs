@@ -27,6 +27,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("git clone", "the source is already here"),
     ("make test", "it would run itself"),
     ("make release", "it takes minutes"),
+    ("make autobahn", "it takes minutes and needs Python 2.7"),
     ("make bench", "it takes minutes and needs nginx and HAProxy"),
     ("sudo make install", "it would change the machine"),
     ("sudo cp", "it would change the machine"),
