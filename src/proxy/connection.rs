@@ -187,28 +187,22 @@ fn broken() -> io::Error {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this.boundary.stage() {
+        let read = match this.boundary.stage() {
             // A whole head that is too large gets a proper answer; this ends one that goes on for ever.
             Stage::Head if this.boundary.head() >= this.limits.size.saturating_mul(2) => {
                 this.refuse(LARGE);
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request head too large")))
             }
             Stage::Broken => Poll::Ready(Err(broken())),
-            Stage::Over => {
-                let read = this.poll_end(cx, buf);
-                // Nothing more from the client means that the backend is waited for: the part of its
-                // answer that came must not wait with us. A small answer that comes whole never gets
-                // here in between.
-                if read.is_pending()
-                    && !this.out.is_empty()
-                    && matches!(this.poll_out(cx), Poll::Ready(Err(_)))
-                {
-                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-                }
-                read
-            }
+            Stage::Over => this.poll_end(cx, buf),
             Stage::Idle | Stage::Head | Stage::Body => this.poll_request(cx, buf),
+        };
+        // Nothing from the client means that somebody is waited for: the part of an answer that came
+        // must not wait with us. A small answer that comes whole never gets here in between.
+        if read.is_pending() && !this.out.is_empty() && matches!(this.poll_out(cx), Poll::Ready(Err(_))) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        read
     }
 }
 

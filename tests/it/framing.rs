@@ -2,7 +2,8 @@
 //! disagree about it, and after any doubt the connection is closed.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, Next, Origin, Wire};
+use crate::support::{Gateway, LIMIT, Next, Origin, Wire};
+use std::net::TcpListener;
 
 fn to(origin: &Origin) -> Gateway {
     Gateway::start(&format!("routes: [{{ upstream: ['{origin}'] }}]"))
@@ -295,6 +296,30 @@ fn expect_is_answered_exactly_once() {
     let mut wire = gateway.wire();
     wire.send("POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody");
     assert_eq!(wire.response().status, 200);
+}
+
+/// A backend may answer while it reads, and the client may wait for that before it goes on.
+#[test]
+fn an_answer_that_begins_before_its_request_has_ended_is_passed_on_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let backend = std::thread::spawn(move || {
+        let mut wire = Wire::of(listener.accept().unwrap().0);
+        wire.patience(LIMIT);
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhel");
+        wire
+    });
+    let gateway = Gateway::start(&format!("routes: [{{ upstream: ['{address}'] }}]"));
+    let mut wire = gateway.wire();
+    wire.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"));
+    let head = wire.head().unwrap().unwrap();
+    assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", head.escape_ascii());
+    assert_eq!(wire.exactly(3).unwrap(), b"hel");
+    let mut backend = backend.join().unwrap();
+    wire.send("0\r\n\r\n");
+    backend.send("lo!");
+    assert_eq!(wire.exactly(3).unwrap(), b"lo!");
 }
 
 #[test]
