@@ -34,9 +34,10 @@ check: lints
 	$(STEP) lints         $(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(STEP) documentation env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
-# One binary serves conf and the tests: the dev profile's.
+# One build serves conf and the tests: that of the tests, for their features of tokio are others and
+# would have every dependency built twice.
 conf: tools
-	$(STEP) build         $(CARGO) build --quiet
+	$(STEP) build         $(CARGO) test --workspace --no-run --quiet
 	$(STEP) conf          .ci/conf target/debug/moongate
 
 # The tests come last and have the last word: their summary is what a reader looks for.
