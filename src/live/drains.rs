@@ -151,8 +151,12 @@ impl Drains {
     /// With whom a WebSocket is to be asked to come again; `None` when it may stay.
     fn group(&self, snapshot: &Snapshot, seen: Seen<'_>) -> Option<Group> {
         let policy = |choose: fn(&Policy) -> Stay| self.policies.get(seen.route).map(|policy| choose(policy));
-        let leaves = self.leaving.get(&seen.endpoint).is_some_and(|leaver| {
-            leaver.why != Leaving::Unhealthy || policy(|policy| policy.on_unhealthy) == Some(Stay::Drain)
+        let leaves = self.leaving.get(&seen.endpoint).is_some_and(|leaver| match leaver.why {
+            Leaving::Marked | Leaving::Operator => true,
+            // A reload ends no connection unless the route says so, and neither does an answer of the
+            // resolver that leaves an address out for a while.
+            Leaving::Removed => policy(|policy| policy.on_reload) == Some(Stay::Drain),
+            Leaving::Unhealthy => policy(|policy| policy.on_unhealthy) == Some(Stay::Drain),
         });
         if leaves {
             return Some(Group::At(seen.endpoint, Arc::clone(seen.route)));

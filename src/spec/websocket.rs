@@ -58,8 +58,8 @@ pub struct WebSocket {
     pub drain: Period,
     /// What happens to the connections of an endpoint that is unhealthy while another one of its upstream is not.
     pub on_unhealthy: Stay,
-    /// What happens to connections that were opened before the route was removed, or before its destination or
-    /// this policy was changed.
+    /// What happens to connections whose endpoint was removed from its upstream, or that were opened before
+    /// their route was removed, or before its destination or this policy was changed.
     pub on_reload: Stay,
     /// How long an answering Close is waited for before the transport is closed. Default 5s.
     pub close_timeout: Period,

@@ -85,15 +85,24 @@ fn a_reload_that_changes_nothing_closes_nobody() {
 }
 
 #[test]
-fn the_websockets_of_a_removed_endpoint_are_asked_to_come_again() {
+fn the_websockets_of_a_removed_endpoint_are_asked_to_come_again_where_the_route_says_so() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let gateway = Gateway::start(&file(&both(&a, &b), "", ""));
+    let gateway = Gateway::start(&file(&both(&a, &b), "", "on_reload: drain"));
     let (mut on_a, mut on_b) = part(open(&gateway, "/chat", 10));
-    gateway.reload(&file(&[b.to_string()], "", "")).unwrap();
+    gateway.reload(&file(&[b.to_string()], "", "on_reload: drain")).unwrap();
     asked(&mut on_a);
     spared(&mut on_b);
     counted(&gateway, "chat", "drain_endpoint", 5);
     a.await_sockets(0);
+}
+
+#[test]
+fn the_websockets_of_a_removed_endpoint_stay_by_default() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let gateway = Gateway::start(&file(&both(&a, &b), "", ""));
+    let mut sockets = open(&gateway, "/chat", 10);
+    gateway.reload(&file(&[b.to_string()], "", "")).unwrap();
+    spared(&mut sockets);
 }
 
 #[test]

@@ -56,29 +56,26 @@ async fn a_reload_that_changes_nothing_asks_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_endpoint_is_left_over_the_window_of_each_route() {
-    let (mut world, mut drains, sockets) = world("drain: 4s");
+async fn a_removed_endpoint_is_left_where_the_route_says_so() {
+    let (mut world, mut drains, sockets) = world("drain: 4s, on_reload: drain");
     let others = world.open("b", 10);
     pass(&world, &mut drains, 1).await;
-    world.reload(&file("127.0.0.1:1", "drain: 4s"));
+    world.reload(&file("127.0.0.1:1", "drain: 4s, on_reload: drain"));
     pass(&world, &mut drains, 6).await;
     let [stay, leave] = at(sockets);
-    let [others_stay, others_leave] = at(others);
     assert_eq!(asked(&leave), [(Some("endpoint"), 5)].into());
-    assert!(asked(&others_leave).contains_key(&None), "route b has half a minute");
-    pass(&world, &mut drains, 30).await;
-    assert_eq!(asked(&others_leave), [(Some("endpoint"), 5)].into());
+    pass(&world, &mut drains, 60).await;
+    assert_eq!(asked(&others), [(None, 10)].into(), "route b keeps who is there");
     assert_eq!(asked(&stay), [(None, 5)].into());
-    assert_eq!(asked(&others_stay), [(None, 5)].into());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_comes_back_keeps_those_who_were_not_asked_yet() {
-    let (mut world, mut drains, sockets) = world("drain: 100s");
+    let (mut world, mut drains, sockets) = world("drain: 100s, on_reload: drain");
     pass(&world, &mut drains, 1).await;
-    world.reload(&file("127.0.0.1:1", "drain: 100s"));
+    world.reload(&file("127.0.0.1:1", "drain: 100s, on_reload: drain"));
     pass(&world, &mut drains, 50).await;
-    world.reload(&file(BOTH, "drain: 100s"));
+    world.reload(&file(BOTH, "drain: 100s, on_reload: drain"));
     let [_, leave] = at(sockets);
     let before = asked(&leave);
     assert!((1..5).contains(&before[&Some("endpoint")]), "{before:?}");
