@@ -4,21 +4,20 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints and may fail")]
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use moongate::chain::{Builder, Chain, Instances};
 use moongate::spec::PluginEntry;
+use moongate_sdk::testing::Visit;
 use moongate_sdk::{
     Answer, Exchange, Flow, Headers, Kind, Phases, Place, Placed, Plugin, Running, Settings, Value, ValueKind,
 };
 use std::future::Future;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 const ROUNDS: u32 = 7;
 const REQUESTS: u32 = 500_000;
-const FIELD: HeaderName = HeaderName::from_static("x-bench");
 
 struct Idle;
 struct Both;
@@ -31,14 +30,15 @@ impl Plugin for Idle {
 
 impl Plugin for Both {
     fn phases(&self) -> Phases {
-        Phases { request_headers: true, response_headers: true, log: false }
+        Phases { request_headers: true, response_headers: true, ..Phases::default() }
     }
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         black_box(&exchange.headers);
         Flow::Continue
     }
-    fn response_headers(&self, _: &mut Exchange<'_>, answer: &mut Answer<'_>) {
+    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, answer: &'f mut Answer<'_>) -> Flow<'f> {
         black_box(&answer.headers);
+        Flow::Continue
     }
 }
 
@@ -74,7 +74,7 @@ fn chain(kinds: &[&str]) -> Chain {
     let mut builder = Builder::new(KINDS, &prior);
     let place = Place { file: "bench".into(), line: 1, column: 1, width: 1, path: "".into() };
     let entry = |kind: &&str| {
-        let settings = Settings(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
+        let settings = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
         let kind = Placed { value: (*kind).to_owned(), place: place.clone() };
         builder.entry("bench", &PluginEntry { kind, name: None, settings }).unwrap()
     };
@@ -82,36 +82,32 @@ fn chain(kinds: &[&str]) -> Chain {
 }
 
 fn best(chain: &Chain) -> f64 {
-    let (mut fields, mut answered) = (HeaderMap::new(), HeaderMap::new());
-    fields.insert(FIELD, HeaderValue::from_static("1"));
+    let mut visit = Visit::new("/").field("x-bench", "1");
+    let mut answered = HeaderMap::new();
     let round = |_| {
         let begun = Instant::now();
-        (0..REQUESTS).for_each(|_| request(chain, &mut fields, &mut answered));
+        (0..REQUESTS).for_each(|_| request(chain, &mut visit, &mut answered));
         begun.elapsed()
     };
     let least = (0..ROUNDS).map(round).min().unwrap_or(Duration::ZERO);
     least.as_secs_f64() * 1e9 / f64::from(REQUESTS)
 }
 
-fn request(chain: &Chain, fields: &mut HeaderMap, answered: &mut HeaderMap) {
-    let mut running = Running::default();
-    let mut exchange = Exchange {
-        method: &Method::GET,
-        host: "example.com",
-        path: "/",
-        query: None,
-        headers: Headers::new(fields),
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        route: "bench",
-        running: &mut running,
-    };
-    if !chain.skips_request_headers() {
-        let phase = std::pin::pin!(chain.request_headers(&mut exchange));
-        let ready = phase.poll(&mut Context::from_waker(Waker::noop()));
-        assert!(matches!(black_box(ready), Poll::Ready(_)));
-    }
-    if !chain.skips_response_headers() {
-        let mut answer = Answer { status: StatusCode::OK, headers: Headers::new(answered) };
-        black_box(chain.response_headers(&mut exchange, &mut answer)).unwrap();
-    }
+fn request(chain: &Chain, visit: &mut Visit, answered: &mut HeaderMap) {
+    visit.running = Running::default();
+    visit.see(|exchange| {
+        if !chain.skips_request_headers() {
+            ready(chain.request_headers(exchange));
+        }
+        if !chain.skips_response_headers() {
+            let headers = Headers::new(answered);
+            let mut answer = Answer { status: StatusCode::OK, headers, endpoint: None };
+            ready(chain.response_headers(exchange, &mut answer));
+        }
+    });
+}
+
+fn ready<F: Future>(phase: F) {
+    let ready = std::pin::pin!(phase).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(black_box(ready).is_ready());
 }

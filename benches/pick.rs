@@ -42,7 +42,7 @@ fn cpu() -> u64 {
 
 fn upstream(kind: &str, members: u8) -> Upstream {
     let endpoint = |n: u8| placed(EndpointEntry::Address(format!("127.0.1.{n}:80")));
-    let nothing = Settings(Value { place: place(), kind: ValueKind::Map(Vec::new()) });
+    let nothing = Settings::new(Value { place: place(), kind: ValueKind::Map(Vec::new()) });
     Upstream {
         endpoints: (1..=members).map(endpoint).collect(),
         balance: Some(KindEntry { kind: placed(kind.to_owned()), settings: nothing }),

@@ -148,10 +148,15 @@ impl Plugin for HeadersPlugin {
         Flow::Continue
     }
 
-    fn response_headers(&self, exchange: &mut Exchange<'_>, answer: &mut Answer<'_>) {
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Answer<'_>,
+    ) -> Flow<'f> {
         for edit in &self.response {
             edit.apply(edit.value(exchange), &mut answer.headers);
         }
+        Flow::Continue
     }
 }
 
@@ -178,38 +183,40 @@ impl Edit {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use crate::support::{Trip, list, map, text};
+    use moongate_sdk::testing::{Visit, settings};
+    use serde_json::{Value, json};
 
-    fn plugin(request: Settings, response: Settings) -> Result<Box<dyn Plugin>, Problems> {
-        build(&map(&[("request", request.0), ("response", response.0)]))
+    fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
+        build(&settings(written))
     }
 
     #[test]
     fn fields_are_removed_then_set_then_added() {
-        let request = map(&[
-            ("set", map(&[("X-Client", text("{client_ip}")), ("Host", text("inner"))]).0),
-            ("add", map(&[("x-a", text("two")), ("X-Gone", text("back"))]).0),
-            ("remove", list(&["x-gone"])),
-        ]);
-        let response = map(&[("set", map(&[("Strict-Transport-Security", text("max-age=1"))]).0)]);
-        let plugin = plugin(request, response).unwrap();
-        let trip = Trip::of(
-            &*plugin,
-            &[("x-a", "one"), ("x-gone", "here"), ("x-client", "forged"), ("host", "outer")],
-        );
-        let all = |name| trip.request.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        let plugin = plugin(json!({
+            "request": {
+                "set": { "X-Client": "{client_ip}", "Host": "inner" },
+                "add": { "x-a": "two", "X-Gone": "back" },
+                "remove": ["x-gone"],
+            },
+            "response": { "set": { "Strict-Transport-Security": "max-age=1" } },
+        }))
+        .unwrap();
+        let visit = Visit::new("/a").field("x-a", "one").field("x-gone", "here");
+        let mut visit = visit.field("x-client", "forged").field("host", "outer");
+        visit.ask(&*plugin);
+        visit.answer(&*plugin);
+        let all = |name| visit.request.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
         assert_eq!(all("x-a"), ["one", "two"]);
         assert_eq!(all("x-gone"), ["back"]);
         assert_eq!((all("x-client"), all("host")), (vec!["127.0.0.1"], vec!["inner"]));
-        assert_eq!(trip.response["strict-transport-security"], "max-age=1");
+        assert_eq!(visit.response["strict-transport-security"], "max-age=1");
     }
 
     #[test]
     fn it_takes_part_only_where_it_changes_something() {
-        let set = map(&[("set", map(&[("x", text("one"))]).0)]);
-        let plugin = plugin(map(&[]), set).unwrap();
-        assert_eq!(plugin.phases(), Phases { response_headers: true, ..Phases::default() });
-        assert!(build(&map(&[])).is_err());
+        let plugin_of_answers = plugin(json!({ "response": { "set": { "x": "one" } } })).unwrap();
+        assert_eq!(plugin_of_answers.phases(), Phases { response_headers: true, ..Phases::default() });
+        assert!(plugin(json!({})).is_err());
     }
 
     #[test]
@@ -222,20 +229,18 @@ mod tests {
             "Sec-WebSocket-Key",
             "Keep-Alive",
         ] {
-            for set in [map(&[("set", map(&[(name, text("x"))]).0)]), map(&[("remove", list(&[name]))])] {
-                let problems = plugin(set, map(&[])).err().unwrap();
+            for changes in [json!({ "set": { name: "x" } }), json!({ "remove": [name] })] {
+                let problems = plugin(json!({ "request": changes })).err().unwrap();
                 assert_eq!(problems.0[0].message, format!("`{name}` is the gateway's own"));
             }
         }
-        assert!(plugin(map(&[("remove", list(&["Host"]))]), map(&[])).is_err());
-        let twice = map(&[("set", map(&[("X-A", text("one")), ("x-a", text("two"))]).0)]);
-        assert!(plugin(twice, map(&[])).is_err());
+        assert!(plugin(json!({ "request": { "remove": ["Host"] } })).is_err());
+        assert!(plugin(json!({ "request": { "set": { "X-A": "one", "x-a": "two" } } })).is_err());
     }
 
     #[test]
     fn every_mistake_is_reported_at_once() {
-        let set =
-            map(&[("set", map(&[("a b", text("one")), ("ok", text("{nope}")), ("Upgrade", text("x"))]).0)]);
-        assert_eq!(plugin(set, map(&[])).err().unwrap().0.len(), 3);
+        let set = json!({ "a b": "one", "ok": "{nope}", "Upgrade": "x" });
+        assert_eq!(plugin(json!({ "request": { "set": set } })).err().unwrap().0.len(), 3);
     }
 }

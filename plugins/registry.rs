@@ -15,6 +15,3 @@ pub const PLUGINS: &[Kind<dyn Plugin>] = &[headers::KIND, request_id::KIND];
 #[cfg(doctest)]
 #[doc = include_str!("README.md")]
 pub struct Readme;
-
-#[cfg(test)]
-mod support;

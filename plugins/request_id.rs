@@ -60,8 +60,13 @@ impl Plugin for RequestId {
         Flow::Continue
     }
 
-    fn response_headers(&self, exchange: &mut Exchange<'_>, answer: &mut Answer<'_>) {
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Answer<'_>,
+    ) -> Flow<'f> {
         answer.headers.set(&self.header, exchange.request_id().clone());
+        Flow::Continue
     }
 }
 
@@ -78,21 +83,30 @@ fn sent<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use crate::support::{Trip, map, text};
+    use moongate_sdk::testing::{Visit, settings};
+    use serde_json::{Value, json};
+
+    /// A request with these fields through a plugin with these settings, both ways.
+    fn trip(written: Value, fields: &[(&str, &str)]) -> Visit {
+        let plugin = build(&settings(written)).unwrap();
+        let mut visit = fields.iter().fold(Visit::new("/"), |visit, (name, value)| visit.field(name, value));
+        visit.ask(&*plugin);
+        visit.answer(&*plugin);
+        visit
+    }
 
     #[test]
     fn the_backend_and_the_client_get_the_same_new_id() {
-        let plugin = build(&map(&[])).unwrap();
-        let trip = Trip::of(&*plugin, &[("x-request-id", "theirs")]);
-        let id = &trip.request["x-request-id"];
-        assert_eq!((id.len(), id), (32, &trip.response["x-request-id"]));
+        let visit = trip(json!({}), &[("x-request-id", "theirs")]);
+        let id = &visit.request["x-request-id"];
+        assert_eq!((id.len(), id), (32, &visit.response["x-request-id"]));
     }
 
     #[test]
     fn a_trusted_client_keeps_its_id_when_it_is_a_safe_one() {
-        let plugin = build(&map(&[("header", text("X-Trace")), ("trust", text("true"))])).unwrap();
-        let trip = Trip::of(&*plugin, &[("x-trace", "abc-1")]);
-        assert!(trip.request["x-trace"] == "abc-1" && trip.response["x-trace"] == "abc-1");
+        let written = json!({ "header": "X-Trace", "trust": true });
+        let visit = trip(written.clone(), &[("x-trace", "abc-1")]);
+        assert!(visit.request["x-trace"] == "abc-1" && visit.response["x-trace"] == "abc-1");
         let long = "a".repeat(129);
         for bad in [
             &[("x-trace", "a b")][..],
@@ -100,16 +114,16 @@ mod tests {
             &[("x-trace", &long)],
             &[("x-trace", "a"), ("x-trace", "b")],
         ] {
-            let trip = Trip::of(&*plugin, bad);
-            assert_eq!(trip.request["x-trace"].len(), 32);
-            assert_eq!(trip.request.get_all("x-trace").iter().count(), 1);
+            let visit = trip(written.clone(), bad);
+            assert_eq!(visit.request["x-trace"].len(), 32);
+            assert_eq!(visit.request.get_all("x-trace").iter().count(), 1);
         }
     }
 
     #[test]
     fn a_field_that_frames_messages_cannot_carry_it() {
         for name in ["Content-Length", "connection", "a b", ""] {
-            assert!(build(&map(&[("header", text(name))])).is_err(), "{name}");
+            assert!(build(&settings(json!({ "header": name }))).is_err(), "{name}");
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Same settings, same instance: a plugin whose owner, kind, name and settings are unchanged outlives a reload.
+//! Same settings, same instance: a plugin whose owner, kind, name and settings are unchanged, and the files
+//! that they name, outlives a reload.
 
-use super::Panicked;
+use super::Broken;
 use crate::spec::PluginEntry;
-use moongate_sdk::{Kind, Phases, Plugin, Problems, Settings};
+use moongate_sdk::{Fault, Files, Kind, Phases, Plugin, Problems, Settings};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ pub struct Entry {
     name: Arc<str>,
     kind: &'static str,
     settings: Settings,
+    /// What was read beside the settings.
+    files: Files,
     phases: Phases,
     plugin: Box<dyn Plugin>,
 }
@@ -65,18 +68,21 @@ impl<'a> Builder<'a> {
     fn carried(&self, key: &Key, settings: &Settings) -> Option<Arc<Entry>> {
         let taken = self.made.0.get(key).map_or(&[][..], Vec::as_slice);
         let free = |entry: &&Arc<Entry>| !taken.iter().any(|other| Arc::ptr_eq(entry, other));
-        let same = |entry: &&Arc<Entry>| entry.settings == *settings;
+        let same = |entry: &&Arc<Entry>| entry.settings == *settings && entry.files.unchanged();
         self.prior.0.get(key)?.iter().filter(same).find(free).cloned()
     }
 
     fn build(&self, written: &PluginEntry, name: &str) -> Result<Entry, Problems> {
         let kind = Kind::find(self.kinds, "plugin", &written.kind)
             .map_err(|problem| problem.at(&written.kind.place))?;
-        let plugin = (kind.build)(&written.settings).map_err(|problems| problems.at(&written.kind.place))?;
+        let files = Files::default();
+        let plugin = (kind.build)(&written.settings.noting(&files))
+            .map_err(|problems| problems.at(&written.kind.place))?;
         Ok(Entry {
             name: name.into(),
             kind: kind.name,
             settings: written.settings.clone(),
+            files,
             phases: plugin.phases(),
             plugin,
         })
@@ -103,10 +109,15 @@ impl Entry {
         &*self.plugin
     }
 
-    /// Notes a panic of this plugin.
-    pub(super) fn panicked(&self) -> Panicked {
-        log::error!(plugin = &*self.name, kind = self.kind; "a plugin panicked");
-        Panicked { plugin: self.name.clone() }
+    /// Notes that this plugin panicked, or could not do its work.
+    pub(super) fn failed(&self, fault: Option<&Fault>) -> Broken {
+        match fault {
+            None => log::error!(plugin = &*self.name, kind = self.kind; "a plugin panicked"),
+            Some(fault) => {
+                log::warn!(plugin = &*self.name, kind = self.kind, fault:% = fault; "a plugin failed");
+            }
+        }
+        Broken { plugin: self.name.clone() }
     }
 }
 

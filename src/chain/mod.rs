@@ -10,7 +10,7 @@ pub use instances::{Builder, Entry, Instances};
 
 use guard::{Guarded, guard};
 use http::StatusCode;
-use moongate_sdk::{Answer, Exchange, Flow, Phases, Reply, Verdict};
+use moongate_sdk::{Answer, Exchange, Fault, Flow, Phases, Reply, Verdict};
 use std::sync::Arc;
 
 /// The plugins of one route in the order written: those of every route first, then its own.
@@ -21,6 +21,9 @@ pub struct Chain {
     response: Phase,
     log: Phase,
 }
+
+/// A plugin asked for a body where there is none to ask for.
+const MISPLACED: Fault = Fault::fixed("it asked for the request's body behind the answer");
 
 /// Positions of the plugins that take part in a phase, in order.
 type Phase = Box<[usize]>;
@@ -37,14 +40,21 @@ pub enum Decision {
         /// The answer.
         reply: Box<Reply>,
     },
-    /// A plugin panicked; nothing it should have checked is known.
-    Failed(Panicked),
+    /// A plugin wants the whole body, up to so many bytes, before anything goes on.
+    Body {
+        /// Its position in the chain.
+        at: usize,
+        /// The longest body.
+        limit: u64,
+    },
+    /// A plugin panicked or failed; nothing it should have checked is known.
+    Failed(Broken),
 }
 
-/// A plugin panicked. The request ends with 500; the plugin and every other request go on.
+/// A plugin panicked or failed. The request ends with 500; the plugin and every other request go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the plugin `{plugin}` panicked")]
-pub struct Panicked {
+#[error("the plugin `{plugin}` failed")]
+pub struct Broken {
     /// The entry's name.
     pub plugin: Arc<str>,
 }
@@ -94,38 +104,40 @@ impl Chain {
             let entry = &self.entries[*at];
             exchange.running.turn(*at);
             let flow = guard(|| entry.plugin().request_headers(exchange));
-            let verdict = match flow {
-                Some(Flow::Continue) => continue,
-                Some(Flow::Respond(reply)) => Some(Verdict::Respond(reply)),
-                Some(Flow::Wait(future)) => Guarded(future).await,
-                None => None,
-            };
-            match verdict {
-                Some(Verdict::Continue) => {}
-                Some(Verdict::Respond(reply)) => {
-                    return Decision::Respond { by: entry.name().clone(), reply };
-                }
-                None => return Decision::Failed(entry.panicked()),
+            if let Some(Flow::Continue) = flow {
+                continue;
             }
+            let decision = match settle(flow).await {
+                Ok(Verdict::Continue) => continue,
+                Ok(Verdict::Respond(reply)) => Decision::Respond { by: entry.name().clone(), reply },
+                Ok(Verdict::Body(limit)) => Decision::Body { at: *at, limit },
+                Ok(Verdict::Failed(fault)) => Decision::Failed(entry.failed(Some(&fault))),
+                Err(Panicked) => Decision::Failed(entry.failed(None)),
+            };
+            return decision;
         }
         Decision::Continue
     }
 
-    /// Shows the answer's head to the plugins.
-    ///
-    /// # Errors
-    /// A plugin panicked; those behind it did not see the answer.
-    pub fn response_headers(
-        &self,
-        exchange: &mut Exchange<'_>,
-        answer: &mut Answer<'_>,
-    ) -> Result<(), Panicked> {
+    /// Shows the answer's head to the plugins, until one answers in its place.
+    pub async fn response_headers(&self, exchange: &mut Exchange<'_>, answer: &mut Answer<'_>) -> Decision {
         for at in &self.response {
             let entry = &self.entries[*at];
             exchange.running.turn(*at);
-            guard(|| entry.plugin().response_headers(exchange, answer)).ok_or_else(|| entry.panicked())?;
+            let flow = guard(|| entry.plugin().response_headers(exchange, answer));
+            if let Some(Flow::Continue) = flow {
+                continue;
+            }
+            let decision = match settle(flow).await {
+                Ok(Verdict::Continue) => continue,
+                Ok(Verdict::Respond(reply)) => Decision::Respond { by: entry.name().clone(), reply },
+                Ok(Verdict::Body(_)) => Decision::Failed(entry.failed(Some(&MISPLACED))),
+                Ok(Verdict::Failed(fault)) => Decision::Failed(entry.failed(Some(&fault))),
+                Err(Panicked) => Decision::Failed(entry.failed(None)),
+            };
+            return decision;
         }
-        Ok(())
+        Decision::Continue
     }
 
     /// Tells the plugins that the exchange is over. A panic of one is logged, and the next is told.
@@ -134,10 +146,24 @@ impl Chain {
             let entry = &self.entries[*at];
             exchange.running.turn(*at);
             if guard(|| entry.plugin().log(exchange, status)).is_none() {
-                entry.panicked();
+                entry.failed(None);
             }
         }
     }
+}
+
+/// A plugin panicked.
+struct Panicked;
+
+/// Waits for what the plugin decides.
+async fn settle(flow: Option<Flow<'_>>) -> Result<Verdict, Panicked> {
+    Ok(match flow.ok_or(Panicked)? {
+        Flow::Continue => Verdict::Continue,
+        Flow::Respond(reply) => Verdict::Respond(reply),
+        Flow::Body(limit) => Verdict::Body(limit),
+        Flow::Failed(fault) => Verdict::Failed(fault),
+        Flow::Wait(future) => Guarded(future).await.ok_or(Panicked)?,
+    })
 }
 
 #[cfg(test)]

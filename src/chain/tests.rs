@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 use super::*;
 use crate::spec::PluginEntry;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use moongate_sdk::testing::{Visit, wait};
 use moongate_sdk::{
-    Headers, Key, Kind, Place, Placed, Plugin, Problem, Problems, Running, Settings, Value, ValueKind,
+    Headers, Key, Kind, Place, Placed, Plugin, Problem, Problems, Settings, Value, ValueKind,
 };
-use std::net::{IpAddr, Ipv4Addr};
 
 const TRAIL: HeaderName = HeaderName::from_static("trail");
 
@@ -31,7 +31,12 @@ struct Seen(u32);
 
 impl Plugin for Walker {
     fn phases(&self) -> Phases {
-        Phases { request_headers: true, response_headers: self.then != Then::Wait, log: true }
+        Phases {
+            request_headers: true,
+            response_headers: self.then != Then::Wait,
+            log: true,
+            ..Phases::default()
+        }
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
@@ -50,10 +55,15 @@ impl Plugin for Walker {
         }
     }
 
-    fn response_headers(&self, exchange: &mut Exchange<'_>, answer: &mut Answer<'_>) {
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Answer<'_>,
+    ) -> Flow<'f> {
         assert!(self.then != Then::Panic, "as the test wants");
         exchange.state::<Seen>().0 += 10;
         answer.headers.append(&TRAIL, self.letter.clone());
+        Flow::Continue
     }
 
     fn log(&self, exchange: &mut Exchange<'_>, _: Option<StatusCode>) {
@@ -63,7 +73,7 @@ impl Plugin for Walker {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
-    let ValueKind::Map(pairs) = &settings.0.kind else { return Err(Problem::new("no settings").into()) };
+    let ValueKind::Map(pairs) = &settings.value.kind else { return Err(Problem::new("no settings").into()) };
     let Some((Key { text: letter, .. }, Value { kind: ValueKind::Scalar { text, .. }, .. })) = pairs.first()
     else {
         return Err(Problem::new("no letter").into());
@@ -90,7 +100,7 @@ fn entry(kind: &str, letter: &str, then: &str, line: u32) -> PluginEntry {
     let key = Key { place: place.clone(), text: letter.to_owned() };
     let scalar = ValueKind::Scalar { text: then.to_owned(), quoted: false };
     let value = Value { place: place.clone(), kind: scalar };
-    let settings = Settings(Value { place: place.clone(), kind: ValueKind::Map(vec![(key, value)]) });
+    let settings = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(vec![(key, value)]) });
     PluginEntry { kind: Placed { value: kind.to_owned(), place }, name: None, settings }
 }
 
@@ -103,27 +113,20 @@ fn chain(walkers: &[(&str, &str)]) -> Chain {
 }
 
 /// Runs all phases; gives the decision, the trail of the request and that of the answer.
-fn run(chain: &Chain) -> (Decision, Vec<String>, Result<Vec<String>, Panicked>) {
-    let (mut request, mut response) = (HeaderMap::new(), HeaderMap::new());
-    let mut running = Running::default();
-    let mut exchange = Exchange {
-        method: &Method::GET,
-        host: "h",
-        path: "/",
-        query: None,
-        headers: Headers::new(&mut request),
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        route: "r",
-        running: &mut running,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let decision = runtime.block_on(sendable(chain.request_headers(&mut exchange)));
-    let mut answer = Answer { status: StatusCode::OK, headers: Headers::new(&mut response) };
-    let answered = chain.response_headers(&mut exchange, &mut answer);
-    chain.log(&mut exchange, Some(StatusCode::OK));
+fn run(chain: &Chain) -> (Decision, Vec<String>, (Decision, Vec<String>)) {
+    let mut visit = Visit::new("/");
+    let mut response = HeaderMap::new();
+    let (decision, answered) = visit.see(|exchange| {
+        let decision = wait(sendable(chain.request_headers(exchange)));
+        let mut answer =
+            Answer { status: StatusCode::OK, headers: Headers::new(&mut response), endpoint: None };
+        let answered = wait(sendable(chain.response_headers(exchange, &mut answer)));
+        chain.log(exchange, Some(StatusCode::OK));
+        (decision, answered)
+    });
     let trail =
         |map: &HeaderMap| map.get_all(&TRAIL).iter().map(|v| v.to_str().unwrap().to_owned()).collect();
-    (decision, trail(&request), answered.map(|()| trail(&response)))
+    (decision, trail(&visit.request), (answered, trail(&response)))
 }
 
 /// The gateway's threads hand tasks to each other, so a chain must be able to move while it waits.
@@ -136,7 +139,7 @@ fn plugins_run_in_the_order_written_and_remember_each_their_own() {
     let (decision, request, response) = run(&chain(&[("a", "go"), ("b", "wait"), ("c", "go")]));
     assert!(matches!(decision, Decision::Continue));
     assert_eq!(request, ["a", "b", "waited", "c", "11", "1", "11"]);
-    assert_eq!(response.unwrap(), ["a", "c"]);
+    assert_eq!(response.1, ["a", "c"]);
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn an_answer_ends_the_request_phase_and_everybody_sees_the_answer() {
     let (decision, request, response) = run(&chain(&[("a", "answer"), ("b", "go")]));
     assert!(matches!(decision, Decision::Respond { by, reply } if &*by == "walker" && reply.body == "no"));
     assert_eq!(request, ["a", "11", "10"]);
-    assert_eq!(response.unwrap(), ["a", "b"]);
+    assert_eq!(response.1, ["a", "b"]);
 }
 
 #[test]
@@ -153,11 +156,13 @@ fn a_panic_costs_one_request_and_no_more() {
         let chain = chain(&[("a", "go"), ("b", then)]);
         for _ in 0..2 {
             let (decision, ..) = run(&chain);
-            assert!(matches!(decision, Decision::Failed(Panicked { plugin }) if &*plugin == "walker"));
+            assert!(matches!(decision, Decision::Failed(Broken { plugin }) if &*plugin == "walker"));
         }
     }
     let (_, request, response) = run(&chain(&[("b", "panic"), ("c", "go")]));
-    assert_eq!(response.unwrap_err().to_string(), "the plugin `walker` panicked");
+    assert!(
+        matches!(response.0, Decision::Failed(broken) if broken.to_string() == "the plugin `walker` failed")
+    );
     assert_eq!(request.last().map(String::as_str), Some("0"), "the others hear of the end");
 }
 

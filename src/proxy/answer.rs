@@ -3,13 +3,14 @@
 
 use super::connection::Connection;
 use super::context::Context;
+use super::exchange::{self, Line};
 use super::failure::Failure;
 use super::intake::{connection, target};
 use super::{forward, respond};
 use crate::tunnel::Leg;
 use crate::upstream::RequestView;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use moongate_sdk::{Answer, Exchange, Fields, Headers};
+use moongate_sdk::{Answer, Fields, Headers, Sent};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
@@ -21,7 +22,11 @@ use pingora_proxy::{FailToProxy, Session};
 ///
 /// # Errors
 /// When a value cannot be a field value, which is excluded.
-pub(super) fn finish_head(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+pub(super) async fn finish_head(
+    session: &mut Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Context,
+) -> Result<()> {
     if head.status.is_informational() {
         return Ok(());
     }
@@ -36,16 +41,16 @@ pub(super) fn finish_head(session: &mut Session, head: &mut ResponseHeader, ctx:
         head.append_header(header::SET_COOKIE, cookie)?;
     }
     let status = head.status;
-    dress(session.req_header(), status, &mut ResponseFields(head), ctx);
+    dress(session.req_header(), status, &mut ResponseFields(head), ctx).await;
     Ok(())
 }
 
 /// The same for the fields of a 101.
-pub(super) fn finish_upgrade(session: &Session, headers: &mut HeaderMap, ctx: &mut Context) {
+pub(super) async fn finish_upgrade(session: &Session, headers: &mut HeaderMap, ctx: &mut Context) {
     if let Some(cookie) = sticky(session, ctx) {
         headers.append(header::SET_COOKIE, cookie);
     }
-    dress(session.req_header(), StatusCode::SWITCHING_PROTOCOLS, headers, ctx);
+    dress(session.req_header(), StatusCode::SWITCHING_PROTOCOLS, headers, ctx).await;
 }
 
 /// The cookie that brings the client back to this endpoint, when it does not have it yet.
@@ -58,24 +63,16 @@ fn sticky(session: &Session, ctx: &Context) -> Option<HeaderValue> {
 }
 
 /// The plugins' part.
-pub(super) fn dress(request: &RequestHeader, status: StatusCode, fields: &mut dyn Fields, ctx: &mut Context) {
+async fn dress(request: &RequestHeader, status: StatusCode, fields: &mut dyn Fields, ctx: &mut Context) {
     let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_response_headers()) else { return };
     // The request is over for the plugins by now: they see its fields and change only the answer's.
-    let mut seen = request.headers.clone();
-    let (path, query) = target(ctx.rewritten.as_deref(), &request.uri);
-    let mut exchange = Exchange {
-        method: &request.method,
-        host: &ctx.host,
-        path,
-        query,
-        headers: Headers::new(&mut seen),
-        client: ctx.client,
-        route: &route.name,
-        running: &mut ctx.running,
-    };
+    let mut seen = Sent(&request.headers);
+    let endpoint = ctx.last_endpoint.clone();
+    let mut exchange = exchange::of(ctx, &route, Line::of(request), &mut seen);
+    let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
+    let mut answer = Answer { status, headers: Headers::new(fields), endpoint };
     // A panic is logged by the chain; the answer goes out as the others left it.
-    let _ =
-        route.chain.response_headers(&mut exchange, &mut Answer { status, headers: Headers::new(fields) });
+    let _ = route.chain.response_headers(&mut exchange, &mut answer).await;
 }
 
 /// Passes on an answer to a handshake that is no 101: an ordinary answer, on a connection that stays
@@ -102,7 +99,7 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
     forward::response(&mut head, via)?;
-    finish_head(session, &mut head, ctx)?;
+    finish_head(session, &mut head, ctx).await?;
     session.write_response_header(head, false).await?;
     loop {
         match upstream.read_body_bytes().await {

@@ -4,7 +4,7 @@
 use super::failure::Failure;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, Tried};
-use moongate_sdk::Running;
+use moongate_sdk::{Running, Services};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +28,8 @@ pub struct Context {
     pub(super) rewritten: Option<String>,
     /// Its route.
     pub(super) route: Option<Arc<Route>>,
+    /// What the gateway does for its plugins.
+    pub(super) services: Arc<dyn Services>,
     /// What its plugins keep of it, and its id.
     pub(super) running: Running,
     /// Its head or the beginning of its body has more than one reading.
@@ -56,7 +58,7 @@ pub struct Context {
 }
 
 impl Context {
-    pub(super) fn new(busy: Busy) -> Self {
+    pub(super) fn new(busy: Busy, services: Arc<dyn Services>) -> Self {
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let now = Instant::now();
         Self {
@@ -69,6 +71,7 @@ impl Context {
             host: String::new(),
             rewritten: None,
             route: None,
+            services,
             running: Running::default(),
             doubtful: false,
             head_size: 0,

@@ -5,13 +5,13 @@ use super::answer::RequestFields;
 use super::boundary::Reading;
 use super::connection::Connection;
 use super::context::Context;
+use super::exchange::{self, Line};
 use super::failure::Failure;
 use super::{Gateway, admission, forward, respond, websocket};
 use crate::chain::Decision;
 use crate::route::{Head, Target};
 use crate::tunnel::handshake::{self, Refusal};
 use http::{Method, StatusCode, Version, header};
-use moongate_sdk::{Exchange, Headers};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -75,7 +75,7 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
             respond::reply(session, ctx, *reply).await?;
             return Ok(true);
         }
-        Decision::Failed(_) => {
+        Decision::Body { .. } | Decision::Failed(_) => {
             respond::failure(session, ctx, Failure::Plugin).await?;
             return Ok(true);
         }
@@ -156,20 +156,10 @@ async fn ask_plugins(session: &mut Session, ctx: &mut Context) -> Decision {
         return Decision::Continue;
     };
     let head = session.req_header_mut();
-    let method = Method::clone(&head.method);
-    // Owned, for the plugins may change the fields while they look at it; the target stays as it is.
-    let uri = head.uri.clone();
-    let (path, query) = target(ctx.rewritten.as_deref(), &uri);
+    // Owned, for the plugins may change the fields while they look at it.
+    let (method, uri) = (Method::clone(&head.method), head.uri.clone());
+    let line = Line { method: &method, uri: &uri, version: head.version };
     let mut fields = RequestFields(head);
-    let mut exchange = Exchange {
-        method: &method,
-        host: &ctx.host,
-        path,
-        query,
-        headers: Headers::new(&mut fields),
-        client: ctx.client,
-        route: &route.name,
-        running: &mut ctx.running,
-    };
+    let mut exchange = exchange::of(ctx, &route, line, &mut fields);
     route.chain.request_headers(&mut exchange).await
 }

@@ -7,6 +7,7 @@ mod boundary;
 mod chunks;
 mod connection;
 mod context;
+mod exchange;
 mod failure;
 mod first_line;
 mod forward;
@@ -31,6 +32,7 @@ use crate::live::Live;
 use crate::tunnel::Registry;
 use async_trait::async_trait;
 use context::Busy;
+use moongate_sdk::{NoServices, Services};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -46,6 +48,8 @@ pub struct Shared {
     pub live: Arc<Live>,
     /// The living tunnels.
     pub tunnels: Arc<Registry>,
+    /// What plugins may ask of the gateway.
+    services: Arc<dyn Services>,
     draining: AtomicBool,
     /// Requests under way, a counter for each worker: they do not fight for one cache line.
     busy: Mutex<Vec<Arc<AtomicUsize>>>,
@@ -56,6 +60,7 @@ impl Shared {
     pub fn new(live: Arc<Live>) -> Self {
         Self {
             tunnels: Arc::clone(live.tunnels()),
+            services: Arc::new(NoServices),
             live,
             draining: AtomicBool::new(false),
             busy: Mutex::default(),
@@ -111,7 +116,7 @@ impl ProxyHttp for Gateway {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new(Busy::new(&self.busy))
+        Context::new(Busy::new(&self.busy), Arc::clone(&self.shared.services))
     }
 
     // Pingora's compression module is a cost for each request and not used here.
@@ -154,7 +159,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        answer::finish_head(session, head, ctx)
+        answer::finish_head(session, head, ctx).await
     }
 
     fn fail_to_connect(

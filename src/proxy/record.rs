@@ -2,13 +2,13 @@
 //! opens and when it ends.
 
 use super::context::Context;
-use super::intake::target;
+use super::exchange::{self, Line};
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::Entry;
 use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
 use log::log;
-use moongate_sdk::{Exchange, Headers};
+use moongate_sdk::Sent;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -72,18 +72,8 @@ fn tell(session: &Session, ctx: &Context, status: u16) {
 fn plugins(session: &mut Session, ctx: &mut Context, status: Option<StatusCode>) {
     let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_log()) else { return };
     let head = session.req_header();
-    let mut seen = head.headers.clone();
-    let (path, query) = target(ctx.rewritten.as_deref(), &head.uri);
-    let mut exchange = Exchange {
-        method: &head.method,
-        host: &ctx.host,
-        path,
-        query,
-        headers: Headers::new(&mut seen),
-        client: ctx.client,
-        route: &route.name,
-        running: &mut ctx.running,
-    };
+    let mut seen = Sent(&head.headers);
+    let mut exchange = exchange::of(ctx, &route, Line::of(head), &mut seen);
     route.chain.log(&mut exchange, status);
 }
 

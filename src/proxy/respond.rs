@@ -90,7 +90,7 @@ pub(super) async fn send(
     body: impl Into<Bytes>,
 ) -> Result<()> {
     let body = body.into();
-    answer::finish_head(session, &mut head, ctx)?;
+    answer::finish_head(session, &mut head, ctx).await?;
     // RFC 9110 §8.6: neither 1xx nor 204 has a length.
     if !head.status.is_informational() && head.status != StatusCode::NO_CONTENT {
         head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;

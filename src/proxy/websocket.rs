@@ -173,7 +173,7 @@ async fn open(
 ) -> Result<()> {
     let extensions = Extensions::of(&headers);
     let agreement = redial::agreement(ctx, &mut headers);
-    answer::finish_upgrade(session, &mut headers, ctx);
+    answer::finish_upgrade(session, &mut headers, ctx).await;
     let mut switching = Vec::with_capacity(256);
     handshake::write_switching(&mut switching, handshake, &headers);
     let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {

@@ -33,7 +33,7 @@ impl Written {
         let mut value = match self {
             Self::Name(kind) => {
                 let place = kind.place.clone();
-                let settings = Settings(Value { place, kind: ValueKind::Map(Vec::new()) });
+                let settings = Settings::new(Value { place, kind: ValueKind::Map(Vec::new()) });
                 return Ok(Parts { kind, name: None, settings });
             }
             Self::Full(value) => value,
@@ -47,7 +47,7 @@ impl Written {
             return Err(problems);
         };
         match problems.keep(kind.read()) {
-            Some(kind) if problems.0.is_empty() => Ok(Parts { kind, name, settings: Settings(value) }),
+            Some(kind) if problems.0.is_empty() => Ok(Parts { kind, name, settings: Settings::new(value) }),
             _ => Err(problems),
         }
     }
@@ -100,7 +100,7 @@ fn write_entry<S: Serializer>(
     name: Option<&String>,
     settings: &Settings,
 ) -> Result<S::Ok, S::Error> {
-    let entries: &[(Key, Value)] = match &settings.0.kind {
+    let entries: &[(Key, Value)] = match &settings.value.kind {
         ValueKind::Map(entries) => entries,
         _ => &[],
     };

@@ -13,7 +13,7 @@ const ODD: char = '\u{e000}';
 pub fn print(spec: &Spec) -> String {
     let mut spec = spec.clone();
     for settings in every_settings(&mut spec) {
-        mark(&mut settings.0);
+        mark(&mut settings.value);
     }
     // Writing to memory fails only for values that no configuration holds.
     let text = serde_yaml::to_value(&spec).and_then(|mut tree| {

@@ -32,7 +32,7 @@ pub(super) fn settings(pairs: &[(&str, &str)]) -> Settings {
         };
         (Key { place: place(), text: (*key).to_owned() }, value)
     };
-    Settings(Value { place: place(), kind: ValueKind::Map(pairs.iter().map(pair).collect()) })
+    Settings::new(Value { place: place(), kind: ValueKind::Map(pairs.iter().map(pair).collect()) })
 }
 
 pub(super) fn kind(name: &str, pairs: &[(&str, &str)]) -> KindEntry {

@@ -1,32 +1,93 @@
 //! A request and its answer as a plugin sees them. Who received them, and in what type the gateway
 //! keeps their fields, stays out: [`Fields`] is the seam.
 
-use crate::Running;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use crate::{Running, Services};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::sync::Arc;
 
-/// The request as a plugin sees it.
-pub struct Exchange<'a> {
+/// What a request asked for, as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
     /// The method.
     pub method: &'a Method,
+    /// `http` or `https`.
+    pub scheme: &'a str,
     /// The host asked for, without its port; empty when the client named none.
     pub host: &'a str,
     /// The path as it is matched and forwarded, without the query.
     pub path: &'a str,
     /// The query without its `?`.
     pub query: Option<&'a str>,
-    /// The request's fields, to read and to change.
-    pub headers: Headers<'a>,
+    /// The version of the client's protocol.
+    pub version: Version,
     /// The client: the peer, or what a trusted proxy says it is.
     pub client: IpAddr,
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// The name of the listener it came in by.
+    pub listener: &'a str,
     /// The route's name.
     pub route: &'a str,
+}
+
+/// A request and what the gateway knows about it.
+pub struct Exchange<'a> {
+    /// What was asked for; what plugins changed of it since is in [`Exchange::method`] and its like.
+    pub request: Request<'a>,
+    /// The request's fields, to read and to change. Changes behind the phase `request_headers` go nowhere.
+    pub headers: Headers<'a>,
     /// What the gateway keeps about this request from phase to phase.
     pub running: &'a mut Running,
+    /// What the gateway does for its plugins.
+    pub services: &'a Arc<dyn Services>,
+}
+
+/// What plugins changed of what a request asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Edits {
+    /// Path and query to the backend.
+    pub target: Option<String>,
+    /// The method to the backend.
+    pub method: Option<Method>,
 }
 
 impl Exchange<'_> {
+    /// The method, as it goes to the backend.
+    pub fn method(&self) -> &Method {
+        self.running.edits().and_then(|edits| edits.method.as_ref()).unwrap_or(self.request.method)
+    }
+
+    /// The path, as it goes to the backend, without the query.
+    pub fn path(&self) -> &str {
+        self.edited_target().map_or(self.request.path, |target| split(target).0)
+    }
+
+    /// The query, as it goes to the backend, without its `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.edited_target().map_or(self.request.query, |target| split(target).1)
+    }
+
+    /// Changes the method to the backend. Only in the phase `request_headers`.
+    pub fn set_method(&mut self, method: Method) {
+        self.running.edit().method = Some(method);
+    }
+
+    /// Changes path and query to the backend; the route stays. Only in the phase `request_headers`.
+    ///
+    /// # Errors
+    /// When `target` does not begin with `/`, or has a character that no request line may have
+    /// (RFC 9112 §3.2.1).
+    pub fn set_target(&mut self, target: &str) -> Result<(), BadTarget> {
+        let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        if !target.starts_with('/') || !target.bytes().all(fits) {
+            return Err(BadTarget);
+        }
+        self.running.edit().target = Some(target.to_owned());
+        Ok(())
+    }
+
     /// The request's id: the one a plugin took over from the client, or 32 random hexadecimal digits
     /// that are made when first asked for.
     pub fn request_id(&mut self) -> &HeaderValue {
@@ -38,14 +99,42 @@ impl Exchange<'_> {
     pub fn state<T: Default + Send + Sync + 'static>(&mut self) -> &mut T {
         self.running.state()
     }
+
+    /// Puts something into this request's line of the access log, under the plugin's name. A second
+    /// note with the same key replaces the first.
+    pub fn note(&mut self, key: &'static str, value: impl Into<String>) {
+        self.running.note(key, value.into());
+    }
+
+    fn edited_target(&self) -> Option<&str> {
+        self.running.edits()?.target.as_deref()
+    }
 }
+
+fn split(target: &str) -> (&str, Option<&str>) {
+    target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)))
+}
+
+/// A target that no request line may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadTarget;
+
+impl std::fmt::Display for BadTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a target begins with `/` and has only visible ASCII characters but `#`")
+    }
+}
+
+impl std::error::Error for BadTarget {}
 
 /// The answer's head as a plugin sees it.
 pub struct Answer<'a> {
-    /// Its status.
+    /// Its status, to read and to change; that of a 101 stays.
     pub status: StatusCode,
     /// Its fields, to read and to change.
     pub headers: Headers<'a>,
+    /// The endpoint that gave it, when one did.
+    pub endpoint: Option<&'a str>,
 }
 
 /// Where the gateway keeps the fields of a request or an answer.
@@ -73,6 +162,18 @@ impl Fields for HeaderMap {
     fn remove(&mut self, name: &HeaderName) {
         HeaderMap::remove(self, name);
     }
+}
+
+/// Fields that nobody can change any more: what is written to them goes nowhere.
+pub struct Sent<'a>(pub &'a HeaderMap);
+
+impl Fields for Sent<'_> {
+    fn map(&self) -> &HeaderMap {
+        self.0
+    }
+    fn set(&mut self, _: &HeaderName, _: HeaderValue) {}
+    fn append(&mut self, _: &HeaderName, _: HeaderValue) {}
+    fn remove(&mut self, _: &HeaderName) {}
 }
 
 /// Fields to read, as an [`http::HeaderMap`], and to change.

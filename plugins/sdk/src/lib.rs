@@ -5,24 +5,31 @@
 //! YAML and no socket comes in here.
 
 mod exchange;
+mod files;
 mod kind;
+mod passing;
 mod plain;
 mod plugin;
 mod problem;
 mod rate;
 mod read;
 mod running;
+mod services;
 mod settings;
 mod template;
+pub mod testing;
 mod units;
 
-pub use exchange::{Answer, Exchange, Fields, Headers};
+pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
+pub use files::{Digest, Files, Source};
 pub use kind::Kind;
-pub use plugin::{Flow, Phases, Plugin, Reply, Verdict};
+pub use passing::{Direction, Ended, Fate, Fault, Message, Piece};
+pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use rate::Rate;
 pub use read::raise;
-pub use running::Running;
+pub use running::{Note, Running};
+pub use services::{Call, CallError, Called, Callee, Calling, NoServices, Services, set_worker, worker};
 pub use settings::{Key, Placed, Settings, Value, ValueKind};
 pub use template::Template;
 pub use units::{Period, Size};

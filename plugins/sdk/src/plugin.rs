@@ -4,32 +4,60 @@
 //! the exchange ([`Exchange::state`]). So a plugin that remembers nothing allocates nothing, and one
 //! that never waits has no future: [`Flow::Wait`] alone is boxed.
 
-use crate::{Answer, Exchange};
+use crate::{Answer, Ended, Exchange, Fate, Fault, Message, Piece, Services};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The phases a plugin takes part in, declared once. A phase it does not name costs nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     /// [`Plugin::request_headers`], before an upstream is chosen.
     pub request_headers: bool,
+    /// [`Plugin::request_body`], piece by piece on the way to the backend.
+    pub request_body: bool,
     /// [`Plugin::response_headers`], before the answer's head goes to the client.
     pub response_headers: bool,
+    /// [`Plugin::response_body`], piece by piece on the way to the client.
+    pub response_body: bool,
+    /// [`Plugin::message`] for WebSocket messages to the backend. A route without plugins for
+    /// messages keeps the raw relay.
+    pub messages_to_backend: bool,
+    /// [`Plugin::message`] for WebSocket messages to the client.
+    pub messages_to_client: bool,
+    /// How often [`Plugin::request_headers`] is asked again about a WebSocket that lives; one that is
+    /// then answered is closed with 1008.
+    pub recheck: Option<Duration>,
+    /// [`Plugin::closed`], when a WebSocket has ended.
+    pub closed: bool,
     /// [`Plugin::log`], when the exchange is over.
     pub log: bool,
 }
 
+/// Work of a plugin's own, beside the requests.
+pub type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// One configured entry.
 ///
-/// It lives as long as its settings do, across reloads, and is shared by all threads. In every phase
-/// the plugins of a route run in the order the operator wrote them. A method is called only when
-/// [`Plugin::phases`] names it. A panic in one costs that request and nothing else.
+/// It lives as long as its settings (and the files they name) stay the same, across reloads, and is
+/// shared by all threads. In every phase the plugins of a route run in the order the operator wrote
+/// them. A method is called only when [`Plugin::phases`] names it. A panic or a fault in one costs
+/// that request and nothing else.
 pub trait Plugin: Send + Sync + 'static {
     /// The phases it takes part in; asked once, when the configuration is compiled.
     fn phases(&self) -> Phases;
+
+    /// Work beside the requests: a key set that is fetched, a clock that ticks. Asked once, when the
+    /// first generation with this entry serves; the future is dropped with the last generation that
+    /// has it.
+    fn background(&self, services: &Arc<dyn Services>) -> Option<Background> {
+        let _ = services;
+        None
+    }
 
     /// The request's head is here; nothing was sent anywhere yet. Not called when an earlier plugin
     /// already answered.
@@ -38,13 +66,48 @@ pub trait Plugin: Send + Sync + 'static {
         Flow::Continue
     }
 
-    /// The answer's head is here, from a backend, from a plugin or from the gateway itself. Called
-    /// also when an earlier plugin answered and this one never saw the request.
-    fn response_headers(&self, exchange: &mut Exchange<'_>, answer: &mut Answer<'_>) {
-        let _ = (exchange, answer);
+    /// A piece of the request's body is here. It may be changed, or held back by taking its bytes and
+    /// giving them to a later one. The backend may have seen the head and earlier pieces by now,
+    /// unless this plugin asked for the whole body with [`Flow::Body`].
+    fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
+        let _ = (exchange, piece);
+        Flow::Continue
     }
 
-    /// The exchange is over; `status` is what the client got, if it got an answer.
+    /// The answer's head is here, from a backend, from a plugin or from the gateway itself. Called
+    /// also when an earlier plugin answered and this one never saw the request. A reply takes the
+    /// place of the answer, body and all, unless that is a 101.
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Answer<'_>,
+    ) -> Flow<'f> {
+        let _ = (exchange, answer);
+        Flow::Continue
+    }
+
+    /// A piece of the answer's body is here; as [`Plugin::request_body`], but the client has the head.
+    ///
+    /// # Errors
+    /// When the answer must not go on; the connection is closed in mid-body, so that the client knows.
+    fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
+        let _ = (exchange, piece);
+        Ok(())
+    }
+
+    /// A whole WebSocket message is here, unmasked and in one piece. The exchange is its handshake's.
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
+        let _ = (exchange, message);
+        Fate::Forward
+    }
+
+    /// The WebSocket has ended.
+    fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {
+        let _ = (exchange, ended);
+    }
+
+    /// The exchange is over; `status` is what the client got, if it got an answer. Of a WebSocket this
+    /// is the handshake.
     fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
         let _ = (exchange, status);
     }
@@ -56,8 +119,14 @@ pub enum Flow<'f> {
     Continue,
     /// This is the answer; no backend is asked.
     Respond(Box<Reply>),
+    /// From [`Plugin::request_headers`] alone: the whole body, up to so many bytes, is shown to this
+    /// plugin's [`Plugin::request_body`] as one last piece before anything goes on; a longer one is
+    /// answered with 413. The head may still be changed there.
+    Body(u64),
     /// Known later; see [`Flow::wait`].
     Wait(Pin<Box<dyn Future<Output = Verdict> + Send + 'f>>),
+    /// The plugin could not do its work; the entry's `on_error` decides.
+    Failed(Fault),
 }
 
 impl<'f> Flow<'f> {
@@ -73,11 +142,19 @@ impl From<Reply> for Flow<'_> {
     }
 }
 
+impl From<Fault> for Flow<'_> {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
 impl From<Verdict> for Flow<'_> {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Continue => Self::Continue,
             Verdict::Respond(reply) => Self::Respond(reply),
+            Verdict::Body(limit) => Self::Body(limit),
+            Verdict::Failed(fault) => Self::Failed(fault),
         }
     }
 }
@@ -87,7 +164,9 @@ impl fmt::Debug for Flow<'_> {
         match self {
             Self::Continue => f.write_str("Continue"),
             Self::Respond(reply) => f.debug_tuple("Respond").field(reply).finish(),
+            Self::Body(limit) => f.debug_tuple("Body").field(limit).finish(),
             Self::Wait(_) => f.write_str("Wait(..)"),
+            Self::Failed(fault) => f.debug_tuple("Failed").field(fault).finish(),
         }
     }
 }
@@ -99,11 +178,21 @@ pub enum Verdict {
     Continue,
     /// This is the answer; no backend is asked.
     Respond(Box<Reply>),
+    /// See [`Flow::Body`].
+    Body(u64),
+    /// See [`Flow::Failed`].
+    Failed(Fault),
 }
 
 impl From<Reply> for Verdict {
     fn from(reply: Reply) -> Self {
         Self::Respond(Box::new(reply))
+    }
+}
+
+impl From<Fault> for Verdict {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
     }
 }
 

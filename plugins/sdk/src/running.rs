@@ -1,6 +1,7 @@
 //! What the gateway keeps about one request from phase to phase: its id, and what each plugin asked
 //! to remember. Empty until somebody asks, so that a request without plugins pays nothing.
 
+use crate::Edits;
 use http::HeaderValue;
 use std::any::Any;
 use std::cell::Cell;
@@ -12,6 +13,26 @@ pub struct Running {
     id: Option<HeaderValue>,
     turn: usize,
     slots: Vec<Option<Box<dyn Any + Send + Sync>>>,
+    /// Most requests are neither edited nor noted, nor is a plugin skipped: one pointer for all of it.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    edits: Edits,
+    notes: Vec<Note>,
+    skipped: Vec<bool>,
+}
+
+/// Something that a plugin put into the access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The plugin's position in its chain.
+    pub by: usize,
+    /// What it is about.
+    pub key: &'static str,
+    /// What it says.
+    pub value: String,
 }
 
 impl Running {
@@ -33,6 +54,48 @@ impl Running {
     /// Says whose turn it is, by the plugin's position in its chain; the chain calls it.
     pub fn turn(&mut self, position: usize) {
         self.turn = position;
+    }
+
+    /// Leaves a plugin out of what is still to come of this request: its condition does not hold, or it
+    /// failed and is not needed. The chain calls it.
+    pub fn skip(&mut self, position: usize) {
+        let skipped = &mut self.rare().skipped;
+        if skipped.len() <= position {
+            skipped.resize(position + 1, false);
+        }
+        skipped[position] = true;
+    }
+
+    /// Whether a plugin is left out.
+    pub fn skips(&self, position: usize) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.skipped.get(position) == Some(&true))
+    }
+
+    /// What plugins changed of what the request asks for.
+    pub fn edits(&self) -> Option<&Edits> {
+        self.rare.as_ref().map(|rare| &rare.edits)
+    }
+
+    pub(crate) fn edit(&mut self) -> &mut Edits {
+        &mut self.rare().edits
+    }
+
+    /// What plugins put into the access log, in that order.
+    pub fn notes(&self) -> &[Note] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.notes)
+    }
+
+    pub(crate) fn note(&mut self, key: &'static str, value: String) {
+        let by = self.turn;
+        let notes = &mut self.rare().notes;
+        match notes.iter_mut().find(|note| note.by == by && note.key == key) {
+            Some(note) => note.value = value,
+            None => notes.push(Note { by, key, value }),
+        }
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     pub(crate) fn state<T: Default + Send + Sync + 'static>(&mut self) -> &mut T {
@@ -99,6 +162,26 @@ mod tests {
         assert!(running.known_request_id().is_none());
         let id = running.request_id().clone();
         assert_eq!(running.request_id(), id);
+    }
+
+    #[test]
+    fn a_note_is_its_plugins_and_the_last_word_counts() {
+        let mut running = Running::default();
+        running.turn(1);
+        running.note("user", "ada".into());
+        running.note("user", "grace".into());
+        running.turn(2);
+        running.note("user", "eve".into());
+        let said: Vec<_> = running.notes().iter().map(|note| (note.by, note.value.as_str())).collect();
+        assert_eq!(said, [(1, "grace"), (2, "eve")]);
+    }
+
+    #[test]
+    fn only_the_plugin_that_is_left_out_is_left_out() {
+        let mut running = Running::default();
+        assert!(!running.skips(0));
+        running.skip(2);
+        assert!(running.skips(2) && !running.skips(1) && !running.skips(3));
     }
 
     #[test]

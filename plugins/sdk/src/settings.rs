@@ -23,7 +23,7 @@
 //! The shapes are `null`, `scalar`, `list` and `map`.
 
 use crate::plain::Plain;
-use crate::{Place, Problems};
+use crate::{Files, Place, Problem, Problems, Source};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -117,19 +117,50 @@ impl<T> std::ops::Deref for Placed<T> {
 
 /// The settings of one entry of a kind: the mapping without its `kind:` key (and without the keys
 /// that belong to the entry rather than to the kind, as `name` and `when` of a plugin).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings(pub Value);
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The mapping.
+    pub value: Value,
+    files: Files,
+}
+
+/// What was read beside the settings is no part of them.
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
 
 impl Settings {
+    /// The settings in `value`, which is a mapping.
+    pub fn new(value: Value) -> Self {
+        Self { value, files: Files::default() }
+    }
+
+    /// The same, noting in `files` what [`Settings::file`] reads.
+    #[must_use]
+    pub fn noting(&self, files: &Files) -> Self {
+        Self { value: self.value.clone(), files: files.clone() }
+    }
+
+    /// Reads a file that the settings name; a relative path begins at the file it is written in. The
+    /// instance that is built from it is kept over reloads only as long as the file says the same.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is larger than `limit` bytes.
+    pub fn file(&self, path: &Placed<String>, limit: u64) -> Result<Source, Problem> {
+        self.files.read(path, limit)
+    }
+
     /// Reads the settings into a serde type. Unknown keys, wrong types and missing keys come back
     /// as problems with places.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problems> {
-        self.0.read()
+        self.value.read()
     }
 
     /// Where the entry was written.
     pub fn place(&self) -> &Place {
-        &self.0.place
+        &self.value.place
     }
 }
 

@@ -95,16 +95,16 @@ impl Template {
         for part in parts {
             match part {
                 Part::Text(plain) => text.extend_from_slice(plain.as_bytes()),
-                Part::Fill(Placeholder::ClientIp) => write!(text, "{}", exchange.client).ok()?,
-                Part::Fill(Placeholder::Host) => text.extend_from_slice(exchange.host.as_bytes()),
+                Part::Fill(Placeholder::ClientIp) => write!(text, "{}", exchange.request.client).ok()?,
+                Part::Fill(Placeholder::Host) => text.extend_from_slice(exchange.request.host.as_bytes()),
                 Part::Fill(Placeholder::Method) => {
-                    text.extend_from_slice(exchange.method.as_str().as_bytes());
+                    text.extend_from_slice(exchange.method().as_str().as_bytes());
                 }
-                Part::Fill(Placeholder::Path) => text.extend_from_slice(exchange.path.as_bytes()),
+                Part::Fill(Placeholder::Path) => text.extend_from_slice(exchange.path().as_bytes()),
                 Part::Fill(Placeholder::RequestId) => {
                     text.extend_from_slice(exchange.request_id().as_bytes());
                 }
-                Part::Fill(Placeholder::Route) => text.extend_from_slice(exchange.route.as_bytes()),
+                Part::Fill(Placeholder::Route) => text.extend_from_slice(exchange.request.route.as_bytes()),
             }
         }
         HeaderValue::from_bytes(&text).ok()
@@ -130,25 +130,14 @@ fn placeholder(name: &str) -> Result<Placeholder, Problem> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use crate::{Headers, Running};
-    use http::{HeaderMap, Method};
+    use crate::testing::Visit;
     use std::net::{IpAddr, Ipv6Addr};
 
     fn fill(template: &str) -> String {
-        let mut headers = HeaderMap::new();
-        let mut running = Running::default();
-        running.set_request_id(HeaderValue::from_static("id"));
-        let mut exchange = Exchange {
-            method: &Method::GET,
-            host: "example.com",
-            path: "/a",
-            query: None,
-            headers: Headers::new(&mut headers),
-            client: IpAddr::V6(Ipv6Addr::LOCALHOST),
-            route: "web",
-            running: &mut running,
-        };
-        let value = Template::parse(template).unwrap().fill(&mut exchange).unwrap();
+        let mut visit = Visit::new("/a");
+        visit.client = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        visit.running.set_request_id(HeaderValue::from_static("id"));
+        let value = visit.see(|exchange| Template::parse(template).unwrap().fill(exchange)).unwrap();
         value.to_str().unwrap().to_owned()
     }
 

@@ -101,12 +101,12 @@ fn entries_keep_their_settings() {
     let upstream = &loaded.spec.upstreams["a"];
     assert_eq!(upstream.balance.as_ref().unwrap().kind.value, "p2c");
     let check = upstream.health_check.as_ref().unwrap();
-    assert!(check.settings.0.get("kind").is_none());
-    assert_eq!(check.settings.0.get("path").unwrap().read::<String>().unwrap(), "/x");
+    assert!(check.settings.value.get("kind").is_none());
+    assert_eq!(check.settings.value.get("path").unwrap().read::<String>().unwrap(), "/x");
     assert_eq!(&*check.settings.place().path, "upstreams.a.health_check");
     let plugin = &loaded.spec.plugins[1];
     assert_eq!(plugin.name.as_ref().unwrap().value, "h");
-    let ValueKind::Map(entries) = &plugin.settings.0.kind else { panic!("a mapping") };
+    let ValueKind::Map(entries) = &plugin.settings.value.kind else { panic!("a mapping") };
     assert_eq!(entries.len(), 1);
 }
 

@@ -104,7 +104,7 @@ fn fallback(place: &Place, written: Option<&Placed<String>>) -> Result<Box<dyn B
     let name = written.map_or("least_connections", |written| written.value.as_str());
     let place = written.map_or(place, |written| &written.place);
     let kind = Kind::find(BALANCE, "balance kind", name).map_err(|problem| problem.at(place))?;
-    let empty = Settings(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
+    let empty = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
     let built = (kind.build)(&empty)?;
     if built.key() != KeySource::Nothing {
         let problem = Problem::new(format!("`{name}` cannot be a fallback"));

@@ -227,7 +227,7 @@ fn check_rebalance(spec: &spec::Upstream, balance: &dyn Balance, problems: &mut 
 
 fn balance(entry: Option<&KindEntry>, place: &Place) -> Result<Box<dyn Balance>, Problems> {
     let Some(entry) = entry else {
-        let nothing = Settings(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
+        let nothing = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
         return build_kind(BALANCE, "balance kind", "round_robin", place, &nothing);
     };
     build_kind(BALANCE, "balance kind", &entry.kind, &entry.kind.place, &entry.settings)

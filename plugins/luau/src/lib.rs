@@ -1,0 +1,1 @@
+//! Filters written in Luau: a plugin kind like any other.

@@ -1,0 +1,51 @@
+//! A request in the shape in which plugins see it. What they may do with it is the plugin interface's.
+
+use super::context::Context;
+use super::intake::target;
+use crate::snapshot::Route;
+use http::{Method, Uri, Version};
+use moongate_sdk::{Exchange, Fields, Headers, Request};
+use pingora::http::RequestHeader;
+
+/// A request line. It is apart from the fields, for those may be changed meanwhile.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) method: &'a Method,
+    pub(super) uri: &'a Uri,
+    pub(super) version: Version,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn of(head: &'a RequestHeader) -> Self {
+        Self { method: &head.method, uri: &head.uri, version: head.version }
+    }
+}
+
+/// The request of `ctx` for the plugins of its route.
+pub(super) fn of<'a>(
+    ctx: &'a mut Context,
+    route: &'a Route,
+    line: Line<'a>,
+    fields: &'a mut dyn Fields,
+) -> Exchange<'a> {
+    let (path, query) = target(ctx.rewritten.as_deref(), line.uri);
+    let listeners = ctx.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
+    let listener = listeners.and_then(|all| all.get(usize::from(ctx.listener)));
+    Exchange {
+        request: Request {
+            method: line.method,
+            scheme: "http",
+            host: &ctx.host,
+            path,
+            query,
+            version: line.version,
+            client: ctx.client,
+            peer: ctx.peer,
+            listener: listener.map_or("", |listener| &*listener.name),
+            route: &route.name,
+        },
+        headers: Headers::new(fields),
+        running: &mut ctx.running,
+        services: &ctx.services,
+    }
+}
