@@ -6,6 +6,7 @@
 #   make conf     every file of conf/ through `moongate check`
 #   make bench    against nginx and HAProxy; see bench/
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
+#   make wasm-fixtures  builds the WebAssembly filters that tests run, from their sources
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
 #   make release  the binary as it is shipped; takes minutes
 #   make pgo      the same, built with a profile of itself at work; takes three times as long
@@ -24,7 +25,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn fuzz release pgo install tools lints
+.PHONY: run test check conf bench autobahn wasm-fixtures fuzz release pgo install tools lints
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -49,6 +50,9 @@ bench: tools
 
 autobahn: tools
 	tests/autobahn/run
+
+wasm-fixtures:
+	plugins/wasm/fixtures/build
 
 # cargo-fuzz passes unstable flags; RUSTC_BOOTSTRAP lets the installed stable toolchain take them.
 fuzz: tools
