@@ -76,7 +76,7 @@ impl<'a> Builder<'a> {
         let kind = Kind::find(self.kinds, "plugin", &written.kind)
             .map_err(|problem| problem.at(&written.kind.place))?;
         let files = Files::default();
-        let plugin = (kind.build)(&written.settings.noting(&files))
+        let plugin = (kind.build)(&written.settings.noting(name, &files))
             .map_err(|problems| problems.at(&written.kind.place))?;
         Ok(Entry {
             name: name.into(),

@@ -28,6 +28,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -121,10 +122,11 @@ impl<T> std::ops::Deref for Placed<T> {
 pub struct Settings {
     /// The mapping.
     pub value: Value,
+    name: Arc<str>,
     files: Files,
 }
 
-/// What was read beside the settings is no part of them.
+/// The name, and what was read beside the settings, are no part of them.
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -134,13 +136,18 @@ impl PartialEq for Settings {
 impl Settings {
     /// The settings in `value`, which is a mapping.
     pub fn new(value: Value) -> Self {
-        Self { value, files: Files::default() }
+        Self { value, name: Arc::from(""), files: Files::default() }
     }
 
-    /// The same, noting in `files` what [`Settings::file`] reads.
+    /// The same, for the entry of that name, noting in `files` what [`Settings::file`] reads.
     #[must_use]
-    pub fn noting(&self, files: &Files) -> Self {
-        Self { value: self.value.clone(), files: files.clone() }
+    pub fn noting(&self, name: &str, files: &Files) -> Self {
+        Self { value: self.value.clone(), name: name.into(), files: files.clone() }
+    }
+
+    /// The entry's name, for logs and metrics of the plugin's own: what the operator called it, or its kind.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Reads a file that the settings name; a relative path begins at the file it is written in. The
