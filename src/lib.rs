@@ -8,6 +8,7 @@
 //!
 //! The rooms, from the bottom up; each imports only from those above it in this list:
 //!
+//! - [`plugins`]: which kinds of plugins this build has.
 //! - [`telemetry`], [`diag`]: metrics and the access log; problems as a report.
 //! - [`spec`]: what an operator may write. YAML lives only there.
 //! - [`route`], [`upstream`], [`chain`]: which route a request takes, which endpoint, which plugins.
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod demo;
 pub mod diag;
 pub mod live;
+pub mod plugins;
 pub mod proxy;
 pub mod route;
 pub mod server;
@@ -31,5 +33,3 @@ pub mod spec;
 pub mod telemetry;
 pub mod tunnel;
 pub mod upstream;
-
-pub use moongate_plugins as plugins;

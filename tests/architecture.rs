@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the ground up; the ones of a line are siblings and do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["telemetry", "diag"],
+    &["telemetry", "diag", "plugins"],
     &["spec"],
     &["route", "upstream", "chain"],
     &["tunnel"],

@@ -15,6 +15,14 @@ pub struct Kind<T: ?Sized> {
     pub build: fn(&Settings) -> Result<Box<T>, Problems>,
 }
 
+// By hand: a derive would ask the same of `T`, and a kind only names what it builds.
+impl<T: ?Sized> Clone for Kind<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T: ?Sized> Copy for Kind<T> {}
+
 impl<T: ?Sized> Kind<T> {
     /// The kind of that name in a table, or a problem that names what was likely meant.
     pub fn find<'a>(table: &'a [Kind<T>], what: &str, name: &str) -> Result<&'a Kind<T>, Problem> {
