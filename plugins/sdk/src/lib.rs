@@ -13,6 +13,7 @@ mod plugin;
 mod problem;
 mod rate;
 mod read;
+mod refusal;
 mod running;
 mod services;
 mod settings;
