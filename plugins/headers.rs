@@ -45,8 +45,8 @@ struct Written {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Changes {
-    /// Fields that replace all of their name. `{client_ip}`, `{host}`, `{method}`, `{path}`,
-    /// `{request_id}` and `{route}` are filled in; `{{` and `}}` are single braces.
+    /// Fields that replace all of their name. `{client_ip}`, `{host}`, `{method}`, `{path}`, `{query}`,
+    /// `{request_id}`, `{route}` and `{scheme}` are filled in; `{{` and `}}` are single braces.
     set: IndexMap<String, Placed<String>>,
     /// Fields that are added behind those of their name, with the same placeholders.
     add: IndexMap<String, Placed<String>>,

@@ -31,10 +31,11 @@ pub(super) fn of<'a>(
     let (path, query) = target(ctx.rewritten.as_deref(), line.uri);
     let listeners = ctx.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
     let listener = listeners.and_then(|all| all.get(usize::from(ctx.listener)));
+    let secure = ctx.trusted && fields.map().get("x-forwarded-proto").is_some_and(|proto| proto == "https");
     Exchange {
         request: Request {
             method: line.method,
-            scheme: "http",
+            scheme: if secure { "https" } else { "http" },
             host: &ctx.host,
             path,
             query,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct Request<'a> {
     /// The method.
     pub method: &'a Method,
-    /// `http` or `https`.
+    /// `http` or `https`, as the client speaks it: what a trusted proxy says in X-Forwarded-Proto counts.
     pub scheme: &'a str,
     /// The host asked for, without its port; empty when the client named none.
     pub host: &'a str,

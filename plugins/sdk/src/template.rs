@@ -6,8 +6,8 @@ use std::io::Write;
 
 /// A text with placeholders.
 ///
-/// `{client_ip}`, `{host}`, `{method}`, `{path}`, `{request_id}` and `{route}` are filled in; `{{` and `}}`
-/// stand for single braces.
+/// `{client_ip}`, `{host}`, `{method}`, `{path}`, `{query}` (without its `?`), `{request_id}`, `{route}` and
+/// `{scheme}` are filled in; `{{` and `}}` stand for single braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Parts);
 
@@ -30,17 +30,21 @@ enum Placeholder {
     Host,
     Method,
     Path,
+    Query,
     RequestId,
     Route,
+    Scheme,
 }
 
-const PLACEHOLDERS: [(&str, Placeholder); 6] = [
+const PLACEHOLDERS: [(&str, Placeholder); 8] = [
     ("client_ip", Placeholder::ClientIp),
     ("host", Placeholder::Host),
     ("method", Placeholder::Method),
     ("path", Placeholder::Path),
+    ("query", Placeholder::Query),
     ("request_id", Placeholder::RequestId),
     ("route", Placeholder::Route),
+    ("scheme", Placeholder::Scheme),
 ];
 
 impl Template {
@@ -101,10 +105,14 @@ impl Template {
                     text.extend_from_slice(exchange.method().as_str().as_bytes());
                 }
                 Part::Fill(Placeholder::Path) => text.extend_from_slice(exchange.path().as_bytes()),
+                Part::Fill(Placeholder::Query) => {
+                    text.extend_from_slice(exchange.query().unwrap_or_default().as_bytes());
+                }
                 Part::Fill(Placeholder::RequestId) => {
                     text.extend_from_slice(exchange.request_id().as_bytes());
                 }
                 Part::Fill(Placeholder::Route) => text.extend_from_slice(exchange.request.route.as_bytes()),
+                Part::Fill(Placeholder::Scheme) => text.extend_from_slice(exchange.request.scheme.as_bytes()),
             }
         }
         HeaderValue::from_bytes(&text).ok()
@@ -134,7 +142,7 @@ mod tests {
     use std::net::{IpAddr, Ipv6Addr};
 
     fn fill(template: &str) -> String {
-        let mut visit = Visit::new("/a");
+        let mut visit = Visit::new("/a?b=c");
         visit.client = IpAddr::V6(Ipv6Addr::LOCALHOST);
         visit.running.set_request_id(HeaderValue::from_static("id"));
         let value = visit.see(|exchange| Template::parse(template).unwrap().fill(exchange)).unwrap();
@@ -144,6 +152,7 @@ mod tests {
     #[test]
     fn placeholders_are_filled_in() {
         assert_eq!(fill("{method} {host}{path} from {client_ip}"), "GET example.com/a from ::1");
+        assert_eq!(fill("{scheme}://{host}{path}?{query}"), "http://example.com/a?b=c");
         assert_eq!(fill("{request_id}"), "id");
         assert_eq!(fill("{{{route}-{request_id}}}"), "{web-id}");
         assert_eq!(fill("{{plain}} text"), "{plain} text");
