@@ -4,12 +4,24 @@
 //! team does. `README.md` beside this file writes one from start to finish.
 
 mod headers;
+mod ip_access;
+mod parts;
+mod redirect;
 mod request_id;
+mod respond;
+mod rewrite;
 
 use moongate_sdk::{Kind, Plugin};
 
 /// Every built-in kind of plugin.
-pub const PLUGINS: &[Kind<dyn Plugin>] = &[headers::KIND, request_id::KIND];
+pub const PLUGINS: &[Kind<dyn Plugin>] = &[
+    headers::KIND,
+    ip_access::KIND,
+    redirect::KIND,
+    request_id::KIND,
+    respond::KIND,
+    rewrite::KIND,
+];
 
 /// The README's plugin is compiled and run with the tests.
 #[cfg(doctest)]

@@ -4,6 +4,7 @@
 
 mod admin;
 mod balance;
+mod catalogue;
 mod cli;
 mod drains;
 mod failover;

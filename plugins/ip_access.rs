@@ -1,0 +1,195 @@
+//! Lets requests in by the address of their client, and refuses others.
+//!
+//! Whose address counts the gateway decides (`trusted_proxies`); here it is only looked up.
+
+use crate::parts::networks::{Listed, Networks};
+use crate::parts::status;
+use http::StatusCode;
+use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::net::IpAddr;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "ip_access",
+    about: "Lets requests in by the client's address, and refuses others.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// Who may come in: addresses, networks, `private`, `all`, and files of them. Everybody else is refused.
+    #[serde(default)]
+    allow: Vec<Listed>,
+    /// Who may not, even when `allow` has them.
+    #[serde(default)]
+    deny: Vec<Listed>,
+    /// In place of both: lists in order, of which the first that has the client decides. Who is on none
+    /// is refused when there is an `allow` among them, and comes in otherwise.
+    #[serde(default)]
+    rules: Vec<Placed<WrittenRule>>,
+    /// The status of a refusal. Default 403.
+    status: Option<Placed<u16>>,
+}
+
+/// One of the lists in order, with exactly one of its keys.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WrittenRule {
+    /// Who comes in.
+    allow: Option<Vec<Listed>>,
+    /// Who is refused.
+    deny: Option<Vec<Listed>>,
+}
+
+struct IpAccess {
+    rules: Vec<Rule>,
+    /// What happens to those on no list.
+    others: Access,
+    status: StatusCode,
+}
+
+struct Rule {
+    access: Access,
+    networks: Networks,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Allow,
+    Deny,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    let short = [(Access::Deny, &written.deny), (Access::Allow, &written.allow)];
+    let short: Vec<_> = short.into_iter().filter(|(_, list)| !list.is_empty()).collect();
+    if short.is_empty() == written.rules.is_empty() {
+        let problem = match short.is_empty() {
+            true => Problem::new("`ip_access` has no list").help("write `allow:`, `deny:` or `rules:`"),
+            false => Problem::new("`rules` stands in place of `allow` and `deny`")
+                .help("move them into `rules`, in the order in which they decide"),
+        };
+        return Err(problem.at(settings.place()).into());
+    }
+    let mut rules = Vec::new();
+    for (access, list) in short {
+        let networks = problems.keep(Networks::read(settings, list));
+        rules.extend(networks.map(|networks| Rule { access, networks }));
+    }
+    for written in &written.rules {
+        rules.extend(problems.keep(rule(settings, written)));
+    }
+    let status = written.status.as_ref().map(|written| status(written).map_err(Problems::from));
+    let status = status.map_or(Some(StatusCode::FORBIDDEN), |status| problems.keep(status));
+    let Some(status) = status.filter(|_| !problems.refuse()) else { return Err(problems) };
+    let others = match rules.iter().any(|rule| rule.access == Access::Allow) {
+        true => Access::Deny,
+        false => Access::Allow,
+    };
+    Ok(Box::new(IpAccess { rules, others, status }))
+}
+
+fn rule(settings: &Settings, written: &Placed<WrittenRule>) -> Result<Rule, Problems> {
+    let (access, list) = match (&written.allow, &written.deny) {
+        (Some(list), None) => (Access::Allow, list),
+        (None, Some(list)) => (Access::Deny, list),
+        _ => {
+            let problem = Problem::new("a rule has one of `allow` and `deny`").at(&written.place);
+            return Err(problem.help("write `- allow: [10.0.0.0/8]` and `- deny: [all]`").into());
+        }
+    };
+    Ok(Rule { access, networks: Networks::read(settings, list)? })
+}
+
+impl IpAccess {
+    fn access(&self, client: IpAddr) -> Access {
+        let first = self.rules.iter().find(|rule| rule.networks.contain(client));
+        first.map_or(self.others, |rule| rule.access)
+    }
+}
+
+impl Plugin for IpAccess {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, ..Phases::default() }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        match self.access(exchange.request.client) {
+            Access::Allow => Flow::Continue,
+            Access::Deny => exchange.refuse(self.status, "address_denied").into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use moongate_sdk::Verdict;
+    use moongate_sdk::testing::{Visit, settings};
+    use serde_json::{Value, json};
+
+    fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
+        build(&settings(written))
+    }
+
+    /// Which of these clients come in.
+    fn admitted(written: Value, clients: &[&str]) -> Vec<bool> {
+        let plugin = plugin(written).unwrap();
+        let enters = |client: &&str| {
+            let mut visit = Visit::new("/");
+            visit.client = client.parse().unwrap();
+            matches!(visit.ask(&*plugin), Verdict::Continue)
+        };
+        clients.iter().map(enters).collect()
+    }
+
+    #[test]
+    fn only_those_allowed_and_not_denied_come_in() {
+        let clients = ["10.0.0.1", "10.9.0.1", "192.0.2.1"];
+        assert_eq!(admitted(json!({ "allow": ["10.0.0.0/8"] }), &clients), [true, true, false]);
+        assert_eq!(admitted(json!({ "deny": ["10.0.0.0/8"] }), &clients), [false, false, true]);
+        let both = json!({ "allow": ["10.0.0.0/8"], "deny": ["10.9.0.0/16"] });
+        assert_eq!(admitted(both, &clients), [true, false, false]);
+    }
+
+    #[test]
+    fn of_rules_the_first_that_has_the_client_decides() {
+        let clients = ["10.0.0.1", "10.9.0.1", "192.0.2.1", "::1"];
+        let rules = json!({ "rules": [
+            { "deny": ["10.0.0.1"] }, { "allow": ["10.0.0.0/8"] }, { "deny": ["all"] },
+        ] });
+        assert_eq!(admitted(rules, &clients), [false, true, false, false]);
+        let rules = json!({ "rules": [{ "allow": ["10.0.0.1"] }, { "deny": ["10.0.0.0/8"] }, { "allow": ["all"] }] });
+        assert_eq!(admitted(rules, &clients), [true, false, true, true]);
+        let rules = json!({ "rules": [{ "deny": ["10.0.0.0/8"] }] });
+        assert_eq!(admitted(rules, &clients), [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_refusal_is_403_or_what_is_written() {
+        let refused = |written| Visit::new("/").refused(&*plugin(written).unwrap()).status;
+        assert_eq!(refused(json!({ "deny": ["all"] })), 403);
+        assert_eq!(refused(json!({ "deny": ["all"], "status": 404 })), 404);
+    }
+
+    #[test]
+    fn a_list_that_could_mean_two_things_is_refused() {
+        for bad in [
+            json!({}),
+            json!({ "allow": [] }),
+            json!({ "allow": ["all"], "rules": [{ "deny": ["all"] }] }),
+            json!({ "rules": [{}] }),
+            json!({ "rules": [{ "allow": ["all"], "deny": ["all"] }] }),
+            json!({ "deny": ["all"], "status": 99 }),
+            json!({ "deny": ["10.0.0.0/99"] }),
+        ] {
+            assert!(plugin(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

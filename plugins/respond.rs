@@ -1,0 +1,199 @@
+//! Answers by itself, with a text or a file. What changes from request to request a backend has to say.
+
+use crate::{headers, parts};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use indexmap::IndexMap;
+use moongate_sdk::{
+    Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Settings, Template,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::path::Path;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "respond",
+    about: "Answers by itself, with a text or a file.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The largest file that is held in memory, in bytes.
+const LARGEST_FILE: u64 = 8 << 20;
+
+/// The types of files by the end of their names; of others a browser guesses nothing.
+const TYPES: [(&str, &str); 14] = [
+    ("css", "text/css; charset=utf-8"),
+    ("csv", "text/csv; charset=utf-8"),
+    ("gif", "image/gif"),
+    ("htm", "text/html; charset=utf-8"),
+    ("html", "text/html; charset=utf-8"),
+    ("ico", "image/x-icon"),
+    ("jpg", "image/jpeg"),
+    ("js", "text/javascript; charset=utf-8"),
+    ("json", "application/json"),
+    ("png", "image/png"),
+    ("svg", "image/svg+xml"),
+    ("txt", "text/plain; charset=utf-8"),
+    ("webp", "image/webp"),
+    ("xml", "application/xml"),
+];
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// The status. Default 200.
+    status: Option<Placed<u16>>,
+    /// Fields of the answer, with the placeholders of `headers`. Content-Type is text/plain, or what a file's name
+    /// ends with, unless it stands here.
+    #[serde(default)]
+    headers: IndexMap<String, Placed<String>>,
+    /// The body as it is sent.
+    body: Option<Placed<String>>,
+    /// In its place: a file of at most 8 MiB, read when the configuration is. A relative path begins at the file
+    /// it is written in.
+    file: Option<Placed<String>>,
+}
+
+struct Respond {
+    status: StatusCode,
+    headers: Vec<(HeaderName, Template)>,
+    body: Page,
+}
+
+/// A body and its type.
+pub(crate) struct Page {
+    bytes: Bytes,
+    sort: HeaderValue,
+}
+
+impl Page {
+    /// A text, or a file; nothing when neither is given.
+    ///
+    /// # Errors
+    /// When both are, or the file cannot be read.
+    pub(crate) fn read(
+        settings: &Settings,
+        body: Option<&Placed<String>>,
+        file: Option<&Placed<String>>,
+    ) -> Result<Option<Self>, Problem> {
+        match (body, file) {
+            (None, None) => Ok(None),
+            (Some(body), None) => {
+                let sort = HeaderValue::from_static("text/plain; charset=utf-8");
+                Ok(Some(Self { bytes: Bytes::copy_from_slice(body.as_bytes()), sort }))
+            }
+            (None, Some(file)) => {
+                let bytes = Bytes::from_owner(settings.file(file, LARGEST_FILE)?.bytes);
+                Ok(Some(Self { bytes, sort: sort(file) }))
+            }
+            (Some(_), Some(file)) => {
+                Err(Problem::new("`file` stands in place of `body`").label("leave one out").at(&file.place))
+            }
+        }
+    }
+
+    /// An answer with this body.
+    pub(crate) fn answer(&self, status: StatusCode) -> Reply {
+        let reply = Reply::new(status).body(self.bytes.clone());
+        if self.bytes.is_empty() { reply } else { reply.header(header::CONTENT_TYPE, self.sort.clone()) }
+    }
+}
+
+fn sort(file: &str) -> HeaderValue {
+    let end = Path::new(file).extension().and_then(|end| end.to_str()).unwrap_or_default();
+    let known = TYPES.iter().find(|(known, _)| known.eq_ignore_ascii_case(end));
+    HeaderValue::from_static(known.map_or("application/octet-stream", |(_, sort)| sort))
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    let status = match &written.status {
+        None => Some(StatusCode::OK),
+        Some(status) => problems.keep(parts::status(status).map_err(Problems::from)),
+    };
+    let page = Page::read(settings, written.body.as_ref(), written.file.as_ref());
+    let body = problems.keep(page.map_err(Problems::from)).flatten();
+    let mut fields = Vec::new();
+    for (name, value) in &written.headers {
+        let field = headers::field(name).and_then(|name| Ok((name, Template::parse(value)?)));
+        fields.extend(problems.keep(field.map_err(|problem| problem.at(&value.place).into())));
+    }
+    if let (Some(204 | 205 | 304), Some(body)) = (status.map(|s| s.as_u16()), &body)
+        && !body.bytes.is_empty()
+    {
+        let place = written.body.or(written.file).map_or(settings.place().clone(), |body| body.place);
+        problems.push(Problem::new("an answer of this status has no body").label("leave it out").at(&place));
+    }
+    let Some(status) = status.filter(|_| !problems.refuse()) else { return Err(problems) };
+    let none = || Page { bytes: Bytes::new(), sort: HeaderValue::from_static("text/plain") };
+    Ok(Box::new(Respond { status, headers: fields, body: body.unwrap_or_else(none) }))
+}
+
+impl Plugin for Respond {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, ..Phases::default() }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        let mut reply = self.body.answer(self.status);
+        for (name, template) in &self.headers {
+            if let Some(value) = template.fill(exchange) {
+                reply.headers.insert(name.clone(), value);
+            }
+        }
+        reply.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use moongate_sdk::testing::{Visit, settings};
+    use serde_json::{Value, json};
+
+    fn reply(written: Value) -> Reply {
+        Visit::new("/a").refused(&*build(&settings(written)).unwrap())
+    }
+
+    #[test]
+    fn a_text_is_plain_unless_it_is_called_otherwise() {
+        let plain = reply(json!({ "body": "hello {path}\n" }));
+        assert_eq!((plain.status.as_u16(), &plain.body[..]), (200, &b"hello {path}\n"[..]));
+        assert_eq!(plain.headers["content-type"], "text/plain; charset=utf-8");
+        let fields = json!({ "Content-Type": "application/json", "X-Path": "{path}" });
+        let json = reply(json!({ "status": 418, "body": "{}", "headers": fields }));
+        assert_eq!((json.status.as_u16(), &json.headers["content-type"]), (418, &"application/json".parse().unwrap()));
+        assert_eq!(json.headers["x-path"], "/a");
+        assert!(reply(json!({})).headers.is_empty());
+    }
+
+    #[test]
+    fn a_file_is_what_its_name_ends_with() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, sort) in [("a.HTML", "text/html; charset=utf-8"), ("a", "application/octet-stream")] {
+            let file = folder.path().join(name);
+            std::fs::write(&file, "<p>").unwrap();
+            let reply = reply(json!({ "file": file }));
+            assert_eq!((&reply.body[..], reply.headers["content-type"].to_str().unwrap()), (&b"<p>"[..], sort));
+        }
+    }
+
+    #[test]
+    fn what_no_answer_can_be_is_refused() {
+        for bad in [
+            json!({ "status": 101 }),
+            json!({ "status": 600 }),
+            json!({ "status": 204, "body": "x" }),
+            json!({ "body": "x", "file": "y" }),
+            json!({ "file": "not/there" }),
+            json!({ "headers": { "Content-Length": "1" } }),
+            json!({ "headers": { "X": "{nope}" } }),
+        ] {
+            assert!(build(&settings(bad.clone())).is_err(), "{bad}");
+        }
+    }
+}
