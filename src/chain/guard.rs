@@ -14,7 +14,7 @@ pub(super) fn guard<T>(call: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// A future of which every poll is guarded; a panic makes it ready with `None`.
-pub(super) struct Guarded<F>(pub(super) F);
+pub struct Guarded<F>(pub F);
 
 impl<F: Future + Unpin> Future for Guarded<F> {
     type Output = Option<F::Output>;

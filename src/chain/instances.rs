@@ -89,6 +89,13 @@ impl<'a> Builder<'a> {
     }
 }
 
+impl Instances {
+    /// Each entry, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.0.values().flatten()
+    }
+}
+
 impl Entry {
     /// Its name, for logs and metrics.
     pub fn name(&self) -> &Arc<str> {

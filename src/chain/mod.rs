@@ -3,12 +3,14 @@
 //! What plugins do stays in their crates, and which kinds exist is a parameter: a gateway with plugins of
 //! its own passes another table. Running a chain allocates nothing and waits only when a plugin does.
 
+mod beside;
 mod guard;
 mod instances;
 
+pub use guard::Guarded;
 pub use instances::{Builder, Entry, Instances};
 
-use guard::{Guarded, guard};
+use guard::guard;
 use http::StatusCode;
 use moongate_sdk::{Answer, Exchange, Fault, Flow, Phases, Reply, Verdict};
 use std::sync::Arc;

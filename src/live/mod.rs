@@ -3,10 +3,12 @@
 //! A reload reads, compiles, probes what is new, and only then swaps. Whatever fails before the swap
 //! leaves the old generation serving, whole.
 
+mod background;
 mod drains;
 mod gauges;
 mod outcome;
 mod rebalance;
+mod services;
 mod supervisor;
 #[cfg(test)]
 mod world;
@@ -21,12 +23,13 @@ use crate::telemetry::{AccessLog, metrics};
 use crate::tunnel::Registry;
 use crate::upstream::Order;
 use arc_swap::{ArcSwap, Guard};
+use background::Background;
 use log::{error, info, warn};
-use moongate_sdk::{Problem, Problems};
+use moongate_sdk::{Problem, Problems, Services};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use supervisor::Supervisor;
 use tokio::sync::Notify;
@@ -41,6 +44,8 @@ pub struct Live {
     kinds: Kinds,
     current: ArcSwap<Snapshot>,
     supervisor: Mutex<Supervisor>,
+    background: Mutex<Background>,
+    services: OnceLock<Arc<dyn Services>>,
     /// Reloads take turns: each starts from what the one before it left.
     turn: tokio::sync::Mutex<()>,
     last: Mutex<LastReload>,
@@ -132,6 +137,8 @@ impl Live {
             kinds,
             current: ArcSwap::from_pointee(first),
             supervisor: Mutex::default(),
+            background: Mutex::default(),
+            services: OnceLock::new(),
             turn: tokio::sync::Mutex::default(),
             last: Mutex::new(LastReload { ok: true, at: now(), report }),
             generation: AtomicU64::new(1),
@@ -146,6 +153,12 @@ impl Live {
         let snapshot = self.current.load_full();
         let fresh = self.supervisor.lock().begin(&snapshot);
         supervisor::first_rounds(fresh, FIRST_PROBES).await;
+        self.background.lock().follow(&snapshot, self.services());
+    }
+
+    /// What plugins may ask of the gateway.
+    pub fn services(self: &Arc<Self>) -> &Arc<dyn Services> {
+        self.services.get_or_init(|| Arc::new(services::Gateway::new(self)))
     }
 
     /// The current generation, for a look. Keep it no longer than a few lines.
@@ -233,6 +246,9 @@ impl Live {
         self.current.store(Arc::clone(&next));
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.supervisor.lock().end_all_but(&next);
+        if let Some(services) = self.services.get() {
+            self.background.lock().follow(&next, services);
+        }
         self.changed.notify_one();
         Ok((!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, Color::Never)))
     }

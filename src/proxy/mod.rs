@@ -32,7 +32,7 @@ use crate::live::Live;
 use crate::tunnel::Registry;
 use async_trait::async_trait;
 use context::Busy;
-use moongate_sdk::{NoServices, Services};
+use moongate_sdk::Services;
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -60,7 +60,7 @@ impl Shared {
     pub fn new(live: Arc<Live>) -> Self {
         Self {
             tunnels: Arc::clone(live.tunnels()),
-            services: Arc::new(NoServices),
+            services: Arc::clone(live.services()),
             live,
             draining: AtomicBool::new(false),
             busy: Mutex::default(),

@@ -58,6 +58,8 @@ pub(super) fn spawn(
     stage: watch::Receiver<Stage>,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        // 0 is every thread that serves no requests.
+        moongate_sdk::set_worker(number + 1);
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {

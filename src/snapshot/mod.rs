@@ -88,6 +88,11 @@ impl Snapshot {
         self.by_name.get(name)
     }
 
+    /// Every instance of a plugin, in no order.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.plugins.entries()
+    }
+
     /// How many routes there are.
     pub fn routes(&self) -> usize {
         self.table.targets().count()

@@ -1,0 +1,173 @@
+//! Whom a plugin's request goes to: an endpoint of an upstream, or an address behind a URL.
+
+use super::wire::{self, Failed};
+use crate::upstream::{Address, Cluster, Lease, Reason, RequestView, Tried};
+use http::Uri;
+use http::uri::Scheme;
+use moongate_sdk::{Call, CallError, Called};
+use pingora::ErrorType;
+use pingora::connectors::http::v1::Connector;
+use pingora::upstreams::peer::HttpPeer;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// How long an idle connection to a URL is kept.
+const IDLE: Duration = Duration::from_secs(60);
+/// How many addresses of a name are tried.
+const MOST_ADDRESSES: usize = 4;
+
+/// Calls an endpoint of `cluster`, and another one when it cannot be reached.
+pub(super) async fn upstream(
+    connector: &Connector,
+    call: &Call,
+    cluster: &Cluster,
+) -> Result<Called, CallError> {
+    let mut tried = Tried::new();
+    let mut stale = 0;
+    let mut last = None;
+    loop {
+        // There is no client behind it: what is chosen by one is chosen by the path and the fields alone.
+        let (path, query) = call.target.split_once('?').map_or((&*call.target, None), |(p, q)| (p, Some(q)));
+        let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let view = RequestView { client, headers: &call.headers, path, query };
+        let lease = match cluster.pick(&cluster.key(&view), &tried) {
+            Ok(lease) => lease,
+            Err(_) => return Err(last.unwrap_or(CallError::Unreachable)),
+        };
+        let failed = match at_endpoint(connector, call, cluster, &lease).await {
+            Ok(called) => return Ok(called),
+            Err(Problem::Call(error)) => return Err(error),
+            Err(Problem::Try(failed)) => failed,
+        };
+        match &failed {
+            // No fault of the endpoint's; a kept connection may be one of many that it closed.
+            Failed::Stale if stale < 2 => stale += 1,
+            Failed::NotConnected(_) if tried.len() < usize::from(cluster.spec().retries) => {
+                tried.add(lease.endpoint());
+            }
+            _ => return Err(failed.into()),
+        }
+        last = Some(failed.into());
+    }
+}
+
+/// Why a try at an endpoint failed.
+enum Problem {
+    /// The call itself cannot be sent.
+    Call(CallError),
+    /// This try.
+    Try(Failed),
+}
+
+async fn at_endpoint(
+    connector: &Connector,
+    call: &Call,
+    cluster: &Cluster,
+    lease: &Lease,
+) -> Result<Called, Problem> {
+    let bad = |_| Problem::Call(CallError::Unreachable);
+    let (mut peer, host) = match lease.endpoint().address() {
+        Address::Tcp(address) => (HttpPeer::new(*address, false, String::new()), address.to_string()),
+        Address::Unix(path) => {
+            let peer = HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).map_err(bad)?;
+            (peer, "localhost".to_owned())
+        }
+    };
+    let connect = cluster.spec().connect_timeout.0;
+    peer.options.connection_timeout = Some(connect);
+    peer.options.total_connection_timeout = Some(connect);
+    let head = wire::head(call, &call.target, &host).map_err(Problem::Call)?;
+    let asked = Instant::now();
+    let called = wire::exchange(connector, &peer, &head, call, cluster.spec().idle_timeout.0).await;
+    match &called {
+        Ok(_) => lease.answered(asked.elapsed()),
+        Err(failed) => {
+            if let Some(reason) = blame(failed) {
+                lease.endpoint().metrics().failed(reason.as_str());
+                lease.failed(reason);
+            }
+        }
+    }
+    called.map_err(Problem::Try)
+}
+
+/// What of a failure is the endpoint's fault.
+fn blame(failed: &Failed) -> Option<Reason> {
+    match failed {
+        Failed::NotConnected(ErrorType::ConnectTimedout) => Some(Reason::ConnectTimeout),
+        // This machine ran out of descriptors or ports.
+        Failed::NotConnected(ErrorType::SocketError | ErrorType::BindError) => None,
+        Failed::NotConnected(_) => Some(Reason::Refused),
+        Failed::NoAnswer => Some(Reason::Closed),
+        Failed::Stale | Failed::BadAnswer => None,
+    }
+}
+
+/// Calls a URL: each address of its name, until one can be connected to.
+pub(super) async fn url(connector: &Connector, call: &Call, url: &str) -> Result<Called, CallError> {
+    let place = Place::read(url).ok_or(CallError::Unknown)?;
+    let head = wire::head(call, &place.target, &place.authority)?;
+    let mut last = CallError::Unreachable;
+    for address in place.addresses().await? {
+        let mut peer = HttpPeer::new(address, place.tls, place.host.clone());
+        peer.options.connection_timeout = Some(call.timeout);
+        peer.options.total_connection_timeout = Some(call.timeout);
+        let mut stale = 0;
+        loop {
+            match wire::exchange(connector, &peer, &head, call, IDLE).await {
+                Ok(called) => return Ok(called),
+                Err(Failed::Stale) if stale < 2 => stale += 1,
+                Err(failed @ Failed::NotConnected(_)) => {
+                    last = failed.into();
+                    break;
+                }
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+    }
+    Err(last)
+}
+
+/// A URL in its parts.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    tls: bool,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    /// As it stands in `Host`.
+    authority: String,
+    /// Path and query.
+    target: String,
+}
+
+impl Place {
+    fn read(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let tls = match uri.scheme()? {
+            scheme if *scheme == Scheme::HTTP => false,
+            scheme if *scheme == Scheme::HTTPS => true,
+            _ => return None,
+        };
+        let authority = uri.authority()?;
+        // A password in a URL would end up in `Host`.
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return None;
+        }
+        Some(Self {
+            tls,
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            authority: authority.as_str().to_owned(),
+            target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+        })
+    }
+
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, CallError> {
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, self.port)]);
+        }
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+        Ok(found.map_err(|_| CallError::Unreachable)?.take(MOST_ADDRESSES).collect())
+    }
+}
