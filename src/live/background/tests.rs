@@ -60,7 +60,7 @@ impl Plugin for Worker {
             events.changed.notify_one();
             let left = events.panics.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
             assert!(left.is_err(), "as the test wants");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }))
     }
 }
