@@ -4,7 +4,9 @@
 //! one shape of every extension point ([`Kind`]), and the [`Plugin`] trait. No Pingora type, no
 //! YAML and no socket comes in here.
 
+mod cookie;
 mod exchange;
+mod expression;
 mod files;
 mod kind;
 mod passing;
@@ -21,7 +23,9 @@ mod template;
 pub mod testing;
 mod units;
 
+pub use cookie::cookie;
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
+pub use expression::{Expression, Facts, Stage};
 pub use files::{Digest, Files, Source};
 pub use kind::Kind;
 pub use passing::{Direction, Ended, Fate, Fault, Message, Piece};

@@ -1,0 +1,168 @@
+//! Every name that an expression may use, and what it stands for.
+
+use super::Stage;
+use super::fields::Group;
+use super::slot::Fact;
+use std::fmt;
+
+/// What is known of a value before there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// It shows when it is evaluated.
+    Any,
+    Truth,
+    Whole,
+    Unsigned,
+    Fraction,
+    Text,
+    Bytes,
+    Null,
+    List,
+    Map,
+    /// Fields, cookies or parameters.
+    Texts,
+    Network,
+}
+
+impl Sort {
+    /// Whether a value of this sort may stand where `wanted` is.
+    pub(super) fn fits(self, wanted: Self) -> bool {
+        self == wanted || self == Self::Any || wanted == Self::Any
+    }
+
+    pub(super) fn is_number(self) -> bool {
+        matches!(self, Self::Whole | Self::Unsigned | Self::Fraction)
+    }
+}
+
+impl fmt::Display for Sort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "any value",
+            Self::Truth => "true or false",
+            Self::Whole => "a whole number",
+            Self::Unsigned => "an unsigned number",
+            Self::Fraction => "a number with a fraction",
+            Self::Text => "text",
+            Self::Bytes => "bytes",
+            Self::Null => "null",
+            Self::List => "a list",
+            Self::Map => "a map",
+            Self::Texts => "a group of texts",
+            Self::Network => "a network",
+        })
+    }
+}
+
+/// What stands behind `request.` and `response.`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Member {
+    Fact(Fact, Sort),
+    Group(Group),
+}
+
+pub(super) const ROOTS: [&str; 2] = ["request", "response"];
+
+pub(super) const REQUEST: [(&str, Member); 15] = [
+    ("method", Member::Fact(Fact::Method, Sort::Text)),
+    ("scheme", Member::Fact(Fact::Scheme, Sort::Text)),
+    ("host", Member::Fact(Fact::Host, Sort::Text)),
+    ("path", Member::Fact(Fact::Path, Sort::Text)),
+    ("query", Member::Fact(Fact::Query, Sort::Text)),
+    ("headers", Member::Group(Group::Headers)),
+    ("cookies", Member::Group(Group::Cookies)),
+    ("params", Member::Group(Group::Params)),
+    ("client_ip", Member::Fact(Fact::ClientIp, Sort::Text)),
+    ("peer_ip", Member::Fact(Fact::PeerIp, Sort::Text)),
+    ("route", Member::Fact(Fact::Route, Sort::Text)),
+    ("listener", Member::Fact(Fact::Listener, Sort::Text)),
+    ("version", Member::Fact(Fact::Version, Sort::Text)),
+    ("id", Member::Fact(Fact::Id, Sort::Text)),
+    ("is_websocket", Member::Fact(Fact::IsWebsocket, Sort::Truth)),
+];
+
+pub(super) const RESPONSE: [(&str, Member); 2] =
+    [("status", Member::Fact(Fact::Status, Sort::Whole)), ("headers", Member::Group(Group::AnswerHeaders))];
+
+impl Member {
+    /// Why it cannot be read at this stage, if it cannot.
+    pub(super) fn unknown_at(self, stage: Stage) -> Option<&'static str> {
+        let of_answer = matches!(self, Self::Fact(Fact::Status, _) | Self::Group(Group::AnswerHeaders));
+        let of_route = matches!(self, Self::Fact(Fact::Route | Fact::Id, _));
+        match stage {
+            Stage::Route if of_route => Some("it is not known before the route is"),
+            Stage::Route | Stage::Request if of_answer => Some("this is evaluated before there is an answer"),
+            _ => None,
+        }
+    }
+}
+
+impl Member {
+    /// Whether the client sent it, or is it.
+    fn is_sent(self) -> bool {
+        match self {
+            Self::Fact(fact, _) => {
+                matches!(fact, Fact::Path | Fact::Query | Fact::ClientIp | Fact::IsWebsocket)
+            }
+            Self::Group(_) => true,
+        }
+    }
+}
+
+/// A function, or one of several that share a name.
+#[derive(Debug)]
+pub(super) struct Function {
+    pub(super) name: &'static str,
+    /// What stands before the dot, for a function that is called so.
+    pub(super) on: Option<Sort>,
+    pub(super) takes: &'static [Sort],
+    pub(super) gives: Sort,
+}
+
+const fn on(on: Sort, name: &'static str, takes: &'static [Sort], gives: Sort) -> Function {
+    Function { name, on: Some(on), takes, gives }
+}
+
+const fn of(name: &'static str, takes: &'static [Sort], gives: Sort) -> Function {
+    Function { name, on: None, takes, gives }
+}
+
+use Sort::{Bytes, Fraction, List, Map, Network, Text, Truth, Unsigned, Whole};
+
+/// All of them. Not everything of CEL's library is here: a function whose result can be many times as
+/// large as what it takes has no place on every request.
+pub(super) const FUNCTIONS: &[Function] = &[
+    on(Text, "contains", &[Text], Truth),
+    on(Text, "startsWith", &[Text], Truth),
+    on(Text, "endsWith", &[Text], Truth),
+    on(Text, "matches", &[Text], Truth),
+    on(Text, "lowerAscii", &[], Text),
+    on(Text, "upperAscii", &[], Text),
+    on(Text, "trim", &[], Text),
+    on(Text, "split", &[Text], List),
+    on(Network, "containsIP", &[Text], Truth),
+    on(Text, "size", &[], Whole),
+    on(List, "size", &[], Whole),
+    on(Map, "size", &[], Whole),
+    on(Bytes, "size", &[], Whole),
+    of("size", &[Text], Whole),
+    of("size", &[List], Whole),
+    of("size", &[Map], Whole),
+    of("size", &[Bytes], Whole),
+    of("matches", &[Text, Text], Truth),
+    of("cidr", &[Text], Network),
+    of("string", &[Text], Text),
+    of("string", &[Whole], Text),
+    of("string", &[Unsigned], Text),
+    of("string", &[Fraction], Text),
+    of("string", &[Truth], Text),
+    of("int", &[Text], Whole),
+    of("int", &[Whole], Whole),
+    of("int", &[Unsigned], Whole),
+    of("int", &[Fraction], Whole),
+    of("uint", &[Text], Unsigned),
+    of("uint", &[Whole], Unsigned),
+    of("double", &[Text], Fraction),
+    of("double", &[Whole], Fraction),
+    of("bool", &[Text], Truth),
+];
