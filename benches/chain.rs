@@ -6,7 +6,7 @@
 
 use http::{HeaderMap, StatusCode};
 use moongate::chain::{Builder, Chain, Instances};
-use moongate::spec::PluginEntry;
+use moongate::spec::{OnError, PluginEntry};
 use moongate_sdk::testing::Visit;
 use moongate_sdk::{
     Answer, Exchange, Flow, Headers, Kind, Phases, Place, Placed, Plugin, Running, Settings, Value, ValueKind,
@@ -76,7 +76,9 @@ fn chain(kinds: &[&str]) -> Chain {
     let entry = |kind: &&str| {
         let settings = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
         let kind = Placed { value: (*kind).to_owned(), place: place.clone() };
-        builder.entry("bench", &PluginEntry { kind, name: None, settings }).unwrap()
+        builder
+            .entry("bench", &PluginEntry { kind, name: None, on_error: OnError::Closed, settings })
+            .unwrap()
     };
     Chain::build(&kinds.iter().map(entry).collect::<Vec<_>>())
 }
@@ -102,7 +104,7 @@ fn request(chain: &Chain, visit: &mut Visit, answered: &mut HeaderMap) {
         if !chain.skips_response_headers() {
             let headers = Headers::new(answered);
             let mut answer = Answer { status: StatusCode::OK, headers, endpoint: None };
-            ready(chain.response_headers(exchange, &mut answer));
+            ready(chain.response_headers(exchange, &mut answer, &[]));
         }
     });
 }

@@ -1,8 +1,9 @@
-//! Same settings, same instance: a plugin whose owner, kind, name and settings are unchanged, and the files
+//! Same settings, same instance: a plugin whose owner, kind, name, `on_error` and settings are unchanged, and the files
 //! that they name, outlives a reload.
 
 use super::Broken;
-use crate::spec::PluginEntry;
+use crate::spec::{OnError, PluginEntry};
+use crate::telemetry::metrics::PluginMetrics;
 use moongate_sdk::{Fault, Files, Kind, Phases, Plugin, Problems, Settings};
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 pub struct Entry {
     name: Arc<str>,
     kind: &'static str,
+    on_error: OnError,
+    metrics: Arc<PluginMetrics>,
     settings: Settings,
     /// What was read beside the settings.
     files: Files,
@@ -51,7 +54,7 @@ impl<'a> Builder<'a> {
     pub fn entry(&mut self, owner: &str, written: &PluginEntry) -> Result<Arc<Entry>, Problems> {
         let name = written.name.as_ref().unwrap_or(&written.kind);
         let key = Key { owner: owner.into(), kind: written.kind.as_str().into(), name: name.as_str().into() };
-        let entry = match self.carried(&key, &written.settings) {
+        let entry = match self.carried(&key, written) {
             Some(entry) => entry,
             None => Arc::new(self.build(written, name.as_str())?),
         };
@@ -65,10 +68,14 @@ impl<'a> Builder<'a> {
     }
 
     /// An entry of the prior generation that nobody took over yet: an operator may write the same entry twice.
-    fn carried(&self, key: &Key, settings: &Settings) -> Option<Arc<Entry>> {
+    fn carried(&self, key: &Key, written: &PluginEntry) -> Option<Arc<Entry>> {
         let taken = self.made.0.get(key).map_or(&[][..], Vec::as_slice);
         let free = |entry: &&Arc<Entry>| !taken.iter().any(|other| Arc::ptr_eq(entry, other));
-        let same = |entry: &&Arc<Entry>| entry.settings == *settings && entry.files.unchanged();
+        let same = |entry: &&Arc<Entry>| {
+            entry.settings == written.settings
+                && entry.on_error == written.on_error
+                && entry.files.unchanged()
+        };
         self.prior.0.get(key)?.iter().filter(same).find(free).cloned()
     }
 
@@ -81,6 +88,8 @@ impl<'a> Builder<'a> {
         Ok(Entry {
             name: name.into(),
             kind: kind.name,
+            on_error: written.on_error,
+            metrics: PluginMetrics::of(name, kind.name),
             settings: written.settings.clone(),
             files,
             phases: plugin.phases(),
@@ -116,15 +125,23 @@ impl Entry {
         &*self.plugin
     }
 
-    /// Notes that this plugin panicked, or could not do its work.
-    pub(super) fn failed(&self, fault: Option<&Fault>) -> Broken {
+    /// Where its calls are counted.
+    pub fn metrics(&self) -> &PluginMetrics {
+        &self.metrics
+    }
+
+    /// Logs that this plugin panicked, or could not do its work. Nothing when requests go on without it.
+    pub(super) fn failed(&self, fault: Option<&Fault>) -> Option<Broken> {
         match fault {
             None => log::error!(plugin = &*self.name, kind = self.kind; "a plugin panicked"),
             Some(fault) => {
                 log::warn!(plugin = &*self.name, kind = self.kind, fault:% = fault; "a plugin failed");
             }
         }
-        Broken { plugin: self.name.clone() }
+        match self.on_error {
+            OnError::Closed => Some(Broken { plugin: self.name.clone() }),
+            OnError::Open => None,
+        }
     }
 }
 

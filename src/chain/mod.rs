@@ -6,29 +6,27 @@
 mod beside;
 mod guard;
 mod instances;
+mod phases;
 
 pub use guard::Guarded;
 pub use instances::{Builder, Entry, Instances};
 
-use guard::guard;
-use http::StatusCode;
-use moongate_sdk::{Answer, Exchange, Fault, Flow, Phases, Reply, Verdict};
+use moongate_sdk::{Phases, Reply, Running};
 use std::sync::Arc;
 
 /// The plugins of one route in the order written: those of every route first, then its own.
 #[derive(Debug, Default)]
 pub struct Chain {
     entries: Box<[Arc<Entry>]>,
-    request: Phase,
-    response: Phase,
-    log: Phase,
+    request: Positions,
+    request_body: Positions,
+    response: Positions,
+    response_body: Positions,
+    log: Positions,
 }
 
-/// A plugin asked for a body where there is none to ask for.
-const MISPLACED: Fault = Fault::fixed("it asked for the request's body behind the answer");
-
 /// Positions of the plugins that take part in a phase, in order.
-type Phase = Box<[usize]>;
+type Positions = Box<[usize]>;
 
 /// What the plugins decided about a request.
 #[derive(Debug)]
@@ -37,7 +35,9 @@ pub enum Decision {
     Continue,
     /// This is the answer.
     Respond {
-        /// The name of the entry that made it.
+        /// The position in the chain of the plugin that made it.
+        at: usize,
+        /// That entry's name.
         by: Arc<str>,
         /// The answer.
         reply: Box<Reply>,
@@ -49,11 +49,12 @@ pub enum Decision {
         /// The longest body.
         limit: u64,
     },
-    /// A plugin panicked or failed; nothing it should have checked is known.
+    /// A plugin panicked or failed, and the request must not go on without it.
     Failed(Broken),
 }
 
-/// A plugin panicked or failed. The request ends with 500; the plugin and every other request go on.
+/// A plugin panicked or failed whose `on_error` is `closed`. The request ends with 500; the plugin and
+/// every other request go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the plugin `{plugin}` failed")]
 pub struct Broken {
@@ -75,7 +76,9 @@ impl Chain {
         Self {
             entries: entries.into(),
             request: phase(|phases| phases.request_headers),
+            request_body: phase(|phases| phases.request_body),
             response: phase(|phases| phases.response_headers),
+            response_body: phase(|phases| phases.response_body),
             log: phase(|phases| phases.log),
         }
     }
@@ -100,72 +103,15 @@ impl Chain {
         self.log.is_empty()
     }
 
-    /// Shows the request's head to the plugins, until one answers.
-    pub async fn request_headers(&self, exchange: &mut Exchange<'_>) -> Decision {
-        for at in &self.request {
-            let entry = &self.entries[*at];
-            exchange.running.turn(*at);
-            let flow = guard(|| entry.plugin().request_headers(exchange));
-            if let Some(Flow::Continue) = flow {
-                continue;
-            }
-            let decision = match settle(flow).await {
-                Ok(Verdict::Continue) => continue,
-                Ok(Verdict::Respond(reply)) => Decision::Respond { by: entry.name().clone(), reply },
-                Ok(Verdict::Body(limit)) => Decision::Body { at: *at, limit },
-                Ok(Verdict::Failed(fault)) => Decision::Failed(entry.failed(Some(&fault))),
-                Err(Panicked) => Decision::Failed(entry.failed(None)),
-            };
-            return decision;
-        }
-        Decision::Continue
+    /// Whether a plugin that is not left out wants the request's body, among those from a position on.
+    pub fn wants_request_body(&self, from: usize, running: &Running) -> bool {
+        self.request_body.iter().any(|at| *at >= from && !running.skips_bodies(*at))
     }
 
-    /// Shows the answer's head to the plugins, until one answers in its place.
-    pub async fn response_headers(&self, exchange: &mut Exchange<'_>, answer: &mut Answer<'_>) -> Decision {
-        for at in &self.response {
-            let entry = &self.entries[*at];
-            exchange.running.turn(*at);
-            let flow = guard(|| entry.plugin().response_headers(exchange, answer));
-            if let Some(Flow::Continue) = flow {
-                continue;
-            }
-            let decision = match settle(flow).await {
-                Ok(Verdict::Continue) => continue,
-                Ok(Verdict::Respond(reply)) => Decision::Respond { by: entry.name().clone(), reply },
-                Ok(Verdict::Body(_)) => Decision::Failed(entry.failed(Some(&MISPLACED))),
-                Ok(Verdict::Failed(fault)) => Decision::Failed(entry.failed(Some(&fault))),
-                Err(Panicked) => Decision::Failed(entry.failed(None)),
-            };
-            return decision;
-        }
-        Decision::Continue
+    /// Whether a plugin that is not left out wants the answer's body.
+    pub fn wants_response_body(&self, running: &Running) -> bool {
+        self.response_body.iter().any(|at| !running.skips_bodies(*at))
     }
-
-    /// Tells the plugins that the exchange is over. A panic of one is logged, and the next is told.
-    pub fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
-        for at in &self.log {
-            let entry = &self.entries[*at];
-            exchange.running.turn(*at);
-            if guard(|| entry.plugin().log(exchange, status)).is_none() {
-                entry.failed(None);
-            }
-        }
-    }
-}
-
-/// A plugin panicked.
-struct Panicked;
-
-/// Waits for what the plugin decides.
-async fn settle(flow: Option<Flow<'_>>) -> Result<Verdict, Panicked> {
-    Ok(match flow.ok_or(Panicked)? {
-        Flow::Continue => Verdict::Continue,
-        Flow::Respond(reply) => Verdict::Respond(reply),
-        Flow::Body(limit) => Verdict::Body(limit),
-        Flow::Failed(fault) => Verdict::Failed(fault),
-        Flow::Wait(future) => Guarded(future).await.ok_or(Panicked)?,
-    })
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 use super::*;
-use crate::spec::PluginEntry;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use crate::spec::{OnError, PluginEntry};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use moongate_sdk::testing::{Visit, wait};
 use moongate_sdk::{
-    Headers, Key, Kind, Place, Placed, Plugin, Problem, Problems, Settings, Value, ValueKind,
+    Answer, Exchange, Flow, Headers, Key, Kind, Place, Placed, Plugin, Problem, Problems, Settings, Value,
+    ValueKind, Verdict,
 };
 
 const TRAIL: HeaderName = HeaderName::from_static("trail");
@@ -101,7 +102,8 @@ fn entry(kind: &str, letter: &str, then: &str, line: u32) -> PluginEntry {
     let scalar = ValueKind::Scalar { text: then.to_owned(), quoted: false };
     let value = Value { place: place.clone(), kind: scalar };
     let settings = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(vec![(key, value)]) });
-    PluginEntry { kind: Placed { value: kind.to_owned(), place }, name: None, settings }
+    let kind = Placed { value: kind.to_owned(), place };
+    PluginEntry { kind, name: None, on_error: OnError::Closed, settings }
 }
 
 fn chain(walkers: &[(&str, &str)]) -> Chain {
@@ -120,7 +122,7 @@ fn run(chain: &Chain) -> (Decision, Vec<String>, (Decision, Vec<String>)) {
         let decision = wait(sendable(chain.request_headers(exchange)));
         let mut answer =
             Answer { status: StatusCode::OK, headers: Headers::new(&mut response), endpoint: None };
-        let answered = wait(sendable(chain.response_headers(exchange, &mut answer)));
+        let answered = wait(sendable(chain.response_headers(exchange, &mut answer, &[])));
         chain.log(exchange, Some(StatusCode::OK));
         (decision, answered)
     });
@@ -145,7 +147,9 @@ fn plugins_run_in_the_order_written_and_remember_each_their_own() {
 #[test]
 fn an_answer_ends_the_request_phase_and_everybody_sees_the_answer() {
     let (decision, request, response) = run(&chain(&[("a", "answer"), ("b", "go")]));
-    assert!(matches!(decision, Decision::Respond { by, reply } if &*by == "walker" && reply.body == "no"));
+    assert!(
+        matches!(decision, Decision::Respond { at: 0, by, reply } if &*by == "walker" && reply.body == "no")
+    );
     assert_eq!(request, ["a", "11", "10"]);
     assert_eq!(response.1, ["a", "b"]);
 }
@@ -160,10 +164,9 @@ fn a_panic_costs_one_request_and_no_more() {
         }
     }
     let (_, request, response) = run(&chain(&[("b", "panic"), ("c", "go")]));
-    assert!(
-        matches!(response.0, Decision::Failed(broken) if broken.to_string() == "the plugin `walker` failed")
-    );
-    assert_eq!(request.last().map(String::as_str), Some("0"), "the others hear of the end");
+    assert!(matches!(response.0, Decision::Continue), "who failed is not asked again");
+    assert_eq!(response.1, ["c"]);
+    assert_eq!(request.last().map(String::as_str), Some("10"), "the others hear of the end");
 }
 
 #[test]

@@ -72,7 +72,7 @@ async fn dress(request: &RequestHeader, status: StatusCode, fields: &mut dyn Fie
     let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
     let mut answer = Answer { status, headers: Headers::new(fields), endpoint };
     // A panic is logged by the chain; the answer goes out as the others left it.
-    let _ = route.chain.response_headers(&mut exchange, &mut answer).await;
+    let _ = route.chain.response_headers(&mut exchange, &mut answer, &[]).await;
 }
 
 /// Passes on an answer to a handshake that is no 101: an ordinary answer, on a connection that stays

@@ -7,8 +7,8 @@ use super::model::{EndpointEntry, KindEntry, OneOrMany, PluginEntry, UpstreamRef
 use super::process::{AccessLog, LogFormat};
 use moongate_sdk::{Key, Placed, Problems, Settings, Value, ValueKind, raise};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde::{Deserialize, Deserializer};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 
 #[derive(Deserialize)]
@@ -24,36 +24,52 @@ enum Written {
 struct Parts {
     kind: Placed<String>,
     name: Option<Placed<String>>,
+    on_error: OnError,
     settings: Settings,
 }
 
+/// What becomes of a request when a plugin fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It ends with 500: what the plugin should have checked is not known.
+    #[default]
+    Closed,
+    /// It goes on without the plugin.
+    Open,
+}
+
 impl Written {
-    /// Takes `kind`, and `name` if the entry has one, out of the mapping.
+    /// Takes `kind`, and what else belongs to the entry itself, out of the mapping.
     fn parts(self, named: Named) -> Result<Parts, Problems> {
         let mut value = match self {
             Self::Name(kind) => {
                 let place = kind.place.clone();
                 let settings = Settings::new(Value { place, kind: ValueKind::Map(Vec::new()) });
-                return Ok(Parts { kind, name: None, settings });
+                return Ok(Parts { kind, name: None, on_error: OnError::default(), settings });
             }
             Self::Full(value) => value,
         };
         let kind = take(&mut value, "kind");
-        let name = if named == Named::Yes { take(&mut value, "name") } else { None };
+        let mut own = |key| if named == Named::Yes { take(&mut value, key) } else { None };
+        let (name, on_error) = (own("name"), own("on_error"));
         let mut problems = Problems::default();
         let name = name.and_then(|name| problems.keep(name.read()));
+        let on_error = on_error.and_then(|on_error| problems.keep(on_error.read())).unwrap_or_default();
         let Some(kind) = kind else {
             problems.push(moongate_sdk::Problem::new("missing key `kind`").at(&value.place));
             return Err(problems);
         };
         match problems.keep(kind.read()) {
-            Some(kind) if problems.0.is_empty() => Ok(Parts { kind, name, settings: Settings::new(value) }),
+            Some(kind) if problems.0.is_empty() => {
+                Ok(Parts { kind, name, on_error, settings: Settings::new(value) })
+            }
             _ => Err(problems),
         }
     }
 }
 
-/// Whether `name` belongs to the entry or to the kind's own settings.
+/// Whether `name` and `on_error` belong to the entry or to the kind's own settings.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Named {
     Yes,
@@ -76,21 +92,21 @@ impl<'de> Deserialize<'de> for KindEntry {
 
 impl<'de> Deserialize<'de> for PluginEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Parts { kind, name, settings } =
+        let Parts { kind, name, on_error, settings } =
             Written::deserialize(deserializer)?.parts(Named::Yes).map_err(raise)?;
-        Ok(Self { kind, name, settings })
+        Ok(Self { kind, name, on_error, settings })
     }
 }
 
 impl Serialize for KindEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write_entry(serializer, &self.kind, None, &self.settings)
+        write_entry(serializer, &self.kind, None, OnError::default(), &self.settings)
     }
 }
 
 impl Serialize for PluginEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write_entry(serializer, &self.kind, self.name.as_deref(), &self.settings)
+        write_entry(serializer, &self.kind, self.name.as_deref(), self.on_error, &self.settings)
     }
 }
 
@@ -98,19 +114,23 @@ fn write_entry<S: Serializer>(
     serializer: S,
     kind: &str,
     name: Option<&String>,
+    on_error: OnError,
     settings: &Settings,
 ) -> Result<S::Ok, S::Error> {
     let entries: &[(Key, Value)] = match &settings.value.kind {
         ValueKind::Map(entries) => entries,
         _ => &[],
     };
-    if entries.is_empty() && name.is_none() {
+    if entries.is_empty() && name.is_none() && on_error == OnError::default() {
         return serializer.serialize_str(kind);
     }
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("kind", kind)?;
     if let Some(name) = name {
         map.serialize_entry("name", name)?;
+    }
+    if on_error != OnError::default() {
+        map.serialize_entry("on_error", &on_error)?;
     }
     for (key, value) in entries {
         map.serialize_entry(&key.text, value)?;
@@ -139,7 +159,10 @@ macro_rules! entry_schema {
 }
 
 entry_schema!(KindEntry, "A kind's name, or a mapping with `kind` and the kind's settings.");
-entry_schema!(PluginEntry, "A plugin's name, or a mapping with `kind`, `name` and the plugin's settings.");
+entry_schema!(
+    PluginEntry,
+    "A plugin's name, or a mapping with `kind`, `name`, `on_error` and the plugin's settings."
+);
 
 impl Serialize for EndpointEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -11,6 +11,7 @@ mod process;
 mod schema;
 mod websocket;
 
+pub use entry::OnError;
 pub use load::{Env, Loaded, Refused, load, load_text};
 pub use model::*;
 pub use print::print;

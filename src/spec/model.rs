@@ -238,14 +238,17 @@ pub enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
-/// A plugin entry: its kind's name alone, or a mapping with `kind:`, `name:` and the kind's settings.
+/// A plugin entry: its kind's name alone, or a mapping with `kind:`, `name:`, `on_error:` and the kind's
+/// settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginEntry {
     /// The kind's name.
     pub kind: Placed<String>,
     /// For logs and metrics; absent: the kind's name.
     pub name: Option<Placed<String>>,
-    /// Its settings, without `kind` and `name`.
+    /// What becomes of a request when it fails.
+    pub on_error: entry::OnError,
+    /// Its settings, without `kind`, `name` and `on_error`.
     pub settings: moongate_sdk::Settings,
 }
 

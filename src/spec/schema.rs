@@ -44,6 +44,12 @@ impl KindTable {
             let name =
                 json!({ "type": "string", "description": "For logs and metrics; absent: the kind's name." });
             own.insert("name".to_owned(), name);
+            let on_error = json!({
+                "enum": ["closed", "open"],
+                "default": "closed",
+                "description": "When it fails: 500 (closed), or on without it (open)."
+            });
+            own.insert("on_error".to_owned(), on_error);
         }
         match settings {
             Value::Object(mut object) if !object.contains_key("anyOf") && !object.contains_key("oneOf") => {

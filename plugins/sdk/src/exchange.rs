@@ -69,9 +69,12 @@ impl Exchange<'_> {
         self.edited_target().map_or(self.request.query, |target| split(target).1)
     }
 
-    /// Changes the method to the backend. Only in the phase `request_headers`.
+    /// Changes the method to the backend. Only in the phase `request_headers`; `CONNECT`, which is no
+    /// request for a resource, is not taken, and a WebSocket's handshake stays a `GET`.
     pub fn set_method(&mut self, method: Method) {
-        self.running.edit().method = Some(method);
+        if method != Method::CONNECT {
+            self.running.edit().method = Some(method);
+        }
     }
 
     /// Changes path and query to the backend; the route stays. Only in the phase `request_headers`.
@@ -104,6 +107,13 @@ impl Exchange<'_> {
     /// note with the same key replaces the first.
     pub fn note(&mut self, key: &'static str, value: impl Into<String>) {
         self.running.note(key, value.into());
+    }
+
+    /// Leaves the calling plugin out of the bodies of this exchange that are still to come, as if its
+    /// phases did not name them: an answer of which no plugin wants the body keeps its `Content-Length`.
+    /// To be said before, or with, the head of that body.
+    pub fn leave_bodies(&mut self) {
+        self.running.leave_bodies();
     }
 
     fn edited_target(&self) -> Option<&str> {

@@ -46,7 +46,7 @@ pub type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// It lives as long as its settings (and the files they name) stay the same, across reloads, and is
 /// shared by all threads. In every phase the plugins of a route run in the order the operator wrote
 /// them. A method is called only when [`Plugin::phases`] names it. A panic or a fault in one costs
-/// that request and nothing else.
+/// that request and nothing else, and the plugin is left out of the rest of it.
 pub trait Plugin: Send + Sync + 'static {
     /// The phases it takes part in; asked once, when the configuration is compiled.
     fn phases(&self) -> Phases;
@@ -68,7 +68,9 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// A piece of the request's body is here. It may be changed, or held back by taking its bytes and
     /// giving them to a later one. The backend may have seen the head and earlier pieces by now,
-    /// unless this plugin asked for the whole body with [`Flow::Body`].
+    /// unless this plugin asked for the whole body with [`Flow::Body`]. Not called for a request without
+    /// a body, unless asked for so. A reply is the answer as long as the client has none yet; later it
+    /// ends the connection.
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
         let _ = (exchange, piece);
         Flow::Continue
@@ -76,7 +78,8 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// The answer's head is here, from a backend, from a plugin or from the gateway itself. Called
     /// also when an earlier plugin answered and this one never saw the request. A reply takes the
-    /// place of the answer, body and all, unless that is a 101.
+    /// place of the answer, body and all, unless that is a 101; the other plugins then see it in the
+    /// same way, from the first on. `Content-Length` and `Transfer-Encoding` are the gateway's to say.
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
@@ -86,10 +89,12 @@ pub trait Plugin: Send + Sync + 'static {
         Flow::Continue
     }
 
-    /// A piece of the answer's body is here; as [`Plugin::request_body`], but the client has the head.
+    /// A piece of the answer's body is here, of whomever made the answer; as [`Plugin::request_body`],
+    /// but the client may have the head. Not called for an answer without a body.
     ///
     /// # Errors
-    /// When the answer must not go on; the connection is closed in mid-body, so that the client knows.
+    /// When the answer must not go on: it becomes a 500, or, when the client has its head, the connection
+    /// is closed in mid-body, so that the client knows.
     fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
         let _ = (exchange, piece);
         Ok(())
@@ -120,8 +125,9 @@ pub enum Flow<'f> {
     /// This is the answer; no backend is asked.
     Respond(Box<Reply>),
     /// From [`Plugin::request_headers`] alone: the whole body, up to so many bytes, is shown to this
-    /// plugin's [`Plugin::request_body`] as one last piece before anything goes on; a longer one is
-    /// answered with 413. The head may still be changed there.
+    /// plugin's [`Plugin::request_body`] as one last piece before anything goes on, an empty one when
+    /// there is no body, and whether or not its phases name bodies; a longer one is answered with 413.
+    /// The head may still be changed there.
     Body(u64),
     /// Known later; see [`Flow::wait`].
     Wait(Pin<Box<dyn Future<Output = Verdict> + Send + 'f>>),

@@ -21,7 +21,14 @@ pub struct Running {
 struct Rare {
     edits: Edits,
     notes: Vec<Note>,
-    skipped: Vec<bool>,
+    skipped: Vec<Skipped>,
+}
+
+/// What a plugin is left out of.
+#[derive(Clone, Copy, Default)]
+struct Skipped {
+    all: bool,
+    bodies: bool,
 }
 
 /// Something that a plugin put into the access log.
@@ -59,16 +66,33 @@ impl Running {
     /// Leaves a plugin out of what is still to come of this request: its condition does not hold, or it
     /// failed and is not needed. The chain calls it.
     pub fn skip(&mut self, position: usize) {
-        let skipped = &mut self.rare().skipped;
-        if skipped.len() <= position {
-            skipped.resize(position + 1, false);
-        }
-        skipped[position] = true;
+        self.skipped(position).all = true;
     }
 
     /// Whether a plugin is left out.
     pub fn skips(&self, position: usize) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.skipped.get(position) == Some(&true))
+        self.left_out(position, |skipped| skipped.all)
+    }
+
+    /// Whether a plugin is left out of the phases of bodies.
+    pub fn skips_bodies(&self, position: usize) -> bool {
+        self.left_out(position, |skipped| skipped.all || skipped.bodies)
+    }
+
+    fn left_out(&self, position: usize, of: impl FnOnce(&Skipped) -> bool) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.skipped.get(position).is_some_and(of))
+    }
+
+    fn skipped(&mut self, position: usize) -> &mut Skipped {
+        let skipped = &mut self.rare().skipped;
+        if skipped.len() <= position {
+            skipped.resize(position + 1, Skipped::default());
+        }
+        &mut skipped[position]
+    }
+
+    pub(crate) fn leave_bodies(&mut self) {
+        self.skipped(self.turn).bodies = true;
     }
 
     /// What plugins changed of what the request asks for.
@@ -181,7 +205,10 @@ mod tests {
         let mut running = Running::default();
         assert!(!running.skips(0));
         running.skip(2);
-        assert!(running.skips(2) && !running.skips(1) && !running.skips(3));
+        assert!(running.skips(2) && running.skips_bodies(2) && !running.skips(1) && !running.skips(3));
+        running.turn(4);
+        running.leave_bodies();
+        assert!(running.skips_bodies(4) && !running.skips(4) && !running.skips_bodies(3));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod endpoint;
 mod exposition;
 mod histogram;
 pub mod names;
+mod plugin;
 mod process;
 mod route;
 mod shelf;
@@ -21,6 +22,7 @@ mod tunnel;
 pub use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub use exposition::{Exposition, Source};
 pub use names::NONE;
+pub use plugin::{Call, Phase, PluginMetrics};
 pub use route::{Answers, RouteMetrics};
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 
@@ -51,6 +53,7 @@ pub struct Metrics {
     routes: Shelf<Box<str>, RouteMetrics>,
     upstreams: Shelf<Box<str>, UpstreamMetrics>,
     endpoints: Shelf<(Box<str>, Box<str>), EndpointMetrics>,
+    plugins: Shelf<(Box<str>, Box<str>), PluginMetrics>,
     sources: Mutex<Vec<Weak<dyn Source>>>,
     requests_gone: Arc<AtomicU64>,
     config: Config,
@@ -80,6 +83,11 @@ impl Metrics {
     pub fn endpoint(&self, upstream: &str, endpoint: &str) -> Arc<EndpointMetrics> {
         let key = (upstream.into(), endpoint.into());
         self.endpoints.get(key, || EndpointMetrics::new(upstream, endpoint))
+    }
+
+    /// See [`PluginMetrics::of`].
+    pub fn plugin(&self, name: &str, kind: &str) -> Arc<PluginMetrics> {
+        self.plugins.get((name.into(), kind.into()), || PluginMetrics::new(name, kind))
     }
 
     /// Asks `source` at every scrape, until its owner drops it.
@@ -117,6 +125,7 @@ impl Metrics {
         self.routes.living().iter().for_each(|route| route.collect(&mut scrape));
         self.upstreams.living().iter().for_each(|upstream| upstream.collect(&mut scrape));
         self.endpoints.living().iter().for_each(|endpoint| endpoint.collect(&mut scrape));
+        self.plugins.living().iter().for_each(|plugin| plugin.collect(&mut scrape));
         // Collected without the lock: a source may take locks of its own.
         let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
         sources.iter().for_each(|source| source.collect(&mut scrape));

@@ -76,6 +76,12 @@ families! {
         "Messages of a WebSocket in both directions, observed when it ends.";
     WEBSOCKET_PING_RTT = Shape::Histogram(ROUND_TRIP_SECONDS), "moongate_websocket_ping_rtt_seconds" ["route", "side"],
         "Time from the gateway's ping to the pong of that side.";
+    PLUGIN_CALLS = Shape::Counter, "moongate_plugin_calls_total" ["plugin", "kind", "phase"],
+        "Calls of a plugin; pieces of bodies and messages each count.";
+    PLUGIN_ERRORS = Shape::Counter, "moongate_plugin_errors_total" ["plugin", "kind", "phase"],
+        "Calls that failed or panicked, whatever `on_error` made of them.";
+    PLUGIN_SECONDS = Shape::Counter, "moongate_plugin_seconds_total" ["plugin", "kind", "phase"],
+        "Time in a plugin: one call in 16 is timed and counts for all of them; waits are exact.";
     ACCESS_LOG_DROPPED = Shape::Counter, "moongate_access_log_dropped_total" [],
         "Access-log lines lost because the buffer was full or the file could not be written.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],

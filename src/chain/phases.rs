@@ -1,0 +1,220 @@
+//! A chain at work: each phase shown to the plugins that take part in it, one after the other.
+//!
+//! A plugin that failed is left out of the rest of the request, whatever its `on_error`: what it knows of
+//! the request may be half of the truth.
+
+use super::guard::{Guarded, guard};
+use super::{Broken, Chain, Decision};
+use crate::telemetry::metrics::{Call, Phase};
+use http::StatusCode;
+use moongate_sdk::{Answer, Exchange, Fault, Flow, Piece, Running, Verdict};
+use std::time::Instant;
+
+/// A plugin asked for a body where there is none to ask for.
+const MISPLACED: Fault = Fault::fixed("it asked for the request's body outside of request_headers");
+
+/// A plugin panicked.
+struct Panicked;
+
+impl Chain {
+    /// Shows the request's head to the plugins, until one decides.
+    pub async fn request_headers(&self, exchange: &mut Exchange<'_>) -> Decision {
+        self.request_headers_from(0, exchange).await
+    }
+
+    /// The same from a position on: behind the plugin that has seen the whole body.
+    pub async fn request_headers_from(&self, from: usize, exchange: &mut Exchange<'_>) -> Decision {
+        for &at in &self.request {
+            if at < from || exchange.running.skips(at) {
+                continue;
+            }
+            let entry = &self.entries[at];
+            exchange.running.turn(at);
+            let mut call = entry.metrics().call(Phase::RequestHeaders);
+            let flow = guard(|| entry.plugin().request_headers(exchange));
+            call.returned();
+            if let Some(Flow::Continue) = flow {
+                continue;
+            }
+            let decision = match settle(flow, &mut call).await {
+                Ok(Verdict::Body(limit)) => Some(Decision::Body { at, limit }),
+                other => self.decide(at, other, exchange.running, &call),
+            };
+            if let Some(decision) = decision {
+                return decision;
+            }
+        }
+        Decision::Continue
+    }
+
+    /// Shows a piece of the request's body to the plugins at these positions, until one decides. What
+    /// holds bytes back leaves nothing to show to the next, unless it was the last piece.
+    pub async fn request_body(
+        &self,
+        positions: std::ops::Range<usize>,
+        exchange: &mut Exchange<'_>,
+        piece: &mut Piece,
+    ) -> Decision {
+        for &at in &self.request_body {
+            if piece.bytes.is_empty() && !piece.last {
+                break;
+            }
+            if !positions.contains(&at) || exchange.running.skips_bodies(at) {
+                continue;
+            }
+            let decision = self.body_shown(at, exchange, piece).await;
+            if let Some(decision) = decision {
+                return decision;
+            }
+        }
+        Decision::Continue
+    }
+
+    /// Shows the whole body to the plugin that asked for it, whether or not its phases name bodies.
+    pub async fn whole_body(&self, at: usize, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Decision {
+        self.body_shown(at, exchange, piece).await.unwrap_or(Decision::Continue)
+    }
+
+    async fn body_shown(
+        &self,
+        at: usize,
+        exchange: &mut Exchange<'_>,
+        piece: &mut Piece,
+    ) -> Option<Decision> {
+        let entry = &self.entries[at];
+        let last = piece.last;
+        exchange.running.turn(at);
+        let mut call = entry.metrics().call(Phase::RequestBody);
+        let flow = guard(|| entry.plugin().request_body(exchange, piece));
+        call.returned();
+        let verdict = settle(flow, &mut call).await;
+        piece.last = last;
+        self.decide(at, verdict, exchange.running, &call)
+    }
+
+    /// Shows the answer's head to the plugins, until one answers in its place. Those at `passed` have
+    /// done so before; theirs is the answer that the others see.
+    pub async fn response_headers(
+        &self,
+        exchange: &mut Exchange<'_>,
+        answer: &mut Answer<'_>,
+        passed: &[usize],
+    ) -> Decision {
+        for &at in &self.response {
+            if passed.contains(&at) || exchange.running.skips(at) {
+                continue;
+            }
+            let entry = &self.entries[at];
+            exchange.running.turn(at);
+            let mut call = entry.metrics().call(Phase::ResponseHeaders);
+            let flow = guard(|| entry.plugin().response_headers(exchange, answer));
+            call.returned();
+            if let Some(Flow::Continue) = flow {
+                continue;
+            }
+            let verdict = settle(flow, &mut call).await;
+            if let Some(decision) = self.decide(at, verdict, exchange.running, &call) {
+                return decision;
+            }
+        }
+        Decision::Continue
+    }
+
+    /// Shows a piece of the answer's body to the plugins.
+    ///
+    /// # Errors
+    /// When one fails without which the answer must not go on.
+    pub fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Broken> {
+        for &at in &self.response_body {
+            if piece.bytes.is_empty() && !piece.last {
+                break;
+            }
+            if exchange.running.skips_bodies(at) {
+                continue;
+            }
+            let entry = &self.entries[at];
+            let last = piece.last;
+            exchange.running.turn(at);
+            let mut call = entry.metrics().call(Phase::ResponseBody);
+            let shown = guard(|| entry.plugin().response_body(exchange, piece));
+            call.returned();
+            piece.last = last;
+            let fault = match shown {
+                Some(Ok(())) => continue,
+                Some(Err(fault)) => Some(fault),
+                None => None,
+            };
+            if let Some(broken) = self.fail(at, fault.as_ref(), exchange.running, &call) {
+                return Err(broken);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the plugins that the exchange is over. A panic of one is logged, and the next is told.
+    pub fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
+        for &at in &self.log {
+            if exchange.running.skips(at) {
+                continue;
+            }
+            let entry = &self.entries[at];
+            exchange.running.turn(at);
+            let mut call = entry.metrics().call(Phase::Log);
+            let told = guard(|| entry.plugin().log(exchange, status));
+            call.returned();
+            if told.is_none() {
+                self.fail(at, None, exchange.running, &call);
+            }
+        }
+    }
+
+    /// What a verdict means for the request; nothing when it goes on.
+    fn decide(
+        &self,
+        at: usize,
+        verdict: Result<Verdict, Panicked>,
+        running: &mut Running,
+        call: &Call<'_>,
+    ) -> Option<Decision> {
+        let fault = match verdict {
+            Ok(Verdict::Continue) => return None,
+            Ok(Verdict::Respond(reply)) => {
+                return Some(Decision::Respond { at, by: self.entries[at].name().clone(), reply });
+            }
+            Ok(Verdict::Body(_)) => Some(MISPLACED),
+            Ok(Verdict::Failed(fault)) => Some(fault),
+            Err(Panicked) => None,
+        };
+        self.fail(at, fault.as_ref(), running, call).map(Decision::Failed)
+    }
+
+    /// A plugin failed, or panicked when there is no fault to tell of. Nothing when the request goes on
+    /// without it.
+    fn fail(
+        &self,
+        at: usize,
+        fault: Option<&Fault>,
+        running: &mut Running,
+        call: &Call<'_>,
+    ) -> Option<Broken> {
+        call.failed();
+        running.skip(at);
+        self.entries[at].failed(fault)
+    }
+}
+
+/// Waits for what the plugin decides.
+async fn settle(flow: Option<Flow<'_>>, call: &mut Call<'_>) -> Result<Verdict, Panicked> {
+    Ok(match flow.ok_or(Panicked)? {
+        Flow::Continue => Verdict::Continue,
+        Flow::Respond(reply) => Verdict::Respond(reply),
+        Flow::Body(limit) => Verdict::Body(limit),
+        Flow::Failed(fault) => Verdict::Failed(fault),
+        Flow::Wait(future) => {
+            let begun = Instant::now();
+            let verdict = Guarded(future).await;
+            call.waited(begun.elapsed());
+            verdict.ok_or(Panicked)?
+        }
+    })
+}
