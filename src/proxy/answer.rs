@@ -6,23 +6,64 @@ use super::context::Context;
 use super::exchange::{self, Line};
 use super::failure::Failure;
 use super::intake::{connection, target};
-use super::{forward, respond};
+use super::{download, forward, respond};
+use crate::chain::Decision;
 use crate::tunnel::Leg;
 use crate::upstream::RequestView;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use moongate_sdk::{Answer, Fields, Headers, Sent};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use moongate_sdk::{Answer, Fields, Headers, Reply, Sent};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
 use pingora::protocols::l4::stream::Stream as Transport;
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-/// The last changes to the head of an answer, wherever it comes from.
+/// What the client gets in place of the answer that was under way.
+#[derive(Debug)]
+pub(super) enum Instead {
+    /// A plugin's reply: to the request, or to an answer, from the plugin at a position.
+    Reply(Option<usize>, Box<Reply>),
+    /// An answer of the gateway's own.
+    Failure(Failure),
+}
+
+impl Instead {
+    /// What a decision about the request puts in place of its answer, if anything.
+    pub(super) fn of(decision: Decision) -> Option<Self> {
+        Self::to_answer(decision).map(|instead| match instead {
+            Self::Reply(_, reply) => Self::Reply(None, reply),
+            failure @ Self::Failure(_) => failure,
+        })
+    }
+
+    /// What a decision about an answer puts in its place, if anything.
+    fn to_answer(decision: Decision) -> Option<Self> {
+        match decision {
+            Decision::Continue => None,
+            Decision::Respond { at, by, reply } if reply.status.is_informational() => {
+                log::error!(plugin = &*by, position = at; "a plugin replied with an interim status");
+                Some(Self::Failure(Failure::Plugin))
+            }
+            Decision::Respond { at, reply, .. } => Some(Self::Reply(Some(at), reply)),
+            Decision::Body { .. } | Decision::Failed(_) => Some(Self::Failure(Failure::Plugin)),
+        }
+    }
+}
+
+impl From<Failure> for Instead {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// The head of a backend's answer on its way to the client. What takes its place is sent here and now
+/// when the request is over, so that both connections can go on; otherwise the attempt ends for it.
 ///
 /// # Errors
-/// When a value cannot be a field value, which is excluded.
-pub(super) async fn finish_head(
+/// When the client went away meanwhile, or the attempt ends.
+pub(super) async fn from_backend(
     session: &mut Session,
     head: &mut ResponseHeader,
     ctx: &mut Context,
@@ -30,49 +71,83 @@ pub(super) async fn finish_head(
     if head.status.is_informational() {
         return Ok(());
     }
-    // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
-    if session.req_header().version == Version::HTTP_10
-        && head.headers.contains_key(header::TRANSFER_ENCODING)
-    {
-        head.remove_header(&header::TRANSFER_ENCODING);
-        session.set_keepalive(None);
+    let comes = download::comes(ctx.method().unwrap_or(&session.req_header().method), head);
+    let Some(instead) = finish_head(session, head, ctx, &[]).await? else {
+        return download::frame(session, head, ctx, comes);
+    };
+    if !session.as_downstream_mut().is_body_done() {
+        ctx.instead = Some(instead);
+        return Err(Error::new(ErrorType::Custom("a plugin answered in the backend's place")));
     }
-    if let Some(cookie) = sticky(session, ctx) {
-        head.append_header(header::SET_COOKIE, cookie)?;
-    }
-    let status = head.status;
-    dress(session.req_header(), status, &mut ResponseFields(head), ctx).await;
+    respond::instead(session, ctx, instead).await?;
+    ctx.replaced = true;
     Ok(())
 }
 
-/// The same for the fields of a 101.
-pub(super) async fn finish_upgrade(session: &Session, headers: &mut HeaderMap, ctx: &mut Context) {
+/// The last changes to the head of an answer, wherever it comes from. Returns what takes its place, if
+/// a plugin wants that; those at `passed` have had their say.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(super) async fn finish_head(
+    session: &Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Context,
+    passed: &[usize],
+) -> Result<Option<Instead>> {
+    if let Some(cookie) = sticky(session, ctx) {
+        head.append_header(header::SET_COOKIE, cookie)?;
+    }
+    let mut status = head.status;
+    let decision = dress(session.req_header(), &mut status, &mut ResponseFields(head), ctx, passed).await;
+    if status != head.status && !status.is_informational() {
+        head.set_status(status)?;
+    }
+    Ok(Instead::to_answer(decision))
+}
+
+/// The same for the fields of a 101, whose status stays.
+pub(super) async fn finish_upgrade(
+    session: &Session,
+    headers: &mut HeaderMap,
+    ctx: &mut Context,
+) -> Option<Instead> {
     if let Some(cookie) = sticky(session, ctx) {
         headers.append(header::SET_COOKIE, cookie);
     }
-    dress(session.req_header(), StatusCode::SWITCHING_PROTOCOLS, headers, ctx).await;
+    let mut status = StatusCode::SWITCHING_PROTOCOLS;
+    Instead::to_answer(dress(session.req_header(), &mut status, headers, ctx, &[]).await)
 }
 
 /// The cookie that brings the client back to this endpoint, when it does not have it yet.
 fn sticky(session: &Session, ctx: &Context) -> Option<HeaderValue> {
     let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
     let head = session.req_header();
-    let (path, query) = target(ctx.rewritten.as_deref(), &head.uri);
+    let (path, query) = target(ctx.outgoing(), &head.uri);
     let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
     cluster.sticky_cookie(lease, &cluster.key(&view))
 }
 
 /// The plugins' part.
-async fn dress(request: &RequestHeader, status: StatusCode, fields: &mut dyn Fields, ctx: &mut Context) {
-    let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_response_headers()) else { return };
+async fn dress(
+    request: &RequestHeader,
+    status: &mut StatusCode,
+    fields: &mut dyn Fields,
+    ctx: &mut Context,
+    passed: &[usize],
+) -> Decision {
+    let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_response_headers()) else {
+        return Decision::Continue;
+    };
     // The request is over for the plugins by now: they see its fields and change only the answer's.
     let mut seen = Sent(&request.headers);
     let endpoint = ctx.last_endpoint.clone();
     let mut exchange = exchange::of(ctx, &route, Line::of(request), &mut seen);
     let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
-    let mut answer = Answer { status, headers: Headers::new(fields), endpoint };
-    // A panic is logged by the chain; the answer goes out as the others left it.
-    let _ = route.chain.response_headers(&mut exchange, &mut answer, &[]).await;
+    let mut answer = Answer { status: *status, headers: Headers::new(fields), endpoint };
+    let decision = route.chain.response_headers(&mut exchange, &mut answer, passed).await;
+    *status = answer.status;
+    decision
 }
 
 /// Passes on an answer to a handshake that is no 101: an ordinary answer, on a connection that stays
@@ -99,11 +174,14 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
     forward::response(&mut head, via)?;
-    finish_head(session, &mut head, ctx).await?;
+    from_backend(session, &mut head, ctx).await?;
+    if ctx.replaced {
+        return Ok(());
+    }
     session.write_response_header(head, false).await?;
     loop {
         match upstream.read_body_bytes().await {
-            Ok(Some(bytes)) => session.write_response_body(Some(bytes), false).await?,
+            Ok(Some(bytes)) => write_piece(session, ctx, Some(bytes), false).await?,
             Ok(None) => break,
             // The answer breaks off, and the client's connection with it.
             Err(_) => {
@@ -113,9 +191,21 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
             }
         }
     }
-    session.write_response_body(None, true).await?;
+    write_piece(session, ctx, None, true).await?;
     upstream.shutdown().await;
     Ok(())
+}
+
+async fn write_piece(
+    session: &mut Session,
+    ctx: &mut Context,
+    mut bytes: Option<Bytes>,
+    end: bool,
+) -> Result<()> {
+    if ctx.shows_answer {
+        download::pass(session, &mut bytes, end, ctx)?;
+    }
+    session.write_response_body(bytes, end).await
 }
 
 /// The backend's connection as Pingora reads it, with what we have read of it put back.
@@ -140,9 +230,22 @@ pub(super) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Cont
     // Pingora closes the client's connection behind a failed attempt; the answer says so.
     session.set_keepalive(None);
     // A client that is gone hears nothing; the log tells of it all the same.
-    let _ = respond::failure(session, ctx, failure).await;
-    FailToProxy { error_code: failure.row().status, can_reuse_downstream: false }
+    let status = match ctx.instead.take() {
+        Some(instead) => {
+            let _ = respond::instead(session, ctx, instead).await;
+            session.response_written().map_or(0, |head| head.status.as_u16())
+        }
+        None => {
+            let _ = respond::failure(session, ctx, failure).await;
+            failure.row().status
+        }
+    };
+    FailToProxy { error_code: status, can_reuse_downstream: false }
 }
+
+/// What says where a message ends (RFC 9112 §6). Plugins cannot change it: the gateway writes what is true
+/// of the body in the end.
+const FRAMING: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
 
 /// Where Pingora keeps the fields of an answer.
 struct ResponseFields<'a>(&'a mut ResponseHeader);
@@ -152,14 +255,20 @@ impl Fields for ResponseFields<'_> {
         &self.0.headers
     }
     fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        // A HeaderName and a HeaderValue are always taken.
-        let _ = self.0.insert_header(name.clone(), value);
+        if !FRAMING.contains(name) {
+            // A HeaderName and a HeaderValue are always taken.
+            let _ = self.0.insert_header(name.clone(), value);
+        }
     }
     fn append(&mut self, name: &HeaderName, value: HeaderValue) {
-        let _ = self.0.append_header(name.clone(), value);
+        if !FRAMING.contains(name) {
+            let _ = self.0.append_header(name.clone(), value);
+        }
     }
     fn remove(&mut self, name: &HeaderName) {
-        self.0.remove_header(name);
+        if !FRAMING.contains(name) {
+            self.0.remove_header(name);
+        }
     }
 }
 
@@ -171,12 +280,18 @@ impl Fields for RequestFields<'_> {
         &self.0.headers
     }
     fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        let _ = self.0.insert_header(name.clone(), value);
+        if !FRAMING.contains(name) {
+            let _ = self.0.insert_header(name.clone(), value);
+        }
     }
     fn append(&mut self, name: &HeaderName, value: HeaderValue) {
-        let _ = self.0.append_header(name.clone(), value);
+        if !FRAMING.contains(name) {
+            let _ = self.0.append_header(name.clone(), value);
+        }
     }
     fn remove(&mut self, name: &HeaderName) {
-        self.0.remove_header(name);
+        if !FRAMING.contains(name) {
+            self.0.remove_header(name);
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! What is known of one request while it is under way. Guards in here undo themselves: whatever way
 //! a request ends, dropping its context gives back what it held.
 
+use super::answer::Instead;
 use super::failure::Failure;
+use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, Tried};
+use http::Method;
 use moongate_sdk::{Running, Services};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -32,6 +35,14 @@ pub struct Context {
     pub(super) services: Arc<dyn Services>,
     /// What its plugins keep of it, and its id.
     pub(super) running: Running,
+    /// Its body, where plugins see it.
+    pub(super) upload: Upload,
+    /// The pieces of the answer's body pass plugins.
+    pub(super) shows_answer: bool,
+    /// What the client gets in place of what is under way, which breaks off.
+    pub(super) instead: Option<Instead>,
+    /// The client has its whole answer, and what still comes from the backend goes nowhere.
+    pub(super) replaced: bool,
     /// Its head or the beginning of its body has more than one reading.
     pub(super) doubtful: bool,
     /// Bytes of its head.
@@ -73,6 +84,10 @@ impl Context {
             route: None,
             services,
             running: Running::default(),
+            upload: Upload::default(),
+            shows_answer: false,
+            instead: None,
+            replaced: false,
             doubtful: false,
             head_size: 0,
             listener: 0,
@@ -85,6 +100,16 @@ impl Context {
             upgraded: false,
             _busy: busy,
         }
+    }
+
+    /// Path and query to the backend, when they differ from what was sent.
+    pub(super) fn outgoing(&self) -> Option<&str> {
+        self.running.edits().and_then(|edits| edits.target.as_deref()).or(self.rewritten.as_deref())
+    }
+
+    /// The method to the backend, when a plugin changed it.
+    pub(super) fn method(&self) -> Option<&Method> {
+        self.running.edits()?.method.as_ref()
     }
 
     /// Whether another endpoint may be asked.

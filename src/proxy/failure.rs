@@ -19,6 +19,8 @@ pub enum Failure {
     AmbiguousPath,
     /// Its head is too large.
     HeadTooLarge,
+    /// Its body is larger than a plugin that wants all of it allows.
+    BodyTooLarge,
     /// No endpoint may take it.
     NoEndpoint,
     /// Every endpoint tried refused the connection.
@@ -53,7 +55,7 @@ pub enum Failure {
     NotImplemented,
     /// The client went away; nobody is told anything.
     ClientGone,
-    /// A plugin of the route panicked; nothing it should have checked is known.
+    /// A plugin of the route panicked or failed; nothing it should have checked is known.
     Plugin,
     /// Ours.
     Internal,
@@ -71,11 +73,12 @@ pub struct Row {
 
 impl Failure {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::NoRoute,
         Self::BadRequest,
         Self::AmbiguousPath,
         Self::HeadTooLarge,
+        Self::BodyTooLarge,
         Self::NoEndpoint,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -104,6 +107,7 @@ impl Failure {
             Self::BadRequest => (400, "bad_request", Level::Debug),
             Self::AmbiguousPath => (400, "ambiguous_path", Level::Debug),
             Self::HeadTooLarge => (431, "head_too_large", Level::Debug),
+            Self::BodyTooLarge => (413, "body_too_large", Level::Debug),
             Self::NoEndpoint => (503, "no_endpoint", Level::Warn),
             Self::ConnectRefused => (502, "connect_refused", Level::Warn),
             Self::ConnectTimeout => (504, "connect_timeout", Level::Warn),

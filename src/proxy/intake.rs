@@ -1,19 +1,18 @@
-//! A request's first steps: whose it is, what it asks for, which route takes it, and what the
-//! route's plugins say.
+//! A request's first steps: whose it is, what it asks for, which route takes it, and what
+//! becomes of it there.
 
-use super::answer::RequestFields;
 use super::boundary::Reading;
 use super::connection::Connection;
 use super::context::Context;
-use super::exchange::{self, Line};
 use super::failure::Failure;
-use super::{Gateway, admission, forward, respond, websocket};
-use crate::chain::Decision;
+use super::{Gateway, admission, forward, respond, upload, websocket};
 use crate::route::{Head, Target};
+use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Refusal};
-use http::{Method, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 use std::sync::Arc;
 
@@ -33,21 +32,29 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     } else {
         ctx.peer
     };
-    // A client may end its direction behind its request and still wants the answer (RFC 9112 §9.6).
-    // One that is gone is noticed when the answer is written.
-    session.set_abort_on_close(false);
-    session.set_read_timeout(Some(snapshot.terms.body_timeout));
-    session.set_write_timeout(Some(snapshot.terms.send_timeout));
-    // RFC 9110 §15.2 and §10.1.1: HTTP/1.0 knows no interim answers, and its Expect means nothing.
+    settle(session.as_downstream_mut(), &snapshot.terms);
+    // RFC 9110 §10.1.1: an Expect of HTTP/1.0 means nothing.
     if session.req_header().version == Version::HTTP_10 {
         session.req_header_mut().remove_header(&header::EXPECT);
-        session.set_ignore_info_resp(true);
     }
     // Pingora would keep an idle connection for ever from its second request on.
     if session.get_keepalive().is_some() {
         session.set_keepalive(gateway.keepalive());
     }
     ctx.snapshot = Some(snapshot);
+}
+
+/// How patient the session is, and what its client understands.
+pub(super) fn settle(session: &mut ServerSession, terms: &Terms) {
+    // A client may end its direction behind its request and still wants the answer (RFC 9112 §9.6).
+    // One that is gone is noticed when the answer is written.
+    session.set_abort_on_close(false);
+    session.set_read_timeout(Some(terms.body_timeout));
+    session.set_write_timeout(Some(terms.send_timeout));
+    // RFC 9110 §15.2: HTTP/1.0 knows no interim answers.
+    if session.req_header().version == Version::HTTP_10 {
+        session.set_ignore_info_resp(true);
+    }
 }
 
 /// The client's connection; none in place of one that became a WebSocket.
@@ -69,16 +76,9 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         respond::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
         return Ok(true);
     }
-    match ask_plugins(session, ctx).await {
-        Decision::Continue => {}
-        Decision::Respond { reply, .. } => {
-            respond::reply(session, ctx, *reply).await?;
-            return Ok(true);
-        }
-        Decision::Body { .. } | Decision::Failed(_) => {
-            respond::failure(session, ctx, Failure::Plugin).await?;
-            return Ok(true);
-        }
+    if let Some(instead) = upload::ask_plugins(session, ctx).await {
+        respond::instead(session, ctx, instead).await?;
+        return Ok(true);
     }
     let head = session.req_header();
     if !head.headers.contains_key(header::UPGRADE) {
@@ -148,18 +148,4 @@ pub(super) fn target<'a>(rewritten: Option<&'a str>, uri: &'a http::Uri) -> (&'a
         Some(Err(path)) => (path, None),
         None => (uri.path(), uri.query()),
     }
-}
-
-/// What the route's plugins say.
-async fn ask_plugins(session: &mut Session, ctx: &mut Context) -> Decision {
-    let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_request_headers()) else {
-        return Decision::Continue;
-    };
-    let head = session.req_header_mut();
-    // Owned, for the plugins may change the fields while they look at it.
-    let (method, uri) = (Method::clone(&head.method), head.uri.clone());
-    let line = Line { method: &method, uri: &uri, version: head.version };
-    let mut fields = RequestFields(head);
-    let mut exchange = exchange::of(ctx, &route, line, &mut fields);
-    route.chain.request_headers(&mut exchange).await
 }

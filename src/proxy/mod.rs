@@ -7,6 +7,7 @@ mod boundary;
 mod chunks;
 mod connection;
 mod context;
+mod download;
 mod exchange;
 mod failure;
 mod first_line;
@@ -19,8 +20,10 @@ mod socket;
 mod takeover;
 mod tunnel;
 mod turn;
+mod upload;
 mod upstream;
 mod websocket;
+mod whole;
 
 pub use boundary::Reading;
 pub use connection::{Connection, HeadLimits};
@@ -31,6 +34,7 @@ pub use socket::Socket;
 use crate::live::Live;
 use crate::tunnel::Registry;
 use async_trait::async_trait;
+use bytes::Bytes;
 use context::Busy;
 use moongate_sdk::Services;
 use parking_lot::Mutex;
@@ -41,6 +45,7 @@ use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// What all workers share.
 pub struct Shared {
@@ -137,11 +142,21 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         head: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        upstream::prepare(head, ctx)
+        upstream::dispatch(session, head, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if ctx.upload.is_plain() { Ok(()) } else { upload::pass(session, body, end, ctx).await }
     }
 
     async fn upstream_response_filter(
@@ -159,7 +174,20 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        answer::finish_head(session, head, ctx).await
+        answer::from_backend(session, head, ctx).await
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if ctx.replaced || ctx.shows_answer {
+            download::pass(session, body, end, ctx)?;
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(

@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::exchange::{self, Line};
 use crate::snapshot::Snapshot;
-use crate::telemetry::access::Entry;
+use crate::telemetry::access::{Entry, Note};
 use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
 use log::log;
@@ -31,7 +31,8 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
         log.write(&Entry {
             status: code,
             bytes_sent: session.body_bytes_sent() as u64,
-            bytes_received: session.body_bytes_read() as u64,
+            bytes_received: (ctx.upload.read() + session.body_bytes_read()) as u64,
+            notes: &notes(ctx),
             duration: lived,
             error: ctx.failure.map(super::Failure::token),
             ..entry(session.req_header(), ctx)
@@ -98,6 +99,19 @@ fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
         referer: bytes(&head.headers, &header::REFERER),
         ..Entry::default()
     }
+}
+
+/// What plugins put on the line, sorted. Of two entries with one name and one key the last word counts.
+pub(super) fn notes(ctx: &Context) -> Vec<Note<'_>> {
+    let entries = ctx.route.as_ref().map_or(&[][..], |route| route.chain.entries());
+    let name = |by: usize| entries.get(by).map(|entry| &**entry.name());
+    let said = ctx.running.notes().iter().rev();
+    let mut notes: Vec<_> = said
+        .filter_map(|said| Some(Note { plugin: name(said.by)?, key: said.key, value: &said.value }))
+        .collect();
+    notes.sort_by_key(|note| (note.plugin, note.key));
+    notes.dedup_by_key(|note| (note.plugin, note.key));
+    notes
 }
 
 fn bytes<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> &'a [u8] {

@@ -1,7 +1,8 @@
 //! Answers that the gateway makes itself.
 
-use super::answer;
+use super::answer::{self, Instead};
 use super::context::Context;
+use super::download;
 use super::failure::Failure;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -21,12 +22,50 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 /// # Errors
 /// When the client went away meanwhile.
 pub(super) async fn failure(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result<()> {
-    ctx.failure = Some(failure);
-    let Some(status) = failure.status() else { return Ok(()) };
+    instead(session, ctx, failure.into()).await
+}
+
+/// The same for whatever takes an answer's place.
+///
+/// # Errors
+/// When the client went away meanwhile.
+pub(super) async fn instead(session: &mut Session, ctx: &mut Context, instead: Instead) -> Result<()> {
+    if let Instead::Failure(failure) = &instead {
+        ctx.failure = Some(*failure);
+        if failure.status().is_none() {
+            return Ok(());
+        }
+    }
     // An interim answer is not the answer.
     if session.response_written().is_some_and(|head| !head.status.is_informational()) {
         return Ok(());
     }
+    let mut passed = Vec::new();
+    let made = make(session, ctx, instead, &mut passed)?;
+    deliver(session, ctx, made, passed).await
+}
+
+/// An answer of our own.
+struct Made {
+    head: ResponseHeader,
+    body: Bytes,
+}
+
+/// Makes it. A plugin that replied to an answer is not shown what comes of it.
+fn make(session: &mut Session, ctx: &mut Context, instead: Instead, passed: &mut Vec<usize>) -> Result<Made> {
+    match instead {
+        Instead::Failure(failure) => refusal(session, ctx, failure),
+        Instead::Reply(at, reply) => {
+            passed.extend(at);
+            replied(*reply)
+        }
+    }
+}
+
+/// The answer that tells of a failure.
+fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result<Made> {
+    ctx.failure = Some(failure);
+    let status = failure.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (body, content_type) = body(session, ctx, failure, status);
     let mut head = ResponseHeader::build(status, Some(8))?;
     head.insert_header(header::CONTENT_TYPE, content_type)?;
@@ -48,7 +87,7 @@ pub(super) async fn failure(session: &mut Session, ctx: &mut Context, failure: F
     if !failure.keeps_connection() {
         session.set_keepalive(None);
     }
-    send(session, ctx, head, body).await
+    Ok(Made { head, body: body.into() })
 }
 
 /// What a client asks for decides the shape: a program gets JSON, a person a line.
@@ -66,17 +105,16 @@ fn body(session: &Session, ctx: &mut Context, failure: Failure, status: StatusCo
     }
 }
 
-/// Sends a plugin's answer.
-///
-/// # Errors
-/// When the client went away meanwhile, or a field cannot be sent.
-pub(super) async fn reply(session: &mut Session, ctx: &mut Context, reply: Reply) -> Result<()> {
+/// A plugin's answer, without the fields that are about the connection or the framing.
+fn replied(reply: Reply) -> Result<Made> {
     let Reply { status, headers, body } = reply;
     let mut head = ResponseHeader::build(status, Some(headers.len() + 1))?;
     for (name, value) in &headers {
-        head.append_header(name.clone(), value.clone())?;
+        if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION) {
+            head.append_header(name.clone(), value.clone())?;
+        }
     }
-    send(session, ctx, head, body).await
+    Ok(Made { head, body })
 }
 
 /// Sends a head and its whole body; `Content-Length` is ours to say.
@@ -86,20 +124,38 @@ pub(super) async fn reply(session: &mut Session, ctx: &mut Context, reply: Reply
 pub(super) async fn send(
     session: &mut Session,
     ctx: &mut Context,
-    mut head: ResponseHeader,
+    head: ResponseHeader,
     body: impl Into<Bytes>,
 ) -> Result<()> {
-    let body = body.into();
-    answer::finish_head(session, &mut head, ctx).await?;
-    // RFC 9110 §8.6: neither 1xx nor 204 has a length.
-    if !head.status.is_informational() && head.status != StatusCode::NO_CONTENT {
-        head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
+    deliver(session, ctx, Made { head, body: body.into() }, Vec::new()).await
+}
+
+/// Shows an answer to the plugins and sends it, or what one of them puts in its place. That ends: who
+/// replied is passed over from then on, and who failed is left out.
+async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passed: Vec<usize>) -> Result<()> {
+    let Made { mut head, mut body } = made;
+    loop {
+        let mut other = answer::finish_head(session, &mut head, ctx, &passed).await?;
+        let goes = download::has_body(&session.req_header().method, head.status);
+        if other.is_none() && goes {
+            match download::pass_whole(session, ctx, body.clone()) {
+                Ok(passed) => body = passed,
+                Err(_) => other = Some(Failure::Plugin.into()),
+            }
+        }
+        let Some(instead) = other else { break };
+        Made { head, body } = make(session, ctx, instead, &mut passed)?;
+    }
+    // RFC 9110 §8.6: neither 1xx nor 204 has a length, and that of a 304 would be another answer's.
+    let lengthless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !head.status.is_informational() && !lengthless {
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
     // A request's body that was never read must not be taken for the next request.
     if !session.as_downstream_mut().is_body_done() {
         session.set_keepalive(None);
     }
-    let empty = body.is_empty() || session.req_header().method == http::Method::HEAD;
+    let empty = body.is_empty() || !download::has_body(&session.req_header().method, head.status);
     session.write_response_header(Box::new(head), empty).await?;
     if !empty {
         session.write_response_body(Some(body), true).await?;

@@ -3,10 +3,11 @@
 
 use super::Gateway;
 use super::context::Context;
+use super::record;
 use super::redial::Redialer;
 use crate::snapshot::Route;
 use crate::telemetry::AccessLog;
-use crate::telemetry::access::{Closed, Entry, Event, Flow, Moved};
+use crate::telemetry::access::{Closed, Entry, Event, Flow, Moved, Note};
 use crate::telemetry::metrics::TunnelMetrics;
 use crate::tunnel::handshake::{Agreement, Extensions, Request};
 use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Seat, Side, Tunnel};
@@ -107,10 +108,15 @@ impl Origin {
         });
     }
 
-    /// Logs the beginning.
-    fn begin(&self) {
+    /// Logs the beginning, with what plugins have to say about it.
+    fn begin(&self, said: &[Said]) {
         let attempts = u32::from(self.attempts);
-        self.write(Entry { event: Event::Open, duration: self.handshake, attempts, ..Entry::default() });
+        let notes: Vec<_> = said
+            .iter()
+            .map(|said| Note { plugin: &said.plugin, key: &said.key, value: &said.value })
+            .collect();
+        let (event, duration, notes) = (Event::Open, self.handshake, &*notes);
+        self.write(Entry { event, duration, attempts, notes, ..Entry::default() });
     }
 
     /// Writes a line of what `entry` says and of what all lines of the tunnel have in common.
@@ -142,9 +148,29 @@ struct Held {
     _permit: Option<Permit>,
 }
 
+/// Something that a plugin put on the first line of the tunnel.
+pub(super) struct Said {
+    plugin: String,
+    key: String,
+    value: String,
+}
+
+impl Said {
+    /// All of it.
+    pub(super) fn all(ctx: &Context) -> Vec<Self> {
+        let said = |note: &Note<'_>| Self {
+            plugin: note.plugin.to_owned(),
+            key: note.key.to_owned(),
+            value: note.value.to_owned(),
+        };
+        record::notes(ctx).iter().map(said).collect()
+    }
+}
+
 /// Both sides after the handshake, and what belongs to the tunnel from here on.
 pub(super) struct Beginning {
     pub(super) origin: Arc<Origin>,
+    pub(super) said: Vec<Said>,
     pub(super) route: Arc<Route>,
     pub(super) lease: Lease,
     pub(super) permit: Permit,
@@ -168,7 +194,7 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         edition: route.edition(),
     });
     let counters = Counters::new(TunnelMetrics::open(&route.metrics, lease.endpoint().metrics()));
-    origin.begin();
+    origin.begin(&beginning.said);
     let policy = Arc::clone(&route.policy);
     let (permit, redial) = match beginning.again {
         None => (Some(permit), None),

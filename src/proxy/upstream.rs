@@ -5,6 +5,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::forward::{self, Way};
 use super::intake::target;
+use super::upload;
 use crate::upstream::{Address, RequestView};
 use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -23,13 +24,16 @@ const OURS: ErrorType = ErrorType::Custom("refused by the gateway");
 /// When none may take the request: why, is in the context.
 pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
-    let cluster = ctx.cluster.get_or_insert_with(|| route.destination.choose().clone());
-    let (path, query) = target(ctx.rewritten.as_deref(), &head.uri);
-    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
+    if ctx.cluster.is_none() {
+        ctx.cluster = Some(route.destination.choose().clone());
+    }
     // The one before is given back before the next is counted.
     ctx.lease = None;
     ctx.asked = Instant::now();
     ctx.attempts = ctx.attempts.saturating_add(1);
+    let Some(cluster) = &ctx.cluster else { return Err(Failure::Internal) };
+    let (path, query) = target(ctx.outgoing(), &head.uri);
+    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
     match cluster.pick(&cluster.key(&view), &ctx.tried) {
         Ok(lease) => {
             ctx.lease = Some(lease);
@@ -72,7 +76,7 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
 /// # Errors
 /// When a value cannot be a field value, which is excluded.
 pub(super) fn prepare(head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-    if let Some(target) = &ctx.rewritten {
+    if let Some(target) = ctx.outgoing() {
         head.set_raw_path(target.as_bytes())?;
     }
     // An HTTP/1.0 client may name no host; the backend's HTTP/1.1 needs one (RFC 9112 §3.2).
@@ -91,6 +95,18 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &mut Context) -> Result<()>
         via: snapshot.terms.via,
     };
     forward::request(head, &way)
+}
+
+/// The same for a request that is no handshake: its method, and how its body is framed.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) fn dispatch(session: &mut Session, head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    prepare(head, ctx)?;
+    if let Some(method) = ctx.method() {
+        head.set_method(method.clone());
+    }
+    upload::frame(session, head, ctx)
 }
 
 /// The backend's head is here.
@@ -132,10 +148,17 @@ pub(super) fn broken(
     client_reused: bool,
 ) -> Box<Error> {
     let failure = ctx.failure.filter(|_| *error.etype() == OURS).unwrap_or_else(|| Failure::from(&*error));
+    if ctx.instead.is_some() {
+        // A plugin answered: no fault of the endpoint's.
+        ctx.last_endpoint = ctx.lease.take().map(|lease| Arc::clone(lease.endpoint()));
+        error.set_retry(false);
+        return error;
+    }
     let repeatable = failure == Failure::UpstreamClosed
         && session.response_written().is_none()
-        && session.req_header().method.is_idempotent()
-        && !session.as_ref().retry_buffer_truncated();
+        && ctx.method().unwrap_or(&session.req_header().method).is_idempotent()
+        && !session.as_ref().retry_buffer_truncated()
+        && ctx.upload.is_repeatable();
     if client_reused && repeatable {
         // A pooled connection that the backend had closed meanwhile: no fault of the endpoint's, and
         // no attempt at it either.
@@ -154,7 +177,7 @@ pub(super) fn broken(
 pub(super) fn give_back(ctx: &mut Context, failure: Failure) {
     ctx.failure = Some(failure);
     if let Some(lease) = ctx.lease.take() {
-        if failure != Failure::ClientGone {
+        if !matches!(failure, Failure::ClientGone | Failure::Plugin) {
             lease.endpoint().metrics().failed(failure.token());
         }
         if let Some(reason) = failure.endpoints_fault() {

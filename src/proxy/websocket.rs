@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::failure::Failure;
 use super::intake::target;
-use super::tunnel::{self, Beginning, Origin};
+use super::tunnel::{self, Beginning, Origin, Said};
 use super::{Gateway, answer, forward, record, redial, respond, takeover, turn, upstream};
 use crate::tunnel::handshake::{self, Answer, AnswerError, Extensions, Handshake, Request};
 use crate::tunnel::{Denial, DialError, Leg, Permit, Who, dial};
@@ -56,7 +56,7 @@ async fn attempt_all(
 fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
     let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
     let head = session.req_header();
-    let (path, query) = target(ctx.rewritten.as_deref(), &head.uri);
+    let (path, query) = target(ctx.outgoing(), &head.uri);
     let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
     let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
     let key = route.policy.client_key().map(|source| source.read(&view));
@@ -173,19 +173,24 @@ async fn open(
 ) -> Result<()> {
     let extensions = Extensions::of(&headers);
     let agreement = redial::agreement(ctx, &mut headers);
-    answer::finish_upgrade(session, &mut headers, ctx).await;
+    if let Some(instead) = answer::finish_upgrade(session, &mut headers, ctx).await {
+        // The backend's connection ends here: the client never hears of its 101.
+        return respond::instead(session, ctx, instead).await;
+    }
     let mut switching = Vec::with_capacity(256);
     handshake::write_switching(&mut switching, handshake, &headers);
     let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {
         return respond::failure(session, ctx, Failure::Internal).await;
     };
     record::upgraded(session, ctx);
+    let said = Said::all(ctx);
     let Some((client, client_early)) = takeover::take(session).await else { return Ok(()) };
     let Some(lease) = ctx.lease.take() else { return Ok(()) };
     tunnel::spawn(
         gateway,
         Beginning {
             origin,
+            said,
             route,
             lease,
             permit: backend.permit,

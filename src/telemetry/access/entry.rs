@@ -45,6 +45,19 @@ pub struct Entry<'a> {
     pub referer: &'a [u8],
     /// The token of the error answer, or of what cut the answer short.
     pub error: Option<&'a str>,
+    /// What plugins have to say, those of one plugin in a row.
+    pub notes: &'a [Note<'a>],
+}
+
+/// Something that a plugin put into the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note<'a> {
+    /// The plugin's name.
+    pub plugin: &'a str,
+    /// What it is about.
+    pub key: &'a str,
+    /// What it says.
+    pub value: &'a str,
 }
 
 /// What a line is about.

@@ -1,6 +1,6 @@
 //! The JSON shape of a line: one object, always in this order, without the fields that have nothing to say.
 
-use super::entry::{Closed, Entry, Event, Flow};
+use super::entry::{Closed, Entry, Event, Flow, Note};
 use super::escape;
 use super::stamp::Stamp;
 use std::io::Write as _;
@@ -51,6 +51,30 @@ fn request(line: &mut Vec<u8>, entry: &Entry<'_>) {
     some_text(line, "user_agent", entry.user_agent);
     some_text(line, "referer", entry.referer);
     some_text(line, "error", entry.error.unwrap_or_default().as_bytes());
+    plugins(line, entry.notes);
+}
+
+/// An object of objects: what each plugin has to say.
+fn plugins(line: &mut Vec<u8>, notes: &[Note<'_>]) {
+    if notes.is_empty() {
+        return;
+    }
+    line.extend_from_slice(b",\"plugins\":{");
+    for (index, of_one) in notes.chunk_by(|a, b| a.plugin == b.plugin).enumerate() {
+        let begin: &[u8] = if index == 0 { b"\"" } else { b"},\"" };
+        line.extend_from_slice(begin);
+        escape::json(line, of_one[0].plugin.as_bytes());
+        line.extend_from_slice(b"\":{");
+        for (index, note) in of_one.iter().enumerate() {
+            let begin: &[u8] = if index == 0 { b"\"" } else { b",\"" };
+            line.extend_from_slice(begin);
+            escape::json(line, note.key.as_bytes());
+            line.extend_from_slice(b"\":\"");
+            escape::json(line, note.value.as_bytes());
+            line.push(b'"');
+        }
+    }
+    line.extend_from_slice(b"}}");
 }
 
 fn close(line: &mut Vec<u8>, closed: &Closed<'_>) {

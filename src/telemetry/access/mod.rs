@@ -17,7 +17,7 @@ mod stamp;
 mod tests;
 mod writer;
 
-pub use entry::{Closed, Entry, Event, Flow, Moved};
+pub use entry::{Closed, Entry, Event, Flow, Moved, Note};
 
 use queue::Queue;
 use sink::{Sink, Target};

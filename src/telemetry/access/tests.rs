@@ -115,6 +115,16 @@ fn a_lost_endpoint_has_a_line_of_its_own() {
 }
 
 #[test]
+fn what_plugins_say_stands_under_their_names() {
+    let note = |plugin, key, value| Note { plugin, key, value };
+    let notes = [note("jwt", "user", "a\"b\n"), note("jwt", "key", "k1"), note("l\"imit", "left", "3")];
+    let text = line(Format::Json, &Entry { notes: &notes, ..entry() });
+    let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let said = serde_json::json!({ "jwt": { "user": "a\"b\n", "key": "k1" }, "l\"imit": { "left": "3" } });
+    assert_eq!(read["plugins"], said, "{text}");
+}
+
+#[test]
 fn every_json_field_is_documented() {
     let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/access-log.md"));
     let mut full = closed();

@@ -1,0 +1,106 @@
+//! All of a request's body, read before anything goes to a backend.
+//!
+//! Behind it the session is exchanged for one over the same connection whose request has no body: Pingora
+//! keeps 64 KiB of what was read for a second reader and no more, but asks for the body of an empty
+//! request again at every attempt. So the body is given to each of them whole, from one place.
+
+use super::answer::Instead;
+use super::connection::Connection;
+use super::context::Context;
+use super::failure::Failure;
+use super::intake::{self, connection};
+use bytes::BytesMut;
+use http::{Version, header};
+use moongate_sdk::Piece;
+use pingora::http::RequestHeader;
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora_proxy::Session;
+use std::io::Cursor;
+
+/// The head that stands in for the request's until that takes its place.
+const BODILESS: &[u8] = b"GET / HTTP/1.1\r\nHost: moongate\r\n\r\n";
+
+/// Looks at the framing, and tells a client that waits for it to go on (RFC 9110 §10.1.1). Whether
+/// there is a body at all.
+///
+/// # Errors
+/// When the body says of itself that it is too large, or the client is gone.
+pub(super) async fn begin(session: &mut Session, limit: usize) -> Result<bool, Instead> {
+    if session.as_downstream_mut().is_body_empty() {
+        return Ok(false);
+    }
+    let head = session.req_header();
+    let length =
+        head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let coded = head.headers.contains_key(header::TRANSFER_ENCODING);
+    if length.is_some_and(|length: usize| length > limit && !coded) {
+        return Err(Failure::BodyTooLarge.into());
+    }
+    let waits = head
+        .headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if waits && head.version == Version::HTTP_11 {
+        session.as_downstream_mut().write_continue_response().await.map_err(|_| gone(session))?;
+    }
+    Ok(true)
+}
+
+/// The next piece.
+///
+/// # Errors
+/// When the client is gone, took too long, or broke the framing's rules.
+pub(super) async fn next(session: &mut Session) -> Result<Piece, Instead> {
+    match session.as_downstream_mut().read_request_body().await {
+        Ok(bytes) => {
+            let last = bytes.is_none() || session.as_downstream_mut().is_body_done();
+            Ok(Piece { bytes: bytes.unwrap_or_default(), last })
+        }
+        Err(_) => Err(gone(session)),
+    }
+}
+
+/// Nothing more is read from this connection.
+fn gone(session: &mut Session) -> Instead {
+    session.set_keepalive(None);
+    let broken = connection(session).is_some_and(Connection::is_broken);
+    if broken { Failure::BadRequest } else { Failure::ClientGone }.into()
+}
+
+/// The body is read: exchanges the session for one whose request has none.
+///
+/// # Errors
+/// When the connection cannot be had back, which is excluded.
+pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), Instead> {
+    let head = session.req_header().clone();
+    let placeholder = empty(Box::new(Cursor::new(Vec::new())), head.clone()).await?;
+    let mut owned = std::mem::replace(session.as_downstream_mut(), placeholder);
+    let keepalive = owned.get_keepalive();
+    // A session gives its stream back for reuse only.
+    owned.set_keepalive(Some(1));
+    let ServerSession::H1(owned) = owned else { return Err(Failure::Internal.into()) };
+    let Ok(Some(reusable)) = owned.reuse().await else { return Err(Failure::Internal.into()) };
+    let (stream, _) = reusable.into_parts();
+    let mut next = empty(stream, head).await?;
+    if let Some(snapshot) = &ctx.snapshot {
+        intake::settle(&mut next, &snapshot.terms);
+    }
+    next.set_keepalive(keepalive);
+    *session.as_downstream_mut() = next;
+    Ok(())
+}
+
+/// A session over `stream` that has read this head, and no body behind it.
+async fn empty(stream: Stream, head: RequestHeader) -> Result<ServerSession, Instead> {
+    let mut session = ServerSession::new_http1(stream);
+    session.set_pipelined_prefix(BytesMut::from(BODILESS));
+    if !matches!(session.read_request().await, Ok(true)) {
+        return Err(Failure::Internal.into());
+    }
+    // The first question about the body settles where it ends, by the head that is there now.
+    debug_assert!(session.is_body_empty());
+    let _ = session.is_body_empty();
+    *session.req_header_mut() = head;
+    Ok(session)
+}
