@@ -165,7 +165,8 @@ mod tests {
             { "deny": ["10.0.0.1"] }, { "allow": ["10.0.0.0/8"] }, { "deny": ["all"] },
         ] });
         assert_eq!(admitted(rules, &clients), [false, true, false, false]);
-        let rules = json!({ "rules": [{ "allow": ["10.0.0.1"] }, { "deny": ["10.0.0.0/8"] }, { "allow": ["all"] }] });
+        let rules =
+            json!({ "rules": [{ "allow": ["10.0.0.1"] }, { "deny": ["10.0.0.0/8"] }, { "allow": ["all"] }] });
         assert_eq!(admitted(rules, &clients), [true, false, true, true]);
         let rules = json!({ "rules": [{ "deny": ["10.0.0.0/8"] }] });
         assert_eq!(admitted(rules, &clients), [false, false, true, true]);

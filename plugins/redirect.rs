@@ -63,7 +63,9 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         problems.push(Problem::new("`port` is for `https: true`").help("write it into `to`").at(&port.place));
     }
     if let (Some(keep), true) = (&written.keep_query, written.https) {
-        problems.push(Problem::new("with `https` the query is always kept").label("leave it out").at(&keep.place));
+        problems.push(
+            Problem::new("with `https` the query is always kept").label("leave it out").at(&keep.place),
+        );
     }
     let status = match &written.status {
         Some(status) if !REDIRECTS.contains(status) => {
@@ -194,9 +196,13 @@ mod tests {
 
     #[test]
     fn a_kept_query_joins_what_is_there() {
-        for (to, expected) in
-            [("/x", "/x?a=1"), ("/x?y", "/x?y&a=1"), ("/x?", "/x?a=1"), ("/x#f", "/x?a=1#f"), ("/x?y#f", "/x?y&a=1#f")]
-        {
+        for (to, expected) in [
+            ("/x", "/x?a=1"),
+            ("/x?y", "/x?y&a=1"),
+            ("/x?", "/x?a=1"),
+            ("/x#f", "/x?a=1#f"),
+            ("/x?y#f", "/x?y&a=1#f"),
+        ] {
             assert_eq!(sent(json!({ "to": to, "keep_query": true }), "/?a=1").1, expected);
         }
         assert_eq!(sent(json!({ "to": "/x", "keep_query": true }), "/").1, "/x");
@@ -205,7 +211,10 @@ mod tests {
     #[test]
     fn a_path_never_becomes_a_host() {
         assert_eq!(sent(json!({ "to": "{path}" }), "//evil.example/a").1, "/evil.example/a");
-        assert_eq!(sent(json!({ "to": "{path}", "keep_query": true }), "///evil.example//a?b").1, "/evil.example//a?b");
+        assert_eq!(
+            sent(json!({ "to": "{path}", "keep_query": true }), "///evil.example//a?b").1,
+            "/evil.example//a?b"
+        );
     }
 
     #[test]

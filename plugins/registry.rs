@@ -3,8 +3,11 @@
 //! A plugin here sees what [`moongate_sdk`] shows it and nothing else of the gateway, as one from an outside
 //! team does. `README.md` beside this file writes one from start to finish.
 
+mod basic_auth;
+mod cors;
 mod headers;
 mod ip_access;
+mod origin_check;
 mod parts;
 mod redirect;
 mod request_id;
@@ -15,8 +18,11 @@ use moongate_sdk::{Kind, Plugin};
 
 /// Every built-in kind of plugin.
 pub const PLUGINS: &[Kind<dyn Plugin>] = &[
+    basic_auth::KIND,
+    cors::KIND,
     headers::KIND,
     ip_access::KIND,
+    origin_check::KIND,
     redirect::KIND,
     request_id::KIND,
     respond::KIND,

@@ -166,7 +166,10 @@ mod tests {
         assert_eq!(plain.headers["content-type"], "text/plain; charset=utf-8");
         let fields = json!({ "Content-Type": "application/json", "X-Path": "{path}" });
         let json = reply(json!({ "status": 418, "body": "{}", "headers": fields }));
-        assert_eq!((json.status.as_u16(), &json.headers["content-type"]), (418, &"application/json".parse().unwrap()));
+        assert_eq!(
+            (json.status.as_u16(), &json.headers["content-type"]),
+            (418, &"application/json".parse().unwrap())
+        );
         assert_eq!(json.headers["x-path"], "/a");
         assert!(reply(json!({})).headers.is_empty());
     }
@@ -178,7 +181,10 @@ mod tests {
             let file = folder.path().join(name);
             std::fs::write(&file, "<p>").unwrap();
             let reply = reply(json!({ "file": file }));
-            assert_eq!((&reply.body[..], reply.headers["content-type"].to_str().unwrap()), (&b"<p>"[..], sort));
+            assert_eq!(
+                (&reply.body[..], reply.headers["content-type"].to_str().unwrap()),
+                (&b"<p>"[..], sort)
+            );
         }
     }
 

@@ -125,7 +125,8 @@ fn prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
     let fits = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>^`{|}".contains(&byte);
     let text = written.trim_end_matches('/');
     let problem = if !written.starts_with('/') || text.is_empty() {
-        Problem::new(format!("`{}` is no prefix of a path", written.value)).help("a prefix is written as `/api`")
+        Problem::new(format!("`{}` is no prefix of a path", written.value))
+            .help("a prefix is written as `/api`")
     } else if !text.bytes().all(fits) {
         Problem::new(format!("`{}` cannot stand in a path", written.value))
             .help("write other characters as they are sent: `%C3%A4` for `ä`")

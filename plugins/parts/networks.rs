@@ -77,7 +77,10 @@ impl Networks {
             IpNet::V6(network) => Some((network.network().to_bits(), network.broadcast().to_bits())),
             IpNet::V4(_) => None,
         });
-        Self { v4: joined(v4.collect(), |a| a.checked_add(1)), v6: joined(v6.collect(), |a| a.checked_add(1)) }
+        Self {
+            v4: joined(v4.collect(), |a| a.checked_add(1)),
+            v6: joined(v6.collect(), |a| a.checked_add(1)),
+        }
     }
 
     /// Whether it has this address. An IPv4 address in IPv6's clothes is the IPv4 address.
@@ -171,7 +174,14 @@ mod tests {
 
     #[test]
     fn an_address_is_in_the_networks_that_have_it() {
-        let list = json!(["10.0.0.0/8", "10.1.0.0/16", "11.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::ffff:203.0.113.9"]);
+        let list = json!([
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "11.0.0.0/8",
+            "192.0.2.7",
+            "2001:db8::/32",
+            "::ffff:203.0.113.9"
+        ]);
         let networks = read(list).unwrap();
         assert_eq!(networks.v4.len(), 3, "what touches is one range");
         for (address, inside) in [

@@ -121,8 +121,7 @@ mod tests {
 
     #[test]
     fn only_what_is_listed_fits() {
-        let list =
-            ["https://A.example", "https://*.b.example:8443", "~https://c[0-9]+\\.example", "null"];
+        let list = ["https://A.example", "https://*.b.example:8443", "~https://c[0-9]+\\.example", "null"];
         let list = origins(&list).unwrap();
         for good in [
             "https://a.example",
@@ -153,7 +152,16 @@ mod tests {
 
     #[test]
     fn what_is_no_origin_is_refused_with_advice() {
-        let bad = ["example.com", "https://", "https://*", "https://*.", "https://a.*.b", "https://a/b", "~(", "://a"];
+        let bad = [
+            "example.com",
+            "https://",
+            "https://*",
+            "https://*.",
+            "https://a.*.b",
+            "https://a/b",
+            "~(",
+            "://a",
+        ];
         assert_eq!(origins(&bad).err().unwrap().0.len(), bad.len());
         let slash = origins(&["https://a.example/"]).err().unwrap();
         assert_eq!(slash.0[0].label.as_deref(), Some("write `https://a.example`"));

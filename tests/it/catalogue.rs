@@ -1,7 +1,10 @@
 //! Each built-in plugin once through the real gateway; what its settings mean in detail is proven beside it.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, Origin, Response};
+use crate::support::{Gateway, Load, Origin, Response};
+
+/// `sesame`, by bcrypt at a cost of 12.
+const HASH: &str = "$2b$12$abcdefghijklmnopqrstuuJkleeYqGi6JJcNM.d95WxQIKjR4lCny";
 
 /// A gateway with one route to `origin` and these plugins.
 fn with(origin: &Origin, plugins: &str) -> Gateway {
@@ -47,9 +50,88 @@ routes:
 #[test]
 fn respond_answers_alone() {
     let origin = Origin::named("a");
-    let gateway = with(&origin, "[{ kind: respond, status: 203, body: hello, headers: { X-Path: '{path}' } }]");
+    let gateway =
+        with(&origin, "[{ kind: respond, status: 203, body: hello, headers: { X-Path: '{path}' } }]");
     let response = asked(&gateway, "GET /x", "");
     assert_eq!((response.status, response.text().as_str()), (203, "hello"));
     assert_eq!(response.field("x-path"), Some("/x"));
     assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn cors_answers_preflights_and_names_who_may_read() {
+    let origin = Origin::fixed(
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nAccess-Control-Allow-Origin: *\r\n\r\na",
+        crate::support::Next::Keep,
+    );
+    let gateway = with(&origin, "[{ kind: cors, origins: ['https://*.example'], credentials: true }]");
+    let preflight = "Origin: https://b.example\r\nAccess-Control-Request-Method: PUT\r\n";
+    let answer = asked(&gateway, "OPTIONS /", preflight);
+    assert_eq!(
+        (answer.status, answer.field("access-control-allow-origin")),
+        (204, Some("https://b.example"))
+    );
+    assert_eq!(origin.count(), 0);
+    assert_eq!(asked(&gateway, "OPTIONS /", &preflight.replace("b.example", "evil.org")).status, 403);
+    let answer = asked(&gateway, "GET /", "Origin: https://b.example\r\n");
+    assert_eq!(answer.field("access-control-allow-origin"), Some("https://b.example"));
+    assert_eq!(answer.field("vary"), Some("origin"));
+    assert_eq!(asked(&gateway, "GET /", "").field("access-control-allow-origin"), None);
+}
+
+#[test]
+fn origin_check_refuses_requests_and_handshakes_of_other_pages() {
+    let origin = Origin::named("a");
+    let gateway = with(&origin, "[{ kind: origin_check, origins: ['https://b.example'] }]");
+    let handshake =
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (fields, status) in [
+        ("Origin: https://b.example\r\n".to_owned(), 200),
+        ("Origin: http://a.example\r\n".to_owned(), 200),
+        ("Origin: https://evil.org\r\n".to_owned(), 403),
+        (format!("Origin: https://evil.org\r\nConnection: upgrade\r\n{handshake}"), 403),
+    ] {
+        assert_eq!(asked(&gateway, "POST /", &fields).status, status, "{fields}");
+    }
+}
+
+/// The hash of `sesame` takes about 50 ms and more; meanwhile the one worker answers others.
+#[test]
+fn basic_auth_asks_and_never_holds_a_worker() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(
+        &format!(
+            "server: {{ threads: 1 }}
+routes:
+  - {{ path: /open/, upstream: [{origin}] }}
+  - path: /
+    upstream: [{origin}]
+    plugins:
+      - kind: basic_auth
+        users: {{ ada: HASH }}
+        user_header: X-User
+        remove_header: true"
+        )
+        .replace("HASH", HASH),
+    );
+    let anonymous = asked(&gateway, "GET /", "");
+    assert_eq!(anonymous.status, 401);
+    assert_eq!(anonymous.field("www-authenticate"), Some("Basic realm=\"restricted\", charset=\"UTF-8\""));
+    // `ada:sesame`
+    let known = asked(&gateway, "GET /", "Authorization: Basic YWRhOnNlc2FtZQ==\r\n");
+    assert_eq!(known.text(), "a");
+    let seen = origin.seen().pop().unwrap();
+    assert_eq!((seen.field("x-user"), seen.field("authorization")), (Some("ada"), None));
+
+    let load = Load::start(gateway.web(), "/open/", 1);
+    let mut waiting = gateway.wire();
+    // `ada:wrong`
+    waiting.send("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YWRhOndyb25n\r\n\r\n");
+    load.await_more(3);
+    waiting.patience(std::time::Duration::from_millis(1));
+    let early = waiting.fill().is_ok();
+    waiting.patience(crate::support::LIMIT);
+    assert!(!early, "others are answered before the hash is known");
+    assert_eq!(waiting.response().status, 401);
+    assert_eq!(load.stop(), Vec::<String>::new());
 }

@@ -1,0 +1,245 @@
+//! Asks for a name and a password (RFC 7617).
+//!
+//! Passwords are kept as slow hashes on purpose, 50 ms and more each. So a hash is computed on a thread of its own
+//! (`desk`), never on a worker, and a name with its password that was right once is remembered (`known`).
+//! Names that nobody has cost as much as wrong passwords, so that the time tells nobody which names exist.
+
+mod desk;
+mod hash;
+mod known;
+
+use crate::headers;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use desk::Desk;
+use hash::Hash;
+use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use indexmap::IndexMap;
+use known::Known;
+use moongate_sdk::{
+    Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Settings, Verdict,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "basic_auth",
+    about: "Asks for a name and a password.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The largest password file, in bytes.
+const LARGEST_FILE: u64 = 16 << 20;
+
+/// The longest password that is hashed, in bytes: the time of some hashes grows with it.
+const LONGEST_PASSWORD: usize = 512;
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// Names with the hashes of their passwords, as `htpasswd -nB NAME` prints them.
+    #[serde(default)]
+    users: IndexMap<String, Placed<String>>,
+    /// A file as `htpasswd` writes it, read when the configuration is. A relative path begins at the file it is
+    /// written in.
+    file: Option<Placed<String>>,
+    /// What a browser shows when it asks. Default: restricted.
+    realm: Option<Placed<String>>,
+    /// Whether the backend is kept from seeing the password. Default: false.
+    #[serde(default)]
+    remove_header: bool,
+    /// A field in which the backend gets the name; what a client sends in it never gets through.
+    user_header: Option<Placed<String>>,
+}
+
+struct BasicAuth {
+    users: HashMap<Box<str>, Arc<Hash>>,
+    /// What a name that nobody has is compared with: the slowest of them.
+    decoy: Arc<Hash>,
+    known: Known,
+    challenge: HeaderValue,
+    remove_header: bool,
+    user_header: Option<HeaderName>,
+}
+
+/// What a client says.
+struct Given {
+    user: String,
+    password: Vec<u8>,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    let mut users = HashMap::new();
+    for (name, text) in &written.users {
+        let read = user(name, text, &mut users).map_err(|problem| problem.at(&text.place));
+        problems.keep(read.map_err(Problems::from));
+    }
+    if let Some(file) = &written.file {
+        problems.keep(lines(settings, file, &mut users));
+    }
+    let challenge = problems.keep(challenge(written.realm.as_ref()).map_err(Problems::from));
+    let user_header = written.user_header.as_ref().and_then(|name| {
+        problems.keep(headers::field(name).map_err(|problem| problem.at(&name.place).into()))
+    });
+    if let (Some(AUTHORIZATION), Some(name)) = (&user_header, &written.user_header) {
+        problems.push(Problem::new("`Authorization` carries the password").at(&name.place));
+    }
+    let decoy = users.values().max_by_key(|hash| hash.cost()).cloned();
+    match (decoy, challenge) {
+        (Some(decoy), Some(challenge)) if !problems.refuse() => {
+            let known = Known::new().map_err(|problem| problem.at(settings.place()))?;
+            let remove_header = written.remove_header;
+            Ok(Box::new(BasicAuth { users, decoy, known, challenge, remove_header, user_header }))
+        }
+        (None, _) if !problems.refuse() => {
+            let problem = Problem::new("nobody could come in").at(settings.place());
+            Err(problem
+                .help("write `users: { NAME: HASH }` or `file:`; `htpasswd -nB NAME` prints both")
+                .into())
+        }
+        _ => Err(problems),
+    }
+}
+
+fn user(name: &str, hash: &str, users: &mut HashMap<Box<str>, Arc<Hash>>) -> Result<(), Problem> {
+    if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
+        return Err(Problem::new(format!("`{}` is no name", name.escape_debug()))
+            .help("a name is not empty and has no `:` (RFC 7617 §2)"));
+    }
+    let hash = Arc::new(Hash::parse(hash)?);
+    match users.insert(name.into(), hash) {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(format!("there are two users `{name}`")).label("leave one out")),
+    }
+}
+
+/// The lines of an htpasswd file.
+fn lines(
+    settings: &Settings,
+    file: &Placed<String>,
+    users: &mut HashMap<Box<str>, Arc<Hash>>,
+) -> Result<(), Problems> {
+    let source = settings.file(file, LARGEST_FILE)?;
+    let Ok(text) = str::from_utf8(&source.bytes) else {
+        return Err(Problem::new(format!("`{}` is not UTF-8", file.value)).at(&file.place).into());
+    };
+    let mut problems = Problems::default();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim_end();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let read = match line.split_once(':') {
+            // What stands behind a second colon is a comment to htpasswd's other readers.
+            Some((name, rest)) => user(name, rest.split(':').next().unwrap_or_default(), users),
+            None => Err(Problem::new("there is no `:`")),
+        };
+        if let Err(mut problem) = read {
+            problem.message = format!("line {} of `{}`: {}", number + 1, file.value, problem.message);
+            problems.push(problem.at(&file.place));
+        }
+    }
+    if problems.refuse() { Err(problems) } else { Ok(()) }
+}
+
+fn challenge(realm: Option<&Placed<String>>) -> Result<HeaderValue, Problem> {
+    let text = realm.map_or("restricted", |realm| realm.as_str());
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+    let value = HeaderValue::try_from(format!("Basic realm=\"{escaped}\", charset=\"UTF-8\""));
+    value.map_err(|_| {
+        let problem = Problem::new("a control character cannot stand in a realm");
+        realm.map_or(problem.clone(), |realm| problem.at(&realm.place))
+    })
+}
+
+/// Name and password of the one Authorization (RFC 7617 §2).
+fn given(headers: &HeaderMap) -> Option<Given> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let text = all.next().filter(|_| all.next().is_none())?.to_str().ok()?;
+    let (scheme, encoded) = text.split_once(' ')?;
+    let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
+    let password = decoded[colon + 1..].to_vec();
+    let fits = password.len() <= LONGEST_PASSWORD && !user.contains(char::is_control);
+    fits.then_some(Given { user, password })
+}
+
+impl BasicAuth {
+    /// Waits for the desk.
+    async fn verify(
+        &self,
+        exchange: &mut Exchange<'_>,
+        hash: Arc<Hash>,
+        is_user: bool,
+        given: Given,
+    ) -> Verdict {
+        let Given { user, password } = given;
+        let password: Arc<[u8]> = password.into();
+        let (theirs, asked) = (password.clone(), hash.clone());
+        let Some(answer) = Desk::ask(move || asked.is_of(&theirs)) else {
+            let reply = exchange.refuse(StatusCode::SERVICE_UNAVAILABLE, "too_many_logins");
+            return reply.header(RETRY_AFTER, HeaderValue::from_static("1")).into();
+        };
+        // Without an answer the thread broke off: then nobody comes in.
+        if !answer.await.unwrap_or(false) || !is_user {
+            return self.refuse(exchange).into();
+        }
+        self.known.learn(&user, &hash, &password);
+        self.admit(exchange, &user);
+        Verdict::Continue
+    }
+
+    fn admit(&self, exchange: &mut Exchange<'_>, user: &str) {
+        exchange.note("user", user);
+        if self.remove_header {
+            exchange.headers.remove(&AUTHORIZATION);
+        }
+        if let Some(name) = &self.user_header {
+            match HeaderValue::from_bytes(user.as_bytes()) {
+                Ok(value) => exchange.headers.set(name, value),
+                Err(_) => exchange.headers.remove(name),
+            }
+        }
+    }
+
+    fn refuse(&self, exchange: &mut Exchange<'_>) -> Reply {
+        let reply = exchange.refuse(StatusCode::UNAUTHORIZED, "password_required");
+        reply.header(WWW_AUTHENTICATE, self.challenge.clone())
+    }
+}
+
+impl Plugin for BasicAuth {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, ..Phases::default() }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        let Some(given) = given(&exchange.headers) else { return self.refuse(exchange).into() };
+        let user = self.users.get(given.user.as_str());
+        let hash = user.unwrap_or(&self.decoy).clone();
+        let is_user = user.is_some();
+        if is_user && self.known.has(&given.user, &hash, &given.password) {
+            self.admit(exchange, &given.user);
+            return Flow::Continue;
+        }
+        if hash.cost() > 0 {
+            return Flow::wait(self.verify(exchange, hash, is_user, given));
+        }
+        if !(hash.is_of(&given.password) & is_user) {
+            return self.refuse(exchange).into();
+        }
+        self.admit(exchange, &given.user);
+        Flow::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests;

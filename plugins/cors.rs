@@ -1,0 +1,239 @@
+//! Cross-origin requests as the Fetch standard has them (§3.2): preflights are answered here, and answers
+//! say who may read them.
+//!
+//! It protects nobody by itself: a browser keeps a page from reading an answer, the request was made all the
+//! same. Refusing requests by their origin is the work of `origin_check`.
+
+use crate::parts::origins::Origins;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use moongate_sdk::{
+    Answer, Exchange, Flow, Headers, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Reply, Settings,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "cors",
+    about: "Lets pages of other origins read answers, and answers their preflights.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const TRUE: HeaderValue = HeaderValue::from_static("true");
+/// What a preflight's answer depends on.
+const PREFLIGHT: HeaderValue =
+    HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
+/// What a backend may have said of its own; two of one kind make a browser refuse both.
+const OWN: [HeaderName; 3] =
+    [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_EXPOSE_HEADERS];
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// Origins of pages that may read answers: `https://example.com`, `https://*.example.com`, `~` and a
+    /// regular expression for the whole origin, `null`, or `*` for all.
+    origins: Vec<Placed<String>>,
+    /// Methods that they may use; `*` for all. Default: GET, HEAD, POST, PUT, PATCH and DELETE.
+    methods: Option<Vec<Placed<String>>>,
+    /// Fields that they may send; `*` for all. Default: all.
+    headers: Option<Vec<Placed<String>>>,
+    /// Fields of the answer that they may read besides the usual ones; `*` for all. Default: none.
+    #[serde(default)]
+    expose: Vec<Placed<String>>,
+    /// Whether requests may carry cookies and passwords. Default: false.
+    #[serde(default)]
+    credentials: bool,
+    /// How long a browser remembers the answer to a preflight. Default: unsaid, which browsers take for 5s.
+    max_age: Option<Period>,
+}
+
+struct Cors {
+    origins: Origins,
+    methods: HeaderValue,
+    /// Nothing: whatever is asked for.
+    headers: Option<HeaderValue>,
+    expose: Option<HeaderValue>,
+    credentials: bool,
+    max_age: Option<HeaderValue>,
+    /// Whether everybody gets the same answer.
+    same_for_all: bool,
+}
+
+/// The methods that are allowed when none are listed.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    let origins = problems.keep(Origins::parse(&written.origins));
+    let methods = match &written.methods {
+        None => Some(METHODS),
+        Some(list) => problems.keep(joined(list, method)),
+    };
+    let headers = match &written.headers {
+        None => None,
+        Some(list) if list.iter().any(|name| name.value == "*") => None,
+        Some(list) => problems.keep(joined(list, field)),
+    };
+    let expose = match written.expose.is_empty() {
+        true => None,
+        false => problems.keep(joined(&written.expose, field)),
+    };
+    // With credentials a `*` is taken for a name (Fetch §3.2.5): nothing would work, and only in the browser.
+    let lists = [
+        ("origins", Some(&written.origins)),
+        ("methods", written.methods.as_ref()),
+        ("expose", Some(&written.expose)),
+    ];
+    for (key, list) in lists.into_iter().filter(|_| written.credentials) {
+        let star = list.into_iter().flatten().find(|text| text.value == "*");
+        problems.0.extend(star.map(|star| {
+            Problem::new(format!("`*` in `{key}` means nothing with credentials"))
+                .help("a browser takes it for a name then; list what is allowed")
+                .at(&star.place)
+        }));
+    }
+    let max_age = written.max_age.map(|period| HeaderValue::from(period.0.as_secs()));
+    let Some(origins) = origins.filter(|_| !problems.refuse()) else { return Err(problems) };
+    if origins.is_empty() {
+        let problem = Problem::new("`origins` is empty").at(settings.place());
+        return Err(problem.help("list origins as in https://example.com, or `*` for all").into());
+    }
+    let same_for_all = origins.is_any() && !written.credentials;
+    let credentials = written.credentials;
+    let methods = methods.unwrap_or(METHODS);
+    Ok(Box::new(Cors { origins, methods, headers, expose, credentials, max_age, same_for_all }))
+}
+
+fn joined(list: &[Placed<String>], check: fn(&str) -> Result<(), Problem>) -> Result<HeaderValue, Problems> {
+    let mut problems = Problems::default();
+    for text in list.iter().filter(|text| text.value != "*") {
+        problems.keep(check(text).map_err(|problem| problem.at(&text.place).into()));
+    }
+    let all = list.iter().map(|text| text.as_str()).collect::<Vec<_>>().join(", ");
+    match HeaderValue::try_from(all) {
+        Ok(value) if !problems.refuse() => Ok(value),
+        _ => Err(problems),
+    }
+}
+
+fn method(text: &str) -> Result<(), Problem> {
+    let upper = text.to_ascii_uppercase();
+    match Method::from_bytes(text.as_bytes()) {
+        // The Fetch standard makes only some of them upper case by itself: `patch` stays `patch`.
+        Ok(_) if text == upper => Ok(()),
+        Ok(_) => {
+            Err(Problem::new(format!("`{text}` is not in upper case")).label(format!("write `{upper}`")))
+        }
+        Err(_) => Err(Problem::new(format!("`{text}` is no method")).label("as in `GET` or `PATCH`")),
+    }
+}
+
+fn field(text: &str) -> Result<(), Problem> {
+    match HeaderName::from_bytes(text.as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Problem::new(format!("`{text}` is not a field name")).label("as in `X-Team`")),
+    }
+}
+
+/// Adds to Vary what is not in it yet.
+pub(crate) fn vary(headers: &mut Headers<'_>, name: &HeaderName) {
+    let there = headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok());
+    let mut named = there.flat_map(|value| value.split(',')).map(str::trim);
+    if !named.any(|one| one == "*" || one.eq_ignore_ascii_case(name.as_str())) {
+        headers.append(&VARY, HeaderValue::from_name(name.clone()));
+    }
+}
+
+/// The one origin of a request; of several, none can be meant.
+pub(crate) fn origin(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut all = headers.get_all(ORIGIN).iter();
+    all.next().filter(|_| all.next().is_none())
+}
+
+impl Cors {
+    /// What Access-Control-Allow-Origin says to this request.
+    fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
+        let origin = origin(request)?;
+        if self.same_for_all {
+            return Some(ANY);
+        }
+        self.origins.allow(origin.as_bytes()).then(|| origin.clone())
+    }
+
+    fn preflight(&self, exchange: &mut Exchange<'_>) -> Reply {
+        let asked = exchange.headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        let Some(origin) = self.allowed(&exchange.headers) else {
+            return exchange.refuse(StatusCode::FORBIDDEN, "origin_denied").header(VARY, PREFLIGHT);
+        };
+        let mut reply = Reply::new(StatusCode::NO_CONTENT)
+            .header(VARY, PREFLIGHT)
+            .header(ACCESS_CONTROL_ALLOW_ORIGIN, origin)
+            .header(ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
+        let optional = [
+            (ACCESS_CONTROL_ALLOW_HEADERS, self.headers.clone().or(asked)),
+            (ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then_some(TRUE)),
+            (ACCESS_CONTROL_MAX_AGE, self.max_age.clone()),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                reply.headers.insert(name, value);
+            }
+        }
+        reply
+    }
+}
+
+/// Whether it asks what may be asked (Fetch §3.2.2).
+fn is_preflight(exchange: &Exchange<'_>) -> bool {
+    exchange.request.method == Method::OPTIONS
+        && exchange.headers.contains_key(ORIGIN)
+        && exchange.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+impl Plugin for Cors {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, response_headers: true, ..Phases::default() }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        if is_preflight(exchange) { self.preflight(exchange).into() } else { Flow::Continue }
+    }
+
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Answer<'_>,
+    ) -> Flow<'f> {
+        // A WebSocket's handshake is no cross-origin request, and a preflight has its answer.
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS || is_preflight(exchange) {
+            return Flow::Continue;
+        }
+        for name in OWN.iter().filter(|name| answer.headers.contains_key(*name)).collect::<Vec<_>>() {
+            answer.headers.remove(name);
+        }
+        if !self.same_for_all {
+            vary(&mut answer.headers, &ORIGIN);
+        }
+        if let Some(origin) = self.allowed(&exchange.headers) {
+            answer.headers.set(&ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            if self.credentials {
+                answer.headers.set(&ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+            }
+            if let Some(expose) = &self.expose {
+                answer.headers.set(&ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+            }
+        }
+        Flow::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests;

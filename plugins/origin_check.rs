@@ -1,0 +1,152 @@
+//! Refuses requests that pages of other origins make, WebSocket handshakes included.
+//!
+//! Browsers set Origin and pages cannot forge it; a program can write anything. So it keeps a visitor's
+//! cookies from being used by another site (cross-site request forgery, WebSocket hijacking), and nobody else out.
+
+use crate::parts::origins::Origins;
+use http::header::ORIGIN;
+use http::{HeaderMap, StatusCode, header};
+use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "origin_check",
+    about: "Refuses requests that pages of other origins make.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// Origins of pages whose requests may come in: `https://example.com`, `https://*.example.com`, `~` and a
+    /// regular expression for the whole origin, or `null`.
+    #[serde(default)]
+    origins: Vec<Placed<String>>,
+    /// Whether pages of the very host that is asked may: Origin names the Host of the request. Default: true.
+    same_host: Option<bool>,
+    /// Whether a request without Origin may come in: one that no page makes, and a browser's plain visit.
+    /// Default: true.
+    without_origin: Option<bool>,
+}
+
+struct OriginCheck {
+    origins: Origins,
+    same_host: bool,
+    without_origin: bool,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let origins = Origins::parse(&written.origins)?;
+    if origins.is_any() {
+        let place = written.origins.iter().find(|text| text.value == "*").map(|text| &text.place);
+        let problem = Problem::new("a check that `*` passes checks nothing")
+            .help("list origins, or leave the plugin out");
+        return Err(problem.at(place.unwrap_or(settings.place())).into());
+    }
+    let (same_host, without_origin) =
+        (written.same_host.unwrap_or(true), written.without_origin.unwrap_or(true));
+    if origins.is_empty() && !same_host {
+        let problem = Problem::new("no origin may come in").at(settings.place());
+        return Err(problem.help("list some under `origins:`, or leave `same_host` out").into());
+    }
+    Ok(Box::new(OriginCheck { origins, same_host, without_origin }))
+}
+
+impl OriginCheck {
+    fn allows(&self, headers: &HeaderMap) -> bool {
+        let mut all = headers.get_all(ORIGIN).iter();
+        match (all.next(), all.next()) {
+            (None, _) => self.without_origin,
+            (Some(origin), None) => {
+                self.origins.allow(origin.as_bytes()) || self.same_host && is_own(origin.as_bytes(), headers)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether the origin is the host that the request asks for, port included. Behind a proxy that ends TLS the
+/// scheme is not ours to know.
+fn is_own(origin: &[u8], headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return false };
+    let Ok(origin) = str::from_utf8(origin) else { return false };
+    let Some((scheme, name)) = origin.split_once("://") else { return false };
+    let usual = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => return false,
+    };
+    let Ok(host) = host.to_str() else { return false };
+    let bare = host.strip_suffix(usual).unwrap_or(host);
+    !name.is_empty() && name.strip_suffix(usual).unwrap_or(name).eq_ignore_ascii_case(bare)
+}
+
+impl Plugin for OriginCheck {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, ..Phases::default() }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        match self.allows(&exchange.headers) {
+            true => Flow::Continue,
+            false => exchange.refuse(StatusCode::FORBIDDEN, "origin_denied").into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use moongate_sdk::Verdict;
+    use moongate_sdk::testing::{Visit, settings};
+    use serde_json::{Value, json};
+
+    fn enters(written: &Value, host: &str, origins: &[&str]) -> bool {
+        let plugin = build(&settings(written.clone())).unwrap();
+        let visit = Visit::new("/").field("host", host);
+        let mut visit = origins.iter().fold(visit, |visit, origin| visit.field("origin", origin));
+        matches!(visit.ask(&*plugin), Verdict::Continue)
+    }
+
+    #[test]
+    fn listed_origins_and_the_own_host_come_in() {
+        let written = json!({ "origins": ["https://*.b.example"] });
+        for (host, origin, fine) in [
+            ("a.example", "https://x.b.example", true),
+            ("a.example", "https://a.example", true),
+            ("A.example:443", "https://a.example", true),
+            ("a.example:8443", "https://a.example:8443", true),
+            ("a.example", "http://a.example:80", true),
+            ("a.example", "https://a.example:8443", false),
+            ("a.example:8443", "https://a.example", false),
+            ("a.example", "https://evil.org", false),
+            ("a.example", "https://a.example.evil.org", false),
+            ("a.example", "null", false),
+            ("a.example", "", false),
+            ("", "https://", false),
+        ] {
+            assert_eq!(enters(&written, host, &[origin]), fine, "{host} {origin}");
+        }
+        assert!(!enters(&written, "a.example", &["https://a.example", "https://a.example"]));
+        let listed = json!({ "origins": ["https://b.example"], "same_host": false });
+        assert!(!enters(&listed, "a.example", &["https://a.example"]));
+    }
+
+    #[test]
+    fn without_origin_it_is_no_page() {
+        assert!(enters(&json!({}), "a.example", &[]));
+        assert!(!enters(&json!({ "without_origin": false }), "a.example", &[]));
+    }
+
+    #[test]
+    fn a_check_of_nothing_is_refused() {
+        for bad in [json!({ "origins": ["*"] }), json!({ "same_host": false }), json!({ "origins": ["a"] })] {
+            assert!(build(&settings(bad.clone())).is_err(), "{bad}");
+        }
+    }
+}
