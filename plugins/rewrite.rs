@@ -59,7 +59,8 @@ enum Prefixes {
 struct WrittenReplacement {
     /// A regular expression; every place of the path that fits is replaced.
     regex: Placed<String>,
-    /// What stands there then; `$1` and `${name}` are groups, `$$` is a `$`.
+    /// What stands there then; `$1` and `$${name}` are groups. (A `${…}` alone is the environment's in every
+    /// value, and `$$` a single `$`.)
     with: Placed<String>,
 }
 
@@ -169,8 +170,8 @@ fn groups(regex: &Regex, with: &str) -> Result<(), Problem> {
             let problem = Problem::new(format!("the expression has no group `{name}`"));
             let digits = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
             return Err(match name.split_at(digits) {
-                ("", _) => problem.help("write `$$` for a `$`"),
-                (number, text) => problem.label(format!("write `${{{number}}}{text}`")),
+                ("", _) => problem.help("write `$$$$` for a `$`"),
+                (number, text) => problem.label(format!("write `$${{{number}}}{text}`")),
             });
         }
         rest = behind;

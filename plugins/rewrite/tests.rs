@@ -104,5 +104,5 @@ fn what_could_not_be_meant_is_refused() {
         assert_eq!(plugin(bad).err().unwrap().0[0].message, message);
     }
     let problems = plugin(json!({ "replace": [{ "regex": "(a)", "with": "$1x" }] })).err().unwrap();
-    assert_eq!(problems.0[0].label.as_deref(), Some("write `${1}x`"));
+    assert_eq!(problems.0[0].label.as_deref(), Some("write `$${1}x`"));
 }
