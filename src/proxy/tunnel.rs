@@ -216,6 +216,8 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         member: Some(member),
         guard: Box::new(Held { _lease: lease, _permit: permit }),
         redial,
+        inspector: None,
+        recheck: None,
     };
     tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome));
 }

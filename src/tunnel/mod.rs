@@ -3,7 +3,8 @@
 //!
 //! The proxy checks the client's request ([`handshake::check`]), asks the route's policy
 //! ([`Policy::admit`]) and its [`Pacer`], dials an endpoint ([`dial()`]), makes the handshake there
-//! ([`handshake::exchange`]), joins the [`Registry`] and hands both sides to [`run`]. Choosing a route or
+//! ([`handshake::exchange`]), joins the [`Registry`] and hands both sides to [`run`]. Where plugins look at messages, it brings
+//! an [`Inspector`]. Choosing a route or
 //! an endpoint, and everything that is still HTTP, stays out.
 
 mod admit;
@@ -14,6 +15,7 @@ pub mod frame;
 pub mod handshake;
 mod launch;
 mod leg;
+pub mod messages;
 mod outcome;
 mod pacer;
 mod policy;
@@ -27,6 +29,7 @@ pub use dial::{DialError, dial};
 pub use drain::{Filter, Membership, Registry, Seat, Seen};
 pub use launch::launch;
 pub use leg::{Io, Leg};
+pub use messages::{Dismissal, Inspector, Passage, Recheck};
 pub use outcome::{ABNORMAL, By, Cause, Outcome, Reason, Side};
 pub use pacer::{Crowded, Pacer};
 pub use policy::{Policy, Reconnect};

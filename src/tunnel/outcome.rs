@@ -103,6 +103,12 @@ pub enum Reason {
     TooBig(Side, Wrong),
     /// The client sent more than its rate.
     Rate,
+    /// A plugin ended it for a message.
+    Plugin,
+    /// A plugin could not do its work.
+    PluginFailed,
+    /// A plugin that was asked again refused what it had let in.
+    Refused,
 }
 
 impl Reason {
@@ -128,6 +134,9 @@ impl Reason {
             Self::TooBig(Side::Client, _) => "client_too_big",
             Self::TooBig(Side::Backend, _) => "backend_too_big",
             Self::Rate => "rate",
+            Self::Plugin => "plugin",
+            Self::PluginFailed => "plugin_failed",
+            Self::Refused => "plugin_refused",
         }
     }
 }

@@ -57,6 +57,15 @@ impl Opcode {
     }
 }
 
+/// Where the payload of the frame at the start of `bytes` begins, and the key it is masked with; `None` while its
+/// head is not all there. A payload that is not masked has a key of zeroes.
+#[must_use]
+pub fn payload_of(bytes: &[u8]) -> Option<(usize, [u8; 4])> {
+    let head = Head::read(bytes)?;
+    let key = bytes[..head.size].last_chunk().filter(|_| head.masked());
+    Some((head.size, key.copied().unwrap_or_default()))
+}
+
 /// A complete head.
 #[derive(Clone, Copy)]
 pub(super) struct Head {

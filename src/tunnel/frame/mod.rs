@@ -5,8 +5,8 @@
 //! breach of the protocol. It reads heads and control payloads only; the payload of a data frame is stepped over
 //! by arithmetic, neither read, unmasked nor copied, so a message costs the same whatever its size.
 //!
-//! What stays out: sockets, clocks, policy beyond the two size limits, the text of messages (§8.1: whether a text
-//! message is UTF-8 is for its receiver to judge), and extensions (with permessage-deflate agreed, RSV1 is let
+//! What stays out: sockets, clocks, policy beyond the two size limits, the payload of messages (§8.1: whether a text
+//! message is UTF-8 is for its receiver to judge, which `messages` is where somebody looks at it), and extensions (with permessage-deflate agreed, RSV1 is let
 //! through where RFC 7692 §6 puts it, and every count is of wire bytes).
 
 mod check;
@@ -22,9 +22,10 @@ mod wrong;
 pub use close::{Close, NO_STATUS, may_be_sent};
 pub use event::Event;
 pub use follow::Follower;
-pub use head::Opcode;
+pub use head::{Opcode, payload_of};
 pub use held::MAX_WITHHELD;
-pub use write::{ControlFrame, MAX_CONTROL, Mask};
+pub(in crate::tunnel) use write::random;
+pub use write::{ControlFrame, MAX_CONTROL, Mask, apply_mask, write_message};
 pub use wrong::{Violation, Wrong};
 
 /// Whose frames a direction carries.

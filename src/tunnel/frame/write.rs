@@ -1,11 +1,15 @@
-//! The gateway's own control frames (§5.5), written into a block on the stack. Where they may enter is `splice.rs`'s.
+//! The gateway's own frames: control frames (§5.5), written into a block on the stack, and messages that it sends on
+//! as one frame. Where control frames may enter is `splice.rs`'s.
 
-use super::may_be_sent;
+use super::{Opcode, may_be_sent};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// The longest payload of a control frame (§5.5), in bytes.
 pub const MAX_CONTROL: usize = 125;
 
 const FIN: u8 = 0x80;
+const TEXT: u8 = FIN | 1;
+const BINARY: u8 = FIN | 2;
 const CLOSE: u8 = FIN | 8;
 const PING: u8 = FIN | 9;
 const PONG: u8 = FIN | 10;
@@ -18,6 +22,46 @@ pub enum Mask {
     Off,
     /// As a client sends, with a key that is fresh for this frame and cannot be guessed (§5.3).
     With([u8; 4]),
+}
+
+impl Mask {
+    /// With a new key.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self::With((random() as u32).to_be_bytes())
+    }
+}
+
+/// A number that nobody outside can guess: std's keyed hash, with a key of its own for every state.
+pub(in crate::tunnel) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Appends a message of one frame to `out`; any opcode but [`Opcode::Text`] makes it a binary one.
+pub fn write_message(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Mask) {
+    out.reserve(14 + payload.len());
+    out.push(if opcode == Opcode::Text { TEXT } else { BINARY });
+    let bit = if mask == Mask::Off { 0 } else { MASKED };
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(short @ ..=125), _) => out.push(bit | short),
+        (_, Ok(middle)) => {
+            out.push(bit | 126);
+            out.extend_from_slice(&middle.to_be_bytes());
+        }
+        _ => {
+            out.push(bit | 127);
+            out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    match mask {
+        Mask::Off => out.extend_from_slice(payload),
+        Mask::With(key) => {
+            out.extend_from_slice(&key);
+            let start = out.len();
+            out.extend_from_slice(payload);
+            apply_mask(&mut out[start..], key);
+        }
+    }
 }
 
 /// One control frame, as it goes on the wire.
@@ -84,17 +128,23 @@ impl ControlFrame {
     }
 }
 
-/// Masks or unmasks (§5.3): the operation is its own inverse.
-pub(super) fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
-    for (byte, key) in payload.iter_mut().zip(key.iter().cycle()) {
-        *byte ^= key;
+/// Masks or unmasks (§5.3): the operation is its own inverse. For a payload in pieces, the key of a later piece is
+/// turned by what was before it.
+pub fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
+    // A block as wide as the widest registers in common use: the compiler makes one instruction of the inner loop.
+    const BLOCK: usize = 32;
+    let wide: [u8; BLOCK] = std::array::from_fn(|at| key[at & 3]);
+    let (blocks, rest) = payload.as_chunks_mut::<BLOCK>();
+    for block in blocks {
+        block.iter_mut().zip(wide).for_each(|(byte, key)| *byte ^= key);
     }
+    rest.iter_mut().zip(wide).for_each(|(byte, key)| *byte ^= key);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tunnel::frame::{Close, Event, Follower, Rules, Sender};
+    use crate::tunnel::frame::{Close, Event, Follower, Rules, Sender, payload_of};
 
     /// The payload that a follower finds in `frame`.
     fn payload(sender: Sender, frame: &ControlFrame) -> Vec<u8> {
@@ -114,6 +164,27 @@ mod tests {
         assert_eq!(ControlFrame::ping(b"Hello", Mask::Off).as_bytes(), b"\x89\x05Hello");
         let pong = ControlFrame::pong(b"Hello", Mask::With([0x37, 0xfa, 0x21, 0x3d]));
         assert_eq!(pong.as_bytes(), b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+    }
+
+    #[test]
+    fn a_message_is_one_frame_that_a_follower_takes() {
+        for size in [0, 1, 125, 126, 65_535, 65_536] {
+            let payload: Vec<_> = (0..size).map(|byte| byte as u8).collect();
+            for (sender, mask) in [(Sender::Client, Mask::fresh()), (Sender::Server, Mask::Off)] {
+                let (mut out, mut seen) = (Vec::new(), Vec::new());
+                write_message(&mut out, Opcode::Binary, &payload, mask);
+                let fed = Follower::new(sender).feed(&out, &Rules::default(), &mut |event| {
+                    if let Event::MessageEnd { opcode, bytes, frames } = event {
+                        seen.push((opcode, bytes, frames));
+                    }
+                });
+                assert_eq!((fed, &seen[..]), (Ok(()), &[(Opcode::Binary, size, 1)][..]));
+                let (start, key) = payload_of(&out).unwrap_or_default();
+                let body = &mut out[start..];
+                apply_mask(body, key);
+                assert!(*body == *payload, "{size}");
+            }
+        }
     }
 
     #[test]

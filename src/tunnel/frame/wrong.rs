@@ -62,6 +62,9 @@ pub enum Wrong {
     /// A Close whose reason is not UTF-8 (§5.5.1).
     #[error("close reason is not UTF-8")]
     CloseReason,
+    /// A text message that is not UTF-8 (§8.1), where somebody looks at it.
+    #[error("text is not UTF-8")]
+    Text,
     /// A data frame longer than [`Rules::max_frame`](super::Rules).
     #[error("frame is too big")]
     FrameTooBig,
@@ -76,7 +79,7 @@ impl Wrong {
     #[must_use]
     pub fn close_code(self) -> u16 {
         match self {
-            Self::CloseReason => 1007,
+            Self::CloseReason | Self::Text => 1007,
             Self::FrameTooBig | Self::MessageTooBig => 1009,
             _ => 1002,
         }

@@ -7,7 +7,7 @@
 use super::lane::{Farewell, Text};
 use super::vital::{Due, News};
 use super::{Next, Relay};
-use crate::tunnel::frame::{Violation, Wrong};
+use crate::tunnel::frame::{Violation, Wrong, random};
 use crate::tunnel::{ABNORMAL, By, Cause, Leg, Reason, Side};
 use std::task::Context;
 use tokio::time::Instant;
@@ -143,7 +143,7 @@ impl Relay {
     pub(super) fn act(&mut self, due: Due, now: Instant) {
         match due {
             Due::Ping(side) => {
-                let payload = super::lane::random();
+                let payload = random();
                 let left = self.lanes[side.other() as usize].ping(payload);
                 if left {
                     self.lanes[side as usize].await_pong(payload);
@@ -241,6 +241,7 @@ impl Relay {
             return self.see_off(now, cx);
         }
         let paused = self.throttle.as_ref().and_then(|throttle| throttle.until());
+        let asked = self.rechecks.as_ref().and_then(|rechecks| rechecks.next());
         if self.timer.is_running(now) && now < self.clocks.quiet_until && paused.is_none() {
             return Next::Wait;
         }
@@ -250,7 +251,7 @@ impl Relay {
                 Next::Again
             }
             Err(next) => {
-                if let Some(next) = next.into_iter().chain(paused).min() {
+                if let Some(next) = next.into_iter().chain(paused).chain(asked).min() {
                     self.clocks.quiet_until = next;
                     self.timer.wake_by(next, now, cx);
                 }

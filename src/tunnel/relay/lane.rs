@@ -3,9 +3,9 @@
 //! clock, is the relay's.
 
 use super::outbox::Outbox;
+use super::inspect::Aside;
 use crate::tunnel::Side;
 use crate::tunnel::frame::{ControlFrame, Follower, Mask, Sender, Wrong};
-use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// A Close of the gateway's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) enum Text {
     Plain(&'static str),
     /// What the side did wrong.
     Wrong(Wrong),
+    /// What the lane was given to say.
+    Given,
 }
 
 /// What the sink still gets.
@@ -59,6 +61,8 @@ pub(super) struct Lane {
     pub(super) awaited: Option<u64>,
     /// Another source may take the place of one that leaves.
     pub(super) replaceable: bool,
+    /// What few lanes have.
+    pub(super) aside: Option<Box<Aside>>,
 }
 
 impl Lane {
@@ -76,6 +80,7 @@ impl Lane {
             ping: None,
             awaited: None,
             replaceable: false,
+            aside: None,
         }
     }
 
@@ -93,6 +98,9 @@ impl Lane {
     /// Another source begins.
     pub(super) fn take_over(&mut self) {
         self.follower = Follower::new(self.follower.sender());
+        if let Some(stage) = self.stage() {
+            stage.take_over();
+        }
         self.source = Source::Open;
         self.awaited = None;
     }
@@ -109,7 +117,7 @@ impl Lane {
 
     /// The source has sent its Close.
     pub(super) fn has_closed(&self) -> bool {
-        self.follower.closed()
+        self.follower.closed() || self.has_closed_unseen()
     }
 
     /// The sink has got its Close, or gets none.
@@ -187,6 +195,7 @@ impl Lane {
         match farewell.text {
             Text::Plain(text) => ControlFrame::close(farewell.code, text, self.mask()),
             Text::Wrong(wrong) => ControlFrame::close(farewell.code, &wrong.to_string(), self.mask()),
+            Text::Given => ControlFrame::close(farewell.code, self.given(), self.mask()),
         }
     }
 
@@ -197,13 +206,8 @@ impl Lane {
     /// Towards a backend the gateway is a client.
     fn mask(&self) -> Mask {
         match self.from {
-            Side::Client => Mask::With((random() as u32).to_be_bytes()),
+            Side::Client => Mask::fresh(),
             Side::Backend => Mask::Off,
         }
     }
-}
-
-/// A number that nobody outside can guess: std's keyed hash, with a key of its own for every state.
-pub(super) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

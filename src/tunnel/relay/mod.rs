@@ -6,10 +6,12 @@
 
 mod ending;
 mod failover;
+mod inspect;
 mod kept;
 mod lane;
 mod notes;
 mod outbox;
+mod recheck;
 mod scratch;
 mod timer;
 mod turn;
@@ -20,6 +22,7 @@ mod tests;
 
 use super::drain::Membership;
 use super::handshake::Extensions;
+use super::messages::{Inspector, Recheck};
 use super::rate::Throttle;
 use super::redial::Redial;
 use super::{By, Counters, Leg, Outcome, Policy, Reason, Side};
@@ -30,6 +33,7 @@ use failover::Failover;
 use kept::Kept;
 use lane::Lane;
 use notes::Seen;
+use recheck::Rechecks;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,6 +70,10 @@ pub struct Tunnel {
     pub guard: Box<dyn Send>,
     /// Who looks for another backend when this one is lost; used where the policy asks for it.
     pub redial: Option<Box<dyn Redial>>,
+    /// Who looks at its messages.
+    pub inspector: Option<Box<dyn Inspector>>,
+    /// Who is asked whether it may live on.
+    pub recheck: Option<Arc<dyn Recheck>>,
 }
 
 /// Relays until both sides have ended. The future is the tunnel's whole memory apart from its sockets:
@@ -90,9 +98,12 @@ pub fn run(tunnel: Tunnel) -> Relay {
         member: tunnel.member,
         waker: None,
         failover: None,
+        inspector: tunnel.inspector,
+        rechecks: tunnel.recheck.and_then(|who| Rechecks::new(who, now)),
         policy,
         guard: tunnel.guard,
     };
+    relay.begin_inspection();
     if let (Some(redial), Some(terms)) = (tunnel.redial, relay.policy.reconnect) {
         relay.failover = Some(Failover::new(redial, terms.timeout));
         let [client, backend] = &mut relay.lanes;
@@ -125,6 +136,8 @@ pub struct Relay {
     guard: Box<dyn Send>,
     /// What outlives a backend, where one may be outlived.
     failover: Option<Box<Failover>>,
+    inspector: Option<Box<dyn Inspector>>,
+    rechecks: Option<Box<Rechecks>>,
 }
 
 /// What the relay does after a look at the clocks.
@@ -146,6 +159,7 @@ impl Future for Relay {
         loop {
             let mut news = News::default();
             relay.seek(cx, &mut news);
+            relay.recheck(cx, &mut news);
             // A backend that may be lost is heard first: nothing more is written to one that has ended.
             let order = if relay.failover.is_some() { BACKEND_FIRST } else { Side::BOTH };
             scratch::lend(|scratch| {
@@ -161,6 +175,9 @@ impl Future for Relay {
                 Next::Finish(verdict) => {
                     let outcome = relay.outcome(verdict, now);
                     relay.counters.ended(&outcome);
+                    if let Some(inspector) = &mut relay.inspector {
+                        inspector.ended(&outcome);
+                    }
                     return Poll::Ready(outcome);
                 }
             }
@@ -193,14 +210,19 @@ impl Relay {
         if self.failover.is_some() {
             self.restrict(side, &mut window);
         }
-        let terms = Terms { rules: self.policy.rules(self.extensions), reads: window.0, window: window.1 };
+        let mut terms = Terms {
+            rules: self.policy.rules(self.extensions),
+            reads: window.0,
+            window: window.1,
+            inspector: self.inspector.as_mut(),
+        };
         let [client, backend] = &mut self.legs;
         let legs = match side {
             Side::Client => (client, backend),
             Side::Backend => (backend, client),
         };
         let mut seen = Seen::default();
-        let turn = self.lanes[side as usize].turn(legs, cx, scratch, &terms, &mut seen);
+        let turn = self.lanes[side as usize].turn(legs, cx, scratch, &mut terms, &mut seen);
         if turn == Turn::Yield {
             cx.waker().wake_by_ref();
         }
@@ -230,7 +252,9 @@ impl Relay {
             return;
         }
         let mut seen = Seen::default();
-        let turn = self.lanes[side as usize].early(bytes, &self.policy.rules(self.extensions), &mut seen);
+        let rules = self.policy.rules(self.extensions);
+        let mut terms = Terms { rules, reads: 0, window: 0, inspector: self.inspector.as_mut() };
+        let turn = self.lanes[side as usize].early(bytes, &mut terms, &mut seen);
         self.digest(side, turn, &seen, news);
     }
 
@@ -263,6 +287,7 @@ impl Relay {
             Turn::SinkFailed => self.sink_failed(side.other()),
             Turn::Leaves(code) => self.leaves(code),
             Turn::Violation(violation) => self.violated(side, violation),
+            Turn::Dismissed => self.dismissed(side),
         }
     }
 

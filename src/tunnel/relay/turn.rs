@@ -6,6 +6,7 @@
 
 use super::lane::{Lane, Pass, Source};
 use super::notes::{Notes, Seen};
+use crate::tunnel::messages::Inspector;
 use crate::tunnel::Leg;
 use crate::tunnel::frame::{MAX_WITHHELD, Rules, Violation};
 use std::io;
@@ -14,13 +15,14 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// What a lane may do in one turn.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(super) struct Terms<'a> {
     pub(super) rules: Rules,
     /// How often it may read; 0 only delivers.
     pub(super) reads: u32,
     /// How many bytes it may read at once.
     pub(super) window: usize,
+    /// Who looks at the messages of a lane that is taken apart.
+    pub(super) inspector: Option<&'a mut Box<dyn Inspector>>,
 }
 
 /// What one turn led to.
@@ -38,6 +40,8 @@ pub(super) enum Turn {
     SinkFailed,
     /// The source broke the protocol; it is not followed any further.
     Violation(Violation),
+    /// The inspector ends the tunnel; the lane has its dismissal.
+    Dismissed,
     /// The source leaves with a Close of this code, which the sink does not see.
     Leaves(u16),
 }
@@ -49,7 +53,7 @@ impl Lane {
         (source, sink): (&mut Leg, &mut Leg),
         cx: &mut Context<'_>,
         scratch: &mut [u8],
-        terms: &Terms,
+        terms: &mut Terms<'_>,
         seen: &mut Seen,
     ) -> Turn {
         for _ in 0..terms.reads {
@@ -71,7 +75,7 @@ impl Lane {
                 Poll::Ready(Ok(0)) => return Turn::Ended,
                 Poll::Ready(Ok(count)) => {
                     let chunk = self.chunk(scratch, count, seen);
-                    match self.accept(chunk, sink, cx, &terms.rules, seen) {
+                    match self.accept(chunk, sink, cx, terms, seen) {
                         Turn::Waiting => {}
                         stop => return stop,
                     }
@@ -88,8 +92,18 @@ impl Lane {
     }
 
     /// Takes bytes that were read before the relay began.
-    pub(super) fn early(&mut self, bytes: &[u8], rules: &Rules, seen: &mut Seen) -> Turn {
+    pub(super) fn early(&mut self, bytes: &[u8], terms: &mut Terms<'_>, seen: &mut Seen) -> Turn {
         seen.bytes += bytes.len() as u64;
+        if let (Some(inspector), true) = (&mut terms.inspector, self.is_inspected()) {
+            return self.inspect(bytes, &mut ***inspector, seen, |lane, bytes, rules, seen| {
+                lane.take_in(bytes, rules, seen)
+            });
+        }
+        self.take_in(bytes, &terms.rules, seen)
+    }
+
+    /// Follows bytes and keeps them for the next turn.
+    fn take_in(&mut self, bytes: &[u8], rules: &Rules, seen: &mut Seen) -> Turn {
         let (notes, turn) = self.follow(bytes, rules, seen);
         self.edit(&bytes[..notes.end], &notes, seen);
         turn
@@ -124,11 +138,14 @@ impl Lane {
     fn chunk<'s>(&mut self, scratch: &'s mut [u8], count: usize, seen: &mut Seen) -> &'s [u8] {
         seen.bytes += count as u64;
         let end = MAX_WITHHELD + count;
-        if self.follower.withheld() == 0 {
+        if self.aside.is_none() && self.follower.withheld() == 0 {
             return &scratch[MAX_WITHHELD..end];
         }
         let mut before = [0; MAX_WITHHELD];
-        let withheld = self.follower.reclaim(&mut before);
+        let withheld = match self.stage() {
+            Some(stage) => stage.reclaim(&mut before),
+            None => self.follower.reclaim(&mut before),
+        };
         let start = MAX_WITHHELD - withheld;
         scratch[start..MAX_WITHHELD].copy_from_slice(&before[..withheld]);
         &scratch[start..end]
@@ -140,12 +157,29 @@ impl Lane {
         chunk: &[u8],
         sink: &mut Leg,
         cx: &mut Context<'_>,
-        rules: &Rules,
+        terms: &mut Terms<'_>,
         seen: &mut Seen,
     ) -> Turn {
         if self.source == Source::Lost {
             return Turn::Waiting;
         }
+        if let (Some(inspector), true) = (&mut terms.inspector, self.is_inspected()) {
+            return self.inspect(chunk, &mut ***inspector, seen, |lane, chunk, rules, seen| {
+                lane.forward(chunk, sink, cx, rules, seen)
+            });
+        }
+        self.forward(chunk, sink, cx, &terms.rules, seen)
+    }
+
+    /// Follows frames and hands them to the sink.
+    fn forward(
+        &mut self,
+        chunk: &[u8],
+        sink: &mut Leg,
+        cx: &mut Context<'_>,
+        rules: &Rules,
+        seen: &mut Seen,
+    ) -> Turn {
         let (notes, turn) = self.follow(chunk, rules, seen);
         let bytes = &chunk[..notes.end];
         let untouched = self.pass == Pass::Open && self.ping.is_none() && notes.cut.is_none();

@@ -45,6 +45,8 @@ fn tunnel(client: impl Into<Leg>, backend: impl Into<Leg>, policy: Arc<Policy>) 
         member: None,
         guard: Box::new(()),
         redial: None,
+        inspector: None,
+        recheck: None,
     }
 }
 

@@ -1,0 +1,94 @@
+//! Messages that somebody looks at on their way, and WebSockets that somebody asks about while they live.
+//!
+//! A direction with an [`Inspector`] is taken apart here: a [`Stage`] unmasks what comes, puts the fragments of a
+//! message together, shows it, and writes what is left of it as one frame. Control frames pass in between at once. The
+//! relay then treats what a stage wrote as if its source had sent it, so backpressure, pings, drains and a change of
+//! backend know nothing of messages. Who inspects, and what a plugin is, stays out.
+
+mod spare;
+mod stage;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use spare::lend;
+pub use stage::{Fed, Stage};
+
+use super::frame::{Rules, Violation};
+use super::{Outcome, Reason, Side};
+use moongate_sdk::Message;
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest message that is put together where the policy sets no `max_message`, in bytes: without a bound, a
+/// client could make the gateway keep whatever it sends.
+pub const DEFAULT_MAX_MESSAGE: u64 = 1 << 20;
+
+/// Who looks at the messages of one tunnel, and hears of its end.
+pub trait Inspector: Send {
+    /// Whether the messages from this side are shown; asked once, when the tunnel begins.
+    fn inspects(&self, from: Side) -> bool;
+
+    /// A whole message. Text is UTF-8 when it comes here.
+    fn message(&mut self, message: &mut Message) -> Passage;
+
+    /// The tunnel has ended.
+    fn ended(&mut self, outcome: &Outcome);
+}
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub enum Passage {
+    /// It goes on as it is now.
+    Forward,
+    /// It goes no further.
+    Drop,
+    /// The tunnel ends.
+    Close(Dismissal),
+}
+
+/// The end of a tunnel by whoever inspects it: both sides get this Close.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dismissal {
+    /// For the access log and the metrics.
+    pub reason: Reason,
+    /// The code, one that may stand in a frame.
+    pub code: u16,
+    /// Why, cut to 123 bytes.
+    pub text: Cow<'static, str>,
+}
+
+/// Who is asked again and again whether a tunnel may live on.
+pub trait Recheck: Send + Sync {
+    /// How often, once for each question; asked once, when the tunnel begins.
+    fn intervals(&self) -> Vec<Duration>;
+
+    /// Asks the question of this index. Dropping the future takes it back.
+    fn ask(self: Arc<Self>, question: usize) -> Asking;
+}
+
+/// A question under way: an error is the end of the tunnel.
+pub type Asking = Pin<Box<dyn Future<Output = Result<(), Dismissal>> + Send>>;
+
+/// Why nothing more comes from a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The source broke the protocol.
+    Violation(Violation),
+    /// The inspector ends the tunnel.
+    Dismissed(Dismissal),
+}
+
+/// The rules of a direction that is taken apart: none may pass that cannot be understood, for it would pass unseen.
+/// `deflate` stays off, since compression is not offered where messages are inspected.
+#[must_use]
+pub fn rules(of_policy: &Rules) -> Rules {
+    let max_message = match of_policy.max_message {
+        u64::MAX => DEFAULT_MAX_MESSAGE,
+        set => set,
+    };
+    Rules { max_frame: of_policy.max_frame, max_message, deflate: false, strict: true }
+}
