@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, header};
 use indexmap::IndexMap;
 use moongate_sdk::{
     Answer, Exchange, Flow, Headers, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, Template,
+    is_gateways_own,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,17 +18,6 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
-
-/// Fields of one connection (RFC 9110 §7.6.1) and of the framing (RFC 9112 §6).
-const GATEWAYS_OWN: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::CONTENT_LENGTH,
-    header::UPGRADE,
-];
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
@@ -114,7 +104,7 @@ pub(crate) fn field(name: &str) -> Result<HeaderName, Problem> {
         return Err(Problem::new(format!("`{name}` is not a field name"))
             .help("a name has letters, digits and `-`, as in `X-Team`"));
     };
-    if GATEWAYS_OWN.contains(&field) || field.as_str().starts_with("sec-websocket-") {
+    if is_gateways_own(&field) {
         return Err(Problem::new(format!("`{name}` is the gateway's own"))
             .help("it frames messages or belongs to one connection; the gateway writes it on each side"));
     }

@@ -9,6 +9,7 @@ mod exchange;
 mod expression;
 mod files;
 mod kind;
+mod own;
 mod passing;
 mod plain;
 mod plugin;
@@ -28,6 +29,7 @@ pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request,
 pub use expression::{Expression, Facts, Stage};
 pub use files::{Digest, Files, Source};
 pub use kind::Kind;
+pub use own::is_gateways_own;
 pub use passing::{Direction, Ended, Fate, Fault, Message, Piece};
 pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};
 pub use problem::{Place, Problem, Problems, Severity};
