@@ -1,0 +1,83 @@
+//! Errors of scripts as the operator reads them: the script, the line, what was wrong; one line each.
+
+use crate::script::Script;
+use mlua::Error;
+use std::error::Error as _;
+
+/// The longest text of an error that is kept; a script can raise megabytes.
+const LONGEST: usize = 512;
+
+/// The error in words that begin with the script's name and line, where they are known.
+pub(crate) fn text(script: &Script, error: &Error) -> String {
+    let (traceback, cause) = innermost(error);
+    let said = match cause {
+        Error::RuntimeError(message) | Error::SyntaxError { message, .. } => message.clone(),
+        other => other.to_string(),
+    };
+    let said = said.split("\nstack traceback:").next().unwrap_or_default();
+    let said = cut(&said.replace(['\n', '\r'], " "));
+    let name = &*script.name;
+    if said.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')) {
+        return said;
+    }
+    match traceback.and_then(|traceback| line(name, traceback)) {
+        Some(line) => format!("{name}:{line}: {said}"),
+        None => format!("{name}: {said}"),
+    }
+}
+
+/// The line that the script was in.
+pub(crate) fn line_of(script: &Script, error: &Error) -> Option<u32> {
+    let (traceback, cause) = innermost(error);
+    traceback.and_then(|traceback| line(&script.name, traceback)).or_else(|| match cause {
+        Error::RuntimeError(message) | Error::SyntaxError { message, .. } => line(&script.name, message),
+        _ => None,
+    })
+}
+
+/// Whether the state ran out of memory.
+pub(crate) fn out_of_memory(error: &Error) -> bool {
+    let (_, cause) = innermost(error);
+    matches!(cause, Error::MemoryError(_))
+        || matches!(cause, Error::RuntimeError(message) if message.starts_with("not enough memory"))
+}
+
+/// What was raised first, and the stack that it was raised on.
+fn innermost(error: &Error) -> (Option<&str>, &Error) {
+    let (mut at, mut stack) = (error, None);
+    loop {
+        at = match at {
+            Error::CallbackError { traceback, cause } => {
+                stack = stack.or(Some(traceback.as_str()));
+                cause
+            }
+            Error::WithContext { cause, .. } => cause,
+            _ => break,
+        };
+    }
+    // An error of ours that a script caught and raised again comes wrapped as a foreign one.
+    if stack.is_none()
+        && let Some(Error::CallbackError { traceback, .. }) = at.source().and_then(|s| s.downcast_ref())
+    {
+        stack = Some(traceback);
+    }
+    (stack, at)
+}
+
+/// The first line of the script `name` in a stack or a message.
+fn line(name: &str, text: &str) -> Option<u32> {
+    text.match_indices(name).find_map(|(at, _)| {
+        let digits = text[at + name.len()..].strip_prefix(':')?;
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        digits[..end].parse().ok()
+    })
+}
+
+/// At most so much of a text, without breaking a character.
+pub(crate) fn cut(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
