@@ -4,7 +4,7 @@
 use super::connection::Connection;
 use super::context::Context;
 use super::exchange::{self, Line};
-use super::failure::Failure;
+use super::failure::{Failure, OURS};
 use super::intake::{connection, target};
 use super::{download, forward, respond};
 use crate::chain::Decision;
@@ -17,7 +17,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
 use pingora::protocols::l4::stream::Stream as Transport;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, Session};
 
 /// What the client gets in place of the answer that was under way.
@@ -77,7 +77,7 @@ pub(super) async fn from_backend(
     };
     if !session.as_downstream_mut().is_body_done() {
         ctx.instead = Some(instead);
-        return Err(Error::new(ErrorType::Custom("a plugin answered in the backend's place")));
+        return Err(Error::new(OURS));
     }
     respond::instead(session, ctx, instead).await?;
     ctx.replaced = true;

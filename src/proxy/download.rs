@@ -3,18 +3,16 @@
 
 use super::context::Context;
 use super::exchange::{self, Line};
-use super::failure::Failure;
+use super::failure::{Failure, OURS};
 use crate::chain::Broken;
 use crate::snapshot::Route;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use moongate_sdk::{Piece, Sent};
 use pingora::http::ResponseHeader;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::sync::Arc;
-
-const OURS: ErrorType = ErrorType::Custom("a plugin failed");
 
 /// Whether an answer with this status has a body (RFC 9110 §6.4.1).
 pub(super) fn has_body(method: &Method, status: StatusCode) -> bool {
@@ -58,9 +56,11 @@ pub(super) fn frame(
         }
     }
     // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
-    if version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
+    if version == Version::HTTP_10 {
         head.remove_header(&header::TRANSFER_ENCODING);
-        session.set_keepalive(None);
+        if goes && !head.headers.contains_key(header::CONTENT_LENGTH) {
+            session.set_keepalive(None);
+        }
     }
     Ok(())
 }

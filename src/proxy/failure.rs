@@ -8,6 +8,9 @@ use http::StatusCode;
 use log::Level;
 use pingora::{Error, ErrorSource, ErrorType};
 
+/// Pingora's name for an error that was ours to begin with; the context has the reason.
+pub(super) const OURS: ErrorType = ErrorType::Custom("refused by the gateway");
+
 /// Why the gateway itself answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {

@@ -6,7 +6,7 @@
 use super::answer::{Instead, RequestFields};
 use super::context::Context;
 use super::exchange::{self, Line};
-use super::failure::Failure;
+use super::failure::{Failure, OURS};
 use super::whole;
 use crate::chain::Decision;
 use crate::snapshot::Route;
@@ -14,15 +14,13 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, header};
 use moongate_sdk::Piece;
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Of what passed plugins so much is kept for another attempt; Pingora keeps as much of what came.
 const KEPT: usize = 64 << 10;
-
-const OURS: ErrorType = ErrorType::Custom("answered by a plugin");
 
 /// A request's body, where plugins see it.
 #[derive(Debug, Default)]

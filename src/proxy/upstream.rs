@@ -2,7 +2,7 @@
 //! deciding whether the next may be asked when it fails.
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Failure, OURS};
 use super::forward::{self, Way};
 use super::intake::target;
 use super::upload;
@@ -10,13 +10,10 @@ use crate::upstream::{Address, RequestView};
 use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Pingora's name for an error that was ours to begin with; the context has the reason.
-const OURS: ErrorType = ErrorType::Custom("refused by the gateway");
 
 /// Leases the next endpoint.
 ///

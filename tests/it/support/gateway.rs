@@ -9,7 +9,7 @@ use super::{Response, eventually};
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,12 +49,25 @@ impl Gateway {
         gateway
     }
 
+    /// Starts one with plugins of its own, that of `examples/own_gateway`, as [`Gateway::start`] does.
+    pub(crate) fn start_own(yaml: &str) -> Self {
+        let built = Path::new(BINARY).with_file_name("examples").join("own_gateway");
+        assert!(built.exists(), "cargo build --example own_gateway makes {}", built.display());
+        let gateway = Self::spawn_binary(&built, &format!("{HEAD}{yaml}"));
+        gateway.web();
+        gateway
+    }
+
     /// Starts one with that whole file and waits for nothing.
     pub(crate) fn spawn(yaml: &str) -> Self {
+        Self::spawn_binary(Path::new(BINARY), yaml)
+    }
+
+    fn spawn_binary(binary: &Path, yaml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("moongate.yaml");
         fs::write(&file, yaml).unwrap();
-        let mut child = Command::new(BINARY)
+        let mut child = Command::new(binary)
             .args(["run", "-c"])
             .arg(&file)
             .env_remove("RUST_LOG")

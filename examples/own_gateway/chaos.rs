@@ -1,0 +1,97 @@
+//! A plugin that misbehaves where it is told to: to see what a failure of another one would do.
+
+use http::StatusCode;
+use moongate_sdk::{
+    Answer, Exchange, Fault, Flow, Kind, Phases, Piece, Plugin, Problems, Reply, Settings, Verdict,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "chaos",
+    about: "Fails, panics or replies in a phase of choice.",
+    schema: <Chaos as JsonSchema>::json_schema,
+    build: |settings: &Settings| -> Result<Box<dyn Plugin>, Problems> {
+        Ok(Box::new(settings.read::<Chaos>()?))
+    },
+};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Chaos {
+    /// Where.
+    phase: Phase,
+    /// What.
+    act: Act,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Phase {
+    RequestHeaders,
+    RequestBody,
+    ResponseHeaders,
+    ResponseBody,
+    Log,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Act {
+    Fail,
+    Panic,
+    /// Fails after it has waited.
+    FailLater,
+    Reply,
+}
+
+impl Chaos {
+    #[allow(clippy::panic, reason = "it is asked for")]
+    fn act(&self) -> Flow<'static> {
+        match self.act {
+            Act::Fail => Fault::new("as its settings say").into(),
+            Act::Panic => panic!("as its settings say"),
+            Act::FailLater => Flow::wait(async {
+                std::future::ready(()).await;
+                Verdict::from(Fault::new("as its settings say"))
+            }),
+            Act::Reply => Reply::new(StatusCode::IM_A_TEAPOT).body("chaos").into(),
+        }
+    }
+}
+
+impl Plugin for Chaos {
+    fn phases(&self) -> Phases {
+        Phases {
+            request_headers: self.phase == Phase::RequestHeaders,
+            request_body: self.phase == Phase::RequestBody,
+            response_headers: self.phase == Phase::ResponseHeaders,
+            response_body: self.phase == Phase::ResponseBody,
+            log: self.phase == Phase::Log,
+            ..Phases::default()
+        }
+    }
+
+    fn request_headers<'f>(&'f self, _: &'f mut Exchange<'_>) -> Flow<'f> {
+        self.act()
+    }
+
+    fn request_body<'f>(&'f self, _: &'f mut Exchange<'_>, _: &'f mut Piece) -> Flow<'f> {
+        self.act()
+    }
+
+    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, _: &'f mut Answer<'_>) -> Flow<'f> {
+        self.act()
+    }
+
+    fn response_body(&self, _: &mut Exchange<'_>, _: &mut Piece) -> Result<(), Fault> {
+        match self.act() {
+            Flow::Failed(fault) => Err(fault),
+            _ => Ok(()),
+        }
+    }
+
+    fn log(&self, _: &mut Exchange<'_>, _: Option<StatusCode>) {
+        self.act();
+    }
+}

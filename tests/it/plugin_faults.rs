@@ -1,0 +1,162 @@
+//! Plugins that fail: what becomes of the request, and of the gateway.
+
+use crate::support::origin::answer;
+use crate::support::{Gate, Gateway, LIMIT, Next, Origin, moongate};
+use std::sync::Arc;
+
+const PHASES: [&str; 4] = ["request_headers", "request_body", "response_headers", "response_body"];
+
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+
+fn faulty(origin: &Origin, phase: &str, act: &str, on_error: &str) -> Gateway {
+    Gateway::start_own(&format!(
+        "routes: [{{ name: r, upstream: ['{}'], plugins: [
+  {{ kind: chaos, name: bad, phase: {phase}, act: {act}, on_error: {on_error} }} ] }}]",
+        origin.address()
+    ))
+}
+
+#[test]
+fn a_fault_is_500_or_passed_over_as_the_entry_says() {
+    let origin = Origin::fixed(answer(200, "", b"fine"), Next::Keep);
+    for phase in PHASES {
+        for act in ["fail", "panic", "fail_later"] {
+            if (phase, act) == ("response_body", "fail_later") {
+                continue;
+            }
+            let gateway = faulty(&origin, phase, act, "closed");
+            let mut wire = gateway.wire();
+            wire.send(POST);
+            let response = wire.response();
+            assert_eq!(response.status, 500, "{phase} {act}: {}", response.text());
+            assert!(response.text().contains("plugin_failed"), "{}", response.text());
+            let length = response.body.len().to_string();
+            assert_eq!(response.field("content-length"), Some(length.as_str()), "{phase} {act}");
+            let upstream = gateway.metrics().sum("moongate_upstream_failures_total", &[]);
+            assert_eq!(upstream, 0.0, "{phase} {act} is no endpoint's fault");
+
+            let gateway = faulty(&origin, phase, act, "open");
+            let mut wire = gateway.wire();
+            for _ in 0..2 {
+                wire.send(POST);
+                let response = wire.response();
+                assert_eq!((response.status, response.text().as_str()), (200, "fine"), "{phase} {act}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_whose_head_is_out_breaks_off() {
+    let gate = Arc::new(Gate::default());
+    let held = gate.clone();
+    let origin = Origin::scripted("slow", move |_, wire| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+        if wire.try_send(head).is_err() {
+            return Next::Close;
+        }
+        held.pass_within(LIMIT);
+        wire.try_send("body").map_or(Next::Close, |()| Next::Keep)
+    });
+    let gateway = faulty(&origin, "response_body", "fail", "closed");
+    let mut wire = gateway.wire();
+    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = String::from_utf8(wire.head().unwrap().unwrap()).unwrap();
+    assert!(head.contains("200 OK") && head.contains("chunked"), "{head}");
+    gate.open();
+    assert_eq!(wire.rest(), b"", "no last chunk");
+}
+
+#[test]
+fn a_101_that_a_plugin_cannot_judge_is_500() {
+    let origin = Origin::named("a");
+    let refused = |on_error| {
+        let gateway = faulty(&origin, "response_headers", "fail", on_error);
+        crate::support::Socket::open_with(gateway.web(), "/", &[]).err()
+    };
+    assert_eq!((refused("closed"), refused("open")), (Some(500), None));
+}
+
+#[test]
+fn calls_and_errors_are_counted_by_plugin_and_phase() {
+    let origin = Origin::named("a");
+    let gateway = faulty(&origin, "response_headers", "fail", "open");
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+    let metrics = gateway.metrics();
+    let labels = [("plugin", "bad"), ("kind", "chaos"), ("phase", "response_headers")];
+    assert_eq!(metrics.sum("moongate_plugin_calls_total", &labels), 20.0);
+    assert_eq!(metrics.sum("moongate_plugin_errors_total", &labels), 20.0);
+    assert!(metrics.sum("moongate_plugin_seconds_total", &labels) > 0.0);
+    assert!(!metrics.has("moongate_plugin_calls_total", &[("phase", "request_headers")]));
+}
+
+#[test]
+fn a_panic_at_the_end_of_an_exchange_costs_nothing() {
+    let origin = Origin::named("a");
+    let gateway = faulty(&origin, "log", "panic", "closed");
+    let mut wire = gateway.wire();
+    for _ in 0..3 {
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(wire.response().status, 200);
+    }
+}
+
+#[test]
+fn ten_thousand_failing_requests_leave_nothing_behind() {
+    let origin = Origin::fixed(answer(200, "", b"fine"), Next::Keep);
+    let address = origin.address();
+    let chaos = |phase: &str, act: &str| {
+        format!(
+            "{{ path: /{phase}/{act}/, upstream: ['{address}'], plugins: [
+    {{ kind: replace, whole: 1MiB, note: n, response: {{ from: a, to: b }} }},
+    {{ kind: chaos, phase: {phase}, act: {act} }} ] }}"
+        )
+    };
+    let routes: Vec<_> =
+        PHASES.iter().flat_map(|phase| ["fail", "panic"].map(|act| chaos(phase, act))).collect();
+    let gateway =
+        Gateway::start_own(&format!("server: {{ threads: 1 }}\nroutes:\n- {}", routes.join("\n- ")));
+    let body = "x".repeat(2 << 10);
+    let round = |count: usize| {
+        for phase in PHASES {
+            for act in ["fail", "panic"] {
+                let mut wire = gateway.wire();
+                for _ in 0..count {
+                    wire.send(format!(
+                        "POST /{phase}/{act}/ HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    ));
+                    let response = wire.response();
+                    assert_eq!(response.status, 500, "{phase} {act}: {}", response.head);
+                    if response.field("connection") == Some("close") {
+                        wire = gateway.wire();
+                    }
+                }
+            }
+        }
+    };
+    round(125);
+    let before = gateway.memory();
+    round(1250);
+    let grown = gateway.memory() - before;
+    assert!(grown < 2 << 10, "{grown} KiB more after 10,000 requests that failed");
+    assert_eq!(gateway.status()["requests"], 0);
+    let active = gateway.metrics().sum("moongate_upstream_connections_active", &[]);
+    assert_eq!(active, 0.0, "every endpoint was given back");
+}
+
+#[test]
+fn what_on_error_can_be_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    std::fs::write(
+        &file,
+        "plugins: [{ kind: request_id, on_error: opne }]\nroutes: [{ upstream: ['127.0.0.1:1'] }]",
+    )
+    .unwrap();
+    let output = moongate(&["check", "-c", file.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(78) && said.contains("`open`"), "{said}");
+}
