@@ -6,8 +6,8 @@
 use http::{HeaderName, HeaderValue, header};
 use indexmap::IndexMap;
 use moongate_sdk::{
-    Answer, Exchange, Flow, Headers, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, Template,
-    is_gateways_own,
+    Answer, Exchange, Flow, Headers, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, Stage,
+    Template, is_gateways_own,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -36,7 +36,8 @@ struct Written {
 #[serde(deny_unknown_fields, default)]
 struct Changes {
     /// Fields that replace all of their name. `{client_ip}`, `{host}`, `{method}`, `{path}`, `{query}`,
-    /// `{request_id}`, `{route}` and `{scheme}` are filled in; `{{` and `}}` are single braces.
+    /// `{request_id}`, `{route}` and `{scheme}` are filled in, and `{cel: …}` is the value of an expression;
+    /// `{{` and `}}` are single braces.
     set: IndexMap<String, Placed<String>>,
     /// Fields that are added behind those of their name, with the same placeholders.
     add: IndexMap<String, Placed<String>>,
@@ -58,8 +59,8 @@ enum Edit {
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let written: Written = settings.read()?;
     let mut problems = Problems::default();
-    let request = edits(&mut problems, &written.request);
-    let response = edits(&mut problems, &written.response);
+    let request = edits(&mut problems, &written.request, Stage::Request);
+    let response = edits(&mut problems, &written.response, Stage::Response);
     if problems.refuse() {
         return Err(problems);
     }
@@ -72,7 +73,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     Ok(Box::new(HeadersPlugin { request, response }))
 }
 
-fn edits(problems: &mut Problems, changes: &Changes) -> Vec<Edit> {
+fn edits(problems: &mut Problems, changes: &Changes, stage: Stage) -> Vec<Edit> {
     let mut edits = Vec::new();
     for name in &changes.remove {
         let edit = changeable(name).map(Edit::Remove).map_err(|problem| problem.at(&name.place).into());
@@ -87,12 +88,12 @@ fn edits(problems: &mut Problems, changes: &Changes) -> Vec<Edit> {
                 );
             }
             seen.push(name.clone());
-            Ok(Edit::Set(name, Template::parse(value)?))
+            Ok(Edit::Set(name, Template::parse_for(value, stage)?))
         });
         edits.extend(problems.keep(edit.map_err(|problem| problem.at(&value.place).into())));
     }
     for (name, value) in &changes.add {
-        let edit = changeable(name).and_then(|name| Ok(Edit::Add(name, Template::parse(value)?)));
+        let edit = changeable(name).and_then(|name| Ok(Edit::Add(name, Template::parse_for(value, stage)?)));
         edits.extend(problems.keep(edit.map_err(|problem| problem.at(&value.place).into())));
     }
     edits
@@ -132,7 +133,7 @@ impl Plugin for HeadersPlugin {
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         for edit in &self.request {
-            let value = edit.value(exchange);
+            let value = edit.value(exchange, None);
             edit.apply(value, &mut exchange.headers);
         }
         Flow::Continue
@@ -144,17 +145,19 @@ impl Plugin for HeadersPlugin {
         answer: &'f mut Answer<'_>,
     ) -> Flow<'f> {
         for edit in &self.response {
-            edit.apply(edit.value(exchange), &mut answer.headers);
+            let value = edit.value(exchange, Some(answer));
+            edit.apply(value, &mut answer.headers);
         }
         Flow::Continue
     }
 }
 
 impl Edit {
-    fn value(&self, exchange: &mut Exchange<'_>) -> Option<HeaderValue> {
-        match self {
-            Self::Remove(_) => None,
-            Self::Set(_, template) | Self::Add(_, template) => template.fill(exchange),
+    fn value(&self, exchange: &mut Exchange<'_>, answer: Option<&Answer<'_>>) -> Option<HeaderValue> {
+        let (Self::Set(_, template) | Self::Add(_, template)) = self else { return None };
+        match answer {
+            Some(answer) => template.fill_answer(exchange, answer),
+            None => template.fill(exchange),
         }
     }
 
@@ -200,6 +203,24 @@ mod tests {
         assert_eq!(all("x-gone"), ["back"]);
         assert_eq!((all("x-client"), all("host")), (vec!["127.0.0.1"], vec!["inner"]));
         assert_eq!(visit.response["strict-transport-security"], "max-age=1");
+    }
+
+    #[test]
+    fn values_are_computed_and_one_that_cannot_be_leaves_its_field_out() {
+        let plugin = plugin(json!({
+            "request": { "set": {
+                "x-area": "{cel: request.path.split('/')[1]}",
+                "x-number": "{cel: string(int(request.headers['x-forged']))}",
+            } },
+            "response": { "set": { "x-late": "{cel: response.status >= 500 ? 'yes' : 'no'}" } },
+        }))
+        .unwrap();
+        let mut visit = Visit::new("/area/7").field("x-number", "forged").field("x-forged", "many");
+        visit.ask(&*plugin);
+        visit.answer(&*plugin);
+        assert_eq!(visit.request["x-area"], "area");
+        assert!(!visit.request.contains_key("x-number"));
+        assert_eq!(visit.response["x-late"], "no");
     }
 
     #[test]

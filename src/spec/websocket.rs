@@ -171,7 +171,8 @@ pub enum PerClient {
 pub struct PerKey {
     /// How many.
     pub limit: NonZeroU32,
-    /// `client_ip`, `header:NAME`, `cookie:NAME` or `query:NAME`; a client without it is told apart by address.
+    /// `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`; a client without it is told
+    /// apart by address.
     pub key: Placed<String>,
 }
 

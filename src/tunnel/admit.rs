@@ -106,9 +106,9 @@ impl Admission {
         let per_client = match &written.connections_per_client {
             None => None,
             Some(PerClient::Count(limit)) => Some((limit.get(), KeySource::ClientIp)),
-            Some(PerClient::Keyed(keyed)) => problems
-                .keep(KeySource::parse(&keyed.key).map_err(|problem| problem.at(&keyed.key.place).into()))
-                .map(|key| (keyed.limit.get(), key)),
+            Some(PerClient::Keyed(keyed)) => {
+                problems.keep(KeySource::read_from(&keyed.key)).map(|key| (keyed.limit.get(), key))
+            }
         };
         if problems.refuse() {
             return Err(problems);

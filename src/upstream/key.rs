@@ -1,8 +1,8 @@
-//! What a request is hashed or recognised by. Reading it borrows from the request and never allocates.
+//! What a request is hashed or recognised by. Reading it borrows from the request; only an expression's
+//! value is made anew.
 
-use http::header::COOKIE;
-use http::{HeaderMap, HeaderName};
-use moongate_sdk::Problem;
+use http::{HeaderMap, HeaderName, Method, Version};
+use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage, cookie};
 use std::net::IpAddr;
 
 /// What of a request an upstream may look at to choose an endpoint.
@@ -16,6 +16,25 @@ pub struct RequestView<'a> {
     pub path: &'a str,
     /// The query without its `?`.
     pub query: Option<&'a str>,
+}
+
+impl<'a> RequestView<'a> {
+    /// What a key's expression may read; it was compiled to read nothing else.
+    fn facts(&self) -> Facts<'a> {
+        let request = Request {
+            method: &Method::GET,
+            scheme: "",
+            host: "",
+            path: self.path,
+            query: self.query,
+            version: Version::HTTP_11,
+            client: self.client,
+            peer: self.client,
+            listener: "",
+            route: "",
+        };
+        Facts { request, headers: self.headers, id: None, answer: None }
+    }
 }
 
 /// Which part of a request a balance kind asks for.
@@ -34,14 +53,27 @@ pub enum KeySource {
     Query(Box<str>),
     /// The path without the query.
     Path,
+    /// The value of an expression.
+    Computed(Expression),
 }
 
+/// What begins an expression.
+const EXPRESSION: &str = "cel:";
+
 impl KeySource {
-    /// Reads `client_ip`, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`.
+    /// Reads `client_ip`, `path`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`.
     ///
     /// # Errors
-    /// A problem without a place.
-    pub fn parse(text: &str) -> Result<Self, Problem> {
+    /// An unknown key, a name that is none, and whatever is wrong with an expression.
+    pub fn read_from(written: &Placed<String>) -> Result<Self, Problems> {
+        if written.starts_with(EXPRESSION) {
+            let part = EXPRESSION.len()..written.len();
+            return Expression::value_in(written, part, Stage::Key).map(Self::Computed);
+        }
+        Self::parse(written).map_err(|problem| problem.at(&written.place).into())
+    }
+
+    fn parse(text: &str) -> Result<Self, Problem> {
         let bad = || Problem::new(format!("unknown key `{text}`"));
         match text.split_once(':') {
             None if text == "client_ip" => Ok(Self::ClientIp),
@@ -56,7 +88,7 @@ impl KeySource {
             Some(("query", name)) => Ok(Self::Query(name.into())),
             _ => Err(bad()
                 .suggest(text, ["client_ip", "path"])
-                .help("known: client_ip, path, header:NAME, cookie:NAME, query:NAME")),
+                .help("known: client_ip, path, header:NAME, cookie:NAME, query:NAME, cel:EXPRESSION")),
         }
     }
 
@@ -69,6 +101,10 @@ impl KeySource {
             Self::Cookie(name) => cookie(request.headers, name),
             Self::Query(name) => request.query.and_then(|query| parameter(query, name)),
             Self::Path => Some(request.path.as_bytes()),
+            Self::Computed(expression) => match expression.render(&request.facts()) {
+                Ok(value) if !value.is_empty() => return Key(Part::Owned(value.into_bytes())),
+                _ => None,
+            },
         };
         match found.filter(|value| !value.is_empty()) {
             Some(value) => Key(Part::Bytes(value)),
@@ -78,12 +114,13 @@ impl KeySource {
 }
 
 /// What one request is hashed or recognised by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Key<'a>(Part<'a>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Part<'a> {
     Bytes(&'a [u8]),
+    Owned(Vec<u8>),
     V4([u8; 4]),
     V6([u8; 16]),
 }
@@ -103,20 +140,11 @@ impl Key<'_> {
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Part::Bytes(bytes) => bytes,
+            Part::Owned(bytes) => bytes,
             Part::V4(ip) => ip,
             Part::V6(ip) => ip,
         }
     }
-}
-
-/// The first cookie of that name, RFC 6265 section 4.2, without the quotes it may stand in.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .find_map(|pair| value_of(pair.trim_ascii(), name))
-        .map(|value| value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value))
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
@@ -131,10 +159,13 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
+    use http::header::COOKIE;
+    use moongate_sdk::Place;
 
     fn key(source: &str, headers: &HeaderMap, query: Option<&str>) -> Vec<u8> {
         let request = RequestView { client: [9, 8, 7, 6].into(), headers, path: "/room/1", query };
-        KeySource::parse(source).unwrap().read(&request).as_bytes().to_vec()
+        let written = Placed { value: source.to_owned(), place: Place::nowhere() };
+        KeySource::read_from(&written).unwrap().read(&request).as_bytes().to_vec()
     }
 
     #[test]
@@ -149,13 +180,18 @@ mod tests {
         assert_eq!(key("cookie:other", &headers, None), b"2");
         assert_eq!(key("query:room", &headers, Some("bedroom=1&room=7")), b"7");
         assert_eq!(key("path", &headers, None), b"/room/1");
+        let tenant = "cel: request.path.split('/')[2] + '-' + request.headers['x-user']";
+        assert_eq!(key(tenant, &headers, None), b"1-ada");
     }
 
     #[test]
     fn an_absent_or_empty_value_falls_back_to_the_client() {
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, "session=; =; ;;x".parse().unwrap());
-        for source in ["header:x-user", "cookie:session", "cookie:x", "query:room"] {
+        let computed = ["cel: request.params.room", "cel:string(int(request.query))"];
+        for source in
+            ["header:x-user", "cookie:session", "cookie:x", "query:room"].into_iter().chain(computed)
+        {
             assert_eq!(key(source, &headers, Some("room&room=&&=")), [9, 8, 7, 6], "{source}");
         }
     }

@@ -1,13 +1,14 @@
 //! Texts with placeholders, as in `{client_ip}`: parsed when the configuration is built, filled in per request.
 
-use crate::{Exchange, Problem};
+use crate::{Answer, Exchange, Expression, Placed, Problem, Stage};
 use http::HeaderValue;
 use std::io::Write;
 
 /// A text with placeholders.
 ///
 /// `{client_ip}`, `{host}`, `{method}`, `{path}`, `{query}` (without its `?`), `{request_id}`, `{route}` and
-/// `{scheme}` are filled in; `{{` and `}}` stand for single braces.
+/// `{scheme}` are filled in; `{cel: …}` is the value of an [`Expression`]; `{{` and `}}` stand for single
+/// braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Parts);
 
@@ -22,6 +23,7 @@ enum Parts {
 enum Part {
     Text(Box<str>),
     Fill(Placeholder),
+    Computed(Expression),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,18 +49,30 @@ const PLACEHOLDERS: [(&str, Placeholder); 8] = [
     ("scheme", Placeholder::Scheme),
 ];
 
+/// What begins an expression, behind its brace.
+const EXPRESSION: &str = "cel:";
+
 impl Template {
-    /// Reads a template for a field's value.
+    /// Reads a template for a field's value that is made before there is an answer.
     ///
     /// # Errors
-    /// An unknown placeholder, a brace without its other one, and a byte that no field value may have.
-    pub fn parse(text: &str) -> Result<Self, Problem> {
+    /// An unknown placeholder, an expression that does not compile, a brace without its other one, and a
+    /// byte that no field value may have; what is wrong with an expression has its own column.
+    pub fn parse(text: &Placed<String>) -> Result<Self, Problem> {
+        Self::parse_for(text, Stage::Request)
+    }
+
+    /// The same for a value that is made at another stage.
+    ///
+    /// # Errors
+    /// As [`Template::parse`].
+    pub fn parse_for(text: &Placed<String>, stage: Stage) -> Result<Self, Problem> {
         let Ok(whole) = HeaderValue::from_bytes(text.as_bytes()) else {
-            return Err(Problem::new("a control character cannot stand in a field's value"));
+            return Err(Problem::new("a control character cannot stand in a field's value").at(&text.place));
         };
         let mut parts = Vec::new();
         let mut plain = String::new();
-        let mut rest = text;
+        let mut rest = text.as_str();
         while let Some(at) = rest.find(['{', '}']) {
             let (before, from) = rest.split_at(at);
             plain.push_str(before);
@@ -67,13 +81,13 @@ impl Template {
                 rest = &from[2..];
                 continue;
             }
-            let name = from.strip_prefix('{').and_then(|from| from.split_once('}'));
-            let Some((name, behind)) = name else { return Err(lone_brace(&from[..1])) };
+            let start = text.len() - from.len() + 1;
+            let part = placeholder(text, start, stage).map_err(|problem| problem.at(&text.place))?;
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain).into()));
             }
-            parts.push(Part::Fill(placeholder(name)?));
-            rest = behind;
+            parts.push(part.0);
+            rest = &text[part.1..];
         }
         plain.push_str(rest);
         if parts.is_empty() {
@@ -86,8 +100,18 @@ impl Template {
         Ok(Self(Parts::Mixed(parts.into())))
     }
 
-    /// The text for this request; `None` when something filled in may not stand in a field's value.
+    /// The text for this request; `None` when something filled in may not stand in a field's value, or
+    /// cannot be computed.
     pub fn fill(&self, exchange: &mut Exchange<'_>) -> Option<HeaderValue> {
+        self.fill_with(exchange, None)
+    }
+
+    /// The same for a request and its answer.
+    pub fn fill_answer(&self, exchange: &mut Exchange<'_>, answer: &Answer<'_>) -> Option<HeaderValue> {
+        self.fill_with(exchange, Some(answer))
+    }
+
+    fn fill_with(&self, exchange: &mut Exchange<'_>, answer: Option<&Answer<'_>>) -> Option<HeaderValue> {
         let parts = match &self.0 {
             Parts::Fixed(value) => return Some(value.clone()),
             Parts::Mixed(parts) => parts,
@@ -99,37 +123,86 @@ impl Template {
         for part in parts {
             match part {
                 Part::Text(plain) => text.extend_from_slice(plain.as_bytes()),
-                Part::Fill(Placeholder::ClientIp) => write!(text, "{}", exchange.request.client).ok()?,
-                Part::Fill(Placeholder::Host) => text.extend_from_slice(exchange.request.host.as_bytes()),
-                Part::Fill(Placeholder::Method) => {
-                    text.extend_from_slice(exchange.method().as_str().as_bytes());
+                Part::Fill(placeholder) => placeholder.write(&mut text, exchange)?,
+                Part::Computed(expression) => {
+                    let value = expression.render(&expression.facts(exchange, answer)).ok()?;
+                    text.extend_from_slice(value.as_bytes());
                 }
-                Part::Fill(Placeholder::Path) => text.extend_from_slice(exchange.path().as_bytes()),
-                Part::Fill(Placeholder::Query) => {
-                    text.extend_from_slice(exchange.query().unwrap_or_default().as_bytes());
-                }
-                Part::Fill(Placeholder::RequestId) => {
-                    text.extend_from_slice(exchange.request_id().as_bytes());
-                }
-                Part::Fill(Placeholder::Route) => text.extend_from_slice(exchange.request.route.as_bytes()),
-                Part::Fill(Placeholder::Scheme) => text.extend_from_slice(exchange.request.scheme.as_bytes()),
             }
         }
         HeaderValue::from_bytes(&text).ok()
     }
 }
 
+impl Placeholder {
+    fn write(self, text: &mut Vec<u8>, exchange: &mut Exchange<'_>) -> Option<()> {
+        match self {
+            Self::ClientIp => write!(text, "{}", exchange.request.client).ok()?,
+            Self::Host => text.extend_from_slice(exchange.request.host.as_bytes()),
+            Self::Method => text.extend_from_slice(exchange.method().as_str().as_bytes()),
+            Self::Path => text.extend_from_slice(exchange.path().as_bytes()),
+            Self::Query => text.extend_from_slice(exchange.query().unwrap_or_default().as_bytes()),
+            Self::RequestId => text.extend_from_slice(exchange.request_id().as_bytes()),
+            Self::Route => text.extend_from_slice(exchange.request.route.as_bytes()),
+            Self::Scheme => text.extend_from_slice(exchange.request.scheme.as_bytes()),
+        }
+        Some(())
+    }
+}
+
+/// What stands between braces, and where the text goes on behind them. `start` is behind the opening one,
+/// or behind a closing one that stands alone.
+fn placeholder(text: &Placed<String>, start: usize, stage: Stage) -> Result<(Part, usize), Problem> {
+    let (brace, inside) = (&text[start - 1..start], &text[start..]);
+    if brace == "}" {
+        return Err(lone_brace(brace));
+    }
+    if let Some(source) = inside.strip_prefix(EXPRESSION) {
+        let end = closing(source).ok_or_else(|| lone_brace(brace))?;
+        let part = start + EXPRESSION.len()..start + EXPRESSION.len() + end;
+        let next = part.end + 1;
+        let expression = Expression::value_in(text, part, stage).map_err(|problems| {
+            problems.0.into_iter().next().unwrap_or_else(|| Problem::new("the expression cannot be read"))
+        })?;
+        return Ok((Part::Computed(expression), next));
+    }
+    let end = inside.find('}').ok_or_else(|| lone_brace(brace))?;
+    Ok((Part::Fill(named(&inside[..end])?), start + end + 1))
+}
+
+/// The brace that ends an expression: not one inside a text or of a map.
+fn closing(source: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut quote = None;
+    let mut characters = source.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match (quote, character) {
+            (Some(_), '\\') => {
+                characters.next();
+            }
+            (Some(open), close) if open == close => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(character),
+            (None, '{') => depth += 1,
+            (None, '}') if depth == 0 => return Some(at),
+            (None, '}') => depth -= 1,
+            (None, _) => {}
+        }
+    }
+    None
+}
+
 fn lone_brace(brace: &str) -> Problem {
     Problem::new(format!("a `{brace}` stands alone")).help(format!("write `{brace}{brace}` for a single one"))
 }
 
-fn placeholder(name: &str) -> Result<Placeholder, Problem> {
+fn named(name: &str) -> Result<Placeholder, Problem> {
     let known = PLACEHOLDERS.map(|(name, _)| name);
     PLACEHOLDERS.iter().find(|(known, _)| *known == name).map(|(_, placeholder)| *placeholder).ok_or_else(
         || {
             Problem::new(format!("unknown placeholder `{{{name}}}`"))
                 .suggest(name, known)
-                .help(format!("known: {}", known.join(", ")))
+                .help(format!("known: {}, and `{{cel: …}}` for an expression", known.join(", ")))
         },
     )
 }
@@ -138,14 +211,19 @@ fn placeholder(name: &str) -> Result<Placeholder, Problem> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
+    use crate::Place;
     use crate::testing::Visit;
     use std::net::{IpAddr, Ipv6Addr};
+
+    fn parse(text: &str) -> Result<Template, Problem> {
+        Template::parse(&Placed { value: text.to_owned(), place: Place::nowhere() })
+    }
 
     fn fill(template: &str) -> String {
         let mut visit = Visit::new("/a?b=c");
         visit.client = IpAddr::V6(Ipv6Addr::LOCALHOST);
         visit.running.set_request_id(HeaderValue::from_static("id"));
-        let value = visit.see(|exchange| Template::parse(template).unwrap().fill(exchange)).unwrap();
+        let value = visit.see(|exchange| parse(template).unwrap().fill(exchange)).unwrap();
         value.to_str().unwrap().to_owned()
     }
 
@@ -160,12 +238,38 @@ mod tests {
     }
 
     #[test]
+    fn an_expression_is_computed() {
+        assert_eq!(fill("{cel: request.method + '}' + request.path}-{{x}}"), "GET}/a-{x}");
+        assert_eq!(fill("{cel:{'a': \"1{\"}['a']}{route}"), "1{web");
+        let broken = parse("{cel: string(1 / (1 - 1))}").unwrap();
+        assert_eq!(Visit::new("/").see(|exchange| broken.fill(exchange)), None);
+        let place = Place { column: 5, width: 25, ..Place::nowhere() };
+        let text =
+            Placed { value: "a {cel: request.pth} {host}".to_owned(), place: Place { width: 27, ..place } };
+        let problem = Template::parse_for(&text, Stage::Request).unwrap_err();
+        assert_eq!(problem.message, "unknown member of `request` `pth`");
+        assert_eq!(problem.place.unwrap().column, 5 + 16);
+    }
+
+    #[test]
+    fn what_is_computed_of_an_answer_needs_one() {
+        let text = |value: &str| Placed { value: value.to_owned(), place: Place::nowhere() };
+        assert!(parse("{cel: response.status}").is_err());
+        let template = Template::parse_for(&text("{cel: response.status + 1}"), Stage::Response).unwrap();
+        let mut fields = http::HeaderMap::new();
+        let headers = crate::Headers::new(&mut fields);
+        let answer = Answer { status: http::StatusCode::OK, headers, endpoint: None };
+        let value = Visit::new("/").see(|exchange| template.fill_answer(exchange, &answer));
+        assert_eq!(value.unwrap(), "201");
+    }
+
+    #[test]
     fn what_cannot_be_filled_in_is_a_problem() {
-        let problem = Template::parse("{client_up}").unwrap_err();
+        let problem = parse("{client_up}").unwrap_err();
         assert_eq!(problem.message, "unknown placeholder `{client_up}`");
         assert_eq!(problem.label.as_deref(), Some("did you mean `client_ip`?"));
-        for text in ["{host", "host}", "{}", "a\nb", "a\0"] {
-            assert!(Template::parse(text).is_err(), "{text}");
+        for text in ["{host", "host}", "{}", "a\nb", "a\0", "{cel: 'a}", "{cel:}", "{cel: {}"] {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct HashSettings {
-    /// client_ip, path, header:NAME, cookie:NAME or query:NAME; what is absent or empty falls back
+    /// client_ip, path, header:NAME, cookie:NAME, query:NAME or cel:EXPRESSION; what is absent or empty falls back
     /// to client_ip. Default client_ip.
     #[serde(default)]
     key: Option<Placed<String>>,
@@ -27,7 +27,7 @@ struct HashSettings {
 fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
     let read: HashSettings = settings.read()?;
     let key = match &read.key {
-        Some(text) => KeySource::parse(text).map_err(|problem| problem.at(&text.place))?,
+        Some(text) => KeySource::read_from(text)?,
         None => KeySource::ClientIp,
     };
     Ok(Box::new(ConsistentHash { key, ring: None }))

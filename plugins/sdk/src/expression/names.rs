@@ -91,6 +91,7 @@ impl Member {
         let of_route = matches!(self, Self::Fact(Fact::Route | Fact::Id, _));
         match stage {
             Stage::Route if of_route => Some("it is not known before the route is"),
+            Stage::Key if !self.is_sent() => Some("a key is made of what the client sent and of its address"),
             Stage::Route | Stage::Request if of_answer => Some("this is evaluated before there is an answer"),
             _ => None,
         }

@@ -153,6 +153,7 @@ fn an_answer_is_read_where_there_is_one() {
         refused("response.status == 200").label.as_deref(),
         Some("this is evaluated before there is an answer")
     );
+    assert!(Expression::value(&placed("request.host"), Stage::Key).is_err());
     let early = Expression::condition(&placed("request.id == ''"), Stage::Route).unwrap_err();
     assert_eq!(early.0[0].label.as_deref(), Some("it is not known before the route is"));
 }
