@@ -62,8 +62,18 @@ fn lookup(table: &Table<usize>, size: usize, shape: Shape) -> f64 {
     best(|n| {
         let (expected, (host, path)) = &asked[n as usize % asked.len()];
         let path = path.as_str();
-        let head =
-            Head { host: Some(host), path, query: None, method: &method, headers: &headers, listener: "web" };
+        let head = Head {
+            host: Some(host),
+            path,
+            query: None,
+            method: &method,
+            headers: &headers,
+            listener: "web",
+            scheme: "http",
+            version: http::Version::HTTP_11,
+            client: std::net::Ipv4Addr::LOCALHOST.into(),
+            peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        };
         assert_eq!(black_box(table.find(black_box(&head))), Some(expected));
     })
 }

@@ -5,18 +5,21 @@ use crate::live;
 use crate::route::{Head, Target};
 use crate::snapshot::{Kinds, Snapshot};
 use crate::spec;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) fn main(
-    path: &Path,
-    kinds: Kinds,
-    print: bool,
-    explain: Option<&[String]>,
-    headers: &[String],
-    listener: Option<&str>,
-) -> ExitCode {
+/// A request whose route is to be explained.
+pub(super) struct Asked {
+    /// Method and URL.
+    pub(super) explain: Vec<String>,
+    pub(super) headers: Vec<String>,
+    pub(super) listener: Option<String>,
+    pub(super) client: IpAddr,
+}
+
+pub(super) fn main(path: &Path, kinds: Kinds, print: bool, asked: Option<&Asked>) -> ExitCode {
     let (snapshot, loaded, warnings) = match live::check(path, kinds, color()) {
         Ok(checked) => checked,
         Err(refusal) => {
@@ -27,8 +30,8 @@ pub(super) fn main(
     if let Some(warnings) = warnings {
         say_wrong(&warnings);
     }
-    if let Some([method, url]) = explain {
-        return match explained(&snapshot, method, url, headers, listener) {
+    if let Some(asked) = asked {
+        return match explained(&snapshot, asked) {
             Ok(text) => say(&text),
             Err(wrong) => {
                 say_wrong(&format!("error: {wrong}\n"));
@@ -50,18 +53,13 @@ fn count(number: usize, thing: &str) -> String {
 }
 
 /// Which route a request takes and why, in words.
-fn explained(
-    snapshot: &Snapshot,
-    method: &str,
-    url: &str,
-    fields: &[String],
-    listener: Option<&str>,
-) -> Result<String, String> {
+fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
+    let [method, url] = asked.explain.as_slice() else { return Err("a method and a URL are missing".into()) };
     let method = Method::from_bytes(method.to_uppercase().as_bytes())
         .map_err(|_| format!("`{method}` is no method"))?;
     let url: Uri = url.parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
     let mut headers = HeaderMap::new();
-    for field in fields {
+    for field in &asked.headers {
         let (name, value) = field.split_once(':').ok_or_else(|| format!("`{field}` is not `name: value`"))?;
         let name = HeaderName::from_bytes(name.trim().as_bytes())
             .map_err(|_| format!("`{name}` is no field name"))?;
@@ -69,14 +67,14 @@ fn explained(
             HeaderValue::from_str(value.trim()).map_err(|_| format!("`{value}` is no field value"))?;
         headers.append(name, value);
     }
-    let listener = match listener {
+    let listener = match asked.listener.as_deref() {
         None => snapshot.listeners.first().map_or("", |first| &*first.name),
         Some(name) if snapshot.listeners.iter().any(|known| &*known.name == name) => name,
         Some(name) => return Err(format!("no listener is named `{name}`")),
     };
-    let asked = url.path_and_query().map_or("/", |target| target.as_str());
+    let raw = url.path_and_query().map_or("/", |target| target.as_str());
     let host = url.authority().map(http::uri::Authority::as_str);
-    let target = Target::parse(asked.as_bytes(), &method, host, snapshot.terms.target)
+    let target = Target::parse(raw.as_bytes(), &method, host, snapshot.terms.target)
         .map_err(|wrong| format!("the gateway refuses this request: {wrong}"))?;
     let head = Head {
         host: target.host(),
@@ -85,6 +83,10 @@ fn explained(
         method: &method,
         headers: &headers,
         listener,
+        scheme: url.scheme_str().unwrap_or("http"),
+        version: Version::HTTP_11,
+        client: asked.client,
+        peer: asked.client,
     };
     Ok(snapshot.table.explain(&head).to_string())
 }

@@ -12,9 +12,11 @@ use crate::server::{self, Failed};
 use crate::snapshot::{self, Kinds};
 use crate::spec;
 use crate::telemetry::process_log;
+use check::Asked;
 use clap::{Parser, Subcommand};
 use moongate_sdk::{Kind, Plugin};
 use std::io::{IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -66,6 +68,9 @@ enum Command {
         /// The listener by which the request to explain comes in
         #[arg(long, value_name = "NAME", requires = "explain")]
         listener: Option<String>,
+        /// The client of the request to explain
+        #[arg(long, value_name = "ADDRESS", requires = "explain", default_value = "127.0.0.1")]
+        client: IpAddr,
     },
     /// Make a running gateway read its configuration again; waits for the outcome
     Reload(File),
@@ -103,6 +108,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
             explain: None,
             headers: Vec::new(),
             listener: None,
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         },
         (None, _) => {
             say_wrong("error: no command; `moongate --help` lists them\n");
@@ -118,8 +124,9 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
             Ok(signals) => demo::main(&file.config, kinds, signals),
             Err(error) => ended(Err(Failed::Process(format!("signals cannot be taken: {error}")))),
         },
-        Command::Check { file, print, explain, headers, listener } => {
-            check::main(&file.config, kinds, print, explain.as_deref(), &headers, listener.as_deref())
+        Command::Check { file, print, explain, headers, listener, client } => {
+            let asked = explain.map(|explain| Asked { explain, headers, listener, client });
+            check::main(&file.config, kinds, print, asked.as_ref())
         }
         Command::Reload(file) => reload::main(&file.config),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::intake::target;
 use crate::snapshot::Route;
-use http::{Method, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 use moongate_sdk::{Exchange, Fields, Headers, Request};
 use pingora::http::RequestHeader;
 
@@ -21,6 +21,12 @@ impl<'a> Line<'a> {
     }
 }
 
+/// What the client uses, or what a trusted proxy says that it does.
+pub(super) fn scheme(trusted: bool, fields: &HeaderMap) -> &'static str {
+    let secure = trusted && fields.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+    if secure { "https" } else { "http" }
+}
+
 /// The request of `ctx` for the plugins of its route.
 pub(super) fn of<'a>(
     ctx: &'a mut Context,
@@ -31,11 +37,10 @@ pub(super) fn of<'a>(
     let (path, query) = target(ctx.rewritten.as_deref(), line.uri);
     let listeners = ctx.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
     let listener = listeners.and_then(|all| all.get(usize::from(ctx.listener)));
-    let secure = ctx.trusted && fields.map().get("x-forwarded-proto").is_some_and(|proto| proto == "https");
     Exchange {
         request: Request {
             method: line.method,
-            scheme: if secure { "https" } else { "http" },
+            scheme: scheme(ctx.trusted, fields.map()),
             host: &ctx.host,
             path,
             query,

@@ -127,6 +127,10 @@ fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fai
         method: &head.method,
         headers: &head.headers,
         listener,
+        scheme: exchange::scheme(ctx.trusted, &head.headers),
+        version: head.version,
+        client: ctx.client,
+        peer: ctx.peer,
     });
     ctx.route = found.cloned();
     ctx.host.push_str(target.host().unwrap_or_default());

@@ -2,15 +2,17 @@
 
 use super::{Head, ValuePattern, query};
 use http::{HeaderName, Method};
+use moongate_sdk::{Expression, Fault};
 use std::fmt;
 
-/// Methods, listeners, headers and query parameters; an empty list asks nothing.
+/// Methods, listeners, headers, query parameters and an expression; an empty list asks nothing.
 #[derive(Debug)]
 pub(super) struct Conditions {
     pub(super) methods: Box<[Method]>,
     pub(super) listeners: Box<[String]>,
     pub(super) headers: Box<[(HeaderName, ValuePattern)]>,
     pub(super) query: Box<[(String, ValuePattern)]>,
+    pub(super) when: Option<Expression>,
 }
 
 /// The first condition a request does not meet.
@@ -19,6 +21,8 @@ pub(super) enum Unmet<'a> {
     Listener(&'a [String]),
     Header(&'a HeaderName, &'a ValuePattern),
     Query(&'a str, &'a ValuePattern),
+    /// It does not hold, or cannot be evaluated.
+    When(&'a Expression, Option<Fault>),
 }
 
 impl Conditions {
@@ -28,6 +32,7 @@ impl Conditions {
             + usize::from(!self.listeners.is_empty())
             + self.headers.len()
             + self.query.len()
+            + usize::from(self.when.is_some())
     }
 
     /// The first that the request does not meet, cheapest first.
@@ -43,8 +48,17 @@ impl Conditions {
                 return Some(Unmet::Header(name, pattern));
             }
         }
-        let unmet = self.query.iter().find(|(name, pattern)| !query::matches(head.query, name, pattern));
-        unmet.map(|(name, pattern)| Unmet::Query(name, pattern))
+        for (name, pattern) in &self.query {
+            if !query::matches(head.query, name, pattern) {
+                return Some(Unmet::Query(name, pattern));
+            }
+        }
+        let when = self.when.as_ref()?;
+        match when.holds(&head.facts()) {
+            Ok(true) => None,
+            Ok(false) => Some(Unmet::When(when, None)),
+            Err(fault) => Some(Unmet::When(when, Some(fault))),
+        }
     }
 }
 
@@ -59,6 +73,7 @@ impl fmt::Display for Conditions {
         }
         parts.extend(self.headers.iter().map(|(name, pattern)| format!("header {name}: {pattern}")));
         parts.extend(self.query.iter().map(|(name, pattern)| format!("query {name}={pattern}")));
+        parts.extend(self.when.iter().map(|when| format!("when `{when}`")));
         f.write_str(&parts.join(", "))
     }
 }
@@ -72,6 +87,8 @@ impl fmt::Display for Unmet<'_> {
             Self::Header(name, pattern) => write!(f, "no header {name} is `{pattern}`"),
             Self::Query(name, ValuePattern::Any) => write!(f, "there is no query parameter {name}"),
             Self::Query(name, pattern) => write!(f, "no query parameter {name} is `{pattern}`"),
+            Self::When(when, None) => write!(f, "`{when}` does not hold"),
+            Self::When(when, Some(fault)) => write!(f, "`{when}` cannot be evaluated: {fault}"),
         }
     }
 }

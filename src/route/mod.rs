@@ -8,8 +8,8 @@
 //!
 //! 1. **host**: exact, then a longer wildcard, then a shorter one, then any;
 //! 2. **path**: exact, then regex, then a longer prefix, then a shorter one, then none;
-//! 3. **conditions**: more of them wins; `methods` and `listeners` count once each, every header and
-//!    every query parameter counts once;
+//! 3. **conditions**: more of them wins; `methods`, `listeners` and `when` count once each, every header
+//!    and every query parameter counts once;
 //! 4. **order**: the one written first.
 //!
 //! A rule that does not match is passed over and the next one is tried, so a host's own rules fall
@@ -21,8 +21,8 @@
 //! Below a host exact paths are found by hash and prefixes by one walk down a tree of segments. So the
 //! cost follows the request's labels and segments, not the number of rules, and nothing is allocated.
 //! Three things do take longer the more there are of them: regexes of one host, which are tried one by
-//! one; rules with the same host and path that differ in conditions alone; and a regex for a query
-//! parameter allocates when the parameter is percent-encoded.
+//! one; rules with the same host and path that differ in conditions alone, each with its expression last;
+//! and a regex for a query parameter allocates when the parameter is percent-encoded.
 
 mod authority;
 mod conditions;

@@ -2,8 +2,9 @@
 
 use super::{HostPattern, PathPattern, ValuePattern};
 use crate::spec::{OneOrMany, Route};
-use http::{HeaderMap, HeaderName, Method};
-use moongate_sdk::{Placed, Problem, Problems};
+use http::{HeaderMap, HeaderName, Method, Version};
+use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage};
+use std::net::IpAddr;
 
 /// What a request must be for `target`; an empty list asks nothing.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Rule<R> {
     pub query: Vec<(String, ValuePattern)>,
     /// Any of these listeners, by name.
     pub listeners: Vec<String>,
+    /// What must hold beside all of these.
+    pub when: Option<Expression>,
     /// What the lookup gives.
     pub target: R,
 }
@@ -41,6 +44,33 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
     /// The name of the listener it came in by.
     pub listener: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The version of the client's protocol.
+    pub version: Version,
+    /// The client: the peer, or what a trusted proxy says it is.
+    pub client: IpAddr,
+    /// The other end of the connection.
+    pub peer: IpAddr,
+}
+
+impl<'a> Head<'a> {
+    /// What an expression may read before the route is known.
+    pub(super) fn facts(&self) -> Facts<'a> {
+        let request = Request {
+            method: self.method,
+            scheme: self.scheme,
+            host: self.host.unwrap_or_default(),
+            path: self.path,
+            query: self.query,
+            version: self.version,
+            client: self.client,
+            peer: self.peer,
+            listener: self.listener,
+            route: "",
+        };
+        Facts { request, headers: self.headers, id: None, answer: None }
+    }
 }
 
 impl<R> Rule<R> {
@@ -54,6 +84,7 @@ impl<R> Rule<R> {
             headers: Vec::new(),
             query: Vec::new(),
             listeners: Vec::new(),
+            when: None,
             target,
         }
     }
@@ -61,7 +92,7 @@ impl<R> Rule<R> {
     /// Reads the matching part of a route. Whether its listeners exist is for the caller to check.
     ///
     /// # Errors
-    /// Every host, path, method, header and value that cannot be read, each at its place.
+    /// Every host, path, method, header, value and expression that cannot be read, each at its place.
     pub fn read(name: impl Into<String>, route: &Route, target: R) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         for list in [&route.host, &route.path] {
@@ -79,6 +110,10 @@ impl<R> Rule<R> {
             headers: pairs(&mut problems, &route.headers, header),
             query: pairs(&mut problems, &route.query, |name| Ok(name.to_owned())),
             listeners: route.listeners.iter().map(|name| name.value.clone()).collect(),
+            when: route
+                .when
+                .as_ref()
+                .and_then(|when| problems.keep(Expression::condition(when, Stage::Route))),
             ..Self::any(name, target)
         };
         if problems.refuse() { Err(problems) } else { Ok(rule) }

@@ -75,6 +75,7 @@ fn conditions<R>(rule: &Rule<R>) -> Vec<String> {
     all.extend(rule.listeners.iter().map(|listener| format!("listener {listener}")));
     all.extend(rule.headers.iter().map(|(name, pattern)| format!("header {name}: {pattern}")));
     all.extend(rule.query.iter().map(|(name, pattern)| format!("query {name}={pattern}")));
+    all.extend(rule.when.iter().map(|when| format!("when {when}")));
     all.sort_unstable();
     all.dedup();
     all

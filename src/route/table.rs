@@ -87,7 +87,7 @@ impl<R> Table<R> {
         table
     }
 
-    /// The target of the most specific rule that matches. Allocates nothing.
+    /// The target of the most specific rule that matches. Only an expression may allocate.
     pub fn find(&self, head: &Head<'_>) -> Option<&R> {
         let found = self.walk(head, |candidate| {
             let rule = &self.rules[candidate.rule];
@@ -183,6 +183,7 @@ impl<R> Table<R> {
                 listeners: rule.listeners.into(),
                 headers: rule.headers.into(),
                 query: rule.query.into(),
+                when: rule.when,
             },
             target: rule.target,
         });

@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 use super::*;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use moongate_sdk::{Expression, Place, Placed, Stage};
 use proptest::prelude::*;
 use std::cmp::Reverse;
+use std::net::{IpAddr, Ipv4Addr};
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
 
 /// `host path`, each `-` for none or several with `|`, and conditions behind them.
 fn rule(text: &str) -> Rule<String> {
@@ -56,6 +60,10 @@ impl Ask {
             method: &self.method,
             headers: &self.headers,
             listener: self.listener,
+            scheme: "http",
+            version: Version::HTTP_11,
+            client: CLIENT,
+            peer: CLIENT,
         }
     }
 }
@@ -145,6 +153,38 @@ fn an_explanation_says_who_won_and_why_the_others_lost() {
     assert_eq!(none.to_string(), "no route matches: 404\n  6 routes are for other hosts\n");
 }
 
+fn when(text: &str, condition: &str) -> Rule<String> {
+    let written = Placed { value: condition.to_owned(), place: Place::nowhere() };
+    let mut rule = rule(text);
+    rule.name = format!("{text} when");
+    rule.target.clone_from(&rule.name);
+    rule.when = Some(Expression::condition(&written, Stage::Route).unwrap());
+    rule
+}
+
+#[test]
+fn an_expression_is_one_more_condition_and_the_last_one_asked() {
+    let inside = r#"cidr("10.0.0.0/8").containsIP(request.client_ip) && request.params.v != "1""#;
+    let table =
+        Table::build(vec![rule("a.com /x"), when("a.com /x", inside), when("a.com /x", "1 / 0 == 1")]);
+    let asked = |query| Ask { query, ..ask("A.com", "/x") };
+    assert_eq!(table.find(&asked(None).head()).unwrap(), "a.com /x when");
+    assert_eq!(table.find(&asked(Some("v=1")).head()).unwrap(), "a.com /x");
+    let text = table.explain(&asked(Some("v=1")).head()).to_string();
+    assert!(text.contains(&format!("not a.com /x when: `{inside}` does not hold")), "{text}");
+    assert!(text.contains("`1 / 0 == 1` cannot be evaluated: Division by zero"), "{text}");
+    let text = table.explain(&asked(None).head()).to_string();
+    assert!(text.starts_with(&format!("a.com /x when: exact host, prefix /x, when `{inside}`")), "{text}");
+}
+
+#[test]
+fn rules_are_alike_only_with_the_same_expression() {
+    let rules =
+        [when("a.com /x", "true"), when("a.com /x", "false"), rule("a.com /x"), when("a.com /x", "true")];
+    let pairs: Vec<_> = shadowed(&rules).iter().map(|shadow| (shadow.rule, shadow.by)).collect();
+    assert_eq!(pairs, [(3, 0)]);
+}
+
 #[test]
 fn a_rule_that_asks_the_same_as_an_earlier_one_is_unreachable() {
     let rules = [
@@ -174,6 +214,10 @@ fn a_table_of_many_rules_finds_each() {
             method: &method,
             headers: &headers,
             listener: "",
+            scheme: "http",
+            version: Version::HTTP_11,
+            client: CLIENT,
+            peer: CLIENT,
         };
         assert_eq!(table.find(&head), Some(&name(n)));
     }

@@ -193,6 +193,9 @@ pub struct Route {
     /// Names of listeners; absent: all.
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Placed<String>>,
+    /// An expression that must hold as well, as in `request.client_ip != "192.0.2.1"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Placed<String>>,
     /// A name, an inline list of endpoints, or a weighted mapping.
     pub upstream: Placed<UpstreamRef>,
     /// How long a backend may take to answer, and the longest silence inside its answer.

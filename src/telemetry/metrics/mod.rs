@@ -26,6 +26,7 @@ pub use plugin::{Call, Phase, PluginMetrics};
 pub use route::{Answers, RouteMetrics};
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 
+use moongate_sdk::Expression;
 use parking_lot::Mutex;
 use shelf::Shelf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -130,6 +131,7 @@ impl Metrics {
         let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
         sources.iter().for_each(|source| source.collect(&mut scrape));
         self.config.collect(&mut scrape);
+        scrape.counter(&names::EXPRESSION_FAILURES, &[], Expression::failures() as f64);
         scrape.counter(&names::ACCESS_LOG_DROPPED, &[], self.log_dropped.load(Relaxed) as f64);
         scrape.gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         process::collect(&mut scrape);

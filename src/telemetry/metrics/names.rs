@@ -82,6 +82,8 @@ families! {
         "Calls that failed or panicked, whatever `on_error` made of them.";
     PLUGIN_SECONDS = Shape::Counter, "moongate_plugin_seconds_total" ["plugin", "kind", "phase"],
         "Time in a plugin: one call in 16 is timed and counts for all of them; waits are exact.";
+    EXPRESSION_FAILURES = Shape::Counter, "moongate_expression_failures_total" [],
+        "Conditions and values that could not be evaluated for a request; a condition does not hold then.";
     ACCESS_LOG_DROPPED = Shape::Counter, "moongate_access_log_dropped_total" [],
         "Access-log lines lost because the buffer was full or the file could not be written.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],

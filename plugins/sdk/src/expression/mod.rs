@@ -53,8 +53,10 @@ struct Compiled {
     root: IdedExpr,
     slots: Box<[Slot]>,
     asks_id: bool,
-    failures: AtomicU64,
 }
+
+/// Evaluations of this process that failed.
+static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 impl Expression {
     /// The longest source, in bytes.
@@ -99,7 +101,6 @@ impl Expression {
             root: lowered.root,
             slots: lowered.slots.into(),
             asks_id: lowered.asks_id,
-            failures: AtomicU64::new(0),
         })))
     }
 
@@ -149,9 +150,9 @@ impl Expression {
         &self.0.source
     }
 
-    /// How often it could not be evaluated.
-    pub fn failures(&self) -> u64 {
-        self.0.failures.load(Ordering::Relaxed)
+    /// How many evaluations failed since the process began, of all expressions.
+    pub fn failures() -> u64 {
+        FAILURES.load(Ordering::Relaxed)
     }
 
     fn evaluate<T>(
@@ -175,7 +176,7 @@ impl Expression {
             Ok(Err(error)) => Fault::new(error.to_string()),
             Err(_) => Fault::fixed("the evaluation panicked"),
         };
-        self.0.failures.fetch_add(1, Ordering::Relaxed);
+        FAILURES.fetch_add(1, Ordering::Relaxed);
         log::debug!(expression = self.source(), error:% = error; "an expression could not be evaluated");
         Err(error)
     }

@@ -89,7 +89,7 @@ impl Fact {
         text(Cow::Borrowed(match self {
             Self::Method => request.method.as_str(),
             Self::Scheme => request.scheme,
-            Self::Host => request.host,
+            Self::Host => return text(lower(request.host)),
             Self::Path => request.path,
             Self::Query => request.query.unwrap_or_default(),
             Self::Route => request.route,
@@ -105,6 +105,14 @@ impl Fact {
             }
         }))
     }
+}
+
+/// Hosts are equal in any case; a condition should not depend on how a client writes one.
+fn lower(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(host.to_ascii_lowercase());
+    }
+    Cow::Borrowed(host)
 }
 
 fn text(text: Cow<'_, str>) -> CowVal<'_, '_> {
