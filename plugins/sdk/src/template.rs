@@ -158,7 +158,7 @@ fn placeholder(text: &Placed<String>, start: usize, stage: Stage) -> Result<(Par
         return Err(lone_brace(brace));
     }
     if let Some(source) = inside.strip_prefix(EXPRESSION) {
-        let end = closing(source).ok_or_else(|| lone_brace(brace))?;
+        let end = closing(source).ok_or_else(|| Problem::new("the expression has no `}` behind it"))?;
         let part = start + EXPRESSION.len()..start + EXPRESSION.len() + end;
         let next = part.end + 1;
         let expression = Expression::value_in(text, part, stage).map_err(|problems| {

@@ -174,10 +174,18 @@ fn place(text: &Placed<String>, at: usize, width: usize) -> Place {
         // Unquoted, and between quotes without an escape.
         exact if exact == length => within(0),
         quoted if quoted == length + 2 => within(1),
-        // A block begins on the line behind its `|`.
+        // A block: its place is where its text begins, and every line of it begins in that column.
         1 => {
-            let lines = text.value.chars().take(at).filter(|c| *c == '\n').count();
-            Place { line: whole.line.saturating_add(narrow(lines + 1)), column: 1, ..whole.clone() }
+            let before: Vec<char> = text.value.chars().take(at).collect();
+            let lines = before.iter().filter(|c| **c == '\n').count();
+            let inside = before.iter().rev().take_while(|c| **c != '\n').count();
+            let rest = text.value.chars().skip(at).take_while(|c| *c != '\n').count();
+            Place {
+                line: whole.line.saturating_add(narrow(lines)),
+                column: whole.column.saturating_add(narrow(inside)),
+                width: narrow(width.min(rest).max(1)),
+                ..whole.clone()
+            }
         }
         _ => whole.clone(),
     }

@@ -1,0 +1,27 @@
+//! Any text as an expression, at every stage: compiling ends and never panics, every mistake has its place
+//! inside the text, and what compiled can be evaluated.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use moongate_sdk::testing::Visit;
+use moongate_sdk::{Expression, Place, Placed, Stage};
+
+fuzz_target!(|text: &str| {
+    let width = u32::try_from(text.chars().count()).unwrap_or(u32::MAX).max(1);
+    let written = Placed { value: text.to_owned(), place: Place { width, ..Place::nowhere() } };
+    let mut visit = Visit::new("/api/v2?a=b").field("x-team", "blue").field("cookie", "a=1");
+    for stage in [Stage::Route, Stage::Key, Stage::Request, Stage::Response] {
+        for compile in [Expression::condition, Expression::value] {
+            match compile(&written, stage) {
+                Ok(expression) => visit.see(|exchange| {
+                    expression.test(exchange);
+                    expression.text(exchange);
+                }),
+                Err(problems) => assert!(problems.0.iter().all(|problem| {
+                    problem.place.as_ref().is_some_and(|place| place.line > 1 || place.column <= width + 1)
+                })),
+            }
+        }
+    }
+});
