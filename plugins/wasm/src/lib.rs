@@ -1,1 +1,36 @@
 //! Filters compiled to WebAssembly (proxy-wasm 0.2.1): a plugin kind like any other.
+//!
+//! The rooms, from the bottom up: `engine` compiles and counts time, `program` is a module that was
+//! found good, `host` what one instance knows, `abi` what it may call, `instance` what we call in it,
+//! `slots` which instance serves which worker, `plugin` and `messages` the phases of the gateway.
+//! Sockets, and what an upstream is, stay out: a filter's calls go through the gateway's services.
+
+mod abi;
+mod callbacks;
+mod calls;
+mod engine;
+mod exports;
+mod heads;
+mod host;
+mod instance;
+mod logs;
+mod memory;
+mod messages;
+mod metrics;
+mod pairs;
+mod plugin;
+mod program;
+mod properties;
+mod settings;
+mod shared_data;
+mod sight;
+mod slots;
+mod stream;
+mod ticks;
+mod turns;
+
+pub use metrics::{Count, Series, metrics};
+pub use settings::KIND;
+
+#[cfg(test)]
+mod tests;

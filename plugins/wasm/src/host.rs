@@ -1,0 +1,184 @@
+//! What the host knows about one instance: its contexts, what it is shown now, and what it decided.
+
+use crate::engine::Budget;
+use crate::logs::Logs;
+use crate::memory::{Guest, Status, Stop};
+use crate::metrics::Ledger;
+use crate::settings::Terms;
+use crate::shared_data::SharedData;
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use moongate_sdk::{Called, Calling, Reply, Services};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use wasmtime::ResourceLimiter;
+
+/// The plugin's own context in every instance.
+pub(crate) const ROOT: u32 = 1;
+
+/// Entries of a module's tables.
+const TABLE: usize = 100_000;
+
+/// What all instances of an entry share.
+pub(crate) struct Shared {
+    pub(crate) terms: Terms,
+    pub(crate) logs: Logs,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) data: Arc<SharedData>,
+    /// An instance wants to be ticked differently.
+    pub(crate) ticks: tokio::sync::Notify,
+}
+
+/// What a callback is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No request: a start, a tick, the answer to a call.
+    Aside,
+    RequestHeaders,
+    RequestBody,
+    ResponseHeaders,
+    ResponseBody,
+    Message,
+    Log,
+}
+
+/// Bytes that a module can read and replace; the numbers are proxy-wasm's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Buffer {
+    RequestBody = 0,
+    ResponseBody = 1,
+    DownstreamData = 2,
+    UpstreamData = 3,
+    CallBody = 4,
+    VmConfiguration = 6,
+    PluginConfiguration = 7,
+}
+
+/// A stream's context.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    /// What the module set with `proxy_set_property`.
+    pub(crate) properties: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// The stream is over, and the module said that it is not done with it yet.
+    pub(crate) lingers: bool,
+}
+
+/// What a callback decided besides its action.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// It answered itself.
+    pub(crate) reply: Option<Box<Reply>>,
+    /// It lets the stream go on.
+    pub(crate) resumed: bool,
+    /// It ends the WebSocket.
+    pub(crate) close: Option<(u16, Cow<'static, str>)>,
+    /// Calls that it began, by their numbers.
+    pub(crate) calls: Vec<(u32, Calling)>,
+}
+
+/// One instance.
+pub(crate) struct Host {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) guest: Option<Guest>,
+    pub(crate) contexts: HashMap<u32, Context, FixedState>,
+    /// The context that the module's calls are about.
+    pub(crate) effective: u32,
+    /// The stream whose request is seen; 0 when none is.
+    pub(crate) stream: u32,
+    pub(crate) phase: Phase,
+    /// The body or message that is shown, and whether it was replaced.
+    pub(crate) body: Option<(Buffer, Bytes)>,
+    /// The gateway's, in a callback without a request.
+    pub(crate) services: Option<Arc<dyn Services>>,
+    /// The answer to a call of the module's own.
+    pub(crate) called: Option<Called>,
+    pub(crate) outcome: Outcome,
+    /// Calls so far, for their numbers.
+    pub(crate) calls: u32,
+    /// Every call under way has a share of it.
+    pub(crate) outstanding: Arc<()>,
+    /// Contexts that the module is done with, late.
+    pub(crate) done: Vec<u32>,
+    pub(crate) tick: Option<Duration>,
+    pub(crate) budget: Budget,
+    pub(crate) limiter: Limiter,
+    pub(crate) scratch: Vec<u8>,
+    /// What the module wrote to its standard output and error and did not end with a line break yet.
+    pub(crate) lines: [Vec<u8>; 2],
+}
+
+impl Host {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let limiter = Limiter { memory: shared.terms.memory };
+        let budget = Budget::new(shared.terms.cpu);
+        let mut contexts = HashMap::with_hasher(FixedState::default());
+        contexts.insert(ROOT, Context::default());
+        Self {
+            shared,
+            guest: None,
+            contexts,
+            effective: ROOT,
+            stream: 0,
+            phase: Phase::Aside,
+            body: None,
+            services: None,
+            called: None,
+            outcome: Outcome::default(),
+            calls: 0,
+            outstanding: Arc::new(()),
+            done: Vec::new(),
+            tick: None,
+            budget,
+            limiter,
+            scratch: Vec::new(),
+            lines: [Vec::new(), Vec::new()],
+        }
+    }
+
+    /// The module's memory; there is none yet while its start function runs.
+    pub(crate) fn guest(&self) -> Result<&Guest, Stop> {
+        self.guest.as_ref().ok_or(Stop::Status(Status::InvalidMemoryAccess))
+    }
+
+    /// Whether the module's calls are about the stream whose request is seen.
+    pub(crate) fn sees(&self) -> bool {
+        self.stream != 0 && self.effective == self.stream
+    }
+
+    /// The bytes of a buffer, while it can be seen.
+    pub(crate) fn buffer(&self, number: i32) -> Option<&[u8]> {
+        if let Some((buffer, bytes)) = &self.body
+            && *buffer as i32 == number
+        {
+            return Some(bytes);
+        }
+        if number == Buffer::CallBody as i32 {
+            return self.called.as_ref().map(|called| &*called.body);
+        }
+        if number == Buffer::PluginConfiguration as i32 {
+            return Some(&self.shared.terms.config);
+        }
+        (number == Buffer::VmConfiguration as i32).then_some(&[])
+    }
+
+    pub(crate) fn say(&self, level: log::Level, text: &[u8]) {
+        self.shared.logs.say(&self.shared.terms.name, level, text);
+    }
+}
+
+/// How large an instance may grow.
+pub(crate) struct Limiter {
+    memory: usize,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= self.memory)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE)
+    }
+}

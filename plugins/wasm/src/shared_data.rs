@@ -1,0 +1,108 @@
+//! The key-value store that filters share between instances, workers and generations.
+
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Weak};
+
+/// Bytes of keys and values in one store.
+const LARGEST: usize = 16 << 20;
+
+/// Keys in one store.
+const KEYS: usize = 100_000;
+
+/// The store of one `vm_id`.
+#[derive(Debug, Default)]
+pub(crate) struct SharedData(Mutex<Store>);
+
+#[derive(Debug, Default)]
+struct Store {
+    values: HashMap<Box<[u8]>, (Arc<[u8]>, u32)>,
+    bytes: usize,
+}
+
+/// Why a value was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSet {
+    /// Somebody else set it meanwhile.
+    Mismatch,
+    /// The store is full.
+    Full,
+}
+
+static STORES: LazyLock<Mutex<HashMap<Box<str>, Weak<SharedData>>>> = LazyLock::new(Mutex::default);
+
+impl SharedData {
+    /// The store of that id: it lives as long as an entry has it.
+    pub(crate) fn of(id: &str) -> Arc<Self> {
+        let mut stores = STORES.lock();
+        if let Some(known) = stores.get(id).and_then(Weak::upgrade) {
+            return known;
+        }
+        let new = Arc::<Self>::default();
+        stores.retain(|_, known| known.strong_count() > 0);
+        stores.insert(id.into(), Arc::downgrade(&new));
+        new
+    }
+
+    /// The value of a key, and the number to set it with.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<(Arc<[u8]>, u32)> {
+        self.0.lock().values.get(key).cloned()
+    }
+
+    /// Sets a value; when `cas` is not 0, only if it is still the number of the value.
+    pub(crate) fn set(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), NotSet> {
+        let mut store = self.0.lock();
+        let (old, number) =
+            store.values.get(key).map_or((None, 0), |(old, number)| (Some(old.len()), *number));
+        if cas != 0 && cas != number {
+            return Err(NotSet::Mismatch);
+        }
+        let before = old.map_or(0, |length| length + key.len());
+        let bytes = store.bytes - before + key.len() + value.len();
+        if bytes > LARGEST || old.is_none() && store.values.len() >= KEYS {
+            return Err(NotSet::Full);
+        }
+        store.bytes = bytes;
+        // 0 stands for "whatever it is" and is never the number of a value.
+        let next = number.wrapping_add(1).max(1);
+        store.values.insert(key.into(), (value.into(), next));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_first_to_set_wins_and_the_second_hears_of_it() {
+        let data = SharedData::default();
+        assert_eq!(data.get(b"a"), None);
+        data.set(b"a", b"one", 0).unwrap();
+        let (value, number) = data.get(b"a").unwrap();
+        assert_eq!((&*value, number), (&b"one"[..], 1));
+        data.set(b"a", b"two", number).unwrap();
+        assert_eq!(data.set(b"a", b"three", number), Err(NotSet::Mismatch));
+        assert_eq!(&*data.get(b"a").unwrap().0, b"two");
+    }
+
+    #[test]
+    fn a_full_store_takes_nothing_more_but_what_replaces() {
+        let data = SharedData::default();
+        let large = vec![0; LARGEST - 1];
+        data.set(b"a", &large, 0).unwrap();
+        assert_eq!(data.set(b"b", b"x", 0), Err(NotSet::Full));
+        data.set(b"a", b"small", 0).unwrap();
+        data.set(b"b", b"x", 0).unwrap();
+    }
+
+    #[test]
+    fn entries_of_one_id_share_and_the_last_takes_it_along() {
+        let one = SharedData::of("of a test");
+        one.set(b"a", b"here", 0).unwrap();
+        assert!(SharedData::of("of a test").get(b"a").is_some());
+        drop(one);
+        assert!(SharedData::of("of a test").get(b"a").is_none());
+    }
+}

@@ -1,0 +1,203 @@
+//! What a filter sees of a request while one of its callbacks runs.
+//!
+//! A request is borrowed for as long as the gateway lends it to a plugin, and an instance outlives every
+//! request, so the instance cannot hold it. It lies in a place of the thread instead, for the length of
+//! one callback: a callback never changes thread.
+
+use crate::memory::Status;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use moongate_sdk::{Answer, Exchange, Headers, Services};
+use scoped_tls_hkt::{ReborrowMut, scoped_thread_local};
+use std::sync::Arc;
+
+/// Whose fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Request,
+    Response,
+}
+
+/// What is done to the fields of a name.
+pub(crate) enum Change {
+    Set(HeaderValue),
+    Append(HeaderValue),
+    Remove,
+}
+
+/// A request, and its answer when there is one.
+pub(crate) struct View<'v, 'e, 'a> {
+    pub(crate) exchange: &'v mut Exchange<'e>,
+    pub(crate) answer: Option<&'v mut Answer<'a>>,
+    /// What was kept of an answer that is on its way already.
+    pub(crate) kept: Option<&'v (StatusCode, HeaderMap)>,
+    /// Whether the request's fields may still be changed.
+    pub(crate) open: bool,
+    /// `text` or `binary`, of a WebSocket message.
+    pub(crate) opcode: Option<&'static str>,
+}
+
+/// A [`View`], whatever it borrows.
+pub(crate) trait Sight {
+    /// The request.
+    fn exchange(&mut self, look: &mut dyn FnMut(&mut Exchange<'_>));
+    /// The fields of a side, while they can be seen.
+    fn fields(&self, side: Side) -> Option<&HeaderMap>;
+    /// Changes fields.
+    fn change(&mut self, side: Side, name: &HeaderName, change: Change) -> Result<(), Status>;
+    /// What HTTP/2 would call `:path` and the like, written behind what is in `out`.
+    fn pseudo(&self, side: Side, name: &[u8], out: &mut Vec<u8>) -> bool;
+    /// Changes one of those.
+    fn set_pseudo(&mut self, side: Side, name: &[u8], value: &[u8]) -> Result<(), Status>;
+    /// The answer's status.
+    fn status(&self) -> Option<StatusCode>;
+    /// The endpoint that answered.
+    fn endpoint(&self) -> Option<&str>;
+    /// Of a WebSocket message.
+    fn opcode(&self) -> Option<&'static str>;
+}
+
+/// The pseudo-headers of a side, in the order in which they are shown.
+pub(crate) fn pseudo_names(side: Side) -> &'static [&'static str] {
+    match side {
+        Side::Request => &[":authority", ":path", ":method", ":scheme"],
+        Side::Response => &[":status"],
+    }
+}
+
+impl Sight for View<'_, '_, '_> {
+    fn exchange(&mut self, look: &mut dyn FnMut(&mut Exchange<'_>)) {
+        look(self.exchange);
+    }
+
+    fn fields(&self, side: Side) -> Option<&HeaderMap> {
+        match side {
+            Side::Request => Some(&self.exchange.headers),
+            Side::Response => {
+                self.answer.as_ref().map(|answer| &*answer.headers).or(self.kept.map(|(_, fields)| fields))
+            }
+        }
+    }
+
+    fn change(&mut self, side: Side, name: &HeaderName, change: Change) -> Result<(), Status> {
+        fn apply(fields: &mut Headers<'_>, name: &HeaderName, change: Change) {
+            match change {
+                Change::Set(value) => fields.set(name, value),
+                Change::Append(value) => fields.append(name, value),
+                Change::Remove => fields.remove(name),
+            }
+        }
+        match (side, &mut self.answer) {
+            (Side::Request, _) if self.open => apply(&mut self.exchange.headers, name, change),
+            (Side::Response, Some(answer)) => apply(&mut answer.headers, name, change),
+            _ => return Err(Status::BadArgument),
+        }
+        Ok(())
+    }
+
+    fn pseudo(&self, side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
+        let exchange = &*self.exchange;
+        match (side, name) {
+            (Side::Request, b":method") => out.extend_from_slice(exchange.method().as_str().as_bytes()),
+            (Side::Request, b":scheme") => out.extend_from_slice(exchange.request.scheme.as_bytes()),
+            (Side::Request, b":authority") => {
+                let host = exchange.headers.get(header::HOST);
+                out.extend_from_slice(host.map_or(exchange.request.host.as_bytes(), HeaderValue::as_bytes));
+            }
+            (Side::Request, b":path") => {
+                out.extend_from_slice(exchange.path().as_bytes());
+                if let Some(query) = exchange.query() {
+                    out.push(b'?');
+                    out.extend_from_slice(query.as_bytes());
+                }
+            }
+            (Side::Response, b":status") => match self.status() {
+                Some(status) => out.extend_from_slice(status.as_str().as_bytes()),
+                None => return false,
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    fn set_pseudo(&mut self, side: Side, name: &[u8], value: &[u8]) -> Result<(), Status> {
+        let mut now = Vec::new();
+        if self.pseudo(side, name, &mut now) && now == value {
+            return Ok(());
+        }
+        if side == Side::Response {
+            let answer = self.answer.as_mut().filter(|_| name == b":status").ok_or(Status::BadArgument)?;
+            let status = StatusCode::from_bytes(value).map_err(|_| Status::BadArgument)?;
+            if status.is_informational() || answer.status.is_informational() {
+                return Err(Status::BadArgument);
+            }
+            answer.status = status;
+            return Ok(());
+        }
+        if !self.open {
+            return Err(Status::BadArgument);
+        }
+        match name {
+            b":method" => {
+                let method = Method::from_bytes(value).map_err(|_| Status::BadArgument)?;
+                self.exchange.set_method(method);
+            }
+            b":path" => {
+                let target = std::str::from_utf8(value).map_err(|_| Status::BadArgument)?;
+                self.exchange.set_target(target).map_err(|_| Status::BadArgument)?;
+            }
+            b":authority" => {
+                let host = HeaderValue::from_bytes(value).map_err(|_| Status::BadArgument)?;
+                self.exchange.headers.set(&header::HOST, host);
+            }
+            // The upstream decides whether it is spoken to in TLS.
+            _ => return Err(Status::BadArgument),
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        self.answer.as_ref().map(|answer| answer.status).or(self.kept.map(|(status, _)| *status))
+    }
+
+    fn endpoint(&self) -> Option<&str> {
+        self.answer.as_ref().and_then(|answer| answer.endpoint)
+    }
+
+    fn opcode(&self) -> Option<&'static str> {
+        self.opcode
+    }
+}
+
+/// A borrowed [`Sight`], for the place of the thread.
+struct Seen<'a>(&'a mut (dyn Sight + 'a));
+
+impl<'r> ReborrowMut<'r> for Seen<'_> {
+    type Result = Seen<'r>;
+
+    fn reborrow_mut(&'r mut self) -> Seen<'r> {
+        Seen(self.0)
+    }
+}
+
+scoped_thread_local!(static mut SEEN: for<'a> Seen<'a>);
+
+/// Shows `sight` to what the filter calls during `act`.
+pub(crate) fn show<T>(sight: Option<&mut dyn Sight>, act: impl FnOnce() -> T) -> T {
+    match sight {
+        Some(sight) => SEEN.set(Seen(sight), act),
+        None => act(),
+    }
+}
+
+/// What is seen now; `None` in a callback without a request.
+pub(crate) fn seen<T>(look: impl FnOnce(&mut dyn Sight) -> T) -> Option<T> {
+    SEEN.is_set().then(|| SEEN.with(|seen| look(seen.0)))
+}
+
+/// The gateway's services, of the request that is seen.
+pub(crate) fn services() -> Option<Arc<dyn Services>> {
+    let mut services = None;
+    seen(|sight| sight.exchange(&mut |exchange| services = Some(exchange.services.clone())));
+    services
+}

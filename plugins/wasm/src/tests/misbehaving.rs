@@ -1,0 +1,144 @@
+//! Filters that loop, trap, eat memory or lie: each costs its own request, and nobody else's.
+
+use super::{plugin, plugin_with};
+use moongate_sdk::testing::Visit;
+use moongate_sdk::{Plugin, Verdict};
+use serde_json::json;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// Does `what` when the request has a field `x-bad`.
+fn fragile(what: &str) -> String {
+    format!(
+        r#"(data (i32.const 100) "x-bad")
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+          (if (i32.eqz (call $get (i32.const 0) (i32.const 100) (i32.const 5) (i32.const 16) (i32.const 20)))
+            (then {what}))
+          (i32.const 0))"#
+    )
+}
+
+fn bad() -> Visit {
+    Visit::new("/").field("x-bad", "yes")
+}
+
+fn fault(plugin: &dyn Plugin) -> String {
+    match bad().ask(plugin) {
+        Verdict::Failed(fault) => fault.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+const TRAPS: [(&str, &str); 5] = [
+    ("unreachable", "it trapped: wasm trap: wasm `unreachable` instruction executed"),
+    ("(drop (i32.load (i32.const -1)))", "it trapped: wasm trap: out of bounds memory access"),
+    ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", "it trapped: wasm trap: integer divide by zero"),
+    ("(call $deep)", "it trapped: wasm trap: call stack exhausted"),
+    (
+        "(if (i32.ne (memory.grow (i32.const 10000)) (i32.const -1)) (then (return (i32.const 0)))) unreachable",
+        "it trapped",
+    ),
+];
+
+#[test]
+fn a_trap_costs_one_request() {
+    for (what, expected) in TRAPS {
+        let plugin = plugin(&format!("(func $deep (call $deep)) {}", fragile(what)));
+        for _ in 0..3 {
+            let said = fault(&*plugin);
+            assert!(said.starts_with(expected), "{said}");
+            assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue), "the next one is served");
+        }
+    }
+}
+
+#[test]
+fn a_loop_ends_after_its_processor_time() {
+    let plugin = plugin_with(&fragile("(loop (br 0))"), json!({ "limits": { "cpu": "20ms" } }));
+    let began = Instant::now();
+    assert_eq!(fault(&*plugin), "it took more processor time than `limits.cpu`");
+    assert!(began.elapsed() >= Duration::from_millis(19), "{:?}", began.elapsed());
+    assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+}
+
+#[test]
+fn a_request_in_an_instance_that_ended_hears_of_it() {
+    let plugin = plugin(&format!(
+        "{} (func (export \"proxy_on_response_headers\") (param i32 i32 i32) (result i32) (i32.const 0))",
+        fragile("unreachable")
+    ));
+    let mut innocent = Visit::new("/");
+    assert!(matches!(innocent.ask(&*plugin), Verdict::Continue));
+    fault(&*plugin);
+    assert!(
+        matches!(innocent.answer(&*plugin), Verdict::Failed(_)),
+        "what it knew is gone with the instance"
+    );
+}
+
+#[test]
+fn a_module_that_cannot_serve_is_left_alone_for_a_while() {
+    let plugin = plugin(&fragile("unreachable"));
+    fault(&*plugin);
+    assert_eq!(fault(&*plugin), "its module failed and is not tried again yet");
+    assert_eq!(fault(&*plugin), "its module failed and is not tried again yet");
+}
+
+#[test]
+fn a_pause_that_nobody_would_end_is_a_fault() {
+    let plugin = plugin(&fragile("(return (i32.const 1))"));
+    assert!(fault(&*plugin).starts_with("it paused"));
+    assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+}
+
+#[test]
+fn an_instance_that_leaks_is_replaced_before_it_is_full() {
+    // Each request takes a page; only 16 fit.
+    let plugin = plugin_with(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+          (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)) (i32.const 0))"#,
+        json!({ "limits": { "memory": "1MiB" } }),
+    );
+    for _ in 0..1000 {
+        assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+    }
+}
+
+#[test]
+fn with_an_instance_of_its_own_no_request_meets_another() {
+    let counts = r#"(global $n (mut i32) (i32.const 0))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+          (global.set $n (i32.add (global.get $n) (i32.const 1)))
+          (if (i32.gt_u (global.get $n) (i32.const 1)) (then unreachable)) (i32.const 0))"#;
+    let plugin = plugin_with(counts, json!({ "isolation": "request" }));
+    for _ in 0..3000 {
+        assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+    }
+}
+
+/// KiB of this process that no file backs.
+fn memory() -> i64 {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ten_thousand_bad_requests_leave_nothing_behind() {
+    for (what, _) in TRAPS {
+        let plugin = plugin(&format!("(func $deep (call $deep)) {}", fragile(what)));
+        let round = |times| {
+            for _ in 0..times {
+                // The good ones keep the module from being left alone.
+                assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue | Verdict::Failed(_)));
+                assert!(matches!(bad().ask(&*plugin), Verdict::Failed(_)));
+            }
+        };
+        round(200);
+        let before = memory();
+        round(2000);
+        // Other tests run beside this one; a page kept by each bad request would be 8 MiB.
+        assert!(memory() - before < 64 << 10, "{what}: {before} KiB became {} KiB", memory());
+    }
+}
