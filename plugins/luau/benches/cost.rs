@@ -35,8 +35,8 @@ fn main() {
         ),
         (
             "request and answer: the same, with ctx",
-            "function request_headers(req) req.ctx.a = req:path() req:set_header('x-a', '1') end
-             function response_headers(req, res) res:set_header('x-b', req.ctx.a) end",
+            "function request_headers(req) req:ctx().a = req:path() req:set_header('x-a', '1') end
+             function response_headers(req, res) res:set_header('x-b', req:ctx().a) end",
         ),
     ] {
         let plugin = plugin(source);

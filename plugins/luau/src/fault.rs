@@ -10,17 +10,17 @@ const LONGEST: usize = 512;
 /// The error in words that begin with the script's name and line, where they are known.
 pub(crate) fn text(script: &Script, error: &Error) -> String {
     let (traceback, cause) = innermost(error);
-    let said = match cause {
+    let whole = match cause {
         Error::RuntimeError(message) | Error::SyntaxError { message, .. } => message.clone(),
         other => other.to_string(),
     };
-    let said = said.split("\nstack traceback:").next().unwrap_or_default();
+    let said = whole.split("\nstack traceback:").next().unwrap_or_default();
     let said = cut(&said.replace(['\n', '\r'], " "));
     let name = &*script.name;
     if said.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')) {
         return said;
     }
-    match traceback.and_then(|traceback| line(name, traceback)) {
+    match line(name, traceback.unwrap_or(&whole)) {
         Some(line) => format!("{name}:{line}: {said}"),
         None => format!("{name}: {said}"),
     }

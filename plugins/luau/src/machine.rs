@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::fault;
+use crate::handles;
 use crate::json;
 use crate::library;
 use crate::phase::{Defined, Phase};
@@ -169,13 +170,15 @@ fn state(
         globals.set(name, Value::Nil)?;
     }
     library::install(&lua, script, clock)?;
+    handles::install(&lua)?;
     globals.set("config", json::constant(&lua, config)?)?;
     drop(globals);
     lua.sandbox(true)?;
     let asked = Arc::clone(clock);
-    lua.set_interrupt(move |_| match asked.tick() {
+    lua.set_interrupt(move |lua| match asked.tick() {
         false => Ok(VmState::Continue),
-        true => Err(Error::runtime("it ran too long")),
+        // The stack says in which line.
+        true => Err(Error::runtime(lua.traceback(Some("it ran too long"), 0)?.to_string_lossy())),
     });
     Ok(lua)
 }
@@ -188,7 +191,8 @@ fn functions(lua: &Lua) -> mlua::Result<[Option<Function>; Phase::ALL.len()]> {
             Value::Function(function) => Some(function),
             Value::Nil => None,
             other => {
-                let (name, sort) = (phase.name(), other.type_name());
+                let name = phase.name();
+                let sort = if other.is_integer() { "number" } else { other.type_name() };
                 return Err(Error::runtime(format!("`{name}` is a {sort}, not a function")));
             }
         };

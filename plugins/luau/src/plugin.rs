@@ -1,7 +1,7 @@
 //! The plugin: what each phase shows to the script, and what its outcome means to the gateway.
 
 use crate::fault;
-use crate::handles::{Body, Msg, Req, Res, Ws};
+use crate::handles::Handle;
 use crate::machine::Machine;
 use crate::phase::{Defined, Phase};
 use crate::run::{Memory, Played};
@@ -117,7 +117,8 @@ impl Plugin for Luau {
         if !self.defined.has(Phase::RequestHeaders) {
             return self.judge(exchange, Outcome::default()).into();
         }
-        let played = self.run(Phase::RequestHeaders, exchange, Subject::Request, |_, turn| Ok(Req(turn)));
+        let played =
+            self.run(Phase::RequestHeaders, exchange, Subject::Request, |_, turn| Ok(Handle::req(turn)));
         match played {
             Ok(Played::Done(outcome)) => self.judge(exchange, outcome).into(),
             Ok(Played::Waits(paused)) => Flow::wait(async move {
@@ -134,7 +135,7 @@ impl Plugin for Luau {
         if !exchange.state::<Memory>().wants_body {
             return Flow::Continue;
         }
-        let given = |_: &mlua::Lua, turn| Ok((Req(turn), Body(turn)));
+        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::body(turn)));
         let played = self.run(Phase::RequestBody, exchange, Subject::Piece(piece), given);
         match self.done(played) {
             Ok(Outcome { reply: Some(reply), .. }) => Flow::Respond(reply),
@@ -152,7 +153,7 @@ impl Plugin for Luau {
             Some(reply) => Verdict::Respond(reply),
             None => Verdict::Continue,
         };
-        let given = |_: &mlua::Lua, turn| Ok((Req(turn), Res(turn)));
+        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::res(turn)));
         match self.run(Phase::ResponseHeaders, exchange, Subject::Answer(answer), given) {
             Ok(Played::Done(outcome)) => verdict(outcome).into(),
             Ok(Played::Waits(paused)) => Flow::wait(async move {
@@ -169,7 +170,7 @@ impl Plugin for Luau {
             held.extend_from_slice(&piece.bytes);
             piece.bytes = Bytes::from(held);
         }
-        let given = |_: &mlua::Lua, turn| Ok((Req(turn), Body(turn)));
+        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::body(turn)));
         let played = self.run(Phase::ResponseBody, exchange, Subject::Piece(piece), given);
         let outcome = self.done(played)?;
         if let Some(held) = outcome.held {
@@ -183,7 +184,7 @@ impl Plugin for Luau {
     }
 
     fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
-        let given = |_: &mlua::Lua, turn| Ok((Ws(turn), Msg(turn)));
+        let given = |_: &mlua::Lua, turn| Ok((Handle::ws(turn), Handle::msg(turn)));
         let played = self.run(Phase::Message, exchange, Subject::Message(message), given);
         match self.done(played) {
             Ok(outcome) => match outcome.fate {
@@ -204,14 +205,14 @@ impl Plugin for Luau {
             let names = ["to_backend", "to_client"];
             table.set("messages", lua.create_table_from(names.into_iter().zip(ended.messages))?)?;
             table.set("bytes", lua.create_table_from(names.into_iter().zip(ended.bytes))?)?;
-            Ok((Ws(turn), table))
+            Ok((Handle::ws(turn), table))
         };
         let played = self.run(Phase::Closed, exchange, Subject::Request, given);
         self.too_late(played);
     }
 
     fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
-        let given = |_: &mlua::Lua, turn| Ok((Req(turn), Res(turn)));
+        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::res(turn)));
         let played = self.run(Phase::Log, exchange, Subject::Gone(status), given);
         self.too_late(played);
     }

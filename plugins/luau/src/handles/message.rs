@@ -1,88 +1,80 @@
-//! A WebSocket, `ws`, and a message of it, `msg`.
+//! What to do with a WebSocket's message, `ws`, the message itself, `msg`, and what it shares with `body`.
 
-use super::request::{Turn, readers};
-use crate::stage::{Fate, Scene, Subject, look};
+use super::answer;
+use super::{Methods, Sort};
+use crate::stage::{Fate, Scene, Subject};
 use bytes::BytesMut;
-use mlua::{BString, Error, Result, UserData, UserDataMethods, UserDataRegistry};
+use mlua::{BString, Error, Result};
 use moongate_sdk::{Direction, Message};
 
 /// The longest reason of a Close, in bytes (RFC 6455 §5.5.1).
 const LONGEST_REASON: usize = 123;
 
-/// The WebSocket of one call: its handshake's request to read, and what to do with a message.
-#[derive(Clone, Copy)]
-pub(crate) struct Ws(pub(crate) u64);
+const SOCKET: &[Sort] = &[Sort::Ws];
+const MESSAGE: &[Sort] = &[Sort::Msg];
+const PAYLOAD: &[Sort] = &[Sort::Msg, Sort::Body];
 
-/// The message of one call.
-#[derive(Clone, Copy)]
-pub(crate) struct Msg(pub(crate) u64);
+pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
+    payload(methods)?;
+    methods.add("drop", SOCKET, |_, scene, _, ()| {
+        scene.message()?;
+        scene.outcome.fate = Fate::Drop;
+        Ok(())
+    })?;
+    methods.add("close", SOCKET, |_, scene, _, (code, reason): (u16, Option<String>)| {
+        scene.message()?;
+        scene.outcome.fate = close(code, reason.unwrap_or_default())?;
+        Ok(())
+    })?;
+    methods.add("binary", MESSAGE, |_, scene, _, ()| Ok(scene.message()?.binary))?;
+    methods.add("text", MESSAGE, |_, scene, _, ()| Ok(!scene.message()?.binary))?;
+    methods
+        .add("to_client", MESSAGE, |_, scene, _, ()| Ok(scene.message()?.direction == Direction::ToClient))?;
+    methods.add("to_backend", MESSAGE, |_, scene, _, ()| {
+        Ok(scene.message()?.direction == Direction::ToBackend)
+    })?;
+    methods
+        .add("set_text", MESSAGE, |_, scene, _, data: BString| set(scene.message()?, &data, Some(false)))?;
+    methods.add("set_binary", MESSAGE, |_, scene, _, data: BString| set(scene.message()?, &data, Some(true)))
+}
 
-impl Turn for Ws {
-    fn turn(&self) -> u64 {
-        self.0
+/// What messages and bodies have in common.
+fn payload(methods: &Methods<'_>) -> Result<()> {
+    methods.add("data", PAYLOAD, |lua, scene, sort, ()| lua.create_string(scene.bytes(sort)?))?;
+    methods.add("len", PAYLOAD, |_, scene, sort, ()| Ok(scene.bytes(sort)?.len()))?;
+    methods.add("set", PAYLOAD, |_, scene, sort, data: BString| match sort {
+        Sort::Msg => set(scene.message()?, &data, None),
+        _ => {
+            answer::set(scene.piece()?, data);
+            Ok(())
+        }
+    })
+}
+
+impl Scene<'_, '_, '_> {
+    fn message(&mut self) -> Result<&mut Message> {
+        match &mut self.subject {
+            Subject::Message(message) => Ok(message),
+            _ => Err(Error::runtime("there is no message in this call")),
+        }
+    }
+
+    fn bytes(&mut self, sort: Sort) -> Result<&[u8]> {
+        match sort {
+            Sort::Msg => Ok(&self.message()?.payload),
+            _ => Ok(&self.piece()?.bytes),
+        }
     }
 }
 
-impl UserData for Ws {
-    fn register(registry: &mut UserDataRegistry<Self>) {
-        registry.enable_namecall();
-        readers(registry);
-        registry.add_method("drop", |_, this, ()| {
-            look(this.0, |scene| {
-                message(scene)?;
-                scene.outcome.fate = Fate::Drop;
-                Ok(())
-            })
-        });
-        registry.add_method("close", |_, this, (code, reason): (u16, Option<String>)| {
-            let reason = reason.unwrap_or_default();
-            if !matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999) {
-                return Err(Error::runtime(format!("{code} is not a code that a Close may carry")));
-            }
-            if reason.len() > LONGEST_REASON {
-                return Err(Error::runtime(format!("a reason has at most {LONGEST_REASON} bytes")));
-            }
-            look(this.0, |scene| {
-                message(scene)?;
-                scene.outcome.fate = Fate::Close(code, reason);
-                Ok(())
-            })
-        });
+fn close(code: u16, reason: String) -> Result<Fate> {
+    if !matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999) {
+        return Err(Error::runtime(format!("{code} is not a code that a Close may carry")));
     }
-}
-
-impl UserData for Msg {
-    fn register(registry: &mut UserDataRegistry<Self>) {
-        registry.enable_namecall();
-        registry.add_method("data", |lua, this, ()| {
-            look(this.0, |scene| lua.create_string(&message(scene)?.payload))
-        });
-        registry.add_method("len", |_, this, ()| look(this.0, |scene| Ok(message(scene)?.payload.len())));
-        registry.add_method("binary", |_, this, ()| look(this.0, |scene| Ok(message(scene)?.binary)));
-        registry.add_method("text", |_, this, ()| look(this.0, |scene| Ok(!message(scene)?.binary)));
-        registry.add_method("to_client", |_, this, ()| {
-            look(this.0, |scene| Ok(message(scene)?.direction == Direction::ToClient))
-        });
-        registry.add_method("to_backend", |_, this, ()| {
-            look(this.0, |scene| Ok(message(scene)?.direction == Direction::ToBackend))
-        });
-        registry.add_method("set", |_, this, data: BString| {
-            look(this.0, |scene| set(message(scene)?, &data, None))
-        });
-        registry.add_method("set_text", |_, this, data: BString| {
-            look(this.0, |scene| set(message(scene)?, &data, Some(false)))
-        });
-        registry.add_method("set_binary", |_, this, data: BString| {
-            look(this.0, |scene| set(message(scene)?, &data, Some(true)))
-        });
+    if reason.len() > LONGEST_REASON {
+        return Err(Error::runtime(format!("a reason has at most {LONGEST_REASON} bytes")));
     }
-}
-
-fn message<'x>(scene: &'x mut Scene<'_, '_, '_>) -> Result<&'x mut Message> {
-    match &mut scene.subject {
-        Subject::Message(message) => Ok(message),
-        _ => Err(Error::runtime("there is no message in this call")),
-    }
+    Ok(Fate::Close(code, reason))
 }
 
 /// Replaces the payload, and the sort if one is given.

@@ -1,12 +1,15 @@
-//! The request: `req`, and what `ws` shares with it.
+//! The request, `req`, and what `ws` shows of its handshake.
 
-use super::respond;
-use crate::fields;
-use crate::stage::{Scene, look};
-use http::Method;
-use mlua::{BString, Error, Lua, Result, Table, UserData, UserDataFields, UserDataMethods, UserDataRegistry};
+use super::{Methods, Sort};
+use crate::stage::Scene;
+use http::{HeaderMap, Method};
+use mlua::{BString, Error, Lua, Result, Table};
+use moongate_sdk::Headers;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+
+const READERS: &[Sort] = &[Sort::Req, Sort::Ws];
+const WRITERS: &[Sort] = &[Sort::Req];
 
 /// The longest note, in bytes.
 const LONGEST_NOTE: usize = 1024;
@@ -15,119 +18,77 @@ const MOST_NOTES: usize = 32;
 /// How many different keys the scripts of a process may give to their notes.
 const MOST_KEYS: usize = 256;
 
-/// The request of one call.
-#[derive(Clone, Copy)]
-pub(crate) struct Req(pub(crate) u64);
-
-/// A handle of one call.
-pub(super) trait Turn {
-    fn turn(&self) -> u64;
-}
-
-impl Turn for Req {
-    fn turn(&self) -> u64 {
-        self.0
-    }
-}
-
-impl UserData for Req {
-    fn register(registry: &mut UserDataRegistry<Self>) {
-        registry.enable_namecall();
-        readers(registry);
-        registry.add_method("set_header", |_, this, (name, value): (BString, BString)| {
-            look(this.0, |scene| fields::set(&mut open(scene)?.exchange.headers, &name, &value))
-        });
-        registry.add_method("add_header", |_, this, (name, value): (BString, BString)| {
-            look(this.0, |scene| fields::add(&mut open(scene)?.exchange.headers, &name, &value))
-        });
-        registry.add_method("remove_header", |_, this, name: BString| {
-            look(this.0, |scene| fields::remove(&mut open(scene)?.exchange.headers, &name))
-        });
-        registry.add_method("set_method", |_, this, method: BString| {
-            let method = Method::from_bytes(&method).map_err(|_| Error::runtime("this is not a method"))?;
-            look(this.0, |scene| {
-                open(scene)?.exchange.set_method(method);
-                Ok(())
-            })
-        });
-        registry.add_method("set_path", |_, this, path: String| {
-            if path.contains('?') {
-                return Err(Error::runtime("a path has no `?`; `set_target` takes path and query"));
-            }
-            look(this.0, |scene| {
-                let query = scene.exchange.query().map(|query| format!("?{query}")).unwrap_or_default();
-                set_target(scene, &format!("{path}{query}"))
-            })
-        });
-        registry.add_method("set_target", |_, this, target: String| {
-            look(this.0, |scene| set_target(scene, &target))
-        });
-        registry.add_method("respond", |_, this, given| look(this.0, |scene| respond(scene, given)));
-        registry.add_method("skip_body", |_, this, ()| {
-            look(this.0, |scene| {
-                open(scene)?.outcome.skip_body = true;
-                Ok(())
-            })
-        });
-    }
-}
-
-/// What can be read of a request in every call, and what can be kept beside it.
-pub(super) fn readers<T: Turn + 'static>(registry: &mut UserDataRegistry<T>) {
-    words(registry);
-    registry.add_method("header", |lua, this, name: BString| {
-        look(this.turn(), |scene| fields::get(lua, &scene.exchange.headers, &name))
-    });
-    registry.add_method("headers", |lua, this, ()| {
-        look(this.turn(), |scene| fields::all(lua, &scene.exchange.headers))
-    });
-    registry.add_method("id", |lua, this, ()| {
-        look(this.turn(), |scene| lua.create_string(scene.exchange.request_id()))
-    });
-    registry.add_method("note", |_, this, (key, value): (String, String)| {
-        look(this.turn(), |scene| note(scene, &key, value))
-    });
-    registry.add_field_method_get("ctx", |lua, this| look(this.turn(), |scene| ctx(lua, scene)));
+pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
+    words(methods)?;
+    methods.add("id", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request_id()))?;
+    methods.add("note", READERS, |_, scene, _, (key, value): (String, String)| note(scene, &key, value))?;
+    methods.add("ctx", READERS, |lua, scene, _, ()| ctx(lua, scene))?;
+    methods.add("set_method", WRITERS, |_, scene, _, method: BString| {
+        let method = Method::from_bytes(&method).map_err(|_| Error::runtime("this is not a method"))?;
+        scene.open()?.exchange.set_method(method);
+        Ok(())
+    })?;
+    methods.add("set_path", WRITERS, |_, scene, _, path: String| {
+        if path.contains('?') {
+            return Err(Error::runtime("a path has no `?`; `set_target` takes path and query"));
+        }
+        let query = scene.exchange.query().map(|query| format!("?{query}")).unwrap_or_default();
+        set_target(scene, &format!("{path}{query}"))
+    })?;
+    methods.add("set_target", WRITERS, |_, scene, _, target: String| set_target(scene, &target))?;
+    methods.add("skip_body", WRITERS, |_, scene, _, ()| {
+        scene.open()?.outcome.skip_body = true;
+        Ok(())
+    })
 }
 
 /// The request in single words.
-fn words<T: Turn + 'static>(registry: &mut UserDataRegistry<T>) {
-    registry.add_method("method", |lua, this, ()| {
-        look(this.turn(), |scene| lua.create_string(scene.exchange.method().as_str()))
-    });
-    registry.add_method("path", |lua, this, ()| {
-        look(this.turn(), |scene| lua.create_string(scene.exchange.path()))
-    });
-    registry.add_method("query", |lua, this, ()| {
-        look(this.turn(), |scene| scene.exchange.query().map(|query| lua.create_string(query)).transpose())
-    });
-    registry.add_method("host", |lua, this, ()| {
-        look(this.turn(), |scene| lua.create_string(scene.exchange.request.host))
-    });
-    registry.add_method("scheme", |lua, this, ()| {
-        look(this.turn(), |scene| lua.create_string(scene.exchange.request.scheme))
-    });
-    registry.add_method("client_ip", |_, this, ()| {
-        look(this.turn(), |scene| Ok(scene.exchange.request.client.to_string()))
-    });
-    registry.add_method("route", |lua, this, ()| {
-        look(this.turn(), |scene| lua.create_string(scene.exchange.request.route))
-    });
-    registry.add_method("listener", |lua, this, ()| {
-        look(this.turn(), |scene| lua.create_string(scene.exchange.request.listener))
-    });
+fn words(methods: &Methods<'_>) -> Result<()> {
+    methods
+        .add("method", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.method().as_str()))?;
+    methods.add("path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.path()))?;
+    methods.add("query", READERS, |lua, scene, _, ()| {
+        scene.exchange.query().map(|query| lua.create_string(query)).transpose()
+    })?;
+    methods.add("host", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.host))?;
+    methods.add("scheme", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.scheme))?;
+    methods.add("client_ip", READERS, |_, scene, _, ()| Ok(scene.exchange.request.client.to_string()))?;
+    methods.add("route", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.route))?;
+    methods.add("listener", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.listener))
 }
 
-/// A request that can still be changed.
-fn open<'x, 's, 'e, 'a>(scene: &'x mut Scene<'s, 'e, 'a>) -> Result<&'x mut Scene<'s, 'e, 'a>> {
-    if scene.phase.before_the_backend() {
-        return Ok(scene);
+impl Scene<'_, '_, '_> {
+    /// The fields of what a handle stands for, to read.
+    pub(super) fn fields(&mut self, sort: Sort) -> Result<&HeaderMap> {
+        match sort {
+            Sort::Res => Ok(&self.answer()?.headers),
+            _ => Ok(&self.exchange.headers),
+        }
     }
-    Err(Error::runtime(format!("the request can no longer be changed in {}", scene.phase.name())))
+
+    /// The same, to change.
+    pub(super) fn change(
+        &mut self,
+        sort: Sort,
+        change: impl FnOnce(&mut Headers<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match sort {
+            Sort::Res => change(&mut self.answer()?.headers),
+            _ => change(&mut self.open()?.exchange.headers),
+        }
+    }
+
+    /// Itself, while the request can still be changed.
+    fn open(&mut self) -> Result<&mut Self> {
+        if self.phase.before_the_backend() {
+            return Ok(self);
+        }
+        Err(Error::runtime(format!("the request can no longer be changed in {}", self.phase.name())))
+    }
 }
 
 fn set_target(scene: &mut Scene<'_, '_, '_>, target: &str) -> Result<()> {
-    open(scene)?.exchange.set_target(target).map_err(|bad| Error::runtime(bad.to_string()))
+    scene.open()?.exchange.set_target(target).map_err(|bad| Error::runtime(bad.to_string()))
 }
 
 /// The request's own table.

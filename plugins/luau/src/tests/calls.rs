@@ -1,0 +1,157 @@
+//! Scripts that wait for a request of their own.
+
+use super::*;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use moongate_sdk::{Call, CallError, Called, Callee, Calling, Services};
+use std::future::{poll_fn, ready};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+/// Answers with the path that was asked for, on the second look.
+#[derive(Default)]
+struct Echo(Mutex<Vec<Call>>);
+
+impl Services for Echo {
+    fn call(&self, call: Call) -> Calling {
+        let body = Bytes::from(format!("{} {}", call.method, call.target));
+        let known = call.to == Callee::Upstream("auth".to_owned());
+        self.0.lock().unwrap().push(call);
+        if !known {
+            return Box::pin(ready(Err(CallError::Unknown)));
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("x-user", "ada".parse().unwrap());
+        let mut called = Some(Called { status: StatusCode::OK, headers, body });
+        let mut asleep = true;
+        Box::pin(poll_fn(move |context| {
+            if std::mem::take(&mut asleep) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(called.take().ok_or(CallError::Bad))
+        }))
+    }
+    fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
+    fn has_upstream(&self, name: &str) -> bool {
+        name == "auth"
+    }
+}
+
+fn visit(target: &str) -> (Visit, Arc<Echo>) {
+    let echo = Arc::new(Echo::default());
+    let mut visit = Visit::new(target);
+    visit.services = echo.clone();
+    (visit, echo)
+}
+
+#[test]
+fn a_call_waits_and_goes_on_with_the_answer() {
+    let plugin = plugin(
+        r#"function request_headers(req)
+            req:ctx().begun = true
+            local first = call { upstream = "auth", path = "/first", headers = { ["x-a"] = "1" } }
+            local second = call { upstream = "auth", path = "/second", method = "POST", body = "b", timeout = 0.5 }
+            assert(req:ctx().begun)
+            req:set_header("x-user", first.headers["x-user"] .. first.status)
+            req:set_header("x-said", first.body .. ", " .. second.body)
+        end
+        function response_headers(req, res)
+            res:set_header("x-third", call({ upstream = "auth" }).body)
+        end"#,
+    );
+    let (mut visit, echo) = visit("/");
+    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+    assert_eq!(visit.request["x-user"], "ada200");
+    assert_eq!(visit.request["x-said"], "GET /first, POST /second");
+    assert!(matches!(visit.answer(&*plugin), Verdict::Continue));
+    assert_eq!(visit.response["x-third"], "GET /");
+    let calls = echo.0.lock().unwrap();
+    assert_eq!((&calls[0].headers["x-a"], &calls[1].body[..]), (&"1".parse().unwrap(), &b"b"[..]));
+    assert_eq!((calls[1].timeout.as_millis(), calls[1].limit), (500, 1 << 20));
+}
+
+#[test]
+fn a_call_that_fails_gives_nil_and_why() {
+    let plugin = plugin(
+        r#"function request_headers(req)
+            local answer, why = call { url = "http://nowhere.invalid/" }
+            if not answer then req:respond(502, why) end
+        end"#,
+    );
+    assert_eq!(visit("/").0.refused(&*plugin).body, "there is no such upstream or URL");
+}
+
+#[test]
+fn an_error_behind_a_call_has_its_line_too() {
+    let plugin = plugin(
+        "function request_headers(req)\n  call { upstream = 'auth' }\n  local t = nil\n  t.x = 1\nend",
+    );
+    let fault = fault(&*plugin, &mut visit("/").0);
+    assert!(fault.contains("source:4: attempt to index nil"), "{fault}");
+}
+
+#[test]
+fn calls_that_make_no_sense_are_errors() {
+    for (body, words) in [
+        ("call {}", "source:2: `call` needs either `upstream` or `url`"),
+        ("call { upstream = 'a', url = 'b' }", "either `upstream` or `url`"),
+        ("call { upstream = 'a', tiemout = 1 }", "no option `tiemout`"),
+        ("call { upstream = 'a', timeout = 1e9 }", "from 0.001 to 60 seconds"),
+        ("call { upstream = 'a', path = 'x' }", "begins with `/`"),
+        ("call { upstream = 'a', method = 'a b' }", "not a method"),
+        ("call { upstream = 'a', headers = { ['a b'] = 'c' } }", "`a b` is not a field name"),
+        ("call('x')", "source:2:"),
+        ("coroutine.wrap(function() call { upstream = 'auth' } end)()", "a coroutine of the script's own"),
+        ("coroutine.yield('call')", "it yielded, but not in `call`"),
+        ("while true do call { upstream = 'auth' } end", "more than 32 calls"),
+    ] {
+        let plugin = plugin(&format!("function request_headers(req)\n{body}\n call = call end"));
+        let fault = fault(&*plugin, &mut visit("/").0);
+        assert!(fault.contains(words), "{body}: {fault}");
+    }
+    let problem = wrong(json!({ "source": "call { upstream = 'auth' }" }));
+    assert!(problem.contains("source:1: `call` can wait in request_headers"), "{problem}");
+    let plugin = plugin("function log(req, res) call { upstream = 'auth' } end");
+    let (mut visit, echo) = visit("/");
+    visit.see(|exchange| plugin.log(exchange, None));
+    assert!(echo.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_call_that_nobody_waits_for_any_more_harms_nobody() {
+    let plugin = plugin(
+        "function request_headers(req)
+            if req:path() == '/wait' then call { upstream = 'auth' } end
+            req:set_header('x-through', req:path())
+         end",
+    );
+    for _ in 0..100 {
+        let (mut gone, _) = visit("/wait");
+        gone.see(|exchange| drop(plugin.request_headers(exchange)));
+        let (mut next, _) = visit("/wait");
+        assert!(matches!(next.ask(&*plugin), Verdict::Continue));
+        assert_eq!(next.request["x-through"], "/wait");
+    }
+}
+
+#[test]
+fn others_are_served_while_one_waits() {
+    let plugin = plugin(
+        "function request_headers(req)
+            if req:path() == '/wait' then call { upstream = 'auth' } end
+            if req:path() == '/spin' then while true do end end
+            req:set_header('x-through', req:path())
+         end",
+    );
+    let (mut patient, _) = visit("/wait");
+    patient.see(|exchange| {
+        let flow = plugin.request_headers(exchange);
+        // Another's call runs too long meanwhile; the state that the first one sleeps in lives on.
+        assert!(matches!(visit("/spin").0.ask(&*plugin), Verdict::Failed(_)));
+        assert!(matches!(visit("/").0.ask(&*plugin), Verdict::Continue));
+        assert!(matches!(moongate_sdk::testing::settle(flow), Verdict::Continue));
+    });
+    assert_eq!(patient.request["x-through"], "/wait");
+}
