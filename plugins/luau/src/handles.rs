@@ -9,6 +9,7 @@ mod message;
 mod request;
 
 use crate::fields;
+use crate::script::Script;
 use crate::stage::{self, Scene};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -89,9 +90,12 @@ impl FromLua for Handle {
 }
 
 /// Gives vectors the methods of handles.
-pub(crate) fn install(lua: &Lua) -> Result<()> {
+pub(crate) fn install(lua: &Lua, script: &Script) -> Result<()> {
     let methods = Methods { lua, table: lua.create_table()? };
     request::methods(&methods)?;
+    if script.keeps {
+        request::ctx_method(&methods)?;
+    }
     answer::methods(&methods)?;
     message::methods(&methods)?;
     shared(&methods)?;

@@ -24,7 +24,10 @@ pub(crate) fn install(lua: &Lua, script: &Arc<Script>, clock: &Arc<Clock>) -> Re
     globals.set("base64", base64(lua)?)?;
     globals.set("crypto", crypto(lua)?)?;
     globals.set("time", time(lua)?)?;
-    globals.set("call", call::function(lua)?)
+    if script.waits {
+        globals.set("call", call::function(lua)?)?;
+    }
+    Ok(())
 }
 
 fn logger(lua: &Lua, script: &Arc<Script>) -> Result<Table> {

@@ -170,7 +170,7 @@ fn state(
         globals.set(name, Value::Nil)?;
     }
     library::install(&lua, script, clock)?;
-    handles::install(&lua)?;
+    handles::install(&lua, script)?;
     globals.set("config", json::constant(&lua, config)?)?;
     drop(globals);
     lua.sandbox(true)?;

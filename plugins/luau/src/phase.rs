@@ -68,9 +68,7 @@ impl Defined {
     /// Whether what a request left in `ctx` can ever be read by a later call.
     pub(crate) fn remembers(self, recheck: Option<Duration>) -> bool {
         let calls = self.0.iter().filter(|defined| **defined).count();
-        let again = [Phase::Message, Phase::RequestBody, Phase::ResponseBody]
-            .into_iter()
-            .any(|phase| self.has(phase));
+        let again = [Phase::Message, Phase::ResponseBody].into_iter().any(|phase| self.has(phase));
         calls > 1 || again || recheck.is_some()
     }
 
@@ -80,7 +78,8 @@ impl Defined {
         Phases {
             // The head is where a plugin asks for the whole body.
             request_headers: self.has(Phase::RequestHeaders) || self.has(Phase::RequestBody),
-            request_body: self.has(Phase::RequestBody),
+            // And then it is shown whole; in pieces nobody wants it.
+            request_body: false,
             response_headers: self.has(Phase::ResponseHeaders),
             response_body: self.has(Phase::ResponseBody),
             messages_to_backend: message,

@@ -57,7 +57,7 @@ impl Luau {
         }
         let slots: Box<[Slot]> = (0..SLOTS).map(|_| Slot::default()).collect();
         *slots[worker() % SLOTS].0.lock() = Some(Arc::new(machine));
-        let (phases, remembers) = (defined.phases(recheck), defined.remembers(recheck));
+        let (phases, remembers) = (defined.phases(recheck), script.keeps && defined.remembers(recheck));
         Ok(Self { name: name.into(), script, config, limits, defined, phases, remembers, slots })
     }
 
@@ -81,14 +81,13 @@ impl Luau {
     }
 
     /// What the script wants done with a request.
-    fn judge(&self, exchange: &mut Exchange<'_>, outcome: Outcome) -> Verdict {
+    fn judge(&self, exchange: &Exchange<'_>, outcome: Outcome) -> Verdict {
         if let Some(reply) = outcome.reply {
             return Verdict::Respond(reply);
         }
         if outcome.skip_body || !self.defined.has(Phase::RequestBody) || !has_body(exchange) {
             return Verdict::Continue;
         }
-        exchange.state::<Memory>().wants_body = true;
         Verdict::Body(self.limits.body as u64)
     }
 
@@ -132,9 +131,6 @@ impl Plugin for Luau {
     }
 
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
-        if !exchange.state::<Memory>().wants_body {
-            return Flow::Continue;
-        }
         let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::body(turn)));
         let played = self.run(Phase::RequestBody, exchange, Subject::Piece(piece), given);
         match self.done(played) {

@@ -17,8 +17,6 @@ const MOST_CALLS: u32 = 32;
 #[derive(Default)]
 pub(crate) struct Memory {
     kept: Option<Kept>,
-    /// The whole body was asked for.
-    pub(crate) wants_body: bool,
     /// What of the answer's body the script held back.
     pub(crate) held: Vec<u8>,
 }

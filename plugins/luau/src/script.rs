@@ -11,8 +11,10 @@ pub(crate) struct Script {
     /// What errors and logs call it.
     pub(crate) name: Arc<str>,
     pub(crate) bytecode: Vec<u8>,
-    /// Whether it may use `call`, and so needs a coroutine. A guess by its text that errs to yes.
+    /// Whether it names `call`, and so needs a coroutine. One that does not name it does not get it.
     pub(crate) waits: bool,
+    /// Whether it names `ctx`, and so has something to find again. The same holds.
+    pub(crate) keeps: bool,
 }
 
 impl Script {
@@ -23,7 +25,10 @@ impl Script {
     pub(crate) fn compile(name: &str, source: &str) -> Result<Self, Problem> {
         let compiler = Compiler::new().set_optimization_level(2).set_debug_level(1);
         match compiler.compile(source) {
-            Ok(bytecode) => Ok(Self { name: name.into(), bytecode, waits: mentions(source, "call") }),
+            Ok(bytecode) => {
+                let (waits, keeps) = (mentions(source, "call"), mentions(source, "ctx"));
+                Ok(Self { name: name.into(), bytecode, waits, keeps })
+            }
             Err(Error::SyntaxError { message, .. }) => Err(Problem::new(refused(name, &message))),
             Err(error) => Err(Problem::new(format!("{name}: {}", fault::cut(&error.to_string())))),
         }

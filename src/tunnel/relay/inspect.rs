@@ -1,10 +1,10 @@
 //! A lane whose messages are shown to somebody: what is read goes through a stage first, and what the stage leaves of
 //! it goes on as if the source had sent it.
 
+use super::Relay;
 use super::lane::{Farewell, Lane, Pass, Source, Text};
 use super::notes::Seen;
 use super::turn::Turn;
-use super::Relay;
 use crate::tunnel::frame::Rules;
 use crate::tunnel::messages::{self, Dismissal, Fed, Inspector, Stage, Stop};
 use crate::tunnel::{By, Side};

@@ -2,8 +2,8 @@
 //! enters it. Only control frames do, at boundaries. `turn` moves the bytes; when to do what, and every
 //! clock, is the relay's.
 
-use super::outbox::Outbox;
 use super::inspect::Aside;
+use super::outbox::Outbox;
 use crate::tunnel::Side;
 use crate::tunnel::frame::{ControlFrame, Follower, Mask, Sender, Wrong};
 

@@ -6,9 +6,9 @@
 
 use super::lane::{Lane, Pass, Source};
 use super::notes::{Notes, Seen};
-use crate::tunnel::messages::Inspector;
 use crate::tunnel::Leg;
 use crate::tunnel::frame::{MAX_WITHHELD, Rules, Violation};
+use crate::tunnel::messages::Inspector;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -1,6 +1,7 @@
 //! The request, `req`, and what `ws` shows of its handshake.
 
 use super::{Methods, Sort};
+use crate::phase::Phase;
 use crate::stage::Scene;
 use http::{HeaderMap, Method};
 use mlua::{BString, Error, Lua, Result, Table};
@@ -22,7 +23,6 @@ pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
     words(methods)?;
     methods.add("id", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request_id()))?;
     methods.add("note", READERS, |_, scene, _, (key, value): (String, String)| note(scene, &key, value))?;
-    methods.add("ctx", READERS, |lua, scene, _, ()| ctx(lua, scene))?;
     methods.add("set_method", WRITERS, |_, scene, _, method: BString| {
         let method = Method::from_bytes(&method).map_err(|_| Error::runtime("this is not a method"))?;
         scene.open()?.exchange.set_method(method);
@@ -36,10 +36,19 @@ pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
         set_target(scene, &format!("{path}{query}"))
     })?;
     methods.add("set_target", WRITERS, |_, scene, _, target: String| set_target(scene, &target))?;
-    methods.add("skip_body", WRITERS, |_, scene, _, ()| {
-        scene.open()?.outcome.skip_body = true;
+    methods.add("skip_body", &[Sort::Req, Sort::Res], |_, scene, sort, ()| {
+        match sort {
+            Sort::Res if scene.phase == Phase::ResponseHeaders => scene.exchange.leave_bodies(),
+            Sort::Req if scene.phase == Phase::RequestHeaders => scene.outcome.skip_body = true,
+            _ => return Err(Error::runtime("a body can be let pass in the phase of its head only")),
+        }
         Ok(())
     })
+}
+
+/// `ctx`, for scripts that name it.
+pub(super) fn ctx_method(methods: &Methods<'_>) -> Result<()> {
+    methods.add("ctx", READERS, |lua, scene, _, ()| ctx(lua, scene))
 }
 
 /// The request in single words.

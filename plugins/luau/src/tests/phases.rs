@@ -165,10 +165,14 @@ fn a_script_can_let_a_body_pass() {
         "function request_headers(req) req:skip_body() end
          function request_body(req, body) error('not asked for') end",
     );
-    let mut visit = Visit::new("/").field("content-length", "5");
-    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
-    let mut piece = Piece { bytes: Bytes::from_static(b"hello"), last: true };
-    assert!(matches!(visit.send(&*plugin, &mut piece), Verdict::Continue));
+    assert!(matches!(Visit::new("/").field("content-length", "5").ask(&*plugin), Verdict::Continue));
+    let plugin = super::plugin(
+        "function response_headers(req, res) res:skip_body() end
+         function response_body(req, body) end",
+    );
+    let mut visit = Visit::new("/");
+    visit.answer(&*plugin);
+    assert!(visit.running.skips_bodies(0) && !visit.running.skips(0));
 }
 
 #[test]

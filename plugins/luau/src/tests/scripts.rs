@@ -30,7 +30,7 @@ fn the_functions_decide_the_phases() {
     let phases = plugin("function log(req, res) end").phases();
     assert!(phases.log && !phases.request_headers && !phases.messages_to_client);
     let phases = plugin("function request_body(req, body) end function message(ws, msg) end").phases();
-    assert!(phases.request_headers && phases.request_body, "the head is where a body is asked for");
+    assert!(phases.request_headers && !phases.request_body, "the head is where a body is asked for");
     assert!(phases.messages_to_backend && phases.messages_to_client && !phases.closed);
 }
 
