@@ -104,7 +104,7 @@ impl Redialer {
 
     /// Asks endpoints until one agrees or as many were asked as for a request.
     async fn round(&self, mut tried: Tried, attempts: &mut u32) -> Option<Agreed> {
-        let cluster = self.shared.live.look().cluster(&self.origin.upstream).map(Arc::clone)?;
+        let cluster = self.shared.live.look().cluster(self.origin.endpoint().upstream()).map(Arc::clone)?;
         for _ in 0..=cluster.spec().retries {
             let lease = self.pick(&cluster, &tried)?;
             *attempts += 1;
@@ -155,7 +155,7 @@ impl Redialer {
             backend: agreed.leg,
             early: agreed.early,
             endpoint: endpoint.token().get(),
-            counters: Arc::new(Counters::new(metrics)),
+            counters: Counters::new(metrics),
             guard: Box::new(agreed.lease),
         }
     }

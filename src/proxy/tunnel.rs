@@ -13,55 +13,79 @@ use crate::tunnel::handshake::{Agreement, Extensions, Request};
 use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Seat, Side, Tunnel};
 use crate::upstream::{Endpoint, Lease};
 use bytes::Bytes;
-use http::header;
+use http::{HeaderValue, header};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a tunnel's log lines need of its request.
+/// What a tunnel's log lines need of its request. One lives as long as its tunnel, so it is kept small:
+/// a block of 128 bytes for the allocator, and one for the text.
 pub(super) struct Origin {
-    log: Option<Arc<AccessLog>>,
-    pub(super) client: IpAddr,
-    method: String,
-    host: Vec<u8>,
-    path: Vec<u8>,
-    user_agent: Vec<u8>,
-    referer: Vec<u8>,
-    request_id: String,
+    lines: Option<Lines>,
     route: Arc<str>,
-    pub(super) upstream: Arc<str>,
     /// Where it is; one that is kept beyond its backend moves.
     endpoint: Mutex<Arc<Endpoint>>,
+    pub(super) client: IpAddr,
     attempts: u8,
-    handshake: Duration,
+}
+
+/// The log, and what of the request stands in each line.
+struct Lines {
+    log: Arc<AccessLog>,
+    /// One behind the other: method, host, path, user agent, referer, request id.
+    text: Box<[u8]>,
+    /// Where each of them ends but the last.
+    ends: [u32; 5],
+}
+
+impl Lines {
+    fn new(log: Arc<AccessLog>, head: &RequestHeader, request_id: &str) -> Self {
+        let field = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        let parts = [
+            head.method.as_str().as_bytes(),
+            field(header::HOST),
+            head.raw_path(),
+            field(header::USER_AGENT),
+            field(header::REFERER),
+        ];
+        let length = parts.iter().map(|part| part.len()).sum::<usize>() + request_id.len();
+        let mut text = Vec::with_capacity(length);
+        let ends = parts.map(|part| {
+            text.extend_from_slice(part);
+            // A head of four gigabytes is refused long before.
+            text.len() as u32
+        });
+        text.extend_from_slice(request_id.as_bytes());
+        Self { log, text: text.into_boxed_slice(), ends }
+    }
+
+    fn part(&self, number: usize) -> &[u8] {
+        let end = |number: usize| self.ends.get(number).map_or(self.text.len(), |end| *end as usize);
+        &self.text[number.checked_sub(1).map_or(0, end)..end(number)]
+    }
+
+    /// A part that was text to begin with.
+    fn word(&self, number: usize) -> &str {
+        std::str::from_utf8(self.part(number)).unwrap_or_default()
+    }
 }
 
 impl Origin {
     /// Keeps it, while the request is still there; `None` when an endpoint is missing, which is
     /// excluded behind a handshake.
     pub(super) fn of(head: &RequestHeader, ctx: &Context) -> Option<Arc<Self>> {
-        let (route, cluster, lease) = (ctx.route.as_ref()?, ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
+        let (route, lease) = (ctx.route.as_ref()?, ctx.lease.as_ref()?);
         let log = ctx.snapshot.as_ref().and_then(|snapshot| snapshot.log.clone()).filter(|_| route.logged);
-        // Without a log nobody asks for these, and a tunnel may live for weeks.
-        let kept = |value: &[u8]| if log.is_some() { value.to_vec() } else { Vec::new() };
-        let field = |name| head.headers.get(name).map_or(Vec::new(), |value| kept(value.as_bytes()));
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
         Some(Arc::new(Self {
-            client: ctx.client,
-            method: head.method.as_str().to_owned(),
-            host: field(header::HOST),
-            path: kept(head.raw_path()),
-            user_agent: field(header::USER_AGENT),
-            referer: field(header::REFERER),
-            request_id: id.to_owned(),
+            // Without a log nobody asks for these, and a tunnel may live for weeks.
+            lines: log.map(|log| Lines::new(log, head, id)),
             route: Arc::clone(&route.name),
-            upstream: Arc::clone(cluster.name()),
             endpoint: Mutex::new(Arc::clone(lease.endpoint())),
+            client: ctx.client,
             attempts: ctx.attempts,
-            handshake: ctx.started.elapsed(),
-            log,
         }))
     }
 
@@ -109,33 +133,33 @@ impl Origin {
     }
 
     /// Logs the beginning, with what plugins have to say about it.
-    fn begin(&self, said: &[Said]) {
+    fn begin(&self, handshake: Duration, said: &[Said]) {
         let attempts = u32::from(self.attempts);
         let notes: Vec<_> = said
             .iter()
             .map(|said| Note { plugin: &said.plugin, key: &said.key, value: &said.value })
             .collect();
-        let (event, duration, notes) = (Event::Open, self.handshake, &*notes);
+        let (event, duration, notes) = (Event::Open, handshake, &*notes);
         self.write(Entry { event, duration, attempts, notes, ..Entry::default() });
     }
 
     /// Writes a line of what `entry` says and of what all lines of the tunnel have in common.
     fn write(&self, entry: Entry<'_>) {
-        let Some(log) = &self.log else { return };
+        let Some(lines) = &self.lines else { return };
         let endpoint = self.endpoint();
-        log.write(&Entry {
+        lines.log.write(&Entry {
             client: Some(self.client),
-            method: &self.method,
-            host: &self.host,
-            path: &self.path,
+            method: lines.word(0),
+            host: lines.part(1),
+            path: lines.part(2),
+            user_agent: lines.part(3),
+            referer: lines.part(4),
+            request_id: lines.word(5),
             protocol: "HTTP/1.1",
             status: 101,
             route: &self.route,
-            upstream: &self.upstream,
+            upstream: endpoint.upstream(),
             endpoint: endpoint.name(),
-            request_id: &self.request_id,
-            user_agent: &self.user_agent,
-            referer: &self.referer,
             ..entry
         });
     }
@@ -183,6 +207,8 @@ pub(super) struct Beginning {
     pub(super) again: Option<(Request, Agreement)>,
     /// The client's 101.
     pub(super) switching: Vec<u8>,
+    /// From the request's head to the backend's answer.
+    pub(super) handshake: Duration,
 }
 
 /// Starts the tunnel.
@@ -194,7 +220,7 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         edition: route.edition(),
     });
     let counters = Counters::new(TunnelMetrics::open(&route.metrics, lease.endpoint().metrics()));
-    origin.begin(&beginning.said);
+    origin.begin(beginning.handshake, &beginning.said);
     let policy = Arc::clone(&route.policy);
     let (permit, redial) = match beginning.again {
         None => (Some(permit), None),
@@ -212,7 +238,7 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         backend_early: beginning.backend_early,
         extensions: beginning.extensions,
         policy,
-        counters: Arc::new(counters),
+        counters,
         member: Some(member),
         guard: Box::new(Held { _lease: lease, _permit: permit }),
         redial,
@@ -220,4 +246,15 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         recheck: None,
     };
     tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_tunnel_keeps_of_its_request_fits_the_allocator_s_block_of_128_bytes() {
+        // Behind the two counts of its `Arc`.
+        assert!(size_of::<Origin>() <= 112, "{}", size_of::<Origin>());
+    }
 }

@@ -182,6 +182,7 @@ async fn open(
     let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {
         return respond::failure(session, ctx, Failure::Internal).await;
     };
+    let handshake = ctx.started.elapsed();
     record::upgraded(session, ctx);
     let said = Said::all(ctx);
     let Some((client, client_early)) = takeover::take(session).await else { return Ok(()) };
@@ -201,6 +202,7 @@ async fn open(
             extensions,
             again: agreement.map(|agreement| (backend.request, agreement)),
             switching,
+            handshake,
         },
     );
     Ok(())

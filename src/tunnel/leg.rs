@@ -27,6 +27,19 @@ pub enum Leg {
 }
 
 impl Leg {
+    /// Sends what a plain socket takes at once.
+    ///
+    /// # Errors
+    /// The socket's; `WouldBlock` when it takes nothing now, and from legs that are no plain sockets.
+    pub(super) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+            Self::Boxed(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Gone => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
     /// Whether what is written may stay in a buffer until it is flushed.
     pub(crate) fn buffers(&self) -> bool {
         matches!(self, Self::Boxed(_))

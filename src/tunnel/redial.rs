@@ -5,7 +5,6 @@ use super::{Counters, Leg, Reason};
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How a backend was lost, and how long another one may be looked for.
@@ -26,7 +25,7 @@ pub struct Found {
     /// Its endpoint, for the registry.
     pub endpoint: u64,
     /// Its counters.
-    pub counters: Arc<Counters>,
+    pub counters: Counters,
     /// Dropped when it is lost or the tunnel ends: the lease of the endpoint.
     pub guard: Box<dyn Send>,
 }

@@ -6,6 +6,7 @@ use super::inspect::Aside;
 use super::outbox::Outbox;
 use crate::tunnel::Side;
 use crate::tunnel::frame::{ControlFrame, Follower, Mask, Sender, Wrong};
+use std::num::NonZeroU64;
 
 /// A Close of the gateway's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +57,9 @@ pub(super) struct Lane {
     /// The side the bytes come from.
     pub(super) from: Side,
     /// A ping for the sink that waits for a boundary.
-    pub(super) ping: Option<u64>,
+    pub(super) ping: Option<NonZeroU64>,
     /// The payload of the ping the source was sent; its pong goes no further.
-    pub(super) awaited: Option<u64>,
+    pub(super) awaited: Option<NonZeroU64>,
     /// Another source may take the place of one that leaves.
     pub(super) replaceable: bool,
     /// What few lanes have.
@@ -126,7 +127,7 @@ impl Lane {
     }
 
     /// What comes from here on is the pong to `payload`, when it is one.
-    pub(super) fn await_pong(&mut self, payload: u64) {
+    pub(super) fn await_pong(&mut self, payload: NonZeroU64) {
         self.awaited = Some(payload);
     }
 
@@ -178,7 +179,7 @@ impl Lane {
     }
 
     /// Pings the sink. Whether the ping is on its way; otherwise it goes at the next boundary.
-    pub(super) fn ping(&mut self, payload: u64) -> bool {
+    pub(super) fn ping(&mut self, payload: NonZeroU64) -> bool {
         if self.pass != Pass::Open {
             return false;
         }
@@ -199,8 +200,8 @@ impl Lane {
         }
     }
 
-    pub(super) fn ping_frame(&self, payload: u64) -> ControlFrame {
-        ControlFrame::ping(&payload.to_be_bytes(), self.mask())
+    pub(super) fn ping_frame(&self, payload: NonZeroU64) -> ControlFrame {
+        ControlFrame::ping(&payload.get().to_be_bytes(), self.mask())
     }
 
     /// Towards a backend the gateway is a client.

@@ -63,7 +63,7 @@ pub struct Tunnel {
     /// The route's policy.
     pub policy: Arc<Policy>,
     /// Counters of route, upstream and endpoint.
-    pub counters: Arc<Counters>,
+    pub counters: Counters,
     /// Its place among the living tunnels.
     pub member: Option<Membership>,
     /// Dropped when the tunnel ends: the lease of the endpoint, permits, gauges.
@@ -129,7 +129,7 @@ pub struct Relay {
     bytes: [u64; 2],
     extensions: Extensions,
     policy: Arc<Policy>,
-    counters: Arc<Counters>,
+    counters: Counters,
     member: Option<Membership>,
     /// Whom the timer and the registry would wake.
     waker: Option<Waker>,

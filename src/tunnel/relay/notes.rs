@@ -2,6 +2,7 @@
 
 use crate::tunnel::KINDS;
 use crate::tunnel::frame::{Close, Event, NO_STATUS, Opcode};
+use std::num::NonZeroU64;
 
 /// What one turn of a lane saw, for counters and clocks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,7 +18,7 @@ pub(super) struct Seen {
     /// The pong to the gateway's ping came.
     pub(super) ponged: bool,
     /// The ping that waited went to the sink.
-    pub(super) pinged: Option<u64>,
+    pub(super) pinged: Option<NonZeroU64>,
 }
 
 impl Seen {
@@ -41,7 +42,7 @@ impl Seen {
 /// What one chunk holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Notes {
-    awaited: Option<u64>,
+    awaited: Option<NonZeroU64>,
     /// Behind the first frame that ends in it.
     pub(super) first_end: Option<usize>,
     /// The pong that goes no further.
@@ -53,7 +54,7 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub(super) fn new(awaited: Option<u64>) -> Self {
+    pub(super) fn new(awaited: Option<NonZeroU64>) -> Self {
         Self { awaited, first_end: None, cut: None, close: None, end: 0 }
     }
 
@@ -72,7 +73,7 @@ impl Notes {
             }
             Event::MessageEnd { opcode, .. } => seen.count(opcode),
             Event::Control { opcode: Opcode::Pong, payload, start, at } => {
-                let ours = self.awaited.is_some_and(|awaited| payload == awaited.to_be_bytes());
+                let ours = self.awaited.is_some_and(|awaited| payload == awaited.get().to_be_bytes());
                 if ours && self.cut.is_none() {
                     self.cut = Some((start, at));
                 } else {

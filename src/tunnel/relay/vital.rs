@@ -3,6 +3,7 @@
 
 use super::notes::Seen;
 use crate::tunnel::{Policy, Side};
+use std::num::NonZeroU64;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -14,7 +15,7 @@ pub(super) struct News {
     drained: [bool; 2],
     ponged: [bool; 2],
     /// The side was sent a ping that had waited for a boundary.
-    pinged: [Option<u64>; 2],
+    pinged: [Option<NonZeroU64>; 2],
     /// A data frame passed, or a part of one.
     pub(super) data: bool,
     /// Something was put into an outbox behind the turn that would have delivered it.
@@ -41,7 +42,7 @@ impl News {
     }
 
     /// The ping that `side` was sent.
-    pub(super) fn pinged(&self, side: Side) -> Option<u64> {
+    pub(super) fn pinged(&self, side: Side) -> Option<NonZeroU64> {
         self.pinged[side as usize]
     }
 

@@ -28,9 +28,9 @@ fn policy(change: impl FnOnce(&mut WebSocket)) -> Arc<Policy> {
 }
 
 /// Counters of a route of this name.
-fn counters(route: &str) -> Arc<Counters> {
+fn counters(route: &str) -> Counters {
     let (route, endpoint) = (RouteMetrics::of(route), EndpointMetrics::of("test", "test"));
-    Arc::new(Counters::new(TunnelMetrics::open(&route, &endpoint)))
+    Counters::new(TunnelMetrics::open(&route, &endpoint))
 }
 
 fn tunnel(client: impl Into<Leg>, backend: impl Into<Leg>, policy: Arc<Policy>) -> Tunnel {
