@@ -4,29 +4,37 @@
 //! team does. `README.md` beside this file writes one from start to finish.
 
 mod basic_auth;
+mod body_limit;
+mod compress;
 mod cors;
 mod headers;
 mod ip_access;
+mod maintenance;
 mod origin_check;
 mod parts;
 mod redirect;
 mod request_id;
 mod respond;
 mod rewrite;
+mod security_headers;
 
 use moongate_sdk::{Kind, Plugin};
 
 /// Every built-in kind of plugin.
 pub const PLUGINS: &[Kind<dyn Plugin>] = &[
     basic_auth::KIND,
+    body_limit::KIND,
+    compress::KIND,
     cors::KIND,
     headers::KIND,
     ip_access::KIND,
+    maintenance::KIND,
     origin_check::KIND,
     redirect::KIND,
     request_id::KIND,
     respond::KIND,
     rewrite::KIND,
+    security_headers::KIND,
 ];
 
 /// The README's plugin is compiled and run with the tests.

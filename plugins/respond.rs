@@ -94,10 +94,12 @@ impl Page {
         }
     }
 
-    /// An answer with this body.
-    pub(crate) fn answer(&self, status: StatusCode) -> Reply {
-        let reply = Reply::new(status).body(self.bytes.clone());
-        if self.bytes.is_empty() { reply } else { reply.header(header::CONTENT_TYPE, self.sort.clone()) }
+    /// Makes it the body of an answer.
+    pub(crate) fn dress(&self, reply: &mut Reply) {
+        reply.body = self.bytes.clone();
+        if !self.bytes.is_empty() {
+            reply.headers.insert(header::CONTENT_TYPE, self.sort.clone());
+        }
     }
 }
 
@@ -138,7 +140,8 @@ impl Plugin for Respond {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        let mut reply = self.body.answer(self.status);
+        let mut reply = Reply::new(self.status);
+        self.body.dress(&mut reply);
         for (name, template) in &self.headers {
             if let Some(value) = template.fill(exchange) {
                 reply.headers.insert(name.clone(), value);

@@ -1,7 +1,7 @@
 //! Each built-in plugin once through the real gateway; what its settings mean in detail is proven beside it.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, Load, Origin, Response};
+use crate::support::{Gateway, Load, Origin, Response, eventually};
 
 /// `sesame`, by bcrypt at a cost of 12.
 const HASH: &str = "$2b$12$abcdefghijklmnopqrstuuJkleeYqGi6JJcNM.d95WxQIKjR4lCny";
@@ -134,4 +134,38 @@ routes:
     assert!(!early, "others are answered before the hash is known");
     assert_eq!(waiting.response().status, 401);
     assert_eq!(load.stop(), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_switches_maintenance_on_and_off() {
+    let origin = Origin::named("a");
+    let gateway = with(&origin, "[{ kind: maintenance, when_file: closed, body: later }]");
+    assert_eq!(gateway.get("/").text(), "a");
+    let file = gateway.file().with_file_name("closed");
+    std::fs::write(&file, "").unwrap();
+    let closed =
+        eventually("the file is seen", || Some(gateway.get("/")).filter(|answer| answer.status == 503));
+    assert_eq!((closed.text().as_str(), closed.field("retry-after")), ("later", Some("300")));
+    std::fs::remove_file(&file).unwrap();
+    eventually("the file is missed", || (gateway.get("/").status == 200).then_some(()));
+}
+
+#[test]
+fn security_headers_fill_in_what_the_backend_does_not_say() {
+    let origin = Origin::fixed(
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Frame-Options: DENY\r\n\r\na",
+        crate::support::Next::Keep,
+    );
+    let gateway = Gateway::start(&format!(
+        "server: {{ trusted_proxies: [127.0.0.1] }}
+routes: [{{ upstream: [{origin}], plugins: [{{ kind: security_headers, hsts: 1d }}] }}]"
+    ));
+    let plain = asked(&gateway, "GET /", "");
+    assert_eq!(
+        (plain.field("x-frame-options"), plain.field("strict-transport-security")),
+        (Some("DENY"), None)
+    );
+    assert_eq!(plain.field("x-content-type-options"), Some("nosniff"));
+    let secure = asked(&gateway, "GET /", "X-Forwarded-Proto: https\r\n");
+    assert_eq!(secure.field("strict-transport-security"), Some("max-age=86400"));
 }

@@ -1,0 +1,108 @@
+//! Refuses request bodies that are too long: at once when the client says how long, and otherwise as soon
+//! as too much has come. A WebSocket's messages are no body; `max_message` limits them.
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode};
+use moongate_sdk::{Exchange, Flow, Kind, Phases, Piece, Plugin, Problems, Settings, Size};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "body_limit",
+    about: "Refuses request bodies that are too long.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// The longest body; `0` lets none through. Default 1MiB.
+    max_size: Option<Size>,
+}
+
+struct BodyLimit {
+    max: u64,
+}
+
+/// How much of a body has come.
+#[derive(Default)]
+struct Come(u64);
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    Ok(Box::new(BodyLimit { max: written.max_size.unwrap_or(Size(1 << 20)).0 }))
+}
+
+/// What the client says.
+fn said(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+impl Plugin for BodyLimit {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, request_body: true, ..Phases::default() }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        match said(&exchange.headers) {
+            Some(length) if length > self.max => {
+                exchange.refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").into()
+            }
+            _ => Flow::Continue,
+        }
+    }
+
+    fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
+        let come = &mut exchange.state::<Come>().0;
+        *come = come.saturating_add(piece.bytes.len() as u64);
+        if *come > self.max {
+            return exchange.refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").into();
+        }
+        Flow::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use moongate_sdk::Verdict;
+    use moongate_sdk::testing::{Visit, settings};
+    use serde_json::json;
+
+    fn plugin(max: &str) -> Box<dyn Plugin> {
+        build(&settings(json!({ "max_size": max }))).unwrap()
+    }
+
+    #[test]
+    fn a_length_that_is_too_much_is_refused_at_once() {
+        for (length, fine) in [("1023", true), ("1024", true), ("1025", false), ("99999999999", false)] {
+            let enters = Visit::new("/").field("content-length", length).ask(&*plugin("1KiB"));
+            assert_eq!(matches!(enters, Verdict::Continue), fine, "{length}");
+        }
+        assert!(matches!(Visit::new("/").ask(&*plugin("0")), Verdict::Continue), "no body is not too long");
+    }
+
+    #[test]
+    fn pieces_are_counted_until_it_is_too_much() {
+        let plugin = plugin("10");
+        let mut visit = Visit::new("/");
+        let mut send = |bytes: &'static [u8]| {
+            let mut piece = Piece { bytes: bytes.into(), last: false };
+            match visit.send(&*plugin, &mut piece) {
+                Verdict::Continue => 0,
+                Verdict::Respond(reply) => reply.status.as_u16(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!([send(b"12345"), send(b"67890"), send(b""), send(b"1")], [0, 0, 0, 413]);
+    }
+
+    #[test]
+    fn nginxs_limit_is_the_usual_one() {
+        let usual = build(&settings(json!({}))).unwrap();
+        assert_eq!(Visit::new("/").field("content-length", "1048577").refused(&*usual).status, 413);
+    }
+}

@@ -1,0 +1,228 @@
+//! Compresses answers on their way to clients that understand it.
+//!
+//! Pieces of an answer whose length is not known leave as they come, so that server-sent events and other
+//! slow answers pass at once. What is compressed already, or must not be changed, passes as it is.
+
+mod accept;
+mod encoder;
+mod media;
+
+use crate::cors::vary;
+use accept::Wishes;
+use encoder::{Encoder, Levels};
+use http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ETAG,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use media::Media;
+use moongate_sdk::{
+    Answer, Exchange, Fault, Flow, Headers, Kind, Phases, Piece, Placed, Plugin, Problem, Problems, Settings,
+    Size,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "compress",
+    about: "Compresses answers for clients that understand it.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// Codings, the preferred one first; of those a client likes equally that one is taken. Default: zstd, br,
+    /// gzip.
+    encodings: Option<Vec<Placed<Coding>>>,
+    /// Media types that are compressed: `text/html`, `text/*`, `application/*+json`. Default: text, JSON, XML,
+    /// JavaScript, WebAssembly, SVG and fonts that are not compressed themselves.
+    types: Option<Vec<Placed<String>>>,
+    /// The shortest answer that is compressed, where its length is known. Default 1KiB.
+    min_size: Option<Size>,
+    /// How hard each coding tries.
+    #[serde(default)]
+    levels: WrittenLevels,
+}
+
+/// A content coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Coding {
+    /// RFC 1952.
+    Gzip,
+    /// Brotli, RFC 7932.
+    Br,
+    /// Zstandard, RFC 8878.
+    Zstd,
+}
+
+/// Levels of compression: higher is smaller, and costs more time.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenLevels {
+    /// 1 to 9. Default 5.
+    gzip: Option<Placed<u8>>,
+    /// 0 to 11. Default 4.
+    br: Option<Placed<u8>>,
+    /// 1 to 19. Default 3.
+    zstd: Option<Placed<u8>>,
+}
+
+struct Compress {
+    codings: Vec<Coding>,
+    types: Media,
+    min_size: u64,
+    levels: Levels,
+}
+
+/// The answer's encoder, when it has one.
+#[derive(Default)]
+struct Work {
+    encoder: Option<Encoder>,
+    /// Whether pieces must not wait for each other.
+    at_once: bool,
+}
+
+impl Coding {
+    const ALL: [Self; 3] = [Self::Zstd, Self::Br, Self::Gzip];
+
+    fn token(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Br => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    let mut codings = Vec::new();
+    for coding in written.encodings.iter().flatten() {
+        if codings.contains(&coding.value) {
+            let problem = Problem::new(format!("`{}` stands twice", coding.token()));
+            problems.push(problem.label("leave one out").at(&coding.place));
+        }
+        codings.push(coding.value);
+    }
+    match &written.encodings {
+        None => codings.extend(Coding::ALL),
+        Some(list) if list.is_empty() => {
+            let problem = Problem::new("`encodings` is empty").at(settings.place());
+            problems.push(problem.help("write `[zstd, br, gzip]`, or leave the plugin out"));
+        }
+        Some(_) => {}
+    }
+    let types = match &written.types {
+        None => Some(Media::usual()),
+        Some(list) => problems.keep(Media::parse(list)),
+    };
+    let usual = Levels::default();
+    let levels = Levels {
+        gzip: level(&mut problems, written.levels.gzip.as_ref(), usual.gzip, (1, 9)),
+        br: level(&mut problems, written.levels.br.as_ref(), usual.br, (0, 11)),
+        zstd: level(&mut problems, written.levels.zstd.as_ref(), usual.zstd, (1, 19)),
+    };
+    match types {
+        Some(types) if !problems.refuse() => {
+            let min_size = written.min_size.unwrap_or(Size(1 << 10)).0;
+            Ok(Box::new(Compress { codings, types, min_size, levels }))
+        }
+        _ => Err(problems),
+    }
+}
+
+fn level(problems: &mut Problems, written: Option<&Placed<u8>>, usual: u8, range: (u8, u8)) -> u8 {
+    let Some(level) = written else { return usual };
+    if !(range.0..=range.1).contains(&level.value) {
+        let problem = Problem::new(format!("there is no level `{}`", level.value)).at(&level.place);
+        problems.push(problem.label(format!("{} to {}", range.0, range.1)));
+    }
+    level.value
+}
+
+/// Whether the body may be given another form.
+fn may_change(status: StatusCode, headers: &HeaderMap) -> bool {
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+    // A range is one of the form that the backend has (RFC 9110 §14.4).
+    let range = status == StatusCode::PARTIAL_CONTENT || headers.contains_key(CONTENT_RANGE);
+    let encoded = headers.contains_key(CONTENT_ENCODING);
+    let fixed =
+        headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+            value.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-transform"))
+        });
+    !(status.is_informational() || bodiless.contains(&status) || range || encoded || fixed)
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Changes the fields that describe the body's form.
+fn describe(headers: &mut Headers<'_>, coding: Coding) {
+    headers.set(&CONTENT_ENCODING, HeaderValue::from_static(coding.token()));
+    for name in [
+        CONTENT_LENGTH,
+        ACCEPT_RANGES,
+        HeaderName::from_static("content-md5"),
+        HeaderName::from_static("digest"),
+        HeaderName::from_static("content-digest"),
+    ] {
+        headers.remove(&name);
+    }
+    // Another form of the same thing has no strong tag of it (RFC 9110 §8.8.1).
+    let strong = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
+    if let Some(Ok(weak)) = strong.map(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())) {
+        headers.set(&ETAG, weak);
+    }
+}
+
+impl Plugin for Compress {
+    fn phases(&self) -> Phases {
+        Phases { response_headers: true, response_body: true, ..Phases::default() }
+    }
+
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Answer<'_>,
+    ) -> Flow<'f> {
+        let length = length(&answer.headers);
+        let short = length.is_some_and(|length| length < self.min_size);
+        if short
+            || !self.types.has(answer.headers.get(CONTENT_TYPE))
+            || !may_change(answer.status, &answer.headers)
+        {
+            return Flow::Continue;
+        }
+        // From here on the answer differs by what the client understands.
+        vary(&mut answer.headers, &ACCEPT_ENCODING);
+        // To HTTP/1.0 a body without a length can only end with its connection.
+        if exchange.request.method == Method::HEAD || exchange.request.version < Version::HTTP_11 {
+            return Flow::Continue;
+        }
+        let Some(coding) = Wishes::of(&exchange.headers).choose(&self.codings) else { return Flow::Continue };
+        let Ok(encoder) = Encoder::new(coding, self.levels) else { return Flow::Continue };
+        describe(&mut answer.headers, coding);
+        *exchange.state::<Work>() = Work { encoder: Some(encoder), at_once: length.is_none() };
+        Flow::Continue
+    }
+
+    fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
+        let work = exchange.state::<Work>();
+        let Some(encoder) = &mut work.encoder else { return Ok(()) };
+        let encoded = encoder.pass(&piece.bytes, work.at_once, piece.last);
+        piece.bytes = encoded.map_err(|error| Fault::new(error.to_string()))?;
+        if piece.last {
+            work.encoder = None;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

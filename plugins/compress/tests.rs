@@ -1,0 +1,118 @@
+//! Claims about which answers are compressed, and what is said about them.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+use super::*;
+use bytes::Bytes;
+use moongate_sdk::testing::{Visit, settings};
+use serde_json::{Value, json};
+use std::io::Read;
+
+fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
+    build(&settings(written))
+}
+
+/// A visit of a client that takes gzip, to an answer with these fields.
+fn visit(fields: &[(&'static str, &'static str)]) -> Visit {
+    let mut visit = Visit::new("/").field("accept-encoding", "gzip");
+    visit.response.insert("content-type", HeaderValue::from_static("text/html"));
+    for (name, value) in fields {
+        visit.response.insert(*name, HeaderValue::from_static(value));
+    }
+    visit
+}
+
+/// Whether the answer is compressed, and whether it says that it could be.
+fn answered(mut visit: Visit) -> (bool, bool) {
+    visit.answer(&*plugin(json!({})).unwrap());
+    let varies = visit.response.get_all("vary").iter().any(|value| value == "accept-encoding");
+    (visit.response.contains_key("content-encoding"), varies)
+}
+
+#[test]
+fn only_what_is_worth_it_and_may_change_is_compressed() {
+    assert_eq!(answered(visit(&[])), (true, true));
+    assert_eq!(answered(visit(&[("content-length", "1024")])), (true, true));
+    for fields in [
+        [("content-length", "1023")],
+        [("content-type", "image/png")],
+        [("content-encoding", "br")],
+        [("cache-control", "max-age=1, No-Transform")],
+        [("content-range", "bytes 0-1/5000")],
+    ] {
+        let (compressed, varies) = answered(visit(&fields));
+        let already = fields[0].0 == "content-encoding";
+        assert_eq!((compressed, varies), (already, false), "{fields:?}");
+    }
+    for status in [101, 204, 205, 206, 304] {
+        let mut visit = visit(&[]);
+        visit.status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(answered(visit), (false, false), "{status}");
+    }
+}
+
+#[test]
+fn a_cache_learns_that_others_get_it_compressed() {
+    let mut head = visit(&[]);
+    head.method = Method::HEAD;
+    assert_eq!(answered(head), (false, true));
+    let mut plain = visit(&[]);
+    plain.request.clear();
+    assert_eq!(answered(plain), (false, true));
+}
+
+#[test]
+fn the_fields_tell_of_the_new_form() {
+    let mut visit = visit(&[
+        ("content-length", "5000"),
+        ("etag", "\"v1\""),
+        ("accept-ranges", "bytes"),
+        ("content-digest", "sha-256=:x:"),
+        ("vary", "Cookie"),
+    ]);
+    visit.answer(&*plugin(json!({})).unwrap());
+    let fields = &visit.response;
+    assert_eq!(
+        (&fields["content-encoding"], &fields["etag"]),
+        (&"gzip".parse().unwrap(), &"W/\"v1\"".parse().unwrap())
+    );
+    for gone in ["content-length", "accept-ranges", "content-digest"] {
+        assert!(!fields.contains_key(gone), "{gone}");
+    }
+    assert_eq!(fields.get_all("vary").iter().count(), 2);
+}
+
+#[test]
+fn a_body_is_compressed_piece_by_piece_and_another_passes() {
+    let plugin = plugin(json!({ "encodings": ["gzip"] })).unwrap();
+    let body = |mut visit: Visit| {
+        visit.answer(&*plugin);
+        let mut sent = Vec::new();
+        for (bytes, last) in [(&b"hello "[..], false), (b"world", false), (b"", true)] {
+            let mut piece = Piece { bytes: Bytes::from_static(bytes), last };
+            visit.see(|exchange| plugin.response_body(exchange, &mut piece)).unwrap();
+            assert_eq!(piece.last, last);
+            sent.extend_from_slice(&piece.bytes);
+        }
+        sent
+    };
+    let mut plain = String::new();
+    flate2::read::GzDecoder::new(&body(visit(&[]))[..]).read_to_string(&mut plain).unwrap();
+    assert_eq!(plain, "hello world");
+    assert_eq!(body(visit(&[("content-type", "image/png")])), b"hello world");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    for bad in [
+        json!({ "encodings": [] }),
+        json!({ "encodings": ["gzip", "gzip"] }),
+        json!({ "encodings": ["deflate"] }),
+        json!({ "types": ["html"] }),
+        json!({ "levels": { "gzip": 0 } }),
+        json!({ "levels": { "br": 12 } }),
+        json!({ "levels": { "zstd": 20 } }),
+        json!({ "min_size": "1k" }),
+    ] {
+        assert!(plugin(bad.clone()).is_err(), "{bad}");
+    }
+}

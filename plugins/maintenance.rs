@@ -1,0 +1,186 @@
+//! Tells everybody to come back later, while the operator works; some may pass and look.
+//!
+//! It is switched by a reload, or by a file: whoever creates that needs no rights over the gateway.
+
+use crate::parts::networks::{Listed, Networks};
+use crate::respond::Page;
+use http::{HeaderValue, StatusCode, header};
+use moongate_sdk::{Exchange, Flow, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "maintenance",
+    about: "Tells everybody but some to come back later.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// How long an answer of the file system is good for.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// When to come back, said in Retry-After. Default 5m.
+    retry_after: Option<Period>,
+    /// A text in place of the gateway's own error.
+    body: Option<Placed<String>>,
+    /// A page in its place, of at most 8 MiB, read when the configuration is. A relative path begins at the file
+    /// it is written in.
+    file: Option<Placed<String>>,
+    /// Who passes all the same: addresses, networks, `private`, and files of them.
+    #[serde(default)]
+    except: Vec<Listed>,
+    /// The plugin works only while this file exists; looked for once a second at most. Default: always.
+    when_file: Option<Placed<String>>,
+}
+
+struct Maintenance {
+    retry_after: HeaderValue,
+    page: Option<Page>,
+    except: Networks,
+    switch: Option<Switch>,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    let page = Page::read(settings, written.body.as_ref(), written.file.as_ref());
+    let page = problems.keep(page.map_err(Problems::from));
+    let except = problems.keep(Networks::read(settings, &written.except));
+    if let Some(file) = written.when_file.as_ref().filter(|file| file.is_empty()) {
+        problems.push(Problem::new("`when_file` names no file").at(&file.place));
+    }
+    let retry_after = written.retry_after.unwrap_or(Period::seconds(300)).0;
+    let switch = written.when_file.as_ref().map(|file| {
+        let base = Path::new(&*file.place.file).parent().unwrap_or(Path::new(""));
+        Switch::new(base.join(&file.value), FRESH)
+    });
+    match (page, except) {
+        (Some(page), Some(except)) if !problems.refuse() => {
+            // Whole seconds (RFC 9110 §10.2.3), and never `at once`.
+            let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
+            let retry_after = HeaderValue::from(seconds);
+            Ok(Box::new(Maintenance { retry_after, page, except, switch }))
+        }
+        _ => Err(problems),
+    }
+}
+
+/// Whether a file exists, asked of the file system now and then.
+struct Switch {
+    file: PathBuf,
+    fresh: Duration,
+    born: Instant,
+    /// When to ask next, in milliseconds from birth.
+    next: AtomicU64,
+    on: AtomicBool,
+}
+
+impl Switch {
+    fn new(file: PathBuf, fresh: Duration) -> Self {
+        let (next, on) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { file, fresh, born: Instant::now(), next, on }
+    }
+
+    fn is_on(&self) -> bool {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(self.born.elapsed());
+        let next = self.next.load(Relaxed);
+        let later = now.saturating_add(millis(self.fresh));
+        // Of those that come at once, one asks; the others take what is known. The first of all has nothing to take.
+        let mine = now >= next && self.next.compare_exchange(next, later, Relaxed, Relaxed).is_ok();
+        if mine || next == 0 {
+            self.on.store(self.file.exists(), Relaxed);
+        }
+        self.on.load(Relaxed)
+    }
+}
+
+impl Plugin for Maintenance {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, ..Phases::default() }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        let off = self.switch.as_ref().is_some_and(|switch| !switch.is_on());
+        if off || self.except.contain(exchange.request.client) {
+            return Flow::Continue;
+        }
+        let mut reply = exchange.refuse(StatusCode::SERVICE_UNAVAILABLE, "maintenance");
+        if let Some(page) = &self.page {
+            page.dress(&mut reply);
+        }
+        reply.header(header::RETRY_AFTER, self.retry_after.clone()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use moongate_sdk::Verdict;
+    use moongate_sdk::testing::{Visit, settings};
+    use serde_json::{Value, json};
+
+    fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
+        build(&settings(written))
+    }
+
+    #[test]
+    fn everybody_is_told_when_to_come_back() {
+        let reply = Visit::new("/").refused(&*plugin(json!({})).unwrap());
+        assert_eq!((reply.status.as_u16(), &reply.headers["retry-after"]), (503, &HeaderValue::from(300)));
+        assert!(reply.body.starts_with(b"503 Service Unavailable: maintenance"));
+        let written = json!({ "retry_after": "1500ms", "body": "back soon\n" });
+        let reply = Visit::new("/").field("accept", "application/json").refused(&*plugin(written).unwrap());
+        assert_eq!(
+            (&reply.body[..], &reply.headers["retry-after"]),
+            (&b"back soon\n"[..], &HeaderValue::from(2))
+        );
+        assert_eq!(reply.headers["content-type"], "text/plain; charset=utf-8");
+        assert_eq!(reply.headers["cache-control"], "no-store");
+    }
+
+    #[test]
+    fn who_is_excepted_passes() {
+        let plugin = plugin(json!({ "except": ["192.0.2.0/24"] })).unwrap();
+        let mut visit = Visit::new("/");
+        visit.client = "192.0.2.9".parse().unwrap();
+        assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+        assert_eq!(Visit::new("/").refused(&*plugin).status, 503);
+    }
+
+    #[test]
+    fn a_file_switches_it_and_is_asked_for_rarely() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("closed");
+        let (eager, lazy) =
+            (Switch::new(file.clone(), Duration::ZERO), Switch::new(file.clone(), Duration::from_secs(3600)));
+        assert!(!eager.is_on() && !lazy.is_on());
+        std::fs::write(&file, "").unwrap();
+        assert!(eager.is_on() && !lazy.is_on());
+        std::fs::remove_file(&file).unwrap();
+        assert!(!eager.is_on());
+        let plugin = plugin(json!({ "when_file": file })).unwrap();
+        assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for bad in [
+            json!({ "body": "x", "file": "y" }),
+            json!({ "file": "not/there" }),
+            json!({ "except": ["x"] }),
+            json!({ "when_file": "" }),
+            json!({ "retry_after": "10" }),
+        ] {
+            assert!(plugin(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

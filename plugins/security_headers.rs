@@ -1,0 +1,218 @@
+//! The fields by which a site tells browsers to be careful, with defaults that break hardly any.
+//! What a backend says itself stays: it knows its pages better.
+
+use http::header::{
+    CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, StatusCode};
+use moongate_sdk::{
+    Answer, Exchange, Flow, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Settings,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "security_headers",
+    about: "Tells browsers to be careful, where the backend does not say so itself.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// What browsers' lists of preloaded sites ask for, in seconds.
+const PRELOAD_AGE: u64 = 365 * 86_400;
+
+/// The settings; `off` leaves a field out.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// How long browsers use https alone for this host; sent over https only (RFC 6797 §7.2). `0` makes
+    /// them forget. Default: not sent.
+    hsts: Option<Placed<Period>>,
+    /// Whether that counts for every name below the host. Default: false.
+    #[serde(default)]
+    hsts_include_subdomains: bool,
+    /// Whether the host asks to be on browsers' own lists. Default: false.
+    #[serde(default)]
+    hsts_preload: bool,
+    /// X-Frame-Options: DENY or SAMEORIGIN. Default: SAMEORIGIN.
+    frame_options: Option<Placed<String>>,
+    /// X-Content-Type-Options. Default: nosniff.
+    content_type_options: Option<Placed<String>>,
+    /// Referrer-Policy. Default: strict-origin-when-cross-origin.
+    referrer_policy: Option<Placed<String>>,
+    /// Content-Security-Policy. Default: off.
+    content_security_policy: Option<Placed<String>>,
+    /// Permissions-Policy. Default: off.
+    permissions_policy: Option<Placed<String>>,
+    /// Cross-Origin-Opener-Policy. Default: off.
+    cross_origin_opener_policy: Option<Placed<String>>,
+}
+
+struct SecurityHeaders {
+    fields: Vec<(HeaderName, HeaderValue)>,
+    hsts: Option<HeaderValue>,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    let hsts = problems.keep(hsts(settings, &written).map_err(Problems::from)).flatten();
+    for (text, known) in
+        [(&written.frame_options, &["DENY", "SAMEORIGIN"][..]), (&written.content_type_options, &["nosniff"])]
+    {
+        let wrong = text.as_ref().filter(|text| text.value != "off" && !known.contains(&text.as_str()));
+        problems.0.extend(wrong.map(|text| {
+            let problem = Problem::new(format!("browsers do not know `{}`", text.value)).at(&text.place);
+            problem.label(format!("{} or off", known.join(", ")))
+        }));
+    }
+    let lines = [
+        (X_FRAME_OPTIONS, &written.frame_options, "SAMEORIGIN"),
+        (X_CONTENT_TYPE_OPTIONS, &written.content_type_options, "nosniff"),
+        (REFERRER_POLICY, &written.referrer_policy, "strict-origin-when-cross-origin"),
+        (CONTENT_SECURITY_POLICY, &written.content_security_policy, "off"),
+        (HeaderName::from_static("permissions-policy"), &written.permissions_policy, "off"),
+        (HeaderName::from_static("cross-origin-opener-policy"), &written.cross_origin_opener_policy, "off"),
+    ];
+    let mut fields = Vec::new();
+    for (name, text, usual) in lines {
+        let value = text.as_ref().map_or(usual, |text| text.as_str());
+        if value == "off" {
+            continue;
+        }
+        match (HeaderValue::from_str(value), text) {
+            (Ok(value), _) => fields.push((name, value)),
+            (Err(_), Some(text)) => {
+                let problem = Problem::new("a field's value is one line of plain characters").at(&text.place);
+                problems.push(problem.help("join long lines with YAML's `>-`"));
+            }
+            (Err(_), None) => {}
+        }
+    }
+    if problems.refuse() { Err(problems) } else { Ok(Box::new(SecurityHeaders { fields, hsts })) }
+}
+
+fn hsts(settings: &Settings, written: &Written) -> Result<Option<HeaderValue>, Problem> {
+    let Some(age) = &written.hsts else {
+        return match written.hsts_include_subdomains || written.hsts_preload {
+            false => Ok(None),
+            true => Err(Problem::new("there is no `hsts` that this could belong to")
+                .label("write `hsts: 365d` too")
+                .at(settings.place())),
+        };
+    };
+    let seconds = age.0.as_secs();
+    if written.hsts_preload && (seconds < PRELOAD_AGE || !written.hsts_include_subdomains) {
+        let problem = Problem::new("browsers' lists take no such host").at(&age.place);
+        return Err(problem.help("they ask for `hsts: 365d` at least, and `hsts_include_subdomains: true`"));
+    }
+    let mut text = format!("max-age={seconds}");
+    if written.hsts_include_subdomains {
+        text.push_str("; includeSubDomains");
+    }
+    if written.hsts_preload {
+        text.push_str("; preload");
+    }
+    Ok(HeaderValue::from_str(&text).ok())
+}
+
+impl Plugin for SecurityHeaders {
+    fn phases(&self) -> Phases {
+        Phases { response_headers: true, ..Phases::default() }
+    }
+
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Answer<'_>,
+    ) -> Flow<'f> {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Flow::Continue;
+        }
+        for (name, value) in &self.fields {
+            if !answer.headers.contains_key(name) {
+                answer.headers.set(name, value.clone());
+            }
+        }
+        match &self.hsts {
+            Some(hsts) if exchange.request.scheme == "https" => {
+                if !answer.headers.contains_key(STRICT_TRANSPORT_SECURITY) {
+                    answer.headers.set(&STRICT_TRANSPORT_SECURITY, hsts.clone());
+                }
+            }
+            _ => {}
+        }
+        Flow::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use http::HeaderMap;
+    use moongate_sdk::Headers;
+    use moongate_sdk::testing::{Visit, settings};
+    use serde_json::{Value, json};
+
+    /// The fields of an answer to a client that speaks this scheme.
+    fn answer(written: Value, scheme: &'static str, backend: &[(&'static str, &'static str)]) -> HeaderMap {
+        let plugin = build(&settings(written)).unwrap();
+        let mut fields = HeaderMap::new();
+        for (name, value) in backend {
+            fields.insert(*name, HeaderValue::from_static(value));
+        }
+        Visit::new("/").see(|exchange| {
+            exchange.request.scheme = scheme;
+            let headers = Headers::new(&mut fields);
+            let mut answer = Answer { status: StatusCode::OK, headers, endpoint: None };
+            let _ = plugin.response_headers(exchange, &mut answer);
+        });
+        fields
+    }
+
+    #[test]
+    fn the_defaults_are_careful_and_the_backend_has_the_last_word() {
+        let fields = answer(json!({}), "https", &[("x-frame-options", "DENY")]);
+        assert_eq!(fields["x-frame-options"], "DENY");
+        assert_eq!(fields["x-content-type-options"], "nosniff");
+        assert_eq!(fields["referrer-policy"], "strict-origin-when-cross-origin");
+        assert_eq!(fields.len(), 3);
+    }
+
+    #[test]
+    fn what_is_written_is_said_and_off_is_not() {
+        let written = json!({
+            "frame_options": "off", "referrer_policy": "off", "content_type_options": "off",
+            "content_security_policy": "default-src 'self'", "permissions_policy": "camera=()",
+            "cross_origin_opener_policy": "same-origin",
+        });
+        let fields = answer(written, "http", &[]);
+        assert_eq!(fields["content-security-policy"], "default-src 'self'");
+        assert_eq!(fields.len(), 3);
+    }
+
+    #[test]
+    fn hsts_is_said_over_https_alone() {
+        let written = json!({ "hsts": "365d", "hsts_include_subdomains": true, "hsts_preload": true });
+        let fields = answer(written.clone(), "https", &[]);
+        assert_eq!(fields["strict-transport-security"], "max-age=31536000; includeSubDomains; preload");
+        assert!(!answer(written, "http", &[]).contains_key("strict-transport-security"));
+        assert_eq!(answer(json!({ "hsts": 0 }), "https", &[])["strict-transport-security"], "max-age=0");
+    }
+
+    #[test]
+    fn what_browsers_would_not_take_is_refused() {
+        for bad in [
+            json!({ "frame_options": "ALLOW-FROM https://a" }),
+            json!({ "content_type_options": "sniff" }),
+            json!({ "content_security_policy": "a\nb" }),
+            json!({ "hsts_preload": true }),
+            json!({ "hsts": "1d", "hsts_include_subdomains": true, "hsts_preload": true }),
+            json!({ "hsts": "365d", "hsts_preload": true }),
+        ] {
+            assert!(build(&settings(bad.clone())).is_err(), "{bad}");
+        }
+    }
+}
