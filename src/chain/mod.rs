@@ -6,10 +6,12 @@
 mod beside;
 mod guard;
 mod instances;
+mod messages;
 mod phases;
 
 pub use guard::Guarded;
 pub use instances::{Builder, Entry, Instances};
+pub use messages::{Passage, Standing};
 
 use moongate_sdk::{Phases, Reply, Running};
 use std::sync::Arc;
@@ -23,6 +25,9 @@ pub struct Chain {
     response: Positions,
     response_body: Positions,
     log: Positions,
+    /// By the way that messages go: to the backend, to the client.
+    messages: [Positions; 2],
+    closed: Positions,
 }
 
 /// Positions of the plugins that take part in a phase, in order.
@@ -80,6 +85,11 @@ impl Chain {
             response: phase(|phases| phases.response_headers),
             response_body: phase(|phases| phases.response_body),
             log: phase(|phases| phases.log),
+            messages: [
+                phase(|phases| phases.messages_to_backend),
+                phase(|phases| phases.messages_to_client),
+            ],
+            closed: phase(|phases| phases.closed),
         }
     }
 

@@ -11,10 +11,10 @@ use moongate_sdk::{Answer, Exchange, Fault, Flow, Piece, Running, Verdict};
 use std::time::Instant;
 
 /// A plugin asked for a body where there is none to ask for.
-const MISPLACED: Fault = Fault::fixed("it asked for the request's body outside of request_headers");
+pub(super) const MISPLACED: Fault = Fault::fixed("it asked for the request's body outside of request_headers");
 
 /// A plugin panicked.
-struct Panicked;
+pub(super) struct Panicked;
 
 impl Chain {
     /// Shows the request's head to the plugins, until one decides.
@@ -204,7 +204,7 @@ impl Chain {
 }
 
 /// Waits for what the plugin decides.
-async fn settle(flow: Option<Flow<'_>>, call: &mut Call<'_>) -> Result<Verdict, Panicked> {
+pub(super) async fn settle(flow: Option<Flow<'_>>, call: &mut Call<'_>) -> Result<Verdict, Panicked> {
     Ok(match flow.ok_or(Panicked)? {
         Flow::Continue => Verdict::Continue,
         Flow::Respond(reply) => Verdict::Respond(reply),

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, Tried};
-use http::Method;
+use http::{HeaderMap, Method};
 use moongate_sdk::{Running, Services};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub struct Context {
     pub(super) instead: Option<Instead>,
     /// The client has its whole answer, and what still comes from the backend goes nowhere.
     pub(super) replaced: bool,
+    /// The fields of a handshake as they came, where plugins are asked again while the WebSocket lives.
+    pub(super) came: Option<Box<HeaderMap>>,
     /// Its head or the beginning of its body has more than one reading.
     pub(super) doubtful: bool,
     /// Bytes of its head.
@@ -88,6 +90,7 @@ impl Context {
             shows_answer: false,
             instead: None,
             replaced: false,
+            came: None,
             doubtful: false,
             head_size: 0,
             listener: 0,

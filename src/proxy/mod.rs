@@ -13,6 +13,7 @@ mod failure;
 mod first_line;
 mod forward;
 mod intake;
+mod living;
 mod record;
 mod redial;
 mod respond;

@@ -3,6 +3,7 @@
 
 use super::Gateway;
 use super::context::Context;
+use super::living::Living;
 use super::record;
 use super::redial::Redialer;
 use crate::snapshot::Route;
@@ -209,6 +210,8 @@ pub(super) struct Beginning {
     pub(super) switching: Vec<u8>,
     /// From the request's head to the backend's answer.
     pub(super) handshake: Duration,
+    /// Its plugins from here on.
+    pub(super) living: Living,
 }
 
 /// Starts the tunnel.
@@ -242,8 +245,8 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         member: Some(member),
         guard: Box::new(Held { _lease: lease, _permit: permit }),
         redial,
-        inspector: None,
-        recheck: None,
+        inspector: beginning.living.inspector,
+        recheck: beginning.living.recheck,
     };
     tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome));
 }

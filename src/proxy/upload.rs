@@ -81,6 +81,10 @@ impl Upload {
 /// What the route's plugins say to a request: nothing, or what the client gets instead of an answer.
 pub(super) async fn ask_plugins(session: &mut Session, ctx: &mut Context) -> Option<Instead> {
     let route = ctx.route.clone().filter(|route| !route.chain.skips_request_headers())?;
+    let head = session.req_header();
+    if head.headers.contains_key(header::UPGRADE) && route.chain.rechecks().next().is_some() {
+        ctx.came = Some(Box::new(head.headers.clone()));
+    }
     let mut from = 0;
     loop {
         match show(session, ctx, &route, Show::Head(from)).await {

@@ -2,8 +2,10 @@
 //! two connections become a tunnel. Up to the 101 it is HTTP, and everything of a route applies.
 
 use super::context::Context;
+use super::exchange::Line;
 use super::failure::Failure;
 use super::intake::target;
+use super::living::Living;
 use super::tunnel::{self, Beginning, Origin, Said};
 use super::{Gateway, answer, forward, record, redial, respond, takeover, turn, upstream};
 use crate::tunnel::handshake::{self, Answer, AnswerError, Extensions, Handshake, Request};
@@ -92,6 +94,10 @@ fn request(
         }
     }
     upstream::prepare(&mut head, ctx).map_err(|_| Failure::BadRequest)?;
+    if ctx.route.as_ref().is_some_and(|route| route.chain.inspects_any()) {
+        // Of a compressed message, or one that any other extension changed, a plugin would see nothing.
+        head.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
+    }
     let keeps = ctx.route.as_ref().is_some_and(|route| route.policy.reconnect.is_some());
     let written = if keeps {
         let mut fields = head.headers.clone();
@@ -185,6 +191,8 @@ async fn open(
     let handshake = ctx.started.elapsed();
     record::upgraded(session, ctx);
     let said = Said::all(ctx);
+    let head = session.req_header();
+    let living = Living::of(ctx, &route, Line::of(head), &head.headers);
     let Some((client, client_early)) = takeover::take(session).await else { return Ok(()) };
     let Some(lease) = ctx.lease.take() else { return Ok(()) };
     tunnel::spawn(
@@ -203,6 +211,7 @@ async fn open(
             again: agreement.map(|agreement| (backend.request, agreement)),
             switching,
             handshake,
+            living,
         },
     );
     Ok(())

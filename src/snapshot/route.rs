@@ -21,8 +21,8 @@ pub struct Route {
     pub timeout: Duration,
     /// Whether its requests are logged.
     pub logged: bool,
-    /// Its plugins, the ones of every route first.
-    pub chain: Chain,
+    /// Its plugins, the ones of every route first. WebSockets that they look at keep them.
+    pub chain: Arc<Chain>,
     /// Its series.
     pub metrics: Arc<RouteMetrics>,
     /// Counts the answers that no cluster had a part in.
@@ -57,7 +57,7 @@ impl Route {
             answers,
             timeout: written.timeout.0,
             logged: written.access_log,
-            chain: Chain::build(&plugins),
+            chain: Arc::new(Chain::build(&plugins)),
             metrics,
             policy: Arc::new(policy),
             edition,

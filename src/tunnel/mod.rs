@@ -29,7 +29,7 @@ pub use dial::{DialError, dial};
 pub use drain::{Filter, Membership, Registry, Seat, Seen};
 pub use launch::launch;
 pub use leg::{Io, Leg};
-pub use messages::{Dismissal, Inspector, Passage, Recheck};
+pub use messages::{Asking, Inspector, Recheck};
 pub use outcome::{ABNORMAL, By, Cause, Outcome, Reason, Side};
 pub use pacer::{Crowded, Pacer};
 pub use policy::{Policy, Reconnect};

@@ -12,10 +12,11 @@ mod stage;
 mod tests;
 
 pub(super) use spare::lend;
-pub use stage::{Fed, Stage};
+pub(super) use stage::{Fed, Stage};
 
 use super::frame::{Rules, Violation};
 use super::{Outcome, Reason, Side};
+use crate::chain::{Passage, Standing};
 use moongate_sdk::Message;
 use std::borrow::Cow;
 use std::future::Future;
@@ -39,26 +40,36 @@ pub trait Inspector: Send {
     fn ended(&mut self, outcome: &Outcome);
 }
 
-/// What becomes of a message.
-#[derive(Debug)]
-pub enum Passage {
-    /// It goes on as it is now.
-    Forward,
-    /// It goes no further.
-    Drop,
-    /// The tunnel ends.
-    Close(Dismissal),
+/// The end of a tunnel for what plugins said: both sides get this Close.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dismissal {
+    pub(super) reason: Reason,
+    pub(super) code: u16,
+    /// Why; cut to 123 bytes when it is written.
+    pub(super) text: Cow<'static, str>,
 }
 
-/// The end of a tunnel by whoever inspects it: both sides get this Close.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dismissal {
-    /// For the access log and the metrics.
-    pub reason: Reason,
-    /// The code, one that may stand in a frame.
-    pub code: u16,
-    /// Why, cut to 123 bytes.
-    pub text: Cow<'static, str>,
+impl Dismissal {
+    /// A plugin could not do its work.
+    pub(super) fn failed() -> Self {
+        Self { reason: Reason::PluginFailed, code: 1011, text: "plugin failed".into() }
+    }
+
+    /// A plugin made text of something else.
+    fn not_text() -> Self {
+        Self { reason: Reason::PluginFailed, code: 1007, text: "a plugin made text that is not UTF-8".into() }
+    }
+
+    /// What a plugin says of a tunnel that is asked about; `None` when it may live on.
+    pub(super) fn of(standing: &Standing) -> Option<Self> {
+        match standing {
+            Standing::Granted => None,
+            Standing::Refused(status) => {
+                Some(Self { reason: Reason::Refused, code: 1008, text: status.as_str().to_owned().into() })
+            }
+            Standing::Failed => Some(Self::failed()),
+        }
+    }
 }
 
 /// Who is asked again and again whether a tunnel may live on.
@@ -70,12 +81,12 @@ pub trait Recheck: Send + Sync {
     fn ask(self: Arc<Self>, question: usize) -> Asking;
 }
 
-/// A question under way: an error is the end of the tunnel.
-pub type Asking = Pin<Box<dyn Future<Output = Result<(), Dismissal>> + Send>>;
+/// A question under way.
+pub type Asking = Pin<Box<dyn Future<Output = Standing> + Send>>;
 
 /// Why nothing more comes from a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub(super) enum Stop {
     /// The source broke the protocol.
     Violation(Violation),
     /// The inspector ends the tunnel.

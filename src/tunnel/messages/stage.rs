@@ -1,7 +1,8 @@
 //! One direction taken apart into messages and put together again.
 
 use super::spare;
-use super::{Dismissal, Inspector, Passage, Stop};
+use super::{Dismissal, Inspector, Stop};
+use crate::chain::Passage;
 use crate::tunnel::frame::{
     Event, Follower, MAX_WITHHELD, Mask, Opcode, Rules, Sender, Violation, Wrong, apply_mask, payload_of,
     write_message,
@@ -12,7 +13,7 @@ use moongate_sdk::{Direction, Message};
 
 /// One direction of a tunnel whose messages are shown to somebody.
 #[derive(Debug)]
-pub struct Stage {
+pub(in crate::tunnel) struct Stage {
     follower: Follower,
     rules: Rules,
     desk: Desk,
@@ -36,17 +37,16 @@ struct Desk {
 
 /// What a feed led to besides what it wrote.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fed {
+pub(in crate::tunnel) struct Fed {
     /// Messages that go no further, text and binary.
-    pub dropped: [u32; 2],
+    pub(in crate::tunnel) dropped: [u32; 2],
     /// Bytes of a data frame came.
-    pub data: bool,
+    pub(in crate::tunnel) data: bool,
 }
 
 impl Stage {
     /// A stage for what comes from this side, behind the handshake.
-    #[must_use]
-    pub fn new(from: Side, rules: Rules) -> Self {
+    pub(in crate::tunnel) fn new(from: Side, rules: Rules) -> Self {
         let sender = match from {
             Side::Client => Sender::Client,
             Side::Backend => Sender::Server,
@@ -65,7 +65,7 @@ impl Stage {
 
     /// Takes `chunk`, shows the messages that it completes, and appends to `out` what is to pass: whole frames. What
     /// the last feed withheld is to stand in front of it (see [`Stage::reclaim`]).
-    pub fn feed(&mut self, chunk: &[u8], inspector: &mut dyn Inspector, out: &mut Vec<u8>) -> Fed {
+    pub(in crate::tunnel) fn feed(&mut self, chunk: &[u8], inspector: &mut dyn Inspector, out: &mut Vec<u8>) -> Fed {
         let Self { follower, rules, desk } = self;
         if desk.stop.is_some() {
             return Fed::default();
@@ -90,7 +90,7 @@ impl Stage {
     }
 
     /// Why nothing more comes, told once. After a dismissal the source is still followed to its Close.
-    pub fn stopped(&mut self) -> Option<Stop> {
+    pub(in crate::tunnel) fn stopped(&mut self) -> Option<Stop> {
         let stop = self.desk.stop.take()?;
         self.desk.deaf = true;
         Some(stop)
@@ -194,17 +194,17 @@ impl Feed<'_> {
         match self.inspector.message(&mut message) {
             Passage::Forward => self.forward(&message),
             Passage::Drop => self.fed.dropped[usize::from(!text)] += 1,
-            Passage::Close(dismissal) => self.desk.stop = Some(Stop::Dismissed(dismissal)),
+            Passage::Close { code, reason } => {
+                self.dismiss(Dismissal { reason: Reason::Plugin, code, text: reason });
+            }
+            Passage::Failed => self.dismiss(Dismissal::failed()),
         }
         self.desk.payload = message.payload;
     }
 
     fn forward(&mut self, message: &Message) {
         if !message.binary && std::str::from_utf8(&message.payload).is_err() {
-            let text = "a plugin made text that is not UTF-8".into();
-            let dismissal = Dismissal { reason: Reason::PluginFailed, code: 1007, text };
-            self.desk.stop = Some(Stop::Dismissed(dismissal));
-            return;
+            return self.dismiss(Dismissal::not_text());
         }
         let mask = match self.desk.from {
             Side::Client => Mask::fresh(),
@@ -212,6 +212,10 @@ impl Feed<'_> {
         };
         let opcode = if message.binary { Opcode::Binary } else { Opcode::Text };
         write_message(self.out, opcode, &message.payload, mask);
+    }
+
+    fn dismiss(&mut self, dismissal: Dismissal) {
+        self.desk.stop = Some(Stop::Dismissed(dismissal));
     }
 
     fn violate(&mut self) {

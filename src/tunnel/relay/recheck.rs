@@ -3,7 +3,7 @@
 
 use super::Relay;
 use super::vital::News;
-use crate::tunnel::messages::{Asking, Recheck};
+use crate::tunnel::messages::{Asking, Dismissal, Recheck};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Relay {
         rechecks.under_way = None;
         // The next moment may be an earlier one.
         self.clocks.quiet_until = now;
-        if let Err(dismissal) = answer {
+        if let Some(dismissal) = Dismissal::of(&answer) {
             self.dismiss(&dismissal);
             news.consequences = true;
         }

@@ -1,0 +1,171 @@
+//! The plugins of a WebSocket that lives: they see its messages, hear of its end, and are asked again whether it may live
+//! on. Kept of its request is what they may look at, and only where a plugin does.
+
+use super::context::Context;
+use super::exchange::Line;
+use super::intake::target;
+use crate::chain::{Chain, Passage, Standing};
+use crate::snapshot::Route;
+use crate::tunnel::{Asking, Inspector, Outcome, Recheck, Side};
+use http::{HeaderMap, Method, Uri, Version};
+use moongate_sdk::{Direction, Ended, Exchange, Fields, Headers, Message, Request, Running, Sent, Services};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who looks after a tunnel for its plugins.
+#[derive(Default)]
+pub(super) struct Living {
+    pub(super) inspector: Option<Box<dyn Inspector>>,
+    pub(super) recheck: Option<Arc<dyn Recheck>>,
+}
+
+impl Living {
+    /// Takes over what plugins keep of the request; the phases of its handshake are over.
+    pub(super) fn of(ctx: &mut Context, route: &Route, line: Line<'_>, headers: &HeaderMap) -> Self {
+        let chain = &route.chain;
+        let questions: Vec<_> = chain.rechecks().filter(|(at, _)| !ctx.running.skips(*at)).collect();
+        let inspects = chain.inspects_any() || !chain.skips_closed();
+        if !inspects && questions.is_empty() {
+            return Self::default();
+        }
+        let kept = Arc::new(Kept::of(ctx, route, line));
+        let recheck = (!questions.is_empty()).then(|| {
+            let headers = ctx.came.take().map_or_else(HeaderMap::new, |came| *came);
+            let id = ctx.running.known_request_id().cloned();
+            Arc::new(Doubts { kept: Arc::clone(&kept), questions, headers, id }) as Arc<dyn Recheck>
+        });
+        let inspector = inspects.then(|| {
+            let running = std::mem::take(&mut ctx.running);
+            Box::new(Watch { kept, headers: headers.clone(), running }) as Box<dyn Inspector>
+        });
+        Self { inspector, recheck }
+    }
+}
+
+/// What is kept of the request.
+struct Kept {
+    chain: Arc<Chain>,
+    services: Arc<dyn Services>,
+    method: Method,
+    uri: Uri,
+    rewritten: Option<String>,
+    version: Version,
+    host: String,
+    client: IpAddr,
+    peer: IpAddr,
+    listener: Arc<str>,
+    route: Arc<str>,
+}
+
+impl Kept {
+    fn of(ctx: &Context, route: &Route, line: Line<'_>) -> Self {
+        let listeners = ctx.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
+        let listener = listeners.and_then(|all| all.get(usize::from(ctx.listener)));
+        Self {
+            chain: Arc::clone(&route.chain),
+            services: Arc::clone(&ctx.services),
+            method: line.method.clone(),
+            uri: line.uri.clone(),
+            rewritten: ctx.rewritten.clone(),
+            version: line.version,
+            host: ctx.host.clone(),
+            client: ctx.client,
+            peer: ctx.peer,
+            listener: listener.map_or_else(|| "".into(), |listener| Arc::clone(&listener.name)),
+            route: Arc::clone(&route.name),
+        }
+    }
+
+    /// The handshake as a plugin sees it.
+    fn exchange<'a>(&'a self, fields: &'a mut dyn Fields, running: &'a mut Running) -> Exchange<'a> {
+        let (path, query) = target(self.rewritten.as_deref(), &self.uri);
+        Exchange {
+            request: Request {
+                method: &self.method,
+                scheme: "http",
+                host: &self.host,
+                path,
+                query,
+                version: self.version,
+                client: self.client,
+                peer: self.peer,
+                listener: &self.listener,
+                route: &self.route,
+            },
+            headers: Headers::new(fields),
+            running,
+            services: &self.services,
+        }
+    }
+}
+
+/// Who shows messages, and the end, to the plugins.
+struct Watch {
+    kept: Arc<Kept>,
+    /// The fields as the plugins left them.
+    headers: HeaderMap,
+    running: Running,
+}
+
+impl Watch {
+    fn see<T>(&mut self, look: impl FnOnce(&Chain, &mut Exchange<'_>) -> T) -> T {
+        let mut fields = Sent(&self.headers);
+        look(&self.kept.chain, &mut self.kept.exchange(&mut fields, &mut self.running))
+    }
+}
+
+impl Inspector for Watch {
+    fn inspects(&self, from: Side) -> bool {
+        self.kept.chain.inspects(match from {
+            Side::Client => Direction::ToBackend,
+            Side::Backend => Direction::ToClient,
+        })
+    }
+
+    fn message(&mut self, message: &mut Message) -> Passage {
+        self.see(|chain, exchange| chain.message(exchange, message))
+    }
+
+    fn ended(&mut self, outcome: &Outcome) {
+        if self.kept.chain.skips_closed() {
+            return;
+        }
+        let ended = Ended {
+            code: outcome.code,
+            reason: outcome.reason.token(),
+            lifetime: outcome.lifetime,
+            messages: outcome.messages,
+            bytes: outcome.bytes,
+        };
+        self.see(|chain, exchange| chain.closed(exchange, &ended));
+    }
+}
+
+/// Who asks plugins again about the handshake as it came. What they remember of the first time, and what they change
+/// now, is nothing to the messages: the two may be under way at once.
+struct Doubts {
+    kept: Arc<Kept>,
+    /// Positions in the chain, and how often.
+    questions: Vec<(usize, Duration)>,
+    headers: HeaderMap,
+    id: Option<http::HeaderValue>,
+}
+
+impl Recheck for Doubts {
+    fn intervals(&self) -> Vec<Duration> {
+        self.questions.iter().map(|(_, every)| *every).collect()
+    }
+
+    fn ask(self: Arc<Self>, question: usize) -> Asking {
+        Box::pin(async move {
+            let Some((at, _)) = self.questions.get(question) else { return Standing::Granted };
+            let mut headers = self.headers.clone();
+            let mut running = Running::default();
+            if let Some(id) = &self.id {
+                running.set_request_id(id.clone());
+            }
+            self.kept.chain.recheck(*at, &mut self.kept.exchange(&mut headers, &mut running)).await
+        })
+    }
+}
