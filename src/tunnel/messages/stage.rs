@@ -106,6 +106,12 @@ impl Stage {
         self.follower.closed()
     }
 
+    /// Bytes kept of a message under way.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.desk.payload.capacity()
+    }
+
     /// Another source begins; what the last one left unfinished is forgotten.
     pub(in crate::tunnel) fn take_over(&mut self) {
         *self = Self::new(self.desk.from, self.rules);
