@@ -8,6 +8,7 @@ mod clocks;
 mod ends;
 mod failover;
 mod limits;
+mod messages;
 mod peers;
 
 use super::*;
