@@ -5,6 +5,7 @@
 
 use super::listen::Bound;
 use crate::proxy::{Connection, Gateway, HeadLimits, Socket};
+use crate::tunnel::clock;
 use log::{error, warn};
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
@@ -60,7 +61,8 @@ pub(super) fn spawn(
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         // 0 is every thread that serves no requests.
         moongate_sdk::set_worker(number + 1);
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = match builder.enable_all().on_thread_unpark(clock::turn_begins).build() {
             Ok(runtime) => runtime,
             Err(error) => {
                 error!(error:%; "a worker has no runtime");

@@ -1,8 +1,11 @@
 //! One side of a tunnel: the bytes of a client or of a backend, whatever carries them.
 //!
 //! Plain sockets are told apart from everything else because they need no box, no buffer and no
-//! flush: reading them is one system call and nothing more. Frames are not known here.
+//! flush: reading them is one system call and nothing more (`plain`). Frames are not known here.
 
+mod plain;
+
+use plain::Plain;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -27,14 +30,40 @@ pub enum Leg {
 }
 
 impl Leg {
-    /// Sends what a plain socket takes at once.
+    /// Reads what there is into `into`; 0 is the end.
+    #[inline]
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_receive(cx, into),
+            Self::Unix(stream) => stream.poll_receive(cx, into),
+            Self::Boxed(stream) => {
+                let mut buffer = ReadBuf::new(into);
+                Pin::new(stream).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+            }
+            Self::Gone => Poll::Ready(Ok(0)),
+        }
+    }
+
+    /// Whether the runtime knows of nothing to be read, for certain: only plain sockets tell.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_silent(),
+            Self::Unix(stream) => stream.is_silent(),
+            Self::Boxed(_) | Self::Gone => false,
+        }
+    }
+
+    /// Sends as much of `bytes` as is taken now. Unlike [`Leg::poll_write`](AsyncWrite::poll_write),
+    /// nobody is woken when more would be: `WouldBlock` is for a `poll_write` to wait out.
     ///
     /// # Errors
     /// The socket's; `WouldBlock` when it takes nothing now, and from legs that are no plain sockets.
+    #[inline]
     pub(super) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tcp(stream) => stream.try_send(bytes),
+            Self::Unix(stream) => stream.try_send(bytes),
             Self::Boxed(_) => Err(io::ErrorKind::WouldBlock.into()),
             Self::Gone => Err(io::ErrorKind::BrokenPipe.into()),
         }

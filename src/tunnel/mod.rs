@@ -8,6 +8,7 @@
 //! an endpoint, and everything that is still HTTP, stays out.
 
 mod admit;
+pub mod clock;
 mod count;
 pub mod dial;
 pub mod drain;

@@ -16,6 +16,7 @@ mod follow;
 mod head;
 mod held;
 mod splice;
+mod whole;
 mod write;
 mod wrong;
 

@@ -5,6 +5,7 @@ mod injection;
 mod oracle;
 mod rules;
 mod splits;
+mod whole;
 
 use super::*;
 

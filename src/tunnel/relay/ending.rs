@@ -5,7 +5,7 @@
 //! close first, as RFC 6455 §7.1.1 wants a server to, so that the waiting sockets are not ours.
 
 use super::lane::{Farewell, Text};
-use super::vital::{Due, News};
+use super::vital::Due;
 use super::{Next, Relay};
 use crate::tunnel::frame::{Violation, Wrong, random};
 use crate::tunnel::{ABNORMAL, By, Cause, Leg, Reason, Side};
@@ -223,64 +223,5 @@ impl Relay {
             self.let_go(Side::Client);
         }
         to_client || to_backend
-    }
-
-    /// Looks at the clocks.
-    pub(super) fn next(&mut self, now: Instant, news: &News, cx: &mut Context<'_>) -> Next {
-        self.note(now, news);
-        if news.consequences {
-            return Next::Again;
-        }
-        if self.ending.is_none()
-            && let Some(cause) = self.member.as_ref().and_then(|member| member.order())
-        {
-            self.drain(cause);
-            return Next::Again;
-        }
-        if self.ending.is_some() {
-            return self.see_off(now, cx);
-        }
-        let paused = self.throttle.as_ref().and_then(|throttle| throttle.until());
-        let asked = self.rechecks.as_ref().and_then(|rechecks| rechecks.next());
-        if self.timer.is_running(now) && now < self.clocks.quiet_until && paused.is_none() {
-            return Next::Wait;
-        }
-        match self.clocks.due(&self.policy, now) {
-            Ok(due) => {
-                self.act(due, now);
-                Next::Again
-            }
-            Err(next) => {
-                if let Some(next) = next.into_iter().chain(paused).chain(asked).min() {
-                    self.clocks.quiet_until = next;
-                    self.timer.wake_by(next, now, cx);
-                }
-                Next::Wait
-            }
-        }
-    }
-
-    fn note(&mut self, now: Instant, news: &News) {
-        let round_trips = self.clocks.note(news, now);
-        for side in Side::BOTH {
-            if let Some(round_trip) = round_trips[side as usize] {
-                self.counters.round_trip(side, round_trip);
-            }
-            if let Some(payload) = news.pinged(side) {
-                self.lanes[side as usize].await_pong(payload);
-            }
-            let waits = self.lanes[side.other() as usize].out.is_blocked();
-            self.clocks.waits(side, waits, news, now);
-            if waits {
-                self.clocks.excuse(side.other(), now);
-            }
-        }
-        let paused = self.throttle.as_ref().is_some_and(|throttle| throttle.until().is_some());
-        if paused || self.lanes[Side::Client as usize].out.room() == Some(0) {
-            self.clocks.excuse(Side::Client, now);
-        }
-        if self.is_away() {
-            self.clocks.excuse(Side::Backend, now);
-        }
     }
 }

@@ -62,6 +62,23 @@ impl Relay {
         self.failover.as_ref().is_some_and(|failover| matches!(failover.state, State::Away { .. }))
     }
 
+    /// While there is no backend, none is read, and the client only as far as its messages are held.
+    pub(super) fn restrict(&mut self, side: Side, (reads, window): &mut (u32, usize)) {
+        match side {
+            Side::Client => {
+                if let Some(room) = self.lanes[Side::Client as usize].out.room() {
+                    (*reads, *window) = ((*reads).min(1), (*window).min(room));
+                }
+            }
+            Side::Backend => {
+                self.lanes[Side::Backend as usize].replaceable = self.may_move();
+                if self.is_away() {
+                    *reads = 0;
+                }
+            }
+        }
+    }
+
     /// Whether another backend would be looked for.
     pub(super) fn may_move(&self) -> bool {
         self.ending.is_none() && self.failover.as_ref().is_some_and(|failover| failover.is_ready())

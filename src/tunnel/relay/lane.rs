@@ -4,8 +4,8 @@
 
 use super::inspect::Aside;
 use super::outbox::Outbox;
-use crate::tunnel::Side;
 use crate::tunnel::frame::{ControlFrame, Follower, Mask, Sender, Wrong};
+use crate::tunnel::{Leg, Side};
 use std::num::NonZeroU64;
 
 /// A Close of the gateway's own.
@@ -60,6 +60,8 @@ pub(super) struct Lane {
     pub(super) ping: Option<NonZeroU64>,
     /// The payload of the ping the source was sent; its pong goes no further.
     pub(super) awaited: Option<NonZeroU64>,
+    /// Nothing was to be read when this was last looked at, and the source wakes the task.
+    pub(super) listening: bool,
     /// Another source may take the place of one that leaves.
     pub(super) replaceable: bool,
     /// What few lanes have.
@@ -80,6 +82,7 @@ impl Lane {
             from,
             ping: None,
             awaited: None,
+            listening: false,
             replaceable: false,
             aside: None,
         }
@@ -104,6 +107,13 @@ impl Lane {
         }
         self.source = Source::Open;
         self.awaited = None;
+        self.listening = false;
+    }
+
+    /// Nothing waits for the sink, and nothing came from the source since it was last looked at.
+    #[inline]
+    pub(super) fn rests(&self, source: &Leg) -> bool {
+        self.listening && self.out.rests() && source.is_silent()
     }
 
     /// The source sends nothing more.

@@ -16,6 +16,7 @@ mod scratch;
 mod timer;
 mod turn;
 mod vital;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use super::handshake::Extensions;
 use super::messages::{Inspector, Recheck};
 use super::rate::Throttle;
 use super::redial::Redial;
-use super::{By, Counters, Leg, Outcome, Policy, Reason, Side};
+use super::{By, Counters, Leg, Outcome, Policy, Reason, Side, clock};
 use crate::spec::Exceed;
 use bytes::Bytes;
 use ending::{Ending, Verdict};
@@ -39,6 +40,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use timer::Timer;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 use turn::{Terms, Turn};
 use vital::{Clocks, News};
@@ -82,7 +84,7 @@ pub struct Tunnel {
 /// # Panics
 /// Outside a tokio runtime with time enabled.
 pub fn run(tunnel: Tunnel) -> Relay {
-    let now = Instant::now();
+    let now = clock::now();
     let policy = tunnel.policy;
     let mut relay = Relay {
         legs: [tunnel.client, tunnel.backend],
@@ -97,6 +99,7 @@ pub fn run(tunnel: Tunnel) -> Relay {
         counters: tunnel.counters,
         member: tunnel.member,
         waker: None,
+        alone: false,
         failover: None,
         inspector: tunnel.inspector,
         rechecks: tunnel.recheck.and_then(|who| Rechecks::new(who, now)),
@@ -133,6 +136,8 @@ pub struct Relay {
     member: Option<Membership>,
     /// Whom the timer and the registry would wake.
     waker: Option<Waker>,
+    /// Its thread is the only one of its runtime.
+    alone: bool,
     guard: Box<dyn Send>,
     /// What outlives a backend, where one may be outlived.
     failover: Option<Box<Failover>>,
@@ -164,16 +169,18 @@ impl Future for Relay {
             let order = if relay.failover.is_some() { BACKEND_FIRST } else { Side::BOTH };
             scratch::lend(|scratch| {
                 for side in order {
-                    relay.turn(side, cx, scratch, &mut news);
+                    if !relay.rests(side) {
+                        relay.turn(side, cx, scratch, &mut news);
+                    }
                 }
             });
             // The clock is read after the bytes moved: they do not wait for it.
-            let now = Instant::now();
+            let now = clock::now();
             match relay.next(now, &news, cx) {
                 Next::Again => {}
                 Next::Wait => return Poll::Pending,
                 Next::Finish(verdict) => {
-                    let outcome = relay.outcome(verdict, now);
+                    let outcome = relay.outcome(verdict, clock::read());
                     relay.counters.ended(&outcome);
                     if let Some(inspector) = &mut relay.inspector {
                         inspector.ended(&outcome);
@@ -193,9 +200,22 @@ impl Relay {
         }
         self.waker = Some(cx.waker().clone());
         self.timer.disarm();
+        self.lanes.iter_mut().for_each(|lane| lane.listening = false);
+        self.alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         if let Some(member) = &self.member {
             member.listen(cx.waker());
         }
+    }
+
+    /// Whether a turn from `side` would find nothing to do: most messages wake one direction only.
+    #[inline]
+    fn rests(&self, side: Side) -> bool {
+        // Where other threads poll the runtime's sockets, one of them may be about to take the waker
+        // that a socket has: it is left there anew then.
+        self.alone
+            && self.throttle.is_none()
+            && self.failover.is_none()
+            && self.lanes[side as usize].rests(&self.legs[side as usize])
     }
 
     /// Moves what there is from `side` to the other one.
@@ -227,23 +247,6 @@ impl Relay {
             cx.waker().wake_by_ref();
         }
         self.digest(side, turn, &seen, news);
-    }
-
-    /// While there is no backend, none is read, and the client only as far as its messages are held.
-    fn restrict(&mut self, side: Side, (reads, window): &mut (u32, usize)) {
-        match side {
-            Side::Client => {
-                if let Some(room) = self.lanes[Side::Client as usize].out.room() {
-                    (*reads, *window) = ((*reads).min(1), (*window).min(room));
-                }
-            }
-            Side::Backend => {
-                self.lanes[Side::Backend as usize].replaceable = self.may_move();
-                if self.is_away() {
-                    *reads = 0;
-                }
-            }
-        }
     }
 
     /// Takes the bytes that came before the relay began. They go out with the first poll.

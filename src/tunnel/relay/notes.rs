@@ -32,6 +32,12 @@ impl Seen {
         self.messages[..3].iter().sum()
     }
 
+    /// A whole message passed.
+    pub(super) fn message(&mut self, opcode: Opcode) {
+        self.data = true;
+        self.count(opcode);
+    }
+
     fn count(&mut self, opcode: Opcode) {
         if let Some(at) = KINDS.iter().position(|kind| *kind == opcode) {
             self.messages[at] += 1;

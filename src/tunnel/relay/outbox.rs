@@ -97,6 +97,17 @@ impl Outbox {
         }
     }
 
+    /// Nothing is to be done for the side.
+    #[inline]
+    pub(super) fn rests(&self) -> bool {
+        // Whatever waited and went out was freed, so that it was told is known too.
+        self.backlog.capacity() == 0
+            && self.state == State::Open
+            && !self.unflushed
+            && !self.drained
+            && self.kept.is_none()
+    }
+
     /// Bytes wait for a side that takes none.
     pub(super) fn is_blocked(&self) -> bool {
         self.waits() && self.room().is_none()
@@ -156,12 +167,20 @@ impl Outbox {
         if self.kept.is_some() {
             return self.send_kept(leg, bytes, cx);
         }
-        self.unflushed = leg.buffers();
-        let taken = match Pin::new(leg).poll_write(cx, bytes) {
-            Poll::Pending => 0,
-            Poll::Ready(result) => result?,
+        let taken = match leg.try_send(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.unflushed = leg.buffers();
+                // Leaves the waker behind that is to tell when more is taken.
+                match Pin::new(leg).poll_write(cx, bytes) {
+                    Poll::Pending => 0,
+                    Poll::Ready(result) => result?,
+                }
+            }
+            taken => taken?,
         };
-        self.backlog.extend_from_slice(&bytes[taken..]);
+        if taken < bytes.len() {
+            self.backlog.extend_from_slice(&bytes[taken..]);
+        }
         Ok(())
     }
 
@@ -190,7 +209,16 @@ impl Outbox {
     }
 
     /// Writes what waits and, behind the last byte, the end. Ready when nothing waits any more.
+    #[inline]
     pub(super) fn deliver(&mut self, leg: &mut Leg, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // As nearly always.
+        if self.backlog.is_empty() && self.state == State::Open && self.kept.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        self.deliver_backlog(leg, cx)
+    }
+
+    fn deliver_backlog(&mut self, leg: &mut Leg, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.room() {
             None => {}
             Some(0) => return Poll::Pending,

@@ -24,9 +24,9 @@ impl Timer {
         self.armed = false;
     }
 
-    /// Whether the timer is still to fire: at `now` it has not, and it knows whom to wake.
-    pub(super) fn is_running(&self, now: Instant) -> bool {
-        self.armed && self.sleep.deadline() > now
+    /// Whether the timer is still to fire, and knows whom to wake.
+    pub(super) fn is_running(&self) -> bool {
+        self.armed && !self.sleep.is_elapsed()
     }
 
     /// Makes sure that the task is woken at `deadline` or before, and after `now`.

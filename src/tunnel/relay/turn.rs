@@ -10,9 +10,7 @@ use crate::tunnel::Leg;
 use crate::tunnel::frame::{MAX_WITHHELD, Rules, Violation};
 use crate::tunnel::messages::Inspector;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, ReadBuf};
 
 /// What a lane may do in one turn.
 pub(super) struct Terms<'a> {
@@ -65,7 +63,9 @@ impl Lane {
             if self.source == Source::Ended {
                 return self.settle(sink, cx);
             }
-            match self.read(source, cx, scratch, terms.window) {
+            let read = self.read(source, cx, scratch, terms.window);
+            self.listening = read.is_pending();
+            match read {
                 Poll::Pending => return self.settle(sink, cx),
                 // TLS that ends without its closing alert: the usual way for a client to leave.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -129,8 +129,7 @@ impl Lane {
         window: usize,
     ) -> Poll<io::Result<usize>> {
         let room = scratch[MAX_WITHHELD..].len().min(window);
-        let mut buffer = ReadBuf::new(&mut scratch[MAX_WITHHELD..][..room]);
-        Pin::new(leg).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+        leg.poll_receive(cx, &mut scratch[MAX_WITHHELD..][..room])
     }
 
     /// What was read, with what was withheld before in front of it: every head and every control frame
@@ -180,10 +179,18 @@ impl Lane {
         rules: &Rules,
         seen: &mut Seen,
     ) -> Turn {
+        let undisturbed = self.pass == Pass::Open && self.ping.is_none();
+        if undisturbed
+            && self.out.watch().is_none()
+            && let Some(opcode) = self.follower.whole_message(chunk, rules)
+        {
+            seen.message(opcode);
+            let sent = self.out.send(sink, chunk, cx);
+            return if sent.is_err() { Turn::SinkFailed } else { Turn::Waiting };
+        }
         let (notes, turn) = self.follow(chunk, rules, seen);
         let bytes = &chunk[..notes.end];
-        let untouched = self.pass == Pass::Open && self.ping.is_none() && notes.cut.is_none();
-        if !untouched || notes.close.is_some() {
+        if !undisturbed || notes.cut.is_some() || notes.close.is_some() {
             self.edit(bytes, &notes, seen);
         } else if self.out.send(sink, bytes, cx).is_err() {
             return Turn::SinkFailed;

@@ -46,8 +46,9 @@ impl News {
         self.pinged[side as usize]
     }
 
-    fn is_alive(&self, side: Side) -> bool {
-        self.heard[side as usize] || self.drained[side as usize]
+    /// A ping left or a pong came: the exact time matters.
+    pub(super) fn is_timed(&self) -> bool {
+        self.ponged != [false; 2] || self.pinged != [None; 2]
     }
 }
 
@@ -111,20 +112,28 @@ impl Clocks {
         Side::BOTH.map(|side| self.sides[side as usize].round_trip)
     }
 
-    /// Notes what was seen. The round trip of each pong that came is returned.
-    pub(super) fn note(&mut self, news: &News, now: Instant) -> [Option<Duration>; 2] {
+    /// Notes who was heard.
+    #[inline]
+    pub(super) fn hear(&mut self, news: &News, now: Instant) {
         if news.data {
             self.data = now;
         }
-        Side::BOTH.map(|side| {
+        for side in Side::BOTH {
             let vital = &mut self.sides[side as usize];
-            if news.is_alive(side) {
+            if news.heard[side as usize] || news.drained[side as usize] {
                 vital.heard = now;
                 if vital.pinged.is_some() {
                     // Its next moment is that of the next ping, which may be the earlier one.
                     self.quiet_until = now;
                 }
             }
+        }
+    }
+
+    /// Notes pings that left and pongs that came, of which the round trips are returned.
+    pub(super) fn note_pings(&mut self, news: &News, now: Instant) -> [Option<Duration>; 2] {
+        Side::BOTH.map(|side| {
+            let vital = &mut self.sides[side as usize];
             if news.pinged(side).is_some() {
                 self.quiet_until = now;
                 vital.ping_left(now);
@@ -135,6 +144,12 @@ impl Clocks {
             vital.round_trip = vital.pinged.take().map(|sent| now - sent);
             vital.round_trip
         })
+    }
+
+    /// Whether bytes waited for a side when that was last looked at.
+    #[inline]
+    pub(super) fn are_stuck(&self) -> bool {
+        self.sides.iter().any(|vital| vital.stuck.is_some())
     }
 
     /// Notes whether bytes wait for `side`, and whether some went out.
