@@ -2,7 +2,7 @@
 //! is due. Traffic only notes the time; what is due is reckoned when the earliest moment has come.
 
 use super::notes::Seen;
-use crate::tunnel::{Policy, Side};
+use crate::tunnel::{Policy, Side, clock};
 use std::num::NonZeroU64;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -120,9 +120,13 @@ impl Clocks {
         }
         for side in Side::BOTH {
             let vital = &mut self.sides[side as usize];
-            if news.heard[side as usize] || news.drained[side as usize] {
+            // What a kernel took at once is no sign of a peer's life: the ping itself is such.
+            let took = news.drained[side as usize] && vital.stuck.is_some();
+            if news.heard[side as usize] || took {
                 vital.heard = now;
                 if vital.pinged.is_some() {
+                    // Behind the ping, whatever the age of `now`.
+                    vital.heard = clock::read();
                     // Its next moment is that of the next ping, which may be the earlier one.
                     self.quiet_until = now;
                 }

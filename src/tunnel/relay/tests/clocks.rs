@@ -104,6 +104,18 @@ async fn a_client_that_answers_no_ping_is_dead() {
     assert_eq!(outcome.lifetime.as_secs(), 40);
 }
 
+/// On a clock that moves: a paused one gives a ping and its delivery the same moment.
+#[tokio::test]
+async fn a_ping_that_was_merely_taken_is_no_sign_of_life() {
+    let (_client, _backend, relay) = pipes(|written| {
+        written.ping_interval.0 = Duration::from_millis(20);
+        written.ping_timeout.0 = Duration::from_millis(20);
+        written.close_timeout.0 = Duration::from_millis(20);
+    });
+    let outcome = tokio::time::timeout(Duration::from_secs(10), relay).await.unwrap().unwrap();
+    assert_eq!(outcome.reason, Reason::PingTimeout);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_answers_no_ping_is_dead_and_the_client_is_told() {
     let (mut client, _backend, relay) = pipes(|_| {});
