@@ -3,14 +3,24 @@
 
 use crate::spec::XForwarded;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
+use moongate_sdk::Fields;
+use pingora::http::ResponseHeader;
+use pingora::{ErrorType, OrErr, Result};
 use std::fmt::Write;
 use std::net::IpAddr;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+
+/// What else only a proxy that is trusted may say.
+const STRANGERS: [HeaderName; 4] = [
+    header::FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-server"),
+];
 
 /// RFC 9110 §7.6.3, with our pseudonym.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 moongate");
@@ -47,54 +57,61 @@ pub(super) struct Way {
 ///
 /// # Errors
 /// When a value cannot be a field value, which the parser has excluded.
-pub(super) fn request(head: &mut RequestHeader, way: &Way) -> Result<()> {
-    drop_shadows(head);
+pub(super) fn request(fields: &mut impl Fields, way: &Way) -> Result<()> {
+    drop_shadows(fields);
     // A client's `Proxy` becomes HTTP_PROXY in a CGI's environment (httpoxy, CVE-2016-5385).
-    head.remove_header("proxy");
+    fields.remove(&PROXY);
     match way.policy {
         XForwarded::Keep => {}
         XForwarded::Remove => {
-            for name in [&FOR, &PROTO, &HOST] {
-                head.remove_header(name);
+            for name in [FOR, PROTO, HOST, header::FORWARDED] {
+                fields.remove(&name);
             }
-            head.remove_header(&header::FORWARDED);
         }
-        XForwarded::Add => add_forwarded(head, way)?,
+        XForwarded::Add => add_forwarded(fields, way)?,
     }
-    if let Some(left) =
-        head.headers.get(header::MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok())
-    {
-        head.insert_header(header::MAX_FORWARDS, left.saturating_sub(1).to_string())?;
+    let left =
+        fields.map().get(header::MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok());
+    if let Some(left) = left {
+        fields.set(&header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
     }
     if way.via {
-        head.append_header(header::VIA, VIA)?;
+        fields.append(&header::VIA, VIA);
     }
     Ok(())
 }
 
-fn drop_shadows(head: &mut RequestHeader) {
+/// A field's value of text that we have put together.
+///
+/// # Errors
+/// When it has characters that no value has.
+pub(super) fn value(text: String) -> Result<HeaderValue> {
+    HeaderValue::try_from(text).or_err(ErrorType::InvalidHTTPHeader, "not a field value")
+}
+
+fn drop_shadows(fields: &mut impl Fields) {
     let is_shadow = |name: &HeaderName| {
         let name = name.as_str();
         name.contains('_') && SHADOWED.contains(&name.replace('_', "-").as_str())
     };
     // Almost no request has one: the list is built only then.
-    if head.headers.keys().any(is_shadow) {
-        let names: Vec<_> = head.headers.keys().filter(|name| is_shadow(name)).cloned().collect();
+    if fields.map().keys().any(is_shadow) {
+        let names: Vec<_> = fields.map().keys().filter(|name| is_shadow(name)).cloned().collect();
         for name in &names {
-            head.remove_header(name);
+            fields.remove(name);
         }
     }
 }
 
-fn add_forwarded(head: &mut RequestHeader, way: &Way) -> Result<()> {
+fn add_forwarded(fields: &mut impl Fields, way: &Way) -> Result<()> {
     if !way.trusted {
-        for name in ["forwarded", "x-real-ip", "x-forwarded-port", "x-forwarded-server"] {
-            head.remove_header(name);
+        for name in STRANGERS {
+            fields.remove(&name);
         }
     }
     let mut list = String::new();
     if way.trusted {
-        for value in head.headers.get_all(&FOR) {
+        for value in fields.map().get_all(&FOR) {
             if let Ok(value) = value.to_str() {
                 list.push_str(value);
                 list.push_str(", ");
@@ -103,14 +120,14 @@ fn add_forwarded(head: &mut RequestHeader, way: &Way) -> Result<()> {
     }
     // Writing to a String cannot fail.
     let _ = write!(list, "{}", way.peer);
-    head.insert_header(FOR, list)?;
-    if !(way.trusted && head.headers.contains_key(&PROTO)) {
-        head.insert_header(PROTO, HeaderValue::from_static("http"))?;
+    fields.set(&FOR, value(list)?);
+    if !(way.trusted && fields.map().contains_key(&PROTO)) {
+        fields.set(&PROTO, HeaderValue::from_static("http"));
     }
     // The port belongs to it: links that a backend makes for its clients need it.
-    let asked = head.headers.get(header::HOST).filter(|_| !(way.trusted && head.headers.contains_key(&HOST)));
-    if let Some(asked) = asked.cloned() {
-        head.insert_header(HOST, asked)?;
+    let known = way.trusted && fields.map().contains_key(&HOST);
+    if let Some(asked) = fields.map().get(header::HOST).filter(|_| !known).cloned() {
+        fields.set(&HOST, asked);
     }
     Ok(())
 }
@@ -213,7 +230,9 @@ pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName>
 mod tests {
     // Tests fail by panicking.
     #![allow(clippy::unwrap_used)]
+    use super::super::answer::RequestFields;
     use super::*;
+    use pingora::http::RequestHeader;
 
     fn head(fields: &[(&'static str, &'static str)]) -> RequestHeader {
         let mut head = RequestHeader::build("GET", b"/", None).unwrap();
@@ -239,7 +258,7 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("forwarded", "for=x"),
         ]);
-        request(&mut head, &way(false, XForwarded::Add)).unwrap();
+        request(&mut RequestFields(&mut head), &way(false, XForwarded::Add)).unwrap();
         assert_eq!(all(&head, "x-forwarded-for"), ["192.0.2.7"]);
         assert_eq!(all(&head, "x-forwarded-proto"), ["http"]);
         assert_eq!(all(&head, "x-forwarded-host"), ["a.example:8080"]);
@@ -250,7 +269,7 @@ mod tests {
     #[test]
     fn a_trusted_proxys_forwarded_fields_are_continued() {
         let mut head = head(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
-        request(&mut head, &way(true, XForwarded::Add)).unwrap();
+        request(&mut RequestFields(&mut head), &way(true, XForwarded::Add)).unwrap();
         assert_eq!(all(&head, "x-forwarded-for"), ["1.1.1.1, 192.0.2.7"]);
         assert_eq!(all(&head, "x-forwarded-proto"), ["https"]);
     }
@@ -258,7 +277,7 @@ mod tests {
     #[test]
     fn underscores_cannot_smuggle_a_field_that_only_we_write() {
         let mut head = head(&[("x_forwarded_for", "1.1.1.1"), ("content_length", "7"), ("my_own", "1")]);
-        request(&mut head, &way(false, XForwarded::Keep)).unwrap();
+        request(&mut RequestFields(&mut head), &way(false, XForwarded::Keep)).unwrap();
         assert!(all(&head, "x_forwarded_for").is_empty());
         assert!(all(&head, "content_length").is_empty());
         assert_eq!(all(&head, "my_own"), ["1"]);

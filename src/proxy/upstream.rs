@@ -1,6 +1,7 @@
 //! One attempt at an endpoint after the other: choosing it, preparing the request for it, and
 //! deciding whether the next may be asked when it fails.
 
+use super::answer::RequestFields;
 use super::context::Context;
 use super::failure::{Failure, OURS};
 use super::forward::{self, Way};
@@ -8,6 +9,7 @@ use super::intake::target;
 use super::upload;
 use crate::upstream::{Address, RequestView};
 use http::{StatusCode, Version, header};
+use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, Result};
@@ -72,17 +74,25 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
 ///
 /// # Errors
 /// When a value cannot be a field value, which is excluded.
-pub(super) fn prepare(head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+pub(super) fn prepare(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
     if let Some(target) = ctx.outgoing() {
         head.set_raw_path(target.as_bytes())?;
     }
+    prepare_fields(&mut RequestFields(head), ctx)
+}
+
+/// Prepares the request's fields for the backend.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<()> {
     // An HTTP/1.0 client may name no host; the backend's HTTP/1.1 needs one (RFC 9112 §3.2).
-    if !head.headers.contains_key(header::HOST) {
+    if !fields.map().contains_key(header::HOST) {
         let host = match ctx.lease.as_ref().map(|lease| lease.endpoint().address()) {
             Some(Address::Tcp(address)) => address.to_string(),
             _ => "localhost".to_owned(),
         };
-        head.insert_header(header::HOST, host)?;
+        fields.set(&header::HOST, forward::value(host)?);
     }
     let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
     let way = Way {
@@ -91,7 +101,7 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &mut Context) -> Result<()>
         policy: snapshot.terms.x_forwarded,
         via: snapshot.terms.via,
     };
-    forward::request(head, &way)
+    forward::request(fields, &way)
 }
 
 /// The same for a request that is no handshake: its method, and how its body is framed.

@@ -12,7 +12,7 @@ use crate::tunnel::handshake::{self, Answer, AnswerError, Extensions, Handshake,
 use crate::tunnel::{Denial, DialError, Leg, Permit, Who, dial};
 use crate::upstream::{Address, RequestView};
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use pingora::Result;
 use pingora_proxy::Session;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) async fn serve(
 ) -> Result<()> {
     match attempt_all(gateway, session, ctx, &handshake).await {
         Ok((permit, request, leg, Answer::Upgraded { headers, early })) => {
-            open(gateway, session, ctx, &handshake, headers, Backend { permit, leg, early, request }).await
+            open(gateway, session, ctx, headers, Backend { permit, leg, early, request }).await
         }
         Ok((_, _, leg, Answer::Other { read, .. })) => answer::pass_on(session, ctx, leg, &read).await,
         Err(failure) => respond::failure(session, ctx, failure).await,
@@ -80,38 +80,41 @@ struct Backend {
 }
 
 /// The request for the backend; the same for every endpoint that is asked.
-fn request(
-    session: &Session,
-    ctx: &mut Context,
-    handshake: &Handshake,
-) -> std::result::Result<Request, Failure> {
-    let mut head = session.req_header().clone();
-    let nominated: Vec<_> = forward::nominated(&head.headers).collect();
-    for name in nominated.iter().map(http::HeaderName::as_str).chain(HOP_BY_HOP) {
+fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::result::Result<Request, Failure> {
+    let head = session.req_header();
+    // The fields alone: the spelling of their names, which Pingora keeps beside them, goes no further.
+    let mut fields = head.headers.clone();
+    for name in forward::nominated(&head.headers) {
         // What makes a handshake a handshake cannot be nominated away.
-        if !name.starts_with("sec-websocket-") {
-            head.remove_header(name);
+        if !name.as_str().starts_with("sec-websocket-") {
+            fields.remove(name);
         }
     }
-    upstream::prepare(&mut head, ctx).map_err(|_| Failure::BadRequest)?;
+    for name in HOP_BY_HOP {
+        fields.remove(name);
+    }
+    upstream::prepare_fields(&mut fields, ctx).map_err(|_| Failure::BadRequest)?;
     if ctx.route.as_ref().is_some_and(|route| route.chain.inspects_any()) {
         // Of a compressed message, or one that any other extension changed, a plugin would see nothing.
-        head.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
+        fields.remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
-    let keeps = ctx.route.as_ref().is_some_and(|route| route.policy.reconnect.is_some());
-    let written = if keeps {
-        let mut fields = head.headers.clone();
+    if ctx.route.as_ref().is_some_and(|route| route.policy.reconnect.is_some()) {
         handshake::offer_portable(&mut fields);
-        handshake::write_request(head.raw_path(), &fields, handshake)
-    } else {
-        handshake::write_request(head.raw_path(), &head.headers, handshake)
-    };
-    written.map_err(|_| Failure::BadRequest)
+    }
+    let target = ctx.outgoing().map_or(head.raw_path(), str::as_bytes);
+    handshake::write_request(target, &fields, handshake).map_err(|_| Failure::BadRequest)
 }
 
 /// RFC 9110 §7.6.1, what §11.7.1 means for one hop, and an expectation about a body there is none of.
-const HOP_BY_HOP: [&str; 7] =
-    ["expect", "keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer", "http2-settings"];
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::EXPECT,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    HeaderName::from_static("http2-settings"),
+];
 
 /// Asks endpoints until one answers: a refused connect and a handshake without an answer go to the
 /// next, for no WebSocket exists before the 101.
@@ -173,7 +176,6 @@ async fn open(
     gateway: &Gateway,
     session: &mut Session,
     ctx: &mut Context,
-    handshake: &Handshake,
     mut headers: HeaderMap,
     backend: Backend,
 ) -> Result<()> {
@@ -184,7 +186,7 @@ async fn open(
         return respond::instead(session, ctx, instead).await;
     }
     let mut switching = Vec::with_capacity(256);
-    handshake::write_switching(&mut switching, handshake, &headers);
+    handshake::write_switching(&mut switching, backend.request.accept(), &headers);
     let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {
         return respond::failure(session, ctx, Failure::Internal).await;
     };

@@ -113,7 +113,7 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let limits = gateway.head_limits();
-                let connection = Connection::new(socket, peer, index, limits);
+                let connection = Box::new(Connection::new(socket, peer, index, limits));
                 let (proxy, shutdown) = (Arc::clone(&proxy), shutdown.clone());
                 tokio::spawn(async move {
                     serve(connection, limits, &proxy, &shutdown).await;
@@ -133,15 +133,14 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
 
 /// Serves one connection, request by request.
 async fn serve(
-    connection: Connection,
+    connection: Box<Connection>,
     limits: HeadLimits,
     proxy: &Arc<HttpProxy<Gateway>>,
     shutdown: &ShutdownWatch,
 ) {
-    let mut session = ServerSession::new_http1(Box::new(connection));
     // Until the first byte a new connection has as long as a head may take.
-    session.set_keepalive(Some(limits.time.as_secs().max(1)));
-    let mut next = proxy.process_new_http(session, shutdown).await;
+    let patience = |session: &mut ServerSession| session.set_keepalive(Some(limits.time.as_secs().max(1)));
+    let mut next = process(connection, patience, proxy, shutdown).await;
     while let Some((stream, settings)) = next.map(ReusedHttpStream::consume) {
         let Ok(mut connection) = stream.into_any().downcast::<Connection>() else { return };
         // RFC 9112 §9.3.2: requests sent behind one another are answered in order. The connection gives
@@ -150,12 +149,26 @@ async fn serve(
         if !connection.next_request() {
             return;
         }
-        let mut session = ServerSession::new_http1(connection);
-        if let Some(settings) = settings {
-            settings.apply_to_session(&mut session);
-        }
-        next = proxy.process_new_http(session, shutdown).await;
+        let settings = |session: &mut ServerSession| {
+            if let Some(settings) = settings {
+                settings.apply_to_session(session);
+            }
+        };
+        next = process(connection, settings, proxy, shutdown).await;
     }
+}
+
+/// The next request of a connection. The session is made here and not in [`serve`], whose future would
+/// have room for two of them otherwise, and would be copied with it for every connection.
+fn process<'a>(
+    connection: Box<Connection>,
+    settings: impl FnOnce(&mut ServerSession),
+    proxy: &'a Arc<HttpProxy<Gateway>>,
+    shutdown: &'a ShutdownWatch,
+) -> impl Future<Output = Option<ReusedHttpStream>> + Send + 'a {
+    let mut session = ServerSession::new_http1(connection);
+    settings(&mut session);
+    proxy.process_new_http(session, shutdown)
 }
 
 enum Listener {

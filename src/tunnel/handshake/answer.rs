@@ -5,6 +5,7 @@ use crate::tunnel::Leg;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::io;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -93,14 +94,21 @@ async fn read(leg: &mut Leg, offer: &Offer) -> Result<Answer, AnswerError> {
             }
             continue;
         };
-        let status = status(&buffer[..end])?;
+        let read = std::mem::take(&mut buffer).freeze();
+        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let (status, fields) = parse(&read[..end], &mut room)?;
         if status / 100 == 1 && status != 101 {
             skipped += end;
-            drop(buffer.split_to(end));
+            buffer.extend_from_slice(&read[end..]);
             searched = 0;
             continue;
         }
-        return final_answer(status, buffer.freeze(), end, offer);
+        if status != 101 {
+            return Ok(Answer::Other { status, read });
+        }
+        let headers = shared(&read, fields)?;
+        offer.check(&headers).map_err(AnswerError::Bad)?;
+        return Ok(Answer::Upgraded { headers, early: read.slice(end..) });
     }
 }
 
@@ -108,8 +116,7 @@ async fn read(leg: &mut Leg, offer: &Offer) -> Result<Answer, AnswerError> {
 fn head_end(bytes: &[u8], searched: usize) -> Option<usize> {
     // An end may begin up to three bytes before what is new.
     let start = searched.saturating_sub(3);
-    let lines = bytes[start..].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    for (at, _) in lines {
+    for at in memchr::memchr_iter(b'\n', &bytes[start..]) {
         let rest = &bytes[start + at + 1..];
         match rest {
             [b'\n', ..] => return Some(start + at + 2),
@@ -120,49 +127,36 @@ fn head_end(bytes: &[u8], searched: usize) -> Option<usize> {
     None
 }
 
-/// The status of a whole head.
-fn status(head: &[u8]) -> Result<u16, AnswerError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    parse(head, &mut fields).map(|answer| answer.0)
-}
-
-fn final_answer(status: u16, read: Bytes, end: usize, offer: &Offer) -> Result<Answer, AnswerError> {
-    if status != 101 {
-        return Ok(Answer::Other { status, read });
+/// The status and the fields of a whole head.
+fn parse<'h, 'r>(
+    head: &'h [u8],
+    room: &'r mut [MaybeUninit<httparse::Header<'h>>],
+) -> Result<(u16, &'r [httparse::Header<'h>]), AnswerError> {
+    let mut answer = httparse::Response::new(&mut []);
+    let parsed =
+        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut answer, head, room);
+    match parsed {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) | Err(_) => return Err(AnswerError::Bad("its head is not HTTP")),
     }
-    let headers = fields(&read.slice(..end))?;
-    offer.check(&headers).map_err(AnswerError::Bad)?;
-    Ok(Answer::Upgraded { headers, early: read.slice(end..) })
+    match (answer.version, answer.code) {
+        // A 101 of HTTP/1.0 upgrades nothing (RFC 9110 §7.8).
+        (Some(0), Some(101)) => Err(AnswerError::Bad("101 in HTTP/1.0")),
+        (Some(_), Some(status)) if (100..1000).contains(&status) => Ok((status, answer.headers)),
+        _ => Err(AnswerError::Bad("its status line is not HTTP")),
+    }
 }
 
-/// The fields of a whole head, without copying their values.
-fn fields(head: &Bytes) -> Result<HeaderMap, AnswerError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let (_, count) = parse(head, &mut fields)?;
-    let mut headers = HeaderMap::with_capacity(count);
-    for field in &fields[..count] {
+/// The fields that were found in `read`, without copying their values.
+fn shared(read: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, AnswerError> {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok();
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value)).ok();
+        let value = HeaderValue::from_maybe_shared(read.slice_ref(field.value)).ok();
         let (Some(name), Some(value)) = (name, value) else {
             return Err(AnswerError::Bad("a field with characters that are not allowed"));
         };
         headers.append(name, value);
     }
     Ok(headers)
-}
-
-/// The status and the number of fields.
-fn parse<'h>(head: &'h [u8], fields: &mut [httparse::Header<'h>]) -> Result<(u16, usize), AnswerError> {
-    let mut answer = httparse::Response::new(fields);
-    match answer.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) | Err(_) => return Err(AnswerError::Bad("its head is not HTTP")),
-    }
-    let count = answer.headers.len();
-    match (answer.version, answer.code) {
-        // A 101 of HTTP/1.0 upgrades nothing (RFC 9110 §7.8).
-        (Some(0), Some(101)) => Err(AnswerError::Bad("101 in HTTP/1.0")),
-        (Some(_), Some(status)) if (100..1000).contains(&status) => Ok((status, count)),
-        _ => Err(AnswerError::Bad("its status line is not HTTP")),
-    }
 }

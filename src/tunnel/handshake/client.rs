@@ -1,6 +1,6 @@
 //! The client's side: is this request a WebSocket handshake, is it a good one, and its 101.
 
-use super::{accept, has_token};
+use super::has_token;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
@@ -91,13 +91,14 @@ fn key(value: &HeaderValue) -> Option<[u8; KEY]> {
 }
 
 /// Appends the client's 101 to `out`: the fields of the backend's answer as the proxy leaves them,
-/// with Connection, Upgrade and Accept always our own and without a body's framing.
-pub fn write_switching(out: &mut Vec<u8>, handshake: &Handshake, headers: &HeaderMap) {
+/// with Connection, Upgrade and Accept (see [`Request::accept`](super::Request::accept)) always our own and
+/// without a body's framing.
+pub fn write_switching(out: &mut Vec<u8>, accept: &[u8; 28], headers: &HeaderMap) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n",
     );
     out.extend_from_slice(b"sec-websocket-accept: ");
-    out.extend_from_slice(&accept(&handshake.key));
+    out.extend_from_slice(accept);
     out.extend_from_slice(b"\r\n");
     for (name, value) in headers {
         let ours = [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH, TRANSFER_ENCODING];

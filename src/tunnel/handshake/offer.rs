@@ -32,7 +32,7 @@ impl Extensions {
 /// What was offered to a backend.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    accept: [u8; 28],
+    pub(super) accept: [u8; 28],
     protocols: Vec<HeaderValue>,
     extensions: Vec<HeaderValue>,
 }

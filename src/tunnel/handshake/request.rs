@@ -21,6 +21,12 @@ pub struct Request {
 const MAX_FIELDS: usize = 320;
 
 impl Request {
+    /// What the client's 101 accepts its key with: a backend was asked with the same key.
+    #[must_use]
+    pub fn accept(&self) -> &[u8; 28] {
+        &self.offer.accept
+    }
+
     /// The target and the fields, read again: what is kept of a request is its bytes alone.
     #[must_use]
     pub fn read(&self) -> Option<(String, HeaderMap)> {

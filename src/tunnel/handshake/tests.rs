@@ -130,7 +130,7 @@ fn the_client_gets_our_own_101() {
         ("content-length", "7"),
         ("sec-websocket-accept", "forged"),
     ]);
-    write_switching(&mut out, &verdict(&good()).unwrap(), &backend);
+    write_switching(&mut out, &accept(&verdict(&good()).unwrap().key), &backend);
     let expected = format!(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
          sec-websocket-accept: {ACCEPT}\r\nsec-websocket-protocol: chat\r\n\r\n"

@@ -54,7 +54,7 @@ async fn gateway(listener: TcpListener, backend: SocketAddr) -> Outcome {
     let answer = handshake::exchange(&mut leg, &request, LIMIT).await.unwrap();
     let Answer::Upgraded { headers, early } = answer else { panic!("not upgraded") };
     let mut switching = Vec::new();
-    write_switching(&mut switching, &shake, &headers);
+    write_switching(&mut switching, request.accept(), &headers);
     client.write_all(&switching).await.unwrap();
     let mut tunnel = tunnel(client, leg, policy(|_| {}));
     tunnel.backend_early = early;
