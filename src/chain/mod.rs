@@ -85,10 +85,7 @@ impl Chain {
             response: phase(|phases| phases.response_headers),
             response_body: phase(|phases| phases.response_body),
             log: phase(|phases| phases.log),
-            messages: [
-                phase(|phases| phases.messages_to_backend),
-                phase(|phases| phases.messages_to_client),
-            ],
+            messages: [phase(|phases| phases.messages_to_backend), phase(|phases| phases.messages_to_client)],
             closed: phase(|phases| phases.closed),
         }
     }

@@ -11,7 +11,8 @@ use moongate_sdk::{Answer, Exchange, Fault, Flow, Piece, Running, Verdict};
 use std::time::Instant;
 
 /// A plugin asked for a body where there is none to ask for.
-pub(super) const MISPLACED: Fault = Fault::fixed("it asked for the request's body outside of request_headers");
+pub(super) const MISPLACED: Fault =
+    Fault::fixed("it asked for the request's body outside of request_headers");
 
 /// A plugin panicked.
 pub(super) struct Panicked;

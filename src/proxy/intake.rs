@@ -5,7 +5,7 @@ use super::boundary::Reading;
 use super::connection::Connection;
 use super::context::Context;
 use super::failure::Failure;
-use super::{Gateway, admission, forward, respond, upload, websocket};
+use super::{Gateway, admission, exchange, forward, respond, upload, websocket};
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Refusal};

@@ -65,7 +65,12 @@ impl Stage {
 
     /// Takes `chunk`, shows the messages that it completes, and appends to `out` what is to pass: whole frames. What
     /// the last feed withheld is to stand in front of it (see [`Stage::reclaim`]).
-    pub(in crate::tunnel) fn feed(&mut self, chunk: &[u8], inspector: &mut dyn Inspector, out: &mut Vec<u8>) -> Fed {
+    pub(in crate::tunnel) fn feed(
+        &mut self,
+        chunk: &[u8],
+        inspector: &mut dyn Inspector,
+        out: &mut Vec<u8>,
+    ) -> Fed {
         let Self { follower, rules, desk } = self;
         if desk.stop.is_some() {
             return Fed::default();

@@ -1,4 +1,3 @@
-
 //! Claims about stages, with tungstenite as the sender and the receiver.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
@@ -261,7 +260,10 @@ fn a_plugins_close_lets_nothing_pass_that_comes_behind_it() {
 fn text_that_a_plugin_breaks_goes_nowhere() {
     let (_, out, stop) = stop(&frame(0x81, b"Z"));
     assert!(out.is_empty());
-    assert!(matches!(stop, Some(Stop::Dismissed(Dismissal { reason: Reason::PluginFailed, code: 1007, .. }))));
+    assert!(matches!(
+        stop,
+        Some(Stop::Dismissed(Dismissal { reason: Reason::PluginFailed, code: 1007, .. }))
+    ));
 }
 
 #[test]

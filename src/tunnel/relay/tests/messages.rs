@@ -111,7 +111,9 @@ async fn a_plugins_close_goes_to_both_sides_and_waits_for_the_clients_answer() {
         for from in Side::BOTH {
             let (mut client, mut backend, relay) = inspected(&Side::BOTH, |_| {});
             match from {
-                Side::Client => client.write_all(&[question(word), question(b"late")].concat()).await.unwrap(),
+                Side::Client => {
+                    client.write_all(&[question(word), question(b"late")].concat()).await.unwrap()
+                }
                 Side::Backend => backend.write_all(&[answer(word), answer(b"late")].concat()).await.unwrap(),
             }
             let expected = [&u16::to_be_bytes(code)[..], text.as_bytes()].concat();
@@ -232,7 +234,10 @@ async fn a_client_whose_messages_are_seen_is_kept_beyond_its_backend() {
     assert_eq!(read_frame(&mut backend).await, (0x81, b"ONE".to_vec()));
     drop(backend);
     tokio::task::yield_now().await;
-    client.write_all(&[frame(0x80, b"o", Some(KEY)), question(b"mum"), question(b"three")].concat()).await.unwrap();
+    client
+        .write_all(&[frame(0x80, b"o", Some(KEY)), question(b"mum"), question(b"three")].concat())
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (far, mut second) = tokio::io::duplex(1 << 16);
     spares.send(boxed(far)).unwrap();
@@ -294,7 +299,8 @@ struct Doubted {
 fn doubted(grants: usize, then: Standing, gated: bool) -> Doubted {
     let (client, near) = tokio::io::duplex(1 << 16);
     let (far, backend) = tokio::io::duplex(1 << 16);
-    let mut tunnel = tunnel(boxed(near), boxed(far), policy(|written| written.ping_interval.0 = Duration::ZERO));
+    let mut tunnel =
+        tunnel(boxed(near), boxed(far), policy(|written| written.ping_interval.0 = Duration::ZERO));
     let (sender, asked) = mpsc::unbounded_channel();
     let gate = gated.then(Arc::<Notify>::default);
     let doubt = Doubt { grants: grants.into(), then, gate: gate.clone(), asked: sender };
