@@ -47,6 +47,11 @@ pub const PLUGINS: &[Kind<dyn Plugin>] = &{
     all
 };
 
+/// Those and a team's own, for [`crate::cli::main`]. Called once, it lasts as long as the process.
+pub fn and(own: &[Kind<dyn Plugin>]) -> &'static [Kind<dyn Plugin>] {
+    [PLUGINS, own].concat().leak()
+}
+
 #[cfg(not(all(feature = "wasm", feature = "luau")))]
 fn missing(settings: &Settings, host: &str) -> Result<Box<dyn Plugin>, Problems> {
     Err(Problem::new(format!("this build of moongate has no `{host}`"))

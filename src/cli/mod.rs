@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod kinds;
+mod plugin;
 mod reload;
 
 use crate::diag::Color;
@@ -81,6 +82,11 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Begin a plugin, or try one outside the gateway
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::Command,
+    },
     /// Serve two embedded backends, with a page to try
     Demo(File),
 }
@@ -98,7 +104,10 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     // Before anything that takes time: a SIGHUP that arrives from here on waits instead of killing.
     let signals = server::Taken::take();
     let arguments = Arguments::parse();
-    start_log();
+    // A plugin that is tried has its log lines among the rest of what it does.
+    if !matches!(arguments.command, Some(Command::Plugin { .. })) {
+        start_log();
+    }
     let kinds = Kinds { plugins };
     let command = match (arguments.command, arguments.config) {
         (Some(command), _) => command,
@@ -130,6 +139,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         }
         Command::Reload(file) => reload::main(&file.config),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
+        Command::Plugin { command } => plugin::main(&command, kinds),
         Command::Schema => say(&format!("{:#}\n", spec::schema(&snapshot::tables(plugins)))),
     }
 }

@@ -15,6 +15,7 @@ mod kinds;
 mod lifecycle;
 mod plugin_answers;
 mod plugin_bodies;
+mod plugin_command;
 mod plugin_faults;
 mod reload;
 mod routing;

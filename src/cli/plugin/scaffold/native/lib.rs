@@ -1,0 +1,67 @@
+//! Greets the backend and the client: `- { kind: my_plugin, greeting: hello }`.
+
+use http::{HeaderName, HeaderValue};
+use moongate_sdk::{Answer, Exchange, Flow, Kind, Phases, Plugin, Problem, Problems, Settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+const FIELD: HeaderName = HeaderName::from_static("x-greeting");
+
+/// What an operator writes behind `kind:`.
+pub const KIND: Kind<dyn Plugin> = Kind {
+    name: "my_plugin",
+    about: "Greets the backend and the client.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The settings. Their comments are what `moongate kinds my_plugin` and editors show.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// What the field X-Greeting says.
+    greeting: String,
+}
+
+struct MyPlugin {
+    greeting: HeaderValue,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let Ok(greeting) = written.greeting.parse() else {
+        return Err(Problem::new("`greeting` has a character that no field may have").into());
+    };
+    Ok(Box::new(MyPlugin { greeting }))
+}
+
+impl Plugin for MyPlugin {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, response_headers: true, ..Phases::default() }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        exchange.headers.set(&FIELD, self.greeting.clone());
+        Flow::Continue
+    }
+
+    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, answer: &'f mut Answer<'_>) -> Flow<'f> {
+        answer.headers.set(&FIELD, self.greeting.clone());
+        Flow::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moongate_sdk::testing::{Visit, settings};
+
+    #[test]
+    fn both_sides_are_greeted() {
+        let plugin = build(&settings(serde_json::json!({ "greeting": "hello" }))).ok().unwrap();
+        let mut visit = Visit::new("/");
+        visit.ask(&*plugin);
+        visit.answer(&*plugin);
+        assert!(visit.request["x-greeting"] == "hello" && visit.response["x-greeting"] == "hello");
+    }
+}
