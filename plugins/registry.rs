@@ -9,6 +9,7 @@ mod compress;
 mod cors;
 mod headers;
 mod ip_access;
+mod jwt;
 mod maintenance;
 mod origin_check;
 mod parts;
@@ -28,6 +29,7 @@ pub const PLUGINS: &[Kind<dyn Plugin>] = &[
     cors::KIND,
     headers::KIND,
     ip_access::KIND,
+    jwt::KIND,
     maintenance::KIND,
     origin_check::KIND,
     redirect::KIND,

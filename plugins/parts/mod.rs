@@ -1,8 +1,10 @@
-//! What several plugins read alike: origins of pages, networks, regular expressions, statuses. No
-//! plugin is in here.
+//! What several plugins read alike: named parts of a request, URLs, origins of pages, networks, regular
+//! expressions, statuses. No plugin is in here.
 
+pub(crate) mod named;
 pub(crate) mod networks;
 pub(crate) mod origins;
+pub(crate) mod url;
 
 use http::StatusCode;
 use moongate_sdk::{Placed, Problem};

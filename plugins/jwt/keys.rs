@@ -1,0 +1,283 @@
+//! Keys, each with the algorithms it may be used with, and what a token must show to pass.
+//!
+//! Where they come from and when they are replaced stays out. A key is bound to its algorithms when it is
+//! read, so that a token can never choose how it is checked (RFC 8725 §3.1).
+
+use super::crypto;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, decode_header};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// The most keys of a set: a token without a `kid` is tried with each of them.
+const MOST_KEYS: usize = 64;
+
+/// What a token says.
+pub(super) type Claims = Map<String, Value>;
+
+/// What every token must show, whatever its key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Demands {
+    /// The algorithms that may be used; empty: those that follow from the key.
+    pub(super) algorithms: Vec<Algorithm>,
+    /// One of these must have issued it; empty: anybody.
+    pub(super) issuers: Vec<String>,
+    /// It must be meant for one of these; empty: for anybody.
+    pub(super) audiences: Vec<String>,
+    /// Claims that must be there.
+    pub(super) required: Vec<String>,
+    /// How far clocks may differ.
+    pub(super) leeway: Duration,
+}
+
+/// Keys to check tokens with.
+#[derive(Debug)]
+pub(super) struct Keys(Vec<Key>);
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    key: DecodingKey,
+    validation: Validation,
+}
+
+/// Why a token does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It is no signed token.
+    Malformed,
+    /// No key has its id, or may be used with its algorithm.
+    NoKey,
+    /// The signature is wrong.
+    Signature,
+    /// Its time is over.
+    Expired,
+    /// Its time has not come.
+    NotYet,
+    /// Somebody else issued it.
+    Issuer,
+    /// It is meant for somebody else.
+    Audience,
+    /// A claim is missing, or not what it should be.
+    Claim,
+}
+
+impl Refusal {
+    /// For the client, in words that may stand in a quoted string.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "the token is malformed",
+            Self::NoKey => "the token has no known key",
+            Self::Signature => "the signature is wrong",
+            Self::Expired => "the token is expired",
+            Self::NotYet => "the token is not valid yet",
+            Self::Issuer => "the issuer is unknown",
+            Self::Audience => "the token is for another audience",
+            Self::Claim => "a claim is missing or malformed",
+        }
+    }
+}
+
+impl Keys {
+    /// One secret.
+    ///
+    /// # Errors
+    /// What is wrong, as an operator should read it.
+    pub(super) fn secret(secret: &[u8], demands: &Demands) -> Result<Self, String> {
+        let mut usable = follow(demands, AlgorithmFamily::Hmac.algorithms());
+        // RFC 7518 §3.2: a key is at least as long as the hash.
+        let long_enough = |algorithm: &Algorithm| secret.len() >= hash(*algorithm);
+        let listed = !demands.algorithms.is_empty();
+        if let Some(short) = usable.iter().find(|algorithm| listed && !long_enough(algorithm)) {
+            return Err(format!("it has {} bytes; {short:?} needs at least {}", secret.len(), hash(*short)));
+        }
+        usable.retain(long_enough);
+        if !listed && usable.is_empty() {
+            return Err(format!("it has {} bytes; HS256 needs at least 32", secret.len()));
+        }
+        Key::new(None, DecodingKey::from_secret(secret), usable, demands).map(|key| Self(vec![key]))
+    }
+
+    /// One public key in PEM: RSA (SPKI or PKCS#1), P-256, P-384 or Ed25519.
+    ///
+    /// # Errors
+    /// As [`Keys::secret`].
+    pub(super) fn pem(pem: &[u8], demands: &Demands) -> Result<Self, String> {
+        if pem.windows(12).any(|part| part == b"PRIVATE KEY-") {
+            return Err("it is a private key; only the public one is needed here".into());
+        }
+        let (key, natural) = if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
+            (key, AlgorithmFamily::Rsa.algorithms().to_vec())
+        } else if let Ok(key) = DecodingKey::from_ec_pem(pem) {
+            let algorithm = match key.try_get_as_bytes().map(<[u8]>::len) {
+                Ok(65) => Algorithm::ES256,
+                Ok(97) => Algorithm::ES384,
+                _ => return Err("its curve is neither P-256 nor P-384".into()),
+            };
+            (key, vec![algorithm])
+        } else if let Ok(key) = DecodingKey::from_ed_pem(pem) {
+            (key, vec![Algorithm::EdDSA])
+        } else {
+            return Err("it has no public key of RSA, P-256, P-384 or Ed25519 in PEM".into());
+        };
+        Key::new(None, key, follow(demands, &natural), demands).map(|key| Self(vec![key]))
+    }
+
+    /// A set of keys (RFC 7517 §5). Keys for other purposes, and those that cannot be used, are left out;
+    /// so are secrets, when everybody could have read them.
+    ///
+    /// # Errors
+    /// When it is no set, or nothing of it can be used.
+    pub(super) fn set(json: &[u8], public: bool, demands: &Demands) -> Result<Self, String> {
+        let set: JwkSet =
+            serde_json::from_slice(json).map_err(|error| format!("it is no set of keys: {error}"))?;
+        let signs = |jwk: &&Jwk| {
+            jwk.common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature)
+        };
+        let secret = |jwk: &Jwk| matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_));
+        let keys: Vec<_> = set
+            .keys
+            .iter()
+            .filter(signs)
+            .filter(|jwk| !(public && secret(jwk)))
+            .filter_map(|jwk| Key::read(jwk, demands))
+            .take(MOST_KEYS)
+            .collect();
+        if keys.is_empty() {
+            return Err("no key of the set can be used to check a signature".into());
+        }
+        Ok(Self(keys))
+    }
+
+    /// Checks a token. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// Why it does not pass.
+    pub(super) fn check(&self, token: &[u8], demands: &Demands, now: u64) -> Result<Claims, Refusal> {
+        let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
+        // RFC 7515 §4.1.11: whoever understands none of them must refuse.
+        if header.crit.is_some() {
+            return Err(Refusal::Malformed);
+        }
+        let mut why = Refusal::NoKey;
+        let fits = |key: &&Key| match (&key.id, &header.kid) {
+            (Some(id), Some(wanted)) => id == wanted,
+            _ => true,
+        };
+        for key in self.0.iter().filter(fits).filter(|key| key.validation.algorithms.contains(&header.alg)) {
+            match decode::<Claims>(token, &key.key, &key.validation) {
+                Ok(token) => return in_time(&token.claims, demands, now).map(|()| token.claims),
+                Err(error) => why = refusal(error.kind()),
+            }
+            if why != Refusal::Signature {
+                break;
+            }
+        }
+        Err(why)
+    }
+}
+
+impl Key {
+    fn new(
+        id: Option<String>,
+        key: DecodingKey,
+        algorithms: Vec<Algorithm>,
+        demands: &Demands,
+    ) -> Result<Self, String> {
+        crypto::install();
+        let Some(first) = algorithms.first() else {
+            return Err("none of `algorithms` can be used with this key".into());
+        };
+        let mut validation = Validation::new(*first);
+        validation.algorithms = algorithms;
+        // Times are looked at with our clock; see `in_time`.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = !demands.audiences.is_empty();
+        let mut required = demands.required.clone();
+        if !demands.issuers.is_empty() {
+            validation.set_issuer(&demands.issuers);
+            required.push("iss".into());
+        }
+        if !demands.audiences.is_empty() {
+            validation.set_audience(&demands.audiences);
+            required.push("aud".into());
+        }
+        validation.required_spec_claims = required.into_iter().collect();
+        Ok(Self { id, key, validation })
+    }
+
+    fn read(jwk: &Jwk, demands: &Demands) -> Option<Self> {
+        let natural = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => AlgorithmFamily::Rsa.algorithms(),
+            AlgorithmParameters::OctetKey(_) => AlgorithmFamily::Hmac.algorithms(),
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+                &[Algorithm::ES256]
+            }
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => {
+                &[Algorithm::ES384]
+            }
+            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+                &[Algorithm::EdDSA]
+            }
+            _ => return None,
+        };
+        let mut algorithms = follow(demands, natural);
+        if let Some(said) = jwk.common.key_algorithm {
+            algorithms.retain(|algorithm| said == (*algorithm).into());
+        }
+        let key = DecodingKey::from_jwk(jwk).ok()?;
+        Self::new(jwk.common.key_id.clone(), key, algorithms, demands).ok()
+    }
+}
+
+/// The bytes of an HMAC's hash.
+const fn hash(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::HS512 => 64,
+        Algorithm::HS384 => 48,
+        _ => 32,
+    }
+}
+
+/// Those of the key's own algorithms that the operator allows.
+fn follow(demands: &Demands, natural: &[Algorithm]) -> Vec<Algorithm> {
+    let allowed =
+        |algorithm: &&Algorithm| demands.algorithms.is_empty() || demands.algorithms.contains(algorithm);
+    natural.iter().filter(allowed).copied().collect()
+}
+
+/// RFC 7519 §4.1.4, §4.1.5: before its end, not before its beginning, give or take the leeway; and the
+/// claims that jsonwebtoken does not know must be there too.
+fn in_time(claims: &Claims, demands: &Demands, now: u64) -> Result<(), Refusal> {
+    let moment = |name| match claims.get(name) {
+        None => Ok(None),
+        Some(value) => value.as_f64().map(Some).ok_or(Refusal::Claim),
+    };
+    if demands.required.iter().any(|name| claims.get(name).is_none_or(Value::is_null)) {
+        return Err(Refusal::Claim);
+    }
+    // Far fewer seconds than an f64 counts exactly.
+    let (now, leeway) = (now as f64, demands.leeway.as_secs_f64());
+    if moment("exp")?.is_some_and(|exp| now >= exp + leeway) {
+        return Err(Refusal::Expired);
+    }
+    if moment("nbf")?.is_some_and(|nbf| now + leeway < nbf) {
+        return Err(Refusal::NotYet);
+    }
+    Ok(())
+}
+
+fn refusal(kind: &ErrorKind) -> Refusal {
+    match kind {
+        ErrorKind::InvalidSignature | ErrorKind::InvalidRsaKey(_) | ErrorKind::InvalidEcdsaKey => {
+            Refusal::Signature
+        }
+        ErrorKind::InvalidAlgorithm => Refusal::NoKey,
+        ErrorKind::InvalidIssuer => Refusal::Issuer,
+        ErrorKind::InvalidAudience => Refusal::Audience,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => Refusal::Claim,
+        _ => Refusal::Malformed,
+    }
+}

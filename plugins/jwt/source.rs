@@ -1,0 +1,158 @@
+//! Where keys come from: given once, or fetched beside the requests, rotated, and kept when a fetch fails.
+
+use super::keys::{Claims, Demands, Keys, Refusal};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use moongate_sdk::{Call, Callee, Fault, Services};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+
+/// How long a fetch may take.
+const FETCH: Duration = Duration::from_secs(5);
+/// The longest set that is read.
+const LONGEST: usize = 1 << 20;
+/// Between two fetches, whatever tokens come in: who sends made-up key ids must not set the pace.
+const LEAST_PAUSE: Duration = Duration::from_secs(10);
+/// The first wait after a fetch that failed; it doubles up to `refresh`.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Where keys come from.
+pub(super) enum Source {
+    /// From the settings or a file.
+    Given(Keys),
+    /// From a URL.
+    Fetched(Arc<Remote>),
+}
+
+/// A set of keys behind a URL.
+pub(super) struct Remote {
+    url: String,
+    refresh: Duration,
+    demands: Demands,
+    state: watch::Sender<State>,
+    /// A token asks for a key that nobody has.
+    wanted: Notify,
+}
+
+/// What the fetches brought so far.
+#[derive(Clone, Default)]
+struct State {
+    /// The last good set.
+    keys: Option<Arc<Keys>>,
+    /// The last fetch, whatever it brought.
+    at: Option<Instant>,
+    fetches: u64,
+}
+
+/// Why a token was not passed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It is not good.
+    Refused(Refusal),
+    /// There is nothing to check it with.
+    Fault(Fault),
+}
+
+impl Source {
+    /// Checks a token without waiting, when that is possible: `None` says that a fetch should be waited for.
+    pub(super) fn check(&self, token: &[u8], demands: &Demands) -> Option<Result<Claims, Stop>> {
+        match self {
+            Self::Given(keys) => Some(keys.check(token, demands, now()).map_err(Stop::Refused)),
+            Self::Fetched(remote) => {
+                let (keys, asked_lately) = remote.look();
+                match keys?.check(token, demands, now()) {
+                    Err(Refusal::NoKey) if !asked_lately => None,
+                    checked => Some(checked.map_err(Stop::Refused)),
+                }
+            }
+        }
+    }
+
+    /// Checks a token after the next fetch.
+    pub(super) async fn check_later(&self, token: &[u8], demands: &Demands) -> Result<Claims, Stop> {
+        if let Self::Fetched(remote) = self {
+            remote.next_fetch().await;
+        }
+        let keys = match self {
+            Self::Given(keys) => return keys.check(token, demands, now()).map_err(Stop::Refused),
+            Self::Fetched(remote) => remote.look().0,
+        };
+        let none = || Stop::Fault(Fault::fixed("the set of keys could not be fetched yet"));
+        keys.ok_or_else(none)?.check(token, demands, now()).map_err(Stop::Refused)
+    }
+}
+
+impl Remote {
+    pub(super) fn new(url: String, refresh: Duration, demands: Demands) -> Self {
+        Self { url, refresh, demands, state: watch::Sender::new(State::default()), wanted: Notify::new() }
+    }
+
+    fn look(&self) -> (Option<Arc<Keys>>, bool) {
+        let state = self.state.borrow();
+        (state.keys.clone(), state.at.is_some_and(|at| at.elapsed() < LEAST_PAUSE))
+    }
+
+    /// Waits for the end of the next fetch, which it asks for; never much longer than a fetch may take.
+    async fn next_fetch(&self) {
+        let mut state = self.state.subscribe();
+        let before = state.borrow().fetches;
+        // Without a set somebody is at it already, or pauses after a failure: that is not waited for.
+        if state.borrow().keys.is_none() && before > 0 {
+            return;
+        }
+        self.wanted.notify_one();
+        // Beyond the bound the token is checked with what is there.
+        let _ = timeout(FETCH + AGAIN, state.wait_for(|state| state.fetches > before)).await;
+    }
+
+    /// Fetches again and again.
+    pub(super) async fn keep(self: Arc<Self>, services: Arc<dyn Services>) {
+        let mut again = AGAIN;
+        loop {
+            let fetched = self.fetch(&*services).await;
+            let failed = fetched.as_ref().err().cloned();
+            self.state.send_modify(|state| {
+                state.fetches += 1;
+                state.at = Some(Instant::now());
+                if let Ok(keys) = fetched {
+                    state.keys = Some(Arc::new(keys));
+                }
+            });
+            // Who asked until now was served by this one; nobody asks again so soon.
+            let _ = timeout(Duration::ZERO, self.wanted.notified()).await;
+            if let Some(reason) = failed {
+                log::warn!(url = self.url.as_str(), reason = reason.as_str(); "a set of keys cannot be fetched; the last good one is kept");
+                tokio::time::sleep(again).await;
+                again = (again * 2).min(self.refresh);
+                continue;
+            }
+            again = AGAIN;
+            tokio::time::sleep(LEAST_PAUSE.min(self.refresh)).await;
+            // The end of the interval and a token with an unknown key lead to the same.
+            let _ = timeout(self.refresh.saturating_sub(LEAST_PAUSE), self.wanted.notified()).await;
+        }
+    }
+
+    async fn fetch(&self, services: &dyn Services) -> Result<Keys, String> {
+        let call = Call {
+            to: Callee::Url(self.url.clone()),
+            method: Method::GET,
+            target: String::new(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout: FETCH,
+            limit: LONGEST,
+        };
+        let called = services.call(call).await.map_err(|error| error.to_string())?;
+        if called.status != StatusCode::OK {
+            return Err(format!("it was answered with {}", called.status.as_u16()));
+        }
+        Keys::set(&called.body, true, &self.demands)
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

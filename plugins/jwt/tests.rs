@@ -1,0 +1,501 @@
+//! Claims about tokens: the examples of the RFCs, tokens signed here, and those that try to get around it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::*;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as B64, Engine};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use keys::{Keys, Refusal};
+use moongate_sdk::testing::{Visit, settings};
+use moongate_sdk::{Call, CallError, Called, Calling};
+use ring::rand::SystemRandom;
+use ring::signature::{self as sig, KeyPair};
+use ring::{hmac, signature};
+use serde_json::json;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+const RSA_PK8: &[u8] = include_bytes!("testdata/rsa.pk8");
+const RSA_PEM: &str = include_str!("testdata/rsa.pem");
+const RSA_PKCS1_PEM: &str = include_str!("testdata/rsa-pkcs1.pem");
+const SECRET: &str = "a secret of at least thirty-two bytes";
+/// 2100-01-01.
+const LATER: u64 = 4_102_444_800;
+
+// RFC 7515, appendices A.1 to A.3: one payload, three signatures. Its end was in 2011.
+const PAYLOAD: &str =
+    "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+const EXPIRES: u64 = 1_300_819_380;
+const A1_KEY: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+const A1: [&str; 2] =
+    ["eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"];
+const A2_N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+const A2: [&str; 2] = [
+    "eyJhbGciOiJSUzI1NiJ9",
+    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw",
+];
+const A3_X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+const A3_Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
+const A3: [&str; 2] = [
+    "eyJhbGciOiJFUzI1NiJ9",
+    "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+];
+
+fn rfc7515(parts: [&str; 2]) -> String {
+    format!("{}.{PAYLOAD}.{}", parts[0], parts[1])
+}
+
+fn rfc7515_keys() -> Vec<u8> {
+    let keys = json!({ "keys": [
+        { "kty": "oct", "k": A1_KEY },
+        { "kty": "RSA", "n": A2_N, "e": "AQAB" },
+        { "kty": "EC", "crv": "P-256", "x": A3_X, "y": A3_Y },
+    ]});
+    serde_json::to_vec(&keys).unwrap()
+}
+
+/// A token with this head and these claims, signed by `sign`.
+fn token(head: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+    let message = format!("{}.{}", B64.encode(head.to_string()), B64.encode(claims.to_string()));
+    let signature = B64.encode(sign(message.as_bytes()));
+    format!("{message}.{signature}")
+}
+
+fn hs256(secret: &str) -> impl Fn(&[u8]) -> Vec<u8> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    move |message| hmac::sign(&key, message).as_ref().to_vec()
+}
+
+fn simple(claims: Value) -> String {
+    let mut all = json!({ "exp": LATER, "sub": "ada" });
+    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    token(&json!({ "alg": "HS256" }), &all, hs256(SECRET))
+}
+
+fn plugin(extra: Value) -> Box<dyn Plugin> {
+    let mut all = json!({ "secret": SECRET });
+    all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    build(&settings(all)).unwrap()
+}
+
+fn ask(plugin: &dyn Plugin, token: &str) -> Verdict {
+    Visit::new("/").field("authorization", &format!("Bearer {token}")).ask(plugin)
+}
+
+fn why(plugin: &dyn Plugin, token: &str) -> String {
+    let reply = Visit::new("/").field("authorization", &format!("Bearer {token}")).refused(plugin);
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+    reply.headers[WWW_AUTHENTICATE].to_str().unwrap().to_owned()
+}
+
+fn pem(prefix: &str, public: &[u8]) -> String {
+    let prefix = (0..prefix.len()).step_by(2).map(|at| u8::from_str_radix(&prefix[at..at + 2], 16).unwrap());
+    let der: Vec<u8> = prefix.chain(public.iter().copied()).collect();
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64_STANDARD.encode(der))
+}
+
+#[test]
+fn the_examples_of_rfc_7515_are_verified_until_they_expire() {
+    let demands = Demands::default();
+    let keys = Keys::set(&rfc7515_keys(), false, &demands).unwrap();
+    for parts in [A1, A2, A3] {
+        let claims = keys.check(rfc7515(parts).as_bytes(), &demands, EXPIRES - 1).unwrap();
+        assert_eq!((&claims["iss"], &claims["http://example.com/is_root"]), (&json!("joe"), &json!(true)));
+        assert_eq!(keys.check(rfc7515(parts).as_bytes(), &demands, EXPIRES), Err(Refusal::Expired));
+        let mut forged = rfc7515(parts);
+        forged.replace_range(50..51, if &forged[50..51] == "A" { "B" } else { "A" });
+        assert!(keys.check(forged.as_bytes(), &demands, 0).is_err());
+    }
+    // The signature of one under the head of another.
+    let mixed = format!("{}.{PAYLOAD}.{}", A1[0], A3[1]);
+    assert_eq!(keys.check(mixed.as_bytes(), &demands, 0), Err(Refusal::Signature));
+}
+
+#[test]
+fn the_unsecured_token_of_rfc_7519_is_refused() {
+    let unsecured = format!("eyJhbGciOiJub25lIn0.{PAYLOAD}.");
+    let demands = Demands::default();
+    let keys = Keys::set(&rfc7515_keys(), false, &demands).unwrap();
+    assert_eq!(keys.check(unsecured.as_bytes(), &demands, 0), Err(Refusal::Malformed));
+    for alg in ["none", "None", "NONE", "nOnE", "", "HS1"] {
+        let token = token(&json!({ "alg": alg }), &json!({ "exp": LATER }), |_| Vec::new());
+        assert!(why(&*plugin(json!({})), &token).contains("malformed"), "{alg}");
+    }
+}
+
+#[test]
+fn the_example_of_rfc_8037_is_verified() {
+    super::crypto::install();
+    let key =
+        jsonwebtoken::DecodingKey::from_ed_components("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
+    let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+    let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+    let verify =
+        |message| jsonwebtoken::crypto::verify(signature, message, &key, jsonwebtoken::Algorithm::EdDSA);
+    assert!(verify(message).unwrap());
+    assert!(!verify(b"another").unwrap());
+}
+
+/// A key in PEM, and how tokens are signed with it.
+type Signer = (&'static str, String, Box<dyn Fn(&[u8]) -> Vec<u8>>);
+
+fn rsa(name: &'static str, pem: &str, how: &'static dyn sig::RsaEncoding) -> Signer {
+    let key = sig::RsaKeyPair::from_pkcs8(RSA_PK8).unwrap();
+    let sign = move |message: &[u8]| {
+        let mut signature = vec![0; key.public().modulus_len()];
+        key.sign(how, &SystemRandom::new(), message, &mut signature).unwrap();
+        signature
+    };
+    (name, pem.to_owned(), Box::new(sign))
+}
+
+fn ec(name: &'static str, how: &'static sig::EcdsaSigningAlgorithm, prefix: &str) -> Signer {
+    let random = SystemRandom::new();
+    let pk8 = sig::EcdsaKeyPair::generate_pkcs8(how, &random).unwrap();
+    let key = sig::EcdsaKeyPair::from_pkcs8(how, pk8.as_ref(), &random).unwrap();
+    let pem = pem(prefix, key.public_key().as_ref());
+    (name, pem, Box::new(move |message| key.sign(&random, message).unwrap().as_ref().to_vec()))
+}
+
+fn ed() -> Signer {
+    let pk8 = sig::Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let key = sig::Ed25519KeyPair::from_pkcs8(pk8.as_ref()).unwrap();
+    let pem = pem("302a300506032b6570032100", key.public_key().as_ref());
+    ("EdDSA", pem, Box::new(move |message| key.sign(message).as_ref().to_vec()))
+}
+
+fn signers() -> Vec<Signer> {
+    vec![
+        rsa("RS256", RSA_PEM, &signature::RSA_PKCS1_SHA256),
+        rsa("RS384", RSA_PEM, &signature::RSA_PKCS1_SHA384),
+        rsa("RS512", RSA_PKCS1_PEM, &signature::RSA_PKCS1_SHA512),
+        rsa("PS256", RSA_PEM, &signature::RSA_PSS_SHA256),
+        rsa("PS384", RSA_PKCS1_PEM, &signature::RSA_PSS_SHA384),
+        rsa("PS512", RSA_PEM, &signature::RSA_PSS_SHA512),
+        ec(
+            "ES256",
+            &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+            "3059301306072a8648ce3d020106082a8648ce3d030107034200",
+        ),
+        ec(
+            "ES384",
+            &signature::ECDSA_P384_SHA384_FIXED_SIGNING,
+            "3076301006072a8648ce3d020106052b81040022036200",
+        ),
+        ed(),
+    ]
+}
+
+#[test]
+fn every_algorithm_verifies_what_its_key_signed_and_nothing_else() {
+    let claims = json!({ "exp": LATER });
+    let demands = Demands::default();
+    for (name, pem, sign) in &signers() {
+        let keys = Keys::pem(pem.as_bytes(), &demands).unwrap();
+        let good = token(&json!({ "alg": name, "kid": "any" }), &claims, sign);
+        keys.check(good.as_bytes(), &demands, 0).unwrap_or_else(|why| panic!("{name}: {why:?}"));
+        let other = token(&json!({ "alg": name }), &claims, |message| sign(&[message, b"x"].concat()));
+        assert_eq!(keys.check(other.as_bytes(), &demands, 0), Err(Refusal::Signature), "{name}");
+        // The public key taken for a secret: the classic way in.
+        for secret in [pem.as_str(), pem.trim_end()] {
+            let confused = token(&json!({ "alg": "HS256" }), &claims, hs256(secret));
+            assert_eq!(keys.check(confused.as_bytes(), &demands, 0), Err(Refusal::NoKey), "{name}");
+        }
+    }
+}
+
+#[test]
+fn only_listed_algorithms_pass() {
+    let demands = Demands { algorithms: vec![jsonwebtoken::Algorithm::RS256], ..Demands::default() };
+    let keys = Keys::pem(RSA_PEM.as_bytes(), &demands).unwrap();
+    let all = signers();
+    for (name, _, sign) in &all[..6] {
+        let token = token(&json!({ "alg": name }), &json!({}), sign);
+        assert_eq!(keys.check(token.as_bytes(), &demands, 0).is_ok(), *name == "RS256", "{name}");
+    }
+    assert!(Keys::pem(all[8].1.as_bytes(), &demands).unwrap_err().contains("none of `algorithms`"));
+}
+
+#[test]
+fn a_good_token_passes_and_says_who_it_is() {
+    let plugin = plugin(json!({
+        "claims": { "X-User": "sub", "X-Roles": "realm.roles", "X-Age": "age", "X-Gone": "nobody" },
+        "forward": false,
+    }));
+    let token = simple(json!({ "realm": { "roles": ["a", "b"] }, "age": 42 }));
+    let visit = Visit::new("/").field("authorization", &format!("bearer {token}"));
+    let mut visit = visit.field("x-user", "root").field("x-gone", "root");
+    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+    for (field, said) in [("x-user", "ada"), ("x-roles", "a,b"), ("x-age", "42")] {
+        assert_eq!(visit.request[field], said);
+    }
+    assert!(!visit.request.contains_key("x-gone") && !visit.request.contains_key("authorization"));
+    assert_eq!((visit.running.notes()[0].key, visit.running.notes()[0].value.as_str()), ("sub", "ada"));
+}
+
+#[test]
+fn a_request_without_a_token_is_challenged_as_rfc_6750_says() {
+    let plain = plugin(json!({}));
+    assert_eq!(Visit::new("/").refused(&*plain).headers[WWW_AUTHENTICATE], "Bearer");
+    let basic = Visit::new("/").field("authorization", "Basic YTpi").refused(&*plain);
+    assert_eq!(basic.status, StatusCode::UNAUTHORIZED);
+    let realm = plugin(json!({ "realm": "the api" }));
+    assert_eq!(Visit::new("/").refused(&*realm).headers[WWW_AUTHENTICATE], "Bearer realm=\"the api\"");
+    let bad = why(&*realm, "x.y.z");
+    assert_eq!(
+        bad,
+        "Bearer realm=\"the api\", error=\"invalid_token\", error_description=\"the token is malformed\""
+    );
+    let twice = Visit::new("/")
+        .field("authorization", "Bearer a")
+        .field("authorization", "Bearer b")
+        .refused(&*plain);
+    assert_eq!(twice.status, StatusCode::BAD_REQUEST);
+    let optional = plugin(json!({ "optional": true, "claims": { "X-User": "sub" } }));
+    let mut visit = Visit::new("/").field("x-user", "root");
+    assert!(matches!(visit.ask(&*optional), Verdict::Continue));
+    assert!(!visit.request.contains_key("x-user"), "nobody vouches for it");
+    assert!(why(&*optional, "x.y.z").contains("invalid_token"));
+}
+
+#[test]
+fn a_token_is_found_where_the_settings_say() {
+    let token = simple(json!({}));
+    let plugin = plugin(json!({ "from": ["cookie:session", "query:t", "header:X-Token", "bearer"] }));
+    let passes = |mut visit: Visit| matches!(visit.ask(&*plugin), Verdict::Continue);
+    assert!(passes(Visit::new("/").field("cookie", &format!("a=b; session={token}"))));
+    assert!(passes(Visit::new(&format!("/?a=b&t={token}"))));
+    assert!(passes(Visit::new("/").field("x-token", &token)));
+    assert!(passes(Visit::new("/").field("authorization", &format!("Bearer {token}"))));
+    assert!(!passes(Visit::new("/?other=1")));
+    // The first that is there counts, also when it is a bad one.
+    assert!(!passes(Visit::new("/?t=bad").field("authorization", &format!("Bearer {token}"))));
+}
+
+#[test]
+fn every_demand_is_made() {
+    let plugin = plugin(json!({
+        "issuer": ["us", "them"], "audience": "api", "require": ["exp", "team"], "leeway": "0",
+    }));
+    let with = |extra: Value| {
+        let mut all = json!({ "iss": "us", "aud": ["web", "api"], "team": 1 });
+        all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        simple(all)
+    };
+    assert!(matches!(ask(&*plugin, &with(json!({}))), Verdict::Continue));
+    for (extra, said) in [
+        (json!({ "iss": "others" }), "issuer"),
+        (json!({ "iss": null }), "claim"),
+        (json!({ "aud": "web" }), "audience"),
+        (json!({ "aud": null }), "claim"),
+        (json!({ "team": null }), "claim"),
+        (json!({ "exp": null }), "claim"),
+        (json!({ "exp": 1 }), "expired"),
+        (json!({ "exp": "never" }), "claim"),
+        (json!({ "nbf": LATER }), "not valid yet"),
+        (json!({ "nbf": {} }), "claim"),
+    ] {
+        let why = why(&*plugin, &with(extra.clone()));
+        assert!(why.contains(said), "{extra}: {why}");
+    }
+    let critical = token(
+        &json!({ "alg": "HS256", "crit": ["b64"], "b64": false }),
+        &json!({ "exp": LATER }),
+        hs256(SECRET),
+    );
+    assert!(why(&*super::tests::plugin(json!({})), &critical).contains("malformed"));
+}
+
+#[test]
+fn broken_tokens_are_refused_and_nothing_worse() {
+    let plugin = plugin(json!({}));
+    let long = "a".repeat(LONGEST_TOKEN + 1);
+    for broken in
+        ["a", ".", "..", "...", "a.b.c.d", "eyJhbGciOiJIUzI1NiJ9..", "\u{e9}.\u{e9}.\u{e9}", "=.=.=", &long]
+    {
+        let reply = Visit::new("/").field("authorization", &format!("Bearer {broken}")).refused(&*plugin);
+        assert!(reply.status.is_client_error(), "{broken}");
+    }
+    let array = token(&json!({ "alg": "HS256" }), &json!([1]), hs256(SECRET));
+    assert!(why(&*plugin, &array).contains("malformed"));
+    let empty = Visit::new("/").field("authorization", "Bearer ").refused(&*plugin);
+    assert_eq!(empty.status, StatusCode::UNAUTHORIZED);
+}
+
+#[test]
+fn a_living_websocket_is_refused_when_its_token_is_over() {
+    let plugin = plugin(json!({ "recheck": "5m", "forward": false, "leeway": "0" }));
+    assert_eq!(plugin.phases().recheck, Some(Duration::from_secs(300)));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    let token = simple(json!({ "exp": now + 1.0 }));
+    let mut visit = Visit::new("/").field("authorization", &format!("Bearer {token}"));
+    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+    assert!(!visit.request.contains_key("authorization"));
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while matches!(visit.ask(&*plugin), Verdict::Continue) {
+        assert!(std::time::Instant::now() < until);
+        std::thread::yield_now();
+    }
+    assert_eq!(visit.refused(&*plugin).status, StatusCode::UNAUTHORIZED);
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_with_what_to_write() {
+    let long = "x".repeat(32);
+    for (written, said) in [
+        (json!({}), "`jwt` has no key"),
+        (json!({ "secret": "short" }), "it has 5 bytes; HS256 needs at least 32"),
+        (json!({ "secret": long, "algorithms": ["HS512"] }), "it has 32 bytes; HS512 needs at least 64"),
+        (
+            json!({ "secret": long, "algorithms": ["RS256"] }),
+            "none of `algorithms` can be used with this key",
+        ),
+        (json!({ "secret": long, "algorithms": ["none"] }), "a token without a signature proves nothing"),
+        (json!({ "secret": long, "algorithms": ["RS257"] }), "unknown algorithm `RS257`"),
+        (json!({ "secret": long, "jwks_url": "https://a/" }), "`jwt` takes its keys from one place"),
+        (json!({ "jwks_url": "ftp://a/" }), "`ftp://a/` is no URL to ask"),
+        (json!({ "jwks_url": "https://a/", "refresh": "1s" }), "`refresh` is at least 10s"),
+        (json!({ "secret": long, "from": ["client_ip"] }), "an address is no token"),
+        (json!({ "secret": long, "from": ["beaver"] }), "`beaver` names no part of a request"),
+        (json!({ "secret": long, "from": ["header:Authorization"] }), "Authorization says more than a token"),
+        (
+            json!({ "secret": long, "claims": { "Content-Length": "sub" } }),
+            "`Content-Length` is the gateway's own",
+        ),
+        (json!({ "secret": long, "realm": "a\"b" }), "`realm` cannot be quoted"),
+        (json!({ "secret": long, "recheck": "0" }), "`recheck` is at least 1s"),
+    ] {
+        let problems =
+            build(&settings(written.clone())).err().unwrap_or_else(|| panic!("{written} was taken"));
+        assert_eq!(problems.0[0].message, said, "{written}");
+    }
+    assert!(
+        Keys::pem(b"-----BEGIN PRIVATE KEY-----\n", &Demands::default()).unwrap_err().contains("private")
+    );
+    assert!(Keys::pem(b"nonsense", &Demands::default()).is_err());
+    assert!(Keys::set(b"{}", false, &Demands::default()).is_err());
+    let public = json!({ "keys": [{ "kty": "oct", "k": A1_KEY }] }).to_string();
+    assert!(
+        Keys::set(public.as_bytes(), true, &Demands::default()).is_err(),
+        "a secret that everybody can read"
+    );
+}
+
+/// A gateway whose calls are answered from a list.
+#[derive(Default)]
+struct Answers {
+    next: Mutex<VecDeque<Result<(u16, String), CallError>>>,
+    calls: std::sync::atomic::AtomicUsize,
+}
+
+impl Answers {
+    fn calls(&self) -> usize {
+        self.calls.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn push(&self, answer: Result<(u16, String), CallError>) {
+        self.next.lock().unwrap().push_back(answer);
+    }
+}
+
+impl Services for Answers {
+    fn call(&self, _: Call) -> Calling {
+        self.calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let answer = self.next.lock().unwrap().pop_front().unwrap_or(Err(CallError::Unreachable));
+        Box::pin(std::future::ready(answer.map(|(status, body)| Called {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Bytes::from(body),
+        })))
+    }
+    fn spawn(&self, _: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {}
+    fn has_upstream(&self, _: &str) -> bool {
+        false
+    }
+}
+
+/// A set with one key of each of these ids.
+fn set(signers: &[(&str, &Signer)]) -> String {
+    let keys: Vec<_> = signers
+        .iter()
+        .map(|(id, signer)| {
+            let der = BASE64_STANDARD.decode(signer.1.lines().nth(1).unwrap()).unwrap();
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "use": "sig", "x": B64.encode(&der[12..]) })
+        })
+        .collect();
+    json!({ "keys": keys }).to_string()
+}
+
+async fn decide(plugin: &dyn Plugin, token: &str) -> Result<(), Option<StatusCode>> {
+    let mut visit = Visit::new("/").field("authorization", &format!("Bearer {token}"));
+    let (mut request, mut running) = (visit.request.clone(), std::mem::take(&mut visit.running));
+    let method = http::Method::GET;
+    let services = visit.services.clone();
+    let mut exchange = Exchange {
+        request: moongate_sdk::Request {
+            method: &method,
+            scheme: "http",
+            host: "",
+            path: "/",
+            query: None,
+            version: http::Version::HTTP_11,
+            client: visit.client,
+            peer: visit.client,
+            listener: "",
+            route: "",
+        },
+        headers: moongate_sdk::Headers::new(&mut request),
+        running: &mut running,
+        services: &services,
+    };
+    let verdict = match plugin.request_headers(&mut exchange) {
+        Flow::Wait(future) => future.await,
+        flow => moongate_sdk::testing::settle(flow),
+    };
+    match verdict {
+        Verdict::Continue => Ok(()),
+        Verdict::Respond(reply) => Err(Some(reply.status)),
+        _ => Err(None),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_behind_a_url_is_fetched_rotated_and_kept() {
+    let (first, second) = (ed(), ed());
+    let sign = |id: &str, signer: &Signer| {
+        token(&json!({ "alg": "EdDSA", "kid": id }), &json!({ "exp": LATER }), &signer.2)
+    };
+    let (one, two) = (sign("one", &first), sign("two", &second));
+    let answers = Arc::new(Answers::default());
+    let plugin =
+        build(&settings(json!({ "jwks_url": "https://issuer.example/keys", "refresh": "10m" }))).unwrap();
+    let services: Arc<dyn Services> = answers.clone();
+    let refused = Err(Some(StatusCode::UNAUTHORIZED));
+
+    answers.push(Err(CallError::TimedOut));
+    answers.push(Ok((200, set(&[("one", &first)]))));
+    let work = tokio::spawn(plugin.background(&services).unwrap());
+    // The first fetch fails: that is a fault of ours, not of the token's. The next one is better.
+    assert_eq!(decide(&*plugin, &one).await, Err(None));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(decide(&*plugin, &one).await, Ok(()));
+    // Just fetched: an unknown key does not lead to another fetch.
+    assert_eq!(decide(&*plugin, &two).await, refused);
+    assert_eq!(answers.calls(), 2);
+    // A while later it does, and the request waits for it.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    answers.push(Ok((200, set(&[("two", &second)]))));
+    assert_eq!(decide(&*plugin, &two).await, Ok(()));
+    assert_eq!(answers.calls(), 3);
+    // The first key was taken out. Made-up ids do not set the pace.
+    assert_eq!(decide(&*plugin, &one).await, refused);
+    assert_eq!(answers.calls(), 3);
+    // What cannot be fetched, or is no set, takes nothing away.
+    answers.push(Ok((500, String::new())));
+    answers.push(Ok((200, "{}".to_owned())));
+    tokio::time::sleep(Duration::from_secs(605)).await;
+    assert!(answers.calls() >= 5);
+    assert_eq!(decide(&*plugin, &two).await, Ok(()));
+    work.abort();
+}
