@@ -7,6 +7,7 @@ mod basic_auth;
 mod body_limit;
 mod compress;
 mod cors;
+mod forward_auth;
 mod headers;
 mod ip_access;
 mod jwt;
@@ -27,6 +28,7 @@ pub const PLUGINS: &[Kind<dyn Plugin>] = &[
     body_limit::KIND,
     compress::KIND,
     cors::KIND,
+    forward_auth::KIND,
     headers::KIND,
     ip_access::KIND,
     jwt::KIND,

@@ -1,4 +1,4 @@
-//! What a plugin does beside the requests. Who keeps it running stays out.
+//! What a plugin does beside the requests, and whom it calls. Who keeps it running stays out.
 
 use super::guard::{Guarded, guard};
 use super::{Broken, Entry};
@@ -6,6 +6,11 @@ use moongate_sdk::Services;
 use std::sync::Arc;
 
 impl Entry {
+    /// The upstreams that the plugin calls.
+    pub fn upstreams(&self) -> Vec<&str> {
+        self.plugin().upstreams()
+    }
+
     /// The plugin's work beside the requests, until it is done; at once when it has none.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 mod destination;
 mod edition;
 mod listeners;
+mod plugins;
 mod route;
 mod terms;
 
@@ -110,7 +111,7 @@ pub fn compile(
 ) -> Result<(Snapshot, Problems), Problems> {
     let none = Instances::default();
     let plugins = Builder::new(kinds.plugins, prior.map_or(&none, |prior| &prior.plugins));
-    let mut compiler = Compiler { prior, problems: Problems::default(), plugins };
+    let mut compiler = Compiler { prior, problems: Problems::default(), plugins, called: Vec::new() };
     let terms = terms::compile(&spec.server, &mut compiler.problems);
     let before = prior.map_or(&[][..], |prior| &prior.listeners);
     let listeners = listeners::compile(spec.listeners.as_deref(), before, &mut compiler.problems);
@@ -185,6 +186,8 @@ struct Compiler<'a> {
     prior: Option<&'a Snapshot>,
     problems: Problems,
     plugins: Builder<'a>,
+    /// The upstreams that plugins call, and where they are named.
+    called: Vec<(String, Place)>,
 }
 
 impl Compiler<'_> {
@@ -245,6 +248,7 @@ impl Compiler<'_> {
             }
         }
         self.warn_of_shadows(&rules, &places);
+        self.find_called(spec, clusters);
         Table::build(rules)
     }
 
@@ -265,10 +269,5 @@ impl Compiler<'_> {
                 );
             }
         }
-    }
-
-    fn plugin(&mut self, owner: &str, written: &Placed<spec::PluginEntry>) -> Option<Arc<Entry>> {
-        let built = self.plugins.entry(owner, &written.value);
-        self.problems.keep(built.map_err(|problems| problems.at(&written.place)))
     }
 }

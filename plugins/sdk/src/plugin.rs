@@ -51,6 +51,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// The phases it takes part in; asked once, when the configuration is compiled.
     fn phases(&self) -> Phases;
 
+    /// The upstreams of the configuration that it calls, by name. Asked for each configuration; one that has
+    /// no such upstream is refused, with the place of the name in the settings.
+    fn upstreams(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     /// Work beside the requests: a key set that is fetched, a clock that ticks. Asked once, when the
     /// first generation with this entry serves; the future is dropped with the last generation that
     /// has it.

@@ -1,0 +1,131 @@
+//! What an operator writes for `forward_auth`, and what is wrong with it.
+
+use super::{ForwardAuth, Sent};
+use crate::parts::url;
+use http::{HeaderName, Method};
+use moongate_sdk::{Callee, Period, Placed, Problem, Problems, Settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    /// The upstream of the service, by name: balanced and health-checked as always. It or `url` is written.
+    upstream: Option<Placed<String>>,
+    /// Path and query at the upstream. Default: /.
+    path: Option<Placed<String>>,
+    /// In place of `upstream`, an http:// or https:// URL.
+    url: Option<Placed<String>>,
+    /// The method that the service is asked with: GET, HEAD or POST. Default: GET.
+    method: Option<Placed<String>>,
+    /// The fields of the request that the service gets. Default: all but those of a body, of conditions, of
+    /// ranges and of a WebSocket's handshake.
+    request_headers: Option<Vec<Placed<String>>>,
+    /// Fields of the service's yes that the backend gets; what a client sent in them is removed.
+    #[serde(default)]
+    response_headers: Vec<Placed<String>>,
+    /// Fields of the service's yes that the client gets, as Set-Cookie.
+    #[serde(default)]
+    client_headers: Vec<Placed<String>>,
+    /// How long the service may take. Default: 5s.
+    timeout: Option<Placed<Period>>,
+    /// How often the service is asked again about a living WebSocket; one that it refuses then is closed with
+    /// 1008. Default: never.
+    recheck: Option<Placed<Period>>,
+}
+
+pub(super) fn read(settings: &Settings) -> Result<ForwardAuth, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    let to = problems.keep(callee(settings, &written));
+    let path = written.path.as_ref();
+    if let Some(path) = path.filter(|path| !is_target(path)) {
+        let problem = Problem::new(format!("`{}` is no path", path.value)).at(&path.place);
+        problems.push(problem.help("it begins with `/` and has only visible ASCII characters but `#`"));
+    }
+    let method = problems.keep(written.method.as_ref().map_or(Ok(Method::GET), method));
+    let sent = match &written.request_headers {
+        None => Sent::All,
+        Some(names) => Sent::These(sent(names, &mut problems)),
+    };
+    let to_backend = changed(&written.response_headers, &mut problems);
+    let to_client = changed(&written.client_headers, &mut problems);
+    let timeout = at_least("timeout", written.timeout.as_ref(), Duration::from_millis(1), &mut problems);
+    let recheck = at_least("recheck", written.recheck.as_ref(), Duration::from_secs(1), &mut problems);
+    match (to, method) {
+        (Some(to), Some(method)) if !problems.refuse() => Ok(ForwardAuth {
+            to,
+            target: path.map_or_else(|| "/".to_owned(), |path| path.value.clone()),
+            method,
+            sent,
+            to_backend,
+            to_client,
+            timeout: timeout.unwrap_or(Duration::from_secs(5)),
+            recheck,
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn callee(settings: &Settings, written: &Written) -> Result<Callee, Problems> {
+    match (&written.upstream, &written.url, &written.path) {
+        (Some(name), None, _) => Ok(Callee::Upstream(name.value.clone())),
+        (None, Some(url), None) => {
+            url::check(url)?;
+            Ok(Callee::Url(url.value.clone()))
+        }
+        (None, Some(_), Some(path)) => {
+            Err(Problem::new("a URL has its own path").at(&path.place).help("write it into `url`").into())
+        }
+        _ => Err(Problem::new("`forward_auth` asks one service")
+            .at(settings.place())
+            .help("write either `upstream` (and `path`) or `url`")
+            .into()),
+    }
+}
+
+fn is_target(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+}
+
+fn method(written: &Placed<String>) -> Result<Method, Problems> {
+    match written.value.as_str() {
+        "GET" => Ok(Method::GET),
+        "HEAD" => Ok(Method::HEAD),
+        "POST" => Ok(Method::POST),
+        other => Err(Problem::new(format!("`{other}` is no method to ask with"))
+            .at(&written.place)
+            .help("write GET, HEAD or POST")
+            .into()),
+    }
+}
+
+fn sent(names: &[Placed<String>], problems: &mut Problems) -> Vec<HeaderName> {
+    let name = |name: &Placed<String>| {
+        let bad = |_| Problem::new(format!("`{}` is not a field name", name.value)).at(&name.place);
+        HeaderName::from_bytes(name.as_bytes()).map_err(bad)
+    };
+    names.iter().filter_map(|written| problems.keep(name(written).map_err(Problems::from))).collect()
+}
+
+fn changed(names: &[Placed<String>], problems: &mut Problems) -> Vec<HeaderName> {
+    let field =
+        |name: &Placed<String>| crate::headers::field(name).map_err(|problem| problem.at(&name.place).into());
+    names.iter().filter_map(|name| problems.keep(field(name))).collect()
+}
+
+fn at_least(
+    what: &str,
+    written: Option<&Placed<Period>>,
+    least: Duration,
+    problems: &mut Problems,
+) -> Option<Duration> {
+    let written = written?;
+    if written.0 < least {
+        let least = Period(least);
+        problems.push(Problem::new(format!("`{what}` is at least {least}")).at(&written.place));
+    }
+    Some(written.0)
+}
