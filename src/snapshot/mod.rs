@@ -24,7 +24,7 @@ use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
 use crate::tunnel::Policy;
 use crate::upstream::{self, Cluster};
 use indexmap::IndexMap;
-use moongate_sdk::{Kind, Place, Placed, Plugin, Problem, Problems};
+use moongate_sdk::{Kind, Place, Plugin, Problem, Problems};
 use std::collections::HashMap;
 use std::sync::Arc;
 

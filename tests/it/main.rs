@@ -10,6 +10,7 @@ mod drains;
 mod failover;
 mod failures;
 mod framing;
+mod guards;
 mod health;
 mod kinds;
 mod lifecycle;

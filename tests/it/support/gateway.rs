@@ -54,6 +54,11 @@ impl Gateway {
         let built = Path::new(BINARY).with_file_name("examples").join("own_gateway");
         assert!(built.exists(), "cargo build --example own_gateway makes {}", built.display());
         let gateway = Self::spawn_binary(&built, &format!("{HEAD}{yaml}"));
+    /// As [`Gateway::start`], with one more variable in its environment.
+    pub(crate) fn start_with(variable: &str, value: &std::ffi::OsStr, yaml: &str) -> Self {
+        let gateway = Self::spawn_with(&format!("{HEAD}{yaml}"), |command| {
+            command.env(variable, value);
+        });
         gateway.web();
         gateway
     }
@@ -68,14 +73,18 @@ impl Gateway {
         let file = folder.path().join("moongate.yaml");
         fs::write(&file, yaml).unwrap();
         let mut child = Command::new(binary)
+        Self::spawn_with(yaml, |_| ())
+    fn spawn_with(yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(BINARY);
+        command
             .args(["run", "-c"])
             .arg(&file)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
         Self { pid: child.id(), child: Mutex::new(child), log, folder }
     }

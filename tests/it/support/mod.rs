@@ -8,6 +8,7 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod origin;
 pub(crate) mod raw;
+pub(crate) mod secure;
 pub(crate) mod ws;
 
 pub(crate) use eventually::{Gate, LIMIT, eventually};

@@ -1,0 +1,209 @@
+//! The plugins that let in and refuse with the help of others, through the real gateway: `jwt`, `forward_auth`.
+
+use crate::support::origin::answer;
+use crate::support::raw::ask;
+use crate::support::secure;
+use crate::support::{Gateway, Next, Origin, Response, Socket, eventually};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as B64, Engine};
+use hmac::{Hmac, Mac};
+use serde_json::json;
+use sha2::Sha256;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
+
+// RFC 8037, appendix A: a key of Ed25519.
+const ED_KEY: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A token of HS256.
+fn token(claims: &serde_json::Value) -> String {
+    let head = B64.encode(r#"{"alg":"HS256","kid":"a"}"#);
+    let message = format!("{head}.{}", B64.encode(claims.to_string()));
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(message.as_bytes());
+    format!("{message}.{}", B64.encode(mac.finalize().into_bytes()))
+}
+
+fn get(gateway: &Gateway, fields: &str) -> Response {
+    ask(
+        gateway.web(),
+        format!("GET /a?b=c HTTP/1.1\r\nHost: a.example:81\r\nConnection: close\r\n{fields}\r\n"),
+    )
+}
+
+#[test]
+fn jwt_lets_in_who_brings_a_token_and_tells_the_backend_who_it_is() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, secret: {SECRET}, claims: {{ X-User: sub }} }}] }}]"
+    ));
+    let refused = get(&gateway, "X-User: root\r\n");
+    assert_eq!((refused.status, refused.field("www-authenticate")), (401, Some("Bearer")));
+    let good = token(&json!({ "sub": "ada", "exp": now() + 600 }));
+    let welcome = get(&gateway, &format!("Authorization: Bearer {good}\r\nX-User: root\r\n"));
+    assert_eq!((welcome.status, welcome.text().as_str()), (200, "a"));
+    let stale = token(&json!({ "sub": "ada", "exp": now() - 600 }));
+    let late = get(&gateway, &format!("Authorization: Bearer {stale}\r\n"));
+    assert!(
+        late.status == 401 && late.field("www-authenticate").unwrap().contains("expired"),
+        "{}",
+        late.head
+    );
+    let seen = origin.seen();
+    assert_eq!((seen.len(), seen[0].fields("x-user")), (1, vec!["ada"]));
+}
+
+#[test]
+fn a_living_websocket_is_closed_when_its_token_is_over() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, secret: {SECRET}, leeway: 0s, recheck: 1s, from: [\"query:t\"] }}] }}]"
+    ));
+    assert_eq!(Socket::open_with(gateway.web(), "/", &[]).err(), Some(401));
+    let long = token(&json!({ "exp": now() + 600 }));
+    let short = token(&json!({ "exp": now() + 2 }));
+    let mut stays = Socket::open(gateway.web(), &format!("/?t={long}"));
+    let mut ends = Socket::open(gateway.web(), &format!("/?t={short}"));
+    ends.echo("still good");
+    assert_eq!(ends.end(), Some(1008));
+    stays.echo("untouched");
+}
+
+#[test]
+fn keys_come_over_tls_from_whom_the_system_trusts() {
+    let origin = Origin::named("a");
+    let keys = secure::json(ED_KEY.to_owned());
+    let yaml = format!(
+        "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, jwks_url: \"https://localhost:{}/keys\" }}] }}]",
+        keys.port()
+    );
+    // The key has the id of the token and is none for its algorithm: the set is here.
+    let bad = format!("Authorization: Bearer {}\r\n", token(&json!({ "exp": now() + 600 })));
+    let trusting = Gateway::start_with("SSL_CERT_FILE", secure::authority().as_os_str(), &yaml);
+    let refused = get(&trusting, &bad);
+    assert!(refused.status == 401 && refused.field("www-authenticate").unwrap().contains("known key"));
+    let wary = Gateway::start(&yaml);
+    wary.log().wait(0, &["a set of keys cannot be fetched"]);
+    assert_eq!(get(&wary, &bad).status, 500, "nothing to check a token with");
+    assert_eq!(get(&wary, "").status, 401, "no token to check");
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn a_changed_key_file_counts_from_the_next_reload() {
+    let origin = Origin::named("a");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json");
+    let set =
+        |secret: &str| json!({ "keys": [{ "kty": "oct", "kid": "a", "k": B64.encode(secret) }] }).to_string();
+    fs::write(&file, set("another secret of thirty-two bytes")).unwrap();
+    let yaml = format!(
+        "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, jwks_file: {} }}] }}]",
+        file.display()
+    );
+    let gateway = Gateway::start(&yaml);
+    let fields = format!("Authorization: Bearer {}\r\n", token(&json!({ "exp": now() + 600 })));
+    assert_eq!(get(&gateway, &fields).status, 401);
+    fs::write(&file, set(SECRET)).unwrap();
+    gateway.reload(&yaml).unwrap();
+    assert_eq!(get(&gateway, &fields).status, 200);
+    fs::write(&file, "{}").unwrap();
+    gateway.reload(&yaml).unwrap_err();
+    assert_eq!(get(&gateway, &fields).status, 200);
+}
+
+/// A service that lets in who says `Authorization: yes`, until it is told to let nobody in.
+fn service() -> (Origin, Arc<AtomicBool>) {
+    let open = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&open);
+    let service = Origin::scripted("auth", move |seen, wire| {
+        let said = if seen.field("authorization") == Some("yes") && state.load(SeqCst) {
+            answer(204, "Remote-User: ada\r\n", b"")
+        } else {
+            answer(403, "X-Why: because\r\n", b"not you")
+        };
+        wire.try_send(said).map_or(Next::Close, |()| Next::Keep)
+    });
+    (service, open)
+}
+
+#[test]
+fn forward_auth_asks_the_service_and_passes_its_answer_on() {
+    let origin = Origin::named("a");
+    let (service, _) = service();
+    let gateway = Gateway::start(&format!(
+        "server: {{ threads: 1 }}
+upstreams: {{ auth: {{ endpoints: [{service}] }} }}
+routes:
+  - {{ upstream: [{origin}], plugins: [{{ kind: forward_auth, upstream: auth, path: /check, response_headers: [Remote-User] }}] }}
+  - {{ path: /url/, upstream: [{origin}], plugins: [{{ kind: forward_auth, url: \"http://{service}/check\" }}] }}"
+    ));
+    let body = "POST /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4\r\nAuthorization: yes\r\n\r\nbody";
+    assert_eq!(ask(gateway.web(), body).text(), "a");
+    let welcome = get(&gateway, "Authorization: yes\r\nRemote-User: root\r\n");
+    assert_eq!((welcome.status, welcome.text().as_str()), (200, "a"));
+    let refused = get(&gateway, "X-Forwarded-Host: evil\r\n");
+    assert_eq!(
+        (refused.status, refused.text().as_str(), refused.field("x-why")),
+        (403, "not you", Some("because"))
+    );
+    let asked = service.seen();
+    assert_eq!(asked[0].line(), "GET /check HTTP/1.1");
+    assert_eq!(asked[0].field("x-forwarded-method"), Some("POST"));
+    assert_eq!(asked[2].fields("x-forwarded-host"), ["a.example:81"]);
+    assert_eq!(asked[2].fields("x-forwarded-uri"), ["/a?b=c"]);
+    assert_eq!(service.connections(), 1, "the connection is kept");
+    let seen = origin.seen();
+    assert_eq!((seen.len(), seen[1].fields("remote-user")), (2, vec!["ada"]));
+    let by_url = ask(
+        gateway.web(),
+        "GET /url/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: yes\r\n\r\n",
+    );
+    assert_eq!(by_url.text(), "a");
+    // Nobody is let in while nobody can be asked.
+    service.die();
+    assert_eq!(get(&gateway, "Authorization: yes\r\n").status, 500);
+    assert_eq!(origin.count(), 3);
+}
+
+#[test]
+fn forward_auth_asks_again_about_a_living_websocket() {
+    let origin = Origin::named("a");
+    let (service, open) = service();
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ auth: {{ endpoints: [{service}] }} }}
+routes: [{{ upstream: [{origin}], plugins: [{{ kind: forward_auth, upstream: auth, recheck: 1s }}] }}]"
+    ));
+    assert_eq!(Socket::open_with(gateway.web(), "/", &[]).err(), Some(403));
+    let mut socket = Socket::open_with(gateway.web(), "/", &[("authorization", "yes")]).ok().unwrap();
+    eventually("it is asked about again", || (service.count() >= 4).then_some(()));
+    socket.echo("still good");
+    open.store(false, SeqCst);
+    assert_eq!(socket.end(), Some(1008));
+}
+
+#[test]
+fn an_upstream_that_only_a_plugin_names_must_be_there() {
+    let origin = Origin::named("a");
+    let yaml = |name: &str| {
+        format!(
+            "upstreams: {{ {name}: {{ endpoints: [{origin}] }} }}
+routes: [{{ upstream: [{origin}], plugins: [{{ kind: forward_auth, upstream: auth }}] }}]"
+        )
+    };
+    let gateway = Gateway::start(&yaml("auth"));
+    let report = gateway.reload(&yaml("auht")).unwrap_err();
+    assert!(
+        report.contains("unknown upstream `auth`") && report.contains("did you mean `auht`?"),
+        "{report}"
+    );
+    assert!(report.contains("upstream: auth }"), "the place is shown: {report}");
+}
