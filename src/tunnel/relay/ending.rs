@@ -30,7 +30,7 @@ pub(super) struct Ending {
     extended: bool,
 }
 
-pub(super) const fn farewell(code: u16, text: &'static str) -> Farewell {
+pub(super) const fn farewell(code: u16, text: &'static &'static str) -> Farewell {
     Farewell { code, text: Text::Plain(text) }
 }
 
@@ -38,11 +38,11 @@ pub(super) const fn farewell(code: u16, text: &'static str) -> Farewell {
 /// clients, tungstenite among them, take a code above 1013 for an error of their own.
 pub(super) const fn gone(lost: Side, reason: Reason) -> Farewell {
     match (lost, reason) {
-        (Side::Client, _) => farewell(1001, "client gone"),
+        (Side::Client, _) => farewell(1001, &"client gone"),
         (Side::Backend, Reason::Eof | Reason::PingTimeout | Reason::WriteTimeout) => {
-            farewell(1001, "backend gone")
+            farewell(1001, &"backend gone")
         }
-        (Side::Backend, _) => farewell(1011, "backend failed"),
+        (Side::Backend, _) => farewell(1011, &"backend failed"),
     }
 }
 
@@ -101,7 +101,7 @@ impl Relay {
     /// The client sent more than it may.
     pub(super) fn rate_exceeded(&mut self) {
         self.begin_end(By::Gateway, Reason::Rate, 1008);
-        self.lanes[Side::Backend as usize].close(farewell(1008, "too many messages"));
+        self.lanes[Side::Backend as usize].close(farewell(1008, &"too many messages"));
         self.lanes[Side::Client as usize].close(gone(Side::Client, Reason::Rate));
     }
 
@@ -114,10 +114,10 @@ impl Relay {
     /// Asks the client to come again, at the word of a drain.
     pub(super) fn drain(&mut self, cause: Cause) {
         let text = match cause {
-            Cause::Shutdown => "gateway restarts",
-            Cause::Endpoint | Cause::Unhealthy => "backend leaves",
-            Cause::Route => "route changed",
-            Cause::Operator | Cause::Rebalance => "please reconnect",
+            Cause::Shutdown => &"gateway restarts",
+            Cause::Endpoint | Cause::Unhealthy => &"backend leaves",
+            Cause::Route => &"route changed",
+            Cause::Operator | Cause::Rebalance => &"please reconnect",
         };
         self.ask(Reason::Drain(cause), farewell(1012, text));
     }
@@ -152,8 +152,8 @@ impl Relay {
             }
             Due::Dead(side) => self.dead(side, Reason::PingTimeout),
             Due::Stuck(side) => self.dead(side, Reason::WriteTimeout),
-            Due::Idle => self.ask(Reason::Idle, farewell(1001, "idle timeout")),
-            Due::Aged => self.ask(Reason::MaxAge, farewell(1012, "please reconnect")),
+            Due::Idle => self.ask(Reason::Idle, farewell(1001, &"idle timeout")),
+            Due::Aged => self.ask(Reason::MaxAge, farewell(1012, &"please reconnect")),
         }
     }
 

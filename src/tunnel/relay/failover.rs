@@ -102,7 +102,7 @@ impl Relay {
         let [client, backend] = &mut self.lanes;
         if !client.out.rewind() {
             self.counters.reconnected(Reconnected::Impossible);
-            self.forsake(reason, code, "message cut");
+            self.forsake(reason, code, &"message cut");
             return true;
         }
         client.ping = None;
@@ -124,7 +124,7 @@ impl Relay {
     pub(super) fn leaves(&mut self, code: u16) {
         if !self.outlives(Reason::Closed, code) {
             self.begin_end(By::Side(Side::Backend), Reason::Closed, code);
-            self.lanes[Side::Backend as usize].close(farewell(code, ""));
+            self.lanes[Side::Backend as usize].close(farewell(code, &""));
             self.lanes[Side::Backend as usize].end();
         }
     }
@@ -132,7 +132,7 @@ impl Relay {
     /// Answers the Close of a backend that leaves, as far as that can be done at once.
     fn part(&mut self, code: u16) {
         let lane = &self.lanes[Side::Client as usize];
-        let close = lane.farewell(farewell(code, ""));
+        let close = lane.farewell(farewell(code, &""));
         let at_boundary = !lane.out.waits() && lane.follower.may_inject();
         // The leg is dropped with the next lines of the caller; nobody waits for it.
         let mut cx = Context::from_waker(Waker::noop());
@@ -181,7 +181,7 @@ impl Relay {
             Some(found) => self.arrive(found, news),
             None => {
                 self.counters.reconnected(Reconnected::Failed);
-                self.forsake(reason, code, "no backend left");
+                self.forsake(reason, code, &"no backend left");
             }
         }
     }
@@ -203,7 +203,7 @@ impl Relay {
     }
 
     /// No backend will take what the client says: it is asked to come again, or its Close is answered.
-    fn forsake(&mut self, reason: Reason, code: u16, why: &'static str) {
+    fn forsake(&mut self, reason: Reason, code: u16, why: &'static &'static str) {
         let answered = self.lanes[Side::Client as usize].has_closed();
         let told = self.ending_code().filter(|_| answered).unwrap_or(1012);
         self.begin_end(By::Side(Side::Backend), reason, code);

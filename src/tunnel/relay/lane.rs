@@ -19,7 +19,8 @@ pub(super) struct Farewell {
 /// The reason in a Close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Text {
-    Plain(&'static str),
+    /// Of these words. By one more reference, since every idle lane has room for it.
+    Plain(&'static &'static str),
     /// What the side did wrong.
     Wrong(Wrong),
     /// What the lane was given to say.

@@ -4,6 +4,7 @@
 //! directions and goes back to sleep without a buffer. `lane` moves the bytes, `vital` and `timer`
 //! keep the clocks, `ending` sees a tunnel to its end. Which endpoint it is stays out.
 
+mod digest;
 mod ending;
 mod failover;
 mod inspect;
@@ -26,8 +27,7 @@ use super::handshake::Extensions;
 use super::messages::{Inspector, Recheck};
 use super::rate::Throttle;
 use super::redial::Redial;
-use super::{By, Counters, Leg, Outcome, Policy, Reason, Side, clock};
-use crate::spec::Exceed;
+use super::{Counters, Leg, Outcome, Policy, Side, clock};
 use bytes::Bytes;
 use ending::{Ending, Verdict};
 use failover::Failover;
@@ -247,62 +247,6 @@ impl Relay {
             cx.waker().wake_by_ref();
         }
         self.digest(side, turn, &seen, news);
-    }
-
-    /// Takes the bytes that came before the relay began. They go out with the first poll.
-    fn early(&mut self, side: Side, bytes: &[u8], news: &mut News) {
-        if bytes.is_empty() {
-            return;
-        }
-        let mut seen = Seen::default();
-        let rules = self.policy.rules(self.extensions);
-        let mut terms = Terms { rules, reads: 0, window: 0, inspector: self.inspector.as_mut() };
-        let turn = self.lanes[side as usize].early(bytes, &mut terms, &mut seen);
-        self.digest(side, turn, &seen, news);
-    }
-
-    /// Counts what a turn saw and draws the consequences.
-    fn digest(&mut self, side: Side, turn: Turn, seen: &Seen, news: &mut News) {
-        if seen.bytes > 0 {
-            self.counters.add(side, &seen.messages, seen.bytes);
-            self.messages[side as usize] += seen.data_messages();
-            self.bytes[side as usize] += seen.bytes;
-            news.note(side, seen, self.lanes[side as usize].out.take_drained());
-            if side == Side::Client {
-                news.consequences |= self.pace(seen);
-            }
-            if let Some(code) = seen.closed {
-                self.begin_end(By::Side(side), Reason::Closed, code);
-            }
-        } else if self.lanes[side as usize].out.take_drained() {
-            news.drained(side.other());
-        }
-        // What is told in consequence is delivered before the task sleeps.
-        news.consequences |= !matches!(turn, Turn::Waiting | Turn::Yield);
-        match turn {
-            Turn::Waiting if side == Side::Backend && self.failover.is_some() => {
-                news.consequences |= self.heard_out();
-            }
-            Turn::Waiting | Turn::Yield => {}
-            Turn::Ended => self.source_ended(side, Reason::Eof),
-            Turn::Failed => self.source_ended(side, Reason::Reset),
-            Turn::SinkFailed if side == Side::Client && self.hears_out() => {}
-            Turn::SinkFailed => self.sink_failed(side.other()),
-            Turn::Leaves(code) => self.leaves(code),
-            Turn::Violation(violation) => self.violated(side, violation),
-            Turn::Dismissed => self.dismissed(side),
-        }
-    }
-
-    /// Charges the client for what it sent. Whether that was too much and is the end.
-    fn pace(&mut self, seen: &Seen) -> bool {
-        let Some(throttle) = self.throttle.as_mut().filter(|_| self.ending.is_none()) else { return false };
-        let within = throttle.take(seen.rated(), seen.bytes, Instant::now());
-        let end = !within && throttle.exceed == Exceed::Close;
-        if end {
-            self.rate_exceeded();
-        }
-        end
     }
 
     fn outcome(&self, verdict: Verdict, now: Instant) -> Outcome {

@@ -88,12 +88,16 @@ struct Vital {
     asked: bool,
     /// Since when bytes wait for it without a bit of progress.
     stuck: Option<Instant>,
-    round_trip: Option<Duration>,
+    /// In microseconds; `None` as `u32::MAX`, for every idle tunnel holds two of them.
+    round_trip: u32,
 }
+
+/// No ping was answered yet.
+const NEVER: u32 = u32::MAX;
 
 impl Clocks {
     pub(super) fn new(now: Instant, policy: &Policy) -> Self {
-        let vital = || Vital { heard: now, pinged: None, asked: false, stuck: None, round_trip: None };
+        let vital = || Vital { heard: now, pinged: None, asked: false, stuck: None, round_trip: NEVER };
         let life = |age: Duration| age.saturating_sub(policy.jitter.mul_f64(fastrand::f64()));
         Self {
             began: now,
@@ -109,7 +113,10 @@ impl Clocks {
     }
 
     pub(super) fn round_trips(&self) -> [Option<Duration>; 2] {
-        Side::BOTH.map(|side| self.sides[side as usize].round_trip)
+        Side::BOTH.map(|side| match self.sides[side as usize].round_trip {
+            NEVER => None,
+            micros => Some(Duration::from_micros(micros.into())),
+        })
     }
 
     /// Notes who was heard.
@@ -145,8 +152,9 @@ impl Clocks {
             if !news.ponged[side as usize] {
                 return None;
             }
-            vital.round_trip = vital.pinged.take().map(|sent| now - sent);
-            vital.round_trip
+            let round_trip = now - vital.pinged.take()?;
+            vital.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(NEVER - 1);
+            Some(round_trip)
         })
     }
 

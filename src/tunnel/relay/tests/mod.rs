@@ -15,6 +15,7 @@ use super::*;
 use crate::spec::WebSocket;
 use crate::telemetry::metrics::{EndpointMetrics, RouteMetrics, TunnelMetrics};
 use crate::tunnel::frame::{ControlFrame, Mask};
+use crate::tunnel::{By, Reason};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
