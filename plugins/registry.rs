@@ -12,6 +12,7 @@ mod headers;
 mod ip_access;
 mod jwt;
 mod maintenance;
+mod message_filter;
 mod origin_check;
 mod parts;
 mod redirect;
@@ -33,6 +34,7 @@ pub const PLUGINS: &[Kind<dyn Plugin>] = &[
     ip_access::KIND,
     jwt::KIND,
     maintenance::KIND,
+    message_filter::KIND,
     origin_check::KIND,
     redirect::KIND,
     request_id::KIND,

@@ -2,7 +2,7 @@
 //! on. Kept of its request is what they may look at, and only where a plugin does.
 
 use super::context::Context;
-use super::exchange::Line;
+use super::exchange::{Line, scheme};
 use super::intake::target;
 use crate::chain::{Chain, Passage, Standing};
 use crate::snapshot::Route;
@@ -29,7 +29,7 @@ impl Living {
         if !inspects && questions.is_empty() {
             return Self::default();
         }
-        let kept = Arc::new(Kept::of(ctx, route, line));
+        let kept = Arc::new(Kept::of(ctx, route, line, headers));
         let recheck = (!questions.is_empty()).then(|| {
             let headers = ctx.came.take().map_or_else(HeaderMap::new, |came| *came);
             let id = ctx.running.known_request_id().cloned();
@@ -48,6 +48,7 @@ struct Kept {
     chain: Arc<Chain>,
     services: Arc<dyn Services>,
     method: Method,
+    scheme: &'static str,
     uri: Uri,
     rewritten: Option<String>,
     version: Version,
@@ -59,13 +60,14 @@ struct Kept {
 }
 
 impl Kept {
-    fn of(ctx: &Context, route: &Route, line: Line<'_>) -> Self {
+    fn of(ctx: &Context, route: &Route, line: Line<'_>, headers: &HeaderMap) -> Self {
         let listeners = ctx.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
         let listener = listeners.and_then(|all| all.get(usize::from(ctx.listener)));
         Self {
             chain: Arc::clone(&route.chain),
             services: Arc::clone(&ctx.services),
             method: line.method.clone(),
+            scheme: scheme(ctx.trusted, headers),
             uri: line.uri.clone(),
             rewritten: ctx.rewritten.clone(),
             version: line.version,
@@ -83,7 +85,7 @@ impl Kept {
         Exchange {
             request: Request {
                 method: &self.method,
-                scheme: "http",
+                scheme: self.scheme,
                 host: &self.host,
                 path,
                 query,
