@@ -26,7 +26,8 @@ pub struct WebSocket {
     /// The longest payload of one frame in wire bytes (compressed, when that was agreed), otherwise Close 1009.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_frame: Option<Size>,
-    /// The longest message over all its frames in wire bytes, otherwise Close 1009.
+    /// The longest message over all its frames in wire bytes, otherwise Close 1009. Default: off, and 1MiB in a
+    /// direction whose messages plugins look at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_message: Option<Size>,
     /// Messages, pings included, from a client a second; a second's worth may come at once.

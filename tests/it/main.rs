@@ -14,6 +14,7 @@ mod guards;
 mod health;
 mod kinds;
 mod lifecycle;
+mod messages;
 mod plugin_answers;
 mod plugin_bodies;
 mod plugin_command;
