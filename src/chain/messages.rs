@@ -145,3 +145,6 @@ impl Entry {
         self.failed(fault).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

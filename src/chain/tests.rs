@@ -96,7 +96,7 @@ fn place(line: u32) -> Place {
     Place { file: "test.yaml".into(), line, column: 1, width: 1, path: "".into() }
 }
 
-fn entry(kind: &str, letter: &str, then: &str, line: u32) -> PluginEntry {
+pub(super) fn entry(kind: &str, letter: &str, then: &str, line: u32) -> PluginEntry {
     let place = place(line);
     let key = Key { place: place.clone(), text: letter.to_owned() };
     let scalar = ValueKind::Scalar { text: then.to_owned(), quoted: false };
@@ -132,7 +132,7 @@ fn run(chain: &Chain) -> (Decision, Vec<String>, (Decision, Vec<String>)) {
 }
 
 /// The gateway's threads hand tasks to each other, so a chain must be able to move while it waits.
-fn sendable<T: Send>(future: T) -> T {
+pub(super) fn sendable<T: Send>(future: T) -> T {
     future
 }
 

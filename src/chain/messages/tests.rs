@@ -1,0 +1,121 @@
+//! Claims about chains and living WebSockets, with plugins made for them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+use super::*;
+use crate::chain::tests::{entry, sendable};
+use crate::chain::{Builder, Instances};
+use moongate_sdk::testing::{Visit, wait};
+use moongate_sdk::{Flow, Kind, Phases, Plugin, Reply};
+
+/// Appends its letter to messages, and does at a word what the word says.
+struct Echo(u8);
+
+impl Plugin for Echo {
+    fn phases(&self) -> Phases {
+        Phases {
+            messages_to_backend: true,
+            messages_to_client: self.0 == b'a',
+            recheck: (self.0 == b'b').then_some(Duration::from_secs(60)),
+            closed: true,
+            ..Phases::default()
+        }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        match exchange.path() {
+            "/refuse" => Reply::new(StatusCode::UNAUTHORIZED).into(),
+            "/fail" => Fault::fixed("as the test wants").into(),
+            "/panic" => panic!("as the test wants"),
+            "/body" => Flow::Body(1),
+            "/wait" => Flow::wait(async { Reply::new(StatusCode::FORBIDDEN).into() }),
+            _ => Flow::Continue,
+        }
+    }
+
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
+        *exchange.state::<u32>() += 1;
+        let word = message.payload.clone();
+        message.payload.extend_from_slice(&[self.0]);
+        match &word[..] {
+            b"drop" => Fate::Drop,
+            b"close" => Fate::Close { code: 4000, reason: "word".into() },
+            b"1005" => Fate::Close { code: 1005, reason: "".into() },
+            b"fail" => Fate::Failed(Fault::fixed("as the test wants")),
+            b"panic" => panic!("as the test wants"),
+            _ => Fate::Forward,
+        }
+    }
+
+    fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {
+        assert!(self.0 != b'a' || ended.code != 1006, "as the test wants");
+        let seen = *exchange.state::<u32>();
+        exchange.note("saw", format!("{seen} {}", ended.code));
+    }
+}
+
+const KINDS: &[Kind<dyn Plugin>] = &[
+    Kind { name: "a", about: "", schema: |_| true.into(), build: |_| Ok(Box::new(Echo(b'a'))) },
+    Kind { name: "b", about: "", schema: |_| true.into(), build: |_| Ok(Box::new(Echo(b'b'))) },
+];
+
+fn echoes() -> Chain {
+    let none = Instances::default();
+    let mut builder = Builder::new(KINDS, &none);
+    Chain::build(&["a", "b"].map(|kind| builder.entry("r", &entry(kind, "", "", 1)).unwrap()))
+}
+
+fn say(visit: &mut Visit, direction: Direction, word: &str) -> (Passage, String) {
+    let mut message = Message { direction, binary: false, payload: word.as_bytes().into() };
+    let passage = visit.see(|exchange| echoes().message(exchange, &mut message));
+    (passage, String::from_utf8(message.payload.to_vec()).unwrap())
+}
+
+#[test]
+fn messages_pass_the_plugins_of_their_way_in_order() {
+    let mut visit = Visit::new("/");
+    assert_eq!(say(&mut visit, Direction::ToBackend, "x"), (Passage::Forward, "xab".into()));
+    assert_eq!(say(&mut visit, Direction::ToClient, "x"), (Passage::Forward, "xa".into()));
+    assert_eq!(say(&mut visit, Direction::ToBackend, "drop"), (Passage::Drop, "dropa".into()));
+    let close = Passage::Close { code: 4000, reason: "word".into() };
+    assert_eq!(say(&mut visit, Direction::ToBackend, "close").0, close);
+    visit.running.skip(0);
+    assert_eq!(say(&mut visit, Direction::ToBackend, "x"), (Passage::Forward, "xb".into()));
+}
+
+#[test]
+fn a_plugin_that_fails_lets_nothing_pass() {
+    for word in ["fail", "panic", "1005"] {
+        assert_eq!(say(&mut Visit::new("/"), Direction::ToBackend, word).0, Passage::Failed, "{word}");
+    }
+}
+
+#[test]
+fn the_end_is_told_to_all_with_what_they_remember() {
+    for (code, expected) in [(1000, vec!["1 1000", "0 1000"]), (1006, vec!["0 1006"])] {
+        let mut visit = Visit::new("/");
+        say(&mut visit, Direction::ToClient, "x");
+        let ended = Ended { code, reason: "close", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
+        visit.see(|exchange| echoes().closed(exchange, &ended));
+        let said: Vec<_> = visit.running.notes().iter().map(|note| note.value.as_str()).collect();
+        assert_eq!(said, expected, "a panic is nobody else's");
+    }
+}
+
+#[test]
+fn who_is_asked_again_says_what_it_would_say_now() {
+    assert_eq!(echoes().rechecks().collect::<Vec<_>>(), [(1, Duration::from_secs(60))]);
+    for (path, expected) in [
+        ("/", Standing::Granted),
+        ("/refuse", Standing::Refused(StatusCode::UNAUTHORIZED)),
+        ("/wait", Standing::Refused(StatusCode::FORBIDDEN)),
+        ("/fail", Standing::Failed),
+        ("/panic", Standing::Failed),
+        ("/body", Standing::Failed),
+    ] {
+        let chain = echoes();
+        let mut visit = Visit::new(path);
+        assert_eq!(visit.see(|exchange| wait(sendable(chain.recheck(1, exchange)))), expected, "{path}");
+        visit.running.skip(1);
+        let skipped = visit.see(|exchange| wait(chain.recheck(1, exchange)));
+        assert_eq!(skipped, Standing::Granted, "one that is left out is not asked");
+    }
+}
