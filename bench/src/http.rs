@@ -11,6 +11,9 @@ pub(crate) const BODY: &[u8] = b"ok";
 /// The path prefixes that each gateway routes.
 pub(crate) const ROUTES: usize = 100;
 
+/// The route behind them; on it a plugin of Moongate's looks at WebSocket messages.
+pub(crate) const INSPECTED: usize = ROUTES;
+
 /// The longest head either end accepts, in bytes.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
 

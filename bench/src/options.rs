@@ -14,7 +14,7 @@ bench/run profile CASE [OPTION]...     shows where Moongate's time goes (perf)
 bench/run backend [ADDRESS]            the backend alone, until standard input ends
 bench/run load CASE ADDRESS            the load alone, against whatever listens there
 
-CASE: http, echo, burst, bulk, connect, latency, idle, or all (the default)
+CASE: http, echo, burst, bulk, messages, connect, latency, idle, or all (the default)
   --rounds N         rounds, interleaved over the gateways (5)
   --seconds S        of one measurement (3)
   --rate N           messages a second that `latency` offers (10000)

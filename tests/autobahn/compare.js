@@ -1,4 +1,5 @@
-// Compares two reports of the suite case by case: verdict, verdict on the close, and the close code.
+// Compares two reports of the suite case by case: verdict, verdict on the close, and the close code. On the route
+// `messages` the gateway reads messages itself: it offers no compression, and it may be stricter than the echo server.
 const { readFileSync } = require('fs');
 
 const read = (file) => Object.values(JSON.parse(readFileSync(file)))[0];
@@ -7,7 +8,12 @@ const verdict = (test) => (test ? `${test.behavior}, close ${test.behaviorClose}
 const [name, directFile, throughFile] = process.argv.slice(2);
 const [direct, through] = [read(directFile), read(throughFile)];
 const cases = [...new Set([...Object.keys(direct), ...Object.keys(through)])];
-const differing = cases.filter((id) => verdict(direct[id]) !== verdict(through[id]));
+const expected = (id) => {
+  if (name !== 'messages') return false;
+  if (/^1[23]\./.test(id)) return through[id]?.behavior === 'UNIMPLEMENTED';
+  return direct[id]?.behavior === 'NON-STRICT' && through[id]?.behavior === 'OK';
+};
+const differing = cases.filter((id) => verdict(direct[id]) !== verdict(through[id]) && !expected(id));
 for (const id of differing) {
   console.log(`  ${id}: without Moongate ${verdict(direct[id])}; through it ${verdict(through[id])}`);
 }

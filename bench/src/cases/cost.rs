@@ -3,6 +3,7 @@
 use crate::Outcome;
 use crate::cases::{Bench, Contestant, Disturbed, failures};
 use crate::gateway::Gateway;
+use crate::http::{INSPECTED, ROUTES};
 use crate::load::pages::Reader;
 use crate::load::sockets::{Again, Batch, Talker};
 use crate::load::visits::Visitor;
@@ -56,6 +57,16 @@ pub(crate) const BULK: Cost = Cost {
     open: |address, stop| talkers(address, stop, &Batch::of(1, 16 << 10, Again::Always)),
 };
 
+/// One small message at a time, each looked at by a plugin.
+pub(crate) const MESSAGES: Cost = Cost {
+    name: "messages",
+    title: "messages: as echo, on a route where a native plugin of Moongate's sees each message, both ways",
+    open: |address, stop| {
+        let batch = Batch::of(1, 128, Again::Always);
+        Ok(Box::new(Crowd::open(64, stop, |_| Talker::open(address, &batch, INSPECTED))?))
+    },
+};
+
 /// Short lives.
 pub(crate) const CONNECT: Cost = Cost {
     name: "connect",
@@ -64,7 +75,7 @@ pub(crate) const CONNECT: Cost = Cost {
 };
 
 fn talkers(address: SocketAddr, stop: &Stop, batch: &Batch) -> io::Result<Box<dyn Load>> {
-    Ok(Box::new(Crowd::open(64, stop, |number| Talker::open(address, batch, number))?))
+    Ok(Box::new(Crowd::open(64, stop, |number| Talker::open(address, batch, number % ROUTES))?))
 }
 
 /// One round of one gateway.

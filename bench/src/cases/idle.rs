@@ -4,6 +4,7 @@
 use crate::Outcome;
 use crate::cases::{Bench, Contestant, Disturbed, failures};
 use crate::gateway::Gateway;
+use crate::http::ROUTES;
 use crate::load::Crowd;
 use crate::load::sockets::{Again, Batch, Talker};
 use crate::table::{Spread, Table};
@@ -51,7 +52,7 @@ fn sample(bench: &Bench, mut gateway: Gateway) -> Outcome<f64> {
 /// Tunnels that have carried one message each way.
 fn open(bench: &Bench, gateway: &Gateway, count: usize) -> Outcome<Crowd<Talker>> {
     let batch = Batch::of(1, 128, Again::Never);
-    let mut crowd = Crowd::open(count, &bench.stop, |number| Talker::open(gateway.address, &batch, number))?;
+    let mut crowd = Crowd::open(count, &bench.stop, |number| Talker::open(gateway.address, &batch, number % ROUTES))?;
     crowd.complete(count as u64)?;
     Ok(crowd)
 }

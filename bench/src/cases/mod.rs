@@ -32,11 +32,12 @@ pub(crate) enum Case {
 }
 
 /// Every case, in the order of `all`.
-pub(crate) const CASES: [Case; 7] = [
+pub(crate) const CASES: [Case; 8] = [
     Case::Cost(&cost::HTTP),
     Case::Cost(&cost::ECHO),
     Case::Cost(&cost::BURST),
     Case::Cost(&cost::BULK),
+    Case::Cost(&cost::MESSAGES),
     Case::Cost(&cost::CONNECT),
     Case::Latency,
     Case::Idle,

@@ -59,7 +59,7 @@ impl Site {
 
     /// The routes' prefixes, with one that is new in every generation.
     fn prefixes(&self) -> impl Iterator<Item = String> + use<> {
-        (0..crate::http::ROUTES).map(crate::http::route).chain([format!("/generation-{}/", self.generation)])
+        (0..=crate::http::INSPECTED).map(crate::http::route).chain([format!("/generation-{}/", self.generation)])
     }
 
     fn write(&self, kind: &Kind) -> Outcome<()> {

@@ -2,8 +2,12 @@
 //! a file.
 
 use crate::gateway::{Kind, Site};
+use crate::http::{INSPECTED, route};
 use rustix::process::Signal;
 use std::fmt::Write;
+
+/// A native plugin that sees every message, both ways, and lets it pass.
+const FILTER: &str = ", plugins: [{ kind: message_filter, direction: both, max_size: 1MiB }]";
 
 /// The table's entry.
 pub(crate) const MOONGATE: Kind =
@@ -30,7 +34,8 @@ routes:
         backend = site.backend,
     );
     for prefix in site.prefixes() {
-        let _ = writeln!(text, "  - {{ path: {prefix}, upstream: service }}");
+        let plugins = if prefix == route(INSPECTED) { FILTER } else { "" };
+        let _ = writeln!(text, "  - {{ path: {prefix}, upstream: service{plugins} }}");
     }
     vec![("moongate.yaml", text)]
 }

@@ -3,6 +3,7 @@
 //! the sender was late: a stall shows in every message it delayed (no coordinated omission).
 
 use crate::frames::{self, BINARY};
+use crate::http::ROUTES;
 use crate::line::{Got, Line, SCRATCH, Watch};
 use crate::load::sockets::{Inbox, shake_hands};
 use crate::stop::Stop;
@@ -39,7 +40,7 @@ impl Paced {
         let mut sockets = Vec::with_capacity(count);
         for number in 0..count {
             stop.check()?;
-            let (line, inbox) = shake_hands(address, number)?;
+            let (line, inbox) = shake_hands(address, number % ROUTES)?;
             line.unblock()?;
             watch.add(line.watched(), number as u64)?;
             sockets.push(Socket { line, inbox, due: VecDeque::new() });

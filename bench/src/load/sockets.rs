@@ -89,17 +89,17 @@ pub(crate) struct Talker {
 }
 
 impl Talker {
-    /// Connects and shakes hands.
-    pub(crate) fn open(address: SocketAddr, batch: &Batch, number: usize) -> io::Result<Self> {
-        let (line, inbox) = shake_hands(address, number)?;
+    /// Connects and shakes hands behind the `route`th route.
+    pub(crate) fn open(address: SocketAddr, batch: &Batch, route: usize) -> io::Result<Self> {
+        let (line, inbox) = shake_hands(address, route)?;
         Ok(Self { line, inbox, batch: batch.clone() })
     }
 }
 
-/// An open WebSocket behind one of the routes, still blocking.
-pub(crate) fn shake_hands(address: SocketAddr, number: usize) -> io::Result<(Line, Inbox)> {
+/// An open WebSocket behind the `route`th route, still blocking.
+pub(crate) fn shake_hands(address: SocketAddr, route: usize) -> io::Result<(Line, Inbox)> {
     let mut line = Line::connect(address)?;
-    line.send(&http::handshake(number % http::ROUTES))?;
+    line.send(&http::handshake(route))?;
     let (mut head, mut scratch, mut inbox) = (Vec::new(), vec![0; SCRATCH / 16], Inbox::default());
     loop {
         let length = match line.read(&mut scratch)? {
