@@ -112,11 +112,12 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     };
     let (allow, deny) = (all(&written.allow), all(&written.deny));
     let code = written.code.as_ref().map_or(Some(1008), |code| problems.keep(close_code(code)));
-    let reason = written.reason.as_ref().map_or_else(
-        || Some("message refused".to_owned()),
-        |reason| problems.keep(close_reason(reason)),
-    );
-    let told = written.code.as_ref().map(|code| &code.place).or(written.reason.as_ref().map(|text| &text.place));
+    let reason = written
+        .reason
+        .as_ref()
+        .map_or_else(|| Some("message refused".to_owned()), |reason| problems.keep(close_reason(reason)));
+    let told =
+        written.code.as_ref().map(|code| &code.place).or(written.reason.as_ref().map(|text| &text.place));
     if let (Action::Drop, Some(place)) = (written.action, told) {
         problems.push(
             Problem::new("nobody is told of a message that is dropped")

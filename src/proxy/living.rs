@@ -4,11 +4,14 @@
 use super::context::Context;
 use super::exchange::{Line, scheme};
 use super::intake::target;
+use super::record;
+use super::tunnel::Said;
 use crate::chain::{Chain, Passage, Standing};
 use crate::snapshot::Route;
 use crate::tunnel::{Asking, Inspector, Outcome, Recheck, Side};
 use http::{HeaderMap, Method, Uri, Version};
 use moongate_sdk::{Direction, Ended, Exchange, Fields, Headers, Message, Request, Running, Sent, Services};
+use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +21,12 @@ use std::time::Duration;
 pub(super) struct Living {
     pub(super) inspector: Option<Box<dyn Inspector>>,
     pub(super) recheck: Option<Arc<dyn Recheck>>,
+    /// What the plugins have put into the access log when the tunnel has ended.
+    pub(super) last_words: Option<LastWords>,
 }
+
+/// Filled when the tunnel ends.
+pub(super) type LastWords = Arc<Mutex<Vec<Said>>>;
 
 impl Living {
     /// Takes over what plugins keep of the request; the phases of its handshake are over.
@@ -35,11 +43,12 @@ impl Living {
             let id = ctx.running.known_request_id().cloned();
             Arc::new(Doubts { kept: Arc::clone(&kept), questions, headers, id }) as Arc<dyn Recheck>
         });
-        let inspector = inspects.then(|| {
+        let last_words = inspects.then(LastWords::default);
+        let inspector = last_words.clone().map(|last_words| {
             let running = std::mem::take(&mut ctx.running);
-            Box::new(Watch { kept, headers: headers.clone(), running }) as Box<dyn Inspector>
+            Box::new(Watch { kept, headers: headers.clone(), running, last_words }) as Box<dyn Inspector>
         });
-        Self { inspector, recheck }
+        Self { inspector, recheck, last_words }
     }
 }
 
@@ -108,6 +117,7 @@ struct Watch {
     /// The fields as the plugins left them.
     headers: HeaderMap,
     running: Running,
+    last_words: LastWords,
 }
 
 impl Watch {
@@ -130,9 +140,6 @@ impl Inspector for Watch {
     }
 
     fn ended(&mut self, outcome: &Outcome) {
-        if self.kept.chain.skips_closed() {
-            return;
-        }
         let ended = Ended {
             code: outcome.code,
             reason: outcome.reason.token(),
@@ -141,6 +148,7 @@ impl Inspector for Watch {
             bytes: outcome.bytes,
         };
         self.see(|chain, exchange| chain.closed(exchange, &ended));
+        *self.last_words.lock() = Said::all(&record::notes_of(&self.kept.chain, &self.running));
     }
 }
 

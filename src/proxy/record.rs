@@ -3,12 +3,13 @@
 
 use super::context::Context;
 use super::exchange::{self, Line};
+use crate::chain::Chain;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::{Entry, Note};
 use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
 use log::log;
-use moongate_sdk::Sent;
+use moongate_sdk::{Running, Sent};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -101,11 +102,15 @@ fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
     }
 }
 
-/// What plugins put on the line, sorted. Of two entries with one name and one key the last word counts.
+/// What plugins put on the line.
 pub(super) fn notes(ctx: &Context) -> Vec<Note<'_>> {
-    let entries = ctx.route.as_ref().map_or(&[][..], |route| route.chain.entries());
-    let name = |by: usize| entries.get(by).map(|entry| &**entry.name());
-    let said = ctx.running.notes().iter().rev();
+    ctx.route.as_ref().map_or_else(Vec::new, |route| notes_of(&route.chain, &ctx.running))
+}
+
+/// The same, sorted. Of two entries with one name and one key the last word counts.
+pub(super) fn notes_of<'a>(chain: &'a Chain, running: &'a Running) -> Vec<Note<'a>> {
+    let name = |by: usize| chain.entries().get(by).map(|entry| &**entry.name());
+    let said = running.notes().iter().rev();
     let mut notes: Vec<_> = said
         .filter_map(|said| Some(Note { plugin: name(said.by)?, key: said.key, value: &said.value }))
         .collect();

@@ -4,7 +4,6 @@
 use super::Gateway;
 use super::context::Context;
 use super::living::Living;
-use super::record;
 use super::redial::Redialer;
 use crate::snapshot::Route;
 use crate::telemetry::AccessLog;
@@ -106,8 +105,8 @@ impl Origin {
         self.write(Entry { event, duration: took, attempts, error, ..Entry::default() });
     }
 
-    /// Logs the end.
-    fn end(&self, outcome: &Outcome) {
+    /// Logs the end, with what plugins said until then.
+    fn end(&self, outcome: &Outcome, said: &[Said]) {
         let flow = |side: Side| Flow {
             messages: outcome.messages[side as usize],
             bytes: outcome.bytes[side as usize],
@@ -129,6 +128,7 @@ impl Origin {
             bytes_sent: from_backend,
             bytes_received: from_client,
             attempts: u32::from(self.attempts),
+            notes: &Said::notes(said),
             ..Entry::default()
         });
     }
@@ -136,11 +136,7 @@ impl Origin {
     /// Logs the beginning, with what plugins have to say about it.
     fn begin(&self, handshake: Duration, said: &[Said]) {
         let attempts = u32::from(self.attempts);
-        let notes: Vec<_> = said
-            .iter()
-            .map(|said| Note { plugin: &said.plugin, key: &said.key, value: &said.value })
-            .collect();
-        let (event, duration, notes) = (Event::Open, handshake, &*notes);
+        let (event, duration, notes) = (Event::Open, handshake, &*Said::notes(said));
         self.write(Entry { event, duration, attempts, notes, ..Entry::default() });
     }
 
@@ -173,7 +169,7 @@ struct Held {
     _permit: Option<Permit>,
 }
 
-/// Something that a plugin put on the first line of the tunnel.
+/// Something that a plugin put on a line of the tunnel.
 pub(super) struct Said {
     plugin: String,
     key: String,
@@ -182,13 +178,17 @@ pub(super) struct Said {
 
 impl Said {
     /// All of it.
-    pub(super) fn all(ctx: &Context) -> Vec<Self> {
+    pub(super) fn all(notes: &[Note<'_>]) -> Vec<Self> {
         let said = |note: &Note<'_>| Self {
             plugin: note.plugin.to_owned(),
             key: note.key.to_owned(),
             value: note.value.to_owned(),
         };
-        record::notes(ctx).iter().map(said).collect()
+        notes.iter().map(said).collect()
+    }
+
+    fn notes(said: &[Self]) -> Vec<Note<'_>> {
+        said.iter().map(|said| Note { plugin: &said.plugin, key: &said.key, value: &said.value }).collect()
     }
 }
 
@@ -248,7 +248,13 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         inspector: beginning.living.inspector,
         recheck: beginning.living.recheck,
     };
-    tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome));
+    // Two kinds of tasks, so that the usual one is no larger for the other.
+    match beginning.living.last_words {
+        None => tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &[])),
+        Some(said) => {
+            tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &said.lock()));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ async fn open(
     };
     let handshake = ctx.started.elapsed();
     record::upgraded(session, ctx);
-    let said = Said::all(ctx);
+    let said = Said::all(&record::notes(ctx));
     let head = session.req_header();
     let living = Living::of(ctx, &route, Line::of(head), &head.headers);
     let Some((client, client_early)) = takeover::take(session).await else { return Ok(()) };

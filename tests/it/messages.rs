@@ -12,6 +12,29 @@ fn filtered(origin: &Origin, filter: &str) -> Gateway {
     ))
 }
 
+#[test]
+fn what_plugins_said_is_on_the_last_line() {
+    let a = Origin::named("a");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let gateway = Gateway::start(&format!(
+        "access_log: {{ path: '{}' }}
+routes:
+  - upstream: ['{a}']
+    plugins: [{{ kind: message_filter, name: words, deny: [secret], action: drop }}]",
+        log.display()
+    ));
+    let mut socket = Socket::open(gateway.web(), "/ws");
+    socket.say("secret");
+    socket.echo("well then");
+    socket.close();
+    let line = eventually("the last line", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.lines().find(|line| line.contains("\"close\"")).map(str::to_owned)
+    });
+    assert!(line.contains(r#""plugins":{"words":{"refused":"to_backend"}}"#), "{line}");
+}
+
 fn closed(gateway: &Gateway, code: &str, reason: &str) {
     let labels = [("route", "chat"), ("code", code), ("by", "gateway"), ("reason", reason)];
     eventually("the end is counted", || {
@@ -46,7 +69,10 @@ fn a_word_in_two_fragments_does_not_slip_through() {
     assert_eq!(read_frame(&mut wire).unwrap(), (0x8a, b"meanwhile".to_vec()), "a ping waits for nothing");
     wire.send(rest);
     let (first, payload) = read_frame(&mut wire).unwrap();
-    assert_eq!((first, &payload[..]), (0x88, &[&1008_u16.to_be_bytes()[..], b"message refused"].concat()[..]));
+    assert_eq!(
+        (first, &payload[..]),
+        (0x88, &[&1008_u16.to_be_bytes()[..], b"message refused"].concat()[..])
+    );
 }
 
 #[test]

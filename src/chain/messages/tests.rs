@@ -3,6 +3,7 @@
 use super::*;
 use crate::chain::tests::{entry, sendable};
 use crate::chain::{Builder, Instances};
+use crate::spec::{OnError, PluginEntry};
 use moongate_sdk::testing::{Visit, wait};
 use moongate_sdk::{Flow, Kind, Phases, Plugin, Reply};
 
@@ -58,9 +59,14 @@ const KINDS: &[Kind<dyn Plugin>] = &[
 ];
 
 fn echoes() -> Chain {
+    echoes_with(OnError::Closed)
+}
+
+fn echoes_with(on_error: OnError) -> Chain {
     let none = Instances::default();
     let mut builder = Builder::new(KINDS, &none);
-    Chain::build(&["a", "b"].map(|kind| builder.entry("r", &entry(kind, "", "", 1)).unwrap()))
+    let written = ["a", "b"].map(|kind| PluginEntry { on_error, ..entry(kind, "", "", 1) });
+    Chain::build(&written.map(|written| builder.entry("r", &written).unwrap()))
 }
 
 fn say(visit: &mut Visit, direction: Direction, word: &str) -> (Passage, String) {
@@ -89,11 +95,25 @@ fn a_plugin_that_fails_lets_nothing_pass() {
 }
 
 #[test]
+fn one_that_is_not_needed_is_not_there_for_that_message_alone() {
+    let chain = echoes_with(OnError::Open);
+    let mut visit = Visit::new("/fail");
+    for (word, expected) in [("fail", "failab"), ("panic", "panicab"), ("1005", "1005ab"), ("x", "xab")] {
+        let mut message =
+            Message { direction: Direction::ToBackend, binary: false, payload: word.as_bytes().into() };
+        let passage = visit.see(|exchange| chain.message(exchange, &mut message));
+        assert_eq!((passage, &message.payload[..]), (Passage::Forward, expected.as_bytes()));
+    }
+    assert_eq!(visit.see(|exchange| wait(chain.recheck(1, exchange))), Standing::Granted);
+}
+
+#[test]
 fn the_end_is_told_to_all_with_what_they_remember() {
     for (code, expected) in [(1000, vec!["1 1000", "0 1000"]), (1006, vec!["0 1006"])] {
         let mut visit = Visit::new("/");
         say(&mut visit, Direction::ToClient, "x");
-        let ended = Ended { code, reason: "close", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
+        let ended =
+            Ended { code, reason: "close", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
         visit.see(|exchange| echoes().closed(exchange, &ended));
         let said: Vec<_> = visit.running.notes().iter().map(|note| note.value.as_str()).collect();
         assert_eq!(said, expected, "a panic is nobody else's");
