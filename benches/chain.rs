@@ -77,7 +77,10 @@ fn chain(kinds: &[&str]) -> Chain {
         let settings = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(Vec::new()) });
         let kind = Placed { value: (*kind).to_owned(), place: place.clone() };
         builder
-            .entry("bench", &PluginEntry { kind, name: None, on_error: OnError::Closed, settings })
+            .entry(
+                "bench",
+                &PluginEntry { kind, name: None, on_error: OnError::Closed, when: None, settings },
+            )
             .unwrap()
     };
     Chain::build(&kinds.iter().map(entry).collect::<Vec<_>>())

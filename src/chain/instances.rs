@@ -1,10 +1,11 @@
-//! Same settings, same instance: a plugin whose owner, kind, name, `on_error` and settings are unchanged, and the files
-//! that they name, outlives a reload.
+//! Same settings, same instance: a plugin whose owner, kind, name, `on_error`, `when` and settings are unchanged, and the
+//! files that they name, outlives a reload.
 
 use super::Broken;
+use super::when::When;
 use crate::spec::{OnError, PluginEntry};
 use crate::telemetry::metrics::PluginMetrics;
-use moongate_sdk::{Fault, Files, Kind, Phases, Plugin, Problems, Settings};
+use moongate_sdk::{Fault, Files, Kind, Phases, Placed, Plugin, Problems, Settings};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ pub struct Entry {
     /// What was read beside the settings.
     files: Files,
     phases: Phases,
+    /// What was written, and what it means for these phases.
+    written_when: Option<Placed<String>>,
+    when: Option<When>,
     plugin: Box<dyn Plugin>,
 }
 
@@ -74,6 +78,7 @@ impl<'a> Builder<'a> {
         let same = |entry: &&Arc<Entry>| {
             entry.settings == written.settings
                 && entry.on_error == written.on_error
+                && entry.written_when == written.when
                 && entry.files.unchanged()
         };
         self.prior.0.get(key)?.iter().filter(same).find(free).cloned()
@@ -85,6 +90,7 @@ impl<'a> Builder<'a> {
         let files = Files::default();
         let plugin = (kind.build)(&written.settings.noting(name, &files))
             .map_err(|problems| problems.at(&written.kind.place))?;
+        let phases = plugin.phases();
         Ok(Entry {
             name: name.into(),
             kind: kind.name,
@@ -92,7 +98,9 @@ impl<'a> Builder<'a> {
             metrics: PluginMetrics::of(name, kind.name),
             settings: written.settings.clone(),
             files,
-            phases: plugin.phases(),
+            phases,
+            written_when: written.when.clone(),
+            when: When::read(written, phases)?,
             plugin,
         })
     }
@@ -119,6 +127,10 @@ impl Entry {
     /// The phases it takes part in.
     pub fn phases(&self) -> Phases {
         self.phases
+    }
+
+    pub(super) fn when(&self) -> Option<&When> {
+        self.when.as_ref()
     }
 
     pub(super) fn plugin(&self) -> &dyn Plugin {

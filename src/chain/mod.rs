@@ -8,12 +8,13 @@ mod guard;
 mod instances;
 mod messages;
 mod phases;
+mod when;
 
 pub use guard::Guarded;
 pub use instances::{Builder, Entry, Instances};
 pub use messages::{Passage, Standing};
 
-use moongate_sdk::{Phases, Reply, Running};
+use moongate_sdk::{Phases, Reply, Running, Stage};
 use std::sync::Arc;
 
 /// The plugins of one route in the order written: those of every route first, then its own.
@@ -70,19 +71,19 @@ pub struct Broken {
 impl Chain {
     /// The chain of these entries.
     pub fn build(entries: &[Arc<Entry>]) -> Self {
-        let phase = |takes_part: fn(Phases) -> bool| {
-            entries
-                .iter()
-                .enumerate()
-                .filter(|(_, entry)| takes_part(entry.phases()))
-                .map(|(at, _)| at)
-                .collect()
+        let positions = |wanted: &dyn Fn(&Entry) -> bool| {
+            entries.iter().enumerate().filter(|(_, entry)| wanted(entry)).map(|(at, _)| at).collect()
+        };
+        let phase = |takes_part: fn(Phases) -> bool| positions(&|entry| takes_part(entry.phases()));
+        // The phases of heads are also those in which conditions are evaluated.
+        let judging = |takes_part: fn(Phases) -> bool, stage| {
+            positions(&|entry| takes_part(entry.phases()) || entry.is_judged_at(stage))
         };
         Self {
             entries: entries.into(),
-            request: phase(|phases| phases.request_headers),
+            request: judging(|phases| phases.request_headers, Stage::Request),
             request_body: phase(|phases| phases.request_body),
-            response: phase(|phases| phases.response_headers),
+            response: judging(|phases| phases.response_headers, Stage::Response),
             response_body: phase(|phases| phases.response_body),
             log: phase(|phases| phases.log),
             messages: [phase(|phases| phases.messages_to_backend), phase(|phases| phases.messages_to_client)],

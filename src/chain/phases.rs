@@ -26,10 +26,13 @@ impl Chain {
     /// The same from a position on: behind the plugin that has seen the whole body.
     pub async fn request_headers_from(&self, from: usize, exchange: &mut Exchange<'_>) -> Decision {
         for &at in &self.request {
-            if at < from || exchange.running.skips(at) {
+            if at < from || self.leaves_out(at, exchange, None) {
                 continue;
             }
             let entry = &self.entries[at];
+            if !entry.phases().request_headers {
+                continue;
+            }
             exchange.running.turn(at);
             let mut call = entry.metrics().call(Phase::RequestHeaders);
             let flow = guard(|| entry.plugin().request_headers(exchange));
@@ -102,10 +105,13 @@ impl Chain {
         passed: &[usize],
     ) -> Decision {
         for &at in &self.response {
-            if passed.contains(&at) || exchange.running.skips(at) {
+            if passed.contains(&at) || self.leaves_out(at, exchange, Some(answer)) {
                 continue;
             }
             let entry = &self.entries[at];
+            if !entry.phases().response_headers {
+                continue;
+            }
             exchange.running.turn(at);
             let mut call = entry.metrics().call(Phase::ResponseHeaders);
             let flow = guard(|| entry.plugin().response_headers(exchange, answer));
@@ -155,7 +161,7 @@ impl Chain {
     /// Tells the plugins that the exchange is over. A panic of one is logged, and the next is told.
     pub fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
         for &at in &self.log {
-            if exchange.running.skips(at) {
+            if self.leaves_out(at, exchange, None) {
                 continue;
             }
             let entry = &self.entries[at];

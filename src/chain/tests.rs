@@ -10,6 +10,8 @@ use moongate_sdk::{
     ValueKind, Verdict,
 };
 
+mod when;
+
 const TRAIL: HeaderName = HeaderName::from_static("trail");
 
 /// Leaves its letter in the field `trail` and then does what its settings say.
@@ -103,7 +105,7 @@ pub(super) fn entry(kind: &str, letter: &str, then: &str, line: u32) -> PluginEn
     let value = Value { place: place.clone(), kind: scalar };
     let settings = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(vec![(key, value)]) });
     let kind = Placed { value: kind.to_owned(), place };
-    PluginEntry { kind, name: None, on_error: OnError::Closed, settings }
+    PluginEntry { kind, name: None, on_error: OnError::Closed, when: None, settings }
 }
 
 fn chain(walkers: &[(&str, &str)]) -> Chain {

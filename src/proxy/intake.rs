@@ -4,6 +4,7 @@
 use super::boundary::Reading;
 use super::connection::Connection;
 use super::context::Context;
+use super::exchange::scheme;
 use super::failure::Failure;
 use super::{Gateway, admission, exchange, forward, respond, upload, websocket};
 use crate::route::{Head, Target};
@@ -127,7 +128,7 @@ fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fai
         method: &head.method,
         headers: &head.headers,
         listener,
-        scheme: exchange::scheme(ctx.trusted, &head.headers),
+        scheme: scheme(ctx.trusted, &head.headers),
         version: head.version,
         client: ctx.client,
         peer: ctx.peer,

@@ -25,6 +25,7 @@ struct Parts {
     kind: Placed<String>,
     name: Option<Placed<String>>,
     on_error: OnError,
+    when: Option<Placed<String>>,
     settings: Settings,
 }
 
@@ -46,30 +47,31 @@ impl Written {
             Self::Name(kind) => {
                 let place = kind.place.clone();
                 let settings = Settings::new(Value { place, kind: ValueKind::Map(Vec::new()) });
-                return Ok(Parts { kind, name: None, on_error: OnError::default(), settings });
+                return Ok(Parts { kind, name: None, on_error: OnError::default(), when: None, settings });
             }
             Self::Full(value) => value,
         };
         let kind = take(&mut value, "kind");
         let mut own = |key| if named == Named::Yes { take(&mut value, key) } else { None };
-        let (name, on_error) = (own("name"), own("on_error"));
+        let (name, on_error, when) = (own("name"), own("on_error"), own("when"));
         let mut problems = Problems::default();
         let name = name.and_then(|name| problems.keep(name.read()));
         let on_error = on_error.and_then(|on_error| problems.keep(on_error.read())).unwrap_or_default();
+        let when = when.and_then(|when| problems.keep(when.read()));
         let Some(kind) = kind else {
             problems.push(moongate_sdk::Problem::new("missing key `kind`").at(&value.place));
             return Err(problems);
         };
         match problems.keep(kind.read()) {
             Some(kind) if problems.0.is_empty() => {
-                Ok(Parts { kind, name, on_error, settings: Settings::new(value) })
+                Ok(Parts { kind, name, on_error, when, settings: Settings::new(value) })
             }
             _ => Err(problems),
         }
     }
 }
 
-/// Whether `name` and `on_error` belong to the entry or to the kind's own settings.
+/// Whether `name`, `on_error` and `when` belong to the entry or to the kind's own settings.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Named {
     Yes,
@@ -92,45 +94,56 @@ impl<'de> Deserialize<'de> for KindEntry {
 
 impl<'de> Deserialize<'de> for PluginEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Parts { kind, name, on_error, settings } =
+        let Parts { kind, name, on_error, when, settings } =
             Written::deserialize(deserializer)?.parts(Named::Yes).map_err(raise)?;
-        Ok(Self { kind, name, on_error, settings })
+        Ok(Self { kind, name, on_error, when, settings })
     }
 }
 
 impl Serialize for KindEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write_entry(serializer, &self.kind, None, OnError::default(), &self.settings)
+        write_entry(serializer, &self.kind, Own::default(), &self.settings)
     }
 }
 
 impl Serialize for PluginEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write_entry(serializer, &self.kind, self.name.as_deref(), self.on_error, &self.settings)
+        let own = Own { name: self.name.as_deref(), on_error: self.on_error, when: self.when.as_deref() };
+        write_entry(serializer, &self.kind, own, &self.settings)
     }
+}
+
+/// What belongs to the entry itself.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Own<'a> {
+    name: Option<&'a String>,
+    on_error: OnError,
+    when: Option<&'a String>,
 }
 
 fn write_entry<S: Serializer>(
     serializer: S,
     kind: &str,
-    name: Option<&String>,
-    on_error: OnError,
+    own: Own<'_>,
     settings: &Settings,
 ) -> Result<S::Ok, S::Error> {
     let entries: &[(Key, Value)] = match &settings.value.kind {
         ValueKind::Map(entries) => entries,
         _ => &[],
     };
-    if entries.is_empty() && name.is_none() && on_error == OnError::default() {
+    if entries.is_empty() && own == Own::default() {
         return serializer.serialize_str(kind);
     }
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("kind", kind)?;
-    if let Some(name) = name {
+    if let Some(name) = own.name {
         map.serialize_entry("name", name)?;
     }
-    if on_error != OnError::default() {
-        map.serialize_entry("on_error", &on_error)?;
+    if own.on_error != OnError::default() {
+        map.serialize_entry("on_error", &own.on_error)?;
+    }
+    if let Some(when) = own.when {
+        map.serialize_entry("when", when)?;
     }
     for (key, value) in entries {
         map.serialize_entry(&key.text, value)?;

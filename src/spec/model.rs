@@ -241,7 +241,7 @@ pub enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
-/// A plugin entry: its kind's name alone, or a mapping with `kind:`, `name:`, `on_error:` and the kind's
+/// A plugin entry: its kind's name alone, or a mapping with `kind:`, `name:`, `on_error:`, `when:` and the kind's
 /// settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginEntry {
@@ -251,7 +251,9 @@ pub struct PluginEntry {
     pub name: Option<Placed<String>>,
     /// What becomes of a request when it fails.
     pub on_error: entry::OnError,
-    /// Its settings, without `kind`, `name` and `on_error`.
+    /// An expression; the plugin takes part in requests for which it holds.
+    pub when: Option<Placed<String>>,
+    /// Its settings, without `kind`, `name`, `on_error` and `when`.
     pub settings: moongate_sdk::Settings,
 }
 

@@ -50,6 +50,11 @@ impl KindTable {
                 "description": "When it fails: 500 (closed), or on without it (open)."
             });
             own.insert("on_error".to_owned(), on_error);
+            let when = json!({
+                "type": "string",
+                "description": "An expression in CEL: the plugin takes part in requests for which it holds."
+            });
+            own.insert("when".to_owned(), when);
         }
         match settings {
             Value::Object(mut object) if !object.contains_key("anyOf") && !object.contains_key("oneOf") => {

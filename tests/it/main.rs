@@ -7,6 +7,7 @@ mod balance;
 mod catalogue;
 mod cli;
 mod drains;
+mod expressions;
 mod failover;
 mod failures;
 mod framing;

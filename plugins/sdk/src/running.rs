@@ -12,6 +12,8 @@ use std::hash::{BuildHasher, RandomState};
 pub struct Running {
     id: Option<HeaderValue>,
     turn: usize,
+    /// Plugins among the first 64 whose conditions were evaluated: most chains are no longer.
+    judged: u64,
     slots: Vec<Option<Box<dyn Any + Send + Sync>>>,
     /// Most requests are neither edited nor noted, nor is a plugin skipped: one pointer for all of it.
     rare: Option<Box<Rare>>,
@@ -29,6 +31,7 @@ struct Rare {
 struct Skipped {
     all: bool,
     bodies: bool,
+    judged: bool,
 }
 
 /// Something that a plugin put into the access log.
@@ -77,6 +80,22 @@ impl Running {
     /// Whether a plugin is left out of the phases of bodies.
     pub fn skips_bodies(&self, position: usize) -> bool {
         self.left_out(position, |skipped| skipped.all || skipped.bodies)
+    }
+
+    /// Notes that a plugin's condition was evaluated. The chain calls it.
+    pub fn judge(&mut self, position: usize) {
+        match 1_u64.checked_shl(u32::try_from(position).unwrap_or(u32::MAX)) {
+            Some(bit) => self.judged |= bit,
+            None => self.skipped(position).judged = true,
+        }
+    }
+
+    /// Whether a plugin's condition was evaluated.
+    pub fn is_judged(&self, position: usize) -> bool {
+        match 1_u64.checked_shl(u32::try_from(position).unwrap_or(u32::MAX)) {
+            Some(bit) => self.judged & bit != 0,
+            None => self.left_out(position, |skipped| skipped.judged),
+        }
     }
 
     fn left_out(&self, position: usize, of: impl FnOnce(&Skipped) -> bool) -> bool {
@@ -209,6 +228,18 @@ mod tests {
         running.turn(4);
         running.leave_bodies();
         assert!(running.skips_bodies(4) && !running.skips(4) && !running.skips_bodies(3));
+    }
+
+    #[test]
+    fn a_condition_is_judged_once_wherever_its_plugin_stands() {
+        let mut running = Running::default();
+        for position in [0, 63, 64, 200] {
+            assert!(!running.is_judged(position));
+            running.judge(position);
+            assert!(
+                running.is_judged(position) && !running.is_judged(position + 1) && !running.skips(position)
+            );
+        }
     }
 
     #[test]
