@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::context::Context;
 use super::exchange::scheme;
 use super::failure::Failure;
-use super::{Gateway, admission, exchange, forward, respond, upload, websocket};
+use super::{Gateway, admission, forward, respond, upload, websocket};
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Refusal};

@@ -4,7 +4,6 @@
 
 use super::inspect::Aside;
 use super::outbox::Outbox;
-use crate::tunnel::Side;
 use crate::tunnel::frame::{ControlFrame, Follower, Mask, Sender, Wrong};
 use crate::tunnel::{Leg, Side};
 use std::num::NonZeroU64;

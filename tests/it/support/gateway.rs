@@ -53,10 +53,14 @@ impl Gateway {
     pub(crate) fn start_own(yaml: &str) -> Self {
         let built = Path::new(BINARY).with_file_name("examples").join("own_gateway");
         assert!(built.exists(), "cargo build --example own_gateway makes {}", built.display());
-        let gateway = Self::spawn_binary(&built, &format!("{HEAD}{yaml}"));
+        let gateway = Self::spawn_with(&built, &format!("{HEAD}{yaml}"), |_| ());
+        gateway.web();
+        gateway
+    }
+
     /// As [`Gateway::start`], with one more variable in its environment.
     pub(crate) fn start_with(variable: &str, value: &std::ffi::OsStr, yaml: &str) -> Self {
-        let gateway = Self::spawn_with(&format!("{HEAD}{yaml}"), |command| {
+        let gateway = Self::spawn_with(Path::new(BINARY), &format!("{HEAD}{yaml}"), |command| {
             command.env(variable, value);
         });
         gateway.web();
@@ -65,17 +69,14 @@ impl Gateway {
 
     /// Starts one with that whole file and waits for nothing.
     pub(crate) fn spawn(yaml: &str) -> Self {
-        Self::spawn_binary(Path::new(BINARY), yaml)
+        Self::spawn_with(Path::new(BINARY), yaml, |_| ())
     }
 
-    fn spawn_binary(binary: &Path, yaml: &str) -> Self {
+    fn spawn_with(binary: &Path, yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("moongate.yaml");
         fs::write(&file, yaml).unwrap();
-        let mut child = Command::new(binary)
-        Self::spawn_with(yaml, |_| ())
-    fn spawn_with(yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary);
         command
             .args(["run", "-c"])
             .arg(&file)
