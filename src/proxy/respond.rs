@@ -135,6 +135,8 @@ pub(super) async fn send(
 async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passed: Vec<usize>) -> Result<()> {
     let Made { mut head, mut body } = made;
     loop {
+        // Plugins are told how long it is, as they are of a backend's answer; they may make it another length.
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
         let mut other = answer::finish_head(session, &mut head, ctx, &passed).await?;
         let goes = download::has_body(&session.req_header().method, head.status);
         if other.is_none() && goes {
@@ -148,7 +150,9 @@ async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passe
     }
     // RFC 9110 §8.6: neither 1xx nor 204 has a length, and that of a 304 would be another answer's.
     let lengthless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if !head.status.is_informational() && !lengthless {
+    if head.status.is_informational() || lengthless {
+        head.remove_header(&header::CONTENT_LENGTH);
+    } else {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
     // A request's body that was never read must not be taken for the next request.

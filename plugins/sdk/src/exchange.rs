@@ -116,6 +116,12 @@ impl Exchange<'_> {
         self.running.leave_bodies();
     }
 
+    /// Whether the calling plugin left the bodies before: the head it sees now is of an answer that took the
+    /// place of another, and nobody will show it the body.
+    pub fn has_left_bodies(&self) -> bool {
+        self.running.has_left_bodies()
+    }
+
     fn edited_target(&self) -> Option<&str> {
         self.running.edits()?.target.as_deref()
     }

@@ -114,6 +114,10 @@ impl Running {
         self.skipped(self.turn).bodies = true;
     }
 
+    pub(crate) fn has_left_bodies(&self) -> bool {
+        self.skips_bodies(self.turn)
+    }
+
     /// What plugins changed of what the request asks for.
     pub fn edits(&self) -> Option<&Edits> {
         self.rare.as_ref().map(|rare| &rare.edits)
