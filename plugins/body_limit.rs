@@ -50,7 +50,12 @@ impl Plugin for BodyLimit {
             Some(length) if length > self.max => {
                 exchange.refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").into()
             }
-            _ => Flow::Continue,
+            // The gateway holds the client to what it said.
+            Some(_) => {
+                exchange.leave_bodies();
+                Flow::Continue
+            }
+            None => Flow::Continue,
         }
     }
 

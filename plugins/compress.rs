@@ -162,11 +162,10 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Changes the fields that describe the body's form.
+/// Changes the fields that describe the body's form; its length the gateway says.
 fn describe(headers: &mut Headers<'_>, coding: Coding) {
     headers.set(&CONTENT_ENCODING, HeaderValue::from_static(coding.token()));
     for name in [
-        CONTENT_LENGTH,
         ACCEPT_RANGES,
         HeaderName::from_static("content-md5"),
         HeaderName::from_static("digest"),
@@ -181,6 +180,24 @@ fn describe(headers: &mut Headers<'_>, coding: Coding) {
     }
 }
 
+impl Compress {
+    /// The coding of this answer, when it gets one.
+    fn coding(&self, exchange: &Exchange<'_>, answer: &mut Answer<'_>) -> Option<Coding> {
+        let headers = &answer.headers;
+        let short = length(headers).is_some_and(|length| length < self.min_size);
+        if short || !self.types.has(headers.get(CONTENT_TYPE)) || !may_change(answer.status, headers) {
+            return None;
+        }
+        // From here on the answer differs by what the client understands.
+        vary(&mut answer.headers, &ACCEPT_ENCODING);
+        // To HTTP/1.0 a body without a length can only end with its connection.
+        if exchange.request.method == Method::HEAD || exchange.request.version < Version::HTTP_11 {
+            return None;
+        }
+        Wishes::of(&exchange.headers).choose(&self.codings)
+    }
+}
+
 impl Plugin for Compress {
     fn phases(&self) -> Phases {
         Phases { response_headers: true, response_body: true, ..Phases::default() }
@@ -191,24 +208,20 @@ impl Plugin for Compress {
         exchange: &'f mut Exchange<'_>,
         answer: &'f mut Answer<'_>,
     ) -> Flow<'f> {
-        let length = length(&answer.headers);
-        let short = length.is_some_and(|length| length < self.min_size);
-        if short
-            || !self.types.has(answer.headers.get(CONTENT_TYPE))
-            || !may_change(answer.status, &answer.headers)
-        {
+        // An answer in the place of one that was left alone: nobody would show its body here.
+        if exchange.has_left_bodies() {
             return Flow::Continue;
         }
-        // From here on the answer differs by what the client understands.
-        vary(&mut answer.headers, &ACCEPT_ENCODING);
-        // To HTTP/1.0 a body without a length can only end with its connection.
-        if exchange.request.method == Method::HEAD || exchange.request.version < Version::HTTP_11 {
-            return Flow::Continue;
+        let at_once = length(&answer.headers).is_none();
+        let encoder = self.coding(exchange, answer).and_then(|coding| {
+            let encoder = Encoder::new(coding, self.levels).ok()?;
+            describe(&mut answer.headers, coding);
+            Some(encoder)
+        });
+        match encoder {
+            None => exchange.leave_bodies(),
+            Some(encoder) => *exchange.state() = Work { encoder: Some(encoder), at_once },
         }
-        let Some(coding) = Wishes::of(&exchange.headers).choose(&self.codings) else { return Flow::Continue };
-        let Ok(encoder) = Encoder::new(coding, self.levels) else { return Flow::Continue };
-        describe(&mut answer.headers, coding);
-        *exchange.state::<Work>() = Work { encoder: Some(encoder), at_once: length.is_none() };
         Flow::Continue
     }
 

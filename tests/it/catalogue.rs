@@ -1,7 +1,9 @@
 //! Each built-in plugin once through the real gateway; what its settings mean in detail is proven beside it.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, Load, Origin, Response, eventually};
+use crate::support::{Gate, Gateway, LIMIT, Load, Next, Origin, Response, eventually};
+use std::io::Read;
+use std::sync::Arc;
 
 /// `sesame`, by bcrypt at a cost of 12.
 const HASH: &str = "$2b$12$abcdefghijklmnopqrstuuJkleeYqGi6JJcNM.d95WxQIKjR4lCny";
@@ -62,7 +64,7 @@ fn respond_answers_alone() {
 fn cors_answers_preflights_and_names_who_may_read() {
     let origin = Origin::fixed(
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nAccess-Control-Allow-Origin: *\r\n\r\na",
-        crate::support::Next::Keep,
+        Next::Keep,
     );
     let gateway = with(&origin, "[{ kind: cors, origins: ['https://*.example'], credentials: true }]");
     let preflight = "Origin: https://b.example\r\nAccess-Control-Request-Method: PUT\r\n";
@@ -152,10 +154,8 @@ fn a_file_switches_maintenance_on_and_off() {
 
 #[test]
 fn security_headers_fill_in_what_the_backend_does_not_say() {
-    let origin = Origin::fixed(
-        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Frame-Options: DENY\r\n\r\na",
-        crate::support::Next::Keep,
-    );
+    let origin =
+        Origin::fixed("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Frame-Options: DENY\r\n\r\na", Next::Keep);
     let gateway = Gateway::start(&format!(
         "server: {{ trusted_proxies: [127.0.0.1] }}
 routes: [{{ upstream: [{origin}], plugins: [{{ kind: security_headers, hsts: 1d }}] }}]"
@@ -168,4 +168,138 @@ routes: [{{ upstream: [{origin}], plugins: [{{ kind: security_headers, hsts: 1d 
     assert_eq!(plain.field("x-content-type-options"), Some("nosniff"));
     let secure = asked(&gateway, "GET /", "X-Forwarded-Proto: https\r\n");
     assert_eq!(secure.field("strict-transport-security"), Some("max-age=86400"));
+}
+
+#[test]
+fn rewrite_changes_what_the_backend_is_asked_for() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&format!(
+        "routes:
+  - path: /api/
+    upstream: [{origin}]
+    plugins:
+      - {{ kind: rewrite, strip_prefix: /api, add_prefix: /v2, query: {{ set: {{ from: '{{client_ip}}' }}, remove: [debug] }} }}"
+    ));
+    assert_eq!(asked(&gateway, "GET /api/x?debug=1&y=2", "").text(), "a");
+    assert_eq!(origin.seen()[0].target(), "/v2/x?y=2&from=127.0.0.1");
+}
+
+#[test]
+fn body_limit_refuses_at_once_or_as_soon_as_too_much_has_come() {
+    let origin = Origin::named("a");
+    let gateway = with(&origin, "[{ kind: body_limit, max_size: 10 }]");
+    assert_eq!(asked(&gateway, "POST /", "Content-Length: 11\r\n").status, 413);
+    assert_eq!(origin.count(), 0);
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let fits = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{chunked}\r\na\r\n0123456789\r\n0\r\n\r\n"
+    );
+    assert_eq!(ask(gateway.web(), &fits).status, 200);
+    assert_eq!(origin.seen()[0].body, b"0123456789");
+    let more = fits.replace("0\r\n\r\n", "1\r\nx\r\n0\r\n\r\n");
+    let refused = ask(gateway.web(), &more);
+    assert_eq!(
+        (refused.status, refused.text().starts_with("413 Payload Too Large: body_too_large")),
+        (413, true)
+    );
+    let exact = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 10\r\n\r\n0123456789";
+    assert_eq!(ask(gateway.web(), exact).status, 200);
+    // A length that is fine leaves the body's framing alone.
+    assert_eq!(origin.seen().pop().unwrap().field("content-length"), Some("10"));
+}
+
+/// An origin that answers `/long` with 5000 bytes of text, `/image` with as many of an image, and `/events` with
+/// two events, the second behind the gate.
+fn pages(gate: Arc<Gate>) -> Origin {
+    Origin::scripted("pages", move |seen, wire| {
+        let page = |sort: &str| {
+            let text = "0123456789".repeat(500);
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {sort}\r\nETag: \"v1\"\r\nContent-Length: 5000\r\n\r\n{text}"
+            )
+        };
+        let sent = match seen.target() {
+            "/image" => wire.try_send(page("image/png")),
+            "/events" => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let first = wire.try_send(format!("{head}9\r\ndata: 1\n\n\r\n"));
+                gate.pass_within(LIMIT);
+                first.and_then(|()| wire.try_send("9\r\ndata: 2\n\n\r\n0\r\n\r\n"))
+            }
+            _ => wire.try_send(page("text/plain")),
+        };
+        sent.map_or(Next::Close, |()| Next::Keep)
+    })
+}
+
+fn gunzip(bytes: &[u8]) -> String {
+    let mut plain = String::new();
+    // A stream that has not ended reads as far as it goes.
+    let _ = flate2::read::GzDecoder::new(bytes).read_to_string(&mut plain);
+    plain
+}
+
+#[test]
+fn compress_makes_text_smaller_and_leaves_the_rest_alone() {
+    let origin = pages(Arc::default());
+    let gateway = with(&origin, "[compress]");
+    let small = asked(&gateway, "GET /long", "Accept-Encoding: gzip\r\n");
+    assert_eq!((small.field("content-encoding"), small.field("etag")), (Some("gzip"), Some("W/\"v1\"")));
+    assert!(small.body.len() < 200, "{}", small.body.len());
+    assert_eq!(gunzip(&small.body), "0123456789".repeat(500));
+    for (line, fields) in [
+        ("GET /long", ""),
+        ("GET /long", "Accept-Encoding: gzip;q=0\r\n"),
+        ("GET /image", "Accept-Encoding: gzip\r\n"),
+    ] {
+        let plain = asked(&gateway, line, fields);
+        assert_eq!((plain.field("content-encoding"), plain.body.len()), (None, 5000), "{line} {fields}");
+        assert_eq!(plain.field("content-length"), Some("5000"));
+        assert_eq!(plain.field("vary").is_some(), line == "GET /long");
+    }
+    // Both answers of one connection are whole.
+    let mut wire = gateway.wire();
+    for _ in 0..2 {
+        wire.send("GET /long HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+        assert_eq!(gunzip(&wire.response().body).len(), 5000);
+    }
+}
+
+#[test]
+fn compressed_events_pass_one_by_one() {
+    let gate = Arc::new(Gate::default());
+    let origin = pages(gate.clone());
+    let gateway = with(&origin, "[{ kind: compress, encodings: [gzip] }]");
+    let mut wire = gateway.wire();
+    wire.send("GET /events HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+    let head = wire.head().unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&head).to_lowercase().contains("content-encoding: gzip"));
+    // The backend waits: what can be read now came with the first event alone.
+    let mut body = Vec::new();
+    while gunzip(&body) != "data: 1\n\n" {
+        body.extend(wire.chunk().unwrap());
+    }
+    gate.open();
+    body.extend(wire.chunks().unwrap().1);
+    assert_eq!(gunzip(&body), "data: 1\n\ndata: 2\n\n");
+}
+
+/// A gateway's own answers and those of other plugins pass `compress` too, when they are worth it.
+#[test]
+fn an_answer_that_no_backend_gave_is_compressed_when_it_is_long() {
+    let origin = Origin::named("a");
+    let body = "x".repeat(5000);
+    let gateway = Gateway::start(&format!(
+        "plugins: [compress]
+routes:
+  - {{ path: /long, upstream: [{origin}], plugins: [{{ kind: respond, body: {body} }}] }}
+  - {{ path: /short, upstream: [{origin}], plugins: [{{ kind: respond, status: 403 }}] }}
+  - {{ path: /gone, upstream: [127.0.0.1:1] }}"
+    ));
+    let long = asked(&gateway, "GET /long", "Accept-Encoding: gzip\r\n");
+    assert_eq!((long.field("content-encoding"), gunzip(&long.body)), (Some("gzip"), body));
+    for (path, status) in [("/short", 403), ("/gone", 502)] {
+        let short = asked(&gateway, &format!("GET {path}"), "Accept-Encoding: gzip\r\n");
+        assert_eq!((short.status, short.field("content-encoding")), (status, None));
+    }
 }

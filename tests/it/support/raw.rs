@@ -162,6 +162,15 @@ impl Wire {
         }
     }
 
+    /// The next chunk's bytes; none is the end.
+    pub(crate) fn chunk(&mut self) -> io::Result<Vec<u8>> {
+        let line = lossy(&self.until(b"\r\n")?);
+        let size = usize::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
+        let mut chunk = self.exactly(size + 2)?;
+        chunk.truncate(size);
+        Ok(chunk)
+    }
+
     /// The next response, a 1xx included.
     pub(crate) fn response(&mut self) -> Response {
         self.try_response("GET")
