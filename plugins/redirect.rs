@@ -9,6 +9,7 @@ use moongate_sdk::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::num::NonZeroU16;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
@@ -93,12 +94,25 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 }
 
 fn goal(to: &Placed<String>, keep_query: bool) -> Result<Goal, Problems> {
-    if to.is_empty() || to.contains(' ') {
+    if to.is_empty() || has_space(to) {
         let problem = Problem::new(format!("`{}` is no URL", to.value)).at(&to.place);
         return Err(problem.help("write a URL as in https://new.example{path}, or a path").into());
     }
     let template = Template::parse(to).map_err(|problem| problem.at(&to.place))?;
     Ok(Goal::To { template, keep_query, foreign: to.starts_with("//") })
+}
+
+/// Whether a space stands outside of placeholders; in an expression it may.
+fn has_space(to: &str) -> bool {
+    let mut depth = 0_usize;
+    to.chars().any(|c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ' ' && depth == 0
+    })
 }
 
 impl Goal {
@@ -122,14 +136,18 @@ impl Goal {
             Self::To { template, keep_query, foreign } => {
                 let filled = template.fill(exchange).ok_or(Homeless)?;
                 let query = exchange.query().filter(|query| *keep_query && !query.is_empty());
-                // A request for `//evil.example` must not make `{path}` another host's URL.
-                let trick = !foreign && filled.as_bytes().starts_with(b"//");
+                // A request for `//evil.example` must not make `{path}` another host's URL; to browsers a
+                // backslash is a slash.
+                let trick = !foreign && matches!(filled.as_bytes(), [b'/', b'/' | b'\\', ..]);
                 if query.is_none() && !trick {
                     return Ok(Some(filled));
                 }
                 let text = filled.to_str().map_err(|_| Homeless)?;
-                let own = if trick { &text[slashes(text) - 1..] } else { text };
-                HeaderValue::try_from(with_query(own, query)).map(Some).map_err(|_| Homeless)
+                let own = match trick {
+                    true => Cow::Owned(format!("/{}", text.trim_start_matches(['/', '\\']))),
+                    false => Cow::Borrowed(text),
+                };
+                HeaderValue::try_from(with_query(&own, query)).map(Some).map_err(|_| Homeless)
             }
         }
     }
@@ -137,10 +155,6 @@ impl Goal {
 
 /// A request from which no URL can be made.
 struct Homeless;
-
-fn slashes(text: &str) -> usize {
-    text.len() - text.trim_start_matches('/').len()
-}
 
 /// A query belongs before the fragment, and behind the query that is there.
 fn with_query(url: &str, query: Option<&str>) -> String {
@@ -189,6 +203,7 @@ mod tests {
     fn a_url_is_made_of_the_request() {
         let to = |text| json!({ "to": text });
         assert_eq!(sent(to("https://new.example{path}"), "/a?b"), (302, "https://new.example/a".into()));
+        assert_eq!(sent(to("/{cel: request.method + request.path}"), "/a").1, "/GET/a");
         assert_eq!(sent(to("/{host}?from={path}&{query}"), "/a?b").1, "/example.com?from=/a&b");
         let written = json!({ "to": "//{host}/x", "status": 301 });
         assert_eq!(sent(written, "/"), (301, "//example.com/x".into()));
@@ -210,7 +225,9 @@ mod tests {
 
     #[test]
     fn a_path_never_becomes_a_host() {
-        assert_eq!(sent(json!({ "to": "{path}" }), "//evil.example/a").1, "/evil.example/a");
+        for path in ["//evil.example/a", "/\\evil.example/a", "/\\/evil.example/a"] {
+            assert_eq!(sent(json!({ "to": "{path}" }), path).1, "/evil.example/a");
+        }
         assert_eq!(
             sent(json!({ "to": "{path}", "keep_query": true }), "///evil.example//a?b").1,
             "/evil.example//a?b"
