@@ -216,7 +216,7 @@ impl Plugin for Cors {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS || is_preflight(exchange) {
             return Flow::Continue;
         }
-        for name in OWN.iter().filter(|name| answer.headers.contains_key(*name)).collect::<Vec<_>>() {
+        for name in &OWN {
             answer.headers.remove(name);
         }
         if !self.same_for_all {

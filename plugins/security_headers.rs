@@ -135,13 +135,11 @@ impl Plugin for SecurityHeaders {
                 answer.headers.set(name, value.clone());
             }
         }
-        match &self.hsts {
-            Some(hsts) if exchange.request.scheme == "https" => {
-                if !answer.headers.contains_key(STRICT_TRANSPORT_SECURITY) {
-                    answer.headers.set(&STRICT_TRANSPORT_SECURITY, hsts.clone());
-                }
-            }
-            _ => {}
+        if let Some(hsts) = &self.hsts
+            && exchange.request.scheme == "https"
+            && !answer.headers.contains_key(STRICT_TRANSPORT_SECURITY)
+        {
+            answer.headers.set(&STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         Flow::Continue
     }

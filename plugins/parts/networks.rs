@@ -166,7 +166,7 @@ mod tests {
         list: Vec<Listed>,
     }
 
-    fn read(list: Value) -> Result<Networks, Problems> {
+    fn read(list: &Value) -> Result<Networks, Problems> {
         let settings = settings(json!({ "list": list }));
         let written: Written = settings.read()?;
         Networks::read(&settings, &written.list)
@@ -182,7 +182,7 @@ mod tests {
             "2001:db8::/32",
             "::ffff:203.0.113.9"
         ]);
-        let networks = read(list).unwrap();
+        let networks = read(&list).unwrap();
         assert_eq!(networks.v4.len(), 3, "what touches is one range");
         for (address, inside) in [
             ("9.255.255.255", false),
@@ -203,12 +203,12 @@ mod tests {
 
     #[test]
     fn words_stand_for_networks() {
-        let all = read(json!(["all", "10.0.0.0/8", "::/0"])).unwrap();
+        let all = read(&json!(["all", "10.0.0.0/8", "::/0"])).unwrap();
         assert!(all.contain("255.255.255.255".parse().unwrap()) && all.contain("ffff::".parse().unwrap()));
-        let private = read(json!(["private"])).unwrap();
+        let private = read(&json!(["private"])).unwrap();
         assert!(private.contain("::1".parse().unwrap()) && private.contain("172.31.0.1".parse().unwrap()));
         assert!(!private.contain("172.32.0.1".parse().unwrap()));
-        assert!(!read(json!([])).unwrap().contain("::1".parse().unwrap()));
+        assert!(!read(&json!([])).unwrap().contain("::1".parse().unwrap()));
     }
 
     #[test]
@@ -216,17 +216,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("list.txt");
         std::fs::write(&file, "# ours\n10.0.0.0/8 # all of it\n\r\n 192.0.2.1\r\n").unwrap();
-        let networks = read(json!([{ "file": file }, "::1"])).unwrap();
+        let networks = read(&json!([{ "file": file }, "::1"])).unwrap();
         assert!(["10.9.9.9", "192.0.2.1", "::1"].iter().all(|text| networks.contain(text.parse().unwrap())));
         std::fs::write(&file, "10.0.0.0/8\n10.0.0.1/8\n").unwrap();
-        let problems = read(json!([{ "file": file }])).err().unwrap();
+        let problems = read(&json!([{ "file": file }])).err().unwrap();
         assert!(problems.0[0].message.starts_with("line 2 of `"), "{problems:?}");
-        assert!(read(json!([{ "file": "not/there" }])).is_err());
+        assert!(read(&json!([{ "file": "not/there" }])).is_err());
     }
 
     #[test]
     fn every_mistake_says_what_to_write() {
-        let problems = read(json!(["10.0.0.1/8", "10.0.0.0/33", "localhost", ""])).err().unwrap();
+        let problems = read(&json!(["10.0.0.1/8", "10.0.0.0/33", "localhost", ""])).err().unwrap();
         assert_eq!(problems.0.len(), 4);
         assert_eq!(problems.0[0].label.as_deref(), Some("write `10.0.0.0/8`"));
     }

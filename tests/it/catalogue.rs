@@ -1,7 +1,7 @@
 //! Each built-in plugin once through the real gateway; what its settings mean in detail is proven beside it.
 
 use crate::support::raw::ask;
-use crate::support::{Gate, Gateway, LIMIT, Load, Next, Origin, Response, eventually};
+use crate::support::{Gate, Gateway, LIMIT, Load, Next, Origin, Response, Socket, eventually};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -182,6 +182,9 @@ fn rewrite_changes_what_the_backend_is_asked_for() {
     ));
     assert_eq!(asked(&gateway, "GET /api/x?debug=1&y=2", "").text(), "a");
     assert_eq!(origin.seen()[0].target(), "/v2/x?y=2&from=127.0.0.1");
+    // A handshake is a request too.
+    Socket::open(gateway.web(), "/api/ws").echo("hello");
+    assert_eq!(origin.seen()[1].target(), "/v2/ws?from=127.0.0.1");
 }
 
 #[test]
@@ -301,5 +304,34 @@ routes:
     for (path, status) in [("/short", 403), ("/gone", 502)] {
         let short = asked(&gateway, &format!("GET {path}"), "Accept-Encoding: gzip\r\n");
         assert_eq!((short.status, short.field("content-encoding")), (status, None));
+    }
+}
+
+#[test]
+fn the_access_log_says_who_came_and_who_was_refused() {
+    let origin = Origin::named("a");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let yaml = format!(
+        "access_log: {{ format: json, path: '{}' }}
+plugins:
+  - {{ kind: basic_auth, name: staff, users: {{ ada: HASH }} }}
+  - {{ kind: body_limit, max_size: 0 }}
+routes: [{{ upstream: ['{origin}'] }}]",
+        path.display()
+    );
+    let gateway = Gateway::start(&yaml.replace("HASH", HASH));
+    let ada = "Authorization: Basic YWRhOnNlc2FtZQ==\r\n";
+    assert_eq!(asked(&gateway, "GET /", ada).status, 200);
+    assert_eq!(asked(&gateway, "POST /", &format!("{ada}Content-Length: 1\r\n")).status, 413);
+    let lines = eventually("both lines are written", || {
+        let text = std::fs::read_to_string(&path).ok()?;
+        (text.lines().count() == 2 && text.ends_with('\n')).then_some(text)
+    });
+    for line in lines.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["plugins"]["staff"]["user"], "ada");
+        let refused = if line["status"] == 413 { "body_too_large".into() } else { serde_json::Value::Null };
+        assert_eq!(line["plugins"]["body_limit"]["refused"], refused);
     }
 }
