@@ -1,15 +1,18 @@
 //! What plugins cost a request on their way through a chain: `cargo bench --bench chain`.
 //!
-//! Prints nanoseconds a request for both header phases together, in the best of several rounds.
+//! Prints nanoseconds a request, in the best of several rounds: for both header phases together, and for
+//! a piece of a body each way besides.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints and may fail")]
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use moongate::chain::{Builder, Chain, Instances};
 use moongate::spec::{OnError, PluginEntry};
 use moongate_sdk::testing::Visit;
 use moongate_sdk::{
-    Answer, Exchange, Flow, Headers, Kind, Phases, Place, Placed, Plugin, Running, Settings, Value, ValueKind,
+    Answer, Exchange, Fault, Flow, Headers, Kind, Phases, Piece, Place, Placed, Plugin, Running, Settings,
+    Value, ValueKind,
 };
 use std::future::Future;
 use std::hint::black_box;
@@ -21,6 +24,7 @@ const REQUESTS: u32 = 500_000;
 
 struct Idle;
 struct Both;
+struct Bodies;
 
 impl Plugin for Idle {
     fn phases(&self) -> Phases {
@@ -42,6 +46,20 @@ impl Plugin for Both {
     }
 }
 
+impl Plugin for Bodies {
+    fn phases(&self) -> Phases {
+        Phases { request_body: true, response_body: true, ..Phases::default() }
+    }
+    fn request_body<'f>(&'f self, _: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
+        black_box(piece);
+        Flow::Continue
+    }
+    fn response_body(&self, _: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
+        black_box(piece);
+        Ok(())
+    }
+}
+
 const KINDS: &[Kind<dyn Plugin>] = &[
     Kind {
         name: "idle",
@@ -55,6 +73,12 @@ const KINDS: &[Kind<dyn Plugin>] = &[
         schema: |_| true.into(),
         build: |_| Ok(Box::new(Both)),
     },
+    Kind {
+        name: "bodies",
+        about: "Looks at a piece each way.",
+        schema: |_| true.into(),
+        build: |_| Ok(Box::new(Bodies)),
+    },
 ];
 
 fn main() {
@@ -64,6 +88,8 @@ fn main() {
         ("one plugin without phases", &["idle"]),
         ("one plugin, two empty phases", &["both"]),
         ("five plugins, two empty phases each", &["both"; 5]),
+        ("one plugin, a piece each way", &["bodies"]),
+        ("five plugins, a piece each way", &["bodies"; 5]),
     ] {
         println!("{name:<40}{:>12.1}", best(&chain(kinds)));
     }
@@ -109,7 +135,17 @@ fn request(chain: &Chain, visit: &mut Visit, answered: &mut HeaderMap) {
             let mut answer = Answer { status: StatusCode::OK, headers, endpoint: None };
             ready(chain.response_headers(exchange, &mut answer, &[]));
         }
+        if chain.wants_request_body(0, exchange.running) {
+            ready(chain.request_body(0..usize::MAX, exchange, &mut piece()));
+        }
+        if chain.wants_response_body(exchange.running) {
+            assert!(chain.response_body(exchange, &mut piece()).is_ok());
+        }
     });
+}
+
+fn piece() -> Piece {
+    Piece { bytes: Bytes::from_static(b"piece"), last: true }
 }
 
 fn ready<F: Future>(phase: F) {

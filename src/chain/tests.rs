@@ -1,6 +1,8 @@
 //! Claims about chains, with plugins made for them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+mod bodies;
+
 use super::*;
 use crate::spec::{OnError, PluginEntry};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};

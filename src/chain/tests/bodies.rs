@@ -1,0 +1,165 @@
+//! Claims about bodies, and about plugins that requests go on without.
+
+use super::*;
+use bytes::Bytes;
+use moongate_sdk::{Fault, Piece, Running};
+
+/// Puts its letter behind every piece, and does what its settings say.
+struct Marker {
+    letter: String,
+    then: String,
+}
+
+impl Marker {
+    fn mark(&self, piece: &mut Piece) -> Result<(), Fault> {
+        match self.then.as_str() {
+            "hold" if !piece.last => piece.bytes = Bytes::new(),
+            "fail" => return Err(Fault::new("as the test wants")),
+            "panic" => panic!("as the test wants"),
+            _ => piece.bytes = [&piece.bytes, self.letter.as_bytes()].concat().into(),
+        }
+        // Nobody but the gateway says where a body ends.
+        piece.last = !piece.last;
+        Ok(())
+    }
+}
+
+impl Plugin for Marker {
+    fn phases(&self) -> Phases {
+        Phases {
+            request_headers: true,
+            request_body: self.then != "whole",
+            response_body: true,
+            ..Phases::default()
+        }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        if self.then == "leave" {
+            exchange.leave_bodies();
+        }
+        if self.then == "whole" { Flow::Body(7) } else { Flow::Continue }
+    }
+
+    fn request_body<'f>(&'f self, _: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
+        match self.then.as_str() {
+            "ask" => Flow::Body(1),
+            "answer" => Reply::new(StatusCode::FORBIDDEN).into(),
+            _ => self.mark(piece).map_or_else(Flow::from, |()| Flow::Continue),
+        }
+    }
+
+    fn response_body(&self, _: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
+        self.mark(piece)
+    }
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let ValueKind::Map(pairs) = &settings.value.kind else { panic!("settings are a mapping") };
+    let ValueKind::Scalar { text, .. } = &pairs[0].1.kind else { panic!("a word says what to do") };
+    Ok(Box::new(Marker { letter: pairs[0].0.text.clone(), then: text.clone() }))
+}
+
+const KINDS: &[Kind<dyn Plugin>] =
+    &[Kind { name: "marker", about: "Marks pieces.", schema: |_| true.into(), build }];
+
+fn chain(markers: &[(&str, &str)], on_error: OnError) -> Chain {
+    let prior = Instances::default();
+    let mut builder = Builder::new(KINDS, &prior);
+    let entry = |(letter, then): &(&str, &str)| {
+        builder.entry("r", &PluginEntry { on_error, ..entry("marker", letter, then, 1) }).unwrap()
+    };
+    Chain::build(&markers.iter().map(entry).collect::<Vec<_>>())
+}
+
+fn piece(text: &'static str, last: bool) -> Piece {
+    Piece { bytes: Bytes::from_static(text.as_bytes()), last }
+}
+
+/// Sends pieces up and down; what came out of each.
+fn pass(chain: &Chain, pieces: &[(&'static str, bool)]) -> (Vec<String>, Vec<Result<String, Broken>>) {
+    let mut visit = Visit::new("/");
+    let text = |piece: Piece| String::from_utf8(piece.bytes.to_vec()).unwrap();
+    visit.see(|exchange| {
+        assert!(matches!(wait(chain.request_headers(exchange)), Decision::Continue));
+        let up = |(bytes, last): &(&'static str, bool)| {
+            let mut piece = piece(bytes, *last);
+            wait(sendable(chain.request_body(0..usize::MAX, exchange, &mut piece)));
+            assert_eq!(piece.last, *last);
+            text(piece)
+        };
+        let up = pieces.iter().map(up).collect();
+        let down = |(bytes, last): &(&'static str, bool)| {
+            let mut piece = piece(bytes, *last);
+            chain.response_body(exchange, &mut piece).map(|()| text(piece))
+        };
+        (up, pieces.iter().map(down).collect())
+    })
+}
+
+#[test]
+fn pieces_pass_in_the_order_written_and_what_is_held_back_is_shown_to_nobody() {
+    let marked = chain(&[("a", "go"), ("b", "go")], OnError::Closed);
+    let (up, down) = pass(&marked, &[("1", false), ("", false), ("", true)]);
+    assert_eq!(up, ["1ab", "", "ab"]);
+    assert_eq!(down.into_iter().map(Result::unwrap).collect::<Vec<_>>(), up);
+    let held = chain(&[("a", "hold"), ("b", "go")], OnError::Closed);
+    assert_eq!(pass(&held, &[("1", false), ("2", true)]).0, ["", "2ab"]);
+}
+
+#[test]
+fn who_leaves_the_bodies_is_not_shown_them_and_nobody_left_means_no_body() {
+    let one = chain(&[("a", "leave"), ("b", "go")], OnError::Closed);
+    assert_eq!(pass(&one, &[("1", true)]).0, ["1b"]);
+    let none = chain(&[("a", "leave")], OnError::Closed);
+    let mut visit = Visit::new("/");
+    assert!(none.wants_request_body(0, &visit.running) && none.wants_response_body(&visit.running));
+    visit.see(|exchange| drop(wait(none.request_headers(exchange))));
+    assert!(!none.wants_request_body(0, &visit.running) && !none.wants_response_body(&visit.running));
+    assert!(!chain(&[("a", "go")], OnError::Closed).wants_request_body(1, &Running::default()));
+}
+
+#[test]
+fn a_request_goes_on_without_a_plugin_that_is_not_needed() {
+    for then in ["fail", "panic"] {
+        let open = chain(&[("a", then), ("b", "go")], OnError::Open);
+        let (up, down) = pass(&open, &[("1", false), ("2", true)]);
+        assert_eq!(up, ["1b", "2b"], "{then}");
+        assert_eq!(down[1].as_deref(), Ok("2b"));
+        let closed = chain(&[("a", then)], OnError::Closed);
+        let mut visit = Visit::new("/");
+        let (first, second) = visit.see(|exchange| {
+            let mut down = || closed.response_body(exchange, &mut piece("1", true));
+            (down(), down())
+        });
+        assert!(first.is_err() && second.is_ok(), "{then}: who failed is not asked again");
+    }
+}
+
+#[test]
+fn the_whole_body_is_asked_for_with_the_head_and_shown_to_whom_it_was_promised() {
+    let chain = chain(&[("a", "go"), ("b", "whole"), ("c", "go")], OnError::Closed);
+    let mut visit = Visit::new("/");
+    visit.see(|exchange| {
+        let Decision::Body { at: 1, limit: 7 } = wait(chain.request_headers(exchange)) else {
+            panic!("b wants the body")
+        };
+        let mut whole = piece("1", true);
+        wait(chain.request_body(0..1, exchange, &mut whole));
+        wait(chain.whole_body(1, exchange, &mut whole));
+        assert!(matches!(wait(chain.request_headers_from(2, exchange)), Decision::Continue));
+        wait(chain.request_body(2..usize::MAX, exchange, &mut whole));
+        assert_eq!((&*whole.bytes, whole.last), (&b"1abc"[..], true));
+    });
+}
+
+#[test]
+fn a_piece_may_be_answered_and_the_body_is_not_asked_for_twice() {
+    let decide = |then, on_error| {
+        let chain = chain(&[("a", then)], on_error);
+        Visit::new("/").see(|exchange| wait(chain.request_body(0..9, exchange, &mut piece("1", true))))
+    };
+    assert!(matches!(decide("answer", OnError::Closed), Decision::Respond { at: 0, .. }));
+    assert!(matches!(decide("ask", OnError::Closed), Decision::Failed(_)));
+    assert!(matches!(decide("ask", OnError::Open), Decision::Continue));
+}
