@@ -15,6 +15,8 @@ mod guards;
 mod health;
 mod kinds;
 mod lifecycle;
+#[cfg(feature = "luau")]
+mod luau;
 mod messages;
 mod plugin_answers;
 mod plugin_bodies;
