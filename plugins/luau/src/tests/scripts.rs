@@ -123,3 +123,17 @@ fn hashes_and_encodings_are_the_usual_ones() {
                     5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
     assert_eq!(says(body), expected);
 }
+
+/// The script that plugins/README.md writes.
+#[test]
+fn the_script_of_the_readme_does_what_it_says() {
+    let readme = include_str!("../../../README.md");
+    let script = readme.split("```lua\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let plugin = built(json!({ "source": script, "config": { "word": "sesame" } })).ok().unwrap();
+    assert!(matches!(Visit::new("/").field("x-password", "sesame").ask(&*plugin), Verdict::Continue));
+    let reply = Visit::new("/").field("x-password", "please").refused(&*plugin);
+    assert_eq!(
+        (reply.status.as_u16(), &reply.headers["www-authenticate"]),
+        (401, &"Password".parse().unwrap())
+    );
+}
