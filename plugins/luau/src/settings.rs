@@ -46,7 +46,7 @@ struct Written {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenLimits {
-    /// The time of one call. A call that takes longer is ended and fails. Default: 20ms.
+    /// The processor time of one call. A call that takes longer is ended and fails. Default: 20ms.
     cpu: Option<Placed<Period>>,
     /// The memory of the script and all it keeps. A call that needs more fails. Default: 16MiB.
     memory: Option<Placed<Size>>,
