@@ -77,7 +77,8 @@ pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), Inst
     let placeholder = empty(Box::new(Cursor::new(Vec::new())), head.clone()).await?;
     let mut owned = std::mem::replace(session.as_downstream_mut(), placeholder);
     let keepalive = owned.get_keepalive();
-    // A session gives its stream back for reuse only.
+    // A session gives its stream back for reuse only, which a client's `Connection: close` would exclude.
+    owned.req_header_mut().remove_header(&header::CONNECTION);
     owned.set_keepalive(Some(1));
     let ServerSession::H1(owned) = owned else { return Err(Failure::Internal.into()) };
     let Ok(Some(reusable)) = owned.reuse().await else { return Err(Failure::Internal.into()) };

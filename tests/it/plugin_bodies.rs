@@ -166,6 +166,16 @@ fn a_whole_body_may_come_in_chunks_and_passes_the_plugins_around() {
 }
 
 #[test]
+fn a_whole_body_of_a_client_that_sends_no_more_is_answered_too() {
+    let origin = Origin::named("a");
+    let gateway = one(&origin, WHOLE);
+    let response = ask(gateway.web(), post("Connection: close\r\n", "a quiet word"));
+    assert_eq!((response.status, response.text().as_str()), (200, "a"));
+    assert_eq!(origin.seen()[0].body, b"a LOUD word");
+    assert_eq!(response.field("connection"), Some("close"));
+}
+
+#[test]
 fn a_whole_body_that_is_too_long_is_413() {
     let origin = Origin::named("a");
     let gateway = one(&origin, "{ kind: replace, whole: 10B }");
