@@ -15,8 +15,28 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Luau looks for a plain text without a pause, in a time that grows with both lengths: for hours, if both
+/// are megabytes of the same letter. Everything else that takes long asks the clock meanwhile.
+const PATIENCE: &str = r#"
+local find, split = string.find, string.split
+local function check(text, sought)
+    if type(sought) == "string" and #sought > 64 and #tostring(text) * #sought > 1e8 then
+        error("these texts are too long to look for one in the other", 3)
+    end
+end
+function string.find(text, sought, ...)
+    check(text, sought)
+    return find(text, sought, ...)
+end
+function string.split(text, separator)
+    check(text, separator)
+    return split(text, separator)
+end
+"#;
+
 /// Puts all of it into the globals.
 pub(crate) fn install(lua: &Lua, script: &Arc<Script>, clock: &Arc<Clock>) -> Result<()> {
+    lua.load(PATIENCE).set_name("=string").exec()?;
     let globals = lua.globals();
     globals.set("logger", logger(lua, script)?)?;
     globals.set("print", log_function(lua, script, Level::Info)?)?;

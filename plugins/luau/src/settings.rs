@@ -12,7 +12,7 @@ use std::time::Duration;
 const LONGEST: u64 = 1 << 20;
 
 /// Less than this and the state of an empty script does not fit.
-const LEAST_MEMORY: u64 = 256 << 10;
+const LEAST_MEMORY: u64 = 512 << 10;
 
 /// The kind `luau`.
 pub const KIND: Kind<dyn Plugin> = Kind {
@@ -123,7 +123,7 @@ fn limits(written: &WrittenLimits) -> Result<Limits, Problems> {
     }
     let memory = written.memory.as_ref().map_or(16 << 20, |memory| memory.value.0);
     if let Some(written) = written.memory.as_ref().filter(|_| !(LEAST_MEMORY..=1 << 30).contains(&memory)) {
-        problems.push(Problem::new("`memory` must be from 256KiB to 1GiB").at(&written.place));
+        problems.push(Problem::new("`memory` must be from 512KiB to 1GiB").at(&written.place));
     }
     let body = written.body.as_ref().map_or(1 << 20, |body| body.value.0);
     if let Some(written) = written.body.as_ref().filter(|_| body > memory) {

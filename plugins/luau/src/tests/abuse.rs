@@ -30,6 +30,19 @@ fn a_call_that_runs_too_long_is_ended() {
 }
 
 #[test]
+fn a_search_that_would_take_hours_is_refused() {
+    for body in [
+        "local _ = string.find(string.rep('a', 4e6), string.rep('a', 4e6 - 1) .. 'b', 1, true)",
+        "local _ = string.rep('a', 4e6):find(string.rep('a', 2e6) .. 'b')",
+        "local _ = string.split(string.rep('a', 4e6), string.rep('a', 2e6) .. 'b')",
+    ] {
+        assert!(raises(body).contains("source:2: these texts are too long"), "{}", raises(body));
+    }
+    assert_eq!(says("req:respond(200, table.concat({ ('a.b'):find('.', 1, true) }, ' '))"), "2 2");
+    assert_eq!(says("req:respond(200, table.concat(('a,b'):split(','), ' '))"), "a b");
+}
+
+#[test]
 fn the_state_that_ran_too_long_is_made_anew() {
     let plugin = plugin(
         "count = 0

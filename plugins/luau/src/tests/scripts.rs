@@ -42,7 +42,7 @@ fn settings_that_contradict_each_other_are_refused() {
         (json!({ "source": source, "script": "x.luau" }), "both there"),
         (json!({ "script": "there/is/none.luau" }), "cannot read `there/is/none.luau`"),
         (json!({ "source": source, "limits": { "cpu": "0" } }), "`cpu` must be from 1ms to 10s"),
-        (json!({ "source": source, "limits": { "memory": "1KiB" } }), "`memory` must be from 256KiB"),
+        (json!({ "source": source, "limits": { "memory": "1KiB" } }), "`memory` must be from 512KiB"),
         (json!({ "source": source, "limits": { "body": "32MiB" } }), "`body` must not be more"),
         (json!({ "source": source, "config": "x" }), "`config` must be a mapping"),
         (json!({ "source": source, "recheck": "5m" }), "`recheck` asks a function `request_headers`"),
@@ -63,6 +63,13 @@ fn a_script_is_a_file_or_stands_in_the_settings() {
     assert!(fault.contains("hello.luau:3: attempt to call missing method 'nothing'"), "{fault}");
     fs::write(&file, b"\xff").unwrap();
     assert!(wrong(json!({ "script": file.to_str().unwrap() })).contains("is not UTF-8 text"));
+}
+
+#[test]
+fn the_least_memory_is_enough_for_a_small_script() {
+    let source = "function request_headers(req) req:respond(200, 'small') end";
+    let plugin = built(json!({ "source": source, "limits": { "memory": "512KiB", "body": "64KiB" } }));
+    assert_eq!(Visit::new("/").refused(&*plugin.ok().unwrap()).body, "small");
 }
 
 #[test]
