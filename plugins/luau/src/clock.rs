@@ -53,7 +53,7 @@ impl Clock {
         if self.over.load(Relaxed) {
             return true;
         }
-        if asked % STRIDE != 0 {
+        if !asked.is_multiple_of(STRIDE) {
             return false;
         }
         let now = nanos(self.epoch.elapsed());

@@ -26,7 +26,7 @@ pub(super) enum Command {
         luau: bool,
     },
     /// Run a plugin outside the gateway and print what it does to a request, an answer and messages
-    Test(Trial),
+    Test(Box<Trial>),
 }
 
 #[derive(clap::Args)]
