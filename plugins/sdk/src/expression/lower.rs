@@ -2,19 +2,18 @@
 //!
 //! One walk does both: what a node is decides whether it may stand where it does. Only what shows when
 //! it is evaluated (an element of a list, a number inside a text) is left to the evaluator. Calls are in
-//! [`call`].
+//! [`call`], what stands behind `request.` and `response.` in [`member`].
 
 mod call;
+mod member;
 
 use super::Stage;
-use super::fields::Group;
-use super::names::{Member, REQUEST, RESPONSE, ROOTS, Sort};
+use super::names::{ROOTS, Sort};
 use super::parse::{Parsed, Wrong, too_deep};
-use super::slot::{self, Fact, Name, Slot};
+use super::slot::{self, Slot};
 use crate::Problem;
 use cel::IdedExpr;
-use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, LiteralValue, MapExpr, SelectExpr, SourceInfo};
-use http::HeaderName;
+use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, LiteralValue, MapExpr, SourceInfo};
 
 /// Levels of a tree. What macros expand to has some more than what was written.
 const DEPTH_MAX: usize = 32;
@@ -134,80 +133,6 @@ impl Lowering<'_> {
             Sort::Map | Sort::Any => Sort::Any,
             sort => self.refuse(id, &field, Problem::new(format!("{sort} has no member `{field}`"))),
         }
-    }
-
-    /// What `request.x` and `response.x` mean; `Some(None)` when it means nothing, which was said.
-    fn member(&mut self, id: u64, select: &SelectExpr) -> Option<Option<Member>> {
-        let found = self.lookup(select)?;
-        let Some(member) = found else {
-            let (Expr::Ident(root), field) = (&select.operand.expr, &select.field) else { return Some(None) };
-            let members = if root == "request" { &REQUEST[..] } else { &RESPONSE[..] };
-            let known: Vec<_> = members.iter().map(|(name, _)| *name).collect();
-            let problem = unknown(&format!("member of `{root}`"), field, known.iter().copied());
-            self.refuse(id, field, problem);
-            return Some(None);
-        };
-        if let Some(reason) = member.unknown_at(self.stage) {
-            let problem = Problem::new(format!("`{}` cannot be read here", select.field)).label(reason);
-            self.refuse(id, &select.field, problem);
-            return Some(None);
-        }
-        Some(Some(member))
-    }
-
-    /// As [`Self::member`], without a word about what is wrong.
-    fn lookup(&self, select: &SelectExpr) -> Option<Option<Member>> {
-        let Expr::Ident(root) = &select.operand.expr else { return None };
-        let members = match root.as_str() {
-            _ if self.bound.iter().any(|(bound, _)| bound == root) => return None,
-            "request" => &REQUEST[..],
-            "response" => &RESPONSE[..],
-            _ => return None,
-        };
-        Some(members.iter().find(|(name, _)| *name == select.field).map(|(_, member)| *member))
-    }
-
-    /// The group that a node stands for. One that cannot be read here is none: it will be refused as a member.
-    fn group(&self, node: &IdedExpr) -> Option<Group> {
-        let Expr::Select(select) = &node.expr else { return None };
-        match self.lookup(select)?? {
-            member @ Member::Group(group) if !select.test && member.unknown_at(self.stage).is_none() => {
-                Some(group)
-            }
-            _ => None,
-        }
-    }
-
-    fn put_member(&mut self, node: &mut IdedExpr, member: Member) -> Sort {
-        match member {
-            Member::Fact(fact, sort) => {
-                self.asks_id |= fact == Fact::Id;
-                self.put(node, Slot::Fact(fact));
-                sort
-            }
-            Member::Group(group) => {
-                self.put(node, Slot::All(group));
-                Sort::Texts
-            }
-        }
-    }
-
-    /// Puts one of a group, or whether it is there, in place of a node.
-    fn put_one(&mut self, node: &mut IdedExpr, group: Group, name: &str, test: bool) -> Sort {
-        let header = HeaderName::from_bytes(name.as_bytes());
-        let name = match (group, header) {
-            (Group::Cookies, _) => Name::Cookie(name.into()),
-            (Group::Params, _) => Name::Param(name.into()),
-            (Group::Headers, Ok(header)) => Name::Header(header),
-            (Group::AnswerHeaders, Ok(header)) => Name::AnswerHeader(header),
-            (_, Err(_)) => {
-                let problem = Problem::new(format!("`{name}` is not a field name"));
-                let problem = problem.help("a name has letters, digits and `-`, as in `x-team`");
-                return self.refuse(node.id, name, problem);
-            }
-        };
-        self.put(node, if test { Slot::Has(name) } else { Slot::One(name) });
-        if test { Sort::Truth } else { Sort::Text }
     }
 
     fn put(&mut self, node: &mut IdedExpr, slot: Slot) {
