@@ -3,7 +3,11 @@
 //! only ever makes it slower.
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
+use moongate::chain::Passage;
 use moongate::tunnel::frame::{ControlFrame, Event, Follower, Mask, Opcode, Rules, Sender};
+use moongate::tunnel::messages::{Stage, rules};
+use moongate::tunnel::{Inspector, Outcome, Side};
+use moongate_sdk::Message;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -46,7 +50,53 @@ fn main() {
         let ping = ControlFrame::ping(b"12345678", mask);
         measure(sender, "ping of 8 B", 1, &[ping.as_bytes()]);
         measure(sender, "ping of 8 B, cut in two", 1, &[&ping.as_bytes()[..7], &ping.as_bytes()[7..]]);
+        inspect(sender, "128 B, shown and written", 1, &small);
+        inspect(sender, "128 B, 64 a read, shown", 64, &small.repeat(64));
+        inspect(sender, "16 KiB, shown and written", 1, &large);
     }
+}
+
+/// Lets every message pass.
+struct Watcher;
+
+impl Inspector for Watcher {
+    fn inspects(&self, _: Side) -> bool {
+        true
+    }
+
+    fn message(&mut self, message: &mut Message) -> Passage {
+        black_box(&message.payload);
+        Passage::Forward
+    }
+
+    fn ended(&mut self, _: &Outcome) {}
+}
+
+/// What it costs to take messages apart, show them to somebody and write them again.
+fn inspect(sender: Sender, what: &str, messages: u32, chunk: &[u8]) {
+    let from = if sender == Sender::Client { Side::Client } else { Side::Backend };
+    let mut stage = Stage::new(from, rules(&Rules::default()));
+    let mut out = Vec::new();
+    let best = best_of(messages, || {
+        out.clear();
+        stage.feed(black_box(chunk), &mut Watcher, &mut out);
+        assert!(stage.stopped().is_none() && !out.is_empty());
+    });
+    println!("{sender:?}: {what:<28} {best:>7.1} ns a message");
+}
+
+/// Nanoseconds a message of the best round; `work` has to do with so many.
+fn best_of(messages: u32, mut work: impl FnMut()) -> f64 {
+    let mut best = f64::MAX;
+    for _ in 0..ROUNDS {
+        let (start, mut done) = (Instant::now(), 0u32);
+        while start.elapsed() < ROUND {
+            (0..256).for_each(|_| work());
+            done += 256 * messages;
+        }
+        best = best.min(start.elapsed().as_nanos() as f64 / f64::from(done));
+    }
+    best
 }
 
 /// One unfragmented binary message.
@@ -72,20 +122,12 @@ fn measure(sender: Sender, what: &str, messages: u32, pieces: &[&[u8]]) {
     let rules = Rules::default();
     let mut follower = Follower::new(sender);
     let mut counts = Counts::default();
-    let mut best = f64::MAX;
-    for _ in 0..ROUNDS {
-        let (start, mut fed) = (Instant::now(), 0u32);
-        while start.elapsed() < ROUND {
-            for _ in 0..256 {
-                for piece in pieces {
-                    let fed = follower.feed(black_box(piece), &rules, &mut |event| counts.count(event));
-                    assert!(fed.is_ok());
-                }
-            }
-            fed += 256 * messages;
+    let best = best_of(messages, || {
+        for piece in pieces {
+            let fed = follower.feed(black_box(piece), &rules, &mut |event| counts.count(event));
+            assert!(fed.is_ok());
         }
-        best = best.min(start.elapsed().as_nanos() as f64 / f64::from(fed));
-    }
+    });
     black_box(&counts.messages);
     black_box(counts.bytes + counts.control);
     println!("{sender:?}: {what:<28} {best:>7.1} ns a message");

@@ -40,8 +40,8 @@ impl Living {
         let kept = Arc::new(Kept::of(ctx, route, line, headers));
         let recheck = (!questions.is_empty()).then(|| {
             let headers = ctx.came.take().map_or_else(HeaderMap::new, |came| *came);
-            let id = ctx.running.known_request_id().cloned();
-            Arc::new(Doubts { kept: Arc::clone(&kept), questions, headers, id }) as Arc<dyn Recheck>
+            let running = Mutex::new(apart(ctx, chain, &questions));
+            Arc::new(Doubts { kept: Arc::clone(&kept), questions, headers, running }) as Arc<dyn Recheck>
         });
         let last_words = inspects.then(LastWords::default);
         let inspector = last_words.clone().map(|last_words| {
@@ -50,6 +50,21 @@ impl Living {
         });
         Self { inspector, recheck, last_words }
     }
+}
+
+/// What plugins that are asked again keep for that. One that looks at messages too begins anew.
+fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> Running {
+    let mut running = Running::default();
+    if let Some(id) = ctx.running.known_request_id() {
+        running.set_request_id(id.clone());
+    }
+    for (at, _) in questions {
+        let phases = chain.entries()[*at].phases();
+        if !(phases.messages_to_backend || phases.messages_to_client || phases.closed) {
+            ctx.running.hand_over(*at, &mut running);
+        }
+    }
+    running
 }
 
 /// What is kept of the request.
@@ -152,14 +167,15 @@ impl Inspector for Watch {
     }
 }
 
-/// Who asks plugins again about the handshake as it came. What they remember of the first time, and what they change
-/// now, is nothing to the messages: the two may be under way at once.
+/// Who asks plugins again about the handshake as it came. What they remember is apart from what message plugins
+/// do: the two may be under way at once.
 struct Doubts {
     kept: Arc<Kept>,
     /// Positions in the chain, and how often.
     questions: Vec<(usize, Duration)>,
     headers: HeaderMap,
-    id: Option<http::HeaderValue>,
+    /// Away while a question is under way; there is one at a time.
+    running: Mutex<Running>,
 }
 
 impl Recheck for Doubts {
@@ -171,11 +187,11 @@ impl Recheck for Doubts {
         Box::pin(async move {
             let Some((at, _)) = self.questions.get(question) else { return Standing::Granted };
             let mut headers = self.headers.clone();
-            let mut running = Running::default();
-            if let Some(id) = &self.id {
-                running.set_request_id(id.clone());
-            }
-            self.kept.chain.recheck(*at, &mut self.kept.exchange(&mut headers, &mut running)).await
+            let mut running = std::mem::take(&mut *self.running.lock());
+            let exchange = &mut self.kept.exchange(&mut headers, &mut running);
+            let standing = self.kept.chain.recheck(*at, exchange).await;
+            *self.running.lock() = running;
+            standing
         })
     }
 }

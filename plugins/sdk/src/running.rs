@@ -145,6 +145,16 @@ impl Running {
         self.rare.get_or_insert_default()
     }
 
+    /// Hands over what the plugin at this position keeps, to where its phases go on apart from the others'. The
+    /// gateway calls it.
+    pub fn hand_over(&mut self, position: usize, to: &mut Self) {
+        let Some(slot) = self.slots.get_mut(position) else { return };
+        if to.slots.len() <= position {
+            to.slots.resize_with(position + 1, || None);
+        }
+        to.slots[position] = slot.take();
+    }
+
     pub(crate) fn state<T: Default + Send + Sync + 'static>(&mut self) -> &mut T {
         if self.slots.len() <= self.turn {
             self.slots.resize_with(self.turn + 1, || None);
@@ -244,6 +254,18 @@ mod tests {
                 running.is_judged(position) && !running.is_judged(position + 1) && !running.skips(position)
             );
         }
+    }
+
+    #[test]
+    fn what_is_handed_over_is_the_same_elsewhere_and_gone_here() {
+        let (mut here, mut there) = (Running::default(), Running::default());
+        here.turn(2);
+        *here.state::<u32>() = 7;
+        for position in [0, 2, 9] {
+            here.hand_over(position, &mut there);
+        }
+        there.turn(2);
+        assert_eq!((*here.state::<u32>(), *there.state::<u32>()), (0, 7));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod stage;
 mod tests;
 
 pub(super) use spare::lend;
-pub(super) use stage::{Fed, Stage};
+pub use stage::{Fed, Stage};
 
 use super::frame::{Rules, Violation};
 use super::{Outcome, Reason, Side};
@@ -42,11 +42,13 @@ pub trait Inspector: Send {
 
 /// The end of a tunnel for what plugins said: both sides get this Close.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Dismissal {
-    pub(super) reason: Reason,
-    pub(super) code: u16,
+pub struct Dismissal {
+    /// For the access log and the metrics.
+    pub reason: Reason,
+    /// Its code.
+    pub code: u16,
     /// Why; cut to 123 bytes when it is written.
-    pub(super) text: Cow<'static, str>,
+    pub text: Cow<'static, str>,
 }
 
 impl Dismissal {
@@ -86,7 +88,7 @@ pub type Asking = Pin<Box<dyn Future<Output = Standing> + Send>>;
 
 /// Why nothing more comes from a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub enum Stop {
     /// The source broke the protocol.
     Violation(Violation),
     /// The inspector ends the tunnel.

@@ -13,7 +13,7 @@ use moongate_sdk::{Direction, Message};
 
 /// One direction of a tunnel whose messages are shown to somebody.
 #[derive(Debug)]
-pub(in crate::tunnel) struct Stage {
+pub struct Stage {
     follower: Follower,
     rules: Rules,
     desk: Desk,
@@ -37,16 +37,17 @@ struct Desk {
 
 /// What a feed led to besides what it wrote.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::tunnel) struct Fed {
+pub struct Fed {
     /// Messages that go no further, text and binary.
-    pub(in crate::tunnel) dropped: [u32; 2],
+    pub dropped: [u32; 2],
     /// Bytes of a data frame came.
-    pub(in crate::tunnel) data: bool,
+    pub data: bool,
 }
 
 impl Stage {
     /// A stage for what comes from this side, behind the handshake.
-    pub(in crate::tunnel) fn new(from: Side, rules: Rules) -> Self {
+    #[must_use]
+    pub fn new(from: Side, rules: Rules) -> Self {
         let sender = match from {
             Side::Client => Sender::Client,
             Side::Backend => Sender::Server,
@@ -65,12 +66,7 @@ impl Stage {
 
     /// Takes `chunk`, shows the messages that it completes, and appends to `out` what is to pass: whole frames. What
     /// the last feed withheld is to stand in front of it (see [`Stage::reclaim`]).
-    pub(in crate::tunnel) fn feed(
-        &mut self,
-        chunk: &[u8],
-        inspector: &mut dyn Inspector,
-        out: &mut Vec<u8>,
-    ) -> Fed {
+    pub fn feed(&mut self, chunk: &[u8], inspector: &mut dyn Inspector, out: &mut Vec<u8>) -> Fed {
         let Self { follower, rules, desk } = self;
         if desk.stop.is_some() {
             return Fed::default();
@@ -90,12 +86,12 @@ impl Stage {
     }
 
     /// Moves the start of a head or control frame that was cut to the front of `into`; see [`Follower::reclaim`].
-    pub(in crate::tunnel) fn reclaim(&mut self, into: &mut [u8; MAX_WITHHELD]) -> usize {
+    pub fn reclaim(&mut self, into: &mut [u8; MAX_WITHHELD]) -> usize {
         self.follower.reclaim(into)
     }
 
     /// Why nothing more comes, told once. After a dismissal the source is still followed to its Close.
-    pub(in crate::tunnel) fn stopped(&mut self) -> Option<Stop> {
+    pub fn stopped(&mut self) -> Option<Stop> {
         let stop = self.desk.stop.take()?;
         self.desk.deaf = true;
         Some(stop)

@@ -67,8 +67,8 @@ impl Relay {
         let asked = &mut rechecks.questions[*question];
         *asked = Question::after(asked.every, now);
         rechecks.under_way = None;
-        // The next moment may be an earlier one.
-        self.clocks.quiet_until = now;
+        // The next moment may be an earlier one; and the clock of this poll may be a little behind.
+        self.clocks.quiet_until = self.clocks.began();
         if let Some(dismissal) = Dismissal::of(&answer) {
             self.dismiss(&dismissal);
             news.consequences = true;

@@ -112,9 +112,11 @@ async fn a_plugins_close_goes_to_both_sides_and_waits_for_the_clients_answer() {
             let (mut client, mut backend, relay) = inspected(&Side::BOTH, |_| {});
             match from {
                 Side::Client => {
-                    client.write_all(&[question(word), question(b"late")].concat()).await.unwrap()
+                    client.write_all(&[question(word), question(b"late")].concat()).await.unwrap();
                 }
-                Side::Backend => backend.write_all(&[answer(word), answer(b"late")].concat()).await.unwrap(),
+                Side::Backend => {
+                    backend.write_all(&[answer(word), answer(b"late")].concat()).await.unwrap();
+                }
             }
             let expected = [&u16::to_be_bytes(code)[..], text.as_bytes()].concat();
             assert_eq!(read_frame(&mut client).await, (0x88, expected.clone()));

@@ -1,0 +1,68 @@
+//! Any bytes in any pieces: a stage never panics, shows the same messages however they are cut, and what it writes is
+//! whole frames that a follower takes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use moongate::chain::Passage;
+use moongate::tunnel::frame::{Follower, MAX_WITHHELD, Rules, Sender};
+use moongate::tunnel::messages::{Stage, Stop, rules};
+use moongate::tunnel::{Inspector, Outcome, Side};
+use moongate_sdk::Message;
+
+/// Changes messages by their last byte.
+#[derive(Default)]
+struct Editor(Vec<(bool, Vec<u8>)>);
+
+impl Inspector for Editor {
+    fn inspects(&self, _: Side) -> bool {
+        true
+    }
+
+    fn message(&mut self, message: &mut Message) -> Passage {
+        self.0.push((message.binary, message.payload.to_vec()));
+        match message.payload.last() {
+            Some(0) => return Passage::Drop,
+            Some(1) => return Passage::Close { code: 4000, reason: "no".into() },
+            Some(2) => message.payload.extend_from_slice(b"more"),
+            Some(3) => message.binary = !message.binary,
+            Some(4) => return Passage::Failed,
+            _ => {}
+        }
+        Passage::Forward
+    }
+
+    fn ended(&mut self, _: &Outcome) {}
+}
+
+fuzz_target!(|data: &[u8]| {
+    let [options, step, stream @ ..] = data else { return };
+    let from = if options & 1 == 0 { Side::Client } else { Side::Backend };
+    let limit = if options & 2 == 0 { u64::MAX } else { 64 };
+    let policy = Rules { max_frame: limit, max_message: limit.saturating_mul(2), ..Rules::default() };
+    let whole = show(from, &policy, stream, stream.len().max(1));
+    let pieces = show(from, &policy, stream, usize::from(*step).max(1));
+    assert_eq!(whole, pieces);
+});
+
+/// What was shown, how much was written, and the code of the end.
+fn show(from: Side, policy: &Rules, stream: &[u8], step: usize) -> (Vec<(bool, Vec<u8>)>, usize, Option<u16>) {
+    let (mut stage, mut editor) = (Stage::new(from, rules(policy)), Editor::default());
+    let (mut out, mut code) = (Vec::new(), None);
+    for piece in stream.chunks(step) {
+        let mut front = [0; MAX_WITHHELD];
+        let carried = stage.reclaim(&mut front);
+        stage.feed(&[&front[..carried], piece].concat(), &mut editor, &mut out);
+        code = stage.stopped().map(|stop| match stop {
+            Stop::Violation(violation) => violation.code,
+            Stop::Dismissed(dismissal) => dismissal.code,
+        });
+        if code.is_some() {
+            break;
+        }
+    }
+    let sender = if from == Side::Client { Sender::Client } else { Sender::Server };
+    let mut follower = Follower::new(sender);
+    assert!(follower.feed(&out, &Rules::default(), &mut |_| {}).is_ok());
+    assert!(follower.at_boundary() && !follower.in_message());
+    (editor.0, out.len(), code)
+}
