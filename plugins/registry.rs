@@ -15,6 +15,7 @@ mod maintenance;
 mod message_filter;
 mod origin_check;
 mod parts;
+mod rate_limit;
 mod redirect;
 mod request_id;
 mod respond;
@@ -36,6 +37,7 @@ pub const PLUGINS: &[Kind<dyn Plugin>] = &[
     maintenance::KIND,
     message_filter::KIND,
     origin_check::KIND,
+    rate_limit::KIND,
     redirect::KIND,
     request_id::KIND,
     respond::KIND,

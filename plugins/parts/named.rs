@@ -1,9 +1,10 @@
-//! A part of a request that settings name: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`.
+//! A part of a request that settings name: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`;
+//! and keys, which may also be expressions.
 //!
 //! What it is taken for, a token or a key, is its reader's.
 
 use http::HeaderName;
-use moongate_sdk::{Exchange, Placed, Problem, cookie};
+use moongate_sdk::{Exchange, Expression, Placed, Problem, Problems, Stage, cookie};
 use std::borrow::Cow;
 
 /// A part of a request.
@@ -17,6 +18,31 @@ pub(crate) enum Part {
     Cookie(Box<str>),
     /// The raw value of a query parameter.
     Query(Box<str>),
+}
+
+/// What requests are told apart by: a part of them, or what an expression makes of them.
+#[derive(Clone, Debug)]
+pub(crate) enum Key {
+    /// A part.
+    Part(Part),
+    /// An expression, written `cel:EXPRESSION`.
+    Computed(Expression),
+}
+
+impl Key {
+    /// Reads what an operator wrote.
+    ///
+    /// # Errors
+    /// Problems at their places.
+    pub(crate) fn parse(written: &Placed<String>) -> Result<Self, Problems> {
+        if !written.starts_with("cel:") {
+            return Part::parse(written).map(Self::Part).map_err(|mut problem| {
+                problem.help.push("or cel:EXPRESSION".to_owned());
+                problem.into()
+            });
+        }
+        Expression::value_in(written, 4..written.len(), Stage::Request).map(Self::Computed)
+    }
 }
 
 impl Part {

@@ -1,4 +1,5 @@
-//! The plugins that let in and refuse with the help of others, through the real gateway: `jwt`, `forward_auth`.
+//! The plugins that let in and refuse with the help of others, through the real gateway: `jwt`,
+//! `forward_auth`, `rate_limit`.
 
 use crate::support::origin::answer;
 use crate::support::raw::ask;
@@ -206,4 +207,26 @@ routes: [{{ upstream: [{origin}], plugins: [{{ kind: forward_auth, upstream: aut
         "{report}"
     );
     assert!(report.contains("upstream: auth }"), "the place is shown: {report}");
+}
+
+#[test]
+fn rate_limit_refuses_requests_and_closes_websockets_beyond_the_rate() {
+    let origin = Origin::named("a");
+    let gateway = Gateway::start(&format!(
+        "routes: [{{ upstream: [{origin}], plugins: [{{ kind: rate_limit, name: api, rate: 3/h, key: \"header:x-key\", messages: {{ rate: 1/h, burst: 2 }} }}] }}]"
+    ));
+    let first = get(&gateway, "X-Key: a\r\n");
+    assert_eq!((first.status, first.field("ratelimit-policy")), (200, Some("\"api\";q=3;w=3600")));
+    assert_eq!(first.field("ratelimit"), Some("\"api\";r=2;t=1200"));
+    let mut socket = Socket::open_with(gateway.web(), "/", &[("x-key", "a")]).ok().unwrap();
+    assert_eq!(get(&gateway, "X-Key: a\r\n").status, 200);
+    let refused = get(&gateway, "X-Key: a\r\n");
+    assert_eq!(refused.status, 429);
+    assert!(refused.field("retry-after").unwrap().parse::<u64>().unwrap() <= 1200, "{}", refused.head);
+    assert_eq!(Socket::open_with(gateway.web(), "/", &[("x-key", "a")]).err(), Some(429));
+    assert_eq!(get(&gateway, "X-Key: b\r\n").status, 200);
+    socket.echo("one");
+    socket.echo("two");
+    socket.say("three");
+    assert_eq!(socket.end(), Some(1008));
 }

@@ -1,0 +1,261 @@
+//! Lets so many requests and WebSocket messages of one client through, and refuses those beyond.
+//!
+//! The counts are this process's own.
+
+mod buckets;
+
+use crate::parts::named::{Key, Part};
+use buckets::{Buckets, Taken};
+use http::header::RETRY_AFTER;
+use http::{HeaderName, HeaderValue, StatusCode};
+use moongate_sdk::{
+    Answer, Exchange, Fate, Flow, Kind, Message, Phases, Placed, Plugin, Problem, Problems, Rate, Settings,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Instant;
+
+// draft-ietf-httpapi-ratelimit-headers-10.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const SECOND: u64 = 1_000_000_000;
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "rate_limit",
+    about: "Lets so many requests and WebSocket messages of one client through, and refuses those beyond.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// How many requests of one key, as in 100/s, 30/m or 10/h; the handshake of a WebSocket is one.
+    /// Absent: any number.
+    rate: Option<Rate>,
+    /// How many may come at once. Default: the number of `rate`.
+    burst: Option<Placed<u32>>,
+    /// What clients are told apart by: client_ip, header:NAME, cookie:NAME, query:NAME or cel:EXPRESSION. Who
+    /// brings none is known by its address. Default: client_ip.
+    key: Option<Placed<String>>,
+    /// How many bits of an IPv6 address count as one client. Default: 64.
+    ipv6_prefix: Option<Placed<u8>>,
+    /// How many keys are remembered; beyond that those are forgotten that owe least. Default: 100000.
+    max_keys: Option<Placed<u32>>,
+    /// Whether answers say what is left, in RateLimit and RateLimit-Policy. Default: true.
+    #[serde(default = "yes")]
+    headers: bool,
+    /// What holds for the messages of the same client's WebSockets.
+    messages: Option<Messages>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// What holds for messages.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RateLimitMessages")]
+struct Messages {
+    /// How many messages of one key, over all of its WebSockets.
+    rate: Rate,
+    /// How many may come at once. Default: the number of `rate`.
+    burst: Option<Placed<u32>>,
+    /// What becomes of those beyond.
+    #[serde(default)]
+    exceed: Exceed,
+}
+
+/// What becomes of messages beyond the rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "RateLimitExceed")]
+enum Exceed {
+    /// The WebSocket is closed with 1008.
+    #[default]
+    Close,
+    /// The message goes no further.
+    Drop,
+}
+
+struct RateLimit {
+    key: Key,
+    ipv6_mask: u128,
+    hasher: RandomState,
+    begun: Instant,
+    requests: Option<Buckets>,
+    messages: Option<(Buckets, Exceed)>,
+    /// How answers name the policy, when they do.
+    told: Option<Told>,
+}
+
+struct Told {
+    /// A structured field's string (RFC 9651 §3.3.3).
+    name: String,
+    policy: HeaderValue,
+}
+
+/// What is kept of one exchange.
+#[derive(Default)]
+struct Kept {
+    key: Option<u64>,
+    taken: Option<Taken>,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    if written.rate.is_none() && written.messages.is_none() {
+        let problem = Problem::new("`rate_limit` has no rate").at(settings.place());
+        problems.push(problem.help("write `rate: 100/s`, or `messages: { rate: 20/s }`"));
+    }
+    if let (None, Some(burst)) = (written.rate, &written.burst) {
+        problems.push(Problem::new("`burst` goes with `rate`").at(&burst.place));
+    }
+    let key = written.key.as_ref().map_or(Ok(Key::Part(Part::ClientIp)), Key::parse);
+    let key = problems.keep(key);
+    let mut within = |what: &str, written: Option<&Placed<u32>>, default: u32, most: u32| {
+        if let Some(number) = written.filter(|number| !(1..=most).contains(&number.value)) {
+            problems.push(Problem::new(format!("`{what}` is 1 to {most}")).at(&number.place));
+        }
+        written.map_or(default, |number| number.value)
+    };
+    let most = within("max_keys", written.max_keys.as_ref(), 100_000, 10_000_000) as usize;
+    let prefix = written.ipv6_prefix.as_ref();
+    let prefix = prefix.map(|bits| Placed { value: u32::from(bits.value), place: bits.place.clone() });
+    let prefix = within("ipv6_prefix", prefix.as_ref(), 64, 128);
+    let mut buckets = |rate: Rate, burst: Option<&Placed<u32>>| {
+        let burst = within("burst", burst, rate.count().get(), u32::MAX);
+        (Buckets::new(rate, burst, most), burst)
+    };
+    let requests = written.rate.map(|rate| buckets(rate, written.burst.as_ref()));
+    let messages = written
+        .messages
+        .as_ref()
+        .map(|messages| (buckets(messages.rate, messages.burst.as_ref()).0, messages.exceed));
+    let told = requests.as_ref().filter(|_| written.headers).map(|of| Told::new(settings.name(), of));
+    let (Some(key), false) = (key, problems.refuse()) else { return Err(problems) };
+    Ok(Box::new(RateLimit {
+        key,
+        ipv6_mask: u128::MAX << (128 - prefix),
+        hasher: RandomState::new(),
+        begun: Instant::now(),
+        requests: requests.map(|(buckets, _)| buckets),
+        messages,
+        told,
+    }))
+}
+
+impl Told {
+    fn new(name: &str, (buckets, burst): &(Buckets, u32)) -> Self {
+        let plain = |c: &char| (c.is_ascii_graphic() || *c == ' ') && !matches!(c, '"' | '\\');
+        let name: String = name.chars().filter(plain).collect();
+        let window = buckets.depth().div_ceil(SECOND);
+        let policy = format!("\"{name}\";q={burst};w={window}");
+        // Only plain characters are in it.
+        let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"default\""));
+        Self { name, policy }
+    }
+}
+
+impl Plugin for RateLimit {
+    fn phases(&self) -> Phases {
+        Phases {
+            // Also for messages alone: the key is the handshake's.
+            request_headers: true,
+            response_headers: self.told.is_some(),
+            messages_to_backend: self.messages.is_some(),
+            ..Phases::default()
+        }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        let key = self.hash(exchange);
+        let Some(buckets) = &self.requests else {
+            exchange.state::<Kept>().key = Some(key);
+            return Flow::Continue;
+        };
+        let taken = buckets.take(key, self.now());
+        if self.told.is_some() || self.messages.is_some() {
+            *exchange.state::<Kept>() = Kept { key: Some(key), taken: Some(taken) };
+        }
+        match taken {
+            Taken::Yes { .. } => Flow::Continue,
+            Taken::No { wait, .. } => exchange
+                .refuse(StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+                .header(RETRY_AFTER, HeaderValue::from(wait.div_ceil(SECOND)))
+                .into(),
+        }
+    }
+
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Answer<'_>,
+    ) -> Flow<'f> {
+        let (Some(told), Some(taken)) = (&self.told, exchange.state::<Kept>().taken) else {
+            return Flow::Continue;
+        };
+        let (left, full) = match taken {
+            Taken::Yes { left, full } => (left, full),
+            Taken::No { full, .. } => (0, full),
+        };
+        let now = format!("\"{}\";r={left};t={}", told.name, full.div_ceil(SECOND));
+        if let Ok(now) = HeaderValue::try_from(now) {
+            answer.headers.append(&RATE_LIMIT, now);
+            answer.headers.append(&POLICY, told.policy.clone());
+        }
+        Flow::Continue
+    }
+
+    fn message(&self, exchange: &mut Exchange<'_>, _: &mut Message) -> Fate {
+        let Some((buckets, exceed)) = &self.messages else { return Fate::Forward };
+        let key = match exchange.state::<Kept>().key {
+            Some(key) => key,
+            None => self.hash(exchange),
+        };
+        match (buckets.take(key, self.now()), exceed) {
+            (Taken::Yes { .. }, _) => Fate::Forward,
+            (Taken::No { .. }, Exceed::Drop) => Fate::Drop,
+            (Taken::No { .. }, Exceed::Close) => {
+                Fate::Close { code: 1008, reason: Cow::Borrowed("too many messages") }
+            }
+        }
+    }
+}
+
+impl RateLimit {
+    /// Never 0: that is a bucket nobody has taken from.
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Whoever sends it; a value never collides with an address.
+    fn hash(&self, exchange: &mut Exchange<'_>) -> u64 {
+        let by_value = match &self.key {
+            Key::Part(Part::ClientIp) => None,
+            Key::Part(part) => part.read(exchange).map(|value| self.hasher.hash_one((1_u8, &*value))),
+            Key::Computed(expression) => {
+                let value = expression.text(exchange).filter(|value| !value.is_empty());
+                value.map(|value| self.hasher.hash_one((1_u8, value.as_bytes())))
+            }
+        };
+        by_value.unwrap_or_else(|| self.hasher.hash_one((0_u8, self.client(exchange.request.client))))
+    }
+
+    /// One client: an IPv4 address, or the network that an IPv6 client has for itself.
+    fn client(&self, address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & self.ipv6_mask).into(),
+            address => address,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

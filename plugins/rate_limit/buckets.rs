@@ -1,0 +1,172 @@
+//! Token buckets by key, so many and no more.
+//!
+//! A bucket is one number: the moment at which everything taken so far would be paid for (the generic cell rate
+//! algorithm). One in the past is as good as none, so forgetting it costs nothing; a key is kept as 64 bits of a
+//! hash that nobody outside can compute. That is some 50 bytes a key, however long it is; a library that keeps
+//! whole keys and never forgets them on its own would be at the mercy of whoever makes them up.
+
+use indexmap::IndexMap;
+use moongate_sdk::Rate;
+use parking_lot::Mutex;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Locks that keys are spread over.
+const SHARDS: usize = 16;
+/// Buckets that are looked at to find one to forget.
+const SAMPLE: usize = 8;
+
+/// Buckets by key.
+pub(super) struct Buckets {
+    /// From one token to the next, in nanoseconds.
+    interval: u64,
+    /// What may be owed.
+    depth: u64,
+    most: usize,
+    shards: Box<[Mutex<Shard>]>,
+}
+
+type Shard = IndexMap<u64, u64, BuildHasherDefault<Hashed>>;
+
+/// What one request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// A token.
+    Yes {
+        /// Tokens that are left.
+        left: u64,
+        /// Nanoseconds until the bucket is full.
+        full: u64,
+    },
+    /// None.
+    No {
+        /// Nanoseconds until there is one.
+        wait: u64,
+        /// Nanoseconds until the bucket is full.
+        full: u64,
+    },
+}
+
+impl Buckets {
+    /// Buckets that hold `burst` tokens each, at most `most` of them (as a multiple of the shards).
+    pub(super) fn new(rate: Rate, burst: u32, most: usize) -> Self {
+        let interval = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            interval,
+            depth: interval.saturating_mul(u64::from(burst)),
+            most: most.div_ceil(SHARDS).max(SAMPLE),
+            shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+        }
+    }
+
+    /// Nanoseconds in which an empty bucket fills.
+    pub(super) fn depth(&self) -> u64 {
+        self.depth
+    }
+
+    /// Takes a token of `key`, a hash. `now` is in nanoseconds and starts above 0.
+    pub(super) fn take(&self, key: u64, now: u64) -> Taken {
+        let mut shard = self.shards[(key >> 60) as usize % SHARDS].lock();
+        let before = shard.get(&key).copied().unwrap_or(0).max(now);
+        let after = before.saturating_add(self.interval);
+        let limit = now.saturating_add(self.depth);
+        if after > limit {
+            return Taken::No { wait: after - limit, full: before - now };
+        }
+        if let Some(paid) = shard.get_mut(&key) {
+            *paid = after;
+        } else {
+            make_room(&mut shard, self.most, now);
+            shard.insert(key, after);
+        }
+        Taken::Yes { left: (limit - after) / self.interval, full: after - now }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+}
+
+/// Room for one more: what is paid for is forgotten before the table grows, and when it may not grow, the one
+/// of a few that owes least.
+fn make_room(shard: &mut Shard, most: usize, now: u64) {
+    if shard.len() == shard.capacity() && shard.len() < most {
+        shard.retain(|_, paid| *paid > now);
+    }
+    if shard.len() < most {
+        return;
+    }
+    let sample = (0..SAMPLE).map(|_| fastrand::usize(..shard.len()));
+    let least = sample.min_by_key(|at| shard.get_index(*at).map_or(0, |(_, paid)| *paid));
+    if let Some(at) = least {
+        shard.swap_remove_index(at);
+    }
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroU32;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn buckets(burst: u32, most: usize) -> Buckets {
+        Buckets::new(Rate::per_second(NonZeroU32::MIN.saturating_add(9)), burst, most)
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate() {
+        let buckets = buckets(3, 100);
+        let left = |now| match buckets.take(7, now) {
+            Taken::Yes { left, .. } => left as i64,
+            Taken::No { .. } => -1,
+        };
+        let now = SECOND;
+        assert_eq!([left(now), left(now), left(now), left(now)], [2, 1, 0, -1]);
+        assert_eq!(buckets.take(7, now), Taken::No { wait: SECOND / 10, full: SECOND / 10 * 3 });
+        assert_eq!(buckets.take(8, now), Taken::Yes { left: 2, full: SECOND / 10 });
+        assert_eq!([left(now + SECOND / 10), left(now + SECOND / 10)], [0, -1]);
+        assert_eq!(left(now + 10 * SECOND), 2, "never more than the burst");
+    }
+
+    #[test]
+    fn made_up_keys_take_no_more_memory_than_allowed_and_leave_debtors_alone() {
+        let buckets = buckets(10, 16 * 64);
+        let now = SECOND;
+        while matches!(buckets.take(u64::MAX, now), Taken::Yes { .. }) {}
+        for key in 0..100_000_u64 {
+            buckets.take(key.wrapping_mul(0x9E37_79B9_7F4A_7C15), now);
+        }
+        assert!(buckets.len() <= 16 * 64);
+        assert!(matches!(buckets.take(u64::MAX, now), Taken::No { .. }), "who owes most is forgotten last");
+    }
+
+    #[test]
+    fn what_is_paid_for_is_forgotten() {
+        let buckets = buckets(1, 1 << 20);
+        for key in 0..50_000_u64 {
+            buckets.take(key.wrapping_mul(0x9E37_79B9_7F4A_7C15), SECOND * (1 + key));
+        }
+        assert!(buckets.len() < 1000, "{}", buckets.len());
+    }
+}

@@ -1,0 +1,95 @@
+//! Claims about who is counted together, and what those are told that come too often.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::*;
+use bytes::BytesMut;
+use moongate_sdk::testing::{Visit, settings};
+use moongate_sdk::{Direction, Verdict};
+use serde_json::json;
+
+fn plugin(written: serde_json::Value) -> Box<dyn Plugin> {
+    build(&settings(written)).unwrap()
+}
+
+/// Whether a request passes.
+fn passes(plugin: &dyn Plugin, mut visit: Visit) -> bool {
+    matches!(visit.ask(plugin), Verdict::Continue)
+}
+
+fn from(client: &str) -> Visit {
+    let mut visit = Visit::new("/");
+    visit.client = client.parse().unwrap();
+    visit
+}
+
+#[test]
+fn beyond_the_burst_a_client_is_refused_and_told_when_to_come_again() {
+    let plugin = plugin(json!({ "rate": "1/h", "burst": 2 }));
+    assert!(passes(&*plugin, from("192.0.2.1")));
+    let mut second = from("192.0.2.1");
+    assert!(matches!(second.ask(&*plugin), Verdict::Continue));
+    second.answer(&*plugin);
+    assert_eq!(second.response["ratelimit-policy"], "\"\";q=2;w=7200");
+    assert_eq!(second.response["ratelimit"], "\"\";r=0;t=7200");
+    let mut third = from("192.0.2.1");
+    let reply = third.refused(&*plugin);
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(reply.headers[RETRY_AFTER], "3600");
+    third.answer(&*plugin);
+    assert_eq!(third.response["ratelimit"], "\"\";r=0;t=7200");
+    assert!(passes(&*plugin, from("192.0.2.2")), "another client has its own");
+    let silent = super::tests::plugin(json!({ "rate": "1/h", "headers": false }));
+    assert!(!silent.phases().response_headers);
+}
+
+#[test]
+fn clients_are_told_apart_by_the_key() {
+    let by_header = plugin(json!({ "rate": "1/h", "key": "header:X-Api-Key" }));
+    assert!(passes(&*by_header, from("192.0.2.1").field("x-api-key", "a")));
+    assert!(!passes(&*by_header, from("192.0.2.2").field("x-api-key", "a")));
+    assert!(passes(&*by_header, from("192.0.2.1").field("x-api-key", "b")));
+    assert!(passes(&*by_header, from("192.0.2.1")), "without one the address counts");
+    assert!(!passes(&*by_header, from("192.0.2.1")));
+    assert!(passes(&*by_header, from("192.0.2.9").field("x-api-key", "192.0.2.1")), "a value is no address");
+    let by_network = plugin(json!({ "rate": "1/h" }));
+    assert!(passes(&*by_network, from("2001:db8::1")));
+    assert!(!passes(&*by_network, from("2001:db8::ffff:2")), "one client has a whole /64");
+    assert!(passes(&*by_network, from("2001:db8:0:1::1")));
+    assert!(passes(&*by_network, from("::ffff:192.0.2.1")));
+    assert!(!passes(&*by_network, from("192.0.2.1")), "the same address in another spelling");
+    let computed = plugin(json!({ "rate": "1/h", "key": "cel:request.path + request.method" }));
+    assert!(passes(&*computed, from("192.0.2.1")));
+    assert!(!passes(&*computed, from("192.0.2.2")));
+}
+
+#[test]
+fn messages_have_a_bucket_of_their_own() {
+    let message = || Message { direction: Direction::ToBackend, binary: false, payload: BytesMut::new() };
+    let plugin = plugin(json!({ "messages": { "rate": "1/h", "burst": 2, "exceed": "drop" } }));
+    let (mut one, mut two) = (from("192.0.2.1"), from("192.0.2.1"));
+    assert!(matches!(one.ask(&*plugin), Verdict::Continue) && matches!(two.ask(&*plugin), Verdict::Continue));
+    assert!(matches!(one.say(&*plugin, &mut message()), Fate::Forward));
+    assert!(matches!(two.say(&*plugin, &mut message()), Fate::Forward));
+    assert!(matches!(one.say(&*plugin, &mut message()), Fate::Drop), "one client, whatever the WebSocket");
+    let closing = super::tests::plugin(json!({ "rate": "5/h", "messages": { "rate": "1/h" } }));
+    let mut visit = from("192.0.2.1");
+    visit.ask(&*closing);
+    assert!(matches!(visit.say(&*closing, &mut message()), Fate::Forward));
+    assert!(matches!(visit.say(&*closing, &mut message()), Fate::Close { code: 1008, .. }));
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_with_what_to_write() {
+    for (written, said) in [
+        (json!({}), "`rate_limit` has no rate"),
+        (json!({ "burst": 1, "messages": { "rate": "1/s" } }), "`burst` goes with `rate`"),
+        (json!({ "rate": "1/s", "burst": 0 }), "`burst` is 1 to 4294967295"),
+        (json!({ "rate": "1/s", "max_keys": 0 }), "`max_keys` is 1 to 10000000"),
+        (json!({ "rate": "1/s", "ipv6_prefix": 129 }), "`ipv6_prefix` is 1 to 128"),
+        (json!({ "rate": "1/s", "key": "client" }), "`client` names no part of a request"),
+    ] {
+        let problems =
+            build(&settings(written.clone())).err().unwrap_or_else(|| panic!("{written} was taken"));
+        assert_eq!(problems.0[0].message, said, "{written}");
+    }
+}
