@@ -13,6 +13,7 @@ mod ip_access;
 mod jwt;
 mod maintenance;
 mod message_filter;
+mod mirror;
 mod origin_check;
 mod parts;
 mod rate_limit;
@@ -36,6 +37,7 @@ pub const PLUGINS: &[Kind<dyn Plugin>] = &[
     jwt::KIND,
     maintenance::KIND,
     message_filter::KIND,
+    mirror::KIND,
     origin_check::KIND,
     rate_limit::KIND,
     redirect::KIND,

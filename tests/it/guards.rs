@@ -1,5 +1,5 @@
 //! The plugins that let in and refuse with the help of others, through the real gateway: `jwt`,
-//! `forward_auth`, `rate_limit`.
+//! `forward_auth`, `rate_limit`; and `mirror`, that asks others too.
 
 use crate::support::origin::answer;
 use crate::support::raw::ask;
@@ -229,4 +229,22 @@ fn rate_limit_refuses_requests_and_closes_websockets_beyond_the_rate() {
     socket.echo("two");
     socket.say("three");
     assert_eq!(socket.end(), Some(1008));
+}
+
+#[test]
+fn mirror_copies_requests_and_no_request_waits_for_its_copy() {
+    let origin = Origin::named("a");
+    let copies = Origin::scripted("next", |_, _| Next::Close);
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ next: {{ endpoints: [{copies}] }} }}
+routes: [{{ upstream: [{origin}], plugins: [{{ kind: mirror, upstream: next }}] }}]"
+    ));
+    let post = "POST /a?b HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody";
+    assert_eq!(ask(gateway.web(), post).text(), "a");
+    let copy = &copies.await_seen(1)[0];
+    assert_eq!((copy.line(), copy.field("host")), ("POST /a?b HTTP/1.1", Some("a.example")));
+    assert_eq!(copy.field("content-length"), Some("4"));
+    copies.die();
+    assert_eq!(get(&gateway, "").text(), "a");
+    assert_eq!(origin.count(), 2);
 }

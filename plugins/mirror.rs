@@ -1,0 +1,297 @@
+//! Sends copies of requests to another upstream, whose answers nobody sees.
+//!
+//! The request itself never waits for its copy: one that is too long, or comes while too many are under
+//! way, is not made.
+
+use bytes::BytesMut;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderName, HeaderValue};
+use moongate_sdk::{
+    Call, Callee, Exchange, Flow, Kind, Period, Phases, Piece, Placed, Plugin, Problem, Problems, Settings,
+    Size,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The longest body that may be copied.
+const LONGEST_BODY: u64 = 1 << 20;
+/// How much of an answer is read to keep its connection; a longer one costs the connection.
+const LONGEST_ANSWER: usize = 1 << 20;
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+pub(crate) const KIND: Kind<dyn Plugin> = Kind {
+    name: "mirror",
+    about: "Sends copies of requests to another upstream, whose answers nobody sees.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// The upstream that gets the copies, by name.
+    upstream: String,
+    /// How many of a hundred requests are copied. Default: 100.
+    share: Option<Placed<u8>>,
+    /// The longest body that is copied, at most 1MiB; a request with a longer one is not. Default: 64KiB.
+    max_body: Option<Placed<Size>>,
+    /// How many copies may be under way; beyond them none are made. Default: 100.
+    max_in_flight: Option<Placed<u32>>,
+    /// How long a copy may take. Default: 10s.
+    timeout: Option<Placed<Period>>,
+}
+
+struct Mirror {
+    upstream: String,
+    share: u8,
+    max_body: u64,
+    most: u32,
+    timeout: Duration,
+    under_way: Arc<AtomicU32>,
+}
+
+/// A copy that waits for its body.
+#[derive(Default)]
+struct Waiting(Option<(Call, BytesMut, Place)>);
+
+/// A copy's place among those under way.
+struct Place(Arc<AtomicU32>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    if let Some(share) = written.share.as_ref().filter(|share| !(1..=100).contains(&share.value)) {
+        problems.push(Problem::new("`share` is 1 to 100").at(&share.place));
+    }
+    if let Some(size) = written.max_body.as_ref().filter(|size| size.0 > LONGEST_BODY) {
+        problems.push(Problem::new("`max_body` is at most 1MiB").at(&size.place));
+    }
+    if let Some(most) = written.max_in_flight.as_ref().filter(|most| most.value == 0) {
+        problems.push(Problem::new("`max_in_flight` is at least 1").at(&most.place));
+    }
+    if let Some(timeout) = written.timeout.as_ref().filter(|timeout| timeout.0.is_zero()) {
+        problems.push(Problem::new("`timeout` is at least 1ms").at(&timeout.place));
+    }
+    if problems.refuse() {
+        return Err(problems);
+    }
+    Ok(Box::new(Mirror {
+        upstream: written.upstream,
+        share: written.share.map_or(100, |share| share.value),
+        max_body: written.max_body.map_or(64 << 10, |size| size.0),
+        most: written.max_in_flight.map_or(100, |most| most.value),
+        timeout: written.timeout.map_or(Duration::from_secs(10), |timeout| timeout.0),
+        under_way: Arc::default(),
+    }))
+}
+
+impl Plugin for Mirror {
+    fn phases(&self) -> Phases {
+        Phases { request_headers: true, request_body: true, ..Phases::default() }
+    }
+
+    fn upstreams(&self) -> Vec<&str> {
+        vec![&self.upstream]
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        let body = length(exchange);
+        let wanted = fastrand::u8(..100) < self.share
+            && !exchange.headers.contains_key(UPGRADE)
+            && body.is_none_or(|length| length <= self.max_body);
+        let place = if wanted { self.place() } else { None };
+        match place {
+            Some(place) if body == Some(0) => send(exchange, self.call(exchange), place),
+            Some(place) => {
+                let call = self.call(exchange);
+                exchange.state::<Waiting>().0 = Some((call, BytesMut::new(), place));
+                return Flow::Continue;
+            }
+            None => {}
+        }
+        exchange.leave_bodies();
+        Flow::Continue
+    }
+
+    fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
+        let Some((mut call, mut body, place)) = exchange.state::<Waiting>().0.take() else {
+            return Flow::Continue;
+        };
+        if (body.len() + piece.bytes.len()) as u64 > self.max_body {
+            return Flow::Continue;
+        }
+        body.extend_from_slice(&piece.bytes);
+        if piece.last {
+            call.body = body.freeze();
+            send(exchange, call, place);
+        } else {
+            exchange.state::<Waiting>().0 = Some((call, body, place));
+        }
+        Flow::Continue
+    }
+}
+
+impl Mirror {
+    /// A place for one more copy, if there is one.
+    fn place(&self) -> Option<Place> {
+        let more = |under_way| (under_way < self.most).then_some(under_way + 1);
+        self.under_way.fetch_update(Relaxed, Relaxed, more).ok()?;
+        Some(Place(Arc::clone(&self.under_way)))
+    }
+
+    fn call(&self, exchange: &Exchange<'_>) -> Call {
+        let target = match exchange.query() {
+            Some(query) => format!("{}?{query}", exchange.path()),
+            None => exchange.path().to_owned(),
+        };
+        let mut headers = (*exchange.headers).clone();
+        if let Ok(client) = HeaderValue::try_from(exchange.request.client.to_string()) {
+            headers.insert(X_FORWARDED_FOR, client);
+        }
+        Call {
+            to: Callee::Upstream(self.upstream.clone()),
+            method: exchange.method().clone(),
+            target,
+            headers,
+            body: bytes::Bytes::new(),
+            timeout: self.timeout,
+            limit: LONGEST_ANSWER,
+        }
+    }
+}
+
+/// The length of the body; `None` when it is not known beforehand.
+fn length(exchange: &Exchange<'_>) -> Option<u64> {
+    if exchange.headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    match exchange.headers.get(CONTENT_LENGTH) {
+        Some(length) => length.to_str().ok()?.parse().ok(),
+        None => Some(0),
+    }
+}
+
+fn send(exchange: &Exchange<'_>, call: Call, place: Place) {
+    let calling = exchange.services.call(call);
+    exchange.services.spawn(Box::pin(async move {
+        // Whatever comes back, nobody waits for it.
+        let _ = calling.await;
+        drop(place);
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+    use bytes::Bytes;
+    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::{Calling, Services};
+    use serde_json::{Value, json};
+    use std::pin::Pin;
+    use std::sync::Mutex;
+
+    /// Remembers what it was asked, and keeps what it should run.
+    #[derive(Default)]
+    struct Copies {
+        asked: Mutex<Vec<Call>>,
+        running: Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    }
+
+    impl Services for Copies {
+        fn call(&self, call: Call) -> Calling {
+            self.asked.lock().unwrap().push(call);
+            Box::pin(std::future::pending())
+        }
+        fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+            self.running.lock().unwrap().push(work);
+        }
+        fn has_upstream(&self, _: &str) -> bool {
+            true
+        }
+    }
+
+    fn plugin(extra: Value) -> Box<dyn Plugin> {
+        let mut all = json!({ "upstream": "next" });
+        all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        build(&settings(all)).unwrap()
+    }
+
+    fn visit(copies: &Arc<Copies>) -> Visit {
+        let mut visit = Visit::new("/a?b=c").field("x-forwarded-for", "6.6.6.6");
+        visit.services = copies.clone();
+        visit
+    }
+
+    fn send(plugin: &dyn Plugin, mut visit: Visit, pieces: &[&'static str]) {
+        visit.ask(plugin);
+        for (at, bytes) in pieces.iter().enumerate() {
+            let mut piece =
+                Piece { bytes: Bytes::from_static(bytes.as_bytes()), last: at + 1 == pieces.len() };
+            visit.send(plugin, &mut piece);
+            assert_eq!(piece.bytes, bytes.as_bytes(), "the request itself is untouched");
+        }
+    }
+
+    #[test]
+    fn a_copy_is_sent_when_the_whole_request_is_here() {
+        let (copies, plugin) = (Arc::new(Copies::default()), plugin(json!({ "max_body": "8" })));
+        send(&*plugin, visit(&copies), &[]);
+        send(&*plugin, visit(&copies).field("transfer-encoding", "chunked"), &["ab", "cd"]);
+        let asked = copies.asked.lock().unwrap();
+        assert_eq!((&asked[0].to, &*asked[0].target), (&Callee::Upstream("next".into()), "/a?b=c"));
+        assert_eq!(asked[0].headers[X_FORWARDED_FOR], "127.0.0.1");
+        assert_eq!((&asked[1].body[..], asked.len()), (&b"abcd"[..], 2));
+    }
+
+    #[test]
+    fn what_is_too_long_or_a_websocket_is_not_copied() {
+        let (copies, plugin) = (Arc::new(Copies::default()), plugin(json!({ "max_body": "8" })));
+        send(&*plugin, visit(&copies).field("content-length", "9"), &["123456789"]);
+        send(&*plugin, visit(&copies).field("transfer-encoding", "chunked"), &["12345", "6789", "0"]);
+        send(&*plugin, visit(&copies).field("upgrade", "websocket"), &[]);
+        assert!(copies.asked.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn no_more_are_under_way_than_may_be_and_places_come_back() {
+        let (copies, plugin) = (Arc::new(Copies::default()), plugin(json!({ "max_in_flight": 2 })));
+        let count = || copies.asked.lock().unwrap().len();
+        for _ in 0..5 {
+            send(&*plugin, visit(&copies), &[]);
+        }
+        assert_eq!(count(), 2);
+        copies.running.lock().unwrap().clear();
+        // One that never gets its whole body gives its place back, too.
+        let mut cut = visit(&copies).field("content-length", "4");
+        cut.ask(&*plugin);
+        drop(cut);
+        send(&*plugin, visit(&copies), &[]);
+        send(&*plugin, visit(&copies), &[]);
+        assert_eq!(count(), 4);
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_with_what_to_write() {
+        for (written, said) in [
+            (json!({ "share": 0 }), "`share` is 1 to 100"),
+            (json!({ "max_body": "2MiB" }), "`max_body` is at most 1MiB"),
+            (json!({ "max_in_flight": 0 }), "`max_in_flight` is at least 1"),
+            (json!({ "timeout": "0" }), "`timeout` is at least 1ms"),
+        ] {
+            let mut all = json!({ "upstream": "next" });
+            all.as_object_mut().unwrap().extend(written.as_object().unwrap().clone());
+            assert_eq!(build(&settings(all)).err().unwrap().0[0].message, said);
+        }
+    }
+}
