@@ -223,7 +223,10 @@ mod tests {
 
     fn plugin(extra: Value) -> Box<dyn Plugin> {
         let mut all = json!({ "upstream": "next" });
-        all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let (Value::Object(map), Value::Object(extra)) = (&mut all, extra) else {
+            panic!("both are objects")
+        };
+        map.extend(extra);
         build(&settings(all)).unwrap()
     }
 

@@ -67,16 +67,20 @@ fn hs256(secret: &str) -> impl Fn(&[u8]) -> Vec<u8> {
     move |message| hmac::sign(&key, message).as_ref().to_vec()
 }
 
+/// `all` with what `extra` has, which counts.
+fn with(mut all: Value, extra: Value) -> Value {
+    let (Value::Object(map), Value::Object(extra)) = (&mut all, extra) else { panic!("both are objects") };
+    map.extend(extra);
+    all
+}
+
 fn simple(claims: Value) -> String {
-    let mut all = json!({ "exp": LATER, "sub": "ada" });
-    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    let all = with(json!({ "exp": LATER, "sub": "ada" }), claims);
     token(&json!({ "alg": "HS256" }), &all, hs256(SECRET))
 }
 
 fn plugin(extra: Value) -> Box<dyn Plugin> {
-    let mut all = json!({ "secret": SECRET });
-    all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    build(&settings(all)).unwrap()
+    build(&settings(with(json!({ "secret": SECRET }), extra))).unwrap()
 }
 
 fn ask(plugin: &dyn Plugin, token: &str) -> Verdict {
