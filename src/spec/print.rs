@@ -7,6 +7,11 @@ use moongate_sdk::{Settings, Value, ValueKind};
 /// respell; it vanishes from the finished text. A private-use character that nobody types.
 const ODD: char = '\u{e000}';
 
+/// Makes serde_yaml write a text in double quotes: a character that cannot be printed, and that nobody
+/// types. It vanishes from the finished text as it is written there.
+const QUOTED: char = '\u{fffe}';
+const QUOTED_WRITTEN: &str = "\"\\uFFFE";
+
 /// Writes a configuration with every default. Loading the text again gives an equal [`Spec`].
 ///
 /// Values that came from the environment are written out, secrets too.
@@ -20,13 +25,19 @@ pub fn print(spec: &Spec) -> String {
         escape_values(&mut tree);
         serde_yaml::to_string(&tree)
     });
-    text.unwrap_or_else(|error| format!("# {error}\n")).replace(ODD, "")
+    text.unwrap_or_else(|error| format!("# {error}\n")).replace(ODD, "").replace(QUOTED_WRITTEN, "\"")
 }
 
 /// Variables are looked for in values only, so only there a dollar is doubled.
 fn escape_values(tree: &mut serde_yaml::Value) {
     match tree {
-        serde_yaml::Value::String(text) => *text = escape_dollars(text),
+        serde_yaml::Value::String(text) => {
+            *text = escape_dollars(text);
+            // In single quotes YAML 1.1 takes these for line breaks, and indents what follows.
+            if text.contains(['\u{85}', '\u{2028}', '\u{2029}']) {
+                text.insert(0, QUOTED);
+            }
+        }
         serde_yaml::Value::Sequence(items) => items.iter_mut().for_each(escape_values),
         serde_yaml::Value::Mapping(entries) => entries.iter_mut().for_each(|(_, value)| escape_values(value)),
         serde_yaml::Value::Tagged(tagged) => escape_values(&mut tagged.value),

@@ -48,6 +48,16 @@ fn defaults_are_written_out_and_what_is_absent_is_not() {
     assert_eq!(read(&printed), Spec::default());
 }
 
+#[test]
+fn the_line_breaks_of_unicode_survive_printing() {
+    for text in ["a\u{2028}b", "\u{2028}", "a\u{2029} ", "a\u{2028}'\"b"] {
+        let written = format!("routes: [{{ upstream: [h:1], name: {} }}]\n", yaml_quoted(text));
+        let spec = load_text("t", &written, &|_| None).unwrap().spec;
+        assert_eq!(spec.routes[0].value.name.as_ref().unwrap().value, text);
+        assert_eq!(read(&print(&spec)), spec, "{text:?}");
+    }
+}
+
 fn word() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z]{1,6}", "[ -~]{1,12}", "[-+0-9.eEx_]{1,6}", "\\PC{1,6}", Just("$${a}".to_owned())]
 }
