@@ -19,8 +19,10 @@ const SLOTS: usize = 64;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Of all time, one part in so many may go into making new instances.
+/// Of all time, one part in so many may go into making new instances, and of a moment all: a burst of
+/// requests that each end one is no reason to fail those between them.
 const SHARE: u32 = 10;
+const BURST: Duration = Duration::from_secs(1);
 
 pub(crate) struct Slots {
     program: Arc<Program>,
@@ -35,9 +37,9 @@ struct Slot {
     current: Option<Arc<Instance>>,
     /// Instances in a row that failed before they served a stream.
     failures: u32,
-    /// How long the last one took to make.
-    cost: Duration,
     not_before: Option<Instant>,
+    /// When making the instances so far will have taken no more than its share of the time.
+    paid: Option<Instant>,
 }
 
 impl Slots {
@@ -83,11 +85,12 @@ impl Slots {
             return Ok(spare);
         }
         let now = Instant::now();
-        if slot.not_before.is_some_and(|then| now < then) {
+        if slot.not_before.is_some_and(|then| now < then) || slot.paid.is_some_and(|paid| paid > now + BURST)
+        {
             return Err(Fault::fixed("its module failed and is not tried again yet"));
         }
         let new = Instance::start(&self.program, &self.shared);
-        slot.cost = now.elapsed();
+        slot.paid = Some(slot.paid.map_or(now, |paid| paid.max(now)) + now.elapsed() * SHARE);
         match new {
             Ok(new) => {
                 let new = Arc::new(new);
@@ -112,8 +115,7 @@ impl Slot {
     /// Its instance failed, `proven` after it had served others.
     fn failed(&mut self, proven: bool) {
         self.failures = if proven { 0 } else { self.failures + 1 };
-        // A module that takes long to start must not keep the worker busy with starting it.
-        self.not_before = Some(Instant::now() + pause(self.failures).max(self.cost * SHARE));
+        self.not_before = Some(Instant::now() + pause(self.failures));
     }
 }
 

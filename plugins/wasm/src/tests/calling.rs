@@ -19,7 +19,7 @@ const AUTH: &str = r#"
     (global $stream (mut i32) (i32.const 0))
     (global $ticks (mut i32) (i32.const 0))
     (func $ask (result i32)
-      (call $call (i32.const 100) (i32.const 4) (i32.const 1000) (i32.const 84) (i32.const 0) (i32.const 0)
+      (call $call (i32.const 100) (i32.const 4) (i32.const 1000) (i32.const 83) (i32.const 0) (i32.const 0)
         (i32.const 0) (i32.const 0) (i32.const 1000) (i32.const 24)))
     (func $deny (param i32)
       (drop (call $respond (local.get 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)

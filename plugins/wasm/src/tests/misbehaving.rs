@@ -44,6 +44,7 @@ const TRAPS: [(&str, &str); 5] = [
 fn a_trap_costs_one_request() {
     for (what, expected) in TRAPS {
         let plugin = plugin(&format!("(func $deep (call $deep)) {}", fragile(what)));
+        assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
         for _ in 0..3 {
             let said = fault(&*plugin);
             assert!(said.starts_with(expected), "{said}");
@@ -55,6 +56,7 @@ fn a_trap_costs_one_request() {
 #[test]
 fn a_loop_ends_after_its_processor_time() {
     let plugin = plugin_with(&fragile("(loop (br 0))"), json!({ "limits": { "cpu": "20ms" } }));
+    assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
     let began = Instant::now();
     assert_eq!(fault(&*plugin), "it took more processor time than `limits.cpu`");
     assert!(began.elapsed() >= Duration::from_millis(19), "{:?}", began.elapsed());
