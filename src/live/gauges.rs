@@ -16,5 +16,27 @@ impl Source for Live {
                 scrape.gauge(&UPSTREAM_CONNECTIONS_ACTIVE, &labels, endpoint.active() as f64);
             }
         }
+        #[cfg(feature = "wasm")]
+        filters(scrape);
+    }
+}
+
+/// What WebAssembly filters count themselves.
+#[cfg(feature = "wasm")]
+fn filters(scrape: &mut Exposition) {
+    use crate::telemetry::metrics::Observed;
+    use crate::telemetry::metrics::names::{WASM_COUNTER, WASM_GAUGE, WASM_HISTOGRAM};
+    use moongate_wasm::Count;
+
+    for series in moongate_wasm::metrics() {
+        let labels = [&*series.plugin, &*series.name];
+        match series.count {
+            Count::Counter(value) => scrape.counter(&WASM_COUNTER, &labels, value as f64),
+            Count::Gauge(value) => scrape.gauge(&WASM_GAUGE, &labels, value as f64),
+            Count::Histogram { buckets, count, sum } => {
+                let buckets = buckets.into_iter().map(|(bound, count)| (bound as f64, count)).collect();
+                scrape.observed(&WASM_HISTOGRAM, &labels, Observed { buckets, count, sum: sum as f64 });
+            }
+        }
     }
 }

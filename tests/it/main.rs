@@ -28,4 +28,6 @@ mod storms;
 mod strictness;
 mod support;
 mod tunnel;
+#[cfg(feature = "wasm")]
+mod wasm;
 mod websocket;

@@ -6,6 +6,7 @@ mod misbehaving;
 mod requests;
 mod sockets;
 mod starting;
+mod toolchains;
 
 use crate::KIND;
 use moongate_sdk::testing::settings;

@@ -1,6 +1,6 @@
 //! One scrape: families are filled here and written in the text format by the `prometheus` crate.
 
-use super::histogram::Histogram;
+use super::histogram::{Histogram, Observed};
 use super::names::{Family, Shape};
 use prometheus::TextEncoder;
 use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
@@ -36,9 +36,13 @@ impl Exposition {
     /// Adds a histogram, once something was observed.
     pub(super) fn histogram(&mut self, family: &'static Family, labels: &[&str], histogram: &Histogram) {
         let observed = histogram.observed();
-        if observed.count == 0 {
-            return;
+        if observed.count > 0 {
+            self.observed(family, labels, observed);
         }
+    }
+
+    /// Adds a histogram that somebody else counted.
+    pub fn observed(&mut self, family: &'static Family, labels: &[&str], observed: Observed) {
         let mut shown = proto::Histogram::default();
         shown.set_sample_count(observed.count);
         shown.set_sample_sum(observed.sum);

@@ -19,11 +19,13 @@ pub(super) struct Histogram {
 
 /// What a histogram held at one moment.
 #[derive(Debug, PartialEq)]
-pub(super) struct Observed {
+pub struct Observed {
     /// Upper bound and number of observations at most that large.
-    pub(super) buckets: Vec<(f64, u64)>,
-    pub(super) count: u64,
-    pub(super) sum: f64,
+    pub buckets: Vec<(f64, u64)>,
+    /// How many.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
 }
 
 impl Histogram {

@@ -21,6 +21,7 @@ mod tunnel;
 
 pub use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub use exposition::{Exposition, Source};
+pub use histogram::Observed;
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
 pub use route::{Answers, RouteMetrics};

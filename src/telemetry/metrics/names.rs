@@ -31,6 +31,8 @@ const REQUEST_SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 const ROUND_TRIP_SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// The bounds are the host's, which counts; these are told nobody.
+const FILTERS_OWN: &[f64] = &[];
 const LIFETIME_SECONDS: &[f64] =
     &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 604_800.0];
 const MESSAGES: &[f64] = &[0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
@@ -84,6 +86,12 @@ families! {
         "Time in a plugin: one call in 16 is timed and counts for all of them; waits are exact.";
     EXPRESSION_FAILURES = Shape::Counter, "moongate_expression_failures_total" [],
         "Conditions and values that could not be evaluated for a request; a condition does not hold then.";
+    WASM_COUNTER = Shape::Counter, "moongate_wasm_counter_total" ["plugin", "metric"],
+        "Counters that WebAssembly filters define, by the name that the filter gives them.";
+    WASM_GAUGE = Shape::Gauge, "moongate_wasm_gauge" ["plugin", "metric"],
+        "Gauges that WebAssembly filters define.";
+    WASM_HISTOGRAM = Shape::Histogram(FILTERS_OWN), "moongate_wasm_histogram" ["plugin", "metric"],
+        "Histograms that WebAssembly filters define, in the filter's own unit.";
     ACCESS_LOG_DROPPED = Shape::Counter, "moongate_access_log_dropped_total" [],
         "Access-log lines lost because the buffer was full or the file could not be written.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],

@@ -11,6 +11,10 @@ impl Source for Cluster {
     fn collect(&self, scrape: &mut Exposition) {
         scrape.gauge(&names::UPSTREAM_HEALTHY, &["u", "1.2.3.4:80"], 1.0);
         scrape.gauge(&names::UPSTREAM_CONNECTIONS_ACTIVE, &["u", "1.2.3.4:80"], 3.0);
+        scrape.counter(&names::WASM_COUNTER, &["p", "hits"], 1.0);
+        scrape.gauge(&names::WASM_GAUGE, &["p", "open"], 1.0);
+        let observed = Observed { buckets: vec![(1.0, 1)], count: 1, sum: 1.0 };
+        scrape.observed(&names::WASM_HISTOGRAM, &["p", "sizes"], observed);
     }
 }
 

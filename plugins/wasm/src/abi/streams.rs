@@ -154,11 +154,11 @@ pub(super) fn foreign(call: &mut Call<'_>, f: i32, fl: i32, p: i32, n: i32, _: i
     Ok(())
 }
 
-/// `1008 and why`.
-fn close_frame(text: &[u8]) -> Option<(u16, Cow<'static, str>)> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (code, reason) = text.split_once(' ').unwrap_or((text, ""));
-    let code: u16 = code.parse().ok()?;
+/// The code in 16 bits, little-endian as all numbers of the interface, and the reason behind it.
+fn close_frame(bytes: &[u8]) -> Option<(u16, Cow<'static, str>)> {
+    let (code, reason) = bytes.split_first_chunk::<2>()?;
+    let code = u16::from_le_bytes(*code);
+    let reason = std::str::from_utf8(reason).ok()?;
     let known = matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999);
     (known && reason.len() <= REASON).then(|| (code, Cow::Owned(reason.to_owned())))
 }
@@ -169,11 +169,12 @@ mod tests {
 
     #[test]
     fn a_close_is_a_code_and_a_reason() {
-        assert_eq!(close_frame(b"1008 not so"), Some((1008, "not so".into())));
-        assert_eq!(close_frame(b"4000"), Some((4000, "".into())));
-        let long = format!("1000 {}", "a".repeat(124));
-        for bad in ["", "1005", "999 x", "70000", "x", long.as_str()] {
-            assert_eq!(close_frame(bad.as_bytes()), None, "{bad}");
+        let close = |code: u16, reason: &str| close_frame(&[&code.to_le_bytes(), reason.as_bytes()].concat());
+        assert_eq!(close(1008, "not so"), Some((1008, "not so".into())));
+        assert_eq!(close(4000, ""), Some((4000, "".into())));
+        for (code, reason) in [(1005, ""), (999, "x"), (5000, ""), (1000, &*"a".repeat(124))] {
+            assert_eq!(close(code, reason), None, "{code} {reason}");
         }
+        assert_eq!((close_frame(b""), close_frame(b"\xe8\x03\xff")), (None, None));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// backend everything is dropped that is binary.
 fn filter() -> Box<dyn Plugin> {
     plugin_with(
-        r#"(data (i32.const 100) "ws_close") (data (i32.const 110) "1008 not so") (data (i32.const 130) "new")
+        r#"(data (i32.const 100) "ws_close") (data (i32.const 110) "\f0\03not so") (data (i32.const 130) "new")
         (data (i32.const 140) "websocket\00opcode")
         (func $first (param $buffer i32) (result i32)
           (drop (call $buffer (local.get $buffer) (i32.const 0) (i32.const 1) (i32.const 16) (i32.const 20)))
@@ -21,7 +21,7 @@ fn filter() -> Box<dyn Plugin> {
           (local.set $c (call $first (i32.const 2)))
           (if (i32.eq (local.get $c) (i32.const 100)) (then (return (i32.const 1))))
           (if (i32.eq (local.get $c) (i32.const 99)) (then
-            (drop (call $foreign (i32.const 100) (i32.const 8) (i32.const 110) (i32.const 11) (i32.const 16) (i32.const 20)))))
+            (drop (call $foreign (i32.const 100) (i32.const 8) (i32.const 110) (i32.const 8) (i32.const 16) (i32.const 20)))))
           (if (i32.eq (local.get $c) (i32.const 114)) (then
             (drop (call $set_buffer (i32.const 2) (i32.const 0) (local.get $n) (i32.const 130) (i32.const 3)))))
           (if (i32.eq (local.get $c) (i32.const 116)) (then unreachable))

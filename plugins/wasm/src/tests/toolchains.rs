@@ -1,0 +1,82 @@
+//! Filters from real toolchains, as they come; `fixtures/README.md` says what each does.
+
+use super::load;
+use http::StatusCode;
+use moongate_sdk::testing::Visit;
+use moongate_sdk::{Direction, Fate, Message, Piece, Plugin, Verdict};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+fn fixture(name: &str, more: Value) -> Box<dyn Plugin> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    load(&fs::read(path).unwrap(), more).unwrap_or_else(|problems| panic!("{name}: {problems:?}"))
+}
+
+#[test]
+fn stock_sdks_and_none_run_unchanged() {
+    for name in ["rust-http.wasm", "assemblyscript.wasm", "c.wasm"] {
+        for isolation in ["worker", "request"] {
+            let plugin = fixture(name, json!({ "config": "blue", "isolation": isolation }));
+            for _ in 0..200 {
+                let reply = Visit::new("/x").refused(&*plugin);
+                assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{name}");
+                let mut visit = Visit::new("/x").field("x-team", "blue");
+                assert!(matches!(visit.ask(&*plugin), Verdict::Continue), "{name}");
+                assert_eq!(visit.request["x-seen-team"], "blue", "{name}");
+                let answered = visit.answer(&*plugin);
+                assert!(matches!(answered, Verdict::Continue), "{name}: {answered:?}");
+                assert!(!visit.response.is_empty(), "{name}");
+                if plugin.phases().log {
+                    visit.see(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stock_filter_writes_bodies() {
+    let plugin = fixture("rust-http.wasm", json!({}));
+    let mut visit = Visit::new("/x").field("x-team", "blue").field("content-length", "5");
+    let verdict = visit.ask(&*plugin);
+    assert!(matches!(verdict, Verdict::Continue | Verdict::Body(_)), "{verdict:?}");
+    let mut piece = Piece { bytes: "hello".into(), last: true };
+    assert!(matches!(visit.send(&*plugin, &mut piece), Verdict::Continue));
+    assert_eq!(&*piece.bytes, b"HELLO");
+}
+
+#[test]
+fn a_stock_stream_filter_sees_rewrites_drops_and_closes() {
+    let plugin = fixture("rust-messages.wasm", json!({ "websocket": true }));
+    let mut visit = Visit::new("/");
+    let mut say = |direction, text: &str| {
+        let mut message = Message { direction, binary: false, payload: text.into() };
+        let fate = visit.say(&*plugin, &mut message);
+        (fate, String::from_utf8(message.payload.to_vec()).unwrap())
+    };
+    assert!(matches!(say(Direction::ToBackend, "hello"), (Fate::Forward, text) if text == "hello"));
+    let (fate, text) = say(Direction::ToBackend, "a secret!");
+    assert!(matches!(fate, Fate::Forward) && !text.contains("secret"), "{fate:?} {text}");
+    assert!(matches!(say(Direction::ToBackend, "spam"), (Fate::Drop, _)));
+    assert!(matches!(say(Direction::ToClient, "hidden"), (Fate::Drop, _)));
+    let (fate, _) = say(Direction::ToBackend, "bye");
+    assert!(matches!(fate, Fate::Close { code: 4001, .. }), "{fate:?}");
+}
+
+#[test]
+fn the_example_of_conf_is_what_its_source_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf/plugins");
+    let source = fs::read_to_string(folder.join("tag.wat")).unwrap();
+    let module = folder.join("tag.wasm");
+    assert_eq!(fs::read(module).unwrap(), wat::parse_str(source).unwrap());
+}
+
+#[test]
+fn the_example_of_conf_tags_answers() {
+    let source = include_str!("../../../../conf/plugins/tag.wat");
+    let plugin = load(&wat::parse_str(source).unwrap(), json!({ "config": "blue" })).unwrap();
+    let mut visit = Visit::new("/");
+    visit.answer(&*plugin);
+    assert_eq!(visit.response["x-tag"], "blue");
+}
