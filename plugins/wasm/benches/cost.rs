@@ -1,0 +1,53 @@
+//! What a filter costs a request: `cargo bench -p moongate-wasm`.
+//!
+//! Prints nanoseconds a stream, in the best of several rounds: its context, the request's head with one
+//! field read and one set, the answer's head with one set, and the end.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints and may fail")]
+
+use http::StatusCode;
+use moongate_sdk::Plugin;
+use moongate_sdk::testing::{Visit, settings};
+use moongate_wasm::KIND;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+const ROUNDS: u32 = 7;
+const STREAMS: u32 = 50_000;
+
+fn main() {
+    for (name, isolation) in [
+        ("c.wasm", "worker"),
+        ("rust-http.wasm", "worker"),
+        ("assemblyscript.wasm", "worker"),
+        ("c.wasm", "request"),
+        ("rust-http.wasm", "request"),
+    ] {
+        let module = format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+        let written = json!({ "module": module, "isolation": isolation });
+        let plugin = (KIND.build)(&settings(written)).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let spent = (0..ROUNDS).map(|_| round(&*plugin)).min().unwrap_or_default();
+        let bare = (0..ROUNDS).map(|_| visits(None)).min().unwrap_or_default();
+        let each = spent.saturating_sub(bare) / STREAMS;
+        println!("{name:<22} isolation: {isolation:<8} {:>7} ns a stream", each.as_nanos());
+    }
+}
+
+fn round(plugin: &dyn Plugin) -> Duration {
+    visits(Some(plugin))
+}
+
+/// Requests, with a plugin or without one: what making them costs is not the plugin's.
+fn visits(plugin: Option<&dyn Plugin>) -> Duration {
+    let began = Instant::now();
+    for _ in 0..STREAMS {
+        let mut visit = Visit::new("/a?b=c").field("x-team", "blue").field("user-agent", "a bench");
+        let Some(plugin) = plugin else { continue };
+        visit.ask(plugin);
+        visit.answer(plugin);
+        if plugin.phases().log {
+            visit.see(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
+        }
+    }
+    began.elapsed()
+}
