@@ -45,6 +45,8 @@ fn every_yaml_block_is_a_configuration_that_checks() {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("moongate.yaml");
             std::fs::write(&file, &block.text).unwrap();
+            // What a block names below conf/ is there.
+            std::os::unix::fs::symlink(root().join("conf"), directory.path().join("conf")).unwrap();
             let check = Command::new(env!("CARGO_BIN_EXE_moongate"))
                 .args(["check", "-c"])
                 .arg(&file)

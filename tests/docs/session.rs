@@ -67,7 +67,12 @@ impl Session {
             if entry.path().is_dir() {
                 self.copy(&entry.path(), &name);
             } else {
-                self.write(&name, &std::fs::read_to_string(entry.path()).unwrap());
+                let bytes = std::fs::read(entry.path()).unwrap();
+                // A module is copied as it is: it has no addresses to make the session's own.
+                match std::str::from_utf8(&bytes) {
+                    Ok(text) => self.write(&name, text),
+                    Err(_) => std::fs::write(self.directory.path().join(&name), &bytes).unwrap(),
+                }
             }
         }
     }

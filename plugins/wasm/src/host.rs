@@ -56,11 +56,14 @@ pub(crate) enum Buffer {
     PluginConfiguration = 7,
 }
 
+/// A path and its value.
+pub(crate) type Property = (Box<[u8]>, Box<[u8]>);
+
 /// A stream's context.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
     /// What the module set with `proxy_set_property`.
-    pub(crate) properties: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub(crate) properties: Vec<Property>,
     /// The stream is over, and the module said that it is not done with it yet.
     pub(crate) lingers: bool,
 }

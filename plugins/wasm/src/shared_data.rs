@@ -10,13 +10,16 @@ const LARGEST: usize = 16 << 20;
 /// Keys in one store.
 const KEYS: usize = 100_000;
 
+/// What a key has, and the number to set it with.
+type Value = (Arc<[u8]>, u32);
+
 /// The store of one `vm_id`.
 #[derive(Debug, Default)]
 pub(crate) struct SharedData(Mutex<Store>);
 
 #[derive(Debug, Default)]
 struct Store {
-    values: HashMap<Box<[u8]>, (Arc<[u8]>, u32)>,
+    values: HashMap<Box<[u8]>, Value>,
     bytes: usize,
 }
 
@@ -45,7 +48,7 @@ impl SharedData {
     }
 
     /// The value of a key, and the number to set it with.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<(Arc<[u8]>, u32)> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Value> {
         self.0.lock().values.get(key).cloned()
     }
 

@@ -60,7 +60,8 @@ pub(crate) fn load(bytes: &[u8], more: Value) -> Result<Box<dyn Plugin>, Problem
     let path = folder.path().join("test.wasm");
     fs::write(&path, bytes).unwrap();
     let mut written = json!({ "module": path.to_str().unwrap() });
-    written.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let Value::Object(more) = more else { panic!("more settings are a mapping") };
+    written.as_object_mut().unwrap().extend(more);
     (KIND.build)(&settings(written))
 }
 
