@@ -26,11 +26,11 @@ pub(crate) fn route(number: usize) -> String {
     format!("/service-{number:02}/")
 }
 
-/// A request for a page behind the `number`th route.
-pub(crate) fn page(number: usize) -> Vec<u8> {
+/// A request for a page behind the `number`th route, with the `fields` besides, each ended by CRLF.
+pub(crate) fn page(number: usize, fields: &str) -> Vec<u8> {
     format!(
         "GET {}item?id=17 HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: moongate-bench\r\n\
-         Accept: */*\r\n\r\n",
+         Accept: */*\r\n{fields}\r\n",
         route(number)
     )
     .into_bytes()

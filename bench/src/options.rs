@@ -14,7 +14,7 @@ bench/run profile CASE [OPTION]...     shows where Moongate's time goes (perf)
 bench/run backend [ADDRESS]            the backend alone, until standard input ends
 bench/run load CASE ADDRESS            the load alone, against whatever listens there
 
-CASE: http, echo, burst, bulk, messages, connect, latency, idle, or all (the default)
+CASE: http, echo, burst, bulk, messages, connect, plugins, latency, idle, or all (the default)
   --rounds N         rounds, interleaved over the gateways (5)
   --seconds S        of one measurement (3)
   --rate N           messages a second that `latency` offers (10000)
@@ -77,7 +77,9 @@ impl Command {
     pub(crate) fn needs(&self) -> Vec<&'static str> {
         let (Self::Measure(_, options) | Self::Profile(_, options)) = self else { return Vec::new() };
         let build = options.build == Build::First && options.wants("moongate");
-        let programs = ["nginx", "haproxy"].into_iter().filter(|name| options.wants(name));
+        let alone =
+            matches!(self, Self::Measure(cases, _) if cases.iter().all(|case| matches!(case, Case::Plugins)));
+        let programs = ["nginx", "haproxy"].into_iter().filter(|name| !alone && options.wants(name));
         build.then_some("build").into_iter().chain(programs).collect()
     }
 }
@@ -160,6 +162,7 @@ fn case(name: &str) -> Result<Case, String> {
 fn costly(name: &str) -> Result<&'static Cost, String> {
     match case(name)? {
         Case::Cost(cost) => Ok(cost),
+        Case::Plugins => Err(format!("`plugins` has the load of `{0}`; take `{0}`", cost::HTTP.name)),
         Case::Idle | Case::Latency => Err(format!("`{name}` is not a matter of CPU; {} is", cost::ECHO.name)),
     }
 }
@@ -181,7 +184,7 @@ mod tests {
     #[test]
     fn no_word_means_every_case() {
         assert!(
-            matches!(parse("--rounds 7"), Ok(Command::Measure(cases, options)) if cases.len() == 7 && options.rounds == 7)
+            matches!(parse("--rounds 7"), Ok(Command::Measure(cases, options)) if cases.len() == CASES.len() && options.rounds == 7)
         );
         assert!(matches!(parse("echo idle"), Ok(Command::Measure(cases, _)) if cases.len() == 2));
     }
@@ -192,6 +195,7 @@ mod tests {
         assert_eq!(needs("http"), Ok(vec!["build", "nginx", "haproxy"]));
         assert_eq!(needs("http --gateways nginx"), Ok(vec!["nginx"]));
         assert_eq!(needs("profile http"), Ok(vec!["build"]));
+        assert_eq!(needs("plugins"), Ok(vec!["build"]));
         assert_eq!(needs("all --no-build --gateways moongate"), Ok(vec![]));
         assert_eq!(needs("backend"), Ok(vec![]));
     }
@@ -205,6 +209,7 @@ mod tests {
             ("--fast yes", "--fast"),
             ("--gateways nginx,envoy", "`envoy`"),
             ("profile idle", "`idle`"),
+            ("profile plugins", "`http`"),
             ("load echo 192.0.2.1:80", "loopback"),
         ] {
             let Err(message) = parse(line) else { panic!("`{line}` was accepted") };

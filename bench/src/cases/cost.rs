@@ -21,7 +21,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 pub(crate) struct Cost {
     /// What the command line calls it.
     pub(crate) name: &'static str,
-    title: &'static str,
+    /// What stands above its table.
+    pub(super) title: &'static str,
     /// Opens the load.
     pub(crate) open: fn(SocketAddr, &Stop) -> io::Result<Box<dyn Load>>,
 }
@@ -30,10 +31,7 @@ pub(crate) struct Cost {
 pub(crate) const HTTP: Cost = Cost {
     name: "http",
     title: "http: a keep-alive GET of 2 bytes; 16 connections, 100 routes",
-    open: |address, stop| {
-        let requests = pages::requests();
-        Ok(Box::new(Crowd::open(16, stop, |number| Reader::open(address, &requests, number))?))
-    },
+    open: |address, stop| readers(address, stop, ""),
 };
 
 /// One small message at a time.
@@ -74,18 +72,24 @@ pub(crate) const CONNECT: Cost = Cost {
     open: |address, stop| Ok(Box::new(Crowd::open(16, stop, |number| Visitor::open(address, number))?)),
 };
 
+/// Sixteen readers, whose requests have the `fields` besides.
+pub(super) fn readers(address: SocketAddr, stop: &Stop, fields: &str) -> io::Result<Box<dyn Load>> {
+    let requests = pages::requests(fields);
+    Ok(Box::new(Crowd::open(16, stop, |number| Reader::open(address, &requests, number))?))
+}
+
 fn talkers(address: SocketAddr, stop: &Stop, batch: &Batch) -> io::Result<Box<dyn Load>> {
     Ok(Box::new(Crowd::open(64, stop, |number| Talker::open(address, batch, number % ROUTES))?))
 }
 
 /// One round of one gateway.
-struct Sample {
+pub(super) struct Sample {
     /// CPU microseconds an operation.
-    micros: f64,
+    pub(super) micros: f64,
     /// The share of it that was in user space.
-    user: f64,
+    pub(super) user: f64,
     /// Operations a second.
-    rate: f64,
+    pub(super) rate: f64,
     /// The share of its CPU that the gateway kept busy.
     busy: f64,
 }
@@ -101,7 +105,8 @@ pub(crate) fn measure(bench: &Bench, cost: &Cost) -> Outcome<Vec<String>> {
     Ok(failures(&contestants))
 }
 
-fn sample(bench: &Bench, cost: &Cost, gateway: &mut Gateway) -> Outcome<Sample> {
+/// What the load's operations cost this gateway.
+pub(super) fn sample(bench: &Bench, cost: &Cost, gateway: &mut Gateway) -> Outcome<Sample> {
     let mut load = (cost.open)(gateway.address, &bench.stop)?;
     load.drive(WARM_UP)?;
     let before = gateway.cpu();
@@ -125,7 +130,7 @@ fn print(bench: &Bench, cost: &Cost, contestants: &[Contestant<'_, Sample>]) {
     for contestant in contestants.iter().filter(|contestant| !contestant.samples.is_empty()) {
         let spread = |of: fn(&Sample) -> f64| Spread::of(contestant.samples.iter().map(of));
         table.row(vec![
-            contestant.name().to_owned(),
+            contestant.name.to_owned(),
             spread(|sample| sample.micros).show(2),
             format!("{:.0} %", spread(|sample| sample.user * 100.0).median),
             format!("{:.0}", spread(|sample| sample.rate).median),
@@ -141,10 +146,10 @@ fn print(bench: &Bench, cost: &Cost, contestants: &[Contestant<'_, Sample>]) {
 
 /// The cost against another's of the same round.
 fn ratio(contestants: &[Contestant<'_, Sample>], own: &Contestant<'_, Sample>, other: &str) -> String {
-    let Some(other) = contestants.iter().find(|contestant| contestant.name() == other) else {
+    let Some(other) = contestants.iter().find(|contestant| contestant.name == other) else {
         return "-".into();
     };
-    if other.samples.is_empty() || other.name() == own.name() {
+    if other.samples.is_empty() || other.name == own.name {
         return "-".into();
     }
     Spread::of(own.samples.iter().zip(&other.samples).map(|(own, other)| own.micros / other.micros)).show(2)

@@ -52,7 +52,8 @@ fn sample(bench: &Bench, mut gateway: Gateway) -> Outcome<f64> {
 /// Tunnels that have carried one message each way.
 fn open(bench: &Bench, gateway: &Gateway, count: usize) -> Outcome<Crowd<Talker>> {
     let batch = Batch::of(1, 128, Again::Never);
-    let mut crowd = Crowd::open(count, &bench.stop, |number| Talker::open(gateway.address, &batch, number % ROUTES))?;
+    let mut crowd =
+        Crowd::open(count, &bench.stop, |number| Talker::open(gateway.address, &batch, number % ROUTES))?;
     crowd.complete(count as u64)?;
     Ok(crowd)
 }
@@ -75,7 +76,7 @@ fn print(bench: &Bench, rounds: u32, contestants: &[Contestant<'_, f64>]) {
     let mut table = Table::new(&["", "KB/tunnel"]);
     for contestant in contestants.iter().filter(|contestant| !contestant.samples.is_empty()) {
         let spread = Spread::of(contestant.samples.iter().map(|bytes| bytes / 1024.0));
-        table.row(vec![contestant.name().to_owned(), spread.show(2)]);
+        table.row(vec![contestant.name.to_owned(), spread.show(2)]);
     }
     println!(
         "\nidle: memory of a silent WebSocket; {} of them, one message each before",

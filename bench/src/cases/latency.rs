@@ -77,7 +77,7 @@ fn print(bench: &Bench, contestants: &[Contestant<'_, Sample>]) {
             Spread::of(contestant.samples.iter().map(|sample| of(sample).as_secs_f64() * 1e6)).show(0)
         };
         table.row(vec![
-            contestant.name().to_owned(),
+            contestant.name.to_owned(),
             spread(&|sample| sample.quantiles[0]),
             spread(&|sample| sample.quantiles[1]),
             spread(&|sample| sample.quantiles[2]),

@@ -4,6 +4,7 @@
 pub(crate) mod cost;
 mod idle;
 mod latency;
+mod plugins;
 
 use crate::Outcome;
 use crate::cases::cost::Cost;
@@ -29,16 +30,19 @@ pub(crate) enum Case {
     Idle,
     /// Latency at an offered rate, undisturbed and with reloads.
     Latency,
+    /// CPU a request with plugins and without: Moongate alone.
+    Plugins,
 }
 
 /// Every case, in the order of `all`.
-pub(crate) const CASES: [Case; 8] = [
+pub(crate) const CASES: [Case; 9] = [
     Case::Cost(&cost::HTTP),
     Case::Cost(&cost::ECHO),
     Case::Cost(&cost::BURST),
     Case::Cost(&cost::BULK),
     Case::Cost(&cost::MESSAGES),
     Case::Cost(&cost::CONNECT),
+    Case::Plugins,
     Case::Latency,
     Case::Idle,
 ];
@@ -50,6 +54,7 @@ impl Case {
             Self::Cost(cost) => cost.name,
             Self::Idle => "idle",
             Self::Latency => "latency",
+            Self::Plugins => "plugins",
         }
     }
 }
@@ -96,20 +101,13 @@ impl Bench {
             Case::Cost(cost) => cost::measure(self, cost),
             Case::Idle => idle::measure(self),
             Case::Latency => latency::measure(self),
+            Case::Plugins => plugins::measure(self),
         }
     }
 
     /// Every gateway with room for its samples.
     fn contestants<S>(&self) -> Vec<Contestant<'_, S>> {
-        let new = |installed| Contestant {
-            installed,
-            gateway: None,
-            samples: Vec::new(),
-            others: Vec::new(),
-            repeated: 0,
-            failure: None,
-        };
-        self.installed.iter().map(new).collect()
+        self.installed.iter().map(|installed| Contestant::new(installed.kind.name, installed)).collect()
     }
 
     /// Runs the rounds: in each, every contestant that has not failed takes a sample.
@@ -178,6 +176,7 @@ impl Bench {
 
 /// A gateway in a case.
 struct Contestant<'a, S> {
+    name: &'static str,
     installed: &'a Installed,
     /// Running, once it was needed; ended with the case.
     gateway: Option<Gateway>,
@@ -189,14 +188,22 @@ struct Contestant<'a, S> {
     failure: Option<String>,
 }
 
-impl<S> Contestant<'_, S> {
-    fn name(&self) -> &'static str {
-        self.installed.kind.name
+impl<'a, S> Contestant<'a, S> {
+    fn new(name: &'static str, installed: &'a Installed) -> Self {
+        Self {
+            name,
+            installed,
+            gateway: None,
+            samples: Vec::new(),
+            others: Vec::new(),
+            repeated: 0,
+            failure: None,
+        }
     }
 
     /// It takes no further part, and its processes end: what it has left undone would disturb the others.
     fn fail(&mut self, reason: &str) {
-        self.failure = Some(format!("{} failed: {reason}", self.name()));
+        self.failure = Some(format!("{} failed: {reason}", self.name));
         self.gateway = None;
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Site {
     tunnels: usize,
     /// Reloads so far; every one changes a route.
     generation: u32,
+    /// See [`Installed::plugins`].
+    plugins: String,
 }
 
 impl Site {
@@ -59,7 +61,9 @@ impl Site {
 
     /// The routes' prefixes, with one that is new in every generation.
     fn prefixes(&self) -> impl Iterator<Item = String> + use<> {
-        (0..=crate::http::INSPECTED).map(crate::http::route).chain([format!("/generation-{}/", self.generation)])
+        (0..=crate::http::INSPECTED)
+            .map(crate::http::route)
+            .chain([format!("/generation-{}/", self.generation)])
     }
 
     fn write(&self, kind: &Kind) -> Outcome<()> {
@@ -91,6 +95,8 @@ pub(crate) struct Installed {
     pub(crate) program: PathBuf,
     /// The first line of what it says of its version.
     pub(crate) version: String,
+    /// Moongate's plugins for every request: entries of a list in YAML. The others have none.
+    pub(crate) plugins: String,
 }
 
 impl Installed {
@@ -103,7 +109,7 @@ impl Installed {
             .map_err(|e| format!("{} is skipped: {}: {e}", kind.name, program.display()))?;
         let text = [output.stdout, output.stderr].concat();
         let version = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned();
-        Ok(Self { kind, program: program.to_owned(), version })
+        Ok(Self { kind, program: program.to_owned(), version, plugins: String::new() })
     }
 }
 
@@ -135,6 +141,7 @@ impl Gateway {
             directory,
             tunnels: ground.tunnels,
             generation: 0,
+            plugins: installed.plugins.clone(),
         };
         site.write(kind)?;
         let mut command = Command::new(&installed.program);

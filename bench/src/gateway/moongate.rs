@@ -33,6 +33,9 @@ routes:
         access = site.path("access.log"),
         backend = site.backend,
     );
+    if !site.plugins.is_empty() {
+        text.insert_str(0, &format!("plugins: [{}]\n", site.plugins));
+    }
     for prefix in site.prefixes() {
         let plugins = if prefix == route(INSPECTED) { FILTER } else { "" };
         let _ = writeln!(text, "  - {{ path: {prefix}, upstream: service{plugins} }}");

@@ -15,9 +15,9 @@ pub(crate) struct Reader {
     answer: Vec<u8>,
 }
 
-/// A request for every route.
-pub(crate) fn requests() -> Rc<[Vec<u8>]> {
-    (0..http::ROUTES).map(http::page).collect()
+/// A request for every route, with the `fields` besides, each ended by CRLF.
+pub(crate) fn requests(fields: &str) -> Rc<[Vec<u8>]> {
+    (0..http::ROUTES).map(|number| http::page(number, fields)).collect()
 }
 
 impl Reader {

@@ -1,0 +1,163 @@
+//! CPU of the whole gateway for a request that passes 0, 1 and 5 plugins of each tier. Moongate alone: the
+//! others have nothing that would do the same. Every tier does the same work, a field each way.
+
+use crate::Outcome;
+use crate::cases::cost::{self, Cost, Sample};
+use crate::cases::{Bench, Contestant, Disturbed, failures};
+use crate::gateway::{Gateway, Installed};
+use crate::http;
+use crate::table::{Spread, Table};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Reads X-Team, writes X-Seen-Team to the backend and X-Filter to the client: what all tiers here do.
+const MODULE: &[u8] = include_bytes!("../../../plugins/wasm/fixtures/c.wasm");
+
+/// The field that the filters read.
+const FIELDS: &str = "X-Team: blue\r\n";
+
+/// A probe's patience.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const PAGES: Cost = Cost {
+    name: "plugins",
+    title: "plugins: a keep-alive GET of 2 bytes through plugins that write a field each way; 16 connections, 100 routes",
+    open: |address, stop| cost::readers(address, stop, FIELDS),
+};
+
+/// A kind of plugin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tier {
+    /// Compiled in.
+    Native,
+    /// The same under a condition.
+    Cel,
+    /// A module of WebAssembly.
+    Wasm,
+    /// A script.
+    Luau,
+}
+
+/// A row: its name, and how many plugins of which tier.
+type Row = (&'static str, Tier, usize);
+
+/// The first is what the others are compared with.
+const ROWS: [Row; 9] = [
+    ("none", Tier::Native, 0),
+    ("native", Tier::Native, 1),
+    ("native, 5", Tier::Native, 5),
+    ("CEL", Tier::Cel, 1),
+    ("CEL, 5", Tier::Cel, 5),
+    ("wasm", Tier::Wasm, 1),
+    ("wasm, 5", Tier::Wasm, 5),
+    ("Luau", Tier::Luau, 1),
+    ("Luau, 5", Tier::Luau, 5),
+];
+
+/// Measures the rounds, each with a new process, and prints the table.
+pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
+    let Some(moongate) = bench.installed.iter().find(|installed| installed.kind.name == "moongate") else {
+        println!("\n{}\n  moongate does not take part, and the others have no such plugins", PAGES.title);
+        return Ok(Vec::new());
+    };
+    let module = bench.ground.directory.join("filter.wasm");
+    fs::write(&module, MODULE)?;
+    let gateways = ROWS.map(|(_, tier, count)| {
+        let plugins = (0..count).map(|number| entry(tier, number, &module)).collect::<Vec<_>>().join(", ");
+        Installed { plugins, ..moongate.clone() }
+    });
+    let mut contestants: Vec<_> =
+        ROWS.iter().zip(&gateways).map(|((name, ..), gateway)| Contestant::new(name, gateway)).collect();
+    bench.rounds(bench.options.rounds, Disturbed::Again, &mut contestants, |contestant| {
+        // One that waits beside the measured one would have its timers run on the same CPU.
+        let mut gateway = Gateway::start(contestant.installed, &bench.ground)?;
+        probe(&gateway, !contestant.installed.plugins.is_empty())?;
+        cost::sample(bench, &PAGES, &mut gateway)
+    })?;
+    print(bench, &contestants);
+    Ok(failures(&contestants))
+}
+
+/// The `number`th plugin of a tier, as an entry of a list in YAML.
+fn entry(tier: Tier, number: usize, module: &Path) -> String {
+    let fields = "request: { set: { X-Seen-Team: blue } }, response: { set: { X-Filter: bench } }";
+    match tier {
+        Tier::Native => format!("{{ kind: headers, name: p{number}, {fields} }}"),
+        Tier::Cel => {
+            let when = "when: 'request.headers[\"x-team\"] == \"blue\"'";
+            format!("{{ kind: headers, name: p{number}, {when}, {fields} }}")
+        }
+        Tier::Wasm => format!("{{ kind: wasm, name: p{number}, module: \"{}\" }}", module.display()),
+        Tier::Luau => {
+            let ask = "function request_headers(req) req:set_header('x-seen-team', req:header('x-team')) end";
+            let answer = "function response_headers(req, res) res:set_header('x-filter', 'bench') end";
+            format!("{{ kind: luau, name: p{number}, source: \"{ask} {answer}\" }}")
+        }
+    }
+}
+
+/// One request before the load: a plugin that were not there would cost nothing.
+fn probe(gateway: &Gateway, filtered: bool) -> Outcome<()> {
+    let mut stream = TcpStream::connect_timeout(&gateway.address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&http::page(0, FIELDS))?;
+    let (mut answer, mut piece) = (Vec::new(), [0; 1024]);
+    let end = loop {
+        let length = stream.read(&mut piece)?;
+        answer.extend_from_slice(&piece[..length]);
+        match http::whole_answer(&answer)? {
+            Some(end) => break end,
+            None if length == 0 => return Err("the gateway closed in an answer".into()),
+            None => {}
+        }
+    };
+    match http::field(&answer[..end], "x-filter").is_some() == filtered {
+        true => Ok(()),
+        false => Err("the answer did not pass the plugins of its row".into()),
+    }
+}
+
+fn print(bench: &Bench, contestants: &[Contestant<'_, Sample>]) {
+    let mut table = Table::new(&["", "CPU us/op", "user", "ops/s", "more than none", "a plugin"]);
+    let Some(none) = contestants.first() else { return };
+    for (contestant, (_, _, count)) in contestants.iter().zip(&ROWS) {
+        if contestant.samples.is_empty() {
+            continue;
+        }
+        let spread = |of: fn(&Sample) -> f64| Spread::of(contestant.samples.iter().map(of));
+        // Within a round, as the ratios of the other cases are.
+        let more = |share: f64| {
+            let pairs = contestant.samples.iter().zip(&none.samples);
+            Spread::of(pairs.map(|(own, none)| (own.micros - none.micros) / share)).show(2)
+        };
+        let compared = *count > 0 && !none.samples.is_empty();
+        table.row(vec![
+            contestant.name.to_owned(),
+            spread(|sample| sample.micros).show(2),
+            format!("{:.0} %", spread(|sample| sample.user * 100.0).median),
+            format!("{:.0}", spread(|sample| sample.rate).median),
+            if compared { more(1.0) } else { "-".into() },
+            if compared { more(*count as f64) } else { "-".into() },
+        ]);
+    }
+    println!("\n{}", PAGES.title);
+    table.print();
+    bench.print_circumstances(contestants);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_row_without_plugins_comes_first_and_every_tier_has_one_and_five() {
+        assert_eq!(ROWS[0].2, 0);
+        for tier in [Tier::Native, Tier::Cel, Tier::Wasm, Tier::Luau] {
+            let counts: Vec<_> = ROWS[1..].iter().filter(|row| row.1 == tier).map(|row| row.2).collect();
+            assert_eq!(counts, [1, 5]);
+        }
+    }
+}
