@@ -4,7 +4,7 @@
 use crate::spec::XForwarded;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -41,6 +41,21 @@ const SHADOWED: [&str; 11] = [
     "proxy-connection",
 ];
 
+/// What may stay in a request's `Connection`: what is meant for the connection itself, and what Pingora
+/// refuses to see nominated.
+const STAYS: [&str; 10] = [
+    "close",
+    "keep-alive",
+    "upgrade",
+    "connection",
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
 /// What is known of the request's way so far.
 pub(super) struct Way {
     /// The other end of the connection.
@@ -51,6 +66,45 @@ pub(super) struct Way {
     pub(super) policy: XForwarded,
     /// Whether we name ourselves.
     pub(super) via: bool,
+}
+
+/// Ends the fields that a client's `Connection` nominates (RFC 9110 §7.6.1), and the nominations with them. It is
+/// done before plugins look: what they say of the client under such a name must not be taken away behind them.
+///
+/// # Errors
+/// When a value cannot be a field value, which the parser has excluded.
+pub(super) fn end_nominated(head: &mut RequestHeader) -> Result<()> {
+    let all = head.headers.get_all(header::CONNECTION);
+    let tokens =
+        || all.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    // Almost every request has `close`, `keep-alive` or nothing there.
+    if tokens().all(stays) {
+        return Ok(());
+    }
+    // What can be no field's name stays, to be refused.
+    let (mut kept, mut names) = (Vec::new(), Vec::new());
+    for token in tokens() {
+        match HeaderName::from_bytes(token) {
+            Ok(name) if !stays(token) => names.push(name),
+            _ => kept.push(token),
+        }
+    }
+    let kept = kept.join(&b", "[..]);
+    for name in &names {
+        head.remove_header(name);
+    }
+    head.remove_header(&header::CONNECTION);
+    if !kept.is_empty() {
+        head.insert_header(header::CONNECTION, kept)?;
+    }
+    Ok(())
+}
+
+/// Whether a token of `Connection` is none of the fields that end here.
+fn stays(token: &[u8]) -> bool {
+    // What makes a handshake a handshake cannot be nominated away.
+    let handshakes = token.get(..14).is_some_and(|start| start.eq_ignore_ascii_case(b"sec-websocket-"));
+    token.is_empty() || handshakes || STAYS.iter().any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Prepares a request's fields for the backend.
@@ -211,7 +265,7 @@ pub(super) fn response(head: &mut ResponseHeader, via: bool) -> Result<()> {
 }
 
 /// The fields that `Connection` nominates (RFC 9110 §7.6.1), but those that frame the message.
-pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> + '_ {
+fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> + '_ {
     headers
         .get_all(header::CONNECTION)
         .iter()
@@ -232,7 +286,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::answer::RequestFields;
     use super::*;
-    use pingora::http::RequestHeader;
 
     fn head(fields: &[(&'static str, &'static str)]) -> RequestHeader {
         let mut head = RequestHeader::build("GET", b"/", None).unwrap();

@@ -77,6 +77,7 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         respond::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
         return Ok(true);
     }
+    forward::end_nominated(session.req_header_mut())?;
     if let Some(instead) = upload::ask_plugins(session, ctx).await {
         respond::instead(session, ctx, instead).await?;
         return Ok(true);

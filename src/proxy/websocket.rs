@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::intake::target;
 use super::living::Living;
 use super::tunnel::{self, Beginning, Origin, Said};
-use super::{Gateway, answer, forward, record, redial, respond, takeover, turn, upstream};
+use super::{Gateway, answer, record, redial, respond, takeover, turn, upstream};
 use crate::tunnel::handshake::{self, Answer, AnswerError, Extensions, Handshake, Request};
 use crate::tunnel::{Denial, DialError, Leg, Permit, Who, dial};
 use crate::upstream::{Address, RequestView};
@@ -84,12 +84,6 @@ fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::resu
     let head = session.req_header();
     // The fields alone: the spelling of their names, which Pingora keeps beside them, goes no further.
     let mut fields = head.headers.clone();
-    for name in forward::nominated(&head.headers) {
-        // What makes a handshake a handshake cannot be nominated away.
-        if !name.as_str().starts_with("sec-websocket-") {
-            fields.remove(name);
-        }
-    }
     for name in HOP_BY_HOP {
         fields.remove(name);
     }

@@ -2,7 +2,7 @@
 //! 9112). Framing and pipelining have a file of their own.
 
 use crate::support::raw::{ask, fields};
-use crate::support::{Gateway, LIMIT, Next, Origin, Seen};
+use crate::support::{Gateway, LIMIT, Next, Origin, Seen, Socket};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -261,6 +261,20 @@ fn a_nomination_removes_no_field_of_the_gateway() {
         assert_eq!(fields, ["host: a"], "{nominated}");
         assert_eq!(a.seen()[0].body, b"hi", "{nominated}");
     }
+}
+
+/// Nor what a plugin says of the client: a backend may take a request without that field for one of its own.
+#[test]
+fn a_nomination_removes_no_field_of_a_plugin() {
+    let a = Origin::named("a");
+    let plugin = "kind: headers, request: { set: { X-User: ada } }";
+    let gateway = Gateway::start(&format!("routes: [{{ upstream: [{a}], plugins: [{{ {plugin} }}] }}]"));
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: x-user, close\r\nConnection: X-Own\r\nX-User: root\r\nX-Own: b\r\n\r\n";
+    assert_eq!(ask(gateway.web(), request).status, 200);
+    Socket::open_with(gateway.web(), "/", &[("Connection", "Upgrade, X-User, sec-websocket-key")]).unwrap();
+    let seen = a.seen();
+    assert_eq!(reached(&seen[0]), ["host: a", "x-user: ada"]);
+    assert_eq!(seen[1].fields("x-user"), ["ada"]);
 }
 
 #[test]
