@@ -43,6 +43,15 @@ fn a_search_that_would_take_hours_is_refused() {
 }
 
 #[test]
+fn a_range_that_would_take_minutes_to_move_is_refused() {
+    for range in ["1, 2e9", "'1', '2e9'"] {
+        let raised = raises(&format!("table.move({{}}, {range}, 2)"));
+        assert!(raised.contains("source:2: this range is too long to move"), "{range}: {raised}");
+    }
+    assert_eq!(says("req:respond(200, table.concat(table.move({ 'a', 'b' }, 1, 2, 2), ' '))"), "a a b");
+}
+
+#[test]
 fn the_state_that_ran_too_long_is_made_anew() {
     let plugin = plugin(
         "count = 0
