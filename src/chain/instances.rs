@@ -142,6 +142,11 @@ impl Entry {
         &self.metrics
     }
 
+    /// Whether requests go on without it when it fails.
+    pub(super) fn is_dispensable(&self) -> bool {
+        self.on_error == OnError::Open
+    }
+
     /// Logs that this plugin panicked, or could not do its work. Nothing when requests go on without it.
     pub(super) fn failed(&self, fault: Option<&Fault>) -> Option<Broken> {
         match fault {

@@ -73,6 +73,8 @@ impl Chain {
             }
             let entry = &self.entries[at];
             exchange.running.turn(at);
+            // Who is as if it were not there when it fails must leave nothing half changed.
+            let came = entry.is_dispensable().then(|| message.clone());
             let mut call = entry.metrics().call(Phase::Message);
             let fate = guard(|| entry.plugin().message(exchange, message));
             call.returned();
@@ -88,6 +90,9 @@ impl Chain {
             };
             if entry.ends(fault.as_ref(), &call) {
                 return Passage::Failed;
+            }
+            if let Some(came) = came {
+                *message = came;
             }
         }
         Passage::Forward

@@ -98,7 +98,7 @@ fn a_plugin_that_fails_lets_nothing_pass() {
 fn one_that_is_not_needed_is_not_there_for_that_message_alone() {
     let chain = echoes_with(OnError::Open);
     let mut visit = Visit::new("/fail");
-    for (word, expected) in [("fail", "failab"), ("panic", "panicab"), ("1005", "1005ab"), ("x", "xab")] {
+    for (word, expected) in [("fail", "fail"), ("panic", "panic"), ("1005", "1005"), ("x", "xab")] {
         let mut message =
             Message { direction: Direction::ToBackend, binary: false, payload: word.as_bytes().into() };
         let passage = visit.see(|exchange| chain.message(exchange, &mut message));
