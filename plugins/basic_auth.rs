@@ -9,6 +9,7 @@ mod hash;
 mod known;
 
 use crate::headers;
+use crate::parts::silence;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use desk::Desk;
@@ -203,9 +204,9 @@ impl BasicAuth {
             exchange.headers.remove(&AUTHORIZATION);
         }
         if let Some(name) = &self.user_header {
-            match HeaderValue::from_bytes(user.as_bytes()) {
-                Ok(value) => exchange.headers.set(name, value),
-                Err(_) => exchange.headers.remove(name),
+            silence(&mut exchange.headers, name);
+            if let Ok(value) = HeaderValue::from_bytes(user.as_bytes()) {
+                exchange.headers.set(name, value);
             }
         }
     }

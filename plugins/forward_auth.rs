@@ -6,6 +6,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use crate::parts::silence;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
@@ -203,7 +204,7 @@ impl ForwardAuth {
     /// The service said yes: what it says of the client counts, and nothing that the client says of itself.
     fn welcome(&self, exchange: &mut Exchange<'_>, called: &Called) -> Verdict {
         for name in &self.to_backend {
-            exchange.headers.remove(name);
+            silence(&mut exchange.headers, name);
             for value in called.headers.get_all(name) {
                 exchange.headers.append(name, value.clone());
             }

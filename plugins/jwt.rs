@@ -10,7 +10,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::parts::named::Part;
+use crate::parts::{named::Part, silence};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use keys::{Claims, Demands};
@@ -164,9 +164,9 @@ impl Jwt {
     /// Tells the backend and the access log who it is. A field that nobody vouches for is removed.
     fn tell(&self, exchange: &mut Exchange<'_>, claims: Option<&Claims>) {
         for (field, claim) in &self.claims {
-            match claims.and_then(|claims| value(claims, claim)) {
-                Some(value) => exchange.headers.set(field, value),
-                None => exchange.headers.remove(field),
+            silence(&mut exchange.headers, field);
+            if let Some(value) = claims.and_then(|claims| value(claims, claim)) {
+                exchange.headers.set(field, value);
             }
         }
         if self.forward == Forward::Nothing {

@@ -6,8 +6,8 @@ pub(crate) mod networks;
 pub(crate) mod origins;
 pub(crate) mod url;
 
-use http::StatusCode;
-use moongate_sdk::{Placed, Problem};
+use http::{HeaderName, StatusCode};
+use moongate_sdk::{Headers, Placed, Problem};
 use regex::{Regex, RegexBuilder};
 
 /// How large a compiled expression may get, in bytes: enough for any that a person writes.
@@ -29,5 +29,21 @@ pub(crate) fn status(written: &Placed<u16>) -> Result<StatusCode, Problem> {
         _ => Err(Problem::new(format!("`{}` is not the status of an answer", written.value))
             .label("200 to 599")
             .at(&written.place)),
+    }
+}
+
+/// Removes what a client says in a field that a plugin speaks for. CGI and its heirs read `X_User` and `X-User`
+/// as one, so the spelling with the other sign goes too.
+pub(crate) fn silence(headers: &mut Headers<'_>, name: &HeaderName) {
+    headers.remove(name);
+    let sign = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let is_shadow = |other: &&HeaderName| {
+        let (one, other) = (name.as_str(), other.as_str());
+        one.len() == other.len() && one.bytes().map(sign).eq(other.bytes().map(sign))
+    };
+    // Almost no request has one: this allocates nothing then.
+    let shadows: Vec<_> = headers.keys().filter(is_shadow).cloned().collect();
+    for shadow in &shadows {
+        headers.remove(shadow);
     }
 }

@@ -49,7 +49,7 @@ fn jwt_lets_in_who_brings_a_token_and_tells_the_backend_who_it_is() {
     let refused = get(&gateway, "X-User: root\r\n");
     assert_eq!((refused.status, refused.field("www-authenticate")), (401, Some("Bearer")));
     let good = token(&json!({ "sub": "ada", "exp": now() + 600 }));
-    let welcome = get(&gateway, &format!("Authorization: Bearer {good}\r\nX-User: root\r\n"));
+    let welcome = get(&gateway, &format!("Authorization: Bearer {good}\r\nX-User: root\r\nX_User: root\r\n"));
     assert_eq!((welcome.status, welcome.text().as_str()), (200, "a"));
     let stale = token(&json!({ "sub": "ada", "exp": now() - 600 }));
     let late = get(&gateway, &format!("Authorization: Bearer {stale}\r\n"));
@@ -60,6 +60,7 @@ fn jwt_lets_in_who_brings_a_token_and_tells_the_backend_who_it_is() {
     );
     let seen = origin.seen();
     assert_eq!((seen.len(), seen[0].fields("x-user")), (1, vec!["ada"]));
+    assert_eq!(seen[0].field("x_user"), None, "to many backends that is the same field");
 }
 
 #[test]
