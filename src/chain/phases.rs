@@ -136,7 +136,8 @@ impl Chain {
             if piece.bytes.is_empty() && !piece.last {
                 break;
             }
-            if exchange.running.skips_bodies(at) {
+            // An answer of a plugin before it may be the first that it meets: it is judged now.
+            if exchange.running.skips_bodies(at) || self.leaves_out(at, exchange, None) {
                 continue;
             }
             let entry = &self.entries[at];

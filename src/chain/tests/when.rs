@@ -2,6 +2,7 @@
 
 use super::*;
 use moongate_sdk::testing::settings;
+use moongate_sdk::{Fault, Piece};
 
 /// Takes part in answers alone.
 struct Late;
@@ -22,7 +23,12 @@ struct Bodies;
 
 impl Plugin for Bodies {
     fn phases(&self) -> Phases {
-        Phases { request_body: true, ..Phases::default() }
+        Phases { request_body: true, response_body: true, ..Phases::default() }
+    }
+
+    fn response_body(&self, _: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
+        piece.bytes = "changed".into();
+        Ok(())
     }
 }
 
@@ -105,6 +111,20 @@ fn a_plugin_without_a_phase_of_heads_is_judged_all_the_same() {
         });
     }
     assert!(of(&[written("bodies", "", "", None)]).skips_request_headers(), "no condition, no cost");
+}
+
+#[test]
+fn a_plugin_of_bodies_that_an_answer_came_before_is_judged_then() {
+    for (when, expected) in [("request.method == 'GET'", "changed"), ("request.method == 'PUT'", "hello")] {
+        let chain = of(&[written("walker", "a", "answer", None), written("bodies", "", "", Some(when))]);
+        let mut piece = Piece { bytes: "hello".into(), last: true };
+        let mut visit = Visit::new("/");
+        visit.see(|exchange| {
+            assert!(matches!(wait(chain.request_headers(exchange)), Decision::Respond { at: 0, .. }));
+            chain.response_body(exchange, &mut piece).unwrap();
+        });
+        assert_eq!(piece.bytes, expected, "{when}");
+    }
 }
 
 #[test]
