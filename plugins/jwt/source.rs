@@ -98,11 +98,11 @@ impl Remote {
     async fn next_fetch(&self) {
         let mut state = self.state.subscribe();
         let before = state.borrow().fetches;
-        // Without a set somebody is at it already, or pauses after a failure: that is not waited for.
+        self.wanted.notify_one();
+        // Without a set the last fetch failed: the next one is asked for, and not waited for.
         if state.borrow().keys.is_none() && before > 0 {
             return;
         }
-        self.wanted.notify_one();
         // Beyond the bound the token is checked with what is there.
         let _ = timeout(FETCH + AGAIN, state.wait_for(|state| state.fetches > before)).await;
     }
@@ -122,16 +122,21 @@ impl Remote {
             });
             // Who asked until now was served by this one; nobody asks again so soon.
             let _ = timeout(Duration::ZERO, self.wanted.notified()).await;
-            if let Some(reason) = failed {
-                log::warn!(url = self.url.as_str(), reason = reason.as_str(); "a set of keys cannot be fetched; the last good one is kept");
-                tokio::time::sleep(again).await;
-                again = (again * 2).min(self.refresh);
-                continue;
-            }
-            again = AGAIN;
-            tokio::time::sleep(LEAST_PAUSE.min(self.refresh)).await;
-            // The end of the interval and a token with an unknown key lead to the same.
-            let _ = timeout(self.refresh.saturating_sub(LEAST_PAUSE), self.wanted.notified()).await;
+            let pause = match failed {
+                None => {
+                    again = AGAIN;
+                    self.refresh
+                }
+                Some(reason) => {
+                    log::warn!(url = self.url.as_str(), reason = reason.as_str(); "a set of keys cannot be fetched; the last good one is kept");
+                    let pause = again;
+                    again = (again * 2).min(self.refresh);
+                    pause
+                }
+            };
+            tokio::time::sleep(LEAST_PAUSE.min(pause)).await;
+            // The end of the pause and a token whose key nobody has lead to the same.
+            let _ = timeout(pause.saturating_sub(LEAST_PAUSE), self.wanted.notified()).await;
         }
     }
 

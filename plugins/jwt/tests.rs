@@ -503,3 +503,26 @@ async fn a_set_behind_a_url_is_fetched_rotated_and_kept() {
     assert_eq!(decide(&*plugin, &two).await, Ok(()));
     work.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_can_be_fetched_again_is_fetched_when_a_token_wants_it() {
+    let (first, second) = (ed(), ed());
+    let sign = |id: &str, signer: &Signer| {
+        token(&json!({ "alg": "EdDSA", "kid": id }), &json!({ "exp": LATER }), &signer.2)
+    };
+    let (one, two) = (sign("one", &first), sign("two", &second));
+    let answers = Arc::new(Answers::default());
+    let plugin = build(&settings(json!({ "jwks_url": "https://issuer.example/keys" }))).unwrap();
+    let services: Arc<dyn Services> = answers.clone();
+    let work = tokio::spawn(plugin.background(&services).unwrap());
+    // Nobody answers for an hour, so that the pauses are long; then somebody does.
+    tokio::time::sleep(Duration::from_secs(3605)).await;
+    answers.push(Ok((200, set(&[("one", &first)]))));
+    assert_eq!(decide(&*plugin, &one).await, Err(None));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(decide(&*plugin, &one).await, Ok(()));
+    tokio::time::sleep(Duration::from_secs(3605)).await;
+    answers.push(Ok((200, set(&[("two", &second)]))));
+    assert_eq!(decide(&*plugin, &two).await, Ok(()), "a rotated key works at once");
+    work.abort();
+}
