@@ -35,11 +35,18 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("websocat", "it is not on every machine; the session holds a WebSocket of its own"),
 ];
 
+/// Whether a block has a script or a filter that this build cannot run.
+fn needs_a_host(text: &str) -> bool {
+    let luau = text.contains("kind: luau");
+    let wasm = text.contains("kind: wasm") || text.contains(".wasm");
+    luau && !cfg!(feature = "luau") || wasm && !cfg!(feature = "wasm")
+}
+
 #[test]
 fn every_yaml_block_is_a_configuration_that_checks() {
     for page in pages() {
         for block in page.blocks.iter().filter(|block| block.language() == "yaml") {
-            if !cfg!(feature = "luau") && block.text.contains("kind: luau") {
+            if needs_a_host(&block.text) {
                 continue;
             }
             let directory = tempfile::tempdir().unwrap();
@@ -145,6 +152,12 @@ fn runs(name: &str) {
     };
     for block in &page.blocks {
         match block.info.as_str() {
+            "console" if needs_a_host(&block.text) => {
+                eprintln!(
+                    "{}:{} is not run: this build is without Luau or WebAssembly",
+                    page.name, block.line
+                );
+            }
             "console" => session.run(&page.name, block),
             _ => session.keep(block),
         }
