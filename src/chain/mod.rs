@@ -96,7 +96,7 @@ impl Chain {
         &self.entries
     }
 
-    /// Whether no plugin looks at requests; then an [`Exchange`] need not even be made.
+    /// Whether no plugin looks at requests; then an [`moongate_sdk::Exchange`] need not even be made.
     pub fn skips_request_headers(&self) -> bool {
         self.request.is_empty()
     }

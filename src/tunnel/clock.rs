@@ -1,7 +1,7 @@
 //! The time, as tunnels need it: read once for a turn of a worker's runtime and not once for every
 //! message, which on some machines costs as much as following the message's frames.
 //!
-//! Clocks of tunnels count in seconds; what is due is decided by [`read`], and so is a round trip.
+//! Clocks of tunnels count in seconds; what is due is decided by `read`, and so is a round trip.
 
 use std::cell::Cell;
 use tokio::time::Instant;

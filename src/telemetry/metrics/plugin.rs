@@ -99,7 +99,7 @@ impl PluginMetrics {
         Self { name: name.into(), kind: kind.into(), shards: Default::default() }
     }
 
-    /// Counts a call, and looks at the clock for one in [`SAMPLE`].
+    /// Counts a call, and looks at the clock for one in 16.
     #[inline]
     pub fn call(&self, phase: Phase) -> Call<'_> {
         let worker = moongate_sdk::worker();
