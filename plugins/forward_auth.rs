@@ -117,6 +117,10 @@ impl Plugin for ForwardAuth {
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let call = self.call(exchange);
+        // Before the answer, so that `on_error: open` lets nobody in with what only the service may say.
+        for name in &self.to_backend {
+            silence(&mut exchange.headers, name);
+        }
         let calling = exchange.services.call(call);
         Flow::wait(async move {
             match calling.await {
@@ -201,10 +205,9 @@ impl ForwardAuth {
         fields
     }
 
-    /// The service said yes: what it says of the client counts, and nothing that the client says of itself.
+    /// The service said yes: what it says of the client counts. What the client says of itself is gone already.
     fn welcome(&self, exchange: &mut Exchange<'_>, called: &Called) -> Verdict {
         for name in &self.to_backend {
-            silence(&mut exchange.headers, name);
             for value in called.headers.get_all(name) {
                 exchange.headers.append(name, value.clone());
             }

@@ -91,7 +91,12 @@ impl Plugin for Jwt {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        let token = match self.find(exchange) {
+        let found = self.find(exchange);
+        // Now, so that `on_error: open` lets nobody in with what only a token may say.
+        for (field, _) in &self.claims {
+            silence(&mut exchange.headers, field);
+        }
+        let token = match found {
             Found::Token(token) => token,
             Found::Nothing if self.optional => {
                 self.tell(exchange, None);
@@ -161,10 +166,9 @@ impl Jwt {
         }
     }
 
-    /// Tells the backend and the access log who it is. A field that nobody vouches for is removed.
+    /// Tells the backend and the access log who it is. What the client says in these fields is gone already.
     fn tell(&self, exchange: &mut Exchange<'_>, claims: Option<&Claims>) {
         for (field, claim) in &self.claims {
-            silence(&mut exchange.headers, field);
             if let Some(value) = claims.and_then(|claims| value(claims, claim)) {
                 exchange.headers.set(field, value);
             }

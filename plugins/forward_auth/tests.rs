@@ -128,8 +128,10 @@ fn a_no_goes_to_the_client_as_it_was_said() {
 fn a_service_that_does_not_answer_is_a_fault() {
     for error in [CallError::Unknown, CallError::Unreachable, CallError::TimedOut, CallError::Bad] {
         let service = Arc::new(Service { answer: Err(error), asked: Mutex::default() });
-        let plugin = plugin(json!({ "upstream": "auth" }));
-        assert!(matches!(visit(&service).ask(&*plugin), Verdict::Failed(_)), "{error}");
+        let plugin = plugin(json!({ "upstream": "auth", "response_headers": ["X-User"] }));
+        let mut visit = visit(&service).field("x-user", "root");
+        assert!(matches!(visit.ask(&*plugin), Verdict::Failed(_)), "{error}");
+        assert!(!visit.request.contains_key("x-user"), "with `on_error: open` a backend would believe it");
     }
 }
 

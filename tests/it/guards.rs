@@ -64,6 +64,25 @@ fn jwt_lets_in_who_brings_a_token_and_tells_the_backend_who_it_is() {
 }
 
 #[test]
+fn who_comes_in_while_nobody_can_be_asked_is_nobody() {
+    let origin = Origin::named("a");
+    let gone = "\"http://127.0.0.1:1/\", on_error: open";
+    let gateway = Gateway::start(&format!(
+        "routes:
+  - {{ upstream: [{origin}], plugins: [{{ kind: jwt, jwks_url: {gone}, claims: {{ X-User: sub }} }}] }}
+  - {{ methods: [POST], upstream: [{origin}], plugins: [{{ kind: forward_auth, url: {gone}, response_headers: [X-User] }}] }}"
+    ));
+    let fields =
+        format!("Authorization: Bearer {}\r\nX-User: root\r\n", token(&json!({ "exp": now() + 600 })));
+    assert_eq!(get(&gateway, &fields).status, 200);
+    let post =
+        format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n{fields}\r\n");
+    assert_eq!(ask(gateway.web(), post).status, 200);
+    assert!(origin.seen().iter().all(|seen| seen.field("x-user").is_none()));
+    assert_eq!(origin.count(), 2);
+}
+
+#[test]
 fn a_living_websocket_is_closed_when_its_token_is_over() {
     let origin = Origin::named("a");
     let gateway = Gateway::start(&format!(
