@@ -20,9 +20,10 @@ impl Spread {
         Self { median: f64::midpoint(at(last / 2), at(count / 2)), least: at(0), most: at(last) }
     }
 
-    /// `1.02 [0.99-1.05]`
+    /// `1.02 [0.99-1.05]`; a difference may be negative: `0.1 [-0.2 to 0.3]`
     pub(crate) fn show(&self, digits: usize) -> String {
-        format!("{:.digits$} [{:.digits$}-{:.digits$}]", self.median, self.least, self.most)
+        let to = if self.least < 0.0 { " to " } else { "-" };
+        format!("{:.digits$} [{:.digits$}{to}{:.digits$}]", self.median, self.least, self.most)
     }
 }
 
@@ -63,6 +64,7 @@ mod tests {
     fn the_median_is_the_middle_or_between_the_middle_two() {
         assert_eq!(Spread::of([3.0, 1.0, 2.0].into_iter()).show(1), "2.0 [1.0-3.0]");
         assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0].into_iter()).show(1), "2.5 [1.0-4.0]");
+        assert_eq!(Spread::of([-0.2, 0.1, 0.3].into_iter()).show(1), "0.1 [-0.2 to 0.3]");
         assert!(Spread::of(std::iter::empty()).median.is_nan());
     }
 }
