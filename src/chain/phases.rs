@@ -4,6 +4,7 @@
 //! the request may be half of the truth.
 
 use super::guard::{Guarded, guard};
+use super::when::Part;
 use super::{Broken, Chain, Decision};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
@@ -13,6 +14,8 @@ use std::time::Instant;
 /// A plugin asked for a body where there is none to ask for.
 pub(super) const MISPLACED: Fault =
     Fault::fixed("it asked for the request's body outside of request_headers");
+
+const UNKNOWN: Fault = Fault::fixed("its condition `when` could not be evaluated");
 
 /// A plugin panicked.
 pub(super) struct Panicked;
@@ -26,10 +29,18 @@ impl Chain {
     /// The same from a position on: behind the plugin that has seen the whole body.
     pub async fn request_headers_from(&self, from: usize, exchange: &mut Exchange<'_>) -> Decision {
         for &at in &self.request {
-            if at < from || self.leaves_out(at, exchange, None) {
+            if at < from {
                 continue;
             }
             let entry = &self.entries[at];
+            match self.part(at, exchange, None) {
+                Part::Taken => {}
+                Part::LeftOut => continue,
+                Part::Unknown => match self.unknown(at, exchange, Phase::RequestHeaders) {
+                    Some(decision) => return decision,
+                    None => continue,
+                },
+            }
             if !entry.phases().request_headers {
                 continue;
             }
@@ -105,10 +116,18 @@ impl Chain {
         passed: &[usize],
     ) -> Decision {
         for &at in &self.response {
-            if passed.contains(&at) || self.leaves_out(at, exchange, Some(answer)) {
+            if passed.contains(&at) {
                 continue;
             }
             let entry = &self.entries[at];
+            match self.part(at, exchange, Some(answer)) {
+                Part::Taken => {}
+                Part::LeftOut => continue,
+                Part::Unknown => match self.unknown(at, exchange, Phase::ResponseHeaders) {
+                    Some(decision) => return decision,
+                    None => continue,
+                },
+            }
             if !entry.phases().response_headers {
                 continue;
             }
@@ -137,7 +156,7 @@ impl Chain {
                 break;
             }
             // An answer of a plugin before it may be the first that it meets: it is judged now.
-            if exchange.running.skips_bodies(at) || self.leaves_out(at, exchange, None) {
+            if exchange.running.skips_bodies(at) || self.leaves_out(at, exchange) {
                 continue;
             }
             let entry = &self.entries[at];
@@ -162,7 +181,7 @@ impl Chain {
     /// Tells the plugins that the exchange is over. A panic of one is logged, and the next is told.
     pub fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
         for &at in &self.log {
-            if self.leaves_out(at, exchange, None) {
+            if self.leaves_out(at, exchange) {
                 continue;
             }
             let entry = &self.entries[at];
@@ -174,6 +193,14 @@ impl Chain {
                 self.fail(at, None, exchange.running, &call);
             }
         }
+    }
+
+    /// A condition could not be evaluated: the entry's `on_error` decides, as when its plugin fails. A guard
+    /// that might have been needed is not passed by.
+    fn unknown(&self, at: usize, exchange: &mut Exchange<'_>, phase: Phase) -> Option<Decision> {
+        let mut call = self.entries[at].metrics().call(phase);
+        call.returned();
+        self.decide(at, Ok(Verdict::Failed(UNKNOWN)), exchange.running, &call)
     }
 
     /// What a verdict means for the request; nothing when it goes on.

@@ -45,32 +45,44 @@ impl Entry {
     }
 }
 
+/// What is known of an entry's part in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It takes part.
+    Taken,
+    /// It is left out: it failed, or its condition does not hold.
+    LeftOut,
+    /// Its condition could not be evaluated.
+    Unknown,
+}
+
 impl Chain {
-    /// Whether a plugin is left out of this request: because it failed, or because its condition does not
-    /// hold. One without a condition costs two comparisons.
-    pub(super) fn leaves_out(
-        &self,
-        at: usize,
-        exchange: &mut Exchange<'_>,
-        answer: Option<&Answer<'_>>,
-    ) -> bool {
+    /// Whether a plugin takes part in this request. One without a condition costs two comparisons.
+    pub(super) fn part(&self, at: usize, exchange: &mut Exchange<'_>, answer: Option<&Answer<'_>>) -> Part {
         if exchange.running.skips(at) {
-            return true;
+            return Part::LeftOut;
         }
-        let Some(when) = self.entries[at].when() else { return false };
+        let Some(when) = self.entries[at].when() else { return Part::Taken };
         if exchange.running.is_judged(at) {
-            return false;
+            return Part::Taken;
         }
         if when.stage == Stage::Response && answer.is_none() {
-            return true;
+            return Part::LeftOut;
         }
         exchange.running.judge(at);
         let expression = &when.expression;
-        // One that cannot be evaluated does not hold; the expression has counted and logged it.
-        let holds = expression.holds(&expression.facts(exchange, answer)).unwrap_or(false);
-        if !holds {
-            exchange.running.skip(at);
-        }
-        !holds
+        // The expression counts and logs one that cannot be evaluated.
+        let part = match expression.holds(&expression.facts(exchange, answer)) {
+            Ok(true) => return Part::Taken,
+            Ok(false) => Part::LeftOut,
+            Err(_) => Part::Unknown,
+        };
+        exchange.running.skip(at);
+        part
+    }
+
+    /// Whether a plugin is left out where nothing can be decided about the request any more.
+    pub(super) fn leaves_out(&self, at: usize, exchange: &mut Exchange<'_>) -> bool {
+        self.part(at, exchange, None) != Part::Taken
     }
 }

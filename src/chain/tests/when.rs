@@ -57,12 +57,24 @@ fn a_plugin_whose_condition_does_not_hold_takes_part_in_nothing() {
     let (decision, request, response) = run(&of(&[
         written("walker", "a", "go", Some("request.method == 'GET'")),
         written("walker", "b", "answer", Some("request.method == 'PUT'")),
-        written("walker", "c", "panic", Some("int('x') == 1")),
+        PluginEntry { on_error: OnError::Open, ..written("walker", "c", "panic", Some("int('x') == 1")) },
         written("walker", "d", "go", None),
     ]));
     assert!(matches!(decision, Decision::Continue));
     assert_eq!(request, ["a", "d", "11", "11"], "the last two are told of the end");
     assert_eq!(response.1, ["a", "d"]);
+}
+
+#[test]
+fn nobody_passes_a_guard_whose_condition_cannot_be_evaluated() {
+    let (decision, request, _) = run(&of(&[
+        written("walker", "a", "answer", Some("int('x') == 1")),
+        written("walker", "b", "go", None),
+    ]));
+    assert!(matches!(decision, Decision::Failed(_)));
+    assert!(!request.contains(&"b".to_owned()));
+    let (_, _, response) = run(&of(&[written("late", "", "", Some("int(response.headers.trail) == 1"))]));
+    assert!(matches!(response.0, Decision::Failed(_)));
 }
 
 #[test]
