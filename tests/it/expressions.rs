@@ -27,17 +27,23 @@ fn a_plugin_takes_part_in_requests_for_which_its_expression_holds() {
     let gateway = Gateway::start(&format!(
         r#"
 routes:
+  - path: /guarded
+    upstream: [{origin}]
+    plugins: [{{ kind: respond, status: 403, body: no, when: int(request.params.level) < 5 }}]
   - upstream: [{origin}]
     plugins:
       - {{ kind: respond, status: 403, body: no, when: 'request.params.key != "7" && request.path.startsWith("/api/")' }}
       - {{ kind: headers, response: {{ set: {{ X-Good: "{{cel: response.status + 1}}" }} }}, when: response.status == 200 }}
-      - {{ kind: headers, request: {{ set: {{ X-Never: "1" }} }}, when: int(request.path) == 1 }}"#
+      - {{ kind: headers, request: {{ set: {{ X-Never: "1" }} }}, when: int(request.path) == 1, on_error: open }}"#
     ));
     let refused = asked(&gateway, "GET /api/rooms", "");
     assert_eq!((refused.status, refused.field("x-good")), (403, None));
     let passed = asked(&gateway, "GET /api/rooms?key=7", "");
     assert_eq!((passed.text().as_str(), passed.field("x-good")), ("a", Some("201")));
     assert_eq!(asked(&gateway, "GET /", "").text(), "a");
+    for (level, status) in [("7", 200), ("3", 403), ("many", 500)] {
+        assert_eq!(asked(&gateway, &format!("GET /guarded?level={level}"), "").status, status, "{level}");
+    }
 }
 
 #[test]
