@@ -4,10 +4,9 @@
 //! the scheduler's count, which other programs on the machine do not disturb much.
 #![allow(clippy::print_stdout, reason = "a measure is printed")]
 
-use moongate::spec::{EndpointEntry, KindEntry, Panic, PassiveHealth, Upstream};
+use moongate::spec::{EndpointEntry, KindEntry, Upstream};
 use moongate::upstream::{BALANCE, Cluster, RequestView, Tried};
-use moongate_sdk::{Period, Place, Placed, Settings, Value, ValueKind};
-use std::time::Duration;
+use moongate_sdk::{Place, Placed, Settings, Value, ValueKind};
 
 const ROUNDS: u32 = 300_000;
 
@@ -44,17 +43,8 @@ fn upstream(kind: &str, members: u8) -> Upstream {
     let endpoint = |n: u8| placed(EndpointEntry::Address(format!("127.0.1.{n}:80")));
     let nothing = Settings::new(Value { place: place(), kind: ValueKind::Map(Vec::new()) });
     Upstream {
-        endpoints: (1..=members).map(endpoint).collect(),
         balance: Some(KindEntry { kind: placed(kind.to_owned()), settings: nothing }),
-        health_check: None,
-        passive_health: PassiveHealth::default(),
-        panic: Panic::Any,
-        slow_start: None,
-        connect_timeout: Period(Duration::from_secs(2)),
-        idle_timeout: Period(Duration::from_secs(60)),
-        retries: 2,
-        resolve: Period(Duration::from_secs(30)),
-        rebalance: None,
+        ..Upstream::of((1..=members).map(endpoint).collect())
     }
 }
 

@@ -73,6 +73,7 @@ fn lookup(table: &Table<usize>, size: usize, shape: Shape) -> f64 {
             version: http::Version::HTTP_11,
             client: std::net::Ipv4Addr::LOCALHOST.into(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
+            tls: None,
         };
         assert_eq!(black_box(table.find(black_box(&head))), Some(expected));
     })

@@ -11,6 +11,7 @@
 //! - [`plugins`]: which kinds of plugins this build has.
 //! - [`telemetry`], [`diag`]: metrics and the access log; problems as a report.
 //! - [`spec`]: what an operator may write. YAML lives only there.
+//! - [`tls`], [`proxy_protocol`]: certificates and keys in rustls's shape; the PROXY protocol as bytes.
 //! - [`route`], [`upstream`], [`chain`]: which route a request takes, which endpoint, which plugins.
 //! - [`tunnel`]: a WebSocket after its handshake.
 //! - [`snapshot`]: a generation of the configuration, compiled.
@@ -26,10 +27,12 @@ pub mod diag;
 pub mod live;
 pub mod plugins;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod route;
 pub mod server;
 pub mod snapshot;
 pub mod spec;
 pub mod telemetry;
+pub mod tls;
 pub mod tunnel;
 pub mod upstream;

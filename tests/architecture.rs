@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["telemetry", "diag", "plugins"],
     &["spec"],
+    &["tls", "proxy_protocol"],
     &["route", "upstream", "chain"],
     &["tunnel"],
     &["snapshot"],

@@ -446,6 +446,7 @@ async fn decide(plugin: &dyn Plugin, token: &str) -> Result<(), Option<StatusCod
             version: http::Version::HTTP_11,
             client: visit.client,
             peer: visit.client,
+            tls: None,
             listener: "",
             route: "",
         },

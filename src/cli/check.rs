@@ -87,6 +87,7 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         version: Version::HTTP_11,
         client: asked.client,
         peer: asked.client,
+        tls: None,
     };
     Ok(snapshot.table.explain(&head).to_string())
 }

@@ -3,6 +3,7 @@
 //! socket for a WebSocket. A read never goes past a request's end: what came behind it is kept for
 //! the next one. Where that end is, `boundary` knows.
 
+use super::arrival::Arrival;
 use super::boundary::{Boundary, Reading, Stage};
 use super::socket::Socket;
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use pingora::protocols::{
 };
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -43,8 +44,7 @@ pub struct HeadLimits {
 /// A client's connection.
 pub struct Connection {
     socket: Socket,
-    peer: SocketAddr,
-    listener: u16,
+    arrival: Arrival,
     limits: HeadLimits,
     boundary: Boundary,
     /// What was read behind the end of the request under way.
@@ -54,30 +54,23 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Wraps a socket that was accepted by the listener of that index. `peer` is `None` for a Unix
-    /// socket, whose client counts as 127.0.0.1.
-    pub fn new(socket: Socket, peer: Option<SocketAddr>, listener: u16, limits: HeadLimits) -> Self {
-        let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+    /// Wraps a socket that was accepted. Bytes that were read from it before, `early`, are the first
+    /// of its first request.
+    pub fn new(socket: Socket, early: BytesMut, arrival: Arrival, limits: HeadLimits) -> Self {
         Self {
             socket,
-            peer,
-            listener,
+            arrival,
             limits,
             boundary: Boundary::default(),
-            behind: BytesMut::new(),
+            behind: early,
             deadline: None,
             out: BytesMut::new(),
         }
     }
 
-    /// The other end's address.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// The index of the listener it came in by.
-    pub fn listener(&self) -> u16 {
-        self.listener
+    /// From where it came, and how.
+    pub fn arrival(&self) -> &Arrival {
+        &self.arrival
     }
 
     /// The head is complete, and this is how the parser read it: so many bytes, these fields.
@@ -124,7 +117,7 @@ impl Connection {
     fn poll_request(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let own = if self.behind.is_empty() {
             let before = buf.filled().len();
-            match self.socket.poll_read(cx, buf) {
+            match Pin::new(&mut self.socket).poll_read(cx, buf) {
                 Poll::Pending => return self.poll_deadline(cx),
                 Poll::Ready(read) => read?,
             }
@@ -155,7 +148,7 @@ impl Connection {
     fn poll_end(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.behind.is_empty() {
             let before = buf.filled().len();
-            ready!(self.socket.poll_read(cx, buf))?;
+            ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
             self.behind.extend_from_slice(&buf.filled()[before..]);
             buf.set_filled(before);
         }
@@ -169,14 +162,14 @@ impl Connection {
 
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let n = ready!(self.socket.poll_write(cx, &self.out))?;
+            let n = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.out.advance(n);
         }
         self.out.clear();
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 }
 
@@ -216,10 +209,10 @@ impl AsyncWrite for Connection {
         loop {
             let waiting = this.out.len();
             if waiting == 0 {
-                return this.socket.poll_write(cx, bytes);
+                return Pin::new(&mut this.socket).poll_write(cx, bytes);
             }
             let parts = [IoSlice::new(&this.out), IoSlice::new(bytes)];
-            let n = ready!(this.socket.poll_write_vectored(cx, &parts))?;
+            let n = ready!(Pin::new(&mut this.socket).poll_write_vectored(cx, &parts))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -237,7 +230,7 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_out(cx))?;
-        this.socket.poll_shutdown(cx)
+        Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }
 
@@ -251,7 +244,7 @@ impl Shutdown for Connection {
 
 impl UniqueID for Connection {
     fn id(&self) -> UniqueIDType {
-        self.socket.id()
+        self.socket.as_raw_fd()
     }
 }
 
@@ -279,6 +272,6 @@ impl GetSocketDigest for Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Connection").field("arrival", &self.arrival).finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, Tried};
 use http::{HeaderMap, Method};
-use moongate_sdk::{Running, Services};
+use moongate_sdk::{Running, Services, Tls};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +23,8 @@ pub struct Context {
     pub(super) peer: IpAddr,
     /// The client: the peer, or what a trusted proxy says it is.
     pub(super) client: IpAddr,
+    /// The TLS of its connection.
+    pub(super) tls: Option<Arc<Tls>>,
     /// Whether the peer is a trusted proxy.
     pub(super) trusted: bool,
     /// Host as it is matched: lower case, without a port.
@@ -80,6 +82,7 @@ impl Context {
             snapshot: None,
             peer: nobody,
             client: nobody,
+            tls: None,
             trusted: false,
             host: String::new(),
             rewritten: None,

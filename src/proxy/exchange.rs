@@ -22,8 +22,9 @@ impl<'a> Line<'a> {
 }
 
 /// What the client uses, or what a trusted proxy says that it does.
-pub(super) fn scheme(trusted: bool, fields: &HeaderMap) -> &'static str {
-    let secure = trusted && fields.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+pub(super) fn scheme(ctx: &Context, fields: &HeaderMap) -> &'static str {
+    let told = ctx.trusted.then(|| fields.get("x-forwarded-proto")).flatten();
+    let secure = told.map_or(ctx.tls.is_some(), |proto| proto == "https");
     if secure { "https" } else { "http" }
 }
 
@@ -37,16 +38,18 @@ pub(super) fn of<'a>(
     let (path, query) = target(ctx.rewritten.as_deref(), line.uri);
     let listeners = ctx.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
     let listener = listeners.and_then(|all| all.get(usize::from(ctx.listener)));
+    let scheme = scheme(ctx, fields.map());
     Exchange {
         request: Request {
             method: line.method,
-            scheme: scheme(ctx.trusted, fields.map()),
+            scheme,
             host: &ctx.host,
             path,
             query,
             version: line.version,
             client: ctx.client,
             peer: ctx.peer,
+            tls: ctx.tls.as_deref(),
             listener: listener.map_or("", |listener| &*listener.name),
             route: &route.name,
         },

@@ -60,6 +60,8 @@ const STAYS: [&str; 10] = [
 pub(super) struct Way {
     /// The other end of the connection.
     pub(super) peer: IpAddr,
+    /// Whether the client came by TLS.
+    pub(super) tls: bool,
     /// Whether it is a proxy whose word counts.
     pub(super) trusted: bool,
     /// The route's policy.
@@ -176,7 +178,7 @@ fn add_forwarded(fields: &mut impl Fields, way: &Way) -> Result<()> {
     let _ = write!(list, "{}", way.peer);
     fields.set(&FOR, value(list)?);
     if !(way.trusted && fields.map().contains_key(&PROTO)) {
-        fields.set(&PROTO, HeaderValue::from_static("http"));
+        fields.set(&PROTO, HeaderValue::from_static(if way.tls { "https" } else { "http" }));
     }
     // The port belongs to it: links that a backend makes for its clients need it.
     let known = way.trusted && fields.map().contains_key(&HOST);
@@ -296,7 +298,7 @@ mod tests {
     }
 
     fn way(trusted: bool, policy: XForwarded) -> Way {
-        Way { peer: "192.0.2.7".parse().unwrap(), trusted, policy, via: true }
+        Way { peer: "192.0.2.7".parse().unwrap(), tls: false, trusted, policy, via: true }
     }
 
     fn all(head: &RequestHeader, name: &str) -> Vec<String> {

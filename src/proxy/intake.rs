@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::context::Context;
 use super::exchange::scheme;
 use super::failure::Failure;
-use super::{Gateway, admission, forward, respond, upload, websocket};
+use super::{Gateway, admission, arrival, forward, respond, upload, websocket};
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Refusal};
@@ -24,8 +24,11 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         session.as_downstream().as_http1().map_or(0, |session| session.get_headers_raw_bytes().len());
     if let Some(connection) = connection(session) {
         ctx.doubtful = connection.compare(ctx.head_size, &session.req_header().headers) == Reading::Doubtful;
-        ctx.peer = connection.peer().ip().to_canonical();
-        ctx.listener = connection.listener();
+    }
+    if let Some(arrival) = arrival::of(session.as_downstream()) {
+        ctx.peer = arrival.peer.ip().to_canonical();
+        ctx.listener = arrival.listener;
+        ctx.tls = arrival.tls.clone();
     }
     ctx.trusted = snapshot.terms.trusts(ctx.peer);
     ctx.client = if ctx.trusted {
@@ -129,10 +132,11 @@ fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fai
         method: &head.method,
         headers: &head.headers,
         listener,
-        scheme: scheme(ctx.trusted, &head.headers),
+        scheme: scheme(ctx, &head.headers),
         version: head.version,
         client: ctx.client,
         peer: ctx.peer,
+        tls: ctx.tls.as_deref(),
     });
     ctx.route = found.cloned();
     ctx.host.push_str(target.host().unwrap_or_default());

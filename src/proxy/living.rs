@@ -10,7 +10,9 @@ use crate::chain::{Chain, Passage, Standing};
 use crate::snapshot::Route;
 use crate::tunnel::{Asking, Inspector, Outcome, Recheck, Side};
 use http::{HeaderMap, Method, Uri, Version};
-use moongate_sdk::{Direction, Ended, Exchange, Fields, Headers, Message, Request, Running, Sent, Services};
+use moongate_sdk::{
+    Direction, Ended, Exchange, Fields, Headers, Message, Request, Running, Sent, Services, Tls,
+};
 use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -79,6 +81,7 @@ struct Kept {
     host: String,
     client: IpAddr,
     peer: IpAddr,
+    tls: Option<Arc<Tls>>,
     listener: Arc<str>,
     route: Arc<str>,
 }
@@ -91,13 +94,14 @@ impl Kept {
             chain: Arc::clone(&route.chain),
             services: Arc::clone(&ctx.services),
             method: line.method.clone(),
-            scheme: scheme(ctx.trusted, headers),
+            scheme: scheme(ctx, headers),
             uri: line.uri.clone(),
             rewritten: ctx.rewritten.clone(),
             version: line.version,
             host: ctx.host.clone(),
             client: ctx.client,
             peer: ctx.peer,
+            tls: ctx.tls.clone(),
             listener: listener.map_or_else(|| "".into(), |listener| Arc::clone(&listener.name)),
             route: Arc::clone(&route.name),
         }
@@ -116,6 +120,7 @@ impl Kept {
                 version: self.version,
                 client: self.client,
                 peer: self.peer,
+                tls: self.tls.as_deref(),
                 listener: &self.listener,
                 route: &self.route,
             },

@@ -3,6 +3,7 @@
 
 mod admission;
 mod answer;
+mod arrival;
 mod boundary;
 mod chunks;
 mod connection;
@@ -26,6 +27,7 @@ mod upstream;
 mod websocket;
 mod whole;
 
+pub use arrival::{Arrival, digest};
 pub use boundary::Reading;
 pub use connection::{Connection, HeadLimits};
 pub use context::Context;
@@ -33,6 +35,7 @@ pub use failure::Failure;
 pub use socket::Socket;
 
 use crate::live::Live;
+use crate::snapshot::Greeting;
 use crate::tunnel::Registry;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -104,10 +107,14 @@ impl Gateway {
         Self { shared: Arc::clone(shared), busy }
     }
 
-    /// What the current generation allows a request head.
-    pub fn head_limits(&self) -> HeadLimits {
+    /// What the current generation allows a request head, and how it has the listener of that index greet
+    /// a connection; `None` when there is nothing to do before HTTP/1.
+    pub fn welcome(&self, listener: u16) -> (HeadLimits, Option<Arc<Greeting>>) {
         let snapshot = self.shared.live.look();
-        HeadLimits { time: snapshot.terms.header_timeout, size: snapshot.terms.max_request_head }
+        let limits =
+            HeadLimits { time: snapshot.terms.header_timeout, size: snapshot.terms.max_request_head };
+        let listener = snapshot.listeners.get(usize::from(listener));
+        (limits, listener.and_then(|listener| listener.greeting.clone()))
     }
 
     /// How long an idle connection is kept, in whole seconds as Pingora counts.

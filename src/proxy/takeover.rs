@@ -27,6 +27,7 @@ pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes)> {
     let leg = match socket {
         Socket::Tcp(socket) => Leg::from(socket),
         Socket::Unix(socket) => Leg::from(socket),
+        Socket::Tls(stream) => Leg::Boxed(stream),
     };
     Some((leg, behind))
 }

@@ -97,6 +97,7 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
     let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
     let way = Way {
         peer: ctx.peer,
+        tls: ctx.tls.is_some(),
         trusted: ctx.trusted,
         policy: snapshot.terms.x_forwarded,
         via: snapshot.terms.via,

@@ -3,7 +3,7 @@
 use super::{HostPattern, PathPattern, ValuePattern};
 use crate::spec::{OneOrMany, Route};
 use http::{HeaderMap, HeaderName, Method, Version};
-use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage};
+use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage, Tls};
 use std::net::IpAddr;
 
 /// What a request must be for `target`; an empty list asks nothing.
@@ -52,6 +52,8 @@ pub struct Head<'a> {
     pub client: IpAddr,
     /// The other end of the connection.
     pub peer: IpAddr,
+    /// The TLS of the client's connection.
+    pub tls: Option<&'a Tls>,
 }
 
 impl<'a> Head<'a> {
@@ -66,6 +68,7 @@ impl<'a> Head<'a> {
             version: self.version,
             client: self.client,
             peer: self.peer,
+            tls: self.tls,
             listener: self.listener,
             route: "",
         };

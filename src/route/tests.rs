@@ -64,6 +64,7 @@ impl Ask {
             version: Version::HTTP_11,
             client: CLIENT,
             peer: CLIENT,
+            tls: None,
         }
     }
 }
@@ -218,6 +219,7 @@ fn a_table_of_many_rules_finds_each() {
             version: Version::HTTP_11,
             client: CLIENT,
             peer: CLIENT,
+            tls: None,
         };
         assert_eq!(table.find(&head), Some(&name(n)));
     }

@@ -3,7 +3,10 @@
 
 pub mod admin;
 mod backstage;
+mod entrance;
 mod farewell;
+mod http1;
+mod http2;
 mod lifecycle;
 mod listen;
 mod signals;

@@ -4,11 +4,12 @@
 //! none waits for another and no task moves between cores.
 
 use super::listen::Bound;
-use crate::proxy::{Connection, Gateway, HeadLimits, Socket};
+use super::{entrance, http1};
+use crate::proxy::{Arrival, Connection, Gateway, HeadLimits, Socket};
 use crate::tunnel::clock;
+use bytes::BytesMut;
 use log::{error, warn};
-use pingora::apps::{HttpServerApp, ReusedHttpStream};
-use pingora::protocols::http::ServerSession;
+use pingora::apps::{HttpServerApp, HttpServerOptions};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
@@ -34,6 +35,17 @@ pub(super) struct Door {
     pub(super) index: u16,
     /// Room for so many connections, shared by all workers.
     pub(super) room: Option<Arc<Semaphore>>,
+}
+
+/// What serves the connections of a worker.
+#[derive(Clone)]
+pub(super) struct House {
+    /// The proxy.
+    pub(super) proxy: Arc<HttpProxy<Gateway>>,
+    /// Says when connections should end.
+    pub(super) shutdown: ShutdownWatch,
+    /// What a request head may take.
+    pub(super) limits: HeadLimits,
 }
 
 /// How far the process is.
@@ -78,6 +90,10 @@ pub(super) fn spawn(
 async fn run(doors: Vec<Door>, gateway: Gateway, conf: Arc<ServerConf>, mut stage: watch::Receiver<Stage>) {
     let mut proxy = HttpProxy::new(gateway.clone(), conf);
     proxy.handle_init_modules();
+    // A WebSocket over HTTP/2 begins with CONNECT (RFC 8441 §4); every other CONNECT is refused by us.
+    let mut options = HttpServerOptions::default();
+    options.allow_connect_method_proxying = true;
+    proxy.server_options = Some(options);
     let proxy = Arc::new(proxy);
     let (ending, shutdown) = watch::channel(false);
     let accepting: Vec<_> = doors
@@ -112,13 +128,18 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
         };
         match listener.accept().await {
             Ok((socket, peer)) => {
-                let limits = gateway.head_limits();
-                let connection = Box::new(Connection::new(socket, peer, index, limits));
-                let (proxy, shutdown) = (Arc::clone(&proxy), shutdown.clone());
-                tokio::spawn(async move {
-                    serve(connection, limits, &proxy, &shutdown).await;
-                    drop(permit);
-                });
+                let (limits, greeting) = gateway.welcome(index);
+                let house = House { proxy: Arc::clone(&proxy), shutdown: shutdown.clone(), limits };
+                let arrival = Arrival::plain(peer, index);
+                match greeting {
+                    None => {
+                        let connection = Connection::new(socket, BytesMut::new(), arrival, limits);
+                        tokio::spawn(http1::serve(Box::new(connection), house, permit));
+                    }
+                    Some(greeting) => {
+                        tokio::spawn(entrance::enter(socket, arrival, greeting, house, permit));
+                    }
+                }
             }
             Err(error) => {
                 if complained.is_none_or(|last: Instant| last.elapsed() >= QUIET) {
@@ -129,46 +150,6 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
             }
         }
     }
-}
-
-/// Serves one connection, request by request.
-async fn serve(
-    connection: Box<Connection>,
-    limits: HeadLimits,
-    proxy: &Arc<HttpProxy<Gateway>>,
-    shutdown: &ShutdownWatch,
-) {
-    // Until the first byte a new connection has as long as a head may take.
-    let patience = |session: &mut ServerSession| session.set_keepalive(Some(limits.time.as_secs().max(1)));
-    let mut next = process(connection, patience, proxy, shutdown).await;
-    while let Some((stream, settings)) = next.map(ReusedHttpStream::consume) {
-        let Ok(mut connection) = stream.into_any().downcast::<Connection>() else { return };
-        // RFC 9112 §9.3.2: requests sent behind one another are answered in order. The connection gives
-        // them out one by one, so Pingora's own pipelining stays off: bytes that it read too far would
-        // be a disagreement, and end the connection.
-        if !connection.next_request() {
-            return;
-        }
-        let settings = |session: &mut ServerSession| {
-            if let Some(settings) = settings {
-                settings.apply_to_session(session);
-            }
-        };
-        next = process(connection, settings, proxy, shutdown).await;
-    }
-}
-
-/// The next request of a connection. The session is made here and not in [`serve`], whose future would
-/// have room for two of them otherwise, and would be copied with it for every connection.
-fn process<'a>(
-    connection: Box<Connection>,
-    settings: impl FnOnce(&mut ServerSession),
-    proxy: &'a Arc<HttpProxy<Gateway>>,
-    shutdown: &'a ShutdownWatch,
-) -> impl Future<Output = Option<ReusedHttpStream>> + Send + 'a {
-    let mut session = ServerSession::new_http1(connection);
-    settings(&mut session);
-    proxy.process_new_http(session, shutdown)
 }
 
 enum Listener {

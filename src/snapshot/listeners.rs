@@ -1,5 +1,6 @@
 //! Where the process listens, for clients and for its administrator.
 
+use super::Greeting;
 use crate::spec;
 use crate::tunnel::Pacer;
 use moongate_sdk::{Placed, Problem, Problems};
@@ -28,6 +29,8 @@ pub struct Listener {
     pub address: Address,
     /// The most connections at a time.
     pub max_connections: Option<usize>,
+    /// What precedes the first request of a connection; `None` where HTTP/1 begins at once.
+    pub greeting: Option<Arc<Greeting>>,
     /// Gives out the turns of WebSocket handshakes; `None` when they are not limited.
     pub handshakes: Option<Arc<Pacer>>,
 }
@@ -83,6 +86,7 @@ pub(super) fn compile(
             name: "default".into(),
             address: Address::Tcp(DEFAULT),
             max_connections: None,
+            greeting: None,
             handshakes: None,
         }];
     };
@@ -110,7 +114,9 @@ pub(super) fn compile(
         let max_connections = listener.max_connections.map(|most| most.get() as usize);
         let prior = prior.iter().find(|known| *known.name == *name.value);
         let handshakes = Pacer::carry(listener.handshakes, prior.and_then(|prior| prior.handshakes.as_ref()));
-        listeners.push(Listener { name: name.value.as_str().into(), address, max_connections, handshakes });
+        let greeting = problems.keep(Greeting::compile(listener)).flatten();
+        let name = name.value.as_str().into();
+        listeners.push(Listener { name, address, max_connections, greeting, handshakes });
     }
     if written.is_empty() {
         problems.push(

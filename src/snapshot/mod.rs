@@ -6,12 +6,14 @@
 
 mod destination;
 mod edition;
+mod greeting;
 mod listeners;
 mod plugins;
 mod route;
 mod terms;
 
 pub use destination::Destination;
+pub use greeting::Greeting;
 pub use listeners::{Address, AdminAddress, Listener};
 pub use route::Route;
 pub use terms::Terms;

@@ -3,6 +3,7 @@
 //! `load` takes files to a [`Spec`] and reports every problem at once; `print` writes one back. What
 //! the names in a `Spec` mean, whether they exist and fit together, is not asked here.
 
+mod edge;
 mod entry;
 mod load;
 mod model;
@@ -11,6 +12,7 @@ mod process;
 mod schema;
 mod websocket;
 
+pub use edge::*;
 pub use entry::OnError;
 pub use load::{Env, Loaded, Refused, load, load_text};
 pub use model::*;

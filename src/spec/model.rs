@@ -1,5 +1,6 @@
 //! What an operator may write, as types. Every name here is in the documentation and the schema.
 
+use crate::spec::edge::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use crate::spec::process::{AccessLog, Admin, Listener, Server};
 use crate::spec::{WebSocket, entry};
 use indexmap::IndexMap;
@@ -40,6 +41,15 @@ pub struct Upstream {
     /// How an endpoint is chosen: a kind's name, or a mapping with `kind:`. Default: round_robin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<KindEntry>,
+    /// What the backends speak.
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
+    /// TLS to the backends; absent: plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Placed<UpstreamTls>>,
+    /// The version of the PROXY protocol that begins each connection to a backend; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How endpoints are probed; absent: only passive health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<KindEntry>,
@@ -76,6 +86,9 @@ impl Upstream {
         Self {
             endpoints,
             balance: None,
+            protocol: UpstreamProtocol::default(),
+            tls: None,
+            proxy_protocol: None,
             health_check: None,
             passive_health: PassiveHealth::default(),
             panic: Panic::default(),

@@ -1,6 +1,7 @@
 //! What an operator may write about the process: its limits towards clients, its listeners, the
 //! administrator's address and the access log.
 
+use super::edge::{ListenerTls, Protocol, ProxyProtocol};
 use moongate_sdk::{Period, Placed, Rate, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -111,6 +112,15 @@ pub struct Listener {
     pub name: Option<Placed<String>>,
     /// `ip:port`, `[ip]:port` or `unix:/path`.
     pub address: Placed<String>,
+    /// What is spoken here; absent: http1, and h2 as well where there is `tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<Placed<Vec<Placed<Protocol>>>>,
+    /// TLS; absent: plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Placed<ListenerTls>>,
+    /// The PROXY protocol; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<Placed<ProxyProtocol>>,
     /// Connections at a time; the ones beyond wait in the kernel's queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<NonZeroU32>,

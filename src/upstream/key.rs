@@ -30,6 +30,7 @@ impl<'a> RequestView<'a> {
             version: Version::HTTP_11,
             client: self.client,
             peer: self.client,
+            tls: None,
             listener: "",
             route: "",
         };

@@ -4,9 +4,8 @@
 use super::address::Origin;
 use super::balance::Member;
 use super::endpoint::{Endpoint, Health};
-use crate::spec::{self, EndpointEntry, KindEntry, Panic};
-use moongate_sdk::{Key, Period, Place, Placed, Settings, Value, ValueKind};
-use std::time::Duration;
+use crate::spec::{self, EndpointEntry, KindEntry};
+use moongate_sdk::{Key, Place, Placed, Settings, Value, ValueKind};
 
 pub(super) fn place() -> Place {
     Place { file: "moongate.yaml".into(), line: 7, column: 3, width: 1, path: "upstreams.web".into() }
@@ -51,19 +50,7 @@ pub(super) fn upstream(lines: &[&str]) -> spec::Upstream {
             }),
         })
     };
-    spec::Upstream {
-        endpoints: lines.iter().map(entry).collect(),
-        balance: None,
-        health_check: None,
-        passive_health: spec::PassiveHealth::default(),
-        panic: Panic::Any,
-        slow_start: None,
-        connect_timeout: Period(Duration::from_secs(2)),
-        idle_timeout: Period(Duration::from_secs(60)),
-        retries: 2,
-        resolve: Period(Duration::from_secs(30)),
-        rebalance: None,
-    }
+    spec::Upstream::of(lines.iter().map(entry).collect())
 }
 
 /// Healthy members by the same lines.

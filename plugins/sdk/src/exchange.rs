@@ -1,7 +1,7 @@
 //! A request and its answer as a plugin sees them. Who received them, and in what type the gateway
 //! keeps their fields, stays out: [`Fields`] is the seam.
 
-use crate::{Running, Services};
+use crate::{Running, Services, Tls};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -26,6 +26,8 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// The other end of the connection.
     pub peer: IpAddr,
+    /// The TLS of the client's connection to the gateway; `None` when it is plain.
+    pub tls: Option<&'a Tls>,
     /// The name of the listener it came in by.
     pub listener: &'a str,
     /// The route's name.

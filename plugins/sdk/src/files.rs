@@ -40,7 +40,11 @@ struct Noted {
 }
 
 impl Files {
-    pub(crate) fn read(&self, path: &Placed<String>, limit: u64) -> Result<Source, Problem> {
+    /// Reads a file that a setting names, relative to the file with that setting, up to `limit` bytes.
+    ///
+    /// # Errors
+    /// With the place of the name, when it cannot be read, is no file or is too large.
+    pub fn read(&self, path: &Placed<String>, limit: u64) -> Result<Source, Problem> {
         let base = Path::new(&*path.place.file).parent().unwrap_or(Path::new(""));
         let whole = base.join(&path.value);
         let bytes = read(&whole, limit).map_err(|error| {

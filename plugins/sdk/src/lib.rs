@@ -22,6 +22,7 @@ mod services;
 mod settings;
 mod template;
 pub mod testing;
+mod tls;
 mod units;
 
 pub use cookie::cookie;
@@ -39,4 +40,5 @@ pub use running::{Note, Running};
 pub use services::{Call, CallError, Called, Callee, Calling, NoServices, Services, set_worker, worker};
 pub use settings::{Key, Placed, Settings, Value, ValueKind};
 pub use template::Template;
+pub use tls::{ClientCertificate, Tls};
 pub use units::{Period, Size};

@@ -157,6 +157,7 @@ fn exchange<'a>(
             query: split.map(|(_, query)| query),
             version: Version::HTTP_11,
             client: head.client,
+            tls: None,
             peer: head.client,
             listener: "listener",
             route: "web",

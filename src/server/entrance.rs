@@ -1,0 +1,60 @@
+//! What comes before a connection's first request: TLS, and which HTTP it is going to speak.
+
+use super::worker::House;
+use super::{http1, http2};
+use crate::proxy::{Arrival, Connection, Socket};
+use crate::snapshot::Greeting;
+use crate::tls::Acceptor;
+use bytes::BytesMut;
+use moongate_sdk::Tls;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+/// Takes a connection in and serves it to its end.
+pub(super) async fn enter(
+    socket: Socket,
+    mut arrival: Arrival,
+    greeting: Arc<Greeting>,
+    house: House,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let mut socket = socket;
+    let mut h2 = greeting.h2c;
+    if let Some(tls) = &greeting.tls {
+        let limit = house.limits.time;
+        let Ok(Some((secured, facts, chosen))) = timeout(limit, secure(socket, tls)).await else { return };
+        socket = secured;
+        arrival.tls = Some(facts);
+        h2 = chosen;
+    }
+    if h2 {
+        http2::serve(socket, arrival, house).await;
+        drop(permit);
+    } else {
+        let connection = Connection::new(socket, BytesMut::new(), arrival, house.limits);
+        http1::serve(Box::new(connection), house, permit).await;
+    }
+}
+
+/// Shakes hands. The last of the three is whether HTTP/2 was chosen.
+async fn secure(socket: Socket, tls: &Acceptor) -> Option<(Socket, Arc<Tls>, bool)> {
+    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+    let stream = acceptor.accept(socket).await.ok()?;
+    let session = stream.get_ref().1;
+    let facts = Tls {
+        version: match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLSv1.2",
+        },
+        cipher: session
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or_default(),
+        server_name: session.server_name().map(Into::into),
+        client: None,
+    };
+    let h2 = session.alpn_protocol() == Some(b"h2");
+    Some((Socket::Tls(Box::new(stream)), Arc::new(facts), h2))
+}

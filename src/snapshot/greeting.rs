@@ -1,0 +1,59 @@
+//! What a listener does with a connection before its first request: TLS, and which HTTP is spoken.
+
+use crate::spec::{self, Protocol};
+use crate::tls::{Acceptor, Alpn};
+use moongate_sdk::{Placed, Problem, Problems};
+use std::sync::Arc;
+
+/// What precedes the first request of a connection.
+#[derive(Debug)]
+pub struct Greeting {
+    /// TLS, where it is spoken.
+    pub tls: Option<Arc<Acceptor>>,
+    /// HTTP/1 is spoken.
+    pub http1: bool,
+    /// HTTP/2 without TLS is spoken (RFC 9113 §3.3).
+    pub h2c: bool,
+}
+
+impl Greeting {
+    /// Compiles what was written for a listener; `None` where HTTP/1 begins at once.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, with places.
+    pub(super) fn compile(listener: &spec::Listener) -> Result<Option<Arc<Self>>, Problems> {
+        let protocols = protocols(listener)?;
+        let speaks = |protocol| protocols.contains(&protocol);
+        let alpn = Alpn { h2: speaks(Protocol::H2), http1: speaks(Protocol::Http1) };
+        let tls = listener.tls.as_ref().map(|tls| Acceptor::compile(tls, alpn)).transpose()?;
+        if tls.is_none() && !speaks(Protocol::H2c) {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Self { tls, http1: speaks(Protocol::Http1), h2c: speaks(Protocol::H2c) })))
+    }
+}
+
+/// What is spoken, written or by default.
+fn protocols(listener: &spec::Listener) -> Result<Vec<Protocol>, Problems> {
+    let secure = listener.tls.is_some();
+    let Some(written) = &listener.protocols else {
+        return Ok(if secure { vec![Protocol::H2, Protocol::Http1] } else { vec![Protocol::Http1] });
+    };
+    let mut problems = Problems::default();
+    for protocol in &written.value {
+        let wrong = match protocol.value {
+            Protocol::H2 if !secure => Some(("h2 needs TLS", "without TLS, HTTP/2 is h2c")),
+            Protocol::H2c if secure => Some(("h2c is HTTP/2 without TLS", "with TLS, HTTP/2 is h2")),
+            _ => None,
+        };
+        if let Some((wrong, help)) = wrong {
+            problems.push(Problem::new(wrong).help(help).at(&protocol.place));
+        }
+    }
+    if written.value.is_empty() {
+        let problem = Problem::new("`protocols` is empty: nobody could speak with it");
+        problems.push(problem.help("leave it out for the default").at(&written.place));
+    }
+    let spoken = written.value.iter().map(|Placed { value, .. }| *value).collect();
+    if problems.refuse() { Err(problems) } else { Ok(spoken) }
+}
