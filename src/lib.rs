@@ -12,6 +12,7 @@
 //! - [`telemetry`], [`diag`]: metrics and the access log; problems as a report.
 //! - [`spec`]: what an operator may write. YAML lives only there.
 //! - [`tls`], [`proxy_protocol`]: certificates and keys in rustls's shape; the PROXY protocol as bytes.
+//! - [`acme`]: certificates that the gateway gets by itself.
 //! - [`route`], [`upstream`], [`chain`]: which route a request takes, which endpoint, which plugins.
 //! - [`tunnel`]: a WebSocket after its handshake.
 //! - [`snapshot`]: a generation of the configuration, compiled.
@@ -20,6 +21,7 @@
 //! - [`server`]: the process.
 //! - [`cli`], [`demo`]: the command, and the backends of `moongate demo`.
 
+pub mod acme;
 pub mod chain;
 pub mod cli;
 pub mod demo;

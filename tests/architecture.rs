@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["telemetry", "diag", "plugins"],
     &["spec"],
     &["tls", "proxy_protocol"],
-    &["route", "upstream", "chain"],
+    &["route", "upstream", "chain", "acme"],
     &["tunnel"],
     &["snapshot"],
     &["live"],

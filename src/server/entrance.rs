@@ -8,9 +8,10 @@ use crate::tls::Acceptor;
 use bytes::BytesMut;
 use moongate_sdk::Tls;
 use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 /// Takes a connection in and serves it to its end.
 pub(super) async fn enter(
@@ -40,8 +41,14 @@ pub(super) async fn enter(
 
 /// Shakes hands. The last of the three is whether HTTP/2 was chosen.
 async fn secure(socket: Socket, tls: &Acceptor) -> Option<(Socket, Arc<Tls>, bool)> {
-    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-    let stream = acceptor.accept(socket).await.ok()?;
+    let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await.ok()?;
+    if let Some(proof) = tls.challenges.handshake(&begun.client_hello()) {
+        // RFC 8737 §3: the handshake is all that an authority wants.
+        let mut proven = begun.into_stream(proof).await.ok()?;
+        let _ = proven.shutdown().await;
+        return None;
+    }
+    let stream = begun.into_stream(Arc::clone(&tls.config)).await.ok()?;
     let session = stream.get_ref().1;
     let facts = Tls {
         version: match session.protocol_version() {

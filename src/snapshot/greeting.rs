@@ -1,6 +1,7 @@
 //! What a listener does with a connection before its first request: TLS, and which HTTP is spoken.
 
-use crate::spec::{self, Protocol};
+use crate::acme;
+use crate::spec::{self, ListenerTls, Protocol};
 use crate::tls::{Acceptor, Alpn};
 use moongate_sdk::{Placed, Problem, Problems};
 use std::sync::Arc;
@@ -21,15 +22,34 @@ impl Greeting {
     ///
     /// # Errors
     /// Everything that is wrong with it, with places.
-    pub(super) fn compile(listener: &spec::Listener) -> Result<Option<Arc<Self>>, Problems> {
+    pub(super) fn compile(
+        listener: &spec::Listener,
+        certificates: &mut acme::Gathering<'_>,
+    ) -> Result<Option<Arc<Self>>, Problems> {
         let protocols = protocols(listener)?;
         let speaks = |protocol| protocols.contains(&protocol);
         let alpn = Alpn { h2: speaks(Protocol::H2), http1: speaks(Protocol::Http1) };
-        let tls = listener.tls.as_ref().map(|tls| Acceptor::compile(tls, alpn)).transpose()?;
+        let tls = listener.tls.as_ref().map(|tls| secure(tls, alpn, certificates)).transpose()?;
         if tls.is_none() && !speaks(Protocol::H2c) {
             return Ok(None);
         }
         Ok(Some(Arc::new(Self { tls, http1: speaks(Protocol::Http1), h2c: speaks(Protocol::H2c) })))
+    }
+}
+
+/// TLS, with the certificate that the gateway gets by itself where it should.
+fn secure(
+    written: &Placed<ListenerTls>,
+    alpn: Alpn,
+    certificates: &mut acme::Gathering<'_>,
+) -> Result<Arc<Acceptor>, Problems> {
+    let mut problems = Problems::default();
+    let job = written.acme.as_ref().and_then(|acme| problems.keep(certificates.add(acme)));
+    let later = job.as_ref().map(|job| Arc::clone(job.slot()));
+    let acceptor = problems.keep(Acceptor::compile(written, alpn, later, certificates.challenges()));
+    match acceptor {
+        Some(acceptor) if !problems.refuse() => Ok(acceptor),
+        _ => Err(problems),
     }
 }
 

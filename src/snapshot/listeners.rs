@@ -1,6 +1,7 @@
 //! Where the process listens, for clients and for its administrator.
 
 use super::Greeting;
+use crate::acme;
 use crate::spec;
 use crate::tunnel::Pacer;
 use moongate_sdk::{Placed, Problem, Problems};
@@ -79,6 +80,7 @@ impl Address {
 pub(super) fn compile(
     written: Option<&[Placed<spec::Listener>]>,
     prior: &[Listener],
+    certificates: &mut acme::Gathering<'_>,
     problems: &mut Problems,
 ) -> Vec<Listener> {
     let Some(written) = written else {
@@ -114,7 +116,7 @@ pub(super) fn compile(
         let max_connections = listener.max_connections.map(|most| most.get() as usize);
         let prior = prior.iter().find(|known| *known.name == *name.value);
         let handshakes = Pacer::carry(listener.handshakes, prior.and_then(|prior| prior.handshakes.as_ref()));
-        let greeting = problems.keep(Greeting::compile(listener)).flatten();
+        let greeting = problems.keep(Greeting::compile(listener, certificates)).flatten();
         let name = name.value.as_str().into();
         listeners.push(Listener { name, address, max_connections, greeting, handshakes });
     }

@@ -18,6 +18,7 @@ pub use listeners::{Address, AdminAddress, Listener};
 pub use route::Route;
 pub use terms::Terms;
 
+use crate::acme;
 use crate::chain::{Builder, Entry, Instances};
 use crate::route::{self as routing, Rule, Table};
 use crate::spec::{self, KindTable, Spec};
@@ -58,6 +59,8 @@ pub struct Snapshot {
     pub terms: Terms,
     /// Where clients connect, in the order written.
     pub listeners: Vec<Listener>,
+    /// The certificates that the gateway gets by itself.
+    pub certificates: acme::Jobs,
     /// The administrator's address.
     pub admin: Option<AdminAddress>,
     /// Worker threads.
@@ -116,7 +119,9 @@ pub fn compile(
     let mut compiler = Compiler { prior, problems: Problems::default(), plugins, called: Vec::new() };
     let terms = terms::compile(&spec.server, &mut compiler.problems);
     let before = prior.map_or(&[][..], |prior| &prior.listeners);
-    let listeners = listeners::compile(spec.listeners.as_deref(), before, &mut compiler.problems);
+    let mut certificates = acme::Gathering::after(prior.map(|prior| &prior.certificates));
+    let listeners =
+        listeners::compile(spec.listeners.as_deref(), before, &mut certificates, &mut compiler.problems);
     let admin = listeners::compile_admin(spec.admin.as_ref(), &mut compiler.problems);
     let mut clusters = compiler.clusters(spec);
     let table = compiler.routes(spec, &listeners, &mut clusters);
@@ -137,6 +142,7 @@ pub fn compile(
         by_name,
         terms,
         listeners,
+        certificates: certificates.finish(),
         admin,
         threads: spec.server.threads.map_or(cores, |threads| usize::from(threads.get())),
         upstream_keepalive: spec.server.upstream_keepalive as usize,

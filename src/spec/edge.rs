@@ -106,9 +106,9 @@ pub enum ClientAuthMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Acme {
-    /// The names; one certificate holds them all.
-    pub domains: Vec<Placed<String>>,
-    /// The authority's directory; absent: that of Let's Encrypt.
+    /// The names; one certificate holds them all. A wildcard needs a proof in the DNS, which is not offered.
+    pub domains: Placed<Vec<Placed<String>>>,
+    /// The authority's directory, an `https:` URL; absent: that of Let's Encrypt.
     #[serde(default = "letsencrypt")]
     pub directory: Placed<String>,
     /// Whom the authority may write to, as `mailto:` URLs or bare addresses.
@@ -117,9 +117,10 @@ pub struct Acme {
     /// How it is proven that the names are ours.
     #[serde(default)]
     pub challenge: Challenge,
-    /// The folder that keeps the account, the keys and the certificates; relative to this file.
-    #[serde(default = "storage")]
-    pub storage: Placed<String>,
+    /// The folder that keeps the account, the keys and the certificates, relative to this file; absent: `acme`
+    /// beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Placed<String>>,
     /// The issuers trusted for the directory's own certificate, as a PEM file; absent: the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<Placed<String>>,
@@ -135,7 +136,7 @@ pub enum Challenge {
     #[default]
     #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
-    /// By a request to any plain listener (RFC 8555 §8.3); one must be reached on port 80.
+    /// By a request to any listener (RFC 8555 §8.3); a plain one must be reached on port 80.
     #[serde(rename = "http-01")]
     Http01,
 }
@@ -211,8 +212,4 @@ impl Default for UpstreamTls {
 
 fn letsencrypt() -> Placed<String> {
     Placed { value: "https://acme-v02.api.letsencrypt.org/directory".to_owned(), place: Place::nowhere() }
-}
-
-fn storage() -> Placed<String> {
-    Placed { value: "acme".to_owned(), place: Place::nowhere() }
 }

@@ -4,5 +4,7 @@
 //! them; a connection meets finished values alone. Who connects, and over what, stays out.
 
 mod server;
+mod store;
 
 pub use server::{Acceptor, Alpn};
+pub use store::{Challenges, Shown, Slot};

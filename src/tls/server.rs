@@ -1,5 +1,6 @@
 //! TLS towards clients: a listener's settings as rustls takes them.
 
+use super::store::{Challenges, Slot};
 use crate::spec::{Certificate, ListenerTls, TlsVersion};
 use moongate_sdk::{Files, Placed, Problem, Problems};
 use rustls::crypto::ring;
@@ -24,15 +25,30 @@ pub struct Alpn {
 pub struct Acceptor {
     /// What a handshake is made with.
     pub config: Arc<ServerConfig>,
+    /// What it is made with for an authority that asks for a proof.
+    pub challenges: Arc<Challenges>,
 }
 
 impl Acceptor {
-    /// Compiles what was written for a listener.
+    /// Compiles what was written for a listener. `later` is the place of the certificate that the gateway
+    /// gets by itself, where it should.
     ///
     /// # Errors
     /// Everything that is wrong with the settings and the files they name, with places.
-    pub fn compile(written: &Placed<ListenerTls>, alpn: Alpn) -> Result<Arc<Self>, Problems> {
+    pub fn compile(
+        written: &Placed<ListenerTls>,
+        alpn: Alpn,
+        later: Option<Arc<Slot>>,
+        challenges: &Arc<Challenges>,
+    ) -> Result<Arc<Self>, Problems> {
         let mut problems = Problems::default();
+        if written.certificates.is_empty() && written.acme.is_none() {
+            problems.push(
+                Problem::new("`tls` without a certificate: nobody could connect")
+                    .help("name files in `certificates`, or let the gateway get one with `acme`")
+                    .at(&written.place),
+            );
+        }
         let keys: Vec<_> =
             written.certificates.iter().filter_map(|certificate| problems.keep(load(certificate))).collect();
         let versions = match written.min_version {
@@ -42,23 +58,35 @@ impl Acceptor {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
             .map_err(|error| Problem::new(format!("TLS cannot be set up: {error}")).at(&written.place))?;
-        let mut config = config.with_no_client_auth().with_cert_resolver(Arc::new(Keys(keys)));
+        let mut config =
+            config.with_no_client_auth().with_cert_resolver(Arc::new(Keys { files: keys, later }));
         config.alpn_protocols = [(alpn.h2, &b"h2"[..]), (alpn.http1, b"http/1.1")]
             .into_iter()
             .filter(|(spoken, _)| *spoken)
             .map(|(_, name)| name.to_vec())
             .collect();
-        if problems.refuse() { Err(problems) } else { Ok(Arc::new(Self { config: Arc::new(config) })) }
+        if problems.refuse() {
+            return Err(problems);
+        }
+        Ok(Arc::new(Self { config: Arc::new(config), challenges: Arc::clone(challenges) }))
     }
 }
 
 /// The certificates of a listener.
 #[derive(Debug)]
-struct Keys(Vec<Arc<CertifiedKey>>);
+struct Keys {
+    files: Vec<Arc<CertifiedKey>>,
+    later: Option<Arc<Slot>>,
+}
 
 impl ResolvesServerCert for Keys {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.first().cloned()
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let wanted = |slot: &&Arc<Slot>| {
+            let asked = hello.server_name();
+            self.files.is_empty() || slot.names().iter().any(|name| asked == Some(name))
+        };
+        let later = self.later.as_ref().filter(wanted).and_then(|slot| slot.get());
+        later.or_else(|| self.files.first().cloned())
     }
 }
 

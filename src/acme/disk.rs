@@ -1,0 +1,171 @@
+//! The folder of a certificate. Below the operator's `storage` each authority has a folder, named after
+//! its directory, and in it:
+//!
+//! - `account.json`: the account and its key. An account that was made elsewhere (external account
+//!   binding) has its identifier's digest in the name.
+//! - `NAME.pem`: a key and the chain of its certificate, in one file, so that both change in one step.
+//! - `NAME.json`: when tries of late failed, so that a process that is started again and again does not
+//!   bother the authority each time.
+//!
+//! Everything is readable by its owner alone, and written beside its place and then moved into it.
+
+use super::keyed::Keyed;
+use super::settings::Settings;
+use super::state::now;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The largest file that is read.
+const LARGEST: u64 = 1 << 20;
+
+/// The tries of late that failed.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tries {
+    /// When, in seconds since 1970.
+    pub(super) failed: Vec<u64>,
+}
+
+fn folder(settings: &Settings) -> PathBuf {
+    settings.storage.join(settings.authority())
+}
+
+fn certificate(settings: &Settings) -> PathBuf {
+    folder(settings).join(settings.id() + ".pem")
+}
+
+fn tries(settings: &Settings) -> PathBuf {
+    folder(settings).join(settings.id() + ".json")
+}
+
+/// Where the account is kept. It cannot be a certificate's: no host's name ends in `.json`'s `account`
+/// alone and has a certificate there, for those end in `.pem`.
+pub(super) fn account(settings: &Settings) -> PathBuf {
+    let name = settings.external.as_ref().map_or_else(
+        || "account.json".to_owned(),
+        |(id, _)| {
+            let digest = Sha256::digest(id);
+            let short: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("account_{short}.json")
+        },
+    );
+    folder(settings).join(name)
+}
+
+/// Makes the folder and sees that it can be written to.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn prepare(settings: &Settings) -> io::Result<()> {
+    let folder = folder(settings);
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    let probe = folder.join(format!(".{}.probe", settings.id()));
+    write(&probe, b"")?;
+    fs::remove_file(probe)
+}
+
+/// The certificate that is kept and still holds, and whether it is for all the names and no others' file.
+/// Where it has none of its own, another one's of the same authority stands in that is for the most of its
+/// names: who adds a name must not lose the others until the authority has seen it.
+pub(super) fn load(settings: &Settings) -> Option<(Keyed, bool)> {
+    let holds = |kept: &Keyed| kept.validity.until > now();
+    let own = match read(&certificate(settings)).map(|pem| Keyed::read(&pem)) {
+        Ok(Ok(kept)) => Some(kept).filter(holds),
+        Ok(Err(wrong)) => {
+            let file = certificate(settings);
+            log::warn!(file:? = file; "a certificate that was kept is left aside: {wrong}");
+            None
+        }
+        Err(_) => None,
+    };
+    if let Some(own) = own {
+        let whole = own.covers(&settings.names);
+        return Some((own, whole));
+    }
+    let others = fs::read_dir(folder(settings)).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    others
+        .filter(|path| path.extension().is_some_and(|ending| ending == "pem"))
+        .filter_map(|path| Keyed::read(&read(&path).ok()?).ok())
+        .filter(holds)
+        .filter(|kept| kept.shares(&settings.names) > 0)
+        .max_by_key(|kept| kept.shares(&settings.names))
+        .map(|kept| (kept, false))
+}
+
+/// Keeps a key and the chain of its certificate.
+///
+/// # Errors
+/// What the system says; what was kept before is there then.
+pub(super) fn keep(settings: &Settings, pem: &str) -> io::Result<()> {
+    write(&certificate(settings), pem.as_bytes())
+}
+
+/// The tries that failed; none when nothing is kept of them.
+pub(super) fn load_tries(settings: &Settings) -> Tries {
+    load_json(&tries(settings)).ok().flatten().unwrap_or_default()
+}
+
+/// Keeps them; with none the file goes.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn keep_tries(settings: &Settings, kept: &Tries) -> io::Result<()> {
+    if kept.failed.is_empty() {
+        return match fs::remove_file(tries(settings)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    }
+    keep_json(&tries(settings), kept)
+}
+
+/// What is kept in a file; `None` where there is none.
+///
+/// # Errors
+/// When it cannot be read, or says something else.
+pub(super) fn load_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Keeps it in a file.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn keep_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    write(path, &serde_json::to_vec_pretty(value)?)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for somebody to write to it.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// In one step: whoever looks sees the old whole or the new whole, also behind a loss of power.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = folder.join(format!(".{name}.new"));
+    // One that was left by a process that died, perhaps with other rights.
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    File::open(folder)?.sync_all()
+}

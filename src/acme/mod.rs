@@ -1,0 +1,24 @@
+//! Certificates that the gateway gets by itself (ACME, RFC 8555).
+//!
+//! A [`Job`] is one certificate: its settings, the place in which the listeners find it, and what is known
+//! of it. It is compiled with the configuration and kept over reloads while its settings stay the same.
+//! Compiling contacts nobody and writes nothing; [`Job::open`] makes the folder and loads what is there,
+//! [`Job::run`] gets certificates and renews them until it is dropped. Who runs it is live's business, who
+//! makes the handshakes the server's.
+
+mod account;
+mod backoff;
+mod client;
+mod disk;
+mod issue;
+mod job;
+mod jobs;
+mod keyed;
+mod run;
+mod settings;
+mod state;
+
+pub use job::Job;
+pub use jobs::{Gathering, Jobs};
+pub use settings::Settings;
+pub use state::Reason;

@@ -1,0 +1,94 @@
+//! The years of a certificate: a try when one is due, waits between them, and what is noted of each.
+
+use super::backoff;
+use super::disk::{self, Tries};
+use super::issue::issue;
+use super::job::Job;
+use super::state::{Failure, Reason, now};
+use log::{info, warn};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+
+/// How long a try may take from the account to the file.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+
+/// The clock is looked at again at least so often: it may have been set, and a machine sleeps.
+const LOOK: Duration = Duration::from_secs(10 * 60);
+
+impl Job {
+    /// Gets the certificate and renews it, for as long as it is polled. Who holds `turn` is at work: the
+    /// certificates of a process are got one behind another.
+    pub async fn run(&self, turn: &Mutex<()>) {
+        let mut tries = disk::load_tries(&self.settings);
+        let mut in_a_row: u32 = 0;
+        let mut due = self.due(&mut tries);
+        loop {
+            self.state.lock().next = Some(due);
+            wait_until(due).await;
+            let outcome = {
+                let _turn = turn.lock().await;
+                timeout(LONGEST, issue(self)).await.unwrap_or_else(|_| {
+                    let detail = format!("it was not done within {LONGEST:?}");
+                    Err(Failure { reason: Reason::Timeout, detail })
+                })
+            };
+            due = match outcome {
+                Ok(()) => {
+                    in_a_row = 0;
+                    tries.failed.clear();
+                    self.due(&mut tries)
+                }
+                Err(failure) => {
+                    in_a_row = in_a_row.saturating_add(1);
+                    self.put_off(failure, in_a_row, &mut tries)
+                }
+            };
+            self.remember(&tries);
+        }
+    }
+
+    /// When the next try is, when nothing failed since the last one.
+    fn due(&self, tries: &mut Tries) -> u64 {
+        let now = now();
+        backoff::forget(&mut tries.failed, now);
+        let validity = self.state.lock().validity;
+        if let Some(validity) = validity {
+            info!(
+                certificate = self.settings.id().as_str(), expires = validity.until;
+                "a certificate is served"
+            );
+        }
+        let due = validity.map_or(now, |validity| validity.renewal(fastrand::f64()));
+        due.max(backoff::allowed(&tries.failed, now))
+    }
+
+    /// Notes a failure. Returns when to try again.
+    fn put_off(&self, failure: Failure, in_a_row: u32, tries: &mut Tries) -> u64 {
+        let now = now();
+        let wait = backoff::wait(failure.reason, in_a_row, fastrand::f64());
+        let (reason, detail) = (failure.reason.name(), failure.detail.as_str());
+        warn!(
+            certificate = self.settings.id().as_str(), reason, again_in_seconds = wait.as_secs(), detail;
+            "a certificate could not be got"
+        );
+        backoff::forget(&mut tries.failed, now);
+        if backoff::counts(failure.reason) {
+            tries.failed.push(now);
+        }
+        self.failed(failure);
+        now + wait.as_secs()
+    }
+
+    fn remember(&self, tries: &Tries) {
+        if let Err(error) = disk::keep_tries(&self.settings, tries) {
+            warn!(certificate = self.settings.id().as_str(), error:%; "failed tries cannot be noted");
+        }
+    }
+}
+
+async fn wait_until(due: u64) {
+    while let Some(left) = due.checked_sub(now()).filter(|left| *left > 0) {
+        sleep(Duration::from_secs(left).min(LOOK)).await;
+    }
+}
