@@ -1,0 +1,63 @@
+//! Version 2: sixteen bytes, the addresses, and elements of type, length and value (§2.2).
+
+use super::{Extent, LONGEST, Told, Wrong, agree, elements};
+use std::net::{IpAddr, SocketAddr};
+
+/// How each begins.
+pub(super) const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// What is there in any case: signature, version and command, family and transport, length.
+pub(super) const FIXED: usize = 16;
+
+/// Two paths of Unix sockets.
+const UNIX_PATHS: usize = 216;
+
+pub(super) fn extent(bytes: &[u8]) -> Result<Extent, Wrong> {
+    if !agree(bytes, SIGNATURE) {
+        return Err(Wrong::Missing);
+    }
+    if bytes.get(12).is_some_and(|byte| !matches!(byte, 0x20 | 0x21)) {
+        return Err(Wrong::Malformed);
+    }
+    let Some(length) = bytes.get(14..FIXED) else { return Ok(Extent::Beyond) };
+    let end = FIXED + usize::from(u16::from_be_bytes([length[0], length[1]]));
+    if end > LONGEST { Err(Wrong::TooLong) } else { Ok(Extent::At(end)) }
+}
+
+/// Takes a header that [`extent`] found whole.
+pub(super) fn parse(header: &[u8]) -> Result<Told, Wrong> {
+    let (fixed, block) = header.split_at_checked(FIXED).ok_or(Wrong::Malformed)?;
+    // LOCAL: the sender connected for itself, and the family and all that follows is to be discarded.
+    if fixed[12] == 0x20 {
+        return Ok(Told::default());
+    }
+    let (ends, size) = match (fixed[13] >> 4, fixed[13] & 0xf) {
+        // What was not specified cannot be told from the elements behind it.
+        (0, 0..=2) | (1..=3, 0) => return Ok(Told::default()),
+        // A client that came by datagrams, as with QUIC, has an address as well.
+        (1, 1 | 2) => (Some(ends::<4>(block)?), 12),
+        (2, 1 | 2) => (Some(ends::<16>(block)?), 36),
+        (3, 1 | 2) => (None, UNIX_PATHS),
+        _ => return Err(Wrong::Malformed),
+    };
+    let found = elements::read(header, block.get(size..).ok_or(Wrong::Malformed)?)?;
+    Ok(Told { ends, tls: found.tls() })
+}
+
+/// Two addresses, then two ports.
+fn ends<const N: usize>(block: &[u8]) -> Result<(SocketAddr, SocketAddr), Wrong>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let take = || {
+        let (source, rest) = block.split_first_chunk::<N>()?;
+        let (destination, rest) = rest.split_first_chunk::<N>()?;
+        let (from, rest) = rest.split_first_chunk::<2>()?;
+        let to = rest.first_chunk::<2>()?;
+        let end = |address: &[u8; N], port: &[u8; 2]| {
+            SocketAddr::new(IpAddr::from(*address), u16::from_be_bytes(*port))
+        };
+        Some((end(source, from), end(destination, to)))
+    };
+    take().ok_or(Wrong::Malformed)
+}

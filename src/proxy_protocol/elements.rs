@@ -1,0 +1,124 @@
+//! What may follow the addresses of version 2: elements of type, length and value (§2.2, §2.2.1 to
+//! §2.2.7). Each must be whole; those that say nothing to a gateway are passed over.
+
+use super::Wrong;
+use super::checksum::crc32c;
+use moongate_sdk::Tls;
+
+const AUTHORITY: u8 = 0x02;
+const CRC32C: u8 = 0x03;
+const UNIQUE_ID: u8 = 0x05;
+const SSL: u8 = 0x20;
+const SSL_VERSION: u8 = 0x21;
+const SSL_CIPHER: u8 = 0x23;
+
+/// The longest `UNIQUE_ID` (§2.2.5).
+const LONGEST_ID: usize = 128;
+
+/// In the first byte of `SSL`: the client came by TLS (`PP2_CLIENT_SSL`).
+const CLIENT_SSL: u8 = 0x01;
+
+/// Versions of TLS as senders write them.
+const VERSIONS: &[&str] = &["TLSv1.3", "TLSv1.2", "TLSv1.1", "TLSv1"];
+
+/// Cipher suites as OpenSSL calls them, which is what senders write, and by their IANA names.
+const CIPHERS: &[(&str, &str)] = &[
+    ("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+    ("TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"),
+    ("TLS_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+    ("ECDHE-ECDSA-AES128-GCM-SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+    ("ECDHE-RSA-AES128-GCM-SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
+    ("ECDHE-ECDSA-AES256-GCM-SHA384", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"),
+    ("ECDHE-RSA-AES256-GCM-SHA384", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
+    ("ECDHE-ECDSA-CHACHA20-POLY1305", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"),
+    ("ECDHE-RSA-CHACHA20-POLY1305", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"),
+];
+
+/// What was found among them.
+#[derive(Default)]
+pub(super) struct Found<'a> {
+    authority: Option<&'a str>,
+    ssl: Option<Ssl<'a>>,
+}
+
+/// TLS between client and sender.
+#[derive(Default)]
+struct Ssl<'a> {
+    version: &'a [u8],
+    cipher: &'a [u8],
+}
+
+impl Found<'_> {
+    /// The client's TLS.
+    pub(super) fn tls(&self) -> Option<Tls> {
+        let ssl = self.ssl.as_ref()?;
+        let version = VERSIONS.iter().find(|name| name.as_bytes() == ssl.version);
+        let cipher = CIPHERS.iter().find(|(name, _)| name.as_bytes() == ssl.cipher);
+        Some(Tls {
+            version: version.copied().unwrap_or_default(),
+            cipher: cipher.map_or("", |(_, name)| name),
+            server_name: self.authority.map(|name| name.to_ascii_lowercase().into()),
+            client: None,
+        })
+    }
+}
+
+/// Reads `block`, the last bytes of `header`.
+pub(super) fn read<'a>(header: &[u8], block: &'a [u8]) -> Result<Found<'a>, Wrong> {
+    let mut found = Found::default();
+    let mut summed = false;
+    each(block, |kind, value, behind| {
+        match kind {
+            AUTHORITY => found.authority = Some(str::from_utf8(value).map_err(|_| Wrong::Malformed)?),
+            // Each sum has the other in it: two cannot both be meant.
+            CRC32C if summed => return Err(Wrong::Malformed),
+            CRC32C => {
+                verify(header, value, behind)?;
+                summed = true;
+            }
+            UNIQUE_ID if value.len() > LONGEST_ID => return Err(Wrong::Malformed),
+            SSL => found.ssl = ssl(value)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Calls with the type and the value of each, and the number of bytes behind it.
+fn each<'a>(
+    mut block: &'a [u8],
+    mut call: impl FnMut(u8, &'a [u8], usize) -> Result<(), Wrong>,
+) -> Result<(), Wrong> {
+    while !block.is_empty() {
+        let ([kind, high, low], rest) = block.split_first_chunk().ok_or(Wrong::Malformed)?;
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let (value, rest) = rest.split_at_checked(length).ok_or(Wrong::Malformed)?;
+        call(*kind, value, rest.len())?;
+        block = rest;
+    }
+    Ok(())
+}
+
+/// Sums the whole header up with zeros in the checksum's place (§2.2.3).
+fn verify(header: &[u8], value: &[u8], behind: usize) -> Result<(), Wrong> {
+    let told = <[u8; 4]>::try_from(value).map_err(|_| Wrong::Malformed)?;
+    let end = header.len() - behind;
+    let sum = crc32c([&header[..end - told.len()], &[0; 4], &header[end..]]);
+    if sum == u32::from_be_bytes(told) { Ok(()) } else { Err(Wrong::Checksum) }
+}
+
+/// `SSL`: a byte of flags, four that say whether a certificate was verified, and elements of its own.
+fn ssl(value: &[u8]) -> Result<Option<Ssl<'_>>, Wrong> {
+    let ([flags, ..], inner) = value.split_first_chunk::<5>().ok_or(Wrong::Malformed)?;
+    let mut ssl = Ssl::default();
+    each(inner, |kind, value, _| {
+        match kind {
+            SSL_VERSION => ssl.version = value,
+            SSL_CIPHER => ssl.cipher = value,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((flags & CLIENT_SSL != 0).then_some(ssl))
+}
