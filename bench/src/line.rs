@@ -1,10 +1,13 @@
-//! One non-blocking socket with what could not be sent yet, and the epoll set that watches many of them.
+//! One non-blocking socket with what could not be sent yet, in the clear or under TLS, and the epoll set that
+//! watches many of them.
 //! Sockets are watched edge-triggered, once and for all: no epoll_ctl call falls into a measurement.
 
+use crate::road::Road;
+use crate::tls::Session;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -27,23 +30,26 @@ pub(crate) enum Got {
 /// A socket, and what it would not take.
 pub(crate) struct Line {
     stream: TcpStream,
+    /// Over which everything goes, when it is there; it keeps what is unsent itself.
+    tls: Option<Box<Session>>,
     unsent: Vec<u8>,
     ending: bool,
 }
 
 impl Line {
-    /// Connects; reads and writes block until [`Line::unblock`].
-    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    /// Connects; reads and writes block until [`Line::unblock`]. A handshake in TLS begins with the first write.
+    pub(crate) fn connect(road: &Road) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&road.address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Self::from(stream)
+        let tls = road.tls.as_ref().map(Session::new).transpose()?.map(Box::new);
+        Ok(Self { tls, ..Self::from(stream)? })
     }
 
     /// Takes over an accepted socket.
     pub(crate) fn from(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, unsent: Vec::new(), ending: false })
+        Ok(Self { stream, tls: None, unsent: Vec::new(), ending: false })
     }
 
     /// From here on nothing waits.
@@ -58,6 +64,9 @@ impl Line {
 
     /// Sends what it can and keeps the rest for [`Line::flush`].
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(session) = &mut self.tls {
+            return session.send(&self.stream, bytes);
+        }
         if !self.unsent.is_empty() {
             self.unsent.extend_from_slice(bytes);
             return Ok(());
@@ -69,6 +78,9 @@ impl Line {
 
     /// Sends what was kept; whether all of it is gone.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        if let Some(session) = &mut self.tls {
+            return session.flush(&self.stream);
+        }
         if self.unsent.is_empty() {
             return Ok(true);
         }
@@ -100,7 +112,10 @@ impl Line {
     /// Reads once. A read that does not fill the buffer has emptied the socket (epoll(7)), which
     /// saves the second read that would only say so; except when the peer's end is waiting behind it,
     /// for no further event would tell.
-    pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<Got> {
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<Got> {
+        if let Some(session) = &mut self.tls {
+            return session.read(&self.stream, into);
+        }
         loop {
             match (&self.stream).read(into) {
                 Ok(0) => return Ok(Got::End),
@@ -111,6 +126,11 @@ impl Line {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Whether TLS was resumed from a ticket; `None` without TLS and while its handshake is under way.
+    pub(crate) fn resumed(&self) -> Option<bool> {
+        self.tls.as_ref()?.resumed()
     }
 }
 

@@ -53,9 +53,17 @@ pub(crate) fn open_files() -> u64 {
     }
 }
 
-/// An address on loopback that nobody listens on at this moment.
-pub(crate) fn free_address() -> Outcome<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+/// Addresses on loopback that nobody listens on at this moment, no two the same.
+pub(crate) fn free_addresses<const N: usize>() -> Outcome<[SocketAddr; N]> {
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
+    // Held until all are known: a port that is let go may come again.
+    let mut held = Vec::with_capacity(N);
+    for address in &mut addresses {
+        let listener = TcpListener::bind(*address)?;
+        *address = listener.local_addr()?;
+        held.push(listener);
+    }
+    Ok(addresses)
 }
 
 /// How long these CPUs together have not been idle since the machine started.

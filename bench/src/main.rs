@@ -3,8 +3,10 @@
 
 mod backend;
 mod cases;
+mod certificate;
 mod frames;
 mod gateway;
+mod h2;
 mod http;
 mod line;
 mod load;
@@ -13,13 +15,17 @@ mod options;
 mod process;
 mod profile;
 mod quiet;
+mod road;
 mod stop;
 mod table;
+mod tls;
 
 use cases::{Bench, Case, cost};
+use certificate::Certificate;
 use gateway::{Ground, Installed, KINDS};
 use machine::Seats;
 use options::{Command, Options};
+use road::Target;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -64,7 +70,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Backend(address) => serve(address)?,
         Command::Load(cost, address, options) => {
             machine::open_files();
-            let tally = (cost.open)(address, &Stop::on_signals()?)?.drive(options.time)?;
+            let tally = (cost.open)(Target::one(address), &Stop::on_signals()?)?.drive(options.time)?;
             println!("{} operations in {:.3} s", tally.operations, tally.elapsed.as_secs_f64());
         }
     }
@@ -102,7 +108,8 @@ fn with_bench<T>(options: Options, work: impl FnOnce(&Bench) -> Outcome<T>) -> O
     let directory = Directory::new()?;
     let (_backend, backend) = start_backend(seats.backend)?;
     let tunnels = tunnels(&options, files);
-    let ground = Ground { directory: directory.0.clone(), backend, cpu: seats.gateway, tunnels };
+    let certificate = Certificate::make(&directory.0)?;
+    let ground = Ground { directory: directory.0.clone(), certificate, backend, cpu: seats.gateway, tunnels };
     work(&Bench { options, installed, ground, seats, stop })
 }
 

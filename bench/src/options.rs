@@ -14,11 +14,12 @@ bench/run profile CASE [OPTION]...     shows where Moongate's time goes (perf)
 bench/run backend [ADDRESS]            the backend alone, until standard input ends
 bench/run load CASE ADDRESS            the load alone, against whatever listens there
 
-CASE: http, echo, burst, bulk, messages, connect, plugins, latency, idle, or all (the default)
+CASE: http, echo, burst, bulk, messages, connect, plugins, latency, idle; over TLS tls-new, tls-resumed,
+tls-echo, tls-idle, h2; or all (the default)
   --rounds N         rounds, interleaved over the gateways (5)
   --seconds S        of one measurement (3)
   --rate N           messages a second that `latency` offers (10000)
-  --tunnels N        WebSockets that `idle` opens (4000)
+  --tunnels N        WebSockets that `idle` and `tls-idle` open (4000)
   --gateways A,B     of nginx, haproxy, moongate (all)
   --moongate FILE    the binary to measure (target/release/moongate, built before)
   --no-build         measure the binary as it is";
@@ -163,7 +164,9 @@ fn costly(name: &str) -> Result<&'static Cost, String> {
     match case(name)? {
         Case::Cost(cost) => Ok(cost),
         Case::Plugins => Err(format!("`plugins` has the load of `{0}`; take `{0}`", cost::HTTP.name)),
-        Case::Idle | Case::Latency => Err(format!("`{name}` is not a matter of CPU; {} is", cost::ECHO.name)),
+        Case::Idle(_) | Case::Latency => {
+            Err(format!("`{name}` is not a matter of CPU; {} is", cost::ECHO.name))
+        }
     }
 }
 
@@ -209,6 +212,7 @@ mod tests {
             ("--fast yes", "--fast"),
             ("--gateways nginx,envoy", "`envoy`"),
             ("profile idle", "`idle`"),
+            ("profile tls-idle", "`tls-idle`"),
             ("profile plugins", "`http`"),
             ("load echo 192.0.2.1:80", "loopback"),
         ] {

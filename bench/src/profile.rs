@@ -17,7 +17,7 @@ const FREQUENCY: &str = "4999";
 pub(crate) fn profile(bench: &Bench, cost: &Cost, output: &Path) -> Outcome<()> {
     let installed = bench.installed.first().ok_or("no gateway to profile")?;
     let gateway = Gateway::start(installed, &bench.ground)?;
-    let mut load = (cost.open)(gateway.address, &bench.stop)?;
+    let mut load = (cost.open)(gateway.target, &bench.stop)?;
     load.drive(Duration::from_secs(1))?;
     if !has_perf() {
         hint(cost);

@@ -4,14 +4,17 @@ use crate::Outcome;
 use crate::cases::{Bench, Contestant, Disturbed, failures};
 use crate::gateway::Gateway;
 use crate::http::{INSPECTED, ROUTES};
+use crate::load::calls::Caller;
 use crate::load::pages::Reader;
 use crate::load::sockets::{Again, Batch, Talker};
+use crate::load::streams::Browser;
 use crate::load::visits::Visitor;
-use crate::load::{Crowd, Load, pages};
+use crate::load::{Crowd, Load, pages, streams};
+use crate::road::{Road, Target};
 use crate::stop::Stop;
 use crate::table::{Spread, Table};
+use crate::tls::Tickets;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Before each measurement: connections are new, caches cold.
@@ -24,44 +27,44 @@ pub(crate) struct Cost {
     /// What stands above its table.
     pub(super) title: &'static str,
     /// Opens the load.
-    pub(crate) open: fn(SocketAddr, &Stop) -> io::Result<Box<dyn Load>>,
+    pub(crate) open: fn(Target, &Stop) -> io::Result<Box<dyn Load>>,
 }
 
 /// Plain HTTP.
 pub(crate) const HTTP: Cost = Cost {
     name: "http",
     title: "http: a keep-alive GET of 2 bytes; 16 connections, 100 routes",
-    open: |address, stop| readers(address, stop, ""),
+    open: |target, stop| readers(target, stop, ""),
 };
 
 /// One small message at a time.
 pub(crate) const ECHO: Cost = Cost {
     name: "echo",
     title: "echo: a WebSocket message of 128 bytes and its echo; 64 connections, one in flight each",
-    open: |address, stop| talkers(address, stop, &Batch::of(1, 128, Again::Always)),
+    open: |target, stop| talkers(&target.plain(), stop, &Batch::of(1, 128, Again::Always)),
 };
 
 /// Many small messages at once.
 pub(crate) const BURST: Cost = Cost {
     name: "burst",
     title: "burst: a message of 128 bytes and its echo, 64 in one write; 64 connections",
-    open: |address, stop| talkers(address, stop, &Batch::of(64, 128, Again::Always)),
+    open: |target, stop| talkers(&target.plain(), stop, &Batch::of(64, 128, Again::Always)),
 };
 
 /// Large messages.
 pub(crate) const BULK: Cost = Cost {
     name: "bulk",
     title: "bulk: a message of 16 KiB and its echo; 64 connections, one in flight each",
-    open: |address, stop| talkers(address, stop, &Batch::of(1, 16 << 10, Again::Always)),
+    open: |target, stop| talkers(&target.plain(), stop, &Batch::of(1, 16 << 10, Again::Always)),
 };
 
 /// One small message at a time, each looked at by a plugin.
 pub(crate) const MESSAGES: Cost = Cost {
     name: "messages",
     title: "messages: as echo, on a route where a native plugin of Moongate's sees each message, both ways",
-    open: |address, stop| {
-        let batch = Batch::of(1, 128, Again::Always);
-        Ok(Box::new(Crowd::open(64, stop, |_| Talker::open(address, &batch, INSPECTED))?))
+    open: |target, stop| {
+        let (road, batch) = (target.plain(), Batch::of(1, 128, Again::Always));
+        Ok(Box::new(Crowd::open(64, stop, |_| Talker::open(&road, &batch, INSPECTED))?))
     },
 };
 
@@ -69,17 +72,55 @@ pub(crate) const MESSAGES: Cost = Cost {
 pub(crate) const CONNECT: Cost = Cost {
     name: "connect",
     title: "connect: connect, handshake, an echo of 128 bytes, close; 16 at a time",
-    open: |address, stop| Ok(Box::new(Crowd::open(16, stop, |number| Visitor::open(address, number))?)),
+    open: |target, stop| {
+        let road = target.plain();
+        Ok(Box::new(Crowd::open(16, stop, |number| Visitor::open(&road, number))?))
+    },
+};
+
+/// Short lives under TLS, each begun by a full handshake.
+pub(crate) const TLS_NEW: Cost = Cost {
+    name: "tls-new",
+    title: "tls-new: connect, a full handshake in TLS 1.3 (ECDSA), a GET of 2 bytes, close; 16 at a time",
+    open: |target, stop| callers(target, stop, Tickets::Never),
+};
+
+/// Short lives under TLS, each with the ticket of the one before it.
+pub(crate) const TLS_RESUMED: Cost = Cost {
+    name: "tls-resumed",
+    title: "tls-resumed: connect, a handshake in TLS 1.3 resumed by a ticket, a GET of 2 bytes, close; 16 at a time",
+    open: |target, stop| callers(target, stop, Tickets::Kept),
+};
+
+/// One small message at a time, under TLS.
+pub(crate) const TLS_ECHO: Cost = Cost {
+    name: "tls-echo",
+    title: "tls-echo: as echo, with TLS between client and gateway",
+    open: |target, stop| talkers(&target.tls(Tickets::Never)?, stop, &Batch::of(1, 128, Again::Always)),
+};
+
+/// Requests over HTTP/2.
+pub(crate) const H2: Cost = Cost {
+    name: "h2",
+    title: "h2: a GET of 2 bytes over HTTP/2 and TLS; 4 connections, 8 streams each, 100 routes",
+    open: |target, stop| {
+        let (road, requests) = (target.h2()?, streams::requests());
+        Ok(Box::new(Crowd::open(4, stop, |number| Browser::open(&road, &requests, number))?))
+    },
 };
 
 /// Sixteen readers, whose requests have the `fields` besides.
-pub(super) fn readers(address: SocketAddr, stop: &Stop, fields: &str) -> io::Result<Box<dyn Load>> {
-    let requests = pages::requests(fields);
-    Ok(Box::new(Crowd::open(16, stop, |number| Reader::open(address, &requests, number))?))
+pub(super) fn readers(target: Target, stop: &Stop, fields: &str) -> io::Result<Box<dyn Load>> {
+    let (road, requests) = (target.plain(), pages::requests(fields));
+    Ok(Box::new(Crowd::open(16, stop, |number| Reader::open(&road, &requests, number))?))
 }
 
-fn talkers(address: SocketAddr, stop: &Stop, batch: &Batch) -> io::Result<Box<dyn Load>> {
-    Ok(Box::new(Crowd::open(64, stop, |number| Talker::open(address, batch, number % ROUTES))?))
+fn talkers(road: &Road, stop: &Stop, batch: &Batch) -> io::Result<Box<dyn Load>> {
+    Ok(Box::new(Crowd::open(64, stop, |number| Talker::open(road, batch, number % ROUTES))?))
+}
+
+fn callers(target: Target, stop: &Stop, tickets: Tickets) -> io::Result<Box<dyn Load>> {
+    Ok(Box::new(Crowd::open(16, stop, |number| Caller::open(target, tickets, number))?))
 }
 
 /// One round of one gateway.
@@ -107,7 +148,7 @@ pub(crate) fn measure(bench: &Bench, cost: &Cost) -> Outcome<Vec<String>> {
 
 /// What the load's operations cost this gateway.
 pub(super) fn sample(bench: &Bench, cost: &Cost, gateway: &mut Gateway) -> Outcome<Sample> {
-    let mut load = (cost.open)(gateway.address, &bench.stop)?;
+    let mut load = (cost.open)(gateway.target, &bench.stop)?;
     load.drive(WARM_UP)?;
     let before = gateway.cpu();
     let tally = load.drive(bench.options.time)?;

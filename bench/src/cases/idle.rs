@@ -7,8 +7,32 @@ use crate::gateway::Gateway;
 use crate::http::ROUTES;
 use crate::load::Crowd;
 use crate::load::sockets::{Again, Batch, Talker};
+use crate::road::{Road, Target};
 use crate::table::{Spread, Table};
+use crate::tls::Tickets;
+use std::io;
 use std::time::{Duration, Instant};
+
+/// Silent WebSockets whose memory is measured.
+pub(crate) struct Idle {
+    /// What the command line calls it.
+    pub(crate) name: &'static str,
+    /// What stands above its table.
+    title: &'static str,
+    /// How they come.
+    road: fn(Target) -> io::Result<Road>,
+}
+
+/// In the clear.
+pub(crate) const IDLE: Idle =
+    Idle { name: "idle", title: "idle: memory of a silent WebSocket", road: |target| Ok(target.plain()) };
+
+/// Under TLS.
+pub(crate) const TLS_IDLE: Idle = Idle {
+    name: "tls-idle",
+    title: "tls-idle: as idle, with TLS between client and gateway",
+    road: |target| target.tls(Tickets::Never),
+};
 
 /// Tunnels opened and closed before the baseline, so that what is allocated once is not counted.
 const WARM_UP: usize = 64;
@@ -23,37 +47,36 @@ const SETTLE: Duration = Duration::from_secs(10);
 const ROUNDS: u32 = 3;
 
 /// Measures the rounds, each with a new process, and prints the table.
-pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
+pub(crate) fn measure(bench: &Bench, idle: &Idle) -> Outcome<Vec<String>> {
     let mut contestants = bench.contestants();
     let rounds = bench.options.rounds.min(ROUNDS);
     bench.rounds(rounds, Disturbed::Counts, &mut contestants, |contestant| {
         // A gateway that has held tunnels before has memory to give: every round begins with a new one.
         let gateway = Gateway::start(contestant.installed, &bench.ground)?;
-        sample(bench, gateway)
+        sample(bench, idle, gateway)
     })?;
-    print(bench, rounds, &contestants);
+    print(bench, idle, rounds, &contestants);
     Ok(failures(&contestants))
 }
 
 /// Bytes a tunnel.
-fn sample(bench: &Bench, mut gateway: Gateway) -> Outcome<f64> {
-    let count = bench.ground.tunnels;
-    drop(open(bench, &gateway, WARM_UP.min(count))?);
+fn sample(bench: &Bench, idle: &Idle, mut gateway: Gateway) -> Outcome<f64> {
+    let (count, road) = (bench.ground.tunnels, (idle.road)(gateway.target)?);
+    drop(open(bench, &road, WARM_UP.min(count))?);
     let before = settled(&gateway, || {
         std::thread::sleep(LOOK);
         Ok(())
     })?;
-    let mut tunnels = open(bench, &gateway, count)?;
+    let mut tunnels = open(bench, &road, count)?;
     let after = settled(&gateway, || Ok(tunnels.attend(LOOK)?))?;
     gateway.process.check()?;
     Ok(after.saturating_sub(before) as f64 / count as f64)
 }
 
 /// Tunnels that have carried one message each way.
-fn open(bench: &Bench, gateway: &Gateway, count: usize) -> Outcome<Crowd<Talker>> {
+fn open(bench: &Bench, road: &Road, count: usize) -> Outcome<Crowd<Talker>> {
     let batch = Batch::of(1, 128, Again::Never);
-    let mut crowd =
-        Crowd::open(count, &bench.stop, |number| Talker::open(gateway.address, &batch, number % ROUTES))?;
+    let mut crowd = Crowd::open(count, &bench.stop, |number| Talker::open(road, &batch, number % ROUTES))?;
     crowd.complete(count as u64)?;
     Ok(crowd)
 }
@@ -72,16 +95,13 @@ fn settled(gateway: &Gateway, mut wait: impl FnMut() -> Outcome<()>) -> Outcome<
     }
 }
 
-fn print(bench: &Bench, rounds: u32, contestants: &[Contestant<'_, f64>]) {
+fn print(bench: &Bench, idle: &Idle, rounds: u32, contestants: &[Contestant<'_, f64>]) {
     let mut table = Table::new(&["", "KB/tunnel"]);
     for contestant in contestants.iter().filter(|contestant| !contestant.samples.is_empty()) {
         let spread = Spread::of(contestant.samples.iter().map(|bytes| bytes / 1024.0));
         table.row(vec![contestant.name.to_owned(), spread.show(2)]);
     }
-    println!(
-        "\nidle: memory of a silent WebSocket; {} of them, one message each before",
-        bench.ground.tunnels
-    );
+    println!("\n{}; {} of them, one message each before", idle.title, bench.ground.tunnels);
     table.print();
     println!("  {rounds} rounds, each with a new process; KB are 1024 bytes");
 }

@@ -54,7 +54,7 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
 }
 
 fn sample(bench: &Bench, gateway: &mut Gateway, meanwhile: Meanwhile) -> Outcome<Sample> {
-    let mut load = Paced::open(gateway.address, CONNECTIONS, SIZE, &bench.stop)?;
+    let mut load = Paced::open(&gateway.target.plain(), CONNECTIONS, SIZE, &bench.stop)?;
     load.drive(bench.options.rate, WARM_UP, |_| Ok(()))?;
     // The first reload comes after half a period, so that every one of them is inside the measurement.
     let mut next = PERIOD / 2;

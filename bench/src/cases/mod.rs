@@ -2,12 +2,13 @@
 //! interleaved rounds, so that a slow minute of the machine falls on all of them alike.
 
 pub(crate) mod cost;
-mod idle;
+pub(crate) mod idle;
 mod latency;
 mod plugins;
 
 use crate::Outcome;
 use crate::cases::cost::Cost;
+use crate::cases::idle::Idle;
 use crate::gateway::{Gateway, Ground, Installed};
 use crate::machine::Seats;
 use crate::options::Options;
@@ -27,7 +28,7 @@ pub(crate) enum Case {
     /// CPU an operation.
     Cost(&'static Cost),
     /// Memory a tunnel.
-    Idle,
+    Idle(&'static Idle),
     /// Latency at an offered rate, undisturbed and with reloads.
     Latency,
     /// CPU a request with plugins and without: Moongate alone.
@@ -35,16 +36,21 @@ pub(crate) enum Case {
 }
 
 /// Every case, in the order of `all`.
-pub(crate) const CASES: [Case; 9] = [
+pub(crate) const CASES: [Case; 14] = [
     Case::Cost(&cost::HTTP),
     Case::Cost(&cost::ECHO),
     Case::Cost(&cost::BURST),
     Case::Cost(&cost::BULK),
     Case::Cost(&cost::MESSAGES),
     Case::Cost(&cost::CONNECT),
+    Case::Cost(&cost::TLS_NEW),
+    Case::Cost(&cost::TLS_RESUMED),
+    Case::Cost(&cost::TLS_ECHO),
+    Case::Cost(&cost::H2),
     Case::Plugins,
     Case::Latency,
-    Case::Idle,
+    Case::Idle(&idle::IDLE),
+    Case::Idle(&idle::TLS_IDLE),
 ];
 
 impl Case {
@@ -52,7 +58,7 @@ impl Case {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cost(cost) => cost.name,
-            Self::Idle => "idle",
+            Self::Idle(idle) => idle.name,
             Self::Latency => "latency",
             Self::Plugins => "plugins",
         }
@@ -99,7 +105,7 @@ impl Bench {
     pub(crate) fn measure(&self, case: Case) -> Outcome<Vec<String>> {
         match case {
             Case::Cost(cost) => cost::measure(self, cost),
-            Case::Idle => idle::measure(self),
+            Case::Idle(idle) => idle::measure(self, idle),
             Case::Latency => latency::measure(self),
             Case::Plugins => plugins::measure(self),
         }

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAGES: Cost = Cost {
     name: "plugins",
     title: "plugins: a keep-alive GET of 2 bytes through plugins that write a field each way; 16 connections, 100 routes",
-    open: |address, stop| cost::readers(address, stop, FIELDS),
+    open: |target, stop| cost::readers(target, stop, FIELDS),
 };
 
 /// A kind of plugin.
@@ -101,7 +101,7 @@ fn entry(tier: Tier, number: usize, module: &Path) -> String {
 
 /// One request before the load: a plugin that were not there would cost nothing.
 fn probe(gateway: &Gateway, filtered: bool) -> Outcome<()> {
-    let mut stream = TcpStream::connect_timeout(&gateway.address, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&gateway.target.plain, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&http::page(0, FIELDS))?;
     let (mut answer, mut piece) = (Vec::new(), [0; 1024]);

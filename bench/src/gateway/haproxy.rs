@@ -1,7 +1,7 @@
 //! HAProxy with one thread under its master, routes in a map, the access log in a ring in memory: the
 //! cheapest log it has. (Backed by a file, a ring costs an old worker its life at a reload.)
 
-use crate::gateway::{Kind, Site};
+use crate::gateway::{CIPHERS, Kind, Site};
 use rustix::process::Signal;
 use std::fmt::Write;
 
@@ -19,6 +19,8 @@ fn files(site: &Site) -> Vec<(&'static str, String)> {
   nbthread 1
   maxconn {connections}
   log ring@access len 1200 local0 info
+  ssl-default-bind-ciphers {ciphers}
+  ssl-default-bind-options prefer-client-ciphers ssl-min-ver TLSv1.2
 
 ring access
   format rfc3164
@@ -44,11 +46,20 @@ frontend web
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   use_backend %[path,map_beg({map})]
 
+frontend secure
+  bind {tls} ssl crt {both} alpn h2,http/1.1 backlog 4096
+  http-request set-header X-Forwarded-Proto https
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  use_backend %[path,map_beg({map})]
+
 backend service
   server one {backend}
 ",
         connections = site.tunnels + 256,
-        address = site.address,
+        address = site.target.plain,
+        tls = site.target.tls,
+        both = site.both,
+        ciphers = CIPHERS,
         map = site.path("routes.map"),
         backend = site.backend,
     );

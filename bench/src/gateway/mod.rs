@@ -1,13 +1,16 @@
 //! The gateways under test: one table of three, each with the files it reads, its command, and how it
-//! reloads. All do the same work: a hundred routes to one backend, X-Forwarded-*, an access log.
+//! reloads. All do the same work: a hundred routes to one backend, X-Forwarded-*, an access log; in the clear,
+//! and over TLS by Mozilla's intermediate profile, with session tickets.
 
 mod haproxy;
 mod moongate;
 mod nginx;
 
 use crate::Outcome;
+use crate::certificate::Certificate;
 use crate::machine;
 use crate::process::{Cpu, Process};
+use crate::road::Target;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
@@ -36,11 +39,19 @@ pub(crate) struct Kind {
 /// Every gateway, in the order of the rounds.
 pub(crate) const KINDS: [&Kind; 3] = [&nginx::NGINX, &haproxy::HAPROXY, &moongate::MOONGATE];
 
+/// The ciphers of TLS 1.2 in Mozilla's intermediate profile that go with our certificate, in OpenSSL's words.
+const CIPHERS: &str =
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305";
+
 /// What a gateway's files depend on.
 pub(crate) struct Site {
     /// Where it listens.
-    address: SocketAddr,
-    /// A second address, for those that have one for the operator.
+    target: Target,
+    /// The certificate's file, its key's, and the one with both.
+    cert: String,
+    key: String,
+    both: String,
+    /// A further address, for those that have one for the operator.
     admin: SocketAddr,
     /// Where it forwards to.
     backend: SocketAddr,
@@ -78,6 +89,8 @@ impl Site {
 pub(crate) struct Ground {
     /// Holds a directory for each start.
     pub(crate) directory: PathBuf,
+    /// What clients over TLS are shown.
+    pub(crate) certificate: Certificate,
     /// The backend.
     pub(crate) backend: SocketAddr,
     /// The CPU of the gateway under test.
@@ -118,7 +131,7 @@ pub(crate) struct Gateway {
     /// Which.
     pub(crate) kind: &'static Kind,
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub(crate) target: Target,
     /// Its processes.
     pub(crate) process: Process,
     site: Site,
@@ -131,11 +144,15 @@ impl Gateway {
     /// It ends, or takes too long; with the end of what it said.
     pub(crate) fn start(installed: &Installed, ground: &Ground) -> Outcome<Self> {
         let kind = installed.kind;
-        let (address, admin) = (machine::free_address()?, machine::free_address()?);
-        let directory = ground.directory.join(format!("{}-{}", kind.name, address.port()));
+        let [plain, tls, admin] = machine::free_addresses()?;
+        let target = Target { plain, tls };
+        let directory = ground.directory.join(format!("{}-{}", kind.name, target.plain.port()));
         fs::create_dir_all(&directory)?;
         let site = Site {
-            address,
+            target,
+            cert: ground.certificate.cert.display().to_string(),
+            key: ground.certificate.key.display().to_string(),
+            both: ground.certificate.both.display().to_string(),
             admin,
             backend: ground.backend,
             directory,
@@ -148,7 +165,7 @@ impl Gateway {
         command.args((kind.arguments)(&site)).env("RUST_LOG", "info");
         let log = site.directory.join("output");
         let process = Process::start(kind.name, ground.cpu, &command, &File::create(&log)?)?;
-        let mut gateway = Self { kind, address, process, site };
+        let mut gateway = Self { kind, target, process, site };
         match gateway.wait() {
             Ok(()) => Ok(gateway),
             Err(e) => Err(format!("{e}\n{}", fs::read_to_string(log).unwrap_or_default().trim_end()).into()),
@@ -157,7 +174,7 @@ impl Gateway {
 
     fn wait(&mut self) -> Outcome<()> {
         let until = Instant::now() + START;
-        while TcpStream::connect(self.address).is_err() {
+        while TcpStream::connect(self.target.plain).is_err() {
             self.process.check()?;
             if Instant::now() > until {
                 return Err(format!("{} does not listen after {} s", self.kind.name, START.as_secs()).into());

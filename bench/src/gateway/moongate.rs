@@ -1,5 +1,5 @@
-//! Moongate with one thread: its defaults, the admin address (and so the metrics) on, the access log in
-//! a file.
+//! Moongate with one thread: its defaults, TLS and HTTP/2 among them, the admin address (and so the metrics)
+//! on, the access log in a file.
 
 use crate::gateway::{Kind, Site};
 use crate::http::{INSPECTED, route};
@@ -23,13 +23,19 @@ fn files(site: &Site) -> Vec<(&'static str, String)> {
 admin: {{ address: \"{admin}\" }}
 listeners:
   - {{ name: web, address: \"{address}\" }}
+  - name: tls
+    address: \"{tls}\"
+    tls: {{ certificates: [{{ cert: \"{cert}\", key: \"{key}\" }}] }}
 access_log: {{ format: combined, path: \"{access}\" }}
 upstreams:
   service: {{ endpoints: [\"{backend}\"] }}
 routes:
 ",
         admin = site.admin,
-        address = site.address,
+        address = site.target.plain,
+        tls = site.target.tls,
+        cert = site.cert,
+        key = site.key,
         access = site.path("access.log"),
         backend = site.backend,
     );

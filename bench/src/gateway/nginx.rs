@@ -1,6 +1,6 @@
 //! nginx with one worker, as its documentation sets up a WebSocket proxy with upstream keep-alive.
 
-use crate::gateway::{Kind, Site};
+use crate::gateway::{CIPHERS, Kind, Site};
 use rustix::process::Signal;
 use std::fmt::Write;
 
@@ -45,6 +45,15 @@ http {{
   proxy_set_header X-Forwarded-Host $host;
   server {{
     listen {address} backlog=4096;
+    listen {tls} ssl http2 backlog=4096;
+    ssl_certificate {cert};
+    ssl_certificate_key {key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_ciphers {ciphers};
+    ssl_prefer_server_ciphers off;
+    ssl_session_timeout 1d;
+    ssl_session_cache shared:tls:10m;
+    ssl_session_tickets on;
 ",
         files = connections + 64,
         pid = site.path("nginx.pid"),
@@ -52,7 +61,11 @@ http {{
         access = site.path("access.log"),
         temp = site.path("temp"),
         backend = site.backend,
-        address = site.address,
+        address = site.target.plain,
+        tls = site.target.tls,
+        cert = site.cert,
+        key = site.key,
+        ciphers = CIPHERS,
     );
     for prefix in site.prefixes() {
         let _ = writeln!(text, "    location {prefix} {{ proxy_pass http://backend; }}");

@@ -1,9 +1,11 @@
 //! The load: many connections on one thread, each with one thing in flight (a closed loop), or fed by the
 //! clock (`paced`). What a gateway answers wrongly, or not at all, ends the measurement as an error.
 
+pub(crate) mod calls;
 pub(crate) mod paced;
 pub(crate) mod pages;
 pub(crate) mod sockets;
+pub(crate) mod streams;
 pub(crate) mod visits;
 
 use crate::line::{Line, Ready, SCRATCH, Watch};

@@ -6,10 +6,10 @@ use crate::frames::{self, BINARY};
 use crate::http::ROUTES;
 use crate::line::{Got, Line, SCRATCH, Watch};
 use crate::load::sockets::{Inbox, shake_hands};
+use crate::road::Road;
 use crate::stop::Stop;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How long the last answers may take.
@@ -33,14 +33,14 @@ struct Socket {
 
 impl Paced {
     /// Opens `count` WebSockets for messages of `size` bytes.
-    pub(crate) fn open(address: SocketAddr, count: usize, size: usize, stop: &Stop) -> io::Result<Self> {
+    pub(crate) fn open(road: &Road, count: usize, size: usize, stop: &Stop) -> io::Result<Self> {
         let watch = Watch::new()?;
         let mut message = Vec::new();
         frames::put_masked(&mut message, BINARY, &vec![b'l'; size]);
         let mut sockets = Vec::with_capacity(count);
         for number in 0..count {
             stop.check()?;
-            let (line, inbox) = shake_hands(address, number % ROUTES)?;
+            let (line, inbox) = shake_hands(road, number % ROUTES)?;
             line.unblock()?;
             watch.add(line.watched(), number as u64)?;
             sockets.push(Socket { line, inbox, due: VecDeque::new() });

@@ -3,8 +3,8 @@
 use crate::http;
 use crate::line::{Got, Line};
 use crate::load::{Advance, Client};
+use crate::road::Road;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// A browser that never tires of the same pages.
@@ -22,10 +22,10 @@ pub(crate) fn requests(fields: &str) -> Rc<[Vec<u8>]> {
 
 impl Reader {
     /// Connects; `number` decides which route comes first.
-    pub(crate) fn open(address: SocketAddr, requests: &Rc<[Vec<u8>]>, number: usize) -> io::Result<Self> {
+    pub(crate) fn open(road: &Road, requests: &Rc<[Vec<u8>]>, number: usize) -> io::Result<Self> {
         // Spread over the routes, so that the connections do not ask for the same one at the same time.
         let turn = number * 7 % requests.len();
-        Ok(Self { line: Line::connect(address)?, requests: requests.clone(), turn, answer: Vec::new() })
+        Ok(Self { line: Line::connect(road)?, requests: requests.clone(), turn, answer: Vec::new() })
     }
 
     fn ask(&mut self) -> io::Result<()> {

@@ -5,8 +5,8 @@ use crate::frames::{self, BINARY, CLOSE, Frames, PING, PONG, Seen};
 use crate::http;
 use crate::line::{Got, Line, SCRATCH};
 use crate::load::{Advance, Client};
+use crate::road::Road;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// What goes out in one write.
@@ -90,15 +90,15 @@ pub(crate) struct Talker {
 
 impl Talker {
     /// Connects and shakes hands behind the `route`th route.
-    pub(crate) fn open(address: SocketAddr, batch: &Batch, route: usize) -> io::Result<Self> {
-        let (line, inbox) = shake_hands(address, route)?;
+    pub(crate) fn open(road: &Road, batch: &Batch, route: usize) -> io::Result<Self> {
+        let (line, inbox) = shake_hands(road, route)?;
         Ok(Self { line, inbox, batch: batch.clone() })
     }
 }
 
 /// An open WebSocket behind the `route`th route, still blocking.
-pub(crate) fn shake_hands(address: SocketAddr, route: usize) -> io::Result<(Line, Inbox)> {
-    let mut line = Line::connect(address)?;
+pub(crate) fn shake_hands(road: &Road, route: usize) -> io::Result<(Line, Inbox)> {
+    let mut line = Line::connect(road)?;
     line.send(&http::handshake(route))?;
     let (mut head, mut scratch, mut inbox) = (Vec::new(), vec![0; SCRATCH / 16], Inbox::default());
     loop {

@@ -6,15 +6,15 @@ use crate::http;
 use crate::line::{Got, Line};
 use crate::load::sockets::Inbox;
 use crate::load::{Advance, Client};
+use crate::road::Road;
 use std::io;
-use std::net::SocketAddr;
 
 /// The message of a visit, in bytes.
 const MESSAGE: usize = 128;
 
 /// Somebody who never stays.
 pub(crate) struct Visitor {
-    address: SocketAddr,
+    road: Road,
     handshake: Vec<u8>,
     message: Vec<u8>,
     farewell: Vec<u8>,
@@ -33,13 +33,20 @@ enum Stage {
 
 impl Visitor {
     /// Connects for the first time.
-    pub(crate) fn open(address: SocketAddr, number: usize) -> io::Result<Self> {
+    pub(crate) fn open(road: &Road, number: usize) -> io::Result<Self> {
         let (mut message, mut farewell) = (Vec::new(), Vec::new());
         frames::put_masked(&mut message, TEXT, &[b'v'; MESSAGE]);
         frames::put_masked(&mut farewell, CLOSE, &1000u16.to_be_bytes());
         let handshake = http::handshake(number % http::ROUTES);
-        let line = Line::connect(address)?;
-        Ok(Self { address, handshake, message, farewell, line, stage: Stage::Handshake(Vec::new()) })
+        let line = Line::connect(road)?;
+        Ok(Self {
+            road: road.clone(),
+            handshake,
+            message,
+            farewell,
+            line,
+            stage: Stage::Handshake(Vec::new()),
+        })
     }
 
     fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
@@ -69,7 +76,7 @@ impl Visitor {
         if !matches!(&self.stage, Stage::Farewell(inbox) if inbox.closed) {
             return Err(io::Error::other("the gateway ended a visit without a Close"));
         }
-        self.line = Line::connect(self.address)?;
+        self.line = Line::connect(&self.road)?;
         self.stage = Stage::Handshake(Vec::new());
         self.start()?;
         Ok(Advance { done: 1, renewed: true })

@@ -1,0 +1,34 @@
+//! The certificate that all gateways show: ECDSA over P-256, signed by itself, of this run alone.
+
+use crate::Outcome;
+use crate::tls::NAME;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Its files, as PEM.
+pub(crate) struct Certificate {
+    /// The certificate.
+    pub(crate) cert: PathBuf,
+    /// Its key.
+    pub(crate) key: PathBuf,
+    /// Both in one, as HAProxy wants them.
+    pub(crate) both: PathBuf,
+}
+
+impl Certificate {
+    /// Makes one and writes its files into a directory.
+    pub(crate) fn make(directory: &Path) -> Outcome<Self> {
+        let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let file = |name: &str, text: String| -> Outcome<PathBuf> {
+            let path = directory.join(name);
+            fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+            Ok(path)
+        };
+        Ok(Self {
+            both: file("both.pem", format!("{cert}{key}"))?,
+            cert: file("cert.pem", cert)?,
+            key: file("key.pem", key)?,
+        })
+    }
+}
