@@ -18,6 +18,12 @@ pub(super) fn check(head: &RequestHeader) -> Result<(), Failure> {
     if head.method.as_str().len() > LONGEST_METHOD {
         return Err(Failure::NotImplemented);
     }
+    // RFC 9110 §9.3.6: to make a tunnel to anywhere is a forward proxy's. One with a protocol asks for a
+    // protocol inside HTTP/2 (RFC 8441 §4).
+    if head.method == Method::CONNECT {
+        let extended = head.extensions.get::<h2::ext::Protocol>().is_some();
+        return Err(if extended { Failure::NotImplemented } else { Failure::MethodNotAllowed });
+    }
     check_length(&head.headers)?;
     check_coding(&head.headers)?;
     check_host(head)

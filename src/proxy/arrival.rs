@@ -36,8 +36,7 @@ pub(super) fn of(session: &ServerSession) -> Option<&Arrival> {
         ServerSession::H1(session) => {
             session.stream().as_any().downcast_ref::<Connection>().map(Connection::arrival)
         }
-        ServerSession::H2(session) => arrived(session.digest()?.proxy_digest.as_deref()?),
-        _ => None,
+        streams => arrived(streams.digest()?.proxy_digest.as_deref()?),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Context {
     pub(super) came: Option<Box<HeaderMap>>,
     /// Its head or the beginning of its body has more than one reading.
     pub(super) doubtful: bool,
+    /// It came by HTTP/2.
+    pub(super) h2: bool,
     /// Bytes of its head.
     pub(super) head_size: usize,
     /// The index of the listener it came in by.
@@ -95,6 +97,7 @@ impl Context {
             replaced: false,
             came: None,
             doubtful: false,
+            h2: false,
             head_size: 0,
             listener: 0,
             cluster: None,

@@ -56,6 +56,8 @@ pub enum Failure {
     NoResources,
     /// A method that the gateway does not serve.
     NotImplemented,
+    /// CONNECT: the gateway makes no tunnels to where a client says.
+    MethodNotAllowed,
     /// The client went away; nobody is told anything.
     ClientGone,
     /// A plugin of the route panicked or failed; nothing it should have checked is known.
@@ -76,7 +78,7 @@ pub struct Row {
 
 impl Failure {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::NoRoute,
         Self::BadRequest,
         Self::AmbiguousPath,
@@ -98,6 +100,7 @@ impl Failure {
         Self::Draining,
         Self::NoResources,
         Self::NotImplemented,
+        Self::MethodNotAllowed,
         Self::ClientGone,
         Self::Plugin,
         Self::Internal,
@@ -127,6 +130,7 @@ impl Failure {
             Self::Draining => (503, "draining", Level::Debug),
             Self::NoResources => (503, "no_resources", Level::Error),
             Self::NotImplemented => (501, "not_implemented", Level::Debug),
+            Self::MethodNotAllowed => (405, "method_not_allowed", Level::Debug),
             Self::ClientGone => (0, "client_gone", Level::Debug),
             Self::Plugin => (500, "plugin_failed", Level::Error),
             Self::Internal => (500, "internal", Level::Error),
@@ -149,7 +153,12 @@ impl Failure {
     pub const fn keeps_connection(self) -> bool {
         !matches!(
             self,
-            Self::BadRequest | Self::AmbiguousPath | Self::HeadTooLarge | Self::ClientGone | Self::Internal
+            Self::BadRequest
+                | Self::AmbiguousPath
+                | Self::HeadTooLarge
+                | Self::MethodNotAllowed
+                | Self::ClientGone
+                | Self::Internal
         )
     }
 }

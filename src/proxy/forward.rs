@@ -22,8 +22,9 @@ const STRANGERS: [HeaderName; 4] = [
     HeaderName::from_static("x-forwarded-server"),
 ];
 
-/// RFC 9110 §7.6.3, with our pseudonym.
+/// RFC 9110 §7.6.3, with our pseudonym; the version is that by which the message came.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 moongate");
+const VIA_2: HeaderValue = HeaderValue::from_static("2.0 moongate");
 
 /// Fields that a backend trusts because a gateway writes them. CGI and its heirs read `X_Real_IP`
 /// and `X-Real-IP` as one, so the spelling with `_` must not come from a client.
@@ -68,6 +69,8 @@ pub(super) struct Way {
     pub(super) policy: XForwarded,
     /// Whether we name ourselves.
     pub(super) via: bool,
+    /// Whether the request came by HTTP/2.
+    pub(super) h2: bool,
 }
 
 /// Ends the fields that a client's `Connection` nominates (RFC 9110 §7.6.1), and the nominations with them. It is
@@ -132,7 +135,7 @@ pub(super) fn request(fields: &mut impl Fields, way: &Way) -> Result<()> {
         fields.set(&header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
     }
     if way.via {
-        fields.append(&header::VIA, VIA);
+        fields.append(&header::VIA, if way.h2 { VIA_2 } else { VIA });
     }
     Ok(())
 }
@@ -298,7 +301,7 @@ mod tests {
     }
 
     fn way(trusted: bool, policy: XForwarded) -> Way {
-        Way { peer: "192.0.2.7".parse().unwrap(), tls: false, trusted, policy, via: true }
+        Way { peer: "192.0.2.7".parse().unwrap(), tls: false, trusted, policy, via: true, h2: false }
     }
 
     fn all(head: &RequestHeader, name: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::context::Context;
 use super::exchange::scheme;
 use super::failure::Failure;
-use super::{Gateway, admission, arrival, forward, respond, upload, websocket};
+use super::{Gateway, admission, arrival, forward, plain, respond, upload, websocket};
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Refusal};
@@ -20,8 +20,13 @@ use std::sync::Arc;
 /// The head is read: the connection learns it, and the generation is pinned.
 pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
     let snapshot = gateway.shared.live.pin();
-    ctx.head_size =
-        session.as_downstream().as_http1().map_or(0, |session| session.get_headers_raw_bytes().len());
+    if session.req_header().version == Version::HTTP_2 {
+        ctx.h2 = true;
+        ctx.head_size = plain::size(session.req_header());
+        plain::make(session.req_header_mut());
+    } else if let Some(session) = session.as_downstream().as_http1() {
+        ctx.head_size = session.get_headers_raw_bytes().len();
+    }
     if let Some(connection) = connection(session) {
         ctx.doubtful = connection.compare(ctx.head_size, &session.req_header().headers) == Reading::Doubtful;
     }

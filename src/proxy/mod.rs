@@ -15,10 +15,12 @@ mod first_line;
 mod forward;
 mod intake;
 mod living;
+mod plain;
 mod record;
 mod redial;
 mod respond;
 mod socket;
+mod stream;
 mod takeover;
 mod tunnel;
 mod turn;
@@ -33,6 +35,7 @@ pub use connection::{Connection, HeadLimits};
 pub use context::Context;
 pub use failure::Failure;
 pub use socket::Socket;
+pub use stream::stream;
 
 use crate::live::Live;
 use crate::snapshot::Greeting;
@@ -60,6 +63,8 @@ pub struct Shared {
     /// What plugins may ask of the gateway.
     services: Arc<dyn Services>,
     draining: AtomicBool,
+    /// Connections whose clients were asked to leave and have not.
+    leaving: Arc<AtomicUsize>,
     /// Requests under way, a counter for each worker: they do not fight for one cache line.
     busy: Mutex<Vec<Arc<AtomicUsize>>>,
 }
@@ -72,6 +77,7 @@ impl Shared {
             services: Arc::clone(live.services()),
             live,
             draining: AtomicBool::new(false),
+            leaving: Arc::default(),
             busy: Mutex::default(),
         }
     }
@@ -90,7 +96,26 @@ impl Shared {
     pub fn requests(&self) -> usize {
         self.busy.lock().iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
+
+    /// Whether nothing of a request is under way any more, the last bytes of HTTP/2's answers included.
+    pub fn is_idle(&self) -> bool {
+        self.requests() == 0 && self.leaving.load(Ordering::Relaxed) == 0
+    }
 }
+
+/// What the current generation allows a connection that speaks HTTP/2.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLimits {
+    /// Bytes of a request's head; answered with 431 beyond.
+    pub head: usize,
+    /// How long it is kept without a request.
+    pub idle: Duration,
+    /// The longest wait for a client that does not read.
+    pub send: Duration,
+}
+
+/// A connection whose client was asked to leave, until this is dropped: the process waits for it.
+pub struct Leaving(#[expect(dead_code, reason = "it counts while it lives")] Busy);
 
 /// The gateway as one worker's Pingora proxy sees it.
 #[derive(Clone)]
@@ -115,6 +140,17 @@ impl Gateway {
             HeadLimits { time: snapshot.terms.header_timeout, size: snapshot.terms.max_request_head };
         let listener = snapshot.listeners.get(usize::from(listener));
         (limits, listener.and_then(|listener| listener.greeting.clone()))
+    }
+
+    /// What the current generation allows a connection that speaks HTTP/2.
+    pub fn streams(&self) -> StreamLimits {
+        let terms = &self.shared.live.look().terms;
+        StreamLimits { head: terms.max_request_head, idle: terms.keepalive_timeout, send: terms.send_timeout }
+    }
+
+    /// The client of a connection was asked to leave.
+    pub fn leaving(&self) -> Leaving {
+        Leaving(Busy::new(&self.shared.leaving))
     }
 
     /// How long an idle connection is kept, in whole seconds as Pingora counts.
@@ -164,7 +200,12 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        if ctx.upload.is_plain() { Ok(()) } else { upload::pass(session, body, end, ctx).await }
+        if ctx.upload.is_plain() {
+            upload::pass_plain(body, end)
+        } else {
+            upload::pass(session, body, end, ctx).await?
+        }
+        Ok(())
     }
 
     async fn upstream_response_filter(

@@ -13,6 +13,7 @@ use pingora_proxy::Session;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
 /// How long a client told 503 should wait, in seconds (RFC 9110 §10.2.3).
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
@@ -76,6 +77,8 @@ fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result
             head.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
             head.insert_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))?;
         }
+        // RFC 9110 §15.5.6: what is allowed instead.
+        Failure::MethodNotAllowed => head.insert_header(header::ALLOW, ALLOWED)?,
         Failure::NoEndpoint | Failure::NoResources | Failure::TooManyConnections | Failure::Draining => {
             head.insert_header(header::RETRY_AFTER, RETRY_AFTER)?;
         }

@@ -251,6 +251,14 @@ pub(super) async fn pass(
     Ok(())
 }
 
+/// A piece of a body that no plugin looks at. One of HTTP/2 may end with an empty piece, which HTTP/1 would
+/// write as one end too many.
+pub(super) fn pass_plain(body: &mut Option<Bytes>, end: bool) {
+    if end && body.as_ref().is_some_and(Bytes::is_empty) {
+        *body = None;
+    }
+}
+
 impl Passed {
     /// With one more piece.
     fn and(self, piece: &Bytes) -> Self {

@@ -101,6 +101,7 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
         trusted: ctx.trusted,
         policy: snapshot.terms.x_forwarded,
         via: snapshot.terms.via,
+        h2: ctx.h2,
     };
     forward::request(fields, &way)
 }

@@ -73,6 +73,10 @@ fn gone(session: &mut Session) -> Instead {
 /// # Errors
 /// When the connection cannot be had back, which is excluded.
 pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), Instead> {
+    // A stream of HTTP/2 knows by itself that its body was taken.
+    if session.as_http1().is_none() {
+        return Ok(());
+    }
     let head = session.req_header().clone();
     let placeholder = empty(Box::new(Cursor::new(Vec::new())), head.clone()).await?;
     let mut owned = std::mem::replace(session.as_downstream_mut(), placeholder);

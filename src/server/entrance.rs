@@ -1,13 +1,15 @@
 //! What comes before a connection's first request: TLS, and which HTTP it is going to speak.
 
+use super::preface::Speaks;
 use super::worker::House;
-use super::{http1, http2};
+use super::{http1, http2, preface};
 use crate::proxy::{Arrival, Connection, Socket};
 use crate::snapshot::Greeting;
 use crate::tls::Acceptor;
 use bytes::BytesMut;
 use moongate_sdk::Tls;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -21,7 +23,9 @@ pub(super) async fn enter(
     house: House,
     permit: Option<OwnedSemaphorePermit>,
 ) {
+    let mut house = house;
     let mut socket = socket;
+    let mut early = BytesMut::new();
     let mut h2 = greeting.h2c;
     if let Some(tls) = &greeting.tls {
         let limit = house.limits.time;
@@ -29,12 +33,23 @@ pub(super) async fn enter(
         socket = secured;
         arrival.tls = Some(facts);
         h2 = chosen;
+    } else if greeting.h2c && greeting.http1 {
+        let Ok((speaks, read)) = preface::read(&mut socket, house.limits.time).await else { return };
+        early = read;
+        h2 = speaks == Speaks::Http2;
+        if speaks == Speaks::Undecided {
+            if early.is_empty() {
+                return;
+            }
+            // Its time is over: HTTP/1 says so at once.
+            house.limits.time = Duration::ZERO;
+        }
     }
     if h2 {
-        http2::serve(socket, arrival, house).await;
+        http2::serve(socket, early, arrival, house).await;
         drop(permit);
     } else {
-        let connection = Connection::new(socket, BytesMut::new(), arrival, house.limits);
+        let connection = Connection::new(socket, early, arrival, house.limits);
         http1::serve(Box::new(connection), house, permit).await;
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn wait(asks: &mut UnboundedReceiver<Ask>, shared: &Arc<Shared>
 async fn all_gone(shared: &Shared) {
     loop {
         shared.tunnels.wait_empty().await;
-        if shared.requests() == 0 && shared.tunnels.is_empty() {
+        if shared.is_idle() && shared.tunnels.is_empty() {
             return;
         }
         tokio::time::sleep(LOOK).await;

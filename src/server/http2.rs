@@ -1,46 +1,197 @@
-//! A connection that speaks HTTP/2: its streams are taken in one by one, and each is a request.
+//! A connection that speaks HTTP/2: its streams are taken in one by one, and each is a request. What h2 has no
+//! bound for is in `meter`.
+
+mod budget;
+mod frames;
+mod meter;
 
 use super::worker::House;
-use crate::proxy::{self, Arrival, Socket};
+use crate::proxy::{self, Arrival, Leaving, Socket, StreamLimits};
+use crate::telemetry::metrics::{self, Ended};
+use bytes::{Bytes, BytesMut};
+use h2::Reason;
+use h2::server::Connection;
 use log::debug;
+use meter::{Alarm, Meter, Patience};
 use pingora::apps::HttpServerApp;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Accept, HttpSession, default_h2_options, handshake};
-use tokio::time::timeout;
+use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora::protocols::{Digest, Stream};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
-/// Serves a connection until its client leaves.
-pub(super) async fn serve(socket: Socket, arrival: Arrival, house: House) {
+/// What a client may send on one stream before we have taken it: at 256 KiB an upload fills a line of 40
+/// Mbit/s at 50 ms. nginx gives 64 KiB, the protocol's default, which is slow over distance.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for a connection. It is the most that a client can make us hold of its bodies.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// What of an answer waits on a stream for the socket to take it.
+const SEND_BUFFER: usize = 128 << 10;
+/// DATA frames below 256 bytes may wait until they together lack so many bytes of that; some thousand
+/// messages of a WebSocket or a gRPC stream whose backend is slow.
+const SMALL_FRAMES: usize = 2 << 20;
+/// Requests of a connection that may be malformed, whatever else it sends (CVE-2026-105297).
+const MALFORMED: usize = 32;
+/// How long a client may take to notice that it should leave.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Serves a connection until its client leaves, or has to. `early` was read from the socket before.
+pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: Arrival, house: House) {
     let Ok(digest) = proxy::digest(arrival) else { return };
-    let options = default_h2_options();
-    let began = timeout(house.limits.time, handshake(Box::new(socket), Some(options))).await;
-    let Ok(Ok(mut connection)) = began else { return };
-    let mut shutdown = house.shutdown.clone();
-    let mut ending = *shutdown.borrow();
-    loop {
-        let next = HttpSession::from_h2_conn(&mut connection, digest.clone());
-        let next = tokio::select! {
-            biased;
-            _ = shutdown.changed(), if !ending => {
-                connection.graceful_shutdown();
-                ending = true;
-                continue;
+    let limits = house.gateway.streams();
+    let patience = Patience { head: house.limits.time, send: limits.send };
+    let (meter, alarm) = Meter::new(socket, early, patience);
+    let counted = metrics::global().http2().opened();
+    let began = timeout(house.limits.time, handshake(Box::new(meter), Some(options(&limits)))).await;
+    let ended = match began {
+        Ok(Ok(connection)) => {
+            let house = Arc::new(house);
+            let active = Arc::default();
+            let served =
+                Served { connection, digest, house, limits, alarm, active, malformed: 0, leaving: None };
+            Box::pin(served.run()).await
+        }
+        Ok(Err(_)) => Ended::Error,
+        Err(_) => Ended::Slow,
+    };
+    counted.ended(ended);
+}
+
+fn options(limits: &StreamLimits) -> H2Options {
+    // Pingora's bounds, among them 100 streams at a time.
+    let mut options = default_h2_options();
+    // A head that is too large gets our own answer, like one of HTTP/1; h2's ends what is twice as large.
+    options.max_header_list_size(u32::try_from(limits.head.saturating_mul(2)).unwrap_or(u32::MAX));
+    options.initial_window_size(STREAM_WINDOW);
+    options.initial_connection_window_size(CONNECTION_WINDOW);
+    options.max_send_buffer_size(SEND_BUFFER);
+    options.data_frame_budget(SMALL_FRAMES);
+    options
+}
+
+/// A connection under way.
+struct Served {
+    connection: Connection<Stream, Bytes>,
+    digest: Arc<Digest>,
+    house: Arc<House>,
+    limits: StreamLimits,
+    alarm: Alarm,
+    active: Arc<Active>,
+    malformed: usize,
+    /// The client was asked to leave; the process waits for it.
+    leaving: Option<Leaving>,
+}
+
+/// What happens to a connection.
+enum Event {
+    /// The process ends.
+    Shutdown,
+    /// The client floods it.
+    Flood,
+    /// No stream has been open for a while.
+    Idle,
+    /// A request, or the end.
+    Accepted(pingora::Result<Option<H2Accept>>),
+}
+
+impl Served {
+    async fn run(mut self) -> Ended {
+        let mut shutdown = self.house.shutdown.clone();
+        if *shutdown.borrow() {
+            self.ask_to_leave();
+        }
+        loop {
+            let asked = self.leaving.is_some();
+            let patience = if asked { FAREWELL } else { self.limits.idle };
+            let event = tokio::select! {
+                biased;
+                _ = shutdown.changed(), if !asked => Event::Shutdown,
+                () = self.alarm.notified() => Event::Flood,
+                () = self.active.idle(patience) => Event::Idle,
+                // It drives all streams of the connection, and may be dropped and asked again.
+                accepted = HttpSession::from_h2_conn(&mut self.connection, Arc::clone(&self.digest)) => {
+                    Event::Accepted(accepted)
+                }
+            };
+            match event {
+                Event::Shutdown => self.ask_to_leave(),
+                Event::Flood => return self.end(Reason::ENHANCE_YOUR_CALM, Ended::Flood).await,
+                Event::Idle if asked => return self.end(Reason::NO_ERROR, Ended::Idle).await,
+                Event::Idle => self.ask_to_leave(),
+                Event::Accepted(Ok(Some(H2Accept::Session(session)))) => self.begin(session),
+                Event::Accepted(Ok(Some(H2Accept::Rejected))) => {
+                    self.malformed += 1;
+                    if self.malformed >= MALFORMED {
+                        return self.end(Reason::ENHANCE_YOUR_CALM, Ended::Malformed).await;
+                    }
+                }
+                Event::Accepted(Ok(None)) if asked => return Ended::Idle,
+                Event::Accepted(Ok(None)) => return Ended::Client,
+                Event::Accepted(Err(error)) => {
+                    debug!(error:%; "an HTTP/2 connection ended");
+                    return Ended::Error;
+                }
             }
-            next = next => next,
-        };
-        match next {
-            Ok(Some(H2Accept::Session(session))) => {
-                let house = house.clone();
-                tokio::spawn(async move {
-                    let session = ServerSession::new_http2(session);
-                    house.proxy.process_new_http(session, &house.shutdown).await;
-                });
-            }
-            Ok(Some(H2Accept::Rejected)) => {}
-            Ok(None) => return,
-            Err(error) => {
-                debug!(error:%; "an HTTP/2 connection ended");
-                return;
-            }
+        }
+    }
+
+    /// A request, in a task of its own.
+    fn begin(&self, session: HttpSession) {
+        let house = Arc::clone(&self.house);
+        let guard = self.active.begin();
+        tokio::spawn(async move {
+            house.proxy.process_new_http(proxy::stream(session), &house.shutdown).await;
+            drop(guard);
+        });
+    }
+
+    /// RFC 9113 §6.8: what is under way goes on, and nothing new should come.
+    fn ask_to_leave(&mut self) {
+        self.connection.graceful_shutdown();
+        self.leaving = Some(self.house.gateway.leaving());
+    }
+
+    /// Ends the connection, with a last word for a client that reads.
+    async fn end(mut self, reason: Reason, ended: Ended) -> Ended {
+        self.connection.abrupt_shutdown(reason);
+        // Who is gone, or does not read, hears nothing.
+        let _ = timeout(FAREWELL, poll_fn(|cx| self.connection.poll_closed(cx))).await;
+        ended
+    }
+}
+
+/// How many streams of a connection are open.
+#[derive(Debug, Default)]
+struct Active {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+/// One of them, until it is dropped.
+struct Open(Arc<Active>);
+
+impl Active {
+    fn begin(self: &Arc<Self>) -> Open {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(self))
+    }
+
+    /// Waits until none has been open for that long.
+    async fn idle(&self, time: Duration) {
+        while self.count.load(Ordering::Relaxed) > 0 {
+            self.none.notified().await;
+        }
+        sleep(time).await;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.none.notify_one();
         }
     }
 }

@@ -9,6 +9,7 @@ mod http1;
 mod http2;
 mod lifecycle;
 mod listen;
+mod preface;
 mod signals;
 mod state;
 mod worker;

@@ -46,6 +46,8 @@ pub(super) struct House {
     pub(super) shutdown: ShutdownWatch,
     /// What a request head may take.
     pub(super) limits: HeadLimits,
+    /// What the worker's gateway says of its connections.
+    pub(super) gateway: Arc<Gateway>,
 }
 
 /// How far the process is.
@@ -113,6 +115,8 @@ async fn run(doors: Vec<Door>, gateway: Gateway, conf: Arc<ServerConf>, mut stag
 
 async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, shutdown: ShutdownWatch) {
     let index = door.index;
+    // Shared within the worker: no connection touches what other workers count in.
+    let gateway = Arc::new(gateway);
     let listener = match Listener::new(door.bound) {
         Ok(listener) => listener,
         Err(error) => {
@@ -129,7 +133,12 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let (limits, greeting) = gateway.welcome(index);
-                let house = House { proxy: Arc::clone(&proxy), shutdown: shutdown.clone(), limits };
+                let house = House {
+                    proxy: Arc::clone(&proxy),
+                    shutdown: shutdown.clone(),
+                    limits,
+                    gateway: Arc::clone(&gateway),
+                };
                 let arrival = Arrival::plain(peer, index);
                 match greeting {
                     None => {

@@ -8,6 +8,7 @@
 mod endpoint;
 mod exposition;
 mod histogram;
+mod http2;
 pub mod names;
 mod plugin;
 mod process;
@@ -22,6 +23,7 @@ mod tunnel;
 pub use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub use exposition::{Exposition, Source};
 pub use histogram::Observed;
+pub use http2::{Ended, Http2Connection, Http2Connections};
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
 pub use route::{Answers, RouteMetrics};
@@ -59,6 +61,7 @@ pub struct Metrics {
     sources: Mutex<Vec<Weak<dyn Source>>>,
     requests_gone: Arc<AtomicU64>,
     config: Config,
+    http2: Arc<Http2Connections>,
     log_dropped: AtomicU64,
 }
 
@@ -115,6 +118,11 @@ impl Metrics {
         self.log_dropped.fetch_add(lines, Relaxed);
     }
 
+    /// The connections of clients that speak HTTP/2.
+    pub fn http2(&self) -> &Arc<Http2Connections> {
+        &self.http2
+    }
+
     /// Requests answered since the start, those of removed routes included.
     pub fn requests(&self) -> u64 {
         let living: u64 = self.routes.living().iter().map(|route| route.requests()).sum();
@@ -131,6 +139,7 @@ impl Metrics {
         // Collected without the lock: a source may take locks of its own.
         let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
         sources.iter().for_each(|source| source.collect(&mut scrape));
+        self.http2.collect(&mut scrape);
         self.config.collect(&mut scrape);
         scrape.counter(&names::EXPRESSION_FAILURES, &[], Expression::failures() as f64);
         scrape.counter(&names::ACCESS_LOG_DROPPED, &[], self.log_dropped.load(Relaxed) as f64);

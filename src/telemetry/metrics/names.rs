@@ -92,6 +92,10 @@ families! {
         "Gauges that WebAssembly filters define.";
     WASM_HISTOGRAM = Shape::Histogram(FILTERS_OWN), "moongate_wasm_histogram" ["plugin", "metric"],
         "Histograms that WebAssembly filters define, in the filter's own unit.";
+    HTTP2_CONNECTIONS = Shape::Gauge, "moongate_http2_connections_active" [],
+        "Connections of clients that speak HTTP/2, now.";
+    HTTP2_CLOSED = Shape::Counter, "moongate_http2_connections_closed_total" ["reason"],
+        "Connections of clients that spoke HTTP/2, by why they ended: `client`, `idle` (or the process ended), `slow`, `error`, `flood`, `malformed`.";
     ACCESS_LOG_DROPPED = Shape::Counter, "moongate_access_log_dropped_total" [],
         "Access-log lines lost because the buffer was full or the file could not be written.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],

@@ -1,0 +1,146 @@
+//! Where HTTP/2's frames begin, in whatever pieces their bytes come (RFC 9113 §4.1). Nothing is kept of them
+//! but the head of the one that is under way; what they mean is h2's to judge.
+
+/// DATA (RFC 9113 §6.1).
+pub(super) const DATA: u8 = 0;
+/// HEADERS (§6.2).
+pub(super) const HEADERS: u8 = 1;
+/// RST_STREAM (§6.4).
+pub(super) const RST_STREAM: u8 = 3;
+/// SETTINGS (§6.5).
+pub(super) const SETTINGS: u8 = 4;
+/// PING (§6.7).
+pub(super) const PING: u8 = 6;
+/// GOAWAY (§6.8).
+pub(super) const GOAWAY: u8 = 7;
+/// CONTINUATION (§6.10).
+pub(super) const CONTINUATION: u8 = 9;
+
+/// The flag END_HEADERS of HEADERS and CONTINUATION.
+const END_HEADERS: u8 = 4;
+
+/// The head of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// Its type.
+    pub(super) kind: u8,
+    /// Its flags.
+    pub(super) flags: u8,
+    /// Bytes of its payload.
+    pub(super) length: u32,
+}
+
+impl Frame {
+    /// Whether it is the last one of a request's head, or of its trailers.
+    pub(super) fn ends_section(self) -> bool {
+        matches!(self.kind, HEADERS | CONTINUATION) && self.flags & END_HEADERS != 0
+    }
+}
+
+/// Follows the frames of one direction.
+#[derive(Debug)]
+pub(super) struct Frames {
+    head: [u8; 9],
+    have: usize,
+    /// Bytes until the next frame begins.
+    skip: usize,
+    /// A field section has begun and has no end yet.
+    section: bool,
+}
+
+impl Frames {
+    /// Frames that begin behind so many bytes: a client's preface.
+    pub(super) const fn behind(bytes: usize) -> Self {
+        Self { head: [0; 9], have: 0, skip: bytes, section: false }
+    }
+
+    /// The next bytes; `each` is shown the head of every frame when it is complete.
+    pub(super) fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let passed = self.skip.min(bytes.len());
+                self.skip -= passed;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            let taken = (self.head.len() - self.have).min(bytes.len());
+            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            if self.have == self.head.len() {
+                self.have = 0;
+                each(self.begin());
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Frame {
+        let [a, b, c, kind, flags, ..] = self.head;
+        let length = u32::from_be_bytes([0, a, b, c]);
+        self.skip = length as usize;
+        let frame = Frame { kind, flags, length };
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.section = !frame.ends_section();
+        }
+        frame
+    }
+
+    /// Whether a request's head has begun and is not complete: within one of its frames, or between two.
+    pub(super) fn within_section(&self) -> bool {
+        let under_way = self.have > 0 || (self.skip > 0 && matches!(self.head[3], HEADERS | CONTINUATION));
+        self.section || under_way
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
+        let size = u32::try_from(length).unwrap_or_default().to_be_bytes();
+        let mut bytes = vec![size[1], size[2], size[3], kind, flags, 0, 0, 0, 1];
+        bytes.resize(9 + length, b'x');
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_found_however_their_bytes_are_cut(
+            wanted in proptest::collection::vec((0_u8..12, any::<u8>(), 0_usize..40), 0..12),
+            cut in 1_usize..30,
+        ) {
+            let mut bytes = vec![b'P'; 24];
+            for (kind, flags, length) in &wanted {
+                bytes.extend(frame(*kind, *flags, *length));
+            }
+            let mut frames = Frames::behind(24);
+            let mut found = Vec::new();
+            for piece in bytes.chunks(cut) {
+                frames.follow(piece, |frame| found.push((frame.kind, frame.flags, frame.length as usize)));
+            }
+            prop_assert_eq!(found, wanted);
+        }
+    }
+
+    #[test]
+    fn a_head_is_under_way_until_its_last_byte() {
+        let mut frames = Frames::behind(0);
+        let headers = frame(HEADERS, 0, 5);
+        let end = frame(CONTINUATION, END_HEADERS, 3);
+        assert!(!frames.within_section());
+        for byte in headers.iter().chain(&end[..end.len() - 1]) {
+            frames.follow(&[*byte], |_| ());
+            assert!(frames.within_section());
+        }
+        frames.follow(&end[end.len() - 1..], |_| ());
+        assert!(!frames.within_section());
+    }
+
+    #[test]
+    fn a_body_under_way_is_no_head() {
+        let mut frames = Frames::behind(0);
+        frames.follow(&frame(DATA, 0, 5)[..12], |_| ());
+        assert!(!frames.within_section());
+    }
+}

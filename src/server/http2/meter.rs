@@ -1,0 +1,229 @@
+//! The socket under an HTTP/2 connection. h2 bounds what it buffers; what it has no bound for ends here: floods
+//! of frames that carry nothing, a request's head that does not come to its end, and a client that does
+//! not take what it is sent.
+
+use super::budget::Budget;
+use super::frames::Frames;
+use crate::proxy::Socket;
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::Sleep;
+
+/// The bytes before a client's first frame (RFC 9113 §3.4).
+pub(super) const PREFACE: usize = 24;
+
+/// How patient a meter is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// From a head's first incomplete read to its end.
+    pub(super) head: Duration,
+    /// The longest wait for a client that does not read.
+    pub(super) send: Duration,
+}
+
+/// Says that a client floods the connection: nothing is read from it any more.
+pub(super) type Alarm = Arc<Notify>;
+
+/// The socket of a connection that speaks HTTP/2.
+#[derive(Debug)]
+pub(super) struct Meter {
+    socket: Socket,
+    /// What was read before HTTP/2 was known to be spoken.
+    early: BytesMut,
+    came: Frames,
+    went: Frames,
+    budget: Budget,
+    flooded: bool,
+    alarm: Alarm,
+    patience: Patience,
+    // Armed only while a head is incomplete, or a write waits: an ordinary connection touches neither.
+    head: Option<Pin<Box<Sleep>>>,
+    send: Option<Pin<Box<Sleep>>>,
+}
+
+impl Meter {
+    /// Over `socket`, from which `early` was read before.
+    pub(super) fn new(socket: Socket, early: BytesMut, patience: Patience) -> (Self, Alarm) {
+        let alarm = Alarm::default();
+        let meter = Self {
+            socket,
+            early,
+            came: Frames::behind(PREFACE),
+            went: Frames::behind(0),
+            budget: Budget::full(),
+            flooded: false,
+            alarm: Arc::clone(&alarm),
+            patience,
+            head: None,
+            send: None,
+        };
+        (meter, alarm)
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, buf);
+        }
+        let here = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early[..here]);
+        self.early.advance(here);
+        if self.early.is_empty() {
+            self.early = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing came: has the head that is under way had its time?
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.came.within_section() {
+            self.head = None;
+            return Poll::Pending;
+        }
+        ready!(expired(&mut self.head, self.patience.head, cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request head took too long")))
+    }
+
+    /// What of these bytes was written, or how long nothing was.
+    fn wrote(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(count)) => {
+                self.send = None;
+                let mut left = count;
+                for part in parts {
+                    let here = left.min(part.len());
+                    let budget = &mut self.budget;
+                    self.went.follow(&part[..here], |frame| budget.went(frame));
+                    left -= here;
+                }
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                ready!(expired(&mut self.send, self.patience.send, cx));
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+            }
+        }
+    }
+}
+
+/// Whether the time is over that began when this was asked first.
+fn expired(timer: &mut Option<Pin<Box<Sleep>>>, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
+    timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(time))).as_mut().poll(cx)
+}
+
+impl AsyncRead for Meter {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.flooded {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        match this.poll_bytes(cx, buf) {
+            Poll::Pending => return this.poll_head(cx),
+            Poll::Ready(read) => read?,
+        }
+        let (budget, mut flood, mut ended) = (&mut this.budget, false, false);
+        this.came.follow(&buf.filled()[before..], |frame| {
+            flood |= budget.came(frame).is_err();
+            ended |= frame.ends_section();
+        });
+        if ended {
+            this.head = None;
+        }
+        if flood {
+            // Whoever drives the connection says goodbye for us; nothing else wakes it.
+            this.flooded = true;
+            buf.set_filled(before);
+            this.alarm.notify_one();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Meter {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.wrote(cx, &[IoSlice::new(bytes)], written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, parts);
+        this.wrote(cx, parts, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.socket).poll_flush(cx);
+        this.wrote(cx, &[], flushed.map_ok(|()| 0)).map_ok(|_| ())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+// What follows lets Pingora's HTTP/2 run on it. Where a connection came from is in its `Arrival`.
+
+#[async_trait]
+impl Shutdown for Meter {
+    async fn shutdown(&mut self) {
+        // The peer may be gone already; there is nobody left to tell.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Meter {
+    fn id(&self) -> UniqueIDType {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Ssl for Meter {}
+impl Peek for Meter {}
+
+impl GetTimingDigest for Meter {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Meter {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Meter {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
