@@ -34,8 +34,8 @@ const LOCKS: &[Lock] = &[
     },
     Lock {
         words: &["arc_swap", "ArcSwap", "ArcSwapOption"],
-        only_in: &["live", "tunnel", "server"],
-        why: "one store is swapped, by live",
+        only_in: &["live", "tunnel", "server", "tls"],
+        why: "one store is swapped, by live; a listener's certificates change with their files in between",
     },
     Lock {
         words: &["tokio::spawn", "task::spawn", "task::spawn_local"],

@@ -1,13 +1,22 @@
 //! Numbers that already exist in the current generation, shown to a scrape where they are.
 
 use super::Live;
-use crate::telemetry::metrics::names::{UPSTREAM_CONNECTIONS_ACTIVE, UPSTREAM_HEALTHY};
+use crate::telemetry::metrics::names::{
+    TLS_CERTIFICATE_EXPIRY, UPSTREAM_CONNECTIONS_ACTIVE, UPSTREAM_HEALTHY,
+};
 use crate::telemetry::metrics::{Exposition, Source};
 use crate::upstream::Health;
 
 impl Source for Live {
     fn collect(&self, scrape: &mut Exposition) {
-        for cluster in self.pin().clusters() {
+        let snapshot = self.pin();
+        for (listener, tls) in snapshot.secure() {
+            for about in tls.certificates() {
+                let labels = [listener, &*about.certificate];
+                scrape.gauge(&TLS_CERTIFICATE_EXPIRY, &labels, about.not_after as f64);
+            }
+        }
+        for cluster in snapshot.clusters() {
             for endpoint in cluster.endpoints() {
                 let labels = [&**cluster.name(), endpoint.name()];
                 let healthy = f64::from(u8::from(endpoint.health() == Health::Healthy));

@@ -8,6 +8,7 @@ mod drains;
 mod gauges;
 mod outcome;
 mod rebalance;
+mod rotation;
 mod services;
 mod supervisor;
 #[cfg(test)]
@@ -150,6 +151,7 @@ impl Live {
     /// Starts the first generation's tasks and waits for the first probes, within a bound. To be called once.
     pub async fn settle(self: &Arc<Self>) {
         tokio::spawn(drains::keep(Arc::downgrade(self)));
+        tokio::spawn(rotation::keep(Arc::downgrade(self)));
         let snapshot = self.current.load_full();
         let fresh = self.supervisor.lock().begin(&snapshot);
         supervisor::first_rounds(fresh, FIRST_PROBES).await;

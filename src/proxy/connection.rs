@@ -156,7 +156,7 @@ impl Connection {
     }
 
     /// A last word that nobody waits for: the connection is closed behind it.
-    fn refuse(&self, answer: &[u8]) {
+    fn refuse(&mut self, answer: &[u8]) {
         let _ = self.socket.try_write(answer);
     }
 

@@ -1,7 +1,7 @@
 //! The kinds of stream that a client's connection may have, as one. Nothing is buffered here but what
 //! TLS needs.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,13 +21,51 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Writes what the kernel takes at once. TLS takes nothing here: a last word is not worth a wait.
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes what the kernel takes at once.
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(socket) => socket.try_write(bytes),
             Socket::Unix(socket) => socket.try_write(bytes),
-            Socket::Tls(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Socket::Tls(stream) => {
+                let (socket, session) = stream.get_mut();
+                let taken = session.writer().write(bytes)?;
+                while session.wants_write() {
+                    session.write_tls(&mut AtOnce(socket))?;
+                }
+                Ok(taken)
+            }
         }
+    }
+
+    /// Reads what has come already. Under TLS nothing has: what came is not for who asks here.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.try_read(buffer),
+            Socket::Unix(socket) => socket.try_read(buffer),
+            Socket::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether [`Socket::try_read`] may find something.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(socket) => socket.poll_read_ready(cx),
+            Socket::Unix(socket) => socket.poll_read_ready(cx),
+            Socket::Tls(stream) => stream.get_ref().0.poll_readable(cx),
+        }
+    }
+}
+
+/// A socket that takes what it takes, or says that it would block.
+struct AtOnce<'a>(&'a mut Socket);
+
+impl Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

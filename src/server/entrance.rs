@@ -2,18 +2,13 @@
 
 use super::preface::Speaks;
 use super::worker::House;
-use super::{http1, http2, preface};
+use super::{handshake, http1, http2, preface};
 use crate::proxy::{Arrival, Connection, Socket};
 use crate::snapshot::Greeting;
-use crate::tls::Acceptor;
 use bytes::BytesMut;
-use moongate_sdk::Tls;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
 
 /// Takes a connection in and serves it to its end.
 pub(super) async fn enter(
@@ -28,11 +23,11 @@ pub(super) async fn enter(
     let mut early = BytesMut::new();
     let mut h2 = greeting.h2c;
     if let Some(tls) = &greeting.tls {
-        let limit = house.limits.time;
-        let Ok(Some((secured, facts, chosen))) = timeout(limit, secure(socket, tls)).await else { return };
-        socket = secured;
-        arrival.tls = Some(facts);
-        h2 = chosen;
+        let secured = handshake::shake(socket, tls, arrival.peer, house.limits.time).await;
+        let Some(secured) = secured else { return };
+        socket = secured.socket;
+        arrival.tls = Some(secured.facts);
+        h2 = secured.h2;
     } else if greeting.h2c && greeting.http1 {
         let Ok((speaks, read)) = preface::read(&mut socket, house.limits.time).await else { return };
         early = read;
@@ -52,31 +47,4 @@ pub(super) async fn enter(
         let connection = Connection::new(socket, early, arrival, house.limits);
         http1::serve(Box::new(connection), house, permit).await;
     }
-}
-
-/// Shakes hands. The last of the three is whether HTTP/2 was chosen.
-async fn secure(socket: Socket, tls: &Acceptor) -> Option<(Socket, Arc<Tls>, bool)> {
-    let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await.ok()?;
-    if let Some(proof) = tls.challenges.handshake(&begun.client_hello()) {
-        // RFC 8737 §3: the handshake is all that an authority wants.
-        let mut proven = begun.into_stream(proof).await.ok()?;
-        let _ = proven.shutdown().await;
-        return None;
-    }
-    let stream = begun.into_stream(Arc::clone(&tls.config)).await.ok()?;
-    let session = stream.get_ref().1;
-    let facts = Tls {
-        version: match session.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            _ => "TLSv1.2",
-        },
-        cipher: session
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite.suite().as_str())
-            .unwrap_or_default(),
-        server_name: session.server_name().map(Into::into),
-        client: None,
-    };
-    let h2 = session.alpn_protocol() == Some(b"h2");
-    Some((Socket::Tls(Box::new(stream)), Arc::new(facts), h2))
 }

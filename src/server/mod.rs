@@ -5,6 +5,7 @@ pub mod admin;
 mod backstage;
 mod entrance;
 mod farewell;
+mod handshake;
 mod http1;
 mod http2;
 mod lifecycle;

@@ -51,7 +51,12 @@ impl AdminState for State {
         let listeners: Vec<_> = self
             .listeners
             .iter()
-            .map(|(name, address)| json!({ "name": name, "address": address }))
+            .map(|(name, address)| match snapshot.secure().find(|(secure, _)| *secure == name.as_str()) {
+                Some((_, tls)) => {
+                    json!({ "name": name, "address": address, "certificates": tls.certificates() })
+                }
+                None => json!({ "name": name, "address": address }),
+            })
             .collect();
         let upstreams: serde_json::Map<_, _> = snapshot
             .clusters()

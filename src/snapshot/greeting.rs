@@ -2,7 +2,7 @@
 
 use crate::acme;
 use crate::spec::{self, ListenerTls, Protocol};
-use crate::tls::{Acceptor, Alpn};
+use crate::tls::{Acceptor, Alpn, Around};
 use moongate_sdk::{Placed, Problem, Problems};
 use std::sync::Arc;
 
@@ -18,18 +18,24 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// Compiles what was written for a listener; `None` where HTTP/1 begins at once.
+    /// Compiles what was written for a listener; `None` where HTTP/1 begins at once. `prior` is what
+    /// that listener did before a reload.
     ///
     /// # Errors
-    /// Everything that is wrong with it, with places.
+    /// Everything that is wrong with it, with places. Warnings go into `warnings`.
     pub(super) fn compile(
         listener: &spec::Listener,
+        name: &str,
+        prior: Option<&Self>,
         certificates: &mut acme::Gathering<'_>,
+        warnings: &mut Problems,
     ) -> Result<Option<Arc<Self>>, Problems> {
         let protocols = protocols(listener)?;
         let speaks = |protocol| protocols.contains(&protocol);
         let alpn = Alpn { h2: speaks(Protocol::H2), http1: speaks(Protocol::Http1) };
-        let tls = listener.tls.as_ref().map(|tls| secure(tls, alpn, certificates)).transpose()?;
+        let prior = prior.and_then(|prior| prior.tls.as_deref());
+        let tls = listener.tls.as_ref().map(|tls| secure(tls, alpn, name, prior, certificates, warnings));
+        let tls = tls.transpose()?;
         if tls.is_none() && !speaks(Protocol::H2c) {
             return Ok(None);
         }
@@ -41,12 +47,16 @@ impl Greeting {
 fn secure(
     written: &Placed<ListenerTls>,
     alpn: Alpn,
+    name: &str,
+    prior: Option<&Acceptor>,
     certificates: &mut acme::Gathering<'_>,
+    warnings: &mut Problems,
 ) -> Result<Arc<Acceptor>, Problems> {
     let mut problems = Problems::default();
     let job = written.acme.as_ref().and_then(|acme| problems.keep(certificates.add(acme)));
     let later = job.as_ref().map(|job| Arc::clone(job.slot()));
-    let acceptor = problems.keep(Acceptor::compile(written, alpn, later, certificates.challenges()));
+    let around = Around { listener: name, prior, later, challenges: certificates.challenges() };
+    let acceptor = problems.keep(Acceptor::compile(written, alpn, around, warnings));
     match acceptor {
         Some(acceptor) if !problems.refuse() => Ok(acceptor),
         _ => Err(problems),

@@ -1,6 +1,6 @@
 //! A generation of the configuration, compiled: everything a request needs, in its final shape.
 //!
-//! Compiling is pure. It reads no file, opens no socket and starts no task, so `moongate check` is
+//! Compiling is pure. It reads no file but those that settings name (certificates, keys, modules), opens no socket and starts no task, so `moongate check` is
 //! the first half of a reload and nothing but that. What has the same settings as in the prior
 //! generation is taken over as the same instance, so its health and counts live on.
 
@@ -24,6 +24,7 @@ use crate::route::{self as routing, Rule, Table};
 use crate::spec::{self, KindTable, Spec};
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
+use crate::tls::Acceptor;
 use crate::tunnel::Policy;
 use crate::upstream::{self, Cluster};
 use indexmap::IndexMap;
@@ -92,6 +93,13 @@ impl Snapshot {
     /// The route of that name.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         self.by_name.get(name)
+    }
+
+    /// The listeners that speak TLS, by name.
+    pub fn secure(&self) -> impl Iterator<Item = (&str, &Arc<Acceptor>)> {
+        self.listeners
+            .iter()
+            .filter_map(|listener| Some((&*listener.name, listener.greeting.as_ref()?.tls.as_ref()?)))
     }
 
     /// Every instance of a plugin, in no order.

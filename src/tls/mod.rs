@@ -1,10 +1,20 @@
 //! Certificates and keys, in the shape in which rustls takes them.
 //!
 //! Files are read when a configuration is compiled, so that `moongate check` finds what is wrong with
-//! them; a connection meets finished values alone. Who connects, and over what, stays out.
+//! them, and again when they change; a connection meets finished values alone. Who connects, and over
+//! what, stays out, and so does the clock that says when to look at the files again.
 
+mod certificate;
+mod cut;
+mod pem;
 mod server;
+mod shelf;
 mod store;
+mod subject;
+mod tickets;
+mod trust;
 
-pub use server::{Acceptor, Alpn};
+pub use certificate::About;
+pub use cut::Cut;
+pub use server::{Acceptor, Alpn, Around, Look, Meeting};
 pub use store::{Challenges, Shown, Slot};

@@ -1,14 +1,18 @@
-//! TLS towards clients: a listener's settings as rustls takes them.
+//! TLS towards clients: a listener's settings as rustls takes them, and looking at their files again.
 
+use super::certificate::{self, About, Ready};
+use super::shelf::Shelf;
 use super::store::{Challenges, Slot};
-use crate::spec::{Certificate, ListenerTls, TlsVersion};
-use moongate_sdk::{Files, Placed, Problem, Problems};
+use super::tickets::{Key, Keys, Own, Tickets};
+use super::{Cut, subject, trust};
+use crate::spec::{ListenerTls, TlsVersion, UnknownSni};
+use crate::telemetry::metrics::TlsMetrics;
+use arc_swap::ArcSwap;
+use moongate_sdk::{Files, Placed, Problem, Problems, Tls};
+use parking_lot::Mutex;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, version};
+use rustls::server::{ClientHello, NoServerSessionStorage};
+use rustls::{ServerConfig, ServerConnection, version};
 use std::sync::Arc;
 
 /// What a listener offers in ALPN (RFC 7301).
@@ -23,88 +27,261 @@ pub struct Alpn {
 /// A listener's TLS, ready for handshakes.
 #[derive(Debug)]
 pub struct Acceptor {
-    /// What a handshake is made with.
-    pub config: Arc<ServerConfig>,
-    /// What it is made with for an authority that asks for a proof.
-    pub challenges: Arc<Challenges>,
+    written: Placed<ListenerTls>,
+    alpn: Alpn,
+    /// What the files said; the one thing that changes when they do.
+    current: ArcSwap<Material>,
+    /// What was wrong with the files when they were looked at last.
+    wrong: Mutex<Wrong>,
+    later: Option<Arc<Slot>>,
+    challenges: Arc<Challenges>,
+    /// What handshakes count.
+    pub metrics: Arc<TlsMetrics>,
+}
+
+/// What an acceptor needs to know beside what was written.
+pub struct Around<'a> {
+    /// The listener's name.
+    pub listener: &'a str,
+    /// What serves there now, if something does: its clients can resume their sessions.
+    pub prior: Option<&'a Acceptor>,
+    /// The place of the certificate that the gateway gets by itself, where it should.
+    pub later: Option<Arc<Slot>>,
+    /// The proofs that authorities may ask for.
+    pub challenges: &'a Arc<Challenges>,
+}
+
+/// How a client is met that begins its handshake.
+#[derive(Debug)]
+pub enum Meeting {
+    /// The handshake is made with this.
+    Served(Arc<ServerConfig>),
+    /// It is an authority that asks for a proof: the handshake is all that it wants (RFC 8737 §3).
+    Proven(Arc<ServerConfig>),
+    /// Nobody is there for the name it wants.
+    UnknownName,
+    /// It does not say what it speaks, which means HTTP/1.1, and that is not spoken.
+    NoProtocol,
+}
+
+/// What is made of a listener's files.
+#[derive(Debug)]
+struct Material {
+    config: Arc<ServerConfig>,
+    shelf: Arc<Shelf>,
+    keys: Keys,
+    certificates: Vec<Ready>,
+    files: Files,
+}
+
+/// What looking at the files again found.
+#[derive(Debug)]
+pub enum Look {
+    /// They say what they said, or what is wrong with them was told.
+    Same,
+    /// They changed, and new connections are served by them. What is doubtful comes along.
+    Changed(Problems),
+    /// They changed, and something is wrong with them: what served before serves on.
+    Refused(Problems),
+}
+
+/// A pair of files is written one after the other: what is wrong is told when it was seen twice.
+#[derive(Debug, Default)]
+struct Wrong {
+    seen: Option<Problems>,
+    told: bool,
 }
 
 impl Acceptor {
-    /// Compiles what was written for a listener. `later` is the place of the certificate that the gateway
-    /// gets by itself, where it should.
+    /// Compiles what was written for a listener.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings and the files they name, with places.
+    /// Everything that is wrong with the settings and the files they name, with places. Warnings go into
+    /// `warnings`.
     pub fn compile(
         written: &Placed<ListenerTls>,
         alpn: Alpn,
-        later: Option<Arc<Slot>>,
-        challenges: &Arc<Challenges>,
+        around: Around<'_>,
+        warnings: &mut Problems,
     ) -> Result<Arc<Self>, Problems> {
-        let mut problems = Problems::default();
-        if written.certificates.is_empty() && written.acme.is_none() {
-            problems.push(
-                Problem::new("`tls` without a certificate: nobody could connect")
-                    .help("name files in `certificates`, or let the gateway get one with `acme`")
-                    .at(&written.place),
-            );
+        let Around { listener, prior, later, challenges } = around;
+        let prior = prior.map(|prior| prior.current.load_full());
+        let material = Material::load(written, alpn, later.as_ref(), prior.as_deref(), warnings)?;
+        Ok(Arc::new(Self {
+            written: written.clone(),
+            alpn,
+            current: ArcSwap::from_pointee(material),
+            wrong: Mutex::default(),
+            later,
+            challenges: Arc::clone(challenges),
+            metrics: TlsMetrics::of(listener),
+        }))
+    }
+
+    /// How a client is met that begins so.
+    pub fn meet(&self, hello: &ClientHello<'_>) -> Meeting {
+        if let Some(proof) = self.challenges.handshake(hello) {
+            return Meeting::Proven(proof);
         }
-        let keys: Vec<_> =
-            written.certificates.iter().filter_map(|certificate| problems.keep(load(certificate))).collect();
+        let current = self.current.load();
+        if self.written.unknown_sni == UnknownSni::Reject && !current.shelf.knows(hello.server_name()) {
+            return Meeting::UnknownName;
+        }
+        // Of one that offers protocols rustls judges.
+        if !self.alpn.http1 && hello.alpn().is_none() {
+            return Meeting::NoProtocol;
+        }
+        Meeting::Served(Arc::clone(&current.config))
+    }
+
+    /// Whether HTTP/1 is spoken.
+    pub fn speaks_http1(&self) -> bool {
+        self.alpn.http1
+    }
+
+    /// What is told of a connection whose handshake is made.
+    ///
+    /// # Errors
+    /// When its client is not the one it was: a session that was resumed does not outlive the client's
+    /// certificate.
+    pub fn facts(session: &ServerConnection) -> Result<Tls, Cut> {
+        let shown = session.peer_certificates().and_then(|chain| chain.first());
+        let client = shown.map(subject::client_in_time).transpose()?;
+        let suite = session.negotiated_cipher_suite();
+        Ok(Tls {
+            version: match session.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                _ => "TLSv1.2",
+            },
+            cipher: suite.and_then(|suite| suite.suite().as_str()).map_or("", iana),
+            server_name: session.server_name().map(Into::into),
+            client,
+        })
+    }
+
+    /// The certificates that serve now.
+    pub fn certificates(&self) -> Vec<About> {
+        self.current.load().certificates.iter().map(|ready| ready.about.clone()).collect()
+    }
+
+    /// Looks whether the files changed, and takes what they say now. Reads files: not for a worker.
+    pub fn look(&self) -> Look {
+        let current = self.current.load_full();
+        if current.files.unchanged() {
+            *self.wrong.lock() = Wrong::default();
+            return Look::Same;
+        }
+        let mut warnings = Problems::default();
+        match Material::load(&self.written, self.alpn, self.later.as_ref(), Some(&current), &mut warnings) {
+            Ok(material) => {
+                self.current.store(Arc::new(material));
+                *self.wrong.lock() = Wrong::default();
+                self.metrics.rotated();
+                Look::Changed(warnings)
+            }
+            Err(problems) => self.refuse(problems),
+        }
+    }
+
+    fn refuse(&self, problems: Problems) -> Look {
+        let mut wrong = self.wrong.lock();
+        if wrong.seen.as_ref() != Some(&problems) {
+            *wrong = Wrong { seen: Some(problems), told: false };
+            return Look::Same;
+        }
+        if std::mem::replace(&mut wrong.told, true) {
+            return Look::Same;
+        }
+        self.metrics.not_rotated();
+        Look::Refused(problems)
+    }
+}
+
+impl Material {
+    fn load(
+        written: &Placed<ListenerTls>,
+        alpn: Alpn,
+        later: Option<&Arc<Slot>>,
+        prior: Option<&Self>,
+        warnings: &mut Problems,
+    ) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let files = Files::default();
+        let serving = prior.map_or(&[][..], |prior| &prior.certificates);
+        let certificates: Vec<_> = written
+            .certificates
+            .iter()
+            .filter_map(|one| problems.keep(certificate::load(one, &files, serving, warnings)))
+            .collect();
+        if written.certificates.is_empty() && written.acme.is_none() {
+            let problem =
+                Problem::new("`tls` without a certificate: nobody could connect").at(&written.place);
+            problems.push(problem.help("name files in `certificates`, or let the gateway get one with `acme`"));
+        }
+        let keys = problems.keep(ticket_keys(written, &files, prior));
+        let provider = Arc::new(ring::default_provider());
+        let trust = written
+            .client_auth
+            .as_ref()
+            .map(|auth| trust::load(auth, &files, &provider, warnings).map_err(Problems::from));
+        let trust = trust.map(|trust| problems.keep(trust));
+        let (Some(keys), false) = (keys, problems.refuse()) else { return Err(problems) };
         let versions = match written.min_version {
             TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12][..],
             TlsVersion::V1_3 => &[&version::TLS13],
         };
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| Problem::new(format!("TLS cannot be set up: {error}")).at(&written.place))?;
-        let mut config =
-            config.with_no_client_auth().with_cert_resolver(Arc::new(Keys { files: keys, later }));
-        config.alpn_protocols = [(alpn.h2, &b"h2"[..]), (alpn.http1, b"http/1.1")]
-            .into_iter()
-            .filter(|(spoken, _)| *spoken)
-            .map(|(_, name)| name.to_vec())
-            .collect();
-        if problems.refuse() {
-            return Err(problems);
-        }
-        Ok(Arc::new(Self { config: Arc::new(config), challenges: Arc::clone(challenges) }))
-    }
-}
-
-/// The certificates of a listener.
-#[derive(Debug)]
-struct Keys {
-    files: Vec<Arc<CertifiedKey>>,
-    later: Option<Arc<Slot>>,
-}
-
-impl ResolvesServerCert for Keys {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let wanted = |slot: &&Arc<Slot>| {
-            let asked = hello.server_name();
-            self.files.is_empty() || slot.names().iter().any(|name| asked == Some(name))
+        let (config, mark) = match trust.flatten() {
+            Some((verifier, mark)) => (config.with_client_cert_verifier(verifier), mark),
+            None => (config.with_no_client_auth(), trust::NOBODY_ASKED),
         };
-        let later = self.later.as_ref().filter(wanted).and_then(|slot| slot.get());
-        later.or_else(|| self.files.first().cloned())
+        let shelf = Arc::new(Shelf::new(&certificates, later.cloned()));
+        let mut config = config.with_cert_resolver(Arc::clone(&shelf) as _);
+        config.alpn_protocols = alpn.names();
+        config.ticketer = Arc::new(Tickets::new(keys.clone(), mark));
+        // Sessions are in their tickets. A store would be memory that clients fill.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self { config: Arc::new(config), shelf, keys, certificates, files })
     }
 }
 
-/// The largest certificate file that is read.
-const LARGEST: u64 = 1 << 20;
+impl Alpn {
+    fn names(self) -> Vec<Vec<u8>> {
+        let known = [(self.h2, &b"h2"[..]), (self.http1, b"http/1.1")];
+        known.into_iter().filter(|(spoken, _)| *spoken).map(|(_, name)| name.to_vec()).collect()
+    }
+}
 
-fn load(written: &Placed<Certificate>) -> Result<Arc<CertifiedKey>, Problems> {
-    let files = Files::default();
-    let cert = files.read(&written.cert, LARGEST)?;
-    let key = files.read(&written.key, LARGEST)?;
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(&cert.bytes).collect::<Result<_, _>>().map_err(|error| {
-            Problem::new(format!("no certificate can be read: {error}")).at(&written.cert.place)
-        })?;
-    let key = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| {
-        Problem::new(format!("no private key can be read: {error}")).at(&written.key.place)
-    })?;
-    let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())
-        .map_err(|error| Problem::new(error.to_string()).at(&written.place))?;
-    Ok(Arc::new(certified))
+/// The name of a cipher suite in IANA's registry: rustls marks those of TLS 1.3 with it.
+fn iana(name: &'static str) -> &'static str {
+    match name {
+        "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
+        "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",
+        "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other,
+    }
+}
+
+/// The keys of the files, or of our own: those that serve already, so that a reload makes nobody shake
+/// hands anew.
+fn ticket_keys(written: &ListenerTls, files: &Files, prior: Option<&Material>) -> Result<Keys, Problems> {
+    if written.ticket_keys.is_empty() {
+        return Ok(match prior.map(|prior| &prior.keys) {
+            Some(Keys::Own(own)) => Keys::Own(Arc::clone(own)),
+            _ => Keys::Own(Arc::new(Own::new())),
+        });
+    }
+    let mut problems = Problems::default();
+    let read = |path: &Placed<String>| {
+        let file = files.read(path, certificate::LARGEST)?;
+        Key::of_file(&file.bytes).map_err(|problem| problem.at(&path.place))
+    };
+    let keys: Vec<_> = written
+        .ticket_keys
+        .iter()
+        .filter_map(|path| problems.keep(read(path).map(Arc::new).map_err(Problems::from)))
+        .collect();
+    if problems.refuse() { Err(problems) } else { Ok(Keys::Files(keys.into())) }
 }

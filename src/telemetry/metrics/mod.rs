@@ -18,6 +18,7 @@ mod sockets;
 mod statuses;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tunnel;
 
 pub use endpoint::{EndpointMetrics, UpstreamMetrics};
@@ -27,6 +28,7 @@ pub use http2::{Ended, Http2Connection, Http2Connections};
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
 pub use route::{Answers, RouteMetrics};
+pub use tls::TlsMetrics;
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 
 use moongate_sdk::Expression;
@@ -58,6 +60,7 @@ pub struct Metrics {
     upstreams: Shelf<Box<str>, UpstreamMetrics>,
     endpoints: Shelf<(Box<str>, Box<str>), EndpointMetrics>,
     plugins: Shelf<(Box<str>, Box<str>), PluginMetrics>,
+    tls: Shelf<Box<str>, TlsMetrics>,
     sources: Mutex<Vec<Weak<dyn Source>>>,
     requests_gone: Arc<AtomicU64>,
     config: Config,
@@ -93,6 +96,11 @@ impl Metrics {
     /// See [`PluginMetrics::of`].
     pub fn plugin(&self, name: &str, kind: &str) -> Arc<PluginMetrics> {
         self.plugins.get((name.into(), kind.into()), || PluginMetrics::new(name, kind))
+    }
+
+    /// See [`TlsMetrics::of`].
+    pub fn tls(&self, listener: &str) -> Arc<TlsMetrics> {
+        self.tls.get(listener.into(), || TlsMetrics::new(listener))
     }
 
     /// Asks `source` at every scrape, until its owner drops it.
@@ -136,6 +144,7 @@ impl Metrics {
         self.upstreams.living().iter().for_each(|upstream| upstream.collect(&mut scrape));
         self.endpoints.living().iter().for_each(|endpoint| endpoint.collect(&mut scrape));
         self.plugins.living().iter().for_each(|plugin| plugin.collect(&mut scrape));
+        self.tls.living().iter().for_each(|tls| tls.collect(&mut scrape));
         // Collected without the lock: a source may take locks of its own.
         let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
         sources.iter().for_each(|source| source.collect(&mut scrape));

@@ -96,6 +96,14 @@ families! {
         "Connections of clients that speak HTTP/2, now.";
     HTTP2_CLOSED = Shape::Counter, "moongate_http2_connections_closed_total" ["reason"],
         "Connections of clients that spoke HTTP/2, by why they ended: `client`, `idle` (or the process ended), `slow`, `error`, `flood`, `malformed`.";
+    TLS_HANDSHAKES = Shape::Counter, "moongate_tls_handshakes_total" ["listener", "result", "version"],
+        "TLS handshakes with clients, whole ones (`full`) and those that went on with an earlier session (`resumed`).";
+    TLS_HANDSHAKE_FAILURES = Shape::Counter, "moongate_tls_handshake_failures_total" ["listener", "reason"],
+        "TLS handshakes with clients that came to nothing.";
+    TLS_CERTIFICATE_EXPIRY = Shape::Gauge, "moongate_tls_certificate_expiry_timestamp_seconds" ["listener", "certificate"],
+        "The last second of a certificate that serves, in Unix seconds.";
+    TLS_ROTATIONS = Shape::Counter, "moongate_tls_rotations_total" ["listener", "result"],
+        "Changes of a listener's certificate and key files without a reload: `taken`, or `refused` while what was there serves on.";
     ACCESS_LOG_DROPPED = Shape::Counter, "moongate_access_log_dropped_total" [],
         "Access-log lines lost because the buffer was full or the file could not be written.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],

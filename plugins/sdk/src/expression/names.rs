@@ -2,7 +2,7 @@
 
 use super::Stage;
 use super::fields::Group;
-use super::slot::Fact;
+use super::slot::{Fact, TlsFact};
 use std::fmt;
 
 /// What is known of a value before there is one.
@@ -63,7 +63,8 @@ pub(super) enum Member {
 
 pub(super) const ROOTS: [&str; 2] = ["request", "response"];
 
-pub(super) const REQUEST: [(&str, Member); 15] = [
+/// What has a dot in its name is a member of a member: `request.tls.version`.
+pub(super) const REQUEST: [(&str, Member); 23] = [
     ("method", Member::Fact(Fact::Method, Sort::Text)),
     ("scheme", Member::Fact(Fact::Scheme, Sort::Text)),
     ("host", Member::Fact(Fact::Host, Sort::Text)),
@@ -79,7 +80,18 @@ pub(super) const REQUEST: [(&str, Member); 15] = [
     ("version", Member::Fact(Fact::Version, Sort::Text)),
     ("id", Member::Fact(Fact::Id, Sort::Text)),
     ("is_websocket", Member::Fact(Fact::IsWebsocket, Sort::Truth)),
+    ("tls.version", Member::Fact(Fact::Tls(TlsFact::Version), Sort::Text)),
+    ("tls.cipher", Member::Fact(Fact::Tls(TlsFact::Cipher), Sort::Text)),
+    ("tls.server_name", Member::Fact(Fact::Tls(TlsFact::ServerName), Sort::Text)),
+    ("tls.client.subject", Member::Fact(Fact::Tls(TlsFact::Subject), Sort::Text)),
+    ("tls.client.issuer", Member::Fact(Fact::Tls(TlsFact::Issuer), Sort::Text)),
+    ("tls.client.serial", Member::Fact(Fact::Tls(TlsFact::Serial), Sort::Text)),
+    ("tls.client.fingerprint", Member::Fact(Fact::Tls(TlsFact::Fingerprint), Sort::Text)),
+    ("tls.client.names", Member::Fact(Fact::Tls(TlsFact::Names), Sort::List)),
 ];
+
+/// Members that are nothing by themselves, and have members.
+pub(super) const BRANCHES: [&str; 2] = ["tls", "tls.client"];
 
 pub(super) const RESPONSE: [(&str, Member); 2] =
     [("status", Member::Fact(Fact::Status, Sort::Whole)), ("headers", Member::Group(Group::AnswerHeaders))];

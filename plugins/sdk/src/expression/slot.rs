@@ -3,9 +3,9 @@
 use super::facts::Facts;
 use super::fields::{Group, Texts, field, parameter};
 use super::functions::{Network, Pattern};
-use crate::cookie;
-use cel::common::types::{CelBool, CelInt, CelString};
-use cel::common::value::CowVal;
+use crate::{Tls, cookie};
+use cel::common::types::{CelBool, CelInt, CelList, CelString};
+use cel::common::value::{CowVal, Val};
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderName, Version};
 use std::borrow::Cow;
@@ -37,6 +37,20 @@ pub(super) enum Fact {
     Id,
     IsWebsocket,
     Status,
+    Tls(TlsFact),
+}
+
+/// What is read of the client's TLS, and of the certificate that it showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TlsFact {
+    Version,
+    Cipher,
+    ServerName,
+    Subject,
+    Issuer,
+    Serial,
+    Fingerprint,
+    Names,
 }
 
 /// One of a group, by a name that was written.
@@ -98,6 +112,7 @@ impl Fact {
             Self::Id => facts.id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
             Self::ClientIp => return text(Cow::Owned(request.client.to_string())),
             Self::PeerIp => return text(Cow::Owned(request.peer.to_string())),
+            Self::Tls(fact) => return fact.read(request.tls),
             Self::IsWebsocket => return truth(is_websocket(facts.headers)),
             Self::Status => {
                 let status = facts.answer.map_or(0, |(status, _)| status.as_u16());
@@ -105,6 +120,29 @@ impl Fact {
             }
         }))
     }
+}
+
+impl TlsFact {
+    /// Empty for a plain connection, and for a client that showed no certificate.
+    fn read(self, tls: Option<&Tls>) -> CowVal<'_, '_> {
+        let client = tls.and_then(|tls| tls.client.as_ref());
+        let found = match self {
+            Self::Version => tls.map(|tls| tls.version),
+            Self::Cipher => tls.map(|tls| tls.cipher),
+            Self::ServerName => tls.and_then(|tls| tls.server_name.as_deref()),
+            Self::Subject => client.map(|client| &*client.subject),
+            Self::Issuer => client.map(|client| &*client.issuer),
+            Self::Serial => client.map(|client| &*client.serial),
+            Self::Fingerprint => client.map(|client| &*client.fingerprint),
+            Self::Names => return list(client.map_or(&[], |client| &client.names)),
+        };
+        text(Cow::Borrowed(found.unwrap_or_default()))
+    }
+}
+
+fn list<'a>(texts: &[Box<str>]) -> CowVal<'a, 'a> {
+    let texts = texts.iter().map(|text| Box::new(CelString::from(text.to_string())) as Box<dyn Val>);
+    CowVal::owned(CelList::from(texts.collect::<Vec<_>>()))
 }
 
 /// Hosts are equal in any case; a condition should not depend on how a client writes one.

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::testing::Visit;
-use crate::{Headers, Place, Problem};
+use crate::{ClientCertificate, Exchange, Headers, Place, Problem, Request, Tls};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use proptest::prelude::*;
 
@@ -69,6 +69,52 @@ fn every_variable_reads_what_it_says() {
     ] {
         assert!(holds(text), "{text}");
     }
+}
+
+#[test]
+fn the_clients_tls_is_read_with_the_certificate_that_it_showed() {
+    let client = ClientCertificate {
+        subject: "CN=alice,O=Example".into(),
+        issuer: "CN=root".into(),
+        serial: "0A".into(),
+        fingerprint: "ab".into(),
+        names: ["alice.example".into(), "spiffe://a/b".into()].into(),
+    };
+    let tls = Tls {
+        version: "TLSv1.3",
+        cipher: "TLS_AES_128_GCM_SHA256",
+        server_name: Some("example.com".into()),
+        client: Some(client),
+    };
+    let nobody = Tls { client: None, server_name: None, ..tls.clone() };
+    let holds = |text: &str, tls: Option<&Tls>| {
+        visit().see(|exchange| {
+            condition(text).test(&mut Exchange {
+                request: Request { tls, ..exchange.request },
+                headers: Headers::new(&mut HeaderMap::new()),
+                running: exchange.running,
+                services: exchange.services,
+            })
+        })
+    };
+    for text in [
+        "request.tls.version == 'TLSv1.3' && request.tls.cipher == 'TLS_AES_128_GCM_SHA256'",
+        "request.tls.server_name == 'example.com'",
+        "request.tls.client.subject == 'CN=alice,O=Example' && request.tls.client.issuer == 'CN=root'",
+        "request.tls.client.serial == '0A' && request.tls.client.fingerprint == 'ab'",
+        "'spiffe://a/b' in request.tls.client.names && request.tls.client.names[0] == 'alice.example'",
+        "request.tls.client.names.exists(n, n.endsWith('.example'))",
+    ] {
+        assert!(holds(text, Some(&tls)), "{text}");
+    }
+    for text in ["request.tls.client.subject == ''", "request.tls.client.names.size() == 0"] {
+        assert!(holds(text, Some(&nobody)) && holds(text, None), "{text}");
+    }
+    assert!(holds("request.tls.version == '' && request.tls.server_name == ''", None));
+    assert!(refused("request.tls == ''").message.contains("no value by itself"));
+    assert!(refused("request.tls.client == ''").message.contains("no value by itself"));
+    let near = refused("request.tls.client.subjekt == ''");
+    assert_eq!(near.label.as_deref(), Some("did you mean `tls.client.subject`?"));
 }
 
 #[test]

@@ -3,22 +3,19 @@
 use super::{Lowering, unknown};
 use crate::Problem;
 use crate::expression::fields::Group;
-use crate::expression::names::{Member, REQUEST, RESPONSE, Sort};
+use crate::expression::names::{BRANCHES, Member, REQUEST, RESPONSE, Sort};
 use crate::expression::slot::{Fact, Name, Slot};
 use cel::IdedExpr;
 use cel::common::ast::{Expr, SelectExpr};
 use http::HeaderName;
+use std::borrow::Cow;
 
 impl Lowering<'_> {
     /// What `request.x` and `response.x` mean; `Some(None)` when it means nothing, which was said.
     pub(super) fn member(&mut self, id: u64, select: &SelectExpr) -> Option<Option<Member>> {
         let found = self.lookup(select)?;
         let Some(member) = found else {
-            let (Expr::Ident(root), field) = (&select.operand.expr, &select.field) else { return Some(None) };
-            let members = if root == "request" { &REQUEST[..] } else { &RESPONSE[..] };
-            let known: Vec<_> = members.iter().map(|(name, _)| *name).collect();
-            let problem = unknown(&format!("member of `{root}`"), field, known.iter().copied());
-            self.refuse(id, field, problem);
+            self.refuse_member(id, select);
             return Some(None);
         };
         if let Some(reason) = member.unknown_at(self.stage) {
@@ -29,16 +26,32 @@ impl Lowering<'_> {
         Some(Some(member))
     }
 
+    /// Says what is wrong with a member that there is not.
+    fn refuse_member(&mut self, id: u64, select: &SelectExpr) {
+        let Some((root, path)) = way(select) else { return };
+        if BRANCHES.contains(&&*path) && root == "request" {
+            let problem = Problem::new(format!("`request.{path}` is no value by itself"));
+            let below = REQUEST.iter().filter(|(name, _)| name.starts_with(&*path));
+            let known: Vec<_> = below.map(|(name, _)| format!("request.{name}")).collect();
+            self.refuse(id, &select.field, problem.help(format!("known: {}", known.join(", "))));
+            return;
+        }
+        let members = if root == "request" { &REQUEST[..] } else { &RESPONSE[..] };
+        let known: Vec<_> = members.iter().map(|(name, _)| *name).collect();
+        let problem = unknown(&format!("member of `{root}`"), &path, known.iter().copied());
+        self.refuse(id, &select.field, problem);
+    }
+
     /// As [`Self::member`], without a word about what is wrong.
     fn lookup(&self, select: &SelectExpr) -> Option<Option<Member>> {
-        let Expr::Ident(root) = &select.operand.expr else { return None };
-        let members = match root.as_str() {
+        let (root, path) = way(select)?;
+        let members = match root {
             _ if self.bound.iter().any(|(bound, _)| bound == root) => return None,
             "request" => &REQUEST[..],
             "response" => &RESPONSE[..],
             _ => return None,
         };
-        Some(members.iter().find(|(name, _)| *name == select.field).map(|(_, member)| *member))
+        Some(members.iter().find(|(name, _)| *name == path).map(|(_, member)| *member))
     }
 
     /// The group that a node stands for. One that cannot be read here is none: it will be refused as a member.
@@ -82,5 +95,20 @@ impl Lowering<'_> {
         };
         self.put(node, if test { Slot::Has(name) } else { Slot::One(name) });
         if test { Sort::Truth } else { Sort::Text }
+    }
+}
+
+/// The root of a select and the way from it, `tls.version` behind `request`; `None` where it is a select
+/// of something that is a value.
+fn way(select: &SelectExpr) -> Option<(&str, Cow<'_, str>)> {
+    let field = select.field.as_str();
+    match &select.operand.expr {
+        Expr::Ident(root) => Some((root, Cow::Borrowed(field))),
+        Expr::Select(inner) => {
+            let (root, path) = way(inner)?;
+            let branch = root == "request" && BRANCHES.contains(&&*path) && !inner.test;
+            branch.then(|| (root, Cow::Owned(format!("{path}.{field}"))))
+        }
+        _ => None,
     }
 }

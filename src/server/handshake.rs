@@ -1,0 +1,171 @@
+//! The TLS handshake with a client: taken to its end, or cut with the answer that the standard names.
+//!
+//! The client's first message is read before it is decided what it is answered with, for the name and
+//! the protocols it asks for stand there. Nothing of a connection whose handshake fails gets any further.
+
+use crate::proxy::Socket;
+use crate::tls::{Acceptor, Cut, Meeting};
+use log::debug;
+use moongate_sdk::Tls;
+use rustls::ServerConfig;
+use rustls::server::Accepted;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::StartHandshake;
+
+/// As nginx puts it: who reads it has seen it before.
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 46\r\n\
+    Connection: close\r\n\r\nThe plain HTTP request was sent to HTTPS port\n";
+
+/// The alert `unrecognized_name`, fatal (RFC 8446 §6, RFC 6066 §3).
+const UNKNOWN_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+
+/// The alert `no_application_protocol`, fatal (RFC 7301 §3.2).
+const NO_PROTOCOL: &[u8] = &[21, 3, 3, 0, 2, 2, 120];
+
+/// The content type of a record with a handshake message (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+
+/// How long, and for how many bytes, a client that was refused may go on sending. A connection that is
+/// closed on unread bytes is reset, and what was written last is lost with it.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 << 10;
+
+/// A client that was let in.
+pub(super) struct Secured {
+    /// TLS over what it came by.
+    pub(super) socket: Socket,
+    /// What is told of it.
+    pub(super) facts: Arc<Tls>,
+    /// HTTP/2 was chosen.
+    pub(super) h2: bool,
+}
+
+/// A client that was not, and the last word for it.
+struct Refused {
+    cut: Cut,
+    error: Option<String>,
+    word: Option<(Socket, Vec<u8>)>,
+}
+
+/// Shakes hands within that time. Why not is counted and logged here.
+pub(super) async fn shake(
+    socket: Socket,
+    tls: &Acceptor,
+    client: SocketAddr,
+    limit: Duration,
+) -> Option<Secured> {
+    let deadline = Instant::now() + limit;
+    let refused = match timeout_at(deadline, secure(socket, tls)).await {
+        Ok(Ok(secured)) => return secured,
+        Ok(Err(refused)) => refused,
+        Err(_) => Refused { cut: Cut::SLOW, error: None, word: None },
+    };
+    let Refused { cut: Cut(reason), error, word } = refused;
+    tls.metrics.failed(reason);
+    debug!(client:%, reason, error = error.as_deref().unwrap_or_default(); "a TLS handshake failed");
+    if let Some((socket, word)) = word {
+        // It had its chance to read it.
+        let _ = timeout(LINGER, part(socket, &word)).await;
+    }
+    None
+}
+
+async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<Secured>, Refused> {
+    let accepted = match hello(&mut socket).await {
+        Ok(accepted) => accepted,
+        Err((cut, error, word)) => return Err(Refused { cut, error, word: Some((socket, word)) }),
+    };
+    let refuse = |cut, word: &[u8], socket| Refused { cut, error: None, word: Some((socket, word.to_vec())) };
+    let config = match tls.meet(&accepted.client_hello()) {
+        Meeting::Served(config) => config,
+        Meeting::Proven(proof) => {
+            prove(StartHandshake::from_parts(accepted, socket), proof).await;
+            return Ok(None);
+        }
+        Meeting::UnknownName => return Err(refuse(Cut::UNKNOWN_NAME, UNKNOWN_NAME, socket)),
+        Meeting::NoProtocol => return Err(refuse(Cut::NO_PROTOCOL, NO_PROTOCOL, socket)),
+    };
+    // On the heap, so that the connection's task has no room for it for the rest of its life.
+    let rest = Box::pin(StartHandshake::from_parts(accepted, socket).into_stream(config).into_fallible());
+    let stream = rest.await.map_err(|(error, socket)| Refused {
+        cut: Cut::of_io(&error),
+        error: Some(error.to_string()),
+        // The alert was sent with the error.
+        word: Some((socket, Vec::new())),
+    })?;
+    let session = stream.get_ref().1;
+    let facts = Acceptor::facts(session).map_err(|cut| Refused { cut, error: None, word: None })?;
+    let h2 = session.alpn_protocol() == Some(b"h2") || !tls.speaks_http1();
+    tls.metrics.shook(facts.version, session.handshake_kind() == Some(rustls::HandshakeKind::Resumed));
+    Ok(Some(Secured { socket: Socket::Tls(Box::new(stream)), facts: Arc::new(facts), h2 }))
+}
+
+/// Shakes hands with an authority, and that is all.
+async fn prove(begun: StartHandshake<Socket>, proof: Arc<ServerConfig>) {
+    if let Ok(mut proven) = Box::pin(begun.into_stream(proof)).await {
+        // It has seen what it wanted.
+        let _ = proven.shutdown().await;
+    }
+}
+
+/// Reads the client's first message; otherwise says why not, and what it is told.
+async fn hello(socket: &mut Socket) -> Result<Accepted, (Cut, Option<String>, Vec<u8>)> {
+    let mut acceptor = rustls::server::Acceptor::default();
+    let mut reading = Reading { socket, first: None };
+    loop {
+        let left = |error: io::Error| (Cut::LEFT, Some(error.to_string()), Vec::new());
+        std::future::poll_fn(|cx| reading.socket.poll_readable(cx)).await.map_err(left)?;
+        match acceptor.read_tls(&mut reading) {
+            Ok(0) => return Err((Cut::LEFT, None, Vec::new())),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(left(error)),
+        }
+        if reading.first.is_some_and(|byte| byte != HANDSHAKE && byte.is_ascii_uppercase()) {
+            return Err((Cut::PLAIN, None, PLAIN.to_vec()));
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Ok(accepted),
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                let mut word = Vec::new();
+                // Writing into a vector cannot fail.
+                let _ = alert.write_all(&mut word);
+                return Err((Cut::of(&error), Some(error.to_string()), word));
+            }
+        }
+    }
+}
+
+/// Reads what is there, and remembers the first byte.
+struct Reading<'a> {
+    socket: &'a mut Socket,
+    first: Option<u8>,
+}
+
+impl Read for Reading<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.socket.try_read(buffer)?;
+        self.first = self.first.or(buffer[..read].first().copied());
+        Ok(read)
+    }
+}
+
+/// Says the last word, and lets the client read it.
+async fn part(mut socket: Socket, word: &[u8]) -> io::Result<()> {
+    socket.write_all(word).await?;
+    socket.shutdown().await?;
+    let mut unread = vec![0; 4096];
+    let mut left = LINGER_BYTES;
+    loop {
+        match socket.read(&mut unread).await? {
+            0 => return Ok(()),
+            read => left = left.checked_sub(read).ok_or(io::ErrorKind::InvalidData)?,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One certificate with its key, read from its files and looked at from all sides.
+
+use super::{pem, subject};
+use crate::spec::Certificate;
+use moongate_sdk::{Files, Place, Placed, Problem, Problems};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use x509_parser::certificate::X509Certificate;
+
+/// The largest file that is read.
+pub(super) const LARGEST: u64 = 1 << 20;
+
+/// A certificate that serves, as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// Where it is from: the file as the operator wrote it.
+    pub certificate: String,
+    /// The names it is for.
+    pub names: Vec<String>,
+    /// The kind of its key: `ecdsa`, `rsa` or `ed25519`.
+    pub key: &'static str,
+    /// Its serial number in hexadecimal digits.
+    pub serial: String,
+    /// Its issuer, as RFC 4514 writes it.
+    pub issuer: String,
+    /// The first second of its life, since 1970.
+    pub not_before: i64,
+    /// The last one.
+    pub not_after: i64,
+}
+
+/// A certificate, ready for handshakes.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) about: About,
+    pub(super) key: Arc<CertifiedKey>,
+}
+
+impl Ready {
+    /// Whether it has a key that older clients cannot verify and younger ones like better.
+    pub(super) fn is_modern(&self) -> bool {
+        self.about.key != "rsa"
+    }
+
+    /// Whether it is the same certificate.
+    pub(super) fn is(&self, chain: &[CertificateDer<'_>]) -> bool {
+        self.key.cert.first() == chain.first()
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).as_ref().map_or(0, Duration::as_secs) as i64
+}
+
+/// Reads a certificate, its key and its OCSP response. `serving` are those that serve now: an expired
+/// one among them is no reason to refuse what else changed.
+///
+/// # Errors
+/// Everything that is wrong with the files, at the places that name them.
+pub(super) fn load(
+    written: &Placed<Certificate>,
+    files: &Files,
+    serving: &[Ready],
+    warnings: &mut Problems,
+) -> Result<Ready, Problems> {
+    let mut problems = Problems::default();
+    let at = |place: &Place| {
+        let place = place.clone();
+        move |problem: Problem| Problems::from(problem.at(&place))
+    };
+    let read = |path: &Placed<String>| files.read(path, LARGEST).map_err(Problems::from);
+    let chain =
+        read(&written.cert).and_then(|file| pem::certificates(&file.bytes).map_err(at(&written.cert.place)));
+    let key = read(&written.key).and_then(|file| pem::key(&file.bytes).map_err(at(&written.key.place)));
+    let ocsp = written
+        .ocsp
+        .as_ref()
+        .map(|ocsp| read(ocsp).and_then(|file| response(&file.bytes).map_err(at(&ocsp.place))));
+    let (chain, key) = (problems.keep(chain), problems.keep(key));
+    let ocsp = ocsp.and_then(|ocsp| problems.keep(ocsp));
+    let (Some(chain), Some(key)) = (chain, key) else { return Err(problems) };
+    let about = problems.keep(describe(written, &chain, serving, warnings).map_err(at(&written.cert.place)));
+    let certified = problems.keep(certify(chain, key).map_err(at(&written.key.place)));
+    match (about, certified) {
+        (Some(about), Some(mut certified)) if !problems.refuse() => {
+            certified.ocsp = ocsp;
+            let key = Arc::new(certified);
+            let kind = match key.key.algorithm() {
+                SignatureAlgorithm::RSA => "rsa",
+                SignatureAlgorithm::ED25519 => "ed25519",
+                _ => "ecdsa",
+            };
+            Ok(Ready { about: About { key: kind, ..about }, key })
+        }
+        _ => Err(problems),
+    }
+}
+
+fn certify(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, Problem> {
+    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            Problem::new("the private key does not fit the certificate")
+                .help("one of the two files is of another time or another name; `openssl x509 -pubkey -noout` and `openssl pkey -pubout` show both public keys")
+        }
+        Error::General(why) => Problem::new(format!("the private key cannot be used: {why}"))
+            .help("ECDSA on P-256 and P-384, RSA from 2048 bits, and Ed25519 can"),
+        other => Problem::new(format!("the certificate cannot be used: {other}")),
+    })
+}
+
+/// What a certificate says of itself; `key` is not known yet.
+fn describe(
+    written: &Certificate,
+    chain: &[CertificateDer<'_>],
+    serving: &[Ready],
+    warnings: &mut Problems,
+) -> Result<About, Problem> {
+    let unreadable = || Problem::new("the certificate cannot be read: it is no X.509");
+    let parsed: Vec<_> = chain.iter().map(subject::parse).collect::<Option<_>>().ok_or_else(unreadable)?;
+    let leaf = parsed.first().ok_or_else(unreadable)?;
+    let mut warn = |problem: Problem| warnings.push(problem.at(&written.cert.place));
+    let kept = serving.iter().any(|ready| ready.is(chain));
+    match in_time(leaf) {
+        Err(problem) if kept => {
+            warn(Problem::warning(problem.message).help("it serves already, and so it stays"))
+        }
+        Err(problem) => return Err(problem),
+        Ok(()) => {}
+    }
+    let names = subject::alternative(leaf);
+    if names.is_empty() {
+        warn(Problem::warning("the certificate is for no name: nobody is given it by name, and clients do not take it")
+            .help("names are alternative names (SAN); the common name of the subject has not counted since 2017"));
+    }
+    if let Some(at) = parsed.windows(2).position(|pair| pair[0].issuer() != pair[1].subject()) {
+        let (this, next) = (subject::name(parsed[at].issuer()), subject::name(parsed[at + 1].subject()));
+        warn(Problem::warning(format!("the chain is out of order: certificate {} is by `{this}`, and behind it is `{next}`", at + 1))
+            .help("each certificate is followed by that of its issuer; some clients cannot verify another order"));
+    }
+    Ok(About {
+        certificate: written.cert.value.clone(),
+        names,
+        key: "",
+        serial: subject::serial(leaf),
+        issuer: subject::name(leaf.issuer()),
+        not_before: leaf.validity().not_before.timestamp(),
+        not_after: leaf.validity().not_after.timestamp(),
+    })
+}
+
+fn in_time(certificate: &X509Certificate<'_>) -> Result<(), Problem> {
+    let (now, valid) = (now(), certificate.validity());
+    if valid.not_after.timestamp() < now {
+        return Err(Problem::new(format!("the certificate expired: it was valid until {}", valid.not_after)));
+    }
+    if valid.not_before.timestamp() > now {
+        let problem =
+            Problem::new(format!("the certificate is not valid yet: it will be from {}", valid.not_before));
+        return Err(problem.help("if that is past, this machine's clock is wrong"));
+    }
+    Ok(())
+}
+
+/// An OCSP response that can be stapled: DER, and an answer (RFC 6960 §4.2.1).
+fn response(bytes: &[u8]) -> Result<Vec<u8>, Problem> {
+    let body = match bytes {
+        [0x30, 0x81, length, body @ ..] if body.len() == usize::from(*length) => body,
+        [0x30, 0x82, high, low, body @ ..]
+            if body.len() == usize::from(u16::from_be_bytes([*high, *low])) =>
+        {
+            body
+        }
+        [0x30, length @ ..=0x7f, body @ ..] if body.len() == usize::from(*length) => body,
+        _ => {
+            return Err(Problem::new("there is no OCSP response in DER in the file")
+                .help("`openssl ocsp -respout FILE` writes one"));
+        }
+    };
+    match body {
+        [0x0a, 1, 0, ..] => Ok(bytes.to_vec()),
+        [0x0a, 1, status, ..] => {
+            Err(Problem::new(format!("the OCSP response is a refusal, with status {status}")))
+        }
+        _ => Err(Problem::new("there is no OCSP response in the file")),
+    }
+}
