@@ -91,6 +91,7 @@ fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
         host: bytes(&head.headers, &header::HOST),
         path: head.raw_path(),
         protocol: protocol(head.version),
+        tls: ctx.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
         route: ctx.route.as_ref().map_or("", |route| &*route.name),
         upstream: ctx.cluster.as_ref().map_or("", |cluster| cluster.name()),
         endpoint: endpoint(ctx).map_or("", |endpoint| endpoint.name()),

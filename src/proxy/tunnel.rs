@@ -14,6 +14,7 @@ use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Seat, Side, Tu
 use crate::upstream::{Endpoint, Lease};
 use bytes::Bytes;
 use http::{HeaderValue, header};
+use moongate_sdk::Tls;
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use std::net::IpAddr;
@@ -38,10 +39,12 @@ struct Lines {
     text: Box<[u8]>,
     /// Where each of them ends but the last.
     ends: [u32; 5],
+    /// The client's connection; shared, so it costs a pointer.
+    tls: Option<Arc<Tls>>,
 }
 
 impl Lines {
-    fn new(log: Arc<AccessLog>, head: &RequestHeader, request_id: &str) -> Self {
+    fn new(log: Arc<AccessLog>, head: &RequestHeader, request_id: &str, tls: Option<Arc<Tls>>) -> Self {
         let field = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
         let parts = [
             head.method.as_str().as_bytes(),
@@ -58,7 +61,7 @@ impl Lines {
             text.len() as u32
         });
         text.extend_from_slice(request_id.as_bytes());
-        Self { log, text: text.into_boxed_slice(), ends }
+        Self { log, text: text.into_boxed_slice(), ends, tls }
     }
 
     fn part(&self, number: usize) -> &[u8] {
@@ -81,7 +84,7 @@ impl Origin {
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
         Some(Arc::new(Self {
             // Without a log nobody asks for these, and a tunnel may live for weeks.
-            lines: log.map(|log| Lines::new(log, head, id)),
+            lines: log.map(|log| Lines::new(log, head, id, ctx.tls.clone())),
             route: Arc::clone(&route.name),
             endpoint: Mutex::new(Arc::clone(lease.endpoint())),
             client: ctx.client,
@@ -153,6 +156,7 @@ impl Origin {
             referer: lines.part(4),
             request_id: lines.word(5),
             protocol: "HTTP/1.1",
+            tls: lines.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
             status: 101,
             route: &self.route,
             upstream: endpoint.upstream(),

@@ -27,6 +27,8 @@ mod routing;
 mod storms;
 mod strictness;
 mod support;
+mod tls;
+mod tls_rotation;
 mod tunnel;
 #[cfg(feature = "wasm")]
 mod wasm;

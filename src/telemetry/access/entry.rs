@@ -21,6 +21,8 @@ pub struct Entry<'a> {
     pub path: &'a [u8],
     /// `HTTP/1.1`, `HTTP/2.0`.
     pub protocol: &'a str,
+    /// Version and cipher suite of the client's TLS; none when its connection is plain.
+    pub tls: Option<(&'a str, &'a str)>,
     /// The status sent to the client; 0 when none was sent.
     pub status: u16,
     /// Bytes of the answer's body.

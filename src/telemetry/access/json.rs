@@ -39,6 +39,10 @@ fn request(line: &mut Vec<u8>, entry: &Entry<'_>) {
     some_text(line, "host", entry.host);
     text(line, "path", entry.path);
     text(line, "protocol", entry.protocol.as_bytes());
+    if let Some((version, cipher)) = entry.tls {
+        text(line, "tls_version", version.as_bytes());
+        text(line, "tls_cipher", cipher.as_bytes());
+    }
     number(line, "status", u64::from(entry.status));
     number(line, "bytes_sent", entry.bytes_sent);
     number(line, "bytes_received", entry.bytes_received);

@@ -12,6 +12,7 @@ pub(crate) struct Wire {
 }
 
 /// A response as it came.
+#[derive(Debug)]
 pub(crate) struct Response {
     /// The status.
     pub(crate) status: u16,
