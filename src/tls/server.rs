@@ -216,7 +216,8 @@ impl Material {
         if written.certificates.is_empty() && written.acme.is_none() {
             let problem =
                 Problem::new("`tls` without a certificate: nobody could connect").at(&written.place);
-            problems.push(problem.help("name files in `certificates`, or let the gateway get one with `acme`"));
+            problems
+                .push(problem.help("name files in `certificates`, or let the gateway get one with `acme`"));
         }
         let keys = problems.keep(ticket_keys(written, &files, prior));
         let provider = Arc::new(ring::default_provider());
