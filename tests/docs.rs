@@ -12,6 +12,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests fail by panicking")]
 
+#[path = "docs/certs.rs"]
+mod certs;
 #[path = "docs/page.rs"]
 mod page;
 #[path = "docs/session.rs"]
@@ -53,7 +55,8 @@ fn every_yaml_block_is_a_configuration_that_checks() {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("moongate.yaml");
             std::fs::write(&file, &block.text).unwrap();
-            // What a block names below conf/ is there.
+            // What a block names below conf/ and certs/ is there.
+            certs::write(directory.path());
             std::os::unix::fs::symlink(root().join("conf"), directory.path().join("conf")).unwrap();
             let check = Command::new(env!("CARGO_BIN_EXE_moongate"))
                 .args(["check", "-c"])
@@ -65,6 +68,18 @@ fn every_yaml_block_is_a_configuration_that_checks() {
             assert!(check.status.success(), "{}:{}: {report}", page.name, block.line);
         }
     }
+}
+
+/// `conf/tls.yaml` beside certificates, which the repository has none of.
+#[test]
+fn the_example_of_tls_checks() {
+    let directory = tempfile::tempdir().unwrap();
+    certs::write(directory.path());
+    let file = directory.path().join("tls.yaml");
+    std::fs::copy(root().join("conf/tls.yaml"), &file).unwrap();
+    let check =
+        Command::new(env!("CARGO_BIN_EXE_moongate")).args(["check", "-c"]).arg(&file).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 }
 
 #[test]

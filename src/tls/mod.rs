@@ -18,3 +18,6 @@ pub use certificate::About;
 pub use cut::Cut;
 pub use server::{Acceptor, Alpn, Around, Look, Meeting};
 pub use store::{Challenges, Shown, Slot};
+
+#[cfg(test)]
+mod tests;

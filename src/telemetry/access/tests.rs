@@ -130,6 +130,7 @@ fn every_json_field_is_documented() {
     let mut full = closed();
     full.error = Some("connect_refused");
     full.referer = b"r";
+    full.tls = Some(("TLSv1.3", "TLS_AES_128_GCM_SHA256"));
     full.notes = &[Note { plugin: "p", key: "k", value: "v" }];
     if let Event::Close(closed) = &mut full.event {
         closed.backend_rtt = Some(Duration::ZERO);

@@ -12,6 +12,7 @@ impl Source for Cluster {
         scrape.gauge(&names::UPSTREAM_HEALTHY, &["u", "1.2.3.4:80"], 1.0);
         scrape.gauge(&names::UPSTREAM_CONNECTIONS_ACTIVE, &["u", "1.2.3.4:80"], 3.0);
         scrape.counter(&names::WASM_COUNTER, &["p", "hits"], 1.0);
+        scrape.gauge(&names::TLS_CERTIFICATE_EXPIRY, &["l", "a.pem"], 1.0);
         scrape.gauge(&names::WASM_GAUGE, &["p", "open"], 1.0);
         let observed = Observed { buckets: vec![(1.0, 1)], count: 1, sum: 1.0 };
         scrape.observed(&names::WASM_HISTOGRAM, &["p", "sizes"], observed);
@@ -61,6 +62,9 @@ fn a_scrape_shows_every_name_of_the_table_and_no_other() {
     tunnel.reconnected(Reconnected::Moved);
     let plugin = metrics.plugin("p", "k");
     plugin.call(Phase::Log).returned();
+    let tls = metrics.tls("l");
+    tls.shook("TLSv1.3", false);
+    tls.failed("timeout");
     let cluster: Arc<dyn Source> = Arc::new(Cluster);
     metrics.register(Arc::downgrade(&cluster));
 

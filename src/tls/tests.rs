@@ -1,0 +1,131 @@
+//! Claims about a listener's files, whatever stands in them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::{Acceptor, Alpn, Around, Challenges, Look};
+use crate::spec::{Certificate, ClientAuth, ClientAuthMode, ListenerTls};
+use moongate_sdk::{Place, Placed, Problems};
+use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+const NAMES: [&str; 5] = ["a.pem", "a.key", "a.ocsp", "ca.pem", "tickets"];
+
+fn placed<T>(value: T) -> Placed<T> {
+    Placed { value, place: Place::nowhere() }
+}
+
+/// A folder with good files for everything that a listener may name.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let good = [
+        certificate.pem().into_bytes(),
+        key.serialize_pem().into_bytes(),
+        vec![0x30, 3, 0x0a, 1, 0],
+        certificate.pem().into_bytes(),
+        (0..48).collect(),
+    ];
+    for (name, bytes) in NAMES.iter().zip(good) {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    folder
+}
+
+fn compile(folder: &Path) -> (Result<Arc<Acceptor>, Problems>, Problems) {
+    let file = |name: &str| placed(folder.join(name).display().to_string());
+    let written = ListenerTls {
+        certificates: vec![placed(Certificate {
+            cert: file("a.pem"),
+            key: file("a.key"),
+            ocsp: Some(file("a.ocsp")),
+        })],
+        acme: None,
+        unknown_sni: Default::default(),
+        min_version: Default::default(),
+        client_auth: Some(placed(ClientAuth { ca: file("ca.pem"), mode: ClientAuthMode::Require })),
+        ticket_keys: vec![file("tickets")],
+    };
+    let mut warnings = Problems::default();
+    let around =
+        Around { listener: "l", prior: None, later: None, challenges: &Arc::<Challenges>::default() };
+    let alpn = Alpn { h2: true, http1: true };
+    (Acceptor::compile(&placed(written), alpn, around, &mut warnings), warnings)
+}
+
+#[test]
+fn good_files_are_taken_and_looked_at_again() {
+    let folder = folder();
+    let (acceptor, _) = compile(folder.path());
+    let acceptor = acceptor.unwrap();
+    assert_eq!(acceptor.certificates()[0].names, ["a.example"]);
+    assert!(matches!(acceptor.look(), Look::Same));
+    fs::write(folder.path().join("tickets"), (1..=80).collect::<Vec<u8>>()).unwrap();
+    assert!(matches!(acceptor.look(), Look::Changed(_)));
+    assert!(matches!(acceptor.look(), Look::Same));
+}
+
+#[test]
+fn what_is_wrong_is_told_when_it_was_seen_twice_and_then_no_more() {
+    let folder = folder();
+    let acceptor = compile(folder.path()).0.unwrap();
+    let good = fs::read(folder.path().join("a.key")).unwrap();
+    for _ in 0..2 {
+        fs::write(folder.path().join("a.key"), "half").unwrap();
+        assert!(matches!(acceptor.look(), Look::Same), "it may be half written");
+        assert!(matches!(acceptor.look(), Look::Refused(_)));
+        assert!(matches!(acceptor.look(), Look::Same));
+        assert_eq!(acceptor.certificates().len(), 1);
+        fs::write(folder.path().join("a.key"), &good).unwrap();
+        assert!(matches!(acceptor.look(), Look::Same), "what serves is what is there");
+    }
+}
+
+#[test]
+fn a_chain_in_the_wrong_order_is_a_warning() {
+    let folder = folder();
+    let mut stranger = CertificateParams::new(vec!["b.example".to_owned()]).unwrap();
+    stranger.distinguished_name.push(rcgen::DnType::CommonName, "b");
+    let stranger = stranger.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let chain = fs::read_to_string(folder.path().join("a.pem")).unwrap() + &stranger.pem();
+    fs::write(folder.path().join("a.pem"), chain).unwrap();
+    let (acceptor, warnings) = compile(folder.path());
+    acceptor.unwrap();
+    assert!(warnings.0.iter().any(|warning| warning.message.contains("out of order")), "{warnings:?}");
+}
+
+/// Bytes of no shape, or sections of PEM with something in them.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let label = prop::sample::select(vec!["CERTIFICATE", "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"]);
+    let section = (label, "[A-Za-z0-9+/=\n]{0,200}", any::<bool>()).prop_map(|(label, text, whole)| {
+        let end = if whole { format!("\n-----END {label}-----\n") } else { String::new() };
+        format!("-----BEGIN {label}-----\n{text}{end}").into_bytes()
+    });
+    prop_oneof![prop::collection::vec(any::<u8>(), 0..200), section]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_file_panics(which in 0..NAMES.len(), bytes in bytes()) {
+        let folder = folder();
+        fs::write(folder.path().join(NAMES[which]), bytes).unwrap();
+        let _ = compile(folder.path());
+    }
+
+    #[test]
+    fn a_good_file_with_other_bytes_in_it_does_not_panic(which in 0..NAMES.len(), at: prop::sample::Index, byte: u8) {
+        let folder = folder();
+        let path = folder.path().join(NAMES[which]);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        fs::write(&path, bytes).unwrap();
+        let _ = compile(folder.path());
+    }
+}
