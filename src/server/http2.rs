@@ -35,6 +35,9 @@ const SEND_BUFFER: usize = 128 << 10;
 const SMALL_FRAMES: usize = 2 << 20;
 /// Requests of a connection that may be malformed, whatever else it sends (CVE-2026-105297).
 const MALFORMED: usize = 32;
+/// The same for those that h2 refuses; streams beyond the 100 at a time are among them, which a client that has not
+/// heard of that bound yet makes in good faith.
+const REFUSED: usize = 200;
 /// How long a client may take to notice that it should leave.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -69,6 +72,7 @@ fn options(limits: &StreamLimits) -> H2Options {
     options.initial_connection_window_size(CONNECTION_WINDOW);
     options.max_send_buffer_size(SEND_BUFFER);
     options.data_frame_budget(SMALL_FRAMES);
+    options.max_local_error_reset_streams(Some(REFUSED));
     options
 }
 

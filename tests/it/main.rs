@@ -13,6 +13,8 @@ mod failures;
 mod framing;
 mod guards;
 mod health;
+mod http2;
+mod http2_abuse;
 mod kinds;
 mod lifecycle;
 #[cfg(feature = "luau")]

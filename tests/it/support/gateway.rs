@@ -51,9 +51,14 @@ impl Gateway {
 
     /// Starts one with plugins of its own, that of `examples/own_gateway`, as [`Gateway::start`] does.
     pub(crate) fn start_own(yaml: &str) -> Self {
+        Self::start_own_whole(&format!("{HEAD}{yaml}"))
+    }
+
+    /// The same with that whole file.
+    pub(crate) fn start_own_whole(yaml: &str) -> Self {
         let built = Path::new(BINARY).with_file_name("examples").join("own_gateway");
         assert!(built.exists(), "cargo build --example own_gateway makes {}", built.display());
-        let gateway = Self::spawn_with(&built, &format!("{HEAD}{yaml}"), |_| ());
+        let gateway = Self::spawn_with(&built, yaml, |_| ());
         gateway.web();
         gateway
     }

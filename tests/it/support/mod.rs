@@ -3,7 +3,9 @@
 
 pub(crate) mod certs;
 pub(crate) mod eventually;
+pub(crate) mod frames;
 pub(crate) mod gateway;
+pub(crate) mod h2;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod metrics;
