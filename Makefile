@@ -6,6 +6,7 @@
 #   make conf     every file of conf/ through `moongate check`
 #   make bench    against nginx and HAProxy; see bench/
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
+#   make h2spec   the HTTP/2 conformance suite, where its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
 #   make wasm-fixtures  builds the WebAssembly filters that tests run, from their sources
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
@@ -26,7 +27,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn testssl wasm-fixtures fuzz release pgo install tools full lints
+.PHONY: run test check conf bench autobahn h2spec testssl wasm-fixtures fuzz release pgo install tools full lints
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -51,6 +52,9 @@ bench: full
 
 autobahn: tools
 	tests/autobahn/run
+
+h2spec: tools
+	tests/h2spec/run
 
 testssl: tools
 	tests/testssl/run

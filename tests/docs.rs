@@ -30,6 +30,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("make test", "it would run itself"),
     ("make release", "it takes minutes"),
     ("make autobahn", "it takes minutes and needs Python 2.7"),
+    ("make h2spec", "it needs h2spec, which no distribution has"),
     ("make testssl", "it takes minutes and needs nginx and testssl.sh"),
     ("make bench", "it takes minutes and needs nginx and HAProxy"),
     ("sudo make install", "it would change the machine"),

@@ -201,9 +201,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         if ctx.upload.is_plain() {
-            upload::pass_plain(body, end)
+            upload::pass_plain(body, end);
         } else {
-            upload::pass(session, body, end, ctx).await?
+            upload::pass(session, body, end, ctx).await?;
         }
         Ok(())
     }

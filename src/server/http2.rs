@@ -90,6 +90,7 @@ struct Served {
 }
 
 /// What happens to a connection.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack; a box would be one a request")]
 enum Event {
     /// The process ends.
     Shutdown,
