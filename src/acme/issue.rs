@@ -47,7 +47,8 @@ fn reason(error: &Error) -> Reason {
         | "userActionRequired"
         | "invalidContact"
         | "unsupportedContact" => Reason::Account,
-        "serverInternal" => Reason::Unreachable,
+        // Neither is about us; the second was repeated before it was told.
+        "serverInternal" | "badNonce" => Reason::Unreachable,
         _ => Reason::Rejected,
     }
 }
@@ -73,8 +74,14 @@ pub(super) async fn issue(job: &Job) -> Result<(), Failure> {
     let order = account.new_order(&NewOrder::new(&identifiers)).await;
     let mut order = order.map_err(|error| forgotten(error, settings))?;
     let shown = prove(&mut order, settings.challenge, &job.challenges).await?;
-    if order.poll_ready(&PATIENCE).await.map_err(Failure::from)? != OrderStatus::Ready {
-        return Err(why_not(&mut order).await);
+    match order.poll_ready(&PATIENCE).await {
+        Ok(OrderStatus::Ready) => {}
+        // With one of the names something is wrong, and with which is not said here.
+        Err(Error::Api(problem)) => {
+            return Err(why_not(&mut order).await.unwrap_or(Error::Api(problem).into()));
+        }
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Err(why_not(&mut order).await.unwrap_or(rejected("the authority does not say why"))),
     }
     drop(shown);
     let key = order.finalize().await?;
@@ -143,20 +150,20 @@ fn proof(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Box<dyn std::er
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let chain = vec![certificate.der().clone()];
-    Ok(Arc::new(CertifiedKey::from_der(chain, key.into(), &ring::default_provider())?))
+    let key = ring::sign::any_supported_type(&PrivatePkcs8KeyDer::from(key.serialize_der()).into())?;
+    // Not by its checks: the extension is critical, and known to nobody but an authority.
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
 }
 
-/// What the authority saw in place of a proof.
-async fn why_not(order: &mut Order) -> Failure {
+/// What the authority saw in place of a proof, and of which name.
+async fn why_not(order: &mut Order) -> Option<Failure> {
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
         if let Some(detail) = seen(&mut authorization).await {
-            return Failure { reason: Reason::Challenge, detail };
+            return Some(Failure { reason: Reason::Challenge, detail });
         }
     }
-    Failure { reason: Reason::Challenge, detail: "the authority does not say why".to_owned() }
+    None
 }
 
 async fn seen(authorization: &mut AuthorizationHandle<'_>) -> Option<String> {

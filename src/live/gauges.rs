@@ -2,7 +2,7 @@
 
 use super::Live;
 use crate::telemetry::metrics::names::{
-    TLS_CERTIFICATE_EXPIRY, UPSTREAM_CONNECTIONS_ACTIVE, UPSTREAM_HEALTHY,
+    ACME_EXPIRY, ACME_FAILURES, ACME_ISSUED, ACME_LAST_SUCCESS, TLS_CERTIFICATE_EXPIRY, UPSTREAM_CONNECTIONS_ACTIVE, UPSTREAM_HEALTHY,
 };
 use crate::telemetry::metrics::{Exposition, Source};
 use crate::upstream::Health;
@@ -25,8 +25,29 @@ impl Source for Live {
                 scrape.gauge(&UPSTREAM_CONNECTIONS_ACTIVE, &labels, endpoint.active() as f64);
             }
         }
+        certificates(self, scrape);
         #[cfg(feature = "wasm")]
         filters(scrape);
+    }
+}
+
+/// The certificates that the gateway gets by itself.
+fn certificates(live: &Live, scrape: &mut Exposition) {
+    for job in live.pin().certificates.all() {
+        let (id, directory) = (job.settings().id(), &*job.settings().directory);
+        let labels = [&*id, directory];
+        let (issued, expires) = job.times();
+        // Seconds since 1970 are far below what an f64 counts exactly.
+        if let Some(issued) = issued {
+            scrape.gauge(&ACME_LAST_SUCCESS, &labels, issued as f64);
+        }
+        if let Some(expires) = expires {
+            scrape.gauge(&ACME_EXPIRY, &labels, expires as f64);
+        }
+        scrape.counter(&ACME_ISSUED, &labels, job.issued() as f64);
+        for (reason, count) in job.failures().filter(|(_, count)| *count > 0) {
+            scrape.counter(&ACME_FAILURES, &[&*id, directory, reason], count as f64);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! leaves the old generation serving, whole.
 
 mod background;
+mod certificates;
 mod drains;
 mod gauges;
 mod outcome;
@@ -25,6 +26,7 @@ use crate::tunnel::Registry;
 use crate::upstream::Order;
 use arc_swap::{ArcSwap, Guard};
 use background::Background;
+use certificates::Certificates;
 use log::{error, info, warn};
 use moongate_sdk::{Problem, Problems, Services};
 use parking_lot::Mutex;
@@ -46,6 +48,7 @@ pub struct Live {
     current: ArcSwap<Snapshot>,
     supervisor: Mutex<Supervisor>,
     background: Mutex<Background>,
+    certificates: Mutex<Certificates>,
     services: OnceLock<Arc<dyn Services>>,
     /// Reloads take turns: each starts from what the one before it left.
     turn: tokio::sync::Mutex<()>,
@@ -125,9 +128,9 @@ impl Live {
     pub fn start(path: &Path, kinds: Kinds, color: Color) -> Result<Self, Refusal> {
         let (mut first, loaded, warnings) =
             prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
-        open_log(&mut first, &loaded, None).map_err(|problem| {
-            Refused { problems: problem.into(), sources: loaded.sources.clone() }.render(color)
-        })?;
+        let refuse = |problems| Refused { problems, sources: loaded.sources.clone() }.render(color);
+        open_log(&mut first, &loaded, None).map_err(|problem| refuse(problem.into()))?;
+        certificates::open(first.certificates.all()).map_err(refuse)?;
         let report = (!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, color));
         if let Some(report) = &report {
             warn!("the configuration has warnings\n{report}");
@@ -139,6 +142,7 @@ impl Live {
             current: ArcSwap::from_pointee(first),
             supervisor: Mutex::default(),
             background: Mutex::default(),
+            certificates: Mutex::default(),
             services: OnceLock::new(),
             turn: tokio::sync::Mutex::default(),
             last: Mutex::new(LastReload { ok: true, at: now(), report }),
@@ -156,6 +160,7 @@ impl Live {
         let fresh = self.supervisor.lock().begin(&snapshot);
         supervisor::first_rounds(fresh, FIRST_PROBES).await;
         self.background.lock().follow(&snapshot, self.services());
+        self.certificates.lock().follow(&snapshot);
     }
 
     /// What plugins may ask of the gateway.
@@ -231,13 +236,18 @@ impl Live {
         // Compiling ten thousand routes takes its milliseconds: not on a thread that serves the admin.
         let prepared = tokio::task::spawn_blocking(move || prepare(&path, kinds, Some(&from)))
             .await
-            .map_err(|error| Refusal { report: format!("error: the reload came to a halt: {error}\n") })?;
+            .map_err(|error| halted(&error))?;
         let (mut next, loaded, warnings) = prepared.map_err(|refused| refused.render(Color::Never))?;
         let mut problems = snapshot::cannot_change(&prior, &next, &loaded.spec);
         if problems.0.is_empty()
             && let Err(problem) = open_log(&mut next, &loaded, Some(&prior))
         {
             problems.push(problem);
+        }
+        if problems.0.is_empty() {
+            let jobs = next.certificates.all().to_vec();
+            let opened = tokio::task::spawn_blocking(move || certificates::open(&jobs));
+            problems.keep(opened.await.map_err(|error| halted(&error))?);
         }
         if !problems.0.is_empty() {
             return Err(Refused { problems, sources: loaded.sources }.render(Color::Never));
@@ -251,9 +261,15 @@ impl Live {
         if let Some(services) = self.services.get() {
             self.background.lock().follow(&next, services);
         }
+        self.certificates.lock().follow(&next);
         self.changed.notify_one();
         Ok((!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, Color::Never)))
     }
+}
+
+/// What a reload that panicked is called.
+fn halted(error: &tokio::task::JoinError) -> Refusal {
+    Refusal { report: format!("error: the reload came to a halt: {error}\n") }
 }
 
 /// Opens the access log, or keeps the prior generation's when its settings are the same; a file is

@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::context::Context;
 use super::exchange::scheme;
 use super::failure::Failure;
-use super::{Gateway, admission, arrival, forward, plain, respond, upload, websocket};
+use super::{Gateway, admission, arrival, forward, plain, proof, respond, upload, websocket};
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Refusal};
@@ -77,6 +77,10 @@ pub(super) fn connection(session: &Session) -> Option<&Connection> {
 /// # Errors
 /// When the client went away meanwhile.
 pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    if let Some(shown) = proof::wanted(session, ctx) {
+        proof::show(session, ctx, &shown).await?;
+        return Ok(true);
+    }
     if let Err(failure) = find(session, ctx) {
         respond::failure(session, ctx, failure).await?;
         return Ok(true);

@@ -16,6 +16,7 @@ mod forward;
 mod intake;
 mod living;
 mod plain;
+mod proof;
 mod record;
 mod redial;
 mod respond;

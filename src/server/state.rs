@@ -62,6 +62,7 @@ impl AdminState for State {
             .clusters()
             .map(|cluster| (cluster.name().to_string(), json!(cluster.status())))
             .collect();
+        let certificates: Vec<_> = snapshot.certificates.all().iter().map(|job| job.status()).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "generation": live.generation(),
@@ -69,6 +70,7 @@ impl AdminState for State {
             "draining": self.stage.load(Ordering::Relaxed) == DRAINING,
             "last_reload": { "ok": last.ok, "at": last.at, "report": last.report },
             "listeners": listeners,
+            "acme": certificates,
             "upstreams": upstreams,
             "websockets": self.shared.tunnels.len(),
             "requests": self.shared.requests(),

@@ -2,6 +2,7 @@
 //! that a change of the gateway links the tests once. What a room can prove alone is proven in the room.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod acme;
 mod admin;
 mod balance;
 mod catalogue;

@@ -104,6 +104,14 @@ families! {
         "The last second of a certificate that serves, in Unix seconds.";
     TLS_ROTATIONS = Shape::Counter, "moongate_tls_rotations_total" ["listener", "result"],
         "Changes of a listener's certificate and key files without a reload: `taken`, or `refused` while what was there serves on.";
+    ACME_ISSUED = Shape::Counter, "moongate_acme_issued_total" ["certificate", "directory"],
+        "Certificates that an authority issued to this process.";
+    ACME_FAILURES = Shape::Counter, "moongate_acme_failures_total" ["certificate", "directory", "reason"],
+        "Tries to get a certificate that failed; the one before serves on.";
+    ACME_LAST_SUCCESS = Shape::Gauge, "moongate_acme_last_success_timestamp_seconds" ["certificate", "directory"],
+        "When the certificate was last issued, in Unix seconds; absent until there is one.";
+    ACME_EXPIRY = Shape::Gauge, "moongate_acme_certificate_expiry_timestamp_seconds" ["certificate", "directory"],
+        "When the certificate expires, in Unix seconds; absent until there is one.";
     ACCESS_LOG_DROPPED = Shape::Counter, "moongate_access_log_dropped_total" [],
         "Access-log lines lost because the buffer was full or the file could not be written.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],

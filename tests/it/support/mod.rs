@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod origin;
+pub(crate) mod pebble;
 pub(crate) mod raw;
 pub(crate) mod secure;
 pub(crate) mod ws;
