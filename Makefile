@@ -27,7 +27,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec testssl wasm-fixtures fuzz release pgo install tools full lints
+.PHONY: run test check conf bench autobahn h2spec testssl wasm-fixtures fuzz release pgo install tools full lints pebble
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -44,7 +44,7 @@ conf: full
 	$(STEP) conf          .ci/conf target/debug/moongate
 
 # The tests come last and have the last word: their summary is what a reader looks for.
-test: check conf
+test: check conf pebble
 	$(CARGO) test --workspace --features full --no-fail-fast
 
 bench: full
@@ -95,3 +95,6 @@ full:
 
 lints:
 	@.ci/tools lints
+
+pebble:
+	@.ci/tools pebble

@@ -93,12 +93,22 @@ impl HttpClient for Client {
             let uri = head.uri.clone();
             let asked = tokio::time::timeout(WHOLE, ask(tls, head, body));
             let answer = asked.await.unwrap_or_else(|_| Err(unanswered("no answer in time")));
+            let answer = answer.and_then(is_the_authoritys);
             let (parts, body) = answer
                 .map_err(|why| Error::Other(Box::new(unanswered(format!("{uri}: {why}")))))?
                 .into_parts();
             Ok(BytesResponse { parts, body: Box::new(body) })
         })
     }
+}
+
+/// Refuses what a balancer says in its place: what an authority has to tell is a document (RFC 8555 §6.7).
+fn is_the_authoritys(answer: Response<Bytes>) -> Result<Response<Bytes>, Unanswered> {
+    let told = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if answer.status().is_server_error() && !told.starts_with(b"application/problem+json") {
+        return Err(unanswered(format!("it answered {}", answer.status())));
+    }
+    Ok(answer)
 }
 
 async fn ask(
@@ -272,3 +282,6 @@ fn unchunk(bytes: &[u8]) -> Result<Option<Bytes>, Unanswered> {
         rest = behind.strip_prefix(b"\r\n").ok_or_else(broken)?;
     }
 }
+
+#[cfg(test)]
+mod tests;

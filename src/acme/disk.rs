@@ -169,3 +169,6 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&draft, path)?;
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

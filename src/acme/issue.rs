@@ -69,6 +69,9 @@ pub(super) async fn issue(job: &Job) -> Result<(), Failure> {
     let settings = &job.settings;
     // An authority that has issued counts it, also when we cannot keep it.
     disk::prepare(settings).map_err(|error| storage(&error))?;
+    if let Some(pem) = job.unsaved.lock().take() {
+        return keep(job, pem);
+    }
     let account = account(settings).await?;
     let identifiers: Vec<_> = settings.names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
     let order = account.new_order(&NewOrder::new(&identifiers)).await;
@@ -91,10 +94,17 @@ pub(super) async fn issue(job: &Job) -> Result<(), Failure> {
     if !keyed.covers(&settings.names) {
         return Err(rejected("what was issued is not for every name"));
     }
-    let kept = disk::keep(settings, &pem);
-    // It is served all the same: a full disk is no reason to let the old one expire.
+    // It is served before it is kept: a full disk is no reason to let the old one expire.
     job.renewed(keyed.key, keyed.validity);
-    kept.map_err(|error| storage(&error))
+    keep(job, pem)
+}
+
+/// Keeps what was issued; what cannot be kept now is not asked for again, but kept later.
+fn keep(job: &Job, pem: String) -> Result<(), Failure> {
+    disk::keep(&job.settings, &pem).map_err(|error| {
+        *job.unsaved.lock() = Some(pem);
+        storage(&error)
+    })
 }
 
 /// Shows the proof of every name that is not proven yet, and asks the authority to look.
@@ -171,3 +181,6 @@ async fn seen(authorization: &mut AuthorizationHandle<'_>) -> Option<String> {
     let problem = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref())?;
     Some(format!("{}: {problem}", authorization.identifier()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub struct Job {
     slot: Arc<Slot>,
     pub(super) challenges: Arc<Challenges>,
     pub(super) state: Mutex<State>,
+    /// A key and its chain that could not be kept yet.
+    pub(super) unsaved: Mutex<Option<String>>,
     issued: AtomicU64,
     failures: [AtomicU64; Reason::ALL.len()],
 }
@@ -31,6 +33,7 @@ impl Job {
             place: place.clone(),
             challenges: Arc::clone(challenges),
             state: Mutex::default(),
+            unsaved: Mutex::default(),
             issued: AtomicU64::default(),
             failures: Default::default(),
         }
@@ -79,7 +82,6 @@ impl Job {
     /// A new one is there.
     pub(super) fn renewed(&self, key: Arc<CertifiedKey>, validity: Validity) {
         self.serve(key, Some(validity), now());
-        self.state.lock().failure = None;
         self.issued.fetch_add(1, Relaxed);
     }
 

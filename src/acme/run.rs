@@ -37,6 +37,7 @@ impl Job {
                 Ok(()) => {
                     in_a_row = 0;
                     tries.failed.clear();
+                    self.state.lock().failure = None;
                     self.due(&mut tries)
                 }
                 Err(failure) => {

@@ -122,6 +122,7 @@ pub(super) fn compile(
         let name = name.value.as_str().into();
         listeners.push(Listener { name, address, max_connections, greeting, handshakes });
     }
+    warn_of_unseen_proofs(written, problems);
     if written.is_empty() {
         problems.push(
             Problem::new("`listeners` is empty: nobody could connect")
@@ -129,6 +130,21 @@ pub(super) fn compile(
         );
     }
     listeners
+}
+
+/// An authority that looks by http comes to a listener without TLS, or to one that redirects to us.
+fn warn_of_unseen_proofs(written: &[Placed<spec::Listener>], problems: &mut Problems) {
+    if written.iter().any(|listener| listener.tls.is_none()) {
+        return;
+    }
+    let acme = written.iter().filter_map(|listener| listener.tls.as_ref()?.acme.as_ref());
+    for acme in acme.filter(|acme| acme.challenge == spec::Challenge::Http01) {
+        problems.push(
+            Problem::warning("`http-01` without a listener for plain HTTP")
+                .help("the authority asks at port 80: add a listener, or take `tls-alpn-01`")
+                .at(&acme.place),
+        );
+    }
 }
 
 pub(super) fn compile_admin(
