@@ -6,7 +6,7 @@ use super::context::Context;
 use super::exchange::{self, Line};
 use super::failure::{Failure, OURS};
 use super::intake::{connection, target};
-use super::{download, forward, respond};
+use super::{connect, download, forward, respond};
 use crate::chain::Decision;
 use crate::tunnel::Leg;
 use crate::upstream::RequestView;
@@ -75,7 +75,7 @@ pub(super) async fn from_backend(
     let Some(instead) = finish_head(session, head, ctx, &[]).await? else {
         return download::frame(session, head, ctx, comes);
     };
-    if !session.as_downstream_mut().is_body_done() {
+    if !ctx.extended && !session.as_downstream_mut().is_body_done() {
         ctx.instead = Some(instead);
         return Err(Error::new(OURS));
     }
@@ -100,6 +100,9 @@ pub(super) async fn finish_head(
     }
     let mut status = head.status;
     let decision = dress(session.req_header(), &mut status, &mut ResponseFields(head), ctx, passed).await;
+    if ctx.extended {
+        status = connect::refusal(status);
+    }
     if status != head.status && !status.is_informational() {
         head.set_status(status)?;
     }

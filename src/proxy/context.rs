@@ -23,6 +23,9 @@ pub struct Context {
     pub(super) peer: IpAddr,
     /// The client: the peer, or what a trusted proxy says it is.
     pub(super) client: IpAddr,
+    /// It is a CONNECT for a WebSocket over HTTP/2, in the shape of a GET: what follows its head are frames,
+    /// and no body.
+    pub(super) extended: bool,
     /// The TLS of its connection.
     pub(super) tls: Option<Arc<Tls>>,
     /// Whether the peer is a trusted proxy.
@@ -84,6 +87,7 @@ impl Context {
             snapshot: None,
             peer: nobody,
             client: nobody,
+            extended: false,
             tls: None,
             trusted: false,
             host: String::new(),

@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::context::Context;
 use super::exchange::scheme;
 use super::failure::Failure;
-use super::{Gateway, admission, arrival, forward, plain, proof, respond, upload, websocket};
+use super::{Gateway, admission, arrival, connect, forward, plain, proof, respond, upload, websocket};
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Refusal};
@@ -23,6 +23,8 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     if session.req_header().version == Version::HTTP_2 {
         ctx.h2 = true;
         ctx.head_size = plain::size(session.req_header());
+        // What would be no field value is refused with the rest of the head.
+        ctx.extended = connect::arrive(session.req_header_mut()).unwrap_or_default();
         plain::make(session.req_header_mut());
     } else if let Some(session) = session.as_downstream().as_http1() {
         ctx.head_size = session.get_headers_raw_bytes().len();
@@ -95,10 +97,14 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         return Ok(true);
     }
     let head = session.req_header();
-    if !head.headers.contains_key(header::UPGRADE) {
+    let checked = if ctx.extended {
+        handshake::check_stream(&head.headers)
+    } else if head.headers.contains_key(header::UPGRADE) {
+        handshake::check(&head.method, head.version, &head.headers)
+    } else {
         return Ok(false);
-    }
-    match handshake::check(&head.method, head.version, &head.headers) {
+    };
+    match checked {
         Ok(handshake) => {
             // Whatever is written here goes to the client: who cannot be written to has left.
             let served = websocket::serve(gateway, session, ctx, handshake).await;

@@ -45,7 +45,8 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
 /// that the exchange is over. The rest is the tunnel's to tell.
 pub(super) fn upgraded(session: &mut Session, ctx: &mut Context) {
     if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.cluster) {
-        route.answers(cluster).handshake(101);
+        // What the client got (RFC 8441 §5). To plugins it is the handshake of HTTP/1.1 throughout.
+        route.answers(cluster).handshake(if ctx.extended { 200 } else { 101 });
     }
     plugins(session, ctx, Some(StatusCode::SWITCHING_PROTOCOLS));
     ctx.upgraded = true;

@@ -1,7 +1,9 @@
 //! A client's connection leaves Pingora here: the session's stream is taken out, with every byte
-//! that was read behind the request's head, and an empty session ends in its place.
+//! that was read behind the request's head, or one of HTTP/2's streams, and an empty session ends in
+//! its place.
 
 use super::connection::Connection;
+use super::duplex::Duplex;
 use super::socket::Socket;
 use crate::tunnel::Leg;
 use bytes::Bytes;
@@ -19,7 +21,13 @@ pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes)> {
     let mut owned = std::mem::replace(session.as_downstream_mut(), empty);
     // A session gives its stream back for reuse only; the next "request" on it is the tunnel.
     owned.set_keepalive(Some(1));
-    let ServerSession::H1(session) = owned else { return None };
+    let session = match owned {
+        ServerSession::H1(session) => session,
+        ServerSession::H2(session) => {
+            return Some((Leg::Boxed(Box::new(Duplex::new(session)?)), Bytes::new()));
+        }
+        _ => return None,
+    };
     // The connection keeps what came behind the request; Pingora has seen nothing of it.
     let (stream, _) = session.reuse().await.ok()??.into_parts();
     let connection = stream.into_any().downcast::<Connection>().ok()?;

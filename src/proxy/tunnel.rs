@@ -13,7 +13,7 @@ use crate::tunnel::handshake::{Agreement, Extensions, Request};
 use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Seat, Side, Tunnel};
 use crate::upstream::{Endpoint, Lease};
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Version, header};
 use moongate_sdk::Tls;
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
@@ -41,6 +41,8 @@ struct Lines {
     ends: [u32; 5],
     /// The client's connection; shared, so it costs a pointer.
     tls: Option<Arc<Tls>>,
+    /// It came over HTTP/2 (RFC 8441).
+    h2: bool,
 }
 
 impl Lines {
@@ -61,7 +63,8 @@ impl Lines {
             text.len() as u32
         });
         text.extend_from_slice(request_id.as_bytes());
-        Self { log, text: text.into_boxed_slice(), ends, tls }
+        let h2 = head.version == Version::HTTP_2;
+        Self { log, text: text.into_boxed_slice(), ends, tls, h2 }
     }
 
     fn part(&self, number: usize) -> &[u8] {
@@ -155,9 +158,9 @@ impl Origin {
             user_agent: lines.part(3),
             referer: lines.part(4),
             request_id: lines.word(5),
-            protocol: "HTTP/1.1",
+            protocol: if lines.h2 { "HTTP/2.0" } else { "HTTP/1.1" },
             tls: lines.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
-            status: 101,
+            status: if lines.h2 { 200 } else { 101 },
             route: &self.route,
             upstream: endpoint.upstream(),
             endpoint: endpoint.name(),

@@ -140,7 +140,8 @@ async fn read(
     at: usize,
     limit: usize,
 ) -> std::result::Result<Bytes, Instead> {
-    if !whole::begin(session, limit).await? {
+    // What follows an extended CONNECT is its WebSocket's.
+    if ctx.extended || !whole::begin(session, limit).await? {
         return Ok(Bytes::new());
     }
     let filtered = route.chain.wants_request_body(0, &ctx.running);

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::intake::target;
 use super::living::Living;
 use super::tunnel::{self, Beginning, Origin, Said};
-use super::{Gateway, answer, record, redial, respond, takeover, turn, upstream};
+use super::{Gateway, answer, connect, record, redial, respond, takeover, turn, upstream};
 use crate::tunnel::handshake::{self, Answer, AnswerError, Extensions, Handshake, Request};
 use crate::tunnel::{Denial, DialError, Leg, Permit, Who, dial};
 use crate::upstream::{Address, RequestView};
@@ -30,6 +30,10 @@ pub(super) async fn serve(
     match attempt_all(gateway, session, ctx, &handshake).await {
         Ok((permit, request, leg, Answer::Upgraded { headers, early })) => {
             open(gateway, session, ctx, headers, Backend { permit, leg, early, request }).await
+        }
+        // To a client of HTTP/2 it would look like an open WebSocket.
+        Ok((_, _, _, Answer::Other { status: 200..300, .. })) if ctx.extended => {
+            respond::failure(session, ctx, Failure::BadHandshake).await
         }
         Ok((_, _, leg, Answer::Other { read, .. })) => answer::pass_on(session, ctx, leg, &read).await,
         Err(failure) => respond::failure(session, ctx, failure).await,
@@ -179,8 +183,6 @@ async fn open(
         // The backend's connection ends here: the client never hears of its 101.
         return respond::instead(session, ctx, instead).await;
     }
-    let mut switching = Vec::with_capacity(256);
-    handshake::write_switching(&mut switching, backend.request.accept(), &headers);
     let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {
         return respond::failure(session, ctx, Failure::Internal).await;
     };
@@ -189,6 +191,13 @@ async fn open(
     let said = Said::all(&record::notes(ctx));
     let head = session.req_header();
     let living = Living::of(ctx, &route, Line::of(head), &head.headers);
+    let mut switching = Vec::new();
+    if ctx.extended {
+        connect::accept(session, &headers).await?;
+    } else {
+        switching.reserve_exact(256);
+        handshake::write_switching(&mut switching, backend.request.accept(), &headers);
+    }
     let Some((client, client_early)) = takeover::take(session).await else { return Ok(()) };
     let Some(lease) = ctx.lease.take() else { return Ok(()) };
     tunnel::spawn(

@@ -11,6 +11,7 @@ use crate::telemetry::metrics::{self, Ended};
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use h2::server::Connection;
+use http::Method;
 use log::debug;
 use meter::{Alarm, Meter, Patience};
 use pingora::apps::HttpServerApp;
@@ -26,8 +27,12 @@ use tokio::time::{sleep, timeout};
 /// What a client may send on one stream before we have taken it: at 256 KiB an upload fills a line of 40
 /// Mbit/s at 50 ms. nginx gives 64 KiB, the protocol's default, which is slow over distance.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// The same for a connection. It is the most that a client can make us hold of its bodies.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Streams of a connection at a time.
+const STREAMS: u32 = 100;
+/// What a client may send on a connection: as much as on all its streams. A stream whose backend reads nothing
+/// keeps its part of it, so with less a few such would hold up all others, WebSockets for as long as they
+/// live. It is the most that a client can make us hold of its bodies, when every backend is stuck.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// What of an answer waits on a stream for the socket to take it.
 const SEND_BUFFER: usize = 128 << 10;
 /// DATA frames below 256 bytes may wait until they together lack so many bytes of that; some thousand
@@ -64,10 +69,13 @@ pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: Arrival, hou
 }
 
 fn options(limits: &StreamLimits) -> H2Options {
-    // Pingora's bounds, among them 100 streams at a time.
     let mut options = default_h2_options();
     // A head that is too large gets our own answer, like one of HTTP/1; h2's ends what is twice as large.
     options.max_header_list_size(u32::try_from(limits.head.saturating_mul(2)).unwrap_or(u32::MAX));
+    options.max_concurrent_streams(STREAMS);
+    // RFC 8441 §3. Every route serves a WebSocket over HTTP/2 wherever it serves one over HTTP/1.1: both are
+    // one handshake behind this, and what cannot open one by either gets the same answer.
+    options.enable_connect_protocol();
     options.initial_window_size(STREAM_WINDOW);
     options.initial_connection_window_size(CONNECTION_WINDOW);
     options.max_send_buffer_size(SEND_BUFFER);
@@ -144,8 +152,12 @@ impl Served {
     }
 
     /// A request, in a task of its own.
-    fn begin(&self, session: HttpSession) {
+    fn begin(&self, mut session: HttpSession) {
         let house = Arc::clone(&self.house);
+        if session.req_header().method == Method::CONNECT {
+            // What may become of it outlives the task.
+            session.req_header_mut().extensions_mut().insert(Arc::new(self.active.begin()));
+        }
         let guard = self.active.begin();
         tokio::spawn(async move {
             house.proxy.process_new_http(proxy::stream(session), &house.shutdown).await;

@@ -15,14 +15,15 @@ use tokio::time::timeout;
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Sends the client its 101, relays, and hands the outcome to `ended`. A client that went away before
-/// its 101 had no tunnel: `ended` is dropped then.
+/// its 101 had no tunnel: `ended` is dropped then. One that has its answer already is sent nothing.
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub fn launch(tunnel: Tunnel, switching: Vec<u8>, ended: impl FnOnce(&Outcome) + Send + Unpin + 'static) {
     // A plain socket behind a request takes a 101 whole, so the task is made for the relay alone: it is
     // the memory of an idle tunnel.
-    match tunnel.client.try_send(&switching) {
+    let sent = if switching.is_empty() { Ok(0) } else { tunnel.client.try_send(&switching) };
+    match sent {
         Ok(sent) if sent == switching.len() => {
             tokio::spawn(Life { relay: Some(relay::run(tunnel)), ended: Some(ended) });
         }

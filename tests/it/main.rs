@@ -13,6 +13,7 @@ mod failover;
 mod failures;
 mod framing;
 mod guards;
+mod h2_websocket;
 mod health;
 mod http2;
 mod http2_abuse;

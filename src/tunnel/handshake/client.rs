@@ -1,6 +1,7 @@
 //! The client's side: is this request a WebSocket handshake, is it a good one, and its 101.
 
 use super::has_token;
+use crate::tunnel::frame::random;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
@@ -15,8 +16,20 @@ const KEY: usize = 24;
 /// A good request to open a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    /// `Sec-WebSocket-Key` as it came.
+    /// `Sec-WebSocket-Key` as it came, or as the gateway made it.
     pub key: [u8; KEY],
+}
+
+impl Handshake {
+    /// With a key of the gateway's own, for a client that brings none.
+    fn with_own_key() -> Self {
+        let nonce = [random().get().to_ne_bytes(), random().get().to_ne_bytes()];
+        let mut key = [0; KEY];
+        // 16 bytes are always 24 characters: the slice cannot be short.
+        let written = STANDARD.encode_slice(nonce.as_flattened(), &mut key);
+        debug_assert_eq!(written.ok(), Some(KEY));
+        Self { key }
+    }
 }
 
 /// Why a request opens no WebSocket.
@@ -68,14 +81,33 @@ pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<H
     if body {
         return Err(Refusal::Bad("a WebSocket handshake has no body"));
     }
-    if headers.get_all(SEC_WEBSOCKET_VERSION).iter().count() > 1 {
-        return Err(Refusal::Bad("Sec-WebSocket-Version appears more than once"));
-    }
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes().trim_ascii() != b"13") {
-        return Err(Refusal::Version);
-    }
+    check_version(headers)?;
     let key = sole(headers, &SEC_WEBSOCKET_KEY).and_then(key);
     key.map(|key| Handshake { key }).ok_or(Refusal::Bad("Sec-WebSocket-Key is not 16 bytes in base64"))
+}
+
+/// Checks the fields of an extended CONNECT for a WebSocket (RFC 8441 §5). It has no key: the backend is
+/// asked with a fresh one of the gateway's.
+///
+/// # Errors
+/// What is wrong with it; never [`Refusal::NotWebSocket`], for its `:protocol` says that it is one.
+pub fn check_stream(headers: &HeaderMap) -> Result<Handshake, Refusal> {
+    // The frames are the stream's data: whatever length were told, they would have to end there.
+    if headers.contains_key(CONTENT_LENGTH) {
+        return Err(Refusal::Bad("a WebSocket handshake has no body"));
+    }
+    check_version(headers)?;
+    Ok(Handshake::with_own_key())
+}
+
+fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
+    let first = versions.next();
+    if versions.next().is_some() {
+        return Err(Refusal::Bad("Sec-WebSocket-Version appears more than once"));
+    }
+    let known = first.is_some_and(|version| version.as_bytes().trim_ascii() == b"13");
+    if known { Ok(()) } else { Err(Refusal::Version) }
 }
 
 /// The value of a field that stands there exactly once.
@@ -100,13 +132,17 @@ pub fn write_switching(out: &mut Vec<u8>, accept: &[u8; 28], headers: &HeaderMap
     out.extend_from_slice(b"sec-websocket-accept: ");
     out.extend_from_slice(accept);
     out.extend_from_slice(b"\r\n");
-    for (name, value) in headers {
-        let ours = [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH, TRANSFER_ENCODING];
-        if !ours.contains(name) {
-            field(out, name, value);
-        }
+    for (name, value) in end_to_end(headers) {
+        field(out, name, value);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The fields of a backend's 101 that the client gets as well.
+pub fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    const OURS: [HeaderName; 5] =
+        [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH, TRANSFER_ENCODING];
+    headers.iter().filter(|(name, _)| !OURS.contains(name))
 }
 
 /// Appends one field line.

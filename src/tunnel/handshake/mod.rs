@@ -14,7 +14,7 @@ mod request;
 mod tests;
 
 pub use answer::{Answer, AnswerError, exchange};
-pub use client::{Handshake, Refusal, check, write_switching};
+pub use client::{Handshake, Refusal, check, check_stream, end_to_end, write_switching};
 pub use offer::{Extensions, Offer};
 pub use portable::{Agreement, forget_context, offer_portable};
 pub use request::{BadTarget, Request, write_request};

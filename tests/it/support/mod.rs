@@ -6,6 +6,7 @@ pub(crate) mod eventually;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod h2;
+pub(crate) mod h2ws;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod metrics;

@@ -1,0 +1,430 @@
+//! WebSockets over HTTP/2 (RFC 8441): the same handshake, the same tunnel, on streams that share a connection.
+
+use crate::support::h2ws::{Client, Stream, certificate};
+use crate::support::ws::{accepted, frame, read_frame};
+use crate::support::{Gateway, Next, Origin, eventually};
+use h2::Reason;
+use std::sync::Mutex;
+use std::sync::mpsc;
+
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+
+fn start(routes: &str) -> Gateway {
+    Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}\n\
+         listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}]\n{routes}"
+    ))
+}
+
+fn to(origin: &Origin) -> Gateway {
+    start(&format!("routes: [{{ upstream: ['{origin}'] }}]"))
+}
+
+fn closed(code: u16) -> (u8, Vec<u8>) {
+    (0x80 | CLOSE, code.to_be_bytes().to_vec())
+}
+
+#[test]
+fn a_websocket_opens_echoes_and_closes() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let client = Client::plain(gateway.web());
+    let fields = [("origin", "https://app.example"), ("sec-websocket-protocol", "chat, v2.chat")];
+    let mut socket = client.open_with("/ws?room=1", &fields).ok().unwrap();
+    assert_eq!(socket.fields["x-backend"], "a", "fields of the 101 come through");
+    for gone in ["connection", "upgrade", "sec-websocket-accept", "content-length"] {
+        assert!(!socket.fields.contains_key(gone), "{gone}");
+    }
+    socket.echo("hello");
+    let seen = &a.seen()[0];
+    assert_eq!(seen.line(), "GET /ws?room=1 HTTP/1.1");
+    assert_eq!(seen.field("host"), Some(gateway.web().to_string().as_str()));
+    assert_eq!(seen.field("upgrade"), Some("websocket"));
+    assert_eq!(seen.field("origin"), Some("https://app.example"));
+    assert_eq!(seen.field("sec-websocket-protocol"), Some("chat, v2.chat"));
+    assert_eq!(seen.field("sec-websocket-key").map(str::len), Some(24), "RFC 8441 §5: the key is ours");
+    socket.say(CLOSE, &1000_u16.to_be_bytes());
+    assert_eq!(socket.hear(), closed(1000));
+    assert_eq!(socket.read(), Ok(None), "both Closes have passed: END_STREAM");
+    a.await_sockets(0);
+}
+
+/// A text of that many letters.
+fn text(length: usize) -> Vec<u8> {
+    (b'a'..=b'z').cycle().take(length).collect()
+}
+
+/// The lines of the access log so far, once there is one with that event.
+fn logged(log: &std::path::Path, event: &str) -> serde_json::Value {
+    eventually(&format!("a line {event}"), || {
+        let lines = std::fs::read_to_string(log).unwrap_or_default();
+        let mut parsed = lines.lines().filter_map(|line| serde_json::from_str(line).ok());
+        parsed.find(|line: &serde_json::Value| line["event"] == event)
+    })
+}
+
+#[test]
+fn over_tls_it_is_a_line_of_http_2_with_status_200() {
+    let a = Origin::named("a");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let (cert, key, trusted) = certificate();
+    std::fs::write(folder.path().join("cert.pem"), cert).unwrap();
+    std::fs::write(folder.path().join("key.pem"), key).unwrap();
+    let place = folder.path().display();
+    let gateway = Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}
+listeners:
+  - name: web
+    address: 127.0.0.1:0
+    tls: {{ certificates: [{{ cert: {place}/cert.pem, key: {place}/key.pem }}] }}
+access_log: {{ path: {place}/access.log }}
+routes: [{{ name: chat, upstream: ['{a}'] }}]"
+    ));
+    let client = Client::secure(gateway.web(), &trusted);
+    let mut socket = client.open("/ws");
+    for length in [0, 125, 126, 4 << 10, 1 << 20] {
+        let text = text(length);
+        socket.say(TEXT, &text);
+        assert!(socket.hear() == (0x81, text), "{length} bytes came back changed");
+    }
+    let open = logged(&log, "open");
+    assert_eq!(
+        (&open["protocol"], &open["status"], &open["method"]),
+        (&"HTTP/2.0".into(), &200.into(), &"GET".into())
+    );
+    assert_eq!(a.seen()[0].field("x-forwarded-proto"), Some("https"));
+    socket.say(CLOSE, &3001_u16.to_be_bytes());
+    assert_eq!(socket.end(), Some(3001));
+    let close = logged(&log, "close");
+    assert_eq!((&close["protocol"], &close["code"]), (&"HTTP/2.0".into(), &3001.into()));
+    let answered =
+        gateway.metrics().sum("moongate_http_requests_total", &[("route", "chat"), ("status", "200")]);
+    assert_eq!(answered, 1.0);
+}
+
+#[test]
+fn a_hundred_of_them_and_a_request_share_a_connection() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let client = Client::plain(gateway.web());
+    let mut sockets: Vec<_> = (0..99).map(|n| client.open(&format!("/ws/{n}"))).collect();
+    a.await_sockets(99);
+    for (n, socket) in sockets.iter_mut().enumerate() {
+        socket.say(TEXT, format!("number {n}").as_bytes());
+    }
+    assert_eq!(client.get("/page"), (http::StatusCode::OK, b"a".to_vec()));
+    for (n, socket) in sockets.iter_mut().enumerate() {
+        assert_eq!(socket.hear().1, format!("number {n}").into_bytes());
+    }
+    drop(sockets);
+    a.await_sockets(0);
+    assert_eq!(client.get("/page").0, http::StatusCode::OK, "the connection outlives its WebSockets");
+}
+
+#[test]
+fn five_hundred_small_messages_come_back_in_order() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let client = Client::plain(gateway.web());
+    let mut sockets = [client.open("/one"), client.open("/two")];
+    for n in 0..500 {
+        sockets.iter_mut().for_each(|socket| socket.say(TEXT, format!("message {n}").as_bytes()));
+    }
+    for n in 0..500 {
+        for socket in &mut sockets {
+            assert_eq!(socket.hear().1, format!("message {n}").into_bytes());
+        }
+    }
+}
+
+/// A backend that sends so many bytes as messages of 16 KiB, which count up.
+fn pouring(total: usize) -> Origin {
+    Origin::scripted("pouring", move |seen, wire| {
+        wire.try_send(accepted(seen, "")).unwrap();
+        for n in 0..total / (16 << 10) {
+            if wire.try_send(frame(BINARY, &[n as u8; 16 << 10])).is_err() {
+                break;
+            }
+        }
+        let _ = read_frame(wire);
+        Next::Close
+    })
+}
+
+#[test]
+fn clients_that_do_not_read_hold_up_nobody_else_and_lose_nothing() {
+    const TOTAL: usize = 2 << 20;
+    let (a, pouring) = (Origin::named("a"), pouring(TOTAL));
+    let gateway = start(&format!(
+        "routes: [{{ path: /pour, upstream: ['{pouring}'] }}, {{ path: /ws, upstream: ['{a}'] }}]"
+    ));
+    let client = Client::plain(gateway.web());
+    let mut slow: Vec<_> = (0..20).map(|_| client.open("/pour")).collect();
+    // Their windows are 0 by now or soon are.
+    let mut quick = client.open("/ws");
+    for n in 0..200 {
+        quick.echo(&format!("past them {n}"));
+    }
+    for socket in &mut slow {
+        for n in 0..TOTAL / (16 << 10) {
+            assert!(socket.hear() == (0x82, vec![n as u8; 16 << 10]), "message {n}");
+        }
+        quick.echo("still");
+    }
+}
+
+#[test]
+fn backends_that_do_not_read_hold_up_their_own_client_and_nobody_else() {
+    let a = Origin::named("a");
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let (heard, hears) = mpsc::channel();
+    let heard = Mutex::new(heard);
+    let deaf = Origin::scripted("deaf", move |seen, wire| {
+        wire.try_send(accepted(seen, "")).unwrap();
+        let _ = gate.lock().unwrap().recv();
+        while let Ok((_, payload)) = read_frame(wire) {
+            heard.lock().unwrap().send(payload).unwrap();
+        }
+        Next::Close
+    });
+    let gateway = start(&format!(
+        "routes: [{{ path: /deaf, upstream: ['{deaf}'] }}, {{ path: /ws, upstream: ['{a}'] }}]"
+    ));
+    let client = Client::plain(gateway.web());
+    let mut quick = client.open("/ws");
+    let mut stuck: Vec<_> = (0..20).map(|_| client.open("/deaf")).collect();
+    let mut sent = 0;
+    // More than the kernels of both ends take.
+    for socket in &mut stuck {
+        while socket.try_say(BINARY, &[7; 32 << 10]) {
+            sent += 1;
+            assert!(sent < 4096, "nothing ever stops the client");
+        }
+        quick.echo("past them");
+    }
+    drop(open);
+    for socket in &mut stuck {
+        socket.finish_saying();
+        sent += 1;
+    }
+    for n in 0..sent {
+        let payload =
+            hears.recv_timeout(crate::support::LIMIT).unwrap_or_else(|e| panic!("message {n}: {e}"));
+        assert!(payload == [7; 32 << 10], "message {n}");
+    }
+}
+
+#[test]
+fn a_backends_close_passes_with_its_code_and_ends_the_stream() {
+    let closing = Origin::scripted("closing", |seen, wire| {
+        wire.try_send(accepted(seen, "")).unwrap();
+        wire.try_send(frame(CLOSE, &[&4001_u16.to_be_bytes()[..], b"bye"].concat())).unwrap();
+        let _ = read_frame(wire);
+        Next::Close
+    });
+    let gateway = to(&closing);
+    let client = Client::plain(gateway.web());
+    let mut socket = client.open("/ws");
+    assert_eq!(socket.end(), Some(4001));
+    socket.say(CLOSE, &4001_u16.to_be_bytes());
+    assert_eq!(socket.read(), Ok(None));
+}
+
+/// A backend that tells with what Close it is left.
+fn left() -> (Origin, mpsc::Receiver<Vec<u8>>) {
+    let (told, tells) = mpsc::channel();
+    let told = Mutex::new(told);
+    let origin = Origin::scripted("left", move |seen, wire| {
+        wire.try_send(accepted(seen, "")).unwrap();
+        wire.try_send(frame(TEXT, b"ready")).unwrap();
+        while let Ok((first, payload)) = read_frame(wire) {
+            if first == 0x80 | CLOSE {
+                let _ = wire.try_send(frame(CLOSE, &payload));
+                told.lock().unwrap().send(payload).unwrap();
+                break;
+            }
+        }
+        Next::Close
+    });
+    (origin, tells)
+}
+
+#[test]
+fn a_client_that_is_gone_in_any_way_is_told_to_its_backend() {
+    type Leave = fn(&mut Stream);
+    let ways: [(&str, Leave); 3] = [
+        ("cancelled", |socket| socket.reset(Reason::CANCEL)),
+        ("reset", |socket| socket.reset(Reason::INTERNAL_ERROR)),
+        ("finished", Stream::finish),
+    ];
+    let (backend, tells) = left();
+    let gateway = to(&backend);
+    let client = Client::plain(gateway.web());
+    for (way, leave) in ways {
+        let mut socket = client.open("/ws");
+        assert_eq!(socket.hear().1, b"ready");
+        leave(&mut socket);
+        let close = tells.recv_timeout(crate::support::LIMIT).unwrap_or_else(|e| panic!("{way}: {e}"));
+        assert_eq!(close[..2], 1001_u16.to_be_bytes(), "{way}");
+    }
+    let mut last = client.open("/ws");
+    assert_eq!(last.hear().1, b"ready");
+    drop(last);
+    drop(client);
+    assert_eq!(tells.recv_timeout(crate::support::LIMIT).unwrap()[..2], 1001_u16.to_be_bytes(), "hung up");
+}
+
+#[test]
+fn a_client_that_only_finished_still_hears_the_close() {
+    let (backend, tells) = left();
+    let gateway = to(&backend);
+    let client = Client::plain(gateway.web());
+    let mut socket = client.open("/ws");
+    assert_eq!(socket.hear().1, b"ready");
+    socket.finish();
+    assert_eq!(tells.recv_timeout(crate::support::LIMIT).unwrap()[..2], 1001_u16.to_be_bytes());
+    assert_eq!(socket.end(), Some(1001));
+    assert_eq!(socket.read(), Ok(None));
+}
+
+#[test]
+fn a_backend_that_dies_is_a_close_to_its_own_client_only() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let gateway =
+        start(&format!("routes: [{{ path: /a, upstream: ['{a}'] }}, {{ path: /b, upstream: ['{b}'] }}]"));
+    let client = Client::plain(gateway.web());
+    let (mut of_a, mut of_b) = (client.open("/a"), client.open("/b"));
+    of_a.echo("hello");
+    a.die();
+    assert!(matches!(of_a.end(), Some(1001 | 1011)));
+    assert_eq!(of_a.read(), Ok(None));
+    of_b.echo("hello");
+}
+
+#[test]
+fn what_is_refused_gets_its_status_and_the_connection_goes_on() {
+    let a = Origin::named("a");
+    let refusing =
+        Origin::fixed("HTTP/1.1 403 No\r\nX-Why: mood\r\nContent-Length: 5\r\n\r\nnever", Next::Close);
+    let page = Origin::fixed("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage", Next::Close);
+    let gateway = start(&format!(
+        "routes:
+  - {{ path: /origins, upstream: ['{a}'], websocket: {{ origins: ['https://app.example'] }} }}
+  - {{ path: /one, upstream: ['{a}'], websocket: {{ connections_per_client: 1 }} }}
+  - {{ path: /refusing, upstream: ['{refusing}'] }}
+  - {{ path: /page, upstream: ['{page}'] }}
+  - {{ path: /respond, upstream: ['{a}'], plugins: [{{ kind: respond, status: 200, body: hello }}] }}
+  - {{ path: /ws, upstream: ['{a}'] }}"
+    ));
+    let client = Client::plain(gateway.web());
+    let refused = |path: &str, fields: &[(&str, &str)]| {
+        let Err(response) = client.open_with(path, fields) else { panic!("{path} is open") };
+        response
+    };
+    let status = |path: &str, fields: &[(&str, &str)]| refused(path, fields).status().as_u16();
+    assert_eq!(status("/nowhere", &[]), 404);
+    assert_eq!(status("/origins", &[("origin", "https://evil.example")]), 403);
+    let _one = client.open("/one");
+    assert_eq!(status("/one", &[]), 429);
+    assert_eq!(status("/page", &[]), 502, "a 200 would be an open WebSocket");
+    assert_eq!(status("/respond", &[]), 501, "and so would ours");
+    assert_eq!(status("/ws", &[("content-length", "5")]), 400);
+    let response = refused("/refusing", &[]);
+    assert_eq!((response.status().as_u16(), &response.headers()["x-why"]), (403, &"mood".parse().unwrap()));
+    assert_eq!(client.body(*response), b"never");
+    for version in [&[("sec-websocket-version", "8")][..], &[]] {
+        let (response, _) = client.connect("websocket", "/ws", version);
+        assert_eq!(response.status(), 426);
+        assert_eq!(response.headers()["sec-websocket-version"], "13");
+    }
+    let (response, _) = client.connect("connect-udp", "/ws", &[]);
+    assert_eq!(response.status(), 501);
+    client.open("/ws").echo("none the worse");
+}
+
+#[test]
+fn a_rule_about_the_upgrade_field_holds_for_it_too() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let gateway = start(&format!(
+        "routes:
+  - {{ headers: {{ upgrade: websocket }}, methods: [GET], upstream: ['{a}'] }}
+  - {{ upstream: ['{b}'] }}"
+    ));
+    let client = Client::plain(gateway.web());
+    assert_eq!(client.open("/ws").fields["x-backend"], "a");
+    assert_eq!(client.get("/ws").1, b"b");
+}
+
+#[test]
+fn plugins_that_look_at_messages_and_bodies_do_so() {
+    let a = Origin::named("a");
+    let gateway = start(&format!(
+        "routes:
+  - upstream: ['{a}']
+    plugins:
+      - {{ kind: body_limit, max_size: 16B }}
+      - {{ kind: message_filter, deny: [secret], code: 4003 }}"
+    ));
+    let client = Client::plain(gateway.web());
+    let mut socket = client.open("/ws");
+    socket.echo("a message is no body, whatever its length");
+    socket.say(TEXT, b"a secret");
+    assert_eq!(socket.end(), Some(4003));
+}
+
+#[test]
+fn a_client_whose_backend_is_lost_is_kept() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let gateway = start(&format!(
+        "upstreams: {{ chat: {{ endpoints: ['{a}', '{b}'], balance: least_connections }} }}
+routes: [{{ upstream: chat, websocket: {{ on_endpoint_loss: reconnect }} }}]"
+    ));
+    let client = Client::plain(gateway.web());
+    let mut socket = client.open("/ws");
+    socket.echo("before");
+    let (lost, other) = if socket.fields["x-backend"] == "a" { (&a, &b) } else { (&b, &a) };
+    lost.die();
+    other.await_sockets(1);
+    socket.echo("after");
+}
+
+#[test]
+fn a_route_that_goes_asks_its_clients_to_come_again() {
+    let a = Origin::named("a");
+    let yaml = |path: &str| {
+        format!(
+            "admin: {{ address: 127.0.0.1:0 }}
+listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}]
+routes: [{{ name: '{path}', path: /{path}, upstream: ['{a}'], websocket: {{ drain: 200ms, on_reload: drain }} }}]"
+        )
+    };
+    let gateway = Gateway::start_whole(&yaml("old"));
+    let client = Client::plain(gateway.web());
+    let mut sockets: Vec<_> = (0..10).map(|_| client.open("/old")).collect();
+    gateway.reload_whole(&yaml("new")).unwrap();
+    for socket in &mut sockets {
+        assert_eq!(socket.end(), Some(1012));
+    }
+    client.open("/new").echo("the connection goes on");
+}
+
+#[test]
+fn sigterm_closes_every_websocket_and_then_the_connection() {
+    let a = Origin::named("a");
+    let gateway = start(&format!("routes: [{{ upstream: ['{a}'], websocket: {{ drain: 300ms }} }}]"));
+    let client = Client::plain(gateway.web());
+    let mut sockets: Vec<_> = (0..10).map(|_| client.open("/ws")).collect();
+    gateway.signal("TERM");
+    for socket in &mut sockets {
+        assert_eq!(socket.end(), Some(1012));
+        socket.say(CLOSE, &1012_u16.to_be_bytes());
+        assert_eq!(socket.read(), Ok(None));
+    }
+    drop(sockets);
+    client.ended().unwrap();
+    assert!(gateway.exit_within(crate::support::LIMIT).success());
+}
