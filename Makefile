@@ -8,6 +8,7 @@
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
 #   make h2spec   the HTTP/2 conformance suite, where its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
+#   make browser  Chromium opens its WebSocket over HTTP/2; installed when missing, skipped where that is impossible
 #   make wasm-fixtures  builds the WebAssembly filters that tests run, from their sources
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
 #   make release  the binary as it is shipped; takes minutes
@@ -27,7 +28,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec testssl wasm-fixtures fuzz release pgo install tools full lints pebble
+.PHONY: run test check conf bench autobahn h2spec browser testssl wasm-fixtures fuzz release pgo install tools full lints pebble
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -58,6 +59,13 @@ h2spec: tools
 
 testssl: tools
 	tests/testssl/run
+
+browser: tools
+	@if .ci/tools browser; then \
+		$(CARGO) test --test it browser:: -- --ignored; \
+	else \
+		echo "browser: skipped: Chromium is missing and cannot be installed"; \
+	fi
 
 wasm-fixtures:
 	plugins/wasm/fixtures/build

@@ -5,6 +5,7 @@
 mod acme;
 mod admin;
 mod balance;
+mod browser;
 mod catalogue;
 mod cli;
 mod drains;
