@@ -35,9 +35,9 @@ const STREAMS: u32 = 100;
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// What of an answer waits on a stream for the socket to take it.
 const SEND_BUFFER: usize = 128 << 10;
-/// DATA frames below 256 bytes may wait until they together lack so many bytes of that; some thousand
-/// messages of a WebSocket or a gRPC stream whose backend is slow.
-const SMALL_FRAMES: usize = 2 << 20;
+/// DATA frames below 256 bytes may wait until they together lack so many bytes of that: the small messages that
+/// a stream's window holds are fewer, so a WebSocket whose backend reads nothing ends no connection.
+const SMALL_FRAMES: usize = CONNECTION_WINDOW as usize / 2;
 /// Requests of a connection that may be malformed, whatever else it sends (CVE-2026-105297).
 const MALFORMED: usize = 32;
 /// The same for those that h2 refuses; streams beyond the 100 at a time are among them, which a client that has not

@@ -6,6 +6,7 @@ use crate::support::{Gateway, Next, Origin, eventually};
 use h2::Reason;
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::time::Duration;
 
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -427,4 +428,65 @@ fn sigterm_closes_every_websocket_and_then_the_connection() {
     drop(sockets);
     client.ended().unwrap();
     assert!(gateway.exit_within(crate::support::LIMIT).success());
+}
+
+#[test]
+fn a_connection_is_not_idle_while_a_websocket_lives() {
+    let a = Origin::named("a");
+    let gateway = start(&format!(
+        "server: {{ keepalive_timeout: 500ms, header_timeout: 500ms, body_timeout: 500ms }}
+routes: [{{ upstream: ['{a}'] }}]"
+    ));
+    let client = Client::plain(gateway.web());
+    let mut socket = client.open("/ws");
+    socket.stay_silent(Duration::from_millis(1500));
+    socket.echo("still here");
+    client.open("/ws").echo("nor was anybody asked to leave");
+    socket.say(CLOSE, &1000_u16.to_be_bytes());
+    assert_eq!(socket.end(), Some(1000));
+    drop(socket);
+    client.ended().unwrap();
+}
+
+#[test]
+fn a_crowd_of_small_messages_for_a_backend_that_does_not_read_ends_nothing() {
+    let a = Origin::named("a");
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let deaf = Origin::scripted("deaf", move |seen, wire| {
+        wire.try_send(accepted(seen, "")).unwrap();
+        let _ = gate.lock().unwrap().recv();
+        let mut count = 0_u32;
+        while let Ok((_, payload)) = read_frame(wire) {
+            count += 1;
+            if payload == b"how many" {
+                wire.try_send(frame(TEXT, count.to_string().as_bytes())).unwrap();
+            }
+        }
+        Next::Close
+    });
+    let gateway = start(&format!(
+        "routes: [{{ path: /deaf, upstream: ['{deaf}'] }}, {{ path: /ws, upstream: ['{a}'] }}]"
+    ));
+    let client = Client::plain(gateway.web());
+    let mut quick = client.open("/ws");
+    let mut stuck = client.open("/deaf");
+    let mut sent = 1;
+    while stuck.try_say(TEXT, b"tiny") {
+        sent += 1;
+    }
+    quick.echo("past it");
+    drop(open);
+    stuck.finish_saying();
+    stuck.say(TEXT, b"how many");
+    assert_eq!(stuck.hear().1, (sent + 1).to_string().into_bytes());
+}
+
+#[test]
+fn cookies_in_pieces_reach_the_backend_as_one_field() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let client = Client::plain(gateway.web());
+    client.open_with("/ws", &[("cookie", "a=1"), ("cookie", "b=2")]).ok().unwrap().echo("hello");
+    assert_eq!(a.seen()[0].fields("cookie"), ["a=1; b=2"]);
 }

@@ -280,6 +280,12 @@ impl Stream {
         read.map_err(|error: h2::Error| error.reason().expect("a reset of the stream"))
     }
 
+    /// Reads for that long and expects nothing.
+    pub(crate) fn stay_silent(&mut self, time: Duration) {
+        let heard = self.runtime.block_on(async { timeout(time, self.from_gateway.data()).await });
+        assert!(heard.is_err(), "not silent: {heard:?}");
+    }
+
     /// Reads to the end: the code of the Close frame.
     pub(crate) fn end(&mut self) -> Option<u16> {
         loop {
