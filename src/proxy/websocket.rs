@@ -186,11 +186,6 @@ async fn open(
     let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {
         return respond::failure(session, ctx, Failure::Internal).await;
     };
-    let handshake = ctx.started.elapsed();
-    record::upgraded(session, ctx);
-    let said = Said::all(&record::notes(ctx));
-    let head = session.req_header();
-    let living = Living::of(ctx, &route, Line::of(head), &head.headers);
     let mut switching = Vec::new();
     if ctx.extended {
         connect::accept(session, &headers).await?;
@@ -198,6 +193,11 @@ async fn open(
         switching.reserve_exact(256);
         handshake::write_switching(&mut switching, backend.request.accept(), &headers);
     }
+    let handshake = ctx.started.elapsed();
+    record::upgraded(session, ctx);
+    let said = Said::all(&record::notes(ctx));
+    let head = session.req_header();
+    let living = Living::of(ctx, &route, Line::of(head), &head.headers);
     let Some((client, client_early)) = takeover::take(session).await else { return Ok(()) };
     let Some(lease) = ctx.lease.take() else { return Ok(()) };
     tunnel::spawn(
