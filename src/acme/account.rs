@@ -15,18 +15,29 @@ struct Kept {
     credentials: AccountCredentials,
 }
 
+/// The account that is kept, if one is.
+pub(super) async fn known(settings: &Settings) -> Result<Option<Account>, Failure> {
+    let kept = disk::load_json::<Kept>(&disk::account(settings)).map_err(|error| storage(&error))?;
+    let Some(Kept { credentials, .. }) = kept else { return Ok(None) };
+    let client = client(settings)?;
+    Ok(Some(Account::builder_with_http(client).from_credentials(credentials).await?))
+}
+
+fn client(settings: &Settings) -> Result<Box<Client>, Failure> {
+    let client = Client::new(settings.roots.as_deref());
+    Ok(Box::new(client.map_err(|why| Error::Other(Box::new(why)))?))
+}
+
 /// The account: the one that is kept, or a new one.
 pub(super) async fn account(settings: &Settings) -> Result<Account, Failure> {
     let path = disk::account(settings);
-    let client =
-        || Client::new(settings.roots.as_deref()).map_err(|why| Failure::from(Error::Other(Box::new(why))));
     let contact: Vec<_> = settings.contact.iter().map(String::as_str).collect();
     let kept = disk::load_json::<Kept>(&path).map_err(|error| storage(&error))?;
     let Some(kept) = kept else {
         let new =
             NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let external = settings.external.as_ref().map(|(id, key)| ExternalAccountKey::new(id.clone(), key));
-        let (account, credentials) = Account::builder_with_http(Box::new(client()?))
+        let (account, credentials) = Account::builder_with_http(client(settings)?)
             .create(&new, settings.directory.clone(), external.as_ref())
             .await
             .map_err(account_failed)?;
@@ -37,7 +48,7 @@ pub(super) async fn account(settings: &Settings) -> Result<Account, Failure> {
     let Kept { contact: told, credentials } = kept;
     // What is sent to keep the new contact is taken back apart: the credentials cannot be copied.
     let again = serde_json::to_value(&credentials).map_err(Error::from)?;
-    let account = Account::builder_with_http(Box::new(client()?)).from_credentials(credentials).await?;
+    let account = Account::builder_with_http(client(settings)?).from_credentials(credentials).await?;
     if told != settings.contact {
         account.update_contacts(&contact).await.map_err(|error| forgotten(error, settings))?;
         let credentials = serde_json::from_value(again).map_err(Error::from)?;

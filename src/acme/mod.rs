@@ -14,6 +14,7 @@ mod issue;
 mod job;
 mod jobs;
 mod keyed;
+mod renewal;
 mod run;
 mod settings;
 mod state;

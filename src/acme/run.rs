@@ -4,6 +4,7 @@ use super::backoff;
 use super::disk::{self, Tries};
 use super::issue::issue;
 use super::job::Job;
+use super::renewal;
 use super::state::{Failure, Reason, now};
 use log::{info, warn};
 use std::time::Duration;
@@ -16,6 +17,9 @@ const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// The clock is looked at again at least so often: it may have been set, and a machine sleeps.
 const LOOK: Duration = Duration::from_secs(10 * 60);
 
+/// How often an authority is asked at most when it wants a certificate renewed.
+const ASK: Duration = Duration::from_secs(6 * 60 * 60);
+
 impl Job {
     /// Gets the certificate and renews it, for as long as it is polled. Who holds `turn` is at work: the
     /// certificates of a process are got one behind another.
@@ -25,7 +29,7 @@ impl Job {
         let mut due = self.due(&mut tries);
         loop {
             self.state.lock().next = Some(due);
-            wait_until(due).await;
+            self.wait_until(due).await;
             let outcome = {
                 let _turn = turn.lock().await;
                 timeout(LONGEST, issue(self)).await.unwrap_or_else(|_| {
@@ -86,10 +90,24 @@ impl Job {
             warn!(certificate = self.settings.id().as_str(), error:%; "failed tries cannot be noted");
         }
     }
-}
 
-async fn wait_until(due: u64) {
-    while let Some(left) = due.checked_sub(now()).filter(|left| *left > 0) {
-        sleep(Duration::from_secs(left).min(LOOK)).await;
+    /// Waits until the try is due, or earlier where the authority wants a certificate renewed that is served.
+    async fn wait_until(&self, mut due: u64) {
+        let mut ask = {
+            let state = self.state.lock();
+            // Not while it refuses, and not of one that was just issued: who asks for that is mistaken.
+            let served = state.validity.and(state.issued).filter(|_| state.failure.is_none());
+            served.map(|issued| (issued + ASK.as_secs()).max(now()))
+        };
+        while let Some(left) = due.checked_sub(now()).filter(|left| *left > 0) {
+            if ask.is_some_and(|ask| ask <= now()) {
+                let (wanted, again) = renewal::wanted(self).await.unwrap_or((due, ASK));
+                due = due.min(wanted);
+                self.state.lock().next = Some(due);
+                ask = Some(now() + again.max(ASK).as_secs());
+                continue;
+            }
+            sleep(Duration::from_secs(left).min(LOOK)).await;
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::acme::disk::tests::{pem, settings};
+use crate::acme::renewal;
 use moongate_sdk::Place;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,11 @@ const DIRECTORY: (&str, u16, &str) =
     ("/dir", 200, r#"{"newNonce":"HERE/nonce","newAccount":"HERE/account","newOrder":"HERE/order"}"#);
 const NONCE: (&str, u16, &str) = ("/nonce", 200, "");
 const ACCOUNT: (&str, u16, &str) = ("/account", 201, "{}");
+
+/// Whether an answer is for that path, or for all that begin so.
+fn is_for(known: &str, path: &str) -> bool {
+    known.strip_suffix('*').map_or(known == path, |start| path.starts_with(start))
+}
 
 /// Starts one. Gives its URL and how often it was asked.
 async fn authority(answers: Answers) -> (String, Arc<AtomicUsize>) {
@@ -38,15 +44,17 @@ async fn authority(answers: Answers) -> (String, Arc<AtomicUsize>) {
             }
             let head = String::from_utf8_lossy(&head).into_owned();
             let path = head.split(' ').nth(1).unwrap_or_default();
-            let mut known = answers.iter().filter(|(known, ..)| *known == path);
+            let mut known = answers.iter().filter(|(known, ..)| is_for(known, path));
             let time = times.entry(path.to_owned()).or_insert(0_usize);
             let (_, status, body) =
                 known.clone().nth(*time).or_else(|| known.next_back()).unwrap_or(&("", 404, "{}"));
             *time += 1;
             let body = body.replace("HERE", &url).replace("CHAIN", &chain);
+            // Of orders it would be waited for.
+            let again = if path.starts_with("/renewal/") { "Retry-After: 21600\r\n" } else { "" };
             let kind = if body.starts_with('{') { "Content-Type: application/problem+json\r\n" } else { "" };
             let answer = format!(
-                "HTTP/1.1 {status} X\r\nReplay-Nonce: one\r\nLocation: {url}{path}/1\r\nContent-Length: {}\r\n{kind}\r\n",
+                "HTTP/1.1 {status} X\r\nReplay-Nonce: one\r\nLocation: {url}{path}/1\r\nContent-Length: {}\r\n{kind}{again}\r\n",
                 body.len()
             );
             let body = if head.starts_with("HEAD") { "" } else { &body };
@@ -202,4 +210,34 @@ fn a_proof_is_shown_to_who_asks_for_it_alone() {
     );
     drop(shown);
     assert!(!asks("a.example", &[b"acme-tls/1"]));
+}
+
+#[tokio::test]
+async fn an_authority_that_wants_a_certificate_renewed_says_when() {
+    const DIRECTORY: (&str, u16, &str) = (
+        "/dir",
+        200,
+        r#"{"newNonce":"HERE/nonce","newAccount":"HERE/account","newOrder":"HERE/order","renewalInfo":"HERE/renewal"}"#,
+    );
+    const WINDOW: (&str, u16, &str) = (
+        "/renewal/*",
+        200,
+        r#"{"suggestedWindow":{"start":"2001-09-09T01:46:40Z","end":"2001-09-09T01:46:50Z"}}"#,
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let (here, asked) = authority(&[DIRECTORY, NONCE, ACCOUNT, WINDOW]).await;
+    let job = job(folder.path(), &here);
+    disk::prepare(&job.settings).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["a.example".to_owned()]).unwrap();
+    params.use_authority_key_identifier_extension = true;
+    let text = key.serialize_pem() + &params.self_signed(&key).unwrap().pem();
+    let served = Keyed::read(text.as_bytes()).unwrap();
+    job.renewed(served.key, served.validity);
+    assert_eq!(renewal::wanted(&job).await, None, "no account is made for it");
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    account(&job.settings).await.unwrap();
+    let (when, again) = renewal::wanted(&job).await.unwrap();
+    assert!((1_000_000_000..=1_000_000_010).contains(&when), "{when}");
+    assert!(again.as_secs().abs_diff(21_600) < 60, "{again:?}");
 }

@@ -111,12 +111,17 @@ impl Place {
         self.path("storage")
     }
 
+    /// The file with the issuer of the authority's own certificate.
+    pub(crate) fn issuer(&self) -> String {
+        self.path("ca.pem").display().to_string()
+    }
+
     /// The settings of a listener's `acme`, with further ones behind them.
     pub(crate) fn acme(&self, domains: &str, more: &str) -> String {
         format!(
             "{{ directory: \"https://{}/dir\", ca: {}, storage: {}, domains: [{domains}]{more} }}",
             self.directory(),
-            self.path("ca.pem").display(),
+            self.issuer(),
             self.storage().display(),
         )
     }
