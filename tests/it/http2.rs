@@ -405,7 +405,7 @@ fn a_client_that_does_not_decide_is_timed_out_as_in_http1() {
         client.rest();
     }
     eventually("all are counted", || {
-        (gateway.metrics().sum("moongate_http2_connections_active", &[]) == 0.0).then_some(())
+        (gateway.metrics().sum("moongate_http2_connections", &[]) == 0.0).then_some(())
     });
     assert_eq!(a.count(), 0);
 }

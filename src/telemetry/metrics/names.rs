@@ -92,7 +92,7 @@ families! {
         "Gauges that WebAssembly filters define.";
     WASM_HISTOGRAM = Shape::Histogram(FILTERS_OWN), "moongate_wasm_histogram" ["plugin", "metric"],
         "Histograms that WebAssembly filters define, in the filter's own unit.";
-    HTTP2_CONNECTIONS = Shape::Gauge, "moongate_http2_connections_active" [],
+    HTTP2_CONNECTIONS = Shape::Gauge, "moongate_http2_connections" [],
         "Connections of clients that speak HTTP/2, now.";
     HTTP2_CLOSED = Shape::Counter, "moongate_http2_connections_closed_total" ["reason"],
         "Connections of clients that spoke HTTP/2, by why they ended: `client`, `idle` (or the process ended), `slow`, `error`, `flood`, `malformed`.";

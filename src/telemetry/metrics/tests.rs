@@ -65,6 +65,7 @@ fn a_scrape_shows_every_name_of_the_table_and_no_other() {
     let tls = metrics.tls("l");
     tls.shook("TLSv1.3", false);
     tls.failed("timeout");
+    metrics.http2().opened().ended(Ended::Client);
     let cluster: Arc<dyn Source> = Arc::new(Cluster);
     metrics.register(Arc::downgrade(&cluster));
 
