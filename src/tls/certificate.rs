@@ -131,7 +131,7 @@ fn describe(
     let kept = serving.iter().any(|ready| ready.is(chain));
     match in_time(leaf) {
         Err(problem) if kept => {
-            warn(Problem::warning(problem.message).help("it serves already, and so it stays"))
+            warn(Problem::warning(problem.message).help("it serves already, and so it stays"));
         }
         Err(problem) => return Err(problem),
         Ok(()) => {}
