@@ -6,6 +6,7 @@ use super::context::Context;
 use super::exchange::{self, Line};
 use super::failure::{Failure, OURS};
 use super::intake::{connection, target};
+use super::replay::replay;
 use super::{connect, download, forward, respond};
 use crate::chain::Decision;
 use crate::tunnel::Leg;
@@ -14,9 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use moongate_sdk::{Answer, Fields, Headers, Reply, Sent};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
-use pingora::protocols::l4::stream::Stream as Transport;
 use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -209,17 +208,6 @@ async fn write_piece(
         download::pass(session, &mut bytes, end, ctx)?;
     }
     session.write_response_body(bytes, end).await
-}
-
-/// The backend's connection as Pingora reads it, with what we have read of it put back.
-fn replay(leg: Leg, read: &[u8]) -> Option<Stream> {
-    let mut transport = match leg {
-        Leg::Tcp(socket) => Transport::from(socket),
-        Leg::Unix(socket) => Transport::from(socket),
-        Leg::Boxed(_) | Leg::Gone => return None,
-    };
-    transport.rewind(read);
-    Some(Box::new(transport))
 }
 
 /// Nobody could serve the request.

@@ -16,6 +16,8 @@ pub struct Arrival {
     /// The other end's address; 127.0.0.1 for a Unix socket. With the PROXY protocol, the one that the
     /// balancer tells.
     pub peer: SocketAddr,
+    /// The address it was made to, where that had to be asked for already.
+    pub local: Option<SocketAddr>,
     /// The index of the listener it came in by.
     pub listener: u16,
     /// Its TLS, unless it is plain.
@@ -26,7 +28,7 @@ impl Arrival {
     /// A connection from `peer`, `None` for a Unix socket, without TLS.
     pub fn plain(peer: Option<SocketAddr>, listener: u16) -> Self {
         let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
-        Self { peer, listener, tls: None }
+        Self { peer, local: None, listener, tls: None }
     }
 }
 

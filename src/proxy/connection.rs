@@ -16,6 +16,7 @@ use pingora::protocols::{
 };
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,6 +67,11 @@ impl Connection {
             deadline: None,
             out: BytesMut::new(),
         }
+    }
+
+    /// The address that the client connected to.
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        self.arrival.local.or_else(|| self.socket.local_addr())
     }
 
     /// From where it came, and how.

@@ -3,7 +3,8 @@
 
 use crate::route::BadTarget;
 use crate::tunnel::Crowded;
-use crate::upstream::Reason;
+use crate::tunnel::handshake::AnswerError;
+use crate::upstream::{DialError, Reason};
 use http::StatusCode;
 use log::Level;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -30,6 +31,12 @@ pub enum Failure {
     ConnectRefused,
     /// Every endpoint tried was out of reach for the connect timeout.
     ConnectTimeout,
+    /// Every endpoint tried failed in the TLS handshake.
+    TlsHandshake,
+    /// The certificate of every endpoint tried is not one to trust, or not for its name.
+    TlsCertificate,
+    /// A WebSocket for backends that speak HTTP/2 without TLS alone.
+    WebSocketOverH2c,
     /// The backend took longer than the route's timeout.
     ResponseTimeout,
     /// The backend's answer is not HTTP, or not one that may be passed on.
@@ -78,7 +85,7 @@ pub struct Row {
 
 impl Failure {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::NoRoute,
         Self::BadRequest,
         Self::AmbiguousPath,
@@ -87,6 +94,9 @@ impl Failure {
         Self::NoEndpoint,
         Self::ConnectRefused,
         Self::ConnectTimeout,
+        Self::TlsHandshake,
+        Self::TlsCertificate,
+        Self::WebSocketOverH2c,
         Self::ResponseTimeout,
         Self::BadResponse,
         Self::BadHandshake,
@@ -117,6 +127,9 @@ impl Failure {
             Self::NoEndpoint => (503, "no_endpoint", Level::Warn),
             Self::ConnectRefused => (502, "connect_refused", Level::Warn),
             Self::ConnectTimeout => (504, "connect_timeout", Level::Warn),
+            Self::TlsHandshake => (502, "tls_handshake", Level::Warn),
+            Self::TlsCertificate => (502, "tls_certificate", Level::Warn),
+            Self::WebSocketOverH2c => (502, "websocket_over_h2c", Level::Warn),
             Self::ResponseTimeout => (504, "response_timeout", Level::Warn),
             Self::BadResponse => (502, "bad_response", Level::Warn),
             Self::BadHandshake => (502, "bad_handshake", Level::Warn),
@@ -169,6 +182,7 @@ impl Failure {
         match self {
             Self::ConnectRefused => Some(Reason::Refused),
             Self::ConnectTimeout => Some(Reason::ConnectTimeout),
+            Self::TlsHandshake | Self::TlsCertificate => Some(Reason::Tls),
             Self::BadHandshake => Some(Reason::Handshake),
             Self::BadResponse | Self::UpstreamClosed => Some(Reason::Closed),
             // A slow answer says something about the request, not about the endpoint.
@@ -186,10 +200,36 @@ impl From<BadTarget> for Failure {
     }
 }
 
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::TimedOut => Self::ConnectTimeout,
+            DialError::Exhausted(_) => Self::NoResources,
+            DialError::Handshake(_) => Self::TlsHandshake,
+            DialError::Certificate(_) => Self::TlsCertificate,
+            DialError::Refused | DialError::Other(_) => Self::ConnectRefused,
+        }
+    }
+}
+
+impl From<AnswerError> for Failure {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::TimedOut => Self::ResponseTimeout,
+            AnswerError::Bad(_) => Self::BadHandshake,
+            AnswerError::Io(error) if alerted(&error) => Self::TlsHandshake,
+            AnswerError::Closed | AnswerError::Io(_) => Self::UpstreamClosed,
+        }
+    }
+}
+
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         if is_exhaustion(error) {
             return Self::NoResources;
+        }
+        if *error.esource() == ErrorSource::Upstream && was_alerted(error) {
+            return Self::TlsHandshake;
         }
         match (error.esource(), error.etype()) {
             (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Self::BadRequest,
@@ -198,6 +238,11 @@ impl From<&Error> for Failure {
             }
             (ErrorSource::Downstream, _) => Self::ClientGone,
             (_, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => Self::ConnectTimeout,
+            // Pingora tells why as text alone.
+            (_, ErrorType::TLSHandshakeFailure) if says(error, "invalid peer certificate") => {
+                Self::TlsCertificate
+            }
+            (_, ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) => Self::TlsHandshake,
             (
                 _,
                 ErrorType::ConnectRefused
@@ -215,6 +260,28 @@ impl From<&Error> for Failure {
             _ => Self::Internal,
         }
     }
+}
+
+/// Whether a backend ended its TLS with an alert: with TLS 1.3 it does so for a client's certificate only
+/// when the client has finished its handshake and reads the first answer.
+fn alerted(error: &std::io::Error) -> bool {
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(told, Some(rustls::Error::AlertReceived(_)))
+}
+
+fn was_alerted(error: &Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.root_cause());
+    while let Some(found) = cause {
+        if found.downcast_ref::<std::io::Error>().is_some_and(alerted) {
+            return true;
+        }
+        cause = found.source();
+    }
+    false
+}
+
+fn says(error: &Error, words: &str) -> bool {
+    error.context.as_ref().is_some_and(|context| context.as_str().contains(words))
 }
 
 /// Whether the kernel had nothing left to give, wherever in the chain of causes it says so.

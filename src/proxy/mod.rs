@@ -21,6 +21,7 @@ mod plain;
 mod proof;
 mod record;
 mod redial;
+mod replay;
 mod respond;
 mod socket;
 mod stream;

@@ -9,7 +9,7 @@ use crate::snapshot::Route;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
 use crate::tunnel::handshake::{self, Agreement, Answer, Request};
 use crate::tunnel::{Counters, Found, Leg, Loss, Permit, Redial, Search};
-use crate::upstream::{Cluster, Endpoint, Lease, RequestView, Tried};
+use crate::upstream::{Cluster, Endpoint, Ends, Lease, RequestView, Tried};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ pub(super) struct Redialer {
     route: Arc<RouteMetrics>,
     request: Request,
     agreement: Agreement,
+    ends: Ends,
     /// How long a backend may take to answer.
     timeout: Duration,
     /// When the endpoint of now was found, and the pause before that.
@@ -64,7 +65,7 @@ impl Redialer {
         origin: &Arc<Origin>,
         route: &Route,
         permit: Permit,
-        (mut request, agreement): (Request, Agreement),
+        (mut request, agreement, ends): (Request, Agreement, Ends),
     ) -> Self {
         request.bytes.shrink_to_fit();
         Self {
@@ -73,6 +74,7 @@ impl Redialer {
             route: Arc::clone(&route.metrics),
             request,
             agreement,
+            ends,
             timeout: route.timeout,
             found: None,
             _permit: permit,
@@ -127,8 +129,7 @@ impl Redialer {
     /// Asks one endpoint.
     async fn ask(&self, cluster: &Cluster, lease: Lease, tried: &mut Tried) -> Option<Agreed> {
         let asked = Instant::now();
-        let connect = cluster.spec().connect_timeout.0;
-        let answer = attempt(lease.endpoint().address(), &self.request, connect, self.timeout).await;
+        let answer = attempt(cluster, lease.endpoint(), self.ends, &self.request, self.timeout).await;
         tried.add(lease.endpoint());
         match answer {
             Ok((leg, Answer::Upgraded { headers, early })) => {

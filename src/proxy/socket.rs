@@ -2,6 +2,7 @@
 //! TLS needs.
 
 use std::io::{self, IoSlice, Write};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,6 +22,15 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// The address that a client connected to; none of a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Socket::Tcp(socket) => socket.local_addr().ok(),
+            Socket::Unix(_) => None,
+            Socket::Tls(stream) => stream.get_ref().0.local_addr(),
+        }
+    }
+
     /// Writes what the kernel takes at once.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {

@@ -11,7 +11,7 @@ use crate::telemetry::access::{Closed, Entry, Event, Flow, Moved, Note};
 use crate::telemetry::metrics::TunnelMetrics;
 use crate::tunnel::handshake::{Agreement, Extensions, Request};
 use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Seat, Side, Tunnel};
-use crate::upstream::{Endpoint, Lease};
+use crate::upstream::{Endpoint, Ends, Lease};
 use bytes::Bytes;
 use http::{HeaderValue, Version, header};
 use moongate_sdk::Tls;
@@ -212,7 +212,7 @@ pub(super) struct Beginning {
     pub(super) backend_early: Bytes,
     pub(super) extensions: Extensions,
     /// What another endpoint would be asked, and what it has to agree to.
-    pub(super) again: Option<(Request, Agreement)>,
+    pub(super) again: Option<(Request, Agreement, Ends)>,
     /// The client's 101.
     pub(super) switching: Vec<u8>,
     /// From the request's head to the backend's answer.

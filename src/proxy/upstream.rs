@@ -5,15 +5,16 @@ use super::answer::RequestFields;
 use super::context::Context;
 use super::failure::{Failure, OURS};
 use super::forward::{self, Way};
-use super::intake::target;
-use super::upload;
-use crate::upstream::{Address, RequestView};
+use super::intake::{connection, target};
+use super::{arrival, upload};
+use crate::upstream::{Address, Ends, RequestView};
 use http::{StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, Result};
 use pingora_proxy::Session;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -55,10 +56,7 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
         return Err(Error::new(OURS));
     };
-    let mut peer = match lease.endpoint().address() {
-        Address::Tcp(address) => HttpPeer::new(*address, false, String::new()),
-        Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
-    };
+    let mut peer = cluster.reach().peer(lease.endpoint(), ends(session, ctx), true)?;
     let options = &mut peer.options;
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
@@ -68,6 +66,19 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     // A WebSocket never comes here, and nothing else may switch protocols.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Ok(Box::new(peer))
+}
+
+/// For whom a connection to the backend is made, where its upstream wants to be told.
+pub(super) fn ends(session: &Session, ctx: &Context) -> Ends {
+    ctx.cluster.as_ref()?.spec().proxy_protocol?;
+    let arrival = arrival::of(session.as_downstream())?;
+    let local = arrival.local.or_else(|| connection(session)?.local_addr());
+    if ctx.client == arrival.peer.ip().to_canonical() {
+        return Some((arrival.peer, local?));
+    }
+    // Who comes through a trusted proxy has a port that it does not tell.
+    let client = SocketAddr::new(ctx.client, 0);
+    Some((client, local.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0))))
 }
 
 /// Prepares the request's head for the backend.

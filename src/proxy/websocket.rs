@@ -8,9 +8,10 @@ use super::intake::target;
 use super::living::Living;
 use super::tunnel::{self, Beginning, Origin, Said};
 use super::{Gateway, answer, connect, record, redial, respond, takeover, turn, upstream};
-use crate::tunnel::handshake::{self, Answer, AnswerError, Extensions, Handshake, Request};
-use crate::tunnel::{Denial, DialError, Leg, Permit, Who, dial};
-use crate::upstream::{Address, RequestView};
+use crate::spec::UpstreamProtocol;
+use crate::tunnel::handshake::{self, Answer, Extensions, Handshake, Request};
+use crate::tunnel::{Denial, Leg, Permit, Who};
+use crate::upstream::{Cluster, Endpoint, Ends, RequestView};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use pingora::Result;
@@ -29,7 +30,8 @@ pub(super) async fn serve(
 ) -> Result<()> {
     match attempt_all(gateway, session, ctx, &handshake).await {
         Ok((permit, request, leg, Answer::Upgraded { headers, early })) => {
-            open(gateway, session, ctx, headers, Backend { permit, leg, early, request }).await
+            let ends = upstream::ends(session, ctx);
+            open(gateway, session, ctx, headers, Backend { permit, leg, early, request, ends }).await
         }
         // To a client of HTTP/2 it would look like an open WebSocket.
         Ok((_, _, _, Answer::Other { status: 200..300, .. })) if ctx.extended => {
@@ -81,6 +83,8 @@ struct Backend {
     early: Bytes,
     /// What it was asked, for the next one.
     request: Request,
+    /// For whom, where that is told.
+    ends: Ends,
 }
 
 /// The request for the backend; the same for every endpoint that is asked.
@@ -126,14 +130,8 @@ async fn ask(
         let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
             return Err(Failure::Internal);
         };
-        let failure = match attempt(
-            lease.endpoint().address(),
-            request,
-            cluster.spec().connect_timeout.0,
-            route.timeout,
-        )
-        .await
-        {
+        let ends = upstream::ends(session, ctx);
+        let failure = match attempt(cluster, lease.endpoint(), ends, request, route.timeout).await {
             Ok(found) => {
                 lease.connected();
                 lease.answered(ctx.asked.elapsed());
@@ -144,28 +142,30 @@ async fn ask(
         };
         upstream::give_back(ctx, failure);
         // A broken 101 would be broken at the next endpoint too, and a slow one may still open.
-        if matches!(failure, Failure::BadHandshake | Failure::NoResources) || !ctx.may_retry() {
+        if matches!(
+            failure,
+            Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c
+        ) || !ctx.may_retry() {
             return Err(failure);
         }
     }
 }
 
+/// Asks one endpoint. HTTP/1.1 is spoken also with backends of HTTP/2 over TLS: that is what a `wss:` URL
+/// means to most of them, and ALPN tells them.
 pub(super) async fn attempt(
-    target: &Address,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    ends: Ends,
     request: &Request,
-    connect: Duration,
     limit: Duration,
 ) -> std::result::Result<(Leg, Answer), Failure> {
-    let mut leg = dial(target, connect).await.map_err(|error| match error {
-        DialError::TimedOut => Failure::ConnectTimeout,
-        DialError::Exhausted(_) => Failure::NoResources,
-        _ => Failure::ConnectRefused,
-    })?;
-    let answer = handshake::exchange(&mut leg, request, limit).await.map_err(|error| match error {
-        AnswerError::TimedOut => Failure::ResponseTimeout,
-        AnswerError::Bad(_) => Failure::BadHandshake,
-        AnswerError::Closed | AnswerError::Io(_) => Failure::UpstreamClosed,
-    })?;
+    let reach = cluster.reach();
+    if reach.protocol() == UpstreamProtocol::H2c {
+        return Err(Failure::WebSocketOverH2c);
+    }
+    let mut leg = Leg::from(reach.connect(endpoint, ends, false, cluster.spec().connect_timeout.0).await?);
+    let answer = handshake::exchange(&mut leg, request, limit).await?;
     Ok((leg, answer))
 }
 
@@ -213,7 +213,7 @@ async fn open(
             backend: backend.leg,
             backend_early: backend.early,
             extensions,
-            again: agreement.map(|agreement| (backend.request, agreement)),
+            again: agreement.map(|agreement| (backend.request, agreement, backend.ends)),
             switching,
             handshake,
             living,

@@ -21,6 +21,8 @@ pub(super) async fn enter(
     let mut house = house;
     let mut socket = socket;
     let mut early = BytesMut::new();
+    // Streams of HTTP/2 do not know their connection's socket.
+    arrival.local = socket.local_addr();
     let mut h2 = greeting.h2c;
     if let Some(tls) = &greeting.tls {
         let secured = handshake::shake(socket, tls, arrival.peer, house.limits.time).await;

@@ -115,6 +115,16 @@ pub enum EndpointEntry {
     Full(Endpoint),
 }
 
+impl EndpointEntry {
+    /// Its address, as it was written.
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Address(address) => address,
+            Self::Full(full) => &full.address,
+        }
+    }
+}
+
 /// An endpoint with what else is to say of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -5,6 +5,7 @@
 //! what, stays out, and so does the clock that says when to look at the files again.
 
 mod certificate;
+mod client;
 mod cut;
 mod pem;
 mod server;
@@ -15,6 +16,7 @@ mod tickets;
 mod trust;
 
 pub use certificate::About;
+pub use client::{Client, Identity};
 pub use cut::Cut;
 pub use server::{Acceptor, Alpn, Around, Look, Meeting};
 pub use store::{Challenges, Shown, Slot};

@@ -5,7 +5,8 @@
 
 mod plain;
 
-use plain::Plain;
+use crate::upstream::{Plain, Wire};
+use plain::Plain as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -84,6 +85,24 @@ impl From<TcpStream> for Leg {
 impl From<UnixStream> for Leg {
     fn from(stream: UnixStream) -> Self {
         Self::Unix(stream)
+    }
+}
+
+impl From<Plain> for Leg {
+    fn from(stream: Plain) -> Self {
+        match stream {
+            Plain::Tcp(stream) => Self::Tcp(stream),
+            Plain::Unix(stream) => Self::Unix(stream),
+        }
+    }
+}
+
+impl From<Wire> for Leg {
+    fn from(wire: Wire) -> Self {
+        match wire {
+            Wire::Plain(stream) => stream.into(),
+            Wire::Tls(stream) => Self::Boxed(stream),
+        }
     }
 }
 

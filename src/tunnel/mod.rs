@@ -2,7 +2,7 @@
 //! byte of the tunnel.
 //!
 //! The proxy checks the client's request ([`handshake::check`]), asks the route's policy
-//! ([`Policy::admit`]) and its [`Pacer`], dials an endpoint ([`dial()`]), makes the handshake there
+//! ([`Policy::admit`]) and its [`Pacer`], connects to an endpoint, makes the handshake there
 //! ([`handshake::exchange`]), joins the [`Registry`] and hands both sides to [`run`]. Where plugins look at messages, it brings
 //! an [`Inspector`]. Choosing a route or
 //! an endpoint, and everything that is still HTTP, stays out.
@@ -10,7 +10,6 @@
 mod admit;
 pub mod clock;
 mod count;
-pub mod dial;
 pub mod drain;
 pub mod frame;
 pub mod handshake;
@@ -26,7 +25,6 @@ pub mod relay;
 
 pub use admit::{Denial, Permit, Who};
 pub use count::{Counters, KINDS};
-pub use dial::{DialError, dial};
 pub use drain::{Filter, Membership, Registry, Seat, Seen};
 pub use launch::launch;
 pub use leg::{Io, Leg};

@@ -13,7 +13,7 @@ use super::latency::PeakEwma;
 use super::passive::Passive;
 use super::slow_start::Arrival;
 use crate::telemetry::metrics::EndpointMetrics;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
@@ -96,6 +96,8 @@ pub struct Endpoint {
     upstream: Arc<str>,
     address: Address,
     name: Box<str>,
+    /// The host name that stands for its address now, if one does.
+    host: RwLock<Option<Arc<str>>>,
     metrics: Arc<EndpointMetrics>,
     load: Arc<Load>,
     /// What `score` says, to be read without its lock.
@@ -122,6 +124,7 @@ impl Endpoint {
             upstream: Arc::clone(upstream),
             name: address.to_string().into(),
             address,
+            host: RwLock::default(),
             load,
             health: AtomicU8::new(health as u8),
             score: Mutex::new(Score::new(health)),
@@ -148,6 +151,15 @@ impl Endpoint {
     /// Where it is.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The host name that stands for its address, as it was written; none where the address was.
+    pub fn host(&self) -> Option<Arc<str>> {
+        self.host.read().clone()
+    }
+
+    pub(super) fn set_host(&self, host: Option<Arc<str>>) {
+        *self.host.write() = host;
     }
 
     /// Its name within this process; a reload does not change it.

@@ -20,6 +20,8 @@ pub enum Reason {
     Refused,
     /// The connect took too long.
     ConnectTimeout,
+    /// The TLS handshake failed, or the certificate was refused.
+    Tls,
     /// The answer to a WebSocket handshake was not a right one.
     Handshake,
     /// A fresh connection was closed, or broke HTTP, before an answer's head was there.
@@ -32,6 +34,7 @@ impl Reason {
         match self {
             Self::Refused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
+            Self::Tls => "tls_handshake",
             Self::Handshake => "bad_handshake",
             Self::Closed => "upstream_closed",
         }

@@ -7,21 +7,24 @@
 //! `discovery` is its `ServiceDiscovery`. What it has no notion of we add at these seams: living
 //! counts that survive a reload, the state "not probed yet", passive ejection, panic mode.
 //!
-//! Connecting to an endpoint, retrying and the meaning of a failure for a client stay out: they
-//! are the proxy's and the tunnel's. So does spawning: [`Cluster::run`] is a future that the
+//! How an endpoint is reached is here too ([`Reach`]): TLS, HTTP/2, the PROXY protocol. Retrying and the
+//! meaning of a failure for a client stay out: they are the proxy's and the tunnel's. So does spawning: [`Cluster::run`] is a future that the
 //! supervisor owns.
 
 mod address;
 pub mod balance;
 mod clock;
 mod cluster;
+mod dial;
 mod discovery;
 mod endpoint;
+mod engine;
 pub mod health;
 mod key;
 mod latency;
 mod lease;
 mod passive;
+mod reach;
 mod roster;
 mod selection;
 mod slow_start;
@@ -31,7 +34,9 @@ mod testing;
 pub use address::Address;
 pub use balance::{BALANCE, Balance};
 pub use cluster::{Cluster, ClusterStatus, EndpointStatus, Leaver, Leaving, Order};
+pub use dial::{DialError, Plain, dial};
 pub use endpoint::{Endpoint, Health, Token};
 pub use health::{PROBES, Probe};
 pub use key::{Key, KeySource, RequestView};
 pub use lease::{Lease, NoEndpoint, Reason, Tried};
+pub use reach::{Ends, Reach, Wire};

@@ -68,7 +68,7 @@ impl Passive {
     /// The count is kept while it is out: when it comes back, one more failure puts it out again.
     pub(super) fn failed(&self, reason: Reason, policy: Policy, now: u64) -> bool {
         let row = match reason {
-            Reason::Refused | Reason::ConnectTimeout => &self.connects,
+            Reason::Refused | Reason::ConnectTimeout | Reason::Tls => &self.connects,
             Reason::Handshake | Reason::Closed => &self.exchanges,
         };
         let failures = row.fetch_add(1, Relaxed).saturating_add(1);

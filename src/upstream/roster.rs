@@ -7,7 +7,7 @@
 use super::address::Address;
 use super::balance::{Balance, Group, Member, Open, RoundRobin};
 use super::clock;
-use super::discovery::Marked;
+use super::discovery::{Marked, Named};
 use super::endpoint::{Endpoint, Health, Load, Token};
 use super::slow_start::SlowStart;
 use crate::spec::Panic;
@@ -190,6 +190,7 @@ impl Roster {
                     self.welcome(Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer))
                 }
             };
+            endpoint.set_host(backend.ext.get::<Named>().map(|Named(host)| Arc::clone(host)));
             seats.push(Member::new(endpoint, weight).marked(marked));
             seated.push(backend.clone());
         }

@@ -1,8 +1,8 @@
-//! From what an operator wrote to an upstream at work. Pure: no file and no network, the clock alone to
-//! note who is new, and every problem is reported.
+//! From what an operator wrote to an upstream at work. No network, no file but those that TLS names, the
+//! clock alone to note who is new, and every problem is reported.
 
 use super::Cluster;
-use crate::spec::{self, EndpointEntry, KindEntry};
+use crate::spec::{self, EndpointEntry, KindEntry, UpstreamProtocol};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::address::Origin;
 use crate::upstream::balance::{BALANCE, Balance, Member};
@@ -11,6 +11,7 @@ use crate::upstream::discovery::{Discovery, Line, Source};
 use crate::upstream::endpoint::{Endpoint, Health};
 use crate::upstream::health::{Check, PROBES, Probe};
 use crate::upstream::key::KeySource;
+use crate::upstream::reach::Reach;
 use crate::upstream::roster::{Estate, Plan, Roster};
 use moongate_sdk::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
 use pingora_load_balancing::{Backends, LoadBalancer};
@@ -32,7 +33,7 @@ const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 impl Cluster {
     /// Builds an upstream that was written at `place`.
     ///
-    /// With a `prior` of equal settings it is the prior itself. With other settings, endpoints whose
+    /// With a `prior` of equal settings, whose files say the same, it is the prior itself. With other settings, endpoints whose
     /// address stays keep their living counts and latencies, and their health too.
     ///
     /// # Errors
@@ -44,21 +45,23 @@ impl Cluster {
         prior: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, Problems> {
         let prior = prior.filter(|prior| *prior.name == *name);
-        if let Some(prior) = prior.filter(|prior| prior.spec == *spec) {
+        if let Some(prior) = prior.filter(|prior| prior.spec == *spec && prior.reach.is_current()) {
             return Ok(Arc::clone(prior));
         }
         let mut problems = Problems::default();
         let lines = lines(&spec.endpoints, place, &mut problems);
         check_periods(spec, place, &mut problems);
         let balance = problems.keep(balance(spec.balance.as_ref(), place));
-        let probe = problems.keep(probe(spec.health_check.as_ref()));
-        let (Some(balance), Some(probe)) = (balance, probe) else { return Err(problems) };
+        let probe = problems.keep(probe(spec));
+        let reach = problems.keep(Reach::compile(spec, place, prior.map(|prior| &*prior.reach)));
+        let (Some(balance), Some(probe), Some(reach)) = (balance, probe, reach) else { return Err(problems) };
         check_rebalance(spec, &*balance, &mut problems);
         if problems.refuse() {
             return Err(problems);
         }
         problems.0.extend(balance.advice());
-        Ok(assemble(name, spec, prior, Parts { lines, balance, probe, advice: problems.0 }))
+        problems.0.extend(reach.advice().iter().cloned());
+        Ok(assemble(name, spec, prior, Parts { lines, balance, probe, reach, advice: problems.0 }))
     }
 }
 
@@ -67,6 +70,7 @@ struct Parts {
     lines: Vec<Line>,
     balance: Box<dyn Balance>,
     probe: Option<Box<dyn Probe>>,
+    reach: Arc<Reach>,
     advice: Vec<Problem>,
 }
 
@@ -81,14 +85,15 @@ fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, par
         newcomer,
         slow_start: spec.slow_start.map(millis).filter(|over| *over > 0),
     };
-    let estate = prior.map(|prior| Estate { heirs: heirs(prior, spec), departed: prior.roster.departed() });
+    let estate = prior.map(|prior| Estate { heirs: heirs(prior, spec, &parts.reach), departed: prior.roster.departed() });
     let roster = Arc::new(Roster::new(plan, estate));
     let source = Source::new(parts.lines, prior.map(|prior| &*prior.source));
     let rhythm = parts.probe.as_ref().map(|probe| probe.rhythm());
     let busy = rhythm.is_some() || source.has_names();
     Arc::new(Cluster {
-        engine: engine(&source, &roster, parts.probe),
+        engine: engine(&source, &roster, parts.probe.map(|probe| (probe, Arc::clone(&parts.reach)))),
         key,
+        reach: parts.reach,
         policy: (&spec.passive_health).into(),
         roster,
         source,
@@ -112,11 +117,11 @@ fn millis(period: Period) -> u64 {
 fn engine(
     source: &Arc<Source>,
     roster: &Arc<Roster>,
-    probe: Option<Box<dyn Probe>>,
+    probe: Option<(Box<dyn Probe>, Arc<Reach>)>,
 ) -> LoadBalancer<super::Selection> {
     let mut backends = Backends::new(Box::new(Discovery(Arc::clone(source))));
-    if let Some(probe) = probe {
-        backends.set_health_check(Box::new(Check::new(probe, Arc::clone(roster))));
+    if let Some((probe, reach)) = probe {
+        backends.set_health_check(Box::new(Check::new(probe, reach, Arc::clone(roster))));
     }
     // Discovery answers from memory, so one poll is all it takes.
     let mut first = Context::from_waker(Waker::noop());
@@ -125,8 +130,8 @@ fn engine(
 }
 
 /// The endpoints of the prior generation as those of the next.
-fn heirs(prior: &Cluster, spec: &spec::Upstream) -> Vec<Member> {
-    let same_check = prior.spec.health_check == spec.health_check;
+fn heirs(prior: &Cluster, spec: &spec::Upstream, reach: &Reach) -> Vec<Member> {
+    let same_check = prior.spec.health_check == spec.health_check && prior.reach.is_like(reach);
     let heir = |member: &Member| {
         if same_check {
             return member.clone();
@@ -136,6 +141,7 @@ fn heirs(prior: &Cluster, spec: &spec::Upstream) -> Vec<Member> {
         let health = if spec.health_check.is_some() { endpoint.verdict() } else { Health::Healthy };
         let load = Some(Arc::clone(endpoint.load()));
         let next = Endpoint::new(&prior.name, endpoint.address().clone(), load, health);
+        next.set_host(endpoint.host());
         match (endpoint.verdict(), health) {
             // Without probes it is back from now on.
             (Health::Unknown | Health::Unhealthy, Health::Healthy) => next.arrival().begin(clock::now()),
@@ -233,8 +239,18 @@ fn balance(entry: Option<&KindEntry>, place: &Place) -> Result<Box<dyn Balance>,
     build_kind(BALANCE, "balance kind", &entry.kind, &entry.kind.place, &entry.settings)
 }
 
-fn probe(entry: Option<&KindEntry>) -> Result<Option<Box<dyn Probe>>, Problems> {
-    let Some(entry) = entry else { return Ok(None) };
+fn probe(spec: &spec::Upstream) -> Result<Option<Box<dyn Probe>>, Problems> {
+    let Some(entry) = &spec.health_check else { return Ok(None) };
+    let wrong = match (&**entry.kind, spec.protocol) {
+        ("grpc", UpstreamProtocol::Http1) => Some(("gRPC is spoken over HTTP/2", "write `protocol: h2c`, or `h2` with `tls`")),
+        ("websocket", UpstreamProtocol::H2c) => {
+            Some(("a WebSocket is opened with HTTP/1.1", "probe by `http`, `grpc` or `tcp`"))
+        }
+        _ => None,
+    };
+    if let Some((wrong, help)) = wrong {
+        return Err(Problem::new(wrong).help(help).at(&entry.kind.place).into());
+    }
     build_kind(PROBES, "health check", &entry.kind, &entry.kind.place, &entry.settings).map(Some)
 }
 

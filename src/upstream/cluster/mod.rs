@@ -19,6 +19,7 @@ use super::health::Rhythm;
 use super::key::{Key, KeySource, RequestView};
 use super::lease::{Lease, NoEndpoint, Tried};
 use super::passive::Policy;
+use super::reach::Reach;
 use super::roster::{Members, Roster};
 use super::selection::Selection;
 use crate::spec;
@@ -43,6 +44,7 @@ pub struct Cluster {
     spec: spec::Upstream,
     key: KeySource,
     policy: Policy,
+    reach: Arc<Reach>,
     roster: Arc<Roster>,
     source: Arc<Source>,
     engine: LoadBalancer<Selection>,
@@ -74,6 +76,11 @@ impl Cluster {
     /// Its settings: timeouts and retries are the proxy's to honour.
     pub fn spec(&self) -> &spec::Upstream {
         &self.spec
+    }
+
+    /// How its endpoints are reached.
+    pub fn reach(&self) -> &Arc<Reach> {
+        &self.reach
     }
 
     /// What an operator should know about its settings, though they are taken.

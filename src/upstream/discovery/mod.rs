@@ -26,6 +26,10 @@ pub(super) struct Line {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Marked;
 
+/// Goes with a backend that a host name stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Named(pub(super) Arc<str>);
+
 /// A line with what it stands for.
 #[derive(Debug)]
 struct Slot {
@@ -71,6 +75,9 @@ impl Source {
                 let mut ext = http::Extensions::new();
                 if line.marked {
                     ext.insert(Marked);
+                }
+                if let Origin::Name { host, .. } = &line.origin {
+                    ext.insert(Named(Arc::from(&**host)));
                 }
                 Some(Backend { addr: address.to_engine()?, weight: usize::from(line.weight), ext })
             })

@@ -1,7 +1,8 @@
 //! A [`Probe`] as the engine's health check: it runs them, we keep the score.
 
-use super::{Failure, Probe};
+use super::{Failure, Probe, Target};
 use crate::upstream::endpoint::{Endpoint, Health};
+use crate::upstream::reach::Reach;
 use crate::upstream::roster::Roster;
 use async_trait::async_trait;
 use pingora_load_balancing::Backend;
@@ -11,12 +12,13 @@ use std::sync::Arc;
 /// One upstream's health check.
 pub(in crate::upstream) struct Check {
     probe: Box<dyn Probe>,
+    reach: Arc<Reach>,
     roster: Arc<Roster>,
 }
 
 impl Check {
-    pub(in crate::upstream) fn new(probe: Box<dyn Probe>, roster: Arc<Roster>) -> Self {
-        Self { probe, roster }
+    pub(in crate::upstream) fn new(probe: Box<dyn Probe>, reach: Arc<Reach>, roster: Arc<Roster>) -> Self {
+        Self { probe, reach, roster }
     }
 }
 
@@ -29,7 +31,8 @@ impl HealthCheck for Check {
         let Some(member) = members.find(&target.addr) else { return Ok(()) };
         let endpoint = member.endpoint();
         let rhythm = self.probe.rhythm();
-        let outcome = match tokio::time::timeout(rhythm.timeout, self.probe.probe(endpoint.address())).await {
+        let target = Target::new(endpoint.address(), endpoint.host(), &self.reach);
+        let outcome = match tokio::time::timeout(rhythm.timeout, self.probe.probe(&target)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut(rhythm.timeout)),
         };

@@ -1,9 +1,9 @@
 //! Well is who answers a request with an expected status. The body is not read.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Rhythm, wire};
+use super::{Failure, Probe, Rhythm, Target, h2, wire};
 use crate::spec::OneOrMany;
-use crate::upstream::address::Address;
+use crate::upstream::reach::Wire;
 use async_trait::async_trait;
 use http::Method;
 use moongate_sdk::{Kind, Placed, Problem, Problems, Settings};
@@ -82,17 +82,28 @@ impl Probe for Http {
         self.rhythm
     }
 
-    async fn probe(&self, address: &Address) -> Result<(), Failure> {
-        let mut wire = wire::connect(address).await?;
-        let host = self.host.clone().unwrap_or_else(|| wire::default_host(address));
+    async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {
+        let wire = target.connect(true).await?;
+        let host = self.host.clone().unwrap_or_else(|| target.authority());
+        let status = if target.speaks_h2(&wire) {
+            let asked = h2::Asked { method: &self.method, scheme: target.scheme(), host: &host, path: &self.path };
+            h2::ask(wire, asked.head()?, None).await?.status.as_u16()
+        } else {
+            self.ask(wire, &host).await?
+        };
+        let expected = self.expect.iter().any(|Statuses(range)| range.contains(&status));
+        if expected { Ok(()) } else { Err(Failure::Status(status)) }
+    }
+}
+
+impl Http {
+    async fn ask(&self, mut wire: Wire, host: &str) -> Result<u16, Failure> {
         let request = format!(
             "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: moongate\r\nAccept: */*\r\nConnection: close\r\n\r\n",
             self.method, self.path
         );
         wire.write_all(request.as_bytes()).await?;
-        let status = wire::read_head(&mut *wire).await?.status;
-        let expected = self.expect.iter().any(|Statuses(range)| range.contains(&status));
-        if expected { Ok(()) } else { Err(Failure::Status(status)) }
+        Ok(wire::read_head(&mut wire).await?.status)
     }
 }
 

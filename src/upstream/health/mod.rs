@@ -5,6 +5,8 @@
 //! `check`.
 
 mod check;
+mod grpc;
+mod h2;
 mod http;
 mod rhythm;
 mod score;
@@ -18,14 +20,13 @@ pub(super) use check::Check;
 pub use rhythm::Rhythm;
 pub(super) use score::Score;
 pub use score::Thresholds;
-pub use wire::Failure;
+pub use wire::{Failure, Target};
 
-use super::address::Address;
 use async_trait::async_trait;
 use moongate_sdk::Kind;
 
 /// The kinds of `health_check:`, in the order that `moongate kinds` shows them.
-pub static PROBES: &[Kind<dyn Probe>] = &[tcp::KIND, http::KIND, websocket::KIND];
+pub static PROBES: &[Kind<dyn Probe>] = &[tcp::KIND, http::KIND, websocket::KIND, grpc::KIND];
 
 /// A way to ask an endpoint how it is.
 #[async_trait]
@@ -37,5 +38,5 @@ pub trait Probe: Send + Sync {
     ///
     /// # Errors
     /// Why the endpoint is not well.
-    async fn probe(&self, address: &Address) -> Result<(), Failure>;
+    async fn probe(&self, target: &Target<'_>) -> Result<(), Failure>;
 }

@@ -1,8 +1,7 @@
-//! Well is who accepts a connection.
+//! Well is who accepts a connection, and the handshake where there is TLS.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Rhythm, wire};
-use crate::upstream::address::Address;
+use super::{Failure, Probe, Rhythm, Target};
 use async_trait::async_trait;
 use moongate_sdk::{Kind, Problems, Settings};
 
@@ -35,8 +34,8 @@ impl Probe for Tcp {
         self.rhythm
     }
 
-    async fn probe(&self, address: &Address) -> Result<(), Failure> {
-        wire::connect(address).await?;
+    async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {
+        target.connect(false).await?;
         Ok(())
     }
 }

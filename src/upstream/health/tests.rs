@@ -2,14 +2,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::upstream::testing::settings;
+use crate::upstream::address::Address;
+use crate::upstream::reach::Reach;
+use crate::upstream::testing::{place, settings, upstream};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 fn probe(kind: &str, pairs: &[(&str, &str)]) -> Box<dyn Probe> {
     let kind = Kind::find(PROBES, "health check", kind).unwrap();
     (kind.build)(&settings(pairs)).unwrap()
+}
+
+/// An address that is reached without TLS and PROXY protocol.
+fn at(address: &Address) -> Target<'_> {
+    static PLAIN: std::sync::LazyLock<Arc<Reach>> =
+        std::sync::LazyLock::new(|| Reach::compile(&upstream(&["127.0.0.1:1"]), &place(), None).unwrap());
+    Target::new(address, None, &PLAIN)
 }
 
 async fn head(stream: &mut TcpStream) -> String {
@@ -49,8 +59,8 @@ async fn refusing() -> Address {
 async fn tcp_is_well_when_somebody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = Address::Tcp(listener.local_addr().unwrap());
-    probe("tcp", &[]).probe(&address).await.unwrap();
-    assert!(probe("tcp", &[]).probe(&refusing().await).await.is_err());
+    probe("tcp", &[]).probe(&at(&address)).await.unwrap();
+    assert!(probe("tcp", &[]).probe(&at(&refusing().await)).await.is_err());
 }
 
 #[tokio::test]
@@ -58,9 +68,9 @@ async fn tcp_knows_unix_sockets() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
     let address = Address::Unix(path.clone());
-    assert!(probe("tcp", &[]).probe(&address).await.is_err());
+    assert!(probe("tcp", &[]).probe(&at(&address)).await.is_err());
     let _listener = UnixListener::bind(path).unwrap();
-    probe("tcp", &[]).probe(&address).await.unwrap();
+    probe("tcp", &[]).probe(&at(&address)).await.unwrap();
 }
 
 #[tokio::test]
@@ -68,7 +78,7 @@ async fn http_asks_as_it_is_told_and_judges_the_status() {
     let (address, served) = backend(|_| b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()).await;
     let http =
         probe("http", &[("path", "/ok?x=1"), ("host", "app.test"), ("method", "HEAD"), ("expect", "204")]);
-    http.probe(&address).await.unwrap();
+    http.probe(&at(&address)).await.unwrap();
     drop(http);
     let (head, _) = served.await.unwrap();
     assert!(head.starts_with("HEAD /ok?x=1 HTTP/1.1\r\nHost: app.test\r\n"), "{head}");
@@ -83,7 +93,7 @@ async fn http_takes_lists_and_ranges_of_statuses() {
         ("200", 500, false),
     ] {
         let (address, _served) = backend(move |_| format!("HTTP/1.1 {status} X\r\n\r\n").into_bytes()).await;
-        let outcome = probe("http", &[("expect", expect)]).probe(&address).await;
+        let outcome = probe("http", &[("expect", expect)]).probe(&at(&address)).await;
         assert_eq!(outcome.is_ok(), well, "{expect} {status}");
     }
 }
@@ -94,7 +104,7 @@ async fn an_answer_that_is_no_http_or_has_no_end_is_not_well() {
     let fields = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".repeat(100), b"\r\n".to_vec()].concat();
     for answer in [b"SSH-2.0-OpenSSH\r\n".to_vec(), endless, fields] {
         let (address, _served) = backend(|_| answer).await;
-        let outcome = probe("http", &[]).probe(&address).await;
+        let outcome = probe("http", &[]).probe(&at(&address)).await;
         assert!(matches!(outcome, Err(Failure::Malformed)), "{outcome:?}");
     }
 }
@@ -118,7 +128,7 @@ fn right(key: &str) -> String {
 async fn websocket_completes_a_true_handshake_and_says_goodbye() {
     let (address, served) = backend(|head| handshake(head, right)).await;
     probe("websocket", &[("path", "/ws"), ("protocols", "[chat, graphql-ws]")])
-        .probe(&address)
+        .probe(&at(&address))
         .await
         .unwrap();
     let (head, frame) = served.await.unwrap();
@@ -151,7 +161,7 @@ async fn websocket_refuses_a_wrong_accept_and_what_is_no_handshake() {
     ];
     for (what, answer) in answers {
         let (address, _served) = backend(answer).await;
-        assert!(probe("websocket", &[]).probe(&address).await.is_err(), "{what}");
+        assert!(probe("websocket", &[]).probe(&at(&address)).await.is_err(), "{what}");
     }
 }
 
@@ -191,6 +201,6 @@ fn settings_are_checked() {
 #[test]
 fn the_default_host_is_the_address() {
     let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 80)));
-    assert_eq!(wire::default_host(&address), "127.0.0.1:80");
-    assert_eq!(wire::default_host(&Address::Unix("/x".into())), "localhost");
+    assert_eq!(at(&address).authority(), "127.0.0.1:80");
+    assert_eq!(at(&Address::Unix("/x".into())).authority(), "localhost");
 }

@@ -2,9 +2,9 @@
 //! section 4.1), then a Close frame, so that the backend sees a client that leaves politely.
 
 use super::rhythm::probe_settings;
-use super::wire::{Head, Wire};
-use super::{Failure, Probe, Rhythm, wire};
-use crate::upstream::address::Address;
+use super::wire::Head;
+use super::{Failure, Probe, Rhythm, Target, wire};
+use crate::upstream::reach::Wire;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -68,21 +68,21 @@ impl Probe for WebSocket {
         self.rhythm
     }
 
-    async fn probe(&self, address: &Address) -> Result<(), Failure> {
-        let mut wire = wire::connect(address).await?;
+    async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {
+        let mut wire = target.connect(false).await?;
         let key = STANDARD.encode(fastrand::u128(..).to_be_bytes());
-        wire.write_all(self.request(address, &key).as_bytes()).await?;
-        let head = wire::read_head(&mut *wire).await?;
+        wire.write_all(self.request(target, &key).as_bytes()).await?;
+        let head = wire::read_head(&mut wire).await?;
         self.judge(&head, &key)?;
         // The verdict stands: what happens to the farewell changes nothing.
-        let _ = tokio::time::timeout(GOODBYE, say_goodbye(&mut *wire)).await;
+        let _ = tokio::time::timeout(GOODBYE, say_goodbye(&mut wire)).await;
         Ok(())
     }
 }
 
 impl WebSocket {
-    fn request(&self, address: &Address, key: &str) -> String {
-        let host = self.host.clone().unwrap_or_else(|| wire::default_host(address));
+    fn request(&self, target: &Target<'_>, key: &str) -> String {
+        let host = self.host.clone().unwrap_or_else(|| target.authority());
         let mut request = format!(
             "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: moongate\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
@@ -128,7 +128,7 @@ fn accept(key: &str) -> String {
 }
 
 /// Sends Close 1000 and reads a little of what comes, so that leaving does not reset the connection.
-async fn say_goodbye(wire: &mut dyn Wire) -> std::io::Result<()> {
+async fn say_goodbye(wire: &mut Wire) -> std::io::Result<()> {
     let mask = fastrand::u32(..).to_be_bytes();
     let [high, low] = 1000_u16.to_be_bytes();
     wire.write_all(&[0x88, 0x82, mask[0], mask[1], mask[2], mask[3], high ^ mask[0], low ^ mask[1]]).await?;

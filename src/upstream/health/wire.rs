@@ -1,11 +1,14 @@
-//! The few bytes of HTTP/1.1 that a probe speaks: connect, a head out, a bounded head in.
+//! Whom a probe asks, and the few bytes of HTTP/1.1 that it reads: a bounded head.
 
+use crate::spec::UpstreamProtocol;
 use crate::upstream::address::Address;
+use crate::upstream::dial::DialError;
+use crate::upstream::reach::{Reach, Wire};
 use moongate_sdk::{Placed, Problem, Problems};
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::AsyncReadExt;
 
 /// The longest head that is read; a probe needs its first line and a few fields.
 const LONGEST_HEAD: usize = 16 << 10;
@@ -15,7 +18,16 @@ const MOST_FIELDS: usize = 64;
 /// Why an endpoint is not well.
 #[derive(Debug, Error)]
 pub enum Failure {
-    /// Connecting, writing or reading failed.
+    /// No connection came about.
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    /// The answer is not one of HTTP/2, or was broken off.
+    #[error("{0}")]
+    H2(#[from] h2::Error),
+    /// The backend says of itself that it does not serve.
+    #[error("{0}")]
+    NotServing(String),
+    /// Writing or reading failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// It took longer than `timeout`.
@@ -35,22 +47,50 @@ pub enum Failure {
     Handshake(&'static str),
 }
 
-/// A connection to an endpoint.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
-
-pub(super) async fn connect(address: &Address) -> std::io::Result<Box<dyn Wire>> {
-    Ok(match address {
-        Address::Tcp(address) => Box::new(TcpStream::connect(address).await?),
-        Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-    })
+/// The endpoint that a probe asks.
+#[derive(Debug)]
+pub struct Target<'a> {
+    address: &'a Address,
+    host: Option<Arc<str>>,
+    reach: &'a Reach,
 }
 
-/// What `Host` says when the operator does not: the address, as a client that was given it would.
-pub(super) fn default_host(address: &Address) -> String {
-    match address {
-        Address::Tcp(address) => address.to_string(),
-        Address::Unix(_) => "localhost".to_owned(),
+impl<'a> Target<'a> {
+    pub(in crate::upstream) fn new(address: &'a Address, host: Option<Arc<str>>, reach: &'a Reach) -> Self {
+        Self { address, host, reach }
+    }
+
+    /// Connects as the upstream's settings say; with `h2`, HTTP/2 is offered where the backends speak it.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn connect(&self, h2: bool) -> Result<Wire, Failure> {
+        let h2 = h2 && self.reach.protocol == UpstreamProtocol::H2;
+        Ok(self.reach.open(self.address, self.host.as_deref(), None, h2).await?)
+    }
+
+    /// Whether HTTP/2 is spoken on a connection.
+    pub fn speaks_h2(&self, wire: &Wire) -> bool {
+        self.reach.protocol == UpstreamProtocol::H2c || wire.chose_h2()
+    }
+
+    /// `https` where there is TLS.
+    pub fn scheme(&self) -> &'static str {
+        if self.reach.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// What `Host` says when the operator does not: the address, as a client that was given it would, and
+    /// with TLS the name that is asked for.
+    pub fn authority(&self) -> String {
+        match self.address {
+            Address::Tcp(address) if self.reach.tls.is_some() => {
+                let name = self.reach.name(self.address, self.host.as_deref());
+                let name = if name.contains(':') { format!("[{name}]") } else { name.into_owned() };
+                if address.port() == 443 { name } else { format!("{name}:{}", address.port()) }
+            }
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(_) => "localhost".to_owned(),
+        }
     }
 }
 
@@ -82,7 +122,7 @@ impl Head {
 }
 
 /// Reads an answer's head and no more than fits the bound. What follows it is of no interest.
-pub(super) async fn read_head(wire: &mut dyn Wire) -> Result<Head, Failure> {
+pub(super) async fn read_head(wire: &mut Wire) -> Result<Head, Failure> {
     let mut bytes = Vec::with_capacity(1024);
     loop {
         if wire.take((LONGEST_HEAD - bytes.len()) as u64).read_buf(&mut bytes).await? == 0 {

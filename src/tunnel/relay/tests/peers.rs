@@ -1,7 +1,6 @@
 //! A WebSocket library on both sides, the handshakes included, over real sockets.
 
 use super::*;
-use crate::tunnel::dial;
 use crate::tunnel::handshake::{self, Answer, write_request, write_switching};
 use crate::upstream::Address;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -50,7 +49,7 @@ async fn gateway(listener: TcpListener, backend: SocketAddr) -> Outcome {
         .collect();
     let shake = handshake::check(&Method::GET, Version::HTTP_11, &headers).unwrap();
     let request = write_request(request.path.unwrap().as_bytes(), &headers, &shake).unwrap();
-    let mut leg = dial(&Address::Tcp(backend), LIMIT).await.unwrap();
+    let mut leg = Leg::from(dial(&Address::Tcp(backend), LIMIT).await.unwrap());
     let answer = handshake::exchange(&mut leg, &request, LIMIT).await.unwrap();
     let Answer::Upgraded { headers, early } = answer else { panic!("not upgraded") };
     let mut switching = Vec::new();

@@ -1,11 +1,13 @@
-//! Connecting to an endpoint within a time limit. Which endpoint, and whether another one is tried,
+//! Connecting to an address within a time limit. Which endpoint, and whether another one is tried,
 //! is the proxy's decision; here the ways to fail are told apart so that it can decide.
 
-use super::Leg;
-use crate::upstream::Address;
+use super::Address;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 /// Why there is no connection.
@@ -20,6 +22,12 @@ pub enum DialError {
     /// This machine ran out of descriptors, ports or memory: no fault of the endpoint's.
     #[error("no connection possible from here: {0}")]
     Exhausted(io::Error),
+    /// The TLS handshake failed.
+    #[error("TLS handshake failed: {0}")]
+    Handshake(io::Error),
+    /// The certificate that was shown is not one to trust, or not for this name.
+    #[error("certificate refused: {0}")]
+    Certificate(rustls::Error),
     /// Anything else: no way there, reset, no permission.
     #[error("connect failed: {0}")]
     Other(io::Error),
@@ -38,25 +46,65 @@ impl From<io::Error> for DialError {
     }
 }
 
+/// A connection as the kernel made it.
+#[derive(Debug)]
+pub enum Plain {
+    /// TCP, with Nagle's algorithm off.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
 /// Connects to `target` within `limit`. TCP connections get `TCP_NODELAY`: a frame never waits for
 /// the acknowledgement of the one before it.
 ///
 /// # Errors
 /// [`DialError`], within `limit` in every case.
-pub async fn dial(target: &Address, limit: Duration) -> Result<Leg, DialError> {
-    let connect = async {
-        Ok(match target {
-            Address::Tcp(address) => Leg::Tcp(tcp(*address).await?),
-            Address::Unix(path) => Leg::Unix(UnixStream::connect(path).await?),
-        })
-    };
-    tokio::time::timeout(limit, connect).await.unwrap_or(Err(DialError::TimedOut))
+pub async fn dial(target: &Address, limit: Duration) -> Result<Plain, DialError> {
+    tokio::time::timeout(limit, connect(target)).await.unwrap_or(Err(DialError::TimedOut))
+}
+
+/// The same without a limit.
+pub(super) async fn connect(target: &Address) -> Result<Plain, DialError> {
+    Ok(match target {
+        Address::Tcp(address) => Plain::Tcp(tcp(*address).await?),
+        Address::Unix(path) => Plain::Unix(UnixStream::connect(path).await?),
+    })
 }
 
 async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
     socket.connect(address).await
+}
+
+impl AsyncRead for Plain {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -70,8 +118,8 @@ mod tests {
     #[tokio::test]
     async fn a_connection_has_no_nagle() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let leg = dial(&Address::Tcp(listener.local_addr().unwrap()), LIMIT).await.unwrap();
-        assert!(matches!(leg, Leg::Tcp(stream) if stream.nodelay().unwrap()));
+        let plain = dial(&Address::Tcp(listener.local_addr().unwrap()), LIMIT).await.unwrap();
+        assert!(matches!(plain, Plain::Tcp(stream) if stream.nodelay().unwrap()));
     }
 
     #[tokio::test]
@@ -90,7 +138,7 @@ mod tests {
         let error = dial(&Address::Unix(path.clone()), LIMIT).await.unwrap_err();
         assert!(matches!(error, DialError::Refused), "{error:?}");
         let _listener = UnixListener::bind(&path).unwrap();
-        assert!(matches!(dial(&Address::Unix(path), LIMIT).await.unwrap(), Leg::Unix(_)));
+        assert!(matches!(dial(&Address::Unix(path), LIMIT).await.unwrap(), Plain::Unix(_)));
     }
 
     #[tokio::test]
@@ -103,7 +151,7 @@ mod tests {
         let mut held = Vec::new();
         for _ in 0..16 {
             match dial(&target, Duration::from_millis(50)).await {
-                Ok(leg) => held.push(leg),
+                Ok(plain) => held.push(plain),
                 Err(error) => {
                     assert!(matches!(error, DialError::TimedOut), "{error:?}");
                     return;

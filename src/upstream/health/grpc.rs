@@ -1,0 +1,143 @@
+//! Well is who answers `grpc.health.v1.Health/Check` with SERVING, as gRPC's health checking protocol
+//! describes it. The two messages are so small that their few bytes of protobuf are written and read here.
+
+use super::rhythm::probe_settings;
+use super::{Failure, Probe, Rhythm, Target, h2, wire};
+use async_trait::async_trait;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use moongate_sdk::{Kind, Placed, Problem, Problems, Settings};
+
+pub(super) const KIND: Kind<dyn Probe> = Kind {
+    name: "grpc",
+    about: "Well is who says SERVING over gRPC's health checking protocol",
+    schema: |generator| generator.subschema_for::<GrpcSettings>(),
+    build,
+};
+
+probe_settings! {
+    /// The settings of the `grpc` probe.
+    GrpcSettings {
+        /// The service whose health is asked for. Default the server's as a whole.
+        service: Option<Placed<String>>,
+        /// The authority. Default the endpoint's address.
+        host: Option<Placed<String>>,
+    }
+}
+
+/// Longer names would want a length of more than one byte, and are none.
+const LONGEST_SERVICE: usize = 127;
+const PATH: &str = "/grpc.health.v1.Health/Check";
+/// `HealthCheckResponse.ServingStatus.SERVING`.
+const SERVING: u8 = 1;
+
+fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
+    let read: GrpcSettings = settings.read()?;
+    let mut problems = Problems::default();
+    let service = read.service.as_ref().map_or("", |service| service.as_str());
+    if let Some(written) = read.service.as_ref().filter(|name| name.len() > LONGEST_SERVICE) {
+        let problem = Problem::new("the name of a service is longer than 127 bytes");
+        problems.push(problem.at(&written.place));
+    }
+    let probe = Grpc {
+        rhythm: read.rhythm(&mut problems),
+        host: wire::check_host(read.host.as_ref(), &mut problems),
+        question: question(service),
+    };
+    if problems.refuse() { Err(problems) } else { Ok(Box::new(probe)) }
+}
+
+/// A `HealthCheckRequest` as a message of gRPC.
+fn question(service: &str) -> Bytes {
+    let mut message = BytesMut::new();
+    if !service.is_empty() {
+        // Field 1, a string.
+        message.put_slice(&[0x0a, service.len() as u8]);
+        message.put_slice(service.as_bytes());
+    }
+    let mut framed = BytesMut::with_capacity(5 + message.len());
+    framed.put_u8(0);
+    framed.put_u32(message.len() as u32);
+    framed.put_slice(&message);
+    framed.freeze()
+}
+
+struct Grpc {
+    rhythm: Rhythm,
+    host: Option<String>,
+    question: Bytes,
+}
+
+#[async_trait]
+impl Probe for Grpc {
+    fn rhythm(&self) -> Rhythm {
+        self.rhythm
+    }
+
+    async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {
+        let wire = target.connect(true).await?;
+        if !target.speaks_h2(&wire) {
+            return Err(Failure::NotServing("the backend did not choose HTTP/2".to_owned()));
+        }
+        let host = self.host.clone().unwrap_or_else(|| target.authority());
+        let asked = h2::Asked { method: &Method::POST, scheme: target.scheme(), host: &host, path: PATH };
+        let mut head = asked.head()?;
+        let fields = head.headers_mut();
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fields.insert(header::TE, HeaderValue::from_static("trailers"));
+        judge(&h2::ask(wire, head, Some(self.question.clone())).await?)
+    }
+}
+
+fn judge(said: &h2::Said) -> Result<(), Failure> {
+    if said.status != StatusCode::OK {
+        return Err(Failure::Status(said.status.as_u16()));
+    }
+    // Without a message the answer's head is its trailers as well.
+    let told = |fields: &HeaderMap| fields.get("grpc-status").map(|status| status.as_bytes().to_vec());
+    match told(&said.trailers).or_else(|| told(&said.headers)) {
+        Some(status) if status == b"0" => {}
+        Some(status) => {
+            return Err(Failure::NotServing(format!("grpc-status {}", String::from_utf8_lossy(&status))));
+        }
+        None => return Err(Failure::Malformed),
+    }
+    // Not compressed, of two bytes: field 1, a number.
+    match said.body[..] {
+        [0, 0, 0, 0, 2, 0x08, SERVING] => Ok(()),
+        [0, 0, 0, 0, 2, 0x08, other] => Err(Failure::NotServing(format!("serving status {other}"))),
+        // The number 0 is left out: UNKNOWN.
+        [0, 0, 0, 0, 0] => Err(Failure::NotServing("serving status 0".to_owned())),
+        _ => Err(Failure::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(body: &'static [u8], status: &'static str) -> h2::Said {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static(status));
+        h2::Said { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from_static(body), trailers }
+    }
+
+    #[test]
+    fn a_question_is_framed_as_grpc_wants_it() {
+        assert_eq!(question("")[..], [0, 0, 0, 0, 0]);
+        assert_eq!(question("ab")[..], [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
+    }
+
+    #[test]
+    fn only_serving_is_well() {
+        assert!(judge(&said(&[0, 0, 0, 0, 2, 8, 1], "0")).is_ok());
+        for (body, status) in [
+            (&[0, 0, 0, 0, 2, 8, 2][..], "0"),
+            (&[0, 0, 0, 0, 0], "0"),
+            (&[0, 0, 0, 0, 2, 8, 1], "12"),
+            (&[], "0"),
+        ] {
+            assert!(judge(&said(body, status)).is_err(), "{body:?} {status}");
+        }
+    }
+}

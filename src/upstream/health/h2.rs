@@ -1,0 +1,72 @@
+//! One request of a probe over HTTP/2, on a connection of its own.
+
+use super::Failure;
+use crate::upstream::reach::Wire;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+
+/// The most of a body that is read.
+const LONGEST_BODY: usize = 16 << 10;
+
+/// What a probe asks for.
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Method,
+    pub(super) scheme: &'a str,
+    pub(super) host: &'a str,
+    pub(super) path: &'a str,
+}
+
+impl Asked<'_> {
+    /// The request's head.
+    pub(super) fn head(&self) -> Result<Request<()>, Failure> {
+        let uri = Uri::builder().scheme(self.scheme).authority(self.host).path_and_query(self.path).build();
+        let head = uri.map(|uri| Request::builder().method(self.method.clone()).uri(uri));
+        let head = head.and_then(|head| head.header(header::USER_AGENT, "moongate").body(()));
+        head.map_err(|_| Failure::Malformed)
+    }
+}
+
+/// What a backend said.
+pub(super) struct Said {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// Read only where one was sent too.
+    pub(super) body: Bytes,
+    pub(super) trailers: HeaderMap,
+}
+
+/// Asks. An answer to a request without a body is read up to its head's end.
+pub(super) async fn ask(wire: Wire, head: Request<()>, body: Option<Bytes>) -> Result<Said, Failure> {
+    let (sender, connection) = h2::client::handshake(wire).await?;
+    tokio::select! {
+        said = exchange(sender, head, body) => said,
+        ended = connection => Err(ended.err().map_or(Failure::Closed, Failure::H2)),
+    }
+}
+
+async fn exchange(
+    sender: h2::client::SendRequest<Bytes>,
+    head: Request<()>,
+    body: Option<Bytes>,
+) -> Result<Said, Failure> {
+    let mut sender = sender.ready().await?;
+    let (answer, mut stream) = sender.send_request(head, body.is_none())?;
+    let Some(body) = body else {
+        let (parts, _) = answer.await?.into_parts();
+        let (body, trailers) = (Bytes::new(), HeaderMap::new());
+        return Ok(Said { status: parts.status, headers: parts.headers, body, trailers });
+    };
+    stream.send_data(body, true)?;
+    let (parts, mut answer) = answer.await?.into_parts();
+    let mut body = BytesMut::new();
+    while let Some(piece) = answer.data().await {
+        let piece = piece?;
+        answer.flow_control().release_capacity(piece.len())?;
+        if body.len() + piece.len() > LONGEST_BODY {
+            return Err(Failure::Malformed);
+        }
+        body.extend_from_slice(&piece);
+    }
+    let trailers = answer.trailers().await?.unwrap_or_default();
+    Ok(Said { status: parts.status, headers: parts.headers, body: body.freeze(), trailers })
+}

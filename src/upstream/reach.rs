@@ -1,0 +1,220 @@
+//! The way to an endpoint: a connection, the PROXY header, TLS, all within one limit. Whoever speaks
+//! with a backend goes this way, but for requests over HTTP, which Pingora's connector carries with the
+//! same settings (`engine`).
+
+use super::address::Address;
+use super::dial::{self, DialError, Plain};
+use super::endpoint::Endpoint;
+use super::engine::Engine;
+use crate::proxy_protocol;
+use crate::spec::{self, ProxyVersion, UpstreamProtocol};
+use crate::tls::Client;
+use moongate_sdk::{Place, Problem, Problems};
+use rustls::pki_types::ServerName;
+use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// For whom a connection is made: the client's address and the one it connected to, or nobody but the
+/// gateway itself.
+pub type Ends = Option<(SocketAddr, SocketAddr)>;
+
+/// How the endpoints of an upstream are reached.
+#[derive(Debug)]
+pub struct Reach {
+    pub(super) protocol: UpstreamProtocol,
+    pub(super) tls: Option<Arc<Client>>,
+    pub(super) proxy: Option<ProxyVersion>,
+    pub(super) engine: Engine,
+}
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub enum Wire {
+    /// Without TLS.
+    Plain(Plain),
+    /// With TLS.
+    Tls(Box<TlsStream<Plain>>),
+}
+
+impl Wire {
+    /// Whether the backend chose HTTP/2 in ALPN (RFC 7301).
+    pub fn chose_h2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+}
+
+impl Reach {
+    /// Compiles what was written for an upstream at `place`, with the TLS of before while it is the same.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, with places.
+    pub(super) fn compile(
+        spec: &spec::Upstream,
+        place: &Place,
+        prior: Option<&Self>,
+    ) -> Result<Arc<Self>, Problems> {
+        let mut problems = Problems::default();
+        let wrong = match (spec.protocol, &spec.tls) {
+            (UpstreamProtocol::H2, None) => {
+                Some((place, "`protocol: h2` needs `tls`", "HTTP/2 without TLS is `protocol: h2c`"))
+            }
+            (UpstreamProtocol::H2c, Some(tls)) => {
+                Some((&tls.place, "`protocol: h2c` is HTTP/2 without TLS", "with TLS it is `protocol: h2`"))
+            }
+            _ => None,
+        };
+        if let Some((place, wrong, help)) = wrong {
+            problems.push(Problem::new(wrong).help(help).at(place));
+        }
+        let prior_tls = prior.and_then(|prior| prior.tls.as_ref());
+        let tls = spec.tls.as_ref().map(|written| Client::compile(written, prior_tls)).transpose();
+        let Some(tls) = problems.keep(tls) else { return Err(problems) };
+        if let (Some(written), Some(client)) = (&spec.tls, &tls) {
+            let unnamed = client.verifies() && client.sni().is_none();
+            if unnamed && spec.endpoints.iter().any(|entry| entry.value.address().starts_with("unix:")) {
+                let problem = Problem::new("an endpoint on a Unix socket has no name to verify");
+                let help = "`sni` names what must stand in its certificate";
+                problems.push(problem.help(help).at(&written.place));
+            }
+        }
+        if problems.refuse() {
+            return Err(problems);
+        }
+        let engine = Engine::new(tls.as_deref());
+        Ok(Arc::new(Self { protocol: spec.protocol, tls, proxy: spec.proxy_protocol, engine }))
+    }
+
+    /// Whether what it was compiled from still says the same.
+    pub(super) fn is_current(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_current())
+    }
+
+    /// Whether it leads to endpoints as another one does.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let number = |reach: &Self| reach.tls.as_ref().map(|tls| tls.number());
+        (self.protocol, self.proxy, number(self)) == (other.protocol, other.proxy, number(other))
+    }
+
+    /// What an operator should know about it.
+    pub(super) fn advice(&self) -> &[Problem] {
+        self.tls.as_ref().map_or(&[], |tls| tls.advice())
+    }
+
+    /// What the backends speak.
+    pub fn protocol(&self) -> UpstreamProtocol {
+        self.protocol
+    }
+
+    /// The name that an endpoint's certificate must have: the one that was written, its host, its address.
+    pub(super) fn name<'a>(&'a self, to: &'a Address, host: Option<&'a str>) -> Cow<'a, str> {
+        match (self.tls.as_ref().and_then(|tls| tls.sni()).or(host), to) {
+            // The dot of a name that is written whole belongs to no certificate.
+            (Some(name), _) => Cow::Borrowed(name.strip_suffix('.').unwrap_or(name)),
+            (None, Address::Tcp(address)) => Cow::Owned(address.ip().to_canonical().to_string()),
+            (None, Address::Unix(_)) => Cow::Borrowed("localhost"),
+        }
+    }
+
+    /// Connects to an endpoint within `limit`; with `h2`, HTTP/2 is offered where there is TLS.
+    ///
+    /// # Errors
+    /// [`DialError`], within `limit` in every case.
+    pub async fn connect(
+        &self,
+        to: &Endpoint,
+        ends: Ends,
+        h2: bool,
+        limit: Duration,
+    ) -> Result<Wire, DialError> {
+        if self.tls.is_none() && self.proxy.is_none() {
+            return dial::dial(to.address(), limit).await.map(Wire::Plain);
+        }
+        let host = to.host();
+        let connect = self.open(to.address(), host.as_deref(), ends, h2);
+        tokio::time::timeout(limit, connect).await.unwrap_or(Err(DialError::TimedOut))
+    }
+
+    /// The same without a limit.
+    pub(super) async fn open(
+        &self,
+        to: &Address,
+        host: Option<&str>,
+        ends: Ends,
+        h2: bool,
+    ) -> Result<Wire, DialError> {
+        let mut plain = dial::connect(to).await?;
+        if let Some(version) = self.proxy {
+            announce(&mut plain, version, ends).await?;
+        }
+        let Some(tls) = &self.tls else { return Ok(Wire::Plain(plain)) };
+        let name = ServerName::try_from(self.name(to, host).into_owned())
+            .map_err(|error| DialError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let connector = TlsConnector::from(Arc::clone(tls.config(h2)));
+        // Only the handshake is boxed and not kept: a plain connection has no room for it.
+        match Box::pin(connector.connect(name, plain)).await {
+            Ok(stream) => Ok(Wire::Tls(Box::new(stream))),
+            Err(error) => Err(refused(error)),
+        }
+    }
+}
+
+/// Says for whom the connection is (the PROXY protocol).
+pub(super) async fn announce(plain: &mut Plain, version: ProxyVersion, ends: Ends) -> io::Result<()> {
+    let own = || match plain {
+        // Version 1 has no word for it that every receiver takes.
+        Plain::Tcp(stream) if version == ProxyVersion::V1 => {
+            Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
+        }
+        _ => None,
+    };
+    let header = proxy_protocol::write(version, ends.or_else(own));
+    plain.write_all(&header).await
+}
+
+fn refused(error: io::Error) -> DialError {
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match told {
+        Some(told @ rustls::Error::InvalidCertificate(_)) => DialError::Certificate(told.clone()),
+        _ => DialError::Handshake(error),
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
