@@ -228,7 +228,7 @@ pub(super) async fn pass(
     ctx: &mut Context,
 ) -> Result<()> {
     if let Some(whole) = &ctx.upload.whole {
-        // The session's own request has no body; this is the one call for it.
+        // The session's own request has one byte that was read; this is the one call for it.
         *body = Some(whole.clone()).filter(|whole| !whole.is_empty());
         return Ok(());
     }

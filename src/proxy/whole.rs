@@ -1,8 +1,9 @@
 //! All of a request's body, read before anything goes to a backend.
 //!
-//! Behind it the session is exchanged for one over the same connection whose request has no body: Pingora
-//! keeps 64 KiB of what was read for a second reader and no more, but asks for the body of an empty
-//! request again at every attempt. So the body is given to each of them whole, from one place.
+//! Behind it the session is exchanged for one over the same connection whose request has a body of one
+//! byte that was read already: Pingora keeps 64 KiB of what was read for another attempt and no more, but
+//! shows what it kept at every attempt, also to backends of HTTP/2, which it never asks about a request
+//! without a body. In its place the body is given to each of them whole, from one place.
 
 use super::answer::Instead;
 use super::connection::Connection;
@@ -19,7 +20,7 @@ use pingora_proxy::Session;
 use std::io::Cursor;
 
 /// The head that stands in for the request's until that takes its place.
-const BODILESS: &[u8] = b"GET / HTTP/1.1\r\nHost: moongate\r\n\r\n";
+const READ: &[u8] = b"POST / HTTP/1.1\r\nHost: moongate\r\nContent-Length: 1\r\n\r\n.";
 
 /// Looks at the framing, and tells a client that waits for it to go on (RFC 9110 §10.1.1). Whether
 /// there is a body at all.
@@ -68,7 +69,7 @@ fn gone(session: &mut Session) -> Instead {
     if broken { Failure::BadRequest } else { Failure::ClientGone }.into()
 }
 
-/// The body is read: exchanges the session for one whose request has none.
+/// The body is read: exchanges the session for one whose request has a byte of it left to be shown.
 ///
 /// # Errors
 /// When the connection cannot be had back, which is excluded.
@@ -78,7 +79,7 @@ pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), Inst
         return Ok(());
     }
     let head = session.req_header().clone();
-    let placeholder = empty(Box::new(Cursor::new(Vec::new())), head.clone()).await?;
+    let placeholder = standing_in(Box::new(Cursor::new(Vec::new())), head.clone()).await?;
     let mut owned = std::mem::replace(session.as_downstream_mut(), placeholder);
     let keepalive = owned.get_keepalive();
     // A session gives its stream back for reuse only, which a client's `Connection: close` would exclude.
@@ -87,7 +88,7 @@ pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), Inst
     let ServerSession::H1(owned) = owned else { return Err(Failure::Internal.into()) };
     let Ok(Some(reusable)) = owned.reuse().await else { return Err(Failure::Internal.into()) };
     let (stream, _) = reusable.into_parts();
-    let mut next = empty(stream, head).await?;
+    let mut next = standing_in(stream, head).await?;
     if let Some(snapshot) = &ctx.snapshot {
         intake::settle(&mut next, &snapshot.terms);
     }
@@ -96,16 +97,18 @@ pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), Inst
     Ok(())
 }
 
-/// A session over `stream` that has read this head, and no body behind it.
-async fn empty(stream: Stream, head: RequestHeader) -> Result<ServerSession, Instead> {
+/// A session over `stream` that has read this head, and the byte behind it.
+async fn standing_in(stream: Stream, head: RequestHeader) -> Result<ServerSession, Instead> {
     let mut session = ServerSession::new_http1(stream);
-    session.set_pipelined_prefix(BytesMut::from(BODILESS));
+    session.set_pipelined_prefix(BytesMut::from(READ));
     if !matches!(session.read_request().await, Ok(true)) {
         return Err(Failure::Internal.into());
     }
     // The first question about the body settles where it ends, by the head that is there now.
-    debug_assert!(session.is_body_empty());
-    let _ = session.is_body_empty();
+    session.enable_retry_buffering();
+    if !matches!(session.read_request_body().await, Ok(Some(_))) || !session.is_body_done() {
+        return Err(Failure::Internal.into());
+    }
     *session.req_header_mut() = head;
     Ok(session)
 }

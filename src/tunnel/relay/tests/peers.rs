@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tunnel::handshake::{self, Answer, write_request, write_switching};
-use crate::upstream::Address;
+use crate::upstream::{Address, dial};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use std::net::SocketAddr;
 use std::thread;
