@@ -256,6 +256,7 @@ impl From<&Error> for Failure {
                 ErrorSource::Upstream,
                 ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError,
             ) => Self::UpstreamClosed,
+            (ErrorSource::Upstream, ErrorType::H2Error) if !is_nonsense(error) => Self::UpstreamClosed,
             (ErrorSource::Upstream, _) => Self::BadResponse,
             _ => Self::Internal,
         }
@@ -278,6 +279,12 @@ fn was_alerted(error: &Error) -> bool {
         cause = found.source();
     }
     false
+}
+
+/// Whether an error of HTTP/2 is about what the backend sent, and not about the end of a stream or connection.
+fn is_nonsense(error: &Error) -> bool {
+    let told = error.root_cause().downcast_ref::<h2::Error>();
+    told.is_none_or(|told| !(told.is_remote() || told.is_io()))
 }
 
 fn says(error: &Error, words: &str) -> bool {

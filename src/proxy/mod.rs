@@ -15,6 +15,7 @@ mod exchange;
 mod failure;
 mod first_line;
 mod forward;
+mod grpc;
 mod intake;
 mod living;
 mod plain;

@@ -4,8 +4,9 @@ use super::answer::{self, Instead};
 use super::context::Context;
 use super::download;
 use super::failure::Failure;
+use super::grpc;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Reply;
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -67,6 +68,10 @@ fn make(session: &mut Session, ctx: &mut Context, instead: Instead, passed: &mut
 fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result<Made> {
     ctx.failure = Some(failure);
     let status = failure.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let request = session.req_header();
+    if request.version == Version::HTTP_2 && grpc::is_call(&request.headers) {
+        return refused_call(ctx, failure, status);
+    }
     let (body, content_type) = body(session, ctx, failure, status);
     let mut head = ResponseHeader::build(status, Some(8))?;
     head.insert_header(header::CONTENT_TYPE, content_type)?;
@@ -91,6 +96,16 @@ fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result
         session.set_keepalive(None);
     }
     Ok(Made { head, body: body.into() })
+}
+
+/// The same for a client of gRPC, which reads no other status than its own: an answer of trailers alone.
+fn refused_call(ctx: &mut Context, failure: Failure, status: StatusCode) -> Result<Made> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(5))?;
+    head.insert_header(header::CONTENT_TYPE, grpc::MEDIA)?;
+    head.insert_header(grpc::STATUS, grpc::status(status))?;
+    head.insert_header(grpc::MESSAGE, HeaderValue::from_static(failure.token()))?;
+    head.insert_header("x-request-id", ctx.running.request_id().clone())?;
+    Ok(Made { head, body: Bytes::new() })
 }
 
 /// What a client asks for decides the shape: a program gets JSON, a person a line.

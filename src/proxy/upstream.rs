@@ -5,10 +5,12 @@ use super::answer::RequestFields;
 use super::context::Context;
 use super::failure::{Failure, OURS};
 use super::forward::{self, Way};
+use super::grpc;
 use super::intake::{connection, target};
 use super::{arrival, upload};
-use crate::upstream::{Address, Ends, RequestView};
-use http::{StatusCode, Version, header};
+use crate::spec::UpstreamProtocol;
+use crate::upstream::{Ends, RequestView};
+use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
@@ -61,8 +63,14 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.idle_timeout = Some(cluster.spec().idle_timeout.0);
-    options.read_timeout = Some(route.timeout);
-    options.write_timeout = Some(route.timeout);
+    if cluster.reach().protocol() == UpstreamProtocol::Http1 || !grpc::is_call(&session.req_header().headers) {
+        options.read_timeout = Some(route.timeout);
+        options.write_timeout = Some(route.timeout);
+    } else {
+        // A stream may be silent for as long as both sides want; how long that is, the client says with its
+        // deadline. A peer that is gone the kernel notices.
+        session.as_downstream_mut().set_read_timeout(None);
+    }
     // A WebSocket never comes here, and nothing else may switch protocols.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Ok(Box::new(peer))
@@ -99,8 +107,8 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
 pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<()> {
     // An HTTP/1.0 client may name no host; the backend's HTTP/1.1 needs one (RFC 9112 §3.2).
     if !fields.map().contains_key(header::HOST) {
-        let host = match ctx.lease.as_ref().map(|lease| lease.endpoint().address()) {
-            Some(Address::Tcp(address)) => address.to_string(),
+        let host = match (&ctx.cluster, &ctx.lease) {
+            (Some(cluster), Some(lease)) => cluster.reach().authority(lease.endpoint()),
             _ => "localhost".to_owned(),
         };
         fields.set(&header::HOST, forward::value(host)?);
@@ -125,6 +133,10 @@ pub(super) fn dispatch(session: &mut Session, head: &mut RequestHeader, ctx: &mu
     prepare(head, ctx)?;
     if let Some(method) = ctx.method() {
         head.set_method(method.clone());
+    }
+    if head.version == Version::HTTP_2 && grpc::is_call(&head.headers) {
+        // Servers of gRPC want to be told that trailers get through, which is true of this hop too.
+        head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
     upload::frame(session, head, ctx)
 }
@@ -174,12 +186,16 @@ pub(super) fn broken(
         error.set_retry(false);
         return error;
     }
-    let repeatable = failure == Failure::UpstreamClosed
+    let h2 = error.root_cause().downcast_ref::<h2::Error>();
+    let harmless = h2.is_some_and(was_not_processed)
+        || (failure == Failure::UpstreamClosed
+            && ctx.method().unwrap_or(&session.req_header().method).is_idempotent());
+    let repeatable = harmless
         && session.response_written().is_none()
-        && ctx.method().unwrap_or(&session.req_header().method).is_idempotent()
         && !session.as_ref().retry_buffer_truncated()
         && ctx.upload.is_repeatable();
-    if client_reused && repeatable {
+    // One stream that ended says nothing of the others on its connection.
+    if client_reused && repeatable && !h2.is_some_and(h2::Error::is_reset) {
         // A pooled connection that the backend had closed meanwhile: no fault of the endpoint's, and
         // no attempt at it either.
         ctx.attempts = ctx.attempts.saturating_sub(1);
@@ -191,6 +207,15 @@ pub(super) fn broken(
     give_back(ctx, failure);
     error.set_retry(repeatable && ctx.may_retry());
     error
+}
+
+/// Whether a backend says that it did nothing with the request (RFC 9113 §8.7): it refused the stream, or left
+/// it out when it said goodbye.
+fn was_not_processed(error: &h2::Error) -> bool {
+    let reason = error.reason();
+    error.is_remote()
+        && ((error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
+            || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
 }
 
 /// Gives the endpoint back with what it did, and keeps it from this request's next attempt.

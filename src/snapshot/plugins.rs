@@ -2,7 +2,7 @@
 
 use super::Compiler;
 use crate::chain::Entry;
-use crate::spec::{self, Spec};
+use crate::spec::{self, Spec, UpstreamProtocol};
 use crate::upstream::Cluster;
 use indexmap::IndexMap;
 use moongate_sdk::{Place, Placed, Problem, Value, ValueKind};
@@ -27,6 +27,11 @@ impl Compiler<'_> {
             if !clusters.contains_key(&name) && !spec.upstreams.contains_key(&name) {
                 let problem = Problem::new(format!("unknown upstream `{name}`")).at(&place);
                 self.problems.push(problem.suggest(&name, spec.upstreams.keys().map(String::as_str)));
+            }
+            if clusters.get(&name).is_some_and(|found| found.spec().protocol == UpstreamProtocol::H2c) {
+                let problem = Problem::new(format!("upstream `{name}` speaks HTTP/2 alone"));
+                let help = "plugins ask with HTTP/1.1; name an upstream of `protocol: http1`, or `h2` with `tls`";
+                self.problems.push(problem.help(help).at(&place));
             }
         }
     }

@@ -123,6 +123,24 @@ impl Reach {
         }
     }
 
+    /// What `Host` says of an endpoint where nobody else says it: the address, as a client that was given it
+    /// would, and with TLS the name that is asked for.
+    pub fn authority(&self, of: &Endpoint) -> String {
+        self.host_field(of.address(), of.host().as_deref())
+    }
+
+    pub(super) fn host_field(&self, to: &Address, host: Option<&str>) -> String {
+        match to {
+            Address::Tcp(address) if self.tls.is_some() => {
+                let name = self.name(to, host);
+                let name = if name.contains(':') { format!("[{name}]") } else { name.into_owned() };
+                if address.port() == 443 { name } else { format!("{name}:{}", address.port()) }
+            }
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
     /// Connects to an endpoint within `limit`; with `h2`, HTTP/2 is offered where there is TLS.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ mod support;
 mod tls;
 mod tls_rotation;
 mod tunnel;
+mod upstreams;
 #[cfg(feature = "wasm")]
 mod wasm;
 mod websocket;

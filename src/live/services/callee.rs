@@ -1,7 +1,7 @@
 //! Whom a plugin's request goes to: an endpoint of an upstream, or an address behind a URL.
 
 use super::wire::{self, Failed};
-use crate::upstream::{Address, Cluster, Lease, Reason, RequestView, Tried};
+use crate::upstream::{Cluster, Lease, Reason, RequestView, Tried};
 use http::Uri;
 use http::uri::Scheme;
 use moongate_sdk::{Call, CallError, Called};
@@ -66,13 +66,9 @@ async fn at_endpoint(
     lease: &Lease,
 ) -> Result<Called, Problem> {
     let bad = |_| Problem::Call(CallError::Unreachable);
-    let (mut peer, host) = match lease.endpoint().address() {
-        Address::Tcp(address) => (HttpPeer::new(*address, false, String::new()), address.to_string()),
-        Address::Unix(path) => {
-            let peer = HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).map_err(bad)?;
-            (peer, "localhost".to_owned())
-        }
-    };
+    let reach = cluster.reach();
+    let mut peer = reach.peer(lease.endpoint(), None, false).map_err(bad)?;
+    let host = reach.authority(lease.endpoint());
     let connect = cluster.spec().connect_timeout.0;
     peer.options.connection_timeout = Some(connect);
     peer.options.total_connection_timeout = Some(connect);
@@ -97,6 +93,7 @@ fn blame(failed: &Failed) -> Option<Reason> {
         Failed::NotConnected(ErrorType::ConnectTimedout) => Some(Reason::ConnectTimeout),
         // This machine ran out of descriptors or ports.
         Failed::NotConnected(ErrorType::SocketError | ErrorType::BindError) => None,
+        Failed::NotConnected(ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) => Some(Reason::Tls),
         Failed::NotConnected(_) => Some(Reason::Refused),
         Failed::NoAnswer => Some(Reason::Closed),
         Failed::Stale | Failed::BadAnswer => None,

@@ -82,15 +82,7 @@ impl<'a> Target<'a> {
     /// What `Host` says when the operator does not: the address, as a client that was given it would, and
     /// with TLS the name that is asked for.
     pub fn authority(&self) -> String {
-        match self.address {
-            Address::Tcp(address) if self.reach.tls.is_some() => {
-                let name = self.reach.name(self.address, self.host.as_deref());
-                let name = if name.contains(':') { format!("[{name}]") } else { name.into_owned() };
-                if address.port() == 443 { name } else { format!("{name}:{}", address.port()) }
-            }
-            Address::Tcp(address) => address.to_string(),
-            Address::Unix(_) => "localhost".to_owned(),
-        }
+        self.reach.host_field(self.address, self.host.as_deref())
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod origin;
 pub(crate) mod pebble;
 pub(crate) mod raw;
 pub(crate) mod secure;
+pub(crate) mod secured;
 pub(crate) mod ws;
 
 pub(crate) use eventually::{Gate, LIMIT, eventually};

@@ -1,0 +1,414 @@
+//! How backends are reached: TLS, HTTP/2, gRPC, the PROXY protocol; and what happens when they are not.
+
+use crate::support::secured::{Front, Http2, Issuer, Life, quoted};
+use crate::support::{Gateway, LIMIT, Next, Origin, Socket, Wire};
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::SeqCst;
+
+fn https(issuer: &Issuer, front: SocketAddr, more: &str) -> String {
+    let ca = quoted(&issuer.file("ca.pem"));
+    format!(
+        "upstreams: {{ all: {{ endpoints: [\"{front}\"], tls: {{ ca: {ca} }}, {more} }} }}\n\
+         routes: [{{ name: all, upstream: all }}]"
+    )
+}
+
+/// A backend behind TLS with a certificate for this address of ours.
+fn secured(issuer: &Issuer, names: &[&str], life: Life) -> (Origin, Front) {
+    let origin = Origin::named("a");
+    let front = Front::start(Some(issuer.server(names, life, false)), false, origin.address());
+    (origin, front)
+}
+
+#[test]
+fn requests_share_a_connection_over_tls() {
+    let issuer = Issuer::new();
+    let (_origin, front) = secured(&issuer, &["127.0.0.1"], Life::Now);
+    let gateway = Gateway::start(&https(&issuer, front.address, ""));
+    assert!(gateway.names("/", 20).iter().all(|name| name == "a"));
+    assert_eq!(front.seen.handshakes.load(SeqCst), 1);
+}
+
+#[test]
+fn websockets_run_over_tls_and_resume_sessions() {
+    let issuer = Issuer::new();
+    let (_origin, front) = secured(&issuer, &["127.0.0.1"], Life::Now);
+    let gateway = Gateway::start(&https(&issuer, front.address, ""));
+    for _ in 0..3 {
+        let mut socket = Socket::open(gateway.web(), "/ws");
+        socket.echo("hello");
+        socket.echo_bytes(&vec![7; 300_000]);
+        socket.close();
+    }
+    assert_eq!(front.seen.handshakes.load(SeqCst), 3);
+    assert!(front.seen.resumed.load(SeqCst) > 0, "a session is resumed");
+}
+
+#[test]
+fn an_answer_to_a_handshake_that_is_no_101_comes_through_tls() {
+    let issuer = Issuer::new();
+    let origin = Origin::fixed("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", Next::Keep);
+    let front = Front::start(Some(issuer.server(&["127.0.0.1"], Life::Now, false)), false, origin.address());
+    let gateway = Gateway::start(&https(&issuer, front.address, ""));
+    let mut wire = gateway.wire();
+    wire.send(crate::support::ws::handshake("/ws", ""));
+    let answer = wire.response();
+    assert_eq!((answer.status, answer.text().as_str()), (403, "no"));
+}
+
+#[test]
+fn the_host_s_name_is_asked_for_and_verified() {
+    let issuer = Issuer::new();
+    let (_origin, front) = secured(&issuer, &["localhost"], Life::Now);
+    let port = front.address.port();
+    let ca = quoted(&issuer.file("ca.pem"));
+    let yaml = |endpoint: &str, more: &str| {
+        format!(
+            "upstreams: {{ all: {{ endpoints: [\"{endpoint}:{port}\"], tls: {{ ca: {ca}{more} }} }} }}\n\
+             routes: [{{ name: all, upstream: all }}]"
+        )
+    };
+    let gateway = Gateway::start(&yaml("localhost", ""));
+    assert_eq!(gateway.get("/").text(), "a");
+    gateway.reload(&yaml("127.0.0.1", "")).unwrap();
+    assert_eq!(gateway.get("/").status, 502, "the certificate is for another name");
+    gateway.reload(&yaml("127.0.0.1", ", sni: localhost")).unwrap();
+    assert_eq!(gateway.get("/").text(), "a");
+    gateway.reload(&yaml("127.0.0.1", ", verify: false")).unwrap();
+    assert_eq!(gateway.get("/").text(), "a");
+    Socket::open(gateway.web(), "/ws").echo("unverified");
+    let names = front.seen.names.lock().unwrap();
+    assert_eq!(names.first().unwrap().as_deref(), Some("localhost"));
+}
+
+#[test]
+fn a_certificate_that_is_not_to_be_trusted_gets_nothing() {
+    let (issuer, other) = (Issuer::new(), Issuer::new());
+    let strangers = [
+        secured(&other, &["127.0.0.1"], Life::Now),
+        secured(&issuer, &["other.test"], Life::Now),
+        secured(&issuer, &["127.0.0.1"], Life::Over),
+    ];
+    for (origin, front) in &strangers {
+        let gateway = Gateway::start(&https(&issuer, front.address, "retries: 0"));
+        let answer = gateway.get("/secret");
+        assert_eq!(answer.status, 502);
+        assert!(answer.text().contains("tls_certificate"), "{}", answer.text());
+        let refused = Socket::open_with(gateway.web(), "/ws", &[]).map(drop).unwrap_err();
+        assert_eq!(refused, 502);
+        assert_eq!(origin.seen().len(), 0, "nothing was sent");
+        let failed = [("upstream", "all"), ("reason", "tls_certificate")];
+        assert_eq!(gateway.metrics().sum("moongate_upstream_failures_total", &failed), 2.0);
+    }
+}
+
+#[test]
+fn a_backend_without_tls_fails_the_handshake() {
+    let issuer = Issuer::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let gateway = Gateway::start(&https(&issuer, address, "retries: 0"));
+    let answer = gateway.get("/");
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(answer.text().contains("tls_handshake"), "{}", answer.text());
+}
+
+#[test]
+fn a_client_certificate_is_shown_where_there_is_one() {
+    let issuer = Issuer::new();
+    issuer.issue("gateway", &["gateway.test"], Life::Now);
+    let origin = Origin::named("a");
+    let front = Front::start(Some(issuer.server(&["127.0.0.1"], Life::Now, true)), false, origin.address());
+    let (ca, cert, key) = (issuer.file("ca.pem"), issuer.file("gateway.pem"), issuer.file("gateway.key"));
+    let yaml = |identity: &str| {
+        format!(
+            "upstreams: {{ all: {{ endpoints: [\"{}\"], retries: 0, tls: {{ ca: {}{identity} }} }} }}\n\
+             routes: [{{ name: all, upstream: all }}]",
+            front.address,
+            quoted(&ca)
+        )
+    };
+    let gateway = Gateway::start(&yaml(&format!(", cert: {}, key: {}", quoted(&cert), quoted(&key))));
+    assert_eq!(gateway.get("/").text(), "a");
+    Socket::open(gateway.web(), "/ws").echo("known");
+    gateway.reload(&yaml("")).unwrap();
+    let answer = gateway.get("/");
+    assert!(answer.status == 502 && answer.text().contains("tls_handshake"), "{}", answer.text());
+    assert_eq!(Socket::open_with(gateway.web(), "/ws", &[]).map(drop).unwrap_err(), 502);
+}
+
+#[test]
+fn a_reload_that_trusts_somebody_else_uses_no_old_connection() {
+    let (issuer, other) = (Issuer::new(), Issuer::new());
+    let (_origin, front) = secured(&issuer, &["127.0.0.1"], Life::Now);
+    let ca = issuer.file("trusted.pem");
+    std::fs::copy(issuer.file("ca.pem"), &ca).unwrap();
+    let yaml = format!(
+        "upstreams: {{ all: {{ endpoints: [\"{}\"], tls: {{ ca: {} }} }} }}\nroutes: [{{ upstream: all }}]",
+        front.address,
+        quoted(&ca)
+    );
+    let gateway = Gateway::start(&yaml);
+    let mut wire = gateway.wire();
+    let mut ask = |status| {
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(wire.response().status, status);
+    };
+    ask(200);
+    gateway.reload(&yaml).unwrap();
+    ask(200);
+    assert_eq!(front.seen.handshakes.load(SeqCst), 1, "nothing changed");
+    // The settings are the same, and the file says something else.
+    std::fs::copy(other.file("ca.pem"), &ca).unwrap();
+    gateway.reload(&yaml).unwrap();
+    ask(502);
+}
+
+#[test]
+fn probes_go_the_same_way() {
+    let issuer = Issuer::new();
+    for kind in ["tcp", "http", "websocket"] {
+        let (_origin, front) = secured(&issuer, &["127.0.0.1"], Life::Now);
+        let (_stranger, wrong) = secured(&issuer, &["other.test"], Life::Now);
+        let ca = quoted(&issuer.file("ca.pem"));
+        let gateway = Gateway::start(&format!(
+            "upstreams:\n  all: {{ endpoints: [\"{}\", \"{}\"], tls: {{ ca: {ca} }}, health_check: {{ kind: {kind}, \
+             interval: 50ms, unhealthy_after: 1 }} }}\nroutes: [{{ upstream: all }}]",
+            front.address, wrong.address
+        ));
+        gateway.await_health("all", front.address, "healthy");
+        gateway.await_health("all", wrong.address, "unhealthy");
+    }
+}
+
+#[test]
+fn http_2_backends_are_probed_in_http_2() {
+    let backend = Http2::start(None);
+    for kind in ["http", "grpc"] {
+        let gateway = Gateway::start(&format!(
+            "upstreams: {{ all: {{ endpoints: [\"{}\"], protocol: h2c, health_check: {{ kind: {kind}, interval: 50ms }} }} }}\n\
+             routes: [{{ upstream: all }}]",
+            backend.address
+        ));
+        gateway.await_health("all", backend.address, "healthy");
+    }
+    assert!(backend.seen.heads.lock().unwrap().iter().any(|(uri, _)| uri.ends_with("/grpc.health.v1.Health/Check")));
+}
+
+fn h2c(backend: SocketAddr, more: &str) -> Gateway {
+    Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}\n\
+         listeners: [{{ name: web, address: 127.0.0.1:0 }}, {{ name: two, address: 127.0.0.1:0, protocols: [h2c] }}]\n\
+         upstreams: {{ all: {{ endpoints: [\"{backend}\"], protocol: h2c }} }}\n\
+         routes: [{{ upstream: all{more} }}]"
+    ))
+}
+
+#[test]
+fn http_1_clients_are_served_by_http_2_backends() {
+    let backend = Http2::start(None);
+    let gateway = h2c(backend.address, "");
+    let mut wire = gateway.wire();
+    for _ in 0..5 {
+        wire.send("POST /x?y=1 HTTP/1.1\r\nHost: a.example\r\nContent-Length: 4\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\nbody");
+        let answer = wire.response();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "two"));
+    }
+    let (uri, fields) = backend.last();
+    assert_eq!(uri, "http://a.example/x?y=1");
+    assert!(!fields.contains_key("x-hop") && fields.contains_key("x-forwarded-for"));
+    assert_eq!(backend.seen.bodies.lock().unwrap()[..], [b"body"; 5].map(|body| body.to_vec()));
+    assert_eq!(backend.seen.connections.load(SeqCst), 1, "one connection");
+}
+
+#[test]
+fn http_2_over_tls_is_chosen_by_alpn_and_its_scheme_is_https() {
+    let issuer = Issuer::new();
+    let backend = Http2::start(Some(issuer.server(&["127.0.0.1"], Life::Now, false)));
+    let gateway = Gateway::start(&https(&issuer, backend.address, "protocol: h2"));
+    assert_eq!(gateway.get("/a").text(), "two");
+    assert_eq!(backend.last().0, format!("https://{}/a", "localhost"));
+    // A backend that speaks HTTP/1.1 alone is spoken to so.
+    let (_origin, front) = secured(&issuer, &["127.0.0.1"], Life::Now);
+    gateway.reload(&https(&issuer, front.address, "protocol: h2")).unwrap();
+    assert_eq!(gateway.names("/", 5), ["a"; 5]);
+    Socket::open(gateway.web(), "/ws").echo("http/1.1");
+}
+
+#[test]
+fn what_a_backend_did_not_process_is_asked_again() {
+    let backend = Http2::start(None);
+    let gateway = h2c(backend.address, "");
+    let post = |path: &str| {
+        let mut wire = gateway.wire();
+        wire.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"));
+        wire.response().status
+    };
+    // The endpoint is alone, and one that refused is not asked twice for one request.
+    assert_eq!(post("/refused"), 502);
+    assert_eq!(post("/refused"), 200);
+    assert_eq!(post("/reset"), 502);
+    let asked = |path: &str| backend.seen.heads.lock().unwrap().iter().filter(|(uri, _)| uri.ends_with(path)).count();
+    assert_eq!(asked("/reset"), 1, "it may have been done");
+}
+
+#[test]
+fn a_websocket_to_backends_of_h2c_is_told_why_not() {
+    let backend = Http2::start(None);
+    let gateway = h2c(backend.address, "");
+    let mut wire = gateway.wire();
+    wire.send(crate::support::ws::handshake("/ws", ""));
+    let answer = wire.response();
+    assert!(answer.status == 502 && answer.text().contains("websocket_over_h2c"), "{}", answer.text());
+}
+
+/// What a call of gRPC came to.
+struct Call {
+    status: StatusCode,
+    fields: HeaderMap,
+    body: Vec<u8>,
+    trailers: HeaderMap,
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.unwrap() })
+}
+
+async fn client(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap()
+}
+
+fn call_head(path: &str) -> Request<()> {
+    let head = Request::post(format!("http://grpc.example{path}"));
+    let head = head.header("content-type", "application/grpc+proto").header("te", "trailers");
+    head.header("grpc-timeout", "5S").body(()).unwrap()
+}
+
+async fn call(sender: &mut h2::client::SendRequest<Bytes>, path: &str, message: &'static [u8]) -> Call {
+    let (answer, mut stream) = sender.send_request(call_head(path), false).unwrap();
+    stream.send_data(Bytes::from_static(message), true).unwrap();
+    let (parts, mut body) = answer.await.unwrap().into_parts();
+    let mut whole = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece.unwrap();
+        let _ = body.flow_control().release_capacity(piece.len());
+        whole.extend_from_slice(&piece);
+    }
+    let trailers = body.trailers().await.unwrap().unwrap_or_default();
+    Call { status: parts.status, fields: parts.headers, body: whole, trailers }
+}
+
+#[test]
+fn unary_calls_of_grpc_have_their_trailers() {
+    let backend = Http2::start(None);
+    let gateway = h2c(backend.address, "");
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        let done = call(&mut sender, "/grpc/unary", b"\0\0\0\0\x02hi").await;
+        assert_eq!((done.status, &done.body[..]), (StatusCode::OK, &b"\0\0\0\0\x02hi"[..]));
+        assert_eq!((&done.trailers["grpc-status"], &done.trailers["x-last"]), (&"0".parse().unwrap(), &"word".parse().unwrap()));
+        let (uri, fields) = backend.last();
+        assert_eq!(uri, "http://grpc.example/grpc/unary");
+        assert_eq!((&fields["te"], &fields["grpc-timeout"]), (&"trailers".parse().unwrap(), &"5S".parse().unwrap()));
+        let none = call(&mut sender, "/grpc/none", b"").await;
+        assert_eq!((none.status, &none.fields["grpc-status"]), (StatusCode::OK, &"5".parse().unwrap()));
+    });
+}
+
+#[test]
+fn a_stream_in_both_directions_outlives_the_route_s_timeout() {
+    let backend = Http2::start(None);
+    let gateway = h2c(backend.address, ", timeout: 300ms");
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        let (answer, mut stream) = sender.send_request(call_head("/grpc/chat"), false).unwrap();
+        let mut body = None;
+        let mut answer = Some(answer);
+        for round in 0..4_u8 {
+            // Longer than the timeout: nothing is said by anybody meanwhile.
+            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+            stream.send_data(Bytes::from(vec![round; 9]), false).unwrap();
+            if let Some(answer) = answer.take() {
+                body = Some(answer.await.unwrap().into_body());
+            }
+            let body = body.as_mut().unwrap();
+            assert_eq!(body.data().await.unwrap().unwrap(), vec![round; 9]);
+        }
+        stream.send_data(Bytes::new(), true).unwrap();
+        let mut body = body.unwrap();
+        assert!(body.data().await.is_none());
+        assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+    });
+}
+
+#[test]
+fn a_refused_call_is_told_in_grpc_s_own_words() {
+    let gone = Origin::named("gone").address();
+    let gateway = h2c(gone, "");
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        let done = call(&mut sender, "/grpc/unary", b"\0\0\0\0\0").await;
+        assert_eq!((done.status, &done.fields["grpc-status"]), (StatusCode::OK, &"14".parse().unwrap()));
+        assert_eq!(done.fields["grpc-message"], "connect_refused");
+    });
+}
+
+fn announced(version: &str, front: &Front, more: &str) -> Gateway {
+    Gateway::start(&format!(
+        "upstreams: {{ all: {{ endpoints: [\"{}\"], proxy_protocol: {version}{more} }} }}\nroutes: [{{ upstream: all }}]",
+        front.address
+    ))
+}
+
+#[test]
+fn backends_are_told_the_client_s_address() {
+    let origin = Origin::named("a");
+    let front = Front::start(None, true, origin.address());
+    let gateway = announced("v1", &front, "");
+    let mut one = gateway.wire();
+    let ask = |wire: &mut Wire| {
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(wire.response().text(), "a");
+    };
+    ask(&mut one);
+    ask(&mut one);
+    let mut two = gateway.wire();
+    ask(&mut two);
+    ask(&mut one);
+    let headers = front.headers();
+    assert_eq!(headers.len(), 2, "clients do not share a connection");
+    let (first, _) = one.into_parts();
+    let port = |stream: &std::net::TcpStream| stream.local_addr().unwrap().port();
+    let expected = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", port(&first), gateway.web().port());
+    assert_eq!(String::from_utf8_lossy(&headers[0]), expected);
+    Socket::open(gateway.web(), "/ws").echo("behind a header");
+    assert_eq!(front.headers().len(), 3);
+}
+
+#[test]
+fn version_2_comes_before_tls_and_probes_speak_for_themselves() {
+    let issuer = Issuer::new();
+    let origin = Origin::named("a");
+    let front = Front::start(Some(issuer.server(&["127.0.0.1"], Life::Now, false)), true, origin.address());
+    let ca = quoted(&issuer.file("ca.pem"));
+    let more = format!(", tls: {{ ca: {ca} }}, health_check: {{ kind: http, interval: 1h }}");
+    let gateway = announced("v2", &front, &more);
+    gateway.await_health("all", front.address, "healthy");
+    assert_eq!(front.headers()[0][12..], [0x20, 0, 0, 0], "LOCAL");
+    assert_eq!(gateway.get("/").text(), "a");
+    let told = front.headers().last().unwrap().clone();
+    assert_eq!(told[12..24], [0x21, 0x11, 0, 12, 127, 0, 0, 1, 127, 0, 0, 1]);
+    Socket::open(gateway.web(), "/ws").echo("behind both");
+}
