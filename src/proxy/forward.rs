@@ -264,7 +264,8 @@ pub(super) fn response(head: &mut ResponseHeader, via: bool) -> Result<()> {
         head.remove_header(&header::UPGRADE);
     }
     if via {
-        head.append_header(header::VIA, VIA)?;
+        let via = if head.version == Version::HTTP_2 { VIA_2 } else { VIA };
+        head.append_header(header::VIA, via)?;
     }
     Ok(())
 }

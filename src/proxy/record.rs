@@ -32,7 +32,7 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
         log.write(&Entry {
             status: code,
             bytes_sent: session.body_bytes_sent() as u64,
-            bytes_received: (ctx.upload.read() + session.body_bytes_read()) as u64,
+            bytes_received: ctx.upload.received(session) as u64,
             notes: &notes(ctx),
             duration: lived,
             error: ctx.failure.map(super::Failure::token),

@@ -72,7 +72,7 @@ impl Session for Stream {
     }
 
     fn is_body_empty(&mut self) -> bool {
-        self.was_taken() || self.session.is_body_empty()
+        self.session.is_body_empty()
     }
 
     fn body_bytes_read(&self) -> usize {
@@ -193,7 +193,8 @@ impl Session for Stream {
     }
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        self.session.get_retry_buffer()
+        // In its place the body is given from where it was read to, at every attempt.
+        if self.was_taken() { Some(Bytes::new()) } else { self.session.get_retry_buffer() }
     }
 
     // Messages beside HTTP, which this protocol has none of.

@@ -72,9 +72,9 @@ impl Upload {
         !matches!(self.passed, Passed::Lost)
     }
 
-    /// Bytes that were read before the session that there is now.
-    pub(super) fn read(&self) -> usize {
-        self.read
+    /// Bytes that came from the client. A session behind one that was read whole has read a byte that never came.
+    pub(super) fn received(&self, session: &Session) -> usize {
+        self.read + if self.whole.is_some() { 0 } else { session.body_bytes_read() }
     }
 }
 

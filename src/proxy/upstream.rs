@@ -150,14 +150,15 @@ pub(super) fn answered(head: &mut ResponseHeader, ctx: &mut Context) -> Result<(
         ctx.failure = Some(Failure::BadResponse);
         return Err(Error::new_up(OURS));
     }
-    // RFC 9110 §2.5: the version of a message is its sender's, and to the client that is ours.
-    head.set_version(Version::HTTP_11);
     ctx.failure = None;
     if let (Some(lease), false) = (&ctx.lease, head.status.is_informational()) {
         lease.answered(ctx.asked.elapsed());
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
-    forward::response(head, via)
+    forward::response(head, via)?;
+    // RFC 9110 §2.5: the version of a message is its sender's, and to the client that is ours.
+    head.set_version(Version::HTTP_11);
+    Ok(())
 }
 
 /// No connection came about: nothing was sent, so any request may go to the next endpoint.

@@ -204,12 +204,17 @@ fn http_2_backends_are_probed_in_http_2() {
 }
 
 fn h2c(backend: SocketAddr, more: &str) -> Gateway {
-    Gateway::start_whole(&format!(
+    Gateway::start_whole(&both(backend, more))
+}
+
+/// Listeners of both versions before a backend of HTTP/2.
+fn both(backend: SocketAddr, more: &str) -> String {
+    format!(
         "admin: {{ address: 127.0.0.1:0 }}\n\
          listeners: [{{ name: web, address: 127.0.0.1:0 }}, {{ name: two, address: 127.0.0.1:0, protocols: [h2c] }}]\n\
          upstreams: {{ all: {{ endpoints: [\"{backend}\"], protocol: h2c }} }}\n\
          routes: [{{ upstream: all{more} }}]"
-    ))
+    )
 }
 
 #[test]
@@ -325,6 +330,25 @@ fn unary_calls_of_grpc_have_their_trailers() {
         let none = call(&mut sender, "/grpc/none", b"").await;
         assert_eq!((none.status, &none.fields["grpc-status"]), (StatusCode::OK, &"5".parse().unwrap()));
     });
+}
+
+#[test]
+fn a_body_that_was_read_whole_reaches_http_2_backends() {
+    let backend = Http2::start(None);
+    let gateway = Gateway::start_own_whole(&both(
+        backend.address,
+        ", plugins: [{ kind: replace, whole: 1MiB, request: { from: body, to: LOUD } }]",
+    ));
+    let mut wire = gateway.wire();
+    wire.send("POST /whole HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(wire.response().status, 200);
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        let done = call(&mut sender, "/grpc/whole", b"\0\0\0\0\x02hi").await;
+        assert_eq!(done.trailers["grpc-status"], "0");
+    });
+    let bodies = backend.seen.bodies.lock().unwrap();
+    assert_eq!(bodies[..], [b"LOUD".to_vec(), b"\0\0\0\0\x02hi".to_vec()]);
 }
 
 #[test]
