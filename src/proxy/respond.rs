@@ -181,6 +181,9 @@ async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passe
     session.write_response_header(Box::new(head), empty).await?;
     if !empty {
         session.write_response_body(Some(body), true).await?;
+    } else if session.req_header().version == Version::HTTP_2 {
+        // Pingora ends a stream with the head only in its own answers, and resets one that has no end.
+        session.write_response_body(None, true).await?;
     }
     Ok(())
 }
