@@ -81,11 +81,27 @@ fn of_exchange(exchange: &mut moongate_sdk::Exchange<'_>, first: &[u8], second: 
         (b"request", b"id") => return Some(exchange.request_id().as_bytes().to_vec()),
         (b"source", b"address") => request.client.to_string(),
         (b"connection", b"peer_address") => request.peer.to_string(),
+        (b"connection", name) => return of_tls(request.tls, name),
         (b"route_name" | b"xds", b"" | b"route_name") => request.route.to_owned(),
         (b"listener_name", b"") => request.listener.to_owned(),
         _ => return None,
     };
     Some(text.into_bytes())
+}
+
+/// Of the client's TLS, and of the certificate that it showed. There is none of a plain connection.
+fn of_tls(tls: Option<&moongate_sdk::Tls>, name: &[u8]) -> Option<Vec<u8>> {
+    let client = tls.and_then(|tls| tls.client.as_ref());
+    let text = match name {
+        // A truth is one byte in Envoy.
+        b"mtls" => return Some(vec![u8::from(client.is_some())]),
+        b"tls_version" => tls?.version,
+        b"requested_server_name" => tls?.server_name.as_deref()?,
+        b"subject_peer_certificate" => &client?.subject,
+        b"sha256_peer_certificate_digest" => &client?.fingerprint,
+        _ => return None,
+    };
+    Some(text.as_bytes().to_vec())
 }
 
 fn field(side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {

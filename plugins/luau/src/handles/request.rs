@@ -5,7 +5,7 @@ use crate::phase::Phase;
 use crate::stage::Scene;
 use http::{HeaderMap, Method};
 use mlua::{BString, Error, Lua, Result, Table};
-use moongate_sdk::Headers;
+use moongate_sdk::{Headers, Tls};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -61,9 +61,30 @@ fn words(methods: &Methods<'_>) -> Result<()> {
     })?;
     methods.add("host", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.host))?;
     methods.add("scheme", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.scheme))?;
+    methods.add("tls", READERS, |lua, scene, _, ()| {
+        scene.exchange.request.tls.map(|tls| tls_table(lua, tls)).transpose()
+    })?;
     methods.add("client_ip", READERS, |_, scene, _, ()| Ok(scene.exchange.request.client.to_string()))?;
     methods.add("route", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.route))?;
     methods.add("listener", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.listener))
+}
+
+/// The client's TLS, and the certificate that it showed.
+fn tls_table(lua: &Lua, tls: &Tls) -> Result<Table> {
+    let table = lua.create_table()?;
+    table.set("version", tls.version)?;
+    table.set("cipher", tls.cipher)?;
+    table.set("server_name", tls.server_name.as_deref())?;
+    if let Some(client) = &tls.client {
+        let shown = lua.create_table()?;
+        shown.set("subject", &*client.subject)?;
+        shown.set("issuer", &*client.issuer)?;
+        shown.set("serial", &*client.serial)?;
+        shown.set("fingerprint", &*client.fingerprint)?;
+        shown.set("names", lua.create_sequence_from(client.names.iter().map(|name| &**name))?)?;
+        table.set("client", shown)?;
+    }
+    Ok(table)
 }
 
 impl Scene<'_, '_, '_> {

@@ -16,6 +16,45 @@ fn a_request_is_read_by_methods() {
 }
 
 #[test]
+fn the_clients_tls_is_a_table_and_nothing_where_there_is_none() {
+    let plugin = plugin(
+        r#"function request_headers(req)
+            local tls = req:tls()
+            if tls == nil then req:respond(200, "plain") end
+            local client = tls.client
+            req:respond(200, table.concat({ tls.version, tls.server_name, client.subject, client.names[2] }, " "))
+        end"#,
+    );
+    let tls = moongate_sdk::Tls {
+        version: "TLSv1.3",
+        cipher: "TLS_AES_128_GCM_SHA256",
+        server_name: Some("example.com".into()),
+        client: Some(moongate_sdk::ClientCertificate {
+            subject: "CN=alice".into(),
+            issuer: "CN=root".into(),
+            serial: "0A".into(),
+            fingerprint: "ab".into(),
+            names: ["a.example".into(), "b.example".into()].into(),
+        }),
+    };
+    for (tls, expected) in [(None, "plain"), (Some(&tls), "TLSv1.3 example.com CN=alice b.example")] {
+        let said = Visit::new("/").see(|exchange| {
+            let mut exchange = moongate_sdk::Exchange {
+                request: moongate_sdk::Request { tls, ..exchange.request },
+                headers: moongate_sdk::Headers::new(&mut http::HeaderMap::new()),
+                running: exchange.running,
+                services: exchange.services,
+            };
+            match moongate_sdk::testing::settle(plugin.request_headers(&mut exchange)) {
+                Verdict::Respond(reply) => reply.body,
+                other => panic!("{other:?}"),
+            }
+        });
+        assert_eq!(said, expected);
+    }
+}
+
+#[test]
 fn a_request_is_changed_before_it_goes() {
     let plugin = plugin(
         r#"function request_headers(req)
