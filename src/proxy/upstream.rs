@@ -63,7 +63,8 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.idle_timeout = Some(cluster.spec().idle_timeout.0);
-    if cluster.reach().protocol() == UpstreamProtocol::Http1 || !grpc::is_call(&session.req_header().headers) {
+    if cluster.reach().protocol() == UpstreamProtocol::Http1 || !grpc::is_call(&session.req_header().headers)
+    {
         options.read_timeout = Some(route.timeout);
         options.write_timeout = Some(route.timeout);
     } else {

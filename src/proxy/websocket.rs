@@ -142,10 +142,9 @@ async fn ask(
         };
         upstream::give_back(ctx, failure);
         // A broken 101 would be broken at the next endpoint too, and a slow one may still open.
-        if matches!(
-            failure,
-            Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c
-        ) || !ctx.may_retry() {
+        if matches!(failure, Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c)
+            || !ctx.may_retry()
+        {
             return Err(failure);
         }
     }

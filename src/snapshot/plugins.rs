@@ -30,7 +30,8 @@ impl Compiler<'_> {
             }
             if clusters.get(&name).is_some_and(|found| found.spec().protocol == UpstreamProtocol::H2c) {
                 let problem = Problem::new(format!("upstream `{name}` speaks HTTP/2 alone"));
-                let help = "plugins ask with HTTP/1.1; name an upstream of `protocol: http1`, or `h2` with `tls`";
+                let help =
+                    "plugins ask with HTTP/1.1; name an upstream of `protocol: http1`, or `h2` with `tls`";
                 self.problems.push(problem.help(help).at(&place));
             }
         }

@@ -159,11 +159,13 @@ fn identity(files: &Files, written: &Placed<UpstreamTls>) -> Result<Option<Ident
     };
     let mut problems = Problems::default();
     let chain = problems.keep(certificates(files, cert));
-    let key = problems.keep(files.read(path, LARGEST).map_err(Problems::from).and_then(|file| {
-        pem::key(&file.bytes).map_err(|problem| Problems::from(problem.at(&path.place)))
-    }));
+    let key =
+        problems.keep(files.read(path, LARGEST).map_err(Problems::from).and_then(|file| {
+            pem::key(&file.bytes).map_err(|problem| Problems::from(problem.at(&path.place)))
+        }));
     let (Some(chain), Some(key)) = (chain, key) else { return Err(problems) };
-    let fits = rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider());
+    let fits =
+        rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider());
     if let Err(error) = fits {
         let problem = Problem::new(format!("`{}` is not the key of `{}`: {error}", path.value, cert.value));
         return Err(problem.at(&path.place).into());
@@ -171,10 +173,7 @@ fn identity(files: &Files, written: &Placed<UpstreamTls>) -> Result<Option<Ident
     Ok(Some(Identity { chain, key }))
 }
 
-fn roots(
-    path: &Placed<String>,
-    issuers: &[CertificateDer<'static>],
-) -> Result<Arc<RootCertStore>, Problems> {
+fn roots(path: &Placed<String>, issuers: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, Problems> {
     let mut roots = RootCertStore::empty();
     for issuer in issuers {
         roots.add(issuer.clone()).map_err(|error| {

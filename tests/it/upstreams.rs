@@ -200,7 +200,15 @@ fn http_2_backends_are_probed_in_http_2() {
         ));
         gateway.await_health("all", backend.address, "healthy");
     }
-    assert!(backend.seen.heads.lock().unwrap().iter().any(|(uri, _)| uri.ends_with("/grpc.health.v1.Health/Check")));
+    assert!(
+        backend
+            .seen
+            .heads
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|(uri, _)| uri.ends_with("/grpc.health.v1.Health/Check"))
+    );
 }
 
 fn h2c(backend: SocketAddr, more: &str) -> Gateway {
@@ -261,7 +269,8 @@ fn what_a_backend_did_not_process_is_asked_again() {
     assert_eq!(post("/refused"), 502);
     assert_eq!(post("/refused"), 200);
     assert_eq!(post("/reset"), 502);
-    let asked = |path: &str| backend.seen.heads.lock().unwrap().iter().filter(|(uri, _)| uri.ends_with(path)).count();
+    let asked =
+        |path: &str| backend.seen.heads.lock().unwrap().iter().filter(|(uri, _)| uri.ends_with(path)).count();
     assert_eq!(asked("/reset"), 1, "it may have been done");
 }
 
@@ -323,10 +332,16 @@ fn unary_calls_of_grpc_have_their_trailers() {
         let mut sender = client(gateway.listener("two")).await;
         let done = call(&mut sender, "/grpc/unary", b"\0\0\0\0\x02hi").await;
         assert_eq!((done.status, &done.body[..]), (StatusCode::OK, &b"\0\0\0\0\x02hi"[..]));
-        assert_eq!((&done.trailers["grpc-status"], &done.trailers["x-last"]), (&"0".parse().unwrap(), &"word".parse().unwrap()));
+        assert_eq!(
+            (&done.trailers["grpc-status"], &done.trailers["x-last"]),
+            (&"0".parse().unwrap(), &"word".parse().unwrap())
+        );
         let (uri, fields) = backend.last();
         assert_eq!(uri, "http://grpc.example/grpc/unary");
-        assert_eq!((&fields["te"], &fields["grpc-timeout"]), (&"trailers".parse().unwrap(), &"5S".parse().unwrap()));
+        assert_eq!(
+            (&fields["te"], &fields["grpc-timeout"]),
+            (&"trailers".parse().unwrap(), &"5S".parse().unwrap())
+        );
         let none = call(&mut sender, "/grpc/none", b"").await;
         assert_eq!((none.status, &none.fields["grpc-status"]), (StatusCode::OK, &"5".parse().unwrap()));
     });

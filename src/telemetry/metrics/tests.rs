@@ -13,6 +13,10 @@ impl Source for Cluster {
         scrape.gauge(&names::UPSTREAM_CONNECTIONS_ACTIVE, &["u", "1.2.3.4:80"], 3.0);
         scrape.counter(&names::WASM_COUNTER, &["p", "hits"], 1.0);
         scrape.gauge(&names::TLS_CERTIFICATE_EXPIRY, &["l", "a.pem"], 1.0);
+        scrape.gauge(&names::ACME_EXPIRY, &["a.example", "https://a/dir"], 1.0);
+        scrape.gauge(&names::ACME_LAST_SUCCESS, &["a.example", "https://a/dir"], 1.0);
+        scrape.counter(&names::ACME_ISSUED, &["a.example", "https://a/dir"], 1.0);
+        scrape.counter(&names::ACME_FAILURES, &["a.example", "https://a/dir", "challenge"], 1.0);
         scrape.gauge(&names::WASM_GAUGE, &["p", "open"], 1.0);
         let observed = Observed { buckets: vec![(1.0, 1)], count: 1, sum: 1.0 };
         scrape.observed(&names::WASM_HISTOGRAM, &["p", "sizes"], observed);

@@ -85,7 +85,8 @@ fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, par
         newcomer,
         slow_start: spec.slow_start.map(millis).filter(|over| *over > 0),
     };
-    let estate = prior.map(|prior| Estate { heirs: heirs(prior, spec, &parts.reach), departed: prior.roster.departed() });
+    let estate = prior
+        .map(|prior| Estate { heirs: heirs(prior, spec, &parts.reach), departed: prior.roster.departed() });
     let roster = Arc::new(Roster::new(plan, estate));
     let source = Source::new(parts.lines, prior.map(|prior| &*prior.source));
     let rhythm = parts.probe.as_ref().map(|probe| probe.rhythm());
@@ -242,7 +243,9 @@ fn balance(entry: Option<&KindEntry>, place: &Place) -> Result<Box<dyn Balance>,
 fn probe(spec: &spec::Upstream) -> Result<Option<Box<dyn Probe>>, Problems> {
     let Some(entry) = &spec.health_check else { return Ok(None) };
     let wrong = match (&**entry.kind, spec.protocol) {
-        ("grpc", UpstreamProtocol::Http1) => Some(("gRPC is spoken over HTTP/2", "write `protocol: h2c`, or `h2` with `tls`")),
+        ("grpc", UpstreamProtocol::Http1) => {
+            Some(("gRPC is spoken over HTTP/2", "write `protocol: h2c`, or `h2` with `tls`"))
+        }
         ("websocket", UpstreamProtocol::H2c) => {
             Some(("a WebSocket is opened with HTTP/1.1", "probe by `http`, `grpc` or `tcp`"))
         }

@@ -119,7 +119,12 @@ mod tests {
     fn said(body: &'static [u8], status: &'static str) -> h2::Said {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static(status));
-        h2::Said { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from_static(body), trailers }
+        h2::Said {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(body),
+            trailers,
+        }
     }
 
     #[test]

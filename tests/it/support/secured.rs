@@ -50,7 +50,8 @@ impl Issuer {
 
     /// Issues `NAME.pem` and `NAME.key`.
     pub(crate) fn issue(&self, name: &str, names: &[&str], life: Life) {
-        let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
+        let mut params =
+            CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
         if life == Life::Over {
             params.not_before = date_time_ymd(2001, 1, 1);
             params.not_after = date_time_ymd(2002, 1, 1);
@@ -257,7 +258,8 @@ async fn answer(
     }
     let grpc = path.starts_with("/grpc");
     let health = path == "/grpc.health.v1.Health/Check";
-    let Ok(mut stream) = respond.send_response(head(if grpc { "application/grpc" } else { "text/plain" }), false)
+    let Ok(mut stream) =
+        respond.send_response(head(if grpc { "application/grpc" } else { "text/plain" }), false)
     else {
         return;
     };
