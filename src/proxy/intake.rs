@@ -25,7 +25,9 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         ctx.head_size = plain::size(session.req_header());
         // What would be no field value is refused with the rest of the head.
         ctx.extended = connect::arrive(session.req_header_mut()).unwrap_or_default();
-        plain::make(session.req_header_mut());
+        // What comes behind an extended CONNECT is no body.
+        let bodiless = ctx.extended || session.as_downstream_mut().is_body_empty();
+        plain::make(session.req_header_mut(), bodiless);
     } else if let Some(session) = session.as_downstream().as_http1() {
         ctx.head_size = session.get_headers_raw_bytes().len();
     }

@@ -13,8 +13,9 @@ pub(super) fn size(head: &RequestHeader) -> usize {
 }
 
 /// `:authority` becomes Host (RFC 9113 §8.3.1; that one there says the same was checked by Pingora), and cookies
-/// that came in pieces become one field (§8.2.3).
-pub(super) fn make(head: &mut RequestHeader) {
+/// that came in pieces become one field (§8.2.3). A body that says no length is framed in chunks, as plugins
+/// that ask whether there is one expect; to HTTP/2 the field goes no further.
+pub(super) fn make(head: &mut RequestHeader, bodiless: bool) {
     if let Some(host) = head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
         // A HeaderName and a HeaderValue are always taken.
         let _ = head.insert_header(header::HOST, host);
@@ -23,6 +24,9 @@ pub(super) fn make(head: &mut RequestHeader) {
     if head.method != Method::CONNECT && head.uri.authority().is_some() {
         let target = head.uri.path_and_query().cloned();
         head.set_uri(Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/"))));
+    }
+    if !bodiless && head.method != Method::CONNECT && !head.headers.contains_key(header::CONTENT_LENGTH) {
+        let _ = head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let mut cookies = head.headers.get_all(header::COOKIE).iter();
     if cookies.nth(1).is_some() {
@@ -51,7 +55,7 @@ mod tests {
     #[test]
     fn the_authority_becomes_host_and_the_target_a_path() {
         let mut head = head("https://a.example:8443/x?y=%20", &[]);
-        make(&mut head);
+        make(&mut head, true);
         assert_eq!(head.headers[header::HOST], "a.example:8443");
         assert_eq!(head.raw_path(), b"/x?y=%20");
         assert!(head.uri.authority().is_none());
@@ -60,15 +64,24 @@ mod tests {
     #[test]
     fn a_host_field_alone_stays() {
         let mut head = head("/x", &[("host", "a.example")]);
-        make(&mut head);
+        make(&mut head, true);
         assert_eq!(head.headers[header::HOST], "a.example");
         assert_eq!(head.raw_path(), b"/x");
     }
 
     #[test]
+    fn a_body_without_a_length_is_chunked() {
+        for (fields, framed) in [(&[][..], true), (&[("content-length", "5")], false)] {
+            let mut head = head("https://a/", fields);
+            make(&mut head, false);
+            assert_eq!(head.headers.contains_key(header::TRANSFER_ENCODING), framed, "{fields:?}");
+        }
+    }
+
+    #[test]
     fn pieces_of_cookies_become_one_field() {
         let mut head = head("https://a/", &[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
-        make(&mut head);
+        make(&mut head, true);
         let all: Vec<_> = head.headers.get_all(header::COOKIE).iter().collect();
         assert_eq!(all, ["a=1; b=2; c=3"]);
     }
