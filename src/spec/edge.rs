@@ -177,7 +177,7 @@ pub enum UpstreamProtocol {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// HTTP/2; needs `tls`.
+    /// HTTP/2 over TLS, where a backend chooses it in ALPN; HTTP/1.1 otherwise. Needs `tls`.
     H2,
     /// HTTP/2 without TLS.
     H2c,
