@@ -3,7 +3,8 @@
 //! Which kinds there are nobody here knows: an entry keeps its settings as they were written, and
 //! whoever compiles it hands them to the kind.
 
-use super::model::{EndpointEntry, KindEntry, OneOrMany, PluginEntry, UpstreamRef};
+use super::endpoint::EndpointEntry;
+use super::model::{KindEntry, OneOrMany, PluginEntry, UpstreamRef};
 use super::process::{AccessLog, LogFormat};
 use moongate_sdk::{Key, Placed, Problems, Settings, Value, ValueKind, raise};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

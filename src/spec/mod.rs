@@ -4,6 +4,7 @@
 //! the names in a `Spec` mean, whether they exist and fit together, is not asked here.
 
 mod edge;
+mod endpoint;
 mod entry;
 mod load;
 mod model;
@@ -13,6 +14,7 @@ mod schema;
 mod websocket;
 
 pub use edge::*;
+pub use endpoint::*;
 pub use entry::OnError;
 pub use load::{Env, Loaded, Refused, load, load_text};
 pub use model::*;
