@@ -28,7 +28,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec browser testssl wasm-fixtures fuzz release pgo install tools full lints pebble
+.PHONY: run test check conf bench autobahn h2spec browser testssl wasm-fixtures fuzz release pgo install tools full lints pebble haproxy
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -45,7 +45,7 @@ conf: full
 	$(STEP) conf          .ci/conf target/debug/moongate
 
 # The tests come last and have the last word: their summary is what a reader looks for.
-test: check conf pebble
+test: check conf pebble haproxy
 	$(CARGO) test --workspace --features full --no-fail-fast
 
 bench: full
@@ -106,3 +106,6 @@ lints:
 
 pebble:
 	@.ci/tools pebble
+
+haproxy:
+	@.ci/tools haproxy

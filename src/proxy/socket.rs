@@ -1,12 +1,13 @@
 //! The kinds of stream that a client's connection may have, as one. Nothing is buffered here but what
 //! TLS needs.
 
+use rustix::net::RecvFlags;
 use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
@@ -28,6 +29,23 @@ impl Socket {
             Socket::Tcp(socket) => socket.local_addr().ok(),
             Socket::Unix(_) => None,
             Socket::Tls(stream) => stream.get_ref().0.local_addr(),
+        }
+    }
+
+    /// Waits for bytes and shows them without taking them; 0 is the end. Bytes that are left there are
+    /// shown again at once: whoever looks takes what it saw, or stops looking. Not for TLS, whose bytes
+    /// are nobody's to see.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.peek(into).await,
+            Socket::Unix(socket) => {
+                let look = || Ok(rustix::net::recv(socket, &mut *into, RecvFlags::PEEK)?.0);
+                socket.async_io(Interest::READABLE, look).await
+            }
+            Socket::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

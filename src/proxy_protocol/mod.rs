@@ -62,18 +62,6 @@ pub enum Wrong {
     Checksum,
 }
 
-impl Wrong {
-    /// Its name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
-            Self::TooLong => "too_long",
-            Self::Checksum => "checksum",
-        }
-    }
-}
-
 /// Finds a header's end from its first bytes. What is before that end belongs to the header and may be
 /// taken from the socket; what is behind it belongs to somebody else.
 ///

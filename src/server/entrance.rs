@@ -1,8 +1,9 @@
-//! What comes before a connection's first request: TLS, and which HTTP it is going to speak.
+//! What comes before a connection's first request: the PROXY protocol, TLS, and which HTTP it is going to
+//! speak.
 
 use super::preface::Speaks;
 use super::worker::House;
-use super::{handshake, http1, http2, preface};
+use super::{handshake, http1, http2, preamble, preface};
 use crate::proxy::{Arrival, Connection, Socket};
 use crate::snapshot::Greeting;
 use bytes::BytesMut;
@@ -20,6 +21,11 @@ pub(super) async fn enter(
 ) {
     let mut house = house;
     let mut socket = socket;
+    if let Some(balancers) = &greeting.balancers
+        && !preamble::hear(balancers, &mut socket, &mut arrival, house.limits.time).await
+    {
+        return;
+    }
     let mut early = BytesMut::new();
     // Streams of HTTP/2 do not know their connection's socket.
     arrival.local = socket.local_addr();

@@ -10,6 +10,7 @@ mod http1;
 mod http2;
 mod lifecycle;
 mod listen;
+mod preamble;
 mod preface;
 mod signals;
 mod state;

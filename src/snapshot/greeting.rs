@@ -1,5 +1,7 @@
-//! What a listener does with a connection before its first request: TLS, and which HTTP is spoken.
+//! What a listener does with a connection before its first request: the PROXY protocol, TLS, and which
+//! HTTP is spoken.
 
+use super::{Address, Balancers};
 use crate::acme;
 use crate::spec::{self, ListenerTls, Protocol};
 use crate::tls::{Acceptor, Alpn, Around};
@@ -9,6 +11,8 @@ use std::sync::Arc;
 /// What precedes the first request of a connection.
 #[derive(Debug)]
 pub struct Greeting {
+    /// Whose connections begin with a PROXY header, where there are such.
+    pub balancers: Option<Balancers>,
     /// TLS, where it is spoken.
     pub tls: Option<Arc<Acceptor>>,
     /// HTTP/1 is spoken.
@@ -26,20 +30,29 @@ impl Greeting {
     pub(super) fn compile(
         listener: &spec::Listener,
         name: &str,
+        address: &Address,
         prior: Option<&Self>,
         certificates: &mut acme::Gathering<'_>,
         warnings: &mut Problems,
     ) -> Result<Option<Arc<Self>>, Problems> {
-        let protocols = protocols(listener)?;
+        let mut problems = Problems::default();
+        let balancers = listener.proxy_protocol.as_ref();
+        let balancers =
+            balancers.and_then(|written| problems.keep(Balancers::compile(written, name, address)));
+        let protocols = problems.keep(protocols(listener)).unwrap_or_default();
         let speaks = |protocol| protocols.contains(&protocol);
-        let alpn = Alpn { h2: speaks(Protocol::H2), http1: speaks(Protocol::Http1) };
+        let (http1, h2c) = (speaks(Protocol::Http1), speaks(Protocol::H2c));
+        let alpn = Alpn { h2: speaks(Protocol::H2), http1 };
         let prior = prior.and_then(|prior| prior.tls.as_deref());
-        let tls = listener.tls.as_ref().map(|tls| secure(tls, alpn, name, prior, certificates, warnings));
-        let tls = tls.transpose()?;
-        if tls.is_none() && !speaks(Protocol::H2c) {
-            return Ok(None);
+        let tls = listener.tls.as_ref().and_then(|tls| {
+            let tls = secure(tls, alpn, name, prior, certificates, warnings);
+            problems.keep(tls)
+        });
+        if problems.refuse() {
+            return Err(problems);
         }
-        Ok(Some(Arc::new(Self { tls, http1: speaks(Protocol::Http1), h2c: speaks(Protocol::H2c) })))
+        let greets = balancers.is_some() || tls.is_some() || h2c;
+        Ok(greets.then(|| Arc::new(Self { balancers, tls, http1, h2c })))
     }
 }
 

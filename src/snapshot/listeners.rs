@@ -117,7 +117,7 @@ pub(super) fn compile(
         let prior = prior.iter().find(|known| *known.name == *name.value);
         let handshakes = Pacer::carry(listener.handshakes, prior.and_then(|prior| prior.handshakes.as_ref()));
         let before = prior.and_then(|prior| prior.greeting.as_deref());
-        let greeting = Greeting::compile(listener, &name.value, before, certificates, problems);
+        let greeting = Greeting::compile(listener, &name.value, &address, before, certificates, problems);
         let greeting = problems.keep(greeting).flatten();
         let name = name.value.as_str().into();
         listeners.push(Listener { name, address, max_connections, greeting, handshakes });

@@ -4,14 +4,17 @@
 //! the first half of a reload and nothing but that. What has the same settings as in the prior
 //! generation is taken over as the same instance, so its health and counts live on.
 
+mod balancers;
 mod destination;
 mod edition;
 mod greeting;
 mod listeners;
+mod peers;
 mod plugins;
 mod route;
 mod terms;
 
+pub use balancers::Balancers;
 pub use destination::Destination;
 pub use greeting::Greeting;
 pub use listeners::{Address, AdminAddress, Listener};

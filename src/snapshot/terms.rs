@@ -1,9 +1,9 @@
 //! What holds for every request, whatever its route.
 
+use super::peers::Peers;
 use crate::route::PathRules;
 use crate::spec::{Server, XForwarded};
-use ipnet::IpNet;
-use moongate_sdk::{Problem, Problems};
+use moongate_sdk::Problems;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -30,30 +30,17 @@ pub struct Terms {
     pub via: bool,
     /// How targets are read.
     pub target: PathRules,
-    trusted: Vec<IpNet>,
+    trusted: Peers,
 }
 
 impl Terms {
     /// Whether the word of this peer counts.
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted.iter().any(|block| block.contains(&peer))
+        self.trusted.contain(peer)
     }
 }
 
 pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
-    let mut trusted = Vec::with_capacity(server.trusted_proxies.len());
-    for written in &server.trusted_proxies {
-        let block =
-            written.value.parse::<IpNet>().or_else(|_| written.value.parse::<IpAddr>().map(IpNet::from));
-        match block {
-            Ok(block) => trusted.push(block),
-            Err(_) => problems.push(
-                Problem::new(format!("`{}` is neither an address nor a CIDR block", written.value))
-                    .at(&written.place)
-                    .help("write 10.0.0.1 or 10.0.0.0/8"),
-            ),
-        }
-    }
     Terms {
         drain_delay: server.drain_delay.0,
         grace_period: server.grace_period.0,
@@ -65,6 +52,6 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
         x_forwarded: server.x_forwarded,
         via: server.via,
         target: PathRules { merge_slashes: server.merge_slashes, escaped_slashes: server.escaped_slashes },
-        trusted,
+        trusted: Peers::read(&server.trusted_proxies, problems),
     }
 }

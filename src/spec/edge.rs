@@ -155,8 +155,8 @@ pub struct ExternalAccount {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyProtocol {
-    /// The balancers, as addresses or CIDR blocks: their connections must begin with a header, and it is
-    /// believed. Those of anybody else have none.
+    /// The balancers, as addresses or CIDR blocks, or `unix` for whoever reaches a listener at `unix:/path`:
+    /// their connections must begin with a header, and it is believed. Those of anybody else have none.
     pub from: Vec<Placed<String>>,
 }
 

@@ -28,6 +28,7 @@ mod plugin_answers;
 mod plugin_bodies;
 mod plugin_command;
 mod plugin_faults;
+mod proxy_protocol;
 mod reload;
 mod routing;
 mod storms;

@@ -11,6 +11,7 @@ mod histogram;
 mod http2;
 pub mod names;
 mod plugin;
+mod preamble;
 mod process;
 mod route;
 mod shelf;
@@ -27,6 +28,7 @@ pub use histogram::Observed;
 pub use http2::{Ended, Http2Connection, Http2Connections};
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
+pub use preamble::{Preamble, PreambleMetrics};
 pub use route::{Answers, RouteMetrics};
 pub use tls::TlsMetrics;
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
@@ -61,6 +63,7 @@ pub struct Metrics {
     endpoints: Shelf<(Box<str>, Box<str>), EndpointMetrics>,
     plugins: Shelf<(Box<str>, Box<str>), PluginMetrics>,
     tls: Shelf<Box<str>, TlsMetrics>,
+    preambles: Shelf<Box<str>, PreambleMetrics>,
     sources: Mutex<Vec<Weak<dyn Source>>>,
     requests_gone: Arc<AtomicU64>,
     config: Config,
@@ -101,6 +104,11 @@ impl Metrics {
     /// See [`TlsMetrics::of`].
     pub fn tls(&self, listener: &str) -> Arc<TlsMetrics> {
         self.tls.get(listener.into(), || TlsMetrics::new(listener))
+    }
+
+    /// See [`PreambleMetrics::of`].
+    pub fn preamble(&self, listener: &str) -> Arc<PreambleMetrics> {
+        self.preambles.get(listener.into(), || PreambleMetrics::new(listener))
     }
 
     /// Asks `source` at every scrape, until its owner drops it.
@@ -145,6 +153,7 @@ impl Metrics {
         self.endpoints.living().iter().for_each(|endpoint| endpoint.collect(&mut scrape));
         self.plugins.living().iter().for_each(|plugin| plugin.collect(&mut scrape));
         self.tls.living().iter().for_each(|tls| tls.collect(&mut scrape));
+        self.preambles.living().iter().for_each(|preamble| preamble.collect(&mut scrape));
         // Collected without the lock: a source may take locks of its own.
         let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
         sources.iter().for_each(|source| source.collect(&mut scrape));

@@ -60,6 +60,8 @@ families! {
         "Choices made or refused while every endpoint was unhealthy.";
     UPSTREAM_RESOLVE_FAILURES = Shape::Counter, "moongate_upstream_resolve_failures_total" ["upstream"],
         "Host names of the upstream that could not be resolved; the addresses known before stay in use.";
+    PROXY_PROTOCOL_ERRORS = Shape::Counter, "moongate_proxy_protocol_errors_total" ["listener", "reason"],
+        "Connections ended for their PROXY header, or for the lack of one.";
     WEBSOCKET_ACTIVE = Shape::Gauge, "moongate_websocket_connections_active" ["route", "upstream", "endpoint"],
         "WebSockets open now.";
     WEBSOCKET_OPENED = Shape::Counter, "moongate_websocket_opened_total" ["route", "upstream", "endpoint"],

@@ -64,6 +64,8 @@ fn a_scrape_shows_every_name_of_the_table_and_no_other() {
     tunnel.closed(Some(1000), By::Client, "closed");
     tunnel.lifetime(Duration::from_secs(1), 2);
     tunnel.reconnected(Reconnected::Moved);
+    let preamble = metrics.preamble("web");
+    preamble.refused(Preamble::Missing);
     let plugin = metrics.plugin("p", "k");
     plugin.call(Phase::Log).returned();
     let tls = metrics.tls("l");
