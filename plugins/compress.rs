@@ -200,7 +200,7 @@ impl Compress {
 
 impl Plugin for Compress {
     fn phases(&self) -> Phases {
-        Phases { response_headers: true, response_body: true, ..Phases::default() }
+        Phases { response_headers: true, response_body: true, encodes: true, ..Phases::default() }
     }
 
     fn response_headers<'f>(

@@ -114,6 +114,11 @@ fn what_is_not_compressed_keeps_its_body_to_itself() {
 }
 
 #[test]
+fn it_comes_behind_all_that_look_into_an_answer() {
+    assert!(plugin(json!({})).unwrap().phases().encodes);
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     for bad in [
         json!({ "encodings": [] }),

@@ -17,7 +17,8 @@ pub use messages::{Passage, Standing};
 use moongate_sdk::{Phases, Reply, Running, Stage};
 use std::sync::Arc;
 
-/// The plugins of one route in the order written: those of every route first, then its own.
+/// The plugins of one route in the order written: those of every route first, then its own. For answers,
+/// those that give bodies another coding come last.
 #[derive(Debug, Default)]
 pub struct Chain {
     entries: Box<[Arc<Entry>]>,
@@ -79,12 +80,17 @@ impl Chain {
         let judging = |takes_part: fn(Phases) -> bool, stage| {
             positions(&|entry| takes_part(entry.phases()) || entry.is_judged_at(stage))
         };
+        // A body in another coding is nothing to look into: who makes it so comes behind all the others.
+        let codings_last = |mut positions: Positions| {
+            positions.sort_by_key(|at| entries[*at].phases().encodes);
+            positions
+        };
         Self {
             entries: entries.into(),
             request: judging(|phases| phases.request_headers, Stage::Request),
             request_body: phase(|phases| phases.request_body),
-            response: judging(|phases| phases.response_headers, Stage::Response),
-            response_body: phase(|phases| phases.response_body),
+            response: codings_last(judging(|phases| phases.response_headers, Stage::Response)),
+            response_body: codings_last(phase(|phases| phases.response_body)),
             log: phase(|phases| phases.log),
             messages: [phase(|phases| phases.messages_to_backend), phase(|phases| phases.messages_to_client)],
             closed: phase(|phases| phases.closed),

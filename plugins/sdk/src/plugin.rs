@@ -24,6 +24,9 @@ pub struct Phases {
     pub response_headers: bool,
     /// [`Plugin::response_body`], piece by piece on the way to the client.
     pub response_body: bool,
+    /// It gives answers' bodies another coding (`Content-Encoding`). In the phases of answers it comes behind
+    /// all that do not, wherever it is written: what it leaves is nothing to look into.
+    pub encodes: bool,
     /// [`Plugin::message`] for WebSocket messages to the backend. A route without plugins for
     /// messages keeps the raw relay.
     pub messages_to_backend: bool,
@@ -45,7 +48,7 @@ pub type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
 ///
 /// It lives as long as its settings (and the files they name) stay the same, across reloads, and is
 /// shared by all threads. In every phase the plugins of a route run in the order the operator wrote
-/// them. A method is called only when [`Plugin::phases`] names it. A panic or a fault in one costs
+/// them, but for [`Phases::encodes`]. A method is called only when [`Plugin::phases`] names it. A panic or a fault in one costs
 /// that request and nothing else, and the plugin is left out of the rest of it.
 pub trait Plugin: Send + Sync + 'static {
     /// The phases it takes part in; asked once, when the configuration is compiled.

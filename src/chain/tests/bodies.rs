@@ -30,6 +30,7 @@ impl Plugin for Marker {
             request_headers: true,
             request_body: self.then != "whole",
             response_body: true,
+            encodes: self.then == "encode",
             ..Phases::default()
         }
     }
@@ -105,6 +106,13 @@ fn pieces_pass_in_the_order_written_and_what_is_held_back_is_shown_to_nobody() {
     assert_eq!(down.into_iter().map(Result::unwrap).collect::<Vec<_>>(), up);
     let held = chain(&[("a", "hold"), ("b", "go")], OnError::Closed);
     assert_eq!(pass(&held, &[("1", false), ("2", true)]).0, ["", "2ab"]);
+}
+
+#[test]
+fn who_gives_a_body_another_coding_comes_last_wherever_it_is_written() {
+    let chain = chain(&[("a", "encode"), ("b", "go"), ("c", "encode"), ("d", "go")], OnError::Closed);
+    let (up, down) = pass(&chain, &[("1", true)]);
+    assert_eq!((up[0].as_str(), down[0].as_deref()), ("1abcd", Ok("1bdac")));
 }
 
 #[test]
