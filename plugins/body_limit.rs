@@ -42,7 +42,7 @@ fn said(headers: &HeaderMap) -> Option<u64> {
 
 impl Plugin for BodyLimit {
     fn phases(&self) -> Phases {
-        Phases { request_headers: true, request_body: true, ..Phases::default() }
+        Phases { request_headers: true, request_body: true, looks_only: true, ..Phases::default() }
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {

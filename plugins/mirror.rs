@@ -97,7 +97,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 
 impl Plugin for Mirror {
     fn phases(&self) -> Phases {
-        Phases { request_headers: true, request_body: true, ..Phases::default() }
+        Phases { request_headers: true, request_body: true, looks_only: true, ..Phases::default() }
     }
 
     fn upstreams(&self) -> Vec<&str> {

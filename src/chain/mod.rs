@@ -122,6 +122,12 @@ impl Chain {
         self.request_body.iter().any(|at| *at >= from && !running.skips_bodies(*at))
     }
 
+    /// Whether a plugin that is not left out may make another body of the request's.
+    pub fn may_change_request_body(&self, running: &Running) -> bool {
+        let changes = |at: &usize| !self.entries[*at].phases().looks_only && !running.skips_bodies(*at);
+        self.request_body.iter().any(changes)
+    }
+
     /// Whether a plugin that is not left out wants the answer's body.
     pub fn wants_response_body(&self, running: &Running) -> bool {
         self.response_body.iter().any(|at| !running.skips_bodies(*at))

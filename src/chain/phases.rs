@@ -98,12 +98,17 @@ impl Chain {
     ) -> Option<Decision> {
         let entry = &self.entries[at];
         let last = piece.last;
+        // The length of the body may be told to the backend already: it stays what it is.
+        let kept = entry.phases().looks_only.then(|| piece.bytes.clone());
         exchange.running.turn(at);
         let mut call = entry.metrics().call(Phase::RequestBody);
         let flow = guard(|| entry.plugin().request_body(exchange, piece));
         call.returned();
         let verdict = settle(flow, &mut call).await;
         piece.last = last;
+        if let Some(bytes) = kept {
+            piece.bytes = bytes;
+        }
         self.decide(at, verdict, exchange.running, &call)
     }
 

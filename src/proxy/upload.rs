@@ -210,8 +210,10 @@ pub(super) fn frame(session: &mut Session, head: &mut RequestHeader, ctx: &mut C
     let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_request_body(0, &ctx.running));
     ctx.upload.shown = wanted && !session.as_downstream_mut().is_body_empty();
     if ctx.upload.shown {
-        // Pingora frames what has no length in chunks.
-        head.remove_header(&header::CONTENT_LENGTH);
+        if ctx.route.as_ref().is_some_and(|route| route.chain.may_change_request_body(&ctx.running)) {
+            // Pingora frames what has no length in chunks.
+            head.remove_header(&header::CONTENT_LENGTH);
+        }
         ctx.upload.again = !matches!(ctx.upload.passed, Passed::Nothing);
     }
     Ok(())

@@ -264,6 +264,9 @@ routes: [{{ upstream: [{origin}], plugins: [{{ kind: mirror, upstream: next }}] 
     let copy = &copies.await_seen(1)[0];
     assert_eq!((copy.line(), copy.field("host")), ("POST /a?b HTTP/1.1", Some("a.example")));
     assert_eq!(copy.field("content-length"), Some("4"));
+    // Who looks at the body does not change what the backend is told of it.
+    let seen = &origin.seen()[0];
+    assert_eq!((seen.field("content-length"), seen.field("transfer-encoding")), (Some("4"), None));
     copies.die();
     assert_eq!(get(&gateway, "").text(), "a");
     assert_eq!(origin.count(), 2);

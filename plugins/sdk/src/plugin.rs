@@ -20,6 +20,9 @@ pub struct Phases {
     pub request_headers: bool,
     /// [`Plugin::request_body`], piece by piece on the way to the backend.
     pub request_body: bool,
+    /// It only looks at the request's body: what it does to a piece is not taken over. A body that no other
+    /// plugin may change keeps its Content-Length.
+    pub looks_only: bool,
     /// [`Plugin::response_headers`], before the answer's head goes to the client.
     pub response_headers: bool,
     /// [`Plugin::response_body`], piece by piece on the way to the client.

@@ -29,6 +29,7 @@ impl Plugin for Marker {
         Phases {
             request_headers: true,
             request_body: self.then != "whole",
+            looks_only: self.then == "look",
             response_body: true,
             encodes: self.then == "encode",
             ..Phases::default()
@@ -113,6 +114,17 @@ fn who_gives_a_body_another_coding_comes_last_wherever_it_is_written() {
     let chain = chain(&[("a", "encode"), ("b", "go"), ("c", "encode"), ("d", "go")], OnError::Closed);
     let (up, down) = pass(&chain, &[("1", true)]);
     assert_eq!((up[0].as_str(), down[0].as_deref()), ("1abcd", Ok("1bdac")));
+}
+
+#[test]
+fn who_only_looks_changes_nothing() {
+    let looking = chain(&[("a", "look")], OnError::Closed);
+    assert_eq!(pass(&looking, &[("1", false), ("2", true)]).0, ["1", "2"]);
+    let running = Running::default();
+    assert!(looking.wants_request_body(0, &running) && !looking.may_change_request_body(&running));
+    let both = chain(&[("a", "look"), ("b", "go")], OnError::Closed);
+    assert_eq!(pass(&both, &[("1", true)]).0, ["1b"]);
+    assert!(both.may_change_request_body(&running));
 }
 
 #[test]
