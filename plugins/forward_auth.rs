@@ -129,6 +129,11 @@ impl Plugin for ForwardAuth {
                     exchange.note("refused", called.status.as_str());
                     refusal(called).into()
                 }
+                // Its status is its word, whatever became of the body.
+                Err(CallError::Cut(status)) if !status.is_success() => {
+                    exchange.note("refused", status.as_str());
+                    Reply::new(status).into()
+                }
                 Err(error) => fault(error).into(),
             }
         })
@@ -236,6 +241,8 @@ fn fault(error: CallError) -> Fault {
         CallError::Unknown => "the authentication service is unknown",
         CallError::Unreachable => "the authentication service cannot be reached",
         CallError::TimedOut => "the authentication service takes too long",
-        CallError::Bad => "the authentication service answers with something broken or too long",
+        CallError::Bad | CallError::Cut(_) => {
+            "the authentication service answers with something broken or too long"
+        }
     })
 }

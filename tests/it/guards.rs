@@ -212,6 +212,32 @@ routes: [{{ upstream: [{origin}], plugins: [{{ kind: forward_auth, upstream: aut
 }
 
 #[test]
+fn a_refusal_is_one_whatever_its_body() {
+    let origin = Origin::named("a");
+    let long = Origin::fixed(answer(403, "", &vec![b'x'; (1 << 20) + 1]), Next::Keep);
+    let cut = Origin::fixed("HTTP/1.1 401 No\r\nContent-Length: 10\r\n\r\nshort", Next::Close);
+    let fault = Origin::fixed("nonsense\r\n\r\n", Next::Close);
+    let plugin = |name| format!("{{ kind: forward_auth, on_error: open, upstream: {name} }}");
+    let gateway = Gateway::start(&format!(
+        "upstreams:
+  long: {{ endpoints: [{long}] }}
+  cut: {{ endpoints: [{cut}] }}
+  fault: {{ endpoints: [{fault}] }}
+routes:
+  - {{ path: /long, upstream: [{origin}], plugins: [{}] }}
+  - {{ path: /cut, upstream: [{origin}], plugins: [{}] }}
+  - {{ path: /fault, upstream: [{origin}], plugins: [{}] }}",
+        plugin("long"),
+        plugin("cut"),
+        plugin("fault")
+    ));
+    for (path, status) in [("/long", 403), ("/cut", 401), ("/fault", 200)] {
+        assert_eq!(gateway.get(path).status, status, "{path}");
+    }
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
 fn an_upstream_that_only_a_plugin_names_must_be_there() {
     let origin = Origin::named("a");
     let yaml = |name: &str| {

@@ -57,17 +57,20 @@ pub enum CallError {
     Unreachable,
     /// It took too long.
     TimedOut,
-    /// The answer was broken, or its body too long.
+    /// The answer was broken before its head was whole.
     Bad,
+    /// The answer has this status, but its body was broken, or longer than the call takes.
+    Cut(StatusCode),
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Cut(status) => return write!(f, "the answer {} was broken or too long", status.as_str()),
             Self::Unknown => "there is no such upstream or URL",
             Self::Unreachable => "nobody could be connected to",
             Self::TimedOut => "it took too long",
-            Self::Bad => "the answer was broken or too long",
+            Self::Bad => "the answer was broken",
         })
     }
 }

@@ -96,7 +96,7 @@ fn blame(failed: &Failed) -> Option<Reason> {
         Failed::NotConnected(ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) => Some(Reason::Tls),
         Failed::NotConnected(_) => Some(Reason::Refused),
         Failed::NoAnswer => Some(Reason::Closed),
-        Failed::Stale | Failed::BadAnswer => None,
+        Failed::Stale | Failed::BadAnswer | Failed::Cut(_) => None,
     }
 }
 

@@ -37,8 +37,10 @@ pub(super) enum Failed {
     Stale,
     /// A fresh connection was closed, or broke HTTP, before an answer's head was there.
     NoAnswer,
-    /// The answer is not one that can be taken: an interim one, a broken or too long body.
+    /// The answer is not one that can be taken: an interim one.
     BadAnswer,
+    /// The answer's head is here, and its body broken or too long.
+    Cut(StatusCode),
 }
 
 impl From<Failed> for CallError {
@@ -47,6 +49,7 @@ impl From<Failed> for CallError {
             Failed::NotConnected(ErrorType::ConnectTimedout) => Self::TimedOut,
             Failed::NotConnected(_) => Self::Unreachable,
             Failed::Stale | Failed::NoAnswer | Failed::BadAnswer => Self::Bad,
+            Failed::Cut(status) => Self::Cut(status),
         }
     }
 }
@@ -95,9 +98,9 @@ pub(super) async fn exchange(
         Unanswered::Interim => Failed::BadAnswer,
     })?;
     let mut body = BytesMut::new();
-    while let Some(piece) = session.read_body_ref().await.map_err(|_| Failed::BadAnswer)? {
+    while let Some(piece) = session.read_body_ref().await.map_err(|_| Failed::Cut(status))? {
         if piece.len() > call.limit - body.len() {
-            return Err(Failed::BadAnswer);
+            return Err(Failed::Cut(status));
         }
         body.extend_from_slice(piece);
     }
