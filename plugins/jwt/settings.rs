@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// The largest file of keys.
 const LARGEST_FILE: u64 = 1 << 20;
+/// The claim that says when a token expires (RFC 7519 §4.1.4).
+const EXP: &str = "exp";
 /// The shortest time between two fetches of a set.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
 
@@ -51,8 +53,12 @@ pub(super) struct Written {
     audience: Names,
     /// How far the clocks may differ. Default: 30s.
     leeway: Option<Period>,
-    /// Claims that must be there. Default: exp.
-    require: Option<Vec<String>>,
+    /// Claims that must be there, besides exp.
+    #[serde(default)]
+    require: Vec<Placed<String>>,
+    /// Whether a token must say when it expires (exp). One that says so is held to it in any case. Default: true.
+    #[serde(default = "yes")]
+    require_exp: bool,
     /// Fields of the request to the backend and the claims that they say, as in `X-User: sub`; a claim within a
     /// claim is written with dots. What a client sends in such a field is removed.
     #[serde(default)]
@@ -123,11 +129,20 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
             keep(Problem::new(format!("`{what}` is at least {}s", least.as_secs())).at(&period.place));
         }
     }
+    let mut required: Vec<_> = written.require.iter().map(|claim| claim.value.clone()).collect();
+    match written.require.iter().find(|claim| claim.value == EXP) {
+        Some(exp) if !written.require_exp => {
+            let problem = Problem::new("`exp` is required here, and is not by `require_exp`");
+            keep(problem.at(&exp.place).help("leave one of the two out"));
+        }
+        None if written.require_exp => required.push(EXP.to_owned()),
+        _ => {}
+    }
     let demands = Demands {
         algorithms,
         issuers: std::mem::take(&mut written.issuer).into_vec(),
         audiences: std::mem::take(&mut written.audience).into_vec(),
-        required: written.require.take().unwrap_or_else(|| vec!["exp".to_owned()]),
+        required,
         leeway: written.leeway.map_or(Duration::from_secs(30), |leeway| leeway.0),
     };
     let challenge = if realm.is_empty() { "Bearer".to_owned() } else { format!("Bearer realm=\"{realm}\"") };

@@ -280,7 +280,7 @@ fn a_token_is_found_where_the_settings_say() {
 #[test]
 fn every_demand_is_made() {
     let plugin = plugin(json!({
-        "issuer": ["us", "them"], "audience": "api", "require": ["exp", "team"], "leeway": "0",
+        "issuer": ["us", "them"], "audience": "api", "require": ["team"], "leeway": "0",
     }));
     let with = |extra: Value| {
         let mut all = json!({ "iss": "us", "aud": ["web", "api"], "team": 1 });
@@ -309,6 +309,21 @@ fn every_demand_is_made() {
         hs256(SECRET),
     );
     assert!(why(&*super::tests::plugin(json!({})), &critical).contains("malformed"));
+}
+
+#[test]
+fn a_token_may_be_without_an_end_only_where_that_is_written() {
+    let endless = token(&json!({ "alg": "HS256" }), &json!({ "sub": "ada" }), hs256(SECRET));
+    for demands in
+        [json!({}), json!({ "require": ["sub"] }), json!({ "require": [] }), json!({ "require": ["exp"] })]
+    {
+        assert!(why(&*plugin(demands.clone()), &endless).contains("claim"), "{demands}");
+    }
+    let lenient = plugin(json!({ "require_exp": false, "require": ["sub"] }));
+    assert!(matches!(ask(&*lenient, &endless), Verdict::Continue));
+    assert!(why(&*lenient, &simple(json!({ "exp": 1, "sub": "ada" }))).contains("expired"));
+    let both = json!({ "secret": SECRET, "require_exp": false, "require": ["exp"] });
+    assert!(build(&settings(both)).is_err());
 }
 
 #[test]
