@@ -57,7 +57,7 @@ enum Command {
     Check {
         #[command(flatten)]
         file: File,
-        /// Print the effective configuration, with every default in it
+        /// Print the effective configuration, with every default in it; secrets are printed as they are
         #[arg(long)]
         print: bool,
         /// Say which route a request takes and why

@@ -14,12 +14,22 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 
-/// What else only a proxy that is trusted may say.
-const STRANGERS: [HeaderName; 4] = [
-    header::FORWARDED,
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
+/// What else only a proxy that is trusted may say: whence a request comes, and what it was before. Backends
+/// and authentication services believe these.
+const TRUSTED_ONLY: [&str; 13] = [
+    "forwarded",
+    "x-real-ip",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-forwarded-uri",
+    "x-forwarded-method",
+    "x-forwarded-prefix",
+    "x-forwarded-scheme",
+    "x-forwarded-ssl",
+    "x-original-uri",
+    "x-original-url",
+    "x-original-method",
+    "x-rewrite-url",
 ];
 
 /// RFC 9110 §7.6.3, with our pseudonym; the version is that by which the message came.
@@ -28,13 +38,10 @@ const VIA_2: HeaderValue = HeaderValue::from_static("2.0 moongate");
 
 /// Fields that a backend trusts because a gateway writes them. CGI and its heirs read `X_Real_IP`
 /// and `X-Real-IP` as one, so the spelling with `_` must not come from a client.
-const SHADOWED: [&str; 11] = [
+const SHADOWED: [&str; 8] = [
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
-    "x-forwarded-port",
-    "x-real-ip",
-    "forwarded",
     "via",
     "x-request-id",
     "content-length",
@@ -105,6 +112,22 @@ pub(super) fn end_nominated(head: &mut RequestHeader) -> Result<()> {
     Ok(())
 }
 
+/// Ends what only a trusted proxy may say, when the peer is none. It is done before plugins look: they ask
+/// others with these fields, and may write them anew.
+pub(super) fn end_strangers(head: &mut RequestHeader, trusted: bool, policy: XForwarded) {
+    if trusted || policy == XForwarded::Keep {
+        return;
+    }
+    // Almost no request has one: no name is looked up in the list that does not begin like one.
+    let stranger = |name: &&HeaderName| {
+        let name = name.as_str();
+        (name.starts_with("x-") || name == "forwarded") && TRUSTED_ONLY.contains(&name)
+    };
+    while let Some(name) = head.headers.keys().find(stranger).cloned() {
+        head.remove_header(&name);
+    }
+}
+
 /// Whether a token of `Connection` is none of the fields that end here.
 fn stays(token: &[u8]) -> bool {
     // What makes a handshake a handshake cannot be nominated away.
@@ -151,7 +174,8 @@ pub(super) fn value(text: String) -> Result<HeaderValue> {
 fn drop_shadows(fields: &mut impl Fields) {
     let is_shadow = |name: &HeaderName| {
         let name = name.as_str();
-        name.contains('_') && SHADOWED.contains(&name.replace('_', "-").as_str())
+        let ours = |plain: &str| SHADOWED.contains(&plain) || TRUSTED_ONLY.contains(&plain);
+        name.contains('_') && ours(&name.replace('_', "-"))
     };
     // Almost no request has one: the list is built only then.
     if fields.map().keys().any(is_shadow) {
@@ -163,11 +187,6 @@ fn drop_shadows(fields: &mut impl Fields) {
 }
 
 fn add_forwarded(fields: &mut impl Fields, way: &Way) -> Result<()> {
-    if !way.trusted {
-        for name in STRANGERS {
-            fields.remove(&name);
-        }
-    }
     let mut list = String::new();
     if way.trusted {
         for value in fields.map().get_all(&FOR) {
@@ -317,6 +336,7 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("forwarded", "for=x"),
         ]);
+        end_strangers(&mut head, false, XForwarded::Add);
         request(&mut RequestFields(&mut head), &way(false, XForwarded::Add)).unwrap();
         assert_eq!(all(&head, "x-forwarded-for"), ["192.0.2.7"]);
         assert_eq!(all(&head, "x-forwarded-proto"), ["http"]);
@@ -331,6 +351,22 @@ mod tests {
         request(&mut RequestFields(&mut head), &way(true, XForwarded::Add)).unwrap();
         assert_eq!(all(&head, "x-forwarded-for"), ["1.1.1.1, 192.0.2.7"]);
         assert_eq!(all(&head, "x-forwarded-proto"), ["https"]);
+    }
+
+    #[test]
+    fn what_a_request_was_before_only_a_trusted_proxy_may_say() {
+        let came = || head(&TRUSTED_ONLY.map(|name| (name, "/admin")));
+        for (trusted, policy, left) in [
+            (false, XForwarded::Add, 0),
+            (false, XForwarded::Remove, 0),
+            (false, XForwarded::Keep, TRUSTED_ONLY.len()),
+            (true, XForwarded::Add, TRUSTED_ONLY.len()),
+        ] {
+            let mut head = came();
+            head.append_header("x-other", "1").unwrap();
+            end_strangers(&mut head, trusted, policy);
+            assert_eq!(head.headers.len(), left + 1, "{trusted} {policy:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::{Gateway, admission, arrival, connect, forward, plain, proof, respond, upload, websocket};
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
+use crate::spec::XForwarded;
 use crate::tunnel::handshake::{self, Refusal};
 use http::{StatusCode, Version, header};
 use pingora::Result;
@@ -94,6 +95,8 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         return Ok(true);
     }
     forward::end_nominated(session.req_header_mut())?;
+    let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
+    forward::end_strangers(session.req_header_mut(), ctx.trusted, policy);
     if let Some(instead) = upload::ask_plugins(session, ctx).await {
         respond::instead(session, ctx, instead).await?;
         return Ok(true);

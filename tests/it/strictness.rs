@@ -282,13 +282,30 @@ fn forwarded_fields_of_a_stranger_are_replaced() {
     let a = Origin::named("a");
     let gateway = to(&a, "");
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8\r\n\
-                   X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\nX_Forwarded_For: 9.9.9.9\r\n\r\n";
+                   X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\nX_Forwarded_For: 9.9.9.9\r\n\
+                   X-Original-URI: /public\r\nX-Forwarded-Uri: /public\r\nX_Original_Uri: /public\r\n\r\n";
     assert_eq!(ask(gateway.web(), request).status, 200);
     let seen = &a.seen()[0];
     assert_eq!(seen.fields("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(seen.fields("x-forwarded-proto"), ["http"]);
     assert_eq!(seen.fields("x-forwarded-host"), ["a"]);
-    assert_eq!(seen.fields("x_forwarded_for"), [""; 0], "a look-alike");
+    for name in ["x_forwarded_for", "x-original-uri", "x-forwarded-uri", "x_original_uri"] {
+        assert_eq!(seen.fields(name), [""; 0], "{name}");
+    }
+}
+
+/// What an operator has the gateway say in such a field is no stranger's.
+#[test]
+fn the_gateways_own_word_replaces_a_strangers() {
+    let a = Origin::named("a");
+    let plugin =
+        "{ kind: headers, request: { set: { X-Real-IP: '{client_ip}', X-Original-URI: '{path}' } } }";
+    let gateway = Gateway::start(&format!("routes: [{{ upstream: ['{a}'], plugins: [{plugin}] }}]"));
+    let request =
+        "GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Real-IP: 1.2.3.4\r\nX-Original-URI: /b\r\n\r\n";
+    assert_eq!(ask(gateway.web(), request).status, 200);
+    let seen = &a.seen()[0];
+    assert_eq!((seen.fields("x-real-ip"), seen.fields("x-original-uri")), (vec!["127.0.0.1"], vec!["/a"]));
 }
 
 #[test]
