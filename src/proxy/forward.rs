@@ -1,6 +1,7 @@
 //! Fields that change on the way: what names the client, what names us, and what is meant for one
 //! hop only (RFC 9110 §7.6). Everything else passes as it came.
 
+use super::strangers::TRUSTED_ONLY;
 use crate::spec::XForwarded;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
@@ -13,24 +14,6 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
-
-/// What else only a proxy that is trusted may say: whence a request comes, and what it was before. Backends
-/// and authentication services believe these.
-const TRUSTED_ONLY: [&str; 13] = [
-    "forwarded",
-    "x-real-ip",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-uri",
-    "x-forwarded-method",
-    "x-forwarded-prefix",
-    "x-forwarded-scheme",
-    "x-forwarded-ssl",
-    "x-original-uri",
-    "x-original-url",
-    "x-original-method",
-    "x-rewrite-url",
-];
 
 /// RFC 9110 §7.6.3, with our pseudonym; the version is that by which the message came.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 moongate");
@@ -110,22 +93,6 @@ pub(super) fn end_nominated(head: &mut RequestHeader) -> Result<()> {
         head.insert_header(header::CONNECTION, kept)?;
     }
     Ok(())
-}
-
-/// Ends what only a trusted proxy may say, when the peer is none. It is done before plugins look: they ask
-/// others with these fields, and may write them anew.
-pub(super) fn end_strangers(head: &mut RequestHeader, trusted: bool, policy: XForwarded) {
-    if trusted || policy == XForwarded::Keep {
-        return;
-    }
-    // Almost no request has one: no name is looked up in the list that does not begin like one.
-    let stranger = |name: &&HeaderName| {
-        let name = name.as_str();
-        (name.starts_with("x-") || name == "forwarded") && TRUSTED_ONLY.contains(&name)
-    };
-    while let Some(name) = head.headers.keys().find(stranger).cloned() {
-        head.remove_header(&name);
-    }
 }
 
 /// Whether a token of `Connection` is none of the fields that end here.
@@ -310,6 +277,7 @@ mod tests {
     // Tests fail by panicking.
     #![allow(clippy::unwrap_used)]
     use super::super::answer::RequestFields;
+    use super::super::strangers;
     use super::*;
 
     fn head(fields: &[(&'static str, &'static str)]) -> RequestHeader {
@@ -336,7 +304,7 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("forwarded", "for=x"),
         ]);
-        end_strangers(&mut head, false, XForwarded::Add);
+        strangers::end(&mut head, false, XForwarded::Add);
         request(&mut RequestFields(&mut head), &way(false, XForwarded::Add)).unwrap();
         assert_eq!(all(&head, "x-forwarded-for"), ["192.0.2.7"]);
         assert_eq!(all(&head, "x-forwarded-proto"), ["http"]);
@@ -351,22 +319,6 @@ mod tests {
         request(&mut RequestFields(&mut head), &way(true, XForwarded::Add)).unwrap();
         assert_eq!(all(&head, "x-forwarded-for"), ["1.1.1.1, 192.0.2.7"]);
         assert_eq!(all(&head, "x-forwarded-proto"), ["https"]);
-    }
-
-    #[test]
-    fn what_a_request_was_before_only_a_trusted_proxy_may_say() {
-        let came = || head(&TRUSTED_ONLY.map(|name| (name, "/admin")));
-        for (trusted, policy, left) in [
-            (false, XForwarded::Add, 0),
-            (false, XForwarded::Remove, 0),
-            (false, XForwarded::Keep, TRUSTED_ONLY.len()),
-            (true, XForwarded::Add, TRUSTED_ONLY.len()),
-        ] {
-            let mut head = came();
-            head.append_header("x-other", "1").unwrap();
-            end_strangers(&mut head, trusted, policy);
-            assert_eq!(head.headers.len(), left + 1, "{trusted} {policy:?}");
-        }
     }
 
     #[test]

@@ -6,7 +6,9 @@ use super::connection::Connection;
 use super::context::Context;
 use super::exchange::scheme;
 use super::failure::Failure;
-use super::{Gateway, admission, arrival, connect, forward, plain, proof, respond, upload, websocket};
+use super::{
+    Gateway, admission, arrival, connect, forward, plain, proof, respond, strangers, upload, websocket,
+};
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
 use crate::spec::XForwarded;
@@ -96,7 +98,7 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
     }
     forward::end_nominated(session.req_header_mut())?;
     let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
-    forward::end_strangers(session.req_header_mut(), ctx.trusted, policy);
+    strangers::end(session.req_header_mut(), ctx.trusted, policy);
     if let Some(instead) = upload::ask_plugins(session, ctx).await {
         respond::instead(session, ctx, instead).await?;
         return Ok(true);

@@ -25,6 +25,7 @@ mod redial;
 mod replay;
 mod respond;
 mod socket;
+mod strangers;
 mod stream;
 mod takeover;
 mod tunnel;
