@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Reply;
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
 use pingora_proxy::Session;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -178,12 +179,16 @@ async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passe
         session.set_keepalive(None);
     }
     let empty = body.is_empty() || !download::has_body(&session.req_header().method, head.status);
-    session.write_response_header(Box::new(head), empty).await?;
+    let head = Box::new(head);
+    if empty && session.req_header().version == Version::HTTP_2 {
+        // This way the head ends the stream: a client of gRPC takes the status from it then, and from a head with
+        // something behind it, were it nothing, it does not.
+        session.write_response_tasks(vec![HttpTask::Header(head, true)]).await?;
+        return Ok(());
+    }
+    session.write_response_header(head, empty).await?;
     if !empty {
         session.write_response_body(Some(body), true).await?;
-    } else if session.req_header().version == Version::HTTP_2 {
-        // Pingora ends a stream with the head only in its own answers, and resets one that has no end.
-        session.write_response_body(None, true).await?;
     }
     Ok(())
 }

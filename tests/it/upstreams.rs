@@ -288,6 +288,8 @@ fn a_websocket_to_backends_of_h2c_is_told_why_not() {
 struct Call {
     status: StatusCode,
     fields: HeaderMap,
+    /// The head ended the stream.
+    alone: bool,
     body: Vec<u8>,
     trailers: HeaderMap,
 }
@@ -314,6 +316,7 @@ async fn call(sender: &mut h2::client::SendRequest<Bytes>, path: &str, message: 
     let (answer, mut stream) = sender.send_request(call_head(path), false).unwrap();
     stream.send_data(Bytes::from_static(message), true).unwrap();
     let (parts, mut body) = answer.await.unwrap().into_parts();
+    let alone = body.is_end_stream();
     let mut whole = Vec::new();
     while let Some(piece) = body.data().await {
         let piece = piece.unwrap();
@@ -321,7 +324,7 @@ async fn call(sender: &mut h2::client::SendRequest<Bytes>, path: &str, message: 
         whole.extend_from_slice(&piece);
     }
     let trailers = body.trailers().await.unwrap().unwrap_or_default();
-    Call { status: parts.status, fields: parts.headers, body: whole, trailers }
+    Call { status: parts.status, fields: parts.headers, alone, body: whole, trailers }
 }
 
 #[test]
@@ -401,6 +404,7 @@ fn a_refused_call_is_told_in_grpc_s_own_words() {
         let done = call(&mut sender, "/grpc/unary", b"\0\0\0\0\0").await;
         assert_eq!((done.status, &done.fields["grpc-status"]), (StatusCode::OK, &"14".parse().unwrap()));
         assert_eq!(done.fields["grpc-message"], "connect_refused");
+        assert!(done.alone, "behind its status nothing comes");
     });
 }
 
