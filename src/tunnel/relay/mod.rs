@@ -35,12 +35,13 @@ use kept::Kept;
 use lane::Lane;
 use notes::Seen;
 use recheck::Rechecks;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use timer::Timer;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 use turn::{Terms, Turn};
 use vital::{Clocks, News};
@@ -160,29 +161,38 @@ impl Future for Relay {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let relay = self.get_mut();
-        relay.listen(cx);
+        // A lane goes by its own number of reads. tokio's budget is none of it: what that puts off is
+        // `Pending` too, but leaves no waker behind, and a leg or a timer would seem to be waited for.
+        pin!(unconstrained(poll_fn(|cx| relay.work(cx)))).poll(cx)
+    }
+}
+
+impl Relay {
+    /// Does what there is to do.
+    fn work(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        self.listen(cx);
         loop {
             let mut news = News::default();
-            relay.seek(cx, &mut news);
-            relay.recheck(cx, &mut news);
+            self.seek(cx, &mut news);
+            self.recheck(cx, &mut news);
             // A backend that may be lost is heard first: nothing more is written to one that has ended.
-            let order = if relay.failover.is_some() { BACKEND_FIRST } else { Side::BOTH };
+            let order = if self.failover.is_some() { BACKEND_FIRST } else { Side::BOTH };
             scratch::lend(|scratch| {
                 for side in order {
-                    if !relay.rests(side) {
-                        relay.turn(side, cx, scratch, &mut news);
+                    if !self.rests(side) {
+                        self.turn(side, cx, scratch, &mut news);
                     }
                 }
             });
             // The clock is read after the bytes moved: they do not wait for it.
             let now = clock::now();
-            match relay.next(now, &news, cx) {
+            match self.next(now, &news, cx) {
                 Next::Again => {}
                 Next::Wait => return Poll::Pending,
                 Next::Finish(verdict) => {
-                    let outcome = relay.outcome(verdict, clock::read());
-                    relay.counters.ended(&outcome);
-                    if let Some(inspector) = &mut relay.inspector {
+                    let outcome = self.outcome(verdict, clock::read());
+                    self.counters.ended(&outcome);
+                    if let Some(inspector) = &mut self.inspector {
                         inspector.ended(&outcome);
                     }
                     return Poll::Ready(outcome);
@@ -190,9 +200,7 @@ impl Future for Relay {
             }
         }
     }
-}
 
-impl Relay {
     /// Makes sure that the timer and the registry wake this task. Nothing to do but the first time.
     fn listen(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

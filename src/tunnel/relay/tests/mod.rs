@@ -10,6 +10,7 @@ mod failover;
 mod limits;
 mod messages;
 mod peers;
+mod turns;
 
 use super::*;
 use crate::spec::WebSocket;
