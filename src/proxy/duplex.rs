@@ -7,6 +7,7 @@
 //! take it. The end of a direction is END_STREAM, said at the latest when the tunnel lets go of the stream: as
 //! with a TCP connection, what was written before arrives.
 
+use crate::tunnel::Io;
 use bytes::{Buf, Bytes};
 use h2::SendStream;
 use http::Method;
@@ -61,6 +62,8 @@ impl Drop for Duplex {
 fn lost(error: h2::Error) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, error)
 }
+
+impl Io for Duplex {}
 
 impl AsyncRead for Duplex {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -1,6 +1,7 @@
 //! The kinds of stream that a client's connection may have, as one. Nothing is buffered here but what
 //! TLS needs.
 
+use crate::tunnel::{Carrier, Io};
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
@@ -94,6 +95,24 @@ impl Write for AtOnce<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Carrier for Socket {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(socket) => socket.poll_receive(cx, into),
+            Socket::Unix(socket) => socket.poll_receive(cx, into),
+            Socket::Tls(stream) => stream.poll_receive(cx, into),
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        match self {
+            Socket::Tcp(socket) => socket.is_silent(),
+            Socket::Unix(socket) => socket.is_silent(),
+            Socket::Tls(stream) => stream.is_silent(),
+        }
     }
 }
 

@@ -4,6 +4,9 @@
 //! flush: reading them is one system call and nothing more (`plain`). Frames are not known here.
 
 mod plain;
+mod tls;
+
+pub use tls::Carrier;
 
 use crate::upstream::{Plain, Wire};
 use plain::Plain as _;
@@ -14,9 +17,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A byte stream in both directions: TLS, a stream of HTTP/2, a pipe in a test.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Reads what there is into `into`; 0 is the end. Whoever gets `Pending` is woken when there is more.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(into);
+        Pin::new(self).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+    }
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+    /// Whether nothing is to be read, for certain: since [`Io::poll_receive`] was last `Pending`, nothing
+    /// came, no end and no error, and the waker it got is still to be woken. The thread that asks must be
+    /// the one that polls the runtime's sockets. `false` is never wrong.
+    fn is_silent(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+impl Io for tokio::io::DuplexStream {}
 
 /// One side of a tunnel.
 pub enum Leg {
@@ -37,21 +54,19 @@ impl Leg {
         match self {
             Self::Tcp(stream) => stream.poll_receive(cx, into),
             Self::Unix(stream) => stream.poll_receive(cx, into),
-            Self::Boxed(stream) => {
-                let mut buffer = ReadBuf::new(into);
-                Pin::new(stream).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
-            }
+            Self::Boxed(stream) => stream.poll_receive(cx, into),
             Self::Gone => Poll::Ready(Ok(0)),
         }
     }
 
-    /// Whether the runtime knows of nothing to be read, for certain: only plain sockets tell.
+    /// As [`Io::is_silent`].
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_silent(),
             Self::Unix(stream) => stream.is_silent(),
-            Self::Boxed(_) | Self::Gone => false,
+            Self::Boxed(stream) => stream.is_silent(),
+            Self::Gone => false,
         }
     }
 
@@ -85,6 +100,22 @@ impl From<TcpStream> for Leg {
 impl From<UnixStream> for Leg {
     fn from(stream: UnixStream) -> Self {
         Self::Unix(stream)
+    }
+}
+
+impl Carrier for Plain {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_receive(cx, into),
+            Self::Unix(stream) => stream.poll_receive(cx, into),
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_silent(),
+            Self::Unix(stream) => stream.is_silent(),
+        }
     }
 }
 

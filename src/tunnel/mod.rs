@@ -27,7 +27,7 @@ pub use admit::{Denial, Permit, Who};
 pub use count::{Counters, KINDS};
 pub use drain::{Filter, Membership, Registry, Seat, Seen};
 pub use launch::launch;
-pub use leg::{Io, Leg};
+pub use leg::{Carrier, Io, Leg};
 pub use messages::{Asking, Inspector, Recheck};
 pub use outcome::{ABNORMAL, By, Cause, Outcome, Reason, Side};
 pub use pacer::{Crowded, Pacer};

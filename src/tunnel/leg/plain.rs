@@ -4,11 +4,12 @@
 //! bytes are there. And libc's `recv` and `send` make a thread cancellable and back, with two atomic
 //! exchanges each; rustix calls the kernel itself.
 
+use super::Carrier;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io;
 use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A peer that is gone is an error here, not a signal.
@@ -25,27 +26,6 @@ pub(super) trait Plain: AsFd {
 
     /// As [`TcpStream::poll_read_ready`].
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-
-    /// As [`super::Leg::poll_receive`].
-    #[inline]
-    fn poll_receive(&self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let room = into.len();
-            let read =
-                self.once(Interest::READABLE, room, || Ok(recv(self, &mut *into, RecvFlags::empty())?.1));
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_readable(cx))?,
-                read => return Poll::Ready(read),
-            }
-        }
-    }
-
-    /// As [`super::Leg::is_silent`].
-    #[inline]
-    fn is_silent(&self) -> bool {
-        // Nothing is done where something could be, so the readiness stays as it is.
-        self.attempt(Interest::READABLE, || Ok(())).is_err()
-    }
 
     /// As [`super::Leg::try_send`].
     #[inline]
@@ -73,6 +53,27 @@ pub(super) trait Plain: AsFd {
             Ok(count)
         });
         short.map_or(done, Ok)
+    }
+}
+
+impl<P: Plain + AsyncRead + AsyncWrite + Send + Unpin> Carrier for P {
+    #[inline]
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let room = into.len();
+            let read =
+                self.once(Interest::READABLE, room, || Ok(recv(&*self, &mut *into, RecvFlags::empty())?.1));
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_readable(cx))?,
+                read => return Poll::Ready(read),
+            }
+        }
+    }
+
+    #[inline]
+    fn is_silent(&self) -> bool {
+        // Nothing is done where something could be, so the readiness stays as it is.
+        self.attempt(Interest::READABLE, || Ok(())).is_err()
     }
 }
 

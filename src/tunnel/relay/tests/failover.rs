@@ -343,6 +343,8 @@ async fn a_reset_over_real_sockets_is_outlived() {
 /// A backend that takes nothing and has something to say.
 struct Deaf(DuplexStream);
 
+impl crate::tunnel::Io for Deaf {}
+
 impl tokio::io::AsyncRead for Deaf {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -10,6 +10,7 @@ mod failover;
 mod limits;
 mod messages;
 mod peers;
+mod tls;
 mod turns;
 
 use super::*;

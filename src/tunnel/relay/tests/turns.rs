@@ -1,6 +1,7 @@
 //! Whoever has something to say is heard, however much the other side says.
 
 use super::*;
+use crate::tunnel::Io;
 use std::task::ready;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
@@ -39,6 +40,8 @@ impl AsyncWrite for Spender {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
+
+impl Io for Spender {}
 
 fn spender(pipe: DuplexStream) -> Leg {
     Leg::Boxed(Box::new(Spender(pipe)))

@@ -1,0 +1,114 @@
+//! TLS under a leg. It is read here and not as a stream is: a stream leaves a waker behind each time it
+//! has read, and cannot tell that nothing came. What TLS writes stays tokio-rustls'.
+
+use super::Io;
+use rustls::{CommonState, ConnectionCommon, SideData};
+use std::io::{self, Read, Write};
+use std::ops::DerefMut;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{client, server};
+
+/// What TLS runs over in a leg.
+pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {
+    /// As [`Io::poll_receive`].
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// As [`Io::is_silent`].
+    fn is_silent(&self) -> bool;
+}
+
+impl<C: Carrier> Io for server::TlsStream<C> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let (carrier, session) = self.get_mut();
+        receive(carrier, session, cx, into)
+    }
+
+    fn is_silent(&self) -> bool {
+        let (carrier, session) = self.get_ref();
+        is_silent(carrier, session)
+    }
+}
+
+impl<C: Carrier> Io for client::TlsStream<C> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let (carrier, session) = self.get_mut();
+        receive(carrier, session, cx, into)
+    }
+
+    fn is_silent(&self) -> bool {
+        let (carrier, session) = self.get_ref();
+        is_silent(carrier, session)
+    }
+}
+
+/// It wants to read nothing while something decrypted waits, and behind the peer's closing alert.
+fn is_silent(carrier: &impl Carrier, session: &CommonState) -> bool {
+    session.wants_read() && carrier.is_silent()
+}
+
+/// Reads what has come into `into`, record by record, until nothing more has come or `into` is full.
+fn receive<S: SideData>(
+    carrier: &mut impl Carrier,
+    session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut filled = 0;
+    // Behind bytes an error waits for the next call, which finds it again.
+    let stop = |filled, error| Poll::Ready(if filled > 0 { Ok(filled) } else { Err(error) });
+    loop {
+        match session.reader().read(&mut into[filled..]) {
+            Ok(0) => return Poll::Ready(Ok(filled)),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return stop(filled, error),
+        }
+        if filled > 0 && carrier.is_silent() {
+            return Poll::Ready(Ok(filled));
+        }
+        let read = session.read_tls(&mut Now { carrier, cx });
+        // Also where nothing was read: a session that has failed keeps its error here.
+        if let Err(error) = session.process_new_packets() {
+            // The peer is told why, if it can be told at once.
+            let _ = session.write_tls(&mut Now { carrier, cx });
+            return stop(filled, io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        match read {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && filled == 0 => return Poll::Pending,
+            Err(error) => return stop(filled, error),
+        }
+    }
+}
+
+/// A carrier as rustls reads and writes it: what would have to be waited for is `WouldBlock`, and the
+/// task is woken then.
+struct Now<'a, 'b, C> {
+    carrier: &'a mut C,
+    cx: &'a mut Context<'b>,
+}
+
+impl<C: Carrier> Read for Now<'_, '_, C> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        at_once(self.carrier.poll_receive(self.cx, into))
+    }
+}
+
+impl<C: Carrier> Write for Now<'_, '_, C> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        at_once(Pin::new(&mut *self.carrier).poll_write(self.cx, bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn at_once(done: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match done {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}

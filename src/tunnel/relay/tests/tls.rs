@@ -1,0 +1,247 @@
+//! A client behind TLS: it is read record by record, and rests while it is silent.
+
+use super::*;
+use crate::tunnel::Io;
+use proptest::prelude::*;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+use std::io::{Read, Write};
+use std::sync::LazyLock;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Both sides' settings, with a certificate for these tests.
+static SETTINGS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::new(|| {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(default_provider());
+    let server =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let server = server.unwrap().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key);
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+    (Arc::new(server.unwrap()), Arc::new(client))
+});
+
+/// A client that decides which bytes of its TLS go out together.
+struct Client {
+    socket: TcpStream,
+    session: ClientConnection,
+}
+
+impl Client {
+    /// The client, and the stream that is to be a leg.
+    async fn connect() -> (Self, TlsStream<TcpStream>) {
+        let (socket, near) = pair().await;
+        let session =
+            ClientConnection::new(Arc::clone(&SETTINGS.1), ServerName::try_from("localhost").unwrap());
+        let mut client = Self { socket, session: session.unwrap() };
+        let accept = TlsAcceptor::from(Arc::clone(&SETTINGS.0)).accept(near);
+        let (stream, ()) = tokio::join!(accept, async {
+            while client.session.is_handshaking() {
+                client.flush().await;
+                if client.session.is_handshaking() {
+                    client.receive().await;
+                }
+            }
+            client.flush().await;
+        });
+        (client, stream.unwrap())
+    }
+
+    /// What goes out for `plain`, a record for each of its pieces.
+    fn sealed(&mut self, plain: &[u8], piece: usize) -> Vec<u8> {
+        for piece in plain.chunks(piece) {
+            self.session.writer().write_all(piece).unwrap();
+        }
+        self.pending()
+    }
+
+    fn pending(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while self.session.wants_write() {
+            self.session.write_tls(&mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    async fn flush(&mut self) {
+        let bytes = self.pending();
+        self.socket.write_all(&bytes).await.unwrap();
+    }
+
+    async fn say(&mut self, plain: &[u8]) {
+        let bytes = self.sealed(plain, 1 << 14);
+        self.socket.write_all(&bytes).await.unwrap();
+    }
+
+    /// Reads from the socket once; whether it goes on.
+    async fn receive(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        let Ok(count @ 1..) = self.socket.read(&mut bytes).await else { return false };
+        let mut rest = &bytes[..count];
+        while !rest.is_empty() {
+            self.session.read_tls(&mut rest).unwrap();
+            self.session.process_new_packets().unwrap();
+        }
+        true
+    }
+
+    /// The next `count` bytes of the tunnel, or what came before its end.
+    async fn hear(&mut self, count: usize) -> Vec<u8> {
+        let mut heard = vec![0; count];
+        let mut filled = 0;
+        while filled < count {
+            match self.session.reader().read(&mut heard[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(_) if self.receive().await => {}
+                Err(_) => break,
+            }
+        }
+        heard.truncate(filled);
+        heard
+    }
+}
+
+/// A client over TLS, a backend, and a relay between them.
+async fn over_tls() -> (Client, TcpStream, JoinHandle<Outcome>) {
+    let (client, near) = Client::connect().await;
+    let (far, backend) = pair().await;
+    (client, backend, tokio::spawn(run(tunnel(Leg::Boxed(Box::new(near)), far, policy(|_| {})))))
+}
+
+/// The waker of nobody.
+fn poll_once(leg: &mut impl Io, into: &mut [u8]) -> Poll<std::io::Result<usize>> {
+    leg.poll_receive(&mut Context::from_waker(Waker::noop()), into)
+}
+
+#[tokio::test]
+async fn messages_pass_both_ways_from_silence() {
+    let (mut client, mut backend, relay) = over_tls().await;
+    for round in 0..50 {
+        // Every order of who wakes the tunnel, with the other side at rest.
+        for ours in [round % 2 == 0, round % 3 == 0] {
+            if ours {
+                client.say(&question(b"over")).await;
+                assert_eq!(read(&mut backend, 10).await, question(b"over"));
+            } else {
+                backend.write_all(&answer(b"back")).await.unwrap();
+                assert_eq!(client.hear(6).await, answer(b"back"));
+            }
+        }
+    }
+    client.say(&leave(1000)).await;
+    assert_eq!(read(&mut backend, 8).await, leave(1000));
+    backend.write_all(&dismiss(1000)).await.unwrap();
+    assert_eq!(client.hear(4).await, dismiss(1000));
+    drop((client, backend));
+    assert_eq!(relay.await.unwrap().reason, Reason::Closed);
+}
+
+#[tokio::test]
+async fn a_leg_is_silent_only_when_it_has_nothing_to_give() {
+    let (mut client, mut near) = Client::connect().await;
+    let mut into = [0; 100];
+    assert!(poll_once(&mut near, &mut into).is_pending());
+    assert!(near.is_silent());
+    // Of two records that came at once the second waits inside the session.
+    let bytes = client.sealed(&[1; 100], 50);
+    client.socket.write_all(&bytes).await.unwrap();
+    near.get_ref().0.readable().await.unwrap();
+    assert!(!near.is_silent());
+    assert!(matches!(poll_once(&mut near, &mut into[..50]), Poll::Ready(Ok(50))));
+    assert!(!near.is_silent());
+    assert!(matches!(poll_once(&mut near, &mut into), Poll::Ready(Ok(50))));
+    assert!(poll_once(&mut near, &mut into).is_pending());
+    assert!(near.is_silent());
+    // An end in order has been seen: it is not silence.
+    client.session.send_close_notify();
+    client.flush().await;
+    near.get_ref().0.readable().await.unwrap();
+    assert!(matches!(poll_once(&mut near, &mut into), Poll::Ready(Ok(0))));
+    assert!(!near.is_silent());
+}
+
+#[tokio::test]
+async fn what_is_no_record_ends_the_tunnel_behind_what_came_before() {
+    let (mut client, mut backend, relay) = over_tls().await;
+    let sent = question(&[7; 20_000]);
+    let bytes = [client.sealed(&sent, 1000), vec![0; 100]].concat();
+    client.socket.write_all(&bytes).await.unwrap();
+    let mut heard = Vec::new();
+    // Whatever Close follows, the relay ends by itself.
+    let heard = async {
+        let mut byte = [0; 4096];
+        while let Ok(count @ 1..) = backend.read(&mut byte).await {
+            heard.extend_from_slice(&byte[..count]);
+        }
+        heard
+    };
+    let (heard, outcome) = tokio::join!(heard, relay);
+    assert!(sent.starts_with(&heard[..heard.len().min(10_000)]));
+    assert_eq!(outcome.unwrap().by, By::Side(Side::Client));
+}
+
+#[tokio::test]
+async fn a_record_that_is_forged_behind_a_message_is_found_without_more_bytes() {
+    let (mut client, mut near) = Client::connect().await;
+    // The first read of 4,096 bytes ends behind the message, and the next one has the forged record alone.
+    let first = client.sealed(&[1; 4096 - 22], 1 << 14);
+    assert_eq!(first.len(), 4096);
+    client.socket.write_all(&[first, vec![0xff; 50]].concat()).await.unwrap();
+    near.get_ref().0.readable().await.unwrap();
+    let mut into = [0; 1 << 14];
+    let mut got = Vec::new();
+    let error = loop {
+        match poll_once(&mut near, &mut into) {
+            Poll::Ready(Ok(count)) => got.push(count),
+            Poll::Ready(Err(error)) => break error,
+            Poll::Pending => panic!("the error is lost"),
+        }
+    };
+    assert_eq!((got, error.kind()), (vec![4096 - 22], std::io::ErrorKind::InvalidData));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_is_cut_where_arrives(
+        sizes in prop::collection::vec(0usize..9_000, 1..6),
+        (record, split) in (1usize..5_000, 1usize..5_000),
+        back in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, mut backend, relay) = over_tls().await;
+            let sent: Vec<u8> = sizes.iter().flat_map(|size| question(&vec![9; *size])).collect();
+            let told: Vec<u8> = sizes.iter().flat_map(|size| answer(&vec![8; *size])).collect();
+            let bytes = client.sealed(&sent, record);
+            let Client { socket, session } = client;
+            let (reader, mut writer) = socket.into_split();
+            let say = async {
+                for piece in bytes.chunks(split) {
+                    writer.write_all(piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let others = async {
+                if back {
+                    backend.write_all(&told).await.unwrap();
+                }
+                read(&mut backend, sent.len()).await
+            };
+            let (_, heard) = tokio::join!(say, others);
+            assert!(heard == sent);
+            let mut client = Client { socket: reader.reunite(writer).unwrap(), session };
+            if !back {
+                backend.write_all(&told).await.unwrap();
+            }
+            assert!(client.hear(told.len()).await == told);
+            relay.abort();
+        });
+    }
+}
