@@ -3,11 +3,11 @@
 
 use super::strangers::TRUSTED_ONLY;
 use crate::spec::XForwarded;
+use crate::telemetry::access::address;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
-use std::fmt::Write;
 use std::net::IpAddr;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -134,8 +134,8 @@ pub(super) fn request(fields: &mut impl Fields, way: &Way) -> Result<()> {
 ///
 /// # Errors
 /// When it has characters that no value has.
-pub(super) fn value(text: String) -> Result<HeaderValue> {
-    HeaderValue::try_from(text).or_err(ErrorType::InvalidHTTPHeader, "not a field value")
+pub(super) fn value(text: impl Into<Vec<u8>>) -> Result<HeaderValue> {
+    HeaderValue::try_from(text.into()).or_err(ErrorType::InvalidHTTPHeader, "not a field value")
 }
 
 fn drop_shadows(fields: &mut impl Fields) {
@@ -154,17 +154,16 @@ fn drop_shadows(fields: &mut impl Fields) {
 }
 
 fn add_forwarded(fields: &mut impl Fields, way: &Way) -> Result<()> {
-    let mut list = String::new();
+    let mut list = Vec::new();
     if way.trusted {
         for value in fields.map().get_all(&FOR) {
             if let Ok(value) = value.to_str() {
-                list.push_str(value);
-                list.push_str(", ");
+                list.extend_from_slice(value.as_bytes());
+                list.extend_from_slice(b", ");
             }
         }
     }
-    // Writing to a String cannot fail.
-    let _ = write!(list, "{}", way.peer);
+    address(&mut list, way.peer);
     fields.set(&FOR, value(list)?);
     if !(way.trusted && fields.map().contains_key(&PROTO)) {
         fields.set(&PROTO, HeaderValue::from_static(if way.tls { "https" } else { "http" }));

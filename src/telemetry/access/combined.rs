@@ -3,7 +3,6 @@
 use super::entry::{Entry, Event};
 use super::escape;
 use super::stamp::Stamp;
-use std::io::Write as _;
 
 /// Appends the entry and a line feed; nothing for a WebSocket that opens or moves.
 pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
@@ -13,8 +12,7 @@ pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
         Event::Close(closed) => closed.to_client.bytes,
     };
     match entry.client {
-        // Writing into a vector cannot fail.
-        Some(client) => drop(write!(line, "{client}")),
+        Some(client) => escape::address(line, client),
         None => line.push(b'-'),
     }
     line.extend_from_slice(b" - - [");

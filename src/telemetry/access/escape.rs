@@ -1,5 +1,8 @@
 //! Text and numbers as bytes of a line. What a client sent can neither end the line nor steer a terminal that shows it.
 
+use std::io::Write as _;
+use std::net::IpAddr;
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `number` in decimal digits.
@@ -16,6 +19,22 @@ pub(super) fn decimal(line: &mut Vec<u8>, mut number: u64) {
         }
     }
     line.extend_from_slice(&digits[start..]);
+}
+
+/// Appends an address. The standard library's way costs ten times as much for one of IPv4.
+pub fn address(line: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    line.push(b'.');
+                }
+                decimal(line, u64::from(octet));
+            }
+        }
+        // Writing into a vector cannot fail.
+        IpAddr::V6(address) => drop(write!(line, "{address}")),
+    }
 }
 
 /// Appends `time` as milliseconds with three decimals.
@@ -48,6 +67,11 @@ pub(super) fn json(line: &mut Vec<u8>, text: &[u8]) {
 pub(super) fn quoted(line: &mut Vec<u8>, text: &[u8]) {
     if text.is_empty() {
         line.push(b'-');
+    }
+    // Nearly every field: one pass, one copy.
+    if text.iter().all(|byte| plain(*byte)) {
+        line.extend_from_slice(text);
+        return;
     }
     for byte in text {
         if plain(*byte) {
@@ -104,6 +128,14 @@ mod tests {
         }
         assert_eq!(shown(|line| milliseconds(line, Duration::from_micros(12_045))), "12.045");
         assert_eq!(shown(|line| milliseconds(line, Duration::MAX)), "18446744073709551.615");
+    }
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_would() {
+        for text in ["0.0.0.0", "255.10.100.9", "::1", "2001:db8::7", "::ffff:192.0.2.7"] {
+            let written = text.parse().map(|ip| shown(|line| address(line, ip)));
+            assert_eq!(written.as_deref(), Ok(text));
+        }
     }
 
     #[test]

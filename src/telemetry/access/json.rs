@@ -3,7 +3,6 @@
 use super::entry::{Closed, Entry, Event, Flow, Note};
 use super::escape;
 use super::stamp::Stamp;
-use std::io::Write as _;
 use std::time::Duration;
 
 /// Appends the entry and a line feed.
@@ -19,8 +18,9 @@ pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
     }
     if let Some(client) = entry.client {
         key(line, "client");
-        // Writing into a vector cannot fail.
-        let _ = write!(line, "\"{client}\"");
+        line.push(b'"');
+        escape::address(line, client);
+        line.push(b'"');
     }
     request(line, entry);
     match &entry.event {

@@ -18,6 +18,7 @@ mod tests;
 mod writer;
 
 pub use entry::{Closed, Entry, Event, Flow, Moved, Note};
+pub use escape::address;
 
 use queue::Queue;
 use sink::{Sink, Target};
