@@ -57,7 +57,7 @@ enum Command {
     Check {
         #[command(flatten)]
         file: File,
-        /// Print the effective configuration, with every default in it; secrets are printed as they are
+        /// Print the effective configuration with its defaults; secrets as they are, paths as they were written
         #[arg(long)]
         print: bool,
         /// Say which route a request takes and why

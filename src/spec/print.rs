@@ -1,4 +1,4 @@
-//! The effective configuration as YAML: with every default, to be loaded again.
+//! The effective configuration as YAML: with its defaults, to be loaded again.
 
 use super::model::Spec;
 use moongate_sdk::{Settings, Value, ValueKind};
@@ -12,7 +12,11 @@ const ODD: char = '\u{e000}';
 const QUOTED: char = '\u{fffe}';
 const QUOTED_WRITTEN: &str = "\"\\uFFFE";
 
-/// Writes a configuration with every default. Loading the text again gives an equal [`Spec`].
+/// Writes a configuration with every default that does not depend on other keys, as a listener's `protocols`
+/// do on its `tls`. Loading the text again gives an equal [`Spec`].
+///
+/// Paths are written as they were, so those of a file that was included from another folder are relative to
+/// that file: they lead elsewhere when the text is loaded in place of the file that includes it.
 ///
 /// Values that came from the environment are written out, secrets too.
 pub fn print(spec: &Spec) -> String {
