@@ -3,6 +3,7 @@
 //! Fields that frame messages or belong to one connection are the gateway's own: changing them here would
 //! make it and a backend disagree about where a message ends.
 
+use crate::parts::remove_shadows;
 use http::{HeaderName, HeaderValue, header};
 use indexmap::IndexMap;
 use moongate_sdk::{
@@ -35,13 +36,14 @@ struct Written {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Changes {
-    /// Fields that replace all of their name. `{client_ip}`, `{host}`, `{method}`, `{path}`, `{query}`,
+    /// Fields that replace all of their name; in a request also those with `_` in place of `-`, which many
+    /// backends take for the same. `{client_ip}`, `{host}`, `{method}`, `{path}`, `{query}`,
     /// `{request_id}`, `{route}` and `{scheme}` are filled in, and `{cel: …}` is the value of an expression;
     /// `{{` and `}}` are single braces.
     set: IndexMap<String, Placed<String>>,
     /// Fields that are added behind those of their name, with the same placeholders.
     add: IndexMap<String, Placed<String>>,
-    /// Fields that are removed.
+    /// Fields that are removed, in a request with `_` in place of `-` as well.
     remove: Vec<Placed<String>>,
 }
 
@@ -132,8 +134,13 @@ impl Plugin for HeadersPlugin {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        for edit in &self.request {
+        for (at, edit) in self.request.iter().enumerate() {
             let value = edit.value(exchange, None);
+            if let Edit::Remove(name) | Edit::Set(name, _) = edit {
+                // Both spellings may be set.
+                let ours = |other: &HeaderName| self.request[..at].iter().any(|edit| edit.sets(other));
+                remove_shadows(&mut exchange.headers, name, ours);
+            }
             edit.apply(value, &mut exchange.headers);
         }
         Flow::Continue
@@ -153,6 +160,10 @@ impl Plugin for HeadersPlugin {
 }
 
 impl Edit {
+    fn sets(&self, field: &HeaderName) -> bool {
+        matches!(self, Self::Set(name, _) if name == field)
+    }
+
     fn value(&self, exchange: &mut Exchange<'_>, answer: Option<&Answer<'_>>) -> Option<HeaderValue> {
         let (Self::Set(_, template) | Self::Add(_, template)) = self else { return None };
         match answer {
@@ -221,6 +232,40 @@ mod tests {
         assert_eq!(visit.request["x-area"], "area");
         assert!(!visit.request.contains_key("x-number"));
         assert_eq!(visit.response["x-late"], "no");
+    }
+
+    #[test]
+    fn what_a_client_says_of_a_field_that_is_set_or_removed_ends_in_every_spelling() {
+        let plugin = plugin(json!({
+            "request": {
+                "set": {
+                    "X-Client-Subject": "ours",
+                    "X-Late-One": "{cel: string(int(request.headers['x-none']))}",
+                    "X-Both-One": "ours",
+                    "X_Both_One": "ours",
+                },
+                "remove": ["x-gone-one"],
+                "add": { "x-more-one": "ours" },
+            },
+            "response": { "set": { "x-answer-one": "ours" } },
+        }))
+        .unwrap();
+        let mut visit = Visit::new("/");
+        for name in ["client-subject", "late-one", "gone-one", "more-one", "both-one"] {
+            for spelling in [name.to_owned(), name.replace('-', "_")] {
+                visit = visit.field(&format!("x-{spelling}"), "forged");
+                visit = visit.field(&format!("x_{spelling}"), "forged");
+            }
+        }
+        visit.response.insert("x_answer_one", HeaderValue::from_static("theirs"));
+        visit.ask(&*plugin);
+        visit.answer(&*plugin);
+        let spoken = |name: &str| visit.request.keys().filter(|key| key.as_str().contains(name)).count();
+        assert_eq!((spoken("subject"), spoken("late"), spoken("gone")), (1, 0, 0));
+        assert_eq!(visit.request["x-client-subject"], "ours");
+        assert_eq!((spoken("both"), visit.request["x_both_one"].as_bytes()), (2, &b"ours"[..]));
+        assert_eq!(spoken("more"), 4, "what is added to stays");
+        assert_eq!(visit.response["x_answer_one"], "theirs");
     }
 
     #[test]

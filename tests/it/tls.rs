@@ -2,7 +2,7 @@
 
 use crate::support::certs::{Authority, Client, Pair, Sort, der};
 use crate::support::raw::ask;
-use crate::support::{Gateway, Origin, Wire, eventually};
+use crate::support::{Gateway, Origin, Seen, Wire, eventually};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
@@ -202,8 +202,8 @@ fn only_clients_with_a_certificate_are_let_in_and_plugins_know_them() {
     };
     let gateway = Gateway::start_whole(&config("require"));
     let secure = gateway.listener("secure");
-    let forged =
-        "GET / HTTP/1.1\r\nHost: a.example\r\nX-Client-Subject: CN=root\r\nx_client_subject: CN=root\r\n\r\n";
+    let forged = "GET / HTTP/1.1\r\nHost: a.example\r\nX-Client-Subject: CN=root\r\nx_client_subject: CN=root\r\nx_client-subject: CN=root\r\n\r\n";
+    let shadows = |seen: &Seen| ["x_client_subject", "x_client-subject"].map(|name| seen.fields(name).len());
     for version in [&TLS13, &TLS12] {
         let client = ca.client_with(&[version], Some(&alice));
         for resumed in [false, true] {
@@ -214,6 +214,7 @@ fn only_clients_with_a_certificate_are_let_in_and_plugins_know_them() {
             let seen = all.last().unwrap();
             let told = seen.fields("x-client-subject");
             assert_eq!(told, ["CN=alice"]);
+            assert_eq!(shadows(seen), [0, 0], "no other spelling passes");
             assert!(seen.field("x-tls").unwrap().starts_with("TLSv1."));
         }
         let seen = origin.count();
@@ -235,7 +236,10 @@ fn only_clients_with_a_certificate_are_let_in_and_plugins_know_them() {
     gateway.reload_whole(&config("request")).unwrap();
     let mut nobody = ca.client().connect(secure, "a.example").unwrap();
     assert_eq!(nobody.ask(forged).unwrap().status, 200);
-    assert_eq!(origin.seen().last().unwrap().fields("x-client-subject").concat(), "");
+    let all = origin.seen();
+    let seen = all.last().unwrap();
+    assert_eq!(seen.fields("x-client-subject").concat(), "");
+    assert_eq!(shadows(seen), [0, 0], "no other spelling passes");
     let cut = ca.client_with(&[&TLS13], Some(&mallory)).get(secure, "a.example", "/").unwrap_err();
     assert_eq!(cut.alert(), Some(AlertDescription::UnknownCA));
 }
