@@ -11,6 +11,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::X509Version;
 
 /// The largest file that is read.
 pub(super) const LARGEST: u64 = 1 << 20;
@@ -86,7 +87,7 @@ pub(super) fn load(
     let ocsp = ocsp.and_then(|ocsp| problems.keep(ocsp));
     let (Some(chain), Some(key)) = (chain, key) else { return Err(problems) };
     let about = problems.keep(describe(written, &chain, serving, warnings).map_err(at(&written.cert.place)));
-    let certified = problems.keep(certify(chain, key).map_err(at(&written.key.place)));
+    let certified = problems.keep(certify(&written.cert, &written.key, chain, key).map_err(Problems::from));
     match (about, certified) {
         (Some(about), Some(mut certified)) if !problems.refuse() => {
             certified.ocsp = ocsp;
@@ -102,18 +103,32 @@ pub(super) fn load(
     }
 }
 
-fn certify(
+/// Puts a certificate and its key together; `cert` and `path` are the files they are from.
+///
+/// # Errors
+/// What one of the two, or both together, cannot be used for, at the file that is to blame.
+pub(super) fn certify(
+    cert: &Placed<String>,
+    path: &Placed<String>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, Problem> {
+    if chain.first().and_then(subject::parse).is_some_and(|leaf| leaf.version() == X509Version::V1) {
+        let wrong = "the certificate is of X.509 version 1; version 3 with subjectAltName is needed";
+        return Err(Problem::new(wrong)
+            .help("`openssl x509 -req` makes version 3 with `-extfile`, and `openssl req -x509` does with `-addext`")
+            .at(&cert.place));
+    }
     CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             Problem::new("the private key does not fit the certificate")
                 .help("one of the two files is of another time or another name; `openssl x509 -pubkey -noout` and `openssl pkey -pubout` show both public keys")
+                .at(&path.place)
         }
         Error::General(why) => Problem::new(format!("the private key cannot be used: {why}"))
-            .help("ECDSA on P-256 and P-384, RSA from 2048 bits, and Ed25519 can"),
-        other => Problem::new(format!("the certificate cannot be used: {other}")),
+            .help("ECDSA on P-256 and P-384, RSA from 2048 bits, and Ed25519 can")
+            .at(&path.place),
+        other => Problem::new(format!("the certificate cannot be used: {other}")).at(&cert.place),
     })
 }
 
@@ -129,15 +144,12 @@ fn describe(
     let leaf = parsed.first().ok_or_else(unreadable)?;
     let mut warn = |problem: Problem| warnings.push(problem.at(&written.cert.place));
     let kept = serving.iter().any(|ready| ready.is(chain));
-    match in_time(leaf) {
-        Err(problem) if kept => {
-            warn(Problem::warning(problem.message).help("it serves already, and so it stays"));
-        }
-        Err(problem) => return Err(problem),
-        Ok(()) => {}
+    if let Some(doubt) = in_time(leaf, kept)? {
+        warn(doubt);
     }
     let names = subject::alternative(leaf);
-    if names.is_empty() {
+    // One of an older version cannot have any, and is refused for that.
+    if names.is_empty() && leaf.version() == X509Version::V3 {
         warn(Problem::warning("the certificate is for no name: nobody is given it by name, and clients do not take it")
             .help("names are alternative names (SAN); the common name of the subject has not counted since 2017"));
     }
@@ -157,17 +169,24 @@ fn describe(
     })
 }
 
-fn in_time(certificate: &X509Certificate<'_>) -> Result<(), Problem> {
+/// Looks whether a certificate is valid now. For one that is in use already it is advice when it is not.
+///
+/// # Errors
+/// When it is not valid, without a place.
+pub(super) fn in_time(certificate: &X509Certificate<'_>, in_use: bool) -> Result<Option<Problem>, Problem> {
     let (now, valid) = (now(), certificate.validity());
-    if valid.not_after.timestamp() < now {
-        return Err(Problem::new(format!("the certificate expired: it was valid until {}", valid.not_after)));
+    let problem = if valid.not_after.timestamp() < now {
+        Problem::new(format!("the certificate expired: it was valid until {}", valid.not_after))
+    } else if valid.not_before.timestamp() > now {
+        Problem::new(format!("the certificate is not valid yet: it will be from {}", valid.not_before))
+            .help("if that is past, this machine's clock is wrong")
+    } else {
+        return Ok(None);
+    };
+    match in_use {
+        true => Ok(Some(Problem::warning(problem.message).help("it is in use already, and so it stays"))),
+        false => Err(problem),
     }
-    if valid.not_before.timestamp() > now {
-        let problem =
-            Problem::new(format!("the certificate is not valid yet: it will be from {}", valid.not_before));
-        return Err(problem.help("if that is past, this machine's clock is wrong"));
-    }
-    Ok(())
 }
 
 /// An OCSP response that can be stapled: DER, and an answer (RFC 6960 §4.2.1).

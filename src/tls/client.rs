@@ -1,6 +1,6 @@
 //! TLS towards backends: an upstream's settings as rustls takes them.
 
-use super::pem;
+use super::{certificate, pem, subject, trust};
 use crate::spec::UpstreamTls;
 use moongate_sdk::{Files, Placed, Problem, Problems};
 use rustls::client::WebPkiServerVerifier;
@@ -10,9 +10,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-
-/// The largest file that is read.
-const LARGEST: u64 = 1 << 20;
 
 /// An upstream's TLS, ready for handshakes. Sessions are resumed as long as it lives: it is kept over
 /// reloads that change neither the settings nor what their files say.
@@ -55,7 +52,11 @@ impl Client {
         let mut problems = Problems::default();
         check_name(written, &mut problems);
         let issuers = written.ca.as_ref().and_then(|path| problems.keep(certificates(&files, path)));
-        let identity = problems.keep(identity(&files, written)).flatten();
+        problems.0.extend(doubts(written, issuers.as_deref()));
+        let shown = prior.and_then(|prior| prior.identity.as_ref());
+        let identity = problems.keep(identity(&files, written, shown)).flatten();
+        let (identity, doubt) = identity.unzip();
+        problems.0.extend(doubt.flatten());
         let roots = match (&written.ca, &issuers) {
             (Some(path), Some(issuers)) => problems.keep(roots(path, issuers)),
             (Some(_), None) => None,
@@ -132,7 +133,7 @@ fn check_name(written: &Placed<UpstreamTls>, problems: &mut Problems) {
 }
 
 fn certificates(files: &Files, path: &Placed<String>) -> Result<Vec<CertificateDer<'static>>, Problems> {
-    let file = files.read(path, LARGEST)?;
+    let file = files.read(path, certificate::LARGEST)?;
     let found = pem::certificates(&file.bytes).map_err(|problem| problem.at(&path.place))?;
     for certificate in &found {
         // What the engine could not read would end the process.
@@ -144,7 +145,18 @@ fn certificates(files: &Files, path: &Placed<String>) -> Result<Vec<CertificateD
     Ok(found)
 }
 
-fn identity(files: &Files, written: &Placed<UpstreamTls>) -> Result<Option<Identity>, Problems> {
+/// What an operator should know of the issuers in `ca`.
+fn doubts(written: &UpstreamTls, issuers: Option<&[CertificateDer<'_>]>) -> Vec<Problem> {
+    let (Some(path), Some(issuers)) = (&written.ca, issuers) else { return Vec::new() };
+    issuers.iter().filter_map(trust::doubt).map(|doubt| doubt.at(&path.place)).collect()
+}
+
+/// What is shown to backends, and what is doubtful about it; `shown` is what they are shown now.
+fn identity(
+    files: &Files,
+    written: &Placed<UpstreamTls>,
+    shown: Option<&Identity>,
+) -> Result<Option<(Identity, Option<Problem>)>, Problems> {
     let (cert, path) = match (&written.cert, &written.key) {
         (Some(cert), Some(key)) => (cert, key),
         (None, None) => return Ok(None),
@@ -160,17 +172,17 @@ fn identity(files: &Files, written: &Placed<UpstreamTls>) -> Result<Option<Ident
     let mut problems = Problems::default();
     let chain = problems.keep(certificates(files, cert));
     let key =
-        problems.keep(files.read(path, LARGEST).map_err(Problems::from).and_then(|file| {
+        problems.keep(files.read(path, certificate::LARGEST).map_err(Problems::from).and_then(|file| {
             pem::key(&file.bytes).map_err(|problem| Problems::from(problem.at(&path.place)))
         }));
     let (Some(chain), Some(key)) = (chain, key) else { return Err(problems) };
-    let fits =
-        rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider());
-    if let Err(error) = fits {
-        let problem = Problem::new(format!("`{}` is not the key of `{}`: {error}", path.value, cert.value));
-        return Err(problem.at(&path.place).into());
-    }
-    Ok(Some(Identity { chain, key }))
+    let in_use = shown.is_some_and(|shown| shown.chain.first() == chain.first());
+    let in_time = chain.first().and_then(subject::parse).map(|leaf| certificate::in_time(&leaf, in_use));
+    let in_time = in_time.unwrap_or(Ok(None)).map_err(|problem| problem.at(&cert.place).into());
+    let doubt = problems.keep(in_time).flatten().map(|doubt| doubt.at(&cert.place));
+    let fits = certificate::certify(cert, path, chain.clone(), key.clone_key());
+    problems.keep(fits.map_err(Problems::from));
+    if problems.refuse() { Err(problems) } else { Ok(Some((Identity { chain, key }, doubt))) }
 }
 
 fn roots(path: &Placed<String>, issuers: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, Problems> {
@@ -281,3 +293,6 @@ impl ServerCertVerifier for Unverified {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 
+/// `openssl x509 -req` without `-extfile`.
+pub(super) const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
+MIIBEjCBugIBATAKBggqhkjOPQQDAjAVMRMwEQYDVQQDDAp2MS5leGFtcGxlMCAX
+DTI2MTEyMzA3NDgwM1oYDzIxMjYxMDMwMDc0ODAzWjAVMRMwEQYDVQQDDAp2MS5l
+eGFtcGxlMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEUIY+VSpSlGwb3w+5UbX+
+G8xcXRgS1Q8nJk/eHfqID53Dhm4eZNIykk6hNnDzOOmkNt2U2R8yHRwD3g7LvFjf
+ITAKBggqhkjOPQQDAgNHADBEAiB//MSLbiXDefIHH4mviZsKnBcXX+Dw7XSKK1s3
++sScBwIgPqYlcGrB5/AHoau7eLEigTwgcEeEWIcrMmxMpJ5cby0=
+-----END CERTIFICATE-----
+";
+
 const NAMES: [&str; 5] = ["a.pem", "a.key", "a.ocsp", "ca.pem", "tickets"];
 
 fn placed<T>(value: T) -> Placed<T> {
@@ -96,6 +107,18 @@ fn a_chain_in_the_wrong_order_is_a_warning() {
     let (acceptor, warnings) = compile(folder.path());
     acceptor.unwrap();
     assert!(warnings.0.iter().any(|warning| warning.message.contains("out of order")), "{warnings:?}");
+}
+
+#[test]
+fn a_certificate_of_version_1_is_refused_for_that_alone() {
+    let folder = folder();
+    fs::write(folder.path().join("a.pem"), VERSION_1).unwrap();
+    let (refused, warnings) = compile(folder.path());
+    let told: Vec<_> = refused.unwrap_err().0.into_iter().map(|problem| problem.message).collect();
+    let wrong = "the certificate is of X.509 version 1; version 3 with subjectAltName is needed";
+    assert!(told.iter().any(|message| message == wrong), "{told:?}");
+    assert!(told.iter().all(|message| message == wrong || message.contains("not valid yet")), "{told:?}");
+    assert_eq!(warnings.0, []);
 }
 
 /// Bytes of no shape, or sections of PEM with something in them.

@@ -64,14 +64,15 @@ fn mark(mode: ClientAuthMode, mut issuers: Vec<CertificateDer<'_>>) -> Mark {
 }
 
 /// What an operator should know of an issuer.
-fn doubt(issuer: &CertificateDer<'_>) -> Option<Problem> {
+pub(super) fn doubt(issuer: &CertificateDer<'_>) -> Option<Problem> {
     let parsed = subject::parse(issuer)?;
     let name = subject::name(parsed.subject());
     if parsed.validity().not_after.timestamp() < super::certificate::now() {
         return Some(Problem::warning(format!("the issuer `{name}` has expired")));
     }
-    (!parsed.is_ca()).then(|| {
+    // One that signed itself is trusted by being listed, whatever it may do.
+    (!parsed.is_ca() && parsed.issuer() != parsed.subject()).then(|| {
         Problem::warning(format!("`{name}` is no issuer: it may not sign certificates"))
-            .help("a client's own certificate is not trusted by being listed; list its issuer's")
+            .help("a certificate that somebody else signed is not trusted by being listed; list its issuer's")
     })
 }
