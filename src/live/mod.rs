@@ -100,13 +100,13 @@ fn prepare(
     kinds: Kinds,
     prior: Option<&Snapshot>,
 ) -> Result<(Snapshot, spec::Loaded, Problems), Refused> {
-    let loaded = spec::load(path).map_err(|refused| {
-        let mut problems = refused.problems;
+    let loaded = spec::load(path).map_err(|mut refused| {
         // Names that do not exist are told in the same go as keys that do not.
-        if let Some(Err(more)) = refused.rest.map(|rest| snapshot::compile(&rest, prior, kinds)) {
-            problems.extend(more);
+        let rest = refused.rest.take();
+        if let Some(Err(more)) = rest.map(|rest| snapshot::compile(&rest, prior, kinds)) {
+            refused.also(more);
         }
-        Refused { problems, sources: refused.sources }
+        Refused { problems: refused.problems, sources: refused.sources }
     })?;
     match snapshot::compile(&loaded.spec, prior, kinds) {
         Ok((snapshot, mut warnings)) => {

@@ -3,6 +3,7 @@
 
 mod env;
 mod glob;
+mod habits;
 mod include;
 mod keys;
 mod mend;
@@ -47,6 +48,22 @@ pub struct Refused {
     pub rest: Option<Box<Spec>>,
 }
 
+impl Refused {
+    /// Adds what compiling the rest found. What it says of a whole is left out where a part of that could not
+    /// be read: it may be untrue of what was meant.
+    pub fn also(&mut self, mut more: Problems) {
+        more.0.retain(|problem| !self.problems.0.iter().any(|known| is_within(known, problem)));
+        self.problems.extend(more);
+    }
+}
+
+/// Whether a problem is about a part of what another one is about.
+fn is_within(part: &Problem, whole: &Problem) -> bool {
+    let (Some(part), Some(whole)) = (&part.place, &whole.place) else { return false };
+    let below = part.path.strip_prefix(&*whole.path);
+    !whole.path.is_empty() && below.is_some_and(|below| below.starts_with(['.', '[']))
+}
+
 /// Reads a configuration file and what it includes, with the process's environment.
 ///
 /// # Errors
@@ -85,6 +102,7 @@ fn finish(
             Ok(read) => spec = Some(read),
             Err(mut found) => {
                 found.0.retain(|problem| !spot(problem).is_some_and(|spot| known.contains(&spot)));
+                found.0.iter_mut().for_each(habits::advise);
                 problems.extend(found);
             }
         }
