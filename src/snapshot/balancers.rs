@@ -31,11 +31,12 @@ impl Balancers {
     /// Compiles what was written for a listener of that name at that address.
     ///
     /// # Errors
-    /// An empty list, what is no address, and what cannot be at that address.
+    /// An empty list, what is no address, and what cannot be at that address. Warnings go into `warnings`.
     pub(super) fn compile(
         written: &Placed<spec::ProxyProtocol>,
         name: &str,
         address: &Address,
+        warnings: &mut Problems,
     ) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let from = &written.value.from;
@@ -54,6 +55,11 @@ impl Balancers {
                 Known::OnSocket
             }
         };
+        if matches!(&known, Known::At(peers) if peers.are_all()) {
+            let problem = Problem::warning("everybody is a balancer: each client says by itself who it is");
+            warnings
+                .push(problem.help("name the balancers alone, as in `from: [10.0.0.5]`").at(&written.place));
+        }
         let metrics = PreambleMetrics::of(name);
         if problems.refuse() { Err(problems) } else { Ok(Self { known, metrics }) }
     }
@@ -82,10 +88,14 @@ mod tests {
     use moongate_sdk::Place;
 
     fn compile(address: &str, from: &[&str]) -> Result<Balancers, Vec<String>> {
+        compile_with(address, from, &mut Problems::default())
+    }
+
+    fn compile_with(address: &str, from: &[&str], warnings: &mut Problems) -> Result<Balancers, Vec<String>> {
         let placed = |text: &&str| Placed { value: (*text).to_owned(), place: Place::nowhere() };
         let from = from.iter().map(placed).collect();
         let written = Placed { value: spec::ProxyProtocol { from }, place: Place::nowhere() };
-        Balancers::compile(&written, "web", &Address::parse(address).unwrap())
+        Balancers::compile(&written, "web", &Address::parse(address).unwrap(), warnings)
             .map_err(|problems| problems.0.into_iter().map(|problem| problem.message).collect())
     }
 
@@ -105,6 +115,18 @@ mod tests {
         assert!(!balancers.include(None));
         let unix = compile("unix:/a", &["unix"]).unwrap();
         assert!(unix.include(None) && !unix.include(Some("127.0.0.1".parse().unwrap())));
+    }
+
+    #[test]
+    fn a_list_of_everybody_is_taken_with_a_warning() {
+        for (from, warned) in
+            [(&["0.0.0.0/0"][..], true), (&["10.0.0.1", "::/0"], true), (&["10.0.0.0/8", "::1"], false)]
+        {
+            let mut warnings = Problems::default();
+            compile_with("0.0.0.0:80", from, &mut warnings).unwrap();
+            assert_eq!(warnings.0.len(), usize::from(warned), "{from:?}");
+            assert!(!warnings.refuse());
+        }
     }
 
     #[test]

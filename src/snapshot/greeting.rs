@@ -38,7 +38,7 @@ impl Greeting {
         let mut problems = Problems::default();
         let balancers = listener.proxy_protocol.as_ref();
         let balancers =
-            balancers.and_then(|written| problems.keep(Balancers::compile(written, name, address)));
+            balancers.and_then(|written| problems.keep(Balancers::compile(written, name, address, warnings)));
         let protocols = problems.keep(protocols(listener)).unwrap_or_default();
         let speaks = |protocol| protocols.contains(&protocol);
         let (http1, h2c) = (speaks(Protocol::Http1), speaks(Protocol::H2c));

@@ -26,6 +26,11 @@ impl Peers {
         Self(read.filter_map(|block| problems.keep(block.map_err(Problems::from))).collect())
     }
 
+    /// Whether it has every address of one of the two families.
+    pub(super) fn are_all(&self) -> bool {
+        self.0.iter().any(|block| block.prefix_len() == 0)
+    }
+
     /// Whether it has this address. An IPv4 address in IPv6's clothes is the IPv4 address.
     pub(super) fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
