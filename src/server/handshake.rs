@@ -30,6 +30,15 @@ const NO_PROTOCOL: &[u8] = &[21, 3, 3, 0, 2, 2, 120];
 /// The content type of a record with a handshake message (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
 
+/// The alert `protocol_version`, fatal (RFC 5246 §7.2.2), behind the type and the version of its record: old
+/// clients read none of another version than theirs.
+const PROTOCOL_VERSION: &[u8] = &[0, 2, 2, 70];
+const ALERT: u8 = 21;
+
+/// How much of a connection ends with the version in its ClientHello: the heads of the record and of the
+/// message, and the version (RFC 5246 §7.4.1.2).
+const TO_VERSION: usize = 5 + 4 + 2;
+
 /// How long, and for how many bytes, a client that was refused may go on sending. A connection that is
 /// closed on unread bytes is reset, and what was written last is lost with it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -116,7 +125,7 @@ async fn prove(begun: StartHandshake<Socket>, proof: Arc<ServerConfig>) {
 /// Reads the client's first message; otherwise says why not, and what it is told.
 async fn hello(socket: &mut Socket) -> Result<Accepted, (Cut, Option<String>, Vec<u8>)> {
     let mut acceptor = rustls::server::Acceptor::default();
-    let mut reading = Reading { socket, first: None };
+    let mut reading = Reading { socket, start: [0; TO_VERSION], seen: 0 };
     loop {
         let left = |error: io::Error| (Cut::LEFT, Some(error.to_string()), Vec::new());
         std::future::poll_fn(|cx| reading.socket.poll_readable(cx)).await.map_err(left)?;
@@ -126,13 +135,19 @@ async fn hello(socket: &mut Socket) -> Result<Accepted, (Cut, Option<String>, Ve
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(left(error)),
         }
-        if reading.first.is_some_and(|byte| byte != HANDSHAKE && byte.is_ascii_uppercase()) {
+        let first = reading.start[0];
+        if first != HANDSHAKE && first.is_ascii_uppercase() {
             return Err((Cut::PLAIN, None, PLAIN.to_vec()));
         }
         match acceptor.accept() {
             Ok(Some(accepted)) => return Ok(accepted),
             Ok(None) => {}
             Err((error, mut alert)) => {
+                // rustls misses an extension of TLS 1.2 before it looks at the version.
+                if let (Some([major, minor]), rustls::Error::PeerIncompatible(_)) = (reading.old(), &error) {
+                    let word = [&[ALERT, major, minor][..], PROTOCOL_VERSION].concat();
+                    return Err((Cut::OLD, Some("TLS 1.1 or older".to_owned()), word));
+                }
                 let mut word = Vec::new();
                 // Writing into a vector cannot fail.
                 let _ = alert.write_all(&mut word);
@@ -142,16 +157,27 @@ async fn hello(socket: &mut Socket) -> Result<Accepted, (Cut, Option<String>, Ve
     }
 }
 
-/// Reads what is there, and remembers the first byte.
+/// Reads what is there, and remembers how it began.
 struct Reading<'a> {
     socket: &'a mut Socket,
-    first: Option<u8>,
+    start: [u8; TO_VERSION],
+    seen: usize,
+}
+
+impl Reading<'_> {
+    /// The version of a client that speaks no TLS 1.2.
+    fn old(&self) -> Option<[u8; 2]> {
+        let version = [self.start[TO_VERSION - 2], self.start[TO_VERSION - 1]];
+        (self.seen == TO_VERSION && version < [3, 3]).then_some(version)
+    }
 }
 
 impl Read for Reading<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.socket.try_read(buffer)?;
-        self.first = self.first.or(buffer[..read].first().copied());
+        let more = read.min(TO_VERSION - self.seen);
+        self.start[self.seen..][..more].copy_from_slice(&buffer[..more]);
+        self.seen += more;
         Ok(read)
     }
 }

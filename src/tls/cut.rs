@@ -14,6 +14,8 @@ impl Cut {
     pub const LEFT: Self = Self("closed");
     /// It spoke plain HTTP.
     pub const PLAIN: Self = Self("plain_http");
+    /// It speaks nothing above TLS 1.1.
+    pub const OLD: Self = Self("version");
     /// It asked for a name of no certificate, where that is refused.
     pub const UNKNOWN_NAME: Self = Self("unknown_name");
     /// It speaks no protocol that the listener does (RFC 7301).

@@ -283,6 +283,26 @@ fn what_is_no_handshake_gets_the_answer_that_the_standard_names() {
 }
 
 #[test]
+fn a_client_of_tls_1_1_is_told_that_its_version_is_too_old() {
+    let (ca, origin) = (Authority::new(), Origin::named("a"));
+    let pair = ca.issue("a", &["a.example"]);
+    let (gateway, secure) = start(&format!("certificates: [{}]", listed(&pair)), &origin);
+    // A ClientHello with one cipher suite and no extension, in one piece and in three.
+    let body = [&[3, 2][..], &[7; 32], &[0, 0, 2, 0xc0, 0x13, 1, 0]].concat();
+    let hello = [&[22, 3, 1, 0, 45, 1, 0, 0, 41][..], &body].concat();
+    for cuts in [&[50][..], &[3, 10, 50]] {
+        let mut wire = Wire::connect(secure);
+        let mut sent = 0;
+        for cut in cuts {
+            wire.send(&hello[sent..*cut]);
+            sent = *cut;
+        }
+        assert_eq!(wire.rest(), [21, 3, 2, 0, 2, 2, 70]);
+    }
+    eventually("both are counted", || (failures(&gateway, "version") == 2.0).then_some(()));
+}
+
+#[test]
 fn the_ocsp_response_is_stapled() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
