@@ -2,6 +2,7 @@
 //! a request ends, dropping its context gives back what it held.
 
 use super::answer::Instead;
+use super::cause::Cause;
 use super::failure::Failure;
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
@@ -72,6 +73,8 @@ pub struct Context {
     pub(super) attempts: u8,
     /// Why the last of them failed, or why there is no answer but ours.
     pub(super) failure: Option<Failure>,
+    /// What is behind it, where TLS with a backend failed.
+    pub(super) cause: Cause,
     /// The connection became a WebSocket; its lines and numbers are the tunnel's.
     pub(super) upgraded: bool,
     _busy: Busy,
@@ -110,6 +113,7 @@ impl Context {
             tried: Tried::default(),
             attempts: 0,
             failure: None,
+            cause: None,
             upgraded: false,
             _busy: busy,
         }

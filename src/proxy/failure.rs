@@ -1,6 +1,7 @@
 //! What a client is told when a request fails, in one table. Pingora's errors become ours here and
 //! nowhere else.
 
+use super::cause;
 use crate::route::BadTarget;
 use crate::tunnel::Crowded;
 use crate::tunnel::handshake::AnswerError;
@@ -177,6 +178,11 @@ impl Failure {
 }
 
 impl Failure {
+    /// Whether TLS with a backend is what failed.
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::TlsHandshake | Self::TlsCertificate)
+    }
+
     /// What passive health is told, when an endpoint is to blame.
     pub const fn endpoints_fault(self) -> Option<Reason> {
         match self {
@@ -217,7 +223,7 @@ impl From<AnswerError> for Failure {
         match error {
             AnswerError::TimedOut => Self::ResponseTimeout,
             AnswerError::Bad(_) => Self::BadHandshake,
-            AnswerError::Io(error) if alerted(&error) => Self::TlsHandshake,
+            AnswerError::Io(error) if cause::alert(&error).is_some() => Self::TlsHandshake,
             AnswerError::Closed | AnswerError::Io(_) => Self::UpstreamClosed,
         }
     }
@@ -228,7 +234,7 @@ impl From<&Error> for Failure {
         if is_exhaustion(error) {
             return Self::NoResources;
         }
-        if *error.esource() == ErrorSource::Upstream && was_alerted(error) {
+        if *error.esource() == ErrorSource::Upstream && cause::alert_behind(error).is_some() {
             return Self::TlsHandshake;
         }
         match (error.esource(), error.etype()) {
@@ -261,24 +267,6 @@ impl From<&Error> for Failure {
             _ => Self::Internal,
         }
     }
-}
-
-/// Whether a backend ended its TLS with an alert: with TLS 1.3 it does so for a client's certificate only
-/// when the client has finished its handshake and reads the first answer.
-fn alerted(error: &std::io::Error) -> bool {
-    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(told, Some(rustls::Error::AlertReceived(_)))
-}
-
-fn was_alerted(error: &Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.root_cause());
-    while let Some(found) = cause {
-        if found.downcast_ref::<std::io::Error>().is_some_and(alerted) {
-            return true;
-        }
-        cause = found.source();
-    }
-    false
 }
 
 /// Whether an error of HTTP/2 is about what the backend sent, and not about the end of a stream or connection.

@@ -5,6 +5,7 @@ mod admission;
 mod answer;
 mod arrival;
 mod boundary;
+mod cause;
 mod chunks;
 mod connect;
 mod connection;

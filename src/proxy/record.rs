@@ -3,9 +3,11 @@
 
 use super::context::Context;
 use super::exchange::{self, Line};
+use super::failure::Failure;
 use crate::chain::Chain;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::{Entry, Note};
+use crate::telemetry::quoted;
 use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
 use log::log;
@@ -66,10 +68,25 @@ fn tell(session: &Session, ctx: &Context, status: u16) {
     let route = ctx.route.as_ref().map_or("", |route| &*route.name);
     let endpoint = endpoint(ctx).map_or("", |endpoint| endpoint.name());
     let head = session.req_header();
-    log!(failure.row().level,
-        reason = failure.token(), status, route, endpoint, attempts = ctx.attempts,
-        client:% = ctx.client, method = head.method.as_str(), path = head.uri.path();
+    let (level, reason, method, path) =
+        (failure.row().level, failure.token(), head.method.as_str(), head.uri.path());
+    let Some((server_name, error)) = behind(failure, ctx) else {
+        log!(level,
+            reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.client, method, path;
+            "a request failed");
+        return;
+    };
+    log!(level,
+        reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.client, method, path,
+        server_name = &*server_name, error;
         "a request failed");
+}
+
+/// Where TLS with a backend failed: the name that its certificate must have, and what TLS said.
+fn behind(failure: Failure, ctx: &Context) -> Option<(String, String)> {
+    let cause = ctx.cause.as_deref().filter(|_| failure.is_tls())?;
+    let (cluster, endpoint) = (ctx.cluster.as_ref()?, endpoint(ctx)?);
+    Some((cluster.reach().server_name(endpoint), quoted(cause)))
 }
 
 fn plugins(session: &mut Session, ctx: &mut Context, status: Option<StatusCode>) {

@@ -144,7 +144,7 @@ impl Redialer {
                 lease.connected();
                 lease.endpoint().metrics().failed("handshake_refused");
             }
-            Err(failure) => blame(&lease, failure),
+            Err(unanswered) => blame(&lease, unanswered.failure),
         }
         None
     }

@@ -2,6 +2,7 @@
 //! deciding whether the next may be asked when it fails.
 
 use super::answer::RequestFields;
+use super::cause::{self, Unanswered};
 use super::context::Context;
 use super::failure::{Failure, OURS};
 use super::forward::{self, Way};
@@ -165,7 +166,7 @@ pub(super) fn answered(head: &mut ResponseHeader, ctx: &mut Context) -> Result<(
 /// No connection came about: nothing was sent, so any request may go to the next endpoint.
 pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
     let failure = Failure::from(&*error);
-    give_back(ctx, failure);
+    give_back(ctx, Unanswered { failure, cause: cause::of(&error, failure) });
     error.set_retry(ctx.may_retry());
     error
 }
@@ -206,7 +207,7 @@ pub(super) fn broken(
         error.set_retry(true);
         return error;
     }
-    give_back(ctx, failure);
+    give_back(ctx, Unanswered { failure, cause: cause::of(&error, failure) });
     error.set_retry(repeatable && ctx.may_retry());
     error
 }
@@ -221,8 +222,9 @@ fn was_not_processed(error: &h2::Error) -> bool {
 }
 
 /// Gives the endpoint back with what it did, and keeps it from this request's next attempt.
-pub(super) fn give_back(ctx: &mut Context, failure: Failure) {
+pub(super) fn give_back(ctx: &mut Context, Unanswered { failure, cause }: Unanswered) {
     ctx.failure = Some(failure);
+    ctx.cause = cause;
     if let Some(lease) = ctx.lease.take() {
         if !matches!(failure, Failure::ClientGone | Failure::Plugin) {
             lease.endpoint().metrics().failed(failure.token());

@@ -1,6 +1,7 @@
 //! A WebSocket's opening handshake: the client's request is checked, an endpoint is asked, and the
 //! two connections become a tunnel. Up to the 101 it is HTTP, and everything of a route applies.
 
+use super::cause::Unanswered;
 use super::context::Context;
 use super::exchange::Line;
 use super::failure::Failure;
@@ -131,16 +132,17 @@ async fn ask(
             return Err(Failure::Internal);
         };
         let ends = upstream::ends(session, ctx);
-        let failure = match attempt(cluster, lease.endpoint(), ends, request, route.timeout).await {
+        let unanswered = match attempt(cluster, lease.endpoint(), ends, request, route.timeout).await {
             Ok(found) => {
                 lease.connected();
                 lease.answered(ctx.asked.elapsed());
                 ctx.failure = None;
                 return Ok(found);
             }
-            Err(failure) => failure,
+            Err(unanswered) => unanswered,
         };
-        upstream::give_back(ctx, failure);
+        let failure = unanswered.failure;
+        upstream::give_back(ctx, unanswered);
         // A broken 101 would be broken at the next endpoint too, and a slow one may still open.
         if matches!(failure, Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c)
             || !ctx.may_retry()
@@ -158,10 +160,10 @@ pub(super) async fn attempt(
     ends: Ends,
     request: &Request,
     limit: Duration,
-) -> std::result::Result<(Leg, Answer), Failure> {
+) -> std::result::Result<(Leg, Answer), Unanswered> {
     let reach = cluster.reach();
     if reach.protocol() == UpstreamProtocol::H2c {
-        return Err(Failure::WebSocketOverH2c);
+        return Err(Failure::WebSocketOverH2c.into());
     }
     let mut leg = Leg::from(reach.connect(endpoint, ends, false, cluster.spec().connect_timeout.0).await?);
     let answer = handshake::exchange(&mut leg, request, limit).await?;

@@ -4,6 +4,7 @@
 //! the protocols it asks for stand there. Nothing of a connection whose handshake fails gets any further.
 
 use crate::proxy::Socket;
+use crate::telemetry::quoted;
 use crate::tls::{Acceptor, Cut, Meeting};
 use log::debug;
 use moongate_sdk::Tls;
@@ -57,6 +58,7 @@ pub(super) struct Secured {
 /// A client that was not, and the last word for it.
 struct Refused {
     cut: Cut,
+    /// More of why, for the log.
     error: Option<String>,
     word: Option<(Socket, Vec<u8>)>,
 }
@@ -76,7 +78,8 @@ pub(super) async fn shake(
     };
     let Refused { cut: Cut(reason), error, word } = refused;
     tls.metrics.failed(reason);
-    debug!(client:%, reason, error = error.as_deref().unwrap_or_default(); "a TLS handshake failed");
+    debug!(listener = &*tls.listener, client:%, reason, error = quoted(error.as_deref().unwrap_or_default());
+        "a TLS handshake failed");
     if let Some((socket, word)) = word {
         // It had its chance to read it.
         let _ = timeout(LINGER, part(socket, &word)).await;
@@ -96,7 +99,13 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<Secured>, R
             prove(StartHandshake::from_parts(accepted, socket), proof).await;
             return Ok(None);
         }
-        Meeting::UnknownName => return Err(refuse(Cut::UNKNOWN_NAME, UNKNOWN_NAME, socket)),
+        Meeting::UnknownName => {
+            let error = Some(match accepted.client_hello().server_name() {
+                Some(name) => format!("no certificate for {name}"),
+                None => "no name is asked for".to_owned(),
+            });
+            return Err(Refused { error, ..refuse(Cut::UNKNOWN_NAME, UNKNOWN_NAME, socket) });
+        }
         Meeting::NoProtocol => return Err(refuse(Cut::NO_PROTOCOL, NO_PROTOCOL, socket)),
     };
     // On the heap, so that the connection's task has no room for it for the rest of its life.

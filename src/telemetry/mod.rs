@@ -6,5 +6,7 @@
 pub mod access;
 pub mod metrics;
 pub mod process_log;
+mod quoted;
 
 pub use access::AccessLog;
+pub use quoted::quoted;

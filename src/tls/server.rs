@@ -35,6 +35,8 @@ pub struct Acceptor {
     wrong: Mutex<Wrong>,
     later: Option<Arc<Slot>>,
     challenges: Arc<Challenges>,
+    /// The listener's name.
+    pub listener: Box<str>,
     /// What handshakes count.
     pub metrics: Arc<TlsMetrics>,
 }
@@ -114,6 +116,7 @@ impl Acceptor {
             wrong: Mutex::default(),
             later,
             challenges: Arc::clone(challenges),
+            listener: listener.into(),
             metrics: TlsMetrics::of(listener),
         }))
     }

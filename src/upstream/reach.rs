@@ -123,6 +123,11 @@ impl Reach {
         }
     }
 
+    /// The name that an endpoint's certificate must have, where there is TLS.
+    pub fn server_name(&self, of: &Endpoint) -> String {
+        self.name(of.address(), of.host().as_deref()).into_owned()
+    }
+
     /// What `Host` says of an endpoint where nobody else says it: the address, as a client that was given it
     /// would, and with TLS the name that is asked for.
     pub fn authority(&self, of: &Endpoint) -> String {

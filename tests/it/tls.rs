@@ -111,10 +111,17 @@ fn an_unknown_name_gets_the_alert_where_the_listener_says_so() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let tls = format!("certificates: [{}], unknown_sni: reject", listed(&pair));
-    let (gateway, secure) = start(&tls, &origin);
-    for name in ["b.example", "127.0.0.1"] {
+    let level = std::ffi::OsStr::new("info,moongate::server::handshake=debug");
+    let gateway = Gateway::start_whole_with("RUST_LOG", level, &file(&tls, &origin, ""));
+    let secure = gateway.listener("secure");
+    for (name, told) in [("b.example", "no certificate for b.example"), ("127.0.0.1", "no name is asked for")]
+    {
+        let mark = gateway.log().mark();
         let cut = anybody().0.connect(secure, name).unwrap_err();
         assert_eq!(cut.alert(), Some(AlertDescription::UnrecognisedName), "{cut:?}");
+        let line = gateway.log().wait(mark, &["a TLS handshake failed"]);
+        assert!(line.contains(" listener=secure client=127.0.0.1:"), "{line}");
+        assert!(line.ends_with(&format!(" reason=unknown_name error=\"{told}\"")), "{line}");
     }
     assert_eq!(ca.client().get(secure, "a.example", "/").unwrap().text(), "a");
     eventually("both are counted", || (failures(&gateway, "unknown_name") == 2.0).then_some(()));

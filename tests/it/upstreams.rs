@@ -88,11 +88,12 @@ fn the_host_s_name_is_asked_for_and_verified() {
 fn a_certificate_that_is_not_to_be_trusted_gets_nothing() {
     let (issuer, other) = (Issuer::new(), Issuer::new());
     let strangers = [
-        secured(&other, &["127.0.0.1"], Life::Now),
-        secured(&issuer, &["other.test"], Life::Now),
-        secured(&issuer, &["127.0.0.1"], Life::Over),
+        (secured(&other, &["127.0.0.1"], Life::Now), "UnknownIssuer"),
+        (secured(&issuer, &["other.test"], Life::Now), "only valid for DnsName(\\\"other.test\\\")"),
+        (secured(&issuer, &[], Life::Now), "not valid for any names"),
+        (secured(&issuer, &["127.0.0.1"], Life::Over), "certificate expired"),
     ];
-    for (origin, front) in &strangers {
+    for ((origin, front), cause) in &strangers {
         let gateway = Gateway::start(&https(&issuer, front.address, "retries: 0"));
         let answer = gateway.get("/secret");
         assert_eq!(answer.status, 502);
@@ -102,6 +103,13 @@ fn a_certificate_that_is_not_to_be_trusted_gets_nothing() {
         assert_eq!(origin.seen().len(), 0, "nothing was sent");
         let failed = [("upstream", "all"), ("reason", "tls_certificate")];
         assert_eq!(gateway.metrics().sum("moongate_upstream_failures_total", &failed), 2.0);
+        // The log says to both why, without a word of how to make it talk.
+        for path in ["/secret", "/ws"] {
+            let line = gateway.log().wait(0, &[&format!("path={path} ")]);
+            let (_, told) =
+                line.split_once(" server_name=127.0.0.1 error=\"invalid peer certificate: ").unwrap();
+            assert!(told.contains(cause) && told.ends_with('"'), "{line}");
+        }
     }
 }
 
@@ -119,6 +127,13 @@ fn a_backend_without_tls_fails_the_handshake() {
     let answer = gateway.get("/");
     assert_eq!(answer.status, 502, "{}", answer.text());
     assert!(answer.text().contains("tls_handshake"), "{}", answer.text());
+    let line = gateway.log().wait(0, &["a request failed"]);
+    assert!(
+        line.ends_with(
+            " server_name=127.0.0.1 error=\"received corrupt message of type InvalidContentType\""
+        ),
+        "{line}"
+    );
 }
 
 #[test]
@@ -140,9 +155,13 @@ fn a_client_certificate_is_shown_where_there_is_one() {
     assert_eq!(gateway.get("/").text(), "a");
     Socket::open(gateway.web(), "/ws").echo("known");
     gateway.reload(&yaml("")).unwrap();
-    let answer = gateway.get("/");
+    let answer = gateway.get("/http");
     assert!(answer.status == 502 && answer.text().contains("tls_handshake"), "{}", answer.text());
     assert_eq!(Socket::open_with(gateway.web(), "/ws", &[]).map(drop).unwrap_err(), 502);
+    for path in ["/http", "/ws"] {
+        let line = gateway.log().wait(0, &[&format!("path={path} ")]);
+        assert!(line.ends_with("error=\"received fatal alert: CertificateRequired\""), "{line}");
+    }
 }
 
 #[test]

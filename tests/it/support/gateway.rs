@@ -65,7 +65,12 @@ impl Gateway {
 
     /// As [`Gateway::start`], with one more variable in its environment.
     pub(crate) fn start_with(variable: &str, value: &std::ffi::OsStr, yaml: &str) -> Self {
-        let gateway = Self::spawn_with(Path::new(BINARY), &format!("{HEAD}{yaml}"), |command| {
+        Self::start_whole_with(variable, value, &format!("{HEAD}{yaml}"))
+    }
+
+    /// As [`Gateway::start_whole`], with one more variable in its environment.
+    pub(crate) fn start_whole_with(variable: &str, value: &std::ffi::OsStr, yaml: &str) -> Self {
+        let gateway = Self::spawn_with(Path::new(BINARY), yaml, |command| {
             command.env(variable, value);
         });
         gateway.web();
