@@ -32,12 +32,17 @@ pub(super) fn main(path: &Path) -> ExitCode {
         return ExitCode::from(FAILED);
     };
     match ask(&admin.address.value, admin.token.as_deref()) {
-        Ok((200, _)) => say("configuration reloaded\n"),
-        Ok((422, report)) => {
+        Ok(Answer { status: 200, report, .. }) => {
+            // As `moongate check` does: warnings are no reason to fail.
+            say_wrong(&report.unwrap_or_default());
+            say("configuration reloaded\n")
+        }
+        Ok(Answer { status: 422, report: Some(report), .. }) => {
             say_wrong(&report);
             ExitCode::from(BAD_CONFIG)
         }
-        Ok((status, body)) => {
+        Ok(Answer { status, body, .. }) => {
+            let body = body.trim();
             say_wrong(&format!("error: the gateway at {} answered {status}: {body}\n", admin.address.value));
             ExitCode::from(FAILED)
         }
@@ -48,8 +53,15 @@ pub(super) fn main(path: &Path) -> ExitCode {
     }
 }
 
-/// The status and, of a refusal, its report.
-fn ask(address: &str, token: Option<&str>) -> std::io::Result<(u16, String)> {
+/// What the gateway says.
+struct Answer {
+    status: u16,
+    /// Why the configuration was refused, or the warnings of one that was taken.
+    report: Option<String>,
+    body: String,
+}
+
+fn ask(address: &str, token: Option<&str>) -> std::io::Result<Answer> {
     let parsed: SocketAddr = address.parse().map_err(|_| std::io::Error::other("not an ip:port"))?;
     let mut stream = TcpStream::connect_timeout(&parsed, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -64,7 +76,6 @@ fn ask(address: &str, token: Option<&str>) -> std::io::Result<(u16, String)> {
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let report = serde_json::from_str::<serde_json::Value>(body)
         .ok()
-        .and_then(|body| Some(body.get("report")?.as_str()?.to_owned()))
-        .unwrap_or_else(|| body.trim().to_owned());
-    Ok((status, report))
+        .and_then(|body| Some(body.get("report")?.as_str()?.to_owned()));
+    Ok(Answer { status, report, body: body.to_owned() })
 }

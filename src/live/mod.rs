@@ -15,7 +15,7 @@ mod supervisor;
 #[cfg(test)]
 mod world;
 
-pub use outcome::{Outcome, Refusal};
+pub use outcome::{Outcome, Refusal, Reloaded};
 
 use crate::diag::{self, Color, Sources};
 use crate::snapshot::{self, Kinds, Snapshot};
@@ -226,7 +226,7 @@ impl Live {
             Err(refusal) => Some(refusal.report.clone()),
         };
         *self.last.lock() = LastReload { ok: outcome.is_ok(), at: now(), report };
-        outcome.map(|_| generation)
+        outcome.map(|report| Reloaded { generation, report })
     }
 
     async fn next_generation(&self) -> Result<Option<String>, Refusal> {

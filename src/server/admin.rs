@@ -46,6 +46,8 @@ pub enum ReloadOutcome {
     Taken {
         /// Its number.
         generation: u64,
+        /// The rendered warnings, when there are some.
+        report: Option<String>,
     },
     /// The one before serves on.
     Refused {
@@ -128,8 +130,12 @@ impl Admin {
             }
             Page::Status => Answer::json(StatusCode::OK, &self.state.status()),
             Page::Reload => match self.state.reload().await {
-                ReloadOutcome::Taken { generation } => {
+                ReloadOutcome::Taken { generation, report: None } => {
                     Answer::json(StatusCode::OK, &json!({ "ok": true, "generation": generation }))
+                }
+                ReloadOutcome::Taken { generation, report } => {
+                    let body = json!({ "ok": true, "generation": generation, "report": report });
+                    Answer::json(StatusCode::OK, &body)
                 }
                 ReloadOutcome::Refused { report } => {
                     Answer::json(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "ok": false, "report": report }))

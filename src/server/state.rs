@@ -1,6 +1,7 @@
 //! What the admin address tells of the process.
 
 use super::admin::{AdminState, ReloadOutcome};
+use crate::live::Reloaded;
 use crate::proxy::Shared;
 use crate::upstream::Order;
 use async_trait::async_trait;
@@ -81,7 +82,7 @@ impl AdminState for State {
         let live = Arc::clone(&self.shared.live);
         // In a task of its own: a client that hangs up must not stop a reload half way.
         match tokio::spawn(async move { live.reload().await }).await {
-            Ok(Ok(generation)) => ReloadOutcome::Taken { generation },
+            Ok(Ok(Reloaded { generation, report })) => ReloadOutcome::Taken { generation, report },
             Ok(Err(refusal)) => ReloadOutcome::Refused { report: refusal.report },
             Err(error) => ReloadOutcome::Refused { report: error.to_string() },
         }

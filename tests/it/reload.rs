@@ -237,7 +237,7 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn the_reload_command_tells_the_outcome_and_exits_0_or_78() {
+fn the_reload_command_tells_the_outcome_and_its_warnings_and_exits_0_or_78() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let port = free_port();
     let file = |origin: &str| {
@@ -265,4 +265,11 @@ routes: [{{ upstream: [{origin}] }}]"
     assert!(said.contains("moongate.yaml:3:"), "{said}");
     assert_eq!(gateway.get("/").text(), "b");
     assert_eq!(field(&gateway.log().wait(0, &["configuration reloaded"]), "generation"), "2");
+
+    gateway.write_whole(&file(&b.to_string()).replace("routes: [", "routes: [] #"));
+    let doubtful = reload();
+    assert_eq!(doubtful.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&doubtful.stdout), "configuration reloaded\n");
+    let warned = String::from_utf8_lossy(&doubtful.stderr);
+    assert!(warned.starts_with("warning: no routes"), "{warned}");
 }

@@ -32,7 +32,8 @@ impl AdminState for Gateway {
         if self.broken.load(SeqCst) {
             return ReloadOutcome::Refused { report: "error: unknown upstream `x`".to_owned() };
         }
-        ReloadOutcome::Taken { generation: self.generation.fetch_add(1, SeqCst) + 1 }
+        let generation = self.generation.fetch_add(1, SeqCst) + 1;
+        ReloadOutcome::Taken { generation, report: (generation == 2).then(|| "warning: doubtful".to_owned()) }
     }
 
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
@@ -110,6 +111,8 @@ async fn a_reload_tells_its_outcome() {
     let address = serve(&state, None).await;
     let (status, _, body) = ask(address, "POST /api/v1/reload", "").await;
     assert_eq!((status, body.trim()), (200, r#"{"generation":1,"ok":true}"#));
+    let (status, _, body) = ask(address, "POST /api/v1/reload", "").await;
+    assert_eq!((status, body.trim()), (200, r#"{"generation":2,"ok":true,"report":"warning: doubtful"}"#));
     state.broken.store(true, SeqCst);
     let (status, _, body) = ask(address, "POST /api/v1/reload", "Content-Length: 2\r\n\r\n{}").await;
     let body: Value = serde_json::from_str(&body).unwrap();
