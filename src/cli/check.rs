@@ -3,7 +3,7 @@
 use super::{BAD_CONFIG, color, say, say_wrong};
 use crate::live;
 use crate::route::{Head, Target};
-use crate::snapshot::{Kinds, Snapshot};
+use crate::snapshot::{Kinds, Listener, Snapshot};
 use crate::spec;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use std::net::IpAddr;
@@ -67,9 +67,15 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
             HeaderValue::from_str(value.trim()).map_err(|_| format!("`{value}` is no field value"))?;
         headers.append(name, value);
     }
-    let listener = match asked.listener.as_deref() {
-        None => snapshot.listeners.first().map_or("", |first| &*first.name),
-        Some(name) if snapshot.listeners.iter().any(|known| &*known.name == name) => name,
+    // A WebSocket begins as a request, and has its scheme.
+    let is = |known: &str| url.scheme_str().is_some_and(|scheme| scheme.eq_ignore_ascii_case(known));
+    let secure = is("https") || is("wss");
+    let (listener, assumed) = match asked.listener.as_deref() {
+        None => {
+            let listener = assumed(snapshot, secure);
+            (listener, format!("by listener {listener}; `--listener` names another\n"))
+        }
+        Some(name) if snapshot.listeners.iter().any(|known| &*known.name == name) => (name, String::new()),
         Some(name) => return Err(format!("no listener is named `{name}`")),
     };
     let raw = url.path_and_query().map_or("/", |target| target.as_str());
@@ -83,11 +89,20 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         method: &method,
         headers: &headers,
         listener,
-        scheme: url.scheme_str().unwrap_or("http"),
+        scheme: if secure { "https" } else { "http" },
         version: Version::HTTP_11,
         client: asked.client,
         peer: asked.client,
         tls: None,
     };
-    Ok(snapshot.table.explain(&head).to_string())
+    Ok(format!("{}{assumed}", snapshot.table.explain(&head)))
+}
+
+/// The listener by which such a request would come in where nobody says it: the first one that takes it.
+fn assumed(snapshot: &Snapshot, secure: bool) -> &str {
+    let has_tls =
+        |listener: &Listener| listener.greeting.as_ref().is_some_and(|greeting| greeting.tls.is_some());
+    let listeners = &snapshot.listeners;
+    let fitting = listeners.iter().find(|listener| has_tls(listener) == secure);
+    fitting.or(listeners.first()).map_or("", |listener| &*listener.name)
 }

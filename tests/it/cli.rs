@@ -1,6 +1,8 @@
 //! The command line: what each command prints and how it exits.
 
+use crate::support::certs::Authority;
 use crate::support::moongate;
+use crate::tls::listed;
 use std::fs;
 use std::process::Output;
 use tempfile::TempDir;
@@ -108,6 +110,44 @@ fn explain_names_the_winner() {
         let output = moongate(&["check", "-c", &good, "--explain", "GET", url]);
         assert_eq!(code(&output), Some(0), "{}", both(&output));
         assert!(out(&output).lines().next().unwrap().contains(winner), "{url}: {}", out(&output));
+    }
+}
+
+#[test]
+fn explain_takes_the_listener_that_the_scheme_means_and_says_so() {
+    let (folder, ca) = (Folder::new(), Authority::new());
+    let pair = listed(&ca.issue("site", &["a.example"]));
+    let file = |listeners: &str| {
+        let routes = "routes:
+  - { name: to-https, listeners: [plain], upstream: [127.0.0.1:8081] }
+  - { name: site, when: 'request.scheme == \"https\"', upstream: [127.0.0.1:8081] }";
+        folder.file("two.yaml", &format!("listeners:\n{listeners}\n{routes}\n"))
+    };
+    let plain = "  - { name: plain, address: 127.0.0.1:8080 }";
+    let secure =
+        format!("  - {{ name: secure, address: 127.0.0.1:8443, tls: {{ certificates: [{pair}] }} }}");
+    for (listeners, url, more, winner, by) in [
+        (format!("{plain}\n{secure}"), "https://a.example/", None, "site", Some("secure")),
+        (format!("{plain}\n{secure}"), "WSS://a.example/", None, "site", Some("secure")),
+        (format!("{plain}\n{secure}"), "http://a.example/", None, "to-https", Some("plain")),
+        (format!("{secure}\n{plain}"), "http://a.example/", None, "to-https", Some("plain")),
+        (format!("{secure}\n{plain}"), "ws://a.example/", None, "to-https", Some("plain")),
+        // TLS may have ended before the gateway.
+        (plain.to_owned(), "https://a.example/", None, "to-https", Some("plain")),
+        (format!("{plain}\n{secure}"), "https://a.example/", Some("plain"), "to-https", None),
+    ] {
+        let file = file(&listeners);
+        let mut arguments = vec!["check", "-c", &file, "--explain", "GET", url];
+        arguments.extend(more.iter().flat_map(|name| ["--listener", name]));
+        let output = moongate(&arguments);
+        assert_eq!(code(&output), Some(0), "{}", both(&output));
+        let told = out(&output);
+        assert!(told.lines().next().unwrap().contains(winner), "{listeners} {url}:\n{told}");
+        let last = told.lines().last().unwrap();
+        match by {
+            Some(by) => assert_eq!(last, format!("by listener {by}; `--listener` names another"), "{url}"),
+            None => assert!(!told.contains("by listener"), "{told}"),
+        }
     }
 }
 
