@@ -42,7 +42,7 @@ check: lints full
 # would have every dependency built twice.
 conf: full
 	$(STEP) build         $(CARGO) test --workspace --features full --no-run --quiet
-	$(STEP) conf          .ci/conf target/debug/moongate
+	$(STEP) conf          $(CARGO) test --workspace --features full --quiet --test docs every_file_of_conf
 
 # The tests come last and have the last word: their summary is what a reader looks for.
 test: check conf pebble haproxy

@@ -22,6 +22,7 @@ mod session;
 use page::{Page, pages, root};
 use session::Session;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Commands that a page shows but that are not run here, each with its reason.
@@ -71,16 +72,43 @@ fn every_yaml_block_is_a_configuration_that_checks() {
     }
 }
 
-/// `conf/tls.yaml` beside certificates, which the repository has none of.
+/// Beside certificates, which the repository has none of.
 #[test]
-fn the_example_of_tls_checks() {
+fn every_file_of_conf_is_a_configuration() {
     let directory = tempfile::tempdir().unwrap();
-    certs::write(directory.path());
-    let file = directory.path().join("tls.yaml");
-    std::fs::copy(root().join("conf/tls.yaml"), &file).unwrap();
-    let check =
-        Command::new(env!("CARGO_BIN_EXE_moongate")).args(["check", "-c"]).arg(&file).output().unwrap();
-    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    let conf = directory.path().join("conf");
+    std::fs::create_dir(&conf).unwrap();
+    certs::write(&conf);
+    // Modules and scripts are named from there.
+    std::os::unix::fs::symlink(root().join("plugins"), directory.path().join("plugins")).unwrap();
+    for entry in std::fs::read_dir(root().join("conf")).unwrap().map(Result::unwrap) {
+        // Who tried the example has certificates of their own there.
+        if entry.file_name() != "certs" {
+            std::os::unix::fs::symlink(entry.path(), conf.join(entry.file_name())).unwrap();
+        }
+    }
+    let files = configurations(&conf);
+    assert!(files.len() > 50, "{files:?}");
+    let refused: String = files.iter().filter_map(|file| refusal(directory.path(), file)).collect();
+    assert!(refused.is_empty(), "\n{refused}");
+}
+
+/// The YAML files below that folder.
+fn configurations(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.flat_map(|path| if path.is_dir() { configurations(&path) } else { vec![path] });
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+}
+
+/// What `moongate check` says against that file, if anything.
+fn refusal(folder: &Path, file: &Path) -> Option<String> {
+    let check = Command::new(env!("CARGO_BIN_EXE_moongate"))
+        .args(["check", "-c"])
+        .arg(file)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    (!check.status.success()).then(|| String::from_utf8_lossy(&check.stderr).into_owned())
 }
 
 #[test]
