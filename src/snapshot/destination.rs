@@ -1,7 +1,7 @@
 //! Where a route sends its requests: one cluster, or several by shares.
 
 use super::Compiler;
-use crate::spec::{self, Spec, UpstreamRef};
+use crate::spec::{self, Spec, UpstreamProtocol, UpstreamRef};
 use crate::upstream::Cluster;
 use indexmap::IndexMap;
 use moongate_sdk::{Place, Placed, Problem};
@@ -72,6 +72,23 @@ impl Compiler<'_> {
                 Some(Destination::One(cluster))
             }
             UpstreamRef::Weighted(shares) => self.shares(spec, shares, place, clusters),
+        }
+    }
+
+    /// No WebSocket is opened with HTTP/2 at a backend: settings for them say that some are expected.
+    pub(super) fn warn_of_h2c(&mut self, written: &spec::Route, destination: &Destination) {
+        if written.websocket == spec::WebSocket::default() {
+            return;
+        }
+        for cluster in destination.clusters() {
+            if cluster.reach().protocol() == UpstreamProtocol::H2c {
+                let name = cluster.name();
+                let problem = Problem::warning(format!(
+                    "upstream `{name}` is of `protocol: h2c`: WebSockets get 502 there, whatever `websocket` of this route says"
+                ));
+                let help = "send them to an upstream with `protocol: http1`, or take `websocket` out";
+                self.problems.push(problem.help(help).at(&written.upstream.place));
+            }
         }
     }
 

@@ -257,6 +257,7 @@ impl Compiler<'_> {
                 self.problems.keep(Policy::new(&written.websocket, None).map(drop));
                 continue;
             };
+            self.warn_of_h2c(written, &destination);
             let prior = self.prior.and_then(|prior| prior.route(&name)).map(|prior| &**prior);
             let built = Route::new(&name, written, destination, prior, shared.iter().chain(&own));
             let Some(route) = self.problems.keep(built) else { continue };
