@@ -1,6 +1,7 @@
 //! A connection that speaks HTTP/2: its streams are taken in one by one, and each is a request. What h2 has no
 //! bound for is in `meter`.
 
+mod bucket;
 mod budget;
 mod frames;
 mod meter;

@@ -118,6 +118,23 @@ fn requests_that_are_all_cancelled_end_their_connection() {
 }
 
 #[test]
+fn answers_that_are_left_before_their_end_are_no_flood() {
+    let a = Origin::scripted("watched", |_, wire| {
+        // More would come, until the gateway hangs up.
+        drop(wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na").map(|()| wire.fill()));
+        Next::Close
+    });
+    let gateway = to(&a, "");
+    let mut client = Frames::connect(gateway.web());
+    for stream in (1..1_401).step_by(2) {
+        client.head(stream, &request("GET", "/", &[]), true);
+        assert_eq!(client.next_on(HEADERS, stream).status(), 200);
+        client.frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    }
+    assert!(client.lives());
+}
+
+#[test]
 fn malformed_requests_are_counted_over_the_connection() {
     let a = Origin::named("a");
     let gateway = to(&a, "");

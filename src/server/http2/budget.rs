@@ -5,92 +5,88 @@
 //! A client has [`FULL`] points. Frames that carry nothing cost some; every request, every piece of a body in
 //! either direction and time give some back. So pings that keep a connection alive, or measure it beside each
 //! message, go on for ever, and a flood ends after some hundred frames.
+//!
+//! Cancelled requests have points of their own, which no piece of a body earns. A request that is cancelled
+//! behind the head of its answer has earned what that costs: so end all watches of gRPC.
 
+use super::bucket::{Bucket, Empty};
 use super::frames::{DATA, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS};
-use tokio::time::Instant;
+use std::time::Duration;
 
 /// What a client begins with and never has more of.
 const FULL: u32 = 2_000;
-/// What comes back each second.
-const A_SECOND: u128 = 100;
+/// In which time a point comes back: 100 a second.
+const EACH: Duration = Duration::from_millis(10);
 /// A frame that must be answered.
 const ANSWERED: u32 = 4;
 /// What a request, or a piece of a body, gives back: a ping and a window update for each are in it.
 const PROGRESS: u32 = 5;
-/// So many cancelled requests are never too many; beyond, when they are more than half of all.
-const CANCELLED: u64 = 500;
+
+/// The same for requests that are cancelled: so many more than half of all at once, beside those that were being
+/// answered.
+const CANCELS: u32 = 500;
+/// 20 a second.
+const CANCELS_EACH: Duration = Duration::from_millis(50);
+/// What one costs; a request gives back 1, and 1 more when the head of its answer is out.
+const CANCEL: u32 = 2;
 
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 
-/// A client sent too much that brings nothing forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flood;
-
 /// The points of one connection.
 #[derive(Debug)]
 pub(super) struct Budget {
-    left: u32,
-    /// Until when time has been given back.
-    given: Instant,
-    requests: u64,
-    cancelled: u64,
+    frames: Bucket,
+    cancels: Bucket,
+    /// The last stream that the client has opened: HEADERS on an older one are trailers, and no request.
+    newest: u32,
 }
 
 impl Budget {
     /// All of it.
     pub(super) fn full() -> Self {
-        Self { left: FULL, given: Instant::now(), requests: 0, cancelled: 0 }
+        Self { frames: Bucket::full(FULL, EACH), cancels: Bucket::full(CANCELS, CANCELS_EACH), newest: 0 }
     }
 
     /// A frame came.
     ///
     /// # Errors
     /// When it was one too many.
-    pub(super) fn came(&mut self, frame: Frame) -> Result<(), Flood> {
+    pub(super) fn came(&mut self, frame: Frame) -> Result<(), Empty> {
         let ends = frame.flags & END_STREAM != 0;
         match frame.kind {
             HEADERS => {
-                self.requests += 1;
-                self.give(PROGRESS);
+                if frame.stream > self.newest {
+                    self.newest = frame.stream;
+                    self.cancels.give(1);
+                }
+                self.frames.give(PROGRESS);
                 Ok(())
             }
             DATA if frame.length > 0 => {
-                self.give(PROGRESS);
+                self.frames.give(PROGRESS);
                 Ok(())
             }
             DATA if ends => Ok(()),
             RST_STREAM => {
-                self.cancelled += 1;
-                let many = self.cancelled > CANCELLED && self.cancelled * 2 > self.requests;
-                if many { Err(Flood) } else { self.take(1) }
+                self.cancels.take(CANCEL)?;
+                self.frames.take_often(1)
             }
-            SETTINGS | PING if frame.flags & ACK != 0 => self.take(1),
-            SETTINGS | PING | GOAWAY | DATA => self.take(ANSWERED),
-            _ => self.take(1),
+            SETTINGS | PING if frame.flags & ACK != 0 => self.frames.take_often(1),
+            SETTINGS | PING | GOAWAY | DATA => self.frames.take_often(ANSWERED),
+            _ => self.frames.take_often(1),
         }
     }
 
     /// A frame of ours went out.
     pub(super) fn went(&mut self, frame: Frame) {
         if frame.kind == HEADERS || (frame.kind == DATA && frame.length > 0) {
-            self.give(PROGRESS);
+            self.frames.give(PROGRESS);
         }
-    }
-
-    fn give(&mut self, points: u32) {
-        self.left = (self.left + points).min(FULL);
-    }
-
-    fn take(&mut self, points: u32) -> Result<(), Flood> {
-        if self.left < points {
-            // The clock is read only now: an ordinary connection never asks for it.
-            let passed = self.given.elapsed();
-            self.given = Instant::now();
-            self.give(u32::try_from(passed.as_millis() * A_SECOND / 1_000).unwrap_or(FULL).min(FULL));
+        // With the end of the stream it is all of an answer, or trailers: nothing is left to be cancelled.
+        if frame.kind == HEADERS && frame.flags & END_STREAM == 0 {
+            self.cancels.give(1);
         }
-        self.left = self.left.checked_sub(points).ok_or(Flood)?;
-        Ok(())
     }
 }
 
@@ -102,7 +98,28 @@ mod tests {
     const WINDOW_UPDATE: u8 = 8;
 
     fn frame(kind: u8, flags: u8, length: u32) -> Frame {
-        Frame { kind, flags, length }
+        Frame { kind, flags, length, stream: 1 }
+    }
+
+    fn head(stream: u32, flags: u8) -> Frame {
+        Frame { kind: HEADERS, flags, length: 10, stream }
+    }
+
+    fn cancel(stream: u32) -> Frame {
+        Frame { kind: RST_STREAM, flags: 0, length: 4, stream }
+    }
+
+    /// How many of so many requests, each as `make` has it, come through before one too many.
+    fn requests(budget: &mut Budget, most: u32, make: impl Fn(&mut Budget, u32) -> Result<(), Empty>) -> u32 {
+        let first = budget.newest | 1;
+        let made = (0..most).take_while(|at| make(budget, first + 2 + 2 * at).is_ok()).count();
+        u32::try_from(made).unwrap_or(u32::MAX)
+    }
+
+    /// A request that is cancelled at once.
+    fn rapid(budget: &mut Budget, stream: u32) -> Result<(), Empty> {
+        budget.came(head(stream, 5))?;
+        budget.came(cancel(stream))
     }
 
     /// How many of these come through in one moment, at most so many.
@@ -142,20 +159,54 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_that_are_all_cancelled_end_it() {
         let mut budget = Budget::full();
-        let pair = |budget: &mut Budget| {
-            budget.came(frame(HEADERS, 5, 10)).and_then(|()| budget.came(frame(RST_STREAM, 0, 4)))
-        };
-        assert!((0..501).any(|_| pair(&mut budget).is_err()));
+        // However long it was quiet before.
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        assert!((400..=500).contains(&requests(&mut budget, 10_000, rapid)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(requests(&mut budget, 10_000, rapid) < 30);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_third_of_the_requests_may_be_cancelled() {
+    async fn bodies_and_trailers_pay_for_no_cancelled_request() {
+        let mut budget = Budget::full();
+        let made = requests(&mut budget, 10_000, |budget, stream| {
+            budget.came(head(stream, 4))?;
+            for _ in 0..5 {
+                budget.came(Frame { kind: DATA, flags: 0, length: 1, stream })?;
+            }
+            budget.came(head(stream, 5))?;
+            budget.came(cancel(stream))
+        });
+        assert!(made <= 500, "{made}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_the_requests_may_be_cancelled() {
+        let mut budget = Budget::full();
+        let made = requests(&mut budget, 10_000, |budget, stream| {
+            budget.came(head(stream, 5))?;
+            if stream % 4 == 1 { Ok(()) } else { budget.came(cancel(stream)) }
+        });
+        assert_eq!(made, 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_request_now_and_then_goes_on_for_ever() {
         let mut budget = Budget::full();
         for _ in 0..10_000 {
-            for _ in 0..3 {
-                assert_eq!(budget.came(frame(HEADERS, 5, 10)), Ok(()));
-            }
-            assert_eq!(budget.came(frame(RST_STREAM, 0, 4)), Ok(()));
+            tokio::time::advance(Duration::from_millis(100)).await;
+            assert_eq!(requests(&mut budget, 1, rapid), 1);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_have_begun_may_all_be_cancelled() {
+        let mut budget = Budget::full();
+        let made = requests(&mut budget, 10_000, |budget, stream| {
+            budget.came(head(stream, 5))?;
+            budget.went(head(stream, 4));
+            budget.came(cancel(stream))
+        });
+        assert_eq!(made, 10_000);
     }
 }

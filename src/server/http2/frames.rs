@@ -28,6 +28,8 @@ pub(super) struct Frame {
     pub(super) flags: u8,
     /// Bytes of its payload.
     pub(super) length: u32,
+    /// The stream that it is of; 0 is the connection.
+    pub(super) stream: u32,
 }
 
 impl Frame {
@@ -75,10 +77,12 @@ impl Frames {
     }
 
     fn begin(&mut self) -> Frame {
-        let [a, b, c, kind, flags, ..] = self.head;
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
         let length = u32::from_be_bytes([0, a, b, c]);
         self.skip = length as usize;
-        let frame = Frame { kind, flags, length };
+        // Its first bit is reserved, and nothing to us (RFC 9113 §4.1).
+        let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+        let frame = Frame { kind, flags, length, stream };
         if matches!(kind, HEADERS | CONTINUATION) {
             self.section = !frame.ends_section();
         }

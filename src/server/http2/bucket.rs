@@ -1,0 +1,112 @@
+//! Points that are spent and earned, and come back with time: so a bound tells a flood from a connection that
+//! merely lives long. What costs how much is for others to say.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// More was spent than there was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Empty;
+
+/// A bucket of points.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    left: u32,
+    full: u32,
+    /// In which time one comes back; never zero.
+    each: Duration,
+    /// Until when time has been given back.
+    given: Instant,
+}
+
+impl Bucket {
+    /// A full one, into which a point comes back in each such time.
+    pub(super) fn full(full: u32, each: Duration) -> Self {
+        Self { left: full, full, each, given: Instant::now() }
+    }
+
+    /// So many come back, beside those of time.
+    pub(super) fn give(&mut self, points: u32) {
+        self.left = self.left.saturating_add(points).min(self.full);
+    }
+
+    /// Takes them, or what there is.
+    ///
+    /// # Errors
+    /// When there were fewer.
+    pub(super) fn take(&mut self, points: u32) -> Result<(), Empty> {
+        self.refill(Instant::now());
+        self.left = self.left.checked_sub(points).ok_or(Empty)?;
+        Ok(())
+    }
+
+    /// The same without a look at the clock while there are enough: for what an ordinary connection does all
+    /// the time. Once, behind a quiet while, twice the bound may go through in a moment.
+    ///
+    /// # Errors
+    /// When there were fewer.
+    pub(super) fn take_often(&mut self, points: u32) -> Result<(), Empty> {
+        match self.left.checked_sub(points) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => self.take(points),
+        }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.given);
+        let points = passed.as_nanos() / self.each.as_nanos().max(1);
+        if points >= u128::from(self.full) {
+            self.left = self.full;
+            self.given = now;
+        } else {
+            // What makes no whole point yet counts the next time.
+            let points = u32::try_from(points).unwrap_or(self.full);
+            self.given += self.each * points;
+            self.give(points);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    const EACH: Duration = Duration::from_millis(30);
+
+    fn taken(bucket: &mut Bucket) -> usize {
+        (0..1_000).take_while(|_| bucket.take(1).is_ok()).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_spent_comes_back_with_time_and_never_more() {
+        let mut bucket = Bucket::full(32, EACH);
+        assert_eq!(taken(&mut bucket), 32);
+        advance(EACH * 10).await;
+        assert_eq!(taken(&mut bucket), 10);
+        advance(EACH * 1_000).await;
+        assert_eq!(taken(&mut bucket), 32);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_that_was_full_for_long_gives_its_bound_once() {
+        let mut bucket = Bucket::full(32, EACH);
+        advance(EACH * 1_000).await;
+        assert_eq!(taken(&mut bucket), 32);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asking_again_and_again_loses_no_time() {
+        let mut bucket = Bucket::full(32, EACH);
+        assert_eq!(taken(&mut bucket), 32);
+        let mut came = 0;
+        for _ in 0..90 {
+            advance(Duration::from_millis(1)).await;
+            came += taken(&mut bucket);
+        }
+        assert_eq!(came, 3);
+    }
+}
