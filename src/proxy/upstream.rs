@@ -64,8 +64,7 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.idle_timeout = Some(cluster.spec().idle_timeout.0);
-    if cluster.reach().protocol() == UpstreamProtocol::Http1 || !grpc::is_call(&session.req_header().headers)
-    {
+    if cluster.reach().protocol() == UpstreamProtocol::Http1 || !grpc::is_call(session.req_header()) {
         options.read_timeout = Some(route.timeout);
         options.write_timeout = Some(route.timeout);
     } else {
@@ -136,7 +135,7 @@ pub(super) fn dispatch(session: &mut Session, head: &mut RequestHeader, ctx: &mu
     if let Some(method) = ctx.method() {
         head.set_method(method.clone());
     }
-    if head.version == Version::HTTP_2 && grpc::is_call(&head.headers) {
+    if head.version == Version::HTTP_2 && grpc::is_call(session.req_header()) {
         // Servers of gRPC want to be told that trailers get through, which is true of this hop too.
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }

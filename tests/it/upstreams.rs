@@ -415,6 +415,25 @@ fn a_stream_in_both_directions_outlives_the_route_s_timeout() {
 }
 
 #[test]
+fn the_timeouts_bind_whoever_merely_says_grpc() {
+    let backend = Http2::start(None);
+    let gateway = h2c(backend.address, ", timeout: 300ms");
+    let mut wire = gateway.wire();
+    wire.send("POST /silent HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nTE: trailers\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(wire.response().status, 504);
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        for (method, te) in [("GET", Some("trailers")), ("PUT", Some("trailers")), ("POST", None)] {
+            let head = Request::builder().method(method).uri("http://a/silent");
+            let mut head = head.header("content-type", "application/grpc").body(()).unwrap();
+            head.headers_mut().extend(te.map(|te| (http::header::TE, te.parse().unwrap())));
+            let (answer, _) = sender.send_request(head, true).unwrap();
+            assert_eq!(answer.await.unwrap().status(), 504, "{method} {te:?}");
+        }
+    });
+}
+
+#[test]
 fn a_refused_call_is_told_in_grpc_s_own_words() {
     let gone = Origin::named("gone").address();
     let gateway = h2c(gone, "");
