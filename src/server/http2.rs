@@ -9,6 +9,7 @@ mod meter;
 use super::worker::House;
 use crate::proxy::{self, Arrival, Leaving, Socket, StreamLimits};
 use crate::telemetry::metrics::{self, Ended};
+use bucket::Bucket;
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use h2::server::Connection;
@@ -39,8 +40,11 @@ const SEND_BUFFER: usize = 128 << 10;
 /// DATA frames below 256 bytes may wait until they together lack so many bytes of that: the small messages that
 /// a stream's window holds are fewer, so a WebSocket whose backend reads nothing ends no connection.
 const SMALL_FRAMES: usize = CONNECTION_WINDOW as usize / 2;
-/// Requests of a connection that may be malformed, whatever else it sends (CVE-2026-105297).
-const MALFORMED: usize = 32;
+/// Requests of a connection that may be malformed at once, whatever else it sends (CVE-2026-105297).
+const MALFORMED: u32 = 32;
+/// In which time there may be one more: 30 a minute. Many clients may share a connection through a balancer, and
+/// one of them that now and then sends what is none must not end it for all.
+const MALFORMED_EACH: Duration = Duration::from_secs(2);
 /// The same for those that h2 refuses; streams beyond the 100 at a time are among them, which a client that has not
 /// heard of that bound yet makes in good faith.
 const REFUSED: usize = 200;
@@ -59,8 +63,9 @@ pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: Arrival, hou
         Ok(Ok(connection)) => {
             let house = Arc::new(house);
             let active = Arc::default();
+            let malformed = Bucket::full(MALFORMED, MALFORMED_EACH);
             let served =
-                Served { connection, digest, house, limits, alarm, active, malformed: 0, leaving: None };
+                Served { connection, digest, house, limits, alarm, active, malformed, leaving: None };
             Box::pin(served.run()).await
         }
         Ok(Err(_)) => Ended::Error,
@@ -93,7 +98,8 @@ struct Served {
     limits: StreamLimits,
     alarm: Alarm,
     active: Arc<Active>,
-    malformed: usize,
+    /// What is left for requests that are none.
+    malformed: Bucket,
     /// The client was asked to leave; the process waits for it.
     leaving: Option<Leaving>,
 }
@@ -137,8 +143,7 @@ impl Served {
                 Event::Idle => self.ask_to_leave(),
                 Event::Accepted(Ok(Some(H2Accept::Session(session)))) => self.begin(session),
                 Event::Accepted(Ok(Some(H2Accept::Rejected))) => {
-                    self.malformed += 1;
-                    if self.malformed >= MALFORMED {
+                    if self.malformed.take(1).is_err() {
                         return self.end(Reason::ENHANCE_YOUR_CALM, Ended::Malformed).await;
                     }
                 }

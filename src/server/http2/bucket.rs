@@ -99,6 +99,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_spent_no_faster_than_it_comes_back_goes_on_for_ever() {
+        let mut bucket = Bucket::full(32, EACH);
+        for _ in 0..1_000 {
+            assert_eq!(bucket.take(1), Ok(()));
+            advance(EACH).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn asking_again_and_again_loses_no_time() {
         let mut bucket = Bucket::full(32, EACH);
         assert_eq!(taken(&mut bucket), 32);
