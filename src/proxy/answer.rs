@@ -7,7 +7,7 @@ use super::exchange::{self, Line};
 use super::failure::{Failure, OURS};
 use super::intake::{connection, target};
 use super::replay::replay;
-use super::{connect, download, forward, respond};
+use super::{connect, download, forward, respond, upstream};
 use crate::chain::Decision;
 use crate::tunnel::Leg;
 use crate::upstream::RequestView;
@@ -72,6 +72,7 @@ pub(super) async fn from_backend(
     }
     let comes = download::comes(ctx.method().unwrap_or(&session.req_header().method), head);
     let Some(instead) = finish_head(session, head, ctx, &[]).await? else {
+        upstream::settle(session, ctx);
         return download::frame(session, head, ctx, comes);
     };
     if !ctx.extended && !session.as_downstream_mut().is_body_done() {

@@ -22,14 +22,25 @@ pub fn stream(session: HttpSession) -> ServerSession {
     if session.is_body_done() || session.req_header().method == Method::CONNECT {
         ServerSession::H2(session)
     } else {
-        let read_timeout = None;
-        ServerSession::new_custom(Box::new(Stream { session, read_timeout, proxied: false, taken: 0 }))
+        ServerSession::new_custom(Box::new(Stream {
+            session,
+            read_timeout: None,
+            patience: None,
+            answered: false,
+            proxied: false,
+            taken: 0,
+        }))
     }
 }
 
 struct Stream {
     session: HttpSession,
     read_timeout: Option<Duration>,
+    /// The last read timeout that there was.
+    patience: Option<Duration>,
+    /// The end of a backend's answer is out. A client may be silent while it listens; when there is nothing more
+    /// to hear it has its patience again, or a body that never ends would hold its endpoint for ever.
+    answered: bool,
     /// Pingora has begun to keep what it reads for another attempt.
     proxied: bool,
     /// What was read before: a plugin wanted to see all of it, and it goes to the backend from there.
@@ -42,7 +53,8 @@ impl Stream {
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>> {
-        let Some(time) = self.read_timeout else { return self.session.read_body_bytes().await };
+        let last = self.patience.filter(|_| self.answered);
+        let Some(time) = self.read_timeout.or(last) else { return self.session.read_body_bytes().await };
         match timeout(time, self.session.read_body_bytes()).await {
             Ok(read) => read,
             Err(_) => Error::e_explain(ErrorType::ReadTimedout, "reading the body of a request"),
@@ -87,6 +99,7 @@ impl Session for Stream {
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.patience = timeout.or(self.patience);
         self.read_timeout = timeout;
     }
 
@@ -129,6 +142,7 @@ impl Session for Stream {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        self.answered |= tasks.iter().any(HttpTask::is_end);
         self.session.response_duplex_vec(tasks).await
     }
 

@@ -10,7 +10,7 @@ use super::grpc;
 use super::intake::{connection, target};
 use super::{arrival, upload};
 use crate::spec::UpstreamProtocol;
-use crate::upstream::{Ends, RequestView};
+use crate::upstream::{Cluster, Ends, RequestView};
 use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -160,6 +160,16 @@ pub(super) fn answered(head: &mut ResponseHeader, ctx: &mut Context) -> Result<(
     // RFC 9110 §2.5: the version of a message is its sender's, and to the client that is ours.
     head.set_version(Version::HTTP_11);
     Ok(())
+}
+
+/// The backend's answer goes out. Where HTTP/2 is spoken on both sides they may talk from now on, and a client
+/// that is silent meanwhile listens: only before its answer is silence a fault of its own. What bounds it is the
+/// route's timeout, for the backend.
+pub(super) fn settle(session: &mut Session, ctx: &Context) {
+    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
+    if ctx.h2 && ctx.cluster.as_ref().is_some_and(speaks_h2) {
+        session.as_downstream_mut().set_read_timeout(None);
+    }
 }
 
 /// No connection came about: nothing was sent, so any request may go to the next endpoint.

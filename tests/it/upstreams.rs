@@ -1,7 +1,7 @@
 //! How backends are reached: TLS, HTTP/2, gRPC, the PROXY protocol; and what happens when they are not.
 
 use crate::support::secured::{Front, Http2, Issuer, Life, quoted};
-use crate::support::{Gateway, LIMIT, Next, Origin, Socket, Wire};
+use crate::support::{Gateway, LIMIT, Next, Origin, Socket, Wire, eventually};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use std::io::Write as _;
@@ -431,6 +431,46 @@ fn the_timeouts_bind_whoever_merely_says_grpc() {
             assert_eq!(answer.await.unwrap().status(), 504, "{method} {te:?}");
         }
     });
+}
+
+#[test]
+fn a_client_may_be_silent_once_its_answer_has_begun() {
+    let backend = Http2::start(None);
+    let gateway =
+        Gateway::start_whole(&format!("server: {{ body_timeout: 300ms }}\n{}", both(backend.address, "")));
+    let head = |path: &str| {
+        let head = Request::post(format!("http://a{path}"));
+        head.header("content-type", "application/connect+proto").body(()).unwrap()
+    };
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        let (answer, mut stream) = sender.send_request(head("/grpc/chat"), false).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        for round in 0..2_u8 {
+            stream.send_data(Bytes::from(vec![round; 9]), false).unwrap();
+            assert_eq!(body.data().await.unwrap().unwrap(), vec![round; 9]);
+            // Another that began later is ended for its silence: so much time has passed.
+            let (answer, _stalled) = sender.send_request(head("/silent"), false).unwrap();
+            assert!(answer.await.map_or(true, |answer| !answer.status().is_success()));
+        }
+        stream.send_data(Bytes::new(), true).unwrap();
+        assert!(body.data().await.is_none());
+    });
+}
+
+#[test]
+fn silence_behind_the_end_of_an_answer_is_not_waited_for() {
+    let backend = Http2::start(None);
+    let gateway =
+        Gateway::start_whole(&format!("server: {{ body_timeout: 300ms }}\n{}", both(backend.address, "")));
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        let (answer, mut stream) = sender.send_request(call_head("/grpc/none"), false).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.headers()["grpc-status"], "5");
+        assert!(std::future::poll_fn(|cx| stream.poll_reset(cx)).await.is_ok());
+    });
+    eventually("the endpoint is free", || (gateway.active("all", backend.address) == Some(0)).then_some(()));
 }
 
 #[test]
