@@ -262,6 +262,8 @@ impl From<&Error> for Failure {
                 ErrorSource::Upstream,
                 ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError,
             ) => Self::UpstreamClosed,
+            // It did not answer a PING.
+            (ErrorSource::Upstream, ErrorType::Custom("PingTimedout")) => Self::UpstreamClosed,
             (ErrorSource::Upstream, ErrorType::H2Error) if !is_nonsense(error) => Self::UpstreamClosed,
             (ErrorSource::Upstream, _) => Self::BadResponse,
             _ => Self::Internal,

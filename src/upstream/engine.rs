@@ -4,6 +4,7 @@
 use super::address::Address;
 use super::dial::{self, DialError, Plain};
 use super::endpoint::Endpoint;
+use super::first_word;
 use super::reach::{Ends, Reach, announce};
 use crate::spec::{ProxyVersion, UpstreamProtocol};
 use crate::tls::{Client, Identity};
@@ -26,8 +27,11 @@ const MOST_STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// When the kernel asks whether the other end of an HTTP/2 connection is still there. It is not asked by
-/// PING: servers of gRPC end connections whose clients ping more often than every five minutes.
+/// How often the backend itself is asked, by PING, whether it is still at work: Pingora ends a connection without
+/// an answer within 5 s. Servers of gRPC end connections whose clients ping more often than every five minutes.
+const PING: Duration = Duration::from_secs(360);
+
+/// When the kernel asks whether the other end of an HTTP/2 connection is still there.
 const ALIVE: TcpKeepalive = TcpKeepalive {
     idle: Duration::from_secs(15),
     interval: Duration::from_secs(5),
@@ -40,17 +44,24 @@ const ALIVE: TcpKeepalive = TcpKeepalive {
 pub(super) struct Engine {
     issuers: Option<Arc<CaType>>,
     identity: Option<Arc<CertKey>>,
+    /// How HTTP/2 without TLS connects where nobody is announced: one for all requests.
+    dial: Option<Arc<Dial>>,
 }
 
 impl Engine {
-    pub(super) fn new(tls: Option<&Client>) -> Self {
+    /// For an upstream with `tls`, and with a limit for the backend's first word where that is asked for.
+    pub(super) fn new(tls: Option<&Client>, first_word: Option<Duration>) -> Self {
         let wrap = |der: &[u8]| WrappedX509::new(der.to_vec(), parse_x509);
         let issuers = tls.and_then(|tls| tls.issuers());
         let identity = tls.and_then(|tls| tls.identity()).map(|Identity { chain, key }| {
             let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
             Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
         });
-        Self { issuers: issuers.map(|issuers| issuers.iter().map(|one| wrap(one)).collect()), identity }
+        Self {
+            issuers: issuers.map(|issuers| issuers.iter().map(|one| wrap(one)).collect()),
+            identity,
+            dial: first_word.map(|_| Arc::new(Dial { announced: None, first_word })),
+        }
     }
 }
 
@@ -80,7 +91,10 @@ impl Reach {
             let mut hasher = DefaultHasher::new();
             (peer.group_key, version as u8, ends).hash(&mut hasher);
             peer.group_key = hasher.finish();
-            peer.options.custom_l4 = Some(Arc::new(Announcing { version, ends }));
+            let first_word = self.engine.dial.as_ref().filter(|_| h2).and_then(|dial| dial.first_word);
+            peer.options.custom_l4 = Some(Arc::new(Dial { announced: Some((version, ends)), first_word }));
+        } else if let (Some(dial), true) = (&self.engine.dial, h2) {
+            peer.options.custom_l4 = Some(Arc::clone(dial) as Arc<_>);
         }
         match self.protocol {
             UpstreamProtocol::H2c if h2 => multiplex(&mut peer.options, ALPN::H2),
@@ -98,17 +112,18 @@ fn multiplex(options: &mut PeerOptions, alpn: ALPN) {
     options.h2_stream_window_size = Some(STREAM_WINDOW);
     options.h2_connection_window_size = Some(CONNECTION_WINDOW);
     options.tcp_keepalive = Some(ALIVE);
+    options.h2_ping_interval = Some(PING);
 }
 
-/// Connects and says for whom.
+/// Connects, says for whom, and expects a first word within a limit.
 #[derive(Debug)]
-struct Announcing {
-    version: ProxyVersion,
-    ends: Ends,
+struct Dial {
+    announced: Option<(ProxyVersion, Ends)>,
+    first_word: Option<Duration>,
 }
 
 #[async_trait]
-impl L4Connect for Announcing {
+impl L4Connect for Dial {
     async fn connect(&self, to: &EngineAddr) -> pingora::Result<Stream> {
         let to = Address::from_engine(to).or_err(ErrorType::ConnectError, "no address")?;
         let mut plain = dial::connect(&to).await.map_err(|error| match error {
@@ -117,7 +132,12 @@ impl L4Connect for Announcing {
             DialError::Exhausted(error) => Error::because(ErrorType::ConnectError, "", error),
             other => Error::because(ErrorType::ConnectError, "", other),
         })?;
-        announce(&mut plain, self.version, self.ends).await.or_err(ErrorType::ConnectError, "")?;
+        if let Some((version, ends)) = self.announced {
+            announce(&mut plain, version, ends).await.or_err(ErrorType::ConnectError, "")?;
+        }
+        if let Some(limit) = self.first_word {
+            first_word::expect(&plain, limit).or_err(ErrorType::ConnectError, "")?;
+        }
         Ok(match plain {
             Plain::Tcp(stream) => stream.into(),
             Plain::Unix(stream) => stream.into(),

@@ -19,6 +19,7 @@ mod dial;
 mod discovery;
 mod endpoint;
 mod engine;
+mod first_word;
 pub mod health;
 mod key;
 mod latency;

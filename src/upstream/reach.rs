@@ -88,7 +88,8 @@ impl Reach {
         if problems.refuse() {
             return Err(problems);
         }
-        let engine = Engine::new(tls.as_deref());
+        let first_word = (spec.protocol == UpstreamProtocol::H2c).then_some(spec.connect_timeout.0);
+        let engine = Engine::new(tls.as_deref(), first_word);
         Ok(Arc::new(Self { protocol: spec.protocol, tls, proxy: spec.proxy_protocol, engine }))
     }
 

@@ -486,6 +486,71 @@ fn a_refused_call_is_told_in_grpc_s_own_words() {
     });
 }
 
+/// Accepts connections, in the kernel alone, and says nothing.
+fn mute() -> (std::net::TcpListener, SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[test]
+fn a_backend_of_h2c_that_says_nothing_loses_its_share_of_calls() {
+    let well = Http2::start(None);
+    let (_mute, hung) = mute();
+    for more in ["", ", proxy_protocol: v2"] {
+        let gateway = Gateway::start_whole(&format!(
+            "admin: {{ address: 127.0.0.1:0 }}\n\
+             listeners: [{{ name: web, address: 127.0.0.1:0 }}, {{ name: two, address: 127.0.0.1:0, protocols: [h2c] }}]\n\
+             upstreams: {{ all: {{ endpoints: [\"{hung}\"], protocol: h2c, connect_timeout: 200ms,\n\
+             \x20 passive_health: {{ failures: 1, eject_for: 1h }}{more} }} }}\n\
+             routes: [{{ upstream: all }}]"
+        ));
+        run(async {
+            let mut sender = client(gateway.listener("two")).await;
+            let done = call(&mut sender, "/grpc/unary", b"\0\0\0\0\0").await;
+            assert_eq!(
+                (&done.fields["grpc-status"], &done.fields["grpc-message"]),
+                (&"14".parse().unwrap(), &"upstream_closed".parse().unwrap())
+            );
+        });
+        gateway.await_health("all", hung, "unhealthy");
+    }
+    let gateway = Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}\n\
+         listeners: [{{ name: web, address: 127.0.0.1:0 }}, {{ name: two, address: 127.0.0.1:0, protocols: [h2c] }}]\n\
+         upstreams: {{ all: {{ endpoints: [\"{hung}\", \"{}\"], protocol: h2c, connect_timeout: 200ms,\n\
+         \x20 passive_health: {{ failures: 1, eject_for: 1h }} }} }}\n\
+         routes: [{{ upstream: all }}]",
+        well.address
+    ));
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        let mut lost = 0;
+        for _ in 0..8 {
+            let done = call(&mut sender, "/grpc/unary", b"\0\0\0\0\x02hi").await;
+            lost += usize::from(done.alone);
+        }
+        assert_eq!(lost, 1, "the first call there, and no other");
+    });
+}
+
+#[test]
+fn a_backend_that_has_said_its_first_word_may_be_silent() {
+    let backend = Http2::start(None);
+    let gateway = Gateway::start_whole(
+        &both(backend.address, "").replace("protocol: h2c }", "protocol: h2c, connect_timeout: 100ms }"),
+    );
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        let (answer, mut stream) = sender.send_request(call_head("/grpc/chat"), false).unwrap();
+        // Longer than the limit.
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        stream.send_data(Bytes::from_static(b"hi"), false).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), "hi");
+    });
+}
+
 fn announced(version: &str, front: &Front, more: &str) -> Gateway {
     Gateway::start(&format!(
         "upstreams: {{ all: {{ endpoints: [\"{}\"], proxy_protocol: {version}{more} }} }}\nroutes: [{{ upstream: all }}]",

@@ -61,6 +61,7 @@ impl Cluster {
         }
         problems.0.extend(balance.advice());
         problems.0.extend(reach.advice().iter().cloned());
+        problems.0.extend(unprobed(spec, place));
         Ok(assemble(name, spec, prior, Parts { lines, balance, probe, reach, advice: problems.0 }))
     }
 }
@@ -230,6 +231,17 @@ fn check_rebalance(spec: &spec::Upstream, balance: &dyn Balance, problems: &mut 
                 .at(place),
         );
     }
+}
+
+/// A call may be silent for as long as it likes, so what hangs behind it only a probe notices soon.
+fn unprobed(spec: &spec::Upstream, place: &Place) -> Option<Problem> {
+    let unnoticed =
+        spec.protocol != UpstreamProtocol::Http1 && spec.endpoints.len() > 1 && spec.health_check.is_none();
+    unnoticed.then(|| {
+        Problem::warning("backends of HTTP/2 without a `health_check`")
+            .help("one that hangs keeps its share of gRPC calls for minutes: `health_check: { kind: grpc }` notices it")
+            .at(place)
+    })
 }
 
 fn balance(entry: Option<&KindEntry>, place: &Place) -> Result<Box<dyn Balance>, Problems> {

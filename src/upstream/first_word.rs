@@ -1,0 +1,99 @@
+//! Whether a backend of HTTP/2 without TLS says anything at all. Its first word is its SETTINGS, whoever is asked
+//! for what (RFC 9113 §3.4), but a client need not wait for it, and Pingora's does not: a process that
+//! hangs would get calls, which may be silent for hours, for as long as its kernel accepts connections.
+//! With TLS the handshake is the first word, and has its limit in the connector.
+
+use super::dial::Plain;
+use pingora::protocols::l4::ext::get_tcp_info;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
+
+/// Ends a connection whose other side has said nothing within `limit`, and with it what waits there.
+///
+/// # Errors
+/// When there is no descriptor left to look at it.
+pub(super) fn expect(plain: &Plain, limit: Duration) -> io::Result<()> {
+    let watch = again(plain)?;
+    tokio::spawn(async move {
+        if tokio::time::timeout(limit, readable(&watch)).await.is_err() {
+            end_unless_spoken(&watch);
+        }
+    });
+    Ok(())
+}
+
+/// The same connection by a descriptor of its own: whoever reads from the other one does not take the news of it.
+fn again(plain: &Plain) -> io::Result<Plain> {
+    Ok(match plain {
+        Plain::Tcp(stream) => Plain::Tcp(TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?),
+        Plain::Unix(stream) => {
+            Plain::Unix(UnixStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?)
+        }
+    })
+}
+
+async fn readable(plain: &Plain) -> io::Result<()> {
+    match plain {
+        Plain::Tcp(stream) => stream.readable().await,
+        Plain::Unix(stream) => stream.readable().await,
+    }
+}
+
+fn end_unless_spoken(plain: &Plain) {
+    let socket = match plain {
+        // The kernel counts; news of what another has read meanwhile may be lost.
+        Plain::Tcp(stream)
+            if get_tcp_info(stream.as_raw_fd()).is_ok_and(|told| told.tcpi_bytes_received > 0) =>
+        {
+            return;
+        }
+        Plain::Tcp(stream) => socket2::SockRef::from(stream),
+        Plain::Unix(stream) => socket2::SockRef::from(stream),
+    };
+    // One that has ended already is ended.
+    let _ = socket.shutdown(Shutdown::Both);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+    use crate::upstream::Address;
+    use crate::upstream::dial::dial;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UnixListener};
+
+    const LIMIT: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn a_connection_where_nothing_is_said_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mute.sock");
+        let _unix = UnixListener::bind(&path).unwrap();
+        for to in [Address::Tcp(listener.local_addr().unwrap()), Address::Unix(path)] {
+            let mut plain = dial(&to, LIMIT).await.unwrap();
+            expect(&plain, SHORT).unwrap();
+            let end = tokio::time::timeout(LIMIT, plain.read(&mut [0])).await.unwrap();
+            assert_eq!(end.unwrap(), 0, "{to:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_word_is_enough() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut plain = dial(&Address::Tcp(listener.local_addr().unwrap()), LIMIT).await.unwrap();
+        expect(&plain, SHORT).unwrap();
+        let (mut other, _) = listener.accept().await.unwrap();
+        other.write_all(b"1").await.unwrap();
+        assert_eq!(plain.read(&mut [0]).await.unwrap(), 1);
+        // The silence after it is longer than the limit, and ends nothing.
+        assert!(tokio::time::timeout(SHORT * 4, plain.read(&mut [0])).await.is_err());
+        other.write_all(b"2").await.unwrap();
+        assert_eq!(plain.read(&mut [0]).await.unwrap(), 1);
+    }
+}
