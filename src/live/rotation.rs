@@ -2,7 +2,8 @@
 //!
 //! Whoever renews a certificate seldom tells. So the files are read again every few seconds, off the
 //! workers, and a listener whose files say something else serves new connections by them; those that
-//! are open keep theirs. What is wrong with new files is told once, and the old ones serve on.
+//! are open keep theirs. What is wrong with new files is told once, and the old ones serve on. A file system
+//! that does not answer holds one thread, and is told of once too.
 
 use super::Live;
 use crate::diag::{self, Color, Sources};
@@ -12,13 +13,17 @@ use log::{info, warn};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
-use tokio::time::{Instant, sleep};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How often files are read at most.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Of the time at most one part in so many is spent reading: thousands of files are read less often.
 const REST: u32 = 50;
+
+/// A look that takes longer is told of, for until it ends there is no other.
+const SLOW: Duration = Duration::from_secs(30);
 
 /// A certificate with less life left is warned of.
 const SOON: Duration = Duration::from_secs(7 * 86_400);
@@ -29,13 +34,31 @@ const AGAIN: Duration = Duration::from_secs(86_400);
 /// Keeps at it for as long as the configuration lives.
 pub(super) async fn keep(live: Weak<Live>) {
     let mut warned = HashMap::new();
+    let mut hung = None;
     loop {
         let Some(snapshot) = live.upgrade().map(|live| live.pin()) else { return };
         let began = Instant::now();
         warn_of_the_old(&snapshot, &mut warned);
-        // A panic would be ours; the next look is as good.
-        let _ = tokio::task::spawn_blocking(move || look(&snapshot)).await;
-        sleep(LOOK.max(began.elapsed() * REST)).await;
+        turn(&mut hung, SLOW, move || look(&snapshot)).await;
+        // Whether it has ended is soon seen.
+        let rest = if hung.is_some() { LOOK } else { LOOK.max(began.elapsed() * REST) };
+        sleep(rest).await;
+    }
+}
+
+/// One look, unless the one before it has not ended: it would hang where that one does, in a thread of its own.
+async fn turn(hung: &mut Option<JoinHandle<()>>, slow: Duration, look: impl FnOnce() + Send + 'static) {
+    if hung.as_ref().is_some_and(|before| !before.is_finished()) {
+        return;
+    }
+    if hung.take().is_some() {
+        info!("certificate files can be read again");
+    }
+    let mut look = spawn_blocking(look);
+    // A panic would be ours; the next look is as good.
+    if timeout(slow, &mut look).await.is_err() {
+        warn!(seconds = slow.as_secs(); "certificate files cannot be read: their file system does not answer");
+        *hung = Some(look);
     }
 }
 
@@ -78,5 +101,33 @@ fn warn_of_the_old(snapshot: &Snapshot, warned: &mut HashMap<(Arc<str>, String),
             }
             warned.insert(key, Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_left_alone_until_it_ends() {
+        let looks = Arc::new(AtomicUsize::new(0));
+        let count = || {
+            let looks = Arc::clone(&looks);
+            move || {
+                let _ = looks.fetch_add(1, SeqCst);
+            }
+        };
+        let (end, ended) = mpsc::channel::<()>();
+        let mut hung = None;
+        turn(&mut hung, Duration::from_millis(10), move || ended.recv().unwrap()).await;
+        turn(&mut hung, Duration::from_secs(20), count()).await;
+        assert_eq!((hung.is_some(), looks.load(SeqCst)), (true, 0), "one at a time");
+        end.send(()).unwrap();
+        timeout(Duration::from_secs(20), hung.as_mut().unwrap()).await.unwrap().unwrap();
+        turn(&mut hung, Duration::from_secs(20), count()).await;
+        assert_eq!((hung.is_some(), looks.load(SeqCst)), (false, 1), "and then again");
     }
 }
