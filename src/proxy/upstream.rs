@@ -10,7 +10,7 @@ use super::grpc;
 use super::intake::{connection, target};
 use super::{arrival, upload};
 use crate::spec::UpstreamProtocol;
-use crate::upstream::{Cluster, Ends, RequestView};
+use crate::upstream::{Cluster, Ends, RequestView, Versions};
 use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -59,12 +59,15 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
         return Err(Error::new(OURS));
     };
-    let mut peer = cluster.reach().peer(lease.endpoint(), ends(session, ctx), true)?;
+    let is_call =
+        cluster.reach().protocol() != UpstreamProtocol::Http1 && grpc::is_call(session.req_header());
+    let versions = if is_call { Versions::Http2 } else { Versions::Either };
+    let mut peer = cluster.reach().peer(lease.endpoint(), ends(session, ctx), versions)?;
     let options = &mut peer.options;
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.idle_timeout = Some(cluster.spec().idle_timeout.0);
-    if cluster.reach().protocol() == UpstreamProtocol::Http1 || !grpc::is_call(session.req_header()) {
+    if !is_call {
         options.read_timeout = Some(route.timeout);
         options.write_timeout = Some(route.timeout);
     } else {

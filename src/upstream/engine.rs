@@ -39,6 +39,17 @@ const ALIVE: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::from_secs(30),
 };
 
+/// Which versions of HTTP are spoken with backends that know more than HTTP/1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2, or HTTP/1.1 where a backend over TLS has to or wants to.
+    Either,
+    /// HTTP/2 and nothing less: gRPC is no gRPC without it.
+    Http2,
+}
+
 /// An upstream's TLS in Pingora's shape.
 #[derive(Debug, Default)]
 pub(super) struct Engine {
@@ -66,11 +77,13 @@ impl Engine {
 }
 
 impl Reach {
-    /// An endpoint as Pingora's connector wants it, over HTTP/2 where the backends speak it and `h2` says so.
+    /// An endpoint as Pingora's connector wants it, over HTTP/2 where the backends speak it and `versions` say so.
+    /// Whatever they say, requests share connections.
     ///
     /// # Errors
     /// When Pingora does not take the path of a Unix socket, which is excluded.
-    pub fn peer(&self, to: &Endpoint, ends: Ends, h2: bool) -> pingora::Result<HttpPeer> {
+    pub fn peer(&self, to: &Endpoint, ends: Ends, versions: Versions) -> pingora::Result<HttpPeer> {
+        let h2 = versions != Versions::Http1;
         let name = match &self.tls {
             Some(_) => self.name(to.address(), to.host().as_deref()).into_owned(),
             None => String::new(),
@@ -98,7 +111,8 @@ impl Reach {
         }
         match self.protocol {
             UpstreamProtocol::H2c if h2 => multiplex(&mut peer.options, ALPN::H2),
-            // A backend that has to can speak HTTP/1.1 all the same.
+            // Where HTTP/1.1 will do, one answer that asks for it makes Pingora stay with it.
+            UpstreamProtocol::H2 if versions == Versions::Http2 => multiplex(&mut peer.options, ALPN::H2),
             UpstreamProtocol::H2 if h2 => multiplex(&mut peer.options, ALPN::H2H1),
             _ => {}
         }

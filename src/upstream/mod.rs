@@ -37,6 +37,7 @@ pub use balance::{BALANCE, Balance};
 pub use cluster::{Cluster, ClusterStatus, EndpointStatus, Leaver, Leaving, Order};
 pub use dial::{DialError, Plain, dial};
 pub use endpoint::{Endpoint, Health, Token};
+pub use engine::Versions;
 pub use health::{PROBES, Probe};
 pub use key::{Key, KeySource, RequestView};
 pub use lease::{Lease, NoEndpoint, Reason, Tried};

@@ -486,6 +486,27 @@ fn a_refused_call_is_told_in_grpc_s_own_words() {
     });
 }
 
+#[test]
+fn a_call_never_goes_by_http_1() {
+    let issuer = Issuer::new();
+    let backend = Http2::start(Some(issuer.server(&["127.0.0.1"], Life::Now, false)));
+    let ca = quoted(&issuer.file("ca.pem"));
+    let gateway = Gateway::start_whole(
+        &both(backend.address, "")
+            .replace("protocol: h2c }", &format!("protocol: h2, tls: {{ ca: {ca} }} }}")),
+    );
+    run(async {
+        let mut sender = client(gateway.listener("two")).await;
+        let old = call(&mut sender, "/grpc/old", b"\0\0\0\0\0").await;
+        assert_eq!(old.fields["grpc-status"], "14");
+        // The backend ends the connection, so the next call is on a new one.
+        call(&mut sender, "/goodbye", b"\0\0\0\0\0").await;
+        let done = call(&mut sender, "/grpc/unary", b"\0\0\0\0\x02hi").await;
+        assert!(!done.alone && done.trailers["grpc-status"] == "0", "{:?}", done.fields);
+    });
+    assert_eq!(backend.seen.connections.load(SeqCst), 2);
+}
+
 /// Accepts connections, in the kernel alone, and says nothing.
 fn mute() -> (std::net::TcpListener, SocketAddr) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

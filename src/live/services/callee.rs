@@ -1,7 +1,7 @@
 //! Whom a plugin's request goes to: an endpoint of an upstream, or an address behind a URL.
 
 use super::wire::{self, Failed};
-use crate::upstream::{Cluster, Lease, Reason, RequestView, Tried};
+use crate::upstream::{Cluster, Lease, Reason, RequestView, Tried, Versions};
 use http::Uri;
 use http::uri::Scheme;
 use moongate_sdk::{Call, CallError, Called};
@@ -67,7 +67,7 @@ async fn at_endpoint(
 ) -> Result<Called, Problem> {
     let bad = |_| Problem::Call(CallError::Unreachable);
     let reach = cluster.reach();
-    let mut peer = reach.peer(lease.endpoint(), None, false).map_err(bad)?;
+    let mut peer = reach.peer(lease.endpoint(), None, Versions::Http1).map_err(bad)?;
     let host = reach.authority(lease.endpoint());
     let connect = cluster.spec().connect_timeout.0;
     peer.options.connection_timeout = Some(connect);

@@ -247,6 +247,7 @@ async fn answer(
     match path.as_str() {
         "/refused" if time == 1 => return respond.send_reset(h2::Reason::REFUSED_STREAM),
         "/reset" => return respond.send_reset(h2::Reason::INTERNAL_ERROR),
+        "/grpc/old" => return respond.send_reset(h2::Reason::HTTP_1_1_REQUIRED),
         "/silent" => std::future::pending().await,
         "/grpc/none" => {
             let mut head = head("application/grpc");
