@@ -39,8 +39,9 @@ const LOCKS: &[Lock] = &[
     },
     Lock {
         words: &["tokio::spawn", "task::spawn", "task::spawn_local"],
-        only_in: &["live", "tunnel", "server"],
-        why: "a task that nobody waits for is started where its end is known (a JoinSet ends with its owner)",
+        only_in: &["live", "tunnel", "server", "upstream"],
+        why: "a task that nobody waits for is started where its end is known (a JoinSet ends with its owner, the \
+              watch over a new connection's first word within connect_timeout)",
     },
     Lock {
         words: &["println!", "print!", "eprintln!", "eprint!"],
