@@ -105,7 +105,14 @@ fn chain(kinds: &[&str]) -> Chain {
         builder
             .entry(
                 "bench",
-                &PluginEntry { kind, name: None, on_error: OnError::Closed, when: None, settings },
+                &PluginEntry {
+                    kind,
+                    name: None,
+                    on_error: OnError::Closed,
+                    when: None,
+                    owned_headers: Vec::new(),
+                    settings,
+                },
             )
             .unwrap()
     };
@@ -131,7 +138,7 @@ fn request(chain: &Chain, visit: &mut Visit, answered: &mut HeaderMap) {
             ready(chain.request_headers(exchange));
         }
         if !chain.skips_response_headers() {
-            let headers = Headers::new(answered);
+            let headers = Headers::response(answered);
             let mut answer = Answer { status: StatusCode::OK, headers, endpoint: None };
             ready(chain.response_headers(exchange, &mut answer, &[]));
         }

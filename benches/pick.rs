@@ -4,9 +4,10 @@
 //! the scheduler's count, which other programs on the machine do not disturb much.
 #![allow(clippy::print_stdout, reason = "a measure is printed")]
 
+use http::Method;
 use moongate::spec::{EndpointEntry, KindEntry, Upstream};
 use moongate::upstream::{BALANCE, Cluster, RequestView, Tried};
-use moongate_sdk::{Place, Placed, Settings, Value, ValueKind};
+use moongate_sdk::{Place, Placed, Request, Settings, Value, ValueKind};
 
 const ROUNDS: u32 = 300_000;
 
@@ -25,8 +26,10 @@ fn measure(cluster: &Cluster) -> f64 {
     let headers = http::HeaderMap::new();
     let started = cpu();
     for round in 0..ROUNDS {
-        let request =
-            RequestView { client: round.to_be_bytes().into(), headers: &headers, path: "/", query: None };
+        let request = RequestView {
+            request: Request::internal(&Method::GET, "/", round.to_be_bytes().into()),
+            headers: &headers,
+        };
         let key = cluster.key(&request);
         let _ = std::hint::black_box(cluster.pick(&key, &Tried::new()));
     }

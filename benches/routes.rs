@@ -7,6 +7,7 @@
 
 use http::{HeaderMap, Method};
 use moongate::route::{Head, HostPattern, PathPattern, PathRules, Rule, Table, Target};
+use moongate_sdk::Request;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -62,19 +63,9 @@ fn lookup(table: &Table<usize>, size: usize, shape: Shape) -> f64 {
     best(|n| {
         let (expected, (host, path)) = &asked[n as usize % asked.len()];
         let path = path.as_str();
-        let head = Head {
-            host: Some(host),
-            path,
-            query: None,
-            method: &method,
-            headers: &headers,
-            listener: "web",
-            scheme: "http",
-            version: http::Version::HTTP_11,
-            client: std::net::Ipv4Addr::LOCALHOST.into(),
-            peer: std::net::Ipv4Addr::LOCALHOST.into(),
-            tls: None,
-        };
+        let client = std::net::Ipv4Addr::LOCALHOST.into();
+        let request = Request { host, listener: "web", ..Request::internal(&method, path, client) };
+        let head = Head { request, headers: &headers };
         assert_eq!(black_box(table.find(black_box(&head))), Some(expected));
     })
 }

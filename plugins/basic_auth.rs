@@ -9,7 +9,6 @@ mod hash;
 mod known;
 
 use crate::headers;
-use crate::parts::silence;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use desk::Desk;
@@ -204,7 +203,6 @@ impl BasicAuth {
             exchange.headers.remove(&AUTHORIZATION);
         }
         if let Some(name) = &self.user_header {
-            silence(&mut exchange.headers, name);
             if let Ok(value) = HeaderValue::from_bytes(user.as_bytes()) {
                 exchange.headers.set(name, value);
             }
@@ -220,6 +218,10 @@ impl BasicAuth {
 impl Plugin for BasicAuth {
     fn phases(&self) -> Phases {
         Phases { request_headers: true, ..Phases::default() }
+    }
+
+    fn owned_headers(&self) -> Vec<HeaderName> {
+        self.user_header.iter().cloned().collect()
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {

@@ -1,8 +1,7 @@
 //! Refuses request bodies that are too long: at once when the client says how long, and otherwise as soon
 //! as too much has come. A WebSocket's messages are no body; `max_message` limits them.
 
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use moongate_sdk::{Exchange, Flow, Kind, Phases, Piece, Plugin, Problems, Settings, Size};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -35,18 +34,13 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     Ok(Box::new(BodyLimit { max: written.max_size.unwrap_or(Size(1 << 20)).0 }))
 }
 
-/// What the client says.
-fn said(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 impl Plugin for BodyLimit {
     fn phases(&self) -> Phases {
         Phases { request_headers: true, request_body: true, looks_only: true, ..Phases::default() }
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        match said(&exchange.headers) {
+        match exchange.request.body.known() {
             Some(length) if length > self.max => {
                 exchange.refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").into()
             }

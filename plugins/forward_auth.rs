@@ -6,7 +6,6 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use crate::parts::silence;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
@@ -56,6 +55,9 @@ const NOT_ANSWERED: [HeaderName; 8] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+
+/// What of the client's fields goes to the service though its response fills it anew.
+const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
 
 const X_FORWARDED: [HeaderName; 5] = [
     HeaderName::from_static("x-forwarded-for"),
@@ -108,6 +110,10 @@ impl Plugin for ForwardAuth {
         }
     }
 
+    fn owned_headers(&self) -> Vec<HeaderName> {
+        self.to_backend.clone()
+    }
+
     fn upstreams(&self) -> Vec<&str> {
         match &self.to {
             Callee::Upstream(name) => vec![name],
@@ -117,10 +123,6 @@ impl Plugin for ForwardAuth {
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let call = self.call(exchange);
-        // Before the answer, so that `on_error: open` lets nobody in with what only the service may say.
-        for name in &self.to_backend {
-            silence(&mut exchange.headers, name);
-        }
         let calling = exchange.services.call(call);
         Flow::wait(async move {
             match calling.await {
@@ -187,17 +189,25 @@ impl ForwardAuth {
                 fields.append(name.clone(), value.clone());
             }
         }
+        // The service judges a credential, and may put another one in its place.
+        for name in &self.to_backend {
+            let wanted = match &self.sent {
+                Sent::All => CREDENTIALS.contains(name),
+                Sent::These(names) => names.contains(name),
+            };
+            for value in exchange.client_values(name).filter(|_| wanted) {
+                fields.append(name.clone(), value.clone());
+            }
+        }
         let request = &exchange.request;
         let uri = match request.query {
             Some(query) => format!("{}?{query}", request.path),
             None => request.path.to_owned(),
         };
-        // As it was written, with its port; HTTP/2 keeps it elsewhere.
-        let host = exchange.headers.get(header::HOST).cloned();
         let client = request.client.to_string();
         let facts = [
             HeaderValue::try_from(client).ok(),
-            host.or_else(|| HeaderValue::try_from(request.host).ok()),
+            HeaderValue::try_from(request.forwarded_host).ok(),
             HeaderValue::try_from(request.method.as_str()).ok(),
             HeaderValue::try_from(request.scheme).ok(),
             HeaderValue::try_from(uri).ok(),
@@ -210,11 +220,15 @@ impl ForwardAuth {
         fields
     }
 
-    /// The service said yes: what it says of the client counts. What the client says of itself is gone already.
+    /// The service said yes: what it says of the client counts. What the client says of itself has been withdrawn.
     fn welcome(&self, exchange: &mut Exchange<'_>, called: &Called) -> Verdict {
         for name in &self.to_backend {
-            for value in called.headers.get_all(name) {
-                exchange.headers.append(name, value.clone());
+            let mut values = called.headers.get_all(name).iter().cloned();
+            if let Some(first) = values.next() {
+                exchange.headers.set(name, first);
+            }
+            for value in values {
+                exchange.headers.append(name, value);
             }
         }
         if !self.to_client.is_empty() {

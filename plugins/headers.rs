@@ -3,12 +3,11 @@
 //! Fields that frame messages or belong to one connection are the gateway's own: changing them here would
 //! make it and a backend disagree about where a message ends.
 
-use crate::parts::remove_shadows;
 use http::{HeaderName, HeaderValue, header};
 use indexmap::IndexMap;
 use moongate_sdk::{
     Answer, Exchange, Flow, Headers, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, Stage,
-    Template, is_gateways_own,
+    Template, is_gateways_own, is_same_spelling,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -136,12 +135,18 @@ impl Plugin for HeadersPlugin {
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         for (at, edit) in self.request.iter().enumerate() {
             let value = edit.value(exchange, None);
-            if let Edit::Remove(name) | Edit::Set(name, _) = edit {
-                // Both spellings may be set.
-                let ours = |other: &HeaderName| self.request[..at].iter().any(|edit| edit.sets(other));
-                remove_shadows(&mut exchange.headers, name, ours);
+            // An operator may set two spellings; what the first one put there stays.
+            let is_set_before = |name: &HeaderName| {
+                let is_same = |other: &HeaderName| is_same_spelling(other.as_str(), name.as_str());
+                self.request[..at].iter().any(|edit| matches!(edit, Edit::Set(other, _) if is_same(other)))
+            };
+            match (edit, value) {
+                (Edit::Set(name, _), Some(value)) if is_set_before(name) => {
+                    exchange.headers.set_exact(name, value);
+                }
+                (Edit::Set(name, _), None) if is_set_before(name) => exchange.headers.remove_exact(name),
+                (edit, value) => edit.apply(value, &mut exchange.headers),
             }
-            edit.apply(value, &mut exchange.headers);
         }
         Flow::Continue
     }
@@ -160,10 +165,6 @@ impl Plugin for HeadersPlugin {
 }
 
 impl Edit {
-    fn sets(&self, field: &HeaderName) -> bool {
-        matches!(self, Self::Set(name, _) if name == field)
-    }
-
     fn value(&self, exchange: &mut Exchange<'_>, answer: Option<&Answer<'_>>) -> Option<HeaderValue> {
         let (Self::Set(_, template) | Self::Add(_, template)) = self else { return None };
         match answer {

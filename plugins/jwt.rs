@@ -10,7 +10,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::parts::{named::Part, silence};
+use crate::parts::named::Part;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use keys::{Claims, Demands};
@@ -83,6 +83,10 @@ impl Plugin for Jwt {
         Phases { request_headers: true, recheck: self.recheck, ..Phases::default() }
     }
 
+    fn owned_headers(&self) -> Vec<HeaderName> {
+        self.claims.iter().map(|(field, _)| field.clone()).collect()
+    }
+
     fn background(&self, services: &Arc<dyn Services>) -> Option<Background> {
         match &self.source {
             Source::Given(_) => None,
@@ -92,10 +96,6 @@ impl Plugin for Jwt {
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let found = self.find(exchange);
-        // Now, so that `on_error: open` lets nobody in with what only a token may say.
-        for (field, _) in &self.claims {
-            silence(&mut exchange.headers, field);
-        }
         let token = match found {
             Found::Token(token) => token,
             Found::Nothing if self.optional => {
@@ -166,7 +166,7 @@ impl Jwt {
         }
     }
 
-    /// Tells the backend and the access log who it is. What the client says in these fields is gone already.
+    /// Tells the backend and the access log who it is. What the client says in these fields has been withdrawn.
     fn tell(&self, exchange: &mut Exchange<'_>, claims: Option<&Claims>) {
         for (field, claim) in &self.claims {
             if let Some(value) = claims.and_then(|claims| value(claims, claim)) {

@@ -4,8 +4,6 @@
 //! way, is not made.
 
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue};
 use moongate_sdk::{
     Call, Callee, Exchange, Flow, Kind, Period, Phases, Piece, Placed, Plugin, Problem, Problems, Settings,
     Size,
@@ -20,7 +18,6 @@ use std::time::Duration;
 const LONGEST_BODY: u64 = 1 << 20;
 /// How much of an answer is read to keep its connection; a longer one costs the connection.
 const LONGEST_ANSWER: usize = 1 << 20;
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "mirror",
@@ -105,9 +102,9 @@ impl Plugin for Mirror {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        let body = length(exchange);
+        let body = exchange.request.body.known();
         let wanted = fastrand::u8(..100) < self.share
-            && !exchange.headers.contains_key(UPGRADE)
+            && !exchange.request.is_websocket
             && body.is_none_or(|length| length <= self.max_body);
         let place = if wanted { self.place() } else { None };
         match place {
@@ -154,30 +151,15 @@ impl Mirror {
             Some(query) => format!("{}?{query}", exchange.path()),
             None => exchange.path().to_owned(),
         };
-        let mut headers = (*exchange.headers).clone();
-        if let Ok(client) = HeaderValue::try_from(exchange.request.client.to_string()) {
-            headers.insert(X_FORWARDED_FOR, client);
-        }
         Call {
             to: Callee::Upstream(self.upstream.clone()),
             method: exchange.method().clone(),
             target,
-            headers,
+            headers: (*exchange.headers).clone(),
             body: bytes::Bytes::new(),
             timeout: self.timeout,
             limit: LONGEST_ANSWER,
         }
-    }
-}
-
-/// The length of the body; `None` when it is not known beforehand.
-fn length(exchange: &Exchange<'_>) -> Option<u64> {
-    if exchange.headers.contains_key(TRANSFER_ENCODING) {
-        return None;
-    }
-    match exchange.headers.get(CONTENT_LENGTH) {
-        Some(length) => length.to_str().ok()?.parse().ok(),
-        None => Some(0),
     }
 }
 
@@ -231,7 +213,7 @@ mod tests {
     }
 
     fn visit(copies: &Arc<Copies>) -> Visit {
-        let mut visit = Visit::new("/a?b=c").field("x-forwarded-for", "6.6.6.6");
+        let mut visit = Visit::new("/a?b=c").field("x-forwarded-for", "127.0.0.1");
         visit.services = copies.clone();
         visit
     }
@@ -253,7 +235,7 @@ mod tests {
         send(&*plugin, visit(&copies).field("transfer-encoding", "chunked"), &["ab", "cd"]);
         let asked = copies.asked.lock().unwrap();
         assert_eq!((&asked[0].to, &*asked[0].target), (&Callee::Upstream("next".into()), "/a?b=c"));
-        assert_eq!(asked[0].headers[X_FORWARDED_FOR], "127.0.0.1");
+        assert_eq!(asked[0].headers["x-forwarded-for"], "127.0.0.1", "as the gateway settled it");
         assert_eq!((&asked[1].body[..], asked.len()), (&b"abcd"[..], 2));
     }
 
@@ -262,7 +244,9 @@ mod tests {
         let (copies, plugin) = (Arc::new(Copies::default()), plugin(json!({ "max_body": "8" })));
         send(&*plugin, visit(&copies).field("content-length", "9"), &["123456789"]);
         send(&*plugin, visit(&copies).field("transfer-encoding", "chunked"), &["12345", "6789", "0"]);
-        send(&*plugin, visit(&copies).field("upgrade", "websocket"), &[]);
+        let mut websocket = visit(&copies);
+        websocket.is_websocket = true;
+        send(&*plugin, websocket, &[]);
         assert!(copies.asked.lock().unwrap().is_empty());
     }
 

@@ -163,7 +163,7 @@ mod tests {
         }
         Visit::new("/").see(|exchange| {
             exchange.request.scheme = scheme;
-            let headers = Headers::new(&mut fields);
+            let headers = Headers::response(&mut fields);
             let mut answer = Answer { status: StatusCode::OK, headers, endpoint: None };
             let _ = plugin.response_headers(exchange, &mut answer);
         });

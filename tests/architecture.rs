@@ -79,7 +79,7 @@ struct Lock {
 }
 
 /// Longest file, in lines, its tests not counted.
-const LONGEST: usize = 300;
+const LONGEST: usize = 600;
 
 /// One source file.
 struct Source {

@@ -112,7 +112,7 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
     let mut keep = |problem: Problem| problems.push(problem);
     let algorithms = algorithms(&written.algorithms, &mut keep);
     let from = sources(&written.from, &mut keep);
-    let claims = claims(&written.claims, &mut keep);
+    let claims = claims(&written.claims, &from, &mut keep);
     let realm = written.realm.as_ref().map_or("", |realm| realm.value.as_str());
     if let Some(realm) = written.realm.as_ref().filter(|realm| !quotable(realm)) {
         keep(
@@ -212,13 +212,26 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
 
 fn claims(
     written: &IndexMap<String, Placed<String>>,
+    from: &[super::From],
     keep: &mut impl FnMut(Problem),
 ) -> Vec<(HeaderName, Box<str>)> {
+    let carries_token = |field: &HeaderName| {
+        from.iter().any(|from| match from {
+            super::From::Bearer => *field == header::AUTHORIZATION,
+            super::From::Part(Part::Header(name)) => name == field,
+            super::From::Part(Part::Cookie(_)) => *field == header::COOKIE,
+            super::From::Part(_) => false,
+        })
+    };
     let mut read: Vec<(HeaderName, Box<str>)> = Vec::with_capacity(written.len());
     for (name, claim) in written {
         match crate::headers::field(name) {
             Ok(field) if read.iter().any(|(known, _)| *known == field) => {
                 keep(Problem::new(format!("`{name}` is written twice")).at(&claim.place));
+            }
+            Ok(field) if carries_token(&field) => {
+                let problem = Problem::new(format!("`{name}` carries the token")).at(&claim.place);
+                keep(problem.help("write the claim into another field"));
             }
             Ok(field) => read.push((field, claim.value.as_str().into())),
             Err(problem) => keep(problem.at(&claim.place)),

@@ -452,20 +452,8 @@ async fn decide(plugin: &dyn Plugin, token: &str) -> Result<(), Option<StatusCod
     let method = http::Method::GET;
     let services = visit.services.clone();
     let mut exchange = Exchange {
-        request: moongate_sdk::Request {
-            method: &method,
-            scheme: "http",
-            host: "",
-            path: "/",
-            query: None,
-            version: http::Version::HTTP_11,
-            client: visit.client,
-            peer: visit.client,
-            tls: None,
-            listener: "",
-            route: "",
-        },
-        headers: moongate_sdk::Headers::new(&mut request),
+        request: moongate_sdk::Request::internal(&method, "/", visit.client),
+        headers: moongate_sdk::Headers::request(&mut request),
         running: &mut running,
         services: &services,
     };

@@ -5,7 +5,10 @@ use super::Broken;
 use super::when::When;
 use crate::spec::{OnError, PluginEntry};
 use crate::telemetry::metrics::PluginMetrics;
-use moongate_sdk::{Fault, Files, Kind, Phases, Placed, Plugin, Problems, Settings};
+use http::HeaderName;
+use moongate_sdk::{
+    Fault, Files, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, is_gateways_own,
+};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +23,9 @@ pub struct Entry {
     /// What was read beside the settings.
     files: Files,
     phases: Phases,
+    /// The fields that only the plugin may fill: its own, and those that the operator names.
+    owned: Box<[HeaderName]>,
+    written_owned: Vec<Placed<String>>,
     /// What was written, and what it means for these phases.
     written_when: Option<Placed<String>>,
     when: Option<When>,
@@ -79,6 +85,7 @@ impl<'a> Builder<'a> {
             entry.settings == written.settings
                 && entry.on_error == written.on_error
                 && entry.written_when == written.when
+                && entry.written_owned == written.owned_headers
                 && entry.files.unchanged()
         };
         self.prior.0.get(key)?.iter().filter(same).find(free).cloned()
@@ -91,6 +98,14 @@ impl<'a> Builder<'a> {
         let plugin = (kind.build)(&written.settings.noting(name, &files))
             .map_err(|problems| problems.at(&written.kind.place))?;
         let phases = plugin.phases();
+        let mut owned = plugin.owned_headers();
+        let mut problems = Problems::default();
+        for written in &written.owned_headers {
+            owned.extend(problems.keep(field(written).map_err(|problem| problem.at(&written.place).into())));
+        }
+        if problems.refuse() {
+            return Err(problems);
+        }
         Ok(Entry {
             name: name.into(),
             kind: kind.name,
@@ -99,10 +114,24 @@ impl<'a> Builder<'a> {
             settings: written.settings.clone(),
             files,
             phases,
+            owned: owned.into(),
+            written_owned: written.owned_headers.clone(),
             written_when: written.when.clone(),
             when: When::read(written, phases)?,
             plugin,
         })
+    }
+}
+
+/// A field that an entry may own.
+fn field(written: &str) -> Result<HeaderName, Problem> {
+    match HeaderName::from_bytes(written.as_bytes()) {
+        Ok(name) if is_gateways_own(&name) || name == http::header::HOST => {
+            Err(Problem::new(format!("`{written}` is the gateway's own")).help("no plugin can own it"))
+        }
+        Ok(name) => Ok(name),
+        Err(_) => Err(Problem::new(format!("`{written}` is not a field name"))
+            .help("a name has letters, digits and `-`, as in `X-User`")),
     }
 }
 
@@ -127,6 +156,10 @@ impl Entry {
     /// The phases it takes part in.
     pub fn phases(&self) -> Phases {
         self.phases
+    }
+
+    pub(super) fn owned(&self) -> &[HeaderName] {
+        &self.owned
     }
 
     pub(super) fn when(&self) -> Option<&When> {

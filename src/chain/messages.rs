@@ -120,6 +120,8 @@ impl Chain {
         let Some(entry) = self.entries.get(at).filter(|_| !exchange.running.skips(at)) else {
             return Standing::Granted;
         };
+        self.withdraw(exchange);
+        self.withdraw_at(at, exchange);
         exchange.running.turn(at);
         let mut call = entry.metrics().call(Phase::RequestHeaders);
         let flow = guard(|| entry.plugin().request_headers(exchange));

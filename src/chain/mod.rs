@@ -7,6 +7,7 @@ mod beside;
 mod guard;
 mod instances;
 mod messages;
+mod owned;
 mod phases;
 mod when;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Chain {
     entries: Box<[Arc<Entry>]>,
+    owned: Box<[owned::Owned]>,
     request: Positions,
     request_body: Positions,
     response: Positions,
@@ -87,6 +89,7 @@ impl Chain {
         };
         Self {
             entries: entries.into(),
+            owned: owned::of(entries),
             request: judging(|phases| phases.request_headers, Stage::Request),
             request_body: phase(|phases| phases.request_body),
             response: codings_last(judging(|phases| phases.response_headers, Stage::Response)),
@@ -102,9 +105,9 @@ impl Chain {
         &self.entries
     }
 
-    /// Whether no plugin looks at requests; then an [`moongate_sdk::Exchange`] need not even be made.
+    /// Whether no plugin looks at requests or owns a field; then an [`moongate_sdk::Exchange`] need not even be made.
     pub fn skips_request_headers(&self) -> bool {
-        self.request.is_empty()
+        self.request.is_empty() && self.owns_nothing()
     }
 
     /// Whether no plugin looks at answers.

@@ -28,12 +28,17 @@ impl Chain {
 
     /// The same from a position on: behind the plugin that has seen the whole body.
     pub async fn request_headers_from(&self, from: usize, exchange: &mut Exchange<'_>) -> Decision {
+        if from == 0 {
+            self.withdraw(exchange);
+        }
         for &at in &self.request {
             if at < from {
                 continue;
             }
             let entry = &self.entries[at];
-            match self.part(at, exchange, None) {
+            let part = self.part(at, exchange, None);
+            self.withdraw_at(at, exchange);
+            match part {
                 Part::Taken => {}
                 Part::LeftOut => continue,
                 Part::Unknown => match self.unknown(at, exchange, Phase::RequestHeaders) {

@@ -107,7 +107,14 @@ pub(super) fn entry(kind: &str, letter: &str, then: &str, line: u32) -> PluginEn
     let value = Value { place: place.clone(), kind: scalar };
     let settings = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(vec![(key, value)]) });
     let kind = Placed { value: kind.to_owned(), place };
-    PluginEntry { kind, name: None, on_error: OnError::Closed, when: None, settings }
+    PluginEntry {
+        kind,
+        name: None,
+        on_error: OnError::Closed,
+        when: None,
+        owned_headers: Vec::new(),
+        settings,
+    }
 }
 
 fn chain(walkers: &[(&str, &str)]) -> Chain {
@@ -125,7 +132,7 @@ fn run(chain: &Chain) -> (Decision, Vec<String>, (Decision, Vec<String>)) {
     let (decision, answered) = visit.see(|exchange| {
         let decision = wait(sendable(chain.request_headers(exchange)));
         let mut answer =
-            Answer { status: StatusCode::OK, headers: Headers::new(&mut response), endpoint: None };
+            Answer { status: StatusCode::OK, headers: Headers::response(&mut response), endpoint: None };
         let answered = wait(sendable(chain.response_headers(exchange, &mut answer, &[])));
         chain.log(exchange, Some(StatusCode::OK));
         (decision, answered)

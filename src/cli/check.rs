@@ -5,7 +5,9 @@ use crate::live;
 use crate::route::{Head, Target};
 use crate::snapshot::{Kinds, Listener, Snapshot};
 use crate::spec;
+use crate::tunnel::handshake;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use moongate_sdk::{BodyLength, Request};
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -82,20 +84,21 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
     let host = url.authority().map(http::uri::Authority::as_str);
     let target = Target::parse(raw.as_bytes(), &method, host, snapshot.terms.target)
         .map_err(|wrong| format!("the gateway refuses this request: {wrong}"))?;
-    let head = Head {
-        host: target.host(),
+    let asks = is("ws")
+        || is("wss")
+        || handshake::check(&method, Version::HTTP_11, &headers) != Err(handshake::Refusal::NotWebSocket);
+    let request = Request {
+        scheme: if secure { "https" } else { "http" },
+        host: target.host().unwrap_or_default(),
+        forwarded_host: host.unwrap_or_default(),
         path: target.path(),
         query: target.query(),
-        method: &method,
-        headers: &headers,
+        is_websocket: asks,
+        body: BodyLength::of_http1(&headers),
         listener,
-        scheme: if secure { "https" } else { "http" },
-        version: Version::HTTP_11,
-        client: asked.client,
-        peer: asked.client,
-        tls: None,
+        ..Request::internal(&method, "/", asked.client)
     };
-    Ok(format!("{}{assumed}", snapshot.table.explain(&head)))
+    Ok(format!("{}{assumed}", snapshot.table.explain(&Head { request, headers: &headers })))
 }
 
 /// The listener by which such a request would come in where nobody says it: the first one that takes it.

@@ -6,7 +6,8 @@ use crate::snapshot::{self, Kinds, Snapshot};
 use crate::spec;
 use crate::tunnel::{Cause, Membership, Registry, Seat};
 use crate::upstream::{Lease, Reason, RequestView, Tried};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
+use moongate_sdk::Request;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -71,7 +72,8 @@ impl World {
         let route = self.snapshot.route(route).expect("the route is there");
         let headers = HeaderMap::new();
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let request = RequestView { client, headers: &headers, path: "/", query: None };
+        let request =
+            RequestView { request: Request::internal(&Method::GET, "/", client), headers: &headers };
         let cluster = route.destination.choose();
         let lease = cluster.pick(&cluster.key(&request), &Tried::new()).expect("an endpoint is there");
         let seat = Seat {

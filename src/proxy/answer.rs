@@ -3,14 +3,14 @@
 
 use super::connection::Connection;
 use super::context::Context;
-use super::exchange::{self, Line};
+use super::exchange;
 use super::failure::{Failure, OURS};
-use super::intake::{connection, target};
+use super::intake::connection;
+use super::received::Line;
 use super::replay::replay;
-use super::{connect, download, forward, respond, upstream};
+use super::{connect, download, forward, respond, upload_gate, upstream};
 use crate::chain::Decision;
 use crate::tunnel::Leg;
-use crate::upstream::RequestView;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use moongate_sdk::{Answer, Fields, Headers, Reply, Sent};
@@ -73,9 +73,12 @@ pub(super) async fn from_backend(
     let comes = download::comes(ctx.method().unwrap_or(&session.req_header().method), head);
     let Some(instead) = finish_head(session, head, ctx, &[]).await? else {
         upstream::settle(session, ctx);
+        if ctx.upload.is_cut_off && !comes {
+            upstream::cut_off_upload(session, ctx);
+        }
         return download::frame(session, head, ctx, comes);
     };
-    if !ctx.extended && !session.as_downstream_mut().is_body_done() {
+    if !ctx.received.is_extended_connect && !session.as_downstream_mut().is_body_done() {
         ctx.instead = Some(instead);
         return Err(Error::new(OURS));
     }
@@ -100,7 +103,7 @@ pub(super) async fn finish_head(
     }
     let mut status = head.status;
     let decision = dress(session.req_header(), &mut status, &mut ResponseFields(head), ctx, passed).await;
-    if ctx.extended {
+    if ctx.received.is_extended_connect {
         status = connect::refusal(status);
     }
     if status != head.status && !status.is_informational() {
@@ -125,10 +128,7 @@ pub(super) async fn finish_upgrade(
 /// The cookie that brings the client back to this endpoint, when it does not have it yet.
 fn sticky(session: &Session, ctx: &Context) -> Option<HeaderValue> {
     let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
-    let head = session.req_header();
-    let (path, query) = target(ctx.outgoing(), &head.uri);
-    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
-    cluster.sticky_cookie(lease, &cluster.key(&view))
+    cluster.sticky_cookie(lease, &cluster.key(&ctx.view(session.req_header())))
 }
 
 /// The plugins' part.
@@ -147,7 +147,7 @@ async fn dress(
     let endpoint = ctx.last_endpoint.clone();
     let mut exchange = exchange::of(ctx, &route, Line::of(request), &mut seen);
     let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
-    let mut answer = Answer { status: *status, headers: Headers::new(fields), endpoint };
+    let mut answer = Answer { status: *status, headers: Headers::response(fields), endpoint };
     let decision = route.chain.response_headers(&mut exchange, &mut answer, passed).await;
     *status = answer.status;
     decision
@@ -211,8 +211,13 @@ async fn write_piece(
     session.write_response_body(bytes, end).await
 }
 
-/// Nobody could serve the request.
+/// Nobody could serve the request, or its response was over before its body.
 pub(super) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    if ctx.upload.is_over && ctx.instead.is_none() {
+        upload_gate::linger(session).await;
+        let error_code = session.response_written().map_or(0, |head| head.status.as_u16());
+        return FailToProxy { error_code, can_reuse_downstream: false };
+    }
     // Pingora only knows that a read failed.
     let failure = if connection(session).is_some_and(Connection::is_broken) {
         Failure::BadRequest

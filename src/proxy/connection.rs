@@ -6,6 +6,7 @@
 use super::arrival::Arrival;
 use super::boundary::{Boundary, Reading, Stage};
 use super::socket::Socket;
+use super::upload_gate::{Gate, UploadGate};
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -48,6 +49,7 @@ pub struct Connection {
     arrival: Arrival,
     limits: HeadLimits,
     boundary: Boundary,
+    gate: UploadGate,
     /// What was read behind the end of the request under way.
     behind: BytesMut,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -63,6 +65,7 @@ impl Connection {
             arrival,
             limits,
             boundary: Boundary::default(),
+            gate: UploadGate::default(),
             behind: early,
             deadline: None,
             out: BytesMut::new(),
@@ -84,6 +87,11 @@ impl Connection {
         self.boundary.compare(size, headers)
     }
 
+    /// Whether the request's body is read.
+    pub(super) fn upload_gate(&self) -> &UploadGate {
+        &self.gate
+    }
+
     /// Whether the request's body broke the rules of its framing.
     pub fn is_broken(&self) -> bool {
         self.boundary.stage() == Stage::Broken
@@ -94,6 +102,7 @@ impl Connection {
     pub fn next_request(&mut self) -> bool {
         let over = self.boundary.stage() == Stage::Over;
         self.boundary = Boundary::default();
+        self.gate.set(Gate::Open);
         self.deadline = None;
         over
     }
@@ -194,6 +203,11 @@ impl AsyncRead for Connection {
             }
             Stage::Broken => Poll::Ready(Err(broken())),
             Stage::Over => this.poll_end(cx, buf),
+            Stage::Body if this.gate.get() == Gate::Shut => Poll::Pending,
+            // Not before the response has left.
+            Stage::Body if this.gate.get() == Gate::Over => {
+                return this.poll_out(cx).map(|_| Err(io::Error::other("the upload has ended")));
+            }
             Stage::Idle | Stage::Head | Stage::Body => this.poll_request(cx, buf),
         };
         // Nothing from the client means that somebody is waited for: the part of an answer that came

@@ -4,12 +4,13 @@
 use super::answer::Instead;
 use super::cause::Cause;
 use super::failure::Failure;
+use super::received::{Line, Received, split_target};
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
-use crate::upstream::{Cluster, Endpoint, Lease, Tried};
+use crate::upstream::{Cluster, Endpoint, Lease, RequestView, Tried};
 use http::{HeaderMap, Method};
-use moongate_sdk::{Running, Services, Tls};
-use std::net::{IpAddr, Ipv4Addr};
+use moongate_sdk::{Request, Running, Services};
+use pingora::http::RequestHeader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -20,21 +21,8 @@ pub struct Context {
     pub(super) started: Instant,
     /// The generation it is served by, whatever is swapped in meanwhile.
     pub(super) snapshot: Option<Arc<Snapshot>>,
-    /// The other end of the connection.
-    pub(super) peer: IpAddr,
-    /// The client: the peer, or what a trusted proxy says it is.
-    pub(super) client: IpAddr,
-    /// It is a CONNECT for a WebSocket over HTTP/2, in the shape of a GET: what follows its head are frames,
-    /// and no body.
-    pub(super) extended: bool,
-    /// The TLS of its connection.
-    pub(super) tls: Option<Arc<Tls>>,
-    /// Whether the peer is a trusted proxy.
-    pub(super) trusted: bool,
-    /// Host as it is matched: lower case, without a port.
-    pub(super) host: String,
-    /// The path and query as they are matched and forwarded, when they differ from what was sent.
-    pub(super) rewritten: Option<String>,
+    /// What was decided about it when its head had been received.
+    pub(super) received: Received,
     /// Its route.
     pub(super) route: Option<Arc<Route>>,
     /// What the gateway does for its plugins.
@@ -53,12 +41,8 @@ pub struct Context {
     pub(super) came: Option<Box<HeaderMap>>,
     /// Its head or the beginning of its body has more than one reading.
     pub(super) doubtful: bool,
-    /// It came by HTTP/2.
-    pub(super) h2: bool,
     /// Bytes of its head.
     pub(super) head_size: usize,
-    /// The index of the listener it came in by.
-    pub(super) listener: u16,
     /// The cluster it goes to.
     pub(super) cluster: Option<Arc<Cluster>>,
     /// When the endpoint was asked.
@@ -82,19 +66,12 @@ pub struct Context {
 
 impl Context {
     pub(super) fn new(busy: Busy, services: Arc<dyn Services>) -> Self {
-        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let now = Instant::now();
         Self {
             started: now,
             asked: now,
             snapshot: None,
-            peer: nobody,
-            client: nobody,
-            extended: false,
-            tls: None,
-            trusted: false,
-            host: String::new(),
-            rewritten: None,
+            received: Received::default(),
             route: None,
             services,
             running: Running::default(),
@@ -104,9 +81,7 @@ impl Context {
             replaced: false,
             came: None,
             doubtful: false,
-            h2: false,
             head_size: 0,
-            listener: 0,
             cluster: None,
             lease: None,
             last_endpoint: None,
@@ -121,7 +96,26 @@ impl Context {
 
     /// Path and query to the backend, when they differ from what was sent.
     pub(super) fn outgoing(&self) -> Option<&str> {
-        self.running.edits().and_then(|edits| edits.target.as_deref()).or(self.rewritten.as_deref())
+        self.running
+            .edits()
+            .and_then(|edits| edits.target.as_deref())
+            .or(self.received.normalized_target.as_deref())
+    }
+
+    /// The name of the listener that accepted the connection.
+    pub(super) fn listener(&self) -> &str {
+        let listeners = self.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
+        let listener = listeners.and_then(|all| all.get(usize::from(self.received.listener)));
+        listener.map_or("", |listener| &*listener.name)
+    }
+
+    /// What an upstream may look at, as it goes to the backend.
+    pub(super) fn view<'a>(&'a self, head: &'a RequestHeader) -> RequestView<'a> {
+        let route = self.route.as_ref().map_or("", |route| &*route.name);
+        let request = self.received.request(Line::of(head), self.listener(), route);
+        let (path, query) = split_target(self.outgoing(), &head.uri);
+        let method = self.method().unwrap_or(request.method);
+        RequestView { request: Request { method, path, query, ..request }, headers: &head.headers }
     }
 
     /// The method to the backend, when a plugin changed it.

@@ -2,8 +2,9 @@
 //! changed status, make another one of it.
 
 use super::context::Context;
-use super::exchange::{self, Line};
+use super::exchange;
 use super::failure::{Failure, OURS};
+use super::received::Line;
 use crate::chain::Broken;
 use crate::snapshot::Route;
 use bytes::Bytes;

@@ -1,36 +1,14 @@
-//! Fields that change on the way: what names the client, what names us, and what is meant for one
-//! hop only (RFC 9110 §7.6). Everything else passes as it came.
+//! Fields that change at every hop: those that `Connection` nominates, `Via`, `Max-Forwards` (RFC 9110 §7.6). What
+//! names the client is in `x_forwarded`.
 
-use super::strangers::TRUSTED_ONLY;
-use crate::spec::XForwarded;
-use crate::telemetry::access::address;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
-use std::net::IpAddr;
-
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PROXY: HeaderName = HeaderName::from_static("proxy");
 
 /// RFC 9110 §7.6.3, with our pseudonym; the version is that by which the message came.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 moongate");
 const VIA_2: HeaderValue = HeaderValue::from_static("2.0 moongate");
-
-/// Fields that a backend trusts because a gateway writes them. CGI and its heirs read `X_Real_IP`
-/// and `X-Real-IP` as one, so the spelling with `_` must not come from a client.
-const SHADOWED: [&str; 8] = [
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "via",
-    "x-request-id",
-    "content-length",
-    "transfer-encoding",
-    "proxy-connection",
-];
 
 /// What may stay in a request's `Connection`: what is meant for the connection itself, and what Pingora
 /// refuses to see nominated.
@@ -46,22 +24,6 @@ const STAYS: [&str; 10] = [
     "x-forwarded-host",
     "x-forwarded-proto",
 ];
-
-/// What is known of the request's way so far.
-pub(super) struct Way {
-    /// The other end of the connection.
-    pub(super) peer: IpAddr,
-    /// Whether the client came by TLS.
-    pub(super) tls: bool,
-    /// Whether it is a proxy whose word counts.
-    pub(super) trusted: bool,
-    /// The route's policy.
-    pub(super) policy: XForwarded,
-    /// Whether we name ourselves.
-    pub(super) via: bool,
-    /// Whether the request came by HTTP/2.
-    pub(super) h2: bool,
-}
 
 /// Ends the fields that a client's `Connection` nominates (RFC 9110 §7.6.1), and the nominations with them. It is
 /// done before plugins look: what they say of the client under such a name must not be taken away behind them.
@@ -102,32 +64,17 @@ fn stays(token: &[u8]) -> bool {
     token.is_empty() || handshakes || STAYS.iter().any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// Prepares a request's fields for the backend.
-///
-/// # Errors
-/// When a value cannot be a field value, which the parser has excluded.
-pub(super) fn request(fields: &mut impl Fields, way: &Way) -> Result<()> {
-    drop_shadows(fields);
-    // A client's `Proxy` becomes HTTP_PROXY in a CGI's environment (httpoxy, CVE-2016-5385).
-    fields.remove(&PROXY);
-    match way.policy {
-        XForwarded::Keep => {}
-        XForwarded::Remove => {
-            for name in [FOR, PROTO, HOST, header::FORWARDED] {
-                fields.remove(&name);
-            }
-        }
-        XForwarded::Add => add_forwarded(fields, way)?,
-    }
+/// Prepares a request's fields for the backend; `received` is the version by which it came, where the gateway names
+/// itself.
+pub(super) fn request(fields: &mut impl Fields, received: Option<Version>) {
     let left =
         fields.map().get(header::MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok());
     if let Some(left) = left {
         fields.set(&header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
     }
-    if way.via {
-        fields.append(&header::VIA, if way.h2 { VIA_2 } else { VIA });
+    if let Some(version) = received {
+        fields.append(&header::VIA, if version == Version::HTTP_2 { VIA_2 } else { VIA });
     }
-    Ok(())
 }
 
 /// A field's value of text that we have put together.
@@ -136,64 +83,6 @@ pub(super) fn request(fields: &mut impl Fields, way: &Way) -> Result<()> {
 /// When it has characters that no value has.
 pub(super) fn value(text: impl Into<Vec<u8>>) -> Result<HeaderValue> {
     HeaderValue::try_from(text.into()).or_err(ErrorType::InvalidHTTPHeader, "not a field value")
-}
-
-fn drop_shadows(fields: &mut impl Fields) {
-    let is_shadow = |name: &HeaderName| {
-        let name = name.as_str();
-        let ours = |plain: &str| SHADOWED.contains(&plain) || TRUSTED_ONLY.contains(&plain);
-        name.contains('_') && ours(&name.replace('_', "-"))
-    };
-    // Almost no request has one: the list is built only then.
-    if fields.map().keys().any(is_shadow) {
-        let names: Vec<_> = fields.map().keys().filter(|name| is_shadow(name)).cloned().collect();
-        for name in &names {
-            fields.remove(name);
-        }
-    }
-}
-
-fn add_forwarded(fields: &mut impl Fields, way: &Way) -> Result<()> {
-    // One address of IPv4, as nearly always.
-    let mut list = Vec::with_capacity(16);
-    if way.trusted {
-        for value in fields.map().get_all(&FOR) {
-            if let Ok(value) = value.to_str() {
-                list.extend_from_slice(value.as_bytes());
-                list.extend_from_slice(b", ");
-            }
-        }
-    }
-    address(&mut list, way.peer);
-    fields.set(&FOR, value(list)?);
-    if !(way.trusted && fields.map().contains_key(&PROTO)) {
-        fields.set(&PROTO, HeaderValue::from_static(if way.tls { "https" } else { "http" }));
-    }
-    // The port belongs to it: links that a backend makes for its clients need it.
-    let known = way.trusted && fields.map().contains_key(&HOST);
-    if let Some(asked) = fields.map().get(header::HOST).filter(|_| !known).cloned() {
-        fields.set(&HOST, asked);
-    }
-    Ok(())
-}
-
-/// The client behind trusted proxies: the last address of X-Forwarded-For that is none of them.
-pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    let mut client = peer;
-    let values: Vec<_> = headers.get_all(&FOR).iter().collect();
-    for value in values.iter().rev() {
-        let Ok(value) = value.to_str() else { return client };
-        for hop in value.rsplit(',') {
-            // What a trusted proxy wrote is an address; anything else ends what can be believed.
-            let Ok(hop) = hop.trim().parse::<IpAddr>() else { return client };
-            let hop = hop.to_canonical();
-            client = hop;
-            if !trusted(hop) {
-                return client;
-            }
-        }
-    }
-    client
 }
 
 /// Whether the end of a backend's answer is beyond doubt (RFC 9112 §6.3). Equal lengths said twice
@@ -276,66 +165,7 @@ fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> + '_ {
 mod tests {
     // Tests fail by panicking.
     #![allow(clippy::unwrap_used)]
-    use super::super::answer::RequestFields;
-    use super::super::strangers;
     use super::*;
-
-    fn head(fields: &[(&'static str, &'static str)]) -> RequestHeader {
-        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
-        for (name, value) in fields {
-            head.append_header(*name, *value).unwrap();
-        }
-        head
-    }
-
-    fn way(trusted: bool, policy: XForwarded) -> Way {
-        Way { peer: "192.0.2.7".parse().unwrap(), tls: false, trusted, policy, via: true, h2: false }
-    }
-
-    fn all(head: &RequestHeader, name: &str) -> Vec<String> {
-        head.headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
-    }
-
-    #[test]
-    fn a_strangers_forwarded_fields_are_replaced() {
-        let mut head = head(&[
-            ("host", "a.example:8080"),
-            ("x-forwarded-for", "1.1.1.1"),
-            ("x-forwarded-proto", "https"),
-            ("forwarded", "for=x"),
-        ]);
-        strangers::end(&mut head, false, XForwarded::Add);
-        request(&mut RequestFields(&mut head), &way(false, XForwarded::Add)).unwrap();
-        assert_eq!(all(&head, "x-forwarded-for"), ["192.0.2.7"]);
-        assert_eq!(all(&head, "x-forwarded-proto"), ["http"]);
-        assert_eq!(all(&head, "x-forwarded-host"), ["a.example:8080"]);
-        assert!(all(&head, "forwarded").is_empty());
-        assert_eq!(all(&head, "via"), ["1.1 moongate"]);
-    }
-
-    #[test]
-    fn a_trusted_proxys_forwarded_fields_are_continued() {
-        let mut head = head(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
-        request(&mut RequestFields(&mut head), &way(true, XForwarded::Add)).unwrap();
-        assert_eq!(all(&head, "x-forwarded-for"), ["1.1.1.1, 192.0.2.7"]);
-        assert_eq!(all(&head, "x-forwarded-proto"), ["https"]);
-    }
-
-    #[test]
-    fn underscores_cannot_smuggle_a_field_that_only_we_write() {
-        let mut head = head(&[("x_forwarded_for", "1.1.1.1"), ("content_length", "7"), ("my_own", "1")]);
-        request(&mut RequestFields(&mut head), &way(false, XForwarded::Keep)).unwrap();
-        assert!(all(&head, "x_forwarded_for").is_empty());
-        assert!(all(&head, "content_length").is_empty());
-        assert_eq!(all(&head, "my_own"), ["1"]);
-    }
-
-    #[test]
-    fn the_client_is_the_last_hop_that_is_no_trusted_proxy() {
-        let head = head(&[("x-forwarded-for", "6.6.6.6, 1.1.1.1"), ("x-forwarded-for", "10.0.0.2")]);
-        let trusted = |ip: IpAddr| ip.to_string().starts_with("10.");
-        assert_eq!(client(&head.headers, "10.0.0.1".parse().unwrap(), trusted).to_string(), "1.1.1.1");
-    }
 
     #[test]
     fn an_answer_loses_what_was_meant_for_one_hop() {

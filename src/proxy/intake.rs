@@ -4,55 +4,43 @@
 use super::boundary::Reading;
 use super::connection::Connection;
 use super::context::Context;
-use super::exchange::scheme;
 use super::failure::Failure;
+use super::received::{Form, Line, Received};
 use super::{
-    Gateway, admission, arrival, connect, forward, plain, proof, respond, strangers, upload, websocket,
+    Gateway, admission, arrival, connect, forward, plain, proof, respond, untrusted_headers, upload,
+    websocket, x_forwarded,
 };
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
 use crate::spec::XForwarded;
-use crate::tunnel::handshake::{self, Refusal};
+use crate::tunnel::handshake::Refusal;
 use http::{StatusCode, Version, header};
 use pingora::Result;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 use std::sync::Arc;
 
-/// The head is read: the connection learns it, and the generation is pinned.
+/// The head has been received: the generation is pinned, and what the head says is decided.
 pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
     let snapshot = gateway.shared.live.pin();
+    let mut form = Form::Http1;
     if session.req_header().version == Version::HTTP_2 {
-        ctx.h2 = true;
         ctx.head_size = plain::size(session.req_header());
         // What would be no field value is refused with the rest of the head.
-        ctx.extended = connect::arrive(session.req_header_mut()).unwrap_or_default();
-        // What comes behind an extended CONNECT is no body.
-        let bodiless = ctx.extended || session.as_downstream_mut().is_body_empty();
-        plain::make(session.req_header_mut(), bodiless);
+        let extended = connect::arrive(session.req_header_mut()).unwrap_or_default();
+        let ended = session.as_downstream_mut().is_body_empty();
+        plain::make(session.req_header_mut(), ended || extended);
+        form = if extended { Form::ExtendedConnect } else { Form::Http2 { ended } };
     } else if let Some(session) = session.as_downstream().as_http1() {
         ctx.head_size = session.get_headers_raw_bytes().len();
     }
     if let Some(connection) = connection(session) {
         ctx.doubtful = connection.compare(ctx.head_size, &session.req_header().headers) == Reading::Doubtful;
     }
-    if let Some(arrival) = arrival::of(session.as_downstream()) {
-        ctx.peer = arrival.peer.ip().to_canonical();
-        ctx.listener = arrival.listener;
-        ctx.tls = arrival.tls.clone();
-    }
-    ctx.trusted = snapshot.terms.trusts(ctx.peer);
-    ctx.client = if ctx.trusted {
-        forward::client(&session.req_header().headers, ctx.peer, |hop| snapshot.terms.trusts(hop))
-    } else {
-        ctx.peer
-    };
+    let arrival = arrival::of(session.as_downstream());
+    ctx.received = Received::new(session.req_header(), form, arrival, &snapshot.terms);
     settle(session.as_downstream_mut(), &snapshot.terms);
-    // RFC 9110 §10.1.1: an Expect of HTTP/1.0 means nothing.
-    if session.req_header().version == Version::HTTP_10 {
-        session.req_header_mut().remove_header(&header::EXPECT);
-    }
     // Pingora would keep an idle connection for ever from its second request on.
     if session.get_keepalive().is_some() {
         session.set_keepalive(gateway.keepalive());
@@ -88,7 +76,14 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         proof::show(session, ctx, &shown).await?;
         return Ok(true);
     }
-    if let Err(failure) = find(session, ctx) {
+    let found = match check(session, ctx) {
+        Ok(()) => {
+            clean(session.req_header_mut(), ctx)?;
+            find(session, ctx)
+        }
+        refused => refused,
+    };
+    if let Err(failure) = found {
         respond::failure(session, ctx, failure).await?;
         return Ok(true);
     }
@@ -96,22 +91,11 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         respond::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
         return Ok(true);
     }
-    forward::end_nominated(session.req_header_mut())?;
-    let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
-    strangers::end(session.req_header_mut(), ctx.trusted, policy);
     if let Some(instead) = upload::ask_plugins(session, ctx).await {
         respond::instead(session, ctx, instead).await?;
         return Ok(true);
     }
-    let head = session.req_header();
-    let checked = if ctx.extended {
-        handshake::check_stream(&head.headers)
-    } else if head.headers.contains_key(header::UPGRADE) {
-        handshake::check(&head.method, head.version, &head.headers)
-    } else {
-        return Ok(false);
-    };
-    match checked {
+    match ctx.received.handshake {
         Ok(handshake) => {
             // Whatever is written here goes to the client: who cannot be written to has left.
             let served = websocket::serve(gateway, session, ctx, handshake).await;
@@ -128,14 +112,14 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
     Ok(true)
 }
 
-/// Reads the target in its one meaning and finds the route.
-fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
-    let snapshot = Arc::clone(ctx.snapshot.as_ref().ok_or(Failure::Internal)?);
+/// Checks the head, and reads the target in its one meaning.
+fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
+    let terms = &ctx.snapshot.as_ref().ok_or(Failure::Internal)?.terms;
     // The parser mends what is not a target (RFC 9112 §3.2); a client that sends it is told instead.
     if ctx.doubtful {
         return Err(Failure::BadRequest);
     }
-    if ctx.head_size > snapshot.terms.max_request_head {
+    if ctx.head_size > terms.max_request_head {
         return Err(Failure::HeadTooLarge);
     }
     let head = session.req_header();
@@ -144,40 +128,37 @@ fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fai
         Some(host) => Some(host.to_str().map_err(|_| Failure::BadRequest)?),
         None => None,
     };
-    let raw = head.raw_path();
-    let target = Target::parse(raw, &head.method, host, snapshot.terms.target).map_err(Failure::from)?;
-    let listener = snapshot.listeners.get(usize::from(ctx.listener)).map_or("", |listener| &*listener.name);
-    let found = snapshot.table.find(&Head {
-        host: target.host(),
-        path: target.path(),
-        query: target.query(),
-        method: &head.method,
-        headers: &head.headers,
-        listener,
-        scheme: scheme(ctx, &head.headers),
-        version: head.version,
-        client: ctx.client,
-        peer: ctx.peer,
-        tls: ctx.tls.as_deref(),
-    });
-    ctx.route = found.cloned();
-    ctx.host.push_str(target.host().unwrap_or_default());
-    if target.is_rewritten() {
-        ctx.rewritten = Some(target.forwarded().to_owned());
-    }
+    let target = Target::parse(head.raw_path(), &head.method, host, terms.target).map_err(Failure::from)?;
+    ctx.received.set_target(&target);
     // RFC 9112 §3.2.2: the authority of an absolute target replaces Host, for us and for the backend.
     let authority = target.authority().map(|authority| authority.as_str()).filter(|own| host != Some(*own));
     if let Some(authority) = authority.map(str::to_owned) {
         session.req_header_mut().insert_header(header::HOST, authority).map_err(|_| Failure::BadRequest)?;
     }
-    ctx.route.as_ref().map(|_| ()).ok_or(Failure::NoRoute)
+    Ok(())
 }
 
-/// Path and query in their one spelling.
-pub(super) fn target<'a>(rewritten: Option<&'a str>, uri: &'a http::Uri) -> (&'a str, Option<&'a str>) {
-    match rewritten.map(|target| target.split_once('?').ok_or(target)) {
-        Some(Ok((path, query))) => (path, Some(query)),
-        Some(Err(path)) => (path, None),
-        None => (uri.path(), uri.query()),
-    }
+/// Removes what the client may not say, and brings X-Forwarded-* to what everybody gets, before an expression, a
+/// plugin or an internal call reads a field.
+///
+/// # Errors
+/// When a value cannot be a field value, which the parser has excluded.
+fn clean(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
+    let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
+    forward::end_nominated(head)?;
+    untrusted_headers::remove(head, ctx.received.is_trusted, policy);
+    x_forwarded::settle(head, &ctx.received, policy)?;
+    // The gateway answers an expectation itself, when it begins to read the body (RFC 9110 §10.1.1).
+    head.remove_header(&header::EXPECT);
+    Ok(())
+}
+
+/// Finds the route.
+fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
+    let snapshot = ctx.snapshot.as_ref().ok_or(Failure::Internal)?;
+    let head = session.req_header();
+    let request = ctx.received.request(Line::of(head), ctx.listener(), "");
+    let found = snapshot.table.find(&Head { request, headers: &head.headers });
+    ctx.route = Some(Arc::clone(found.ok_or(Failure::NoRoute)?));
+    Ok(())
 }

@@ -2,19 +2,15 @@
 //! on. Kept of its request is what they may look at, and only where a plugin does.
 
 use super::context::Context;
-use super::exchange::{Line, scheme};
-use super::intake::target;
+use super::received::{Line, Received};
 use super::record;
 use super::tunnel::Said;
 use crate::chain::{Chain, Passage, Standing};
 use crate::snapshot::Route;
 use crate::tunnel::{Asking, Inspector, Outcome, Recheck, Side};
-use http::{HeaderMap, Method, Uri, Version};
-use moongate_sdk::{
-    Direction, Ended, Exchange, Fields, Headers, Message, Request, Running, Sent, Services, Tls,
-};
+use http::{HeaderMap, Method, Uri};
+use moongate_sdk::{Direction, Ended, Exchange, Fields, Headers, Message, Running, Sent, Services};
 use parking_lot::Mutex;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +35,7 @@ impl Living {
         if !inspects && questions.is_empty() {
             return Self::default();
         }
-        let kept = Arc::new(Kept::of(ctx, route, line, headers));
+        let kept = Arc::new(Kept::of(ctx, route, line));
         let recheck = (!questions.is_empty()).then(|| {
             let headers = ctx.came.take().map_or_else(HeaderMap::new, |came| *came);
             let running = Mutex::new(apart(ctx, chain, &questions));
@@ -73,58 +69,32 @@ fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> R
 struct Kept {
     chain: Arc<Chain>,
     services: Arc<dyn Services>,
+    received: Received,
     method: Method,
-    scheme: &'static str,
     uri: Uri,
-    rewritten: Option<String>,
-    version: Version,
-    host: String,
-    client: IpAddr,
-    peer: IpAddr,
-    tls: Option<Arc<Tls>>,
-    listener: Arc<str>,
+    listener: Box<str>,
     route: Arc<str>,
 }
 
 impl Kept {
-    fn of(ctx: &Context, route: &Route, line: Line<'_>, headers: &HeaderMap) -> Self {
-        let listeners = ctx.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
-        let listener = listeners.and_then(|all| all.get(usize::from(ctx.listener)));
+    fn of(ctx: &Context, route: &Route, line: Line<'_>) -> Self {
         Self {
             chain: Arc::clone(&route.chain),
             services: Arc::clone(&ctx.services),
+            received: ctx.received.clone(),
             method: line.method.clone(),
-            scheme: scheme(ctx, headers),
             uri: line.uri.clone(),
-            rewritten: ctx.rewritten.clone(),
-            version: line.version,
-            host: ctx.host.clone(),
-            client: ctx.client,
-            peer: ctx.peer,
-            tls: ctx.tls.clone(),
-            listener: listener.map_or_else(|| "".into(), |listener| Arc::clone(&listener.name)),
+            listener: ctx.listener().into(),
             route: Arc::clone(&route.name),
         }
     }
 
     /// The handshake as a plugin sees it.
     fn exchange<'a>(&'a self, fields: &'a mut dyn Fields, running: &'a mut Running) -> Exchange<'a> {
-        let (path, query) = target(self.rewritten.as_deref(), &self.uri);
+        let line = Line { method: &self.method, uri: &self.uri };
         Exchange {
-            request: Request {
-                method: &self.method,
-                scheme: self.scheme,
-                host: &self.host,
-                path,
-                query,
-                version: self.version,
-                client: self.client,
-                peer: self.peer,
-                tls: self.tls.as_deref(),
-                listener: &self.listener,
-                route: &self.route,
-            },
-            headers: Headers::new(fields),
+            request: self.received.request(line, &self.listener, &self.route),
+            headers: Headers::request(fields),
             running,
             services: &self.services,
         }

@@ -21,20 +21,23 @@ mod intake;
 mod living;
 mod plain;
 mod proof;
+mod received;
 mod record;
 mod redial;
 mod replay;
 mod respond;
 mod socket;
-mod strangers;
 mod stream;
 mod takeover;
 mod tunnel;
 mod turn;
+mod untrusted_headers;
 mod upload;
+mod upload_gate;
 mod upstream;
 mod websocket;
 mod whole;
+mod x_forwarded;
 
 pub use arrival::{Arrival, digest};
 pub use boundary::Reading;
@@ -197,7 +200,7 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        upstream::dispatch(session, head, ctx)
+        upstream::dispatch(session, head, ctx).await
     }
 
     async fn request_body_filter(
@@ -212,16 +215,17 @@ impl ProxyHttp for Gateway {
         } else {
             upload::pass(session, body, end, ctx).await?;
         }
+        ctx.upload.is_sent |= end;
         Ok(())
     }
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        upstream::answered(head, ctx)
+        upstream::answered(session, head, ctx)
     }
 
     async fn response_filter(
@@ -242,6 +246,9 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         if ctx.replaced || ctx.shows_answer {
             download::pass(session, body, end, ctx)?;
+        }
+        if end && ctx.upload.is_cut_off {
+            upstream::cut_off_upload(session, ctx);
         }
         Ok(None)
     }

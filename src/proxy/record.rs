@@ -2,8 +2,9 @@
 //! opens and when it ends.
 
 use super::context::Context;
-use super::exchange::{self, Line};
+use super::exchange;
 use super::failure::Failure;
+use super::received::Line;
 use crate::chain::Chain;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::{Entry, Note};
@@ -48,7 +49,7 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
 pub(super) fn upgraded(session: &mut Session, ctx: &mut Context) {
     if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.cluster) {
         // What the client got (RFC 8441 §5). To plugins it is the handshake of HTTP/1.1 throughout.
-        route.answers(cluster).handshake(if ctx.extended { 200 } else { 101 });
+        route.answers(cluster).handshake(if ctx.received.is_extended_connect { 200 } else { 101 });
     }
     plugins(session, ctx, Some(StatusCode::SWITCHING_PROTOCOLS));
     ctx.upgraded = true;
@@ -72,12 +73,12 @@ fn tell(session: &Session, ctx: &Context, status: u16) {
         (failure.row().level, failure.token(), head.method.as_str(), head.uri.path());
     let Some((server_name, error)) = behind(failure, ctx) else {
         log!(level,
-            reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.client, method, path;
+            reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client, method, path;
             "a request failed");
         return;
     };
     log!(level,
-        reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.client, method, path,
+        reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client, method, path,
         server_name = &*server_name, error;
         "a request failed");
 }
@@ -104,12 +105,12 @@ fn endpoint(ctx: &Context) -> Option<&Arc<Endpoint>> {
 /// The fields that every line has.
 fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
     Entry {
-        client: Some(ctx.client),
+        client: Some(ctx.received.client),
         method: head.method.as_str(),
-        host: bytes(&head.headers, &header::HOST),
+        host: ctx.received.authority().as_bytes(),
         path: head.raw_path(),
         protocol: protocol(head.version),
-        tls: ctx.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
+        tls: ctx.received.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
         route: ctx.route.as_ref().map_or("", |route| &*route.name),
         upstream: ctx.cluster.as_ref().map_or("", |cluster| cluster.name()),
         endpoint: endpoint(ctx).map_or("", |endpoint| endpoint.name()),

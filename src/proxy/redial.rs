@@ -11,7 +11,7 @@ use crate::tunnel::handshake::{self, Agreement, Answer, Request};
 use crate::tunnel::{Counters, Found, Leg, Loss, Permit, Redial, Search};
 use crate::upstream::{Cluster, Endpoint, Ends, Lease, RequestView, Tried};
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
@@ -120,9 +120,9 @@ impl Redialer {
 
     fn pick(&self, cluster: &Cluster, tried: &Tried) -> Option<Lease> {
         let (target, headers) = self.request.read()?;
-        let (path, query) =
-            target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
-        let view = RequestView { client: self.origin.client, headers: &headers, path, query };
+        let request = moongate_sdk::Request::internal(&Method::GET, &target, self.origin.client);
+        let request = moongate_sdk::Request { is_websocket: true, ..request };
+        let view = RequestView { request, headers: &headers };
         cluster.pick(&cluster.key(&view), tried).ok()
     }
 

@@ -69,7 +69,7 @@ fn make(session: &mut Session, ctx: &mut Context, instead: Instead, passed: &mut
 fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result<Made> {
     ctx.failure = Some(failure);
     let status = failure.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if grpc::is_call(session.req_header()) {
+    if ctx.received.is_grpc {
         return refused_call(ctx, failure, status);
     }
     let (body, content_type) = body(session, ctx, failure, status);

@@ -2,6 +2,7 @@
 //! piece of a body for ever, and cannot be told that somebody else has read all of it; the rest is as it
 //! was. A request without a body, and CONNECT, need neither and go without.
 
+use super::upload_gate::{Gate, UploadGate};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream as Pieces;
@@ -14,14 +15,17 @@ use pingora::protocols::http::v2::server::HttpSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// A stream's session for Pingora.
-pub fn stream(session: HttpSession) -> ServerSession {
+pub fn stream(mut session: HttpSession) -> ServerSession {
     if session.is_body_done() || session.req_header().method == Method::CONNECT {
         ServerSession::H2(session)
     } else {
+        let gate = Arc::new(UploadGate::default());
+        session.req_header_mut().extensions_mut().insert(Arc::clone(&gate));
         ServerSession::new_custom(Box::new(Stream {
             session,
             read_timeout: None,
@@ -29,6 +33,7 @@ pub fn stream(session: HttpSession) -> ServerSession {
             answered: false,
             proxied: false,
             taken: 0,
+            gate,
         }))
     }
 }
@@ -45,6 +50,7 @@ struct Stream {
     proxied: bool,
     /// What was read before: a plugin wanted to see all of it, and it goes to the backend from there.
     taken: usize,
+    gate: Arc<UploadGate>,
 }
 
 impl Stream {
@@ -53,6 +59,11 @@ impl Stream {
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>> {
+        match self.gate.get() {
+            Gate::Open => {}
+            Gate::Shut => return std::future::pending().await,
+            Gate::Over => return Error::e_explain(ErrorType::ReadError, "the upload has ended"),
+        }
         let last = self.patience.filter(|_| self.answered);
         let Some(time) = self.read_timeout.or(last) else { return self.session.read_body_bytes().await };
         match timeout(time, self.session.read_body_bytes()).await {

@@ -4,6 +4,7 @@
 use super::Gateway;
 use super::context::Context;
 use super::living::Living;
+use super::received::Received;
 use super::redial::Redialer;
 use crate::snapshot::Route;
 use crate::telemetry::AccessLog;
@@ -13,7 +14,7 @@ use crate::tunnel::handshake::{Agreement, Extensions, Request};
 use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Seat, Side, Tunnel};
 use crate::upstream::{Endpoint, Ends, Lease};
 use bytes::Bytes;
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, header};
 use moongate_sdk::Tls;
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
@@ -46,11 +47,11 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(log: Arc<AccessLog>, head: &RequestHeader, request_id: &str, tls: Option<Arc<Tls>>) -> Self {
+    fn new(log: Arc<AccessLog>, head: &RequestHeader, request_id: &str, received: &Received) -> Self {
         let field = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
         let parts = [
             head.method.as_str().as_bytes(),
-            field(header::HOST),
+            received.authority().as_bytes(),
             head.raw_path(),
             field(header::USER_AGENT),
             field(header::REFERER),
@@ -63,8 +64,7 @@ impl Lines {
             text.len() as u32
         });
         text.extend_from_slice(request_id.as_bytes());
-        let h2 = head.version == Version::HTTP_2;
-        Self { log, text: text.into_boxed_slice(), ends, tls, h2 }
+        Self { log, text: text.into_boxed_slice(), ends, tls: received.tls.clone(), h2: received.is_http2() }
     }
 
     fn part(&self, number: usize) -> &[u8] {
@@ -87,10 +87,10 @@ impl Origin {
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
         Some(Arc::new(Self {
             // Without a log nobody asks for these, and a tunnel may live for weeks.
-            lines: log.map(|log| Lines::new(log, head, id, ctx.tls.clone())),
+            lines: log.map(|log| Lines::new(log, head, id, &ctx.received)),
             route: Arc::clone(&route.name),
             endpoint: Mutex::new(Arc::clone(lease.endpoint())),
-            client: ctx.client,
+            client: ctx.received.client,
             attempts: ctx.attempts,
         }))
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// When more would be waiting than may.
 pub(super) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
     let (Some(route), Some(snapshot)) = (&ctx.route, &ctx.snapshot) else { return Err(Failure::Internal) };
-    let listener = snapshot.listeners.get(usize::from(ctx.listener));
+    let listener = snapshot.listeners.get(usize::from(ctx.received.listener));
     let pacers = (route.policy.handshakes(), listener.and_then(|listener| listener.handshakes.as_deref()));
     if let (None, None) = pacers {
         return Ok(None);

@@ -5,14 +5,15 @@
 
 use super::answer::{Instead, RequestFields};
 use super::context::Context;
-use super::exchange::{self, Line};
+use super::exchange;
 use super::failure::{Failure, OURS};
+use super::received::Line;
 use super::whole;
 use crate::chain::Decision;
 use crate::snapshot::Route;
 use bytes::{Bytes, BytesMut};
 use http::{Method, header};
-use moongate_sdk::Piece;
+use moongate_sdk::{BodyLength, Piece};
 use pingora::http::RequestHeader;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
@@ -37,6 +38,14 @@ pub(super) struct Upload {
     passed: Passed,
     /// The next piece is all that came before this attempt: the plugins have seen it.
     again: bool,
+    /// All of it is on its way to the backend of this attempt.
+    pub(super) is_sent: bool,
+    /// The backend's final response came before all of it was sent.
+    pub(super) is_cut_off: bool,
+    /// That response is over, and the upload with it.
+    pub(super) is_over: bool,
+    /// The client, which waited for that, was told to send it (RFC 9110 §10.1.1).
+    is_asked_for: bool,
 }
 
 /// What came out of the plugins, for another attempt.
@@ -78,11 +87,22 @@ impl Upload {
     }
 }
 
+/// The body is going to be read: tells a client that waits for that.
+///
+/// # Errors
+/// When the client is gone.
+pub(super) async fn ask_for(session: &mut Session, ctx: &mut Context) -> Result<()> {
+    if ctx.received.expects_continue && !std::mem::replace(&mut ctx.upload.is_asked_for, true) {
+        session.as_downstream_mut().write_continue_response().await?;
+    }
+    Ok(())
+}
+
 /// What the route's plugins say to a request: nothing, or what the client gets instead of an answer.
 pub(super) async fn ask_plugins(session: &mut Session, ctx: &mut Context) -> Option<Instead> {
     let route = ctx.route.clone().filter(|route| !route.chain.skips_request_headers())?;
     let head = session.req_header();
-    if head.headers.contains_key(header::UPGRADE) && route.chain.rechecks().next().is_some() {
+    if ctx.received.is_websocket() && route.chain.rechecks().next().is_some() {
         ctx.came = Some(Box::new(head.headers.clone()));
     }
     let mut from = 0;
@@ -140,8 +160,7 @@ async fn read(
     at: usize,
     limit: usize,
 ) -> std::result::Result<Bytes, Instead> {
-    // What follows an extended CONNECT is its WebSocket's.
-    if ctx.extended || !whole::begin(session, limit).await? {
+    if !whole::begin(session, ctx, limit).await? {
         return Ok(Bytes::new());
     }
     let filtered = route.chain.wants_request_body(0, &ctx.running);
@@ -184,7 +203,7 @@ async fn show(session: &mut Session, ctx: &mut Context, route: &Arc<Route>, what
     let head = session.req_header_mut();
     // Owned, for the plugins may change the fields while they look at it.
     let (method, uri) = (Method::clone(&head.method), head.uri.clone());
-    let line = Line { method: &method, uri: &uri, version: head.version };
+    let line = Line { method: &method, uri: &uri };
     let mut fields = RequestFields(head);
     let mut exchange = exchange::of(ctx, route, line, &mut fields);
     match what {
@@ -198,9 +217,9 @@ async fn show(session: &mut Session, ctx: &mut Context, route: &Arc<Route>, what
 ///
 /// # Errors
 /// When a value cannot be a field value, which is excluded.
-pub(super) fn frame(session: &mut Session, head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+pub(super) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    ctx.upload.is_sent = false;
     if let Some(whole) = &ctx.upload.whole {
-        head.remove_header(&header::EXPECT);
         head.remove_header(&header::TRANSFER_ENCODING);
         if !whole.is_empty() || head.headers.contains_key(header::CONTENT_LENGTH) || ctx.upload.read > 0 {
             head.insert_header(header::CONTENT_LENGTH, whole.len())?;
@@ -208,7 +227,7 @@ pub(super) fn frame(session: &mut Session, head: &mut RequestHeader, ctx: &mut C
         return Ok(());
     }
     let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_request_body(0, &ctx.running));
-    ctx.upload.shown = wanted && !session.as_downstream_mut().is_body_empty();
+    ctx.upload.shown = wanted && ctx.received.body != BodyLength::Empty;
     if ctx.upload.shown {
         if ctx.route.as_ref().is_some_and(|route| route.chain.may_change_request_body(&ctx.running)) {
             // Pingora frames what has no length in chunks.

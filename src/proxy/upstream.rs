@@ -5,12 +5,11 @@ use super::answer::RequestFields;
 use super::cause::{self, Unanswered};
 use super::context::Context;
 use super::failure::{Failure, OURS};
-use super::forward::{self, Way};
-use super::grpc;
-use super::intake::{connection, target};
-use super::{arrival, upload};
+use super::forward;
+use super::intake::connection;
+use super::{arrival, upload, upload_gate};
 use crate::spec::UpstreamProtocol;
-use crate::upstream::{Cluster, Ends, RequestView, Versions};
+use crate::upstream::{Cluster, Ends, Versions};
 use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -35,9 +34,7 @@ pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Res
     ctx.asked = Instant::now();
     ctx.attempts = ctx.attempts.saturating_add(1);
     let Some(cluster) = &ctx.cluster else { return Err(Failure::Internal) };
-    let (path, query) = target(ctx.outgoing(), &head.uri);
-    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
-    match cluster.pick(&cluster.key(&view), &ctx.tried) {
+    match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried) {
         Ok(lease) => {
             ctx.lease = Some(lease);
             Ok(())
@@ -59,8 +56,7 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
         return Err(Error::new(OURS));
     };
-    let is_call =
-        cluster.reach().protocol() != UpstreamProtocol::Http1 && grpc::is_call(session.req_header());
+    let is_call = cluster.reach().protocol() != UpstreamProtocol::Http1 && ctx.received.is_grpc;
     let versions = if is_call { Versions::Http2 } else { Versions::Either };
     let mut peer = cluster.reach().peer(lease.endpoint(), ends(session, ctx), versions)?;
     let options = &mut peer.options;
@@ -85,11 +81,11 @@ pub(super) fn ends(session: &Session, ctx: &Context) -> Ends {
     ctx.cluster.as_ref()?.spec().proxy_protocol?;
     let arrival = arrival::of(session.as_downstream())?;
     let local = arrival.local.or_else(|| connection(session)?.local_addr());
-    if ctx.client == arrival.peer.ip().to_canonical() {
+    if ctx.received.client == arrival.peer.ip().to_canonical() {
         return Some((arrival.peer, local?));
     }
     // Who comes through a trusted proxy has a port that it does not tell.
-    let client = SocketAddr::new(ctx.client, 0);
+    let client = SocketAddr::new(ctx.received.client, 0);
     Some((client, local.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0))))
 }
 
@@ -117,46 +113,50 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
         };
         fields.set(&header::HOST, forward::value(host)?);
     }
-    let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
-    let way = Way {
-        peer: ctx.peer,
-        tls: ctx.tls.is_some(),
-        trusted: ctx.trusted,
-        policy: snapshot.terms.x_forwarded,
-        via: snapshot.terms.via,
-        h2: ctx.h2,
-    };
-    forward::request(fields, &way)
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
+    forward::request(fields, via.then_some(ctx.received.version));
+    Ok(())
 }
 
 /// The same for a request that is no handshake: its method, and how its body is framed.
 ///
 /// # Errors
 /// As [`prepare`].
-pub(super) fn dispatch(session: &mut Session, head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+pub(super) async fn dispatch(
+    session: &mut Session,
+    head: &mut RequestHeader,
+    ctx: &mut Context,
+) -> Result<()> {
     prepare(head, ctx)?;
     if let Some(method) = ctx.method() {
         head.set_method(method.clone());
     }
-    if head.version == Version::HTTP_2 && grpc::is_call(session.req_header()) {
+    if head.version == Version::HTTP_2 && ctx.received.is_grpc {
         // Servers of gRPC want to be told that trailers get through, which is true of this hop too.
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
-    upload::frame(session, head, ctx)
+    upload::frame(head, ctx)?;
+    upload::ask_for(session, ctx).await
 }
 
 /// The backend's head is here.
 ///
 /// # Errors
 /// When it is a 101 that nobody asked for, or has no clear end.
-pub(super) fn answered(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS || !forward::frame_is_clear(head)? {
         ctx.failure = Some(Failure::BadResponse);
         return Err(Error::new_up(OURS));
     }
     ctx.failure = None;
-    if let (Some(lease), false) = (&ctx.lease, head.status.is_informational()) {
-        lease.answered(ctx.asked.elapsed());
+    if !head.status.is_informational() {
+        if let Some(lease) = &ctx.lease {
+            lease.answered(ctx.asked.elapsed());
+        }
+        if !ctx.upload.is_sent && head.version != Version::HTTP_2 {
+            ctx.upload.is_cut_off = true;
+            upload_gate::shut(session);
+        }
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
     forward::response(head, via)?;
@@ -170,9 +170,15 @@ pub(super) fn answered(head: &mut ResponseHeader, ctx: &mut Context) -> Result<(
 /// route's timeout, for the backend.
 pub(super) fn settle(session: &mut Session, ctx: &Context) {
     let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
-    if ctx.h2 && ctx.cluster.as_ref().is_some_and(speaks_h2) {
+    if ctx.received.is_http2() && ctx.cluster.as_ref().is_some_and(speaks_h2) {
         session.as_downstream_mut().set_read_timeout(None);
     }
+}
+
+/// The response that cut the upload off is over: the client's rest is not read for the backend any more.
+pub(super) fn cut_off_upload(session: &Session, ctx: &mut Context) {
+    ctx.upload.is_over = true;
+    upload_gate::end(session);
 }
 
 /// No connection came about: nothing was sent, so any request may go to the next endpoint.
@@ -195,8 +201,8 @@ pub(super) fn broken(
     client_reused: bool,
 ) -> Box<Error> {
     let failure = ctx.failure.filter(|_| *error.etype() == OURS).unwrap_or_else(|| Failure::from(&*error));
-    if ctx.instead.is_some() {
-        // A plugin answered: no fault of the endpoint's.
+    if ctx.instead.is_some() || ctx.upload.is_over {
+        // A plugin answered, or the response is whole and cut the upload off: no fault of the endpoint's.
         ctx.last_endpoint = ctx.lease.take().map(|lease| Arc::clone(lease.endpoint()));
         error.set_retry(false);
         return error;
@@ -206,7 +212,7 @@ pub(super) fn broken(
         || (failure == Failure::UpstreamClosed
             && ctx.method().unwrap_or(&session.req_header().method).is_idempotent());
     let repeatable = harmless
-        && session.response_written().is_none()
+        && session.response_written().is_none_or(|head| head.status.is_informational())
         && !session.as_ref().retry_buffer_truncated()
         && ctx.upload.is_repeatable();
     // One stream that ended says nothing of the others on its connection.

@@ -3,16 +3,15 @@
 
 use super::cause::Unanswered;
 use super::context::Context;
-use super::exchange::Line;
 use super::failure::Failure;
-use super::intake::target;
 use super::living::Living;
+use super::received::Line;
 use super::tunnel::{self, Beginning, Origin, Said};
 use super::{Gateway, answer, connect, record, redial, respond, takeover, turn, upstream};
 use crate::spec::UpstreamProtocol;
 use crate::tunnel::handshake::{self, Answer, Extensions, Handshake, Request};
 use crate::tunnel::{Denial, Leg, Permit, Who};
-use crate::upstream::{Cluster, Endpoint, Ends, RequestView};
+use crate::upstream::{Cluster, Endpoint, Ends};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use pingora::Result;
@@ -35,7 +34,7 @@ pub(super) async fn serve(
             open(gateway, session, ctx, headers, Backend { permit, leg, early, request, ends }).await
         }
         // To a client of HTTP/2 it would look like an open WebSocket.
-        Ok((_, _, _, Answer::Other { status: 200..300, .. })) if ctx.extended => {
+        Ok((_, _, _, Answer::Other { status: 200..300, .. })) if ctx.received.is_extended_connect => {
             respond::failure(session, ctx, Failure::BadHandshake).await
         }
         Ok((_, _, leg, Answer::Other { read, .. })) => answer::pass_on(session, ctx, leg, &read).await,
@@ -65,11 +64,10 @@ async fn attempt_all(
 fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
     let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
     let head = session.req_header();
-    let (path, query) = target(ctx.outgoing(), &head.uri);
-    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
+    let view = ctx.view(head);
     let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
     let key = route.policy.client_key().map(|source| source.read(&view));
-    let who = key.as_ref().map_or(Who::Address(ctx.client), |key| Who::Key(key.as_bytes()));
+    let who = key.as_ref().map_or(Who::Address(ctx.received.client), |key| Who::Key(key.as_bytes()));
     route.policy.admit(origin, who).map_err(|denial| match denial {
         Denial::Origin => Failure::OriginRefused,
         Denial::Full => Failure::TooManyConnections,
@@ -108,9 +106,8 @@ fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::resu
     handshake::write_request(target, &fields, handshake).map_err(|_| Failure::BadRequest)
 }
 
-/// RFC 9110 §7.6.1, what §11.7.1 means for one hop, and an expectation about a body there is none of.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::EXPECT,
+/// RFC 9110 §7.6.1, and what §11.7.1 means for one hop.
+const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHORIZATION,
@@ -188,7 +185,7 @@ async fn open(
         return respond::failure(session, ctx, Failure::Internal).await;
     };
     let mut switching = Vec::new();
-    if ctx.extended {
+    if ctx.received.is_extended_connect {
         connect::accept(session, &headers).await?;
     } else {
         switching.reserve_exact(256);

@@ -10,9 +10,10 @@ use super::connection::Connection;
 use super::context::Context;
 use super::failure::Failure;
 use super::intake::{self, connection};
+use super::upload;
 use bytes::BytesMut;
-use http::{Version, header};
-use moongate_sdk::Piece;
+use http::header;
+use moongate_sdk::{BodyLength, Piece};
 use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
@@ -22,29 +23,17 @@ use std::io::Cursor;
 /// The head that stands in for the request's until that takes its place.
 const READ: &[u8] = b"POST / HTTP/1.1\r\nHost: moongate\r\nContent-Length: 1\r\n\r\n.";
 
-/// Looks at the framing, and tells a client that waits for it to go on (RFC 9110 §10.1.1). Whether
-/// there is a body at all.
+/// Whether there is a body to read. Tells a client that waits for it to go on (RFC 9110 §10.1.1).
 ///
 /// # Errors
 /// When the body says of itself that it is too large, or the client is gone.
-pub(super) async fn begin(session: &mut Session, limit: usize) -> Result<bool, Instead> {
-    if session.as_downstream_mut().is_body_empty() {
-        return Ok(false);
+pub(super) async fn begin(session: &mut Session, ctx: &mut Context, limit: usize) -> Result<bool, Instead> {
+    match ctx.received.body {
+        BodyLength::Empty => return Ok(false),
+        BodyLength::Exactly(length) if length > limit as u64 => return Err(Failure::BodyTooLarge.into()),
+        BodyLength::Exactly(_) | BodyLength::Unknown => {}
     }
-    let head = session.req_header();
-    let length =
-        head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let coded = head.headers.contains_key(header::TRANSFER_ENCODING);
-    if length.is_some_and(|length: usize| length > limit && !coded) {
-        return Err(Failure::BodyTooLarge.into());
-    }
-    let waits = head
-        .headers
-        .get(header::EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if waits && head.version == Version::HTTP_11 {
-        session.as_downstream_mut().write_continue_response().await.map_err(|_| gone(session))?;
-    }
+    upload::ask_for(session, ctx).await.map_err(|_| gone(session))?;
     Ok(true)
 }
 

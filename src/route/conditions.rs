@@ -37,10 +37,10 @@ impl Conditions {
 
     /// The first that the request does not meet, cheapest first.
     pub(super) fn unmet(&self, head: &Head<'_>) -> Option<Unmet<'_>> {
-        if !self.methods.is_empty() && !self.methods.contains(head.method) {
+        if !self.methods.is_empty() && !self.methods.contains(head.request.method) {
             return Some(Unmet::Method(&self.methods));
         }
-        if !self.listeners.is_empty() && !self.listeners.iter().any(|name| name == head.listener) {
+        if !self.listeners.is_empty() && !self.listeners.iter().any(|name| name == head.request.listener) {
             return Some(Unmet::Listener(&self.listeners));
         }
         for (name, pattern) in &self.headers {
@@ -49,7 +49,7 @@ impl Conditions {
             }
         }
         for (name, pattern) in &self.query {
-            if !query::matches(head.query, name, pattern) {
+            if !query::matches(head.request.query, name, pattern) {
                 return Some(Unmet::Query(name, pattern));
             }
         }

@@ -68,7 +68,7 @@ impl<R> Table<R> {
     /// Adds the rules of this host whose path does not match; counts those of other hosts.
     fn unseen(&self, head: &Head<'_>, seen: &[bool], others: &mut Vec<Other>) -> usize {
         let mut folded = Folded::new();
-        let host = head.host.and_then(|host| folded.fold(host));
+        let host = head.host().and_then(|host| folded.fold(host));
         let mut elsewhere = 0;
         for (index, rule) in self.rules.iter().enumerate().filter(|(index, _)| !seen[*index]) {
             let here = host.is_some_and(|host| rule.hosts.iter().any(|pattern| pattern.matches(host)));

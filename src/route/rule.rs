@@ -2,9 +2,8 @@
 
 use super::{HostPattern, PathPattern, ValuePattern};
 use crate::spec::{OneOrMany, Route};
-use http::{HeaderMap, HeaderName, Method, Version};
-use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage, Tls};
-use std::net::IpAddr;
+use http::{HeaderMap, HeaderName, Method};
+use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage};
 
 /// What a request must be for `target`; an empty list asks nothing.
 #[derive(Clone, Debug)]
@@ -32,47 +31,21 @@ pub struct Rule<R> {
 /// What of a request rules look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// The host asked for, with or without port, in any case; `None` when there is none.
-    pub host: Option<&'a str>,
-    /// The path in its normal form, as [`super::Target`] gives it.
-    pub path: &'a str,
-    /// The query without its `?`, still encoded.
-    pub query: Option<&'a str>,
-    /// The method.
-    pub method: &'a Method,
+    /// What it asks for; the path is in its normal form, as [`super::Target`] gives it, and no route is known yet.
+    pub request: Request<'a>,
     /// The fields.
     pub headers: &'a HeaderMap,
-    /// The name of the listener it came in by.
-    pub listener: &'a str,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// The version of the client's protocol.
-    pub version: Version,
-    /// The client: the peer, or what a trusted proxy says it is.
-    pub client: IpAddr,
-    /// The other end of the connection.
-    pub peer: IpAddr,
-    /// The TLS of the client's connection.
-    pub tls: Option<&'a Tls>,
 }
 
 impl<'a> Head<'a> {
+    /// The host asked for, with or without port, in any case; `None` when there is none.
+    pub(super) fn host(&self) -> Option<&'a str> {
+        Some(self.request.host).filter(|host| !host.is_empty())
+    }
+
     /// What an expression may read before the route is known.
     pub(super) fn facts(&self) -> Facts<'a> {
-        let request = Request {
-            method: self.method,
-            scheme: self.scheme,
-            host: self.host.unwrap_or_default(),
-            path: self.path,
-            query: self.query,
-            version: self.version,
-            client: self.client,
-            peer: self.peer,
-            tls: self.tls,
-            listener: self.listener,
-            route: "",
-        };
-        Facts { request, headers: self.headers, id: None, answer: None }
+        Facts { request: self.request, headers: self.headers, id: None, answer: None }
     }
 }
 

@@ -112,15 +112,15 @@ impl<R> Table<R> {
         mut visit: impl FnMut(Candidate<'t>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         let mut folded = Folded::new();
-        if let Some(host) = head.host.and_then(|host| folded.fold(host)) {
+        if let Some(host) = head.host().and_then(|host| folded.fold(host)) {
             if let Some(paths) = self.exact.get(host) {
-                self.walk_paths(paths, HostMatch::Exact, head.path, &mut visit)?;
+                self.walk_paths(paths, HostMatch::Exact, head.request.path, &mut visit)?;
             }
             for (suffix, paths) in self.wildcards(host) {
-                self.walk_paths(paths, HostMatch::Under(suffix), head.path, &mut visit)?;
+                self.walk_paths(paths, HostMatch::Under(suffix), head.request.path, &mut visit)?;
             }
         }
-        self.walk_paths(&self.any, HostMatch::Any, head.path, &mut visit)
+        self.walk_paths(&self.any, HostMatch::Any, head.request.path, &mut visit)
     }
 
     /// The wildcards of a host, longest first.

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 use super::*;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
-use moongate_sdk::{Expression, Place, Placed, Stage};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use moongate_sdk::{Expression, Place, Placed, Request, Stage};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr};
@@ -53,19 +53,13 @@ impl Ask {
     }
 
     fn head(&self) -> Head<'_> {
-        Head {
-            host: Some(self.host),
-            path: self.path,
+        let request = Request {
+            host: self.host,
             query: self.query,
-            method: &self.method,
-            headers: &self.headers,
             listener: self.listener,
-            scheme: "http",
-            version: Version::HTTP_11,
-            client: CLIENT,
-            peer: CLIENT,
-            tls: None,
-        }
+            ..Request::internal(&self.method, self.path, CLIENT)
+        };
+        Head { request, headers: &self.headers }
     }
 }
 
@@ -208,39 +202,28 @@ fn a_table_of_many_rules_finds_each() {
     for n in [0, 1, 999, 1_999] {
         let (host, path) = (format!("h{n}.example.com"), format!("/p/{n}/x"));
         let (headers, method) = (HeaderMap::new(), Method::GET);
-        let head = Head {
-            host: Some(&host),
-            path: &path,
-            query: None,
-            method: &method,
-            headers: &headers,
-            listener: "",
-            scheme: "http",
-            version: Version::HTTP_11,
-            client: CLIENT,
-            peer: CLIENT,
-            tls: None,
-        };
-        assert_eq!(table.find(&head), Some(&name(n)));
+        let request = Request { host: &host, ..Request::internal(&method, &path, CLIENT) };
+        assert_eq!(table.find(&Head { request, headers: &headers }), Some(&name(n)));
     }
 }
 
 /// How specific a rule is for a request by the documented order, found by trying everything; `None` when
 /// it does not match.
 fn rank(rule: &Rule<String>, order: usize, head: &Head<'_>) -> Option<impl Ord + use<>> {
-    let host = head.host?.to_ascii_lowercase();
+    let host = head.host()?.to_ascii_lowercase();
     let hosts = rule.hosts.iter().filter(|pattern| pattern.matches(&host)).map(|pattern| match pattern {
         HostPattern::Exact(_) => (2, 0),
         HostPattern::Under(suffix) => (1, suffix.len()),
     });
-    let paths = rule.paths.iter().filter(|pattern| pattern.matches(head.path)).map(|pattern| match pattern {
-        PathPattern::Exact(_) => (3, 0),
-        PathPattern::Regex(_) => (2, 0),
-        PathPattern::Prefix(prefix) => (1, prefix.len()),
-    });
+    let paths =
+        rule.paths.iter().filter(|pattern| pattern.matches(head.request.path)).map(|pattern| match pattern {
+            PathPattern::Exact(_) => (3, 0),
+            PathPattern::Regex(_) => (2, 0),
+            PathPattern::Prefix(prefix) => (1, prefix.len()),
+        });
     let host = hosts.max().or(rule.hosts.is_empty().then_some((0, 0)))?;
     let path = paths.max().or(rule.paths.is_empty().then_some((0, 0)))?;
-    let method = rule.methods.is_empty() || rule.methods.contains(head.method);
+    let method = rule.methods.is_empty() || rule.methods.contains(head.request.method);
     let fields = rule.headers.iter().all(|(name, pattern)| {
         head.headers.get_all(name).iter().any(|value| pattern.matches(value.as_bytes()))
     });

@@ -27,6 +27,7 @@ struct Parts {
     name: Option<Placed<String>>,
     on_error: OnError,
     when: Option<Placed<String>>,
+    owned_headers: Vec<Placed<String>>,
     settings: Settings,
 }
 
@@ -48,31 +49,33 @@ impl Written {
             Self::Name(kind) => {
                 let place = kind.place.clone();
                 let settings = Settings::new(Value { place, kind: ValueKind::Map(Vec::new()) });
-                return Ok(Parts { kind, name: None, on_error: OnError::default(), when: None, settings });
+                let (on_error, owned_headers) = (OnError::default(), Vec::new());
+                return Ok(Parts { kind, name: None, on_error, when: None, owned_headers, settings });
             }
             Self::Full(value) => value,
         };
         let kind = take(&mut value, "kind");
         let mut own = |key| if named == Named::Yes { take(&mut value, key) } else { None };
-        let (name, on_error, when) = (own("name"), own("on_error"), own("when"));
+        let (name, on_error, when, owned) = (own("name"), own("on_error"), own("when"), own("owned_headers"));
         let mut problems = Problems::default();
         let name = name.and_then(|name| problems.keep(name.read()));
         let on_error = on_error.and_then(|on_error| problems.keep(on_error.read())).unwrap_or_default();
         let when = when.and_then(|when| problems.keep(when.read()));
+        let owned_headers = owned.and_then(|owned| problems.keep(owned.read())).unwrap_or_default();
         let Some(kind) = kind else {
             problems.push(moongate_sdk::Problem::new("missing key `kind`").at(&value.place));
             return Err(problems);
         };
         match problems.keep(kind.read()) {
             Some(kind) if problems.0.is_empty() => {
-                Ok(Parts { kind, name, on_error, when, settings: Settings::new(value) })
+                Ok(Parts { kind, name, on_error, when, owned_headers, settings: Settings::new(value) })
             }
             _ => Err(problems),
         }
     }
 }
 
-/// Whether `name`, `on_error` and `when` belong to the entry or to the kind's own settings.
+/// Whether `name`, `on_error`, `when` and `owned_headers` belong to the entry or to the kind's own settings.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Named {
     Yes,
@@ -95,9 +98,9 @@ impl<'de> Deserialize<'de> for KindEntry {
 
 impl<'de> Deserialize<'de> for PluginEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Parts { kind, name, on_error, when, settings } =
+        let Parts { kind, name, on_error, when, owned_headers, settings } =
             Written::deserialize(deserializer)?.parts(Named::Yes).map_err(raise)?;
-        Ok(Self { kind, name, on_error, when, settings })
+        Ok(Self { kind, name, on_error, when, owned_headers, settings })
     }
 }
 
@@ -109,7 +112,12 @@ impl Serialize for KindEntry {
 
 impl Serialize for PluginEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let own = Own { name: self.name.as_deref(), on_error: self.on_error, when: self.when.as_deref() };
+        let own = Own {
+            name: self.name.as_deref(),
+            on_error: self.on_error,
+            when: self.when.as_deref(),
+            owned_headers: &self.owned_headers,
+        };
         write_entry(serializer, &self.kind, own, &self.settings)
     }
 }
@@ -120,6 +128,7 @@ struct Own<'a> {
     name: Option<&'a String>,
     on_error: OnError,
     when: Option<&'a String>,
+    owned_headers: &'a [Placed<String>],
 }
 
 fn write_entry<S: Serializer>(
@@ -145,6 +154,9 @@ fn write_entry<S: Serializer>(
     }
     if let Some(when) = own.when {
         map.serialize_entry("when", when)?;
+    }
+    if !own.owned_headers.is_empty() {
+        map.serialize_entry("owned_headers", own.owned_headers)?;
     }
     for (key, value) in entries {
         map.serialize_entry(&key.text, value)?;

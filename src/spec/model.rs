@@ -228,8 +228,8 @@ pub enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
-/// A plugin entry: its kind's name alone, or a mapping with `kind:`, `name:`, `on_error:`, `when:` and the kind's
-/// settings.
+/// A plugin entry: its kind's name alone, or a mapping with `kind:`, `name:`, `on_error:`, `when:`, `owned_headers:` and
+/// the kind's settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginEntry {
     /// The kind's name.
@@ -240,7 +240,9 @@ pub struct PluginEntry {
     pub on_error: entry::OnError,
     /// An expression; the plugin takes part in requests for which it holds.
     pub when: Option<Placed<String>>,
-    /// Its settings, without `kind`, `name`, `on_error` and `when`.
+    /// Request fields that only this plugin may fill, besides those that its kind names itself.
+    pub owned_headers: Vec<Placed<String>>,
+    /// Its settings, without the keys above.
     pub settings: moongate_sdk::Settings,
 }
 

@@ -55,6 +55,12 @@ impl KindTable {
                 "description": "An expression in CEL: the plugin takes part in requests for which it holds."
             });
             own.insert("when".to_owned(), when);
+            let owned_headers = json!({
+                "type": "array",
+                "items": { "type": "string" },
+                "description": "Request fields that only this plugin may fill: a client's own are removed."
+            });
+            own.insert("owned_headers".to_owned(), owned_headers);
         }
         match settings {
             Value::Object(mut object) if !object.contains_key("anyOf") && !object.contains_key("oneOf") => {

@@ -1,40 +1,23 @@
 //! What a request is hashed or recognised by. Reading it borrows from the request; only an expression's
 //! value is made anew.
 
-use http::{HeaderMap, HeaderName, Method, Version};
+use http::{HeaderMap, HeaderName};
 use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage, cookie};
 use std::net::IpAddr;
 
 /// What of a request an upstream may look at to choose an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
-    /// The client: the peer, or what a trusted proxy says it is.
-    pub client: IpAddr,
-    /// The request's fields.
+    /// What it asks for, as it goes to the backend.
+    pub request: Request<'a>,
+    /// Its fields.
     pub headers: &'a HeaderMap,
-    /// The path as it is matched and forwarded, without the query.
-    pub path: &'a str,
-    /// The query without its `?`.
-    pub query: Option<&'a str>,
 }
 
 impl<'a> RequestView<'a> {
     /// What a key's expression may read; it was compiled to read nothing else.
     fn facts(&self) -> Facts<'a> {
-        let request = Request {
-            method: &Method::GET,
-            scheme: "",
-            host: "",
-            path: self.path,
-            query: self.query,
-            version: Version::HTTP_11,
-            client: self.client,
-            peer: self.client,
-            tls: None,
-            listener: "",
-            route: "",
-        };
-        Facts { request, headers: self.headers, id: None, answer: None }
+        Facts { request: self.request, headers: self.headers, id: None, answer: None }
     }
 }
 
@@ -100,8 +83,8 @@ impl KeySource {
             Self::ClientIp => None,
             Self::Header(name) => request.headers.get(name).map(http::HeaderValue::as_bytes),
             Self::Cookie(name) => cookie(request.headers, name),
-            Self::Query(name) => request.query.and_then(|query| parameter(query, name)),
-            Self::Path => Some(request.path.as_bytes()),
+            Self::Query(name) => request.request.query.and_then(|query| parameter(query, name)),
+            Self::Path => Some(request.request.path.as_bytes()),
             Self::Computed(expression) => match expression.render(&request.facts()) {
                 Ok(value) if !value.is_empty() => return Key(Part::Owned(value.into_bytes())),
                 _ => None,
@@ -109,7 +92,7 @@ impl KeySource {
         };
         match found.filter(|value| !value.is_empty()) {
             Some(value) => Key(Part::Bytes(value)),
-            None => Key(Part::ip(request.client)),
+            None => Key(Part::ip(request.request.client)),
         }
     }
 }
@@ -160,11 +143,13 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
+    use http::Method;
     use http::header::COOKIE;
     use moongate_sdk::Place;
 
     fn key(source: &str, headers: &HeaderMap, query: Option<&str>) -> Vec<u8> {
-        let request = RequestView { client: [9, 8, 7, 6].into(), headers, path: "/room/1", query };
+        let request = Request { query, ..Request::internal(&Method::GET, "/room/1", [9, 8, 7, 6].into()) };
+        let request = RequestView { request, headers };
         let written = Placed { value: source.to_owned(), place: Place::nowhere() };
         KeySource::read_from(&written).unwrap().read(&request).as_bytes().to_vec()
     }
@@ -200,12 +185,8 @@ mod tests {
     #[test]
     fn an_ipv4_client_is_the_same_through_a_dual_stack_listener() {
         let headers = HeaderMap::new();
-        let mapped = RequestView {
-            client: "::ffff:9.8.7.6".parse().unwrap(),
-            headers: &headers,
-            path: "/",
-            query: None,
-        };
+        let request = Request::internal(&Method::GET, "/", "::ffff:9.8.7.6".parse().unwrap());
+        let mapped = RequestView { request, headers: &headers };
         assert_eq!(KeySource::ClientIp.read(&mapped).as_bytes(), [9, 8, 7, 6]);
     }
 

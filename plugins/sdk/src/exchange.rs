@@ -1,13 +1,15 @@
 //! A request and its answer as a plugin sees them. Who received them, and in what type the gateway
 //! keeps their fields, stays out: [`Fields`] is the seam.
 
-use crate::{Running, Services, Tls};
+use crate::spelling::remove_other_spellings;
+use crate::{BodyLength, Running, Services, Tls};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// What a request asked for, as it came.
+/// What a request asked for, as it came. Every fact is decided once, when the head was received; expressions, keys,
+/// plugins of every kind and the log read it here, and none of them looks at the fields for it again.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The method.
@@ -16,12 +18,22 @@ pub struct Request<'a> {
     pub scheme: &'a str,
     /// The host asked for, without its port; empty when the client named none.
     pub host: &'a str,
+    /// The host as the client wrote it, with its port: what a trusted proxy says in X-Forwarded-Host counts.
+    pub forwarded_host: &'a str,
     /// The path as it is matched and forwarded, without the query.
     pub path: &'a str,
     /// The query without its `?`.
     pub query: Option<&'a str>,
     /// The version of the client's protocol.
     pub version: Version,
+    /// Whether it asks for a WebSocket, by all of RFC 6455 §4.1 (method, version, `Connection` and `Upgrade`) or
+    /// RFC 8441. A request for which this is false never becomes one, and one for which it is true never reaches a
+    /// backend as anything else.
+    pub is_websocket: bool,
+    /// Whether it is a gRPC call: a POST in HTTP/2 with `te: trailers` and the media type `application/grpc`.
+    pub is_grpc: bool,
+    /// What the head says of the body.
+    pub body: BodyLength,
     /// The client: the peer, or what a trusted proxy says it is.
     pub client: IpAddr,
     /// The other end of the connection.
@@ -32,6 +44,32 @@ pub struct Request<'a> {
     pub listener: &'a str,
     /// The route's name.
     pub route: &'a str,
+}
+
+impl<'a> Request<'a> {
+    /// A request that the gateway makes itself: HTTP/1.1 without TLS, a listener, a route or a body. `target` is path
+    /// and query.
+    #[must_use]
+    pub fn internal(method: &'a Method, target: &'a str, client: IpAddr) -> Self {
+        let (path, query) = split(target);
+        Self {
+            method,
+            scheme: "http",
+            host: "",
+            forwarded_host: "",
+            path,
+            query,
+            version: Version::HTTP_11,
+            is_websocket: false,
+            is_grpc: false,
+            body: BodyLength::Empty,
+            client,
+            peer: client,
+            tls: None,
+            listener: "",
+            route: "",
+        }
+    }
 }
 
 /// A request and what the gateway knows about it.
@@ -97,6 +135,13 @@ impl Exchange<'_> {
     /// that are made when first asked for.
     pub fn request_id(&mut self) -> &HeaderValue {
         self.running.request_id()
+    }
+
+    /// What the client sent in a field that the calling plugin owns ([`crate::Plugin::owned_headers`]), and that is no
+    /// longer among the request's fields.
+    pub fn client_values<'e>(&'e self, name: &'e HeaderName) -> impl Iterator<Item = &'e HeaderValue> {
+        let withdrawn = |field: &&crate::ClientField| field.is_withdrawn && field.name == *name;
+        self.running.client_fields().iter().filter(withdrawn).map(|field| &field.value)
     }
 
     /// What the calling plugin keeps about this request, from phase to phase. The first call of a
@@ -195,27 +240,56 @@ impl Fields for Sent<'_> {
 }
 
 /// Fields to read, as an [`http::HeaderMap`], and to change.
-pub struct Headers<'a>(&'a mut dyn Fields);
+///
+/// In a request all spellings of a name are one field (`X-User`, `X_User`, `X.User`): a backend may not tell them
+/// apart, so replacing or removing one removes the others too.
+pub struct Headers<'a> {
+    fields: &'a mut dyn Fields,
+    of_request: bool,
+}
 
 impl<'a> Headers<'a> {
-    /// A view of `fields`.
-    pub fn new(fields: &'a mut dyn Fields) -> Self {
-        Self(fields)
+    /// The fields of a request.
+    pub fn request(fields: &'a mut dyn Fields) -> Self {
+        Self { fields, of_request: true }
+    }
+
+    /// The fields of a response.
+    pub fn response(fields: &'a mut dyn Fields) -> Self {
+        Self { fields, of_request: false }
     }
 
     /// Replaces every field of this name.
     pub fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.0.set(name, value);
+        self.remove_other_spellings(name);
+        self.fields.set(name, value);
     }
 
-    /// Adds one behind those of this name.
+    /// Replaces every field of this very spelling, and keeps the others: for an operator who writes both.
+    pub fn set_exact(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.fields.set(name, value);
+    }
+
+    /// Adds one after those of this name.
     pub fn append(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.0.append(name, value);
+        self.fields.append(name, value);
     }
 
     /// Removes every field of this name.
     pub fn remove(&mut self, name: &HeaderName) {
-        self.0.remove(name);
+        self.remove_other_spellings(name);
+        self.fields.remove(name);
+    }
+
+    /// Removes every field of this very spelling.
+    pub fn remove_exact(&mut self, name: &HeaderName) {
+        self.fields.remove(name);
+    }
+
+    fn remove_other_spellings(&mut self, name: &HeaderName) {
+        if self.of_request {
+            remove_other_spellings(self.fields, name);
+        }
     }
 }
 
@@ -223,6 +297,6 @@ impl Deref for Headers<'_> {
     type Target = HeaderMap;
 
     fn deref(&self) -> &HeaderMap {
-        self.0.map()
+        self.fields.map()
     }
 }

@@ -4,6 +4,7 @@
 //! one shape of every extension point ([`Kind`]), and the [`Plugin`] trait. No Pingora type, no
 //! YAML and no socket comes in here.
 
+mod body_length;
 mod cookie;
 mod exchange;
 mod expression;
@@ -20,11 +21,13 @@ mod refusal;
 mod running;
 mod services;
 mod settings;
+mod spelling;
 mod template;
 pub mod testing;
 mod tls;
 mod units;
 
+pub use body_length::BodyLength;
 pub use cookie::cookie;
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
 pub use expression::{Expression, Facts, Stage};
@@ -36,9 +39,10 @@ pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use rate::Rate;
 pub use read::raise;
-pub use running::{Note, Running};
+pub use running::{ClientField, Note, Running};
 pub use services::{Call, CallError, Called, Callee, Calling, NoServices, Services, set_worker, worker};
 pub use settings::{Key, Placed, Settings, Value, ValueKind};
+pub use spelling::is_same_spelling;
 pub use template::Template;
 pub use tls::{ClientCertificate, Tls};
 pub use units::{Period, Size};

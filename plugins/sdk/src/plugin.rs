@@ -63,6 +63,15 @@ pub trait Plugin: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The request fields that only this plugin may fill: who the client is, say. Asked once, when the configuration is
+    /// compiled. What a client sends in one of them, in any spelling, reaches no other plugin and no backend, also when
+    /// this plugin is left out of the request. It is withdrawn before the first plugin runs; `Authorization`, `Cookie`
+    /// and `Proxy-Authorization` when this plugin's turn has come. The plugin reads it with
+    /// [`Exchange::client_values`].
+    fn owned_headers(&self) -> Vec<HeaderName> {
+        Vec::new()
+    }
+
     /// Work beside the requests: a key set that is fetched, a clock that ticks. Asked once, when the
     /// first generation with this entry serves; the future is dropped with the last generation that
     /// has it.

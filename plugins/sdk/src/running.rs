@@ -2,7 +2,7 @@
 //! to remember. Empty until somebody asks, so that a request without plugins pays nothing.
 
 use crate::Edits;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use std::any::Any;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -24,6 +24,18 @@ struct Rare {
     edits: Edits,
     notes: Vec<Note>,
     skipped: Vec<Skipped>,
+    client_fields: Vec<ClientField>,
+}
+
+/// What a client sent in a field that a plugin owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientField {
+    /// The field's name as it came.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: HeaderValue,
+    /// Whether it is no longer among the request's fields.
+    pub is_withdrawn: bool,
 }
 
 /// What a plugin is left out of.
@@ -116,6 +128,32 @@ impl Running {
 
     pub(crate) fn has_left_bodies(&self) -> bool {
         self.skips_bodies(self.turn)
+    }
+
+    /// Keeps what the client sent in fields that plugins own. The chain calls it.
+    pub fn set_client_fields(&mut self, fields: Vec<ClientField>) {
+        if !fields.is_empty() || self.rare.is_some() {
+            self.rare().client_fields = fields;
+        }
+    }
+
+    /// Marks a field as withdrawn. Gives the values that the client sent in it, unless it was withdrawn before. The
+    /// chain calls it.
+    pub fn withdraw(&mut self, name: &HeaderName) -> Vec<HeaderValue> {
+        let Some(rare) = &mut self.rare else { return Vec::new() };
+        let present =
+            rare.client_fields.iter_mut().filter(|field| field.name == *name && !field.is_withdrawn);
+        present
+            .map(|field| {
+                field.is_withdrawn = true;
+                field.value.clone()
+            })
+            .collect()
+    }
+
+    /// What the client sent in fields that plugins own.
+    pub fn client_fields(&self) -> &[ClientField] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.client_fields)
     }
 
     /// What plugins changed of what the request asks for.

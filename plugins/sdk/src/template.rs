@@ -257,7 +257,7 @@ mod tests {
         assert!(parse("{cel: response.status}").is_err());
         let template = Template::parse_for(&text("{cel: response.status + 1}"), Stage::Response).unwrap();
         let mut fields = http::HeaderMap::new();
-        let headers = crate::Headers::new(&mut fields);
+        let headers = crate::Headers::response(&mut fields);
         let answer = Answer { status: http::StatusCode::OK, headers, endpoint: None };
         let value = Visit::new("/").see(|exchange| template.fill_answer(exchange, &answer));
         assert_eq!(value.unwrap(), "201");

@@ -1,10 +1,12 @@
 //! One plugin, one request, no gateway: what tests of plugins need, here and in other people's crates.
 
 use crate::{
-    Answer, Exchange, Fate, Flow, Headers, Key, Message, NoServices, Phases, Piece, Place, Plugin, Reply,
-    Request, Running, Sent, Services, Settings, Value, ValueKind, Verdict,
+    Answer, BodyLength, ClientField, Exchange, Fate, Flow, Headers, Key, Message, NoServices, Phases, Piece,
+    Place, Plugin, Reply, Request, Running, Sent, Services, Settings, Value, ValueKind, Verdict,
+    is_same_spelling,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
@@ -43,6 +45,8 @@ pub struct Visit {
     pub target: String,
     /// The client, and the other end of its connection.
     pub client: IpAddr,
+    /// Whether it asks for a WebSocket.
+    pub is_websocket: bool,
     /// The request's fields.
     pub request: HeaderMap,
     /// The answer's status.
@@ -63,6 +67,7 @@ impl Visit {
             host: "example.com".to_owned(),
             target: target.to_owned(),
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            is_websocket: false,
             request: HeaderMap::new(),
             status: StatusCode::OK,
             response: HeaderMap::new(),
@@ -85,12 +90,33 @@ impl Visit {
 
     /// Shows the request to `look` as a plugin sees it; its fields can be changed.
     pub fn see<T>(&mut self, look: impl FnOnce(&mut Exchange<'_>) -> T) -> T {
-        let Self { method, host, target, client, request, running, services, .. } = self;
-        look(&mut exchange(Head { method, host, target, client: *client }, request, running, services))
+        let Self { method, host, target, client, is_websocket, request, running, services, .. } = self;
+        let forwarded_host = forwarded_host(request, host);
+        let head = Head {
+            method,
+            host,
+            forwarded_host: &forwarded_host,
+            target,
+            client: *client,
+            is_websocket: *is_websocket,
+        };
+        look(&mut exchange(head, request, running, services))
     }
 
-    /// The phase `request_headers`, waited for; nothing when the plugin does not take part in it.
+    /// The phase `request_headers`, waited for; nothing when the plugin does not take part in it. What the client sent
+    /// in fields that the plugin owns is withdrawn before, as the gateway does.
     pub fn ask(&mut self, plugin: &dyn Plugin) -> Verdict {
+        let owned = plugin.owned_headers();
+        let is_owned =
+            |name: &HeaderName| owned.iter().any(|owned| is_same_spelling(owned.as_str(), name.as_str()));
+        let sent = self.request.iter().filter(|(name, _)| is_owned(name));
+        let sent: Vec<_> = sent
+            .map(|(name, value)| ClientField { name: name.clone(), value: value.clone(), is_withdrawn: true })
+            .collect();
+        for field in &sent {
+            self.request.remove(&field.name);
+        }
+        self.running.set_client_fields(sent);
         if !plugin.phases().request_headers {
             return Verdict::Continue;
         }
@@ -117,11 +143,20 @@ impl Visit {
     /// The phase `response_headers`, waited for; nothing when the plugin does not take part in it.
     pub fn answer(&mut self, plugin: &dyn Plugin) -> Verdict {
         let Phases { response_headers: true, .. } = plugin.phases() else { return Verdict::Continue };
-        let Self { method, host, target, client, request, running, services, status, response } = self;
+        let Self { method, host, target, client, is_websocket, request, running, services, status, response } =
+            self;
+        let forwarded_host = forwarded_host(request, host);
         let mut seen = Sent(request);
-        let head = Head { method, host, target, client: *client };
+        let head = Head {
+            method,
+            host,
+            forwarded_host: &forwarded_host,
+            target,
+            client: *client,
+            is_websocket: *is_websocket,
+        };
         let mut exchange = exchange(head, &mut seen, running, services);
-        let mut answer = Answer { status: *status, headers: Headers::new(response), endpoint: None };
+        let mut answer = Answer { status: *status, headers: Headers::response(response), endpoint: None };
         let verdict = settle(plugin.response_headers(&mut exchange, &mut answer));
         *status = answer.status;
         verdict
@@ -137,8 +172,15 @@ impl Visit {
 struct Head<'a> {
     method: &'a Method,
     host: &'a str,
+    forwarded_host: &'a str,
     target: &'a str,
     client: IpAddr,
+    is_websocket: bool,
+}
+
+/// Host as the client wrote it.
+fn forwarded_host(request: &HeaderMap, host: &str) -> String {
+    request.get(HOST).and_then(|written| written.to_str().ok()).unwrap_or(host).to_owned()
 }
 
 fn exchange<'a>(
@@ -147,22 +189,17 @@ fn exchange<'a>(
     running: &'a mut Running,
     services: &'a Arc<dyn Services>,
 ) -> Exchange<'a> {
-    let split = head.target.split_once('?');
     Exchange {
         request: Request {
-            method: head.method,
-            scheme: "http",
             host: head.host,
-            path: split.map_or(head.target, |(path, _)| path),
-            query: split.map(|(_, query)| query),
-            version: Version::HTTP_11,
-            client: head.client,
-            tls: None,
-            peer: head.client,
+            forwarded_host: head.forwarded_host,
+            is_websocket: head.is_websocket,
+            body: BodyLength::of_http1(fields.map()),
             listener: "listener",
             route: "web",
+            ..Request::internal(head.method, head.target, head.client)
         },
-        headers: Headers::new(fields),
+        headers: Headers::request(fields),
         running,
         services,
     }

@@ -2,17 +2,12 @@
 //! a body follows it.
 
 use crate::program::Program;
-use http::{Method, Version, header};
-use moongate_sdk::{Answer, Exchange, Phases, Problem};
+use http::{Method, header};
+use moongate_sdk::{Answer, BodyLength, Exchange, Phases, Problem};
 
 /// Whether a body follows the request's head, as far as the head tells.
 pub(crate) fn has_body(exchange: &Exchange<'_>) -> bool {
-    let headers = &exchange.headers;
-    match headers.get(header::CONTENT_LENGTH) {
-        Some(length) => length.as_bytes() != b"0",
-        None if headers.contains_key(header::TRANSFER_ENCODING) => true,
-        None => exchange.request.version == Version::HTTP_2 && !exchange.request.method.is_safe(),
-    }
+    exchange.request.body != BodyLength::Empty
 }
 
 /// Whether no body follows the answer's head.

@@ -6,8 +6,9 @@ use super::show::Report;
 use super::trial::Played;
 use super::watch::Watch;
 use crate::snapshot::Kinds;
+use crate::tunnel::handshake;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use moongate_sdk::testing::{self, Visit};
 use moongate_sdk::{Direction, Files, Kind, Plugin, Problem, Problems};
 use std::fs;
@@ -75,6 +76,9 @@ impl Played {
         let ours = trial.messages.iter().map(|text| (Direction::ToBackend, text.clone()));
         let theirs = trial.answer_messages.iter().map(|text| (Direction::ToClient, text.clone()));
         let messages: Vec<_> = ours.chain(theirs).collect();
+        visit.is_websocket = !messages.is_empty()
+            || handshake::check(&visit.method, Version::HTTP_11, &visit.request)
+                != Err(handshake::Refusal::NotWebSocket);
         visit.status = if messages.is_empty() { trial.status } else { StatusCode::SWITCHING_PROTOCOLS };
         let (watch, report) = (watch.clone(), Report::default());
         let answer_body = content(trial.answer_body.as_deref())?;

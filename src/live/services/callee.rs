@@ -4,7 +4,7 @@ use super::wire::{self, Failed};
 use crate::upstream::{Cluster, Lease, Reason, RequestView, Tried, Versions};
 use http::Uri;
 use http::uri::Scheme;
-use moongate_sdk::{Call, CallError, Called};
+use moongate_sdk::{Call, CallError, Called, Request};
 use pingora::ErrorType;
 use pingora::connectors::http::v1::Connector;
 use pingora::upstreams::peer::HttpPeer;
@@ -27,9 +27,9 @@ pub(super) async fn upstream(
     let mut last = None;
     loop {
         // There is no client behind it: what is chosen by one is chosen by the path and the fields alone.
-        let (path, query) = call.target.split_once('?').map_or((&*call.target, None), |(p, q)| (p, Some(q)));
         let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let view = RequestView { client, headers: &call.headers, path, query };
+        let request = Request::internal(&call.method, &call.target, client);
+        let view = RequestView { request, headers: &call.headers };
         let lease = match cluster.pick(&cluster.key(&view), &tried) {
             Ok(lease) => lease,
             Err(_) => return Err(last.unwrap_or(CallError::Unreachable)),

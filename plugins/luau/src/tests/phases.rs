@@ -42,7 +42,7 @@ fn the_clients_tls_is_a_table_and_nothing_where_there_is_none() {
             let mut fields = http::HeaderMap::new();
             let mut exchange = moongate_sdk::Exchange {
                 request: moongate_sdk::Request { tls, ..exchange.request },
-                headers: moongate_sdk::Headers::new(&mut fields),
+                headers: moongate_sdk::Headers::request(&mut fields),
                 running: exchange.running,
                 services: exchange.services,
             };

@@ -6,8 +6,7 @@ use super::functions::{Network, Pattern};
 use crate::{Tls, cookie};
 use cel::common::types::{CelBool, CelInt, CelList, CelString};
 use cel::common::value::{CowVal, Val};
-use http::header::UPGRADE;
-use http::{HeaderMap, HeaderName, Version};
+use http::{HeaderName, Version};
 use std::borrow::Cow;
 
 /// One thing that an expression reads.
@@ -113,7 +112,7 @@ impl Fact {
             Self::ClientIp => return text(Cow::Owned(request.client.to_string())),
             Self::PeerIp => return text(Cow::Owned(request.peer.to_string())),
             Self::Tls(fact) => return fact.read(request.tls),
-            Self::IsWebsocket => return truth(is_websocket(facts.headers)),
+            Self::IsWebsocket => return truth(request.is_websocket),
             Self::Status => {
                 let status = facts.answer.map_or(0, |(status, _)| status.as_u16());
                 return CowVal::owned(CelInt::from(i64::from(status)));
@@ -170,10 +169,4 @@ fn version(version: Version) -> &'static str {
         Version::HTTP_3 => "HTTP/3.0",
         _ => "HTTP/1.1",
     }
-}
-
-/// Whether the client asks for a WebSocket (RFC 6455 §4.1); whether it may have one is checked later.
-fn is_websocket(headers: &HeaderMap) -> bool {
-    let lists = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case("websocket"))
 }

@@ -91,7 +91,7 @@ fn the_clients_tls_is_read_with_the_certificate_that_it_showed() {
         visit().see(|exchange| {
             condition(text).test(&mut Exchange {
                 request: Request { tls, ..exchange.request },
-                headers: Headers::new(&mut HeaderMap::new()),
+                headers: Headers::request(&mut HeaderMap::new()),
                 running: exchange.running,
                 services: exchange.services,
             })
@@ -197,7 +197,7 @@ fn an_answer_is_read_where_there_is_one() {
     let mut fields = HeaderMap::new();
     fields.insert("retry-after", HeaderValue::from_static("5"));
     for (status, expected) in [(StatusCode::BAD_GATEWAY, true), (StatusCode::OK, false)] {
-        let answer = Answer { status, headers: Headers::new(&mut fields), endpoint: None };
+        let answer = Answer { status, headers: Headers::response(&mut fields), endpoint: None };
         let mut visit = visit();
         assert_eq!(visit.see(|exchange| expression.test_answer(exchange, &answer)), expected);
     }

@@ -1,0 +1,85 @@
+//! Request fields that belong to a plugin: who the client is, say. What a client sends in them reaches no other plugin
+//! and no backend, also when the plugin is left out of the request: its `when` does not hold or cannot be evaluated, or
+//! it failed and `on_error` is `open`.
+//!
+//! A field is withdrawn before the first plugin runs. Credentials (RFC 9110 §11.6.2, RFC 6265 §4.2) are withdrawn when
+//! the owner's turn has come: plugins before it, and its own condition, may have to look at them.
+
+use super::{Chain, Entry};
+use http::{HeaderName, HeaderValue, header};
+use moongate_sdk::{ClientField, Exchange, is_same_spelling};
+use std::sync::Arc;
+
+const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+
+/// A field and the position of a plugin that owns it.
+#[derive(Debug)]
+pub(super) struct Owned {
+    name: HeaderName,
+    at: usize,
+    /// It is withdrawn at the owner's turn.
+    at_turn: bool,
+}
+
+/// What the plugins of a chain own.
+pub(super) fn of(entries: &[Arc<Entry>]) -> Box<[Owned]> {
+    let owned = entries.iter().enumerate().flat_map(|(at, entry)| {
+        let has_turn = entry.phases().request_headers;
+        let owned = move |name: &HeaderName| Owned {
+            name: name.clone(),
+            at,
+            at_turn: has_turn && CREDENTIALS.contains(name),
+        };
+        entry.owned().iter().map(owned)
+    });
+    owned.collect()
+}
+
+impl Chain {
+    /// Whether no plugin owns a field.
+    pub(super) fn owns_nothing(&self) -> bool {
+        self.owned.is_empty()
+    }
+
+    /// A request begins: withdraws what its client sent in fields that plugins own.
+    pub(super) fn withdraw(&self, exchange: &mut Exchange<'_>) {
+        if self.owns_nothing() {
+            return;
+        }
+        let mut sent: Vec<ClientField> = Vec::new();
+        for name in exchange.headers.keys() {
+            let mut owners = self
+                .owned
+                .iter()
+                .filter(|owned| is_same_spelling(owned.name.as_str(), name.as_str()))
+                .peekable();
+            if owners.peek().is_none() {
+                continue;
+            }
+            let is_withdrawn = owners.any(|owned| !owned.at_turn);
+            let values = exchange.headers.get_all(name).iter().cloned();
+            sent.extend(values.map(|value| ClientField { name: name.clone(), value, is_withdrawn }));
+        }
+        for field in sent.iter().filter(|field| field.is_withdrawn) {
+            exchange.headers.remove_exact(&field.name);
+        }
+        exchange.running.set_client_fields(sent);
+    }
+
+    /// The turn of a plugin has come: withdraws the credentials that it owns, but for values that a plugin before it
+    /// has set.
+    pub(super) fn withdraw_at(&self, at: usize, exchange: &mut Exchange<'_>) {
+        for owned in self.owned.iter().filter(|owned| owned.at == at && owned.at_turn) {
+            let sent = exchange.running.withdraw(&owned.name);
+            if sent.is_empty() {
+                continue;
+            }
+            let others = exchange.headers.get_all(&owned.name).iter().filter(|value| !sent.contains(value));
+            let others: Vec<HeaderValue> = others.cloned().collect();
+            exchange.headers.remove_exact(&owned.name);
+            for value in others {
+                exchange.headers.append(&owned.name, value);
+            }
+        }
+    }
+}

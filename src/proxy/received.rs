@@ -1,0 +1,205 @@
+//! A request when its head has been received: each fact about it is decided here, once, and read by routing,
+//! expressions, keys, plugins and the log. What two places work out for themselves they can work out differently, and
+//! a rule that one of them applies is then bypassed by the other.
+
+use super::arrival::Arrival;
+use super::{grpc, x_forwarded};
+use crate::route::Target;
+use crate::snapshot::Terms;
+use crate::tunnel::handshake::{self, Handshake, Refusal};
+use http::{Method, Uri, Version, header};
+use moongate_sdk::{BodyLength, Request, Tls};
+use pingora::http::RequestHeader;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// What is known of a request from its head and its connection.
+#[derive(Clone, Debug)]
+pub(super) struct Received {
+    /// The other end of the connection.
+    pub(super) peer: IpAddr,
+    /// The client: the peer, or what a trusted proxy says it is.
+    pub(super) client: IpAddr,
+    /// Whether the peer is a trusted proxy.
+    pub(super) is_trusted: bool,
+    /// The TLS of its connection.
+    pub(super) tls: Option<Arc<Tls>>,
+    /// The index of the listener that accepted the connection.
+    pub(super) listener: u16,
+    /// The version of the client's protocol.
+    pub(super) version: Version,
+    /// `http` or `https`: what the client uses, or what a trusted proxy says that it does.
+    pub(super) scheme: &'static str,
+    /// The answer to "does this request ask for a WebSocket": the handshake, what is wrong with it, or
+    /// [`Refusal::NotWebSocket`].
+    pub(super) handshake: Result<Handshake, Refusal>,
+    /// A CONNECT for a WebSocket over HTTP/2 (RFC 8441), in the form of a GET: frames follow its head, and no body.
+    pub(super) is_extended_connect: bool,
+    /// Whether it is a gRPC call.
+    pub(super) is_grpc: bool,
+    /// What its head says of its body.
+    pub(super) body: BodyLength,
+    /// Whether the client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
+    pub(super) expects_continue: bool,
+    /// The path and query in their normal form, when that differs from what was sent.
+    pub(super) normalized_target: Option<String>,
+    /// Host as the client wrote it, with its port; empty without one.
+    authority: String,
+    /// The length of the host in it, without port and final dot.
+    host_length: usize,
+    /// What a trusted proxy says in X-Forwarded-Host.
+    forwarded_host: Option<Box<str>>,
+}
+
+/// What of a head depends on the protocol that carried it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// A stream of HTTP/2; `ended` with its head.
+    Http2 {
+        /// Nothing follows the head.
+        ended: bool,
+    },
+    /// An extended CONNECT for a WebSocket.
+    ExtendedConnect,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            peer: unknown,
+            client: unknown,
+            is_trusted: false,
+            tls: None,
+            listener: 0,
+            version: Version::HTTP_11,
+            scheme: "http",
+            handshake: Err(Refusal::NotWebSocket),
+            is_extended_connect: false,
+            is_grpc: false,
+            body: BodyLength::Empty,
+            expects_continue: false,
+            normalized_target: None,
+            authority: String::new(),
+            host_length: 0,
+            forwarded_host: None,
+        }
+    }
+}
+
+impl Received {
+    /// Decides what a head says, in the form that requests of HTTP/1 have. Nothing of it has been removed yet: what a
+    /// trusted proxy says of the client counts.
+    pub(super) fn new(head: &RequestHeader, form: Form, arrival: Option<&Arrival>, terms: &Terms) -> Self {
+        let headers = &head.headers;
+        let mut received = Self {
+            version: head.version,
+            is_extended_connect: form == Form::ExtendedConnect,
+            is_grpc: grpc::is_call(head),
+            handshake: match form {
+                Form::ExtendedConnect => handshake::check_stream(headers),
+                _ => handshake::check(&head.method, head.version, headers),
+            },
+            body: match form {
+                Form::Http1 => BodyLength::of_http1(headers),
+                Form::ExtendedConnect | Form::Http2 { ended: true } => BodyLength::Empty,
+                // A stream that goes on has a body, be it an empty frame.
+                Form::Http2 { ended: false } => match BodyLength::of_http1(headers) {
+                    BodyLength::Empty => BodyLength::Exactly(0),
+                    told => told,
+                },
+            },
+            ..Self::default()
+        };
+        // Of HTTP/1.0 it means nothing, and without a body there is nothing to wait for.
+        received.expects_continue = received.version == Version::HTTP_11
+            && received.body != BodyLength::Empty
+            && headers
+                .get(header::EXPECT)
+                .is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if let Some(arrival) = arrival {
+            received.peer = arrival.peer.ip().to_canonical();
+            received.listener = arrival.listener;
+            received.tls = arrival.tls.clone();
+        }
+        received.client = received.peer;
+        received.scheme = if received.tls.is_some() { "https" } else { "http" };
+        received.is_trusted = terms.trusts(received.peer);
+        if received.is_trusted {
+            received.client = x_forwarded::client(headers, received.peer, |hop| terms.trusts(hop));
+            received.scheme = x_forwarded::scheme(headers).unwrap_or(received.scheme);
+            received.forwarded_host = x_forwarded::host(headers).map(Box::from);
+        }
+        received
+    }
+
+    /// Takes over where the request wants to go.
+    pub(super) fn set_target(&mut self, target: &Target<'_>) {
+        if let Some(authority) = target.authority() {
+            authority.as_str().clone_into(&mut self.authority);
+            self.host_length = authority.host().len();
+        }
+        self.normalized_target = target.is_rewritten().then(|| target.forwarded().to_owned());
+    }
+
+    /// Whether it asks for a WebSocket. One that asks wrongly does too: it is refused, and never ordinary HTTP.
+    pub(super) fn is_websocket(&self) -> bool {
+        self.handshake != Err(Refusal::NotWebSocket)
+    }
+
+    /// Whether it came over HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.version == Version::HTTP_2
+    }
+
+    /// Host as the client wrote it, with its port; empty without one.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The request as expressions, keys and plugins see it.
+    pub(super) fn request<'a>(&'a self, line: Line<'a>, listener: &'a str, route: &'a str) -> Request<'a> {
+        let (path, query) = split_target(self.normalized_target.as_deref(), line.uri);
+        Request {
+            method: line.method,
+            scheme: self.scheme,
+            host: &self.authority[..self.host_length],
+            forwarded_host: self.forwarded_host.as_deref().unwrap_or(&self.authority),
+            path,
+            query,
+            version: self.version,
+            is_websocket: self.is_websocket(),
+            is_grpc: self.is_grpc,
+            body: self.body,
+            client: self.client,
+            peer: self.peer,
+            tls: self.tls.as_deref(),
+            listener,
+            route,
+        }
+    }
+}
+
+/// A request line. It is apart from the fields, for those may be changed meanwhile.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) method: &'a Method,
+    pub(super) uri: &'a Uri,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn of(head: &'a RequestHeader) -> Self {
+        Self { method: &head.method, uri: &head.uri }
+    }
+}
+
+/// Path and query: the given ones, otherwise those of the request line.
+pub(super) fn split_target<'a>(given: Option<&'a str>, uri: &'a Uri) -> (&'a str, Option<&'a str>) {
+    match given.map(|target| target.split_once('?').ok_or(target)) {
+        Some(Ok((path, query))) => (path, Some(query)),
+        Some(Err(path)) => (path, None),
+        None => (uri.path(), uri.query()),
+    }
+}

@@ -1,0 +1,271 @@
+//! X-Forwarded-* fields: what a trusted proxy says in them, and what they say on the way to plugins and backends.
+//!
+//! Each proxy appends to a list or overwrites it, so of several values the last one was written by the nearest proxy.
+//! That one counts, here and for the backend, which gets one line: a reader that takes the first of two lines would
+//! otherwise believe what the client wrote.
+
+use super::received::Received;
+use crate::spec::XForwarded;
+use crate::telemetry::access::address;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use pingora::http::RequestHeader;
+use pingora::{ErrorType, OrErr, Result};
+use std::net::IpAddr;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields of one value, in which a list came about by appending.
+const APPENDED: [HeaderName; 5] = [
+    PROTO,
+    HOST,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-ssl"),
+];
+
+/// Fields of one value, in which a comma may be part of it.
+const SINGLE: [HeaderName; 9] = [
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-forwarded-uri"),
+    HeaderName::from_static("x-forwarded-method"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-original-method"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+
+/// The client before trusted proxies: the last address of X-Forwarded-For that is none of them.
+pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut client = peer;
+    let values: Vec<_> = headers.get_all(&FOR).iter().collect();
+    for value in values.iter().rev() {
+        let Ok(value) = value.to_str() else { return client };
+        for hop in value.rsplit(',') {
+            // What a trusted proxy wrote is an address; anything else ends what can be believed.
+            let Ok(hop) = hop.trim().parse::<IpAddr>() else { return client };
+            let hop = hop.to_canonical();
+            client = hop;
+            if !trusted(hop) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// The scheme that the nearest proxy names; nothing when it names none that is known. Some proxies name those of
+/// WebSockets.
+pub(super) fn scheme(headers: &HeaderMap) -> Option<&'static str> {
+    let said = nearest(headers, &PROTO)?;
+    let is = |known: &str| said.eq_ignore_ascii_case(known.as_bytes());
+    if is("https") || is("wss") {
+        Some("https")
+    } else if is("http") || is("ws") {
+        Some("http")
+    } else {
+        None
+    }
+}
+
+/// The host that the nearest proxy was asked for.
+pub(super) fn host(headers: &HeaderMap) -> Option<&str> {
+    std::str::from_utf8(nearest(headers, &HOST)?).ok().filter(|host| !host.is_empty())
+}
+
+/// What the nearest proxy wrote.
+fn nearest<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let last = headers.get_all(name).iter().next_back()?.as_bytes();
+    last.rsplit(|byte| *byte == b',').next().map(<[u8]>::trim_ascii)
+}
+
+/// Brings the fields to what plugins, internal services and backends get. Those of an untrusted client have been
+/// removed before, unless the policy keeps them.
+///
+/// # Errors
+/// When a value cannot be a field value, which the parser has excluded.
+pub(super) fn settle(head: &mut RequestHeader, received: &Received, policy: XForwarded) -> Result<()> {
+    if received.is_trusted && policy != XForwarded::Remove {
+        one_line_each(head)?;
+    }
+    match policy {
+        XForwarded::Keep => Ok(()),
+        XForwarded::Remove => {
+            for name in [FOR, PROTO, HOST, header::FORWARDED] {
+                head.remove_header(&name);
+            }
+            Ok(())
+        }
+        XForwarded::Add => add(head, received),
+    }
+}
+
+fn one_line_each(head: &mut RequestHeader) -> Result<()> {
+    for name in &APPENDED {
+        if head.headers.get_all(name).iter().any(|value| value.as_bytes().contains(&b','))
+            || head.headers.get_all(name).iter().nth(1).is_some()
+        {
+            let value = nearest(&head.headers, name).unwrap_or_default().to_vec();
+            head.insert_header(name.clone(), field_value(value)?)?;
+        }
+    }
+    for name in &SINGLE {
+        let mut values = head.headers.get_all(name).iter();
+        let last = values.next_back().cloned();
+        if let (Some(last), Some(_)) = (last, values.next()) {
+            head.insert_header(name.clone(), last)?;
+        }
+    }
+    Ok(())
+}
+
+fn add(head: &mut RequestHeader, received: &Received) -> Result<()> {
+    // One address of IPv4, as nearly always.
+    let mut list = Vec::with_capacity(16);
+    if received.is_trusted {
+        for value in head.headers.get_all(&FOR) {
+            if let Ok(value) = value.to_str() {
+                list.extend_from_slice(value.as_bytes());
+                list.extend_from_slice(b", ");
+            }
+        }
+    }
+    address(&mut list, received.peer);
+    head.insert_header(FOR, field_value(list)?)?;
+    // A scheme that is not known counts as little as none.
+    if !received.is_trusted || scheme(&head.headers).is_none() {
+        head.insert_header(PROTO, HeaderValue::from_static(received.scheme))?;
+    }
+    // The port belongs to it: links that a backend makes for its clients need it.
+    let told = received.is_trusted && host(&head.headers).is_some();
+    if let Some(asked) = head.headers.get(header::HOST).filter(|_| !told).cloned() {
+        head.insert_header(HOST, asked)?;
+    }
+    Ok(())
+}
+
+fn field_value(bytes: Vec<u8>) -> Result<HeaderValue> {
+    HeaderValue::try_from(bytes).or_err(ErrorType::InvalidHTTPHeader, "not a field value")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::super::untrusted_headers;
+    use super::*;
+
+    /// What is left of fields that came from 192.0.2.7 in plain HTTP.
+    fn settled(
+        is_trusted: bool,
+        policy: XForwarded,
+        fields: &[(&'static str, &'static str)],
+    ) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
+        let peer = "192.0.2.7".parse().unwrap();
+        let mut received = Received::default();
+        (received.peer, received.client, received.is_trusted) = (peer, peer, is_trusted);
+        received.scheme = scheme(&head.headers).filter(|_| is_trusted).unwrap_or("http");
+        untrusted_headers::remove(&mut head, is_trusted, policy);
+        settle(&mut head, &received, policy).unwrap();
+        head
+    }
+
+    fn all(head: &RequestHeader, name: &str) -> Vec<String> {
+        head.headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_fields_of_an_untrusted_client_are_replaced() {
+        let head = settled(
+            false,
+            XForwarded::Add,
+            &[
+                ("host", "a.example:8080"),
+                ("x-forwarded-for", "1.1.1.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "b.example"),
+                ("forwarded", "for=x"),
+            ],
+        );
+        assert_eq!(all(&head, "x-forwarded-for"), ["192.0.2.7"]);
+        assert_eq!(all(&head, "x-forwarded-proto"), ["http"]);
+        assert_eq!(all(&head, "x-forwarded-host"), ["a.example:8080"]);
+        assert!(all(&head, "forwarded").is_empty());
+    }
+
+    #[test]
+    fn the_fields_of_a_trusted_proxy_are_continued() {
+        let fields = [
+            ("host", "inner"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "a.example"),
+        ];
+        let head = settled(true, XForwarded::Add, &fields);
+        assert_eq!(all(&head, "x-forwarded-for"), ["1.1.1.1, 10.0.0.1, 192.0.2.7"]);
+        assert_eq!(all(&head, "x-forwarded-proto"), ["https"]);
+        assert_eq!(all(&head, "x-forwarded-host"), ["a.example"]);
+        let head = settled(true, XForwarded::Remove, &fields);
+        assert!(
+            ["for", "proto", "host"].iter().all(|part| all(&head, &format!("x-forwarded-{part}")).is_empty())
+        );
+    }
+
+    #[test]
+    fn of_several_values_the_nearest_proxys_goes_on_alone() {
+        for policy in [XForwarded::Add, XForwarded::Keep] {
+            let head = settled(
+                true,
+                policy,
+                &[
+                    ("host", "inner"),
+                    ("x-forwarded-proto", "https"),
+                    ("x-forwarded-proto", "http"),
+                    ("x-forwarded-host", "evil.example, a.example"),
+                    ("x-forwarded-port", "443"),
+                    ("x-forwarded-port", "8080, 80"),
+                    ("x-forwarded-uri", "/public"),
+                    ("x-forwarded-uri", "/a,b"),
+                    ("x-real-ip", "1.1.1.1"),
+                    ("x-real-ip", "2.2.2.2"),
+                ],
+            );
+            assert_eq!(all(&head, "x-forwarded-proto"), ["http"], "{policy:?}");
+            assert_eq!(all(&head, "x-forwarded-host"), ["a.example"], "{policy:?}");
+            assert_eq!(all(&head, "x-forwarded-port"), ["80"], "{policy:?}");
+            assert_eq!(all(&head, "x-forwarded-uri"), ["/a,b"], "{policy:?}");
+            assert_eq!(all(&head, "x-real-ip"), ["2.2.2.2"], "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_that_is_unknown_is_none() {
+        for (said, counts) in
+            [("https", Some("https")), ("HTTPS", Some("https")), ("wss", Some("https")), ("ws", Some("http"))]
+        {
+            let head = settled(true, XForwarded::Add, &[("x-forwarded-proto", said)]);
+            assert_eq!((scheme(&head.headers), &*all(&head, "x-forwarded-proto")[0]), (counts, said));
+        }
+        for said in ["", "ftp", "https;", "https,"] {
+            let head = settled(true, XForwarded::Add, &[("x-forwarded-proto", said)]);
+            assert_eq!(all(&head, "x-forwarded-proto"), ["http"], "{said}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_last_hop_that_is_no_trusted_proxy() {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for list in ["6.6.6.6, 1.1.1.1", "10.0.0.2"] {
+            head.append_header("x-forwarded-for", list).unwrap();
+        }
+        let trusted = |ip: IpAddr| ip.to_string().starts_with("10.");
+        assert_eq!(client(&head.headers, "10.0.0.1".parse().unwrap(), trusted).to_string(), "1.1.1.1");
+    }
+}

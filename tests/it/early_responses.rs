@@ -1,0 +1,276 @@
+//! Connections to backends: which are used again, and above all which are not. One is reused only when both messages
+//! on it ended where both sides know it, nothing is unread and nothing unsent. Whatever else happened on it, the next
+//! client must not get the response to somebody else's bytes.
+
+use crate::support::raw::ask;
+use crate::support::{Gateway, LIMIT, Wire, eventually, h2};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// A request that a client hides in a body.
+const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: b\r\n\r\n";
+
+/// A backend that believes no framing but its own: it reads one head, answers as the test wants, and takes whatever
+/// comes next on that connection for a request.
+struct Naive {
+    address: SocketAddr,
+    /// The head of each request, with the number of its connection.
+    heads: Receiver<(usize, String)>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Naive {
+    fn answering(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (told, heads) = channel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (count, answer) = (Arc::clone(&connections), Arc::new(answer));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (number, told, answer) = (count.fetch_add(1, SeqCst), told.clone(), Arc::clone(&answer));
+                let wire = Wire::of(stream.unwrap());
+                std::thread::spawn(move || serve(wire, number, &told, &*answer));
+            }
+        });
+        Self { address, heads, connections }
+    }
+
+    fn next(&self) -> (usize, String) {
+        self.heads.recv_timeout(LIMIT).unwrap()
+    }
+}
+
+fn serve(
+    mut wire: Wire,
+    number: usize,
+    told: &Sender<(usize, String)>,
+    answer: &dyn Fn(&str) -> Vec<u8>,
+) -> Option<()> {
+    loop {
+        let head = String::from_utf8_lossy(&wire.head().ok()??).into_owned();
+        let answer = answer(&head);
+        told.send((number, head)).ok()?;
+        wire.try_send(answer).ok()?;
+    }
+}
+
+fn to(backend: &impl std::fmt::Display) -> Gateway {
+    Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}
+server: {{ threads: 1 }}
+listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [http1, h2c] }}]
+routes: [{{ upstream: ['{backend}'] }}]"
+    ))
+}
+
+fn refusing(status: &'static str) -> Naive {
+    Naive::answering(move |head| {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let status = if path == "/upload" { status } else { "200 OK" };
+        format!("HTTP/1.1 {status}\r\nX-Path: {path}\r\nContent-Length: 2\r\n\r\nab").into_bytes()
+    })
+}
+
+/// That the next requests get their own answers, and that no backend saw the hidden one.
+fn assert_unpoisoned(gateway: &Gateway, backend: &Naive) {
+    for path in ["/one", "/two", "/three"] {
+        let response =
+            ask(gateway.web(), format!("GET {path} HTTP/1.1\r\nHost: victim\r\nConnection: close\r\n\r\n"));
+        assert_eq!((response.status, response.field("x-path")), (200, Some(path)), "{}", response.head);
+        let (_, head) = backend.next();
+        assert!(head.starts_with(&format!("GET {path} ")), "{head}");
+    }
+}
+
+#[test]
+fn what_follows_an_early_response_reaches_no_backend() {
+    for status in ["401 Unauthorized", "417 Expectation Failed", "413 Content Too Large", "200 OK"] {
+        for expect in ["", "Expect: 100-continue\r\n"] {
+            let backend = refusing(status);
+            let gateway = to(&backend.address);
+            let mut wire = gateway.wire();
+            let length = HIDDEN.len();
+            wire.send(format!(
+                "POST /upload HTTP/1.1\r\nHost: a\r\n{expect}Content-Length: {length}\r\n\r\n"
+            ));
+            let mut response = wire.response();
+            if response.status == 100 {
+                assert!(!expect.is_empty());
+                response = wire.response();
+            }
+            assert_eq!(response.status.to_string(), status[..3], "{}", response.head);
+            assert_eq!(response.field("connection"), Some("close"), "{}", response.head);
+            let (first, head) = backend.next();
+            assert!(head.starts_with("POST /upload ") && !head.to_lowercase().contains("expect"), "{head}");
+            wire.send(HIDDEN);
+            assert_eq!(wire.rest(), b"", "one response to one request");
+            assert_unpoisoned(&gateway, &backend);
+            // None of the three came on the connection of the upload.
+            assert!(backend.connections.load(SeqCst) > first + 1, "{status} {expect}");
+        }
+    }
+}
+
+#[test]
+fn the_same_holds_for_chunks_and_for_http2() {
+    let backend = refusing("401 Unauthorized");
+    let gateway = to(&backend.address);
+    let mut wire = gateway.wire();
+    wire.send("POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+    assert_eq!(wire.response().status, 401);
+    backend.next();
+    wire.send(format!("{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len()));
+    assert_eq!(wire.rest(), b"");
+    assert_unpoisoned(&gateway, &backend);
+
+    let client = h2::Client::connect(gateway.web());
+    for length in [None, Some(HIDDEN.len())] {
+        let mut request = h2::request("POST", "/upload").header("expect", "100-continue");
+        if let Some(length) = length {
+            request = request.header("content-length", length);
+        }
+        let (answer, mut body) = client.begin(request.body(()).unwrap(), false);
+        assert_eq!(client.read(answer).unwrap().status, 401);
+        backend.next();
+        // The stream may be reset by now: then nothing can be sent on it.
+        let _ = client.write(&mut body, HIDDEN.as_bytes(), true);
+        assert_unpoisoned(&gateway, &backend);
+    }
+    // The connection goes on.
+    assert_eq!(client.ask(h2::get("/four"), &[]).status, 200);
+}
+
+#[test]
+fn an_early_response_arrives_whole_and_the_endpoint_is_free_at_once() {
+    // It goes on for long after it began, and says nothing of the upload.
+    let (go, wait) = channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = to(&listener.local_addr().unwrap());
+    let serving = std::thread::spawn(move || -> io::Result<Vec<u8>> {
+        let mut wire = Wire::of(listener.accept()?.0);
+        wire.patience(LIMIT);
+        wire.head()?;
+        wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")?;
+        wait.lock().unwrap().recv_timeout(LIMIT).map_err(io::Error::other)?;
+        wire.try_send("rest")?;
+        // To the end of the connection: what was forwarded of the upload.
+        wire.try_rest()
+    });
+    let mut wire = gateway.wire();
+    wire.send("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    let head = wire.head().unwrap().unwrap();
+    assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", head.escape_ascii());
+    assert_eq!(wire.exactly(4).unwrap(), b"half");
+    wire.send(vec![b'x'; 100_000]);
+    go.send(()).unwrap();
+    assert_eq!(wire.exactly(4).unwrap(), b"rest");
+    // The backend is let go although the client has not ended its upload.
+    assert_eq!(serving.join().unwrap().unwrap(), b"", "nothing of the body was forwarded");
+    eventually("the endpoint is free", || {
+        (gateway.metrics().sum("moongate_upstream_connections_active", &[]) == 0.0).then_some(())
+    });
+    wire.send(vec![b'x'; 100_000]);
+}
+
+/// Each way in which a connection is not fit for another request, by what the backend sends.
+#[test]
+fn only_a_connection_with_nothing_left_on_it_is_used_again() {
+    for (what, method, answer, reused) in [
+        ("a length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", true),
+        ("chunks", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", true),
+        ("no body", "GET", "HTTP/1.1 204 No Content\r\n\r\n", true),
+        ("a head alone", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", true),
+        ("close", "GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab", false),
+        ("HTTP/1.0", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab", false),
+        ("more than the length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", false),
+        (
+            "a second response",
+            "GET",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            false,
+        ),
+        ("a body to HEAD", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", false),
+        ("a body behind 204", "GET", "HTTP/1.1 204 No Content\r\n\r\nab", false),
+        ("a body behind 304", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nab", false),
+        (
+            "bytes after the last chunk",
+            "GET",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\nab",
+            false,
+        ),
+        // The coding counts (RFC 9112 §6.3).
+        (
+            "a length and chunks",
+            "GET",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+            true,
+        ),
+        (
+            "chunks in HTTP/1.0",
+            "GET",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+            false,
+        ),
+        (
+            "a bad chunk",
+            "GET",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n",
+            false,
+        ),
+        (
+            "another coding",
+            "GET",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+            false,
+        ),
+        (
+            "an upgrade nobody asked for",
+            "GET",
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+            false,
+        ),
+    ] {
+        let connections = reuse(answer, method);
+        assert_eq!(connections == 1, reused, "{what}: {connections} connections");
+    }
+}
+
+/// The number of connections that three requests take, one after the other.
+fn reuse(answer: &'static str, method: &str) -> usize {
+    let backend = Naive::answering(move |_| answer.as_bytes().to_vec());
+    let gateway = to(&backend.address);
+    for _ in 0..3 {
+        let mut wire = gateway.wire();
+        wire.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        // Some of them break off.
+        let _ = wire.try_response(method);
+        let _ = wire.try_rest();
+        backend.next();
+    }
+    backend.connections.load(SeqCst)
+}
+
+#[test]
+fn a_client_that_leaves_in_mid_upload_leaves_no_connection_behind() {
+    let backend = Naive::answering(|head| {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        if path == "/upload" {
+            return Vec::new();
+        }
+        format!("HTTP/1.1 200 OK\r\nX-Path: {path}\r\nContent-Length: 2\r\n\r\nab").into_bytes()
+    });
+    let gateway = to(&backend.address);
+    let mut wire = gateway.wire();
+    wire.send(format!("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", HIDDEN.len() + 1));
+    backend.next();
+    wire.send(HIDDEN);
+    // The backend takes it for a request; what it answers is for nobody.
+    backend.next();
+    drop(wire);
+    assert_unpoisoned(&gateway, &backend);
+}
