@@ -25,8 +25,9 @@ fn measure(cluster: &Cluster) -> f64 {
     let headers = http::HeaderMap::new();
     let started = cpu();
     for round in 0..ROUNDS {
+        let client = round.to_be_bytes().into();
         let request =
-            RequestView { client: round.to_be_bytes().into(), headers: &headers, path: "/", query: None };
+            RequestView { client, client_network: client, headers: &headers, path: "/", query: None };
         let key = cluster.key(&request);
         let _ = std::hint::black_box(cluster.pick(&key, &Tried::new()));
     }

@@ -460,6 +460,7 @@ async fn decide(plugin: &dyn Plugin, token: &str) -> Result<(), Option<StatusCod
             query: None,
             version: http::Version::HTTP_11,
             client: visit.client,
+            client_network: visit.client,
             peer: visit.client,
             tls: None,
             listener: "",

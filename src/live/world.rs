@@ -71,7 +71,8 @@ impl World {
         let route = self.snapshot.route(route).expect("the route is there");
         let headers = HeaderMap::new();
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let request = RequestView { client, headers: &headers, path: "/", query: None };
+        let request =
+            RequestView { client, client_network: client, headers: &headers, path: "/", query: None };
         let cluster = route.destination.choose();
         let lease = cluster.pick(&cluster.key(&request), &Tried::new()).expect("an endpoint is there");
         let seat = Seat {

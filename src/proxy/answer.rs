@@ -127,7 +127,8 @@ fn sticky(session: &Session, ctx: &Context) -> Option<HeaderValue> {
     let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
     let head = session.req_header();
     let (path, query) = target(ctx.outgoing(), &head.uri);
-    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
+    let (client, client_network) = (ctx.client, ctx.client_network);
+    let view = RequestView { client, client_network, headers: &head.headers, path, query };
     cluster.sticky_cookie(lease, &cluster.key(&view))
 }
 

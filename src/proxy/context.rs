@@ -24,6 +24,8 @@ pub struct Context {
     pub(super) peer: IpAddr,
     /// The client: the peer, or what a trusted proxy says it is.
     pub(super) client: IpAddr,
+    /// What identifies the client in limits and keys.
+    pub(super) client_network: IpAddr,
     /// It is a CONNECT for a WebSocket over HTTP/2, in the shape of a GET: what follows its head are frames,
     /// and no body.
     pub(super) extended: bool,
@@ -90,6 +92,7 @@ impl Context {
             snapshot: None,
             peer: nobody,
             client: nobody,
+            client_network: nobody,
             extended: false,
             tls: None,
             trusted: false,

@@ -48,6 +48,7 @@ pub(super) fn of<'a>(
             query,
             version: line.version,
             client: ctx.client,
+            client_network: ctx.client_network,
             peer: ctx.peer,
             tls: ctx.tls.as_deref(),
             listener: listener.map_or("", |listener| &*listener.name),

@@ -48,6 +48,7 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     } else {
         ctx.peer
     };
+    ctx.client_network = snapshot.terms.client_prefix.network(ctx.client);
     settle(session.as_downstream_mut(), &snapshot.terms);
     // RFC 9110 §10.1.1: an Expect of HTTP/1.0 means nothing.
     if session.req_header().version == Version::HTTP_10 {

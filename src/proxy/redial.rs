@@ -122,7 +122,9 @@ impl Redialer {
         let (target, headers) = self.request.read()?;
         let (path, query) =
             target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
-        let view = RequestView { client: self.origin.client, headers: &headers, path, query };
+        let client = self.origin.client;
+        let client_network = self.shared.live.look().terms.client_prefix.network(client);
+        let view = RequestView { client, client_network, headers: &headers, path, query };
         cluster.pick(&cluster.key(&view), tried).ok()
     }
 

@@ -36,7 +36,8 @@ pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Res
     ctx.attempts = ctx.attempts.saturating_add(1);
     let Some(cluster) = &ctx.cluster else { return Err(Failure::Internal) };
     let (path, query) = target(ctx.outgoing(), &head.uri);
-    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
+    let (client, client_network) = (ctx.client, ctx.client_network);
+    let view = RequestView { client, client_network, headers: &head.headers, path, query };
     match cluster.pick(&cluster.key(&view), &ctx.tried) {
         Ok(lease) => {
             ctx.lease = Some(lease);

@@ -66,10 +66,14 @@ fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failur
     let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
     let head = session.req_header();
     let (path, query) = target(ctx.outgoing(), &head.uri);
-    let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
+    let (client, client_network) = (ctx.client, ctx.client_network);
+    let view = RequestView { client, client_network, headers: &head.headers, path, query };
     let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
     let key = route.policy.client_key().map(|source| source.read(&view));
-    let who = key.as_ref().map_or(Who::Address(ctx.client), |key| Who::Key(key.as_bytes()));
+    let who = match &key {
+        Some(key) if !key.is_client() => Who::Key(key.as_bytes()),
+        _ => Who::Address(ctx.client_network),
+    };
     route.policy.admit(origin, who).map_err(|denial| match denial {
         Denial::Origin => Failure::OriginRefused,
         Denial::Full => Failure::TooManyConnections,

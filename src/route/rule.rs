@@ -67,6 +67,8 @@ impl<'a> Head<'a> {
             query: self.query,
             version: self.version,
             client: self.client,
+            // No expression reads it.
+            client_network: self.client,
             peer: self.peer,
             tls: self.tls,
             listener: self.listener,

@@ -10,6 +10,8 @@ use std::net::IpAddr;
 pub struct RequestView<'a> {
     /// The client: the peer, or what a trusted proxy says it is.
     pub client: IpAddr,
+    /// What identifies the client in keys.
+    pub client_network: IpAddr,
     /// The request's fields.
     pub headers: &'a HeaderMap,
     /// The path as it is matched and forwarded, without the query.
@@ -29,6 +31,7 @@ impl<'a> RequestView<'a> {
             query: self.query,
             version: Version::HTTP_11,
             client: self.client,
+            client_network: self.client_network,
             peer: self.client,
             tls: None,
             listener: "",
@@ -44,7 +47,7 @@ pub enum KeySource {
     /// Nothing: the kind does not look at requests.
     #[default]
     Nothing,
-    /// The client's address.
+    /// The client, by its network.
     ClientIp,
     /// The first value of a field.
     Header(HeaderName),
@@ -93,7 +96,7 @@ impl KeySource {
         }
     }
 
-    /// Reads the key of a request; what is absent or empty falls back to the client's address.
+    /// Reads the key of a request; what is absent or empty falls back to the client's network.
     pub fn read<'a>(&self, request: &RequestView<'a>) -> Key<'a> {
         let found = match self {
             Self::Nothing => return Key(Part::Bytes(&[])),
@@ -109,7 +112,7 @@ impl KeySource {
         };
         match found.filter(|value| !value.is_empty()) {
             Some(value) => Key(Part::Bytes(value)),
-            None => Key(Part::ip(request.client)),
+            None => Key(Part::ip(request.client_network)),
         }
     }
 }
@@ -128,8 +131,7 @@ enum Part<'a> {
 
 impl Part<'_> {
     fn ip(client: IpAddr) -> Self {
-        // An IPv4 client of a dual-stack listener is the same client.
-        match client.to_canonical() {
+        match client {
             IpAddr::V4(ip) => Self::V4(ip.octets()),
             IpAddr::V6(ip) => Self::V6(ip.octets()),
         }
@@ -137,6 +139,11 @@ impl Part<'_> {
 }
 
 impl Key<'_> {
+    /// Whether it is the client's network. The bytes of a header field may be the same as those of an address.
+    pub fn is_client(&self) -> bool {
+        matches!(self.0, Part::V4(_) | Part::V6(_))
+    }
+
     /// Its bytes; none for a kind that does not look at requests.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
@@ -164,7 +171,8 @@ mod tests {
     use moongate_sdk::Place;
 
     fn key(source: &str, headers: &HeaderMap, query: Option<&str>) -> Vec<u8> {
-        let request = RequestView { client: [9, 8, 7, 6].into(), headers, path: "/room/1", query };
+        let client = [9, 8, 7, 6].into();
+        let request = RequestView { client, client_network: client, headers, path: "/room/1", query };
         let written = Placed { value: source.to_owned(), place: Place::nowhere() };
         KeySource::read_from(&written).unwrap().read(&request).as_bytes().to_vec()
     }
@@ -198,15 +206,15 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_client_is_the_same_through_a_dual_stack_listener() {
+    fn a_client_is_known_by_its_network_alone() {
         let headers = HeaderMap::new();
-        let mapped = RequestView {
-            client: "::ffff:9.8.7.6".parse().unwrap(),
-            headers: &headers,
-            path: "/",
-            query: None,
-        };
-        assert_eq!(KeySource::ClientIp.read(&mapped).as_bytes(), [9, 8, 7, 6]);
+        let (client, client_network) =
+            ("2001:db8::1".parse().unwrap(), "2001:db8::".parse::<IpAddr>().unwrap());
+        let view = RequestView { client, client_network, headers: &headers, path: "/", query: None };
+        let key = KeySource::ClientIp.read(&view);
+        assert!(key.is_client());
+        assert_eq!(IpAddr::from(<[u8; 16]>::try_from(key.as_bytes()).unwrap()), client_network);
+        assert!(!KeySource::Path.read(&view).is_client());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod balance;
 mod browser;
 mod catalogue;
 mod cli;
+mod client_identity;
 mod drains;
 mod expressions;
 mod failover;

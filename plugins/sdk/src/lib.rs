@@ -4,6 +4,7 @@
 //! one shape of every extension point ([`Kind`]), and the [`Plugin`] trait. No Pingora type, no
 //! YAML and no socket comes in here.
 
+mod client;
 mod cookie;
 mod exchange;
 mod expression;
@@ -25,6 +26,7 @@ pub mod testing;
 mod tls;
 mod units;
 
+pub use client::ClientPrefix;
 pub use cookie::cookie;
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
 pub use expression::{Expression, Facts, Stage};

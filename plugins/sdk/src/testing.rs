@@ -1,8 +1,8 @@
 //! One plugin, one request, no gateway: what tests of plugins need, here and in other people's crates.
 
 use crate::{
-    Answer, Exchange, Fate, Flow, Headers, Key, Message, NoServices, Phases, Piece, Place, Plugin, Reply,
-    Request, Running, Sent, Services, Settings, Value, ValueKind, Verdict,
+    Answer, ClientPrefix, Exchange, Fate, Flow, Headers, Key, Message, NoServices, Phases, Piece, Place,
+    Plugin, Reply, Request, Running, Sent, Services, Settings, Value, ValueKind, Verdict,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::future::Future;
@@ -43,6 +43,8 @@ pub struct Visit {
     pub target: String,
     /// The client, and the other end of its connection.
     pub client: IpAddr,
+    /// What one client is.
+    pub client_prefix: ClientPrefix,
     /// The request's fields.
     pub request: HeaderMap,
     /// The answer's status.
@@ -63,6 +65,7 @@ impl Visit {
             host: "example.com".to_owned(),
             target: target.to_owned(),
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            client_prefix: ClientPrefix::default(),
             request: HeaderMap::new(),
             status: StatusCode::OK,
             response: HeaderMap::new(),
@@ -85,8 +88,9 @@ impl Visit {
 
     /// Shows the request to `look` as a plugin sees it; its fields can be changed.
     pub fn see<T>(&mut self, look: impl FnOnce(&mut Exchange<'_>) -> T) -> T {
-        let Self { method, host, target, client, request, running, services, .. } = self;
-        look(&mut exchange(Head { method, host, target, client: *client }, request, running, services))
+        let Self { method, host, target, client, client_prefix, request, running, services, .. } = self;
+        let head = Head { method, host, target, client: *client, client_prefix: *client_prefix };
+        look(&mut exchange(head, request, running, services))
     }
 
     /// The phase `request_headers`, waited for; nothing when the plugin does not take part in it.
@@ -117,9 +121,20 @@ impl Visit {
     /// The phase `response_headers`, waited for; nothing when the plugin does not take part in it.
     pub fn answer(&mut self, plugin: &dyn Plugin) -> Verdict {
         let Phases { response_headers: true, .. } = plugin.phases() else { return Verdict::Continue };
-        let Self { method, host, target, client, request, running, services, status, response } = self;
+        let Self {
+            method,
+            host,
+            target,
+            client,
+            client_prefix,
+            request,
+            running,
+            services,
+            status,
+            response,
+        } = self;
         let mut seen = Sent(request);
-        let head = Head { method, host, target, client: *client };
+        let head = Head { method, host, target, client: *client, client_prefix: *client_prefix };
         let mut exchange = exchange(head, &mut seen, running, services);
         let mut answer = Answer { status: *status, headers: Headers::new(response), endpoint: None };
         let verdict = settle(plugin.response_headers(&mut exchange, &mut answer));
@@ -139,6 +154,7 @@ struct Head<'a> {
     host: &'a str,
     target: &'a str,
     client: IpAddr,
+    client_prefix: ClientPrefix,
 }
 
 fn exchange<'a>(
@@ -157,6 +173,7 @@ fn exchange<'a>(
             query: split.map(|(_, query)| query),
             version: Version::HTTP_11,
             client: head.client,
+            client_network: head.client_prefix.network(head.client),
             tls: None,
             peer: head.client,
             listener: "listener",

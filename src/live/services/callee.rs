@@ -29,7 +29,7 @@ pub(super) async fn upstream(
         // There is no client behind it: what is chosen by one is chosen by the path and the fields alone.
         let (path, query) = call.target.split_once('?').map_or((&*call.target, None), |(p, q)| (p, Some(q)));
         let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let view = RequestView { client, headers: &call.headers, path, query };
+        let view = RequestView { client, client_network: client, headers: &call.headers, path, query };
         let lease = match cluster.pick(&cluster.key(&view), &tried) {
             Ok(lease) => lease,
             Err(_) => return Err(last.unwrap_or(CallError::Unreachable)),

@@ -20,7 +20,8 @@ fn build(spec: &spec::Upstream, prior: Option<&Arc<Cluster>>) -> Arc<Cluster> {
 
 fn pick(cluster: &Cluster, tried: &Tried) -> Result<Lease, NoEndpoint> {
     let headers = http::HeaderMap::new();
-    let request = RequestView { client: CLIENT, headers: &headers, path: "/", query: None };
+    let request =
+        RequestView { client: CLIENT, client_network: CLIENT, headers: &headers, path: "/", query: None };
     cluster.pick(&cluster.key(&request), tried)
 }
 
@@ -182,12 +183,14 @@ fn a_client_without_a_cookie_gets_one_and_comes_back() {
     spec.balance = Some(kind("sticky", &[("secret", "s3cret")]));
     let cluster = build(&spec, None);
     let mut headers = http::HeaderMap::new();
-    let request = RequestView { client: CLIENT, headers: &headers, path: "/", query: None };
+    let request =
+        RequestView { client: CLIENT, client_network: CLIENT, headers: &headers, path: "/", query: None };
     let key = cluster.key(&request);
     let first = cluster.pick(&key, &Tried::new()).unwrap();
     let line = cluster.sticky_cookie(&first, &key).unwrap().to_str().unwrap().to_owned();
     headers.insert(http::header::COOKIE, line.split(';').next().unwrap().parse().unwrap());
-    let request = RequestView { client: CLIENT, headers: &headers, path: "/", query: None };
+    let request =
+        RequestView { client: CLIENT, client_network: CLIENT, headers: &headers, path: "/", query: None };
     let key = cluster.key(&request);
     for _ in 0..9 {
         let next = cluster.pick(&key, &Tried::new()).unwrap();
