@@ -4,6 +4,7 @@
 
 mod acme;
 mod admin;
+mod admin_abuse;
 mod balance;
 mod browser;
 mod catalogue;
