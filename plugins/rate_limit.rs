@@ -13,9 +13,9 @@ use moongate_sdk::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
 // draft-ietf-httpapi-ratelimit-headers-10.
@@ -39,11 +39,12 @@ struct Written {
     rate: Option<Rate>,
     /// How many may come at once. Default: the number of `rate`.
     burst: Option<Placed<u32>>,
-    /// What clients are told apart by: client_ip, header:NAME, cookie:NAME, query:NAME or cel:EXPRESSION. Who
-    /// brings none is known by its address. Default: client_ip.
+    /// What clients are told apart by: client_ip, header:NAME, cookie:NAME, query:NAME or cel:EXPRESSION. Requests
+    /// without it are counted by the client's network. Default: client_ip.
     key: Option<Placed<String>>,
-    /// How many bits of an IPv6 address count as one client. Default: 64.
-    ipv6_prefix: Option<Placed<u8>>,
+    /// Refused with a hint at the setting that replaced it.
+    #[schemars(skip)]
+    ipv6_prefix: Option<Placed<IgnoredAny>>,
     /// How many keys are remembered; beyond that those are forgotten that owe least. Default: 100000.
     max_keys: Option<Placed<u32>>,
     /// Whether answers say what is left, in RateLimit and RateLimit-Policy. Default: true.
@@ -85,7 +86,6 @@ enum Exceed {
 
 struct RateLimit {
     key: Key,
-    ipv6_mask: u128,
     hasher: RandomState,
     begun: Instant,
     requests: Option<Buckets>,
@@ -114,6 +114,10 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         let problem = Problem::new("`rate_limit` has no rate").at(settings.place());
         problems.push(problem.help("write `rate: 100/s`, or `messages: { rate: 20/s }`"));
     }
+    if let Some(prefix) = &written.ipv6_prefix {
+        let problem = Problem::new("unknown setting `ipv6_prefix`; use `server.client_ipv6_prefix`");
+        problems.push(problem.at(&prefix.place).help("it holds for every limit and key"));
+    }
     if let (None, Some(burst)) = (written.rate, &written.burst) {
         problems.push(Problem::new("`burst` goes with `rate`").at(&burst.place));
     }
@@ -126,9 +130,6 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         written.map_or(default, |number| number.value)
     };
     let most = within("max_keys", written.max_keys.as_ref(), 100_000, 10_000_000) as usize;
-    let prefix = written.ipv6_prefix.as_ref();
-    let prefix = prefix.map(|bits| Placed { value: u32::from(bits.value), place: bits.place.clone() });
-    let prefix = within("ipv6_prefix", prefix.as_ref(), 64, 128);
     let mut buckets = |rate: Rate, burst: Option<&Placed<u32>>| {
         let burst = within("burst", burst, rate.count().get(), u32::MAX);
         (Buckets::new(rate, burst, most), burst)
@@ -142,7 +143,6 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let (Some(key), false) = (key, problems.refuse()) else { return Err(problems) };
     Ok(Box::new(RateLimit {
         key,
-        ipv6_mask: u128::MAX << (128 - prefix),
         hasher: RandomState::new(),
         begun: Instant::now(),
         requests: requests.map(|(buckets, _)| buckets),
@@ -245,15 +245,7 @@ impl RateLimit {
                 value.map(|value| self.hasher.hash_one((1_u8, value.as_bytes())))
             }
         };
-        by_value.unwrap_or_else(|| self.hasher.hash_one((0_u8, self.client(exchange.request.client))))
-    }
-
-    /// One client: an IPv4 address, or the network that an IPv6 client has for itself.
-    fn client(&self, address: IpAddr) -> IpAddr {
-        match address.to_canonical() {
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & self.ipv6_mask).into(),
-            address => address,
-        }
+        by_value.unwrap_or_else(|| self.hasher.hash_one((0_u8, exchange.request.client_network)))
     }
 }
 

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 /// A part of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The client's address.
+    /// The client, by its network.
     ClientIp,
     /// The first value of a field.
     Header(HeaderName),
@@ -68,7 +68,7 @@ impl Part {
     /// Its bytes in this request; nothing when it is absent or empty.
     pub(crate) fn read<'e>(&self, exchange: &'e Exchange<'_>) -> Option<Cow<'e, [u8]>> {
         let found: &[u8] = match self {
-            Self::ClientIp => return Some(exchange.request.client.to_string().into_bytes().into()),
+            Self::ClientIp => return Some(exchange.request.client_network.to_string().into_bytes().into()),
             Self::Header(name) => exchange.headers.get(name)?.as_bytes(),
             Self::Cookie(name) => cookie(&exchange.headers, name)?,
             Self::Query(name) => parameter(exchange.request.query?, name)?.as_bytes(),

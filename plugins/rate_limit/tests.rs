@@ -4,7 +4,7 @@
 use super::*;
 use bytes::BytesMut;
 use moongate_sdk::testing::{Visit, settings};
-use moongate_sdk::{Direction, Verdict};
+use moongate_sdk::{ClientPrefix, Direction, Verdict};
 use serde_json::json;
 
 fn plugin(written: serde_json::Value) -> Box<dyn Plugin> {
@@ -57,6 +57,13 @@ fn clients_are_told_apart_by_the_key() {
     assert!(passes(&*by_network, from("2001:db8:0:1::1")));
     assert!(passes(&*by_network, from("::ffff:192.0.2.1")));
     assert!(!passes(&*by_network, from("192.0.2.1")), "the same address in another spelling");
+    let narrow = || {
+        let mut visit = from("2001:db8::3");
+        visit.client_prefix = ClientPrefix::new(128).unwrap();
+        visit
+    };
+    assert!(passes(&*by_network, narrow()), "a longer prefix makes another client");
+    assert!(!passes(&*by_network, narrow()));
     let computed = plugin(json!({ "rate": "1/h", "key": "cel:request.path + request.method" }));
     assert!(passes(&*computed, from("192.0.2.1")));
     assert!(!passes(&*computed, from("192.0.2.2")));
@@ -85,7 +92,10 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
         (json!({ "burst": 1, "messages": { "rate": "1/s" } }), "`burst` goes with `rate`"),
         (json!({ "rate": "1/s", "burst": 0 }), "`burst` is 1 to 4294967295"),
         (json!({ "rate": "1/s", "max_keys": 0 }), "`max_keys` is 1 to 10000000"),
-        (json!({ "rate": "1/s", "ipv6_prefix": 129 }), "`ipv6_prefix` is 1 to 128"),
+        (
+            json!({ "rate": "1/s", "ipv6_prefix": 56 }),
+            "unknown setting `ipv6_prefix`; use `server.client_ipv6_prefix`",
+        ),
         (json!({ "rate": "1/s", "key": "client" }), "`client` names no part of a request"),
     ] {
         let problems =

@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
 /// What is written before it is flushed is joined into one send, up to this size: an answer's head
@@ -107,6 +107,19 @@ impl Connection {
         over
     }
 
+    /// Waits for the first byte of the next request; false at the client's end, an error at the connection's.
+    pub async fn await_request(&mut self) -> io::Result<bool> {
+        if self.behind.is_empty() {
+            self.socket.read_buf(&mut self.behind).await?;
+        }
+        Ok(!self.behind.is_empty())
+    }
+
+    /// The head of the next request has to be complete within its time from now on, also if it has not begun.
+    pub fn expect_head(&mut self) {
+        self.deadline = Some(Box::pin(tokio::time::sleep(self.limits.time)));
+    }
+
     /// The bare socket, for a tunnel, and what was read behind the request. Nothing may wait
     /// unflushed by then.
     pub fn into_parts(self) -> (Socket, Bytes) {
@@ -116,15 +129,19 @@ impl Connection {
     /// A head's next bytes are awaited: has it had its time?
     ///
     /// Between two requests Pingora's keep-alive timer watches; a timer of ours is armed only when a
-    /// head comes in pieces, so an ordinary request never touches one.
+    /// head comes in pieces, or by [`Self::expect_head`], so an ordinary request never touches one.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.boundary.stage() != Stage::Head {
+        let stage = self.boundary.stage();
+        if stage != Stage::Head && (stage != Stage::Idle || self.deadline.is_none()) {
             return Poll::Pending;
         }
         let time = self.limits.time;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
         ready!(deadline.as_mut().poll(cx));
-        self.refuse(SLOW);
+        // A client that sent nothing gets no response.
+        if stage == Stage::Head {
+            self.refuse(SLOW);
+        }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request head took too long")))
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Received {
     pub(super) peer: IpAddr,
     /// The client: the peer, or what a trusted proxy says it is.
     pub(super) client: IpAddr,
+    /// What identifies the client in limits and keys.
+    client_network: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub(super) is_trusted: bool,
     /// The TLS of its connection.
@@ -71,6 +73,7 @@ impl Default for Received {
         Self {
             peer: unknown,
             client: unknown,
+            client_network: unknown,
             is_trusted: false,
             tls: None,
             listener: 0,
@@ -132,6 +135,7 @@ impl Received {
             received.scheme = x_forwarded::scheme(headers).unwrap_or(received.scheme);
             received.forwarded_host = x_forwarded::host(headers).map(Box::from);
         }
+        received.client_network = terms.client_prefix.network(received.client);
         received
     }
 
@@ -174,6 +178,7 @@ impl Received {
             is_grpc: self.is_grpc,
             body: self.body,
             client: self.client,
+            client_network: self.client_network,
             peer: self.peer,
             tls: self.tls.as_deref(),
             listener,

@@ -121,7 +121,8 @@ impl Redialer {
     fn pick(&self, cluster: &Cluster, tried: &Tried) -> Option<Lease> {
         let (target, headers) = self.request.read()?;
         let request = moongate_sdk::Request::internal(&Method::GET, &target, self.origin.client);
-        let request = moongate_sdk::Request { is_websocket: true, ..request };
+        let client_network = self.shared.live.look().terms.client_prefix.network(self.origin.client);
+        let request = moongate_sdk::Request { client_network, is_websocket: true, ..request };
         let view = RequestView { request, headers: &headers };
         cluster.pick(&cluster.key(&view), tried).ok()
     }

@@ -67,7 +67,10 @@ fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failur
     let view = ctx.view(head);
     let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
     let key = route.policy.client_key().map(|source| source.read(&view));
-    let who = key.as_ref().map_or(Who::Address(ctx.received.client), |key| Who::Key(key.as_bytes()));
+    let who = match &key {
+        Some(key) if !key.is_client() => Who::Key(key.as_bytes()),
+        _ => Who::Address(view.request.client_network),
+    };
     route.policy.admit(origin, who).map_err(|denial| match denial {
         Denial::Origin => Failure::OriginRefused,
         Denial::Full => Failure::TooManyConnections,

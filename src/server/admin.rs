@@ -1,30 +1,34 @@
 //! The administrator's address: health, readiness, metrics, status, reload, orders for endpoints, and a page that shows them.
 //!
-//! Pingora reads and frames HTTP here; what to answer is a table. Serving it on a socket is assembly's work, and what
-//! the answers say comes through [`AdminState`], so that nothing here knows snapshots or listeners.
+//! What to respond is a table. What the responses say comes through [`AdminState`], so that nothing here knows snapshots
+//! or workers.
 
+mod connection;
+mod connection_limit;
 mod endpoint;
 mod guard;
+mod listener;
 mod page;
 #[cfg(test)]
 mod tests;
 
+pub(super) use listener::start;
+
 use crate::telemetry::metrics;
 use crate::upstream::Order;
 use async_trait::async_trait;
+use connection_limit::{Scope, Trust};
 use endpoint::{EndpointPath, Verb};
 use guard::{Access, Refusal};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
-use http::{Method, Response, StatusCode};
-use pingora::apps::http_app::ServeHttp;
-use pingora::protocols::http::ServerSession;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use moongate_sdk::ClientPrefix;
+use pingora::http::{RequestHeader, ResponseHeader};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How much of a request's body is read and thrown away, and for how long, to keep the connection.
-const BODY: usize = 64 << 10;
-const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// What the administrator's address shows and does.
 #[async_trait]
@@ -37,6 +41,19 @@ pub trait AdminState: Send + Sync {
     async fn reload(&self) -> ReloadOutcome;
     /// Takes an order for an endpoint of an upstream; `None` when there is no such one.
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()>;
+    /// What the current configuration allows a client.
+    fn limits(&self) -> ClientLimits;
+}
+
+/// What the current configuration allows a client of the admin address.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientLimits {
+    /// The time for a request head, `server.header_timeout`.
+    pub header_timeout: Duration,
+    /// The time for a whole response, `server.send_timeout`.
+    pub send_timeout: Duration,
+    /// What one client is, `server.client_ipv6_prefix`.
+    pub client_prefix: ClientPrefix,
 }
 
 /// How a reload went.
@@ -83,8 +100,8 @@ const PAGES: [(&str, Page); 6] = [
     ("/api/v1/reload", Page::Reload),
 ];
 
-/// An answer before it is a response.
-struct Answer {
+/// A response of this address.
+struct Response {
     status: StatusCode,
     media: &'static str,
     body: String,
@@ -97,49 +114,68 @@ impl Admin {
         Self { state, access: Access::new(token) }
     }
 
-    async fn answer(&self, session: &ServerSession) -> Answer {
-        let head = session.req_header();
+    fn limits(&self) -> ClientLimits {
+        self.state.limits()
+    }
+
+    /// What a connection is trusted with before its first request.
+    fn initial_trust(&self) -> Trust {
+        if self.access.wants_token() { Trust::Unauthenticated } else { Trust::NoTokenConfigured }
+    }
+
+    /// Whether a request has the token, or what is required instead where there is none.
+    fn is_authenticated(&self, fields: &HeaderMap) -> bool {
+        self.access.check(fields).is_ok()
+    }
+
+    async fn respond(&self, head: &RequestHeader, scope: Scope) -> Response {
         let page = Page::at(head.uri.path());
         // Probes of orchestrators carry no token and no wanted Host, and learn nothing but one bit.
-        if !matches!(page, Some(Page::Health | Page::Readiness))
-            && let Err(refusal) = self.access.check(&head.headers)
-        {
-            return Answer::refused(refusal);
+        if !matches!(page, Some(Page::Health | Page::Readiness)) {
+            if scope == Scope::Probes {
+                return Response::error(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections")
+                    .with((RETRY_AFTER, "1"));
+            }
+            if let Err(refusal) = self.access.check(&head.headers) {
+                return Response::refused(refusal);
+            }
         }
-        let Some(page) = page else { return Answer::error(StatusCode::NOT_FOUND, "not_found") };
+        let Some(page) = page else { return Response::error(StatusCode::NOT_FOUND, "not_found") };
         if !page.allow().split(", ").any(|method| head.method == *method) {
             let field = (ALLOW, page.allow());
-            return Answer::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed").with(field);
+            return Response::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed").with(field);
         }
         if page.acts()
             && let Err(refusal) = guard::same_site(&head.headers)
         {
-            return Answer::refused(refusal);
+            return Response::refused(refusal);
         }
         self.serve(page, &head.method).await
     }
 
-    async fn serve(&self, page: Page, method: &Method) -> Answer {
+    async fn serve(&self, page: Page, method: &Method) -> Response {
         match page {
-            Page::Index => Answer::html(page::render(&self.state.status(), self.state.ready())),
-            Page::Health => Answer::text(StatusCode::OK, "ok\n"),
-            Page::Readiness if self.state.ready() => Answer::text(StatusCode::OK, "ready\n"),
-            Page::Readiness => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            Page::Metrics => {
-                Answer { media: metrics::CONTENT_TYPE, ..Answer::text(StatusCode::OK, &metrics::render()) }
-            }
-            Page::Status => Answer::json(StatusCode::OK, &self.state.status()),
+            Page::Index => Response::html(page::render(&self.state.status(), self.state.ready())),
+            Page::Health => Response::text(StatusCode::OK, "ok\n"),
+            Page::Readiness if self.state.ready() => Response::text(StatusCode::OK, "ready\n"),
+            Page::Readiness => Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            Page::Metrics => Response {
+                media: metrics::CONTENT_TYPE,
+                ..Response::text(StatusCode::OK, &metrics::render())
+            },
+            Page::Status => Response::json(StatusCode::OK, &self.state.status()),
             Page::Reload => match self.state.reload().await {
                 ReloadOutcome::Taken { generation, report: None } => {
-                    Answer::json(StatusCode::OK, &json!({ "ok": true, "generation": generation }))
+                    Response::json(StatusCode::OK, &json!({ "ok": true, "generation": generation }))
                 }
                 ReloadOutcome::Taken { generation, report } => {
                     let body = json!({ "ok": true, "generation": generation, "report": report });
-                    Answer::json(StatusCode::OK, &body)
+                    Response::json(StatusCode::OK, &body)
                 }
-                ReloadOutcome::Refused { report } => {
-                    Answer::json(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "ok": false, "report": report }))
-                }
+                ReloadOutcome::Refused { report } => Response::json(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    &json!({ "ok": false, "report": report }),
+                ),
             },
             Page::Endpoint(EndpointPath { upstream, address, verb }) => {
                 let order = match verb {
@@ -147,22 +183,11 @@ impl Admin {
                     Verb::Drain | Verb::Undrain => Order::Undrain,
                 };
                 match self.state.order(&upstream, &address, order) {
-                    Some(()) => Answer::json(StatusCode::OK, &json!({ "ok": true })),
-                    None => Answer::error(StatusCode::NOT_FOUND, "unknown_endpoint"),
+                    Some(()) => Response::json(StatusCode::OK, &json!({ "ok": true })),
+                    None => Response::error(StatusCode::NOT_FOUND, "unknown_endpoint"),
                 }
             }
         }
-    }
-}
-
-#[async_trait]
-impl ServeHttp for Admin {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        if !session.is_body_empty() {
-            discard(session).await;
-        }
-        let answer = self.answer(session).await;
-        answer.into_response(session.req_header().method == Method::HEAD)
     }
 }
 
@@ -187,7 +212,7 @@ impl Page {
     }
 }
 
-impl Answer {
+impl Response {
     fn text(status: StatusCode, body: &str) -> Self {
         Self { status, media: "text/plain; charset=utf-8", body: body.to_owned(), field: None }
     }
@@ -218,13 +243,13 @@ impl Answer {
         Self { field: Some(field), ..self }
     }
 
-    fn into_response(self, head_only: bool) -> Response<Vec<u8>> {
-        let length = self.body.len();
-        let mut response = Response::new(if head_only { Vec::new() } else { self.body.into_bytes() });
+    /// The head and the body; of a response to a HEAD request, the head alone.
+    fn into_parts(self, head_only: bool) -> (ResponseHeader, Vec<u8>) {
+        let mut response = http::Response::new(());
         *response.status_mut() = self.status;
         let fields = response.headers_mut();
-        fields.insert(CONTENT_TYPE, http::HeaderValue::from_static(self.media));
-        fields.insert(CONTENT_LENGTH, length.into());
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.media));
+        fields.insert(CONTENT_LENGTH, self.body.len().into());
         for (name, value) in [
             (CACHE_CONTROL, "no-store"),
             (http::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -234,25 +259,9 @@ impl Answer {
         .into_iter()
         .chain(self.field)
         {
-            fields.insert(name, http::HeaderValue::from_static(value));
+            fields.insert(name, HeaderValue::from_static(value));
         }
-        response
-    }
-}
-
-/// Reads a body that nobody asked for; the connection ends after the answer when there is too much of it.
-async fn discard(session: &mut ServerSession) {
-    let mut left = BODY;
-    let drained = tokio::time::timeout(BODY_TIME, async {
-        loop {
-            match session.read_request_body().await {
-                Ok(None) => return true,
-                Ok(Some(bytes)) if bytes.len() <= left => left -= bytes.len(),
-                Ok(Some(_)) | Err(_) => return false,
-            }
-        }
-    });
-    if !drained.await.unwrap_or(false) {
-        session.set_keepalive(None);
+        let body = if head_only { Vec::new() } else { self.body.into_bytes() };
+        (response.into_parts().0.into(), body)
     }
 }

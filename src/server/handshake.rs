@@ -3,6 +3,7 @@
 //! The client's first message is read before it is decided what it is answered with, for the name and
 //! the protocols it asks for stand there. Nothing of a connection whose handshake fails gets any further.
 
+use super::lingering_close;
 use crate::proxy::Socket;
 use crate::telemetry::quoted;
 use crate::tls::{Acceptor, Cut, Meeting};
@@ -14,8 +15,8 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::StartHandshake;
 
 /// As nginx puts it: who reads it has seen it before.
@@ -39,11 +40,6 @@ const ALERT: u8 = 21;
 /// How much of a connection ends with the version in its ClientHello: the heads of the record and of the
 /// message, and the version (RFC 5246 §7.4.1.2).
 const TO_VERSION: usize = 5 + 4 + 2;
-
-/// How long, and for how many bytes, a client that was refused may go on sending. A connection that is
-/// closed on unread bytes is reset, and what was written last is lost with it.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 64 << 10;
 
 /// A client that was let in.
 pub(super) struct Secured {
@@ -81,8 +77,7 @@ pub(super) async fn shake(
     debug!(listener = &*tls.listener, client:%, reason, error = quoted(error.as_deref().unwrap_or_default());
         "a TLS handshake failed");
     if let Some((socket, word)) = word {
-        // It had its chance to read it.
-        let _ = timeout(LINGER, part(socket, &word)).await;
+        lingering_close::close(socket, &word).await;
     }
     None
 }
@@ -188,19 +183,5 @@ impl Read for Reading<'_> {
         self.start[self.seen..][..more].copy_from_slice(&buffer[..more]);
         self.seen += more;
         Ok(read)
-    }
-}
-
-/// Says the last word, and lets the client read it.
-async fn part(mut socket: Socket, word: &[u8]) -> io::Result<()> {
-    socket.write_all(word).await?;
-    socket.shutdown().await?;
-    let mut unread = vec![0; 4096];
-    let mut left = LINGER_BYTES;
-    loop {
-        match socket.read(&mut unread).await? {
-            0 => return Ok(()),
-            read => left = left.checked_sub(read).ok_or(io::ErrorKind::InvalidData)?,
-        }
     }
 }

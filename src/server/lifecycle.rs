@@ -4,7 +4,7 @@
 use super::listen::Bound;
 use super::signals::{Ask, Taken};
 use super::worker::{self, Door, Stage};
-use super::{backstage, farewell, state};
+use super::{admin, farewell, state};
 use crate::diag::Color;
 use crate::live::Live;
 use crate::proxy::{Gateway, Shared};
@@ -83,7 +83,7 @@ async fn serve(
     let state = Arc::new(state::State::new(Arc::clone(&shared), names.clone()));
     if let (Some(listener), Some(settings)) = (admin_listener, &snapshot.admin) {
         info!(name = "admin", address = listener.local().as_str(); "listening");
-        backstage::start(listener, settings.token.as_deref(), Arc::clone(&state) as _)
+        admin::start(listener, settings.token.as_deref(), Arc::clone(&state) as _)
             .map_err(|error| format!("the admin address cannot be served: {error}"))?;
     }
     live.settle().await;

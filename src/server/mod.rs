@@ -2,13 +2,13 @@
 //! end. What a request meets is the proxy's.
 
 pub mod admin;
-mod backstage;
 mod entrance;
 mod farewell;
 mod handshake;
 mod http1;
 mod http2;
 mod lifecycle;
+mod lingering_close;
 mod listen;
 mod preamble;
 mod preface;

@@ -1,6 +1,6 @@
 //! What the admin address tells of the process.
 
-use super::admin::{AdminState, ReloadOutcome};
+use super::admin::{AdminState, ClientLimits, ReloadOutcome};
 use crate::live::Reloaded;
 use crate::proxy::Shared;
 use crate::upstream::Order;
@@ -90,5 +90,14 @@ impl AdminState for State {
 
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
         self.shared.live.order(upstream, endpoint, order)
+    }
+
+    fn limits(&self) -> ClientLimits {
+        let terms = &self.shared.live.look().terms;
+        ClientLimits {
+            header_timeout: terms.header_timeout,
+            send_timeout: terms.send_timeout,
+            client_prefix: terms.client_prefix,
+        }
     }
 }

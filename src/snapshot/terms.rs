@@ -3,7 +3,7 @@
 use super::peers::Peers;
 use crate::route::PathRules;
 use crate::spec::{Server, XForwarded};
-use moongate_sdk::Problems;
+use moongate_sdk::{ClientPrefix, Problems};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct Terms {
     pub send_timeout: Duration,
     /// The largest head in bytes.
     pub max_request_head: usize,
+    /// What identifies a client in limits and keys.
+    pub client_prefix: ClientPrefix,
     /// What happens to X-Forwarded-*.
     pub x_forwarded: XForwarded,
     /// Whether `Via` is added.
@@ -49,6 +51,7 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
         body_timeout: server.body_timeout.0,
         send_timeout: server.send_timeout.0,
         max_request_head: usize::try_from(server.max_request_head.0).unwrap_or(usize::MAX),
+        client_prefix: server.client_ipv6_prefix,
         x_forwarded: server.x_forwarded,
         via: server.via,
         target: PathRules { merge_slashes: server.merge_slashes, escaped_slashes: server.escaped_slashes },

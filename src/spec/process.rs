@@ -2,7 +2,7 @@
 //! administrator's address and the access log.
 
 use super::edge::{ListenerTls, Protocol, ProxyProtocol};
-use moongate_sdk::{Period, Placed, Rate, Size};
+use moongate_sdk::{ClientPrefix, Period, Placed, Rate, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::num::{NonZeroU16, NonZeroU32};
@@ -37,6 +37,8 @@ pub struct Server {
     pub upstream_keepalive: u32,
     /// Proxies whose X-Forwarded-* fields are believed, as addresses or CIDR blocks.
     pub trusted_proxies: Vec<Placed<String>>,
+    /// Count IPv6 clients by this many leading bits of their address, 1 to 128, in every limit and key. Default 64.
+    pub client_ipv6_prefix: ClientPrefix,
     /// What happens to X-Forwarded-For, -Proto and -Host.
     pub x_forwarded: XForwarded,
     /// Whether `Via` is added to requests and responses.
@@ -60,6 +62,7 @@ impl Default for Server {
             max_request_head: Size(64 << 10),
             upstream_keepalive: 512,
             trusted_proxies: Vec::new(),
+            client_ipv6_prefix: ClientPrefix::default(),
             x_forwarded: XForwarded::Add,
             via: true,
             merge_slashes: true,

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// A client, as the proxy found it by its route's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Who<'a> {
-    /// By address: also when it does not have the key that is asked for.
+    /// By its network: also when it does not have the key that is asked for.
     Address(IpAddr),
     /// By the value of its key.
     Key(&'a [u8]),

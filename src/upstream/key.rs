@@ -27,7 +27,7 @@ pub enum KeySource {
     /// Nothing: the kind does not look at requests.
     #[default]
     Nothing,
-    /// The client's address.
+    /// The client, by its network.
     ClientIp,
     /// The first value of a field.
     Header(HeaderName),
@@ -76,7 +76,7 @@ impl KeySource {
         }
     }
 
-    /// Reads the key of a request; what is absent or empty falls back to the client's address.
+    /// Reads the key of a request; what is absent or empty falls back to the client's network.
     pub fn read<'a>(&self, request: &RequestView<'a>) -> Key<'a> {
         let found = match self {
             Self::Nothing => return Key(Part::Bytes(&[])),
@@ -92,7 +92,7 @@ impl KeySource {
         };
         match found.filter(|value| !value.is_empty()) {
             Some(value) => Key(Part::Bytes(value)),
-            None => Key(Part::ip(request.request.client)),
+            None => Key(Part::ip(request.request.client_network)),
         }
     }
 }
@@ -111,8 +111,7 @@ enum Part<'a> {
 
 impl Part<'_> {
     fn ip(client: IpAddr) -> Self {
-        // An IPv4 client of a dual-stack listener is the same client.
-        match client.to_canonical() {
+        match client {
             IpAddr::V4(ip) => Self::V4(ip.octets()),
             IpAddr::V6(ip) => Self::V6(ip.octets()),
         }
@@ -120,6 +119,11 @@ impl Part<'_> {
 }
 
 impl Key<'_> {
+    /// Whether it is the client's network. The bytes of a header field may be the same as those of an address.
+    pub fn is_client(&self) -> bool {
+        matches!(self.0, Part::V4(_) | Part::V6(_))
+    }
+
     /// Its bytes; none for a kind that does not look at requests.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
@@ -183,11 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_client_is_the_same_through_a_dual_stack_listener() {
+    fn a_client_is_known_by_its_network_alone() {
         let headers = HeaderMap::new();
-        let request = Request::internal(&Method::GET, "/", "::ffff:9.8.7.6".parse().unwrap());
-        let mapped = RequestView { request, headers: &headers };
-        assert_eq!(KeySource::ClientIp.read(&mapped).as_bytes(), [9, 8, 7, 6]);
+        let client_network = "2001:db8::".parse::<IpAddr>().unwrap();
+        let request = Request::internal(&Method::GET, "/", "2001:db8::1".parse().unwrap());
+        let view = RequestView { request: Request { client_network, ..request }, headers: &headers };
+        let key = KeySource::ClientIp.read(&view);
+        assert!(key.is_client());
+        assert_eq!(IpAddr::from(<[u8; 16]>::try_from(key.as_bytes()).unwrap()), client_network);
+        assert!(!KeySource::Path.read(&view).is_client());
     }
 
     #[test]

@@ -4,10 +4,12 @@
 
 mod acme;
 mod admin;
+mod admin_abuse;
 mod balance;
 mod browser;
 mod catalogue;
 mod cli;
+mod client_identity;
 mod drains;
 mod early_responses;
 mod expressions;

@@ -36,6 +36,9 @@ pub struct Request<'a> {
     pub body: BodyLength,
     /// The client: the peer, or what a trusted proxy says it is.
     pub client: IpAddr,
+    /// What identifies the client for limits and keys: its IPv4 address, or the prefix of its IPv6 address that
+    /// `server.client_ipv6_prefix` says. Logs and access rules take `client`.
+    pub client_network: IpAddr,
     /// The other end of the connection.
     pub peer: IpAddr,
     /// The TLS of the client's connection to the gateway; `None` when it is plain.
@@ -64,6 +67,7 @@ impl<'a> Request<'a> {
             is_grpc: false,
             body: BodyLength::Empty,
             client,
+            client_network: client,
             peer: client,
             tls: None,
             listener: "",

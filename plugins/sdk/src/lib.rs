@@ -5,6 +5,7 @@
 //! YAML and no socket comes in here.
 
 mod body_length;
+mod client;
 mod cookie;
 mod exchange;
 mod expression;
@@ -28,6 +29,7 @@ mod tls;
 mod units;
 
 pub use body_length::BodyLength;
+pub use client::ClientPrefix;
 pub use cookie::cookie;
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
 pub use expression::{Expression, Facts, Stage};

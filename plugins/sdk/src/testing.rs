@@ -1,9 +1,9 @@
 //! One plugin, one request, no gateway: what tests of plugins need, here and in other people's crates.
 
 use crate::{
-    Answer, BodyLength, ClientField, Exchange, Fate, Flow, Headers, Key, Message, NoServices, Phases, Piece,
-    Place, Plugin, Reply, Request, Running, Sent, Services, Settings, Value, ValueKind, Verdict,
-    is_same_spelling,
+    Answer, BodyLength, ClientField, ClientPrefix, Exchange, Fate, Flow, Headers, Key, Message, NoServices,
+    Phases, Piece, Place, Plugin, Reply, Request, Running, Sent, Services, Settings, Value, ValueKind,
+    Verdict, is_same_spelling,
 };
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -45,6 +45,8 @@ pub struct Visit {
     pub target: String,
     /// The client, and the other end of its connection.
     pub client: IpAddr,
+    /// What one client is.
+    pub client_prefix: ClientPrefix,
     /// Whether it asks for a WebSocket.
     pub is_websocket: bool,
     /// The request's fields.
@@ -67,6 +69,7 @@ impl Visit {
             host: "example.com".to_owned(),
             target: target.to_owned(),
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            client_prefix: ClientPrefix::default(),
             is_websocket: false,
             request: HeaderMap::new(),
             status: StatusCode::OK,
@@ -90,7 +93,18 @@ impl Visit {
 
     /// Shows the request to `look` as a plugin sees it; its fields can be changed.
     pub fn see<T>(&mut self, look: impl FnOnce(&mut Exchange<'_>) -> T) -> T {
-        let Self { method, host, target, client, is_websocket, request, running, services, .. } = self;
+        let Self {
+            method,
+            host,
+            target,
+            client,
+            client_prefix,
+            is_websocket,
+            request,
+            running,
+            services,
+            ..
+        } = self;
         let forwarded_host = forwarded_host(request, host);
         let head = Head {
             method,
@@ -98,6 +112,7 @@ impl Visit {
             forwarded_host: &forwarded_host,
             target,
             client: *client,
+            client_prefix: *client_prefix,
             is_websocket: *is_websocket,
         };
         look(&mut exchange(head, request, running, services))
@@ -143,8 +158,19 @@ impl Visit {
     /// The phase `response_headers`, waited for; nothing when the plugin does not take part in it.
     pub fn answer(&mut self, plugin: &dyn Plugin) -> Verdict {
         let Phases { response_headers: true, .. } = plugin.phases() else { return Verdict::Continue };
-        let Self { method, host, target, client, is_websocket, request, running, services, status, response } =
-            self;
+        let Self {
+            method,
+            host,
+            target,
+            client,
+            client_prefix,
+            is_websocket,
+            request,
+            running,
+            services,
+            status,
+            response,
+        } = self;
         let forwarded_host = forwarded_host(request, host);
         let mut seen = Sent(request);
         let head = Head {
@@ -153,6 +179,7 @@ impl Visit {
             forwarded_host: &forwarded_host,
             target,
             client: *client,
+            client_prefix: *client_prefix,
             is_websocket: *is_websocket,
         };
         let mut exchange = exchange(head, &mut seen, running, services);
@@ -175,6 +202,7 @@ struct Head<'a> {
     forwarded_host: &'a str,
     target: &'a str,
     client: IpAddr,
+    client_prefix: ClientPrefix,
     is_websocket: bool,
 }
 
@@ -193,6 +221,7 @@ fn exchange<'a>(
         request: Request {
             host: head.host,
             forwarded_host: head.forwarded_host,
+            client_network: head.client_prefix.network(head.client),
             is_websocket: head.is_websocket,
             body: BodyLength::of_http1(fields.map()),
             listener: "listener",

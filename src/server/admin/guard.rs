@@ -33,6 +33,11 @@ impl Access {
         Self { token: token.map(|token| Sha256::digest(token).into()) }
     }
 
+    /// Whether a token is configured.
+    pub(super) fn wants_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Whether the fields of a request open the door.
     pub(super) fn check(&self, fields: &HeaderMap) -> Result<(), Refusal> {
         match &self.token {

@@ -2,19 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use pingora::apps::ServerApp;
-use pingora::protocols::l4::stream::Stream as Socket;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 #[derive(Default)]
 struct Gateway {
     draining: AtomicBool,
     broken: AtomicBool,
     generation: AtomicU64,
+    /// Reloads wait for a permit where there is one.
+    blocked: Option<tokio::sync::Semaphore>,
     orders: std::sync::Mutex<Vec<Order>>,
 }
 
@@ -29,6 +28,9 @@ impl AdminState for Gateway {
     }
 
     async fn reload(&self) -> ReloadOutcome {
+        if let Some(blocked) = &self.blocked {
+            blocked.acquire().await.unwrap().forget();
+        }
         if self.broken.load(SeqCst) {
             return ReloadOutcome::Refused { report: "error: unknown upstream `x`".to_owned() };
         }
@@ -40,25 +42,22 @@ impl AdminState for Gateway {
         let known = upstream == "chat" && endpoint == "127.0.0.1:8081";
         known.then(|| self.orders.lock().unwrap().push(order))
     }
+
+    fn limits(&self) -> ClientLimits {
+        ClientLimits {
+            header_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(60),
+            client_prefix: ClientPrefix::default(),
+        }
+    }
 }
 
 /// An admin address; it serves until the test's runtime ends.
 async fn serve(state: &Arc<Gateway>, token: Option<&str>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let app = Arc::new(Admin::new(Arc::clone(state) as _, token));
-    tokio::spawn(async move {
-        let (_keep, shutdown) = watch::channel(false);
-        while let Ok((socket, _)) = listener.accept().await {
-            let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
-            tokio::spawn(async move {
-                let mut stream: Option<pingora::protocols::Stream> = Some(Box::new(Socket::from(socket)));
-                while let Some(next) = stream {
-                    stream = app.process_new(next, &shutdown).await;
-                }
-            });
-        }
-    });
+    let admin = Arc::new(Admin::new(Arc::clone(state) as _, token));
+    tokio::spawn(listener::accept(listener, admin));
     address
 }
 
@@ -237,4 +236,40 @@ async fn an_endpoint_is_drained_by_nobody_else() {
     assert_eq!(ask(address, line, "").await.0, 401);
     assert!(state.orders.lock().unwrap().is_empty());
     assert_eq!(ask(address, line, "Authorization: Bearer secret\r\n").await.0, 200);
+}
+
+#[tokio::test]
+async fn probes_are_served_while_every_place_is_taken() {
+    let state = Gateway { blocked: Some(tokio::sync::Semaphore::new(0)), ..Gateway::default() };
+    let state = Arc::new(state);
+    let address = serve(&state, Some("secret")).await;
+    let reload =
+        format!("POST /api/v1/reload HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer secret\r\n\r\n");
+    let mut reloads = Vec::new();
+    for _ in 0..connection_limit::CONNECTIONS {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(reload.as_bytes()).await.unwrap();
+        reloads.push(socket);
+    }
+    // Slow clients on the places of probes.
+    let mut slow = Vec::new();
+    for _ in 0..2 * connection_limit::PROBE_CONNECTIONS {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nX: ").await.unwrap();
+        slow.push(socket);
+    }
+    for path in ["/healthz", "/readyz"] {
+        let (status, head, _) = ask(address, &format!("GET {path}"), "").await;
+        assert!(status == 200 && head.contains("connection: close"), "{path}: {head}");
+    }
+    let (status, head, body) = ask(address, "GET /metrics", "Authorization: Bearer secret\r\n").await;
+    assert!(status == 503 && head.contains("retry-after: 1"), "{head}");
+    assert_eq!(body.trim(), r#"{"error":"too_many_connections","status":503}"#);
+    state.blocked.as_ref().unwrap().add_permits(reloads.len());
+    for mut socket in reloads {
+        let mut start = [0; 12];
+        socket.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+    }
+    assert_eq!(ask(address, "GET /metrics", "Authorization: Bearer secret\r\n").await.0, 200);
 }

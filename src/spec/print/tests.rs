@@ -16,7 +16,7 @@ fn read(text: &str) -> Spec {
 #[test]
 fn what_is_printed_loads_again_as_the_same() {
     let written = r#"
-server: { threads: 2, grace_period: 90s, trusted_proxies: [10.0.0.0/8], x_forwarded: keep }
+server: { threads: 2, grace_period: 90s, trusted_proxies: [10.0.0.0/8], client_ipv6_prefix: 56, x_forwarded: keep }
 admin: { address: "127.0.0.1:9901", token: "$${x} $$$$ $" }
 listeners: [{ address: "[::]:80", max_connections: 10, handshakes: 2000/s }, { name: s, address: "unix:/run/x" }]
 access_log: combined

@@ -69,6 +69,7 @@ pub struct Metrics {
     config: Config,
     http2: Arc<Http2Connections>,
     log_dropped: AtomicU64,
+    admin_evicted: AtomicU64,
 }
 
 /// The outcome of the newest reload.
@@ -134,6 +135,11 @@ impl Metrics {
         self.log_dropped.fetch_add(lines, Relaxed);
     }
 
+    /// Counts a connection of the admin address that was closed to make room for a new one.
+    pub fn admin_connection_evicted(&self) {
+        self.admin_evicted.fetch_add(1, Relaxed);
+    }
+
     /// The connections of clients that speak HTTP/2.
     pub fn http2(&self) -> &Arc<Http2Connections> {
         &self.http2
@@ -160,6 +166,8 @@ impl Metrics {
         self.http2.collect(&mut scrape);
         self.config.collect(&mut scrape);
         scrape.counter(&names::EXPRESSION_FAILURES, &[], Expression::failures() as f64);
+        let evicted = self.admin_evicted.load(Relaxed);
+        scrape.counter(&names::ADMIN_CONNECTIONS_EVICTED, &[], evicted as f64);
         scrape.counter(&names::ACCESS_LOG_DROPPED, &[], self.log_dropped.load(Relaxed) as f64);
         scrape.gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         process::collect(&mut scrape);

@@ -114,6 +114,8 @@ families! {
         "When the certificate was last issued, in Unix seconds; absent until there is one.";
     ACME_EXPIRY = Shape::Gauge, "moongate_acme_certificate_expiry_timestamp_seconds" ["certificate", "directory"],
         "When the certificate expires, in Unix seconds; absent until there is one.";
+    ADMIN_CONNECTIONS_EVICTED = Shape::Counter, "moongate_admin_connections_evicted_total" [],
+        "Connections of the admin address that were closed to make room for new ones.";
     ACCESS_LOG_DROPPED = Shape::Counter, "moongate_access_log_dropped_total" [],
         "Access-log lines lost because the buffer was full or the file could not be written.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],

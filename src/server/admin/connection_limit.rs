@@ -1,0 +1,209 @@
+//! Limit on the open connections of the admin address, and the choice of the connection that is closed for a new one.
+//!
+//! A new connection is never refused: while every place is taken, the oldest connection without a valid token is closed.
+//! The probe places are used only while no ordinary connection may be closed. Only the set of connections is kept here;
+//! each connection closes itself once it is evicted.
+
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Connections that may request everything.
+pub(super) const CONNECTIONS: usize = 256;
+
+/// Connections beyond those, for `/healthz` and `/readyz` alone.
+pub(super) const PROBE_CONNECTIONS: usize = 32;
+
+/// Connections of one client before that client's own are the first to be closed. Without it, a single client that
+/// connects fast would close the connections of all others.
+const FAIR_SHARE: usize = 32;
+
+/// What a connection may request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Everything.
+    All,
+    /// `/healthz` and `/readyz`.
+    Probes,
+}
+
+/// What a connection has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// No token is configured.
+    NoTokenConfigured,
+    /// A token is configured, and none was valid yet.
+    Unauthenticated,
+    /// A valid token.
+    Authenticated,
+}
+
+/// What a connection does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// It is idle, or its request is incomplete.
+    Receiving,
+    /// Its request is processed.
+    Processing,
+    /// Its response is sent.
+    Sending,
+}
+
+/// The open connections.
+#[derive(Debug)]
+pub(super) struct ConnectionLimit {
+    trust: Trust,
+    table: Mutex<Table>,
+}
+
+/// Ids grow with time, so the first entry is the oldest.
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    ordinary: BTreeMap<u64, Entry>,
+    probes: BTreeMap<u64, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    client: IpAddr,
+    trust: Trust,
+    activity: Activity,
+    evicted: Arc<Notify>,
+}
+
+/// The place of one connection, given back on drop.
+#[derive(Debug)]
+pub(super) struct Place {
+    limit: Arc<ConnectionLimit>,
+    id: u64,
+    scope: Scope,
+    evicted: Arc<Notify>,
+}
+
+/// A connection's place, and the client whose connection was closed for it.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) place: Place,
+    pub(super) evicted: Option<IpAddr>,
+}
+
+impl ConnectionLimit {
+    /// No connection is open. Every connection begins with that `trust`.
+    pub(super) fn new(trust: Trust) -> Arc<Self> {
+        Arc::new(Self { trust, table: Mutex::default() })
+    }
+
+    /// Gives a new connection a place; evicts another connection if there is no free one. `client` is the identity that
+    /// connections are counted by.
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Admitted {
+        let mut table = self.table.lock();
+        let (scope, victim) = table.choose();
+        let id = table.next;
+        table.next += 1;
+        let entries = table.entries(scope);
+        let evicted = victim.and_then(|victim| entries.remove(&victim)).map(|entry| {
+            entry.evicted.notify_one();
+            entry.client
+        });
+        let notify = Arc::new(Notify::new());
+        let (trust, activity) = (self.trust, Activity::Receiving);
+        entries.insert(id, Entry { client, trust, activity, evicted: Arc::clone(&notify) });
+        let place = Place { limit: Arc::clone(self), id, scope, evicted: notify };
+        Admitted { place, evicted }
+    }
+}
+
+impl Table {
+    fn entries(&mut self, scope: Scope) -> &mut BTreeMap<u64, Entry> {
+        match scope {
+            Scope::All => &mut self.ordinary,
+            Scope::Probes => &mut self.probes,
+        }
+    }
+
+    /// The kind of place for the next connection, and the connection that has to leave for it.
+    fn choose(&self) -> (Scope, Option<u64>) {
+        if self.ordinary.len() < CONNECTIONS {
+            return (Scope::All, None);
+        }
+        if let Some(victim) = victim(&self.ordinary) {
+            return (Scope::All, Some(victim));
+        }
+        let full = self.probes.len() >= PROBE_CONNECTIONS;
+        (Scope::Probes, full.then(|| victim(&self.probes)).flatten())
+    }
+}
+
+/// The connection to close: of those that are the least worth keeping, the oldest of a client with more than its fair
+/// share, otherwise the oldest.
+fn victim(entries: &BTreeMap<u64, Entry>) -> Option<u64> {
+    let worth = entries.values().filter_map(Entry::worth).min()?;
+    let candidates = || entries.iter().filter(|(_, entry)| entry.worth() == Some(worth));
+    let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+    candidates().for_each(|(_, entry)| *counts.entry(entry.client).or_default() += 1);
+    let most = counts.iter().max_by_key(|(_, count)| **count).filter(|(_, count)| **count > FAIR_SHARE);
+    let mut chosen = candidates().filter(|(_, entry)| most.is_none_or(|(client, _)| entry.client == *client));
+    chosen.next().map(|(id, _)| *id)
+}
+
+impl Entry {
+    /// How much the connection is worth keeping; `None` if it must not be closed.
+    fn worth(&self) -> Option<u8> {
+        match (self.trust, self.activity) {
+            (Trust::Unauthenticated, _) | (Trust::NoTokenConfigured, Activity::Receiving) => Some(0),
+            (Trust::NoTokenConfigured, Activity::Sending) | (Trust::Authenticated, Activity::Receiving) => {
+                Some(1)
+            }
+            (Trust::NoTokenConfigured, Activity::Processing)
+            | (Trust::Authenticated, Activity::Processing | Activity::Sending) => None,
+        }
+    }
+}
+
+impl Place {
+    /// What may be requested on it.
+    pub(super) fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The connection has shown a valid token. A probe place stays one that may be taken.
+    pub(super) fn authenticate(&self) {
+        self.change(|entry| {
+            if entry.trust == Trust::Unauthenticated {
+                entry.trust = Trust::Authenticated;
+            }
+        });
+    }
+
+    /// The connection does something else now.
+    pub(super) fn set(&self, activity: Activity) {
+        self.change(|entry| entry.activity = activity);
+    }
+
+    /// Waits until the connection has to close for another one.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        // An entry of a probe place never changes, so that it can always be evicted.
+        if self.scope == Scope::All
+            && let Some(entry) = self.limit.table.lock().ordinary.get_mut(&self.id)
+        {
+            change(entry);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // An evicted connection has no entry any more.
+        self.limit.table.lock().entries(self.scope).remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests;
