@@ -202,10 +202,10 @@ impl BasicAuth {
         if self.remove_header {
             exchange.headers.remove(&AUTHORIZATION);
         }
-        if let Some(name) = &self.user_header {
-            if let Ok(value) = HeaderValue::from_bytes(user.as_bytes()) {
-                exchange.headers.set(name, value);
-            }
+        if let Some(name) = &self.user_header
+            && let Ok(value) = HeaderValue::from_bytes(user.as_bytes())
+        {
+            exchange.headers.set(name, value);
         }
     }
 

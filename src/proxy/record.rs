@@ -23,7 +23,9 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
     if ctx.upgraded {
         return;
     }
-    let status = session.response_written().map(|head| head.status);
+    // An interim response is none.
+    let status =
+        session.response_written().map(|head| head.status).filter(|status| !status.is_informational());
     let code = status.map_or(0, |status| status.as_u16());
     let lived = ctx.started.elapsed();
     let Some(snapshot) = ctx.snapshot.clone() else { return };

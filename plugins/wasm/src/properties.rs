@@ -79,6 +79,9 @@ fn of_exchange(exchange: &mut moongate_sdk::Exchange<'_>, first: &[u8], second: 
             _ => "HTTP/1.1".to_owned(),
         },
         (b"request", b"id") => return Some(exchange.request_id().as_bytes().to_vec()),
+        // A truth is one byte in Envoy.
+        (b"request", b"is_websocket") => return Some(vec![u8::from(request.is_websocket)]),
+        (b"request", b"is_grpc") => return Some(vec![u8::from(request.is_grpc)]),
         (b"source", b"address") => request.client.to_string(),
         (b"connection", b"peer_address") => request.peer.to_string(),
         (b"connection", name) => return of_tls(request.tls, name),
@@ -93,7 +96,6 @@ fn of_exchange(exchange: &mut moongate_sdk::Exchange<'_>, first: &[u8], second: 
 fn of_tls(tls: Option<&moongate_sdk::Tls>, name: &[u8]) -> Option<Vec<u8>> {
     let client = tls.and_then(|tls| tls.client.as_ref());
     let text = match name {
-        // A truth is one byte in Envoy.
         b"mtls" => return Some(vec![u8::from(client.is_some())]),
         b"tls_version" => tls?.version,
         b"requested_server_name" => tls?.server_name.as_deref()?,

@@ -65,6 +65,8 @@ fn words(methods: &Methods<'_>) -> Result<()> {
         scene.exchange.request.tls.map(|tls| tls_table(lua, tls)).transpose()
     })?;
     methods.add("client_ip", READERS, |_, scene, _, ()| Ok(scene.exchange.request.client.to_string()))?;
+    methods.add("is_websocket", READERS, |_, scene, _, ()| Ok(scene.exchange.request.is_websocket))?;
+    methods.add("is_grpc", READERS, |_, scene, _, ()| Ok(scene.exchange.request.is_grpc))?;
     methods.add("route", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.route))?;
     methods.add("listener", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.listener))
 }

@@ -56,6 +56,18 @@ fn the_clients_tls_is_a_table_and_nothing_where_there_is_none() {
 }
 
 #[test]
+fn a_script_knows_a_websocket_as_everybody_does() {
+    let plugin =
+        plugin("function request_headers(req) req:respond(200, `{req:is_websocket()} {req:is_grpc()}`) end");
+    for (is_websocket, said) in [(true, "true false"), (false, "false false")] {
+        // The fields are not looked at.
+        let mut visit = Visit::new("/").field("upgrade", "websocket").field("connection", "upgrade");
+        visit.is_websocket = is_websocket;
+        assert_eq!(visit.refused(&*plugin).body, said);
+    }
+}
+
+#[test]
 fn a_request_is_changed_before_it_goes() {
     let plugin = plugin(
         r#"function request_headers(req)
