@@ -13,7 +13,7 @@ use crate::route::{Head, Target};
 use crate::snapshot::Terms;
 use crate::spec::XForwarded;
 use crate::tunnel::handshake::{self, Refusal};
-use http::{StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -92,15 +92,17 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         respond::failure(session, ctx, failure).await?;
         return Ok(true);
     }
-    if admission::ends_here(session.req_header()) {
-        respond::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
-        return Ok(true);
-    }
+    // Asked before a `Connection` can take the field away, acted upon behind the plugins: access rules come first.
+    let ends_here = admission::ends_here(session.req_header());
     forward::end_nominated(session.req_header_mut())?;
     let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
     strangers::end(session.req_header_mut(), ctx.trusted, policy);
     if let Some(instead) = upload::ask_plugins(session, ctx).await {
         respond::instead(session, ctx, instead).await?;
+        return Ok(true);
+    }
+    if ends_here {
+        respond::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
         return Ok(true);
     }
     let head = session.req_header();
@@ -170,7 +172,12 @@ fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fai
     if let Some(authority) = authority.map(str::to_owned) {
         session.req_header_mut().insert_header(header::HOST, authority).map_err(|_| Failure::BadRequest)?;
     }
-    ctx.route.as_ref().map(|_| ()).ok_or(Failure::NoRoute)
+    let route = ctx.route.as_ref().ok_or(Failure::NoRoute)?;
+    // A backend that echoes it shows fields that gateway and plugins added.
+    if session.req_header().method == Method::TRACE && !route.allows_trace {
+        return Err(Failure::MethodNotAllowed);
+    }
+    Ok(())
 }
 
 /// Path and query in their one spelling.

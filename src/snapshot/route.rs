@@ -19,6 +19,8 @@ pub struct Route {
     pub destination: Destination,
     /// How long a backend may take to answer, and the longest silence inside its answer.
     pub timeout: Duration,
+    /// Whether TRACE is passed on: its `methods` name it.
+    pub allows_trace: bool,
     /// Whether its requests are logged.
     pub logged: bool,
     /// Its plugins, the ones of every route first. WebSockets that they look at keep them.
@@ -56,6 +58,7 @@ impl Route {
             unserved: metrics.answers(NONE),
             answers,
             timeout: written.timeout.0,
+            allows_trace: written.methods.iter().any(|method| method.value == "TRACE"),
             logged: written.access_log,
             chain: Arc::new(Chain::build(&plugins)),
             metrics,
