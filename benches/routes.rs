@@ -65,11 +65,13 @@ fn lookup(table: &Table<usize>, size: usize, shape: Shape) -> f64 {
         let head = Head {
             host: Some(host),
             path,
+            forwarded_path: path,
             query: None,
             method: &method,
             headers: &headers,
             listener: "web",
             scheme: "http",
+            scheme_is_certain: false,
             version: http::Version::HTTP_11,
             client: std::net::Ipv4Addr::LOCALHOST.into(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),

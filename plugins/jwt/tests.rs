@@ -455,8 +455,10 @@ async fn decide(plugin: &dyn Plugin, token: &str) -> Result<(), Option<StatusCod
         request: moongate_sdk::Request {
             method: &method,
             scheme: "http",
+            scheme_is_certain: false,
             host: "",
             path: "/",
+            forwarded_path: "/",
             query: None,
             version: http::Version::HTTP_11,
             client: visit.client,

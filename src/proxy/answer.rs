@@ -5,7 +5,7 @@ use super::connection::Connection;
 use super::context::Context;
 use super::exchange::{self, Line};
 use super::failure::{Failure, OURS};
-use super::intake::{connection, target};
+use super::intake::connection;
 use super::replay::replay;
 use super::{connect, download, forward, respond, upstream};
 use crate::chain::Decision;
@@ -126,7 +126,7 @@ pub(super) async fn finish_upgrade(
 fn sticky(session: &Session, ctx: &Context) -> Option<HeaderValue> {
     let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
     let head = session.req_header();
-    let (path, query) = target(ctx.outgoing(), &head.uri);
+    let (path, query) = ctx.matched_target(&head.uri);
     let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
     cluster.sticky_cookie(lease, &cluster.key(&view))
 }

@@ -7,8 +7,8 @@ use super::failure::Failure;
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, Tried};
-use http::{HeaderMap, Method};
-use moongate_sdk::{Running, Services, Tls};
+use http::{HeaderMap, Method, Uri};
+use moongate_sdk::{Edits, Running, Services, Tls};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,8 +33,11 @@ pub struct Context {
     pub(super) trusted: bool,
     /// Host as it is matched: lower case, without a port.
     pub(super) host: String,
-    /// The path and query as they are matched and forwarded, when they differ from what was sent.
+    /// The path and query as they are forwarded, when they differ from what was sent.
     pub(super) rewritten: Option<String>,
+    /// The path as its route matches it, when it differs from the one that is forwarded: without the parameters of
+    /// its segments.
+    pub(super) matched: Option<String>,
     /// Its route.
     pub(super) route: Option<Arc<Route>>,
     /// What the gateway does for its plugins.
@@ -95,6 +98,7 @@ impl Context {
             trusted: false,
             host: String::new(),
             rewritten: None,
+            matched: None,
             route: None,
             services,
             running: Running::default(),
@@ -124,6 +128,13 @@ impl Context {
         self.running.edits().and_then(|edits| edits.target.as_deref()).or(self.rewritten.as_deref())
     }
 
+    /// The path as its route reads it, and the query, with what plugins changed: what keys and conditions look at.
+    pub(super) fn matched_target<'a>(&'a self, uri: &'a Uri) -> (&'a str, Option<&'a str>) {
+        let (path, query) = target(self.outgoing(), uri);
+        let edited = self.running.edits().and_then(Edits::matched_path);
+        (edited.or(self.matched.as_deref()).unwrap_or(path), query)
+    }
+
     /// The method to the backend, when a plugin changed it.
     pub(super) fn method(&self) -> Option<&Method> {
         self.running.edits()?.method.as_ref()
@@ -132,6 +143,15 @@ impl Context {
     /// Whether another endpoint may be asked.
     pub(super) fn may_retry(&self) -> bool {
         self.cluster.as_ref().is_some_and(|cluster| self.attempts <= cluster.spec().retries)
+    }
+}
+
+/// Path and query in their one spelling.
+pub(super) fn target<'a>(rewritten: Option<&'a str>, uri: &'a Uri) -> (&'a str, Option<&'a str>) {
+    match rewritten.map(|target| target.split_once('?').ok_or(target)) {
+        Some(Ok((path, query))) => (path, Some(query)),
+        Some(Err(path)) => (path, None),
+        None => (uri.path(), uri.query()),
     }
 }
 

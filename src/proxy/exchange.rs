@@ -1,7 +1,6 @@
 //! A request in the shape in which plugins see it. What they may do with it is the plugin interface's.
 
-use super::context::Context;
-use super::intake::target;
+use super::context::{Context, target};
 use crate::snapshot::Route;
 use http::{HeaderMap, Method, Uri, Version};
 use moongate_sdk::{Exchange, Fields, Headers, Request};
@@ -28,6 +27,12 @@ pub(super) fn scheme(ctx: &Context, fields: &HeaderMap) -> &'static str {
     if secure { "https" } else { "http" }
 }
 
+/// Whether the scheme is beyond doubt: TLS ended here, or a trusted proxy told it. Otherwise a balancer that nobody
+/// named as trusted may have ended TLS in front.
+pub(super) fn scheme_is_certain(ctx: &Context, fields: &HeaderMap) -> bool {
+    ctx.tls.is_some() || (ctx.trusted && fields.contains_key("x-forwarded-proto"))
+}
+
 /// The request of `ctx` for the plugins of its route.
 pub(super) fn of<'a>(
     ctx: &'a mut Context,
@@ -38,13 +43,15 @@ pub(super) fn of<'a>(
     let (path, query) = target(ctx.rewritten.as_deref(), line.uri);
     let listeners = ctx.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
     let listener = listeners.and_then(|all| all.get(usize::from(ctx.listener)));
-    let scheme = scheme(ctx, fields.map());
+    let (scheme, certain) = (scheme(ctx, fields.map()), scheme_is_certain(ctx, fields.map()));
     Exchange {
         request: Request {
             method: line.method,
             scheme,
+            scheme_is_certain: certain,
             host: &ctx.host,
-            path,
+            path: ctx.matched.as_deref().unwrap_or(path),
+            forwarded_path: path,
             query,
             version: line.version,
             client: ctx.client,

@@ -4,14 +4,14 @@
 use super::boundary::Reading;
 use super::connection::Connection;
 use super::context::Context;
-use super::exchange::scheme;
+use super::exchange::{scheme, scheme_is_certain};
 use super::failure::Failure;
 use super::{
     Gateway, admission, arrival, connect, forward, plain, proof, respond, strangers, upload, websocket,
 };
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
-use crate::spec::XForwarded;
+use crate::spec::{PathParameters, XForwarded};
 use crate::tunnel::handshake::{self, Refusal};
 use http::{Method, StatusCode, Version, header};
 use pingora::Result;
@@ -151,12 +151,14 @@ fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fai
     let listener = snapshot.listeners.get(usize::from(ctx.listener)).map_or("", |listener| &*listener.name);
     let found = snapshot.table.find(&Head {
         host: target.host(),
-        path: target.path(),
+        path: target.bare_path(),
+        forwarded_path: target.path(),
         query: target.query(),
         method: &head.method,
         headers: &head.headers,
         listener,
         scheme: scheme(ctx, &head.headers),
+        scheme_is_certain: scheme_is_certain(ctx, &head.headers),
         version: head.version,
         client: ctx.client,
         peer: ctx.peer,
@@ -164,6 +166,13 @@ fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fai
     });
     ctx.route = found.cloned();
     ctx.host.push_str(target.host().unwrap_or_default());
+    let parameters = found.map(|route| route.path_parameters);
+    match parameters {
+        Some(PathParameters::Reject) if target.has_parameters() => return Err(Failure::AmbiguousPath),
+        Some(PathParameters::Keep) => ctx.running.keep_path_parameters(),
+        _ if target.has_parameters() => ctx.matched = Some(target.bare_path().to_owned()),
+        _ => {}
+    }
     if target.is_rewritten() {
         ctx.rewritten = Some(target.forwarded().to_owned());
     }
@@ -178,13 +187,4 @@ fn find(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fai
         return Err(Failure::MethodNotAllowed);
     }
     Ok(())
-}
-
-/// Path and query in their one spelling.
-pub(super) fn target<'a>(rewritten: Option<&'a str>, uri: &'a http::Uri) -> (&'a str, Option<&'a str>) {
-    match rewritten.map(|target| target.split_once('?').ok_or(target)) {
-        Some(Ok((path, query))) => (path, Some(query)),
-        Some(Err(path)) => (path, None),
-        None => (uri.path(), uri.query()),
-    }
 }

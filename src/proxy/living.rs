@@ -1,9 +1,8 @@
 //! The plugins of a WebSocket that lives: they see its messages, hear of its end, and are asked again whether it may live
 //! on. Kept of its request is what they may look at, and only where a plugin does.
 
-use super::context::Context;
-use super::exchange::{Line, scheme};
-use super::intake::target;
+use super::context::{Context, target};
+use super::exchange::{Line, scheme, scheme_is_certain};
 use super::record;
 use super::tunnel::Said;
 use crate::chain::{Chain, Passage, Standing};
@@ -75,8 +74,10 @@ struct Kept {
     services: Arc<dyn Services>,
     method: Method,
     scheme: &'static str,
+    scheme_is_certain: bool,
     uri: Uri,
     rewritten: Option<String>,
+    matched: Option<String>,
     version: Version,
     host: String,
     client: IpAddr,
@@ -95,8 +96,10 @@ impl Kept {
             services: Arc::clone(&ctx.services),
             method: line.method.clone(),
             scheme: scheme(ctx, headers),
+            scheme_is_certain: scheme_is_certain(ctx, headers),
             uri: line.uri.clone(),
             rewritten: ctx.rewritten.clone(),
+            matched: ctx.matched.clone(),
             version: line.version,
             host: ctx.host.clone(),
             client: ctx.client,
@@ -114,8 +117,10 @@ impl Kept {
             request: Request {
                 method: &self.method,
                 scheme: self.scheme,
+                scheme_is_certain: self.scheme_is_certain,
                 host: &self.host,
-                path,
+                path: self.matched.as_deref().unwrap_or(path),
+                forwarded_path: path,
                 query,
                 version: self.version,
                 client: self.client,

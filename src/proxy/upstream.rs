@@ -7,7 +7,7 @@ use super::context::Context;
 use super::failure::{Failure, OURS};
 use super::forward::{self, Way};
 use super::grpc;
-use super::intake::{connection, target};
+use super::intake::connection;
 use super::{arrival, upload};
 use crate::spec::UpstreamProtocol;
 use crate::upstream::{Cluster, Ends, RequestView, Versions};
@@ -35,7 +35,7 @@ pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Res
     ctx.asked = Instant::now();
     ctx.attempts = ctx.attempts.saturating_add(1);
     let Some(cluster) = &ctx.cluster else { return Err(Failure::Internal) };
-    let (path, query) = target(ctx.outgoing(), &head.uri);
+    let (path, query) = ctx.matched_target(&head.uri);
     let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
     match cluster.pick(&cluster.key(&view), &ctx.tried) {
         Ok(lease) => {

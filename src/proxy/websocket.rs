@@ -5,7 +5,6 @@ use super::cause::Unanswered;
 use super::context::Context;
 use super::exchange::Line;
 use super::failure::Failure;
-use super::intake::target;
 use super::living::Living;
 use super::tunnel::{self, Beginning, Origin, Said};
 use super::{Gateway, answer, connect, record, redial, respond, takeover, turn, upstream};
@@ -65,7 +64,7 @@ async fn attempt_all(
 fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
     let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
     let head = session.req_header();
-    let (path, query) = target(ctx.outgoing(), &head.uri);
+    let (path, query) = ctx.matched_target(&head.uri);
     let view = RequestView { client: ctx.client, headers: &head.headers, path, query };
     let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
     let key = route.policy.client_key().map(|source| source.read(&view));

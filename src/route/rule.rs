@@ -1,7 +1,7 @@
 //! A rule as the table takes it, read from a route of the configuration, and the request's side of it.
 
 use super::{HostPattern, PathPattern, ValuePattern};
-use crate::spec::{OneOrMany, Route};
+use crate::spec::{OneOrMany, PathParameters, Route};
 use http::{HeaderMap, HeaderName, Method, Version};
 use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage, Tls};
 use std::net::IpAddr;
@@ -15,6 +15,8 @@ pub struct Rule<R> {
     pub hosts: Vec<HostPattern>,
     /// Any of these paths.
     pub paths: Vec<PathPattern>,
+    /// Which form of a request's path is looked at.
+    pub path_parameters: PathParameters,
     /// Any of these methods. GET does not mean HEAD too.
     pub methods: Vec<Method>,
     /// All of these fields.
@@ -34,8 +36,10 @@ pub struct Rule<R> {
 pub struct Head<'a> {
     /// The host asked for, with or without port, in any case; `None` when there is none.
     pub host: Option<&'a str>,
-    /// The path in its normal form, as [`super::Target`] gives it.
+    /// The path in its normal form without the parameters of its segments, as [`super::Target`] gives it.
     pub path: &'a str,
+    /// The same with them.
+    pub forwarded_path: &'a str,
     /// The query without its `?`, still encoded.
     pub query: Option<&'a str>,
     /// The method.
@@ -46,6 +50,8 @@ pub struct Head<'a> {
     pub listener: &'a str,
     /// `http` or `https`.
     pub scheme: &'a str,
+    /// Whether that is beyond doubt.
+    pub scheme_is_certain: bool,
     /// The version of the client's protocol.
     pub version: Version,
     /// The client: the peer, or what a trusted proxy says it is.
@@ -57,13 +63,28 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// What an expression may read before the route is known.
-    pub(super) fn facts(&self) -> Facts<'a> {
+    /// Whether a segment of the path has parameters: leaving them out makes it shorter.
+    pub(super) fn has_parameters(&self) -> bool {
+        self.path.len() != self.forwarded_path.len()
+    }
+
+    /// The path as a rule reads it.
+    pub(super) fn path_for(&self, parameters: PathParameters) -> &'a str {
+        match parameters {
+            PathParameters::Keep => self.forwarded_path,
+            PathParameters::Ignore | PathParameters::Reject => self.path,
+        }
+    }
+
+    /// What the expression of a rule may read before the route is known.
+    pub(super) fn facts(&self, parameters: PathParameters) -> Facts<'a> {
         let request = Request {
             method: self.method,
             scheme: self.scheme,
+            scheme_is_certain: self.scheme_is_certain,
             host: self.host.unwrap_or_default(),
-            path: self.path,
+            path: self.path_for(parameters),
+            forwarded_path: self.forwarded_path,
             query: self.query,
             version: self.version,
             client: self.client,
@@ -83,6 +104,7 @@ impl<R> Rule<R> {
             name: name.into(),
             hosts: Vec::new(),
             paths: Vec::new(),
+            path_parameters: PathParameters::default(),
             methods: Vec::new(),
             headers: Vec::new(),
             query: Vec::new(),
@@ -108,7 +130,10 @@ impl<R> Rule<R> {
         }
         let rule = Self {
             hosts: each(&mut problems, texts(route.host.as_ref()), HostPattern::parse),
-            paths: each(&mut problems, texts(route.path.as_ref()), PathPattern::parse),
+            paths: each(&mut problems, texts(route.path.as_ref()), |text| {
+                PathPattern::parse_for(text, route.path_parameters)
+            }),
+            path_parameters: route.path_parameters,
             methods: each(&mut problems, &route.methods, method),
             headers: pairs(&mut problems, &route.headers, header),
             query: pairs(&mut problems, &route.query, |name| Ok(name.to_owned())),

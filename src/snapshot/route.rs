@@ -3,7 +3,7 @@
 use super::Destination;
 use super::edition::Edition;
 use crate::chain::{Chain, Entry};
-use crate::spec;
+use crate::spec::{self, PathParameters};
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
 use crate::tunnel::Policy;
 use crate::upstream::Cluster;
@@ -21,6 +21,8 @@ pub struct Route {
     pub timeout: Duration,
     /// Whether TRACE is passed on: its `methods` name it.
     pub allows_trace: bool,
+    /// How it reads the parameters of path segments.
+    pub path_parameters: PathParameters,
     /// Whether its requests are logged.
     pub logged: bool,
     /// Its plugins, the ones of every route first. WebSockets that they look at keep them.
@@ -59,6 +61,7 @@ impl Route {
             answers,
             timeout: written.timeout.0,
             allows_trace: written.methods.iter().any(|method| method.value == "TRACE"),
+            path_parameters: written.path_parameters,
             logged: written.access_log,
             chain: Arc::new(Chain::build(&plugins)),
             metrics,

@@ -12,7 +12,7 @@ pub struct RequestView<'a> {
     pub client: IpAddr,
     /// The request's fields.
     pub headers: &'a HeaderMap,
-    /// The path as it is matched and forwarded, without the query.
+    /// The path as it is matched, without the query.
     pub path: &'a str,
     /// The query without its `?`.
     pub query: Option<&'a str>,
@@ -24,8 +24,10 @@ impl<'a> RequestView<'a> {
         let request = Request {
             method: &Method::GET,
             scheme: "",
+            scheme_is_certain: false,
             host: "",
             path: self.path,
+            forwarded_path: self.path,
             query: self.query,
             version: Version::HTTP_11,
             client: self.client,

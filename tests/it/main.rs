@@ -24,6 +24,7 @@ mod lifecycle;
 #[cfg(feature = "luau")]
 mod luau;
 mod messages;
+mod path_parameters;
 mod plugin_answers;
 mod plugin_bodies;
 mod plugin_command;
@@ -36,6 +37,7 @@ mod strictness;
 mod support;
 mod tls;
 mod tls_rotation;
+mod trace;
 mod tunnel;
 mod upstreams;
 #[cfg(feature = "wasm")]

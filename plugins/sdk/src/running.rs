@@ -14,6 +14,8 @@ pub struct Running {
     turn: usize,
     /// Plugins among the first 64 whose conditions were evaluated: most chains are no longer.
     judged: u64,
+    /// The route matches paths with the parameters of their segments.
+    keeps_path_parameters: bool,
     slots: Vec<Option<Box<dyn Any + Send + Sync>>>,
     /// Most requests are neither edited nor noted, nor is a plugin skipped: one pointer for all of it.
     rare: Option<Box<Rare>>,
@@ -59,6 +61,16 @@ impl Running {
     /// Takes over an id from elsewhere.
     pub fn set_request_id(&mut self, id: HeaderValue) {
         self.id = Some(id);
+    }
+
+    /// The route matches paths with the parameters of their segments: those that plugins write are read so too. The
+    /// gateway calls it.
+    pub fn keep_path_parameters(&mut self) {
+        self.keeps_path_parameters = true;
+    }
+
+    pub(crate) fn keeps_path_parameters(&self) -> bool {
+        self.keeps_path_parameters
     }
 
     /// Says whose turn it is, by the plugin's position in its chain; the chain calls it.

@@ -148,12 +148,15 @@ fn exchange<'a>(
     services: &'a Arc<dyn Services>,
 ) -> Exchange<'a> {
     let split = head.target.split_once('?');
+    let path = split.map_or(head.target, |(path, _)| path);
     Exchange {
         request: Request {
             method: head.method,
             scheme: "http",
+            scheme_is_certain: false,
             host: head.host,
-            path: split.map_or(head.target, |(path, _)| path),
+            path,
+            forwarded_path: path,
             query: split.map(|(_, query)| query),
             version: Version::HTTP_11,
             client: head.client,
