@@ -24,10 +24,31 @@ pub(super) fn check(head: &RequestHeader) -> Result<(), Failure> {
         let extended = head.extensions.get::<h2::ext::Protocol>().is_some();
         return Err(if extended { Failure::NotImplemented } else { Failure::MethodNotAllowed });
     }
+    if head.version == Version::HTTP_2 {
+        check_path(head)?;
+        check_values(&head.headers)?;
+    }
     check_length(&head.headers)?;
     check_coding(&head.headers)?;
     check_trace(head)?;
     check_host(head)
+}
+
+/// RFC 9113 §8.3.1: a request has a `:path`, and it is not empty. h2 lets one without it pass where Host stands in for
+/// `:authority`.
+fn check_path(head: &RequestHeader) -> Result<(), Failure> {
+    if head.uri.path().is_empty() { Err(Failure::BadRequest) } else { Ok(()) }
+}
+
+/// RFC 9113 §8.2.1: a value neither begins nor ends with a blank. HTTP/1 takes blanks off, so the backend would read
+/// another value than plugins and routes did.
+fn check_values(headers: &HeaderMap) -> Result<(), Failure> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut values = headers.values().map(HeaderValue::as_bytes);
+    if values.any(|value| is_blank(value.first()) || is_blank(value.last())) {
+        return Err(Failure::BadRequest);
+    }
+    Ok(())
 }
 
 /// RFC 9112 §6.3: a list of equal lengths may be collapsed or refused. Pingora forwards it as it

@@ -18,6 +18,7 @@ mod h2_websocket;
 mod health;
 mod http2;
 mod http2_abuse;
+mod http2_malformed;
 mod http2_plugins;
 mod kinds;
 mod lifecycle;
