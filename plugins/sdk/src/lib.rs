@@ -4,6 +4,7 @@
 //! one shape of every extension point ([`Kind`]), and the [`Plugin`] trait. No Pingora type, no
 //! YAML and no socket comes in here.
 
+mod caught_drop;
 mod cookie;
 mod exchange;
 mod expression;
@@ -26,6 +27,7 @@ pub mod testing;
 mod tls;
 mod units;
 
+pub use caught_drop::{CaughtDrop, call_caught};
 pub use cookie::cookie;
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
 pub use expression::{Expression, Facts, Stage};
