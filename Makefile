@@ -2,7 +2,8 @@
 #
 #   make run      the demo: two backends, the gateway before them, a page at http://127.0.0.1:8080/
 #   make test     everything that has to hold, as CI runs it
-#   make check    the quick part of it: format, lints, documentation
+#   make check    the quick part of it: format, lints, documentation, licences and advisories
+#   make deny     installs cargo-deny, with which `make check` judges those; CI does it
 #   make conf     every file of conf/ through `moongate check`
 #   make bench    against nginx and HAProxy; see bench/
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
@@ -28,7 +29,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec browser testssl wasm-fixtures fuzz release pgo install tools full lints pebble haproxy
+.PHONY: run test check conf bench autobahn h2spec browser testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -37,6 +38,7 @@ check: lints full
 	$(STEP) format        $(CARGO) fmt --all --check
 	$(STEP) lints         $(CARGO) clippy --workspace --all-targets --features full --quiet -- -D warnings
 	$(STEP) documentation env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features full --no-deps --quiet
+	$(STEP) deny          .ci/deny
 
 # One build serves conf and the tests: that of the tests, for their features of tokio are others and
 # would have every dependency built twice.
@@ -45,7 +47,8 @@ conf: full
 	$(STEP) conf          $(CARGO) test --workspace --features full --quiet --test docs every_file_of_conf
 
 # The tests come last and have the last word: their summary is what a reader looks for.
-test: check conf pebble haproxy
+# cargo-deny is installed before the checks that ask it.
+test: deny check conf pebble haproxy
 	$(CARGO) test --workspace --features full --no-fail-fast
 
 bench: full
@@ -103,6 +106,9 @@ full:
 
 lints:
 	@.ci/tools lints
+
+deny:
+	@.ci/tools deny
 
 pebble:
 	@.ci/tools pebble

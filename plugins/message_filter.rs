@@ -30,8 +30,9 @@ struct Written {
     allow: Vec<Placed<String>>,
     /// Regular expressions; a text message that fits one of them is refused, even when `allow` has it.
     deny: Vec<Placed<String>>,
-    /// What becomes of binary messages.
-    binary: Binary,
+    /// What becomes of binary messages, which no expression fits. Default: refused where `allow` is set, for nothing
+    /// says that they may pass; else they pass.
+    binary: Option<Binary>,
     /// The longest message; a longer one is refused. `max_message` of the route comes before it. Absent: any.
     max_size: Option<Size>,
     /// What becomes of a message that is refused.
@@ -48,7 +49,7 @@ impl Default for Written {
             direction: Ways::ToBackend,
             allow: Vec::new(),
             deny: Vec::new(),
-            binary: Binary::Allow,
+            binary: None,
             max_size: None,
             action: Action::Close,
             code: None,
@@ -126,7 +127,9 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         );
     }
     let anything = written.allow.is_empty() && written.deny.is_empty() && written.max_size.is_none();
-    if anything && written.binary == Binary::Allow {
+    let unlisted = if written.allow.is_empty() { Binary::Allow } else { Binary::Deny };
+    let binary = written.binary.unwrap_or(unlisted);
+    if anything && binary == Binary::Allow {
         problems.push(
             Problem::new("`message_filter` refuses nothing")
                 .at(settings.place())
@@ -138,7 +141,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         direction: written.direction,
         allow,
         deny,
-        binary: written.binary,
+        binary,
         max_size: written.max_size.map_or(usize::MAX, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         action: written.action,
         code,
@@ -243,7 +246,22 @@ mod tests {
         ] {
             assert_eq!(passes(&*plugin, false, text.as_bytes()), expected, "{text}");
         }
-        assert!(passes(&*plugin, true, b"\xff drop table"), "expressions are for text");
+    }
+
+    #[test]
+    fn a_list_of_what_may_pass_refuses_binary_messages_unless_they_are_allowed() {
+        for (written, passing) in [
+            (json!({ "allow": ["^\\{"] }), false),
+            (json!({ "allow": ["."], "deny": ["x"], "max_size": "1KiB" }), false),
+            (json!({ "allow": ["^\\{"], "binary": "allow" }), true),
+            (json!({ "deny": ["drop"] }), true),
+            (json!({ "max_size": "1KiB" }), true),
+            (json!({ "deny": ["drop"], "binary": "deny" }), false),
+        ] {
+            for payload in [&b"{"[..], b"\xff drop table", b""] {
+                assert_eq!(passes(&*filter(written.clone()), true, payload), passing, "{written}");
+            }
+        }
     }
 
     #[test]

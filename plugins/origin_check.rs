@@ -6,7 +6,7 @@
 use crate::parts::origins::Origins;
 use http::header::ORIGIN;
 use http::{HeaderMap, StatusCode, header};
-use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Request, Settings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -25,7 +25,8 @@ struct Written {
     /// regular expression for the whole origin, or `null`.
     #[serde(default)]
     origins: Vec<Placed<String>>,
-    /// Whether pages of the very host that is asked may: Origin names the Host of the request. Default: true.
+    /// Whether pages of the very host that is asked may: Origin names the Host of the request, and its scheme where the
+    /// gateway knows that. Default: true.
     same_host: Option<bool>,
     /// Whether a request without Origin may come in: one that no page makes, and a browser's plain visit.
     /// Default: true.
@@ -57,21 +58,23 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 }
 
 impl OriginCheck {
-    fn allows(&self, headers: &HeaderMap) -> bool {
+    fn allows(&self, request: &Request<'_>, headers: &HeaderMap) -> bool {
         let mut all = headers.get_all(ORIGIN).iter();
         match (all.next(), all.next()) {
             (None, _) => self.without_origin,
             (Some(origin), None) => {
-                self.origins.allow(origin.as_bytes()) || self.same_host && is_own(origin.as_bytes(), headers)
+                self.origins.allow(origin.as_bytes())
+                    || self.same_host && is_own(origin.as_bytes(), request, headers)
             }
             _ => false,
         }
     }
 }
 
-/// Whether the origin is the host that the request asks for, port included. Behind a proxy that ends TLS the
-/// scheme is not ours to know.
-fn is_own(origin: &[u8], headers: &HeaderMap) -> bool {
+/// Whether the origin is the host that the request asks for, port included, and by the same scheme. A page that came
+/// by http, which anybody on the way can write, is none of the https site's. Where a balancer may have ended TLS in
+/// front, the scheme is unknown and either is taken.
+fn is_own(origin: &[u8], request: &Request<'_>, headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST) else { return false };
     let Ok(origin) = str::from_utf8(origin) else { return false };
     let Some((scheme, name)) = origin.split_once("://") else { return false };
@@ -80,6 +83,9 @@ fn is_own(origin: &[u8], headers: &HeaderMap) -> bool {
         "http" => ":80",
         _ => return false,
     };
+    if request.scheme_is_certain && scheme != request.scheme {
+        return false;
+    }
     let Ok(host) = host.to_str() else { return false };
     let bare = host.strip_suffix(usual).unwrap_or(host);
     !name.is_empty() && name.strip_suffix(usual).unwrap_or(name).eq_ignore_ascii_case(bare)
@@ -91,7 +97,7 @@ impl Plugin for OriginCheck {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        match self.allows(&exchange.headers) {
+        match self.allows(&exchange.request, &exchange.headers) {
             true => Flow::Continue,
             false => exchange.refuse(StatusCode::FORBIDDEN, "origin_denied").into(),
         }
@@ -135,6 +141,27 @@ mod tests {
         assert!(!enters(&written, "a.example", &["https://a.example", "https://a.example"]));
         let listed = json!({ "origins": ["https://b.example"], "same_host": false });
         assert!(!enters(&listed, "a.example", &["https://a.example"]));
+    }
+
+    #[test]
+    fn the_scheme_counts_where_it_is_known() {
+        let plugin = build(&settings(json!({}))).unwrap();
+        for (scheme, scheme_is_certain, origin, fine) in [
+            ("https", true, "https://a.example", true),
+            ("https", true, "http://a.example", false),
+            ("https", true, "http://a.example:443", false),
+            ("http", true, "https://a.example", false),
+            ("http", true, "http://a.example", true),
+            ("http", false, "https://a.example", true),
+            ("http", false, "http://a.example", true),
+        ] {
+            let mut visit = Visit::new("/").field("host", "a.example").field("origin", origin);
+            let allowed = visit.see(|exchange| {
+                exchange.request = Request { scheme, scheme_is_certain, ..exchange.request };
+                matches!(plugin.request_headers(exchange), Flow::Continue)
+            });
+            assert_eq!(allowed, fine, "{scheme} {scheme_is_certain} {origin}");
+        }
     }
 
     #[test]

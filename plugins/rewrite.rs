@@ -247,7 +247,8 @@ impl Rewrite {
 /// Whether a backend could read one of the segments as the way up.
 fn climbs(path: &str) -> bool {
     path.split(['/', '\\']).any(|segment| {
-        let segment = segment.split(';').next().unwrap_or_default();
+        let end = [";", "%3b", "%3B"].iter().filter_map(|parameters| segment.find(parameters)).min();
+        let segment = &segment[..end.unwrap_or(segment.len())];
         segment.starts_with(['.', '%'])
             && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
     })

@@ -2,10 +2,12 @@
 
 use http::StatusCode;
 use moongate_sdk::{
-    Answer, Exchange, Fault, Flow, Kind, Phases, Piece, Plugin, Problems, Reply, Settings, Verdict,
+    Answer, Ended, Exchange, Fate, Fault, Flow, Kind, Message, Phases, Piece, Plugin, Problems, Reply,
+    Settings, Verdict,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::time::Duration;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "chaos",
@@ -32,6 +34,9 @@ enum Phase {
     RequestBody,
     ResponseHeaders,
     ResponseBody,
+    Message,
+    Recheck,
+    Closed,
     Log,
 }
 
@@ -46,6 +51,10 @@ enum Act {
 }
 
 impl Chaos {
+    fn is_at(&self, phase: Phase) -> bool {
+        self.phase == phase
+    }
+
     #[allow(clippy::panic, reason = "it is asked for")]
     fn act(&self) -> Flow<'static> {
         match self.act {
@@ -63,11 +72,14 @@ impl Chaos {
 impl Plugin for Chaos {
     fn phases(&self) -> Phases {
         Phases {
-            request_headers: self.phase == Phase::RequestHeaders,
-            request_body: self.phase == Phase::RequestBody,
-            response_headers: self.phase == Phase::ResponseHeaders,
-            response_body: self.phase == Phase::ResponseBody,
-            log: self.phase == Phase::Log,
+            request_headers: self.is_at(Phase::RequestHeaders),
+            request_body: self.is_at(Phase::RequestBody),
+            response_headers: self.is_at(Phase::ResponseHeaders),
+            response_body: self.is_at(Phase::ResponseBody),
+            messages_to_backend: self.is_at(Phase::Message),
+            recheck: self.is_at(Phase::Recheck).then_some(Duration::from_millis(50)),
+            closed: self.is_at(Phase::Closed),
+            log: self.is_at(Phase::Log),
             ..Phases::default()
         }
     }
@@ -89,6 +101,18 @@ impl Plugin for Chaos {
             Flow::Failed(fault) => Err(fault),
             _ => Ok(()),
         }
+    }
+
+    fn message(&self, _: &mut Exchange<'_>, message: &mut Message) -> Fate {
+        message.payload.clear();
+        match self.act() {
+            Flow::Failed(fault) => Fate::Failed(fault),
+            _ => Fate::Drop,
+        }
+    }
+
+    fn closed(&self, _: &mut Exchange<'_>, _: &Ended<'_>) {
+        self.act();
     }
 
     fn log(&self, _: &mut Exchange<'_>, _: Option<StatusCode>) {

@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 impl Entry {
     /// The upstreams that the plugin calls.
-    pub fn upstreams(&self) -> Vec<&str> {
-        self.plugin().upstreams()
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub fn upstreams(&self) -> Result<Vec<&str>, Broken> {
+        guard(|| self.plugin().upstreams()).ok_or_else(|| Broken { plugin: self.name().clone() })
     }
 
     /// The plugin's work beside the requests, until it is done; at once when it has none.
@@ -18,7 +21,7 @@ impl Entry {
     pub async fn background(&self, services: &Arc<dyn Services>) -> Result<(), Broken> {
         let broken = || Broken { plugin: self.name().clone() };
         match guard(|| self.plugin().background(services)).ok_or_else(broken)? {
-            Some(work) => Guarded(work).await.ok_or_else(broken),
+            Some(work) => Guarded::new(work).await.ok_or_else(broken),
             None => Ok(()),
         }
     }

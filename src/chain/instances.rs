@@ -2,12 +2,13 @@
 //! files that they name, outlives a reload.
 
 use super::Broken;
+use super::guard::guard;
 use super::when::When;
 use crate::spec::{OnError, PluginEntry};
 use crate::telemetry::metrics::PluginMetrics;
 use http::HeaderName;
 use moongate_sdk::{
-    Fault, Files, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, is_gateways_own,
+    CaughtDrop, Fault, Files, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, is_gateways_own,
 };
 use std::collections::HashMap;
 use std::fmt;
@@ -29,7 +30,7 @@ pub struct Entry {
     /// What was written, and what it means for these phases.
     written_when: Option<Placed<String>>,
     when: Option<When>,
-    plugin: Box<dyn Plugin>,
+    plugin: CaughtDrop<Box<dyn Plugin>>,
 }
 
 /// All entries of one generation, by owner, kind and name.
@@ -95,10 +96,15 @@ impl<'a> Builder<'a> {
         let kind = Kind::find(self.kinds, "plugin", &written.kind)
             .map_err(|problem| problem.at(&written.kind.place))?;
         let files = Files::default();
-        let plugin = (kind.build)(&written.settings.noting(name, &files))
-            .map_err(|problems| problems.at(&written.kind.place))?;
-        let phases = plugin.phases();
-        let mut owned = plugin.owned_headers();
+        let panicked = || {
+            Problem::new(format!("the plugin `{}` panicked while it was built", kind.name))
+                .help("this is a defect of the plugin; the process's log has the panic")
+                .at(&written.kind.place)
+        };
+        let built = guard(|| (kind.build)(&written.settings.noting(name, &files))).ok_or_else(panicked)?;
+        let plugin = CaughtDrop::new(built.map_err(|problems| problems.at(&written.kind.place))?);
+        let phases = guard(|| plugin.phases()).ok_or_else(panicked)?;
+        let mut owned = guard(|| plugin.owned_headers()).ok_or_else(panicked)?;
         let mut problems = Problems::default();
         for written in &written.owned_headers {
             owned.extend(problems.keep(field(written).map_err(|problem| problem.at(&written.place).into())));
@@ -167,7 +173,7 @@ impl Entry {
     }
 
     pub(super) fn plugin(&self) -> &dyn Plugin {
-        &*self.plugin
+        &**self.plugin
     }
 
     /// Where its calls are counted.

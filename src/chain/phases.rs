@@ -8,7 +8,7 @@ use super::when::Part;
 use super::{Broken, Chain, Decision};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
-use moongate_sdk::{Answer, Exchange, Fault, Flow, Piece, Running, Verdict};
+use moongate_sdk::{Answer, Direction, Exchange, Fault, Flow, Piece, Running, Verdict};
 use std::time::Instant;
 
 /// A plugin asked for a body where there is none to ask for.
@@ -102,19 +102,48 @@ impl Chain {
         piece: &mut Piece,
     ) -> Option<Decision> {
         let entry = &self.entries[at];
-        let last = piece.last;
         // The length of the body may be told to the backend already: it stays what it is.
-        let kept = entry.phases().looks_only.then(|| piece.bytes.clone());
+        let looks_only = entry.phases().looks_only;
+        let came = (looks_only || entry.is_dispensable()).then(|| piece.clone());
+        let last = piece.last;
         exchange.running.turn(at);
         let mut call = entry.metrics().call(Phase::RequestBody);
         let flow = guard(|| entry.plugin().request_body(exchange, piece));
         call.returned();
         let verdict = settle(flow, &mut call).await;
         piece.last = last;
-        if let Some(bytes) = kept {
-            piece.bytes = bytes;
+        let failed = !matches!(verdict, Ok(Verdict::Continue | Verdict::Respond(_)));
+        let decision = self.decide(at, verdict, exchange.running, &call);
+        let Some(came) = came else { return decision };
+        if looks_only {
+            piece.bytes = came.bytes;
+            return decision;
         }
-        self.decide(at, verdict, exchange.running, &call)
+        let cut = self.body_left(at, failed, came, piece, exchange.running, Direction::ToBackend);
+        decision.or(cut.map(Decision::Failed))
+    }
+
+    /// What becomes of a piece that a plugin was shown which need not be there. One that failed leaves the piece as it
+    /// came; unless it had made something else of an earlier piece, for what is left would not fit to that.
+    fn body_left(
+        &self,
+        at: usize,
+        failed: bool,
+        came: Piece,
+        piece: &mut Piece,
+        running: &mut Running,
+        direction: Direction,
+    ) -> Option<Broken> {
+        if failed {
+            *piece = came;
+            let cut = running.has_changed_body(at, direction);
+            return cut.then(|| Broken { plugin: self.entries[at].name().clone() });
+        }
+        // The same bytes at the same place: most plugins hand on what they were shown.
+        if came.bytes.as_ptr() != piece.bytes.as_ptr() || came.bytes.len() != piece.bytes.len() {
+            running.change_body(at, direction);
+        }
+        None
     }
 
     /// Shows the answer's head to the plugins, until one answers in its place. Those at `passed` have
@@ -170,18 +199,23 @@ impl Chain {
                 continue;
             }
             let entry = &self.entries[at];
+            let came = entry.is_dispensable().then(|| piece.clone());
             let last = piece.last;
             exchange.running.turn(at);
             let mut call = entry.metrics().call(Phase::ResponseBody);
             let shown = guard(|| entry.plugin().response_body(exchange, piece));
             call.returned();
             piece.last = last;
-            let fault = match shown {
-                Some(Ok(())) => continue,
-                Some(Err(fault)) => Some(fault),
-                None => None,
+            let failed = !matches!(shown, Some(Ok(())));
+            let broken = match &shown {
+                Some(Ok(())) => None,
+                Some(Err(fault)) => self.fail(at, Some(fault), exchange.running, &call),
+                None => self.fail(at, None, exchange.running, &call),
             };
-            if let Some(broken) = self.fail(at, fault.as_ref(), exchange.running, &call) {
+            let cut = came.and_then(|came| {
+                self.body_left(at, failed, came, piece, exchange.running, Direction::ToClient)
+            });
+            if let Some(broken) = broken.or(cut) {
                 return Err(broken);
             }
         }
@@ -257,7 +291,7 @@ pub(super) async fn settle(flow: Option<Flow<'_>>, call: &mut Call<'_>) -> Resul
         Flow::Failed(fault) => Verdict::Failed(fault),
         Flow::Wait(future) => {
             let begun = Instant::now();
-            let verdict = Guarded(future).await;
+            let verdict = Guarded::new(future).await;
             call.waited(begun.elapsed());
             verdict.ok_or(Panicked)?
         }

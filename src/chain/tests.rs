@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 mod bodies;
+mod kinds;
 mod owned;
 
 use super::*;

@@ -3,8 +3,8 @@
 use super::{BAD_CONFIG, color, say, say_wrong};
 use crate::live;
 use crate::route::{Head, Target};
-use crate::snapshot::{Kinds, Listener, Snapshot};
-use crate::spec;
+use crate::snapshot::{Kinds, Listener, Route, Snapshot};
+use crate::spec::{self, PathParameters};
 use crate::tunnel::handshake;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use moongate_sdk::{BodyLength, Request};
@@ -91,14 +91,39 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         scheme: if secure { "https" } else { "http" },
         host: target.host().unwrap_or_default(),
         forwarded_host: host.unwrap_or_default(),
-        path: target.path(),
+        path: target.bare_path(),
+        forwarded_path: target.path(),
+        scheme_is_certain: secure,
         query: target.query(),
         is_websocket: asks,
         body: BodyLength::of_http1(&headers),
         listener,
         ..Request::internal(&method, "/", asked.client)
     };
-    Ok(format!("{}{assumed}", snapshot.table.explain(&Head { request, headers: &headers })))
+    let head = Head { request, headers: &headers };
+    let form = match snapshot.table.find(&head) {
+        Some(route) => form(route, &target)?,
+        None => String::new(),
+    };
+    Ok(format!("{}{form}{assumed}", snapshot.table.explain(&head)))
+}
+
+/// What became of the parameters in the path, where it has any.
+fn form(route: &Route, target: &Target<'_>) -> Result<String, String> {
+    if !target.has_parameters() {
+        return Ok(String::new());
+    }
+    match route.path_parameters {
+        PathParameters::Ignore => {
+            Ok(format!("matched as {}, forwarded as {}\n", target.bare_path(), target.path()))
+        }
+        PathParameters::Keep => Ok(format!("matched and forwarded as {}\n", target.path())),
+        PathParameters::Reject => Err(format!(
+            "the gateway refuses this request: its path has parameters, and the route `{}` has \
+             `path_parameters: reject`",
+            route.name
+        )),
+    }
 }
 
 /// The listener by which such a request would come in where nobody says it: the first one that takes it.

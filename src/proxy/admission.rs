@@ -4,7 +4,7 @@
 //! Pingora's parser has already refused what it knows to be wrong; this is what it lets through.
 
 use super::failure::Failure;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 
 /// Longer than any registered method; a longer one is noise.
@@ -24,9 +24,31 @@ pub(super) fn check(head: &RequestHeader) -> Result<(), Failure> {
         let extended = head.extensions.get::<h2::ext::Protocol>().is_some();
         return Err(if extended { Failure::NotImplemented } else { Failure::MethodNotAllowed });
     }
+    if head.version == Version::HTTP_2 {
+        check_path(head)?;
+        check_values(&head.headers)?;
+    }
     check_length(&head.headers)?;
     check_coding(&head.headers)?;
+    check_trace(head)?;
     check_host(head)
+}
+
+/// RFC 9113 §8.3.1: a request has a `:path`, and it is not empty. h2 lets one without it pass where Host stands in for
+/// `:authority`.
+fn check_path(head: &RequestHeader) -> Result<(), Failure> {
+    if head.uri.path().is_empty() { Err(Failure::BadRequest) } else { Ok(()) }
+}
+
+/// RFC 9113 §8.2.1: a value neither begins nor ends with a blank. HTTP/1 takes blanks off, so the backend would read
+/// another value than plugins and routes did.
+fn check_values(headers: &HeaderMap) -> Result<(), Failure> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut values = headers.values().map(HeaderValue::as_bytes);
+    if values.any(|value| is_blank(value.first()) || is_blank(value.last())) {
+        return Err(Failure::BadRequest);
+    }
+    Ok(())
 }
 
 /// RFC 9112 §6.3: a list of equal lengths may be collapsed or refused. Pingora forwards it as it
@@ -53,6 +75,16 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
+/// RFC 9110 §9.3.8: a TRACE has no content. With some, what the next hop reads as the next request is in doubt.
+fn check_trace(head: &RequestHeader) -> Result<(), Failure> {
+    let is_zero = |length: &HeaderValue| length.as_bytes().iter().all(|digit| *digit == b'0');
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_none_or(is_zero);
+    if head.method == Method::TRACE && (!empty || head.headers.contains_key(header::TRANSFER_ENCODING)) {
+        return Err(Failure::BadRequest);
+    }
+    Ok(())
+}
+
 /// RFC 9112 §3.2: exactly one Host with HTTP/1.1. Its value is read by the route's target.
 fn check_host(head: &RequestHeader) -> Result<(), Failure> {
     let mut values = head.headers.get_all(header::HOST).iter();
@@ -63,10 +95,14 @@ fn check_host(head: &RequestHeader) -> Result<(), Failure> {
     Ok(())
 }
 
-/// RFC 9110 §7.6.2: `Max-Forwards: 0` on OPTIONS or TRACE ends here. Returns whether it does.
+/// Whether an OPTIONS or TRACE goes no further: its `Max-Forwards` is 0, in any spelling (RFC 9110 §7.6.2).
 pub(super) fn ends_here(head: &RequestHeader) -> bool {
+    let is_zero = |left: &HeaderValue| {
+        let digits = left.as_bytes().trim_ascii();
+        !digits.is_empty() && digits.iter().all(|digit| *digit == b'0')
+    };
     matches!(head.method, Method::OPTIONS | Method::TRACE)
-        && head.headers.get(header::MAX_FORWARDS).is_some_and(|left| left.as_bytes() == b"0")
+        && head.headers.get_all(header::MAX_FORWARDS).iter().any(is_zero)
 }
 
 #[cfg(test)]
@@ -87,6 +123,36 @@ mod tests {
     fn one_length_or_one_chunked_is_a_request() {
         assert_eq!(check(&head(&[("host", "a"), ("content-length", "5")])), Ok(()));
         assert_eq!(check(&head(&[("host", "a"), ("transfer-encoding", "Chunked")])), Ok(()));
+    }
+
+    #[test]
+    fn a_trace_has_no_content() {
+        for (fields, fine) in [
+            (&[("host", "a")][..], true),
+            (&[("host", "a"), ("content-length", "0")], true),
+            (&[("host", "a"), ("content-length", "3")], false),
+            (&[("host", "a"), ("transfer-encoding", "chunked")], false),
+        ] {
+            let mut head = head(fields);
+            head.set_method(Method::TRACE);
+            assert_eq!(check(&head).is_ok(), fine, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn max_forwards_of_0_ends_options_and_trace_alone() {
+        for (method, left, ends) in [
+            (Method::OPTIONS, "0", true),
+            (Method::TRACE, "000", true),
+            (Method::OPTIONS, "1", false),
+            (Method::OPTIONS, "", false),
+            (Method::OPTIONS, "0x", false),
+            (Method::GET, "0", false),
+        ] {
+            let mut head = head(&[("host", "a"), ("max-forwards", left)]);
+            head.set_method(method.clone());
+            assert_eq!(ends_here(&head), ends, "{method} {left}");
+        }
     }
 
     #[test]

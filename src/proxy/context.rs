@@ -9,7 +9,7 @@ use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, RequestView, Tried};
 use http::{HeaderMap, Method};
-use moongate_sdk::{Request, Running, Services};
+use moongate_sdk::{Edits, Request, Running, Services};
 use pingora::http::RequestHeader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,11 +109,13 @@ impl Context {
         listener.map_or("", |listener| &*listener.name)
     }
 
-    /// What an upstream may look at, as it goes to the backend.
+    /// What keys and balancers look at: the path as its route reads it, with what plugins changed.
     pub(super) fn view<'a>(&'a self, head: &'a RequestHeader) -> RequestView<'a> {
         let route = self.route.as_ref().map_or("", |route| &*route.name);
         let request = self.received.request(Line::of(head), self.listener(), route);
-        let (path, query) = split_target(self.outgoing(), &head.uri);
+        let (_, query) = split_target(self.outgoing(), &head.uri);
+        let edited = self.running.edits().and_then(Edits::matched_path);
+        let path = edited.unwrap_or(request.path);
         let method = self.method().unwrap_or(request.method);
         RequestView { request: Request { method, path, query, ..request }, headers: &head.headers }
     }

@@ -64,7 +64,7 @@ pub enum Failure {
     NoResources,
     /// A method that the gateway does not serve.
     NotImplemented,
-    /// CONNECT: the gateway makes no tunnels to where a client says.
+    /// CONNECT: the gateway makes no tunnels to where a client says. TRACE, where no route names it.
     MethodNotAllowed,
     /// The client went away; nobody is told anything.
     ClientGone,

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
-use crate::spec::XForwarded;
+use crate::spec::{PathParameters, XForwarded};
 use crate::tunnel::handshake::Refusal;
-use http::{StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -76,6 +76,8 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         proof::show(session, ctx, &shown).await?;
         return Ok(true);
     }
+    // Asked before a `Connection` can take the field away.
+    let ends_here = admission::ends_here(session.req_header());
     let found = match check(session, ctx) {
         Ok(()) => {
             clean(session.req_header_mut(), ctx)?;
@@ -87,12 +89,13 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         respond::failure(session, ctx, failure).await?;
         return Ok(true);
     }
-    if admission::ends_here(session.req_header()) {
-        respond::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
-        return Ok(true);
-    }
     if let Some(instead) = upload::ask_plugins(session, ctx).await {
         respond::instead(session, ctx, instead).await?;
+        return Ok(true);
+    }
+    // Acted upon after the plugins: access rules come first.
+    if ends_here {
+        respond::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
         return Ok(true);
     }
     match ctx.received.handshake {
@@ -159,6 +162,24 @@ fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure
     let head = session.req_header();
     let request = ctx.received.request(Line::of(head), ctx.listener(), "");
     let found = snapshot.table.find(&Head { request, headers: &head.headers });
-    ctx.route = Some(Arc::clone(found.ok_or(Failure::NoRoute)?));
+    let route = Arc::clone(found.ok_or(Failure::NoRoute)?);
+    match route.path_parameters {
+        PathParameters::Ignore => {}
+        PathParameters::Reject if ctx.received.has_path_parameters() => {
+            ctx.route = Some(route);
+            return Err(Failure::AmbiguousPath);
+        }
+        PathParameters::Reject => {}
+        PathParameters::Keep => {
+            ctx.received.keep_path_parameters();
+            ctx.running.keep_path_parameters();
+        }
+    }
+    let allows_trace = route.allows_trace;
+    ctx.route = Some(route);
+    // A backend that echoes it shows fields that gateway and plugins added.
+    if head.method == Method::TRACE && !allows_trace {
+        return Err(Failure::MethodNotAllowed);
+    }
     Ok(())
 }

@@ -32,6 +32,9 @@ pub(super) struct Received {
     pub(super) version: Version,
     /// `http` or `https`: what the client uses, or what a trusted proxy says that it does.
     pub(super) scheme: &'static str,
+    /// Whether that is beyond doubt: TLS ends here, or a trusted proxy told it. Otherwise a balancer that is not named
+    /// as trusted may have ended TLS.
+    scheme_is_certain: bool,
     /// The answer to "does this request ask for a WebSocket": the handshake, what is wrong with it, or
     /// [`Refusal::NotWebSocket`].
     pub(super) handshake: Result<Handshake, Refusal>,
@@ -45,6 +48,9 @@ pub(super) struct Received {
     pub(super) expects_continue: bool,
     /// The path and query in their normal form, when that differs from what was sent.
     pub(super) normalized_target: Option<String>,
+    /// The path as its route matches it, when that differs from the one that is forwarded: without the parameters of
+    /// its segments.
+    matched_path: Option<String>,
     /// Host as the client wrote it, with its port; empty without one.
     authority: String,
     /// The length of the host in it, without port and final dot.
@@ -79,12 +85,14 @@ impl Default for Received {
             listener: 0,
             version: Version::HTTP_11,
             scheme: "http",
+            scheme_is_certain: false,
             handshake: Err(Refusal::NotWebSocket),
             is_extended_connect: false,
             is_grpc: false,
             body: BodyLength::Empty,
             expects_continue: false,
             normalized_target: None,
+            matched_path: None,
             authority: String::new(),
             host_length: 0,
             forwarded_host: None,
@@ -129,10 +137,13 @@ impl Received {
         }
         received.client = received.peer;
         received.scheme = if received.tls.is_some() { "https" } else { "http" };
+        received.scheme_is_certain = received.tls.is_some();
         received.is_trusted = terms.trusts(received.peer);
         if received.is_trusted {
             received.client = x_forwarded::client(headers, received.peer, |hop| terms.trusts(hop));
-            received.scheme = x_forwarded::scheme(headers).unwrap_or(received.scheme);
+            let told = x_forwarded::scheme(headers);
+            received.scheme_is_certain |= told.is_some();
+            received.scheme = told.unwrap_or(received.scheme);
             received.forwarded_host = x_forwarded::host(headers).map(Box::from);
         }
         received.client_network = terms.client_prefix.network(received.client);
@@ -146,6 +157,17 @@ impl Received {
             self.host_length = authority.host().len();
         }
         self.normalized_target = target.is_rewritten().then(|| target.forwarded().to_owned());
+        self.matched_path = target.has_parameters().then(|| target.bare_path().to_owned());
+    }
+
+    /// Whether a segment of the path has parameters.
+    pub(super) fn has_path_parameters(&self) -> bool {
+        self.matched_path.is_some()
+    }
+
+    /// Its route matches the path with them.
+    pub(super) fn keep_path_parameters(&mut self) {
+        self.matched_path = None;
     }
 
     /// Whether it asks for a WebSocket. One that asks wrongly does too: it is refused, and never ordinary HTTP.
@@ -169,9 +191,11 @@ impl Received {
         Request {
             method: line.method,
             scheme: self.scheme,
+            scheme_is_certain: self.scheme_is_certain,
             host: &self.authority[..self.host_length],
             forwarded_host: self.forwarded_host.as_deref().unwrap_or(&self.authority),
-            path,
+            path: self.matched_path.as_deref().unwrap_or(path),
+            forwarded_path: path,
             query,
             version: self.version,
             is_websocket: self.is_websocket(),

@@ -15,7 +15,7 @@ use pingora_proxy::Session;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 /// How long a client told 503 should wait, in seconds (RFC 9110 §10.2.3).
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 

@@ -1,6 +1,7 @@
 //! What a rule asks of a request beside host and path.
 
 use super::{Head, ValuePattern, query};
+use crate::spec::PathParameters;
 use http::{HeaderName, Method};
 use moongate_sdk::{Expression, Fault};
 use std::fmt;
@@ -13,6 +14,8 @@ pub(super) struct Conditions {
     pub(super) headers: Box<[(HeaderName, ValuePattern)]>,
     pub(super) query: Box<[(String, ValuePattern)]>,
     pub(super) when: Option<Expression>,
+    /// Which form of the path the expression reads.
+    pub(super) path_parameters: PathParameters,
 }
 
 /// The first condition a request does not meet.
@@ -54,7 +57,7 @@ impl Conditions {
             }
         }
         let when = self.when.as_ref()?;
-        match when.holds(&head.facts()) {
+        match when.holds(&head.facts(self.path_parameters)) {
             Ok(true) => None,
             Ok(false) => Some(Unmet::When(when, None)),
             Err(fault) => Some(Unmet::When(when, Some(fault))),

@@ -1,8 +1,8 @@
 //! Paths as a rule names them: prefixes of whole segments, `=/exact` and `~regex`.
 
 use super::{BadTarget, PathRules, normal};
-use crate::spec::EscapedSlashes;
-use moongate_sdk::Problem;
+use crate::spec::{EscapedSlashes, PathParameters};
+use moongate_sdk::{Problem, has_parameters};
 use regex::{Regex, RegexBuilder};
 use std::fmt;
 
@@ -42,6 +42,25 @@ impl PathPattern {
                 .help(format!("write `{short}`, or `~regex` for a pattern")));
         }
         Ok(Self::Prefix(prefix.strip_suffix('/').unwrap_or(&prefix).into()))
+    }
+
+    /// The same for a route that reads the parameters of segments so.
+    ///
+    /// # Errors
+    /// Parameters, where paths are matched without them: no request would match.
+    pub fn parse_for(text: &str, parameters: PathParameters) -> Result<Self, Problem> {
+        let pattern = Self::parse(text)?;
+        let written = match &pattern {
+            Self::Exact(path) | Self::Prefix(path) => path,
+            Self::Regex(_) => return Ok(pattern),
+        };
+        if parameters != PathParameters::Keep && has_parameters(written) {
+            return Err(Problem::new(format!(
+                "no request matches `{text}`: paths are matched without the parameters of their segments"
+            ))
+            .help("leave out what begins with `;`, or write `path_parameters: keep`"));
+        }
+        Ok(pattern)
     }
 
     /// Whether it matches a path in its normal form: what the table must agree with.
@@ -126,6 +145,18 @@ mod tests {
         {
             assert_eq!(PathPattern::parse(written).unwrap().to_string(), normal);
         }
+    }
+
+    #[test]
+    fn parameters_are_for_a_route_that_keeps_them() {
+        for text in ["/a;x=1/b", "=/a;", "/a%3bx"] {
+            assert!(PathPattern::parse_for(text, PathParameters::Keep).is_ok(), "{text}");
+            for parameters in [PathParameters::Ignore, PathParameters::Reject] {
+                let problem = PathPattern::parse_for(text, parameters).unwrap_err();
+                assert!(problem.message.starts_with(&format!("no request matches `{text}`")));
+            }
+        }
+        assert!(PathPattern::parse_for("~;x", PathParameters::Ignore).is_ok(), "a regex may mean anything");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A rule as the table takes it, read from a route of the configuration, and the request's side of it.
 
 use super::{HostPattern, PathPattern, ValuePattern};
-use crate::spec::{OneOrMany, Route};
+use crate::spec::{OneOrMany, PathParameters, Route};
 use http::{HeaderMap, HeaderName, Method};
 use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage};
 
@@ -14,6 +14,8 @@ pub struct Rule<R> {
     pub hosts: Vec<HostPattern>,
     /// Any of these paths.
     pub paths: Vec<PathPattern>,
+    /// Which form of a request's path is looked at.
+    pub path_parameters: PathParameters,
     /// Any of these methods. GET does not mean HEAD too.
     pub methods: Vec<Method>,
     /// All of these fields.
@@ -31,7 +33,8 @@ pub struct Rule<R> {
 /// What of a request rules look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// What it asks for; the path is in its normal form, as [`super::Target`] gives it, and no route is known yet.
+    /// What it asks for, in the normal form that [`super::Target`] gives: `path` without the parameters of its segments,
+    /// `forwarded_path` with them. No route is known yet.
     pub request: Request<'a>,
     /// The fields.
     pub headers: &'a HeaderMap,
@@ -43,9 +46,23 @@ impl<'a> Head<'a> {
         Some(self.request.host).filter(|host| !host.is_empty())
     }
 
-    /// What an expression may read before the route is known.
-    pub(super) fn facts(&self) -> Facts<'a> {
-        Facts { request: self.request, headers: self.headers, id: None, answer: None }
+    /// Whether a segment of the path has parameters: leaving them out makes it shorter.
+    pub(super) fn has_parameters(&self) -> bool {
+        self.request.path.len() != self.request.forwarded_path.len()
+    }
+
+    /// The path as a rule reads it.
+    pub(super) fn path_for(&self, parameters: PathParameters) -> &'a str {
+        match parameters {
+            PathParameters::Keep => self.request.forwarded_path,
+            PathParameters::Ignore | PathParameters::Reject => self.request.path,
+        }
+    }
+
+    /// What the expression of a rule may read before the route is known.
+    pub(super) fn facts(&self, parameters: PathParameters) -> Facts<'a> {
+        let request = Request { path: self.path_for(parameters), ..self.request };
+        Facts { request, headers: self.headers, id: None, answer: None }
     }
 }
 
@@ -56,6 +73,7 @@ impl<R> Rule<R> {
             name: name.into(),
             hosts: Vec::new(),
             paths: Vec::new(),
+            path_parameters: PathParameters::default(),
             methods: Vec::new(),
             headers: Vec::new(),
             query: Vec::new(),
@@ -81,7 +99,10 @@ impl<R> Rule<R> {
         }
         let rule = Self {
             hosts: each(&mut problems, texts(route.host.as_ref()), HostPattern::parse),
-            paths: each(&mut problems, texts(route.path.as_ref()), PathPattern::parse),
+            paths: each(&mut problems, texts(route.path.as_ref()), |text| {
+                PathPattern::parse_for(text, route.path_parameters)
+            }),
+            path_parameters: route.path_parameters,
             methods: each(&mut problems, &route.methods, method),
             headers: pairs(&mut problems, &route.headers, header),
             query: pairs(&mut problems, &route.query, |name| Ok(name.to_owned())),

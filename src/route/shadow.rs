@@ -1,6 +1,7 @@
 //! Rules that no request can reach, because an earlier one asks exactly the same.
 
 use super::Rule;
+use crate::spec::PathParameters;
 use moongate_sdk::{Place, Problem};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -76,6 +77,9 @@ fn conditions<R>(rule: &Rule<R>) -> Vec<String> {
     all.extend(rule.headers.iter().map(|(name, pattern)| format!("header {name}: {pattern}")));
     all.extend(rule.query.iter().map(|(name, pattern)| format!("query {name}={pattern}")));
     all.extend(rule.when.iter().map(|when| format!("when {when}")));
+    if rule.path_parameters == PathParameters::Keep {
+        all.push("parameters".to_owned());
+    }
     all.sort_unstable();
     all.dedup();
     all

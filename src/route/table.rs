@@ -4,6 +4,7 @@ use super::conditions::Conditions;
 use super::host::Folded;
 use super::tree::{NodeId, Tree};
 use super::{Head, HostPattern, PathPattern, Rule};
+use crate::spec::PathParameters;
 use foldhash::fast::RandomState;
 use regex::Regex;
 use std::cmp::Reverse;
@@ -66,6 +67,18 @@ pub(super) enum PathMatch<'t> {
     Any,
 }
 
+impl PathMatch<'_> {
+    /// Its place among the matches of a path; less is more specific.
+    fn rank(self) -> (u8, Reverse<usize>) {
+        match self {
+            Self::Exact => (0, Reverse(0)),
+            Self::Regex(_) => (1, Reverse(0)),
+            Self::Prefix(prefix) => (2, Reverse(prefix.len())),
+            Self::Any => (3, Reverse(0)),
+        }
+    }
+}
+
 impl<R> Table<R> {
     /// Builds the table. A rule with several hosts and paths stands at each of them, and is as specific
     /// there as that host and path are.
@@ -114,13 +127,13 @@ impl<R> Table<R> {
         let mut folded = Folded::new();
         if let Some(host) = head.host().and_then(|host| folded.fold(host)) {
             if let Some(paths) = self.exact.get(host) {
-                self.walk_paths(paths, HostMatch::Exact, head.request.path, &mut visit)?;
+                self.walk_paths(paths, HostMatch::Exact, head, &mut visit)?;
             }
             for (suffix, paths) in self.wildcards(host) {
-                self.walk_paths(paths, HostMatch::Under(suffix), head.request.path, &mut visit)?;
+                self.walk_paths(paths, HostMatch::Under(suffix), head, &mut visit)?;
             }
         }
-        self.walk_paths(&self.any, HostMatch::Any, head.request.path, &mut visit)
+        self.walk_paths(&self.any, HostMatch::Any, head, &mut visit)
     }
 
     /// The wildcards of a host, longest first.
@@ -134,7 +147,34 @@ impl<R> Table<R> {
         })
     }
 
+    /// Visits the rules of a host whose path matches. Each rule looks at the form of the path that it asks for;
+    /// nearly always there is one form.
     fn walk_paths<'t, B>(
+        &'t self,
+        paths: &'t Paths,
+        host: HostMatch<'t>,
+        head: &Head<'_>,
+        visit: &mut impl FnMut(Candidate<'t>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        if !head.has_parameters() {
+            return self.walk_path(paths, host, head.request.path, visit);
+        }
+        let mut found = Vec::new();
+        for (path, keeps) in [(head.request.forwarded_path, true), (head.request.path, false)] {
+            let all: ControlFlow<()> = self.walk_path(paths, host, path, &mut |candidate| {
+                if (self.path_parameters(candidate.rule) == PathParameters::Keep) == keeps {
+                    found.push(candidate);
+                }
+                ControlFlow::Continue(())
+            });
+            debug_assert!(all.is_continue(), "nothing ends this walk early");
+        }
+        // The order of `walk_path`, for the two lists together.
+        found.sort_by_key(|candidate| (candidate.path.rank(), self.key(candidate.rule)));
+        found.into_iter().try_for_each(visit)
+    }
+
+    fn walk_path<'t, B>(
         &'t self,
         paths: &'t Paths,
         host: HostMatch<'t>,
@@ -184,12 +224,23 @@ impl<R> Table<R> {
                 headers: rule.headers.into(),
                 query: rule.query.into(),
                 when: rule.when,
+                path_parameters: rule.path_parameters,
             },
             target: rule.target,
         });
     }
 
-    /// More conditions first, then the order of the file.
+    /// Which form of a path a rule looks at.
+    pub(super) fn path_parameters(&self, rule: usize) -> PathParameters {
+        self.rules[rule].conditions.path_parameters
+    }
+
+    /// The order of rules with the same host and path: more conditions first, then the order of the file.
+    fn key(&self, rule: usize) -> (Reverse<usize>, usize) {
+        (Reverse(self.rules[rule].conditions.count()), rule)
+    }
+
+    /// Brings rules with the same host and path into their order.
     fn finish(&mut self) {
         let rules = &self.rules;
         let key = |rule: &u32| (Reverse(rules[*rule as usize].conditions.count()), *rule);

@@ -1,7 +1,8 @@
 //! One meaning of a request's target, for routing, for rules and for what a backend receives.
 //!
 //! Whatever two readers could understand differently is either brought to one spelling here or refused;
-//! what is matched is, byte for byte, what is forwarded. The rules, after RFC 9112 §3.2 and RFC 3986 §6.2.2:
+//! what is matched is, byte for byte, what is forwarded. One thing has two forms, for a backend may read either: a path
+//! with parameters of segments (`/a;x/b`) is forwarded with them, and matched without, unless a rule keeps them. The rules, after RFC 9112 §3.2 and RFC 3986 §6.2.2:
 //!
 //! - The target is a path (origin-form), an `http` or `https` URL (absolute-form, whose authority wins
 //!   over the Host field), or `*` for OPTIONS. Everything else is refused.
@@ -20,6 +21,7 @@
 use super::{Authority, authority, normal};
 use crate::spec::{EscapedSlashes, Server};
 use http::Method;
+use moongate_sdk::without_parameters;
 use std::borrow::Cow;
 
 /// A request's target in its one spelling. An ordinary one borrows and allocates nothing.
@@ -27,6 +29,8 @@ use std::borrow::Cow;
 pub struct Target<'a> {
     whole: Cow<'a, str>,
     path_len: usize,
+    /// The path without the parameters of its segments, where it has any.
+    bare: Option<String>,
     authority: Option<Authority<'a>>,
     origin_form: bool,
 }
@@ -105,14 +109,20 @@ impl<'a> Target<'a> {
             return Self::read(raw, named, rules);
         }
         if raw == b"*" && *method == Method::OPTIONS {
-            return Ok(Self { whole: "*".into(), path_len: 1, authority: named, origin_form: true });
+            return Ok(Self {
+                whole: "*".into(),
+                path_len: 1,
+                bare: None,
+                authority: named,
+                origin_form: true,
+            });
         }
         let (authority, rest) = authority::split(raw).ok_or(BadTarget::Form)?;
         let authority = Some(Authority::parse(authority)?);
         let target = match rest.first() {
             // RFC 9112 §3.2.4: to the last proxy such an OPTIONS means the server as a whole.
             None if *method == Method::OPTIONS => {
-                Self { whole: "*".into(), path_len: 1, authority, origin_form: false }
+                Self { whole: "*".into(), path_len: 1, bare: None, authority, origin_form: false }
             }
             None => Self::read(b"/", authority, rules)?,
             Some(b'/') => Self::read(rest, authority, rules)?,
@@ -133,18 +143,30 @@ impl<'a> Target<'a> {
             }
             (path, query) => Cow::Owned([path, query].concat()),
         };
-        Ok(Self { whole, path_len, authority, origin_form: true })
+        let bare = without_parameters(&whole[..path_len]);
+        Ok(Self { whole, path_len, bare, authority, origin_form: true })
     }
 
     /// `http://host?query`: the path is `/` (RFC 9110 §4.2.3).
     fn without_path(rest: &'a [u8], authority: Option<Authority<'a>>) -> Result<Self, BadTarget> {
         let query = normal::query(rest)?;
-        Ok(Self { whole: Cow::Owned(["/", &*query].concat()), path_len: 1, authority, origin_form: false })
+        let whole = Cow::Owned(["/", &*query].concat());
+        Ok(Self { whole, path_len: 1, bare: None, authority, origin_form: false })
     }
 
-    /// The path, to be matched; `*` for OPTIONS of the server as a whole.
+    /// The path as it is forwarded; `*` for OPTIONS of the server as a whole.
     pub fn path(&self) -> &str {
         &self.whole[..self.path_len]
+    }
+
+    /// The path without the parameters of its segments, which is what rules match unless they keep those.
+    pub fn bare_path(&self) -> &str {
+        self.bare.as_deref().unwrap_or(self.path())
+    }
+
+    /// Whether a segment of the path has parameters.
+    pub fn has_parameters(&self) -> bool {
+        self.bare.is_some()
     }
 
     /// The query without its `?`.

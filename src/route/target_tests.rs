@@ -43,8 +43,27 @@ fn a_path_has_one_spelling() {
 #[test]
 fn what_two_readers_could_read_differently_is_refused() {
     let ambiguous = [
-        "/.", "/..", "/a/../b", "/a/./b", "/a/..", "/%2e", "/%2E%2e/", "/.%2e", "/..;/a", "/a/.;x=1",
-        "/..%3b/", "/a%2fb", "/a%5Cb", "/a\\b", "//..", "/a//../b",
+        "/.",
+        "/..",
+        "/a/../b",
+        "/a/./b",
+        "/a/..",
+        "/%2e",
+        "/%2E%2e/",
+        "/.%2e",
+        "/..;/a",
+        "/a/.;x=1",
+        "/a/..;x=1/b",
+        "/a/..;",
+        "/a/.%2e;x/b",
+        "/a;x/../b",
+        "/%2E;/b",
+        "/..%3b/",
+        "/a%2fb",
+        "/a%5Cb",
+        "/a\\b",
+        "//..",
+        "/a//../b",
     ];
     for raw in ambiguous {
         assert_eq!(get(raw.as_bytes()).map_err(BadTarget::token), Err("ambiguous_path"), "{raw}");
@@ -89,6 +108,23 @@ fn kept_slashes_bring_no_dot_segment_forth() {
     for raw in ["/a/..%2fb", "/a%2f..", "/a%2F%2e/b", "/a%5c..%5cb", "/a\\..", "/..\\a"] {
         assert_eq!(parse(raw), Err(BadTarget::DotSegment), "{raw}");
     }
+}
+
+#[test]
+fn parameters_are_forwarded_and_left_out_for_matching() {
+    for (raw, path, bare) in [
+        ("/ip;a=b/x?c;d", "/ip;a=b/x", "/ip/x"),
+        ("/a%3bx", "/a%3Bx", "/a"),
+        ("//a;x//b", "/a;x/b", "/a/b"),
+        ("/;/admin", "/;/admin", "/admin"),
+        ("http://h/a;x", "/a;x", "/a"),
+    ] {
+        let target = get(raw.as_bytes()).unwrap();
+        assert_eq!((target.path(), target.bare_path()), (path, bare), "{raw}");
+        assert!(target.has_parameters());
+    }
+    let target = get(b"/a?b;c").unwrap();
+    assert!(!target.has_parameters() && target.bare_path() == "/a");
 }
 
 #[test]
@@ -159,8 +195,8 @@ fn rules() -> impl Strategy<Value = PathRules> {
 /// Bytes that look like targets, so that most runs get past the first check.
 fn targets() -> impl Strategy<Value = Vec<u8>> {
     let pieces = [
-        "/", "/", ".", "..", "%2e", "%2F", "%5c", "\\", "a", "%61", "%c3", "ß", ";", "?", "%", "%25", "|",
-        "#",
+        "/", "/", ".", "..", "%2e", "%2F", "%5c", "\\", "a", "%61", "%c3", "ß", ";", "%3b", "?", "%", "%25",
+        "|", "#",
     ];
     let piece = proptest::sample::select(pieces.to_vec());
     let built = proptest::collection::vec(piece, 0..12).prop_map(|pieces| {
@@ -185,6 +221,9 @@ proptest! {
             let forwarded = target.forwarded();
             prop_assert!(forwarded.is_ascii() && !forwarded.bytes().any(|byte| byte <= b' ' || byte == 0x7f));
             prop_assert!(target.path().starts_with('/') && !resolves_upwards(target.path()));
+            let bare = target.bare_path();
+            prop_assert!(bare.starts_with('/') && !resolves_upwards(bare) && !bare.contains(';') && !bare.contains("%3B"));
+            prop_assert!(!rules.merge_slashes || !bare.contains("//"));
             prop_assert!(!rules.merge_slashes || !target.path().contains("//"));
             let again = Target::parse(forwarded.as_bytes(), &Method::GET, Some("h"), rules);
             let again = again.expect("what is forwarded is accepted");

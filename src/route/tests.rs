@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 use super::*;
+use crate::spec::PathParameters;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use moongate_sdk::{Expression, Place, Placed, Request, Stage};
+use moongate_sdk::{Expression, Place, Placed, Request, Stage, without_parameters};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,6 +23,7 @@ fn rule(text: &str) -> Rule<String> {
         next().unwrap_or_default().into_iter().map(|path| PathPattern::parse(path).unwrap()).collect();
     for word in words {
         match word.split_once('=') {
+            None if word == "keep" => rule.path_parameters = PathParameters::Keep,
             None if word.starts_with('@') => rule.listeners.push(word[1..].to_owned()),
             None => rule.methods.push(word.parse().unwrap()),
             Some((name, value)) => match name.strip_prefix('?') {
@@ -36,6 +38,7 @@ fn rule(text: &str) -> Rule<String> {
 struct Ask {
     host: &'static str,
     path: &'static str,
+    bare: Option<String>,
     query: Option<&'static str>,
     method: Method,
     headers: HeaderMap,
@@ -43,7 +46,15 @@ struct Ask {
 }
 
 fn ask(host: &'static str, path: &'static str) -> Ask {
-    Ask { host, path, query: None, method: Method::GET, headers: HeaderMap::new(), listener: "web" }
+    Ask {
+        host,
+        path,
+        bare: without_parameters(path),
+        query: None,
+        method: Method::GET,
+        headers: HeaderMap::new(),
+        listener: "web",
+    }
 }
 
 impl Ask {
@@ -55,6 +66,8 @@ impl Ask {
     fn head(&self) -> Head<'_> {
         let request = Request {
             host: self.host,
+            path: self.bare.as_deref().unwrap_or(self.path),
+            forwarded_path: self.path,
             query: self.query,
             listener: self.listener,
             ..Request::internal(&self.method, self.path, CLIENT)
@@ -148,6 +161,40 @@ fn an_explanation_says_who_won_and_why_the_others_lost() {
     assert_eq!(none.to_string(), "no route matches: 404\n  6 routes are for other hosts\n");
 }
 
+#[test]
+fn parameters_count_for_the_rules_that_keep_them() {
+    let rules = ["- /ip", "- /ip;v=1 keep", "- =/ip/x", "- - keep", "- ~^/ip/x$ keep"];
+    for (path, winner) in [
+        ("/ip/y", Some("- /ip")),
+        ("/ip;a=b/y", Some("- /ip")),
+        ("/ip;v=1/y", Some("- /ip;v=1 keep")),
+        ("/ip/x;v", Some("- =/ip/x")),
+        ("/ip;v/x", Some("- =/ip/x")),
+        ("/;v/ip/x", Some("- =/ip/x")),
+        ("/ip%3Bv", Some("- /ip")),
+        ("/ipv;x", Some("- - keep")),
+    ] {
+        assert_eq!(found(&rules, &ask("h", path)).as_deref(), winner, "{path}");
+    }
+    // Of two rules that match by different forms, the longer prefix wins, and then the conditions and the order.
+    let rules = ["- /a", "- /a;x keep", "- /a/b GET", "- /a;x/b keep"];
+    assert_eq!(found(&rules, &ask("h", "/a;x/c")).as_deref(), Some("- /a;x keep"));
+    assert_eq!(found(&rules, &ask("h", "/a;x/b")).as_deref(), Some("- /a;x/b keep"));
+    assert_eq!(found(&["- / keep", "- / GET", "- /"], &ask("h", "/a;x")).as_deref(), Some("- / GET"));
+    assert_eq!(found(&["- / keep", "- /"], &ask("h", "/a;x")).as_deref(), Some("- / keep"));
+}
+
+#[test]
+fn a_condition_reads_the_path_that_its_rule_matches() {
+    let ignoring = when("- /", "request.path == '/admin'");
+    let keeping = Rule { path_parameters: PathParameters::Keep, ..when("- /", "request.path == '/admin;x'") };
+    for rule in [ignoring, keeping] {
+        let table = Table::build(vec![rule]);
+        assert!(table.find(&ask("h", "/admin;x").head()).is_some());
+        assert!(table.find(&ask("h", "/admins;x").head()).is_none());
+    }
+}
+
 fn when(text: &str, condition: &str) -> Rule<String> {
     let written = Placed { value: condition.to_owned(), place: Place::nowhere() };
     let mut rule = rule(text);
@@ -236,11 +283,11 @@ proptest! {
     fn the_lookup_agrees_with_trying_every_rule(
         rules in proptest::collection::vec((
             proptest::sample::select(vec!["-", "a.b.c", "*.b.c", "*.c", "b.c|*.b.c"]),
-            proptest::sample::select(vec!["-", "/", "/x", "/x/y", "=/x/y", "~y", "/x|=/", "/x/y/z", "~^/x"]),
-            proptest::sample::select(vec!["", " GET", " POST", " k=1", " GET k=1", " k=*"]),
+            proptest::sample::select(vec!["-", "/", "/x", "/x/y", "=/x/y", "~y", "/x|=/", "/x/y/z", "~^/x", "/x;y", "=/x;y/y"]),
+            proptest::sample::select(vec!["", " GET", " POST", " k=1", " GET k=1", " k=*", " keep", " GET keep"]),
         ), 0..12),
         host in proptest::sample::select(vec!["a.b.c", "z.b.c", "b.c", "q.a.b.c", "c", "A.B.C"]),
-        path in proptest::sample::select(vec!["/", "/x", "/x/", "/x/y", "/x/y/z/w", "/xy", "/q"]),
+        path in proptest::sample::select(vec!["/", "/x", "/x/", "/x/y", "/x/y/z/w", "/xy", "/q", "/x;y", "/x;y/y", "/x;/y", "/;a/x/y"]),
         key in proptest::option::of(proptest::sample::select(vec!["1", "2"])),
     ) {
         let texts: Vec<_> = rules.iter().map(|(host, path, rest)| format!("{host} {path}{rest}")).collect();

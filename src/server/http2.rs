@@ -3,8 +3,11 @@
 
 mod bucket;
 mod budget;
+mod fields;
 mod frames;
+mod huffman;
 mod meter;
+mod sections;
 
 use super::worker::House;
 use crate::proxy::{self, Arrival, Leaving, Socket, StreamLimits};
@@ -96,7 +99,7 @@ struct Served {
     digest: Arc<Digest>,
     house: Arc<House>,
     limits: StreamLimits,
-    alarm: Alarm,
+    alarm: Arc<Alarm>,
     active: Arc<Active>,
     /// What is left for requests that are none.
     malformed: Bucket,
@@ -111,6 +114,8 @@ enum Event {
     Shutdown,
     /// The client floods it.
     Flood,
+    /// The client sent what no stream's error can refuse any more.
+    Malformed,
     /// No stream has been open for a while.
     Idle,
     /// A request, or the end.
@@ -129,7 +134,7 @@ impl Served {
             let event = tokio::select! {
                 biased;
                 _ = shutdown.changed(), if !asked => Event::Shutdown,
-                () = self.alarm.notified() => Event::Flood,
+                malformed = self.alarm.raised() => if malformed { Event::Malformed } else { Event::Flood },
                 () = self.active.idle(patience) => Event::Idle,
                 // It drives all streams of the connection, and may be dropped and asked again.
                 accepted = HttpSession::from_h2_conn(&mut self.connection, Arc::clone(&self.digest)) => {
@@ -139,6 +144,7 @@ impl Served {
             match event {
                 Event::Shutdown => self.ask_to_leave(),
                 Event::Flood => return self.end(Reason::ENHANCE_YOUR_CALM, Ended::Flood).await,
+                Event::Malformed => return self.end(Reason::PROTOCOL_ERROR, Ended::Malformed).await,
                 Event::Idle if asked => return self.end(Reason::NO_ERROR, Ended::Idle).await,
                 Event::Idle => self.ask_to_leave(),
                 Event::Accepted(Ok(Some(H2Accept::Session(session)))) => self.begin(session),

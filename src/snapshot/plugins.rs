@@ -12,7 +12,16 @@ impl Compiler<'_> {
     pub(super) fn plugin(&mut self, owner: &str, written: &Placed<spec::PluginEntry>) -> Option<Arc<Entry>> {
         let built = self.plugins.entry(owner, &written.value);
         let entry = self.problems.keep(built.map_err(|problems| problems.at(&written.place)))?;
-        for name in entry.upstreams() {
+        let upstreams = match entry.upstreams() {
+            Ok(upstreams) => upstreams,
+            Err(broken) => {
+                let problem =
+                    Problem::new(format!("{broken}: it panicked when it was asked for its upstreams"));
+                self.problems.push(problem.at(&written.place));
+                return None;
+            }
+        };
+        for name in upstreams {
             // An entry that was carried over knows the places of another file.
             let place = place_of(&written.settings.value, name).unwrap_or(&written.place);
             self.called.push((name.to_owned(), place.clone()));

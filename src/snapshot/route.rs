@@ -3,7 +3,7 @@
 use super::Destination;
 use super::edition::Edition;
 use crate::chain::{Chain, Entry};
-use crate::spec;
+use crate::spec::{self, PathParameters};
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
 use crate::tunnel::Policy;
 use crate::upstream::Cluster;
@@ -19,6 +19,10 @@ pub struct Route {
     pub destination: Destination,
     /// How long a backend may take to answer, and the longest silence inside its answer.
     pub timeout: Duration,
+    /// Whether TRACE is passed on: its `methods` name it.
+    pub allows_trace: bool,
+    /// How it reads the parameters of path segments.
+    pub path_parameters: PathParameters,
     /// Whether its requests are logged.
     pub logged: bool,
     /// Its plugins, the ones of every route first. WebSockets that they look at keep them.
@@ -56,6 +60,8 @@ impl Route {
             unserved: metrics.answers(NONE),
             answers,
             timeout: written.timeout.0,
+            allows_trace: written.methods.iter().any(|method| method.value == "TRACE"),
+            path_parameters: written.path_parameters,
             logged: written.access_log,
             chain: Arc::new(Chain::build(&plugins)),
             metrics,

@@ -3,7 +3,7 @@
 use crate::spec::edge::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use crate::spec::endpoint::EndpointEntry;
 use crate::spec::process::{AccessLog, Admin, Listener, Server};
-use crate::spec::{WebSocket, entry};
+use crate::spec::{PathParameters, WebSocket, entry};
 use indexmap::IndexMap;
 use moongate_sdk::{Period, Placed};
 use schemars::JsonSchema;
@@ -168,7 +168,10 @@ pub struct Route {
     /// A prefix of whole segments, `=/exact`, or `~regex`; a list is any of them; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<OneOrMany<Placed<String>>>,
-    /// Methods; absent: any.
+    /// What the parameters of path segments (`;x=1`) are for matching. Default: ignore.
+    #[serde(default)]
+    pub path_parameters: PathParameters,
+    /// Methods; absent: any but TRACE.
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<Placed<String>>,
     /// Request fields that must be there with exactly this value, or `~regex`, or `*` for any.

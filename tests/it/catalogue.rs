@@ -97,6 +97,48 @@ fn origin_check_refuses_requests_and_handshakes_of_other_pages() {
     }
 }
 
+#[test]
+fn origin_check_compares_the_scheme_that_a_trusted_proxy_tells() {
+    let origin = Origin::named("a");
+    let with = |trusted: &str| {
+        Gateway::start_whole(&format!(
+            "server: {{ trusted_proxies: [{trusted}] }}\n\
+             listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [http1, h2c] }}]\n\
+             routes: [{{ upstream: ['{origin}'], plugins: [origin_check] }}]"
+        ))
+    };
+    let (behind, open) = (with("127.0.0.1"), with("192.0.2.1"));
+    let both = |gateway: &Gateway, from: &str, proto: Option<&str>| {
+        let told = proto.map(|proto| format!("X-Forwarded-Proto: {proto}\r\n")).unwrap_or_default();
+        let fields = format!("Host: a.example\r\nOrigin: {from}\r\n{told}Connection: close\r\n\r\n");
+        let mut statuses: Vec<_> = ["1.0", "1.1"]
+            .map(|version| ask(gateway.web(), format!("POST / HTTP/{version}\r\n{fields}")).status)
+            .into();
+        let mut request =
+            http::Request::builder().method("POST").uri("http://a.example/").header("origin", from);
+        if let Some(proto) = proto {
+            request = request.header("x-forwarded-proto", proto);
+        }
+        let client = crate::support::h2::Client::connect(gateway.web());
+        statuses.push(client.ask(request.body(()).unwrap(), &[]).status.as_u16());
+        statuses.dedup();
+        assert_eq!(statuses.len(), 1, "every version says the same");
+        statuses[0]
+    };
+    for (from, proto, told, untold) in [
+        ("https://a.example", Some("https"), 200, 200),
+        ("http://a.example", Some("https"), 403, 200),
+        ("http://a.example", Some("http"), 200, 200),
+        ("https://a.example", Some("http"), 403, 200),
+        ("https://a.example", None, 200, 200),
+        ("http://a.example", None, 200, 200),
+        ("https://b.example", Some("https"), 403, 403),
+    ] {
+        assert_eq!(both(&behind, from, proto), told, "{from} {proto:?}");
+        assert_eq!(both(&open, from, proto), untold, "{from} {proto:?}: the peer is no trusted proxy");
+    }
+}
+
 /// The hash of `sesame` takes about 50 ms and more; meanwhile the one worker answers others.
 #[test]
 fn basic_auth_asks_and_never_holds_a_worker() {

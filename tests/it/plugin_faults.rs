@@ -1,7 +1,7 @@
 //! Plugins that fail: what becomes of the request, and of the gateway.
 
 use crate::support::origin::answer;
-use crate::support::{Gate, Gateway, LIMIT, Next, Origin, moongate};
+use crate::support::{Gate, Gateway, LIMIT, Next, Origin, Socket, eventually, moongate};
 use std::sync::Arc;
 
 const PHASES: [&str; 4] = ["request_headers", "request_body", "response_headers", "response_body"];
@@ -72,7 +72,7 @@ fn a_101_that_a_plugin_cannot_judge_is_500() {
     let origin = Origin::named("a");
     let refused = |on_error| {
         let gateway = faulty(&origin, "response_headers", "fail", on_error);
-        crate::support::Socket::open_with(gateway.web(), "/", &[]).err()
+        Socket::open_with(gateway.web(), "/", &[]).err()
     };
     assert_eq!((refused("closed"), refused("open")), (Some(500), None));
 }
@@ -90,6 +90,103 @@ fn calls_and_errors_are_counted_by_plugin_and_phase() {
     assert_eq!(metrics.sum("moongate_plugin_errors_total", &labels), 20.0);
     assert!(metrics.sum("moongate_plugin_seconds_total", &labels) > 0.0);
     assert!(!metrics.has("moongate_plugin_calls_total", &[("phase", "request_headers")]));
+}
+
+#[test]
+fn a_panic_at_a_message_is_1011_or_as_if_the_plugin_were_not_there() {
+    let origin = Origin::named("a");
+    for act in ["fail", "panic"] {
+        let closed = faulty(&origin, "message", act, "closed");
+        for _ in 0..2 {
+            let mut socket = Socket::open(closed.web(), "/");
+            socket.say("hello");
+            assert_eq!(socket.end(), Some(1011), "{act}");
+        }
+        let open = faulty(&origin, "message", act, "open");
+        for _ in 0..2 {
+            let mut socket = Socket::open(open.web(), "/");
+            socket.echo("hello");
+            socket.echo("again");
+            socket.close();
+        }
+    }
+}
+
+#[test]
+fn a_panic_while_a_websocket_is_asked_about_again_is_1011_or_nothing() {
+    let origin = Origin::named("a");
+    for act in ["fail", "panic", "fail_later"] {
+        let closed = faulty(&origin, "recheck", act, "closed");
+        assert_eq!(Socket::open(closed.web(), "/").end(), Some(1011), "{act}");
+        let open = faulty(&origin, "recheck", act, "open");
+        let mut socket = Socket::open(open.web(), "/");
+        let labels = [("plugin", "bad"), ("phase", "request_headers")];
+        eventually("it was asked", || {
+            (open.metrics().sum("moongate_plugin_errors_total", &labels) >= 2.0).then_some(())
+        });
+        socket.echo("still here");
+    }
+}
+
+#[test]
+fn a_panic_at_the_end_of_a_websocket_costs_nothing() {
+    let origin = Origin::named("a");
+    let gateway = faulty(&origin, "closed", "panic", "closed");
+    for _ in 0..3 {
+        let mut socket = Socket::open(gateway.web(), "/");
+        socket.echo("hello");
+        socket.close();
+    }
+    let labels = [("plugin", "bad"), ("phase", "closed")];
+    eventually("all three were told", || {
+        (gateway.metrics().sum("moongate_plugin_errors_total", &labels) == 3.0).then_some(())
+    });
+}
+
+/// A script's error and a filter's trap are faults of their own, in each of their functions.
+#[cfg(feature = "luau")]
+#[test]
+fn an_error_of_a_script_is_its_on_error_in_every_function() {
+    let origin = Origin::fixed(answer(200, "", b"fine"), Next::Keep);
+    let echo = Origin::named("echo");
+    let gateway = |origin: &Origin, function: &str, on_error: &str| {
+        Gateway::start(&format!(
+            "routes:
+  - upstream: ['{}']
+    plugins:
+      - kind: luau
+        on_error: {on_error}
+        source: function {function}() error('as the test wants') end",
+            origin.address()
+        ))
+    };
+    for function in PHASES {
+        for (on_error, status) in [("closed", 500), ("open", 200)] {
+            let gateway = gateway(&origin, function, on_error);
+            let mut wire = gateway.wire();
+            for _ in 0..2 {
+                wire.send(POST);
+                let response = wire.response();
+                assert_eq!(response.status, status, "{function} {on_error}");
+                assert!(response.text().contains(if status == 200 { "fine" } else { "plugin_failed" }));
+                if status == 500 {
+                    wire = gateway.wire();
+                }
+            }
+        }
+    }
+    let refusing = gateway(&echo, "message", "closed");
+    let mut socket = Socket::open(refusing.web(), "/");
+    socket.say("hello");
+    assert_eq!(socket.end(), Some(1011));
+    for function in ["message", "closed", "log"] {
+        let gateway = gateway(&echo, function, if function == "message" { "open" } else { "closed" });
+        for _ in 0..2 {
+            let mut socket = Socket::open(gateway.web(), "/");
+            socket.echo("hello");
+            socket.close();
+        }
+    }
 }
 
 #[test]

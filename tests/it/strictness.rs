@@ -210,12 +210,11 @@ fn options_of_the_server_itself_passes() {
 fn max_forwards_0_is_answered_here() {
     let a = Origin::named("a");
     let gateway = to(&a, "");
-    for method in ["OPTIONS", "TRACE"] {
+    for left in ["0", "00"] {
         let request =
-            format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n");
-        let response = ask(gateway.web(), request);
-        assert!(response.status < 500, "{method}: {}", response.head);
-        assert_eq!(a.count(), 0, "{method} went on");
+            format!("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {left}\r\nConnection: close\r\n\r\n");
+        assert_eq!(ask(gateway.web(), request).status, 204);
+        assert_eq!(a.count(), 0, "it went on");
     }
     let request = "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\nConnection: close\r\n\r\n";
     assert_eq!(ask(gateway.web(), request).status, 200);

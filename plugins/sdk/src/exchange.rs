@@ -2,7 +2,7 @@
 //! keeps their fields, stays out: [`Fields`] is the seam.
 
 use crate::spelling::remove_other_spellings;
-use crate::{BodyLength, Running, Services, Tls};
+use crate::{BodyLength, Running, Services, Tls, without_parameters};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -16,12 +16,18 @@ pub struct Request<'a> {
     pub method: &'a Method,
     /// `http` or `https`, as the client speaks it: what a trusted proxy says in X-Forwarded-Proto counts.
     pub scheme: &'a str,
+    /// Whether the scheme is beyond doubt: TLS ends here, or a trusted proxy told it. On any other connection a
+    /// balancer in front may have ended TLS.
+    pub scheme_is_certain: bool,
     /// The host asked for, without its port; empty when the client named none.
     pub host: &'a str,
     /// The host as the client wrote it, with its port: what a trusted proxy says in X-Forwarded-Host counts.
     pub forwarded_host: &'a str,
-    /// The path as it is matched and forwarded, without the query.
+    /// The path as it is matched, without the query: access rules look at this. The parameters of its segments
+    /// (`/a;x/b`) are not in it, unless its route keeps them.
     pub path: &'a str,
+    /// The path as it goes to the backend when no plugin changes it, without the query.
+    pub forwarded_path: &'a str,
     /// The query without its `?`.
     pub query: Option<&'a str>,
     /// The version of the client's protocol.
@@ -58,9 +64,11 @@ impl<'a> Request<'a> {
         Self {
             method,
             scheme: "http",
+            scheme_is_certain: false,
             host: "",
             forwarded_host: "",
             path,
+            forwarded_path: path,
             query,
             version: Version::HTTP_11,
             is_websocket: false,
@@ -93,8 +101,18 @@ pub struct Exchange<'a> {
 pub struct Edits {
     /// Path and query to the backend.
     pub target: Option<String>,
+    /// That path as it is matched, where it has parameters.
+    matched: Option<String>,
     /// The method to the backend.
     pub method: Option<Method>,
+}
+
+impl Edits {
+    /// The changed path as it is matched; `None` when no plugin changed it.
+    pub fn matched_path(&self) -> Option<&str> {
+        let target = self.target.as_deref()?;
+        Some(self.matched.as_deref().unwrap_or(split(target).0))
+    }
 }
 
 impl Exchange<'_> {
@@ -105,7 +123,13 @@ impl Exchange<'_> {
 
     /// The path, as it goes to the backend, without the query.
     pub fn path(&self) -> &str {
-        self.edited_target().map_or(self.request.path, |target| split(target).0)
+        self.edited_target().map_or(self.request.forwarded_path, |target| split(target).0)
+    }
+
+    /// The path to decide by: that of [`Exchange::path`] as its route reads it, without the parameters of its segments
+    /// unless the route keeps them.
+    pub fn matched_path(&self) -> &str {
+        self.running.edits().and_then(Edits::matched_path).unwrap_or(self.request.path)
     }
 
     /// The query, as it goes to the backend, without its `?`.
@@ -131,7 +155,11 @@ impl Exchange<'_> {
         if !target.starts_with('/') || !target.bytes().all(fits) {
             return Err(BadTarget);
         }
-        self.running.edit().target = Some(target.to_owned());
+        let keeps = self.running.keeps_path_parameters();
+        let matched = if keeps { None } else { without_parameters(split(target).0) };
+        let edits = self.running.edit();
+        edits.target = Some(target.to_owned());
+        edits.matched = matched;
         Ok(())
     }
 

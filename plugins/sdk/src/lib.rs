@@ -5,6 +5,7 @@
 //! YAML and no socket comes in here.
 
 mod body_length;
+mod caught_drop;
 mod client;
 mod cookie;
 mod exchange;
@@ -13,6 +14,7 @@ mod files;
 mod kind;
 mod own;
 mod passing;
+mod path;
 mod plain;
 mod plugin;
 mod problem;
@@ -29,6 +31,7 @@ mod tls;
 mod units;
 
 pub use body_length::BodyLength;
+pub use caught_drop::{CaughtDrop, call_caught};
 pub use client::ClientPrefix;
 pub use cookie::cookie;
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
@@ -37,6 +40,7 @@ pub use files::{Digest, Files, Source};
 pub use kind::Kind;
 pub use own::is_gateways_own;
 pub use passing::{Direction, Ended, Fate, Fault, Message, Piece};
+pub use path::{has_parameters, without_parameters};
 pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use rate::Rate;

@@ -1,7 +1,7 @@
 //! What the gateway keeps about one request from phase to phase: its id, and what each plugin asked
 //! to remember. Empty until somebody asks, so that a request without plugins pays nothing.
 
-use crate::Edits;
+use crate::{CaughtDrop, Direction, Edits};
 use http::{HeaderName, HeaderValue};
 use std::any::Any;
 use std::cell::Cell;
@@ -14,7 +14,9 @@ pub struct Running {
     turn: usize,
     /// Plugins among the first 64 whose conditions were evaluated: most chains are no longer.
     judged: u64,
-    slots: Vec<Option<Box<dyn Any + Send + Sync>>>,
+    /// The route matches paths with the parameters of their segments.
+    keeps_path_parameters: bool,
+    slots: Vec<Option<CaughtDrop<Box<dyn Any + Send + Sync>>>>,
     /// Most requests are neither edited nor noted, nor is a plugin skipped: one pointer for all of it.
     rare: Option<Box<Rare>>,
 }
@@ -44,6 +46,8 @@ struct Skipped {
     all: bool,
     bodies: bool,
     judged: bool,
+    /// It has changed, or held back, a piece of the body that goes this way.
+    changed: [bool; 2],
 }
 
 /// Something that a plugin put into the access log.
@@ -73,6 +77,16 @@ impl Running {
         self.id = Some(id);
     }
 
+    /// The route matches paths with the parameters of their segments: those that plugins write are read so too. The
+    /// gateway calls it.
+    pub fn keep_path_parameters(&mut self) {
+        self.keeps_path_parameters = true;
+    }
+
+    pub(crate) fn keeps_path_parameters(&self) -> bool {
+        self.keeps_path_parameters
+    }
+
     /// Says whose turn it is, by the plugin's position in its chain; the chain calls it.
     pub fn turn(&mut self, position: usize) {
         self.turn = position;
@@ -92,6 +106,17 @@ impl Running {
     /// Whether a plugin is left out of the phases of bodies.
     pub fn skips_bodies(&self, position: usize) -> bool {
         self.left_out(position, |skipped| skipped.all || skipped.bodies)
+    }
+
+    /// Notes that a plugin made something else of a piece of a body: the rest of it can no longer go on without the
+    /// plugin. The chain calls it.
+    pub fn change_body(&mut self, position: usize, direction: Direction) {
+        self.skipped(position).changed[direction as usize] = true;
+    }
+
+    /// Whether a plugin has changed, or held back, a piece of the body that goes this way.
+    pub fn has_changed_body(&self, position: usize, direction: Direction) -> bool {
+        self.left_out(position, |skipped| skipped.changed[direction as usize])
     }
 
     /// Notes that a plugin's condition was evaluated. The chain calls it.
@@ -199,7 +224,7 @@ impl Running {
         }
         let slot = &mut self.slots[self.turn];
         if !slot.as_ref().is_some_and(|state| state.is::<T>()) {
-            *slot = Some(Box::new(T::default()));
+            *slot = Some(CaughtDrop::new(Box::new(T::default())));
         }
         match slot.as_mut().and_then(|state| state.downcast_mut()) {
             Some(state) => state,

@@ -71,7 +71,7 @@ fn of_request(sight: &mut dyn Sight, first: &[u8], second: &[u8], out: &mut Vec<
 fn of_exchange(exchange: &mut moongate_sdk::Exchange<'_>, first: &[u8], second: &[u8]) -> Option<Vec<u8>> {
     let request = exchange.request;
     let text = match (first, second) {
-        (b"request", b"url_path") => exchange.path().to_owned(),
+        (b"request", b"url_path") => exchange.matched_path().to_owned(),
         (b"request", b"query") => exchange.query().unwrap_or_default().to_owned(),
         (b"request", b"protocol") => match request.version {
             Version::HTTP_10 => "HTTP/1.0".to_owned(),

@@ -16,6 +16,16 @@ impl Marker {
             "hold" if !piece.last => piece.bytes = Bytes::new(),
             "fail" => return Err(Fault::new("as the test wants")),
             "panic" => panic!("as the test wants"),
+            "take" => {
+                piece.bytes = Bytes::new();
+                panic!("as the test wants")
+            }
+            // It fails at the end, when it has made something else of what came before.
+            "late" if piece.last => return Err(Fault::new("as the test wants")),
+            "late_hold" if piece.last => return Err(Fault::new("as the test wants")),
+            "late_hold" => piece.bytes = Bytes::new(),
+            "late_look" if piece.last => return Err(Fault::new("as the test wants")),
+            "late_look" => {}
             _ => piece.bytes = [&piece.bytes, self.letter.as_bytes()].concat().into(),
         }
         // Nobody but the gateway says where a body ends.
@@ -182,4 +192,36 @@ fn a_piece_may_be_answered_and_the_body_is_not_asked_for_twice() {
     assert!(matches!(decide("answer", OnError::Closed), Decision::Respond { at: 0, .. }));
     assert!(matches!(decide("ask", OnError::Closed), Decision::Failed(_)));
     assert!(matches!(decide("ask", OnError::Open), Decision::Continue));
+}
+
+#[test]
+fn a_piece_that_a_plugin_had_begun_to_change_goes_on_as_it_came() {
+    let (up, down) = pass(&chain(&[("a", "take"), ("b", "go")], OnError::Open), &[("1", false), ("2", true)]);
+    assert_eq!(up, ["1b", "2b"]);
+    assert_eq!(down.into_iter().map(Result::unwrap).collect::<Vec<_>>(), up);
+}
+
+#[test]
+fn no_body_goes_on_half_changed_without_a_plugin() {
+    for then in ["late", "late_hold"] {
+        let open = chain(&[("a", then), ("b", "go")], OnError::Open);
+        let mut visit = Visit::new("/");
+        visit.see(|exchange| {
+            for (bytes, last) in [("1", false), ("2", true)] {
+                let mut up = piece(bytes, last);
+                let decision = wait(open.request_body(0..9, exchange, &mut up));
+                assert_eq!(matches!(decision, Decision::Failed(_)), last, "{then}");
+            }
+        });
+        let mut visit = Visit::new("/");
+        visit.see(|exchange| {
+            for (bytes, last) in [("1", false), ("2", true)] {
+                assert_eq!(open.response_body(exchange, &mut piece(bytes, last)).is_err(), last, "{then}");
+            }
+        });
+    }
+    // One that changed nothing is not missed.
+    let (up, _) =
+        pass(&chain(&[("a", "late_look"), ("b", "go")], OnError::Open), &[("1", false), ("2", true)]);
+    assert_eq!(up, ["1b", "2b"]);
 }

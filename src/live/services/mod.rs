@@ -62,7 +62,7 @@ impl Services for Gateway {
             return;
         };
         runtime.spawn(async {
-            if Guarded(work).await.is_none() {
+            if Guarded::new(work).await.is_none() {
                 error!("a plugin's work beside the requests panicked");
             }
         });

@@ -39,6 +39,26 @@ impl Frame {
     }
 }
 
+/// Some bytes of one kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    /// How many.
+    pub(super) length: usize,
+    /// Of which kind.
+    pub(super) what: What,
+}
+
+/// What bytes are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// The end of a frame's head, which is complete now.
+    Head(Frame),
+    /// Payload of HEADERS or CONTINUATION.
+    Section,
+    /// Anything else.
+    Other,
+}
+
 /// Follows the frames of one direction.
 #[derive(Debug)]
 pub(super) struct Frames {
@@ -59,21 +79,30 @@ impl Frames {
     /// The next bytes; `each` is shown the head of every frame when it is complete.
     pub(super) fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
         while !bytes.is_empty() {
-            if self.skip > 0 {
-                let passed = self.skip.min(bytes.len());
-                self.skip -= passed;
-                bytes = &bytes[passed..];
-                continue;
+            let piece = self.next(bytes);
+            if let What::Head(frame) = piece.what {
+                each(frame);
             }
-            let taken = (self.head.len() - self.have).min(bytes.len());
-            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have == self.head.len() {
-                self.have = 0;
-                each(self.begin());
-            }
+            bytes = &bytes[piece.length..];
         }
+    }
+
+    /// What the next bytes begin with; there must be one.
+    pub(super) fn next(&mut self, bytes: &[u8]) -> Piece {
+        if self.skip > 0 {
+            let length = self.skip.min(bytes.len());
+            self.skip -= length;
+            let section = matches!(self.head[3], HEADERS | CONTINUATION);
+            return Piece { length, what: if section { What::Section } else { What::Other } };
+        }
+        let length = (self.head.len() - self.have).min(bytes.len());
+        self.head[self.have..self.have + length].copy_from_slice(&bytes[..length]);
+        self.have += length;
+        if self.have < self.head.len() {
+            return Piece { length, what: What::Other };
+        }
+        self.have = 0;
+        Piece { length, what: What::Head(self.begin()) }
     }
 
     fn begin(&mut self) -> Frame {

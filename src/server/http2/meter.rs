@@ -1,9 +1,10 @@
 //! The socket under an HTTP/2 connection. h2 bounds what it buffers; what it has no bound for ends here: floods
 //! of frames that carry nothing, a request's head that does not come to its end, and a client that does
-//! not take what it is sent.
+//! not take what it is sent. Malformed messages that h2 does not refuse are made ones that it does: see `sections`.
 
 use super::budget::Budget;
-use super::frames::Frames;
+use super::frames::{CONTINUATION, Frames, HEADERS, What};
+use super::sections::Sections;
 use crate::proxy::Socket;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -16,6 +17,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -34,8 +36,29 @@ pub(super) struct Patience {
     pub(super) send: Duration,
 }
 
-/// Says that a client floods the connection: nothing is read from it any more.
-pub(super) type Alarm = Arc<Notify>;
+/// Says that the connection must end: nothing is read from it any more.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    raised: Notify,
+    malformed: AtomicBool,
+}
+
+impl Alarm {
+    /// Waits for it. Returns whether the client sent something malformed; else it floods the connection.
+    pub(super) async fn raised(&self) -> bool {
+        self.raised.notified().await;
+        self.malformed.load(Ordering::Relaxed)
+    }
+
+    fn raise(&self, malformed: bool) {
+        self.malformed.store(malformed, Ordering::Relaxed);
+        self.raised.notify_one();
+    }
+}
+
+/// The flag END_STREAM, and how many bytes before the end of a frame's head the flags are (RFC 9113 §4.1).
+const END_STREAM: u8 = 1;
+const FLAGS: usize = 5;
 
 /// The socket of a connection that speaks HTTP/2.
 #[derive(Debug)]
@@ -46,8 +69,9 @@ pub(super) struct Meter {
     came: Frames,
     went: Frames,
     budget: Budget,
-    flooded: bool,
-    alarm: Alarm,
+    sections: Sections,
+    ended: bool,
+    alarm: Arc<Alarm>,
     patience: Patience,
     // Armed only while a head is incomplete, or a write waits: an ordinary connection touches neither.
     head: Option<Pin<Box<Sleep>>>,
@@ -56,15 +80,16 @@ pub(super) struct Meter {
 
 impl Meter {
     /// Over `socket`, from which `early` was read before.
-    pub(super) fn new(socket: Socket, early: BytesMut, patience: Patience) -> (Self, Alarm) {
-        let alarm = Alarm::default();
+    pub(super) fn new(socket: Socket, early: BytesMut, patience: Patience) -> (Self, Arc<Alarm>) {
+        let alarm = Arc::<Alarm>::default();
         let meter = Self {
             socket,
             early,
             came: Frames::behind(PREFACE),
             went: Frames::behind(0),
             budget: Budget::full(),
-            flooded: false,
+            sections: Sections::default(),
+            ended: false,
             alarm: Arc::clone(&alarm),
             patience,
             head: None,
@@ -84,6 +109,42 @@ impl Meter {
             self.early = BytesMut::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Bytes came. What is malformed in a way that h2 overlooks is changed into what it refuses.
+    fn follow(&mut self, bytes: &mut [u8]) -> Result<(), Wrong> {
+        // Where the flags of the field section under way are, when they came with these bytes.
+        let mut flags = None;
+        let mut at = 0;
+        while at < bytes.len() {
+            let piece = self.came.next(&bytes[at..]);
+            let end = at + piece.length;
+            match piece.what {
+                What::Head(frame) => {
+                    self.budget.came(frame).map_err(|_| Wrong::Flood)?;
+                    if frame.ends_section() {
+                        self.head = None;
+                    }
+                    if matches!(frame.kind, HEADERS | CONTINUATION) {
+                        self.sections.begin(frame);
+                    }
+                    if frame.kind == HEADERS {
+                        flags = end.checked_sub(FLAGS);
+                    }
+                }
+                What::Section => {
+                    if self.sections.read(&mut bytes[at..end]).is_err() {
+                        // Trailers that do not end their stream h2 refuses with an error of that stream. Those whose
+                        // frame's head it has already are an error of the connection (RFC 9113 §5.4.2 allows it).
+                        let flags = flags.and_then(|flags| bytes.get_mut(flags)).ok_or(Wrong::Malformed)?;
+                        *flags &= !END_STREAM;
+                    }
+                }
+                What::Other => {}
+            }
+            at = end;
+        }
+        Ok(())
     }
 
     /// Nothing came: has the head that is under way had its time?
@@ -124,6 +185,13 @@ impl Meter {
     }
 }
 
+/// Why a connection must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    Flood,
+    Malformed,
+}
+
 /// Whether the time is over that began when this was asked first.
 fn expired(timer: &mut Option<Pin<Box<Sleep>>>, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
     timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(time))).as_mut().poll(cx)
@@ -132,7 +200,7 @@ fn expired(timer: &mut Option<Pin<Box<Sleep>>>, time: Duration, cx: &mut Context
 impl AsyncRead for Meter {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.flooded {
+        if this.ended {
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -140,22 +208,12 @@ impl AsyncRead for Meter {
             Poll::Pending => return this.poll_head(cx),
             Poll::Ready(read) => read?,
         }
-        let (budget, mut flood, mut ended) = (&mut this.budget, false, false);
-        this.came.follow(&buf.filled()[before..], |frame| {
-            flood |= budget.came(frame).is_err();
-            ended |= frame.ends_section();
-        });
-        if ended {
-            this.head = None;
-        }
-        if flood {
-            // Whoever drives the connection says goodbye for us; nothing else wakes it.
-            this.flooded = true;
-            buf.set_filled(before);
-            this.alarm.notify_one();
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
+        let Err(wrong) = this.follow(&mut buf.filled_mut()[before..]) else { return Poll::Ready(Ok(())) };
+        // Whoever drives the connection says goodbye for us; nothing else wakes it.
+        this.ended = true;
+        buf.set_filled(before);
+        this.alarm.raise(wrong == Wrong::Malformed);
+        Poll::Pending
     }
 }
 

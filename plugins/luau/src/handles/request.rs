@@ -55,7 +55,8 @@ pub(super) fn ctx_method(methods: &Methods<'_>) -> Result<()> {
 fn words(methods: &Methods<'_>) -> Result<()> {
     methods
         .add("method", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.method().as_str()))?;
-    methods.add("path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.path()))?;
+    methods.add("path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.matched_path()))?;
+    methods.add("forwarded_path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.path()))?;
     methods.add("query", READERS, |lua, scene, _, ()| {
         scene.exchange.query().map(|query| lua.create_string(query)).transpose()
     })?;

@@ -22,7 +22,7 @@ impl<'a> Facts<'a> {
         Self {
             request: Request {
                 method: exchange.method(),
-                path: exchange.path(),
+                path: exchange.matched_path(),
                 query: exchange.query(),
                 ..exchange.request
             },

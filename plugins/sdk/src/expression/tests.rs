@@ -419,3 +419,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_path_that_a_plugin_wrote_is_read_as_its_route_reads_paths() {
+    for (keeps, expected) in [(false, "/admin"), (true, "/admin;x")] {
+        let mut visit = visit();
+        if keeps {
+            visit.running.keep_path_parameters();
+        }
+        visit.see(|exchange| {
+            exchange.set_target("/admin;x?a;b").unwrap();
+            assert_eq!((exchange.matched_path(), exchange.path()), (expected, "/admin;x"));
+            assert!(condition(&format!("request.path == '{expected}'")).test(exchange), "{keeps}");
+            exchange.set_target("/plain").unwrap();
+            assert_eq!((exchange.matched_path(), exchange.path()), ("/plain", "/plain"));
+        });
+    }
+}

@@ -1,0 +1,87 @@
+//! A value of a plugin's that is dropped without harm to its holder.
+
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Holds a value; a panic in its drop ends here. What a plugin remembers, what it waits for and the plugin itself are
+/// dropped by whoever is last to hold them: a connection's task, or a reload.
+pub struct CaughtDrop<T>(Option<T>);
+
+impl<T> CaughtDrop<T> {
+    /// Holds this value.
+    pub fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Deref for CaughtDrop<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(value) => value,
+            None => unreachable!("the value is there until the drop"),
+        }
+    }
+}
+
+impl<T> DerefMut for CaughtDrop<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match &mut self.0 {
+            Some(value) => value,
+            None => unreachable!("the value is there until the drop"),
+        }
+    }
+}
+
+impl<T> Drop for CaughtDrop<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        // The process's hook has logged the panic; there is nobody else to tell.
+        let _ = call_caught(|| drop(value));
+    }
+}
+
+/// What `call` returns, or `None` when it panics.
+pub fn call_caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            // What a panic carries may panic too when it is dropped; what that carries is leaked.
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(again);
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, reason = "these tests are about panics")]
+    use super::*;
+
+    struct Grenade;
+
+    impl Drop for Grenade {
+        fn drop(&mut self) {
+            panic!("as the test wants");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_drop_ends_with_its_holder() {
+        drop(CaughtDrop::new(Grenade));
+        drop(vec![CaughtDrop::new(Grenade), CaughtDrop::new(Grenade)]);
+        let mut held = CaughtDrop::new(1);
+        *held += 1;
+        assert_eq!(*held, 2);
+    }
+
+    #[test]
+    fn a_panic_that_carries_a_panic_ends_too() {
+        assert_eq!(call_caught(|| 1), Some(1));
+        let thrown: Option<()> = call_caught(|| std::panic::panic_any(Grenade));
+        assert_eq!(thrown, None);
+    }
+}

@@ -1,0 +1,18 @@
+//! How a route reads the parameters of path segments (`/a;x=1/b`).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the parameters of a path's segments (`;x=1`) are for the route's `path`, and for conditions and plugins. They are
+/// forwarded as they came, whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PathParameters {
+    /// The path is matched without them.
+    #[default]
+    Ignore,
+    /// The path is matched without them, and a request that has some is answered with 400.
+    Reject,
+    /// The path is matched with them, as it was sent.
+    Keep,
+}

@@ -1,0 +1,236 @@
+//! Malformed messages of HTTP/2 (RFC 9113 §8) that a client library refuses to send: each ends its stream with an error or
+//! is answered with 400, no backend sees it, and the connection goes on.
+
+use crate::support::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, frame, request,
+    section,
+};
+use crate::support::{Gateway, Origin, eventually};
+
+const PROTOCOL_ERROR: u32 = 1;
+
+fn to(origin: &Origin) -> Gateway {
+    Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}\n\
+         listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [http1, h2c] }}]\n\
+         upstreams: {{ one: {{ endpoints: ['{origin}'] }} }}\nroutes: [{{ upstream: one }}]"
+    ))
+}
+
+/// What ends the stream: a reset, an answer, or the end of the connection.
+fn end_of(client: &mut Frames, stream: u32) -> Frame {
+    loop {
+        let frame = client.next().unwrap_or_else(|e| panic!("stream {stream}: {e}"));
+        if frame.stream == stream && [HEADERS, RST_STREAM].contains(&frame.kind) || frame.kind == GOAWAY {
+            return frame;
+        }
+    }
+}
+
+fn is_refused(frame: &Frame) -> bool {
+    match frame.kind {
+        RST_STREAM => frame.number(0) == PROTOCOL_ERROR,
+        HEADERS => frame.status() == 400,
+        _ => false,
+    }
+}
+
+#[test]
+fn values_have_no_blanks_around_them() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let mut client = Frames::connect(gateway.web());
+    let mut stream = 1;
+    for (name, value) in [
+        ("x-user", " admin"),
+        ("x-user", "admin "),
+        ("x-user", "\tadmin"),
+        ("x-user", "admin\t"),
+        ("x-user", " "),
+        ("cookie", "a=1 "),
+        ("authorization", " Bearer x"),
+        ("content-length", " 0"),
+    ] {
+        client.head(stream, &request("GET", "/", &[("x-before", "1"), (name, value)]), true);
+        let end = end_of(&mut client, stream);
+        assert!(is_refused(&end), "{name}: {value:?}: {end:?}");
+        stream += 2;
+    }
+    assert_eq!(a.count(), 0);
+    // Blanks inside are fine, and so is nothing at all.
+    client.head(stream, &request("GET", "/", &[("x-user", "a b\tc"), ("x-empty", "")]), true);
+    assert_eq!(client.next_on(HEADERS, stream).status(), 200);
+}
+
+/// h2 makes some of these an error of the connection.
+#[test]
+fn pseudo_fields_have_no_blanks_around_them() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    for (name, value) in [
+        (":authority", " a"),
+        (":authority", "a "),
+        (":method", "GET "),
+        (":scheme", " http"),
+        (":path", " /"),
+        (":path", "/ "),
+    ] {
+        let mut fields = request("GET", "/", &[]);
+        for field in fields.iter_mut().filter(|field| field.0 == name) {
+            field.1 = value;
+        }
+        let mut client = Frames::connect(gateway.web());
+        client.head(1, &fields, true);
+        let end = end_of(&mut client, 1);
+        assert!(is_refused(&end) || end.kind == GOAWAY, "{name}: {value:?}: {end:?}");
+    }
+    assert_eq!(a.count(), 0);
+}
+
+/// `/#` in Huffman's code, behind the index of `:path` in the static table.
+const HUFFMAN: [u8; 5] = [0x04, 0x83, 0x63, 0xfe, 0xbf];
+
+#[test]
+fn a_path_has_no_fragment() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let mut client = Frames::connect(gateway.web());
+    let mut stream = 1;
+    for path in ["/a#b", "/#", "#", "#/a", "/a?b#c", "/a?b#", "*#"] {
+        client.head(stream, &request("GET", path, &[]), true);
+        let end = end_of(&mut client, stream);
+        assert!(is_refused(&end), "{path}: {end:?}");
+        stream += 2;
+    }
+    let others = section(&[(":method", "GET"), (":scheme", "http"), (":authority", "a")]);
+    let inserted = [&others[..], &[0x44, 4], b"/a#b"].concat();
+    for block in [
+        [&others[..], &HUFFMAN].concat(),
+        inserted,
+        // The one that was inserted.
+        [&others[..], &[0x80 | 62]].concat(),
+    ] {
+        client.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block);
+        let end = end_of(&mut client, stream);
+        assert!(is_refused(&end), "{block:x?}: {end:?}");
+        stream += 2;
+    }
+    // A WebSocket has a path too.
+    let connect = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/ws#x"),
+        ("sec-websocket-version", "13"),
+    ];
+    client.head(stream, &connect, false);
+    let end = end_of(&mut client, stream);
+    assert!(is_refused(&end), "{end:?}");
+    assert_eq!(a.count(), 0);
+    // In other fields it is an octet like any other.
+    client.head(stream + 2, &request("GET", "/a", &[("x-path", "/a#b")]), true);
+    assert_eq!(client.next_on(HEADERS, stream + 2).status(), 200);
+    assert_eq!((a.seen()[0].target(), a.seen()[0].field("x-path")), ("/a", Some("/a#b")));
+}
+
+#[test]
+fn trailers_with_pseudo_fields_end_their_stream() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let mut client = Frames::connect(gateway.web());
+    let mut stream = 1;
+    let path = section(&[(":path", "/b")]);
+    for trailers in [
+        path.clone(),
+        section(&[("x-sum", "1"), (":status", "200")]),
+        section(&[(":authority", "b")]),
+        vec![0x82],
+        vec![0x04, 1, b'/'],
+        // `:path` in Huffman's code.
+        vec![0x00, 0x84, 0xb9, 0x58, 0xd3, 0x3f, 1, b'/'],
+    ] {
+        let head = frame(HEADERS, END_HEADERS, stream, &section(&request("POST", "/", &[])));
+        let body = frame(DATA, 0, stream, b"body");
+        client.send([head, body, frame(HEADERS, END_HEADERS | END_STREAM, stream, &trailers)].concat());
+        let end = end_of(&mut client, stream);
+        assert!(end.kind != GOAWAY && is_refused(&end), "{trailers:x?}: {end:?}");
+        stream += 2;
+    }
+    // Padded, and over two frames.
+    client.head(stream, &request("POST", "/", &[]), false);
+    let padded = [&[2][..], &path, &[0, 0]].concat();
+    client.frame(HEADERS, END_HEADERS | END_STREAM | 8, stream, &padded);
+    assert!(is_refused(&end_of(&mut client, stream)));
+    stream += 2;
+    client.head(stream, &request("POST", "/", &[]), false);
+    let (first, second) = path.split_at(4);
+    client.send(
+        [frame(HEADERS, END_STREAM, stream, first), frame(CONTINUATION, END_HEADERS, stream, second)]
+            .concat(),
+    );
+    assert!(is_refused(&end_of(&mut client, stream)));
+    assert!(client.lives());
+    eventually("the endpoint is free", || (gateway.active("one", a.address()) == Some(0)).then_some(()));
+    assert_eq!(gateway.metrics().sum("moongate_upstream_failures_total", &[]), 0.0);
+}
+
+#[test]
+fn trailers_that_come_in_pieces_are_no_way_round() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let mut client = Frames::connect(gateway.web());
+    client.head(1, &request("POST", "/", &[]), false);
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &section(&[(":path", "/b")]));
+    for byte in trailers {
+        // The connection may end before the last byte.
+        if client.try_send([byte]).is_err() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let frames = client.rest();
+    let refused = |frame: &Frame| {
+        frame.kind == RST_STREAM && frame.number(0) == PROTOCOL_ERROR
+            || frame.kind == GOAWAY && frame.number(4) == PROTOCOL_ERROR
+    };
+    assert!(frames.iter().any(refused) && !frames.iter().any(|frame| frame.kind == HEADERS), "{frames:?}");
+}
+
+#[test]
+fn a_request_has_a_path_and_an_authority() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let mut client = Frames::connect(gateway.web());
+    let get = (":method", "GET");
+    let http = (":scheme", "http");
+    for (at, fields) in [
+        vec![get, http, (":authority", "a")],
+        vec![get, http, ("host", "a")],
+        vec![get, http, (":authority", ""), (":path", "/")],
+        vec![get, http, (":authority", "a"), (":path", "?x")],
+        vec![get, http, (":authority", "a"), (":path", "a")],
+        vec![get, http, (":authority", "a"), (":path", "//a@b/"), ("host", "a:80")],
+        vec![get, http, (":authority", "a"), (":path", "/"), ("host", "A")],
+        vec![get, (":authority", "a"), (":path", "/")],
+        vec![http, (":authority", "a"), (":path", "/")],
+        vec![get, http, (":authority", "a"), (":path", "/"), (":status", "200")],
+        vec![get, http, (":authority", "a"), (":path", "/"), (":protocol", "websocket")],
+        vec![get, http, (":authority", "a"), (":path", "/"), ("x", "y"), (":scheme", "http")],
+        vec![get, http, (":authority", "a"), (":path", "/"), ("keep-alive", "1")],
+        vec![get, http, (":authority", "a"), (":path", "/"), ("proxy-connection", "1")],
+        vec![get, http, (":authority", "a"), (":path", "/"), ("upgrade", "websocket")],
+        vec![get, http, (":authority", "a"), (":path", "/"), ("te", "trailers, deflate")],
+        vec![get, http, (":authority", "a"), (":path", "/"), ("te", "trailers"), ("te", "gzip")],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let stream = u32::try_from(at).unwrap() * 2 + 1;
+        client.head(stream, &fields, true);
+        let end = end_of(&mut client, stream);
+        assert!(is_refused(&end), "{fields:?}: {end:?}");
+    }
+    assert_eq!(a.count(), 0);
+    assert!(client.lives());
+}
