@@ -56,6 +56,27 @@ fn what_is_allowed_passes_whole_and_what_is_not_closes_both_sides() {
 }
 
 #[test]
+fn a_list_of_texts_lets_no_binary_message_pass_unless_it_is_told_to() {
+    let origin = Origin::named("a");
+    for (filter, passes) in [
+        (r"allow: ['^\{']", false),
+        (r"allow: ['^\{'], binary: allow", true),
+        (r"allow: ['^\{'], binary: deny", false),
+        (r"deny: ['x']", true),
+    ] {
+        let gateway = filtered(&origin, filter);
+        let mut socket = Socket::open(gateway.web(), "/");
+        socket.echo("{}");
+        if passes {
+            socket.echo_bytes(b"{\xff");
+        } else {
+            socket.say_bytes(b"{}");
+            assert_eq!(socket.end(), Some(1008), "{filter}");
+        }
+    }
+}
+
+#[test]
 fn a_word_in_two_fragments_does_not_slip_through() {
     let a = Origin::named("a");
     let gateway = filtered(&a, "deny: [secret]");

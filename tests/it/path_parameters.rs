@@ -2,6 +2,7 @@
 //! the backend receives.
 
 use crate::support::h2::{self, Client};
+use crate::support::h2ws;
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, Socket, moongate};
 
@@ -138,8 +139,22 @@ fn conditions_see_the_path_that_is_matched() {
         assert_eq!(status("c", target), 403, "{target}");
     }
     assert_eq!((status("d", "/admin"), status("d", "/admin;x")), (403, 200), "it asked for that");
-    let refused = Socket::open_with(gateway.web(), "/admin;x", &[("host", "a")]).err();
-    assert_eq!(refused, Some(403), "a handshake has no other path");
+}
+
+#[test]
+fn a_handshake_has_no_other_path() {
+    let (open, guarded) = (Origin::named("open"), Origin::named("guarded"));
+    let gateway = gateway(&format!(
+        "routes:
+  - {{ path: /, upstream: ['{open}'] }}
+  - {{ path: /ws/, upstream: ['{guarded}'], plugins: [{{ kind: respond, status: 403, body: no }}] }}"
+    ));
+    for target in ["/ws;x", "/ws;x/y", "/;a/ws", "/ws%3bx"] {
+        assert_eq!(Socket::open_with(gateway.web(), target, &[]).err(), Some(403), "{target}");
+        let refused = h2ws::Client::plain(gateway.web()).open_with(target, &[]).err();
+        assert_eq!(refused.map(|response| response.status().as_u16()), Some(403), "{target} over HTTP/2");
+    }
+    Socket::open(gateway.web(), "/x;/ws").echo("open");
 }
 
 #[test]

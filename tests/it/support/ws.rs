@@ -61,6 +61,11 @@ impl Socket {
         self.inner.send(Message::text(text)).unwrap_or_else(|e| panic!("cannot say {text:?}: {e}"));
     }
 
+    /// Sends a binary message.
+    pub(crate) fn say_bytes(&mut self, bytes: &[u8]) {
+        self.inner.send(Message::binary(bytes.to_vec())).unwrap();
+    }
+
     /// The next data message, as bytes.
     pub(crate) fn hear(&mut self) -> Vec<u8> {
         loop {
@@ -94,7 +99,7 @@ impl Socket {
 
     /// Sends a binary message and hears it again.
     pub(crate) fn echo_bytes(&mut self, bytes: &[u8]) {
-        self.inner.send(Message::binary(bytes.to_vec())).unwrap();
+        self.say_bytes(bytes);
         assert!(self.hear() == bytes, "{} bytes came back changed", bytes.len());
     }
 

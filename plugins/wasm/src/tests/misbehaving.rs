@@ -2,7 +2,7 @@
 
 use super::{plugin, plugin_with};
 use moongate_sdk::testing::Visit;
-use moongate_sdk::{Plugin, Verdict};
+use moongate_sdk::{Direction, Fate, Message, Piece, Plugin, Verdict};
 use serde_json::json;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -50,6 +50,61 @@ fn a_trap_costs_one_request() {
             assert!(said.starts_with(expected), "{said}");
             assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue), "the next one is served");
         }
+    }
+}
+
+/// A filter of which one callback traps.
+fn trapping(callback: &str, signature: &str, more: serde_json::Value) -> Box<dyn Plugin> {
+    plugin_with(&format!(r#"(func (export "proxy_on_{callback}") {signature} unreachable)"#), more)
+}
+
+/// Its host hands the fault to the chain, where `on_error` decides as of any other plugin.
+#[test]
+fn a_trap_is_a_fault_in_every_callback_that_decides() {
+    const DECIDES: &str = "(param i32 i32 i32) (result i32)";
+    let piece = || Piece { bytes: "body".into(), last: true };
+    let is_fault = |verdict: &Verdict| matches!(verdict, Verdict::Failed(fault) if fault.to_string().starts_with("it trapped"));
+    for _ in 0..2 {
+        let plugin = trapping("request_headers", DECIDES, json!({}));
+        assert!(is_fault(&Visit::new("/").ask(&*plugin)));
+        let plugin = trapping("request_body", DECIDES, json!({}));
+        let mut visit = Visit::new("/");
+        assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+        assert!(is_fault(&visit.send(&*plugin, &mut piece())));
+        let plugin = trapping("response_headers", DECIDES, json!({}));
+        let mut visit = Visit::new("/");
+        assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+        assert!(is_fault(&visit.answer(&*plugin)));
+        let plugin = trapping("response_body", DECIDES, json!({}));
+        let mut visit = Visit::new("/");
+        assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+        let _ = visit.answer(&*plugin);
+        assert!(visit.see(|exchange| plugin.response_body(exchange, &mut piece())).is_err());
+    }
+    for (callback, direction) in
+        [("downstream_data", Direction::ToBackend), ("upstream_data", Direction::ToClient)]
+    {
+        let plugin = trapping(callback, DECIDES, json!({ "websocket": true }));
+        let mut message = Message { direction, binary: false, payload: "x".into() };
+        assert!(matches!(Visit::new("/").say(&*plugin, &mut message), Fate::Failed(_)), "{callback}");
+    }
+}
+
+/// Where nothing is decided any more a trap is not the request's; that the module is then left alone for a while is
+/// the claim of another test.
+#[test]
+fn a_trap_at_the_end_of_a_request_does_not_fail_it() {
+    for (callback, signature) in
+        [("done", "(param i32) (result i32)"), ("log", "(param i32)"), ("delete", "(param i32)")]
+    {
+        let plugin = plugin(&format!(
+            r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
+            (func (export "proxy_on_{callback}") {signature} unreachable)"#
+        ));
+        let mut visit = Visit::new("/");
+        assert!(matches!(visit.ask(&*plugin), Verdict::Continue), "{callback}");
+        visit.see(|exchange| plugin.log(exchange, None));
+        drop(visit);
     }
 }
 
