@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use desk::Desk;
 use hash::Hash;
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use indexmap::IndexMap;
 use known::Known;
 use moongate_sdk::{
@@ -160,8 +160,8 @@ fn challenge(realm: Option<&Placed<String>>) -> Result<HeaderValue, Problem> {
 }
 
 /// Name and password of the one Authorization (RFC 7617 §2).
-fn given(headers: &HeaderMap) -> Option<Given> {
-    let mut all = headers.get_all(AUTHORIZATION).iter();
+fn given(exchange: &Exchange<'_>) -> Option<Given> {
+    let mut all = exchange.credentials(&AUTHORIZATION);
     let text = all.next().filter(|_| all.next().is_none())?.to_str().ok()?;
     let (scheme, encoded) = text.split_once(' ')?;
     let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
@@ -225,7 +225,7 @@ impl Plugin for BasicAuth {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        let Some(given) = given(&exchange.headers) else { return self.refuse(exchange).into() };
+        let Some(given) = given(exchange) else { return self.refuse(exchange).into() };
         let user = self.users.get(given.user.as_str());
         let hash = user.unwrap_or(&self.decoy).clone();
         let is_user = user.is_some();

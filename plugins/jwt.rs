@@ -136,9 +136,9 @@ impl Jwt {
         for from in &self.from {
             let found = match from {
                 From::Bearer => bearer(exchange),
-                From::Part(part) => {
-                    part.read(exchange).map_or(Found::Nothing, |token| Found::Token((*token).into()))
-                }
+                From::Part(part) => part
+                    .read_credential(exchange)
+                    .map_or(Found::Nothing, |token| Found::Token((*token).into())),
             };
             match found {
                 Found::Nothing => {}
@@ -203,7 +203,7 @@ impl Jwt {
 }
 
 fn bearer(exchange: &Exchange<'_>) -> Found {
-    let mut fields = exchange.headers.get_all(AUTHORIZATION).iter();
+    let mut fields = exchange.credentials(&AUTHORIZATION);
     let Some(field) = fields.next() else { return Found::Nothing };
     if fields.next().is_some() {
         return Found::Doubtful;

@@ -4,7 +4,8 @@
 //! What it is taken for, a token or a key, is its reader's.
 
 use http::HeaderName;
-use moongate_sdk::{Exchange, Expression, Placed, Problem, Problems, Stage, cookie};
+use http::header::COOKIE;
+use moongate_sdk::{Exchange, Expression, Placed, Problem, Problems, Stage, cookie, cookie_in};
 use std::borrow::Cow;
 
 /// A part of a request.
@@ -63,6 +64,16 @@ impl Part {
             Some(("query", name)) => Ok(Self::Query(name.into())),
             _ => Err(bad().help("known: client_ip, header:NAME, cookie:NAME, query:NAME")),
         }
+    }
+
+    /// The same as a credential, which may have been withdrawn: see [`Exchange::credentials`].
+    pub(crate) fn read_credential<'e>(&'e self, exchange: &'e Exchange<'_>) -> Option<Cow<'e, [u8]>> {
+        let found = match self {
+            Self::Header(name) => exchange.credentials(name).next()?.as_bytes(),
+            Self::Cookie(name) => cookie_in(exchange.credentials(&COOKIE), name)?,
+            Self::ClientIp | Self::Query(_) => return self.read(exchange),
+        };
+        (!found.is_empty()).then_some(found.into())
     }
 
     /// Its bytes in this request; nothing when it is absent or empty.

@@ -106,6 +106,9 @@ impl<'a> Builder<'a> {
         let phases = guard(|| plugin.phases()).ok_or_else(panicked)?;
         let mut owned = guard(|| plugin.owned_headers()).ok_or_else(panicked)?;
         let mut problems = Problems::default();
+        if let Some(name) = owned.iter().find(|name| SETTLED.contains(&name.as_str())) {
+            problems.push(settled(name.as_str()).at(&written.kind.place));
+        }
         for written in &written.owned_headers {
             owned.extend(problems.keep(field(written).map_err(|problem| problem.at(&written.place).into())));
         }
@@ -129,12 +132,21 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// Fields in which the gateway itself has put what it knows before the first plugin runs.
+const SETTLED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via"];
+
+fn settled(name: &str) -> Problem {
+    Problem::new(format!("no plugin can own `{name}`"))
+        .help("the gateway writes it; what a client sends there counts from `trusted_proxies` alone")
+}
+
 /// A field that an entry may own.
 fn field(written: &str) -> Result<HeaderName, Problem> {
     match HeaderName::from_bytes(written.as_bytes()) {
         Ok(name) if is_gateways_own(&name) || name == http::header::HOST => {
             Err(Problem::new(format!("`{written}` is the gateway's own")).help("no plugin can own it"))
         }
+        Ok(name) if SETTLED.contains(&name.as_str()) => Err(settled(written)),
         Ok(name) => Ok(name),
         Err(_) => Err(Problem::new(format!("`{written}` is not a field name"))
             .help("a name has letters, digits and `-`, as in `X-User`")),

@@ -121,7 +121,9 @@ impl Chain {
             return Standing::Granted;
         };
         self.withdraw(exchange);
-        self.withdraw_at(at, exchange);
+        for owner in 0..=at {
+            self.withdraw_at(owner, exchange);
+        }
         exchange.running.turn(at);
         let mut call = entry.metrics().call(Phase::RequestHeaders);
         let flow = guard(|| entry.plugin().request_headers(exchange));

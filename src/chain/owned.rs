@@ -2,8 +2,8 @@
 //! and no backend, also when the plugin is left out of the request: its `when` does not hold or cannot be evaluated, or
 //! it failed and `on_error` is `open`.
 //!
-//! A field is withdrawn before the first plugin runs. Credentials (RFC 9110 §11.6.2, RFC 6265 §4.2) are withdrawn when
-//! the owner's turn has come: plugins before it, and its own condition, may have to look at them.
+//! A field is withdrawn before the first plugin runs. Credentials (RFC 9110 §11.6.2, RFC 6265 §4.2) are withdrawn right
+//! before the owner runs: plugins before it, and its own condition, may have to look at them.
 
 use super::{Chain, Entry};
 use http::{HeaderName, HeaderValue, header};
@@ -17,18 +17,18 @@ const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, hea
 pub(super) struct Owned {
     name: HeaderName,
     at: usize,
-    /// It is withdrawn at the owner's turn.
-    at_turn: bool,
+    /// It is withdrawn right before the owner runs.
+    is_late: bool,
 }
 
 /// What the plugins of a chain own.
 pub(super) fn of(entries: &[Arc<Entry>]) -> Box<[Owned]> {
     let owned = entries.iter().enumerate().flat_map(|(at, entry)| {
-        let has_turn = entry.phases().request_headers;
+        let may_be_late = entry.phases().request_headers;
         let owned = move |name: &HeaderName| Owned {
             name: name.clone(),
             at,
-            at_turn: has_turn && CREDENTIALS.contains(name),
+            is_late: may_be_late && CREDENTIALS.contains(name),
         };
         entry.owned().iter().map(owned)
     });
@@ -41,7 +41,7 @@ impl Chain {
         self.owned.is_empty()
     }
 
-    /// A request begins: withdraws what its client sent in fields that plugins own.
+    /// Withdraws what the client of a new request sent in fields that plugins own.
     pub(super) fn withdraw(&self, exchange: &mut Exchange<'_>) {
         if self.owns_nothing() {
             return;
@@ -56,7 +56,7 @@ impl Chain {
             if owners.peek().is_none() {
                 continue;
             }
-            let is_withdrawn = owners.any(|owned| !owned.at_turn);
+            let is_withdrawn = owners.any(|owned| !owned.is_late);
             let values = exchange.headers.get_all(name).iter().cloned();
             sent.extend(values.map(|value| ClientField { name: name.clone(), value, is_withdrawn }));
         }
@@ -66,18 +66,17 @@ impl Chain {
         exchange.running.set_client_fields(sent);
     }
 
-    /// The turn of a plugin has come: withdraws the credentials that it owns, but for values that a plugin before it
-    /// has set.
+    /// Withdraws the credentials that a plugin owns, right before it runs or is left out. Values that a plugin before it
+    /// has set stay.
     pub(super) fn withdraw_at(&self, at: usize, exchange: &mut Exchange<'_>) {
-        for owned in self.owned.iter().filter(|owned| owned.at == at && owned.at_turn) {
-            let sent = exchange.running.withdraw(&owned.name);
+        for owned in self.owned.iter().filter(|owned| owned.at == at && owned.is_late) {
+            let standing: Vec<HeaderValue> = exchange.headers.get_all(&owned.name).iter().cloned().collect();
+            let sent = exchange.running.withdraw(&owned.name, &standing);
             if sent.is_empty() {
                 continue;
             }
-            let others = exchange.headers.get_all(&owned.name).iter().filter(|value| !sent.contains(value));
-            let others: Vec<HeaderValue> = others.cloned().collect();
             exchange.headers.remove_exact(&owned.name);
-            for value in others {
+            for value in standing.into_iter().filter(|value| !sent.contains(value)) {
                 exchange.headers.append(&owned.name, value);
             }
         }

@@ -2,6 +2,7 @@
 
 use super::{BAD_CONFIG, color, say, say_wrong};
 use crate::live;
+use crate::proxy;
 use crate::route::{Head, Target};
 use crate::snapshot::{Kinds, Listener, Route, Snapshot};
 use crate::spec::{self, PathParameters};
@@ -87,20 +88,23 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
     let asks = is("ws")
         || is("wss")
         || handshake::check(&method, Version::HTTP_11, &headers) != Err(handshake::Refusal::NotWebSocket);
+    let seen = proxy::preview(&method, host, &headers, (asked.client, secure), &snapshot.terms)
+        .map_err(|error| format!("this is no request: {error}"))?;
     let request = Request {
-        scheme: if secure { "https" } else { "http" },
+        scheme: seen.scheme,
         host: target.host().unwrap_or_default(),
         forwarded_host: host.unwrap_or_default(),
         path: target.bare_path(),
         forwarded_path: target.path(),
-        scheme_is_certain: secure,
+        scheme_is_certain: seen.scheme_is_certain,
         query: target.query(),
         is_websocket: asks,
         body: BodyLength::of_http1(&headers),
         listener,
-        ..Request::internal(&method, "/", asked.client)
+        peer: asked.client,
+        ..Request::internal(&method, "/", seen.client)
     };
-    let head = Head { request, headers: &headers };
+    let head = Head { request, headers: &seen.headers };
     let form = match snapshot.table.find(&head) {
         Some(route) => form(route, &target)?,
         None => String::new(),

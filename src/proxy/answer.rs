@@ -8,7 +8,7 @@ use super::failure::{Failure, OURS};
 use super::intake::connection;
 use super::received::Line;
 use super::replay::replay;
-use super::{connect, download, forward, respond, upload_gate, upstream};
+use super::{connect, download, forward, respond, upstream};
 use crate::chain::Decision;
 use crate::tunnel::Leg;
 use bytes::Bytes;
@@ -73,7 +73,9 @@ pub(super) async fn from_backend(
     let comes = download::comes(ctx.method().unwrap_or(&session.req_header().method), head);
     let Some(instead) = finish_head(session, head, ctx, &[]).await? else {
         upstream::settle(session, ctx);
-        if ctx.upload.is_cut_off && !comes {
+        // Nothing follows that head, whether or not the backend sends something.
+        let goes = download::has_body(&session.req_header().method, head.status);
+        if ctx.upload.is_cut_off && !(comes && goes) {
             upstream::cut_off_upload(session, ctx);
         }
         return download::frame(session, head, ctx, comes);
@@ -214,7 +216,6 @@ async fn write_piece(
 /// Nobody could serve the request, or its response was over before its body.
 pub(super) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
     if ctx.upload.is_over && ctx.instead.is_none() {
-        upload_gate::linger(session).await;
         let error_code = session.response_written().map_or(0, |head| head.status.as_u16());
         return FailToProxy { error_code, can_reuse_downstream: false };
     }

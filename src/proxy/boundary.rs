@@ -88,14 +88,23 @@ impl Boundary {
         self.head
     }
 
-    /// Follows the next bytes. Returns how many of them are this request's; the rest is the next
-    /// one's, or, when this one is broken, nobody's.
+    /// Follows the next bytes to the end of the request, of the head before a chunked body, or of a chunk. Returns how
+    /// many bytes that is; what follows is for the next call, or, when the request is broken, nobody's.
+    ///
+    /// A reader that gets one chunk at a time has read none that the backend must not get any more (see `upload_gate`).
     pub(super) fn follow(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         if let Part::Head = self.part {
             at = self.follow_head(bytes);
             self.line.see(&bytes[..at]);
             self.head += at;
+            if let Part::Chunked(chunks) = self.part {
+                // A request of which so much is broken already is refused before a backend is asked.
+                if chunks.breaks_in(&bytes[at..]) {
+                    self.part = Part::Broken;
+                }
+                return at;
+            }
         }
         let rest = &bytes[at..];
         match &mut self.part {

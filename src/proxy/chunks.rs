@@ -62,8 +62,8 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    /// Follows the next bytes. Returns how many of them belong to the body and are as they should be:
-    /// fewer than all when it ends, or breaks, among them.
+    /// Follows the next bytes to the end of a chunk. Returns how many of them belong to the body and are as they should
+    /// be: fewer than all when a chunk or the body ends, or it breaks, among them.
     pub(super) fn follow(&mut self, bytes: &[u8]) -> (usize, Body) {
         let mut at = 0;
         while at < bytes.len() {
@@ -71,6 +71,7 @@ impl Chunks {
                 at += self.skip(bytes.len() - at);
                 continue;
             }
+            let ends_chunk = self.step == Step::DataLf;
             self.step = self.next(bytes[at]);
             if self.step == Step::Broken {
                 return (at, Body::Broken);
@@ -79,8 +80,23 @@ impl Chunks {
             if self.step == Step::Over {
                 return (at, Body::Over);
             }
+            if ends_chunk {
+                break;
+            }
         }
         (at, Body::Open)
+    }
+
+    /// Whether the body breaks among these bytes. It is not followed.
+    pub(super) fn breaks_in(mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            match self.follow(bytes) {
+                (_, Body::Broken) => return true,
+                (_, Body::Over) => return false,
+                (taken, Body::Open) => bytes = &bytes[taken..],
+            }
+        }
+        false
     }
 
     /// Passes over so much of the data as is here.

@@ -92,6 +92,17 @@ impl Connection {
         &self.gate
     }
 
+    /// Whether a part of the request's body is still to come.
+    pub(super) fn is_in_body(&self) -> bool {
+        self.boundary.stage() == Stage::Body
+    }
+
+    /// Ends the sending direction of a plain connection, so that the client sees the end of its response. Over TLS the
+    /// close of the connection does it.
+    pub(super) fn end_sending(&self) {
+        self.socket.end_sending();
+    }
+
     /// Whether the request's body broke the rules of its framing.
     pub fn is_broken(&self) -> bool {
         self.boundary.stage() == Stage::Broken
@@ -220,9 +231,9 @@ impl AsyncRead for Connection {
             }
             Stage::Broken => Poll::Ready(Err(broken())),
             Stage::Over => this.poll_end(cx, buf),
-            Stage::Body if this.gate.get() == Gate::Shut => Poll::Pending,
-            // Not before the response has left.
-            Stage::Body if this.gate.get() == Gate::Over => {
+            Stage::Body if this.gate.get() == Gate::Paused => Poll::Pending,
+            // The response leaves first.
+            Stage::Body if this.gate.get() == Gate::Ended => {
                 return this.poll_out(cx).map(|_| Err(io::Error::other("the upload has ended")));
             }
             Stage::Idle | Stage::Head | Stage::Body => this.poll_request(cx, buf),

@@ -61,7 +61,7 @@ pub struct Context {
     pub(super) cause: Cause,
     /// The connection became a WebSocket; its lines and numbers are the tunnel's.
     pub(super) upgraded: bool,
-    _busy: Busy,
+    busy: Option<Busy>,
 }
 
 impl Context {
@@ -90,7 +90,7 @@ impl Context {
             failure: None,
             cause: None,
             upgraded: false,
-            _busy: busy,
+            busy: Some(busy),
         }
     }
 
@@ -123,6 +123,12 @@ impl Context {
     /// The method to the backend, when a plugin changed it.
     pub(super) fn method(&self) -> Option<&Method> {
         self.running.edits()?.method.as_ref()
+    }
+
+    /// The request is over: gives back its endpoint, and counts as under way no longer.
+    pub(super) fn release(&mut self) {
+        self.lease = None;
+        self.busy = None;
     }
 
     /// Whether another endpoint may be asked.

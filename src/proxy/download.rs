@@ -24,7 +24,9 @@ pub(super) fn has_body(method: &Method, status: StatusCode) -> bool {
 
 /// Whether a backend that was asked with this method sends a body behind this head.
 pub(super) fn comes(method: &Method, head: &ResponseHeader) -> bool {
-    let empty = head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
+    let is_zero =
+        |length: &HeaderValue| !length.is_empty() && length.as_bytes().iter().all(|digit| *digit == b'0');
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_some_and(is_zero);
     has_body(method, head.status) && (!empty || head.headers.contains_key(header::TRANSFER_ENCODING))
 }
 

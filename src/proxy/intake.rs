@@ -80,7 +80,8 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
     let ends_here = admission::ends_here(session.req_header());
     let found = match check(session, ctx) {
         Ok(()) => {
-            clean(session.req_header_mut(), ctx)?;
+            let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
+            clean(session.req_header_mut(), &ctx.received, policy)?;
             find(session, ctx)
         }
         refused => refused,
@@ -146,11 +147,10 @@ fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fa
 ///
 /// # Errors
 /// When a value cannot be a field value, which the parser has excluded.
-fn clean(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
+pub(super) fn clean(head: &mut RequestHeader, received: &Received, policy: XForwarded) -> Result<()> {
     forward::end_nominated(head)?;
-    untrusted_headers::remove(head, ctx.received.is_trusted, policy);
-    x_forwarded::settle(head, &ctx.received, policy)?;
+    untrusted_headers::remove(head, received.is_trusted, policy);
+    x_forwarded::settle(head, received, policy)?;
     // The gateway answers an expectation itself, when it begins to read the body (RFC 9110 §10.1.1).
     head.remove_header(&header::EXPECT);
     Ok(())

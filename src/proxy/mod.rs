@@ -20,6 +20,7 @@ mod grpc;
 mod intake;
 mod living;
 mod plain;
+mod preview;
 mod proof;
 mod received;
 mod record;
@@ -44,6 +45,7 @@ pub use boundary::Reading;
 pub use connection::{Connection, HeadLimits};
 pub use context::Context;
 pub use failure::Failure;
+pub use preview::{Preview, preview};
 pub use socket::Socket;
 pub use stream::stream;
 
@@ -210,7 +212,9 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        if ctx.upload.is_plain() {
+        if ctx.upload.is_cut_off {
+            upload::drop_late(body, end)?;
+        } else if ctx.upload.is_plain() {
             upload::pass_plain(body, end);
         } else {
             upload::pass(session, body, end, ctx).await?;
@@ -280,6 +284,11 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         record::request(session, ctx);
+        // What is left of the request is no work that the end of the process waits for.
+        ctx.release();
+        if !ctx.upgraded {
+            upload_gate::linger(session).await;
+        }
     }
 
     // Failures have their own line with the route and endpoint in it; see `record`.

@@ -127,9 +127,7 @@ impl Received {
         // Of HTTP/1.0 it means nothing, and without a body there is nothing to wait for.
         received.expects_continue = received.version == Version::HTTP_11
             && received.body != BodyLength::Empty
-            && headers
-                .get(header::EXPECT)
-                .is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+            && handshake::has_token(headers, &header::EXPECT, "100-continue");
         if let Some(arrival) = arrival {
             received.peer = arrival.peer.ip().to_canonical();
             received.listener = arrival.listener;
@@ -148,6 +146,18 @@ impl Received {
         }
         received.client_network = terms.client_prefix.network(received.client);
         received
+    }
+
+    /// The client uses TLS, unless a trusted proxy says otherwise: for a request that never arrived.
+    pub(super) fn assume_tls(&mut self, tls: bool) {
+        if tls && !self.scheme_is_certain {
+            (self.scheme, self.scheme_is_certain) = ("https", true);
+        }
+    }
+
+    /// Whether the scheme is beyond doubt.
+    pub(super) fn is_scheme_certain(&self) -> bool {
+        self.scheme_is_certain
     }
 
     /// Takes over where the request wants to go.

@@ -109,7 +109,7 @@ fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
     Entry {
         client: Some(ctx.received.client),
         method: head.method.as_str(),
-        host: ctx.received.authority().as_bytes(),
+        host: host(head, ctx),
         path: head.raw_path(),
         protocol: protocol(head.version),
         tls: ctx.received.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
@@ -121,6 +121,14 @@ fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
         user_agent: bytes(&head.headers, &header::USER_AGENT),
         referer: bytes(&head.headers, &header::REFERER),
         ..Entry::default()
+    }
+}
+
+/// What the client asked for; of a request that is refused before that is read, its Host field.
+fn host<'a>(head: &'a RequestHeader, ctx: &'a Context) -> &'a [u8] {
+    match ctx.received.authority() {
+        "" => bytes(&head.headers, &header::HOST),
+        authority => authority.as_bytes(),
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::tunnel::{Carrier, Io};
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -48,6 +48,16 @@ impl Socket {
             }
             Socket::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    /// Ends the sending direction, unless TLS has to say so first.
+    pub(super) fn end_sending(&self) {
+        // A peer that is gone needs no end.
+        let _ = match self {
+            Socket::Tcp(socket) => socket2::SockRef::from(socket).shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket2::SockRef::from(socket).shutdown(Shutdown::Write),
+            Socket::Tls(_) => Ok(()),
+        };
     }
 
     /// Writes what the kernel takes at once.

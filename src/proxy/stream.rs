@@ -61,8 +61,12 @@ impl Stream {
     async fn read(&mut self) -> Result<Option<Bytes>> {
         match self.gate.get() {
             Gate::Open => {}
-            Gate::Shut => return std::future::pending().await,
-            Gate::Over => return Error::e_explain(ErrorType::ReadError, "the upload has ended"),
+            Gate::Paused => {
+                let Some(time) = self.read_timeout else { return std::future::pending().await };
+                tokio::time::sleep(time).await;
+                return Error::e_explain(ErrorType::ReadTimedout, "the response does not end");
+            }
+            Gate::Ended => return Error::e_explain(ErrorType::ReadError, "the upload has ended"),
         }
         let last = self.patience.filter(|_| self.answered);
         let Some(time) = self.read_timeout.or(last) else { return self.session.read_body_bytes().await };
@@ -84,14 +88,15 @@ impl Session for Stream {
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if no_body_expected || self.session.is_body_done() {
+        if no_body_expected || self.is_body_done() {
             return self.session.read_body_or_idle(true).await;
         }
         self.read().await
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.session.is_body_done()
+        // A body that is not read any more is never complete, whatever has arrived of it.
+        self.gate.get() == Gate::Open && self.session.is_body_done()
     }
 
     fn is_body_empty(&mut self) -> bool {

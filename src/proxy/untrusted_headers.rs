@@ -5,10 +5,13 @@ use crate::spec::XForwarded;
 use http::HeaderName;
 use pingora::http::RequestHeader;
 
-/// What only a trusted proxy may say, besides [`TRUSTED_PREFIXES`]: where a request comes from, and what it was before.
+/// What only a trusted proxy may say, besides [`TRUSTED_PREFIX`]: where a request comes from, and what it was before.
 /// Backends and authentication services believe these.
-const TRUSTED_ONLY: [&str; 8] = [
+const TRUSTED_ONLY: [&str; 21] = [
     "forwarded",
+    "forwarded-for",
+    "client-ip",
+    "x-forwarded",
     "x-real-ip",
     "x-client-ip",
     "x-cluster-client-ip",
@@ -16,10 +19,20 @@ const TRUSTED_ONLY: [&str; 8] = [
     "x-rewrite-url",
     "x-url-scheme",
     "front-end-https",
+    "x-original-uri",
+    "x-original-url",
+    "x-original-path",
+    "x-original-method",
+    "x-original-host",
+    "x-original-port",
+    "x-original-proto",
+    "x-original-scheme",
+    "x-original-remote-addr",
+    "x-original-forwarded-for",
 ];
 
-/// Whole families of them.
-const TRUSTED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-original-"];
+/// A trusted proxy alone may say anything that begins so.
+const TRUSTED_PREFIX: &str = "x-forwarded-";
 
 /// Fields that the gateway writes or reads itself. Their own spelling is dealt with elsewhere; another one would be
 /// taken for them by a backend (see [`moongate_sdk::is_same_spelling`]).
@@ -49,13 +62,12 @@ fn is_unwanted(name: &HeaderName, keeps: bool) -> bool {
     is_trusted_only(&usual) || GATEWAYS.contains(&&*usual)
 }
 
-fn is_trusted_only(name: &str) -> bool {
+/// Whether only a trusted proxy may send the field, by its name in lower case.
+pub(super) fn is_trusted_only(name: &str) -> bool {
     // Most names are told by their first letter.
     match name.as_bytes().first() {
-        Some(b'x') => {
-            TRUSTED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || TRUSTED_ONLY.contains(&name)
-        }
-        Some(b'f' | b't') => TRUSTED_ONLY.contains(&name),
+        Some(b'x') => name.starts_with(TRUSTED_PREFIX) || TRUSTED_ONLY.contains(&name),
+        Some(b'c' | b'f' | b't') => TRUSTED_ONLY.contains(&name),
         _ => false,
     }
 }
@@ -113,7 +125,15 @@ mod tests {
 
     #[test]
     fn what_merely_looks_alike_stays() {
-        let names = ["my_own", "x-forward", "x-real-ips", "forwarded-by", "proxy-status", "x_user"];
+        let names = [
+            "my_own",
+            "x-forward",
+            "x-real-ips",
+            "forwarded-by",
+            "proxy-status",
+            "x_user",
+            "x-original-filename",
+        ];
         assert_eq!(left(&names, false, XForwarded::Add).len(), names.len());
     }
 }

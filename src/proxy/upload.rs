@@ -15,10 +15,12 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, header};
 use moongate_sdk::{BodyLength, Piece};
 use pingora::http::RequestHeader;
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Of what passed plugins so much is kept for another attempt; Pingora keeps as much of what came.
 const KEPT: usize = 64 << 10;
@@ -93,7 +95,11 @@ impl Upload {
 /// When the client is gone.
 pub(super) async fn ask_for(session: &mut Session, ctx: &mut Context) -> Result<()> {
     if ctx.received.expects_continue && !std::mem::replace(&mut ctx.upload.is_asked_for, true) {
-        session.as_downstream_mut().write_continue_response().await?;
+        let limit = ctx.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.terms.send_timeout);
+        match timeout(limit, session.as_downstream_mut().write_continue_response()).await {
+            Ok(written) => written.map_err(Error::into_down)?,
+            Err(_) => return Err(Error::new_down(ErrorType::WriteTimedout)),
+        }
     }
     Ok(())
 }
@@ -270,6 +276,19 @@ pub(super) async fn pass(
     };
     // Nothing at all is the end to Pingora, and an empty piece at the end would be one end too many.
     *body = Some(bytes).filter(|bytes| !(end && bytes.is_empty()));
+    Ok(())
+}
+
+/// A piece that was read before a response cut the upload off. It goes nowhere.
+///
+/// # Errors
+/// At the end of the body, which the backend must not get: the connection to it is closed.
+pub(super) fn drop_late(body: &mut Option<Bytes>, end: bool) -> Result<()> {
+    if end {
+        return Err(Error::new(OURS));
+    }
+    // Nothing at all would be the end to Pingora.
+    *body = Some(Bytes::new());
     Ok(())
 }
 

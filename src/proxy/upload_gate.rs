@@ -1,11 +1,13 @@
 //! The end of an upload by the backend: a final response that arrives before the request body has been sent whole
 //! (RFC 9112 §9.3, RFC 9110 §7.5).
 //!
-//! What the client sends afterwards goes nowhere near that backend: it may have stopped to read where the head ended,
-//! and would take the rest for a request. The response is passed on, and its connection is never pooled. HTTP/2 has
-//! streams, so there both directions go on (RFC 9113 §8.1).
+//! What the client sends afterwards is not forwarded: the backend may have stopped to read after the head, and would take
+//! the rest for a request. The response is passed on, and its connection is never pooled. HTTP/2 has streams, so there
+//! both directions go on (RFC 9113 §8.1).
 //!
-//! Pingora's loop reads the client's body for as long as the request lasts. The gate stands where it reads.
+//! Pingora's loop reads the client's body until its end, and pools the backend's connection when both messages are
+//! complete. So the body is never completed: a read waits while the response is under way, then fails, and an attempt
+//! that fails pools nothing. Each read gives out one chunk at the most, so none is under way when the gate closes.
 
 use super::connection::Connection;
 use super::intake::connection;
@@ -21,18 +23,18 @@ use tokio::time::{Instant, timeout_at};
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_IDLE: Duration = Duration::from_secs(5);
 
-/// What becomes of a read of a request body.
+/// What a read of a request body does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gate {
     /// It reads.
     Open,
     /// It waits: the response is under way.
-    Shut,
-    /// It fails: the response is over.
-    Over,
+    Paused,
+    /// It fails: the response is complete.
+    Ended,
 }
 
-/// Where the gate of one request body is kept.
+/// The gate of one request body.
 #[derive(Debug, Default)]
 pub(super) struct UploadGate(AtomicU8);
 
@@ -40,8 +42,8 @@ impl UploadGate {
     pub(super) fn get(&self) -> Gate {
         match self.0.load(Ordering::Relaxed) {
             0 => Gate::Open,
-            1 => Gate::Shut,
-            _ => Gate::Over,
+            1 => Gate::Paused,
+            _ => Gate::Ended,
         }
     }
 
@@ -58,32 +60,36 @@ fn gate(session: &Session) -> Option<&UploadGate> {
     }
 }
 
-/// A final response came too early: the client's body is read no further.
-pub(super) fn shut(session: &mut Session) {
+/// A final response came too early: the client's body is read no further. `limit` bounds the wait for the rest of the
+/// response; a backend that is silent for less has not failed.
+pub(super) fn pause(session: &mut Session, limit: Option<Duration>) {
     if let Some(gate) = gate(session) {
-        gate.set(Gate::Shut);
+        gate.set(Gate::Paused);
     }
-    // Nothing is awaited from the client any more, for however long the response takes.
-    session.as_downstream_mut().set_read_timeout(None);
+    session.as_downstream_mut().set_read_timeout(limit.map(|limit| limit.saturating_mul(2)));
     session.set_keepalive(None);
 }
 
-/// The response is over: Pingora's loop ends, which still waits for the body.
+/// The response is complete: Pingora's loop ends, which still waits for the body.
 pub(super) fn end(session: &Session) {
     if let Some(gate) = gate(session) {
-        gate.set(Gate::Over);
+        gate.set(Gate::Ended);
     }
 }
 
-/// Reads what an HTTP/1 client still sends after its response, and throws it away. A stream of HTTP/2 is reset
-/// without an error instead.
+/// Ends the sending direction of an HTTP/1 client that has its response and still sends its body, then reads the body
+/// for a while and drops it: a connection that is closed with bytes unread is reset, and the response may be lost with
+/// it (RFC 9112 §9.6). A stream of HTTP/2 is reset without an error instead (RFC 9113 §8.1).
 pub(super) async fn linger(session: &mut Session) {
-    if session.as_http1().is_none() {
+    let Some(connection) = connection(session) else { return };
+    if session.response_written().is_none_or(|head| head.status.is_informational())
+        || !connection.is_in_body()
+    {
         return;
     }
-    if let Some(gate) = gate(session) {
-        gate.set(Gate::Open);
-    }
+    connection.upload_gate().set(Gate::Open);
+    connection.end_sending();
+    session.as_downstream_mut().set_read_timeout(None);
     let end = Instant::now() + LINGER;
     while !session.as_downstream_mut().is_body_done() {
         let until = end.min(Instant::now() + LINGER_IDLE);

@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -155,7 +155,7 @@ pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &m
         }
         if !ctx.upload.is_sent && head.version != Version::HTTP_2 {
             ctx.upload.is_cut_off = true;
-            upload_gate::shut(session);
+            upload_gate::pause(session, ctx.route.as_ref().map(|route| route.timeout));
         }
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
@@ -201,8 +201,11 @@ pub(super) fn broken(
     client_reused: bool,
 ) -> Box<Error> {
     let failure = ctx.failure.filter(|_| *error.etype() == OURS).unwrap_or_else(|| Failure::from(&*error));
-    if ctx.instead.is_some() || ctx.upload.is_over {
-        // A plugin answered, or the response is whole and cut the upload off: no fault of the endpoint's.
+    // The read that the end of a response which cut the upload off makes fail.
+    let is_complete = ctx.upload.is_over && matches!(error.etype(), ErrorType::ReadError);
+    ctx.upload.is_over = is_complete;
+    if ctx.instead.is_some() || is_complete {
+        // A plugin answered, or the response is complete: no fault of the endpoint's.
         ctx.last_endpoint = ctx.lease.take().map(|lease| Arc::clone(lease.endpoint()));
         error.set_retry(false);
         return error;

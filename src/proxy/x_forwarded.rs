@@ -5,6 +5,7 @@
 //! otherwise believe what the client wrote.
 
 use super::received::Received;
+use super::untrusted_headers::is_trusted_only;
 use crate::spec::XForwarded;
 use crate::telemetry::access::address;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -16,27 +17,13 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Fields of one value, in which a list came about by appending.
-const APPENDED: [HeaderName; 5] = [
-    PROTO,
-    HOST,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-scheme"),
-    HeaderName::from_static("x-forwarded-ssl"),
-];
+/// Fields of one value, in which a list came about by appending. In others a comma may be part of the value.
+const APPENDED: [&str; 5] =
+    ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-scheme", "x-forwarded-ssl"];
 
-/// Fields of one value, in which a comma may be part of it.
-const SINGLE: [HeaderName; 9] = [
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-uri"),
-    HeaderName::from_static("x-forwarded-method"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-original-uri"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-original-method"),
-    HeaderName::from_static("x-original-host"),
-    HeaderName::from_static("x-rewrite-url"),
-];
+/// Fields that are lists, to which each proxy appends.
+const LISTS: [&str; 5] =
+    ["x-forwarded-for", "x-forwarded-server", "x-forwarded-prefix", "forwarded", "x-original-forwarded-for"];
 
 /// The client before trusted proxies: the last address of X-Forwarded-For that is none of them.
 pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
@@ -88,7 +75,7 @@ fn nearest<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
 /// # Errors
 /// When a value cannot be a field value, which the parser has excluded.
 pub(super) fn settle(head: &mut RequestHeader, received: &Received, policy: XForwarded) -> Result<()> {
-    if received.is_trusted && policy != XForwarded::Remove {
+    if received.is_trusted {
         one_line_each(head)?;
     }
     match policy {
@@ -103,21 +90,24 @@ pub(super) fn settle(head: &mut RequestHeader, received: &Received, policy: XFor
     }
 }
 
+/// Leaves of each field that is no list what the nearest proxy wrote.
 fn one_line_each(head: &mut RequestHeader) -> Result<()> {
-    for name in &APPENDED {
-        if head.headers.get_all(name).iter().any(|value| value.as_bytes().contains(&b','))
-            || head.headers.get_all(name).iter().nth(1).is_some()
-        {
-            let value = nearest(&head.headers, name).unwrap_or_default().to_vec();
-            head.insert_header(name.clone(), field_value(value)?)?;
-        }
-    }
-    for name in &SINGLE {
-        let mut values = head.headers.get_all(name).iter();
-        let last = values.next_back().cloned();
-        if let (Some(last), Some(_)) = (last, values.next()) {
-            head.insert_header(name.clone(), last)?;
-        }
+    let has_several = |name: &&HeaderName| {
+        let text = name.as_str();
+        let mut values = head.headers.get_all(*name).iter();
+        let is_list = values.next().is_some_and(|first| first.as_bytes().contains(&b','));
+        is_trusted_only(text)
+            && !LISTS.contains(&text)
+            && (values.next().is_some() || is_list && APPENDED.contains(&text))
+    };
+    // Almost no request has one: the list allocates nothing then.
+    let names: Vec<_> = head.headers.keys().filter(has_several).cloned().collect();
+    for name in names {
+        let last = head.headers.get_all(&name).iter().next_back().map_or(&[][..], HeaderValue::as_bytes);
+        let value =
+            if APPENDED.contains(&name.as_str()) { nearest(&head.headers, &name) } else { Some(last) };
+        let value = field_value(value.unwrap_or_default().to_vec())?;
+        head.insert_header(name, value)?;
     }
     Ok(())
 }
@@ -235,6 +225,10 @@ mod tests {
                     ("x-forwarded-uri", "/a,b"),
                     ("x-real-ip", "1.1.1.1"),
                     ("x-real-ip", "2.2.2.2"),
+                    ("front-end-https", "on"),
+                    ("front-end-https", "off"),
+                    ("x-forwarded-prefix", "/a"),
+                    ("x-forwarded-prefix", "/b"),
                 ],
             );
             assert_eq!(all(&head, "x-forwarded-proto"), ["http"], "{policy:?}");
@@ -242,6 +236,8 @@ mod tests {
             assert_eq!(all(&head, "x-forwarded-port"), ["80"], "{policy:?}");
             assert_eq!(all(&head, "x-forwarded-uri"), ["/a,b"], "{policy:?}");
             assert_eq!(all(&head, "x-real-ip"), ["2.2.2.2"], "{policy:?}");
+            assert_eq!(all(&head, "front-end-https"), ["off"], "{policy:?}");
+            assert_eq!(all(&head, "x-forwarded-prefix"), ["/a", "/b"], "{policy:?}");
         }
     }
 

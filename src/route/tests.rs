@@ -262,12 +262,13 @@ fn rank(rule: &Rule<String>, order: usize, head: &Head<'_>) -> Option<impl Ord +
         HostPattern::Exact(_) => (2, 0),
         HostPattern::Under(suffix) => (1, suffix.len()),
     });
-    let paths =
-        rule.paths.iter().filter(|pattern| pattern.matches(head.request.path)).map(|pattern| match pattern {
+    let paths = rule.paths.iter().filter(|pattern| pattern.matches(head.path_for(rule.path_parameters))).map(
+        |pattern| match pattern {
             PathPattern::Exact(_) => (3, 0),
             PathPattern::Regex(_) => (2, 0),
             PathPattern::Prefix(prefix) => (1, prefix.len()),
-        });
+        },
+    );
     let host = hosts.max().or(rule.hosts.is_empty().then_some((0, 0)))?;
     let path = paths.max().or(rule.paths.is_empty().then_some((0, 0)))?;
     let method = rule.methods.is_empty() || rule.methods.contains(head.request.method);

@@ -243,7 +243,7 @@ pub struct PluginEntry {
     pub on_error: entry::OnError,
     /// An expression; the plugin takes part in requests for which it holds.
     pub when: Option<Placed<String>>,
-    /// Request fields that only this plugin may fill, besides those that its kind names itself.
+    /// Request fields that this plugin fills and that no client may, besides those that its kind names itself.
     pub owned_headers: Vec<Placed<String>>,
     /// Its settings, without the keys above.
     pub settings: moongate_sdk::Settings,

@@ -58,7 +58,7 @@ impl KindTable {
             let owned_headers = json!({
                 "type": "array",
                 "items": { "type": "string" },
-                "description": "Request fields that only this plugin may fill: a client's own are removed."
+                "description": "Request fields that this plugin fills: what a client sends in them is removed."
             });
             own.insert("owned_headers".to_owned(), owned_headers);
         }

@@ -152,6 +152,38 @@ fn explain_takes_the_listener_that_the_scheme_means_and_says_so() {
 }
 
 #[test]
+fn explain_sees_the_fields_as_routing_does() {
+    let folder = Folder::new();
+    let routes = "routes:
+  - { name: forwarded, headers: { x-forwarded-proto: https }, upstream: [127.0.0.1:8081] }
+  - { name: proxy, headers: { proxy: a }, upstream: [127.0.0.1:8081] }
+  - { name: nominated, headers: { x-beta: \"1\" }, upstream: [127.0.0.1:8081] }
+  - { name: sockets, when: request.is_websocket, upstream: [127.0.0.1:8081] }
+  - { name: rest, upstream: [127.0.0.1:8081] }";
+    let alone = folder.file("alone.yaml", routes);
+    let trusting =
+        folder.file("trusting.yaml", &format!("server: {{ trusted_proxies: [127.0.0.1] }}\n{routes}"));
+    let upgrade = ["Upgrade: websocket", "Connection: upgrade"];
+    for (file, method, fields, winner) in [
+        (&alone, "GET", &["X-Forwarded-Proto: https"][..], "rest"),
+        (&trusting, "GET", &["X-Forwarded-Proto: https"], "forwarded"),
+        (&trusting, "GET", &["X-Forwarded-Proto: https", "X-Forwarded-Proto: http"], "rest"),
+        (&alone, "GET", &["Proxy: a"], "rest"),
+        (&alone, "GET", &["X-Beta: 1"], "nominated"),
+        (&alone, "GET", &["X-Beta: 1", "Connection: x-beta"], "rest"),
+        (&alone, "GET", &upgrade, "sockets"),
+        (&alone, "PUT", &upgrade, "rest"),
+    ] {
+        let mut arguments = vec!["check", "-c", file, "--explain", method, "http://a.example/"];
+        arguments.extend(fields.iter().flat_map(|field| ["--header", field]));
+        arguments.extend(["--client", "127.0.0.1"]);
+        let output = moongate(&arguments);
+        assert_eq!(code(&output), Some(0), "{}", both(&output));
+        assert!(out(&output).lines().next().unwrap().contains(winner), "{fields:?}: {}", out(&output));
+    }
+}
+
+#[test]
 fn the_schema_is_json_that_knows_the_keys() {
     let output = moongate(&["schema"]);
     assert_eq!(code(&output), Some(0));

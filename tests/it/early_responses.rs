@@ -274,3 +274,99 @@ fn a_client_that_leaves_in_mid_upload_leaves_no_connection_behind() {
     drop(wire);
     assert_unpoisoned(&gateway, &backend);
 }
+
+#[test]
+fn chunks_that_arrived_together_with_the_head_are_held_back_too() {
+    let backend = refusing("401 Unauthorized");
+    let gateway = to(&backend.address);
+    let mut wire = gateway.wire();
+    let few = "1\r\nx\r\n".repeat(500);
+    let hidden = format!("{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len());
+    wire.send(format!("POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{few}{hidden}"));
+    assert_eq!(wire.response().status, 401);
+    backend.next();
+    drop(wire);
+    assert_unpoisoned(&gateway, &backend);
+}
+
+#[test]
+fn an_early_response_without_a_body_ends_the_request() {
+    for (answer, plugin) in [
+        ("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n", ""),
+        ("HTTP/1.1 400 Bad\r\nContent-Length: 00\r\n\r\n", ""),
+        ("HTTP/1.1 204 No Content\r\n\r\n", ""),
+        // A plugin leaves nothing of the body that comes.
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab",
+            "plugins: [{ kind: luau, source: 'function response_headers(req, res) res:set_status(204) end' }]",
+        ),
+    ] {
+        let backend = Naive::answering(move |_| answer.as_bytes().to_vec());
+        let gateway = Gateway::start_whole(&format!(
+            "admin: {{ address: 127.0.0.1:0 }}
+listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [http1, h2c] }}]
+routes: [{{ upstream: ['{}'], {plugin} }}]",
+            backend.address
+        ));
+        let mut wire = gateway.wire();
+        wire.send("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
+        let status = wire.response().status;
+        assert!(matches!(status, 204 | 400), "{answer:?}");
+        assert_eq!(wire.rest(), b"", "{answer:?}");
+        let client = h2::Client::connect(gateway.web());
+        let (response, _body) = client.begin(h2::request("POST", "/upload").body(()).unwrap(), false);
+        assert_eq!(client.read(response).unwrap().status, status, "{answer:?}");
+        eventually("the endpoint is free", || {
+            (gateway.metrics().sum("moongate_upstream_connections_active", &[]) == 0.0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_refused_upload_gets_its_response_before_the_connection_ends() {
+    let origin = crate::support::Origin::named("a");
+    let gateway = Gateway::start_whole(&format!(
+        "listeners: [{{ name: web, address: 127.0.0.1:0 }}]
+routes: [{{ upstream: ['{origin}'], plugins: [{{ kind: respond, status: 401, body: who }}] }}]"
+    ));
+    for _ in 0..20 {
+        let mut wire = gateway.wire();
+        wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+        // More than the gateway has read when it responds. A reset would take the response with it.
+        let _ = wire.try_send(vec![b'x'; 200_000]);
+        assert_eq!((wire.response().status, wire.rest()), (401, Vec::new()));
+    }
+}
+
+#[test]
+fn a_client_that_leaves_before_its_100_is_no_error_and_no_failure_of_the_endpoint() {
+    let backend = refusing("401 Unauthorized");
+    let gateway = to(&backend.address);
+    for _ in 0..20 {
+        let wire = gateway.wire();
+        let (stream, _) = {
+            let mut wire = wire;
+            wire.send(
+                "POST /upload HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+            );
+            wire.into_parts()
+        };
+        socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+    assert_eq!(gateway.get("/after").status, 200);
+    assert_eq!(gateway.metrics().sum("moongate_upstream_failures_total", &[("reason", "internal")]), 0.0);
+    assert_eq!(gateway.log().count(0, "ERROR"), 0, "{}", gateway.log().text());
+}
+
+#[test]
+fn an_expectation_is_answered_wherever_it_stands_in_the_field() {
+    let backend = refusing("401 Unauthorized");
+    let gateway = to(&backend.address);
+    for expect in ["Expect: 100-Continue", "Expect: x, 100-continue", "Expect: x\r\nExpect: 100-continue"] {
+        let mut wire = gateway.wire();
+        wire.send(format!("POST /up HTTP/1.1\r\nHost: a\r\n{expect}\r\nContent-Length: 2\r\n\r\n"));
+        assert_eq!(wire.response().status, 100, "{expect}");
+        let (_, head) = backend.next();
+        assert!(!head.to_lowercase().contains("expect"), "{head}");
+    }
+}

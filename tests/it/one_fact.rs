@@ -116,8 +116,7 @@ fn routes_and_keys_know_a_websocket_by_the_same_answer() {
         "routes:
   - {{ name: sockets, when: request.is_websocket, upstream: ['{sockets}'] }}
   - name: rest
-    upstream: ['{http}']
-    plugins: [{{ kind: rate_limit, rate: 100/h, key: 'cel:string(request.is_websocket)', headers: true }}]"
+    upstream: ['{http}']"
     ));
     for (what, request) in impostors() {
         let response = asked(&gateway, &request);
@@ -126,6 +125,17 @@ fn routes_and_keys_know_a_websocket_by_the_same_answer() {
     assert!(http.seen().iter().all(|seen| seen.field("upgrade").is_none()), "no Upgrade goes on");
     assert_eq!(Socket::open(gateway.web(), "/x").backend, "sockets");
     assert_eq!(sockets.count(), 1);
+
+    let limited = Gateway::start(&format!(
+        "routes:
+  - upstream: ['{http}']
+    plugins: [{{ kind: rate_limit, rate: 1/h, key: 'cel:string(request.is_websocket)' }}]"
+    ));
+    // All of them have one key, and a handshake has another.
+    let statuses: Vec<_> = impostors().iter().map(|(_, request)| asked(&limited, request).status).collect();
+    assert_eq!((statuses[0], &statuses[1..]), (200, &vec![429; statuses.len() - 1][..]));
+    Socket::open(limited.web(), "/x").echo("hello");
+    assert_eq!(Socket::open_with(limited.web(), "/x", &[]).err(), Some(429));
 }
 
 #[test]

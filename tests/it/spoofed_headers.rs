@@ -277,6 +277,50 @@ routes:
 }
 
 #[test]
+fn a_credential_reaches_every_plugin_that_judges_it_and_none_that_an_earlier_one_took_it_from() {
+    let (origin, auth) = (Origin::named("a"), Origin::named("auth"));
+    let hash = "'$2y$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O'";
+    let never = "when: 'request.path == \"/never\"'";
+    let gateway = gateway(&format!(
+        "upstreams: {{ auth: {{ endpoints: ['{auth}'] }} }}
+routes:
+  - path: =/jwt
+    upstream: ['{origin}']
+    plugins:
+      - {{ kind: forward_auth, upstream: auth, response_headers: [Authorization, Cookie], {never} }}
+      - {{ kind: jwt, secret: {SECRET}, from: [bearer, 'cookie:token'] }}
+  - path: =/replaced
+    upstream: ['{origin}']
+    plugins:
+      - {{ kind: headers, request: {{ set: {{ Authorization: ours }} }} }}
+      - {{ kind: forward_auth, upstream: auth, response_headers: [Authorization] }}
+  - path: =/removed
+    upstream: ['{origin}']
+    plugins:
+      - {{ kind: headers, request: {{ remove: [Authorization] }} }}
+      - {{ kind: forward_auth, upstream: auth, response_headers: [Authorization] }}
+  - path: =/basic
+    upstream: ['{origin}']
+    plugins:
+      - {{ kind: forward_auth, upstream: auth, response_headers: [Authorization], {never} }}
+      - {{ kind: basic_auth, users: {{ ada: {hash} }} }}"
+    ));
+    let get = |path: &str, field: &str| {
+        ask(gateway.web(), format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{field}\r\n\r\n"))
+    };
+    let token = token(&json!({ "sub": "ada", "exp": 4_000_000_000_u64 }));
+    assert_eq!(get("/jwt", &format!("Authorization: Bearer {token}")).status, 200);
+    assert_eq!(get("/jwt", &format!("Cookie: token={token}")).status, 200);
+    assert!(origin.seen().iter().all(|seen| seen.field("authorization").or(seen.field("cookie")).is_none()));
+    assert_eq!(get("/replaced", "Authorization: Bearer client").status, 200);
+    assert_eq!(get("/removed", "Authorization: Bearer client").status, 200);
+    let asked: Vec<_> = auth.seen().iter().map(|seen| seen.fields("authorization").join("|")).collect();
+    assert_eq!(asked, ["ours", ""]);
+    // The challenge tells that the password was looked at: without one it is the same.
+    assert_eq!(get("/basic", "Authorization: Basic YWRhOndyb25n").status, 401);
+}
+
+#[test]
 fn a_plugin_that_sets_or_removes_a_field_means_all_its_spellings() {
     let origin = Origin::named("a");
     let c = format!("{}/plugins/wasm/fixtures/c.wasm", env!("CARGO_MANIFEST_DIR"));

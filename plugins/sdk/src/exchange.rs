@@ -169,11 +169,19 @@ impl Exchange<'_> {
         self.running.request_id()
     }
 
-    /// What the client sent in a field that the calling plugin owns ([`crate::Plugin::owned_headers`]), and that is no
-    /// longer among the request's fields.
+    /// What the client sent in a field that a plugin owns ([`crate::Plugin::owned_headers`]), and that is no longer among
+    /// the request's fields.
     pub fn client_values<'e>(&'e self, name: &'e HeaderName) -> impl Iterator<Item = &'e HeaderValue> {
         let withdrawn = |field: &&crate::ClientField| field.is_withdrawn && field.name == *name;
         self.running.client_fields().iter().filter(withdrawn).map(|field| &field.value)
+    }
+
+    /// The values of a credential (`Authorization`, `Cookie` and their like) to judge the client by: those among the
+    /// request's fields, otherwise those that the client sent and that were withdrawn for a plugin which owns the field.
+    pub fn credentials<'e>(&'e self, name: &'e HeaderName) -> impl Iterator<Item = &'e HeaderValue> {
+        let stands = self.headers.contains_key(name);
+        let withdrawn = self.client_values(name).filter(move |_| !stands);
+        self.headers.get_all(name).iter().chain(withdrawn)
     }
 
     /// What the calling plugin keeps about this request, from phase to phase. The first call of a

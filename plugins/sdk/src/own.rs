@@ -3,8 +3,9 @@
 
 use http::{HeaderName, header};
 
-/// Fields of one connection (RFC 9110 §7.6.1) and of the framing (RFC 9112 §6).
-const OWN: [HeaderName; 7] = [
+/// Fields of one connection (RFC 9110 §7.6.1), of the framing (RFC 9112 §6), and an expectation about a body, which the
+/// gateway answers (RFC 9110 §10.1.1).
+const OWN: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -12,6 +13,7 @@ const OWN: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
     header::CONTENT_LENGTH,
     header::UPGRADE,
+    header::EXPECT,
 ];
 
 /// Whether the gateway alone writes this field, on each side anew. A plugin that takes names from its

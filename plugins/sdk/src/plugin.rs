@@ -63,11 +63,11 @@ pub trait Plugin: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The request fields that only this plugin may fill: who the client is, say. Asked once, when the configuration is
+    /// The request fields that this plugin fills and that no client may: who the client is, say. Asked once, when the configuration is
     /// compiled. What a client sends in one of them, in any spelling, reaches no other plugin and no backend, also when
     /// this plugin is left out of the request. It is withdrawn before the first plugin runs; `Authorization`, `Cookie`
-    /// and `Proxy-Authorization` when this plugin's turn has come. The plugin reads it with
-    /// [`Exchange::client_values`].
+    /// and `Proxy-Authorization` right before this plugin would run. Plugins read it with [`Exchange::client_values`]
+    /// and [`Exchange::credentials`].
     fn owned_headers(&self) -> Vec<HeaderName> {
         Vec::new()
     }

@@ -162,18 +162,18 @@ impl Running {
         }
     }
 
-    /// Marks a field as withdrawn. Gives the values that the client sent in it, unless it was withdrawn before. The
-    /// chain calls it.
-    pub fn withdraw(&mut self, name: &HeaderName) -> Vec<HeaderValue> {
+    /// Marks a field as withdrawn. Gives the values that the client sent in it and that still stand there, unless it was
+    /// withdrawn before; what a plugin has removed or replaced is forgotten. The chain calls it.
+    pub fn withdraw(&mut self, name: &HeaderName, standing: &[HeaderValue]) -> Vec<HeaderValue> {
         let Some(rare) = &mut self.rare else { return Vec::new() };
-        let present =
-            rare.client_fields.iter_mut().filter(|field| field.name == *name && !field.is_withdrawn);
-        present
-            .map(|field| {
-                field.is_withdrawn = true;
-                field.value.clone()
-            })
-            .collect()
+        let is_present = |field: &ClientField| field.name == *name && !field.is_withdrawn;
+        rare.client_fields.retain(|field| !is_present(field) || standing.contains(&field.value));
+        let mut values = Vec::new();
+        for field in rare.client_fields.iter_mut().filter(|field| is_present(field)) {
+            field.is_withdrawn = true;
+            values.push(field.value.clone());
+        }
+        values
     }
 
     /// What the client sent in fields that plugins own.

@@ -104,8 +104,16 @@ pub(super) async fn exchange(
         }
         body.extend_from_slice(piece);
     }
-    connector.release_http_session(session, peer, Some(idle)).await;
+    if is_reusable(call, status) {
+        connector.release_http_session(session, peer, Some(idle)).await;
+    }
     Ok(Called { status, headers, body: body.freeze() })
+}
+
+/// Whether the connection may serve another call, as far as the messages do not tell. A refusal may have been sent before
+/// the body was read: the other end could take the body for a request. What Pingora can tell, it checks itself.
+fn is_reusable(call: &Call, status: StatusCode) -> bool {
+    call.body.is_empty() || status.is_success()
 }
 
 /// Why there is no answer's head.

@@ -8,7 +8,9 @@ use crate::host::Host;
 use crate::memory::{Call, Done, Status, Stop, bytes, give_written, put_u32, split};
 use crate::pairs::{self, Pairs};
 use crate::sight::{self, Change, Side, Sight, pseudo_names};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue};
 
 /// Pairs that are taken at once.
@@ -227,7 +229,7 @@ pub(super) fn fields(pairs: &[(&[u8], &[u8])], side: Side) -> Result<HeaderMap, 
 
 /// Whether the gateway alone writes a field.
 fn is_gateways(side: Side, name: &HeaderName) -> bool {
-    let framing = [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE, TRAILER];
+    let framing = [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE, TRAILER, EXPECT];
     framing.contains(name)
         || side == Side::Request && *name == TE
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
