@@ -3,7 +3,7 @@
 //! Whose address counts the gateway decides (`trusted_proxies`); here it is only looked up.
 
 use crate::parts::networks::{Listed, Networks};
-use crate::parts::status;
+use crate::parts::refusal;
 use http::StatusCode;
 use moongate_sdk::{
     ClientAddress, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings,
@@ -32,7 +32,7 @@ struct Written {
     /// is refused when there is an `allow` among them, and comes in otherwise.
     #[serde(default)]
     rules: Vec<Placed<WrittenRule>>,
-    /// The status of a refusal. Default 403.
+    /// The status of a refusal, 400 to 599. Default 403.
     status: Option<Placed<u16>>,
 }
 
@@ -85,7 +85,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     for written in &written.rules {
         rules.extend(problems.keep(rule(settings, written)));
     }
-    let status = written.status.as_ref().map(|written| status(written).map_err(Problems::from));
+    let status = written.status.as_ref().map(|written| refusal(written).map_err(Problems::from));
     let status = status.map_or(Some(StatusCode::FORBIDDEN), |status| problems.keep(status));
     let Some(status) = status.filter(|_| !problems.refuse()) else { return Err(problems) };
     let others = match rules.iter().any(|rule| rule.access == Access::Allow) {
@@ -193,6 +193,8 @@ mod tests {
             json!({ "rules": [{}] }),
             json!({ "rules": [{ "allow": ["all"], "deny": ["all"] }] }),
             json!({ "deny": ["all"], "status": 99 }),
+            json!({ "deny": ["all"], "status": 200 }),
+            json!({ "deny": ["all"], "status": 302 }),
             json!({ "deny": ["10.0.0.0/99"] }),
         ] {
             assert!(plugin(bad.clone()).is_err(), "{bad}");

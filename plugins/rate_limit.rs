@@ -13,7 +13,6 @@ use moongate_sdk::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
@@ -42,9 +41,6 @@ struct Written {
     /// What clients are told apart by: client_ip, header:NAME, cookie:NAME, query:NAME or cel:EXPRESSION. Requests
     /// without it are counted by the client's network. Default: client_ip.
     key: Option<Placed<String>>,
-    /// Refused with a hint at the setting that replaced it.
-    #[schemars(skip)]
-    ipv6_prefix: Option<Placed<IgnoredAny>>,
     /// How many keys are remembered; beyond that those are forgotten that owe least. Default: 100000.
     max_keys: Option<Placed<u32>>,
     /// Whether answers say what is left, in RateLimit and RateLimit-Policy. Default: true.
@@ -113,10 +109,6 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     if written.rate.is_none() && written.messages.is_none() {
         let problem = Problem::new("`rate_limit` has no rate").at(settings.place());
         problems.push(problem.help("write `rate: 100/s`, or `messages: { rate: 20/s }`"));
-    }
-    if let Some(prefix) = &written.ipv6_prefix {
-        let problem = Problem::new("unknown setting `ipv6_prefix`; use `server.client_ipv6_prefix`");
-        problems.push(problem.at(&prefix.place).help("it holds for every limit and key"));
     }
     if let (None, Some(burst)) = (written.rate, &written.burst) {
         problems.push(Problem::new("`burst` goes with `rate`").at(&burst.place));

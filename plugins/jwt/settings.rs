@@ -7,7 +7,7 @@ use crate::parts::named::Part;
 use http::{HeaderName, header};
 use indexmap::IndexMap;
 use jsonwebtoken::Algorithm;
-use moongate_sdk::{Period, Placed, Problem, Problems, Settings};
+use moongate_sdk::{Period, Placed, Problem, Problems, Settings, is_same_spelling};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::str::FromStr;
@@ -218,7 +218,7 @@ fn claims(
     let carries_token = |field: &HeaderName| {
         from.iter().any(|from| match from {
             super::From::Bearer => *field == header::AUTHORIZATION,
-            super::From::Part(Part::Header(name)) => name == field,
+            super::From::Part(Part::Header(name)) => is_same_spelling(name.as_str(), field.as_str()),
             super::From::Part(Part::Cookie(_)) => *field == header::COOKIE,
             super::From::Part(_) => false,
         })
@@ -226,7 +226,7 @@ fn claims(
     let mut read: Vec<(HeaderName, Box<str>)> = Vec::with_capacity(written.len());
     for (name, claim) in written {
         match crate::headers::field(name) {
-            Ok(field) if read.iter().any(|(known, _)| *known == field) => {
+            Ok(field) if read.iter().any(|(known, _)| is_same_spelling(known.as_str(), field.as_str())) => {
                 keep(Problem::new(format!("`{name}` is written twice")).at(&claim.place));
             }
             Ok(field) if carries_token(&field) => {

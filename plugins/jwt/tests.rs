@@ -382,6 +382,14 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
             json!({ "secret": long, "claims": { "Content-Length": "sub" } }),
             "`Content-Length` is the gateway's own",
         ),
+        (
+            json!({ "secret": long, "from": ["header:X-Token"], "claims": { "X_Token": "sub" } }),
+            "`X_Token` carries the token",
+        ),
+        (
+            json!({ "secret": long, "claims": { "X-Auth": "sub", "X.Auth": "iss" } }),
+            "`X.Auth` is written twice",
+        ),
         (json!({ "secret": long, "realm": "a\"b" }), "`realm` cannot be quoted"),
         (json!({ "secret": long, "recheck": "0" }), "`recheck` is at least 1s"),
     ] {

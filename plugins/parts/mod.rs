@@ -22,12 +22,21 @@ pub(crate) fn regex(written: &Placed<String>) -> Result<Regex, Problem> {
     })
 }
 
-/// A status that a whole answer can have.
+/// A status that a whole response can have.
 pub(crate) fn status(written: &Placed<u16>) -> Result<StatusCode, Problem> {
+    within(written, 200, "a response")
+}
+
+/// A status that a refusal can have: the client must be told that it did not get what it asked for.
+pub(crate) fn refusal(written: &Placed<u16>) -> Result<StatusCode, Problem> {
+    within(written, 400, "a refusal")
+}
+
+fn within(written: &Placed<u16>, least: u16, of: &str) -> Result<StatusCode, Problem> {
     match StatusCode::from_u16(written.value) {
-        Ok(status) if (200..600).contains(&written.value) => Ok(status),
-        _ => Err(Problem::new(format!("`{}` is not the status of an answer", written.value))
-            .label("200 to 599")
+        Ok(status) if (least..600).contains(&written.value) => Ok(status),
+        _ => Err(Problem::new(format!("`{}` is not the status of {of}", written.value))
+            .label(format!("{least} to 599"))
             .at(&written.place)),
     }
 }

@@ -92,10 +92,7 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
         (json!({ "burst": 1, "messages": { "rate": "1/s" } }), "`burst` goes with `rate`"),
         (json!({ "rate": "1/s", "burst": 0 }), "`burst` is 1 to 4294967295"),
         (json!({ "rate": "1/s", "max_keys": 0 }), "`max_keys` is 1 to 10000000"),
-        (
-            json!({ "rate": "1/s", "ipv6_prefix": 56 }),
-            "unknown setting `ipv6_prefix`; use `server.client_ipv6_prefix`",
-        ),
+        (json!({ "rate": "1/s", "ipv6_prefix": 56 }), "unknown key `ipv6_prefix`"),
         (json!({ "rate": "1/s", "key": "client" }), "`client` names no part of a request"),
     ] {
         let problems =

@@ -106,8 +106,10 @@ impl<'a> Builder<'a> {
         let phases = guard(|| plugin.phases()).ok_or_else(panicked)?;
         let mut owned = guard(|| plugin.owned_headers()).ok_or_else(panicked)?;
         let mut problems = Problems::default();
-        if let Some(name) = owned.iter().find(|name| SETTLED.contains(&name.as_str())) {
-            problems.push(settled(name.as_str()).at(&written.kind.place));
+        for name in &owned {
+            problems.keep(
+                may_be_owned(name, name.as_str()).map_err(|problem| problem.at(&written.kind.place).into()),
+            );
         }
         for written in &written.owned_headers {
             owned.extend(problems.keep(field(written).map_err(|problem| problem.at(&written.place).into())));
@@ -135,19 +137,26 @@ impl<'a> Builder<'a> {
 /// Fields in which the gateway itself has put what it knows before the first plugin runs.
 const SETTLED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via"];
 
-fn settled(name: &str) -> Problem {
-    Problem::new(format!("no plugin can own `{name}`"))
-        .help("the gateway writes it; what a client sends there counts from `trusted_proxies` alone")
+/// Refuses a field that is not a plugin's to own: what a client sends there is the gateway's to judge.
+fn may_be_owned(name: &HeaderName, written: &str) -> Result<(), Problem> {
+    let help = if *name == http::header::HOST {
+        "routes and backends need the host that the client asked for"
+    } else if is_gateways_own(name) {
+        "it frames messages or belongs to one connection"
+    } else if *name == http::header::VIA {
+        "the gateway writes it"
+    } else if SETTLED.contains(&name.as_str()) {
+        "the gateway writes it; what a client sends there counts from `trusted_proxies` alone"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(format!("no plugin can own `{written}`")).help(help))
 }
 
 /// A field that an entry may own.
 fn field(written: &str) -> Result<HeaderName, Problem> {
     match HeaderName::from_bytes(written.as_bytes()) {
-        Ok(name) if is_gateways_own(&name) || name == http::header::HOST => {
-            Err(Problem::new(format!("`{written}` is the gateway's own")).help("no plugin can own it"))
-        }
-        Ok(name) if SETTLED.contains(&name.as_str()) => Err(settled(written)),
-        Ok(name) => Ok(name),
+        Ok(name) => may_be_owned(&name, written).map(|()| name),
         Err(_) => Err(Problem::new(format!("`{written}` is not a field name"))
             .help("a name has letters, digits and `-`, as in `X-User`")),
     }

@@ -1,14 +1,14 @@
 //! A look at a request's first line before the parser sees it.
 //!
-//! Pingora's parser mends a target with blanks or control bytes in it: it escapes them and goes on.
-//! RFC 9112 §3.2 wants such a line refused, for another hop may mend it otherwise.
+//! Pingora's parser mends a target with blanks or control bytes in it: it escapes them and goes on. A fragment, which no
+//! target has (RFC 9110 §7.1), it cuts off. RFC 9112 §3.2 wants such a line refused, for another hop may mend it otherwise.
 
 /// How a first line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// Three words.
     Plain,
-    /// Blanks or control bytes where none belong.
+    /// Blanks, control bytes or a fragment where none belong.
     Odd,
 }
 
@@ -36,9 +36,14 @@ impl FirstLine {
         self.done = end.is_some();
         let line = &bytes[..end.unwrap_or(bytes.len())];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let blanks = line.iter().filter(|byte| **byte == b' ').count();
-        self.blanks = self.blanks.saturating_add(u8::try_from(blanks).unwrap_or(u8::MAX));
-        self.odd |= line.iter().any(|byte| *byte < b' ' || *byte == 0x7f);
+        for byte in line {
+            match byte {
+                b' ' => self.blanks = self.blanks.saturating_add(1),
+                // A method may have one (RFC 9110 §5.6.2).
+                b'#' => self.odd |= self.blanks > 0,
+                byte => self.odd |= byte.is_ascii_control(),
+            }
+        }
     }
 
     /// How the line looked; one that was not seen is plain.
@@ -63,6 +68,8 @@ mod tests {
     fn three_words_are_plain_however_they_come() {
         assert_eq!(verdict(&["GET /a HTTP/1.1\r\nHost: a b c\r\n"]), Line::Plain);
         assert_eq!(verdict(&["\r\n", "GE", "T /a HT", "TP/1.1\r\nA: b"]), Line::Plain);
+        assert_eq!(verdict(&["GET /a", "#b HTTP/1.1\r\n"]), Line::Odd);
+        assert_eq!(verdict(&["M#T /a HTTP/1.1\r\n#"]), Line::Plain);
         assert_eq!(verdict(&[]), Line::Plain);
     }
 
@@ -73,6 +80,8 @@ mod tests {
             "GET  /a HTTP/1.1\r\n",
             "GET /a\tb HTTP/1.1\r\n",
             "GET /\x01 HTTP/1.1\n",
+            "GET /a#b HTTP/1.1\r\n",
+            "GET #b HTTP/1.1\r\n",
         ] {
             assert_eq!(verdict(&[line]), Line::Odd, "{line:?}");
         }

@@ -2,7 +2,7 @@
 //! backend, in whatever spelling, over every version of HTTP, and whatever becomes of the plugin that owns them.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, Origin, Seen, Socket, eventually, h2, h2ws};
+use crate::support::{Gateway, Origin, Seen, Socket, eventually, h2, h2ws, moongate};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as B64, Engine};
 use hmac::{Hmac, Mac};
 use serde_json::json;
@@ -343,6 +343,35 @@ fn a_plugin_that_sets_or_removes_a_field_means_all_its_spellings() {
             for (name, _) in &forged[1..] {
                 assert_eq!(seen.field(name), None, "{entry}: {}", seen.head);
             }
+        }
+    }
+}
+
+#[test]
+fn no_plugin_owns_what_the_gateway_judges_itself() {
+    let hash = "'$2y$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O'";
+    for name in ["Host", "Via", "X-Forwarded-For"] {
+        for entry in [
+            format!("kind: jwt, secret: {SECRET}, claims: {{ {name}: sub }}"),
+            format!("kind: basic_auth, users: {{ ada: {hash} }}, user_header: {name}"),
+            format!("kind: forward_auth, upstream: auth, response_headers: [{name}]"),
+            format!("kind: request_id, owned_headers: [{name}]"),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let routes = format!(
+                "upstreams: {{ auth: {{ endpoints: ['127.0.0.1:9'] }} }}\nroutes: [{{ upstream: auth, plugins: [{{ {entry} }}] }}]"
+            );
+            std::fs::write(file.path(), routes).unwrap();
+            let output = moongate(&["check", "-c", file.path().to_str().unwrap()]);
+            let report = format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            )
+            .to_lowercase();
+            assert_eq!(output.status.code(), Some(78), "{entry}: {report}");
+            let said = format!("no plugin can own `{}`", name.to_lowercase());
+            assert!(report.contains(&said), "{entry}: {report}");
         }
     }
 }

@@ -129,7 +129,7 @@ fn an_entry_owns_what_the_operator_names() {
     };
     assert!(!asked(&chain(&[named("X-Other")]).unwrap()).contains_key("x-other"));
     for (name, said) in
-        [("a b", "`a b` is not a field name"), ("Connection", "`Connection` is the gateway's own")]
+        [("a b", "`a b` is not a field name"), ("Connection", "no plugin can own `Connection`")]
     {
         assert_eq!(chain(&[named(name)]).unwrap_err().0[0].message, said);
     }

@@ -113,8 +113,15 @@ impl de::Error for ReadError {
     }
 }
 
+/// Keys that were taken once, and what says it now.
+const REPLACED: [(&str, &str); 1] =
+    [("ipv6_prefix", "`server: { client_ipv6_prefix: … }` holds for every limit and key")];
+
 /// A key nobody asked for. With no near name, all that are known are listed.
 pub(crate) fn unknown_key(key: &str, known: &'static [&'static str]) -> Problem {
+    if let Some((_, instead)) = REPLACED.iter().find(|(replaced, _)| *replaced == key) {
+        return Problem::new(format!("unknown key `{key}`")).help(*instead);
+    }
     let problem = Problem::new(format!("unknown key `{key}`")).suggest(key, known.iter().copied());
     match (&problem.label, known) {
         (None, []) => problem.help("no key is known here"),
