@@ -36,7 +36,7 @@ pub use client::ClientPrefix;
 pub use cookie::{cookie, cookie_in};
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
 pub use expression::{Expression, Facts, Stage};
-pub use files::{Digest, Files, Source};
+pub use files::{Digest, Files, Source, read_regular_file, regular_file};
 pub use kind::Kind;
 pub use own::is_gateways_own;
 pub use passing::{Direction, Ended, Fate, Fault, Message, Piece};
