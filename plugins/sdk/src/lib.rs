@@ -47,7 +47,7 @@ pub use rate::Rate;
 pub use read::raise;
 pub use running::{ClientField, Note, Running};
 pub use services::{Call, CallError, Called, Callee, Calling, NoServices, Services, set_worker, worker};
-pub use settings::{Key, Placed, Settings, Value, ValueKind};
+pub use settings::{Key, Placed, Quotes, Settings, Value, ValueKind};
 pub use spelling::is_same_spelling;
 pub use template::Template;
 pub use tls::{ClientCertificate, Tls};
