@@ -134,6 +134,7 @@ pub fn compile(
     let listeners =
         listeners::compile(spec.listeners.as_deref(), before, &mut certificates, &mut compiler.problems);
     let admin = listeners::compile_admin(spec.admin.as_ref(), &mut compiler.problems);
+    check_log(&spec.access_log, &mut compiler.problems);
     let mut clusters = compiler.clusters(spec);
     let table = compiler.routes(spec, &listeners, &mut clusters);
     if spec.routes.is_empty() {
@@ -164,6 +165,17 @@ pub fn compile(
         plugins: plugins.finish(),
     };
     Ok((snapshot, problems))
+}
+
+fn check_log(written: &spec::AccessLog, problems: &mut Problems) {
+    if written.format == spec::LogFormat::Off {
+        return;
+    }
+    if let Err(error) = AccessLog::check(&written.path) {
+        let problem =
+            Problem::new(format!("the access log `{}` cannot be opened: {error}", written.path.value));
+        problems.push(problem.at(&written.path.place));
+    }
 }
 
 /// What a running process cannot change: each a problem that names it.

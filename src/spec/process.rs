@@ -2,7 +2,7 @@
 //! administrator's address and the access log.
 
 use super::edge::{ListenerTls, Protocol, ProxyProtocol};
-use moongate_sdk::{ClientPrefix, Period, Placed, Rate, Size};
+use moongate_sdk::{ClientPrefix, Period, Place, Placed, Rate, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::num::{NonZeroU16, NonZeroU32};
@@ -139,16 +139,20 @@ pub struct Listener {
 pub struct AccessLog {
     /// The shape of a line.
     pub format: LogFormat,
-    /// `stdout`, `stderr` or a file, opened again at every reload.
-    pub path: String,
+    /// `stdout`, `stderr` or a file, opened again at every reload and on SIGUSR1.
+    pub path: Placed<String>,
     /// Bytes that may wait for the writer; lines beyond are dropped and counted.
     pub buffer: Size,
 }
 
 impl Default for AccessLog {
     fn default() -> Self {
-        Self { format: LogFormat::Json, path: "stdout".to_owned(), buffer: Size(1 << 20) }
+        Self { format: LogFormat::Json, path: standard_output(), buffer: Size(1 << 20) }
     }
+}
+
+fn standard_output() -> Placed<String> {
+    Placed { value: "stdout".to_owned(), place: Place::nowhere() }
 }
 
 /// The shape of an access-log line.

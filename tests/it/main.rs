@@ -45,6 +45,7 @@ mod tls;
 mod tls_rotation;
 mod trace;
 mod tunnel;
+mod unreadable_files;
 mod upstreams;
 #[cfg(feature = "wasm")]
 mod wasm;
