@@ -108,13 +108,7 @@ async fn serve(
 }
 
 fn bind(address: &Address) -> Result<Bound, String> {
-    Bound::bind(address).map_err(|error| {
-        let shown = match address {
-            Address::Tcp(address) => address.to_string(),
-            Address::Unix(path) => format!("unix:{}", path.display()),
-        };
-        format!("cannot listen on {shown}: {error}")
-    })
+    Bound::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
 fn bind_all(snapshot: &Snapshot) -> Result<Vec<Bound>, String> {

@@ -25,6 +25,7 @@ mod http2_malformed;
 mod http2_plugins;
 mod kinds;
 mod lifecycle;
+mod listeners;
 #[cfg(feature = "luau")]
 mod luau;
 mod messages;
