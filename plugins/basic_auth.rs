@@ -99,7 +99,10 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
             Ok(Box::new(BasicAuth { users, decoy, known, challenge, remove_header, user_header }))
         }
         (None, _) if !problems.refuse() => {
-            let problem = Problem::new("nobody could come in").at(settings.place());
+            let problem = match &written.file {
+                Some(file) => Problem::new(format!("`{}` has no user", file.value)).at(&file.place),
+                None => Problem::new("nobody could come in").at(settings.place()),
+            };
             Err(problem
                 .help("write `users: { NAME: HASH }` or `file:`; `htpasswd -nB NAME` prints both")
                 .into())

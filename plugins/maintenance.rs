@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use moongate_sdk::{Exchange, Flow, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Settings};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -61,6 +62,12 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         let base = Path::new(&*file.place.file).parent().unwrap_or(Path::new(""));
         Switch::new(base.join(&file.value), FRESH)
     });
+    if let (Some(file), Some(switch)) = (&written.when_file, &switch)
+        && let Err(error) = switch.exists()
+    {
+        let problem = Problem::new(format!("whether `{}` exists cannot be told: {error}", file.value));
+        problems.push(problem.at(&file.place));
+    }
     match (page, except) {
         (Some(page), Some(except)) if !problems.refuse() => {
             // Whole seconds (RFC 9110 §10.2.3), and never `at once`.
@@ -80,12 +87,14 @@ struct Switch {
     /// When to ask next, in milliseconds from birth.
     next: AtomicU64,
     on: AtomicBool,
+    /// The file system gave no answer the last time.
+    failing: AtomicBool,
 }
 
 impl Switch {
     fn new(file: PathBuf, fresh: Duration) -> Self {
-        let (next, on) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { file, fresh, born: Instant::now(), next, on }
+        let (next, on, failing) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Self { file, fresh, born: Instant::now(), next, on, failing }
     }
 
     fn is_on(&self) -> bool {
@@ -96,9 +105,29 @@ impl Switch {
         // Of those that come at once, one asks; the others take what is known. The first of all has nothing to take.
         let mine = now >= next && self.next.compare_exchange(next, later, Relaxed, Relaxed).is_ok();
         if mine || next == 0 {
-            self.on.store(self.file.exists(), Relaxed);
+            match self.exists() {
+                Ok(exists) => {
+                    self.on.store(exists, Relaxed);
+                    self.failing.store(false, Relaxed);
+                }
+                // What was known holds.
+                Err(error) => {
+                    if !self.failing.swap(true, Relaxed) {
+                        log::warn!(file:? = self.file, error:%; "a switch file cannot be looked for");
+                    }
+                }
+            }
         }
         self.on.load(Relaxed)
+    }
+
+    /// Whether there is something of that name; a symbolic link to nothing is something.
+    fn exists(&self) -> io::Result<bool> {
+        match self.file.symlink_metadata() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -167,8 +196,25 @@ mod tests {
         assert!(eager.is_on() && !lazy.is_on());
         std::fs::remove_file(&file).unwrap();
         assert!(!eager.is_on());
+        std::os::unix::fs::symlink("nothing", &file).unwrap();
+        assert!(eager.is_on(), "a symbolic link to nothing is there");
+        std::fs::remove_file(&file).unwrap();
         let plugin = plugin(json!({ "when_file": file })).unwrap();
         assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_for_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (parent, file) = (folder.path().join("run"), folder.path().join("run/closed"));
+        std::fs::create_dir(&parent).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let switch = Switch::new(file.clone(), Duration::ZERO);
+        assert!(switch.is_on());
+        std::fs::remove_dir_all(&parent).unwrap();
+        std::fs::write(&parent, "").unwrap();
+        assert!(switch.is_on());
+        assert!(plugin(json!({ "when_file": file })).is_err());
     }
 
     #[test]

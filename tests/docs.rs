@@ -258,3 +258,36 @@ fn every_reason_is_described() {
         .collect();
     assert!(missing.is_empty(), "docs/operations.md says nothing about {missing:?}");
 }
+
+/// One list of reasons: what the sources answer with is what the pages name, with the same status.
+#[test]
+fn every_reason_is_documented_as_it_is_answered() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let page = read("docs/operations.md");
+    let rows: Vec<(String, String)> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| reason | status |"))
+        .skip(2)
+        .take_while(|line| line.starts_with("| "))
+        .map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            (cells.next().unwrap().trim_matches('`').to_owned(), cells.next().unwrap().to_owned())
+        })
+        .collect();
+    let source = read("src/proxy/failure.rs");
+    let table: Vec<(String, String)> = source
+        .lines()
+        .filter_map(|line| {
+            let (status, rest) = line.split_once("=> (")?.1.split_once(", \"")?;
+            Some((rest.split_once('"')?.0.to_owned(), status.to_owned()))
+        })
+        // 0: nobody is left to answer.
+        .filter(|(_, status)| status != "0")
+        .collect();
+    assert!(table.len() > 20, "{table:?}");
+    let sorted = |mut list: Vec<_>| {
+        list.sort();
+        list
+    };
+    assert_eq!(sorted(table), sorted(rows));
+}

@@ -5,8 +5,9 @@
 
 use super::crypto;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, decode_header};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -33,7 +34,10 @@ pub(super) struct Demands {
 
 /// Keys to check tokens with.
 #[derive(Debug)]
-pub(super) struct Keys(Vec<Key>);
+pub(super) struct Keys {
+    keys: Vec<Key>,
+    left_out: Vec<String>,
+}
 
 #[derive(Debug)]
 struct Key {
@@ -79,6 +83,12 @@ impl Refusal {
     }
 }
 
+/// A set as it is written. Its keys are read one by one: one that cannot be used must not keep the others out.
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Value>,
+}
+
 impl Keys {
     /// One secret.
     ///
@@ -96,7 +106,7 @@ impl Keys {
         if !listed && usable.is_empty() {
             return Err(format!("it has {} bytes; HS256 needs at least 32", secret.len()));
         }
-        Key::new(None, DecodingKey::from_secret(secret), usable, demands).map(|key| Self(vec![key]))
+        Key::new(None, DecodingKey::from_secret(secret), usable, demands).map(Self::one)
     }
 
     /// One public key in PEM: RSA (SPKI or PKCS#1), P-256, P-384 or Ed25519.
@@ -121,7 +131,11 @@ impl Keys {
         } else {
             return Err("it has no public key of RSA, P-256, P-384 or Ed25519 in PEM".into());
         };
-        Key::new(None, key, follow(demands, &natural), demands).map(|key| Self(vec![key]))
+        Key::new(None, key, follow(demands, &natural), demands).map(Self::one)
+    }
+
+    fn one(key: Key) -> Self {
+        Self { keys: vec![key], left_out: Vec::new() }
     }
 
     /// A set of keys (RFC 7517 §5). Keys for other purposes, and those that cannot be used, are left out;
@@ -130,24 +144,31 @@ impl Keys {
     /// # Errors
     /// When it is no set, or nothing of it can be used.
     pub(super) fn set(json: &[u8], public: bool, demands: &Demands) -> Result<Self, String> {
-        let set: JwkSet =
+        let set: Set =
             serde_json::from_slice(json).map_err(|error| format!("it is no set of keys: {error}"))?;
-        let signs = |jwk: &&Jwk| {
-            jwk.common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature)
-        };
-        let secret = |jwk: &Jwk| matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_));
-        let keys: Vec<_> = set
-            .keys
-            .iter()
-            .filter(signs)
-            .filter(|jwk| !(public && secret(jwk)))
-            .filter_map(|jwk| Key::read(jwk, demands))
-            .take(MOST_KEYS)
-            .collect();
-        if keys.is_empty() {
-            return Err("no key of the set can be used to check a signature".into());
+        let (mut keys, mut left_out) = (Vec::new(), Vec::new());
+        for (index, written) in set.keys.into_iter().enumerate() {
+            let name = match &written["kid"] {
+                Value::Null => format!("keys[{index}]"),
+                id => format!("keys[{index}] with kid {id}"),
+            };
+            match Key::in_set(written, public, demands) {
+                Ok(Some(key)) if keys.len() < MOST_KEYS => keys.push(key),
+                Ok(Some(_)) => left_out.push(format!("{name}: more than {MOST_KEYS} keys")),
+                Ok(None) => {}
+                Err(why) => left_out.push(format!("{name}: {why}")),
+            }
         }
-        Ok(Self(keys))
+        if keys.is_empty() {
+            let why = left_out.first().map(|why| format!(" ({why})")).unwrap_or_default();
+            return Err(format!("no key of the set can be used to check a signature{why}"));
+        }
+        Ok(Self { keys, left_out })
+    }
+
+    /// The keys of the set that cannot be used, each with the reason.
+    pub(super) fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Checks a token. `now` is in seconds since 1970.
@@ -165,7 +186,8 @@ impl Keys {
             (Some(id), Some(wanted)) => id == wanted,
             _ => true,
         };
-        for key in self.0.iter().filter(fits).filter(|key| key.validation.algorithms.contains(&header.alg)) {
+        for key in self.keys.iter().filter(fits).filter(|key| key.validation.algorithms.contains(&header.alg))
+        {
             match decode::<Claims>(token, &key.key, &key.validation) {
                 Ok(token) => return in_time(&token.claims, demands, now).map(|()| token.claims),
                 Err(error) => why = refusal(error.kind()),
@@ -208,7 +230,23 @@ impl Key {
         Ok(Self { id, key, validation })
     }
 
-    fn read(jwk: &Jwk, demands: &Demands) -> Option<Self> {
+    /// A key of a set; `None` when it is for another purpose, or of a type or an algorithm that is not used here
+    /// (RFC 7517 §5).
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    fn in_set(written: Value, public: bool, demands: &Demands) -> Result<Option<Self>, String> {
+        let jwk: Jwk = serde_json::from_value(written).map_err(|error| error.to_string())?;
+        let signs =
+            jwk.common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
+        match &jwk.algorithm {
+            AlgorithmParameters::OctetKey(_) if public => Err("a secret that everybody can read".to_owned()),
+            _ if !signs => Ok(None),
+            _ => Self::read(&jwk, demands),
+        }
+    }
+
+    fn read(jwk: &Jwk, demands: &Demands) -> Result<Option<Self>, String> {
         let natural = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => AlgorithmFamily::Rsa.algorithms(),
             AlgorithmParameters::OctetKey(_) => AlgorithmFamily::Hmac.algorithms(),
@@ -221,14 +259,17 @@ impl Key {
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
                 &[Algorithm::EdDSA]
             }
-            _ => return None,
+            _ => return Err("its curve is none of P-256, P-384 and Ed25519".to_owned()),
         };
         let mut algorithms = follow(demands, natural);
         if let Some(said) = jwk.common.key_algorithm {
             algorithms.retain(|algorithm| said == (*algorithm).into());
         }
-        let key = DecodingKey::from_jwk(jwk).ok()?;
-        Self::new(jwk.common.key_id.clone(), key, algorithms, demands).ok()
+        if algorithms.is_empty() {
+            return Ok(None);
+        }
+        let key = DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?;
+        Self::new(jwk.common.key_id.clone(), key, algorithms, demands).map(Some)
     }
 }
 

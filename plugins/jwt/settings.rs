@@ -265,7 +265,11 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<S
     }
     if let Some(path) = &written.jwks_file {
         let file = settings.file(path, LARGEST_FILE)?;
-        return Keys::set(&file.bytes, false, demands).map(Source::Given).map_err(bad);
+        let keys = Keys::set(&file.bytes, false, demands).map_err(bad)?;
+        for key in keys.left_out() {
+            log::warn!(file = path.as_str(), key = key.as_str(); "a key of a set is left out");
+        }
+        return Ok(Source::Given(keys));
     }
     crate::parts::url::check(first)?;
     let refresh = written.refresh.as_ref().map_or(Duration::from_secs(600), |refresh| refresh.0);

@@ -1,8 +1,9 @@
 //! Where keys come from: given once, or fetched beside the requests, rotated, and kept when a fetch fails.
 
 use super::keys::{Claims, Demands, Keys, Refusal};
+use crate::parts::url;
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, header};
 use moongate_sdk::{Call, Callee, Fault, Services};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,9 @@ use tokio::time::{Instant, timeout};
 const FETCH: Duration = Duration::from_secs(5);
 /// The longest set that is read.
 const LONGEST: usize = 1 << 20;
+/// The most redirects that are followed, each to the same origin: who may answer for the keys was written by the
+/// operator.
+const MOST_REDIRECTS: usize = 5;
 /// Between two fetches, whatever tokens come in: who sends made-up key ids must not set the pace.
 const LEAST_PAUSE: Duration = Duration::from_secs(10);
 /// The first wait after a fetch that failed; it doubles up to `refresh`.
@@ -110,8 +114,16 @@ impl Remote {
     /// Fetches again and again.
     pub(super) async fn keep(self: Arc<Self>, services: Arc<dyn Services>) {
         let mut again = AGAIN;
+        let mut left_out = Vec::new();
         loop {
             let fetched = self.fetch(&*services).await;
+            // What stays wrong is told once.
+            if let Some(now) = fetched.as_ref().ok().map(Keys::left_out).filter(|now| **now != left_out) {
+                for key in now {
+                    log::warn!(url = self.url.as_str(), key = key.as_str(); "a key of a set is left out");
+                }
+                left_out = now.to_vec();
+            }
             let failed = fetched.as_ref().err().cloned();
             self.state.send_modify(|state| {
                 state.fetches += 1;
@@ -141,20 +153,30 @@ impl Remote {
     }
 
     async fn fetch(&self, services: &dyn Services) -> Result<Keys, String> {
-        let call = Call {
-            to: Callee::Url(self.url.clone()),
-            method: Method::GET,
-            target: String::new(),
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            timeout: FETCH,
-            limit: LONGEST,
-        };
-        let called = services.call(call).await.map_err(|error| error.to_string())?;
-        if called.status != StatusCode::OK {
-            return Err(format!("it was answered with {}", called.status.as_u16()));
+        let mut url = self.url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let call = Call {
+                to: Callee::Url(url.clone()),
+                method: Method::GET,
+                target: String::new(),
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+                timeout: FETCH,
+                limit: LONGEST,
+            };
+            let called = services.call(call).await.map_err(|error| error.to_string())?;
+            match called.status.as_u16() {
+                200 => return Keys::set(&called.body, true, &self.demands),
+                301 | 302 | 303 | 307 | 308 => {
+                    let location = called.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
+                    let location = location.ok_or("it is a redirect without a Location")?;
+                    url = url::redirect(&url, location)
+                        .ok_or_else(|| format!("it is a redirect to another origin, `{location}`"))?;
+                }
+                status => return Err(format!("it was answered with {status}")),
+            }
         }
-        Keys::set(&called.body, true, &self.demands)
+        Err(format!("it is redirected more than {MOST_REDIRECTS} times"))
     }
 }
 

@@ -402,6 +402,16 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
     );
     assert!(Keys::pem(b"nonsense", &Demands::default()).is_err());
     assert!(Keys::set(b"{}", false, &Demands::default()).is_err());
+    let mixed = json!({ "keys": [
+        { "kty": "oct", "k": A1_KEY, "kid": 1 },
+        { "kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "text", "x5c": "text" },
+        { "kty": "OKP", "crv": "X25519", "x": "AA", "kid": "curve" },
+        { "kty": "oct", "k": A1_KEY, "use": "enc" },
+        { "kty": "oct", "k": A1_KEY, "kid": "good" },
+    ]});
+    let keys = Keys::set(mixed.to_string().as_bytes(), false, &Demands::default()).unwrap();
+    let left_out: Vec<_> = keys.left_out().iter().map(|why| why.split(':').next().unwrap()).collect();
+    assert_eq!(left_out, ["keys[0] with kid 1", "keys[1] with kid \"text\"", "keys[2] with kid \"curve\""]);
     let public = json!({ "keys": [{ "kty": "oct", "k": A1_KEY }] }).to_string();
     assert!(
         Keys::set(public.as_bytes(), true, &Demands::default()).is_err(),

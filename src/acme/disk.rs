@@ -12,11 +12,12 @@
 use super::keyed::Keyed;
 use super::settings::Settings;
 use super::state::now;
+use moongate_sdk::read_regular_file;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -71,29 +72,36 @@ pub(super) fn prepare(settings: &Settings) -> io::Result<()> {
 /// The certificate that is kept and still holds, and whether it is for all the names and no others' file.
 /// Where it has none of its own, another one's of the same authority stands in that is for the most of its
 /// names: who adds a name must not lose the others until the authority has seen it.
-pub(super) fn load(settings: &Settings) -> Option<(Keyed, bool)> {
+///
+/// # Errors
+/// When a kept certificate cannot be read. An order for a second one would not mend that, and would count at the
+/// authority.
+pub(super) fn load(settings: &Settings) -> io::Result<Option<(Keyed, bool)>> {
     let holds = |kept: &Keyed| kept.validity.until > now();
-    let own = match read(&certificate(settings)).map(|pem| Keyed::read(&pem)) {
+    let file = certificate(settings);
+    let own = match read(&file).map(|pem| Keyed::read(&pem)) {
         Ok(Ok(kept)) => Some(kept).filter(holds),
         Ok(Err(wrong)) => {
-            let file = certificate(settings);
             log::warn!(file:? = file; "a certificate that was kept is left aside: {wrong}");
             None
         }
-        Err(_) => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
     };
     if let Some(own) = own {
         let whole = own.covers(&settings.names);
-        return Some((own, whole));
+        return Ok(Some((own, whole)));
     }
-    let others = fs::read_dir(folder(settings)).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    others
+    let entries = fs::read_dir(folder(settings))?.collect::<io::Result<Vec<_>>>()?;
+    let others = entries.iter().map(fs::DirEntry::path);
+    Ok(others
         .filter(|path| path.extension().is_some_and(|ending| ending == "pem"))
+        // One of another certificate's files is that certificate's problem.
         .filter_map(|path| Keyed::read(&read(&path).ok()?).ok())
         .filter(holds)
         .filter(|kept| kept.shares(&settings.names) > 0)
         .max_by_key(|kept| kept.shares(&settings.names))
-        .map(|kept| (kept, false))
+        .map(|kept| (kept, false)))
 }
 
 /// Keeps a key and the chain of its certificate.
@@ -104,9 +112,16 @@ pub(super) fn keep(settings: &Settings, pem: &str) -> io::Result<()> {
     write(&certificate(settings), pem.as_bytes())
 }
 
-/// The tries that failed; none when nothing is kept of them.
+/// The tries that failed; none when nothing is kept of them. A file that cannot be read is a warning: the waits
+/// begin anew.
 pub(super) fn load_tries(settings: &Settings) -> Tries {
-    load_json(&tries(settings)).ok().flatten().unwrap_or_default()
+    let file = tries(settings);
+    load_json(&file)
+        .unwrap_or_else(|error| {
+            log::warn!(file:? = file, error:%; "the record of failed orders cannot be read");
+            None
+        })
+        .unwrap_or_default()
 }
 
 /// Keeps them; with none the file goes.
@@ -116,7 +131,7 @@ pub(super) fn load_tries(settings: &Settings) -> Tries {
 pub(super) fn keep_tries(settings: &Settings, kept: &Tries) -> io::Result<()> {
     if kept.failed.is_empty() {
         return match fs::remove_file(tries(settings)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         };
     }
@@ -130,7 +145,7 @@ pub(super) fn keep_tries(settings: &Settings, kept: &Tries) -> io::Result<()> {
 pub(super) fn load_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -144,13 +159,9 @@ pub(super) fn keep_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> 
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for somebody to write to it.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    read_regular_file(path, LARGEST).map_err(|error| {
+        io::Error::new(error.kind(), format!("`{}` cannot be read: {error}", path.display()))
+    })
 }
 
 /// In one step: whoever looks sees the old whole or the new whole, also behind a loss of power.
@@ -160,7 +171,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = folder.join(format!(".{name}.new"));
     // One that was left by a process that died, perhaps with other rights.
     match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;

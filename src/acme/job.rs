@@ -53,7 +53,7 @@ impl Job {
     /// before is left as it is.
     ///
     /// # Errors
-    /// When the folder cannot be written to, at its place.
+    /// When the folder cannot be written to, or a certificate in it cannot be read; at the folder's place.
     pub fn open(&self) -> Result<(), Problem> {
         if self.slot.get().is_some() {
             return Ok(());
@@ -64,7 +64,12 @@ impl Job {
                 .help("name a folder in `storage` that the gateway may write to, as /var/lib/moongate/acme")
                 .at(&self.place)
         })?;
-        if let Some((kept, own)) = disk::load(&self.settings) {
+        let kept = disk::load(&self.settings).map_err(|error| {
+            Problem::new(format!("a kept certificate cannot be used: {error}"))
+                .help("make the file readable; or move it away, and the gateway orders another one")
+                .at(&self.place)
+        })?;
+        if let Some((kept, own)) = kept {
             // Another one's stands in until this one's is there, and is to be replaced at once.
             let validity = own.then_some(kept.validity);
             self.serve(kept.key, validity, kept.validity.from);

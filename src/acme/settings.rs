@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The folder of an operator who names none.
@@ -49,7 +50,7 @@ impl Settings {
             directory: directory(&spec.directory, &mut problems),
             contact: spec.contact.iter().filter_map(|one| contact(one, &mut problems)).collect(),
             challenge: spec.challenge,
-            storage: storage(written),
+            storage: problems.keep(storage(written).map_err(Into::into)).unwrap_or_default(),
             roots: spec.ca.as_ref().and_then(|ca| problems.keep(roots(ca).map_err(Into::into))),
             external: spec.external_account.as_ref().and_then(|account| external(account, &mut problems)),
         };
@@ -174,12 +175,31 @@ fn contact(written: &Placed<String>, problems: &mut Problems) -> Option<String> 
 }
 
 /// The folder, relative to the file that names it or, by default, to the one that asks for a certificate.
-fn storage(written: &Placed<spec::Acme>) -> PathBuf {
-    let (file, name) = match &written.value.storage {
-        Some(storage) => (&storage.place.file, storage.value.as_str()),
-        None => (&written.place.file, STORAGE),
+///
+/// # Errors
+/// When it could never be made: something on its path is not a directory, or cannot be looked at. It need not exist.
+fn storage(written: &Placed<spec::Acme>) -> Result<PathBuf, Problem> {
+    let (place, name) = match &written.value.storage {
+        Some(storage) => (&storage.place, storage.value.as_str()),
+        None => (&written.place, STORAGE),
     };
-    Path::new(&**file).parent().unwrap_or(Path::new("")).join(name)
+    let folder = Path::new(&*place.file).parent().unwrap_or(Path::new("")).join(name);
+    for path in folder.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path })
+    {
+        let wrong = match path.metadata() {
+            Ok(found) if found.is_dir() => break,
+            Ok(_) => "it is not a directory".to_owned(),
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => continue,
+            Err(error) if error.kind() == ErrorKind::NotADirectory && !path.is_symlink() => continue,
+            Err(error) => error.to_string(),
+        };
+        let message =
+            format!("certificates cannot be kept in `{}`: `{}`: {wrong}", folder.display(), path.display());
+        return Err(Problem::new(message)
+            .help("name a directory in `storage` that the gateway may make or write to, as /var/lib/moongate/acme")
+            .at(place));
+    }
+    Ok(folder)
 }
 
 fn roots(written: &Placed<String>) -> Result<Vec<CertificateDer<'static>>, Problem> {

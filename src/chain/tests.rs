@@ -10,8 +10,8 @@ use crate::spec::{OnError, PluginEntry};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use moongate_sdk::testing::{Visit, wait};
 use moongate_sdk::{
-    Answer, Exchange, Flow, Headers, Key, Kind, Place, Placed, Plugin, Problem, Problems, Settings, Value,
-    ValueKind, Verdict,
+    Answer, Exchange, Flow, Headers, Key, Kind, Place, Placed, Plugin, Problem, Problems, Quotes, Settings,
+    Value, ValueKind, Verdict,
 };
 
 mod when;
@@ -105,7 +105,7 @@ fn place(line: u32) -> Place {
 pub(super) fn entry(kind: &str, letter: &str, then: &str, line: u32) -> PluginEntry {
     let place = place(line);
     let key = Key { place: place.clone(), text: letter.to_owned() };
-    let scalar = ValueKind::Scalar { text: then.to_owned(), quoted: false };
+    let scalar = ValueKind::Scalar { text: then.to_owned(), quotes: Quotes::Absent };
     let value = Value { place: place.clone(), kind: scalar };
     let settings = Settings::new(Value { place: place.clone(), kind: ValueKind::Map(vec![(key, value)]) });
     let kind = Placed { value: kind.to_owned(), place };

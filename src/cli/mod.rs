@@ -18,13 +18,18 @@ use clap::{Parser, Subcommand};
 use moongate_sdk::{Kind, Plugin};
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Failed while running, or could not begin to.
 const FAILED: u8 = 1;
+/// The command line is refused.
+const USAGE: u8 = 2;
 /// The configuration is refused (EX_CONFIG of sysexits.h).
 const BAD_CONFIG: u8 = 78;
+
+/// The configuration of an operator who names none.
+const DEFAULT_FILE: &str = "conf/moongate.yaml";
 
 /// How long the log's last lines may take at the end.
 const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(2);
@@ -35,24 +40,29 @@ const DEFAULT_LOG: &str = "info,pingora_proxy=off,pingora_core=error,pingora_loa
 
 /// A programmable gateway for WebSocket clusters and the HTTP beside them.
 #[derive(Parser)]
-#[command(name = "moongate", version, arg_required_else_help = true)]
+#[command(name = "moongate", version, propagate_version = true, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Check the configuration and exit, as `moongate check` does
-    #[arg(short = 't', requires = "config")]
+    /// Check the configuration and exit, as `moongate check` does; also before or after `run`
+    #[arg(short = 't')]
     test: bool,
 
-    /// The configuration file
-    #[arg(short = 'c', long = "config", value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    file: File,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve; SIGHUP reloads, SIGTERM drains and ends, SIGINT ends at once
-    Run(File),
+    /// Serve; SIGHUP reloads, SIGUSR1 reopens log files, SIGTERM drains and ends, SIGINT ends at once
+    Run {
+        #[command(flatten)]
+        file: File,
+        /// Check the configuration and exit
+        #[arg(short = 't')]
+        test: bool,
+    },
     /// Check a configuration; exits 0 when it is good and 78 when it is not
     Check {
         #[command(flatten)]
@@ -93,9 +103,66 @@ enum Command {
 
 #[derive(clap::Args)]
 struct File {
-    /// The configuration file
-    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "conf/moongate.yaml")]
-    config: PathBuf,
+    /// The configuration file; before or after the command [default: conf/moongate.yaml]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl File {
+    fn path(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
+    }
+}
+
+impl Arguments {
+    /// The command with the options before it. An option that the command does not have is refused, not ignored.
+    fn into_command(self) -> Result<Command, String> {
+        let Self { command, test, file: File { config: before } } = self;
+        let mut command = match command {
+            None if test => Command::check(File { config: None }),
+            None => return Err("no command; `moongate --help` lists them".to_owned()),
+            Some(Command::Run { file, test: after }) if test || after => Command::check(file),
+            Some(command) if test && !matches!(command, Command::Check { .. }) => {
+                return Err("`-t` stands alone, or with `run` or `check`".to_owned());
+            }
+            Some(command) => command,
+        };
+        let Some(before) = before else { return Ok(command) };
+        let after = command.file().ok_or("this command reads no configuration; leave `-c` out")?;
+        match &after.config {
+            Some(after) if *after != before => {
+                let (before, after) = (before.display(), after.display());
+                Err(format!("two configuration files, `{before}` and `{after}`; `-c` names one"))
+            }
+            _ => {
+                after.config = Some(before);
+                Ok(command)
+            }
+        }
+    }
+}
+
+impl Command {
+    fn check(file: File) -> Self {
+        Self::Check {
+            file,
+            print: false,
+            explain: None,
+            headers: Vec::new(),
+            listener: None,
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+
+    /// The configuration file of a command that reads one.
+    fn file(&mut self) -> Option<&mut File> {
+        match self {
+            Self::Run { file, .. } | Self::Check { file, .. } | Self::Reload(file) | Self::Demo(file) => {
+                Some(file)
+            }
+            Self::Kinds { .. } | Self::Schema | Self::Plugin { .. } => None,
+        }
+    }
 }
 
 /// Runs the command, with these kinds of plugins. A gateway with plugins of its own is this call
@@ -109,35 +176,27 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         start_log();
     }
     let kinds = Kinds { plugins };
-    let command = match (arguments.command, arguments.config) {
-        (Some(command), _) => command,
-        (None, Some(config)) if arguments.test => Command::Check {
-            file: File { config },
-            print: false,
-            explain: None,
-            headers: Vec::new(),
-            listener: None,
-            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        },
-        (None, _) => {
-            say_wrong("error: no command; `moongate --help` lists them\n");
-            return ExitCode::from(2);
+    let command = match arguments.into_command() {
+        Ok(command) => command,
+        Err(wrong) => {
+            say_wrong(&format!("error: {wrong}\n"));
+            return ExitCode::from(USAGE);
         }
     };
     match command {
-        Command::Run(file) => match signals {
-            Ok(signals) => ended(server::run(&file.config, kinds, signals, color(), |_| {})),
+        Command::Run { file, .. } => match signals {
+            Ok(signals) => ended(server::run(file.path(), kinds, signals, color(), |_| {})),
             Err(error) => ended(Err(Failed::Process(format!("signals cannot be taken: {error}")))),
         },
         Command::Demo(file) => match signals {
-            Ok(signals) => demo::main(&file.config, kinds, signals),
+            Ok(signals) => demo::main(file.path(), kinds, signals),
             Err(error) => ended(Err(Failed::Process(format!("signals cannot be taken: {error}")))),
         },
         Command::Check { file, print, explain, headers, listener, client } => {
             let asked = explain.map(|explain| Asked { explain, headers, listener, client });
-            check::main(&file.config, kinds, print, asked.as_ref())
+            check::main(file.path(), kinds, print, asked.as_ref())
         }
-        Command::Reload(file) => reload::main(&file.config),
+        Command::Reload(file) => reload::main(file.path()),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
         Command::Plugin { command } => plugin::main(&command, kinds),
         Command::Schema => say(&format!("{:#}\n", spec::schema(&snapshot::tables(plugins)))),

@@ -30,6 +30,7 @@ use certificates::Certificates;
 use log::{error, info, warn};
 use moongate_sdk::{Problem, Problems, Services};
 use parking_lot::Mutex;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -129,8 +130,8 @@ impl Live {
         let (mut first, loaded, warnings) =
             prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
         let refuse = |problems| Refused { problems, sources: loaded.sources.clone() }.render(color);
-        open_log(&mut first, &loaded, None).map_err(|problem| refuse(problem.into()))?;
         certificates::open(first.certificates.all()).map_err(refuse)?;
+        open_log(&mut first, &loaded, None).map_err(|problem| refuse(problem.into()))?;
         let report = (!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, color));
         if let Some(report) = &report {
             warn!("the configuration has warnings\n{report}");
@@ -200,6 +201,16 @@ impl Live {
         self.last.lock().clone()
     }
 
+    /// Opens the file of the access log again, after it was moved away (logrotate). The configuration stays.
+    ///
+    /// # Errors
+    /// When it cannot be opened; the one open so far stays in use.
+    pub async fn reopen_logs(&self) -> io::Result<()> {
+        let Some(log) = self.look().log.clone() else { return Ok(()) };
+        // A file system may hang.
+        tokio::task::spawn_blocking(move || log.reopen()).await.map_err(io::Error::other)?
+    }
+
     /// Reads the file again and, when nothing is wrong with it, serves by it.
     pub async fn reload(&self) -> Outcome {
         let _turn = self.turn.lock().await;
@@ -239,15 +250,16 @@ impl Live {
             .map_err(|error| halted(&error))?;
         let (mut next, loaded, warnings) = prepared.map_err(|refused| refused.render(Color::Never))?;
         let mut problems = snapshot::cannot_change(&prior, &next, &loaded.spec);
-        if problems.0.is_empty()
-            && let Err(problem) = open_log(&mut next, &loaded, Some(&prior))
-        {
-            problems.push(problem);
-        }
         if problems.0.is_empty() {
             let jobs = next.certificates.all().to_vec();
             let opened = tokio::task::spawn_blocking(move || certificates::open(&jobs));
             problems.keep(opened.await.map_err(|error| halted(&error))?);
+        }
+        // Last: a refused reload must not leave the log with another file.
+        if problems.0.is_empty()
+            && let Err(problem) = open_log(&mut next, &loaded, Some(&prior))
+        {
+            problems.push(problem);
         }
         if !problems.0.is_empty() {
             return Err(Refused { problems, sources: loaded.sources }.render(Color::Never));
@@ -277,7 +289,8 @@ fn halted(error: &tokio::task::JoinError) -> Refusal {
 fn open_log(next: &mut Snapshot, loaded: &spec::Loaded, prior: Option<&Snapshot>) -> Result<(), Problem> {
     let settings = &loaded.spec.access_log;
     let problem = |error: std::io::Error| {
-        Problem::new(format!("the access log `{}` cannot be opened: {error}", settings.path))
+        Problem::new(format!("the access log `{}` cannot be opened: {error}", settings.path.value))
+            .at(&settings.path.place)
     };
     let kept = prior.filter(|prior| prior.log_settings == *settings).and_then(|prior| prior.log.clone());
     let format = match settings.format {

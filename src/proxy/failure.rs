@@ -51,7 +51,7 @@ pub enum Failure {
     /// A handshake that RFC 6455 §4.2.1 does not allow.
     BadWebSocketRequest,
     /// A browser's Origin that the route does not allow.
-    OriginRefused,
+    OriginDenied,
     /// A limit on concurrent WebSockets is reached.
     TooManyConnections,
     /// More handshakes wait for their turn than may.
@@ -104,7 +104,7 @@ impl Failure {
         Self::UpstreamClosed,
         Self::WebSocketVersion,
         Self::BadWebSocketRequest,
-        Self::OriginRefused,
+        Self::OriginDenied,
         Self::TooManyConnections,
         Self::TooManyOfClient,
         Self::TooManyHandshakes(Crowded(std::time::Duration::ZERO)),
@@ -137,7 +137,7 @@ impl Failure {
             Self::UpstreamClosed => (502, "upstream_closed", Level::Warn),
             Self::WebSocketVersion => (426, "websocket_version", Level::Debug),
             Self::BadWebSocketRequest => (400, "bad_websocket_request", Level::Debug),
-            Self::OriginRefused => (403, "origin_refused", Level::Debug),
+            Self::OriginDenied => (403, "origin_denied", Level::Debug),
             Self::TooManyConnections => (503, "too_many_connections", Level::Debug),
             Self::TooManyHandshakes(_) => (503, "too_many_handshakes", Level::Debug),
             Self::TooManyOfClient => (429, "too_many_of_client", Level::Debug),

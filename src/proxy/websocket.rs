@@ -72,7 +72,7 @@ fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failur
         _ => Who::Client(view.request.client_network),
     };
     route.policy.admit(origin, who).map_err(|denial| match denial {
-        Denial::Origin => Failure::OriginRefused,
+        Denial::Origin => Failure::OriginDenied,
         Denial::Full => Failure::TooManyConnections,
         Denial::ClientFull => Failure::TooManyOfClient,
     })

@@ -169,7 +169,7 @@ fn header(text: &str) -> Result<HeaderName, Problem> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use moongate_sdk::{Key, Place, Value, ValueKind};
+    use moongate_sdk::{Key, Place, Quotes, Value, ValueKind};
 
     fn value(kind: ValueKind) -> Value {
         let place = Place { file: "test.yaml".into(), line: 1, column: 1, width: 1, path: "".into() };
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn text(text: &str) -> Value {
-        value(ValueKind::Scalar { text: text.to_owned(), quoted: true })
+        value(ValueKind::Scalar { text: text.to_owned(), quotes: Quotes::Present })
     }
 
     fn list(texts: &[&str]) -> Value {

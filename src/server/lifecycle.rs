@@ -10,7 +10,7 @@ use crate::live::Live;
 use crate::proxy::{Gateway, Shared};
 use crate::snapshot::{Address, Kinds, Snapshot};
 use crate::telemetry::metrics::{self, Source};
-use log::info;
+use log::{error, info};
 use pingora::server::configuration::ServerConf;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -70,9 +70,14 @@ async fn serve(
     let snapshot = live.pin();
     // Sockets first: an address that is taken must be told before anything else has begun.
     let listeners = Listeners(bind_all(&snapshot)?);
-    let admin_listener =
-        snapshot.admin.as_ref().map(|admin| bind(&Address::Tcp(admin.address))).transpose()?;
-    let asks = signals.watch().map_err(|error| format!("signals cannot be watched: {error}"))?;
+    let admin_listener = snapshot
+        .admin
+        .as_ref()
+        .map(|admin| bind(&Address::Tcp { address: admin.address, ipv6_only: true }))
+        .transpose()?;
+    let reopen = Arc::new(tokio::sync::Notify::new());
+    tokio::spawn(reopen_logs_when(Arc::clone(&reopen), Arc::clone(&live)));
+    let asks = signals.watch(reopen).map_err(|error| format!("signals cannot be watched: {error}"))?;
     let shared = Arc::new(Shared::new(Arc::clone(&live)));
     let names: Vec<_> = snapshot
         .listeners
@@ -103,13 +108,7 @@ async fn serve(
 }
 
 fn bind(address: &Address) -> Result<Bound, String> {
-    Bound::bind(address).map_err(|error| {
-        let shown = match address {
-            Address::Tcp(address) => address.to_string(),
-            Address::Unix(path) => format!("unix:{}", path.display()),
-        };
-        format!("cannot listen on {shown}: {error}")
-    })
+    Bound::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
 fn bind_all(snapshot: &Snapshot) -> Result<Vec<Bound>, String> {
@@ -187,6 +186,17 @@ async fn reload_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
         // Its outcome is logged and kept where `status` finds it.
         let _ = live.reload().await;
         notify(&[sd_notify::NotifyState::Ready]);
+    }
+}
+
+/// Reopens the log files each time it is notified, until the process ends: a log is rotated while it drains too.
+async fn reopen_logs_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
+    loop {
+        wanted.notified().await;
+        match live.reopen_logs().await {
+            Ok(()) => info!("log files reopened"),
+            Err(error) => error!(error:%; "log files cannot be reopened; the old ones are written on"),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Listening sockets: bound by us and not by Pingora, so that port 0 works, a taken address is a
 //! sentence instead of a panic, and every worker accepts from the same queue.
 
-use crate::snapshot::Address;
-use socket2::{Domain, Protocol, Socket, Type};
+use crate::snapshot::{Access, Address};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// As many as the kernel's somaxconn lets through.
@@ -26,8 +27,10 @@ impl Bound {
     /// What the kernel says: the address is taken, not ours, or needs more rights.
     pub(super) fn bind(address: &Address) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
-            Address::Unix(path) => bind_unix(path).map(|listener| Self::Unix(listener, path.clone())),
+            Address::Tcp { address, ipv6_only } => bind_tcp(*address, *ipv6_only).map(Self::Tcp),
+            Address::Unix { path, access } => {
+                bind_unix(path, *access).map(|listener| Self::Unix(listener, path.clone()))
+            }
         }
     }
 
@@ -53,13 +56,13 @@ impl Bound {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind_tcp(address: SocketAddr, ipv6_only: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the last process's connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // `[::]:80` beside `0.0.0.0:80` are two listeners, as in nginx.
-        socket.set_only_v6(true)?;
+        // By default `[::]:80` beside `0.0.0.0:80` are two listeners, as in nginx.
+        socket.set_only_v6(ipv6_only)?;
     }
     // Accepted sockets inherit it: small frames and answers never wait for an acknowledgement, and no
     // connection pays a syscall for that.
@@ -70,7 +73,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+fn bind_unix(path: &Path, access: Access) -> io::Result<std::os::unix::net::UnixListener> {
     // A socket file that nobody answers on was left by a process that died; one that answers is taken.
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::ErrorKind::AddrInUse.into());
@@ -81,9 +84,29 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
         }
         _ => {}
     }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Before listening: a socket that does not listen refuses connections, so nobody connects in between.
+    let allowed = allow(path, access);
+    if allowed.is_err() {
+        // Somebody may have taken it away already.
+        let _ = std::fs::remove_file(path);
+    }
+    allowed?;
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Gives the file of a socket its owner, its group and its permissions.
+fn allow(path: &Path, Access { mode, owner, group }: Access) -> io::Result<()> {
+    if owner.is_some() || group.is_some() {
+        std::os::unix::fs::lchown(path, owner, group)?;
+    }
+    match mode {
+        Some(mode) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +132,7 @@ mod tests {
     #[test]
     fn a_socket_file_left_by_a_dead_process_is_replaced_and_a_living_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let address = Address::Unix(folder.path().join("gate.sock"));
+        let address = Address::Unix { path: folder.path().join("gate.sock"), access: Access::default() };
         let first = Bound::bind(&address).unwrap();
         assert_eq!(Bound::bind(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);

@@ -1,9 +1,12 @@
-//! Signals, taken in the first line of `main`: SIGHUP's default action would end the process, and an
-//! operator's script may send one the moment it knows the process id.
+//! Signals, taken in the first line of `main`: the default action of SIGHUP, SIGUSR1 and SIGUSR2 would end the
+//! process, and an operator's script may send one the moment it knows the process id.
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use log::warn;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use std::io;
+use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// What an operator asks by signal.
@@ -26,17 +29,26 @@ impl Taken {
     /// # Errors
     /// What the kernel says when it refuses a handler.
     pub fn take() -> io::Result<Self> {
-        Signals::new([SIGHUP, SIGTERM, SIGINT, SIGQUIT]).map(Self)
+        Signals::new([SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2]).map(Self)
     }
 
-    /// Hands them on, from a thread of their own that lives as long as the process.
-    pub fn watch(mut self) -> io::Result<UnboundedReceiver<Ask>> {
+    /// Hands them on, from a thread of their own that lives as long as the process. SIGUSR1 notifies `reopen`, also
+    /// while the process drains.
+    pub fn watch(mut self, reopen: Arc<Notify>) -> io::Result<UnboundedReceiver<Ask>> {
         let (sender, receiver) = unbounded_channel();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in self.0.forever() {
                 let ask = match signal {
                     SIGHUP => Ask::Reload,
                     SIGINT => Ask::Stop,
+                    SIGUSR1 => {
+                        reopen.notify_one();
+                        continue;
+                    }
+                    SIGUSR2 => {
+                        warn!("SIGUSR2 ignored");
+                        continue;
+                    }
                     _ => Ask::Drain,
                 };
                 if sender.send(ask).is_err() {

@@ -46,8 +46,8 @@ impl Balancers {
                 .push(problem.help("name the balancers, or leave `proxy_protocol` out").at(&written.place));
         }
         let known = match address {
-            Address::Tcp(_) => Known::At(addresses(from, &mut problems)),
-            Address::Unix(_) => {
+            Address::Tcp { .. } => Known::At(addresses(from, &mut problems)),
+            Address::Unix { .. } => {
                 for wrong in from.iter().filter(|entry| entry.value != UNIX) {
                     let problem = Problem::new("whoever connects to a Unix socket has no address");
                     problems.push(problem.help("write `from: [unix]`").at(&wrong.place));

@@ -16,9 +16,30 @@ const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// `ip:port` or `[ip]:port`.
-    Tcp(SocketAddr),
+    Tcp {
+        /// An IPv4 address is never written as an IPv6 one.
+        address: SocketAddr,
+        /// Of an IPv6 address: whether IPv4 connections are refused.
+        ipv6_only: bool,
+    },
     /// `unix:/path`.
-    Unix(PathBuf),
+    Unix {
+        /// The file.
+        path: PathBuf,
+        /// Who may connect.
+        access: Access,
+    },
+}
+
+/// Who may connect to a Unix socket; `None`: as the process creates files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The permission bits.
+    pub mode: Option<u32>,
+    /// The owner's user ID.
+    pub owner: Option<u32>,
+    /// The group's ID.
+    pub group: Option<u32>,
 }
 
 /// Where clients connect.
@@ -63,9 +84,18 @@ impl Address {
             if path.is_empty() {
                 return Err(Problem::new("`unix:` wants a path").help("as in unix:/run/moongate.sock"));
             }
-            return Ok(Self::Unix(PathBuf::from(path)));
+            if let Err(error) = std::os::unix::net::SocketAddr::from_pathname(path) {
+                let length = path.len();
+                return Err(Problem::new(format!("no socket can have this path of {length} bytes: {error}"))
+                    .help("the kernel takes at most 107 bytes"));
+            }
+            return Ok(Self::Unix { path: PathBuf::from(path), access: Access::default() });
         }
-        text.parse().map(Self::Tcp).map_err(|_| {
+        let tcp = |address: SocketAddr| {
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+            Self::Tcp { address, ipv6_only: true }
+        };
+        text.parse().map(tcp).map_err(|_| {
             let problem = Problem::new(format!("`{text}` is not an address to listen on"));
             match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
                 Ok(port) => problem
@@ -73,6 +103,106 @@ impl Address {
                 Err(_) => problem.help("write ip:port, [ip]:port or unix:/path"),
             }
         })
+    }
+
+    /// The address of a listener, with the settings that belong to its socket.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, with places.
+    fn compile(written: &spec::Listener) -> Result<Self, Problems> {
+        let at = &written.address.place;
+        let mut problems = Problems::default();
+        let parsed =
+            problems.keep(Self::parse(&written.address.value).map_err(|problem| problem.at(at).into()));
+        let mode = written.mode.as_ref().and_then(|mode| problems.keep(permissions(mode)));
+        let owner = written.owner.as_ref().and_then(|name| problems.keep(id(name, "user", "/etc/passwd")));
+        let group = written.group.as_ref().and_then(|name| problems.keep(id(name, "group", "/etc/group")));
+        let Some(mut address) = parsed else { return Err(problems) };
+        match &mut address {
+            Self::Tcp { address, ipv6_only } => {
+                let named = [("mode", &written.mode), ("owner", &written.owner), ("group", &written.group)];
+                for (key, value) in named.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+                    let problem = Problem::new(format!("`{key}` is for a listener at `unix:/path`"));
+                    problems.push(problem.at(&value.place));
+                }
+                if let Some(only) = &written.ipv6_only {
+                    *ipv6_only = only.value;
+                    if !address.is_ipv6() {
+                        let problem = Problem::new("`ipv6_only` is for an IPv6 address");
+                        problems.push(problem.at(&only.place));
+                    }
+                }
+            }
+            Self::Unix { access, .. } => {
+                *access = Access { mode, owner, group };
+                if let Some(only) = &written.ipv6_only {
+                    problems.push(Problem::new("`ipv6_only` is for an IPv6 address").at(&only.place));
+                }
+            }
+        }
+        if problems.refuse() { Err(problems) } else { Ok(address) }
+    }
+
+    /// Whether a socket at `self` leaves none for `other`. Port 0 is another port each time.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp { address, ipv6_only }, Self::Tcp { address: other, .. }) => {
+                let takes = address.is_ipv4() == other.is_ipv4() || !ipv6_only;
+                address.port() != 0
+                    && address.port() == other.port()
+                    && (address == other || address.ip().is_unspecified() && takes)
+            }
+            (Self::Unix { path, .. }, Self::Unix { path: other, .. }) => path == other,
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    /// As an operator writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { address, .. } => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Permission bits as `chmod` takes them: three octal digits, with or without a zero before them.
+fn permissions(written: &Placed<String>) -> Result<u32, Problems> {
+    let digits = written.strip_prefix("0o").unwrap_or(written);
+    let good = matches!(digits.len(), 3 | 4) && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if good && mode <= 0o777 => Ok(mode),
+        _ => Err(Problem::new(format!("`{}` is not a mode", written.value))
+            .help("write octal digits, 0660 for instance: read and write for owner and group")
+            .at(&written.place)
+            .into()),
+    }
+}
+
+/// The number of a user or a group: the number itself, or that of the name in the file where the system keeps them.
+fn id(written: &Placed<String>, what: &str, file: &str) -> Result<u32, Problems> {
+    if let Ok(number) = written.parse() {
+        return Ok(number);
+    }
+    let wrong = |message: String| Problems::from(Problem::new(message).at(&written.place));
+    let text =
+        std::fs::read_to_string(file).map_err(|error| wrong(format!("cannot read `{file}`: {error}")))?;
+    let entries = || text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let found = entries().find(|fields| fields.first() == Some(&written.as_str()));
+    match found.and_then(|fields| fields.get(2)?.parse().ok()) {
+        Some(number) => Ok(number),
+        None => {
+            let problem = Problem::new(format!("there is no {what} `{}` in {file}", written.value));
+            let names: Vec<_> =
+                entries().filter_map(|fields| fields.first().map(|name| (*name).to_owned())).collect();
+            let problem = problem.suggest(written, names.iter().map(String::as_str));
+            Err(problem
+                .help("a number stands for one that the system has elsewhere")
+                .at(&written.place)
+                .into())
+        }
     }
 }
 
@@ -86,7 +216,7 @@ pub(super) fn compile(
     let Some(written) = written else {
         return vec![Listener {
             name: "default".into(),
-            address: Address::Tcp(DEFAULT),
+            address: Address::Tcp { address: DEFAULT, ipv6_only: true },
             max_connections: None,
             greeting: None,
             handshakes: None,
@@ -94,24 +224,13 @@ pub(super) fn compile(
     };
     let mut listeners: Vec<Listener> = Vec::with_capacity(written.len());
     for listener in written {
-        let address = match Address::parse(&listener.address.value) {
-            Ok(address) => address,
-            Err(problem) => {
-                problems.push(problem.at(&listener.address.place));
-                continue;
-            }
-        };
+        let Some(address) = problems.keep(Address::compile(listener)) else { continue };
         let name = listener.name.as_ref().unwrap_or(&listener.address);
         if listeners.iter().any(|known| *known.name == *name.value) {
             problems.push(Problem::new(format!("two listeners are named `{}`", name.value)).at(&name.place));
         }
-        // Port 0 is a different port each time.
-        let fixed = !matches!(address, Address::Tcp(address) if address.port() == 0);
-        if fixed && listeners.iter().any(|known| known.address == address) {
-            problems.push(
-                Problem::new(format!("two listeners have the address {}", listener.address.value))
-                    .at(&listener.address.place),
-            );
+        if let Some(known) = listeners.iter().find(|known| are_rivals(&known.address, &address)) {
+            problems.push(rivals(&known.name, &known.address, &address).at(&listener.address.place));
         }
         let max_connections = listener.max_connections.map(|most| most.get() as usize);
         let prior = prior.iter().find(|known| *known.name == *name.value);
@@ -122,6 +241,7 @@ pub(super) fn compile(
         let name = name.value.as_str().into();
         listeners.push(Listener { name, address, max_connections, greeting, handshakes });
     }
+    warn_of_ipv6_alone(written, &listeners, problems);
     warn_of_unseen_proofs(written, problems);
     if written.is_empty() {
         problems.push(
@@ -130,6 +250,34 @@ pub(super) fn compile(
         );
     }
     listeners
+}
+
+fn are_rivals(one: &Address, other: &Address) -> bool {
+    one.covers(other) || other.covers(one)
+}
+
+/// Two addresses of which only one can be bound.
+fn rivals(name: &str, known: &Address, address: &Address) -> Problem {
+    if known == address {
+        return Problem::new(format!("two listeners have the address {address}"));
+    }
+    let problem = Problem::new(format!("{address} and {known} of `{name}` cannot both be listened on"));
+    let (wide, narrow) = if known.covers(address) { (known, address) } else { (address, known) };
+    problem.help(format!("{wide} takes the connections to {narrow} too; keep one of them"))
+}
+
+/// `[::]:80` takes IPv4 connections with some servers, and not with others.
+fn warn_of_ipv6_alone(written: &[Placed<spec::Listener>], listeners: &[Listener], problems: &mut Problems) {
+    for listener in written.iter().filter(|listener| listener.ipv6_only.is_none()) {
+        let Ok(Address::Tcp { address, .. }) = Address::parse(&listener.address.value) else { continue };
+        let ipv4 = |known: &Listener| matches!(known.address, Address::Tcp { address: other, .. } if other.is_ipv4() && other.port() == address.port());
+        if address.is_ipv6() && address.ip().is_unspecified() && !listeners.iter().any(ipv4) {
+            let problem = Problem::warning(format!("{address} takes IPv6 connections alone"));
+            let help =
+                "`ipv6_only: false` takes IPv4 connections too; `ipv6_only: true` says that it is meant";
+            problems.push(problem.help(help).at(&listener.address.place));
+        }
+    }
 }
 
 /// An authority that looks by http comes to a listener without TLS, or to one that redirects to us.
@@ -149,11 +297,18 @@ fn warn_of_unseen_proofs(written: &[Placed<spec::Listener>], problems: &mut Prob
 
 pub(super) fn compile_admin(
     written: Option<&Placed<spec::Admin>>,
+    listeners: &[Listener],
     problems: &mut Problems,
 ) -> Option<AdminAddress> {
     let admin = written?;
     match bind_address(&admin.address.value, admin.token.as_deref()) {
-        Ok(address) => Some(AdminAddress { address, token: admin.token.clone() }),
+        Ok(address) => {
+            let bound = Address::Tcp { address, ipv6_only: true };
+            if let Some(known) = listeners.iter().find(|known| are_rivals(&known.address, &bound)) {
+                problems.push(rivals(&known.name, &known.address, &bound).at(&admin.address.place));
+            }
+            Some(AdminAddress { address, token: admin.token.clone() })
+        }
         Err(problem) => {
             problems.push(problem.at(&admin.address.place));
             None
@@ -210,5 +365,54 @@ mod tests {
         for token in ["", " ", "č", "a\n"] {
             assert!(bind_address("127.0.0.1:1", Some(token)).is_err(), "{token}");
         }
+    }
+
+    #[test]
+    fn an_address_covers_those_whose_connections_it_takes() {
+        let address = |text: &str| match text.strip_suffix('+') {
+            Some(text) => match Address::parse(text).unwrap() {
+                Address::Tcp { address, .. } => Address::Tcp { address, ipv6_only: false },
+                unix @ Address::Unix { .. } => unix,
+            },
+            None => Address::parse(text).unwrap(),
+        };
+        for (one, other) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("[::]:80+", "127.0.0.1:80"),
+            ("[::]:80+", "0.0.0.0:80"),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+            ("unix:/a", "unix:/a"),
+        ] {
+            assert!(are_rivals(&address(one), &address(other)), "{one} {other}");
+            assert!(are_rivals(&address(other), &address(one)), "{other} {one}");
+        }
+        for (one, other) in [
+            ("0.0.0.0:80", "127.0.0.1:81"),
+            ("0.0.0.0:0", "127.0.0.1:0"),
+            ("[::]:80", "0.0.0.0:80"),
+            ("[::1]:80+", "127.0.0.1:80"),
+            ("127.0.0.2:80", "127.0.0.1:80"),
+            ("unix:/a", "unix:/b"),
+            ("unix:/a", "127.0.0.1:80"),
+        ] {
+            assert!(!are_rivals(&address(one), &address(other)), "{one} {other}");
+            assert!(!are_rivals(&address(other), &address(one)), "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_octal_and_names_are_those_of_the_system() {
+        let placed = |text: &str| Placed { value: text.to_owned(), place: moongate_sdk::Place::nowhere() };
+        for (text, mode) in [("0660", 0o660), ("660", 0o660), ("0o600", 0o600), ("777", 0o777)] {
+            assert_eq!(permissions(&placed(text)).unwrap(), mode, "{text}");
+        }
+        for text in ["", "6", "66", "0888", "1777", "rw-rw----", "-660", "+660", "00660"] {
+            assert!(permissions(&placed(text)).is_err(), "{text}");
+        }
+        assert_eq!(id(&placed("root"), "user", "/etc/passwd").unwrap(), 0);
+        assert_eq!(id(&placed("4711"), "user", "/etc/passwd").unwrap(), 4711);
+        assert!(id(&placed("nobody-of-that-name"), "group", "/etc/group").is_err());
     }
 }

@@ -17,7 +17,7 @@ mod terms;
 pub use balancers::Balancers;
 pub use destination::Destination;
 pub use greeting::Greeting;
-pub use listeners::{Address, AdminAddress, Listener};
+pub use listeners::{Access, Address, AdminAddress, Listener};
 pub use route::Route;
 pub use terms::Terms;
 
@@ -133,7 +133,8 @@ pub fn compile(
     let mut certificates = acme::Gathering::after(prior.map(|prior| &prior.certificates));
     let listeners =
         listeners::compile(spec.listeners.as_deref(), before, &mut certificates, &mut compiler.problems);
-    let admin = listeners::compile_admin(spec.admin.as_ref(), &mut compiler.problems);
+    let admin = listeners::compile_admin(spec.admin.as_ref(), &listeners, &mut compiler.problems);
+    check_log(&spec.access_log, &mut compiler.problems);
     let mut clusters = compiler.clusters(spec);
     let table = compiler.routes(spec, &listeners, &mut clusters);
     if spec.routes.is_empty() {
@@ -164,6 +165,17 @@ pub fn compile(
         plugins: plugins.finish(),
     };
     Ok((snapshot, problems))
+}
+
+fn check_log(written: &spec::AccessLog, problems: &mut Problems) {
+    if written.format == spec::LogFormat::Off {
+        return;
+    }
+    if let Err(error) = AccessLog::check(&written.path) {
+        let problem =
+            Problem::new(format!("the access log `{}` cannot be opened: {error}", written.path.value));
+        problems.push(problem.at(&written.path.place));
+    }
 }
 
 /// What a running process cannot change: each a problem that names it.

@@ -2,8 +2,8 @@
 //! administrator's address and the access log.
 
 use super::edge::{ListenerTls, Protocol, ProxyProtocol};
-use moongate_sdk::{ClientPrefix, Period, Placed, Rate, Size};
-use schemars::JsonSchema;
+use moongate_sdk::{ClientPrefix, Period, Place, Placed, Rate, Size};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -115,6 +115,22 @@ pub struct Listener {
     pub name: Option<Placed<String>>,
     /// `ip:port`, `[ip]:port` or `unix:/path`.
     pub address: Placed<String>,
+    /// The permissions of a Unix socket as octal digits, `0660` for instance. Default: those that the umask leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "word_or_number")]
+    pub mode: Option<Placed<String>>,
+    /// The owner of a Unix socket, a name in /etc/passwd or a number. Default: the user of the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "word_or_number")]
+    pub owner: Option<Placed<String>>,
+    /// The group of a Unix socket, a name in /etc/group or a number. Default: the group of the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "word_or_number")]
+    pub group: Option<Placed<String>>,
+    /// Whether an IPv6 address takes IPv6 connections alone. With `false`, `[::]` takes IPv4 connections too. Default
+    /// true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_only: Option<Placed<bool>>,
     /// What is spoken here; absent: http1, and h2 as well where there is `tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocols: Option<Placed<Vec<Placed<Protocol>>>>,
@@ -139,16 +155,24 @@ pub struct Listener {
 pub struct AccessLog {
     /// The shape of a line.
     pub format: LogFormat,
-    /// `stdout`, `stderr` or a file, opened again at every reload.
-    pub path: String,
+    /// `stdout`, `stderr` or a file, opened again at every reload and on SIGUSR1.
+    pub path: Placed<String>,
     /// Bytes that may wait for the writer; lines beyond are dropped and counted.
     pub buffer: Size,
 }
 
 impl Default for AccessLog {
     fn default() -> Self {
-        Self { format: LogFormat::Json, path: "stdout".to_owned(), buffer: Size(1 << 20) }
+        Self { format: LogFormat::Json, path: standard_output(), buffer: Size(1 << 20) }
     }
+}
+
+fn word_or_number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "integer"] })
+}
+
+fn standard_output() -> Placed<String> {
+    Placed { value: "stdout".to_owned(), place: Place::nowhere() }
 }
 
 /// The shape of an access-log line.

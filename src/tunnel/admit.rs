@@ -35,28 +35,6 @@ pub enum Denial {
     ClientFull,
 }
 
-impl Denial {
-    /// 403, 503 or 429.
-    #[must_use]
-    pub fn status(self) -> u16 {
-        match self {
-            Self::Origin => 403,
-            Self::Full => 503,
-            Self::ClientFull => 429,
-        }
-    }
-
-    /// The word for logs, metrics and error answers.
-    #[must_use]
-    pub fn token(self) -> &'static str {
-        match self {
-            Self::Origin => "origin_denied",
-            Self::Full => "websocket_route_full",
-            Self::ClientFull => "websocket_client_full",
-        }
-    }
-}
-
 /// The limits of a route and what is counted against them.
 #[derive(Debug)]
 pub(super) struct Admission {

@@ -133,7 +133,7 @@ impl Policy {
     /// into the tunnel's guard.
     ///
     /// # Errors
-    /// [`Denial`], which knows its status.
+    /// [`Denial`].
     pub fn admit(&self, origin: Option<&[u8]>, client: Who<'_>) -> Result<Permit, Denial> {
         self.admission.admit(origin, client)
     }

@@ -5,7 +5,7 @@ use super::address::Origin;
 use super::balance::Member;
 use super::endpoint::{Endpoint, Health};
 use crate::spec::{self, EndpointEntry, KindEntry};
-use moongate_sdk::{Key, Place, Placed, Settings, Value, ValueKind};
+use moongate_sdk::{Key, Place, Placed, Quotes, Settings, Value, ValueKind};
 
 pub(super) fn place() -> Place {
     Place { file: "moongate.yaml".into(), line: 7, column: 3, width: 1, path: "upstreams.web".into() }
@@ -19,7 +19,7 @@ pub(super) fn placed<T>(value: T) -> Placed<T> {
 pub(super) fn settings(pairs: &[(&str, &str)]) -> Settings {
     let scalar = |text: &str| Value {
         place: place(),
-        kind: ValueKind::Scalar { text: text.to_owned(), quoted: false },
+        kind: ValueKind::Scalar { text: text.to_owned(), quotes: Quotes::Absent },
     };
     let pair = |(key, text): &(&str, &str)| {
         let value = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {

@@ -135,8 +135,14 @@ fn a_folder_that_cannot_be_written_to_is_told_before_anything_is_served() {
     );
     std::fs::write(&file, yaml).unwrap();
     let file = file.to_str().unwrap();
-    assert!(moongate(&["check", "-c", file]).status.success(), "checking touches nothing");
-    let run = moongate(&["run", "-c", file]);
-    let report = String::from_utf8_lossy(&run.stderr);
-    assert!(!run.status.success() && report.contains("certificates cannot be kept in"), "{report}");
+    for command in ["check", "run"] {
+        let output = moongate(&[command, "-c", file]);
+        let report = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{command}: {report}");
+        assert!(report.contains("certificates cannot be kept in"), "{command}: {report}");
+    }
+    // A folder that can be made is fine, and checking makes none.
+    std::fs::remove_file(&taken).unwrap();
+    assert!(moongate(&["check", "-c", file]).status.success());
+    assert!(!taken.exists(), "checking touches nothing");
 }

@@ -71,6 +71,43 @@ fn check_exits_0_for_a_good_file_and_78_for_a_bad_one() {
 }
 
 #[test]
+fn an_option_before_the_command_counts_as_one_after_it_or_is_refused() {
+    let folder = Folder::new();
+    let (good, bad) = (folder.file("good.yaml", GOOD), folder.file("bad.yaml", BAD));
+    let (good, bad) = (good.as_str(), bad.as_str());
+    for (arguments, expected, told) in [
+        // A bad file shows which one is read, and that none is served.
+        (&["-c", bad, "run"][..], 78, "bad.yaml"),
+        (&["-c", bad, "check"], 78, "bad.yaml"),
+        (&["-c", bad, "demo"], 78, "bad.yaml"),
+        (&["-c", good, "check"], 0, "fine"),
+        (&["-t", "-c", good, "run"], 0, "fine"),
+        (&["-t", "-c", good, "check"], 0, "fine"),
+        (&["-t", "run", "-c", good], 0, "fine"),
+        (&["run", "-t", "-c", good], 0, "fine"),
+        (&["-c", good, "run", "-t"], 0, "fine"),
+        (&["-c", good, "-t"], 0, "fine"),
+        (&["-c", good, "check", "-c", good], 0, "fine"),
+        (&["-c", good, "reload"], 1, "names no admin address"),
+        (&["-c", good, "check", "-c", bad], 2, "two configuration files"),
+        (&["-c", good, "run", "-c", bad], 2, "two configuration files"),
+        (&["-c", good, "kinds"], 2, "reads no configuration"),
+        (&["-c", good, "schema"], 2, "reads no configuration"),
+        (&["-c", good, "plugin", "test", "--kind", "request_id"], 2, "reads no configuration"),
+        (&["-t", "reload", "-c", good], 2, "`-t` stands alone"),
+        (&["-t", "-c", good, "demo"], 2, "`-t` stands alone"),
+        (&["-c", good], 2, "no command"),
+        // The default file, which this folder has.
+        (&["-t"], 0, "conf/moongate.yaml: fine"),
+        (&["run", "--version"], 0, "moongate"),
+    ] {
+        let output = moongate(arguments);
+        assert_eq!(code(&output), Some(expected), "{arguments:?}: {}", both(&output));
+        assert!(both(&output).contains(told), "{arguments:?}: {}", both(&output));
+    }
+}
+
+#[test]
 fn a_bad_file_is_reported_whole_with_places_and_suggestions() {
     let folder = Folder::new();
     let output = moongate(&["check", "-c", &folder.file("bad.yaml", BAD)]);

@@ -119,6 +119,50 @@ fn keys_come_over_tls_from_whom_the_system_trusts() {
 }
 
 #[test]
+fn a_set_is_fetched_behind_a_redirect_and_serves_without_the_keys_that_cannot_be_used() {
+    let origin = Origin::named("a");
+    let keys = Origin::scripted("keys", |seen, wire| {
+        let said = match seen.target() {
+            "/keys" => answer(302, "Location: real/../set?v=1\r\n", b""),
+            "/away" => answer(302, "Location: http://127.0.0.1:1/set\r\n", b""),
+            _ => {
+                let good: serde_json::Value = serde_json::from_str(ED_KEY).unwrap();
+                let mut set = good.clone();
+                let list = set["keys"].as_array_mut().unwrap();
+                let mut numeric = list[0].clone();
+                numeric["kid"] = json!(7);
+                let mut text = list[0].clone();
+                text["x5c"] = json!("no list");
+                text["kid"] = json!("text-x5c");
+                list.splice(0..0, [numeric, text, json!("no key"), json!({ "kty": "new", "kid": "later" })]);
+                answer(200, "Content-Type: application/json\r\n", set.to_string().as_bytes())
+            }
+        };
+        wire.try_send(said).map_or(Next::Close, |()| Next::Keep)
+    });
+    let yaml = |path: &str| {
+        format!(
+            "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, jwks_url: \"http://{keys}{path}\" }}] }}]"
+        )
+    };
+    let gateway = Gateway::start(&yaml("/keys"));
+    // The key has the id of the token and is none for its algorithm: the set is here.
+    let bad = format!("Authorization: Bearer {}\r\n", token(&json!({ "exp": now() + 600 })));
+    let refused = get(&gateway, &bad);
+    assert!(refused.status == 401 && refused.field("www-authenticate").unwrap().contains("known key"));
+    for left_out in ["with kid 7", "text-x5c", "keys[2]", "later"] {
+        let line = gateway.log().wait(0, &[left_out]);
+        assert!(line.contains("a key of a set is left out"), "{line}");
+    }
+    let seen = keys.seen();
+    assert_eq!(seen.iter().map(|seen| seen.target().to_owned()).collect::<Vec<_>>(), ["/keys", "/set?v=1"]);
+    assert!(seen.iter().all(|seen| seen.field("user-agent") == Some("moongate")));
+    gateway.reload(&yaml("/away")).unwrap();
+    let line = gateway.log().wait(0, &["a set of keys cannot be fetched"]);
+    assert!(line.contains("another origin"), "{line}");
+}
+
+#[test]
 fn a_changed_key_file_counts_from_the_next_reload() {
     let origin = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();

@@ -146,6 +146,66 @@ fn a_reload_during_the_drain_changes_nothing() {
 }
 
 #[test]
+fn sigusr1_reopens_the_access_log_and_nothing_else() {
+    let (gate, origin) = gated();
+    let folder = tempfile::tempdir().unwrap();
+    let (log, aside) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+    let yaml = format!(
+        "server: {{ grace_period: 60s }}
+access_log: {{ path: {} }}
+routes: [{{ path: /slow, upstream: [{origin}] }}]",
+        log.display()
+    );
+    let gateway = Gateway::start(&yaml);
+    let has = |path: &std::path::Path, what: &str| {
+        eventually(what, || std::fs::read_to_string(path).ok().filter(|text| text.contains(what)).map(drop));
+    };
+    gateway.get("/before");
+    has(&log, "/before");
+    std::fs::rename(&log, &aside).unwrap();
+    gateway.get("/moved");
+    has(&aside, "/moved");
+    let reopen = || {
+        let mark = gateway.log().mark();
+        gateway.signal("USR1");
+        gateway.log().wait(mark, &["log files"])
+    };
+    assert!(reopen().contains("log files reopened"));
+    gateway.get("/after");
+    has(&log, "/after");
+    assert_eq!((gateway.generation(), gateway.log().count(0, "configuration reloaded")), (1, 0));
+    // A log that cannot be opened is written on where it is, and a reload of such a file is refused.
+    std::fs::rename(&log, &aside).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    assert!(reopen().contains("cannot be reopened"));
+    gateway.get("/kept");
+    has(&aside, "/kept");
+    assert!(gateway.reload(&yaml).unwrap_err().contains("access_log.path"));
+    std::fs::remove_dir(&log).unwrap();
+    // While it drains as well.
+    let mut wire = gateway.wire();
+    wire.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    origin.await_seen(1);
+    gateway.signal("TERM");
+    gateway.log().wait(0, &["draining"]);
+    assert!(reopen().contains("log files reopened"));
+    gate.open();
+    assert_eq!(wire.response().status, 200);
+    assert_eq!(gateway.exit_within(SOON).code(), Some(0));
+    has(&log, "/slow");
+}
+
+#[test]
+fn sigusr2_is_ignored_and_told() {
+    let a = Origin::named("a");
+    let gateway = Gateway::start(&format!("routes: [{{ upstream: [{a}] }}]"));
+    gateway.signal("USR2");
+    gateway.log().wait(0, &["SIGUSR2 ignored"]);
+    assert_eq!(gateway.get("/").text(), "a");
+    assert!(gateway.ended().is_none());
+}
+
+#[test]
 fn an_address_that_is_taken_is_told_and_exits_1() {
     let a = Origin::named("a");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

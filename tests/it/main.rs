@@ -25,6 +25,7 @@ mod http2_malformed;
 mod http2_plugins;
 mod kinds;
 mod lifecycle;
+mod listeners;
 #[cfg(feature = "luau")]
 mod luau;
 mod messages;
@@ -45,6 +46,7 @@ mod tls;
 mod tls_rotation;
 mod trace;
 mod tunnel;
+mod unreadable_files;
 mod upstreams;
 #[cfg(feature = "wasm")]
 mod wasm;

@@ -44,17 +44,29 @@ pub struct Value {
 pub enum ValueKind {
     /// `~`, `null` or nothing at all.
     Null,
-    /// One word, number or text; `quoted` tells `"1"` from `1`.
+    /// One word, number or text; `quotes` tells `"1"` from `1`.
     Scalar {
         /// The text without its quotes.
         text: String,
-        /// Whether it stood in quotes (or in a block).
-        quoted: bool,
+        /// Whether it stood in quotes.
+        quotes: Quotes,
     },
     /// A sequence.
     List(Vec<Value>),
     /// A mapping, in the order written.
     Map(Vec<(Key, Value)>),
+}
+
+/// Whether a scalar stood in quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quotes {
+    /// It did not: where nothing asks for a type, its text decides.
+    Absent,
+    /// In quotes or in a block: it is text.
+    Present,
+    /// In quotes, with a value from the environment in them: text where nothing asks for a type, but a number or a
+    /// truth where one is wanted. Within braces YAML takes `${NAME}` in no other way.
+    AroundVariable,
 }
 
 /// The key of a mapping, with its own place.
@@ -78,8 +90,8 @@ impl PartialEq for ValueKind {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,
-            (Self::Scalar { text, quoted }, Self::Scalar { text: other, quoted: other_quoted }) => {
-                text == other && (quoted == other_quoted || !Plain::differs_when_quoted(text))
+            (Self::Scalar { text, quotes }, Self::Scalar { text: other, quotes: other_quotes }) => {
+                text == other && (quotes == other_quotes || !Plain::differs_when_quoted(text))
             }
             (Self::List(items), Self::List(others)) => items == others,
             (Self::Map(entries), Self::Map(others)) => entries == others,
@@ -184,9 +196,10 @@ impl Value {
     }
 
     /// Whether a scalar's text, written as the number it looks like, would come out differently:
-    /// `1.50`, `007`, `1e3`. Who writes it back must keep the text, and keep it unquoted.
+    /// `1.50`, `007`, `1e3`. Who writes it back must keep the text, and keep it unquoted; so is a number from a variable
+    /// in quotes, for what its place wants is not known here.
     pub fn is_odd_number(&self) -> bool {
-        matches!(&self.kind, ValueKind::Scalar { text, quoted: false } if Plain::exact(text).is_none())
+        matches!(&self.kind, ValueKind::Scalar { text, quotes } if *quotes != Quotes::Present && Plain::exact(text).is_none())
     }
 }
 
@@ -195,7 +208,7 @@ impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.kind {
             ValueKind::Null => serializer.serialize_unit(),
-            ValueKind::Scalar { text, quoted: true } => serializer.serialize_str(text),
+            ValueKind::Scalar { text, quotes: Quotes::Present } => serializer.serialize_str(text),
             ValueKind::Scalar { text, .. } => match Plain::exact(text) {
                 Some(Plain::Bool(truth)) => serializer.serialize_bool(truth),
                 Some(Plain::Unsigned(number)) => serializer.serialize_u64(number),

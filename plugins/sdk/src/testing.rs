@@ -2,8 +2,8 @@
 
 use crate::{
     Answer, BodyLength, ClientField, ClientPrefix, Exchange, Fate, Flow, Headers, Key, Message, NoServices,
-    Phases, Piece, Place, Plugin, Reply, Request, Running, Sent, Services, Settings, Value, ValueKind,
-    Verdict, is_same_spelling,
+    Phases, Piece, Place, Plugin, Quotes, Reply, Request, Running, Sent, Services, Settings, Value,
+    ValueKind, Verdict, is_same_spelling,
 };
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -23,9 +23,9 @@ fn value(json: serde_json::Value) -> Value {
     use serde_json::Value as Json;
     let kind = match json {
         Json::Null => ValueKind::Null,
-        Json::Bool(truth) => ValueKind::Scalar { text: truth.to_string(), quoted: false },
-        Json::Number(number) => ValueKind::Scalar { text: number.to_string(), quoted: false },
-        Json::String(text) => ValueKind::Scalar { text, quoted: false },
+        Json::Bool(truth) => ValueKind::Scalar { text: truth.to_string(), quotes: Quotes::Absent },
+        Json::Number(number) => ValueKind::Scalar { text: number.to_string(), quotes: Quotes::Absent },
+        Json::String(text) => ValueKind::Scalar { text, quotes: Quotes::Absent },
         Json::Array(items) => ValueKind::List(items.into_iter().map(value).collect()),
         Json::Object(pairs) => {
             let pair = |(text, item)| (Key { place: Place::nowhere(), text }, value(item));

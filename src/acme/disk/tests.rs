@@ -33,9 +33,9 @@ fn what_is_kept_is_its_owners_alone_and_comes_back() {
     let storage = folder.path().join("a/b");
     let settings = settings(&storage, &["a.example", "b.example"]);
     prepare(&settings).unwrap();
-    assert!(load(&settings).is_none());
+    assert!(load(&settings).unwrap().is_none());
     keep(&settings, &pem(&["a.example", "b.example"], 4000)).unwrap();
-    let (kept, own) = load(&settings).unwrap();
+    let (kept, own) = load(&settings).unwrap().unwrap();
     assert!(own && kept.covers(&settings.names) && kept.validity.until > now());
     let path = certificate(&settings);
     for (path, mode) in [(path.as_path(), 0o600), (path.parent().unwrap(), 0o700), (&storage, 0o700)] {
@@ -54,7 +54,7 @@ fn a_draft_of_a_process_that_died_is_in_nobodys_way() {
     let draft = certificate(&settings).with_file_name(".a.example.pem.new");
     fs::write(&draft, "half a").unwrap();
     keep(&settings, &pem(&["a.example"], 4000)).unwrap();
-    assert!(load(&settings).is_some() && !draft.exists());
+    assert!(load(&settings).unwrap().is_some() && !draft.exists());
 }
 
 #[test]
@@ -68,8 +68,27 @@ fn what_cannot_be_served_is_left_aside() {
     let (_, foreign) = other.split_at(other.find(mark).unwrap() + mark.len());
     for wrong in ["", "nonsense", key, foreign, &format!("{key}{foreign}"), &pem(&["a.example"], 2001)] {
         keep(&settings, wrong).unwrap();
-        assert!(load(&settings).is_none(), "{wrong}");
+        assert!(load(&settings).unwrap().is_none(), "{wrong}");
     }
+}
+
+#[test]
+fn a_kept_certificate_that_cannot_be_read_is_an_error_and_not_an_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), &["a.example"]);
+    prepare(&settings).unwrap();
+    let file = certificate(&settings);
+    fs::create_dir(&file).unwrap();
+    assert!(
+        load(&settings).unwrap_err().to_string().contains("a.example.pem` cannot be read: it is a directory")
+    );
+    fs::remove_dir(&file).unwrap();
+    for target in ["nothing", "a.example.pem"] {
+        std::os::unix::fs::symlink(target, &file).unwrap();
+        assert!(load(&settings).is_err(), "{target}");
+        fs::remove_file(&file).unwrap();
+    }
+    assert!(load(&settings).unwrap().is_none());
 }
 
 #[test]
@@ -80,9 +99,12 @@ fn who_has_none_yet_is_stood_in_for_by_the_one_with_most_of_its_names() {
     for names in [&["a.example"][..], &["a.example", "b.example"], &["d.example"]] {
         keep(&settings(folder.path(), names), &pem(names, 4000)).unwrap();
     }
-    let (kept, own) = load(&three).unwrap();
+    let (kept, own) = load(&three).unwrap().unwrap();
     assert_eq!((kept.names.len(), own), (2, false));
-    assert!(load(&settings(folder.path(), &["e.example"])).is_none(), "nobody is served another's name");
+    assert!(
+        load(&settings(folder.path(), &["e.example"])).unwrap().is_none(),
+        "nobody is served another's name"
+    );
 }
 
 #[test]

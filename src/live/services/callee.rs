@@ -3,6 +3,7 @@
 use super::wire::{self, Failed};
 use crate::upstream::{Cluster, Lease, Reason, RequestView, Tried, Versions};
 use http::Uri;
+use http::header::USER_AGENT;
 use http::uri::Scheme;
 use moongate_sdk::{Call, CallError, Called, Request};
 use pingora::ErrorType;
@@ -103,7 +104,11 @@ fn blame(failed: &Failed) -> Option<Reason> {
 /// Calls a URL: each address of its name, until one can be connected to.
 pub(super) async fn url(connector: &Connector, call: &Call, url: &str) -> Result<Called, CallError> {
     let place = Place::read(url).ok_or(CallError::Unknown)?;
-    let head = wire::head(call, &place.target, &place.authority)?;
+    let mut head = wire::head(call, &place.target, &place.authority)?;
+    if !call.headers.contains_key(USER_AGENT) {
+        // As probes send it. Some services refuse requests without one.
+        head.insert_header(USER_AGENT, "moongate").map_err(|_| CallError::Unknown)?;
+    }
     let mut last = CallError::Unreachable;
     for address in place.addresses().await? {
         let mut peer = HttpPeer::new(address, place.tls, place.host.clone());

@@ -1,19 +1,23 @@
 //! `${NAME}` and `${NAME:-default}` in values, `$$` for a dollar.
 
 use super::Env;
-use moongate_sdk::{Problem, Value, ValueKind};
+use moongate_sdk::{Problem, Quotes, Value, ValueKind};
 
 /// Puts the environment's values into a scalar. A lone `$` stays: regular expressions end with it.
 pub(super) fn substitute(value: &mut Value, env: &Env<'_>) -> Result<(), Problem> {
-    let ValueKind::Scalar { text, quoted } = &value.kind else { return Ok(()) };
+    let ValueKind::Scalar { text, quotes } = &value.kind else { return Ok(()) };
     if !text.contains('$') {
         return Ok(());
     }
     let replaced = expand(text, env).map_err(|problem| problem.at(&value.place))?;
+    let has_variable = text.replace("$$", "").contains("${");
     // An unquoted scalar means what its new text says, which may be nothing.
-    value.kind = match replaced.as_str() {
-        "" | "~" | "null" | "Null" | "NULL" if !quoted => ValueKind::Null,
-        _ => ValueKind::Scalar { text: replaced, quoted: *quoted },
+    value.kind = match (replaced.as_str(), *quotes) {
+        ("" | "~" | "null" | "Null" | "NULL", Quotes::Absent) => ValueKind::Null,
+        (_, Quotes::Present) if has_variable => {
+            ValueKind::Scalar { text: replaced, quotes: Quotes::AroundVariable }
+        }
+        (_, quotes) => ValueKind::Scalar { text: replaced, quotes },
     };
     Ok(())
 }
@@ -99,12 +103,34 @@ mod tests {
 
     #[test]
     fn an_unquoted_scalar_stays_unquoted() {
-        let scalar = |text: &str| ValueKind::Scalar { text: text.to_owned(), quoted: false };
+        let scalar = |text: &str| ValueKind::Scalar { text: text.to_owned(), quotes: Quotes::Absent };
         let mut value = Value { place: Place::nowhere(), kind: scalar("${PORT}") };
         substitute(&mut value, &env).unwrap();
         assert_eq!(value.read::<u16>().unwrap(), 8080);
         value.kind = scalar("${EMPTY}");
         substitute(&mut value, &env).unwrap();
         assert_eq!(value.kind, ValueKind::Null);
+    }
+
+    #[test]
+    fn a_variable_in_quotes_is_what_its_place_wants() {
+        let read = |written: &str| {
+            let kind = ValueKind::Scalar { text: written.to_owned(), quotes: Quotes::Present };
+            let mut value = Value { place: Place::nowhere(), kind };
+            substitute(&mut value, &env).unwrap();
+            value
+        };
+        let port = read("${PORT}");
+        assert_eq!(port.read::<u16>().unwrap(), 8080);
+        assert_eq!(port.read::<String>().unwrap(), "8080");
+        assert_eq!(port.read::<serde_json::Value>().unwrap(), serde_json::json!("8080"));
+        assert_eq!(read("${PORT}0").read::<u32>().unwrap(), 80800);
+        assert!(read("${NOPE:-true}").read::<bool>().unwrap());
+        assert_eq!(read("${NOPE:-0.5}").read::<f64>().unwrap(), 0.5);
+        assert_eq!(read("${EMPTY}").read::<String>().unwrap(), "");
+        let message = |written: &str| read(written).read::<u16>().unwrap_err().0[0].clone();
+        // Without a variable, quotes still make text.
+        assert_eq!(message("$$1").message, "expected a whole number, found the text `\"$1\"`");
+        assert!(read("${NOPE:-x}").read::<u16>().is_err());
     }
 }

@@ -118,10 +118,10 @@ impl<'a> Loader<'a> {
         let base = from.parent().unwrap_or(Path::new(""));
         let mut files = Vec::new();
         for Placed { value: pattern, place } in patterns {
-            match super::glob::files(base, &pattern) {
-                Ok(found) => files.extend(found.into_iter().map(|file| (file, place.clone()))),
-                Err(problem) => self.problems.push(problem.at(&place)),
-            }
+            let mut problems = Problems::default();
+            let found = super::glob::files(base, &pattern, &mut problems);
+            files.extend(found.into_iter().map(|file| (file, place.clone())));
+            self.problems.extend(problems.at(&place));
         }
         files
     }

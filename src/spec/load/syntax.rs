@@ -22,7 +22,12 @@ pub(super) fn problem(error: &ScanError, text: &str) -> Problem {
             if written.contains("${") =>
         {
             let problem = Problem::new("`${` reads as an opening brace here");
-            (problem.help("within braces or brackets a text with `${NAME}` stands in quotes"), None)
+            (
+                problem.help(
+                    "within braces or brackets `${NAME}` stands in quotes, a number too: `\"${NAME}\"`",
+                ),
+                None,
+            )
         }
         kind => (worded(kind), None),
     };

@@ -7,7 +7,7 @@
 mod tree;
 
 use super::{keys, syntax};
-use moongate_sdk::{Key, Place, Problem, Problems, Value, ValueKind};
+use moongate_sdk::{Key, Place, Problem, Problems, Quotes, Value, ValueKind};
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, Tag, options};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -90,10 +90,10 @@ impl Builder {
         }
         let as_text = tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
         self.check_tag(tag, span);
-        let quoted = style != ScalarStyle::Plain || as_text;
+        let quotes = if style != ScalarStyle::Plain || as_text { Quotes::Present } else { Quotes::Absent };
         let kind = match text {
-            "" | "~" | "null" | "Null" | "NULL" if !quoted => ValueKind::Null,
-            _ => ValueKind::Scalar { text: text.to_owned(), quoted },
+            "" | "~" | "null" | "Null" | "NULL" if quotes == Quotes::Absent => ValueKind::Null,
+            _ => ValueKind::Scalar { text: text.to_owned(), quotes },
         };
         let value = Value { place, kind };
         self.remember(anchor, &value, 1, 0);

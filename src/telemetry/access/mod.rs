@@ -116,6 +116,14 @@ impl AccessLog {
         Ok(Arc::new(Self { format, target, queue }))
     }
 
+    /// Whether [`AccessLog::open`] can be expected to open `path`, found without creating it.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn check(path: &str) -> io::Result<()> {
+        Target::new(path).check()
+    }
+
     /// Logs one entry. Never waits for the file.
     pub fn write(&self, entry: &Entry<'_>) {
         self.write_at(entry, SystemTime::now());

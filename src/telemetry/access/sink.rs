@@ -1,10 +1,10 @@
 //! Where lines go in the end: a file or one of the standard streams, written without a buffer of its own.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -62,6 +62,32 @@ impl Target {
                 .mode(0o640)
                 .custom_flags(libc::O_NONBLOCK)
                 .open(path),
+        }
+    }
+
+    /// Whether it can be opened, without creating it. A FIFO is not opened: its reader would see an end.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub(super) fn check(&self) -> io::Result<()> {
+        let Self::File(path) = self else { return Ok(()) };
+        match path.metadata() {
+            Ok(found) if found.is_file() => OpenOptions::new().append(true).open(path).map(drop),
+            Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+            Ok(_) => Ok(()),
+            // The file is made when it is opened, where a symbolic link leads if there is one.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let link = fs::read_link(path).map(|target| folder.join(target));
+                let made = link.as_deref().unwrap_or(path);
+                let folder = made.parent().filter(|folder| !folder.as_os_str().is_empty());
+                match folder.unwrap_or(Path::new(".")).metadata() {
+                    Ok(found) if found.is_dir() => Ok(()),
+                    Ok(_) => Err(ErrorKind::NotADirectory.into()),
+                    Err(_) => Err(error),
+                }
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -161,6 +187,22 @@ mod tests {
         assert_eq!(small.taken, b"one\ntwo\n");
         let (written, error) = put(&mut Small { room: 5, taken: Vec::new() }, b"one\ntwo\n").unwrap_err();
         assert_eq!((written, error.kind()), (5, ErrorKind::StorageFull));
+    }
+
+    #[test]
+    fn a_check_finds_what_opening_would_and_creates_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink("new", at("link")).unwrap();
+        std::os::unix::fs::symlink("none/new", at("dangling")).unwrap();
+        std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+        let names = ["file", "new", "link", "", "none/new", "dangling", "loop", "file/through"];
+        let checked = names.map(|name| Target::File(at(name)).check().is_ok());
+        assert!(!at("new").exists());
+        let opened = names.map(|name| Target::File(at(name)).open().is_ok());
+        assert_eq!(checked, opened);
+        assert_eq!(checked, [true, true, true, false, false, false, false, false]);
     }
 
     #[test]

@@ -82,8 +82,19 @@ impl Gateway {
         Self::spawn_with(Path::new(BINARY), yaml, |_| ())
     }
 
+    /// Starts one with a whole file in `folder`, beside what that has, and waits until it serves.
+    pub(crate) fn start_in(folder: TempDir, yaml: impl FnOnce(&Path) -> String) -> Self {
+        let yaml = yaml(folder.path());
+        let gateway = Self::spawn_in(folder, Path::new(BINARY), &yaml, |_| ());
+        gateway.web();
+        gateway
+    }
+
     fn spawn_with(binary: &Path, yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::spawn_in(tempfile::tempdir().unwrap(), binary, yaml, prepare)
+    }
+
+    fn spawn_in(folder: TempDir, binary: &Path, yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let file = folder.path().join("moongate.yaml");
         fs::write(&file, yaml).unwrap();
         let mut command = Command::new(binary);

@@ -2,7 +2,7 @@
 
 use super::error::{ReadError, Stage};
 use super::reader::Reader;
-use crate::{Key, Value, ValueKind};
+use crate::{Key, Quotes, Value, ValueKind};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
 /// Whether a mapping's keys are the fields of a type or the operator's own names.
@@ -110,7 +110,7 @@ impl<'de> MapAccess<'de> for KeyedEntries<'_> {
             return seed.deserialize(serde::de::value::StrDeserializer::new(name)).map(Some);
         };
         // A key reads as the scalar it is; its copy lives as long as the reading.
-        let scalar = ValueKind::Scalar { text: key.text.clone(), quoted: false };
+        let scalar = ValueKind::Scalar { text: key.text.clone(), quotes: Quotes::Absent };
         let scalar = Value { place: key.place.clone(), kind: scalar };
         Reader::new(&scalar, hunt).read(seed).map(Some).map_err(|error| self.judge(self.index, error))
     }

@@ -1,7 +1,7 @@
 //! What the passes over a bad value remember: which parts are judged, and what was found.
 
 use super::error::{ReadError, Stage};
-use crate::{Problem, Problems, Value, ValueKind};
+use crate::{Problem, Problems, Quotes, Value, ValueKind};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::ptr;
@@ -103,7 +103,7 @@ impl Hunt {
         let judged = self.judged.borrow();
         let (name, attempt) = judged.get(&ptr::from_ref(node))?.missing.get(number)?;
         let kind = match STAND_INS.get(*attempt).copied().flatten() {
-            Some(text) => ValueKind::Scalar { text: text.to_owned(), quoted: false },
+            Some(text) => ValueKind::Scalar { text: text.to_owned(), quotes: Quotes::Absent },
             None => ValueKind::Null,
         };
         Some((name, Value { place: node.place.clone(), kind }))

@@ -5,7 +5,7 @@ use super::error::{ReadError, Stage, unknown_key};
 use super::hunt::Hunt;
 use super::magic;
 use crate::plain::Plain;
-use crate::{Value, ValueKind};
+use crate::{Quotes, Value, ValueKind};
 use serde::de::{DeserializeSeed, Deserializer, Visitor};
 
 /// Reads one value; `hunt` is there once the value is known to be bad.
@@ -113,7 +113,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let read = match &self.node.kind {
             ValueKind::Null => visitor.visit_unit(),
-            ValueKind::Scalar { text, quoted: true } => visitor.visit_str(text),
+            ValueKind::Scalar { text, quotes: Quotes::Present | Quotes::AroundVariable } => {
+                visitor.visit_str(text)
+            }
             ValueKind::Scalar { text, .. } => match Plain::of(text) {
                 Plain::Bool(truth) => visitor.visit_bool(truth),
                 Plain::Unsigned(number) => visitor.visit_u64(number),

@@ -3,7 +3,7 @@
 use super::error::ReadError;
 use super::reader::Reader;
 use crate::plain::{self, Plain};
-use crate::{Problem, ValueKind};
+use crate::{Problem, Quotes, ValueKind};
 
 /// Longer texts are cut in messages: the line itself is shown below them.
 const SHOWN_MAX: usize = 40;
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
 
     fn unquoted(self, expected: &str) -> Result<&'a str, ReadError> {
         match &self.node.kind {
-            ValueKind::Scalar { text, quoted: false } => Ok(text),
+            ValueKind::Scalar { text, quotes: Quotes::Absent | Quotes::AroundVariable } => Ok(text),
             ValueKind::Scalar { text, .. } if Plain::of(text) != Plain::Text => {
                 Err(ReadError::new(self.wrong_problem(expected).label("without the quotes")))
             }
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
     fn found(self) -> String {
         match &self.node.kind {
             ValueKind::Null => "nothing".to_owned(),
-            ValueKind::Scalar { text, quoted: false } => format!("`{}`", shown(text)),
+            ValueKind::Scalar { text, quotes: Quotes::Absent } => format!("`{}`", shown(text)),
             ValueKind::Scalar { text, .. } => format!("the text `{:?}`", shown(text)),
             ValueKind::List(_) => "a list".to_owned(),
             ValueKind::Map(_) => "a mapping".to_owned(),

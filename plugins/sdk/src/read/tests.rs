@@ -18,8 +18,8 @@ fn tree(json: &str) -> Value {
         let kind = match json {
             serde_json::Value::Null => ValueKind::Null,
             serde_json::Value::String(text) => match text.strip_prefix('\'') {
-                Some(text) => ValueKind::Scalar { text: text.to_owned(), quoted: true },
-                None => ValueKind::Scalar { text: text.clone(), quoted: false },
+                Some(text) => ValueKind::Scalar { text: text.to_owned(), quotes: Quotes::Present },
+                None => ValueKind::Scalar { text: text.clone(), quotes: Quotes::Absent },
             },
             serde_json::Value::Array(items) => {
                 ValueKind::List(items.iter().map(|item| grow(item, line)).collect())
@@ -33,7 +33,7 @@ fn tree(json: &str) -> Value {
                     })
                     .collect(),
             ),
-            other => ValueKind::Scalar { text: other.to_string(), quoted: false },
+            other => ValueKind::Scalar { text: other.to_string(), quotes: Quotes::Absent },
         };
         Value { place, kind }
     }
