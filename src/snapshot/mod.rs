@@ -12,6 +12,7 @@ mod listeners;
 mod peers;
 mod plugins;
 mod route;
+mod stickiness;
 mod terms;
 
 pub use balancers::Balancers;
@@ -268,6 +269,7 @@ impl Compiler<'_> {
             }
         }
         self.warn_of_shadows(&rules, &places);
+        self.problems.0.extend(stickiness::warnings(&rules, &places));
         self.find_called(spec, clusters);
         Table::build(rules)
     }

@@ -79,6 +79,11 @@ impl Members {
         open
     }
 
+    /// Whether the member at an index takes new connections and is well.
+    pub(super) fn is_usable(&self, index: usize) -> bool {
+        self.seats.get(index).is_some_and(|member| member.is_open() && member.endpoint().is_usable())
+    }
+
     /// The slow start at this moment, while somebody is new. Without the setting no clock is asked.
     pub(super) fn slow_start(&self) -> Option<SlowStart> {
         let slow = SlowStart::at(clock::now(), self.slow_start?);

@@ -187,6 +187,8 @@ fn settings_are_checked() {
         ("consistent_hash", &[("keys", "path")]),
         ("sticky", &[("cookie", "a b")]),
         ("sticky", &[("path", "x;y")]),
+        ("sticky", &[("cookie", "__Secure-seat")]),
+        ("sticky", &[("cookie", "__host-seat"), ("secure", "true"), ("path", "/app")]),
         ("sticky", &[("same_site", "none")]),
         ("sticky", &[("fallback", "sticky")]),
         ("sticky", &[("fallback", "consistent_hash")]),
@@ -208,7 +210,7 @@ fn cookie(table: &Table, index: usize) -> Vec<u8> {
     let line = line.to_str().unwrap();
     let (pair, attributes) = line.split_once("; ").unwrap();
     assert_eq!(attributes, "Path=/; Max-Age=3600; HttpOnly; SameSite=Lax");
-    pair.strip_prefix("moongate=").unwrap().into()
+    pair.strip_prefix(&format!("{}=", cookie::default_name("web"))).unwrap().into()
 }
 
 #[test]
@@ -221,6 +223,7 @@ fn sticky_brings_a_client_back_also_through_another_gateway() {
         }
         assert_eq!(there.balance.set_cookie(index, &tag), None, "it has its cookie");
         assert!(there.balance.set_cookie((index + 1) % 3, &tag).is_some(), "it moved");
+        assert_eq!(there.balance.member_of(&tag), Some(index));
         assert_ne!(there.choose(&[index], &tag), Some(index), "its endpoint is out");
     }
 }
@@ -243,6 +246,21 @@ fn sticky_without_a_secret_says_so_and_still_agrees_with_itself() {
     assert_eq!(one.balance.set_cookie(1, b""), two.balance.set_cookie(1, b""));
     assert_eq!(one.balance.advice().unwrap().severity, moongate_sdk::Severity::Warning);
     assert_eq!(Table::new("sticky", SECRET, THREE).balance.advice(), None);
+}
+
+#[test]
+fn every_upstream_has_a_cookie_of_its_own_unless_one_is_named() {
+    let kind = Kind::find(BALANCE, "balance kind", "sticky").unwrap();
+    let name = |pairs: &[(&str, &str)], upstream: &str| {
+        (kind.build)(&settings(pairs)).unwrap().cookie(upstream).unwrap().name
+    };
+    let names = ["web", "chat", "routes[0]", "a b;c=d", "bücher"].map(|upstream| name(SECRET, upstream));
+    for (index, found) in names.iter().enumerate() {
+        assert!(http::HeaderName::try_from(&**found).is_ok(), "{found} is a token");
+        assert!(!names[..index].contains(found), "{names:?}");
+        assert_eq!(*found, name(SECRET, ["web", "chat", "routes[0]", "a b;c=d", "bücher"][index]));
+    }
+    assert_eq!(&*name(&[("cookie", "seat")], "web"), "seat");
 }
 
 #[test]

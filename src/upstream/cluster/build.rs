@@ -77,7 +77,7 @@ struct Parts {
 
 fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, parts: Parts) -> Arc<Cluster> {
     let name: Arc<str> = prior.map_or_else(|| name.into(), |prior| Arc::clone(&prior.name));
-    let key = parts.balance.key();
+    let (key, cookie) = (parts.balance.key(), parts.balance.cookie(&name));
     let newcomer = if parts.probe.is_some() { Health::Unknown } else { Health::Healthy };
     let plan = Plan {
         upstream: Arc::clone(&name),
@@ -95,6 +95,7 @@ fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, par
     Arc::new(Cluster {
         engine: engine(&source, &roster, parts.probe.map(|probe| (probe, Arc::clone(&parts.reach)))),
         key,
+        cookie,
         reach: parts.reach,
         policy: (&spec.passive_health).into(),
         roster,

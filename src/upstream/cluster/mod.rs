@@ -12,6 +12,7 @@ mod tests;
 pub use leaving::{Leaver, Leaving, Order};
 pub use status::{ClusterStatus, EndpointStatus};
 
+use super::balance::CookieScope;
 use super::clock;
 use super::discovery::Source;
 use super::endpoint::Endpoint;
@@ -24,8 +25,8 @@ use super::roster::{Members, Roster};
 use super::selection::Selection;
 use crate::spec;
 use crate::telemetry::metrics::UpstreamMetrics;
-use http::HeaderValue;
-use moongate_sdk::Problem;
+use http::{HeaderMap, HeaderValue};
+use moongate_sdk::{Problem, cookies};
 use pingora_load_balancing::LoadBalancer;
 use std::cell::Cell;
 use std::fmt;
@@ -43,6 +44,8 @@ pub struct Cluster {
     name: Arc<str>,
     spec: spec::Upstream,
     key: KeySource,
+    /// The cookie that names an endpoint, where the balance sets one.
+    cookie: Option<CookieScope>,
     policy: Policy,
     reach: Arc<Reach>,
     roster: Arc<Roster>,
@@ -59,6 +62,17 @@ pub struct Cluster {
     first_round: watch::Sender<bool>,
     /// Somebody new is there and should be probed before the next round is due.
     newcomers: Notify,
+}
+
+/// How a client is tied to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// Its cookie names an endpoint that takes requests.
+    Endpoint,
+    /// The endpoint of its cookie takes none now; another one of the upstream does.
+    Upstream,
+    /// It has no cookie of this upstream, or the upstream has no endpoint for it.
+    None,
 }
 
 impl fmt::Debug for Cluster {
@@ -90,7 +104,44 @@ impl Cluster {
 
     /// What of a request [`Cluster::pick`] needs. Borrows; costs nothing when the balance needs nothing.
     pub fn key<'a>(&self, request: &RequestView<'a>) -> Key<'a> {
-        self.key.read(request)
+        self.presented(request.headers).map_or_else(|| self.key.read(request), Key::of_cookie)
+    }
+
+    /// What its balance hashes a request by; `Nothing` where it looks at no request.
+    pub fn key_source(&self) -> &KeySource {
+        &self.key
+    }
+
+    /// The cookie that names an endpoint; none unless the balance is `sticky`.
+    pub fn cookie(&self) -> Option<&CookieScope> {
+        self.cookie.as_ref()
+    }
+
+    /// The cookie of a client that is tied to one of these endpoints. Of several with one name, which differ in
+    /// path or domain, one that names an endpoint which takes requests is preferred.
+    fn presented<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        let name = &*self.cookie.as_ref()?.name;
+        let mut values = cookies(headers, name);
+        let (first, second) = (values.next()?, values.next());
+        if second.is_none() {
+            return Some(first);
+        }
+        let members = self.roster.current();
+        let rank = |value: &&[u8]| members.balance().member_of(value).map(|index| members.is_usable(index));
+        // The last of equals wins, so the first one that was sent is to come last.
+        let values: Vec<_> = cookies(headers, name).collect();
+        values.into_iter().rev().max_by_key(rank)
+    }
+
+    /// Whether a client is tied to one of these endpoints by a cookie.
+    pub fn tie(&self, headers: &HeaderMap) -> Tie {
+        let Some(value) = self.presented(headers) else { return Tie::None };
+        let members = self.roster.current();
+        match members.balance().member_of(value) {
+            Some(index) if members.is_usable(index) => Tie::Endpoint,
+            Some(_) if !members.open().is_empty() => Tie::Upstream,
+            _ => Tie::None,
+        }
     }
 
     /// Chooses an endpoint for one try of one request, and counts it there from now on.
@@ -119,9 +170,7 @@ impl Cluster {
     /// The `Set-Cookie` for the answer of a lease's endpoint; none unless the balance is `sticky`
     /// and the request's key is not already this endpoint's cookie.
     pub fn sticky_cookie(&self, lease: &Lease, key: &Key<'_>) -> Option<HeaderValue> {
-        if !matches!(self.key, KeySource::Cookie(_)) {
-            return None;
-        }
+        self.cookie.as_ref()?;
         let members = self.roster.current();
         let index = members.index_of(lease.endpoint().token())?;
         members.balance().set_cookie(index, key.as_bytes())

@@ -202,6 +202,38 @@ fn a_client_without_a_cookie_gets_one_and_comes_back() {
 }
 
 #[test]
+fn of_several_cookies_with_one_name_a_living_one_counts() {
+    let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82"]);
+    spec.balance = Some(kind("sticky", &[("secret", "s3cret"), ("cookie", "seat")]));
+    let cluster = build(&spec, None);
+    let none = http::HeaderMap::new();
+    let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &none };
+    let lease = cluster.pick(&cluster.key(&request), &Tried::new()).unwrap();
+    let line = cluster.sticky_cookie(&lease, &cluster.key(&request)).unwrap().to_str().unwrap().to_owned();
+    let valid = line.split(';').next().unwrap();
+    for lines in [
+        &[format!("seat=stale; {valid}")][..],
+        &[format!("{valid}; seat=stale")],
+        &["seat=; seat=other".to_owned(), format!("x=y; {valid}")],
+    ] {
+        let mut headers = http::HeaderMap::new();
+        for line in lines {
+            headers.append(http::header::COOKIE, line.parse().unwrap());
+        }
+        let request =
+            RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
+        for _ in 0..4 {
+            let key = cluster.key(&request);
+            let again = cluster.pick(&key, &Tried::new()).unwrap();
+            assert_eq!(again.endpoint().token(), lease.endpoint().token(), "{lines:?}");
+            assert_eq!(cluster.sticky_cookie(&again, &key), None, "{lines:?}");
+        }
+        assert_eq!(cluster.tie(&headers), Tie::Endpoint, "{lines:?}");
+    }
+    assert_eq!(cluster.tie(&none), Tie::None);
+}
+
+#[test]
 fn every_problem_is_reported_with_its_place() {
     let mut spec = upstream(&["nothing", "127.0.0.1:81", "127.0.0.1:81", "127.0.0.1:82*1001", "127.0.0.1:0"]);
     spec.balance = Some(kind("least_conections", &[]));
