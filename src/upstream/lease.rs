@@ -12,7 +12,7 @@ const FEW: usize = 4;
 
 /// Why an exchange with an endpoint failed, as far as the endpoint is to blame.
 ///
-/// A slow answer is not among them: it says something about the request. Neither is a pooled
+/// A slow answer to a request is not among them: it says something about the request. Neither is a pooled
 /// connection that was closed while idle: that is what idle connections do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -24,6 +24,8 @@ pub enum Reason {
     Tls,
     /// The answer to a WebSocket handshake was not a right one.
     Handshake,
+    /// A WebSocket handshake got no answer in time.
+    HandshakeTimeout,
     /// A fresh connection was closed, or broke HTTP, before an answer's head was there.
     Closed,
 }
@@ -36,6 +38,7 @@ impl Reason {
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls => "tls_handshake",
             Self::Handshake => "bad_handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
             Self::Closed => "upstream_closed",
         }
     }

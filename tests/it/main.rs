@@ -18,6 +18,7 @@ mod failures;
 mod framing;
 mod guards;
 mod h2_websocket;
+mod handshake_timeout;
 mod health;
 mod http2;
 mod http2_abuse;
