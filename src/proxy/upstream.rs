@@ -223,6 +223,7 @@ pub(super) fn broken(
         // A pooled connection that the backend had closed meanwhile: no fault of the endpoint's, and
         // no attempt at it either.
         ctx.attempts = ctx.attempts.saturating_sub(1);
+        ctx.tried.repeat();
         ctx.lease = None;
         ctx.failure = Some(failure);
         error.set_retry(true);

@@ -63,12 +63,14 @@ pub enum NoEndpoint {
 pub struct Tried {
     few: [Option<Token>; FEW],
     more: Vec<Token>,
+    /// An endpoint was chosen, and may be chosen again.
+    is_repeated: bool,
 }
 
 impl Tried {
     /// None yet.
     pub const fn new() -> Self {
-        Self { few: [None; FEW], more: Vec::new() }
+        Self { few: [None; FEW], more: Vec::new(), is_repeated: false }
     }
 
     /// Adds an endpoint.
@@ -78,6 +80,16 @@ impl Tried {
             Some(slot) => *slot = Some(token),
             None => self.more.push(token),
         }
+    }
+
+    /// The request is sent again, though no endpoint failed: the pooled connection it went to had been closed.
+    pub fn repeat(&mut self) {
+        self.is_repeated = true;
+    }
+
+    /// Whether no endpoint was chosen for the request before.
+    pub fn is_first_choice(&self) -> bool {
+        self.is_empty() && !self.is_repeated
     }
 
     /// Whether an endpoint is among them.

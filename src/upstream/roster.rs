@@ -5,10 +5,11 @@
 //! while their address stays, and the load of one that left is found again as long as anybody holds it.
 
 use super::address::Address;
-use super::balance::{Balance, Group, Member, Open, RoundRobin};
+use super::balance::{Balance, Candidates, Group, Member, Open, RoundRobin};
 use super::clock;
 use super::discovery::{Marked, Named};
 use super::endpoint::{Endpoint, Health, Load, Token};
+use super::lease::Tried;
 use super::slow_start::SlowStart;
 use crate::spec::Panic;
 use parking_lot::{Mutex, RwLock};
@@ -77,6 +78,20 @@ impl Members {
             self.takers().for_each(|(index, _)| open.insert(index));
         }
         open
+    }
+
+    /// Chooses anew for a request that was at these endpoints. The engine's turns know nothing of a request's past,
+    /// so retries do not go through it.
+    pub(super) fn choose_again(&self, key: &[u8], tried: &Tried) -> Option<&Arc<Endpoint>> {
+        let mut open = self.open();
+        for (index, member) in self.seats.iter().enumerate() {
+            if tried.contains(member.endpoint()) {
+                open.remove(index);
+            }
+        }
+        let candidates = Candidates::new(&self.seats, &open, self.slow_start()).for_retry();
+        let chosen = self.balance.choose(&candidates, key).filter(|index| open.contains(*index))?;
+        self.seats.get(chosen).map(Member::endpoint)
     }
 
     /// Whether the member at an index takes new connections and is well.

@@ -44,6 +44,27 @@ fn the_routes_timeout_bounds_a_handshake_where_it_is_shorter_than_the_default() 
 }
 
 #[test]
+fn retries_take_nobodys_turn() {
+    let (mute, a, b) = (mute(), Origin::named("a"), Origin::named("b"));
+    let never = ", retries: 1, passive_health: { failures: 0 }";
+    let gateway = Gateway::start(&route(&[&mute, &a, &b], never, "handshake_timeout: 100ms"));
+    let sockets: Vec<_> = (0..12).map(|_| Socket::open(gateway.web(), "/ws")).collect();
+    let at = |name: &str| sockets.iter().filter(|socket| socket.backend == name).count();
+    assert_eq!((mute.count(), at("a"), at("b")), (4, 6, 6));
+
+    let dead = Origin::named("dead");
+    dead.die();
+    let gateway = Gateway::start(&route(&[&dead, &a], never, ""));
+    assert_eq!(gateway.names("/", 8), ["a"; 8]);
+    let labels = [("upstream", "all"), ("endpoint", &*dead.to_string())];
+    assert_eq!(
+        gateway.metrics().sum("moongate_upstream_failures_total", &labels),
+        4.0,
+        "every other request"
+    );
+}
+
+#[test]
 fn a_redial_passes_by_backends_that_do_not_answer() {
     let (first, well) = (Origin::named("first"), Origin::named("well"));
     let (one, two) = (mute(), mute());

@@ -35,6 +35,13 @@ impl Table {
         self.balance.choose(&Candidates::new(&self.members, &open, self.slow), key)
     }
 
+    /// The same for a request that was at `tried`.
+    fn choose_again(&self, tried: &[usize], key: &[u8]) -> Option<usize> {
+        let mut open = Open::with_room(self.members.len());
+        (0..self.members.len()).filter(|index| !tried.contains(index)).for_each(|index| open.insert(index));
+        self.balance.choose(&Candidates::new(&self.members, &open, self.slow).for_retry(), key)
+    }
+
     fn shares(&self, out: &[usize], rounds: usize) -> Vec<usize> {
         let mut shares = vec![0; self.members.len()];
         for round in 0..rounds {
@@ -79,6 +86,25 @@ fn round_robin_spreads_weights_evenly() {
     let turns: Vec<_> = (0..7).map(|_| table.choose(&[], b"").unwrap()).collect();
     assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
     assert_eq!(table.shares(&[0], 100), [0, 50, 50], "who stays shares what the one that is out leaves");
+}
+
+#[test]
+fn retries_do_not_move_the_rotation_of_first_attempts() {
+    for (kind, lines) in [
+        ("round_robin", THREE),
+        ("round_robin", &["127.0.0.1:1*2", "127.0.0.1:2*1", "127.0.0.1:3*1"]),
+        ("least_connections", THREE),
+    ] {
+        let (calm, disturbed) = (Table::new(kind, &[], lines), Table::new(kind, &[], lines));
+        let mut retried = [0; 3];
+        for _ in 0..24 {
+            let first = disturbed.choose(&[], b"").unwrap();
+            assert_eq!(calm.choose(&[], b""), Some(first), "{kind}");
+            let again = disturbed.choose_again(&[0], b"").unwrap();
+            retried[again] += 1;
+        }
+        assert_eq!(retried, [0, 12, 12], "{kind}: retries are spread too");
+    }
 }
 
 #[test]

@@ -150,21 +150,29 @@ impl Cluster {
     /// Why there is none.
     pub fn pick(&self, key: &Key<'_>, tried: &Tried) -> Result<Lease, NoEndpoint> {
         let members = self.roster.current();
+        let found = if tried.is_first_choice() {
+            self.choose(&members, key)
+        } else {
+            members.choose_again(key.as_bytes(), tried).map(Arc::clone)
+        };
+        let Some(endpoint) = found else { return Err(why_nobody(&members, tried)) };
+        if !endpoint.is_usable() {
+            self.panic();
+        }
+        Ok(Lease::new(endpoint, self.policy))
+    }
+
+    /// The engine's choice for a request that was at no endpoint yet.
+    fn choose(&self, members: &Members, key: &Key<'_>) -> Option<Arc<Endpoint>> {
         let found = Cell::new(None);
         // Our turns end by themselves, so the engine needs no bound. Its own idea of health is not
         // asked: who is out was never a candidate. One that just left has no seat: refused as well.
         let accept = |backend: &pingora_load_balancing::Backend, _: bool| {
-            let endpoint = members.find(&backend.addr).map(super::balance::Member::endpoint);
-            let endpoint = endpoint.filter(|endpoint| !tried.contains(endpoint));
-            found.set(endpoint);
-            endpoint.is_some()
+            found.set(members.find(&backend.addr).map(super::balance::Member::endpoint));
+            found.get().is_some()
         };
         self.engine.select_with(key.as_bytes(), usize::MAX, accept);
-        let Some(endpoint) = found.get() else { return Err(why_nobody(&members, tried)) };
-        if !endpoint.is_usable() {
-            self.panic();
-        }
-        Ok(Lease::new(Arc::clone(endpoint), self.policy))
+        found.get().map(Arc::clone)
     }
 
     /// The `Set-Cookie` for the answer of a lease's endpoint; none unless the balance is `sticky`

@@ -202,6 +202,19 @@ fn a_client_without_a_cookie_gets_one_and_comes_back() {
 }
 
 #[test]
+fn a_request_takes_one_turn_however_often_it_is_sent() {
+    let cluster = build(&upstream(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"]), None);
+    let first = || address(&pick(&cluster, &Tried::new()).unwrap());
+    assert_eq!(first(), "127.0.0.1:81");
+    let mut closed = Tried::new();
+    closed.repeat();
+    let mut failed = Tried::new();
+    failed.add(pick(&cluster, &closed).unwrap().endpoint());
+    pick(&cluster, &failed).unwrap();
+    assert_eq!((first(), first()), ("127.0.0.1:82".to_owned(), "127.0.0.1:83".to_owned()));
+}
+
+#[test]
 fn of_several_cookies_with_one_name_a_living_one_counts() {
     let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82"]);
     spec.balance = Some(kind("sticky", &[("secret", "s3cret"), ("cookie", "seat")]));
