@@ -2,7 +2,7 @@
 
 use super::Compiler;
 use crate::spec::{self, Spec, UpstreamProtocol, UpstreamRef};
-use crate::upstream::{Cluster, KeySource, RequestView, Tie};
+use crate::upstream::{Affinity, Cluster, KeySource, RequestView};
 use http::header;
 use indexmap::IndexMap;
 use moongate_sdk::{Place, Placed, Problem};
@@ -40,7 +40,7 @@ impl Destination {
         match self {
             Self::One(cluster) => cluster,
             Self::Shares { upto, total, key } => {
-                tied(upto, request).unwrap_or_else(|| {
+                by_cookie(upto, request).unwrap_or_else(|| {
                     let drawn = match key {
                         Some(key) => hashed(key.read(request).as_bytes(), *total),
                         None => fastrand::u32(..*total),
@@ -56,16 +56,16 @@ impl Destination {
 
 /// The cluster that a client has a cookie of. Of several, the first one whose cookie names an endpoint that takes
 /// requests.
-fn tied<'a>(upto: &'a [(u32, Arc<Cluster>)], request: &RequestView<'_>) -> Option<&'a Arc<Cluster>> {
+fn by_cookie<'a>(upto: &'a [(u32, Arc<Cluster>)], request: &RequestView<'_>) -> Option<&'a Arc<Cluster>> {
     if !request.headers.contains_key(header::COOKIE) {
         return None;
     }
     let mut upstream = None;
     for (_, cluster) in upto {
-        match cluster.tie(request.headers) {
-            Tie::Endpoint => return Some(cluster),
-            Tie::Upstream => upstream = upstream.or(Some(cluster)),
-            Tie::None => {}
+        match cluster.affinity(request.headers) {
+            Affinity::Endpoint => return Some(cluster),
+            Affinity::Upstream => upstream = upstream.or(Some(cluster)),
+            Affinity::None => {}
         }
     }
     upstream

@@ -34,7 +34,9 @@ mod testing;
 
 pub use address::Address;
 pub use balance::{BALANCE, Balance, CookieScope};
-pub use cluster::{Cluster, ClusterStatus, EndpointStatus, Leaver, Leaving, Order, Tie};
+pub use cluster::{
+    Affinity, Cluster, ClusterStatus, EndpointStatus, Leaver, Leaving, Order, RemovedUpstream,
+};
 pub use dial::{DialError, Plain, dial};
 pub use endpoint::{Endpoint, Health, Token};
 pub use engine::Versions;

@@ -37,6 +37,7 @@ mod plugin_command;
 mod plugin_faults;
 mod proxy_protocol;
 mod reload;
+mod removed_upstreams;
 mod routing;
 mod spoofed_headers;
 mod storms;

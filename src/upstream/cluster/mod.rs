@@ -4,12 +4,14 @@
 
 mod build;
 mod leaving;
+mod removed;
 mod run;
 mod status;
 #[cfg(test)]
 mod tests;
 
 pub use leaving::{Leaver, Leaving, Order};
+pub use removed::RemovedUpstream;
 pub use status::{ClusterStatus, EndpointStatus};
 
 use super::balance::CookieScope;
@@ -66,7 +68,7 @@ pub struct Cluster {
 
 /// How a client is tied to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tie {
+pub enum Affinity {
     /// Its cookie names an endpoint that takes requests.
     Endpoint,
     /// The endpoint of its cookie takes none now; another one of the upstream does.
@@ -134,13 +136,13 @@ impl Cluster {
     }
 
     /// Whether a client is tied to one of these endpoints by a cookie.
-    pub fn tie(&self, headers: &HeaderMap) -> Tie {
-        let Some(value) = self.presented(headers) else { return Tie::None };
+    pub fn affinity(&self, headers: &HeaderMap) -> Affinity {
+        let Some(value) = self.presented(headers) else { return Affinity::None };
         let members = self.roster.current();
         match members.balance().member_of(value) {
-            Some(index) if members.is_usable(index) => Tie::Endpoint,
-            Some(_) if !members.open().is_empty() => Tie::Upstream,
-            _ => Tie::None,
+            Some(index) if members.is_usable(index) => Affinity::Endpoint,
+            Some(_) if !members.open().is_empty() => Affinity::Upstream,
+            _ => Affinity::None,
         }
     }
 
