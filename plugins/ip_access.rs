@@ -5,10 +5,11 @@
 use crate::parts::networks::{Listed, Networks};
 use crate::parts::status;
 use http::StatusCode;
-use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings};
+use moongate_sdk::{
+    ClientAddress, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::net::IpAddr;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "ip_access",
@@ -107,8 +108,12 @@ fn rule(settings: &Settings, written: &Placed<WrittenRule>) -> Result<Rule, Prob
 }
 
 impl IpAccess {
-    fn access(&self, client: IpAddr) -> Access {
-        let first = self.rules.iter().find(|rule| rule.networks.contain(client));
+    /// A client whose address is not known could be any: each list that denies somebody denies it.
+    fn access(&self, client: ClientAddress<'_>) -> Access {
+        let first = self.rules.iter().find(|rule| match client {
+            ClientAddress::Ip(address) => rule.networks.contain(address),
+            ClientAddress::Unreadable(_) => rule.access == Access::Deny,
+        });
         first.map_or(self.others, |rule| rule.access)
     }
 }

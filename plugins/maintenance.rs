@@ -109,7 +109,7 @@ impl Plugin for Maintenance {
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let off = self.switch.as_ref().is_some_and(|switch| !switch.is_on());
-        if off || self.except.contain(exchange.request.client) {
+        if off || exchange.request.client.ip().is_some_and(|client| self.except.contain(client)) {
             return Flow::Continue;
         }
         let mut reply = exchange.refuse(StatusCode::SERVICE_UNAVAILABLE, "maintenance");

@@ -101,8 +101,8 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         is_websocket: asks,
         body: BodyLength::of_http1(&headers),
         listener,
-        peer: asked.client,
-        ..Request::internal(&method, "/", seen.client)
+        client: seen.client.address(),
+        ..Request::internal(&method, "/", asked.client)
     };
     let head = Head { request, headers: &seen.headers };
     let form = match snapshot.table.find(&head) {

@@ -2,6 +2,7 @@
 //! fields as a request that was received.
 
 use super::arrival::Arrival;
+use super::forwarded::Client;
 use super::intake;
 use super::received::{Form, Received};
 use crate::snapshot::Terms;
@@ -15,7 +16,7 @@ pub struct Preview {
     /// The fields that are left.
     pub headers: HeaderMap,
     /// The client: the peer, or what it says as a trusted proxy.
-    pub client: IpAddr,
+    pub client: Client,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// Whether that is beyond doubt.
@@ -45,9 +46,9 @@ pub fn preview(
     received.assume_tls(secure);
     intake::clean(&mut head, &received, terms.x_forwarded)?;
     Ok(Preview {
-        client: received.client,
         scheme: received.scheme,
         scheme_is_certain: received.is_scheme_certain(),
+        client: received.client,
         headers: head.headers.clone(),
     })
 }

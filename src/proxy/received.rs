@@ -3,13 +3,14 @@
 //! a rule that one of them applies is then bypassed by the other.
 
 use super::arrival::Arrival;
+use super::forwarded::{self, Client};
 use super::{grpc, x_forwarded};
 use crate::route::Target;
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Handshake, Refusal};
 use crate::websocket::has_token;
 use http::{Method, Uri, Version, header};
-use moongate_sdk::{BodyLength, Request, Tls};
+use moongate_sdk::{BodyLength, ClientPrefix, Request, Tls};
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -20,9 +21,9 @@ pub(super) struct Received {
     /// The other end of the connection.
     pub(super) peer: IpAddr,
     /// The client: the peer, or what a trusted proxy says it is.
-    pub(super) client: IpAddr,
-    /// What identifies the client in limits and keys.
-    client_network: IpAddr,
+    pub(super) client: Client,
+    /// What of its address identifies the client in limits and keys.
+    client_prefix: ClientPrefix,
     /// Whether the peer is a trusted proxy.
     pub(super) is_trusted: bool,
     /// The TLS of its connection.
@@ -79,8 +80,8 @@ impl Default for Received {
         let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Self {
             peer: unknown,
-            client: unknown,
-            client_network: unknown,
+            client: Client::Ip(unknown),
+            client_prefix: ClientPrefix::default(),
             is_trusted: false,
             tls: None,
             listener: 0,
@@ -134,18 +135,18 @@ impl Received {
             received.listener = arrival.listener;
             received.tls = arrival.tls.clone();
         }
-        received.client = received.peer;
+        received.client = Client::Ip(received.peer);
         received.scheme = if received.tls.is_some() { "https" } else { "http" };
         received.scheme_is_certain = received.tls.is_some();
         received.is_trusted = terms.trusts(received.peer);
         if received.is_trusted {
-            received.client = x_forwarded::client(headers, received.peer, |hop| terms.trusts(hop));
+            received.client = forwarded::client(headers, received.peer, |hop| terms.trusts(hop));
             let told = x_forwarded::scheme(headers);
             received.scheme_is_certain |= told.is_some();
             received.scheme = told.unwrap_or(received.scheme);
-            received.forwarded_host = x_forwarded::host(headers).map(Box::from);
+            received.forwarded_host = x_forwarded::host(headers).map(|host| host.into_owned().into());
         }
-        received.client_network = terms.client_prefix.network(received.client);
+        received.client_prefix = terms.client_prefix;
         received
     }
 
@@ -212,8 +213,8 @@ impl Received {
             is_websocket: self.is_websocket(),
             is_grpc: self.is_grpc,
             body: self.body,
-            client: self.client,
-            client_network: self.client_network,
+            client: self.client.address(),
+            client_network: self.client_prefix.identity(self.client.address()),
             peer: self.peer,
             tls: self.tls.as_deref(),
             listener,

@@ -75,12 +75,12 @@ fn tell(session: &Session, ctx: &Context, status: u16) {
         (failure.row().level, failure.token(), head.method.as_str(), head.uri.path());
     let Some((server_name, error)) = behind(failure, ctx) else {
         log!(level,
-            reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client, method, path;
+            reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client.address(), method, path;
             "a request failed");
         return;
     };
     log!(level,
-        reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client, method, path,
+        reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client.address(), method, path,
         server_name = &*server_name, error;
         "a request failed");
 }
@@ -107,7 +107,7 @@ fn endpoint(ctx: &Context) -> Option<&Arc<Endpoint>> {
 /// The fields that every line has.
 fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
     Entry {
-        client: Some(ctx.received.client),
+        client: Some(ctx.received.client.address()),
         method: head.method.as_str(),
         host: host(head, ctx),
         path: head.raw_path(),

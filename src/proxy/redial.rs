@@ -12,6 +12,7 @@ use crate::tunnel::{Counters, Found, HandshakeTimeout, Leg, Loss, Permit, Redial
 use crate::upstream::{Cluster, Endpoint, Ends, Lease, RequestView, Tried};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
@@ -124,9 +125,11 @@ impl Redialer {
 
     fn pick(&self, cluster: &Cluster, tried: &Tried) -> Option<Lease> {
         let (target, headers) = self.request.read()?;
-        let request = moongate_sdk::Request::internal(&Method::GET, &target, self.origin.client);
-        let client_network = self.shared.live.look().terms.client_prefix.network(self.origin.client);
-        let request = moongate_sdk::Request { client_network, is_websocket: true, ..request };
+        let client = self.origin.client.address();
+        let client_network = self.shared.live.look().terms.client_prefix.identity(client);
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let request = moongate_sdk::Request::internal(&Method::GET, &target, nobody);
+        let request = moongate_sdk::Request { client, client_network, is_websocket: true, ..request };
         let view = RequestView { request, headers: &headers };
         cluster.pick(&cluster.key(&view), tried).ok()
     }

@@ -3,8 +3,8 @@
 
 use super::Gateway;
 use super::context::Context;
+use super::forwarded::Client;
 use super::living::Living;
-use super::received::Received;
 use super::redial::Redialer;
 use crate::snapshot::Route;
 use crate::telemetry::AccessLog;
@@ -18,7 +18,6 @@ use http::{HeaderValue, header};
 use moongate_sdk::Tls;
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +28,7 @@ pub(super) struct Origin {
     route: Arc<str>,
     /// Where it is; one that is kept beyond its backend moves.
     endpoint: Mutex<Arc<Endpoint>>,
-    pub(super) client: IpAddr,
-    attempts: u8,
+    pub(super) client: Client,
 }
 
 /// The log, and what of the request stands in each line.
@@ -44,10 +42,13 @@ struct Lines {
     tls: Option<Arc<Tls>>,
     /// It came over HTTP/2 (RFC 8441).
     h2: bool,
+    /// How many endpoints were tried for the handshake.
+    attempts: u8,
 }
 
 impl Lines {
-    fn new(log: Arc<AccessLog>, head: &RequestHeader, request_id: &str, received: &Received) -> Self {
+    fn new(log: Arc<AccessLog>, head: &RequestHeader, request_id: &str, ctx: &Context) -> Self {
+        let received = &ctx.received;
         let field = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
         let parts = [
             head.method.as_str().as_bytes(),
@@ -64,7 +65,8 @@ impl Lines {
             text.len() as u32
         });
         text.extend_from_slice(request_id.as_bytes());
-        Self { log, text: text.into_boxed_slice(), ends, tls: received.tls.clone(), h2: received.is_http2() }
+        let (tls, h2) = (received.tls.clone(), received.is_http2());
+        Self { log, text: text.into_boxed_slice(), ends, tls, h2, attempts: ctx.attempts }
     }
 
     fn part(&self, number: usize) -> &[u8] {
@@ -87,11 +89,10 @@ impl Origin {
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
         Some(Arc::new(Self {
             // Without a log nobody asks for these, and a tunnel may live for weeks.
-            lines: log.map(|log| Lines::new(log, head, id, &ctx.received)),
+            lines: log.map(|log| Lines::new(log, head, id, ctx)),
             route: Arc::clone(&route.name),
             endpoint: Mutex::new(Arc::clone(lease.endpoint())),
-            client: ctx.received.client,
-            attempts: ctx.attempts,
+            client: ctx.received.client.clone(),
         }))
     }
 
@@ -133,7 +134,7 @@ impl Origin {
             duration: outcome.lifetime,
             bytes_sent: from_backend,
             bytes_received: from_client,
-            attempts: u32::from(self.attempts),
+            attempts: self.attempts(),
             notes: &Said::notes(said),
             ..Entry::default()
         });
@@ -141,9 +142,14 @@ impl Origin {
 
     /// Logs the beginning, with what plugins have to say about it.
     fn begin(&self, handshake: Duration, said: &[Said]) {
-        let attempts = u32::from(self.attempts);
+        let attempts = self.attempts();
         let (event, duration, notes) = (Event::Open, handshake, &*Said::notes(said));
         self.write(Entry { event, duration, attempts, notes, ..Entry::default() });
+    }
+
+    /// How many endpoints were tried for the handshake, for the lines that say so.
+    fn attempts(&self) -> u32 {
+        self.lines.as_ref().map_or(0, |lines| u32::from(lines.attempts))
     }
 
     /// Writes a line of what `entry` says and of what all lines of the tunnel have in common.
@@ -151,7 +157,7 @@ impl Origin {
         let Some(lines) = &self.lines else { return };
         let endpoint = self.endpoint();
         lines.log.write(&Entry {
-            client: Some(self.client),
+            client: Some(self.client.address()),
             method: lines.word(0),
             host: lines.part(1),
             path: lines.part(2),

@@ -81,11 +81,13 @@ pub(super) fn ends(session: &Session, ctx: &Context) -> Ends {
     ctx.cluster.as_ref()?.spec().proxy_protocol?;
     let arrival = arrival::of(session.as_downstream())?;
     let local = arrival.local.or_else(|| connection(session)?.local_addr());
-    if ctx.received.client == arrival.peer.ip().to_canonical() {
+    // A client whose address is not known is told of as nobody.
+    let client = ctx.received.client.address().ip()?;
+    if client == arrival.peer.ip().to_canonical() {
         return Some((arrival.peer, local?));
     }
     // Who comes through a trusted proxy has a port that it does not tell.
-    let client = SocketAddr::new(ctx.received.client, 0);
+    let client = SocketAddr::new(client, 0);
     Some((client, local.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0))))
 }
 

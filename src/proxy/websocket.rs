@@ -69,7 +69,7 @@ fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failur
     let key = route.policy.client_key().map(|source| source.read(&view));
     let who = match &key {
         Some(key) if !key.is_client() => Who::Key(key.as_bytes()),
-        _ => Who::Address(view.request.client_network),
+        _ => Who::Client(view.request.client_network),
     };
     route.policy.admit(origin, who).map_err(|denial| match denial {
         Denial::Origin => Failure::OriginRefused,

@@ -4,6 +4,7 @@
 //! That one counts, here and for the backend, which gets one line: a reader that takes the first of two lines would
 //! otherwise believe what the client wrote.
 
+use super::forwarded;
 use super::received::Received;
 use super::untrusted_headers::is_trusted_only;
 use crate::spec::XForwarded;
@@ -11,7 +12,7 @@ use crate::telemetry::access::address;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
-use std::net::IpAddr;
+use std::borrow::Cow;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -25,29 +26,13 @@ const APPENDED: [&str; 5] =
 const LISTS: [&str; 5] =
     ["x-forwarded-for", "x-forwarded-server", "x-forwarded-prefix", "forwarded", "x-original-forwarded-for"];
 
-/// The client before trusted proxies: the last address of X-Forwarded-For that is none of them.
-pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    let mut client = peer;
-    let values: Vec<_> = headers.get_all(&FOR).iter().collect();
-    for value in values.iter().rev() {
-        let Ok(value) = value.to_str() else { return client };
-        for hop in value.rsplit(',') {
-            // What a trusted proxy wrote is an address; anything else ends what can be believed.
-            let Ok(hop) = hop.trim().parse::<IpAddr>() else { return client };
-            let hop = hop.to_canonical();
-            client = hop;
-            if !trusted(hop) {
-                return client;
-            }
-        }
-    }
-    client
-}
-
 /// The scheme that the nearest proxy names; nothing when it names none that is known. Some proxies name those of
 /// WebSockets.
 pub(super) fn scheme(headers: &HeaderMap) -> Option<&'static str> {
-    let said = nearest(headers, &PROTO)?;
+    let said = match nearest(headers, &PROTO) {
+        Some(said) => Cow::Borrowed(said),
+        None => Cow::Owned(forwarded::nearest_parameter(headers, "proto")?.into_bytes()),
+    };
     let is = |known: &str| said.eq_ignore_ascii_case(known.as_bytes());
     if is("https") || is("wss") {
         Some("https")
@@ -59,8 +44,12 @@ pub(super) fn scheme(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The host that the nearest proxy was asked for.
-pub(super) fn host(headers: &HeaderMap) -> Option<&str> {
-    std::str::from_utf8(nearest(headers, &HOST)?).ok().filter(|host| !host.is_empty())
+pub(super) fn host(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let said = match nearest(headers, &HOST) {
+        Some(said) => Cow::Borrowed(std::str::from_utf8(said).ok()?),
+        None => Cow::Owned(forwarded::nearest_parameter(headers, "host")?),
+    };
+    Some(said).filter(|host| !host.is_empty())
 }
 
 /// What the nearest proxy wrote.
@@ -116,23 +105,25 @@ fn add(head: &mut RequestHeader, received: &Received) -> Result<()> {
     // One address of IPv4, as nearly always.
     let mut list = Vec::with_capacity(16);
     if received.is_trusted {
-        for value in head.headers.get_all(&FOR) {
-            if let Ok(value) = value.to_str() {
-                list.extend_from_slice(value.as_bytes());
-                list.extend_from_slice(b", ");
-            }
+        for hop in forwarded::hops(&head.headers) {
+            list.extend_from_slice(hop.trim().as_bytes());
+            list.extend_from_slice(b", ");
         }
     }
     address(&mut list, received.peer);
     head.insert_header(FOR, field_value(list)?)?;
     // A scheme that is not known counts as little as none.
-    if !received.is_trusted || scheme(&head.headers).is_none() {
+    let told =
+        received.is_trusted && nearest(&head.headers, &PROTO).is_some() && scheme(&head.headers).is_some();
+    if !told {
         head.insert_header(PROTO, HeaderValue::from_static(received.scheme))?;
     }
     // The port belongs to it: links that a backend makes for its clients need it.
-    let told = received.is_trusted && host(&head.headers).is_some();
-    if let Some(asked) = head.headers.get(header::HOST).filter(|_| !told).cloned() {
-        head.insert_header(HOST, asked)?;
+    let told =
+        if received.is_trusted { host(&head.headers).map(|host| host.as_bytes().to_vec()) } else { None };
+    let asked = || head.headers.get(header::HOST).map(|host| host.as_bytes().to_vec());
+    if let Some(host) = told.or_else(asked) {
+        head.insert_header(HOST, field_value(host)?)?;
     }
     Ok(())
 }
@@ -159,7 +150,7 @@ mod tests {
         }
         let peer = "192.0.2.7".parse().unwrap();
         let mut received = Received::default();
-        (received.peer, received.client, received.is_trusted) = (peer, peer, is_trusted);
+        (received.peer, received.is_trusted) = (peer, is_trusted);
         received.scheme = scheme(&head.headers).filter(|_| is_trusted).unwrap_or("http");
         untrusted_headers::remove(&mut head, is_trusted, policy);
         settle(&mut head, &received, policy).unwrap();
@@ -253,15 +244,5 @@ mod tests {
             let head = settled(true, XForwarded::Add, &[("x-forwarded-proto", said)]);
             assert_eq!(all(&head, "x-forwarded-proto"), ["http"], "{said}");
         }
-    }
-
-    #[test]
-    fn the_client_is_the_last_hop_that_is_no_trusted_proxy() {
-        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
-        for list in ["6.6.6.6, 1.1.1.1", "10.0.0.2"] {
-            head.append_header("x-forwarded-for", list).unwrap();
-        }
-        let trusted = |ip: IpAddr| ip.to_string().starts_with("10.");
-        assert_eq!(client(&head.headers, "10.0.0.1".parse().unwrap(), trusted).to_string(), "1.1.1.1");
     }
 }

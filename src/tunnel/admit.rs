@@ -5,11 +5,10 @@
 
 use crate::spec::{self, PerClient};
 use crate::upstream::KeySource;
-use moongate_sdk::{Placed, Problem, Problems};
+use moongate_sdk::{ClientAddress, Placed, Problem, Problems};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -17,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Who<'a> {
     /// By its network: also when it does not have the key that is asked for.
-    Address(IpAddr),
+    Client(ClientAddress<'a>),
     /// By the value of its key.
     Key(&'a [u8]),
 }

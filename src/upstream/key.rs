@@ -2,7 +2,7 @@
 //! value is made anew.
 
 use http::{HeaderMap, HeaderName};
-use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage, cookie};
+use moongate_sdk::{ClientAddress, Expression, Facts, Placed, Problem, Problems, Request, Stage, cookie};
 use std::net::IpAddr;
 
 /// What of a request an upstream may look at to choose an endpoint.
@@ -92,7 +92,7 @@ impl KeySource {
         };
         match found.filter(|value| !value.is_empty()) {
             Some(value) => Key(Part::Bytes(value)),
-            None => Key(Part::ip(request.request.client_network)),
+            None => Key(Part::client(request.request.client_network)),
         }
     }
 }
@@ -107,13 +107,15 @@ enum Part<'a> {
     Owned(Vec<u8>),
     V4([u8; 4]),
     V6([u8; 16]),
+    UnreadableClient(&'a str),
 }
 
-impl Part<'_> {
-    fn ip(client: IpAddr) -> Self {
+impl<'a> Part<'a> {
+    fn client(client: ClientAddress<'a>) -> Self {
         match client {
-            IpAddr::V4(ip) => Self::V4(ip.octets()),
-            IpAddr::V6(ip) => Self::V6(ip.octets()),
+            ClientAddress::Ip(IpAddr::V4(ip)) => Self::V4(ip.octets()),
+            ClientAddress::Ip(IpAddr::V6(ip)) => Self::V6(ip.octets()),
+            ClientAddress::Unreadable(text) => Self::UnreadableClient(text),
         }
     }
 }
@@ -126,7 +128,7 @@ impl<'a> Key<'a> {
 
     /// Whether it is the client's network. The bytes of a header field may be the same as those of an address.
     pub fn is_client(&self) -> bool {
-        matches!(self.0, Part::V4(_) | Part::V6(_))
+        matches!(self.0, Part::V4(_) | Part::V6(_) | Part::UnreadableClient(_))
     }
 
     /// Its bytes; none for a kind that does not look at requests.
@@ -136,6 +138,7 @@ impl<'a> Key<'a> {
             Part::Owned(bytes) => bytes,
             Part::V4(ip) => ip,
             Part::V6(ip) => ip,
+            Part::UnreadableClient(text) => text.as_bytes(),
         }
     }
 }
@@ -196,7 +199,10 @@ mod tests {
         let headers = HeaderMap::new();
         let client_network = "2001:db8::".parse::<IpAddr>().unwrap();
         let request = Request::internal(&Method::GET, "/", "2001:db8::1".parse().unwrap());
-        let view = RequestView { request: Request { client_network, ..request }, headers: &headers };
+        let view = RequestView {
+            request: Request { client_network: client_network.into(), ..request },
+            headers: &headers,
+        };
         let key = KeySource::ClientIp.read(&view);
         assert!(key.is_client());
         assert_eq!(IpAddr::from(<[u8; 16]>::try_from(key.as_bytes()).unwrap()), client_network);

@@ -1,7 +1,7 @@
 //! One identity of a client in every limit and key: `server.client_ipv6_prefix`.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, Origin, Response, Socket};
+use crate::support::{Gateway, Origin, Response, Socket, eventually};
 
 /// Two addresses of one /64, and one of another.
 const CLIENTS: [&str; 3] = ["2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"];
@@ -94,4 +94,91 @@ fn a_key_s_value_is_no_address() {
     let fields = [("X-Forwarded-For", "192.0.2.1"), ("X-User", "abcd")];
     let _by_value = Socket::open_with(gateway.web(), "/user", &fields).unwrap();
     let _by_address = open(&gateway, "97.98.99.100", "/user").unwrap();
+}
+
+/// What a trusted proxy says of the client, and the status that a route answers.
+fn asked(gateway: &Gateway, path: &str, fields: &str) -> u16 {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
+    ask(gateway.web(), format!("{head}{fields}\r\n\r\n")).status
+}
+
+#[test]
+fn lists_of_addresses_judge_the_client_however_its_proxy_writes_it() {
+    let a = Origin::named("a");
+    let gateway = Gateway::start(&format!(
+        "server: {{ trusted_proxies: [127.0.0.1] }}
+routes:
+  - {{ path: =/allow, upstream: ['{a}'], plugins: [{{ kind: ip_access, allow: [private] }}] }}
+  - {{ path: =/deny, upstream: ['{a}'], plugins: [{{ kind: ip_access, deny: [203.0.113.0/24] }}] }}
+  - {{ path: =/maintenance, upstream: ['{a}'], plugins: [{{ kind: maintenance, except: [127.0.0.0/8] }}] }}"
+    ));
+    for (field, allow, deny, maintenance) in [
+        ("X-Forwarded-For: 203.0.113.7:4711", 403, 403, 503),
+        ("X-Forwarded-For: 10.1.2.3:4711", 200, 200, 503),
+        ("X-Forwarded-For: [fd00::1]:443", 200, 200, 503),
+        ("X-Forwarded-For: 203.0.113.7, ", 403, 403, 503),
+        ("Forwarded: for=\"[2001:db8::1]:443\";proto=https", 403, 200, 503),
+        ("Forwarded: for=10.1.2.3", 200, 200, 503),
+        // Nobody knows who it is: what lets some in does not let it in, and what keeps some out keeps it out.
+        ("X-Forwarded-For: unknown", 403, 403, 503),
+        ("X-Forwarded-For: 10.1.2.3, _hidden", 403, 403, 503),
+        ("Forwarded: proto=https", 403, 403, 503),
+        ("X-Forwarded-For: ,", 200, 200, 200),
+        ("X-Other: 1", 200, 200, 200),
+    ] {
+        let statuses = ["/allow", "/deny", "/maintenance"].map(|path| asked(&gateway, path, field));
+        assert_eq!(statuses, [allow, deny, maintenance], "{field}");
+    }
+}
+
+#[test]
+fn a_client_without_an_address_is_counted_by_what_it_is_called() {
+    let a = Origin::named("a");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let gateway = Gateway::start(&format!(
+        "server: {{ trusted_proxies: [127.0.0.1] }}
+access_log: {{ path: '{}' }}
+routes:
+  - {{ path: =/rate, upstream: ['{a}'], plugins: [{{ kind: rate_limit, rate: 1/h }}] }}
+  - {{ path: /user, upstream: ['{a}'], websocket: {{ connections_per_client: {{ limit: 1, key: 'header:x-user' }} }} }}
+  - {{ upstream: ['{a}'], websocket: {{ connections_per_client: 1 }} }}",
+        log.display()
+    ));
+    let statuses = ["unknown", "_one", "unknown", "_two:80", "_one", "UNKNOWN"]
+        .map(|hop| asked(&gateway, "/rate", &format!("X-Forwarded-For: {hop}")));
+    assert_eq!(statuses, [200, 200, 429, 200, 429, 429]);
+    let open = |path: &str, fields: &[(&str, &str)]| Socket::open_with(gateway.web(), path, fields);
+    let _first = open("/", &[("x-forwarded-for", "unknown")]).unwrap();
+    let _other = open("/", &[("x-forwarded-for", "_one")]).unwrap();
+    assert_eq!(open("/", &[("x-forwarded-for", "unknown")]).err(), Some(429));
+    // The text is no value of a key.
+    let _by_key = open("/user", &[("x-forwarded-for", "_one"), ("x-user", "unknown")]).unwrap();
+    let _by_text = open("/user", &[("x-forwarded-for", "unknown")]).unwrap();
+    // Each hop goes on as it was written.
+    assert_eq!(a.seen()[0].fields("x-forwarded-for"), ["unknown, 127.0.0.1"]);
+    let text = eventually("the log names the client", || {
+        std::fs::read_to_string(&log).ok().filter(|text| text.contains("\"client\":\"_two:80\""))
+    });
+    assert!(text.contains("\"client\":\"unknown\""), "{text}");
+}
+
+#[test]
+fn forwarded_tells_the_scheme_and_the_host_where_nothing_else_does() {
+    let a = Origin::named("a");
+    let gateway = Gateway::start(&format!(
+        "server: {{ trusted_proxies: [127.0.0.1] }}
+routes: [{{ upstream: ['{a}'], plugins: [{{ kind: redirect, https: true }}] }}]"
+    ));
+    let both = "Forwarded: for=203.0.113.7;proto=https;host=\"shop.example:8443\"";
+    assert_eq!(asked(&gateway, "/", both), 200);
+    assert_eq!(asked(&gateway, "/", "Forwarded: for=203.0.113.7;proto=https, for=10.0.0.1;proto=http"), 308);
+    assert_eq!(asked(&gateway, "/", &format!("{both}\r\nX-Forwarded-Proto: http")), 308);
+    for proto in ["wss", "HTTPS", "http,https", "http, WSS"] {
+        assert_eq!(asked(&gateway, "/", &format!("X-Forwarded-Proto: {proto}")), 200, "{proto}");
+    }
+    let seen = &a.seen()[0];
+    assert_eq!(seen.fields("x-forwarded-for"), ["203.0.113.7, 127.0.0.1"], "{}", seen.head);
+    assert_eq!(seen.fields("x-forwarded-proto"), ["https"], "{}", seen.head);
+    assert_eq!(seen.fields("x-forwarded-host"), ["shop.example:8443"], "{}", seen.head);
 }

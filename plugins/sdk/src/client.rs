@@ -1,11 +1,47 @@
-//! Identity of a client: the part of its address that limits, keys and token buckets count by.
+//! The address of a client, and its identity: the part of the address that limits, keys and token buckets count by.
 
 use crate::raise;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientAddress<'a> {
+    /// An address.
+    Ip(IpAddr),
+    /// What a trusted proxy wrote in the place of an address and that is none, as `unknown` (RFC 7239 §6.2). No list of
+    /// addresses allows it, every list denies it, and limits count it by its text.
+    Unreadable(&'a str),
+}
+
+impl ClientAddress<'_> {
+    /// The address, when it is known.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(address),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+impl From<IpAddr> for ClientAddress<'_> {
+    fn from(address: IpAddr) -> Self {
+        Self::Ip(address)
+    }
+}
+
+impl fmt::Display for ClientAddress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unreadable(text) => f.write_str(text),
+        }
+    }
+}
 
 /// How many leading bits of an IPv6 address identify a client, 1 to 128: `server.client_ipv6_prefix`. Default 64, the
 /// network that one subscriber has for itself.
@@ -18,6 +54,14 @@ impl ClientPrefix {
         match bits {
             1..=128 => Some(Self(bits)),
             _ => None,
+        }
+    }
+
+    /// What identifies the client at an address: its network, or the text of an address that is not known.
+    pub fn identity(self, client: ClientAddress<'_>) -> ClientAddress<'_> {
+        match client {
+            ClientAddress::Ip(address) => ClientAddress::Ip(self.network(address)),
+            unreadable @ ClientAddress::Unreadable(_) => unreadable,
         }
     }
 

@@ -2,7 +2,7 @@
 //! keeps their fields, stays out: [`Fields`] is the seam.
 
 use crate::spelling::remove_other_spellings;
-use crate::{BodyLength, Running, Services, Tls, without_parameters};
+use crate::{BodyLength, ClientAddress, Running, Services, Tls, without_parameters};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -41,10 +41,10 @@ pub struct Request<'a> {
     /// What the head says of the body.
     pub body: BodyLength,
     /// The client: the peer, or what a trusted proxy says it is.
-    pub client: IpAddr,
+    pub client: ClientAddress<'a>,
     /// What identifies the client for limits and keys: its IPv4 address, or the prefix of its IPv6 address that
     /// `server.client_ipv6_prefix` says. Logs and access rules take `client`.
-    pub client_network: IpAddr,
+    pub client_network: ClientAddress<'a>,
     /// The other end of the connection.
     pub peer: IpAddr,
     /// The TLS of the client's connection to the gateway; `None` when it is plain.
@@ -74,8 +74,8 @@ impl<'a> Request<'a> {
             is_websocket: false,
             is_grpc: false,
             body: BodyLength::Empty,
-            client,
-            client_network: client,
+            client: client.into(),
+            client_network: client.into(),
             peer: client,
             tls: None,
             listener: "",

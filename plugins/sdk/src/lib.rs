@@ -32,7 +32,7 @@ mod units;
 
 pub use body_length::BodyLength;
 pub use caught_drop::{CaughtDrop, call_caught};
-pub use client::ClientPrefix;
+pub use client::{ClientAddress, ClientPrefix};
 pub use cookie::{cookie, cookie_in, cookies};
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
 pub use expression::{Expression, Facts, Stage};

@@ -221,7 +221,7 @@ fn exchange<'a>(
         request: Request {
             host: head.host,
             forwarded_host: head.forwarded_host,
-            client_network: head.client_prefix.network(head.client),
+            client_network: head.client_prefix.network(head.client).into(),
             is_websocket: head.is_websocket,
             body: BodyLength::of_http1(fields.map()),
             listener: "listener",

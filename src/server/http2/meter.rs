@@ -128,6 +128,7 @@ impl Meter {
                     if matches!(frame.kind, HEADERS | CONTINUATION) {
                         self.sections.begin(frame);
                     }
+                    self.sections.came(frame);
                     if frame.kind == HEADERS {
                         flags = end.checked_sub(FLAGS);
                     }
@@ -170,8 +171,11 @@ impl Meter {
                 let mut left = count;
                 for part in parts {
                     let here = left.min(part.len());
-                    let budget = &mut self.budget;
-                    self.went.follow(&part[..here], |frame| budget.went(frame));
+                    let (budget, sections) = (&mut self.budget, &mut self.sections);
+                    self.went.follow(&part[..here], |frame| {
+                        budget.went(frame);
+                        sections.went(frame);
+                    });
                     left -= here;
                 }
                 Poll::Ready(Ok(count))

@@ -5,17 +5,25 @@
 //! Frames and their order are h2's to judge.
 
 use super::fields::Fields;
-use super::frames::{Frame, HEADERS};
+use super::frames::{DATA, Frame, HEADERS, RST_STREAM};
+use std::collections::BTreeSet;
 
 /// The flags of HEADERS (RFC 9113 §6.2).
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
+/// The flag of HEADERS and DATA that ends the client's direction of a stream.
+const END_STREAM: u8 = 0x1;
+
+/// Streams that are remembered as open. h2 lets a client have fewer.
+const MAX_OPEN: usize = 256;
 
 /// The field sections of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Sections {
     /// The last stream that the client has opened.
     newest: u32,
+    /// The streams whose client may still send: HEADERS on another one are no trailers, and h2 says so.
+    open: BTreeSet<u32>,
     /// The section under way is of trailers.
     trailers: bool,
     /// Bytes of the frame's payload that are still to come, its padding included.
@@ -40,11 +48,32 @@ impl Sections {
         self.padded = false;
         self.priority = 0;
         if frame.kind == HEADERS {
-            self.trailers = frame.stream <= self.newest;
-            self.newest = self.newest.max(frame.stream);
+            self.trailers = self.open.contains(&frame.stream);
+            if frame.stream > self.newest {
+                self.newest = frame.stream;
+                self.open.insert(frame.stream);
+                if self.open.len() > MAX_OPEN {
+                    self.open.pop_first();
+                }
+            }
             self.padded = frame.flags & PADDED != 0;
             self.priority = if frame.flags & PRIORITY != 0 { 5 } else { 0 };
             self.fields.begin();
+        }
+    }
+
+    /// A frame came, the beginning of a field section among others.
+    pub(super) fn came(&mut self, frame: Frame) {
+        let ends = matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0;
+        if ends || frame.kind == RST_STREAM {
+            self.open.remove(&frame.stream);
+        }
+    }
+
+    /// A frame of ours went out.
+    pub(super) fn went(&mut self, frame: Frame) {
+        if frame.kind == RST_STREAM {
+            self.open.remove(&frame.stream);
         }
     }
 

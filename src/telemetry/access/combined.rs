@@ -3,6 +3,7 @@
 use super::entry::{Entry, Event};
 use super::escape;
 use super::stamp::Stamp;
+use moongate_sdk::ClientAddress;
 
 /// Appends the entry and a line feed; nothing for a WebSocket that opens or moves.
 pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
@@ -12,7 +13,8 @@ pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
         Event::Close(closed) => closed.to_client.bytes,
     };
     match entry.client {
-        Some(client) => escape::address(line, client),
+        Some(ClientAddress::Ip(address)) => escape::address(line, address),
+        Some(ClientAddress::Unreadable(text)) => escape::quoted(line, text.as_bytes()),
         None => line.push(b'-'),
     }
     line.extend_from_slice(b" - - [");

@@ -1,7 +1,7 @@
 //! The fields of an access-log line. Their names on the line are json's; `docs/access-log.md` describes them.
 
 use crate::telemetry::metrics::By;
-use std::net::IpAddr;
+use moongate_sdk::ClientAddress;
 use std::time::Duration;
 
 /// One line: a request that was answered, or the start or end of a WebSocket. Borrowed: logging copies nothing but the line itself.
@@ -12,7 +12,7 @@ pub struct Entry<'a> {
     /// What happened.
     pub event: Event<'a>,
     /// The client's address, as trusted proxies tell it; none for a unix socket.
-    pub client: Option<IpAddr>,
+    pub client: Option<ClientAddress<'a>>,
     /// The method as it came.
     pub method: &'a str,
     /// The host asked for; empty when there was none.

@@ -3,6 +3,7 @@
 use super::entry::{Closed, Entry, Event, Flow, Note};
 use super::escape;
 use super::stamp::Stamp;
+use moongate_sdk::ClientAddress;
 use std::time::Duration;
 
 /// Appends the entry and a line feed.
@@ -19,7 +20,10 @@ pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
     if let Some(client) = entry.client {
         key(line, "client");
         line.push(b'"');
-        escape::address(line, client);
+        match client {
+            ClientAddress::Ip(address) => escape::address(line, address),
+            ClientAddress::Unreadable(text) => escape::json(line, text.as_bytes()),
+        }
         line.push(b'"');
     }
     request(line, entry);

@@ -12,7 +12,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 fn entry<'a>() -> Entry<'a> {
     Entry {
-        client: Some([192, 0, 2, 7].into()),
+        client: Some(std::net::IpAddr::from([192, 0, 2, 7]).into()),
         method: "GET",
         host: b"example.com",
         path: b"/a?b=\"c\"",

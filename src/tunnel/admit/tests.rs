@@ -17,7 +17,7 @@ fn admission(change: impl FnOnce(&mut spec::WebSocket)) -> Admission {
 }
 
 fn client(last: u8) -> Who<'static> {
-    Who::Address(IpAddr::from([127, 0, 0, last]))
+    Who::Client(std::net::IpAddr::from([127, 0, 0, last]).into())
 }
 
 #[test]

@@ -60,6 +60,31 @@ fn a_pseudo_field_in_trailers_is_found_however_it_is_written() {
 }
 
 #[test]
+fn fields_on_a_stream_that_has_ended_are_no_trailers() {
+    let request = [0x82];
+    for ends in [frame(HEADERS, 0, 1, 1), frame(DATA, 0, 1, 0), frame(RST_STREAM, 0, 1, 4)] {
+        let mut sections = Sections::default();
+        assert!(read(&mut sections, 1, &request).0);
+        assert!(!read(&mut sections, 1, &request).0, "trailers");
+        sections.came(ends);
+        assert!(read(&mut sections, 1, &request).0, "h2 refuses them as they are");
+    }
+    let mut sections = Sections::default();
+    read(&mut sections, 1, &request);
+    sections.went(frame(RST_STREAM, 0, 1, 4));
+    assert!(read(&mut sections, 1, &request).0);
+}
+
+#[test]
+fn the_streams_that_are_remembered_have_an_end() {
+    let mut sections = Sections::default();
+    for stream in 0..10_000 {
+        sections.begin(frame(HEADERS, 0, 2 * stream + 1, 0));
+    }
+    assert_eq!(sections.open.len(), MAX_OPEN);
+}
+
+#[test]
 fn ordinary_trailers_pass() {
     let fields: [&[u8]; 5] = [
         &literal(0x40, b"x-sum", b":path"),
