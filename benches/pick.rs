@@ -14,7 +14,7 @@ const ROUNDS: u32 = 300_000;
 fn main() {
     for members in [2, 10, 100] {
         for kind in BALANCE {
-            let cluster = Cluster::build("web", &upstream(kind.name, members), &place(), None);
+            let cluster = Cluster::build("web", &upstream(kind.name, members), &place(), None, None);
             let cost = cluster.map(|cluster| format!("{:.0} ns", measure(&cluster)));
             let cost = cost.unwrap_or_else(|problems| format!("{:?}", problems.0));
             println!("{:>18} {members:>4} endpoints {cost:>8}", kind.name);

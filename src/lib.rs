@@ -12,6 +12,7 @@
 //! - [`telemetry`], [`diag`]: metrics and the access log; problems as a report.
 //! - [`spec`]: what an operator may write. YAML lives only there.
 //! - [`tls`], [`proxy_protocol`]: certificates and keys in rustls's shape; the PROXY protocol as bytes.
+//! - [`net`], [`websocket`]: heads of HTTP/1 responses; the WebSocket handshake without I/O.
 //! - [`acme`]: certificates that the gateway gets by itself.
 //! - [`route`], [`upstream`], [`chain`]: which route a request takes, which endpoint, which plugins.
 //! - [`tunnel`]: a WebSocket after its handshake.
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod demo;
 pub mod diag;
 pub mod live;
+pub mod net;
 pub mod plugins;
 pub mod proxy;
 pub mod proxy_protocol;
@@ -38,3 +40,4 @@ pub mod telemetry;
 pub mod tls;
 pub mod tunnel;
 pub mod upstream;
+pub mod websocket;

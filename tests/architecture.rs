@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["telemetry", "diag", "plugins"],
     &["spec"],
-    &["tls", "proxy_protocol"],
+    &["tls", "proxy_protocol", "net", "websocket"],
     &["route", "upstream", "chain", "acme"],
     &["tunnel"],
     &["snapshot"],

@@ -1,12 +1,13 @@
 //! Numbers that already exist in the current generation, shown to a scrape where they are.
 
 use super::Live;
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::names::{
     ACME_EXPIRY, ACME_FAILURES, ACME_ISSUED, ACME_LAST_SUCCESS, TLS_CERTIFICATE_EXPIRY,
     UPSTREAM_CONNECTIONS_ACTIVE, UPSTREAM_HEALTHY,
 };
 use crate::telemetry::metrics::{Exposition, Source};
-use crate::upstream::Health;
+use crate::upstream::{Health, Leaving};
 
 impl Source for Live {
     fn collect(&self, scrape: &mut Exposition) {
@@ -26,9 +27,25 @@ impl Source for Live {
                 scrape.gauge(&UPSTREAM_CONNECTIONS_ACTIVE, &labels, endpoint.active() as f64);
             }
         }
+        removed(&snapshot, scrape);
         certificates(self, scrape);
         #[cfg(feature = "wasm")]
         filters(scrape);
+    }
+}
+
+/// The endpoints that were removed, until the last connection to them has ended. They have no health: nothing probes
+/// them, and nothing is wrong with them.
+fn removed(snapshot: &Snapshot, scrape: &mut Exposition) {
+    let present = snapshot.clusters().map(|cluster| (cluster.name(), cluster.status()));
+    let gone = snapshot.removed().iter().map(|upstream| (upstream.name(), upstream.status()));
+    for (name, status) in present.chain(gone) {
+        let endpoints =
+            status.endpoints.iter().filter(|endpoint| endpoint.draining == Some(Leaving::Removed));
+        for endpoint in endpoints {
+            let labels = [&**name, &*endpoint.address];
+            scrape.gauge(&UPSTREAM_CONNECTIONS_ACTIVE, &labels, endpoint.active as f64);
+        }
     }
 }
 

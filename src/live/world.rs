@@ -74,7 +74,7 @@ impl World {
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let request =
             RequestView { request: Request::internal(&Method::GET, "/", client), headers: &headers };
-        let cluster = route.destination.choose();
+        let cluster = route.destination.choose(&request);
         let lease = cluster.pick(&cluster.key(&request), &Tried::new()).expect("an endpoint is there");
         let seat = Seat {
             endpoint: lease.endpoint().token().get(),

@@ -40,6 +40,8 @@ pub enum Failure {
     WebSocketOverH2c,
     /// The backend took longer than the route's timeout.
     ResponseTimeout,
+    /// The backend took longer than `handshake_timeout` to answer a WebSocket handshake.
+    HandshakeTimeout,
     /// The backend's answer is not HTTP, or not one that may be passed on.
     BadResponse,
     /// The backend answered a WebSocket handshake with a 101 that breaks RFC 6455 §4.1.
@@ -86,7 +88,7 @@ pub struct Row {
 
 impl Failure {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::NoRoute,
         Self::BadRequest,
         Self::AmbiguousPath,
@@ -99,6 +101,7 @@ impl Failure {
         Self::TlsCertificate,
         Self::WebSocketOverH2c,
         Self::ResponseTimeout,
+        Self::HandshakeTimeout,
         Self::BadResponse,
         Self::BadHandshake,
         Self::UpstreamClosed,
@@ -132,6 +135,7 @@ impl Failure {
             Self::TlsCertificate => (502, "tls_certificate", Level::Warn),
             Self::WebSocketOverH2c => (502, "websocket_over_h2c", Level::Warn),
             Self::ResponseTimeout => (504, "response_timeout", Level::Warn),
+            Self::HandshakeTimeout => (504, "handshake_timeout", Level::Warn),
             Self::BadResponse => (502, "bad_response", Level::Warn),
             Self::BadHandshake => (502, "bad_handshake", Level::Warn),
             Self::UpstreamClosed => (502, "upstream_closed", Level::Warn),
@@ -190,6 +194,8 @@ impl Failure {
             Self::ConnectTimeout => Some(Reason::ConnectTimeout),
             Self::TlsHandshake | Self::TlsCertificate => Some(Reason::Tls),
             Self::BadHandshake => Some(Reason::Handshake),
+            // A handshake asks for no work: a backend that does not answer one answers none.
+            Self::HandshakeTimeout => Some(Reason::HandshakeTimeout),
             Self::BadResponse | Self::UpstreamClosed => Some(Reason::Closed),
             // A slow answer says something about the request, not about the endpoint.
             _ => None,
@@ -221,7 +227,7 @@ impl From<DialError> for Failure {
 impl From<AnswerError> for Failure {
     fn from(error: AnswerError) -> Self {
         match error {
-            AnswerError::TimedOut => Self::ResponseTimeout,
+            AnswerError::TimedOut => Self::HandshakeTimeout,
             AnswerError::Bad(_) => Self::BadHandshake,
             AnswerError::Io(error) if cause::alert(&error).is_some() => Self::TlsHandshake,
             AnswerError::Closed | AnswerError::Io(_) => Self::UpstreamClosed,

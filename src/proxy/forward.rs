@@ -1,6 +1,7 @@
 //! Fields that change at every hop: those that `Connection` nominates, `Via`, `Max-Forwards` (RFC 9110 §7.6). What
 //! names the client is in `x_forwarded`.
 
+use crate::net::response_head::has_clear_framing;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -85,8 +86,8 @@ pub(super) fn value(text: impl Into<Vec<u8>>) -> Result<HeaderValue> {
     HeaderValue::try_from(text.into()).or_err(ErrorType::InvalidHTTPHeader, "not a field value")
 }
 
-/// Whether the end of a backend's answer is beyond doubt (RFC 9112 §6.3). Equal lengths said twice
-/// become one; differing ones the parser has refused.
+/// Whether the end of a backend's response is beyond doubt (RFC 9112 §6.3), as health checks judge it. Equal
+/// lengths said twice become one.
 ///
 /// # Errors
 /// When a value cannot be a field value, which is excluded.
@@ -97,11 +98,8 @@ pub(super) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool> {
         head.remove_header(&header::TRANSFER_ENCODING);
         return Ok(true);
     }
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-        // RFC 9112 §6.1: a coding from HTTP/1.0 is a sign of faulty framing.
-        return Ok(chunked && codings.next().is_none() && head.version != Version::HTTP_10);
+    if !has_clear_framing(head.status, head.version, &head.headers) {
+        return Ok(false);
     }
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(true) };

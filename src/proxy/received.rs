@@ -8,6 +8,7 @@ use super::{grpc, x_forwarded};
 use crate::route::Target;
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Handshake, Refusal};
+use crate::websocket::has_token;
 use http::{Method, Uri, Version, header};
 use moongate_sdk::{BodyLength, ClientPrefix, Request, Tls};
 use pingora::http::RequestHeader;
@@ -128,7 +129,7 @@ impl Received {
         // Of HTTP/1.0 it means nothing, and without a body there is nothing to wait for.
         received.expects_continue = received.version == Version::HTTP_11
             && received.body != BodyLength::Empty
-            && handshake::has_token(headers, &header::EXPECT, "100-continue");
+            && has_token(headers, &header::EXPECT, "100-continue");
         if let Some(arrival) = arrival {
             received.peer = arrival.peer.ip().to_canonical();
             received.listener = arrival.listener;

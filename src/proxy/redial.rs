@@ -8,7 +8,7 @@ use super::{Context, Gateway, Shared};
 use crate::snapshot::Route;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
 use crate::tunnel::handshake::{self, Agreement, Answer, Request};
-use crate::tunnel::{Counters, Found, Leg, Loss, Permit, Redial, Search};
+use crate::tunnel::{Counters, Found, HandshakeTimeout, Leg, Loss, Permit, Redial, Search};
 use crate::upstream::{Cluster, Endpoint, Ends, Lease, RequestView, Tried};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -46,7 +46,8 @@ pub(super) struct Redialer {
     request: Request,
     agreement: Agreement,
     ends: Ends,
-    /// How long a backend may take to answer.
+    /// How long one attempt may take, on a route with this `timeout`.
+    handshake_timeout: HandshakeTimeout,
     timeout: Duration,
     /// When the endpoint of now was found, and the pause before that.
     found: Option<(Instant, Duration)>,
@@ -76,6 +77,7 @@ impl Redialer {
             request,
             agreement,
             ends,
+            handshake_timeout: route.policy.handshake_timeout,
             timeout: route.timeout,
             found: None,
             _permit: permit,
@@ -83,7 +85,7 @@ impl Redialer {
     }
 
     /// Looks for an endpoint until there is one.
-    async fn search(&mut self, attempts: &mut u32) -> Agreed {
+    async fn search(&mut self, until: Instant, attempts: &mut u32) -> Agreed {
         let mut pause = match self.found {
             Some((at, before)) if at.elapsed() < SHORT_LIFE => longer(before),
             _ => Duration::ZERO,
@@ -96,7 +98,7 @@ impl Redialer {
                 // Of many clients that lost one endpoint not all come back at once.
                 sleep(pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
             }
-            if let Some(agreed) = self.round(tried, attempts).await {
+            if let Some(agreed) = self.round(tried, until, attempts).await {
                 self.found = Some((Instant::now(), pause));
                 return agreed;
             }
@@ -106,12 +108,14 @@ impl Redialer {
     }
 
     /// Asks endpoints until one agrees or as many were asked as for a request.
-    async fn round(&self, mut tried: Tried, attempts: &mut u32) -> Option<Agreed> {
+    async fn round(&self, mut tried: Tried, until: Instant, attempts: &mut u32) -> Option<Agreed> {
         let cluster = self.shared.live.look().cluster(self.origin.endpoint().upstream()).map(Arc::clone)?;
         for _ in 0..=cluster.spec().retries {
             let lease = self.pick(&cluster, &tried)?;
             *attempts += 1;
-            match self.ask(&cluster, lease, &mut tried).await {
+            let left = until.saturating_duration_since(Instant::now());
+            let limit = self.handshake_timeout.redial(self.timeout, left);
+            match self.ask(&cluster, lease, limit, &mut tried).await {
                 None => {}
                 agreed => return agreed,
             }
@@ -130,10 +134,16 @@ impl Redialer {
         cluster.pick(&cluster.key(&view), tried).ok()
     }
 
-    /// Asks one endpoint.
-    async fn ask(&self, cluster: &Cluster, lease: Lease, tried: &mut Tried) -> Option<Agreed> {
+    /// Asks one endpoint within `limit`.
+    async fn ask(
+        &self,
+        cluster: &Cluster,
+        lease: Lease,
+        limit: Duration,
+        tried: &mut Tried,
+    ) -> Option<Agreed> {
         let asked = Instant::now();
-        let answer = attempt(cluster, lease.endpoint(), self.ends, &self.request, self.timeout).await;
+        let answer = attempt(cluster, lease.endpoint(), self.ends, &self.request, limit).await;
         tried.add(lease.endpoint());
         match answer {
             Ok((leg, Answer::Upgraded { headers, early })) => {
@@ -171,7 +181,7 @@ impl Redial for Redialer {
         Box::pin(async move {
             let began = Instant::now();
             let mut attempts = 0;
-            let agreed = timeout(loss.limit, self.search(&mut attempts)).await.ok();
+            let agreed = timeout(loss.limit, self.search(began + loss.limit, &mut attempts)).await.ok();
             let to: Option<&Arc<Endpoint>> = agreed.as_ref().map(|agreed| agreed.lease.endpoint());
             self.origin.moved(to, loss.reason.token(), attempts, began.elapsed());
             let found = agreed.map(|agreed| self.found(agreed));

@@ -27,7 +27,7 @@ use std::time::Instant;
 pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
     if ctx.cluster.is_none() {
-        ctx.cluster = Some(route.destination.choose().clone());
+        ctx.cluster = Some(Arc::clone(route.destination.choose(&ctx.view(head))));
     }
     // The one before is given back before the next is counted.
     ctx.lease = None;
@@ -225,6 +225,7 @@ pub(super) fn broken(
         // A pooled connection that the backend had closed meanwhile: no fault of the endpoint's, and
         // no attempt at it either.
         ctx.attempts = ctx.attempts.saturating_sub(1);
+        ctx.tried.repeat();
         ctx.lease = None;
         ctx.failure = Some(failure);
         error.set_retry(true);

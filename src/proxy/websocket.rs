@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use pingora::Result;
 use pingora_proxy::Session;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Serves a handshake. Always answers, one way or the other.
 ///
@@ -132,7 +132,8 @@ async fn ask(
             return Err(Failure::Internal);
         };
         let ends = upstream::ends(session, ctx);
-        let unanswered = match attempt(cluster, lease.endpoint(), ends, request, route.timeout).await {
+        let limit = route.policy.handshake_timeout.first(route.timeout);
+        let unanswered = match attempt(cluster, lease.endpoint(), ends, request, limit).await {
             Ok(found) => {
                 lease.connected();
                 lease.answered(ctx.asked.elapsed());
@@ -152,7 +153,7 @@ async fn ask(
     }
 }
 
-/// Asks one endpoint. HTTP/1.1 is spoken also with backends of HTTP/2 over TLS: that is what a `wss:` URL
+/// Asks one endpoint; the connect and the response's head come within `limit`. HTTP/1.1 is spoken also with backends of HTTP/2 over TLS: that is what a `wss:` URL
 /// means to most of them, and ALPN tells them.
 pub(super) async fn attempt(
     cluster: &Cluster,
@@ -165,8 +166,10 @@ pub(super) async fn attempt(
     if reach.protocol() == UpstreamProtocol::H2c {
         return Err(Failure::WebSocketOverH2c.into());
     }
-    let mut leg = Leg::from(reach.connect(endpoint, ends, false, cluster.spec().connect_timeout.0).await?);
-    let answer = handshake::exchange(&mut leg, request, limit).await?;
+    let began = Instant::now();
+    let connect_limit = cluster.spec().connect_timeout.0.min(limit);
+    let mut leg = Leg::from(reach.connect(endpoint, ends, false, connect_limit).await?);
+    let answer = handshake::exchange(&mut leg, request, limit.saturating_sub(began.elapsed())).await?;
     Ok((leg, answer))
 }
 

@@ -59,9 +59,13 @@ impl AdminState for State {
                 None => json!({ "name": name, "address": address }),
             })
             .collect();
+        let removed =
+            snapshot.removed().iter().map(|upstream| (upstream.name().to_string(), upstream.status()));
         let upstreams: serde_json::Map<_, _> = snapshot
             .clusters()
-            .map(|cluster| (cluster.name().to_string(), json!(cluster.status())))
+            .map(|cluster| (cluster.name().to_string(), cluster.status()))
+            .chain(removed.filter(|(_, status)| !status.endpoints.is_empty()))
+            .map(|(name, status)| (name, json!(status)))
             .collect();
         let certificates: Vec<_> = snapshot.certificates.all().iter().map(|job| job.status()).collect();
         json!({

@@ -2,21 +2,25 @@
 
 use super::Compiler;
 use crate::spec::{self, Spec, UpstreamProtocol, UpstreamRef};
-use crate::upstream::Cluster;
+use crate::upstream::{Affinity, Cluster, KeySource, RequestView};
+use http::header;
 use indexmap::IndexMap;
 use moongate_sdk::{Place, Placed, Problem};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// Where a route sends its requests.
 pub enum Destination {
     /// Always here.
     One(Arc<Cluster>),
-    /// By shares, drawn for each request.
+    /// By shares: a client stays where its cookie or key leads, others are drawn for each request.
     Shares {
         /// Each with the sum of the shares up to and including its own.
         upto: Vec<(u32, Arc<Cluster>)>,
         /// The sum of all shares.
         total: u32,
+        /// The key that every cluster hashes by, where they have one in common.
+        key: Option<KeySource>,
     },
 }
 
@@ -30,18 +34,58 @@ impl Destination {
         one.into_iter().chain(shares.iter().map(|(_, cluster)| cluster))
     }
 
-    /// The cluster for one request.
-    pub fn choose(&self) -> &Arc<Cluster> {
+    /// The cluster for one request: the one that its cookie belongs to, otherwise the one that its key is hashed
+    /// to, otherwise one by chance.
+    pub fn choose(&self, request: &RequestView<'_>) -> &Arc<Cluster> {
         match self {
             Self::One(cluster) => cluster,
-            Self::Shares { upto, total } => {
-                let drawn = fastrand::u32(..*total);
-                let found = upto.partition_point(|(sum, _)| *sum <= drawn);
-                // The last sum is the total and above every draw; the first stands in for what cannot be.
-                &upto.get(found).unwrap_or(&upto[0]).1
+            Self::Shares { upto, total, key } => {
+                by_cookie(upto, request).unwrap_or_else(|| {
+                    let drawn = match key {
+                        Some(key) => hashed(key.read(request).as_bytes(), *total),
+                        None => fastrand::u32(..*total),
+                    };
+                    let found = upto.partition_point(|(sum, _)| *sum <= drawn);
+                    // The last sum is the total and above every draw; the first stands in for what cannot be.
+                    &upto.get(found).unwrap_or(&upto[0]).1
+                })
             }
         }
     }
+}
+
+/// The cluster that a client has a cookie of. Of several, the first one whose cookie names an endpoint that takes
+/// requests.
+fn by_cookie<'a>(upto: &'a [(u32, Arc<Cluster>)], request: &RequestView<'_>) -> Option<&'a Arc<Cluster>> {
+    if !request.headers.contains_key(header::COOKIE) {
+        return None;
+    }
+    let mut upstream = None;
+    for (_, cluster) in upto {
+        match cluster.affinity(request.headers) {
+            Affinity::Endpoint => return Some(cluster),
+            Affinity::Upstream => upstream = upstream.or(Some(cluster)),
+            Affinity::None => {}
+        }
+    }
+    upstream
+}
+
+/// A number below `total` from a key: the same at every gateway and in every version, so that a key keeps its
+/// share. It must not follow the ring inside a cluster, hence the prefix.
+fn hashed(key: &[u8], total: u32) -> u32 {
+    let digest = Sha256::new().chain_update(b"moongate share").chain_update(key).finalize();
+    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    u32::try_from(number % u64::from(total.max(1))).unwrap_or_default()
+}
+
+/// The key that all of these hash by.
+fn common_key(upto: &[(u32, Arc<Cluster>)]) -> Option<KeySource> {
+    let key = upto.first()?.1.key_source();
+    let is_hashed =
+        |cluster: &Cluster| cluster.cookie().is_none() && *cluster.key_source() != KeySource::Nothing;
+    let same = upto.iter().all(|(_, cluster)| is_hashed(cluster) && cluster.key_source() == key);
+    same.then(|| key.clone())
 }
 
 type Clusters = IndexMap<String, Arc<Cluster>>;
@@ -135,6 +179,7 @@ impl Compiler<'_> {
         if shares.values().all(|share| share.value == 0) {
             self.problems.push(Problem::new("no upstream has a share above 0").at(place));
         }
-        (total > 0).then_some(Destination::Shares { upto, total })
+        let key = common_key(&upto);
+        (total > 0).then_some(Destination::Shares { upto, total, key })
     }
 }

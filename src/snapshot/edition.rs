@@ -31,6 +31,7 @@ impl Edition {
             // How WebSockets are drained holds at once for those that live, and how fast new ones come in is
             // nothing to them: nobody must reconnect for it.
             handshakes: None,
+            handshake_timeout: None,
             drain: spec::WebSocket::default().drain,
             on_unhealthy: spec::Stay::default(),
             on_reload: spec::Stay::default(),

@@ -12,6 +12,7 @@ mod listeners;
 mod peers;
 mod plugins;
 mod route;
+mod stickiness;
 mod terms;
 
 pub use balancers::Balancers;
@@ -29,7 +30,7 @@ use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
 use crate::tls::Acceptor;
 use crate::tunnel::Policy;
-use crate::upstream::{self, Cluster};
+use crate::upstream::{self, Cluster, RemovedUpstream};
 use indexmap::IndexMap;
 use moongate_sdk::{Kind, Place, Plugin, Problem, Problems};
 use std::collections::HashMap;
@@ -78,6 +79,8 @@ pub struct Snapshot {
     /// Counts the answers to requests that matched no route.
     pub unrouted: Arc<Answers>,
     clusters: IndexMap<String, Arc<Cluster>>,
+    /// Upstreams that earlier generations had, with something still on their endpoints.
+    removed: Vec<RemovedUpstream>,
     by_name: HashMap<Arc<str>, Arc<Route>>,
     plugins: Instances,
 }
@@ -86,6 +89,11 @@ impl Snapshot {
     /// Every cluster, those of a single route's inline list included.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.clusters.values()
+    }
+
+    /// What is left of upstreams that were removed.
+    pub fn removed(&self) -> &[RemovedUpstream] {
+        &self.removed
     }
 
     /// The cluster of that name.
@@ -161,6 +169,7 @@ pub fn compile(
         log: None,
         log_settings: spec.access_log.clone(),
         unrouted: RouteMetrics::of(NONE).answers(NONE),
+        removed: prior.map(|prior| removed(prior, &clusters)).unwrap_or_default(),
         clusters,
         plugins: plugins.finish(),
     };
@@ -176,6 +185,13 @@ fn check_log(written: &spec::AccessLog, problems: &mut Problems) {
             Problem::new(format!("the access log `{}` cannot be opened: {error}", written.path.value));
         problems.push(problem.at(&written.path.place));
     }
+}
+
+/// What is left of the upstreams that are none any more.
+fn removed(prior: &Snapshot, clusters: &IndexMap<String, Arc<Cluster>>) -> Vec<RemovedUpstream> {
+    let removed = prior.clusters.values().map(|cluster| RemovedUpstream::of(cluster));
+    let all = removed.chain(prior.removed.iter().cloned());
+    all.filter(|removed| !clusters.contains_key(&**removed.name()) && !removed.is_unused()).collect()
 }
 
 /// What a running process cannot change: each a problem that names it.
@@ -234,7 +250,9 @@ impl Compiler<'_> {
 
     fn cluster(&mut self, name: &str, upstream: &spec::Upstream, place: &Place) -> Option<Arc<Cluster>> {
         let prior = self.prior.and_then(|prior| prior.clusters.get(name));
-        let cluster = self.problems.keep(Cluster::build(name, upstream, place, prior))?;
+        let earlier = self.prior.map_or(&[][..], |prior| &prior.removed);
+        let removed = earlier.iter().find(|removed| **removed.name() == *name);
+        let cluster = self.problems.keep(Cluster::build(name, upstream, place, prior, removed))?;
         self.problems.0.extend(cluster.advice().iter().cloned());
         Some(cluster)
     }
@@ -280,6 +298,7 @@ impl Compiler<'_> {
             }
         }
         self.warn_of_shadows(&rules, &places);
+        self.problems.0.extend(stickiness::warnings(&rules, &places));
         self.find_called(spec, clusters);
         Table::build(rules)
     }

@@ -73,6 +73,11 @@ pub struct WebSocket {
     pub reconnect_buffer: Size,
     /// How long another backend is looked for; then the client gets Close 1012. Default 10s.
     pub reconnect_timeout: Period,
+    /// How long one attempt at a backend may take, from the connect to the head of the response; then the next
+    /// endpoint is asked. Default 5s or the route's `timeout`, whichever is shorter, and at most a third of what is
+    /// left of `reconnect_timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_timeout: Option<Period>,
 }
 
 impl Default for WebSocket {
@@ -101,6 +106,7 @@ impl Default for WebSocket {
             on_endpoint_loss: OnEndpointLoss::default(),
             reconnect_buffer: Size(64 << 10),
             reconnect_timeout: seconds(10),
+            handshake_timeout: None,
         }
     }
 }

@@ -31,7 +31,7 @@ pub use leg::{Carrier, Io, Leg};
 pub use messages::{Asking, Inspector, Recheck};
 pub use outcome::{ABNORMAL, By, Cause, Outcome, Reason, Side};
 pub use pacer::{Crowded, Pacer};
-pub use policy::{Policy, Reconnect};
+pub use policy::{HandshakeTimeout, Policy, Reconnect};
 pub use rate::Rates;
 pub use redial::{Found, Loss, Redial, Search};
 pub use relay::{Relay, Tunnel, run};

@@ -17,6 +17,33 @@ use std::time::Duration;
 /// The longest length of time a policy reckons with: moments stay within what a clock can hold.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// How long one attempt at a backend may take where nothing else is written.
+const DEFAULT_ATTEMPT: Duration = Duration::from_secs(5);
+/// A redial waits at least so long, however little of `reconnect_timeout` is left: a backend that needs a moment
+/// is not to blame.
+const SHORTEST_REDIAL: Duration = Duration::from_millis(500);
+
+/// How long one attempt at a backend may take, from the connect to the head of the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandshakeTimeout {
+    written: Option<Duration>,
+}
+
+impl HandshakeTimeout {
+    /// For the first handshake of a client, on a route whose `timeout` is `request`.
+    #[must_use]
+    pub fn first(self, request: Duration) -> Duration {
+        self.written.unwrap_or(DEFAULT_ATTEMPT.min(request))
+    }
+
+    /// For a redial, when `left` is left of `reconnect_timeout`: so that a third endpoint is asked when two do not
+    /// answer.
+    #[must_use]
+    pub fn redial(self, request: Duration, left: Duration) -> Duration {
+        self.written.unwrap_or_else(|| DEFAULT_ATTEMPT.min(request).min((left / 3).max(SHORTEST_REDIAL)))
+    }
+}
+
 /// The policy of a route's tunnels.
 #[derive(Debug)]
 pub struct Policy {
@@ -42,6 +69,8 @@ pub struct Policy {
     pub write_timeout: Option<Duration>,
     /// How a client is kept whose backend is lost, when it is.
     pub reconnect: Option<Reconnect>,
+    /// How long one attempt at a backend may take.
+    pub handshake_timeout: HandshakeTimeout,
     max_frame: u64,
     max_message: u64,
     strict: bool,
@@ -105,6 +134,12 @@ impl Policy {
                     .help("on_endpoint_loss: close looks for no other backend"),
             );
         }
+        if written.handshake_timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+            problems.push(
+                Problem::new("handshake_timeout must be longer than 0s")
+                    .help("leave it out for the default of 5s"),
+            );
+        }
         let admission = problems.keep(Admission::new(written, prior.map(|prior| &prior.admission)));
         let Some(admission) = admission.filter(|_| !problems.refuse()) else { return Err(problems) };
         let max_age = written.max_age.and_then(limit);
@@ -120,6 +155,9 @@ impl Policy {
             close_timeout: written.close_timeout.0.min(FOREVER),
             write_timeout: limit(written.write_timeout),
             reconnect: Reconnect::new(written),
+            handshake_timeout: HandshakeTimeout {
+                written: written.handshake_timeout.map(|timeout| timeout.0.min(FOREVER)),
+            },
             max_frame: written.max_frame.map_or(u64::MAX, |size| size.0),
             max_message: written.max_message.map_or(u64::MAX, |size| size.0),
             strict: written.invalid_frames == InvalidFrames::Close,
@@ -214,6 +252,27 @@ mod tests {
         assert_eq!((kept.buffer, kept.timeout.as_secs()), (64 << 10, 10));
         assert_eq!(refusals(|written| written.reconnect_buffer = Size(0)), 1);
         assert_eq!(refusals(|written| written.reconnect_timeout.0 = Duration::ZERO), 1);
+    }
+
+    #[test]
+    fn an_attempt_leaves_time_for_others() {
+        let seconds = Duration::from_secs;
+        let timeout = |written: Option<u64>| {
+            let handshake_timeout = written.map(|written| Period(seconds(written)));
+            let written = spec::WebSocket { handshake_timeout, ..Default::default() };
+            Policy::new(&written, None).unwrap().handshake_timeout
+        };
+        let default = timeout(None);
+        assert_eq!((default.first(seconds(60)), default.first(seconds(2))), (seconds(5), seconds(2)));
+        assert_eq!(default.redial(seconds(60), seconds(9)), seconds(3));
+        assert_eq!(default.redial(seconds(60), seconds(60)), seconds(5));
+        assert_eq!(default.redial(seconds(60), Duration::from_millis(90)), SHORTEST_REDIAL);
+        let written = timeout(Some(8));
+        assert_eq!(
+            (written.first(seconds(2)), written.redial(seconds(2), seconds(9))),
+            (seconds(8), seconds(8))
+        );
+        assert_eq!(refusals(|written| written.handshake_timeout = Some(Period(Duration::ZERO))), 1);
     }
 
     #[test]

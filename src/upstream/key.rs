@@ -120,7 +120,12 @@ impl<'a> Part<'a> {
     }
 }
 
-impl Key<'_> {
+impl<'a> Key<'a> {
+    /// The value of a cookie.
+    pub(super) fn of_cookie(value: &'a [u8]) -> Self {
+        Self(Part::Bytes(value))
+    }
+
     /// Whether it is the client's network. The bytes of a header field may be the same as those of an address.
     pub fn is_client(&self) -> bool {
         matches!(self.0, Part::V4(_) | Part::V6(_) | Part::UnreadableClient(_))

@@ -12,7 +12,7 @@ const FEW: usize = 4;
 
 /// Why an exchange with an endpoint failed, as far as the endpoint is to blame.
 ///
-/// A slow answer is not among them: it says something about the request. Neither is a pooled
+/// A slow answer to a request is not among them: it says something about the request. Neither is a pooled
 /// connection that was closed while idle: that is what idle connections do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -24,6 +24,8 @@ pub enum Reason {
     Tls,
     /// The answer to a WebSocket handshake was not a right one.
     Handshake,
+    /// A WebSocket handshake got no answer in time.
+    HandshakeTimeout,
     /// A fresh connection was closed, or broke HTTP, before an answer's head was there.
     Closed,
 }
@@ -36,6 +38,7 @@ impl Reason {
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls => "tls_handshake",
             Self::Handshake => "bad_handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
             Self::Closed => "upstream_closed",
         }
     }
@@ -60,12 +63,14 @@ pub enum NoEndpoint {
 pub struct Tried {
     few: [Option<Token>; FEW],
     more: Vec<Token>,
+    /// An endpoint was chosen, and may be chosen again.
+    is_repeated: bool,
 }
 
 impl Tried {
     /// None yet.
     pub const fn new() -> Self {
-        Self { few: [None; FEW], more: Vec::new() }
+        Self { few: [None; FEW], more: Vec::new(), is_repeated: false }
     }
 
     /// Adds an endpoint.
@@ -75,6 +80,16 @@ impl Tried {
             Some(slot) => *slot = Some(token),
             None => self.more.push(token),
         }
+    }
+
+    /// The request is sent again, though no endpoint failed: the pooled connection it went to had been closed.
+    pub fn repeat(&mut self) {
+        self.is_repeated = true;
+    }
+
+    /// Whether no endpoint was chosen for the request before.
+    pub fn is_first_choice(&self) -> bool {
+        self.is_empty() && !self.is_repeated
     }
 
     /// Whether an endpoint is among them.

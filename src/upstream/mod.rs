@@ -33,8 +33,10 @@ mod slow_start;
 mod testing;
 
 pub use address::Address;
-pub use balance::{BALANCE, Balance};
-pub use cluster::{Cluster, ClusterStatus, EndpointStatus, Leaver, Leaving, Order};
+pub use balance::{BALANCE, Balance, CookieScope};
+pub use cluster::{
+    Affinity, Cluster, ClusterStatus, EndpointStatus, Leaver, Leaving, Order, RemovedUpstream,
+};
 pub use dial::{DialError, Plain, dial};
 pub use endpoint::{Endpoint, Health, Token};
 pub use engine::Versions;

@@ -69,7 +69,7 @@ impl Passive {
     pub(super) fn failed(&self, reason: Reason, policy: Policy, now: u64) -> bool {
         let row = match reason {
             Reason::Refused | Reason::ConnectTimeout | Reason::Tls => &self.connects,
-            Reason::Handshake | Reason::Closed => &self.exchanges,
+            Reason::Handshake | Reason::HandshakeTimeout | Reason::Closed => &self.exchanges,
         };
         let failures = row.fetch_add(1, Relaxed).saturating_add(1);
         if policy.failures == 0 || failures < policy.failures {
@@ -114,6 +114,16 @@ mod tests {
         }
         passive.connected();
         assert!(passive.failed(Reason::Handshake, POLICY, 10));
+    }
+
+    #[test]
+    fn a_connect_does_not_forgive_unanswered_handshakes() {
+        let passive = Passive::default();
+        let outcomes = [(); 3].map(|()| {
+            passive.connected();
+            passive.failed(Reason::HandshakeTimeout, POLICY, 10)
+        });
+        assert_eq!(outcomes, [false, false, true]);
     }
 
     #[test]

@@ -5,10 +5,11 @@
 //! while their address stays, and the load of one that left is found again as long as anybody holds it.
 
 use super::address::Address;
-use super::balance::{Balance, Group, Member, Open, RoundRobin};
+use super::balance::{Balance, Candidates, Group, Member, Open, RoundRobin};
 use super::clock;
 use super::discovery::{Marked, Named};
 use super::endpoint::{Endpoint, Health, Load, Token};
+use super::lease::Tried;
 use super::slow_start::SlowStart;
 use crate::spec::Panic;
 use parking_lot::{Mutex, RwLock};
@@ -79,6 +80,25 @@ impl Members {
         open
     }
 
+    /// Chooses anew for a request that was at these endpoints. The engine's turns know nothing of a request's past,
+    /// so retries do not go through it.
+    pub(super) fn choose_again(&self, key: &[u8], tried: &Tried) -> Option<&Arc<Endpoint>> {
+        let mut open = self.open();
+        for (index, member) in self.seats.iter().enumerate() {
+            if tried.contains(member.endpoint()) {
+                open.remove(index);
+            }
+        }
+        let candidates = Candidates::new(&self.seats, &open, self.slow_start()).for_retry();
+        let chosen = self.balance.choose(&candidates, key).filter(|index| open.contains(*index))?;
+        self.seats.get(chosen).map(Member::endpoint)
+    }
+
+    /// Whether the member at an index takes new connections and is well.
+    pub(super) fn is_usable(&self, index: usize) -> bool {
+        self.seats.get(index).is_some_and(|member| member.is_open() && member.endpoint().is_usable())
+    }
+
     /// The slow start at this moment, while somebody is new. Without the setting no clock is asked.
     pub(super) fn slow_start(&self) -> Option<SlowStart> {
         let slow = SlowStart::at(clock::now(), self.slow_start?);
@@ -102,6 +122,31 @@ pub(super) struct Estate {
     pub(super) heirs: Vec<Member>,
     /// Loads of those that had left and are still in use.
     pub(super) departed: HashMap<Address, Weak<Load>>,
+    /// Whether the start was over.
+    pub(super) settled: bool,
+}
+
+/// An endpoint that left its upstream, and that requests or WebSockets are still on.
+#[derive(Clone, Debug)]
+pub(super) struct RemovedEndpoint {
+    pub(super) token: Token,
+    pub(super) address: String,
+    pub(super) active: usize,
+}
+
+impl RemovedEndpoint {
+    /// Those that still have somebody on them, in the order of their addresses.
+    pub(super) fn of(loads: &HashMap<Address, Weak<Load>>) -> Vec<Self> {
+        let loads = loads.iter().filter_map(|(address, load)| Some((address, load.upgrade()?)));
+        let departed = |(address, load): (&Address, Arc<Load>)| Self {
+            token: load.token(),
+            address: address.to_string(),
+            active: load.active(),
+        };
+        let mut found: Vec<_> = loads.map(departed).filter(|departed| departed.active > 0).collect();
+        found.sort_by(|a, b| a.address.cmp(&b.address));
+        found
+    }
 }
 
 /// The members of an upstream over time.
@@ -134,8 +179,8 @@ impl Default for Roster {
 impl Roster {
     /// A roster, with what the one before it leaves to it.
     pub(super) fn new(plan: Plan, estate: Option<Estate>) -> Self {
-        let settled = AtomicBool::new(estate.is_some());
-        let Estate { heirs, departed } = estate.unwrap_or_default();
+        let Estate { heirs, departed, settled } = estate.unwrap_or_default();
+        let settled = AtomicBool::new(settled);
         let current = RwLock::new(Members::new(&plan, heirs, Vec::new()));
         Self { plan, current, departed: Mutex::new(departed), settled }
     }
@@ -156,13 +201,18 @@ impl Roster {
     }
 
     /// Those that left and still have somebody on them.
-    pub(super) fn left_behind(&self) -> Vec<(Token, String)> {
-        let departed = self.departed.lock();
-        let loads = departed.iter().filter_map(|(address, load)| Some((address, load.upgrade()?)));
+    pub(super) fn left_behind(&self) -> Vec<RemovedEndpoint> {
+        RemovedEndpoint::of(&self.departed.lock())
+    }
+
+    /// The loads of all who are or were here and are still in use, for when the upstream is removed.
+    pub(super) fn loads(&self) -> HashMap<Address, Weak<Load>> {
+        let mut loads = self.departed();
+        for member in self.current().seats() {
+            let endpoint = member.endpoint();
+            loads.insert(endpoint.address().clone(), Arc::downgrade(endpoint.load()));
+        }
         loads
-            .filter(|(_, load)| load.active() > 0)
-            .map(|(address, load)| (load.token(), address.to_string()))
-            .collect()
     }
 
     /// Seats a new membership. Called by the engine, never twice at a time.

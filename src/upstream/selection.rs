@@ -1,8 +1,7 @@
 //! Any [`Balance`](super::Balance) as the engine's `BackendSelection`.
 //!
 //! Who is out is left aside before the balance is asked, so that the shares of the others stay
-//! right. The engine refuses what was tried already and asks again; then the balance chooses anew
-//! among the rest.
+//! right. Retries do not come here: `Members::choose_again` chooses for them.
 
 use super::balance::{Candidates, Open};
 use super::roster::{Members, Roster};

@@ -268,3 +268,106 @@ fn a_sticky_client_moves_when_its_backend_dies_and_then_stays() {
     let cookie = pair(moved.field("set-cookie").expect("a new seat, a new cookie"));
     assert_eq!(seated(&gateway, &cookie).text(), moved.text());
 }
+
+/// A browser: it sends the cookies that it was given.
+#[derive(Default)]
+struct Jar(Vec<String>);
+
+impl Jar {
+    /// Asks for a path, with every cookie; the name of the backend, and whether a cookie came.
+    fn ask(&mut self, gateway: &Gateway, path: &str) -> (String, bool) {
+        let cookies = self.0.join("; ");
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: a=b; {cookies}\r\n\r\n"
+        );
+        let response = ask(gateway.web(), head);
+        let came = response.field("set-cookie").map(pair);
+        let text = response.text();
+        let Some(cookie) = came else { return (text, false) };
+        let name = cookie.split('=').next().unwrap().to_owned() + "=";
+        self.0.retain(|known| !known.starts_with(&name));
+        self.0.push(cookie);
+        (text, true)
+    }
+}
+
+#[test]
+fn two_sticky_upstreams_under_one_host_keep_their_clients() {
+    let origins: Vec<_> = ["a", "b", "c", "d"].map(Origin::named).into();
+    let [a, b, c, d] = &origins[..] else { unreachable!() };
+    let gateway = Gateway::start(&format!(
+        "upstreams:
+  one: {{ endpoints: [{a}, {b}], balance: {{ kind: sticky, secret: s }} }}
+  two: {{ endpoints: [{c}, {d}], balance: {{ kind: sticky, secret: s }} }}
+routes: [{{ path: /one, upstream: one }}, {{ path: /two, upstream: two }}]"
+    ));
+    for _ in 0..4 {
+        let mut jar = Jar::default();
+        let (one, two) = (jar.ask(&gateway, "/one").0, jar.ask(&gateway, "/two").0);
+        for _ in 0..4 {
+            assert_eq!(jar.ask(&gateway, "/one"), (one.clone(), false));
+            assert_eq!(jar.ask(&gateway, "/two"), (two.clone(), false));
+        }
+    }
+}
+
+#[test]
+fn a_sticky_client_keeps_its_share() {
+    let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
+    let shares = |canary: u32| {
+        format!(
+            "upstreams:
+  stable: {{ endpoints: [{a}], balance: {{ kind: sticky, secret: s }} }}
+  canary: {{ endpoints: [{b}, {c}], balance: {{ kind: sticky, secret: s }} }}
+routes: [{{ upstream: {{ stable: 1, canary: {canary} }} }}]"
+        )
+    };
+    let gateway = Gateway::start(&shares(1));
+    let mut clients: Vec<(Jar, String)> = Vec::new();
+    while clients.len() < 200 {
+        let mut jar = Jar::default();
+        let first = jar.ask(&gateway, "/").0;
+        clients.push((jar, first));
+        if ["a", "b", "c"].iter().all(|name| clients.iter().any(|(_, first)| first == name)) {
+            break;
+        }
+    }
+    for (jar, first) in &mut clients {
+        for _ in 0..6 {
+            assert_eq!(jar.ask(&gateway, "/"), (first.clone(), false));
+        }
+        let socket = Socket::open_with(gateway.web(), "/ws", &[("Cookie", &jar.0.join("; "))]).unwrap();
+        assert_eq!(socket.backend, *first, "a WebSocket keeps it too");
+    }
+    // An endpoint that is gone: its clients stay in their share.
+    b.die();
+    for (jar, first) in clients.iter_mut().filter(|(_, first)| first != "c") {
+        let expected = if first == "a" { "a" } else { "c" };
+        assert_eq!(jar.ask(&gateway, "/").0, expected);
+    }
+    // A share that was taken away keeps nobody.
+    gateway.reload(&shares(0)).unwrap();
+    for (jar, _) in &mut clients {
+        assert_eq!(jar.ask(&gateway, "/").0, "a");
+    }
+}
+
+#[test]
+fn a_key_keeps_its_share_at_every_gateway() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let yaml = format!(
+        "upstreams:
+  stable: {{ endpoints: [{a}], balance: {{ kind: consistent_hash, key: 'query:room' }} }}
+  canary: {{ endpoints: [{b}], balance: {{ kind: consistent_hash, key: 'query:room' }} }}
+routes: [{{ upstream: {{ stable: 3, canary: 1 }} }}]"
+    );
+    let (one, two) = (Gateway::start(&yaml), Gateway::start(&yaml));
+    let names: Vec<_> = (0..80).map(|room| one.get(&format!("/?room={room}")).text()).collect();
+    let canary = tally(names.clone())["b"];
+    assert!((8..=34).contains(&canary), "{canary} of 80 keys are in the share of a quarter");
+    for (room, name) in names.iter().enumerate().step_by(7) {
+        for gateway in [&one, &two] {
+            assert_eq!(gateway.get(&format!("/?room={room}")).text(), *name);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Probes and what they change: who gets traffic, what the status says, what happens when nobody is well.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, LIMIT, Origin, eventually};
+use crate::support::{Gateway, LIMIT, Next, Origin, eventually};
 
 const HTTP: &str = "{ kind: http, path: /health, interval: 50ms, timeout: 500ms, unhealthy_after: 2 }";
 const WEBSOCKET: &str =
@@ -60,6 +60,20 @@ fn a_websocket_probe_makes_a_true_handshake() {
 #[test]
 fn a_tcp_probe_sees_a_dead_port() {
     goes_down_and_comes_back(TCP, Origin::die, Origin::revive);
+}
+
+#[test]
+fn an_interim_response_is_no_verdict() {
+    let final_status = |status: &str| {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        let fields = "X-Field: value\r\n".repeat(200);
+        Origin::fixed(format!("{interim}HTTP/1.1 {status}\r\n{fields}Content-Length: 0\r\n\r\n"), Next::Close)
+    };
+    let (well, sick) = (final_status("204 No Content"), final_status("503 Service Unavailable"));
+    let check = "{ kind: http, path: /probe, interval: 50ms, timeout: 500ms, unhealthy_after: 1 }";
+    let gateway = Gateway::start(&cluster(check, "", &[&well, &sick]));
+    gateway.await_health("all", well.address(), "healthy");
+    gateway.await_health("all", sick.address(), "unhealthy");
 }
 
 #[test]

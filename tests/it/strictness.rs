@@ -187,7 +187,7 @@ fn an_absolute_target_that_differs_from_the_host_field_is_refused() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!("routes: [{{ host: right.example, upstream: ['{a}'] }}]"));
     let get = |target: &str, host: &str| {
-        ask(gateway.web(), &format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+        ask(gateway.web(), format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
             .status
     };
     assert_eq!(get("http://right.example/x", "right.example"), 200);

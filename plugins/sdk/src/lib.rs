@@ -33,7 +33,7 @@ mod units;
 pub use body_length::BodyLength;
 pub use caught_drop::{CaughtDrop, call_caught};
 pub use client::{ClientAddress, ClientPrefix};
-pub use cookie::{cookie, cookie_in};
+pub use cookie::{cookie, cookie_in, cookies};
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
 pub use expression::{Expression, Facts, Stage};
 pub use files::{Digest, Files, Source, read_regular_file, regular_file};

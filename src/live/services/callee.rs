@@ -42,7 +42,10 @@ pub(super) async fn upstream(
         };
         match &failed {
             // No fault of the endpoint's; a kept connection may be one of many that it closed.
-            Failed::Stale if stale < 2 => stale += 1,
+            Failed::Stale if stale < 2 => {
+                stale += 1;
+                tried.repeat();
+            }
             Failed::NotConnected(_) if tried.len() < usize::from(cluster.spec().retries) => {
                 tried.add(lease.endpoint());
             }

@@ -1,20 +1,13 @@
 //! The backend's answer: read from its leg, bounded in bytes and in time, and checked.
 
-use super::{Offer, Request};
+use super::Request;
+use crate::net::response_head::{self, HeadError};
 use crate::tunnel::Leg;
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version};
 use std::io;
-use std::mem::MaybeUninit;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// The most a backend may send before its head ends, 1xx answers included.
-const MAX_HEAD: usize = 64 << 10;
-/// The most fields of an answer.
-const MAX_FIELDS: usize = 128;
-/// What a usual 101 fits in.
-const FIRST_READ: usize = 1 << 10;
+use tokio::io::AsyncWriteExt;
 
 /// What a backend said.
 #[derive(Debug)]
@@ -52,13 +45,12 @@ pub enum AnswerError {
     Io(io::Error),
 }
 
-impl From<io::Error> for AnswerError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
-                Self::Closed
-            }
-            _ => Self::Io(error),
+impl From<HeadError> for AnswerError {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Closed => Self::Closed,
+            HeadError::Malformed(reason) => Self::Bad(reason),
+            HeadError::Io(error) => Self::Io(error),
         }
     }
 }
@@ -70,93 +62,18 @@ impl From<io::Error> for AnswerError {
 /// [`AnswerError`], within `limit` in every case. The leg is then of no further use.
 pub async fn exchange(leg: &mut Leg, request: &Request, limit: Duration) -> Result<Answer, AnswerError> {
     let work = async {
-        leg.write_all(&request.bytes).await?;
-        leg.flush().await?;
-        read(leg, &request.offer).await
+        leg.write_all(&request.bytes).await.map_err(HeadError::from)?;
+        leg.flush().await.map_err(HeadError::from)?;
+        let head = response_head::read(leg).await?;
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Answer::Other { status: head.status.as_u16(), read: head.bytes });
+        }
+        // RFC 9110 §7.8: HTTP/1.0 upgrades nothing.
+        if head.version == Version::HTTP_10 {
+            return Err(AnswerError::Bad("101 in HTTP/1.0"));
+        }
+        request.offer.check(&head.fields).map_err(AnswerError::Bad)?;
+        Ok(Answer::Upgraded { early: head.bytes.slice(head.end..), headers: head.fields })
     };
     tokio::time::timeout(limit, work).await.unwrap_or(Err(AnswerError::TimedOut))
-}
-
-async fn read(leg: &mut Leg, offer: &Offer) -> Result<Answer, AnswerError> {
-    let mut buffer = BytesMut::with_capacity(FIRST_READ);
-    let mut skipped = 0;
-    let mut searched = 0;
-    loop {
-        // Only what is new is searched, so a head that comes byte by byte costs no more than one that
-        // comes whole.
-        let Some(end) = head_end(&buffer, searched) else {
-            searched = buffer.len();
-            if skipped + searched >= MAX_HEAD {
-                return Err(AnswerError::Bad("its head is longer than 64 KiB"));
-            }
-            if leg.read_buf(&mut buffer).await? == 0 {
-                return Err(AnswerError::Closed);
-            }
-            continue;
-        };
-        let read = std::mem::take(&mut buffer).freeze();
-        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let (status, fields) = parse(&read[..end], &mut room)?;
-        if status / 100 == 1 && status != 101 {
-            skipped += end;
-            buffer.extend_from_slice(&read[end..]);
-            searched = 0;
-            continue;
-        }
-        if status != 101 {
-            return Ok(Answer::Other { status, read });
-        }
-        let headers = shared(&read, fields)?;
-        offer.check(&headers).map_err(AnswerError::Bad)?;
-        return Ok(Answer::Upgraded { headers, early: read.slice(end..) });
-    }
-}
-
-/// Where the head that starts `bytes` ends, when it does; up to `searched` it is known not to.
-fn head_end(bytes: &[u8], searched: usize) -> Option<usize> {
-    // An end may begin up to three bytes before what is new.
-    let start = searched.saturating_sub(3);
-    for at in memchr::memchr_iter(b'\n', &bytes[start..]) {
-        let rest = &bytes[start + at + 1..];
-        match rest {
-            [b'\n', ..] => return Some(start + at + 2),
-            [b'\r', b'\n', ..] => return Some(start + at + 3),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// The status and the fields of a whole head.
-fn parse<'h, 'r>(
-    head: &'h [u8],
-    room: &'r mut [MaybeUninit<httparse::Header<'h>>],
-) -> Result<(u16, &'r [httparse::Header<'h>]), AnswerError> {
-    let mut answer = httparse::Response::new(&mut []);
-    let parsed =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut answer, head, room);
-    match parsed {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) | Err(_) => return Err(AnswerError::Bad("its head is not HTTP")),
-    }
-    match (answer.version, answer.code) {
-        // A 101 of HTTP/1.0 upgrades nothing (RFC 9110 §7.8).
-        (Some(0), Some(101)) => Err(AnswerError::Bad("101 in HTTP/1.0")),
-        (Some(_), Some(status)) if (100..1000).contains(&status) => Ok((status, answer.headers)),
-        _ => Err(AnswerError::Bad("its status line is not HTTP")),
-    }
-}
-
-/// The fields that were found in `read`, without copying their values.
-fn shared(read: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, AnswerError> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok();
-        let value = HeaderValue::from_maybe_shared(read.slice_ref(field.value)).ok();
-        let (Some(name), Some(value)) = (name, value) else {
-            return Err(AnswerError::Bad("a field with characters that are not allowed"));
-        };
-        headers.append(name, value);
-    }
-    Ok(headers)
 }

@@ -24,7 +24,7 @@ impl Request {
     /// What the client's 101 accepts its key with: a backend was asked with the same key.
     #[must_use]
     pub fn accept(&self) -> &[u8; 28] {
-        &self.offer.accept
+        self.offer.accept()
     }
 
     /// The target and the fields, read again: what is kept of a request is its bytes alone.

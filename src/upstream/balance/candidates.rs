@@ -65,11 +65,23 @@ pub struct Candidates<'a> {
     open: &'a Open,
     /// While one of the members is new.
     slow: Option<SlowStart>,
+    /// The request was at another member before.
+    is_retry: bool,
 }
 
 impl<'a> Candidates<'a> {
     pub(in crate::upstream) fn new(members: &'a [Member], open: &'a Open, slow: Option<SlowStart>) -> Self {
-        Self { members, open, slow }
+        Self { members, open, slow, is_retry: false }
+    }
+
+    /// The same for a request that was at another member before.
+    pub(in crate::upstream) fn for_retry(self) -> Self {
+        Self { is_retry: true, ..self }
+    }
+
+    /// Whether the request was at another member before: it has had its turn.
+    pub fn are_for_retry(&self) -> bool {
+        self.is_retry
     }
 
     /// What a member is to get against the others now: its weight in thousandths, less while it is new.

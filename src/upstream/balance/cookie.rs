@@ -28,10 +28,31 @@ pub(super) enum SameSite {
     None,
 }
 
+/// What makes two cookies of one host the same to a browser (RFC 6265 §5.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieScope {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its `Path` attribute.
+    pub path: Box<str>,
+}
+
+/// The name of an upstream's cookie where none is written: another one for every upstream, or two upstreams
+/// under one host would overwrite each other's cookie. A digest, since an upstream's name may have any characters.
+pub(super) fn default_name(upstream: &str) -> Box<str> {
+    let digest = Sha256::digest(upstream.as_bytes());
+    let mut name = String::from("moongate_");
+    for byte in &digest[..4] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name.into()
+}
+
 /// What the cookie looks like.
 #[derive(Clone, Debug)]
 pub(super) struct CookieShape {
-    pub(super) name: Box<str>,
+    /// None: the upstream's default.
+    pub(super) name: Option<Box<str>>,
     pub(super) path: Box<str>,
     pub(super) http_only: bool,
     pub(super) secure: bool,
@@ -40,9 +61,15 @@ pub(super) struct CookieShape {
 }
 
 impl CookieShape {
-    /// The `Set-Cookie` line with a value, RFC 6265 section 4.1.
-    pub(super) fn line(&self, value: &str) -> Option<HeaderValue> {
-        let mut line = format!("{}={value}; Path={}", self.name, self.path);
+    /// The cookie's scope at an upstream.
+    pub(super) fn scope(&self, upstream: &str) -> CookieScope {
+        let name = self.name.clone().unwrap_or_else(|| default_name(upstream));
+        CookieScope { name, path: self.path.clone() }
+    }
+
+    /// The `Set-Cookie` line with a name and a value, RFC 6265 section 4.1.
+    pub(super) fn line(&self, name: &str, value: &str) -> Option<HeaderValue> {
+        let mut line = format!("{name}={value}; Path={}", self.path);
         if let Some(age) = self.max_age {
             let _ = write!(line, "; Max-Age={}", age.0.as_secs());
         }
@@ -69,6 +96,20 @@ pub(super) fn check_name(name: &Placed<String>, problems: &mut Problems) {
         let problem = Problem::new(format!("bad cookie name `{}`", name.value));
         problems.push(problem.help("write letters, digits, `-` and `_`").at(&name.place));
     }
+}
+
+/// Browsers drop a cookie whose name begins so and whose attributes do not fit (RFC 6265bis §4.1.3).
+pub(super) fn check_prefix(name: &Placed<String>, secure: bool, path: &str, problems: &mut Problems) {
+    let begins =
+        |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    let (is_host, is_secure) = (begins("__Host-"), begins("__Secure-"));
+    let missing = match (is_host || is_secure, is_host) {
+        (true, _) if !secure => "`secure: true`",
+        (_, true) if path != "/" => "`path: /`",
+        _ => return,
+    };
+    let problem = Problem::new(format!("a cookie named `{}` needs {missing}", name.value));
+    problems.push(problem.help("browsers refuse such a cookie otherwise").at(&name.place));
 }
 
 /// A cookie's path starts with `/` and ends at a `;` or a control character.

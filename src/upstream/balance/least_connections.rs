@@ -19,6 +19,8 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 struct LeastConnections {
     /// Whose turn it is among equals; an idle cluster is all equals.
     turn: AtomicU32,
+    /// The same for retries, which use up no turn of first attempts.
+    retry_turn: AtomicU32,
 }
 
 /// A load read once: the count moves while we compare.
@@ -53,7 +55,8 @@ impl Balance for LeastConnections {
             // Taking turns needs shares that are whole weights.
             fastrand::u64(..shares.max(1))
         } else {
-            (u64::from(self.turn.fetch_add(1, Relaxed)) * u64::from(WHOLE)).checked_rem(shares)?
+            let turn = if candidates.are_for_retry() { &self.retry_turn } else { &self.turn };
+            (u64::from(turn.fetch_add(1, Relaxed)) * u64::from(WHOLE)).checked_rem(shares)?
         };
         for (index, member) in candidates.iter() {
             let load = Load::of(candidates, member);

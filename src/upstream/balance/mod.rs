@@ -17,6 +17,7 @@ mod tests;
 
 pub(super) use candidates::Open;
 pub use candidates::{Candidates, Member};
+pub use cookie::CookieScope;
 pub(super) use round_robin::RoundRobin;
 
 use super::key::KeySource;
@@ -56,6 +57,19 @@ pub trait Balance: Send + Sync {
     /// Which part of a request it wants as key.
     fn key(&self) -> KeySource {
         KeySource::Nothing
+    }
+
+    /// The cookie by which it ties a client to a member of an upstream; none when it ties nobody. The cookie's
+    /// value is then the key, whatever [`Balance::key`] says.
+    fn cookie(&self, upstream: &str) -> Option<CookieScope> {
+        let _ = upstream;
+        None
+    }
+
+    /// The index of the member that the value of such a cookie names.
+    fn member_of(&self, value: &[u8]) -> Option<usize> {
+        let _ = value;
+        None
     }
 
     /// The `Set-Cookie` that ties a client to the member at `index`; none when `presented`, the

@@ -20,41 +20,63 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 pub(in crate::upstream) struct RoundRobin {
     /// All weights are equal, so counting turns is enough and nothing is locked.
     even: bool,
+    first: Rotation,
+    /// Retries have a rotation of their own. In the one of first attempts they would use up the turn of the endpoint
+    /// that works: of two endpoints the failing one would be the first choice of every request.
+    retries: Rotation,
+}
+
+/// Whose turn it is.
+#[derive(Default)]
+struct Rotation {
     turn: AtomicUsize,
     /// How much each member is owed. Held for one pass over the members, never across an await.
     owed: Mutex<Box<[i64]>>,
 }
 
+impl Rotation {
+    fn of(members: usize) -> Self {
+        Self { turn: AtomicUsize::new(0), owed: Mutex::new(vec![0; members].into()) }
+    }
+
+    fn count(&self, candidates: &Candidates<'_>) -> Option<usize> {
+        let turn = self.turn.fetch_add(1, Relaxed).checked_rem(candidates.len())?;
+        candidates.nth(turn).map(|(index, _)| index)
+    }
+
+    fn weigh(&self, candidates: &Candidates<'_>) -> Option<usize> {
+        // Every candidate earns its share; the one that is owed most is chosen and pays the total. A member that is out
+        // neither earns nor pays, so the others keep their shares among each other.
+        let mut owed = self.owed.lock();
+        let (mut total, mut most_owed) = (0, None);
+        for (index, member) in candidates.iter() {
+            let share = i64::from(candidates.share(member));
+            let credit = owed.get_mut(index)?;
+            *credit += share;
+            total += share;
+            if most_owed.is_none_or(|(_, most)| *credit > most) {
+                most_owed = Some((index, *credit));
+            }
+        }
+        let (index, _) = most_owed?;
+        *owed.get_mut(index)? -= total;
+        Some(index)
+    }
+}
+
 impl Balance for RoundRobin {
     fn arrange(&self, group: &Group<'_>) -> Box<dyn Balance> {
         let weights = || group.members.iter().map(|member| member.weight()).filter(|weight| *weight > 0);
-        Box::new(Self {
-            even: weights().min() == weights().max(),
-            turn: AtomicUsize::new(0),
-            owed: Mutex::new(vec![0; group.members.len()].into()),
-        })
+        let rotation = || Rotation::of(group.members.len());
+        Box::new(Self { even: weights().min() == weights().max(), first: rotation(), retries: rotation() })
     }
 
     fn choose(&self, candidates: &Candidates<'_>, _: &[u8]) -> Option<usize> {
+        let rotation = if candidates.are_for_retry() { &self.retries } else { &self.first };
         if self.even && !candidates.have_newcomers() {
-            let turn = self.turn.fetch_add(1, Relaxed).checked_rem(candidates.len())?;
-            return candidates.nth(turn).map(|(index, _)| index);
+            rotation.count(candidates)
+        } else {
+            rotation.weigh(candidates)
         }
-        // Everybody gets his share, the richest goes and pays for all. Whoever is out neither
-        // earns nor pays, so the others keep their shares among each other.
-        let mut owed = self.owed.lock();
-        let (mut total, mut richest) = (0, None);
-        for (index, member) in candidates.iter() {
-            let share = i64::from(candidates.share(member));
-            let purse = owed.get_mut(index)?;
-            *purse += share;
-            total += share;
-            if richest.is_none_or(|(_, most)| *purse > most) {
-                richest = Some((index, *purse));
-            }
-        }
-        let (index, _) = richest?;
-        *owed.get_mut(index)? -= total;
-        Some(index)
     }
 }

@@ -1,9 +1,9 @@
 //! A client stays on its endpoint by a signed cookie: for Socket.IO, SockJS and sessions in memory.
 //!
 //! No cookie, a forged one, or one of an endpoint that is out: another kind chooses, and the answer
-//! carries a new cookie.
+//! carries a new cookie. Of several cookies with the name, one that names an endpoint counts.
 
-use super::cookie::{self, CookieShape, SameSite, Secret};
+use super::cookie::{self, CookieScope, CookieShape, SameSite, Secret};
 use super::{BALANCE, Balance, Candidates, Group};
 use crate::upstream::key::KeySource;
 use http::HeaderValue;
@@ -24,7 +24,7 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 struct StickySettings {
-    /// The cookie's name. Default moongate.
+    /// The cookie's name. Default `moongate_` and eight digits made from the upstream's name.
     cookie: Option<Placed<String>>,
     /// Signs the cookie; gateways that share clients share it. Absent: random for this process.
     secret: Option<Placed<String>>,
@@ -69,6 +69,10 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
         cookie::check_path(path, problems);
     }
     let secure = read.secure.unwrap_or(false);
+    let written_path = read.path.as_ref().map_or("/", |path| path.value.as_str());
+    if let Some(name) = &read.cookie {
+        cookie::check_prefix(name, secure, written_path, problems);
+    }
     if let Some(same_site) = &read.same_site
         && same_site.value == SameSite::None
         && !secure
@@ -76,12 +80,9 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
         let problem = Problem::new("`same_site: none` needs `secure: true`");
         problems.push(problem.help("browsers refuse such a cookie otherwise").at(&same_site.place));
     }
-    let text = |value: &Option<Placed<String>>, default: &str| {
-        value.as_ref().map_or(default, |written| written.value.as_str()).into()
-    };
     CookieShape {
-        name: text(&read.cookie, "moongate"),
-        path: text(&read.path, "/"),
+        name: read.cookie.as_ref().map(|name| name.value.as_str().into()),
+        path: written_path.into(),
         http_only: read.http_only.unwrap_or(true),
         secure,
         same_site: read.same_site.as_ref().map(|same_site| same_site.value),
@@ -126,11 +127,12 @@ struct Sticky {
 
 impl Balance for Sticky {
     fn arrange(&self, group: &Group<'_>) -> Box<dyn Balance> {
+        let name = self.shape.scope(group.upstream).name;
         let mut seats = Vec::with_capacity(group.members.len());
         let mut indices = HashMap::with_capacity(group.members.len());
         for (index, member) in group.members.iter().enumerate() {
             let tag = self.secret.tag(group.upstream, &member.endpoint().address().to_string());
-            let line = self.shape.line(&tag);
+            let line = self.shape.line(&name, &tag);
             let tag: Box<[u8]> = tag.into_bytes().into();
             indices.insert(tag.clone(), index);
             seats.push((tag, line));
@@ -154,7 +156,16 @@ impl Balance for Sticky {
     }
 
     fn key(&self) -> KeySource {
-        KeySource::Cookie(self.shape.name.clone())
+        // Only for who has no cookie: the fallback does not look at it.
+        KeySource::ClientIp
+    }
+
+    fn cookie(&self, upstream: &str) -> Option<CookieScope> {
+        Some(self.shape.scope(upstream))
+    }
+
+    fn member_of(&self, value: &[u8]) -> Option<usize> {
+        self.indices.get(value).copied()
     }
 
     fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<HeaderValue> {

@@ -35,6 +35,13 @@ impl Table {
         self.balance.choose(&Candidates::new(&self.members, &open, self.slow), key)
     }
 
+    /// The same for a request that was at `tried`.
+    fn choose_again(&self, tried: &[usize], key: &[u8]) -> Option<usize> {
+        let mut open = Open::with_room(self.members.len());
+        (0..self.members.len()).filter(|index| !tried.contains(index)).for_each(|index| open.insert(index));
+        self.balance.choose(&Candidates::new(&self.members, &open, self.slow).for_retry(), key)
+    }
+
     fn shares(&self, out: &[usize], rounds: usize) -> Vec<usize> {
         let mut shares = vec![0; self.members.len()];
         for round in 0..rounds {
@@ -79,6 +86,25 @@ fn round_robin_spreads_weights_evenly() {
     let turns: Vec<_> = (0..7).map(|_| table.choose(&[], b"").unwrap()).collect();
     assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
     assert_eq!(table.shares(&[0], 100), [0, 50, 50], "who stays shares what the one that is out leaves");
+}
+
+#[test]
+fn retries_do_not_move_the_rotation_of_first_attempts() {
+    for (kind, lines) in [
+        ("round_robin", THREE),
+        ("round_robin", &["127.0.0.1:1*2", "127.0.0.1:2*1", "127.0.0.1:3*1"]),
+        ("least_connections", THREE),
+    ] {
+        let (calm, disturbed) = (Table::new(kind, &[], lines), Table::new(kind, &[], lines));
+        let mut retried = [0; 3];
+        for _ in 0..24 {
+            let first = disturbed.choose(&[], b"").unwrap();
+            assert_eq!(calm.choose(&[], b""), Some(first), "{kind}");
+            let again = disturbed.choose_again(&[0], b"").unwrap();
+            retried[again] += 1;
+        }
+        assert_eq!(retried, [0, 12, 12], "{kind}: retries are spread too");
+    }
 }
 
 #[test]
@@ -187,6 +213,8 @@ fn settings_are_checked() {
         ("consistent_hash", &[("keys", "path")]),
         ("sticky", &[("cookie", "a b")]),
         ("sticky", &[("path", "x;y")]),
+        ("sticky", &[("cookie", "__Secure-seat")]),
+        ("sticky", &[("cookie", "__host-seat"), ("secure", "true"), ("path", "/app")]),
         ("sticky", &[("same_site", "none")]),
         ("sticky", &[("fallback", "sticky")]),
         ("sticky", &[("fallback", "consistent_hash")]),
@@ -208,7 +236,7 @@ fn cookie(table: &Table, index: usize) -> Vec<u8> {
     let line = line.to_str().unwrap();
     let (pair, attributes) = line.split_once("; ").unwrap();
     assert_eq!(attributes, "Path=/; Max-Age=3600; HttpOnly; SameSite=Lax");
-    pair.strip_prefix("moongate=").unwrap().into()
+    pair.strip_prefix(&format!("{}=", cookie::default_name("web"))).unwrap().into()
 }
 
 #[test]
@@ -221,6 +249,7 @@ fn sticky_brings_a_client_back_also_through_another_gateway() {
         }
         assert_eq!(there.balance.set_cookie(index, &tag), None, "it has its cookie");
         assert!(there.balance.set_cookie((index + 1) % 3, &tag).is_some(), "it moved");
+        assert_eq!(there.balance.member_of(&tag), Some(index));
         assert_ne!(there.choose(&[index], &tag), Some(index), "its endpoint is out");
     }
 }
@@ -243,6 +272,21 @@ fn sticky_without_a_secret_says_so_and_still_agrees_with_itself() {
     assert_eq!(one.balance.set_cookie(1, b""), two.balance.set_cookie(1, b""));
     assert_eq!(one.balance.advice().unwrap().severity, moongate_sdk::Severity::Warning);
     assert_eq!(Table::new("sticky", SECRET, THREE).balance.advice(), None);
+}
+
+#[test]
+fn every_upstream_has_a_cookie_of_its_own_unless_one_is_named() {
+    let kind = Kind::find(BALANCE, "balance kind", "sticky").unwrap();
+    let name = |pairs: &[(&str, &str)], upstream: &str| {
+        (kind.build)(&settings(pairs)).unwrap().cookie(upstream).unwrap().name
+    };
+    let names = ["web", "chat", "routes[0]", "a b;c=d", "bücher"].map(|upstream| name(SECRET, upstream));
+    for (index, found) in names.iter().enumerate() {
+        assert!(http::HeaderName::try_from(&**found).is_ok(), "{found} is a token");
+        assert!(!names[..index].contains(found), "{names:?}");
+        assert_eq!(*found, name(SECRET, ["web", "chat", "routes[0]", "a b;c=d", "bücher"][index]));
+    }
+    assert_eq!(&*name(&[("cookie", "seat")], "web"), "seat");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From what an operator wrote to an upstream at work. No network, no file but those that TLS names, the
 //! clock alone to note who is new, and every problem is reported.
 
-use super::Cluster;
+use super::{Cluster, RemovedUpstream};
 use crate::spec::{self, EndpointEntry, KindEntry, UpstreamProtocol};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::address::Origin;
@@ -34,7 +34,8 @@ impl Cluster {
     /// Builds an upstream that was written at `place`.
     ///
     /// With a `prior` of equal settings, whose files say the same, it is the prior itself. With other settings, endpoints whose
-    /// address stays keep their living counts and latencies, and their health too.
+    /// address stays keep their living counts and latencies, and their health too. `removed` is an upstream of
+    /// that name that an earlier reload removed.
     ///
     /// # Errors
     /// Everything that is wrong with the settings, with places.
@@ -43,6 +44,7 @@ impl Cluster {
         spec: &spec::Upstream,
         place: &Place,
         prior: Option<&Arc<Self>>,
+        removed: Option<&RemovedUpstream>,
     ) -> Result<Arc<Self>, Problems> {
         let prior = prior.filter(|prior| *prior.name == *name);
         if let Some(prior) = prior.filter(|prior| prior.spec == *spec && prior.reach.is_current()) {
@@ -62,7 +64,7 @@ impl Cluster {
         problems.0.extend(balance.advice());
         problems.0.extend(reach.advice().iter().cloned());
         problems.0.extend(unprobed(spec, place));
-        Ok(assemble(name, spec, prior, Parts { lines, balance, probe, reach, advice: problems.0 }))
+        Ok(assemble(name, spec, prior, removed, Parts { lines, balance, probe, reach, advice: problems.0 }))
     }
 }
 
@@ -75,9 +77,15 @@ struct Parts {
     advice: Vec<Problem>,
 }
 
-fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, parts: Parts) -> Arc<Cluster> {
+fn assemble(
+    name: &str,
+    spec: &spec::Upstream,
+    prior: Option<&Arc<Cluster>>,
+    removed: Option<&RemovedUpstream>,
+    parts: Parts,
+) -> Arc<Cluster> {
     let name: Arc<str> = prior.map_or_else(|| name.into(), |prior| Arc::clone(&prior.name));
-    let key = parts.balance.key();
+    let (key, cookie) = (parts.balance.key(), parts.balance.cookie(&name));
     let newcomer = if parts.probe.is_some() { Health::Unknown } else { Health::Healthy };
     let plan = Plan {
         upstream: Arc::clone(&name),
@@ -86,8 +94,15 @@ fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, par
         newcomer,
         slow_start: spec.slow_start.map(millis).filter(|over| *over > 0),
     };
-    let estate = prior
-        .map(|prior| Estate { heirs: heirs(prior, spec, &parts.reach), departed: prior.roster.departed() });
+    let estate = match (prior, removed) {
+        (Some(prior), _) => Some(Estate {
+            heirs: heirs(prior, spec, &parts.reach),
+            departed: prior.roster.departed(),
+            settled: true,
+        }),
+        (None, Some(removed)) => Some(Estate { departed: removed.loads().clone(), ..Estate::default() }),
+        (None, None) => None,
+    };
     let roster = Arc::new(Roster::new(plan, estate));
     let source = Source::new(parts.lines, prior.map(|prior| &*prior.source));
     let rhythm = parts.probe.as_ref().map(|probe| probe.rhythm());
@@ -95,6 +110,7 @@ fn assemble(name: &str, spec: &spec::Upstream, prior: Option<&Arc<Cluster>>, par
     Arc::new(Cluster {
         engine: engine(&source, &roster, parts.probe.map(|probe| (probe, Arc::clone(&parts.reach)))),
         key,
+        cookie,
         reach: parts.reach,
         policy: (&spec.passive_health).into(),
         roster,

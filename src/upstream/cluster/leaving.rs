@@ -79,7 +79,7 @@ impl Cluster {
         let leaver = |token, endpoint, why| Leaver { token, upstream: Arc::clone(&self.name), endpoint, why };
         let removed = self.roster.left_behind().into_iter();
         let mut leaving: Vec<_> =
-            removed.map(|(token, endpoint)| leaver(token, endpoint, Leaving::Removed)).collect();
+            removed.map(|departed| leaver(departed.token, departed.address, Leaving::Removed)).collect();
         let well = members.seats().iter().any(Self::is_well);
         for member in members.seats() {
             let endpoint = member.endpoint();

@@ -4,14 +4,17 @@
 
 mod build;
 mod leaving;
+mod removed;
 mod run;
 mod status;
 #[cfg(test)]
 mod tests;
 
 pub use leaving::{Leaver, Leaving, Order};
+pub use removed::RemovedUpstream;
 pub use status::{ClusterStatus, EndpointStatus};
 
+use super::balance::CookieScope;
 use super::clock;
 use super::discovery::Source;
 use super::endpoint::Endpoint;
@@ -24,8 +27,8 @@ use super::roster::{Members, Roster};
 use super::selection::Selection;
 use crate::spec;
 use crate::telemetry::metrics::UpstreamMetrics;
-use http::HeaderValue;
-use moongate_sdk::Problem;
+use http::{HeaderMap, HeaderValue};
+use moongate_sdk::{Problem, cookies};
 use pingora_load_balancing::LoadBalancer;
 use std::cell::Cell;
 use std::fmt;
@@ -43,6 +46,8 @@ pub struct Cluster {
     name: Arc<str>,
     spec: spec::Upstream,
     key: KeySource,
+    /// The cookie that names an endpoint, where the balance sets one.
+    cookie: Option<CookieScope>,
     policy: Policy,
     reach: Arc<Reach>,
     roster: Arc<Roster>,
@@ -59,6 +64,17 @@ pub struct Cluster {
     first_round: watch::Sender<bool>,
     /// Somebody new is there and should be probed before the next round is due.
     newcomers: Notify,
+}
+
+/// How a client is tied to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// Its cookie names an endpoint that takes requests.
+    Endpoint,
+    /// The endpoint of its cookie takes none now; another one of the upstream does.
+    Upstream,
+    /// It has no cookie of this upstream, or the upstream has no endpoint for it.
+    None,
 }
 
 impl fmt::Debug for Cluster {
@@ -90,7 +106,44 @@ impl Cluster {
 
     /// What of a request [`Cluster::pick`] needs. Borrows; costs nothing when the balance needs nothing.
     pub fn key<'a>(&self, request: &RequestView<'a>) -> Key<'a> {
-        self.key.read(request)
+        self.presented(request.headers).map_or_else(|| self.key.read(request), Key::of_cookie)
+    }
+
+    /// What its balance hashes a request by; `Nothing` where it looks at no request.
+    pub fn key_source(&self) -> &KeySource {
+        &self.key
+    }
+
+    /// The cookie that names an endpoint; none unless the balance is `sticky`.
+    pub fn cookie(&self) -> Option<&CookieScope> {
+        self.cookie.as_ref()
+    }
+
+    /// The cookie of a client that is tied to one of these endpoints. Of several with one name, which differ in
+    /// path or domain, one that names an endpoint which takes requests is preferred.
+    fn presented<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        let name = &*self.cookie.as_ref()?.name;
+        let mut values = cookies(headers, name);
+        let (first, second) = (values.next()?, values.next());
+        if second.is_none() {
+            return Some(first);
+        }
+        let members = self.roster.current();
+        let rank = |value: &&[u8]| members.balance().member_of(value).map(|index| members.is_usable(index));
+        // The last of equals wins, so the first one that was sent is to come last.
+        let values: Vec<_> = cookies(headers, name).collect();
+        values.into_iter().rev().max_by_key(rank)
+    }
+
+    /// Whether a client is tied to one of these endpoints by a cookie.
+    pub fn affinity(&self, headers: &HeaderMap) -> Affinity {
+        let Some(value) = self.presented(headers) else { return Affinity::None };
+        let members = self.roster.current();
+        match members.balance().member_of(value) {
+            Some(index) if members.is_usable(index) => Affinity::Endpoint,
+            Some(_) if !members.open().is_empty() => Affinity::Upstream,
+            _ => Affinity::None,
+        }
     }
 
     /// Chooses an endpoint for one try of one request, and counts it there from now on.
@@ -99,29 +152,35 @@ impl Cluster {
     /// Why there is none.
     pub fn pick(&self, key: &Key<'_>, tried: &Tried) -> Result<Lease, NoEndpoint> {
         let members = self.roster.current();
+        let found = if tried.is_first_choice() {
+            self.choose(&members, key)
+        } else {
+            members.choose_again(key.as_bytes(), tried).map(Arc::clone)
+        };
+        let Some(endpoint) = found else { return Err(why_nobody(&members, tried)) };
+        if !endpoint.is_usable() {
+            self.panic();
+        }
+        Ok(Lease::new(endpoint, self.policy))
+    }
+
+    /// The engine's choice for a request that was at no endpoint yet.
+    fn choose(&self, members: &Members, key: &Key<'_>) -> Option<Arc<Endpoint>> {
         let found = Cell::new(None);
         // Our turns end by themselves, so the engine needs no bound. Its own idea of health is not
         // asked: who is out was never a candidate. One that just left has no seat: refused as well.
         let accept = |backend: &pingora_load_balancing::Backend, _: bool| {
-            let endpoint = members.find(&backend.addr).map(super::balance::Member::endpoint);
-            let endpoint = endpoint.filter(|endpoint| !tried.contains(endpoint));
-            found.set(endpoint);
-            endpoint.is_some()
+            found.set(members.find(&backend.addr).map(super::balance::Member::endpoint));
+            found.get().is_some()
         };
         self.engine.select_with(key.as_bytes(), usize::MAX, accept);
-        let Some(endpoint) = found.get() else { return Err(why_nobody(&members, tried)) };
-        if !endpoint.is_usable() {
-            self.panic();
-        }
-        Ok(Lease::new(Arc::clone(endpoint), self.policy))
+        found.get().map(Arc::clone)
     }
 
     /// The `Set-Cookie` for the answer of a lease's endpoint; none unless the balance is `sticky`
     /// and the request's key is not already this endpoint's cookie.
     pub fn sticky_cookie(&self, lease: &Lease, key: &Key<'_>) -> Option<HeaderValue> {
-        if !matches!(self.key, KeySource::Cookie(_)) {
-            return None;
-        }
+        self.cookie.as_ref()?;
         let members = self.roster.current();
         let index = members.index_of(lease.endpoint().token())?;
         members.balance().set_cookie(index, key.as_bytes())

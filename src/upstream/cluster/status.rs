@@ -1,13 +1,15 @@
 //! An upstream as `/api/v1/status` shows it.
 
-use super::{Cluster, Leaving};
+use super::{Cluster, Leaving, RemovedUpstream};
 use crate::upstream::endpoint::Health;
+use crate::upstream::roster::RemovedEndpoint;
 use serde::Serialize;
 
 /// An upstream at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClusterStatus {
-    /// Its endpoints, in the order of their addresses.
+    /// Its endpoints, in the order of their addresses, and after them those that were removed while something is
+    /// still on them.
     pub endpoints: Vec<EndpointStatus>,
 }
 
@@ -22,8 +24,8 @@ pub struct EndpointStatus {
     pub health: Health,
     /// Whether it is out because its traffic failed.
     pub ejected: bool,
-    /// Why it takes no new connection and its WebSockets are asked to come again: `marked` in the
-    /// configuration, or the word of an `operator`.
+    /// Why it takes no new connection: `marked` in the configuration, the word of an `operator`, or `removed` from its
+    /// upstream.
     pub draining: Option<Leaving>,
     /// The requests and WebSockets that are on it.
     pub active: usize,
@@ -44,6 +46,29 @@ impl Cluster {
                 active: endpoint.active(),
             }
         };
-        ClusterStatus { endpoints: members.seats().iter().map(endpoint).collect() }
+        let removed = self.roster.left_behind().into_iter().map(EndpointStatus::from);
+        ClusterStatus { endpoints: members.seats().iter().map(endpoint).chain(removed).collect() }
+    }
+}
+
+impl From<RemovedEndpoint> for EndpointStatus {
+    fn from(departed: RemovedEndpoint) -> Self {
+        Self {
+            address: departed.address,
+            weight: 0,
+            health: Health::Unknown,
+            ejected: false,
+            draining: Some(Leaving::Removed),
+            active: departed.active,
+        }
+    }
+}
+
+impl RemovedUpstream {
+    /// What there is to see of them now.
+    pub fn status(&self) -> ClusterStatus {
+        ClusterStatus {
+            endpoints: RemovedEndpoint::of(self.loads()).into_iter().map(EndpointStatus::from).collect(),
+        }
     }
 }

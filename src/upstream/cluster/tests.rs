@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn build(spec: &spec::Upstream, prior: Option<&Arc<Cluster>>) -> Arc<Cluster> {
-    Cluster::build("web", spec, &place(), prior).unwrap()
+    Cluster::build("web", spec, &place(), prior, None).unwrap()
 }
 
 fn pick(cluster: &Cluster, tried: &Tried) -> Result<Lease, NoEndpoint> {
@@ -78,7 +78,7 @@ fn equal_settings_give_the_same_cluster() {
     let spec = upstream(&["127.0.0.1:81", "127.0.0.1:82"]);
     let first = build(&spec, None);
     assert!(Arc::ptr_eq(&first, &build(&spec, Some(&first))));
-    let other = Cluster::build("other", &spec, &place(), Some(&first)).unwrap();
+    let other = Cluster::build("other", &spec, &place(), Some(&first), None).unwrap();
     assert!(!Arc::ptr_eq(&first, &other), "another upstream of equal settings is another");
     assert_ne!(first.endpoints()[0].token(), other.endpoints()[0].token());
 }
@@ -202,11 +202,56 @@ fn a_client_without_a_cookie_gets_one_and_comes_back() {
 }
 
 #[test]
+fn a_request_takes_one_turn_however_often_it_is_sent() {
+    let cluster = build(&upstream(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"]), None);
+    let first = || address(&pick(&cluster, &Tried::new()).unwrap());
+    assert_eq!(first(), "127.0.0.1:81");
+    let mut closed = Tried::new();
+    closed.repeat();
+    let mut failed = Tried::new();
+    failed.add(pick(&cluster, &closed).unwrap().endpoint());
+    pick(&cluster, &failed).unwrap();
+    assert_eq!((first(), first()), ("127.0.0.1:82".to_owned(), "127.0.0.1:83".to_owned()));
+}
+
+#[test]
+fn of_several_cookies_with_one_name_a_living_one_counts() {
+    let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82"]);
+    spec.balance = Some(kind("sticky", &[("secret", "s3cret"), ("cookie", "seat")]));
+    let cluster = build(&spec, None);
+    let none = http::HeaderMap::new();
+    let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &none };
+    let lease = cluster.pick(&cluster.key(&request), &Tried::new()).unwrap();
+    let line = cluster.sticky_cookie(&lease, &cluster.key(&request)).unwrap().to_str().unwrap().to_owned();
+    let valid = line.split(';').next().unwrap();
+    for lines in [
+        &[format!("seat=stale; {valid}")][..],
+        &[format!("{valid}; seat=stale")],
+        &["seat=; seat=other".to_owned(), format!("x=y; {valid}")],
+    ] {
+        let mut headers = http::HeaderMap::new();
+        for line in lines {
+            headers.append(http::header::COOKIE, line.parse().unwrap());
+        }
+        let request =
+            RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
+        for _ in 0..4 {
+            let key = cluster.key(&request);
+            let again = cluster.pick(&key, &Tried::new()).unwrap();
+            assert_eq!(again.endpoint().token(), lease.endpoint().token(), "{lines:?}");
+            assert_eq!(cluster.sticky_cookie(&again, &key), None, "{lines:?}");
+        }
+        assert_eq!(cluster.affinity(&headers), Affinity::Endpoint, "{lines:?}");
+    }
+    assert_eq!(cluster.affinity(&none), Affinity::None);
+}
+
+#[test]
 fn every_problem_is_reported_with_its_place() {
     let mut spec = upstream(&["nothing", "127.0.0.1:81", "127.0.0.1:81", "127.0.0.1:82*1001", "127.0.0.1:0"]);
     spec.balance = Some(kind("least_conections", &[]));
     spec.health_check = Some(kind("htp", &[]));
-    let problems = Cluster::build("web", &spec, &place(), None).unwrap_err();
+    let problems = Cluster::build("web", &spec, &place(), None, None).unwrap_err();
     assert!(problems.0.iter().all(|problem| problem.place.is_some()));
     assert!(
         problems
@@ -216,7 +261,7 @@ fn every_problem_is_reported_with_its_place() {
             .any(|label| label.contains("least_connections"))
     );
     assert_eq!(problems.0.len(), 6, "{problems:?}");
-    let empty = Cluster::build("web", &upstream(&[]), &place(), None).unwrap_err();
+    let empty = Cluster::build("web", &upstream(&[]), &place(), None, None).unwrap_err();
     assert_eq!(empty.0.len(), 1);
     assert_eq!(build(&upstream(&["127.0.0.1:81*0"]), None).advice().len(), 1, "a warning refuses nothing");
 }
@@ -304,7 +349,9 @@ async fn a_living_count_survives_a_change_of_membership() {
     become_of(vec![here, there]).await;
     assert_eq!(health(&cluster), [Health::Healthy, Health::Unknown], "who stays stays as he is");
     become_of(vec![there]).await;
-    assert_eq!(cluster.status().endpoints.len(), 1);
+    assert_eq!(cluster.endpoints().len(), 1);
+    let left = &cluster.status().endpoints[1];
+    assert_eq!((left.draining, left.active), (Some(Leaving::Removed), 1), "it is seen while it is in use");
     become_of(vec![here]).await;
     assert_eq!(cluster.endpoints()[0].token(), lease.endpoint().token());
     assert_eq!(cluster.status().endpoints[0].active, 1);

@@ -100,7 +100,7 @@ fn judge(said: &h2::Said) -> Result<(), Failure> {
         Some(status) => {
             return Err(Failure::NotServing(format!("grpc-status {}", String::from_utf8_lossy(&status))));
         }
-        None => return Err(Failure::Malformed),
+        None => return Err(Failure::Malformed("the response has no grpc-status")),
     }
     // Not compressed, of two bytes: field 1, a number.
     match said.body[..] {
@@ -108,7 +108,7 @@ fn judge(said: &h2::Said) -> Result<(), Failure> {
         [0, 0, 0, 0, 2, 0x08, other] => Err(Failure::NotServing(format!("serving status {other}"))),
         // The number 0 is left out: UNKNOWN.
         [0, 0, 0, 0, 0] => Err(Failure::NotServing("serving status 0".to_owned())),
-        _ => Err(Failure::Malformed),
+        _ => Err(Failure::Malformed("the response is no HealthCheckResponse")),
     }
 }
 

@@ -22,7 +22,7 @@ impl Asked<'_> {
         let uri = Uri::builder().scheme(self.scheme).authority(self.host).path_and_query(self.path).build();
         let head = uri.map(|uri| Request::builder().method(self.method.clone()).uri(uri));
         let head = head.and_then(|head| head.header(header::USER_AGENT, "moongate").body(()));
-        head.map_err(|_| Failure::Malformed)
+        head.map_err(|_| Failure::Malformed("the request has no valid target"))
     }
 }
 
@@ -63,7 +63,7 @@ async fn exchange(
         let piece = piece?;
         answer.flow_control().release_capacity(piece.len())?;
         if body.len() + piece.len() > LONGEST_BODY {
-            return Err(Failure::Malformed);
+            return Err(Failure::Malformed("the response body is longer than 16 KiB"));
         }
         body.extend_from_slice(&piece);
     }

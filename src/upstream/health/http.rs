@@ -2,6 +2,7 @@
 
 use super::rhythm::probe_settings;
 use super::{Failure, Probe, Rhythm, Target, h2, wire};
+use crate::net::response_head;
 use crate::spec::OneOrMany;
 use crate::upstream::reach::Wire;
 use async_trait::async_trait;
@@ -104,7 +105,12 @@ impl Http {
             self.method, self.path
         );
         wire.write_all(request.as_bytes()).await?;
-        Ok(wire::read_head(&mut wire).await?.status)
+        let head = response_head::read(&mut wire).await?;
+        if head.has_clear_framing() {
+            Ok(head.status.as_u16())
+        } else {
+            Err(Failure::Malformed("the response has a body whose end is in doubt"))
+        }
     }
 }
 
@@ -116,7 +122,8 @@ impl Statuses {
     fn parse(text: &str) -> Option<Self> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        (first <= last && (100..=999).contains(&first) && last <= 999).then_some(Self(first..=last))
+        // Interim responses are skipped, and a 101 that was not asked for is refused.
+        (first <= last && (200..=999).contains(&first) && last <= 999).then_some(Self(first..=last))
     }
 }
 
@@ -132,7 +139,7 @@ impl serde::de::Visitor<'_> for StatusVisitor {
     type Value = Statuses;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a status as 204, or a range as 200-299")
+        f.write_str("a status of 200 or above as 204, or a range as 200-299")
     }
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Statuses, E> {
@@ -155,9 +162,9 @@ impl schemars::JsonSchema for Statuses {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "description": "A status as 204, or a range as 200-299.",
+            "description": "A status of 200 or above as 204, or a range as 200-299.",
             "type": ["integer", "string"],
-            "pattern": "^[1-9][0-9]{2}(-[1-9][0-9]{2})?$",
+            "pattern": "^[2-9][0-9]{2}(-[2-9][0-9]{2})?$",
         })
     }
 }

@@ -100,12 +100,60 @@ async fn http_takes_lists_and_ranges_of_statuses() {
 
 #[tokio::test]
 async fn an_answer_that_is_no_http_or_has_no_end_is_not_well() {
-    let endless = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'a'; 64 << 10]].concat();
-    let fields = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".repeat(100), b"\r\n".to_vec()].concat();
-    for answer in [b"SSH-2.0-OpenSSH\r\n".to_vec(), endless, fields] {
+    let endless = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'a'; 2 << 20]].concat();
+    let fields = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".repeat(300), b"\r\n".to_vec()].concat();
+    let unclear = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".to_vec();
+    for answer in [b"SSH-2.0-OpenSSH\r\n".to_vec(), endless, fields, unclear] {
         let (address, _served) = backend(|_| answer).await;
         let outcome = probe("http", &[]).probe(&at(&address)).await;
-        assert!(matches!(outcome, Err(Failure::Malformed)), "{outcome:?}");
+        assert!(matches!(outcome, Err(Failure::Malformed(_))), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn interim_responses_are_skipped_as_for_requests() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    for (status, well) in [(204, true), (503, false)] {
+        let answer = format!("{interim}HTTP/1.1 {status} X\r\n\r\n").into_bytes();
+        let (address, _served) = backend(|_| answer).await;
+        assert_eq!(probe("http", &[]).probe(&at(&address)).await.is_ok(), well, "{status}");
+    }
+    let (address, _served) =
+        backend(move |head| [interim.as_bytes(), &handshake(head, right)].concat()).await;
+    probe("websocket", &[]).probe(&at(&address)).await.unwrap();
+}
+
+#[tokio::test]
+async fn interim_responses_are_skipped_over_http2_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::Tcp(listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = ::h2::server::handshake(stream).await.unwrap();
+        let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+        respond.send_informational(::http::Response::builder().status(103).body(()).unwrap()).unwrap();
+        respond.send_response(::http::Response::builder().status(503).body(()).unwrap(), true).unwrap();
+        while connection.accept().await.is_some() {}
+    });
+    let spec =
+        crate::spec::Upstream { protocol: crate::spec::UpstreamProtocol::H2c, ..upstream(&["127.0.0.1:1"]) };
+    let reach = Reach::compile(&spec, &place(), None).unwrap();
+    let outcome = probe("http", &[]).probe(&Target::new(&address, None, &reach)).await;
+    assert!(matches!(outcome, Err(Failure::Status(503))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_head_as_large_as_requests_accept_is_well() {
+    let fields = format!("a: {}\r\n", "x".repeat(1000)).repeat(200);
+    for kind in ["http", "websocket"] {
+        let fields = fields.clone();
+        let (address, _served) = backend(move |head| {
+            let answer =
+                if kind == "http" { b"HTTP/1.1 200 OK\r\n\r\n".to_vec() } else { handshake(head, right) };
+            String::from_utf8(answer).unwrap().replacen("\r\n", &format!("\r\n{fields}"), 1).into()
+        })
+        .await;
+        probe(kind, &[]).probe(&at(&address)).await.unwrap();
     }
 }
 
@@ -143,7 +191,7 @@ async fn websocket_completes_a_true_handshake_and_says_goodbye() {
 #[tokio::test]
 async fn websocket_refuses_a_wrong_accept_and_what_is_no_handshake() {
     type Answer = fn(&str) -> Vec<u8>;
-    let answers: [(&str, Answer); 5] = [
+    let answers: [(&str, Answer); 8] = [
         ("wrong accept", |head| handshake(head, |_| right("another key"))),
         ("no upgrade", |head| {
             String::from_utf8(handshake(head, right)).unwrap().replace("Upgrade: W", "X: w").into()
@@ -156,6 +204,17 @@ async fn websocket_refuses_a_wrong_accept_and_what_is_no_handshake() {
                 .unwrap()
                 .replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\r\n\r\n")
                 .into()
+        }),
+        ("two subprotocols", |head| {
+            let field = "\r\nSec-WebSocket-Protocol: x\r\nSec-WebSocket-Protocol: x\r\n\r\n";
+            String::from_utf8(handshake(head, right)).unwrap().replace("\r\n\r\n", field).into()
+        }),
+        ("an extension nobody offered", |head| {
+            let field = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+            String::from_utf8(handshake(head, right)).unwrap().replace("\r\n\r\n", field).into()
+        }),
+        ("HTTP/1.0", |head| {
+            String::from_utf8(handshake(head, right)).unwrap().replace("HTTP/1.1", "HTTP/1.0").into()
         }),
         ("a page", |_| b"HTTP/1.1 200 OK\r\n\r\n".to_vec()),
     ];
@@ -187,6 +246,8 @@ fn settings_are_checked() {
         ("http", &[("method", "GET /")]),
         ("http", &[("expect", "600-200")]),
         ("http", &[("expect", "ok")]),
+        ("http", &[("expect", "103")]),
+        ("http", &[("expect", "100-299")]),
         ("websocket", &[("protocols", "[a b]")]),
     ];
     for (kind, pairs) in refused {

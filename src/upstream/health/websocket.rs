@@ -2,14 +2,15 @@
 //! section 4.1), then a Close frame, so that the backend sees a client that leaves politely.
 
 use super::rhythm::probe_settings;
-use super::wire::Head;
 use super::{Failure, Probe, Rhythm, Target, wire};
+use crate::net::response_head;
 use crate::upstream::reach::Wire;
+use crate::websocket::Offer;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use moongate_sdk::{Kind, Placed, Problem, Problems, Settings};
-use sha1::{Digest, Sha1};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -20,8 +21,6 @@ pub(super) const KIND: Kind<dyn Probe> = Kind {
     build,
 };
 
-/// RFC 6455 section 1.3.
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// How long the backend may take to answer the Close frame; the verdict stands already.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -50,16 +49,23 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
         rhythm: read.rhythm(&mut problems),
         path: wire::check_path(read.path.as_ref(), &mut problems),
         host: wire::check_host(read.host.as_ref(), &mut problems),
-        protocols: read.protocols.into_iter().map(|protocol| protocol.value).collect(),
+        offered: offered(&read.protocols),
     };
     if problems.refuse() { Err(problems) } else { Ok(Box::new(probe)) }
+}
+
+/// The fields that offer subprotocols to the backend.
+fn offered(protocols: &[Placed<String>]) -> HeaderMap {
+    let list = protocols.iter().map(|protocol| protocol.as_str()).collect::<Vec<_>>().join(", ");
+    let value = HeaderValue::try_from(list).ok().filter(|value| !value.is_empty());
+    value.into_iter().map(|value| (header::SEC_WEBSOCKET_PROTOCOL, value)).collect()
 }
 
 struct WebSocket {
     rhythm: Rhythm,
     path: String,
     host: Option<String>,
-    protocols: Vec<String>,
+    offered: HeaderMap,
 }
 
 #[async_trait]
@@ -72,8 +78,15 @@ impl Probe for WebSocket {
         let mut wire = target.connect(false).await?;
         let key = STANDARD.encode(fastrand::u128(..).to_be_bytes());
         wire.write_all(self.request(target, &key).as_bytes()).await?;
-        let head = wire::read_head(&mut wire).await?;
-        self.judge(&head, &key)?;
+        let head = response_head::read(&mut wire).await?;
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failure::Status(head.status.as_u16()));
+        }
+        // RFC 9110 §7.8: HTTP/1.0 upgrades nothing.
+        if head.version == Version::HTTP_10 {
+            return Err(Failure::Handshake("101 in HTTP/1.0"));
+        }
+        Offer::new(key.as_bytes(), &self.offered).check(&head.fields).map_err(Failure::Handshake)?;
         // The verdict stands: what happens to the farewell changes nothing.
         let _ = tokio::time::timeout(GOODBYE, say_goodbye(&mut wire)).await;
         Ok(())
@@ -88,43 +101,16 @@ impl WebSocket {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
             self.path
         );
-        if !self.protocols.is_empty() {
+        if let Some(protocols) =
+            self.offered.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|protocols| protocols.to_str().ok())
+        {
             request.push_str("Sec-WebSocket-Protocol: ");
-            request.push_str(&self.protocols.join(", "));
+            request.push_str(protocols);
             request.push_str("\r\n");
         }
         request.push_str("\r\n");
         request
     }
-
-    /// What RFC 6455 section 4.1 asks of a client that reads an answer.
-    fn judge(&self, head: &Head, key: &str) -> Result<(), Failure> {
-        if head.status != 101 {
-            return Err(Failure::Status(head.status));
-        }
-        if !head.only("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket")) {
-            return Err(Failure::Handshake("no `Upgrade: websocket`"));
-        }
-        if !head.names("connection", "upgrade") {
-            return Err(Failure::Handshake("no `Connection: Upgrade`"));
-        }
-        if head.only("sec-websocket-accept") != Some(accept(key).as_bytes()) {
-            return Err(Failure::Handshake("a wrong Sec-WebSocket-Accept"));
-        }
-        match head.only("sec-websocket-protocol") {
-            Some(chosen) if !self.protocols.iter().any(|offered| offered.as_bytes() == chosen) => {
-                Err(Failure::Handshake("a subprotocol that was not offered"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn accept(key: &str) -> String {
-    let mut digest = Sha1::new();
-    digest.update(key.as_bytes());
-    digest.update(GUID);
-    STANDARD.encode(digest.finalize())
 }
 
 /// Sends Close 1000 and reads a little of what comes, so that leaving does not reset the connection.
@@ -139,12 +125,4 @@ async fn say_goodbye(wire: &mut Wire) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_accept_of_the_rfc_s_example_is_right() {
-        assert_eq!(super::accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
 }

@@ -1,5 +1,6 @@
-//! Whom a probe asks, and the few bytes of HTTP/1.1 that it reads: a bounded head.
+//! The endpoint that a health check asks, why it fails, and the settings that its kinds share.
 
+use crate::net::response_head::HeadError;
 use crate::spec::UpstreamProtocol;
 use crate::upstream::address::Address;
 use crate::upstream::dial::DialError;
@@ -8,12 +9,6 @@ use moongate_sdk::{Placed, Problem, Problems};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::AsyncReadExt;
-
-/// The longest head that is read; a probe needs its first line and a few fields.
-const LONGEST_HEAD: usize = 16 << 10;
-/// The most fields that are read.
-const MOST_FIELDS: usize = 64;
 
 /// Why an endpoint is not well.
 #[derive(Debug, Error)]
@@ -36,15 +31,25 @@ pub enum Failure {
     /// The connection was closed before the answer's head was complete.
     #[error("closed before an answer")]
     Closed,
-    /// The answer is not HTTP, or its head is longer than 16 KiB or has more than 64 fields.
-    #[error("the answer is not HTTP")]
-    Malformed,
+    /// The response is not HTTP, exceeds a limit, or has a body whose end is in doubt.
+    #[error("{0}")]
+    Malformed(&'static str),
     /// The answer's status is not an expected one.
     #[error("status {0}")]
     Status(u16),
     /// It switched protocols in a way that RFC 6455 section 4.1 tells a client to refuse.
     #[error("bad handshake: {0}")]
     Handshake(&'static str),
+}
+
+impl From<HeadError> for Failure {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Closed => Self::Closed,
+            HeadError::Malformed(reason) => Self::Malformed(reason),
+            HeadError::Io(error) => Self::Io(error),
+        }
+    }
 }
 
 /// The endpoint that a probe asks.
@@ -83,63 +88,6 @@ impl<'a> Target<'a> {
     /// with TLS the name that is asked for.
     pub fn authority(&self) -> String {
         self.reach.host_field(self.address, self.host.as_deref())
-    }
-}
-
-/// An answer's head.
-pub(super) struct Head {
-    pub(super) status: u16,
-    fields: Vec<(String, Vec<u8>)>,
-}
-
-impl Head {
-    /// The only value of a field; none when it is absent or there are several.
-    pub(super) fn only<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
-        let mut values = self.all(name);
-        let first = values.next()?;
-        if values.next().is_none() { Some(first) } else { None }
-    }
-
-    /// Whether a list field names a token, in any case.
-    pub(super) fn names(&self, field: &str, token: &str) -> bool {
-        self.all(field)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    }
-
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let named = move |(field, _): &&(String, Vec<u8>)| field.eq_ignore_ascii_case(name);
-        self.fields.iter().filter(named).map(|(_, value)| value.as_slice())
-    }
-}
-
-/// Reads an answer's head and no more than fits the bound. What follows it is of no interest.
-pub(super) async fn read_head(wire: &mut Wire) -> Result<Head, Failure> {
-    let mut bytes = Vec::with_capacity(1024);
-    loop {
-        if wire.take((LONGEST_HEAD - bytes.len()) as u64).read_buf(&mut bytes).await? == 0 {
-            return Err(if bytes.len() >= LONGEST_HEAD { Failure::Malformed } else { Failure::Closed });
-        }
-        if let Some(head) = parse(&bytes)? {
-            return Ok(head);
-        }
-    }
-}
-
-fn parse(bytes: &[u8]) -> Result<Option<Head>, Failure> {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(bytes) {
-        Ok(httparse::Status::Partial) => Ok(None),
-        Ok(httparse::Status::Complete(_)) => Ok(Some(Head {
-            status: response.code.ok_or(Failure::Malformed)?,
-            fields: response
-                .headers
-                .iter()
-                .map(|field| (field.name.to_owned(), field.value.to_vec()))
-                .collect(),
-        })),
-        Err(_) => Err(Failure::Malformed),
     }
 }
 

@@ -32,7 +32,7 @@ impl Extensions {
 /// What was offered to a backend.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    pub(super) accept: [u8; 28],
+    accept: [u8; 28],
     protocols: Vec<HeaderValue>,
     extensions: Vec<HeaderValue>,
 }
@@ -40,7 +40,8 @@ pub struct Offer {
 impl Offer {
     /// The offer of a request with this key and these fields. Cloning their values copies no bytes,
     /// and a request without subprotocols and extensions allocates nothing.
-    pub(super) fn new(key: &[u8], headers: &HeaderMap) -> Self {
+    #[must_use]
+    pub fn new(key: &[u8], headers: &HeaderMap) -> Self {
         let all = |name: &HeaderName| headers.get_all(name).iter().cloned().collect();
         Self {
             accept: accept(key),
@@ -49,8 +50,17 @@ impl Offer {
         }
     }
 
-    /// Checks the fields of a 101 by RFC 6455 §4.1; says what is wrong.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), &'static str> {
+    /// The `Sec-WebSocket-Accept` that answers the key.
+    #[must_use]
+    pub fn accept(&self) -> &[u8; 28] {
+        &self.accept
+    }
+
+    /// Checks the fields of a 101 by RFC 6455 §4.1.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), &'static str> {
         if !has_token(headers, &UPGRADE, "websocket") {
             return Err("101 without Upgrade: websocket");
         }

@@ -1,0 +1,282 @@
+//! HTTP/1 response heads from a backend, read with Pingora's limits and leniency: WebSocket handshakes and
+//! health checks accept exactly the heads that ordinary requests accept.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use std::borrow::Cow;
+use std::io;
+use std::mem::MaybeUninit;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Bytes before the final head ends, interim responses included. Pingora's limit for one head.
+const MAX_HEAD: usize = 1 << 20;
+/// Header fields of a response. Pingora's limit.
+const MAX_FIELDS: usize = 256;
+/// Most heads fit in so many bytes.
+const FIRST_READ: usize = 1 << 10;
+/// The start of every status line.
+const START: &[u8] = b"HTTP/1.";
+
+/// The head of a final response: any status of 200 and above, or a 101.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// The status.
+    pub status: StatusCode,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// The header fields; their values share `bytes`.
+    pub fields: HeaderMap,
+    /// The head as it was received, and every byte that was read after it.
+    pub bytes: Bytes,
+    /// Where the head ends in `bytes`.
+    pub end: usize,
+}
+
+/// Why there is no head.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// The connection ended before the head did.
+    #[error("the connection was closed before the response head was complete")]
+    Closed,
+    /// The head is not HTTP, or exceeds a limit.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The connection failed.
+    #[error("{0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for HeadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                Self::Closed
+            }
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// Reads the head of the final response. Interim responses (100, 102, 103) before it are skipped
+/// (RFC 9110 §15.2). There is no time limit: the caller has one.
+///
+/// # Errors
+/// [`HeadError`]; the connection is then of no further use.
+pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ResponseHead, HeadError> {
+    let mut buffer = BytesMut::with_capacity(FIRST_READ);
+    let mut skipped = 0;
+    let mut searched = 0;
+    loop {
+        if searched == 0 {
+            skipped += skip_empty_lines(&mut buffer);
+        }
+        if !buffer.iter().zip(START).all(|(found, expected)| found == expected) {
+            return Err(HeadError::Malformed("the response is not HTTP"));
+        }
+        // Only new bytes are searched, so the cost of a head does not depend on the number of reads.
+        let Some(end) = head_end(&buffer, searched) else {
+            searched = buffer.len();
+            if skipped + searched >= MAX_HEAD {
+                return Err(HeadError::Malformed("the response head is longer than 1 MiB"));
+            }
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Err(HeadError::Closed);
+            }
+            continue;
+        };
+        let head = parse(std::mem::take(&mut buffer).freeze(), end)?;
+        if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(head);
+        }
+        skipped += end;
+        buffer.extend_from_slice(&head.bytes[end..]);
+        searched = 0;
+    }
+}
+
+impl ResponseHead {
+    /// Whether the end of the body is beyond doubt (RFC 9112 §6.3).
+    #[must_use]
+    pub fn has_clear_framing(&self) -> bool {
+        has_clear_framing(self.status, self.version, &self.fields)
+    }
+}
+
+/// Whether the end of a response's body is beyond doubt (RFC 9112 §6.3): one coding, which is `chunked`, or
+/// lengths that agree.
+#[must_use]
+pub fn has_clear_framing(status: StatusCode, version: Version, fields: &HeaderMap) -> bool {
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    match codings.next() {
+        None => has_one_length(fields),
+        // RFC 9112 §6.1: neither 1xx nor 204 has a coding; the field is dropped.
+        Some(_) if status == StatusCode::NO_CONTENT || status.is_informational() => true,
+        Some(coding) => {
+            let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+            // RFC 9112 §6.1: a coding from HTTP/1.0 is a sign of faulty framing.
+            is_chunked && codings.next().is_none() && version != Version::HTTP_10
+        }
+    }
+}
+
+/// Whether every Content-Length, repeated or in a list, is the same number (RFC 9110 §8.6).
+fn has_one_length(fields: &HeaderMap) -> bool {
+    let lines = fields.get_all(header::CONTENT_LENGTH).iter();
+    let mut lengths = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let Some(first) = lengths.next().map(<[u8]>::trim_ascii) else { return true };
+    let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+    is_number && lengths.all(|length| length.trim_ascii() == first)
+}
+
+/// Drops empty lines before a status line, as httparse does. Returns how many bytes.
+fn skip_empty_lines(buffer: &mut BytesMut) -> usize {
+    let empty = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    buffer.advance(empty);
+    empty
+}
+
+/// Where the head that starts `bytes` ends, when it does; up to `searched` it is known not to.
+fn head_end(bytes: &[u8], searched: usize) -> Option<usize> {
+    // An end may begin up to three bytes before the new ones.
+    let start = searched.saturating_sub(3);
+    for at in memchr::memchr_iter(b'\n', &bytes[start..]) {
+        let rest = &bytes[start + at + 1..];
+        match rest {
+            [b'\n', ..] => return Some(start + at + 2),
+            [b'\r', b'\n', ..] => return Some(start + at + 3),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn parse(bytes: Bytes, end: usize) -> Result<ResponseHead, HeadError> {
+    let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let mut parser = httparse::ParserConfig::default();
+    parser.allow_spaces_after_header_name_in_responses(true);
+    parser.allow_obsolete_multiline_headers_in_responses(true);
+    match parser.parse_response_with_uninit_headers(&mut response, &bytes[..end], &mut room) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(HeadError::Malformed("the response has more than 256 header fields"));
+        }
+        Ok(httparse::Status::Partial) | Err(_) => {
+            return Err(HeadError::Malformed("the response is not HTTP"));
+        }
+    }
+    let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let Some(status) = status else { return Err(HeadError::Malformed("the response has no status")) };
+    let fields = fields(&bytes, response.headers)?;
+    Ok(ResponseHead { status, version, fields, bytes, end })
+}
+
+/// The fields that were found in `bytes`; only folded values are copied.
+fn fields(bytes: &Bytes, found: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
+    let mut fields = HeaderMap::with_capacity(found.len());
+    for field in found {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok();
+        let value = match unfold(field.value) {
+            Cow::Borrowed(value) => HeaderValue::from_maybe_shared(bytes.slice_ref(value)),
+            Cow::Owned(value) => HeaderValue::from_maybe_shared(Bytes::from(value)),
+        };
+        let (Some(name), Ok(value)) = (name, value) else {
+            return Err(HeadError::Malformed("a header field has characters that are not allowed"));
+        };
+        fields.append(name, value);
+    }
+    Ok(fields)
+}
+
+/// A value with spaces in place of line folding (RFC 9112 §5.2).
+fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    if !value.iter().any(is_break) {
+        return Cow::Borrowed(value);
+    }
+    Cow::Owned(value.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    async fn read_all(bytes: impl AsRef<[u8]>) -> Result<ResponseHead, HeadError> {
+        read(&mut bytes.as_ref()).await
+    }
+
+    fn head_with(fields: usize) -> String {
+        format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(fields))
+    }
+
+    #[tokio::test]
+    async fn the_final_response_follows_any_interim_ones() {
+        for interim in ["100 Continue", "102 Processing", "103 Early Hints", "199 X"] {
+            let head = format!("HTTP/1.1 {interim}\r\nLink: </a>\r\n\r\nHTTP/1.1 503 No\r\nx: y\r\n\r\nbody");
+            let head = read_all(head).await.unwrap();
+            assert_eq!((head.status.as_u16(), &head.bytes[head.end..]), (503, &b"body"[..]), "{interim}");
+            assert!(!head.fields.contains_key("link"));
+        }
+        let switching = read_all("HTTP/1.1 101 Switching Protocols\r\n\r\n").await.unwrap();
+        assert_eq!(switching.status.as_u16(), 101);
+    }
+
+    #[tokio::test]
+    async fn the_limits_are_those_of_requests() {
+        assert_eq!(read_all(head_with(MAX_FIELDS)).await.unwrap().fields.len(), MAX_FIELDS);
+        assert!(matches!(read_all(head_with(MAX_FIELDS + 1)).await, Err(HeadError::Malformed(_))));
+        let long = |size: usize| format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(size));
+        assert!(read_all(long(MAX_HEAD - 64)).await.is_ok());
+        assert!(matches!(read_all(long(2 * MAX_HEAD)).await, Err(HeadError::Malformed(_))));
+        let hints = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(50_000);
+        assert!(matches!(read_all(hints).await, Err(HeadError::Malformed(_))));
+    }
+
+    #[tokio::test]
+    async fn heads_are_read_with_the_leniency_of_requests() {
+        let head = "\r\n\r\nHTTP/1.0 200\nfolded: a\r\n  b\r\nspaced : c\r\n\r\n";
+        let head = read_all(head).await.unwrap();
+        assert_eq!(
+            (head.version, &head.fields["spaced"]),
+            (Version::HTTP_10, &HeaderValue::from_static("c"))
+        );
+        assert_eq!(
+            head.fields["folded"].as_bytes().split(|b| *b == b' ').filter(|w| !w.is_empty()).count(),
+            2
+        );
+    }
+
+    #[tokio::test]
+    async fn other_protocols_are_recognized_by_their_first_bytes() {
+        let (mut ours, mut theirs) = tokio::io::duplex(64);
+        // The connection stays open: only the bytes can end the wait.
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, b"SSH-2.0-OpenSSH\r\n").await.unwrap();
+        assert!(matches!(read(&mut ours).await, Err(HeadError::Malformed(_))));
+        assert!(matches!(read_all("HTTP/2 200 OK\r\n\r\n").await, Err(HeadError::Malformed(_))));
+        assert!(matches!(read_all("HTTP/1.1 200 O").await, Err(HeadError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn framing_is_clear_when_the_body_has_one_end() {
+        for (fields, is_clear) in [
+            ("", true),
+            ("content-length: 5\r\n", true),
+            ("content-length: 5\r\ncontent-length: 5\r\n", true),
+            ("content-length: 5, 5\r\n", true),
+            ("content-length: 5\r\ncontent-length: 6\r\n", false),
+            ("content-length: +5\r\n", false),
+            ("content-length:\r\n", false),
+            ("transfer-encoding: Chunked\r\n", true),
+            ("transfer-encoding: chunked\r\ncontent-length: x\r\n", true),
+            ("transfer-encoding: gzip, chunked\r\n", false),
+            ("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", false),
+        ] {
+            let head = read_all(format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).await.unwrap();
+            assert_eq!(head.has_clear_framing(), is_clear, "{fields}");
+        }
+        let old = read_all("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        assert!(!old.has_clear_framing());
+    }
+}
