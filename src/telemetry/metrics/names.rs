@@ -53,7 +53,7 @@ families! {
     UPSTREAM_HEALTHY = Shape::Gauge, "moongate_upstream_healthy" ["upstream", "endpoint"],
         "1 when the endpoint may get traffic, 0 when probes or failures put it out.";
     UPSTREAM_CONNECTIONS_ACTIVE = Shape::Gauge, "moongate_upstream_connections_active" ["upstream", "endpoint"],
-        "Requests and WebSockets at the endpoint now.";
+        "Requests and WebSockets at the endpoint now. An endpoint, or an upstream, that was removed stays until its last one has ended.";
     UPSTREAM_FAILURES = Shape::Counter, "moongate_upstream_failures_total" ["upstream", "endpoint", "reason"],
         "Attempts that failed at the endpoint, retried ones included.";
     UPSTREAM_PANIC = Shape::Counter, "moongate_upstream_panic_total" ["upstream"],
