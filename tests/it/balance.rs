@@ -345,7 +345,7 @@ routes: [{{ upstream: {{ stable: 1, canary: {canary} }} }}]"
         let expected = if first == "a" { "a" } else { "c" };
         assert_eq!(jar.ask(&gateway, "/").0, expected);
     }
-    // A share that was taken away keeps nobody.
+    // A share that was set to 0 keeps no client.
     gateway.reload(&shares(0)).unwrap();
     for (jar, _) in &mut clients {
         assert_eq!(jar.ask(&gateway, "/").0, "a");

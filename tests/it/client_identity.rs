@@ -119,7 +119,7 @@ routes:
         ("X-Forwarded-For: 203.0.113.7, ", 403, 403, 503),
         ("Forwarded: for=\"[2001:db8::1]:443\";proto=https", 403, 200, 503),
         ("Forwarded: for=10.1.2.3", 200, 200, 503),
-        // Nobody knows who it is: what lets some in does not let it in, and what keeps some out keeps it out.
+        // Its address is not known: what lets some in does not let it in, and what keeps some out keeps it out.
         ("X-Forwarded-For: unknown", 403, 403, 503),
         ("X-Forwarded-For: 10.1.2.3, _hidden", 403, 403, 503),
         ("Forwarded: proto=https", 403, 403, 503),
