@@ -1,21 +1,29 @@
-//! Changes path and query on the way to the backend; the route was chosen before.
+//! Changes path and query on the way to the backend, and maps redirects and cookie paths of the response back; the
+//! route was chosen before.
 //!
 //! The path is the normal one, by which the route was found: no spelling of it slips past a prefix or an
 //! expression. What comes out is looked at again, for a replacement can make `..` of what was none.
 
+mod reverse;
+#[cfg(test)]
+mod tests;
+
 use crate::parts;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use indexmap::IndexMap;
-use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, Template};
+use moongate_sdk::{
+    Answer, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Settings, Template,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use regex::Regex;
+use reverse::{Mapping, Reverse};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "rewrite",
-    about: "Changes path and query on the way to the backend.",
+    about: "Changes path and query on the way to the backend, and maps redirects and cookies back.",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -28,13 +36,21 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 #[serde(deny_unknown_fields)]
 struct Written {
     /// A prefix that is taken away: `/api` makes `/api/users` to `/users` and `/api` to `/`. Whole segments
-    /// alone: `/apis` stays. Of a list, the first that fits.
+    /// alone: `/apis` stays. Of a list, the first that fits. The backend is told of it in X-Forwarded-Prefix.
     strip_prefix: Option<Prefixes>,
+    /// Redirect (301) a GET or HEAD of the stripped prefix itself, `/api`, to `/api/`: relative links of a page need
+    /// the slash. WebSocket handshakes and other methods go to the backend as `/`. Default true.
+    add_slash: Option<Placed<bool>>,
     /// Replacements in the path, one after another.
     #[serde(default)]
     replace: Vec<WrittenReplacement>,
     /// A prefix that is put before the path: `/v2` makes `/users` to `/v2/users`.
     add_prefix: Option<Placed<String>>,
+    /// Map Location, Content-Location and Refresh of the backend's responses back: `/login` becomes `/api/login`. URLs
+    /// of other hosts and paths that begin with the stripped prefix stay. Default false.
+    rewrite_location: Option<Placed<bool>>,
+    /// Map the Path of the backend's cookies back: `/` becomes `/api`. Default false.
+    rewrite_cookie_path: Option<Placed<bool>>,
     /// What changes in the query.
     #[serde(default)]
     query: WrittenQuery,
@@ -74,8 +90,13 @@ struct WrittenQuery {
     remove: Vec<Placed<String>>,
 }
 
+/// Every prefix that was stripped on the way from the client (a convention of Traefik, Spring and ASP.NET).
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
 struct Rewrite {
     strip: Vec<Box<str>>,
+    add_slash: bool,
+    reverse: Reverse,
     replace: Vec<Replacement>,
     add: Box<str>,
     set: Vec<(Parameter, Template)>,
@@ -111,6 +132,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         set.extend(problems.keep(template).map(|template| (Parameter::new(name), template)));
     }
     let remove: Vec<_> = written.query.remove.iter().map(|name| Parameter::new(name)).collect();
+    needs_a_prefix(&written, &mut problems);
     if problems.refuse() {
         return Err(problems);
     }
@@ -118,7 +140,34 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         let problem = Problem::new("`rewrite` changes nothing").at(settings.place());
         return Err(problem.help("write `strip_prefix`, `replace`, `add_prefix` or `query`").into());
     }
-    Ok(Box::new(Rewrite { strip, replace, add: add.unwrap_or_default(), set, remove }))
+    let is_true = |key: &Option<Placed<bool>>| key.as_ref().is_some_and(|key| key.value);
+    let reverse = Reverse {
+        location: is_true(&written.rewrite_location),
+        cookie_path: is_true(&written.rewrite_cookie_path),
+    };
+    let add_slash = written.add_slash.is_none_or(|add| add.value);
+    Ok(Box::new(Rewrite { strip, add_slash, reverse, replace, add: add.unwrap_or_default(), set, remove }))
+}
+
+/// Settings about a prefix without a prefix.
+fn needs_a_prefix(written: &Written, problems: &mut Problems) {
+    let strips = written.strip_prefix.is_some();
+    let either = strips || written.add_prefix.is_some();
+    for (key, setting, is_met, help) in [
+        ("add_slash", &written.add_slash, strips, "write `strip_prefix` too"),
+        ("rewrite_location", &written.rewrite_location, either, "write `strip_prefix` or `add_prefix` too"),
+        (
+            "rewrite_cookie_path",
+            &written.rewrite_cookie_path,
+            either,
+            "write `strip_prefix` or `add_prefix` too",
+        ),
+    ] {
+        if let (Some(setting), false) = (setting, is_met) {
+            let problem = Problem::new(format!("`{key}` without a prefix has no effect"));
+            problems.push(problem.help(help).at(&setting.place));
+        }
+    }
 }
 
 /// A prefix without the slash at its end.
@@ -200,15 +249,19 @@ impl Parameter {
 }
 
 impl Rewrite {
-    fn path<'p>(&self, path: &'p str) -> Cow<'p, str> {
-        let rest = self.strip.iter().find_map(|prefix| {
+    /// The stripped prefix of a path, by its place in the list, and the rest.
+    fn strip<'p>(&self, path: &'p str) -> Option<(usize, &'p str)> {
+        self.strip.iter().enumerate().find_map(|(index, prefix)| {
             let rest = path.strip_prefix(&**prefix)?;
-            (rest.is_empty() || rest.starts_with('/')).then_some(rest)
-        });
-        let mut path = match rest {
+            (rest.is_empty() || rest.starts_with('/')).then_some((index, rest))
+        })
+    }
+
+    fn path<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        let mut path = match self.strip(path) {
             None => Cow::Borrowed(path),
-            Some("") => Cow::Borrowed("/"),
-            Some(rest) => Cow::Borrowed(rest),
+            Some((_, "")) => Cow::Borrowed("/"),
+            Some((_, rest)) => Cow::Borrowed(rest),
         };
         for Replacement { regex, with } in &self.replace {
             if let Cow::Owned(replaced) = regex.replace_all(&path, &**with) {
@@ -254,12 +307,69 @@ fn climbs(path: &str) -> bool {
     })
 }
 
+/// Which prefix was stripped from this request's path.
+#[derive(Default)]
+struct Stripped(Option<usize>);
+
+/// Tells the backend of a stripped prefix, after those that trusted proxies have stripped.
+fn forward_prefix(exchange: &mut Exchange<'_>, prefix: &str) {
+    let before = exchange.headers.get_all(&X_FORWARDED_PREFIX).iter().filter_map(|value| value.to_str().ok());
+    let mut whole = String::new();
+    for part in before.flat_map(|value| value.split(',')) {
+        whole.push_str(part.trim_ascii().trim_end_matches('/'));
+    }
+    whole.push_str(prefix);
+    // A prefix of the settings and field values: what they are made of can stand in a field.
+    if let Ok(value) = HeaderValue::try_from(whole) {
+        exchange.headers.set(&X_FORWARDED_PREFIX, value);
+    }
+}
+
+/// The redirect from the prefix itself to the folder of that name.
+fn to_folder(prefix: &str, query: Option<&str>) -> Option<Reply> {
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let location = HeaderValue::try_from(format!("{prefix}/{query}")).ok()?;
+    Some(Reply::new(StatusCode::MOVED_PERMANENTLY).header(header::LOCATION, location))
+}
+
 impl Plugin for Rewrite {
     fn phases(&self) -> Phases {
-        Phases { request_headers: true, ..Phases::default() }
+        Phases { request_headers: true, response_headers: !self.reverse.is_empty(), ..Phases::default() }
+    }
+
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Answer<'_>,
+    ) -> Flow<'f> {
+        let stripped = exchange.state::<Stripped>().0;
+        // Without `strip_prefix` the prefix that is added stands for the root; with one, it stands for what was stripped.
+        let client = match stripped.and_then(|index| self.strip.get(index)) {
+            Some(prefix) => prefix,
+            None if self.strip.is_empty() => "",
+            None => return Flow::Continue,
+        };
+        self.reverse.apply(Mapping { client, backend: &self.add }, exchange, answer);
+        Flow::Continue
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        if let Some((index, rest)) = self.strip(exchange.path()) {
+            let prefix = &self.strip[index];
+            let is_read = matches!(*exchange.method(), Method::GET | Method::HEAD);
+            if rest.is_empty()
+                && self.add_slash
+                && is_read
+                && !exchange.request.is_websocket
+                && let Some(reply) = to_folder(prefix, exchange.query())
+            {
+                return reply.into();
+            }
+            forward_prefix(exchange, prefix);
+            if !self.reverse.is_empty() {
+                exchange.state::<Stripped>().0 = Some(index);
+            }
+        }
         let edited = self.edits_queries().then(|| self.query(exchange));
         let query = edited.as_ref().map_or(exchange.query(), Option::as_deref);
         let path = self.path(exchange.path());
@@ -277,6 +387,3 @@ impl Plugin for Rewrite {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -23,12 +23,177 @@ fn rewritten(written: &Value, target: &str) -> String {
     }
 }
 
+/// The response's field after the plugin, for a response of the endpoint 10.0.0.1:80 to a request for `target`.
+fn mapped(written: &Value, target: &str, name: &str, value: &str) -> String {
+    let plugin = plugin(written.clone()).unwrap();
+    let mut visit = Visit::new(target).field("host", "example.com:8080");
+    visit.endpoint = Some("10.0.0.1:80".to_owned());
+    visit.ask(&*plugin);
+    let name: HeaderName = name.parse().unwrap();
+    visit.response.append(&name, value.parse().unwrap());
+    visit.answer(&*plugin);
+    visit.response[name].to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_redirect_of_the_backend_leads_to_where_the_client_sees_it() {
+    let app = json!({ "strip_prefix": "/app", "rewrite_location": true });
+    let moved = json!({ "strip_prefix": "/app", "add_prefix": "/v2", "rewrite_location": true });
+    let added = json!({ "add_prefix": "/v2", "rewrite_location": true });
+    for (written, said, expected) in [
+        (&app, "/login?next=/x", "/app/login?next=/x"),
+        (&app, "/", "/app/"),
+        (&app, "?page=2", "?page=2"),
+        (&app, "login", "login"),
+        (&app, "/app/login", "/app/login"),
+        (&app, "/app?x", "/app?x"),
+        (&app, "/apple", "/app/apple"),
+        (&app, "https://example.com:8080/login", "https://example.com:8080/app/login"),
+        (&app, "https://EXAMPLE.com:8080", "https://EXAMPLE.com:8080/app/"),
+        (&app, "http://example.com:8080/app/x", "http://example.com:8080/app/x"),
+        (&app, "//example.com:8080/login", "//example.com:8080/app/login"),
+        (&app, "http://10.0.0.1:80/login", "/app/login"),
+        (&app, "http://10.0.0.1:80/app/login", "/app/login"),
+        (&app, "https://elsewhere.example/login", "https://elsewhere.example/login"),
+        (&app, "https://example.com.evil/login", "https://example.com.evil/login"),
+        (&app, "//elsewhere.example", "//elsewhere.example"),
+        (&app, "mailto:a@example.com", "mailto:a@example.com"),
+        (&app, "/to?u=http://example.com:8080/x", "/app/to?u=http://example.com:8080/x"),
+        (&moved, "/v2/users", "/app/users"),
+        (&moved, "/v2", "/app/"),
+        (&moved, "/v20", "/v20"),
+        (&moved, "/other", "/other"),
+        (&added, "/v2/users", "/users"),
+        (&added, "/other", "/other"),
+    ] {
+        for name in ["location", "content-location"] {
+            assert_eq!(mapped(written, "/app/x", name, said), expected, "{said}");
+        }
+    }
+    // Nothing was stripped from this one.
+    assert_eq!(mapped(&app, "/other", "location", "/login"), "/login");
+    // Not asked for.
+    assert_eq!(mapped(&json!({ "strip_prefix": "/app" }), "/app/x", "location", "/login"), "/login");
+}
+
+#[test]
+fn a_refresh_is_mapped_as_browsers_read_it() {
+    let app = json!({ "strip_prefix": "/app", "rewrite_location": true });
+    for (said, expected) in [
+        ("0; url=/login", "0; url=/app/login"),
+        ("5,URL = '/login' x", "5,URL = '/app/login' x"),
+        ("5;url=\"/a\"", "5;url=\"/app/a\""),
+        ("5;url='/a", "5;url='/app/a"),
+        ("5", "5"),
+        ("5;", "5;"),
+        ("5; ur", "5; ur"),
+        ("5; url", "5; url"),
+        ("5; url=", "5; url="),
+        ("5; url='", "5; url='"),
+        ("5; url=https://elsewhere.example/", "5; url=https://elsewhere.example/"),
+    ] {
+        assert_eq!(mapped(&app, "/app/x", "refresh", said), expected);
+    }
+}
+
+#[test]
+fn a_cookie_of_the_backend_is_for_the_path_that_the_client_sees() {
+    let app = json!({ "strip_prefix": "/app", "rewrite_cookie_path": true });
+    let moved = json!({ "strip_prefix": "/app", "add_prefix": "/v2/api", "rewrite_cookie_path": true });
+    let added = json!({ "add_prefix": "/v2", "rewrite_cookie_path": true });
+    for (written, said, expected) in [
+        (&app, "a=b; Path=/; Secure", "a=b; Path=/app; Secure"),
+        (&app, "a=b;PATH = /x/ ;Max-Age=1", "a=b; Path=/app/x/;Max-Age=1"),
+        (&app, "a=b; Path=/x; path=/y", "a=b; Path=/app/x; Path=/app/y"),
+        (&app, "a=b; Path=/app", "a=b; Path=/app"),
+        (&app, "a=b", "a=b"),
+        (&app, "a=b; Path", "a=b; Path"),
+        (&app, "a=b; Path=; Secure", "a=b; Path=; Secure"),
+        (&app, "path=/x; Secure", "path=/x; Secure"),
+        (&app, "__Host-a=b; Path=/; Secure", "__Host-a=b; Path=/; Secure"),
+        (&moved, "a=b; Path=/", "a=b; Path=/app"),
+        (&moved, "a=b; Path=/v2/", "a=b; Path=/app"),
+        (&moved, "a=b; Path=/v2/api", "a=b; Path=/app"),
+        (&moved, "a=b; Path=/v2/api/x", "a=b; Path=/app/x"),
+        (&moved, "a=b; Path=/v2/apis", "a=b; Path=/v2/apis"),
+        (&added, "a=b; Path=/v2", "a=b; Path=/"),
+        (&added, "a=b; Path=/v2/x", "a=b; Path=/x"),
+    ] {
+        assert_eq!(mapped(written, "/app/x", "set-cookie", said), expected);
+    }
+}
+
+#[test]
+fn every_cookie_stays_and_a_response_of_the_gateway_is_left_alone() {
+    let plugin =
+        plugin(json!({ "strip_prefix": "/app", "rewrite_cookie_path": true, "rewrite_location": true }))
+            .unwrap();
+    for (endpoint, expected) in [(Some("10.0.0.1:80"), "/app"), (None, "/")] {
+        let mut visit = Visit::new("/app/x");
+        visit.endpoint = endpoint.map(str::to_owned);
+        visit.ask(&*plugin);
+        for cookie in [&b"a=1; Path=/"[..], b"b=\xe4; Path=/", b"c=3"] {
+            visit.response.append(header::SET_COOKIE, HeaderValue::from_bytes(cookie).unwrap());
+        }
+        visit.answer(&*plugin);
+        let cookies: Vec<_> =
+            visit.response.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let first = format!("a=1; Path={expected}");
+        let second = [b"b=\xe4; Path=", expected.as_bytes()].concat();
+        assert_eq!(cookies, [first.as_bytes(), &second, b"c=3"]);
+    }
+}
+
+#[test]
+fn a_page_at_the_prefix_itself_is_sent_to_its_folder() {
+    let written = json!({ "strip_prefix": ["/app", "/b/c"] });
+    let ask = |written: &Value, method: http::Method, target: &str, is_websocket| {
+        let plugin = plugin(written.clone()).unwrap();
+        let mut visit = Visit::new(target);
+        (visit.method, visit.is_websocket) = (method, is_websocket);
+        match visit.ask(&*plugin) {
+            Verdict::Continue => visit.see(|exchange| exchange.path().to_owned()),
+            Verdict::Respond(reply) => {
+                format!("{} {}", reply.status.as_u16(), reply.headers[header::LOCATION].to_str().unwrap())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ask(&written, Method::GET, "/app?x=/&y", false), "301 /app/?x=/&y");
+    assert_eq!(ask(&written, Method::HEAD, "/b/c", false), "301 /b/c/");
+    assert_eq!(ask(&written, Method::GET, "/app/", false), "/");
+    assert_eq!(ask(&written, Method::POST, "/app", false), "/");
+    assert_eq!(ask(&written, Method::GET, "/app", true), "/");
+    let without = json!({ "strip_prefix": "/app", "add_slash": false });
+    assert_eq!(ask(&without, Method::GET, "/app", false), "/");
+}
+
+#[test]
+fn the_backend_is_told_of_every_prefix_that_was_stripped() {
+    let plugin = plugin(json!({ "strip_prefix": "/app" })).unwrap();
+    for (target, before, expected) in [
+        ("/app/x", &[][..], Some("/app")),
+        ("/app/x", &["/outer/"], Some("/outer/app")),
+        ("/app/x", &["/a, /b/", "/c"], Some("/a/b/c/app")),
+        ("/other", &["/outer"], Some("/outer")),
+        ("/other", &[], None),
+    ] {
+        let mut visit = Visit::new(target);
+        for value in before {
+            visit = visit.field("x-forwarded-prefix", value);
+        }
+        visit.ask(&*plugin);
+        let told = visit.request.get("x-forwarded-prefix").map(|value| value.to_str().unwrap());
+        assert_eq!(told, expected, "{target} {before:?}");
+    }
+}
+
 #[test]
 fn a_prefix_goes_by_whole_segments() {
     let written = json!({ "strip_prefix": ["/api/", "/api/v1"] });
     for (target, expected) in [
         ("/api/users?x=1", "/users?x=1"),
-        ("/api", "/"),
+        ("/api", "301 Moved Permanently"),
         ("/api/", "/"),
         ("/apis/users", "/apis/users"),
         ("/x/api", "/x/api"),
@@ -91,6 +256,9 @@ fn a_replacement_that_climbs_is_400() {
 fn what_could_not_be_meant_is_refused() {
     for (bad, message) in [
         (json!({}), "`rewrite` changes nothing"),
+        (json!({ "add_prefix": "/a", "add_slash": false }), "`add_slash` without a prefix has no effect"),
+        (json!({ "rewrite_location": true }), "`rewrite_location` without a prefix has no effect"),
+        (json!({ "rewrite_cookie_path": false }), "`rewrite_cookie_path` without a prefix has no effect"),
         (json!({ "strip_prefix": "api" }), "`api` is no prefix of a path"),
         (json!({ "strip_prefix": "/" }), "`/` is no prefix of a path"),
         (json!({ "add_prefix": "/ä" }), "`/ä` cannot stand in a path"),

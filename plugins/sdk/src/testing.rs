@@ -55,6 +55,8 @@ pub struct Visit {
     pub status: StatusCode,
     /// The answer's fields.
     pub response: HeaderMap,
+    /// The endpoint that gave the answer, when one did.
+    pub endpoint: Option<String>,
     /// What the gateway keeps.
     pub running: Running,
     /// What the gateway does for its plugins.
@@ -74,6 +76,7 @@ impl Visit {
             request: HeaderMap::new(),
             status: StatusCode::OK,
             response: HeaderMap::new(),
+            endpoint: None,
             running: Running::default(),
             services: Arc::new(NoServices),
         }
@@ -170,6 +173,7 @@ impl Visit {
             services,
             status,
             response,
+            endpoint,
         } = self;
         let forwarded_host = forwarded_host(request, host);
         let mut seen = Sent(request);
@@ -183,7 +187,8 @@ impl Visit {
             is_websocket: *is_websocket,
         };
         let mut exchange = exchange(head, &mut seen, running, services);
-        let mut answer = Answer { status: *status, headers: Headers::response(response), endpoint: None };
+        let endpoint = endpoint.as_deref();
+        let mut answer = Answer { status: *status, headers: Headers::response(response), endpoint };
         let verdict = settle(plugin.response_headers(&mut exchange, &mut answer));
         *status = answer.status;
         verdict
