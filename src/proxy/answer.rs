@@ -11,6 +11,7 @@ use super::replay::replay;
 use super::{connect, download, forward, respond, upstream};
 use crate::chain::Decision;
 use crate::tunnel::Leg;
+use crate::upstream::DrainMoment;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use moongate_sdk::{Answer, Fields, Headers, Reply, Sent};
@@ -18,6 +19,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
 use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, Session};
+use std::sync::Arc;
 
 /// What the client gets in place of the answer that was under way.
 #[derive(Debug)]
@@ -71,7 +73,7 @@ pub(super) async fn from_backend(
         return Ok(());
     }
     let comes = download::comes(ctx.method().unwrap_or(&session.req_header().method), head);
-    let Some(instead) = finish_head(session, head, ctx, &[]).await? else {
+    let Some(instead) = finish_head(session, head, ctx, &[], GivenBy::Backend).await? else {
         upstream::settle(session, ctx);
         // Nothing follows that head, whether or not the backend sends something.
         let goes = download::has_body(&session.req_header().method, head.status);
@@ -89,6 +91,15 @@ pub(super) async fn from_backend(
     Ok(())
 }
 
+/// Who gave a response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum GivenBy {
+    /// The endpoint of the lease.
+    Backend,
+    /// The gateway itself, or one of its plugins.
+    Gateway,
+}
+
 /// The last changes to the head of an answer, wherever it comes from. Returns what takes its place, if
 /// a plugin wants that; those at `passed` have had their say.
 ///
@@ -99,12 +110,15 @@ pub(super) async fn finish_head(
     head: &mut ResponseHeader,
     ctx: &mut Context,
     passed: &[usize],
+    by: GivenBy,
 ) -> Result<Option<Instead>> {
-    if let Some(cookie) = sticky(session, ctx) {
+    let mut status = head.status;
+    let request = session.req_header();
+    let decision = dress(request, &mut status, &mut ResponseFields(head), ctx, passed, by).await;
+    // After the plugins: what they do to a backend's cookies is not meant for the gateway's own.
+    if let Some((cookie, _)) = sticky(session, ctx) {
         head.append_header(header::SET_COOKIE, cookie)?;
     }
-    let mut status = head.status;
-    let decision = dress(session.req_header(), &mut status, &mut ResponseFields(head), ctx, passed).await;
     if ctx.received.is_extended_connect {
         status = connect::refusal(status);
     }
@@ -114,21 +128,32 @@ pub(super) async fn finish_head(
     Ok(Instead::to_answer(decision))
 }
 
-/// The same for the fields of a 101, whose status stays.
+/// The same for the fields of a 101, whose status stays. Returns when in a drain the WebSocket's session leaves.
+///
+/// # Errors
+/// What takes its place, if a plugin wants that.
 pub(super) async fn finish_upgrade(
     session: &Session,
     headers: &mut HeaderMap,
     ctx: &mut Context,
-) -> Option<Instead> {
-    if let Some(cookie) = sticky(session, ctx) {
-        headers.append(header::SET_COOKIE, cookie);
-    }
+) -> std::result::Result<Option<DrainMoment>, Instead> {
     let mut status = StatusCode::SWITCHING_PROTOCOLS;
-    Instead::to_answer(dress(session.req_header(), &mut status, headers, ctx, &[]).await)
+    let decision = dress(session.req_header(), &mut status, headers, ctx, &[], GivenBy::Backend).await;
+    if let Some(instead) = Instead::to_answer(decision) {
+        return Err(instead);
+    }
+    let Some((cookie, moment)) = sticky(session, ctx) else {
+        let cluster = ctx.cluster.as_ref();
+        return Ok(
+            cluster.and_then(|cluster| cluster.drain_moment(&cluster.key(&ctx.view(session.req_header()))))
+        );
+    };
+    headers.append(header::SET_COOKIE, cookie);
+    Ok(Some(moment))
 }
 
 /// The cookie that brings the client back to this endpoint, when it does not have it yet.
-fn sticky(session: &Session, ctx: &Context) -> Option<HeaderValue> {
+fn sticky(session: &Session, ctx: &Context) -> Option<(HeaderValue, DrainMoment)> {
     let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
     cluster.sticky_cookie(lease, &cluster.key(&ctx.view(session.req_header())))
 }
@@ -140,13 +165,15 @@ async fn dress(
     fields: &mut dyn Fields,
     ctx: &mut Context,
     passed: &[usize],
+    by: GivenBy,
 ) -> Decision {
     let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_response_headers()) else {
         return Decision::Continue;
     };
     // The request is over for the plugins by now: they see its fields and change only the answer's.
     let mut seen = Sent(&request.headers);
-    let endpoint = ctx.last_endpoint.clone();
+    let lease = ctx.lease.as_ref().filter(|_| by == GivenBy::Backend);
+    let endpoint = lease.map(|lease| Arc::clone(lease.endpoint()));
     let mut exchange = exchange::of(ctx, &route, Line::of(request), &mut seen);
     let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
     let mut answer = Answer { status: *status, headers: Headers::response(fields), endpoint };

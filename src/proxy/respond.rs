@@ -1,6 +1,6 @@
 //! Answers that the gateway makes itself.
 
-use super::answer::{self, Instead};
+use super::answer::{self, GivenBy, Instead};
 use super::context::Context;
 use super::download;
 use super::failure::Failure;
@@ -155,7 +155,7 @@ async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passe
     loop {
         // Plugins are told how long it is, as they are of a backend's answer; they may make it another length.
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
-        let mut other = answer::finish_head(session, &mut head, ctx, &passed).await?;
+        let mut other = answer::finish_head(session, &mut head, ctx, &passed, GivenBy::Gateway).await?;
         let goes = download::has_body(&session.req_header().method, head.status);
         if other.is_none() && goes {
             match download::pass_whole(session, ctx, body.clone()) {
