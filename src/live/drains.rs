@@ -176,9 +176,14 @@ impl Drains {
     }
 
     fn begin(&self, snapshot: &Snapshot, group: &Group, websockets: usize) -> Drain {
+        let mut since = Instant::now();
         let (route, filter, (upstream, endpoint)) = match group {
             Group::At(endpoint, route) => {
-                let named = self.leaving.get(endpoint).map(|leaver| (&*leaver.upstream, &*leaver.endpoint));
+                let leaver = self.leaving.get(endpoint);
+                // From then on its sessions leave: those of requests as those of WebSockets.
+                let draining = leaver.and_then(Leaver::draining_for);
+                since = draining.and_then(|draining| since.checked_sub(draining)).unwrap_or(since);
+                let named = leaver.map(|leaver| (&*leaver.upstream, &*leaver.endpoint));
                 (route, Filter::RouteAt(Arc::clone(route), *endpoint), named.unwrap_or_default())
             }
             Group::Former(route) => {
@@ -194,7 +199,7 @@ impl Drains {
             route = &**route, upstream, endpoint, cause:? = cause, websockets, window:? = window;
             "asking WebSockets to come again"
         );
-        Drain { cause, task: tokio::spawn(self.tunnels.drain(filter, window, cause)) }
+        Drain { cause, task: tokio::spawn(self.tunnels.drain(filter, window, cause, Some(since))) }
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::snapshot::{self, Kinds, Snapshot};
 use crate::spec;
 use crate::tunnel::{Cause, Membership, Registry, Seat};
-use crate::upstream::{Lease, Reason, RequestView, Tried};
+use crate::upstream::{DrainMoment, Lease, Reason, RequestView, Tried};
 use http::{HeaderMap, Method};
 use moongate_sdk::Request;
 use std::collections::BTreeMap;
@@ -74,12 +74,14 @@ impl World {
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let request =
             RequestView { request: Request::internal(&Method::GET, "/", client), headers: &headers };
-        let cluster = route.destination.choose(&request);
-        let lease = cluster.pick(&cluster.key(&request), &Tried::new()).expect("an endpoint is there");
+        let cluster = route.destination.choose(&request, route.policy.drain);
+        let key = cluster.key(&request);
+        let lease = cluster.pick(&key, &Tried::new(), route.policy.drain).expect("an endpoint is there");
         let seat = Seat {
             endpoint: lease.endpoint().token().get(),
             route: Arc::clone(&route.name),
             edition: route.edition(),
+            drain_part: cluster.drain_moment(&key).map(DrainMoment::part),
         };
         (lease, seat)
     }

@@ -131,7 +131,7 @@ impl Redialer {
         let request = moongate_sdk::Request::internal(&Method::GET, &target, nobody);
         let request = moongate_sdk::Request { client, client_network, is_websocket: true, ..request };
         let view = RequestView { request, headers: &headers };
-        cluster.pick(&cluster.key(&view), tried).ok()
+        cluster.pick(&cluster.key(&view), tried, Duration::ZERO).ok()
     }
 
     /// Asks one endpoint within `limit`.

@@ -12,7 +12,7 @@ use crate::telemetry::access::{Closed, Entry, Event, Flow, Moved, Note};
 use crate::telemetry::metrics::TunnelMetrics;
 use crate::tunnel::handshake::{Agreement, Extensions, Request};
 use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Seat, Side, Tunnel};
-use crate::upstream::{Endpoint, Ends, Lease};
+use crate::upstream::{DrainMoment, Endpoint, Ends, Lease};
 use bytes::Bytes;
 use http::{HeaderValue, header};
 use moongate_sdk::Tls;
@@ -223,6 +223,8 @@ pub(super) struct Beginning {
     pub(super) switching: Vec<u8>,
     /// From the request's head to the backend's answer.
     pub(super) handshake: Duration,
+    /// When in a drain its session leaves.
+    pub(super) drain_moment: Option<DrainMoment>,
     /// Its plugins from here on.
     pub(super) living: Living,
 }
@@ -234,6 +236,7 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         endpoint: lease.endpoint().token().get(),
         route: Arc::clone(&route.name),
         edition: route.edition(),
+        drain_part: beginning.drain_moment.map(DrainMoment::part),
     });
     let counters = Counters::new(TunnelMetrics::open(&route.metrics, lease.endpoint().metrics()));
     origin.begin(beginning.handshake, &beginning.said);

@@ -27,14 +27,14 @@ use std::time::Instant;
 pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
     if ctx.cluster.is_none() {
-        ctx.cluster = Some(Arc::clone(route.destination.choose(&ctx.view(head))));
+        ctx.cluster = Some(Arc::clone(route.destination.choose(&ctx.view(head), route.policy.drain)));
     }
     // The one before is given back before the next is counted.
     ctx.lease = None;
     ctx.asked = Instant::now();
     ctx.attempts = ctx.attempts.saturating_add(1);
     let Some(cluster) = &ctx.cluster else { return Err(Failure::Internal) };
-    match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried) {
+    match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried, route.policy.drain) {
         Ok(lease) => {
             ctx.lease = Some(lease);
             Ok(())

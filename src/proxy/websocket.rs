@@ -183,10 +183,11 @@ async fn open(
 ) -> Result<()> {
     let extensions = Extensions::of(&headers);
     let agreement = redial::agreement(ctx, &mut headers);
-    if let Some(instead) = answer::finish_upgrade(session, &mut headers, ctx).await {
+    let drain_moment = match answer::finish_upgrade(session, &mut headers, ctx).await {
+        Ok(moment) => moment,
         // The backend's connection ends here: the client never hears of its 101.
-        return respond::instead(session, ctx, instead).await;
-    }
+        Err(instead) => return respond::instead(session, ctx, instead).await,
+    };
     let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {
         return respond::failure(session, ctx, Failure::Internal).await;
     };
@@ -220,6 +221,7 @@ async fn open(
             again: agreement.map(|agreement| (backend.request, agreement, backend.ends)),
             switching,
             handshake,
+            drain_moment,
             living,
         },
     );

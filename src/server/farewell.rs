@@ -50,9 +50,17 @@ async fn ask_all(shared: Arc<Shared>, grace: Duration) {
     for route in routes {
         let window = route.policy.drain.min(latest);
         longest = longest.max(window);
-        windows.spawn(shared.tunnels.drain(Filter::Route(Arc::clone(&route.name)), window, Cause::Shutdown));
+        windows.spawn(shared.tunnels.drain(
+            Filter::Route(Arc::clone(&route.name)),
+            window,
+            Cause::Shutdown,
+            None,
+        ));
     }
     while windows.join_next().await.is_some() {}
     // Those of routes that a reload had removed.
-    shared.tunnels.drain(Filter::All, (latest - longest).min(Duration::from_secs(1)), Cause::Shutdown).await;
+    shared
+        .tunnels
+        .drain(Filter::All, (latest - longest).min(Duration::from_secs(1)), Cause::Shutdown, None)
+        .await;
 }

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use moongate_sdk::{Place, Placed, Problem};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a route sends its requests.
 pub enum Destination {
@@ -35,12 +36,12 @@ impl Destination {
     }
 
     /// The cluster for one request: the one that its cookie belongs to, otherwise the one that its key is hashed
-    /// to, otherwise one by chance.
-    pub fn choose(&self, request: &RequestView<'_>) -> &Arc<Cluster> {
+    /// to, otherwise one by chance. `drain_window` is the route's.
+    pub fn choose(&self, request: &RequestView<'_>, drain_window: Duration) -> &Arc<Cluster> {
         match self {
             Self::One(cluster) => cluster,
             Self::Shares { upto, total, key } => {
-                by_cookie(upto, request).unwrap_or_else(|| {
+                by_cookie(upto, request, drain_window).unwrap_or_else(|| {
                     let drawn = match key {
                         Some(key) => hashed(key.read(request).as_bytes(), *total),
                         None => fastrand::u32(..*total),
@@ -56,13 +57,17 @@ impl Destination {
 
 /// The cluster that a client has a cookie of. Of several, the first one whose cookie names an endpoint that takes
 /// requests.
-fn by_cookie<'a>(upto: &'a [(u32, Arc<Cluster>)], request: &RequestView<'_>) -> Option<&'a Arc<Cluster>> {
+fn by_cookie<'a>(
+    upto: &'a [(u32, Arc<Cluster>)],
+    request: &RequestView<'_>,
+    drain_window: Duration,
+) -> Option<&'a Arc<Cluster>> {
     if !request.headers.contains_key(header::COOKIE) {
         return None;
     }
     let mut upstream = None;
     for (_, cluster) in upto {
-        match cluster.affinity(request.headers) {
+        match cluster.affinity(request.headers, drain_window) {
             Affinity::Endpoint => return Some(cluster),
             Affinity::Upstream => upstream = upstream.or(Some(cluster)),
             Affinity::None => {}

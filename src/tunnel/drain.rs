@@ -1,7 +1,7 @@
 //! Who is connected, and the one way to ask tunnels to come again, whatever the cause.
 //!
 //! A drain chooses tunnels, gives each a moment within the window, and wakes each at its moment, so
-//! that those who come back do not come back at once. What an asked tunnel does is the relay's: Close
+//! that those who come back do not come back at once. Tunnels of one session share its moment. What an asked tunnel does is the relay's: Close
 //! 1012 at a boundary, the answering Close awaited, then the transport closed.
 
 mod filter;
@@ -23,6 +23,12 @@ use tokio::time::{Instant, sleep_until};
 
 /// Joining and leaving take a lock of a shard; so many are enough for the threads of any machine.
 const SHARDS: usize = 32;
+
+/// How often a drain looks for tunnels of a session that joined after it began.
+const SESSIONS_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long after a session's requests its tunnels leave: one that comes back must find that its requests go elsewhere.
+const AFTER_REQUESTS: Duration = Duration::from_millis(10);
 
 /// The order of a tunnel that has ended: it cannot be asked any more.
 const ENDED: u8 = u8::MAX;
@@ -51,6 +57,8 @@ struct Member {
     route: Arc<str>,
     edition: u64,
     arrival: u64,
+    /// The part of a drain's window, in 2^-32, after which its session leaves.
+    drain_part: Option<u32>,
     /// A [`Cause`], 0 or [`ENDED`].
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -75,6 +83,7 @@ impl Registry {
             route: seat.route,
             edition: seat.edition,
             arrival,
+            drain_part: seat.drain_part,
             order: AtomicU8::new(0),
             waker: Mutex::new(None),
         });
@@ -136,17 +145,28 @@ impl Registry {
     /// Asks every tunnel that `filter` chooses to come again, spread evenly with jitter over `window`,
     /// and returns how many were asked. Tunnels that join meanwhile are asked at the window's end, one
     /// by one. Dropping the future leaves those unasked whose moment has not come.
+    ///
+    /// With `sessions_since`, those of one session are asked together, at their session's moment in a window that began
+    /// then.
     pub fn drain(
         self: &Arc<Self>,
         filter: Filter,
         window: Duration,
         cause: Cause,
+        sessions_since: Option<Instant>,
     ) -> impl Future<Output = usize> + Send + use<> {
         let registry = self.clone();
         async move {
             let began = Instant::now();
             let asked = AtomicUsize::new(0);
-            pace(registry.choose(&filter), &filter, window, cause, &asked).await;
+            let is_tied = |member: &Arc<Member>| sessions_since.is_some() && member.drain_part.is_some();
+            let (tied, free): (Vec<_>, Vec<_>) = registry.choose(&filter).into_iter().partition(is_tied);
+            let together = async {
+                if let (Some(since), false) = (sessions_since, tied.is_empty()) {
+                    registry.ask_sessions(tied, &filter, since, window, cause, &asked).await;
+                }
+            };
+            tokio::join!(pace(free, &filter, window, cause, &asked), together);
             sleep_until(began + window).await;
             for late in registry.choose(&filter) {
                 asked.fetch_add(usize::from(late.ask(cause)), Relaxed);
@@ -170,6 +190,39 @@ impl Registry {
         let mut members = self.choose(&filter);
         members.truncate(count);
         async move { pace(members, &filter, window, cause, &asked).await }
+    }
+
+    /// Asks each at its session's moment in a window that began at `since`, and those of these sessions that join
+    /// meanwhile.
+    async fn ask_sessions(
+        &self,
+        mut members: Vec<Arc<Member>>,
+        filter: &Filter,
+        since: Instant,
+        window: Duration,
+        cause: Cause,
+        asked: &AtomicUsize,
+    ) {
+        loop {
+            let next = Instant::now() + SESSIONS_AGAIN;
+            members.sort_unstable_by_key(|member| member.drain_part);
+            for member in &members {
+                let Some(part) = member.drain_part else { continue };
+                let due = since + window.mul_f64(f64::from(part) / 2_f64.powi(32)) + AFTER_REQUESTS;
+                if due > next {
+                    break;
+                }
+                sleep_until(due).await;
+                if member.is_meant(filter) {
+                    asked.fetch_add(usize::from(member.ask(cause)), Relaxed);
+                }
+            }
+            if next > since + window + AFTER_REQUESTS {
+                return;
+            }
+            sleep_until(next).await;
+            members = self.choose(filter);
+        }
     }
 
     /// Those that `filter` chooses and nobody asked yet, in random order.

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// What is known of an endpoint's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -66,7 +66,7 @@ pub(super) struct Load {
     active: AtomicUsize,
     latency: PeakEwma,
     // An allocation of its own: it is read for every choice, while the counts beside it change with every request.
-    drained: Arc<AtomicBool>,
+    drained: Arc<AtomicU64>,
 }
 
 impl Load {
@@ -105,8 +105,8 @@ pub struct Endpoint {
     score: Mutex<Score>,
     passive: Passive,
     arrival: Arrival,
-    /// The load's, within one step.
-    drained: Arc<AtomicBool>,
+    /// The load's, within one step: since when an operator wants it left, 0 is not at all.
+    drained: Arc<AtomicU64>,
 }
 
 impl Endpoint {
@@ -174,11 +174,18 @@ impl Endpoint {
 
     /// Whether an operator wants it left. That belongs to its address too, and survives reloads.
     pub fn is_drained(&self) -> bool {
-        self.drained.load(Relaxed)
+        self.drained.load(Relaxed) != 0
+    }
+
+    /// Since when an operator wants it left, in milliseconds of this module's clock.
+    pub(super) fn drained_since(&self) -> Option<u64> {
+        Some(self.drained.load(Relaxed)).filter(|since| *since != 0)
     }
 
     pub(super) fn set_drained(&self, drained: bool) {
-        self.drained.store(drained, Relaxed);
+        // The same order once more changes nothing: the drain goes on from where it began.
+        let changed = |since| (drained != (since != 0)).then(|| if drained { clock::now() } else { 0 });
+        let _ = self.drained.fetch_update(Relaxed, Relaxed, changed);
     }
 
     /// The verdict of its probes; while its traffic failed too often, unhealthy.

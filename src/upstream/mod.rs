@@ -17,6 +17,7 @@ mod clock;
 mod cluster;
 mod dial;
 mod discovery;
+mod drain_moment;
 mod endpoint;
 mod engine;
 mod first_word;
@@ -38,6 +39,7 @@ pub use cluster::{
     Affinity, Cluster, ClusterStatus, EndpointStatus, Leaver, Leaving, Order, RemovedUpstream,
 };
 pub use dial::{DialError, Plain, dial};
+pub use drain_moment::DrainMoment;
 pub use endpoint::{Endpoint, Health, Token};
 pub use engine::Versions;
 pub use health::{PROBES, Probe};

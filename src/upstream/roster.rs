@@ -9,6 +9,7 @@ use super::balance::{Balance, Candidates, Group, Member, Open, RoundRobin};
 use super::clock;
 use super::discovery::{Marked, Named};
 use super::endpoint::{Endpoint, Health, Load, Token};
+use super::key::KeySource;
 use super::lease::Tried;
 use super::slow_start::SlowStart;
 use crate::spec::Panic;
@@ -18,6 +19,7 @@ use pingora_load_balancing::Backend;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// What of an upstream's settings seats its members.
 pub(super) struct Plan {
@@ -38,12 +40,16 @@ pub(super) struct Members {
     balance: Box<dyn Balance>,
     panic: Panic,
     slow_start: Option<u64>,
+    /// Whether the balance ties sessions to members.
+    ties_sessions: bool,
 }
 
 impl Members {
     fn new(plan: &Plan, seats: Vec<Member>, backends: Vec<Backend>) -> Arc<Self> {
         let balance = plan.balance.arrange(&Group { upstream: &plan.upstream, members: &seats });
-        Arc::new(Self { seats, backends, balance, panic: plan.panic, slow_start: plan.slow_start })
+        let ties_sessions = balance.key() != KeySource::Nothing || balance.cookie(&plan.upstream).is_some();
+        let (panic, slow_start) = (plan.panic, plan.slow_start);
+        Arc::new(Self { seats, backends, balance, panic, slow_start, ties_sessions })
     }
 
     pub(super) fn seats(&self) -> &[Member] {
@@ -92,6 +98,35 @@ impl Members {
         let candidates = Candidates::new(&self.seats, &open, self.slow_start()).for_retry();
         let chosen = self.balance.choose(&candidates, key).filter(|index| open.contains(*index))?;
         self.seats.get(chosen).map(Member::endpoint)
+    }
+
+    /// The draining endpoint that the session of `key` is still on, where drains have this window.
+    pub(super) fn draining_owner(
+        &self,
+        key: &[u8],
+        tried: &Tried,
+        window: Duration,
+    ) -> Option<&Arc<Endpoint>> {
+        if !self.ties_sessions || window.is_zero() {
+            return None;
+        }
+        let mut draining = None;
+        for (index, member) in self.seats.iter().enumerate() {
+            let is_draining = member.draining_since().is_some() && member.weight() > 0;
+            if is_draining && member.endpoint().is_usable() && !tried.contains(member.endpoint()) {
+                draining.get_or_insert_with(|| Open::with_room(self.seats.len())).insert(index);
+            }
+        }
+        let draining = draining?;
+        let mut candidates = self.open();
+        (0..self.seats.len())
+            .filter(|index| draining.contains(*index))
+            .for_each(|index| candidates.insert(index));
+        let owner = self.balance.owner_of(&Candidates::new(&self.seats, &candidates, None), key)?;
+        let member = self.seats.get(owner).filter(|_| draining.contains(owner))?;
+        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let moment = self.balance.drain_moment(key)?.within(window);
+        (clock::now() < member.draining_since()?.saturating_add(moment)).then(|| member.endpoint())
     }
 
     /// Whether the member at an index takes new connections and is well.
@@ -226,11 +261,13 @@ impl Roster {
         for backend in backends {
             let Some(address) = Address::from_engine(&backend.addr) else { continue };
             let weight = u16::try_from(backend.weight).unwrap_or(u16::MAX);
-            let marked = backend.ext.get::<Marked>().is_some();
+            let is_marked = backend.ext.get::<Marked>().is_some();
+            let marked_before = known.get(&address).and_then(|member| member.marked_since());
+            let marked = is_marked.then(|| marked_before.unwrap_or_else(clock::now));
             let endpoint = match known.remove(&address) {
                 Some(member) => {
                     // Nothing new came to it for a while: it is as empty as if it were new itself.
-                    if (member.weight() == 0 || member.is_marked()) && weight > 0 && !marked {
+                    if (member.weight() == 0 || marked_before.is_some()) && weight > 0 && !is_marked {
                         member.endpoint().arrival().begin(clock::now());
                     }
                     Arc::clone(member.endpoint())

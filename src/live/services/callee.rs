@@ -31,7 +31,7 @@ pub(super) async fn upstream(
         let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let request = Request::internal(&call.method, &call.target, client);
         let view = RequestView { request, headers: &call.headers };
-        let lease = match cluster.pick(&cluster.key(&view), &tried) {
+        let lease = match cluster.pick(&cluster.key(&view), &tried, Duration::ZERO) {
             Ok(lease) => lease,
             Err(_) => return Err(last.unwrap_or(CallError::Unreachable)),
         };

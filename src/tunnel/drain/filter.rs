@@ -26,6 +26,8 @@ pub struct Seat {
     pub route: Arc<str>,
     /// The route's edition when the tunnel was opened.
     pub edition: u64,
+    /// The part of a drain's window, in 2^-32, after which its session leaves; none when it has no session.
+    pub drain_part: Option<u32>,
 }
 
 /// What the registry tells of a living tunnel.

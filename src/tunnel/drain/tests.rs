@@ -20,7 +20,7 @@ impl Wake for Clock {
 }
 
 fn seat(endpoint: u64, route: &str, edition: u64) -> Seat {
-    Seat { endpoint, route: route.into(), edition }
+    Seat { endpoint, route: route.into(), edition, drain_part: None }
 }
 
 fn join(registry: &Arc<Registry>, endpoint: u64, route: &str) -> (Membership, Arc<Clock>) {
@@ -34,7 +34,7 @@ fn join(registry: &Arc<Registry>, endpoint: u64, route: &str) -> (Membership, Ar
 async fn the_curve_of_a_drain_is_flat() {
     let registry = Arc::<Registry>::default();
     let members: Vec<_> = (0..5_000).map(|_| join(&registry, 1, "a")).collect();
-    assert_eq!(registry.drain(Filter::All, WINDOW, Cause::Shutdown).await, 5_000);
+    assert_eq!(registry.drain(Filter::All, WINDOW, Cause::Shutdown, None).await, 5_000);
     let mut slots = [0; 100];
     for (membership, clock) in &members {
         assert_eq!(membership.order(), Some(Cause::Shutdown));
@@ -51,11 +51,11 @@ async fn only_those_meant_are_asked() {
     let (one, _) = join(&registry, 1, "a");
     let (two, _) = join(&registry, 2, "a");
     let (three, _) = join(&registry, 2, "b");
-    assert_eq!(registry.drain(Filter::Endpoint(1), WINDOW, Cause::Endpoint).await, 1);
+    assert_eq!(registry.drain(Filter::Endpoint(1), WINDOW, Cause::Endpoint, None).await, 1);
     assert_eq!([one.order(), two.order(), three.order()], [Some(Cause::Endpoint), None, None]);
-    assert_eq!(registry.drain(Filter::Route("b".into()), WINDOW, Cause::Route).await, 1);
+    assert_eq!(registry.drain(Filter::Route("b".into()), WINDOW, Cause::Route, None).await, 1);
     assert_eq!([two.order(), three.order()], [None, Some(Cause::Route)]);
-    assert_eq!(registry.drain(Filter::All, WINDOW, Cause::Shutdown).await, 1);
+    assert_eq!(registry.drain(Filter::All, WINDOW, Cause::Shutdown, None).await, 1);
     assert_eq!(one.order(), Some(Cause::Endpoint));
 }
 
@@ -65,7 +65,7 @@ async fn the_policy_of_one_route_spares_another_at_the_same_endpoint() {
     let [meant, other, elsewhere] =
         [(1, "a"), (1, "b"), (2, "a")].map(|(endpoint, route)| join(&registry, endpoint, route).0);
     let filter = Filter::RouteAt("a".into(), 1);
-    assert_eq!(registry.drain(filter, WINDOW, Cause::Unhealthy).await, 1);
+    assert_eq!(registry.drain(filter, WINDOW, Cause::Unhealthy, None).await, 1);
     assert_eq!([meant.order(), other.order(), elsewhere.order()], [Some(Cause::Unhealthy), None, None]);
 }
 
@@ -74,7 +74,7 @@ async fn the_current_edition_of_a_route_is_spared() {
     let registry = Arc::<Registry>::default();
     let [old, new] = [1, 2].map(|edition| registry.join(seat(1, "a", edition)));
     let other = registry.join(seat(1, "b", 1));
-    assert_eq!(registry.drain(Filter::Outdated("a".into(), 2), WINDOW, Cause::Route).await, 1);
+    assert_eq!(registry.drain(Filter::Outdated("a".into(), 2), WINDOW, Cause::Route, None).await, 1);
     assert_eq!([old.order(), new.order(), other.order()], [Some(Cause::Route), None, None]);
 }
 
@@ -112,7 +112,7 @@ async fn one_that_left_by_itself_was_not_asked() {
 async fn one_that_moved_to_another_endpoint_is_not_asked_for_the_first_one() {
     let registry = Arc::<Registry>::default();
     let members: Vec<_> = (0..10).map(|_| registry.join(seat(1, "a", 1))).collect();
-    let drain = tokio::spawn(registry.drain(Filter::RouteAt("a".into(), 1), WINDOW, Cause::Endpoint));
+    let drain = tokio::spawn(registry.drain(Filter::RouteAt("a".into(), 1), WINDOW, Cause::Endpoint, None));
     tokio::task::yield_now().await;
     members.iter().for_each(|member| member.moved(2));
     assert!(drain.await.unwrap() <= 1);
@@ -134,11 +134,52 @@ fn the_living_are_counted_by_what_is_asked() {
 async fn one_that_joins_during_the_window_is_asked_at_its_end() {
     let registry = Arc::<Registry>::default();
     let _first = join(&registry, 1, "a");
-    let drain = tokio::spawn(registry.drain(Filter::All, WINDOW, Cause::Shutdown));
+    let drain = tokio::spawn(registry.drain(Filter::All, WINDOW, Cause::Shutdown, None));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (late, _) = join(&registry, 1, "a");
     assert_eq!(drain.await.unwrap(), 2);
     assert_eq!(late.order(), Some(Cause::Shutdown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tunnels_of_a_session_leave_together_and_sessions_one_after_the_other() {
+    let registry = Arc::<Registry>::default();
+    let tied = |part: u32| {
+        let member = registry.join(Seat { drain_part: Some(part), ..seat(1, "a", 1) });
+        let clock = Arc::new(Clock { began: Instant::now(), woken: StdMutex::new(None) });
+        member.listen(&Waker::from(clock.clone()));
+        (member, clock)
+    };
+    let woken = |clock: &Clock| clock.woken.lock().unwrap().unwrap().as_millis();
+    let quarters: Vec<_> = (0..40_u32).map(|n| tied((n % 4) << 30)).collect();
+    let free: Vec<_> = (0..40).map(|_| join(&registry, 1, "a")).collect();
+    // A quarter of the window has passed for sessions.
+    let since = Instant::now().checked_sub(WINDOW / 4).unwrap();
+    let drain = tokio::spawn(registry.drain(Filter::All, WINDOW, Cause::Endpoint, Some(since)));
+    // One of the last session comes later.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (_late, late_clock) = tied(3 << 30);
+    assert_eq!(drain.await.unwrap(), 81);
+    for (n, (_, clock)) in quarters.iter().enumerate() {
+        let expected = [0, 10, 2_510, 5_010][n % 4];
+        assert!(woken(clock).abs_diff(expected) <= 10, "{n}: {}", woken(clock));
+    }
+    assert!(woken(&late_clock).abs_diff(2_010) <= 10, "{}", woken(&late_clock));
+    let mut slots = [0; 4];
+    free.iter().for_each(|(_, clock)| slots[(woken(clock) as usize / 2_500).min(3)] += 1);
+    assert_eq!(slots, [10; 4], "those of no session are spread evenly");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_shutdown_sessions_are_spread_as_all_are() {
+    let registry = Arc::<Registry>::default();
+    let members: Vec<_> =
+        (0..100).map(|_| registry.join(Seat { drain_part: Some(0), ..seat(1, "a", 1) })).collect();
+    let drain = tokio::spawn(registry.drain(Filter::All, WINDOW, Cause::Shutdown, None));
+    tokio::time::sleep(WINDOW / 2).await;
+    let asked = members.iter().filter(|member| member.order().is_some()).count();
+    assert!((49..=51).contains(&asked), "{asked}");
+    drain.await.unwrap();
 }
 
 #[tokio::test]

@@ -13,27 +13,32 @@ const FEW: usize = 4;
 pub struct Member {
     endpoint: Arc<Endpoint>,
     weight: u16,
-    /// Its line says `drain: true`.
-    marked: bool,
+    /// Since when its line says `drain: true`, in milliseconds of this module's clock.
+    marked: Option<u64>,
 }
 
 impl Member {
     pub(in crate::upstream) fn new(endpoint: Arc<Endpoint>, weight: u16) -> Self {
-        Self { endpoint, weight, marked: false }
+        Self { endpoint, weight, marked: None }
     }
 
-    pub(in crate::upstream) fn marked(self, marked: bool) -> Self {
+    pub(in crate::upstream) fn marked(self, marked: Option<u64>) -> Self {
         Self { marked, ..self }
     }
 
-    /// Whether the configuration wants it left.
-    pub(in crate::upstream) fn is_marked(&self) -> bool {
+    /// Since when the configuration wants it left, in milliseconds of this module's clock.
+    pub(in crate::upstream) fn marked_since(&self) -> Option<u64> {
         self.marked
+    }
+
+    /// Since when it drains, by the configuration or by an operator's order.
+    pub(in crate::upstream) fn draining_since(&self) -> Option<u64> {
+        self.marked.into_iter().chain(self.endpoint.drained_since()).min()
     }
 
     /// Whether it takes new connections when it is well.
     pub(in crate::upstream) fn is_open(&self) -> bool {
-        self.weight > 0 && !self.marked && !self.endpoint.is_drained()
+        self.weight > 0 && self.draining_since().is_none()
     }
 
     /// The endpoint.

@@ -2,6 +2,7 @@
 
 use super::ring::Ring;
 use super::{Balance, Candidates, Group};
+use crate::upstream::drain_moment::DrainMoment;
 use crate::upstream::key::KeySource;
 use moongate_sdk::{Kind, Placed, Problems, Settings};
 use schemars::JsonSchema;
@@ -46,6 +47,14 @@ impl Balance for ConsistentHash {
 
     fn choose(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
         self.ring.as_ref()?.find(candidates, key)
+    }
+
+    fn owner_of(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
+        self.choose(candidates, key)
+    }
+
+    fn drain_moment(&self, key: &[u8]) -> Option<DrainMoment> {
+        Some(DrainMoment::of(key))
     }
 
     fn key(&self) -> KeySource {

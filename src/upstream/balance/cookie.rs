@@ -1,8 +1,9 @@
 //! The signed cookie of `sticky`: its settings, its tags and the `Set-Cookie` line.
 //!
-//! A tag is an HMAC over the upstream's name and the endpoint's address. It names an endpoint only
+//! The value is a tag and a session, with a full stop between them. A tag is an HMAC over the upstream's name and the endpoint's address. It names an endpoint only
 //! to whoever has the secret, so it tells a client nothing, and two gateways of one secret agree
-//! without a shared store.
+//! without a shared store. A session is one of 4096 numbers, drawn for each new cookie: it spreads the clients of a
+//! draining endpoint over the drain's window and is too short to recognise one of them by.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,6 +16,26 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
+
+/// What is between tag and session; a tag is base64url, which does not have it.
+const SEPARATOR: char = '.';
+
+/// A session in a cookie's value, as two digits of base64url.
+pub(super) type Session = [u8; 2];
+
+/// A session for a new cookie.
+pub(super) fn new_session() -> Session {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    [DIGITS[fastrand::usize(..64)], DIGITS[fastrand::usize(..64)]]
+}
+
+/// The tag and the session in a cookie's value.
+pub(super) fn split(value: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match value.iter().position(|byte| *byte == SEPARATOR as u8) {
+        Some(at) => (&value[..at], Some(&value[at + 1..])),
+        None => (value, None),
+    }
+}
 
 /// When a browser sends the cookie along with a request that another site caused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -68,8 +89,9 @@ impl CookieShape {
     }
 
     /// The `Set-Cookie` line with a name and a value, RFC 6265 section 4.1.
-    pub(super) fn line(&self, name: &str, value: &str) -> Option<HeaderValue> {
-        let mut line = format!("{name}={value}; Path={}", self.path);
+    pub(super) fn line(&self, name: &str, tag: &[u8], session: Session) -> Option<HeaderValue> {
+        let value = [tag, &session].map(String::from_utf8_lossy);
+        let mut line = format!("{name}={}{SEPARATOR}{}; Path={}", value[0], value[1], self.path);
         if let Some(age) = self.max_age {
             let _ = write!(line, "; Max-Age={}", age.0.as_secs());
         }

@@ -20,6 +20,7 @@ pub use candidates::{Candidates, Member};
 pub use cookie::CookieScope;
 pub(super) use round_robin::RoundRobin;
 
+use super::drain_moment::DrainMoment;
 use super::key::KeySource;
 use http::HeaderValue;
 use moongate_sdk::{Kind, Problem};
@@ -72,9 +73,22 @@ pub trait Balance: Send + Sync {
         None
     }
 
-    /// The `Set-Cookie` that ties a client to the member at `index`; none when `presented`, the
-    /// key of the request, already does, or when the kind ties nobody.
-    fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<HeaderValue> {
+    /// The index of the candidate that a session is tied to. `key` is what [`Balance::key`] asked for, or the value of
+    /// the cookie.
+    fn owner_of(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
+        let _ = (candidates, key);
+        None
+    }
+
+    /// When the session of such a key leaves a draining endpoint; none when the key names no session.
+    fn drain_moment(&self, key: &[u8]) -> Option<DrainMoment> {
+        let _ = key;
+        None
+    }
+
+    /// The `Set-Cookie` that ties a client to the member at `index`, and the moment of its new session in a drain; none
+    /// when `presented`, the key of the request, already does, or when the kind ties nobody.
+    fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
         let _ = (index, presented);
         None
     }

@@ -5,6 +5,7 @@
 
 use super::cookie::{self, CookieScope, CookieShape, SameSite, Secret};
 use super::{BALANCE, Balance, Candidates, Group};
+use crate::upstream::drain_moment::DrainMoment;
 use crate::upstream::key::KeySource;
 use http::HeaderValue;
 use moongate_sdk::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
@@ -54,7 +55,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
             secret,
             unsigned: read.secret.is_none().then(|| settings.place().clone()),
             fallback,
-            seats: Vec::new(),
+            name: Box::default(),
+            tags: Vec::new(),
             indices: HashMap::new(),
         })),
         _ => Err(problems),
@@ -120,39 +122,49 @@ struct Sticky {
     /// Where the settings without a secret stand.
     unsigned: Option<Place>,
     fallback: Box<dyn Balance>,
-    /// The tag of each member and the line that sets it.
-    seats: Vec<(Box<[u8]>, Option<HeaderValue>)>,
+    /// The cookie's name.
+    name: Box<str>,
+    /// The tag of each member.
+    tags: Vec<Box<[u8]>>,
     indices: HashMap<Box<[u8]>, usize>,
 }
 
 impl Balance for Sticky {
     fn arrange(&self, group: &Group<'_>) -> Box<dyn Balance> {
         let name = self.shape.scope(group.upstream).name;
-        let mut seats = Vec::with_capacity(group.members.len());
+        let mut tags = Vec::with_capacity(group.members.len());
         let mut indices = HashMap::with_capacity(group.members.len());
         for (index, member) in group.members.iter().enumerate() {
             let tag = self.secret.tag(group.upstream, &member.endpoint().address().to_string());
-            let line = self.shape.line(&name, &tag);
             let tag: Box<[u8]> = tag.into_bytes().into();
             indices.insert(tag.clone(), index);
-            seats.push((tag, line));
+            tags.push(tag);
         }
         Box::new(Self {
             shape: self.shape.clone(),
             secret: self.secret.clone(),
             unsigned: self.unsigned.clone(),
             fallback: self.fallback.arrange(group),
-            seats,
+            name,
+            tags,
             indices,
         })
     }
 
     // Looked up, not compared in constant time: who guesses a tag has chosen a backend, no more.
     fn choose(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
-        match self.indices.get(key) {
-            Some(index) if candidates.contains(*index) => Some(*index),
-            _ => self.fallback.choose(candidates, key),
-        }
+        self.owner_of(candidates, key).or_else(|| self.fallback.choose(candidates, key))
+    }
+
+    fn owner_of(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
+        self.member_of(key).filter(|index| candidates.contains(*index))
+    }
+
+    fn drain_moment(&self, key: &[u8]) -> Option<DrainMoment> {
+        self.member_of(key)?;
+        let (_, session) = cookie::split(key);
+        // A cookie without one was set by an older gateway.
+        Some(session.map_or(DrainMoment::LAST, DrainMoment::of))
     }
 
     fn key(&self) -> KeySource {
@@ -165,12 +177,17 @@ impl Balance for Sticky {
     }
 
     fn member_of(&self, value: &[u8]) -> Option<usize> {
-        self.indices.get(value).copied()
+        self.indices.get(cookie::split(value).0).copied()
     }
 
-    fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<HeaderValue> {
-        let (tag, line) = self.seats.get(index)?;
-        if **tag == *presented { None } else { line.clone() }
+    fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
+        let tag = self.tags.get(index)?;
+        if **tag == *cookie::split(presented).0 {
+            return None;
+        }
+        let session = cookie::new_session();
+        let line = self.shape.line(&self.name, tag, session)?;
+        Some((line, DrainMoment::of(&session)))
     }
 
     fn advice(&self) -> Option<Problem> {

@@ -4,6 +4,7 @@
 mod slow_start;
 
 use super::*;
+use crate::upstream::drain_moment::DrainMoment;
 use crate::upstream::slow_start::SlowStart;
 use crate::upstream::testing::{members, settings};
 use std::time::Duration;
@@ -232,11 +233,13 @@ const SECRET: &[(&str, &str)] =
 
 /// The cookie that ties a client to a member.
 fn cookie(table: &Table, index: usize) -> Vec<u8> {
-    let line = table.balance.set_cookie(index, b"").unwrap();
+    let (line, moment) = table.balance.set_cookie(index, b"").unwrap();
     let line = line.to_str().unwrap();
     let (pair, attributes) = line.split_once("; ").unwrap();
     assert_eq!(attributes, "Path=/; Max-Age=3600; HttpOnly; SameSite=Lax");
-    pair.strip_prefix(&format!("{}=", cookie::default_name("web"))).unwrap().into()
+    let value = pair.strip_prefix(&format!("{}=", cookie::default_name("web"))).unwrap();
+    assert_eq!(table.balance.drain_moment(value.as_bytes()), Some(moment), "the session is in the cookie");
+    value.into()
 }
 
 #[test]
@@ -258,7 +261,7 @@ fn sticky_brings_a_client_back_also_through_another_gateway() {
 fn sticky_ignores_what_it_did_not_sign() {
     let table = Table::new("sticky", SECRET, THREE);
     let other = Table::new("sticky", &[("secret", "another")], THREE);
-    let foreign = other.balance.set_cookie(0, b"").unwrap();
+    let (foreign, _) = other.balance.set_cookie(0, b"").unwrap();
     let foreign = foreign.to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
     for forged in [foreign.as_str(), "", "0", "127.0.0.1:1", "\u{0}"] {
         let chosen: Vec<_> = (0..3).map(|_| table.choose(&[], forged.as_bytes()).unwrap()).collect();
@@ -267,9 +270,26 @@ fn sticky_ignores_what_it_did_not_sign() {
 }
 
 #[test]
+fn sessions_are_tied_to_nobody_but_their_endpoint() {
+    let table = Table::new("sticky", SECRET, THREE);
+    let value = cookie(&table, 1);
+    let tag = &value[..value.iter().position(|byte| *byte == b'.').unwrap()];
+    assert_eq!(table.balance.drain_moment(tag), Some(DrainMoment::LAST), "a cookie without a session");
+    assert_eq!(table.balance.member_of(tag), Some(1));
+    for stranger in [&b""[..], b".", b".AA", b"x.AA"] {
+        assert_eq!(table.balance.drain_moment(stranger), None);
+        assert_eq!(table.balance.member_of(stranger), None);
+    }
+    let sessions: std::collections::HashSet<_> = (0..64).map(|_| cookie(&table, 1)).collect();
+    assert!(sessions.len() > 32, "sessions of one endpoint differ");
+}
+
+#[test]
 fn sticky_without_a_secret_says_so_and_still_agrees_with_itself() {
     let (one, two) = (Table::new("sticky", &[], THREE), Table::new("sticky", &[], THREE));
-    assert_eq!(one.balance.set_cookie(1, b""), two.balance.set_cookie(1, b""));
+    let (line, _) = one.balance.set_cookie(1, b"").unwrap();
+    let value = line.to_str().unwrap().split([';', '=']).nth(1).unwrap();
+    assert_eq!(two.balance.member_of(value.as_bytes()), Some(1));
     assert_eq!(one.balance.advice().unwrap().severity, moongate_sdk::Severity::Warning);
     assert_eq!(Table::new("sticky", SECRET, THREE).balance.advice(), None);
 }

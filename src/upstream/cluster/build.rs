@@ -165,7 +165,7 @@ fn heirs(prior: &Cluster, spec: &spec::Upstream, reach: &Reach) -> Vec<Member> {
             (Health::Unknown | Health::Unhealthy, Health::Healthy) => next.arrival().begin(clock::now()),
             _ => next.arrival().inherit(endpoint.arrival()),
         }
-        Member::new(next, member.weight()).marked(member.is_marked())
+        Member::new(next, member.weight()).marked(member.marked_since())
     };
     prior.roster.current().seats().iter().map(heir).collect()
 }

@@ -7,6 +7,7 @@ use crate::upstream::clock;
 use crate::upstream::endpoint::{Health, Token};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why an endpoint should be left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +26,7 @@ pub enum Leaving {
 impl Leaving {
     /// Why a member should be left, as far as it was said to be.
     pub(super) fn of(member: &Member) -> Option<Self> {
-        if member.is_marked() {
+        if member.marked_since().is_some() {
             return Some(Self::Marked);
         }
         member.endpoint().is_drained().then_some(Self::Operator)
@@ -43,6 +44,15 @@ pub struct Leaver {
     pub endpoint: String,
     /// Why.
     pub why: Leaving,
+    /// Since when its drain goes on, in milliseconds of this module's clock; none when nothing drains it.
+    since: Option<u64>,
+}
+
+impl Leaver {
+    /// For how long its drain goes on; none when it is left for another reason.
+    pub fn draining_for(&self) -> Option<Duration> {
+        Some(Duration::from_millis(clock::now().saturating_sub(self.since?)))
+    }
 }
 
 /// What an operator says of an endpoint.
@@ -76,17 +86,29 @@ impl Cluster {
     /// be what is wrong, and there is nowhere to go.
     pub fn leaving(&self) -> Vec<Leaver> {
         let members = self.roster.current();
-        let leaver = |token, endpoint, why| Leaver { token, upstream: Arc::clone(&self.name), endpoint, why };
+        let leaver = |token, endpoint, why, since| Leaver {
+            token,
+            upstream: Arc::clone(&self.name),
+            endpoint,
+            why,
+            since,
+        };
         let removed = self.roster.left_behind().into_iter();
-        let mut leaving: Vec<_> =
-            removed.map(|departed| leaver(departed.token, departed.address, Leaving::Removed)).collect();
+        let mut leaving: Vec<_> = removed
+            .map(|departed| leaver(departed.token, departed.address, Leaving::Removed, None))
+            .collect();
         let well = members.seats().iter().any(Self::is_well);
         for member in members.seats() {
             let endpoint = member.endpoint();
             let ill = || (well && endpoint.health() == Health::Unhealthy).then_some(Leaving::Unhealthy);
             let Some(why) = Leaving::of(member).or_else(ill) else { continue };
             if endpoint.active() > 0 {
-                leaving.push(leaver(endpoint.token(), endpoint.name().to_owned(), why));
+                leaving.push(leaver(
+                    endpoint.token(),
+                    endpoint.name().to_owned(),
+                    why,
+                    member.draining_since(),
+                ));
             }
         }
         leaving

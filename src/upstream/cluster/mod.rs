@@ -17,6 +17,7 @@ pub use status::{ClusterStatus, EndpointStatus};
 use super::balance::CookieScope;
 use super::clock;
 use super::discovery::Source;
+use super::drain_moment::DrainMoment;
 use super::endpoint::Endpoint;
 use super::health::Rhythm;
 use super::key::{Key, KeySource, RequestView};
@@ -34,6 +35,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// Milliseconds between two warnings that an upstream has nobody healthy left.
@@ -135,23 +137,30 @@ impl Cluster {
         values.into_iter().rev().max_by_key(rank)
     }
 
-    /// Whether a client is tied to one of these endpoints by a cookie.
-    pub fn affinity(&self, headers: &HeaderMap) -> Affinity {
+    /// Whether a client is tied to one of these endpoints by a cookie, on a route whose drains have this window.
+    pub fn affinity(&self, headers: &HeaderMap, drain_window: Duration) -> Affinity {
         let Some(value) = self.presented(headers) else { return Affinity::None };
         let members = self.roster.current();
         match members.balance().member_of(value) {
             Some(index) if members.is_usable(index) => Affinity::Endpoint,
+            Some(_) if members.draining_owner(value, &Tried::new(), drain_window).is_some() => {
+                Affinity::Endpoint
+            }
             Some(_) if !members.open().is_empty() => Affinity::Upstream,
             _ => Affinity::None,
         }
     }
 
-    /// Chooses an endpoint for one try of one request, and counts it there from now on.
+    /// Chooses an endpoint for one try of one request, and counts it there from now on. A draining endpoint keeps its
+    /// sessions until their moments in a drain with this window; with a window of zero it gets nothing.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn pick(&self, key: &Key<'_>, tried: &Tried) -> Result<Lease, NoEndpoint> {
+    pub fn pick(&self, key: &Key<'_>, tried: &Tried, drain_window: Duration) -> Result<Lease, NoEndpoint> {
         let members = self.roster.current();
+        if let Some(endpoint) = members.draining_owner(key.as_bytes(), tried, drain_window) {
+            return Ok(Lease::new(Arc::clone(endpoint), self.policy));
+        }
         let found = if tried.is_first_choice() {
             self.choose(&members, key)
         } else {
@@ -177,13 +186,18 @@ impl Cluster {
         found.get().map(Arc::clone)
     }
 
-    /// The `Set-Cookie` for the answer of a lease's endpoint; none unless the balance is `sticky`
-    /// and the request's key is not already this endpoint's cookie.
-    pub fn sticky_cookie(&self, lease: &Lease, key: &Key<'_>) -> Option<HeaderValue> {
+    /// The `Set-Cookie` for the response of a lease's endpoint, and the moment of the new session in a drain; none unless
+    /// the balance is `sticky` and the request's key is not already this endpoint's cookie.
+    pub fn sticky_cookie(&self, lease: &Lease, key: &Key<'_>) -> Option<(HeaderValue, DrainMoment)> {
         self.cookie.as_ref()?;
         let members = self.roster.current();
         let index = members.index_of(lease.endpoint().token())?;
         members.balance().set_cookie(index, key.as_bytes())
+    }
+
+    /// When in a drain the session of a request leaves; none when its key names no session.
+    pub fn drain_moment(&self, key: &Key<'_>) -> Option<DrainMoment> {
+        self.roster.current().balance().drain_moment(key.as_bytes())
     }
 
     /// The endpoints now, in the order of their addresses.

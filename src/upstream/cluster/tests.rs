@@ -1,6 +1,7 @@
 //! Clusters as the gateway uses them: built, run, picked from, built again.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod draining_sessions;
 mod slow_start;
 
 use super::*;
@@ -22,7 +23,7 @@ fn build(spec: &spec::Upstream, prior: Option<&Arc<Cluster>>) -> Arc<Cluster> {
 fn pick(cluster: &Cluster, tried: &Tried) -> Result<Lease, NoEndpoint> {
     let headers = http::HeaderMap::new();
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
-    cluster.pick(&cluster.key(&request), tried)
+    cluster.pick(&cluster.key(&request), tried, Duration::ZERO)
 }
 
 fn address(lease: &Lease) -> String {
@@ -185,19 +186,19 @@ fn a_client_without_a_cookie_gets_one_and_comes_back() {
     let mut headers = http::HeaderMap::new();
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
     let key = cluster.key(&request);
-    let first = cluster.pick(&key, &Tried::new()).unwrap();
-    let line = cluster.sticky_cookie(&first, &key).unwrap().to_str().unwrap().to_owned();
+    let first = cluster.pick(&key, &Tried::new(), Duration::ZERO).unwrap();
+    let line = cluster.sticky_cookie(&first, &key).unwrap().0.to_str().unwrap().to_owned();
     headers.insert(http::header::COOKIE, line.split(';').next().unwrap().parse().unwrap());
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
     let key = cluster.key(&request);
     for _ in 0..9 {
-        let next = cluster.pick(&key, &Tried::new()).unwrap();
+        let next = cluster.pick(&key, &Tried::new(), Duration::ZERO).unwrap();
         assert_eq!(next.endpoint().token(), first.endpoint().token());
         assert_eq!(cluster.sticky_cookie(&next, &key), None);
     }
     let mut tried = Tried::new();
     tried.add(first.endpoint());
-    let moved = cluster.pick(&key, &tried).unwrap();
+    let moved = cluster.pick(&key, &tried, Duration::ZERO).unwrap();
     assert!(cluster.sticky_cookie(&moved, &key).is_some());
 }
 
@@ -221,8 +222,8 @@ fn of_several_cookies_with_one_name_a_living_one_counts() {
     let cluster = build(&spec, None);
     let none = http::HeaderMap::new();
     let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &none };
-    let lease = cluster.pick(&cluster.key(&request), &Tried::new()).unwrap();
-    let line = cluster.sticky_cookie(&lease, &cluster.key(&request)).unwrap().to_str().unwrap().to_owned();
+    let lease = cluster.pick(&cluster.key(&request), &Tried::new(), Duration::ZERO).unwrap();
+    let line = cluster.sticky_cookie(&lease, &cluster.key(&request)).unwrap().0.to_str().unwrap().to_owned();
     let valid = line.split(';').next().unwrap();
     for lines in [
         &[format!("seat=stale; {valid}")][..],
@@ -237,13 +238,13 @@ fn of_several_cookies_with_one_name_a_living_one_counts() {
             RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
         for _ in 0..4 {
             let key = cluster.key(&request);
-            let again = cluster.pick(&key, &Tried::new()).unwrap();
+            let again = cluster.pick(&key, &Tried::new(), Duration::ZERO).unwrap();
             assert_eq!(again.endpoint().token(), lease.endpoint().token(), "{lines:?}");
             assert_eq!(cluster.sticky_cookie(&again, &key), None, "{lines:?}");
         }
-        assert_eq!(cluster.affinity(&headers), Affinity::Endpoint, "{lines:?}");
+        assert_eq!(cluster.affinity(&headers, Duration::ZERO), Affinity::Endpoint, "{lines:?}");
     }
-    assert_eq!(cluster.affinity(&none), Affinity::None);
+    assert_eq!(cluster.affinity(&none, Duration::ZERO), Affinity::None);
 }
 
 #[test]

@@ -99,7 +99,8 @@ fn member(registry: &Arc<Registry>) -> (DuplexStream, DuplexStream, JoinHandle<O
     let (client, near) = tokio::io::duplex(1 << 16);
     let (far, backend) = tokio::io::duplex(1 << 16);
     let mut tunnel = tunnel(boxed(near), boxed(far), policy(|_| {}));
-    tunnel.member = Some(registry.join(Seat { endpoint: 1, route: "route".into(), edition: 1 }));
+    tunnel.member =
+        Some(registry.join(Seat { endpoint: 1, route: "route".into(), edition: 1, drain_part: None }));
     (client, backend, tokio::spawn(run(tunnel)))
 }
 
@@ -107,7 +108,7 @@ fn member(registry: &Arc<Registry>) -> (DuplexStream, DuplexStream, JoinHandle<O
 async fn a_drain_asks_to_come_again_and_waits_for_the_answer() {
     let registry = Arc::<Registry>::default();
     let (mut client, mut backend, relay) = member(&registry);
-    let drain = registry.drain(Filter::All, Duration::from_secs(1), Cause::Endpoint);
+    let drain = registry.drain(Filter::All, Duration::from_secs(1), Cause::Endpoint, None);
     tokio::spawn(drain);
     assert_eq!(read_close(&mut client).await, 1012);
     // What the client sent before it heard of it still arrives, and so does its answer.
@@ -131,7 +132,7 @@ async fn a_drain_waits_for_the_end_of_the_frame_under_way() {
     let whole = answer(&[b'x'; 1_000]);
     backend.write_all(&whole[..500]).await.unwrap();
     assert_eq!(read(&mut client, 500).await, whole[..500]);
-    assert_eq!(registry.drain(Filter::All, Duration::ZERO, Cause::Shutdown).await, 1);
+    assert_eq!(registry.drain(Filter::All, Duration::ZERO, Cause::Shutdown, None).await, 1);
     tokio::time::sleep(Duration::from_secs(1)).await;
     backend.write_all(&[&whole[500..], &answer(b"no more")].concat()).await.unwrap();
     assert_eq!(read(&mut client, whole.len() - 500).await, whole[500..]);
@@ -142,7 +143,7 @@ async fn a_drain_waits_for_the_end_of_the_frame_under_way() {
 async fn who_ignores_a_drain_is_cut_and_the_backend_is_told() {
     let registry = Arc::<Registry>::default();
     let (mut client, mut backend, relay) = member(&registry);
-    assert_eq!(registry.drain(Filter::All, Duration::ZERO, Cause::Shutdown).await, 1);
+    assert_eq!(registry.drain(Filter::All, Duration::ZERO, Cause::Shutdown, None).await, 1);
     assert_eq!(read_close(&mut backend).await, 1001);
     drop(backend);
     let outcome = relay.await.unwrap();
@@ -163,7 +164,7 @@ async fn a_drain_at_any_byte_cuts_no_frame() {
         backend.write_all(&stream[..cut]).await.unwrap();
         // The relay sleeps again, with every byte so far behind it, before the drain begins.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        registry.drain(Filter::All, Duration::ZERO, Cause::Route).await;
+        registry.drain(Filter::All, Duration::ZERO, Cause::Route, None).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
         backend.write_all(&stream[cut..]).await.unwrap();
         // Whole frames up to the cut and the one it lies in; a head or control frame in part is none yet.

@@ -298,7 +298,8 @@ async fn the_registry_knows_where_the_tunnel_is() {
         policy(|written| written.on_endpoint_loss = OnEndpointLoss::Reconnect),
     );
     tunnel.redial = Some(Box::new(Spares(waiting)));
-    tunnel.member = Some(registry.join(Seat { endpoint: 1, route: "test".into(), edition: 1 }));
+    tunnel.member =
+        Some(registry.join(Seat { endpoint: 1, route: "test".into(), edition: 1, drain_part: None }));
     let _relay = tokio::spawn(run(tunnel));
     let (far, mut second) = tokio::io::duplex(1 << 16);
     spares.send(boxed(far)).unwrap();
@@ -310,6 +311,7 @@ async fn the_registry_knows_where_the_tunnel_is() {
             crate::tunnel::Filter::Endpoint(endpoint),
             Duration::ZERO,
             crate::tunnel::Cause::Endpoint,
+            None,
         )
     };
     assert_eq!((at(1).await, at(2).await), (0, 1));

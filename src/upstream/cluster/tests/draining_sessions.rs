@@ -1,0 +1,136 @@
+//! Claims about the sessions of a draining endpoint.
+
+use super::*;
+use crate::upstream::balance::Member;
+use crate::upstream::clock;
+use moongate_sdk::Placed;
+
+/// More than any test takes: no session's moment has come.
+const LONG: Duration = Duration::from_secs(100_000_000);
+/// Over as soon as it begins.
+const OVER: Duration = Duration::from_nanos(1);
+
+/// A cluster of three with this balance, and a request that is tied to one of them.
+fn tied(balance: &str) -> (Arc<Cluster>, http::HeaderMap) {
+    let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"]);
+    let settings: &[(&str, &str)] =
+        if balance == "sticky" { &[("secret", "s3cret")] } else { &[("key", "header:room")] };
+    spec.balance = Some(kind(balance, settings));
+    let cluster = build(&spec, None);
+    let mut headers = http::HeaderMap::new();
+    headers.insert("room", "blue".parse().unwrap());
+    let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers: &headers };
+    let key = cluster.key(&request);
+    let lease = cluster.pick(&key, &Tried::new(), LONG).unwrap();
+    if let Some((line, _)) = cluster.sticky_cookie(&lease, &key) {
+        let line = line.to_str().unwrap().split(';').next().unwrap().parse().unwrap();
+        headers.insert(http::header::COOKIE, line);
+    }
+    (cluster, headers)
+}
+
+fn pick_for(cluster: &Cluster, headers: &http::HeaderMap, tried: &Tried, window: Duration) -> String {
+    let request = RequestView { request: Request::internal(&Method::GET, "/", CLIENT), headers };
+    address(&cluster.pick(&cluster.key(&request), tried, window).unwrap())
+}
+
+#[test]
+fn a_draining_endpoint_keeps_its_sessions_until_their_moments() {
+    for balance in ["sticky", "consistent_hash"] {
+        let (cluster, headers) = tied(balance);
+        let home = pick_for(&cluster, &headers, &Tried::new(), LONG);
+        cluster.order(&home, Order::Drain).unwrap();
+        for _ in 0..9 {
+            assert_eq!(pick_for(&cluster, &headers, &Tried::new(), LONG), home, "{balance}");
+        }
+        // A pooled connection that was closed is no reason to leave; a failure is.
+        let mut tried = Tried::new();
+        tried.repeat();
+        assert_eq!(pick_for(&cluster, &headers, &tried, LONG), home, "{balance}");
+        let endpoint = cluster.endpoints().into_iter().find(|endpoint| endpoint.name() == home).unwrap();
+        tried.add(&endpoint);
+        assert_ne!(pick_for(&cluster, &headers, &tried, LONG), home, "{balance}");
+        // Its moment has come.
+        assert_ne!(pick_for(&cluster, &headers, &Tried::new(), OVER), home, "{balance}");
+        assert_ne!(pick_for(&cluster, &headers, &Tried::new(), Duration::ZERO), home, "{balance}");
+        if balance == "sticky" {
+            assert_eq!(cluster.affinity(&headers, LONG), Affinity::Endpoint);
+            assert_eq!(cluster.affinity(&headers, OVER), Affinity::Upstream);
+        }
+        cluster.order(&home, Order::Undrain).unwrap();
+        assert_eq!(pick_for(&cluster, &headers, &Tried::new(), OVER), home, "{balance}");
+    }
+}
+
+#[test]
+fn a_draining_endpoint_gets_no_new_sessions() {
+    let (cluster, headers) = tied("sticky");
+    let home = pick_for(&cluster, &headers, &Tried::new(), LONG);
+    cluster.order(&home, Order::Drain).unwrap();
+    let without = http::HeaderMap::new();
+    for _ in 0..9 {
+        assert_ne!(pick_for(&cluster, &without, &Tried::new(), LONG), home);
+    }
+    // A session of an endpoint that is out does not come to the draining one by chance.
+    let (other, mut foreign) = tied("sticky");
+    let away = pick_for(&other, &foreign, &Tried::new(), LONG);
+    if away != home {
+        eject(&cluster, &away);
+        for _ in 0..9 {
+            assert_ne!(pick_for(&cluster, &foreign, &Tried::new(), LONG), home);
+        }
+    }
+    foreign.clear();
+    // Nor does an unhealthy one keep its own.
+    eject(&cluster, &home);
+    assert_ne!(pick_for(&cluster, &headers, &Tried::new(), LONG), home);
+}
+
+#[test]
+fn a_drain_goes_on_over_a_reload_and_over_the_same_order_once_more() {
+    let (cluster, headers) = tied("sticky");
+    let home = pick_for(&cluster, &headers, &Tried::new(), LONG);
+    let since = |cluster: &Cluster| {
+        let members = cluster.roster.current();
+        members.seats().iter().find_map(Member::draining_since).unwrap()
+    };
+    cluster.order(&home, Order::Drain).unwrap();
+    let began = since(&cluster);
+    while clock::now() == began {
+        std::thread::yield_now();
+    }
+    cluster.order(&home, Order::Drain).unwrap();
+    assert_eq!(since(&cluster), began);
+    let marked = |drain: bool| {
+        let mut spec = cluster.spec().clone();
+        spec.connect_timeout = Period(Duration::from_secs(if drain { 3 } else { 4 }));
+        spec.endpoints = spec
+            .endpoints
+            .iter()
+            .map(|entry| {
+                let spec::EndpointEntry::Address(text) = &entry.value else { panic!("an address alone") };
+                let address = Placed { value: text.clone(), place: place() };
+                let drain = drain && *text == home;
+                let full = spec::Endpoint { address, weight: None, drain };
+                Placed { value: spec::EndpointEntry::Full(full), place: place() }
+            })
+            .collect();
+        spec
+    };
+    let next = build(&marked(true), Some(&cluster));
+    assert_eq!(since(&next), began);
+    next.order(&home, Order::Undrain).unwrap();
+    let written = since(&next);
+    assert!(written > began, "the configuration drains it since the reload");
+    let after = build(
+        &{
+            let mut spec = marked(true);
+            spec.connect_timeout = Period(Duration::from_secs(5));
+            spec
+        },
+        Some(&next),
+    );
+    assert_eq!(since(&after), written);
+    let back = build(&marked(false), Some(&after));
+    assert!(back.roster.current().seats().iter().all(|member| member.draining_since().is_none()));
+}
