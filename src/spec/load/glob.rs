@@ -1,11 +1,16 @@
-//! The files a pattern such as `conf.d/*.yaml` names: `*` and `?` within one part of a path.
+//! The files a pattern such as `conf.d/*.yaml` names: `*`, `?` and `[…]` within one part of a path.
 //!
 //! Only a name that is not there does not match. What is there and cannot be looked at is a problem: the
 //! entries of a configuration, guards among them, must not vanish with a directory's permissions.
 
+use glob::{MatchOptions, Pattern};
 use moongate_sdk::{Problem, Problems, regular_file};
 use std::io::{Error, ErrorKind};
 use std::path::{Component, Path, PathBuf};
+
+/// Hidden files are only found by patterns that begin with a dot.
+const HIDDEN: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// The files, sorted. A name without wildcards is taken as it is, and must exist; a pattern may name
 /// nothing. Hidden files are only found by patterns that begin with a dot.
@@ -24,12 +29,25 @@ pub(super) fn files(base: &Path, pattern: &str, problems: &mut Problems) -> Vec<
             }
         };
     }
-    let mut found = vec![PathBuf::new()];
-    let mut components = whole.components().peekable();
+    if let Some(problem) = unsupported(pattern) {
+        problems.push(problem);
+        return Vec::new();
+    }
+    // The directory of the file that includes is a name, whatever characters it has.
+    let mut found = vec![if Path::new(pattern).is_absolute() { PathBuf::new() } else { base.to_owned() }];
+    let mut components = Path::new(pattern).components().peekable();
     let mut place = Place::Written;
     while let Some(component) = components.next() {
         let wild = match component {
-            Component::Normal(part) if is_wild(&part.to_string_lossy()) => Some(part.to_string_lossy()),
+            Component::Normal(part) if is_wild(&part.to_string_lossy()) => {
+                match Pattern::new(&part.to_string_lossy()) {
+                    Ok(part) => Some(part),
+                    Err(error) => {
+                        problems.push(Problem::new(format!("`{pattern}` is not a pattern: {}", error.msg)));
+                        return Vec::new();
+                    }
+                }
+            }
             _ => None,
         };
         found = match &wild {
@@ -51,7 +69,22 @@ pub(super) fn files(base: &Path, pattern: &str, problems: &mut Problems) -> Vec<
 }
 
 fn is_wild(text: &str) -> bool {
-    text.contains(['*', '?'])
+    text.contains(['*', '?', '[', '{'])
+}
+
+/// What shells know and this does not: taken as plain characters it would match nothing, and say nothing.
+fn unsupported(pattern: &str) -> Option<Problem> {
+    let problem = |message: &str, help: &str| Some(Problem::new(message.to_owned()).help(help.to_owned()));
+    if pattern.contains(['{', '}']) {
+        return problem("`{…}` is not known in an include pattern", "write a list of patterns");
+    }
+    if pattern.contains("**") {
+        return problem(
+            "`**` is not known in an include pattern",
+            "write `*` for each directory, as in `conf.d/*/*.yaml`",
+        );
+    }
+    None
 }
 
 fn unreadable(path: &Path, error: &Error) -> Problem {
@@ -96,12 +129,14 @@ fn is_match(path: &Path, wanted: Wanted, problems: &mut Problems) -> bool {
 }
 
 /// The entries of a directory that match.
-fn matching(directory: &Path, pattern: &str, place: Place, problems: &mut Problems) -> Vec<PathBuf> {
+fn matching(directory: &Path, pattern: &Pattern, place: Place, problems: &mut Problems) -> Vec<PathBuf> {
     let listed = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let entries = std::fs::read_dir(listed).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = match (entries, place) {
         (Ok(entries), _) => entries,
-        (Err(error), Place::Written) if error.kind() == ErrorKind::NotFound && !listed.is_symlink() => {
+        (Err(error), Place::Written)
+            if error.kind() == ErrorKind::NotFound && !is_behind_dangling_link(listed) =>
+        {
             let problem = Problem::warning(format!("there is no directory `{}`", listed.display()));
             problems.push(problem.help("the pattern matches no file"));
             return Vec::new();
@@ -112,38 +147,14 @@ fn matching(directory: &Path, pattern: &str, place: Place, problems: &mut Proble
         }
     };
     let names = entries.into_iter().map(|entry| entry.file_name());
-    let fitting = names.filter(|name| {
-        let name = name.to_string_lossy();
-        (pattern.starts_with('.') || !name.starts_with('.')) && fits(pattern, &name)
-    });
+    let fitting = names.filter(|name| pattern.matches_with(&name.to_string_lossy(), HIDDEN));
     fitting.map(|name| directory.join(name)).collect()
 }
 
-/// Whether `name` fits `pattern`: on a mismatch the last `*` takes one character more, so the work
-/// is at most the product of both lengths.
-fn fits(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n) = (0, 0);
-    let mut star = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || *c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((at, taken)) = star else { return false };
-                star = Some((at, taken + 1));
-                p = at + 1;
-                n = taken + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
+/// Whether a path is absent because a symbolic link in it leads to nothing.
+fn is_behind_dangling_link(path: &Path) -> bool {
+    let existing = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
+    existing.is_some_and(|ancestor| ancestor.metadata().is_err())
 }
 
 #[cfg(test)]
@@ -154,14 +165,38 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn stars_and_question_marks() {
-        for (pattern, name) in
-            [("*.yaml", "a.yaml"), ("*", ""), ("a?c", "abc"), ("*a*b*", "xxaxxbxx"), ("a*", "a")]
-        {
-            assert!(fits(pattern, name), "{pattern} {name}");
+    fn wildcards_are_those_of_glob() {
+        let folder = tempfile::tempdir().unwrap();
+        // The directory's own name is no pattern.
+        let base = folder.path().join("q?[x]*");
+        for directory in [base.clone(), folder.path().join("qa[x]b"), base.join("d")] {
+            fs::create_dir(directory).unwrap();
         }
-        for (pattern, name) in [("*.yaml", "a.yml"), ("?", ""), ("a?c", "ac"), ("*ab", "abc")] {
-            assert!(!fits(pattern, name), "{pattern} {name}");
+        for file in ["q?[x]*/d/10-a.yaml", "q?[x]*/d/b.yaml", "q?[x]*/d/.h.yaml", "qa[x]b/stray.yaml"] {
+            fs::write(folder.path().join(file), "").unwrap();
+        }
+        let seen = |pattern: &str| {
+            let mut problems = Problems::default();
+            let found = files(&base, pattern, &mut problems);
+            let found: Vec<_> =
+                found.iter().map(|path| path.strip_prefix(&base).unwrap().display().to_string()).collect();
+            (found.join(" "), problems.0.into_iter().map(|problem| problem.message).collect::<String>())
+        };
+        for (pattern, expected) in [
+            ("d/*.yaml", "d/10-a.yaml d/b.yaml"),
+            ("d/[0-9]*.yaml", "d/10-a.yaml"),
+            ("d/[!0-9]*.yaml", "d/b.yaml"),
+            ("d/?.yaml", "d/b.yaml"),
+            ("[a-z]/b.yaml", "d/b.yaml"),
+            ("d/.*.yaml", "d/.h.yaml"),
+            ("*.yaml", ""),
+        ] {
+            assert_eq!(seen(pattern), (expected.to_owned(), String::new()), "{pattern}");
+        }
+        let absolute = format!("{}/*.yaml", base.join("d").display());
+        assert!(seen(&absolute).1.is_empty(), "the wildcards of an absolute pattern are all wildcards");
+        for pattern in ["d/*.{yaml,yml}", "**/*.yaml", "d/[*.yaml", "d/a{b}"] {
+            assert!(seen(pattern).1.contains("pattern"), "{pattern}: {:?}", seen(pattern));
         }
     }
 
@@ -181,6 +216,8 @@ mod tests {
             ("t/c/x.yaml", "nothing"),
             ("gone", "nothing"),
             ("l/gone", "nothing"),
+            ("back", "gone/further"),
+            ("good", "t"),
         ] {
             symlink(target, at(link)).unwrap();
         }
@@ -201,6 +238,11 @@ mod tests {
         expect("none/*.yaml", "", 0, 1);
         expect("d/*.yaml", "d/good.yaml", 3, 3);
         expect("gone/*.yaml", "", 1, 1);
+        expect("gone/conf.d/*.yaml", "", 1, 1);
+        expect("gone/../d/conf.d/*.yaml", "", 1, 1);
+        expect("back/a/b/*.yaml", "", 1, 1);
+        expect("good/a/*.yaml", "good/a/x.yaml", 0, 0);
+        expect("good/none/*.yaml", "", 0, 1);
         expect("d/good.yaml/*.yaml", "", 1, 1);
         // A file beside directories, and a directory without the file, do not match; a dangling link does.
         expect("t/*/x.yaml", "t/a/x.yaml", 1, 1);
