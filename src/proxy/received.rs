@@ -140,8 +140,9 @@ impl Received {
         received.scheme_is_certain = received.tls.is_some();
         received.is_trusted = terms.trusts(received.peer);
         if received.is_trusted {
-            received.client = forwarded::client(headers, received.peer, |hop| terms.trusts(hop));
-            let told = x_forwarded::scheme(headers);
+            let (client, hops) = forwarded::client(headers, received.peer, |hop| terms.trusts(hop));
+            received.client = client;
+            let told = x_forwarded::scheme(headers, hops);
             received.scheme_is_certain |= told.is_some();
             received.scheme = told.unwrap_or(received.scheme);
             received.forwarded_host = x_forwarded::host(headers).map(|host| host.into_owned().into());

@@ -4,7 +4,7 @@
 //! That one counts, here and for the backend, which gets one line: a reader that takes the first of two lines would
 //! otherwise believe what the client wrote.
 
-use super::forwarded;
+use super::forwarded::{self, Hops};
 use super::received::Received;
 use super::untrusted_headers::is_trusted_only;
 use crate::spec::XForwarded;
@@ -26,14 +26,17 @@ const APPENDED: [&str; 5] =
 const LISTS: [&str; 5] =
     ["x-forwarded-for", "x-forwarded-server", "x-forwarded-prefix", "forwarded", "x-original-forwarded-for"];
 
-/// The scheme that the nearest proxy names; nothing when it names none that is known. Some proxies name those of
-/// WebSockets.
-pub(super) fn scheme(headers: &HeaderMap) -> Option<&'static str> {
-    let said = match nearest(headers, &PROTO) {
-        Some(said) => Cow::Borrowed(said),
-        None => Cow::Owned(forwarded::nearest_parameter(headers, "proto")?.into_bytes()),
-    };
-    let is = |known: &str| said.eq_ignore_ascii_case(known.as_bytes());
+/// The scheme that trusted proxies name for the client; nothing when it is none that is known. Some proxies name those
+/// of WebSockets, and some append to the list: `https,http` is a client with TLS before a second proxy without.
+pub(super) fn scheme(headers: &HeaderMap, hops: Hops) -> Option<&'static str> {
+    let fields = headers.get_all(&PROTO).iter().filter_map(|value| value.to_str().ok());
+    let named = fields.flat_map(|list| list.split(',')).map(str::trim).filter(|scheme| !scheme.is_empty());
+    let mut said: Vec<_> = named.map(Cow::Borrowed).collect();
+    if said.is_empty() {
+        said.extend(forwarded::parameters(headers, "proto").into_iter().map(Cow::Owned));
+    }
+    let said = said.get(hops.element(said.len()))?;
+    let is = |known: &str| said.eq_ignore_ascii_case(known);
     if is("https") || is("wss") {
         Some("https")
     } else if is("http") || is("ws") {
@@ -65,6 +68,11 @@ fn nearest<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
 /// When a value cannot be a field value, which the parser has excluded.
 pub(super) fn settle(head: &mut RequestHeader, received: &Received, policy: XForwarded) -> Result<()> {
     if received.is_trusted {
+        let has_several = |line: &HeaderValue| line.as_bytes().contains(&b',');
+        let mut schemes = head.headers.get_all(&PROTO).iter();
+        if schemes.next().is_some_and(has_several) || schemes.next().is_some() {
+            head.insert_header(PROTO, HeaderValue::from_static(received.scheme))?;
+        }
         one_line_each(head)?;
     }
     match policy {
@@ -112,12 +120,8 @@ fn add(head: &mut RequestHeader, received: &Received) -> Result<()> {
     }
     address(&mut list, received.peer);
     head.insert_header(FOR, field_value(list)?)?;
-    // A scheme that is not known counts as little as none.
-    let told =
-        received.is_trusted && nearest(&head.headers, &PROTO).is_some() && scheme(&head.headers).is_some();
-    if !told {
-        head.insert_header(PROTO, HeaderValue::from_static(received.scheme))?;
-    }
+    // As it was read: backends compare with `https`, and not with `wss` or `HTTPS`.
+    head.insert_header(PROTO, HeaderValue::from_static(received.scheme))?;
     // The port belongs to it: links that a backend makes for its clients need it.
     let told =
         if received.is_trusted { host(&head.headers).map(|host| host.as_bytes().to_vec()) } else { None };
@@ -151,7 +155,7 @@ mod tests {
         let peer = "192.0.2.7".parse().unwrap();
         let mut received = Received::default();
         (received.peer, received.is_trusted) = (peer, is_trusted);
-        received.scheme = scheme(&head.headers).filter(|_| is_trusted).unwrap_or("http");
+        received.scheme = scheme(&head.headers, Hops::default()).filter(|_| is_trusted).unwrap_or("http");
         untrusted_headers::remove(&mut head, is_trusted, policy);
         settle(&mut head, &received, policy).unwrap();
         head
@@ -222,7 +226,8 @@ mod tests {
                     ("x-forwarded-prefix", "/b"),
                 ],
             );
-            assert_eq!(all(&head, "x-forwarded-proto"), ["http"], "{policy:?}");
+            // Of the schemes the client's own, as it was read.
+            assert_eq!(all(&head, "x-forwarded-proto"), ["https"], "{policy:?}");
             assert_eq!(all(&head, "x-forwarded-host"), ["a.example"], "{policy:?}");
             assert_eq!(all(&head, "x-forwarded-port"), ["80"], "{policy:?}");
             assert_eq!(all(&head, "x-forwarded-uri"), ["/a,b"], "{policy:?}");
@@ -233,16 +238,23 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_that_is_unknown_is_none() {
-        for (said, counts) in
-            [("https", Some("https")), ("HTTPS", Some("https")), ("wss", Some("https")), ("ws", Some("http"))]
-        {
+    fn a_backend_is_told_the_scheme_as_it_was_read() {
+        for (said, counts) in [
+            ("https", "https"),
+            ("HTTPS", "https"),
+            ("wss", "https"),
+            ("ws", "http"),
+            ("https,http", "https"),
+            ("https , http, http", "https"),
+            ("https,", "https"),
+            ("", "http"),
+            ("ftp", "http"),
+            ("https;", "http"),
+        ] {
             let head = settled(true, XForwarded::Add, &[("x-forwarded-proto", said)]);
-            assert_eq!((scheme(&head.headers), &*all(&head, "x-forwarded-proto")[0]), (counts, said));
+            assert_eq!(all(&head, "x-forwarded-proto"), [counts], "{said}");
         }
-        for said in ["", "ftp", "https;", "https,"] {
-            let head = settled(true, XForwarded::Add, &[("x-forwarded-proto", said)]);
-            assert_eq!(all(&head, "x-forwarded-proto"), ["http"], "{said}");
-        }
+        let head = settled(true, XForwarded::Add, &[("forwarded", "for=1.1.1.1;proto=wss")]);
+        assert_eq!(all(&head, "x-forwarded-proto"), ["https"]);
     }
 }
