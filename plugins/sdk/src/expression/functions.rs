@@ -114,13 +114,17 @@ pub(super) fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
     Ok(truth(regex.is_match(text(&args)?)))
 }
 
-/// `network.containsIP(text)`; what is no address is in no network.
+/// `network.containsIP(text)`. A text that is no address is an error, for it is neither in the network nor outside:
+/// a client whose address is not known must pass neither a list that allows some nor one that denies some.
 pub(super) fn contains_ip<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
     let Some(network) = args.first().and_then(|arg| arg.downcast_ref::<Network>()) else {
         return Err(ExecutionError::MissingArgumentOrTarget);
     };
-    let address = text(args.get(1..).unwrap_or_default())?.parse();
-    Ok(truth(address.is_ok_and(|address| network.contains(address))))
+    let text = text(args.get(1..).unwrap_or_default())?;
+    let address = text.parse();
+    let address = address
+        .map_err(|_| ExecutionError::function_error("containsIP", format!("`{text}` is no address")))?;
+    Ok(truth(network.contains(address)))
 }
 
 /// `text.split(between)`. The last of too many parts is all that is left, for a client must not make a condition
