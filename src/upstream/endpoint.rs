@@ -10,7 +10,7 @@ use super::address::Address;
 use super::clock;
 use super::health::{Score, Thresholds};
 use super::latency::PeakEwma;
-use super::passive::Passive;
+use super::passive::{Passive, Proof};
 use super::slow_start::Arrival;
 use crate::telemetry::metrics::EndpointMetrics;
 use parking_lot::{Mutex, RwLock};
@@ -245,21 +245,21 @@ impl Endpoint {
     pub(super) fn answered(&self, latency: std::time::Duration) {
         let now = clock::now();
         self.load.latency.observe(latency, now);
-        self.well(now);
+        self.well(Proof::Handshake, now);
     }
 
-    fn well(&self, now: u64) {
+    fn well(&self, proof: Proof, now: u64) {
         // It is back since its time was over; since now, when a success ended that earlier.
-        if let Some(until) = self.passive.well() {
+        if let Some(until) = self.passive.well(proof) {
             self.arrival.begin(until.min(now));
         }
     }
 
-    /// Takes in a probe's outcome; the new health when it changed.
-    pub(super) fn probed(&self, well: bool, thresholds: Thresholds) -> Option<Health> {
+    /// Takes in a probe's outcome, and what its success proves; the new health when it changed.
+    pub(super) fn probed(&self, well: bool, proof: Proof, thresholds: Thresholds) -> Option<Health> {
         let now = clock::now();
         if well {
-            self.well(now);
+            self.well(proof, now);
         }
         let mut score = self.score.lock();
         let before = self.verdict();

@@ -4,7 +4,7 @@
 
 use super::lease::Reason;
 use crate::spec::PassiveHealth;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// How many failures put an endpoint out, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +22,29 @@ impl From<&PassiveHealth> for Policy {
     }
 }
 
+/// What a success proves: each of these includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Proof {
+    /// Connections are accepted.
+    Connect,
+    /// Requests are answered.
+    Exchange,
+    /// WebSocket handshakes are answered.
+    Handshake,
+}
+
 /// The passive side of an endpoint's health.
 #[derive(Debug, Default)]
 pub(super) struct Passive {
     /// Connects that failed, since one succeeded.
     connects: AtomicU32,
-    /// Exchanges that failed behind a connect, since one was answered.
+    /// Exchanges that failed after a connect, since one was answered.
     exchanges: AtomicU32,
+    /// WebSocket handshakes that failed, since an exchange was answered.
+    handshakes: AtomicU32,
+    /// What put it out, as a [`Proof`]: what must succeed before it is back early.
+    out_for: AtomicU8,
     /// Out until this millisecond; 0 is in.
     out_until: AtomicU64,
 }
@@ -45,12 +61,17 @@ impl Passive {
         clear(&self.connects);
     }
 
-    /// An exchange succeeded, or an active probe did: all is well. The millisecond until which it was
-    /// put out, when it had been.
-    pub(super) fn well(&self) -> Option<u64> {
+    /// An exchange or an active probe succeeded, which proves so much and no more. The millisecond until which it was
+    /// put out, when it had been and is back now.
+    pub(super) fn well(&self, proof: Proof) -> Option<u64> {
         clear(&self.connects);
-        clear(&self.exchanges);
-        if self.out_until.load(Relaxed) == 0 {
+        if proof >= Proof::Exchange {
+            clear(&self.exchanges);
+        }
+        if proof >= Proof::Handshake {
+            clear(&self.handshakes);
+        }
+        if self.out_until.load(Relaxed) == 0 || self.out_for.load(Relaxed) > proof as u8 {
             return None;
         }
         Some(self.out_until.swap(0, Relaxed)).filter(|until| *until != 0)
@@ -67,14 +88,16 @@ impl Passive {
     ///
     /// The count is kept while it is out: when it comes back, one more failure puts it out again.
     pub(super) fn failed(&self, reason: Reason, policy: Policy, now: u64) -> bool {
-        let row = match reason {
-            Reason::Refused | Reason::ConnectTimeout | Reason::Tls => &self.connects,
-            Reason::Handshake | Reason::HandshakeTimeout | Reason::Closed => &self.exchanges,
+        let (row, proof) = match reason {
+            Reason::Refused | Reason::ConnectTimeout | Reason::Tls => (&self.connects, Proof::Connect),
+            Reason::Closed => (&self.exchanges, Proof::Exchange),
+            Reason::Handshake | Reason::HandshakeTimeout => (&self.handshakes, Proof::Handshake),
         };
         let failures = row.fetch_add(1, Relaxed).saturating_add(1);
         if policy.failures == 0 || failures < policy.failures {
             return false;
         }
+        self.out_for.store(proof as u8, Relaxed);
         let before = self.out_until.swap(now.saturating_add(policy.eject_for), Relaxed);
         before <= now
     }
@@ -134,10 +157,35 @@ mod tests {
         }
         assert_eq!(passive.back_since(500), 0, "still out");
         assert_eq!(passive.back_since(2000), 1010);
-        assert_eq!(passive.well(), Some(1010));
-        assert_eq!((passive.well(), passive.back_since(2000)), (None, 0));
+        assert_eq!(passive.well(Proof::Handshake), Some(1010));
+        assert_eq!((passive.well(Proof::Handshake), passive.back_since(2000)), (None, 0));
         assert!(!passive.is_out(|| 11));
         assert!(!passive.failed(Reason::Closed, POLICY, 12));
+    }
+
+    #[test]
+    fn a_probe_forgives_what_it_has_proven_and_no_more() {
+        for (reason, wanted) in [
+            (Reason::Refused, Proof::Connect),
+            (Reason::Closed, Proof::Exchange),
+            (Reason::Handshake, Proof::Handshake),
+            (Reason::HandshakeTimeout, Proof::Handshake),
+        ] {
+            for proof in [Proof::Connect, Proof::Exchange, Proof::Handshake] {
+                let passive = Passive::default();
+                let put_out = [(); 3].map(|()| {
+                    passive.well(proof);
+                    passive.failed(reason, POLICY, 10)
+                });
+                assert_eq!(put_out[2], proof < wanted, "{reason:?} {proof:?}");
+                let passive = Passive::default();
+                for _ in 0..3 {
+                    passive.failed(reason, POLICY, 10);
+                }
+                assert_eq!(passive.well(proof).is_some(), proof >= wanted, "{reason:?} {proof:?}");
+                assert_eq!(passive.is_out(|| 11), proof < wanted, "{reason:?} {proof:?}");
+            }
+        }
     }
 
     #[test]

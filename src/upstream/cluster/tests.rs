@@ -6,6 +6,7 @@ mod slow_start;
 
 use super::*;
 use crate::spec::Panic;
+use crate::upstream::health::Proof;
 use crate::upstream::testing::{kind, place, upstream};
 use crate::upstream::{Health, Reason};
 use http::Method;
@@ -346,7 +347,7 @@ async fn a_living_count_survives_a_change_of_membership() {
     };
     become_of(vec![here]).await;
     let lease = pick(&cluster, &Tried::new()).unwrap();
-    lease.endpoint().probed(true, cluster.rhythm.unwrap().thresholds);
+    lease.endpoint().probed(true, Proof::Handshake, cluster.rhythm.unwrap().thresholds);
     become_of(vec![here, there]).await;
     assert_eq!(health(&cluster), [Health::Healthy, Health::Unknown], "who stays stays as he is");
     become_of(vec![there]).await;

@@ -36,7 +36,7 @@ impl HealthCheck for Check {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut(rhythm.timeout)),
         };
-        if let Some(health) = endpoint.probed(outcome.is_ok(), rhythm.thresholds) {
+        if let Some(health) = endpoint.probed(outcome.is_ok(), self.probe.proof(), rhythm.thresholds) {
             report(endpoint, health, outcome.err().as_ref());
         }
         Ok(())

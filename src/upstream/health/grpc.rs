@@ -2,7 +2,7 @@
 //! describes it. The two messages are so small that their few bytes of protobuf are written and read here.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Rhythm, Target, h2, wire};
+use super::{Failure, Probe, Proof, Rhythm, Target, h2, wire};
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -72,6 +72,10 @@ struct Grpc {
 impl Probe for Grpc {
     fn rhythm(&self) -> Rhythm {
         self.rhythm
+    }
+
+    fn proof(&self) -> Proof {
+        Proof::Exchange
     }
 
     async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {

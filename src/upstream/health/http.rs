@@ -1,7 +1,7 @@
 //! Well is who answers a request with an expected status. The body is not read.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Rhythm, Target, h2, wire};
+use super::{Failure, Probe, Proof, Rhythm, Target, h2, wire};
 use crate::net::response_head;
 use crate::spec::OneOrMany;
 use crate::upstream::reach::Wire;
@@ -81,6 +81,10 @@ struct Http {
 impl Probe for Http {
     fn rhythm(&self) -> Rhythm {
         self.rhythm
+    }
+
+    fn proof(&self) -> Proof {
+        Proof::Exchange
     }
 
     async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {

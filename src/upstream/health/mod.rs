@@ -22,6 +22,7 @@ pub(super) use score::Score;
 pub use score::Thresholds;
 pub use wire::{Failure, Target};
 
+pub use super::passive::Proof;
 use async_trait::async_trait;
 use moongate_sdk::Kind;
 
@@ -33,6 +34,9 @@ pub static PROBES: &[Kind<dyn Probe>] = &[tcp::KIND, http::KIND, websocket::KIND
 pub trait Probe: Send + Sync {
     /// How often, how long at most, and how many outcomes in a row count.
     fn rhythm(&self) -> Rhythm;
+
+    /// What a success proves: failures of requests that it does not cover are not forgiven.
+    fn proof(&self) -> Proof;
 
     /// Asks once, on a connection of its own. The caller ends it at [`Rhythm::timeout`] by dropping it.
     ///

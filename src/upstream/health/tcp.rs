@@ -1,7 +1,7 @@
 //! Well is who accepts a connection, and the handshake where there is TLS.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Rhythm, Target};
+use super::{Failure, Probe, Proof, Rhythm, Target};
 use async_trait::async_trait;
 use moongate_sdk::{Kind, Problems, Settings};
 
@@ -32,6 +32,10 @@ struct Tcp {
 impl Probe for Tcp {
     fn rhythm(&self) -> Rhythm {
         self.rhythm
+    }
+
+    fn proof(&self) -> Proof {
+        Proof::Connect
     }
 
     async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {

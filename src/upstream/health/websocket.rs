@@ -2,7 +2,7 @@
 //! section 4.1), then a Close frame, so that the backend sees a client that leaves politely.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Rhythm, Target, wire};
+use super::{Failure, Probe, Proof, Rhythm, Target, wire};
 use crate::net::response_head;
 use crate::upstream::reach::Wire;
 use crate::websocket::Offer;
@@ -72,6 +72,10 @@ struct WebSocket {
 impl Probe for WebSocket {
     fn rhythm(&self) -> Rhythm {
         self.rhythm
+    }
+
+    fn proof(&self) -> Proof {
+        Proof::Handshake
     }
 
     async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {

@@ -18,7 +18,7 @@ fn probed(cluster: &Cluster, port: &str, well: bool) {
     let thresholds = cluster.rhythm.unwrap().thresholds;
     let endpoint = cluster.endpoints().into_iter().find(|each| each.name().ends_with(port)).unwrap();
     for _ in 0..3 {
-        endpoint.probed(well, thresholds);
+        endpoint.probed(well, Proof::Handshake, thresholds);
     }
 }
 
