@@ -36,11 +36,11 @@ impl HandshakeTimeout {
         self.written.unwrap_or(DEFAULT_ATTEMPT.min(request))
     }
 
-    /// For a redial, when `left` is left of `reconnect_timeout`: so that a third endpoint is asked when two do not
-    /// answer.
+    /// For a redial, when `left` is left of `reconnect_timeout`: at most a third of it, so that a third endpoint is asked
+    /// when two do not answer.
     #[must_use]
     pub fn redial(self, request: Duration, left: Duration) -> Duration {
-        self.written.unwrap_or_else(|| DEFAULT_ATTEMPT.min(request).min((left / 3).max(SHORTEST_REDIAL)))
+        self.first(request).min((left / 3).max(SHORTEST_REDIAL))
     }
 }
 
@@ -270,8 +270,9 @@ mod tests {
         let written = timeout(Some(8));
         assert_eq!(
             (written.first(seconds(2)), written.redial(seconds(2), seconds(9))),
-            (seconds(8), seconds(8))
+            (seconds(8), seconds(3))
         );
+        assert_eq!(written.redial(seconds(2), seconds(60)), seconds(8));
         assert_eq!(refusals(|written| written.handshake_timeout = Some(Period(Duration::ZERO))), 1);
     }
 
