@@ -124,7 +124,8 @@ fn has_one_length(fields: &HeaderMap) -> bool {
     let lines = fields.get_all(header::CONTENT_LENGTH).iter();
     let mut lengths = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let Some(first) = lengths.next().map(<[u8]>::trim_ascii) else { return true };
-    let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+    let is_digits = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+    let is_number = is_digits && std::str::from_utf8(first).is_ok_and(|first| first.parse::<u64>().is_ok());
     is_number && lengths.all(|length| length.trim_ascii() == first)
 }
 
