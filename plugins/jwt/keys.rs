@@ -4,6 +4,8 @@
 //! read, so that a token can never choose how it is checked (RFC 8725 §3.1).
 
 use super::crypto;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, decode_header};
@@ -236,14 +238,29 @@ impl Key {
     /// # Errors
     /// Why it cannot be used.
     fn in_set(written: Value, public: bool, demands: &Demands) -> Result<Option<Self>, String> {
-        let jwk: Jwk = serde_json::from_value(written).map_err(|error| error.to_string())?;
-        let signs =
-            jwk.common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
-        match &jwk.algorithm {
-            AlgorithmParameters::OctetKey(_) if public => Err("a secret that everybody can read".to_owned()),
-            _ if !signs => Ok(None),
-            _ => Self::read(&jwk, demands),
+        if let Some(kind) = written["kty"].as_str().filter(|kind| !TYPES.contains(kind)) {
+            return Err(format!("its type `{kind}` is not known"));
         }
+        let jwk: Jwk = serde_json::from_value(written.clone()).map_err(|error| error.to_string())?;
+        match &jwk.common.public_key_use {
+            None | Some(PublicKeyUse::Signature) => {}
+            Some(PublicKeyUse::Encryption) => return Ok(None),
+            Some(PublicKeyUse::Other(purpose)) => return Err(format!("its use `{purpose}` is not known")),
+        }
+        // RFC 7517 §4.3: the operations that it may be used for.
+        if let Some(operations) = written["key_ops"].as_array()
+            && !operations.iter().any(|operation| operation == "verify")
+        {
+            return Ok(None);
+        }
+        if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) && public {
+            return Err("a secret that everybody can read".to_owned());
+        }
+        if let Some(algorithm) = written["alg"].as_str().filter(|algorithm| !is_registered(algorithm)) {
+            return Err(format!("its algorithm `{algorithm}` is not known"));
+        }
+        check_parameters(&jwk.algorithm, &written)?;
+        Self::read(&jwk, demands)
     }
 
     fn read(jwk: &Jwk, demands: &Demands) -> Result<Option<Self>, String> {
@@ -270,6 +287,47 @@ impl Key {
         }
         let key = DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?;
         Self::new(jwk.common.key_id.clone(), key, algorithms, demands).map(Some)
+    }
+}
+
+/// The types of keys (RFC 7518 §6.1, RFC 8037 §2).
+const TYPES: [&str; 4] = ["RSA", "EC", "oct", "OKP"];
+
+/// Whether an algorithm is registered for signatures or encryption (RFC 7518 §3.1, §4.1, RFC 8037 §3.1, RFC 8812 §3.2).
+fn is_registered(algorithm: &str) -> bool {
+    let begins = |prefix: &&str| algorithm.starts_with(prefix);
+    ["HS", "RS", "PS", "ES", "A128", "A192", "A256", "RSA", "ECDH-ES", "PBES2"].iter().any(begins)
+        && algorithm != "RSA"
+        || matches!(algorithm, "EdDSA" | "Ed25519" | "dir")
+}
+
+/// Whether the numbers of a public key have the sizes that its type demands: a set of keys that cannot work must not
+/// replace one that does.
+fn check_parameters(algorithm: &AlgorithmParameters, written: &Value) -> Result<(), String> {
+    let length = |name: &str| {
+        let text = written[name].as_str().unwrap_or_default();
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text.trim_end_matches('='))
+            .map_err(|error| format!("its `{name}`: {error}"))?;
+        Ok::<_, String>(bytes.iter().skip_while(|byte| **byte == 0 && name == "n").count())
+    };
+    let has = |name: &str, wanted: usize| match length(name)? {
+        found if found == wanted => Ok(()),
+        found => Err(format!("its `{name}` has {found} bytes in place of {wanted}")),
+    };
+    match algorithm {
+        AlgorithmParameters::RSA(_) => match length("n")? {
+            // RFC 7518 §3.3: at least 2048 bits.
+            short @ 0..256 => Err(format!("its `n` has {} bits, and 2048 are the least", short * 8)),
+            _ => Ok(()),
+        },
+        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+            EllipticCurve::P256 => has("x", 32).and_then(|()| has("y", 32)),
+            EllipticCurve::P384 => has("x", 48).and_then(|()| has("y", 48)),
+            _ => Ok(()),
+        },
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => has("x", 32),
+        _ => Ok(()),
     }
 }
 

@@ -407,11 +407,26 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
         { "kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "text", "x5c": "text" },
         { "kty": "OKP", "crv": "X25519", "x": "AA", "kid": "curve" },
         { "kty": "oct", "k": A1_KEY, "use": "enc" },
-        { "kty": "oct", "k": A1_KEY, "kid": "good" },
+        { "kty": "oct", "k": A1_KEY, "key_ops": ["sign"] },
+        { "kty": "oct", "k": A1_KEY, "alg": "A128KW" },
+        { "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "short" },
+        { "kty": "RSA", "n": "", "e": "AQAB", "kid": "empty" },
+        { "kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "ed" },
+        { "kty": "FOO", "kid": "type" },
+        { "kty": "oct", "k": A1_KEY, "kid": "alg", "alg": "XX99" },
+        { "kty": "oct", "k": A1_KEY, "kid": "use", "use": "weird" },
+        { "kty": "oct", "k": A1_KEY, "kid": "good", "key_ops": ["verify"] },
     ]});
     let keys = Keys::set(mixed.to_string().as_bytes(), false, &Demands::default()).unwrap();
     let left_out: Vec<_> = keys.left_out().iter().map(|why| why.split(':').next().unwrap()).collect();
-    assert_eq!(left_out, ["keys[0] with kid 1", "keys[1] with kid \"text\"", "keys[2] with kid \"curve\""]);
+    let named = |index: usize, id: &str| format!("keys[{index}] with kid \"{id}\"");
+    let mut expected = vec!["keys[0] with kid 1".to_owned(), named(1, "text"), named(2, "curve")];
+    for (index, id) in [(6, "short"), (7, "empty"), (8, "ed"), (9, "type"), (10, "alg"), (11, "use")] {
+        expected.push(named(index, id));
+    }
+    assert_eq!(left_out, expected);
+    let why = keys.left_out().iter().find(|why| why.contains("FOO")).unwrap();
+    assert!(why.ends_with("its type `FOO` is not known"), "{why}");
     let public = json!({ "keys": [{ "kty": "oct", "k": A1_KEY }] }).to_string();
     assert!(
         Keys::set(public.as_bytes(), true, &Demands::default()).is_err(),
