@@ -6,7 +6,9 @@ use crate::spec;
 use crate::tunnel::Pacer;
 use moongate_sdk::{Placed, Problem, Problems};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where clients connect when the file names no listener.
@@ -133,8 +135,11 @@ impl Address {
                     }
                 }
             }
-            Self::Unix { access, .. } => {
+            Self::Unix { access, path } => {
                 *access = Access { mode, owner, group };
+                if let Err(problem) = can_hold_a_socket(path) {
+                    problems.push(problem.at(at));
+                }
                 if let Some(only) = &written.ipv6_only {
                     problems.push(Problem::new("`ipv6_only` is for an IPv6 address").at(&only.place));
                 }
@@ -168,6 +173,29 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// Whether a socket can be made at a path: in a directory that exists, and in the place of nothing but a socket.
+fn can_hold_a_socket(path: &Path) -> Result<(), Problem> {
+    let shown = path.display();
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match directory.metadata() {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(Problem::new(format!("`{}` is not a directory", directory.display()))),
+        // A service manager may make it when the process starts.
+        Err(error) if error.kind() == ErrorKind::NotFound && !directory.is_symlink() => {
+            let problem = Problem::warning(format!("there is no directory `{}`", directory.display()));
+            return Err(problem.help("it must be there when the process starts"));
+        }
+        Err(error) => return Err(Problem::new(format!("no socket can be made at `{shown}`: {error}"))),
+    }
+    match path.symlink_metadata() {
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(Problem::new(format!("`{shown}` is there already and is no socket"))
+                .help("remove it, or take another path"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Permission bits as `chmod` takes them: three octal digits, with or without a zero before them.
 fn permissions(written: &Placed<String>) -> Result<u32, Problems> {
     let digits = written.strip_prefix("0o").unwrap_or(written);
@@ -183,8 +211,14 @@ fn permissions(written: &Placed<String>) -> Result<u32, Problems> {
 
 /// The number of a user or a group: the number itself, or that of the name in the file where the system keeps them.
 fn id(written: &Placed<String>, what: &str, file: &str) -> Result<u32, Problems> {
-    if let Ok(number) = written.parse() {
-        return Ok(number);
+    match written.parse() {
+        // To chown(2) it means that nothing changes.
+        Ok(u32::MAX) => {
+            let problem = Problem::new(format!("{} is not the number of a {what}", u32::MAX));
+            return Err(problem.at(&written.place).into());
+        }
+        Ok(number) => return Ok(number),
+        Err(_) => {}
     }
     let wrong = |message: String| Problems::from(Problem::new(message).at(&written.place));
     let text =
@@ -345,6 +379,7 @@ fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Proble
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
+    use moongate_sdk::Severity;
 
     #[test]
     fn a_public_address_wants_a_token() {
@@ -414,5 +449,23 @@ mod tests {
         assert_eq!(id(&placed("root"), "user", "/etc/passwd").unwrap(), 0);
         assert_eq!(id(&placed("4711"), "user", "/etc/passwd").unwrap(), 4711);
         assert!(id(&placed("nobody-of-that-name"), "group", "/etc/group").is_err());
+        assert!(id(&placed("4294967295"), "user", "/etc/passwd").is_err());
+    }
+
+    #[test]
+    fn a_socket_needs_a_directory_and_a_free_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "").unwrap();
+        std::fs::create_dir(at("dir")).unwrap();
+        std::os::unix::fs::symlink("nothing", at("dangling")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for free in ["free", "socket", "dir/free"] {
+            assert!(can_hold_a_socket(&at(free)).is_ok(), "{free}");
+        }
+        for taken in ["file", "dir", "dangling", "file/x", "dangling/x"] {
+            assert_eq!(can_hold_a_socket(&at(taken)).unwrap_err().severity, Severity::Error, "{taken}");
+        }
+        assert_eq!(can_hold_a_socket(&at("none/x")).unwrap_err().severity, Severity::Warning);
     }
 }

@@ -105,21 +105,23 @@ fn drawn_anew(destination: &Destination) -> Option<Problem> {
     )
 }
 
-/// A cookie whose `path` covers nothing of a route (RFC 6265 §5.1.4).
+/// A cookie whose `path` covers nothing of one of a route's paths (RFC 6265 §5.1.4).
 fn never_sent(rule: &Rule<Arc<Route>>) -> Vec<Problem> {
     let cookies = rule.target.destination.clusters().filter_map(|cluster| Some((cluster, cluster.cookie()?)));
-    let unsent = cookies.filter(|(_, cookie)| {
-        !rule.paths.is_empty() && !rule.paths.iter().any(|path| may_be_sent(&cookie.path, path))
-    });
     let problem = |(cluster, cookie): (&Arc<Cluster>, &CookieScope)| {
-        Problem::warning(format!(
-            "browsers do not send the cookie of `{}` to this route: its `path` is {}",
+        if rule.paths.iter().all(|path| may_be_sent(&cookie.path, path)) {
+            return None;
+        }
+        let whole = !rule.paths.iter().any(|path| may_be_sent(&cookie.path, path));
+        let what = if whole { "this route" } else { "all paths of this route" };
+        let problem = Problem::warning(format!(
+            "browsers do not send the cookie of `{}` to {what}: its `path` is {}",
             cluster.name(),
             cookie.path
-        ))
-        .help("leave `path` out, or write the path of the route")
+        ));
+        Some(problem.help("leave `path` out, or write the path of the route"))
     };
-    unsent.map(problem).collect()
+    cookies.filter_map(problem).collect()
 }
 
 fn may_be_sent(cookie: &str, route: &PathPattern) -> bool {

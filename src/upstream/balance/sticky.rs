@@ -48,7 +48,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
     let mut problems = Problems::default();
     let fallback = problems.keep(fallback(settings.place(), read.fallback.as_ref()));
     let secret = problems.keep(secret(read.secret.as_ref()));
-    let shape = shape(&read, &mut problems);
+    let shape = shape(&read, settings.place(), &mut problems);
     match (fallback, secret) {
         (Some(fallback), Some(secret)) if !problems.refuse() => Ok(Box::new(Sticky {
             shape,
@@ -63,7 +63,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
     }
 }
 
-fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
+fn shape(read: &StickySettings, place: &Place, problems: &mut Problems) -> CookieShape {
     if let Some(name) = &read.cookie {
         cookie::check_name(name, problems);
     }
@@ -81,6 +81,16 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
     {
         let problem = Problem::new("`same_site: none` needs `secure: true`");
         problems.push(problem.help("browsers refuse such a cookie otherwise").at(&same_site.place));
+    }
+    if let Some(age) = read.max_age
+        && age.0.as_secs() == 0
+    {
+        let problem = Problem::new("`max_age` must be at least 1s");
+        problems.push(
+            problem
+                .help("a shorter one deletes the cookie; leave it out to keep it until the browser is closed")
+                .at(place),
+        );
     }
     CookieShape {
         name: read.cookie.as_ref().map(|name| name.value.as_str().into()),

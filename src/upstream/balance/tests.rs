@@ -217,6 +217,8 @@ fn settings_are_checked() {
         ("sticky", &[("cookie", "__Secure-seat")]),
         ("sticky", &[("cookie", "__host-seat"), ("secure", "true"), ("path", "/app")]),
         ("sticky", &[("same_site", "none")]),
+        ("sticky", &[("max_age", "0s")]),
+        ("sticky", &[("max_age", "900ms")]),
         ("sticky", &[("fallback", "sticky")]),
         ("sticky", &[("fallback", "consistent_hash")]),
         ("sticky", &[("fallback", "nothing")]),
