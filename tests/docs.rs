@@ -261,6 +261,38 @@ fn every_reason_is_described() {
 
 /// One list of reasons: what the sources answer with is what the pages name, with the same status.
 #[test]
+fn every_reason_of_a_plugin_is_documented() {
+    let page = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let table = page.lines().skip_while(|line| !line.starts_with("| reason of a plugin |")).skip(2);
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for line in table.take_while(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = line.split('|').map(|cell| cell.trim().replace('`', "")).collect();
+        rows.extend(cells[3].split(", ").map(|plugin| (cells[1].clone(), plugin.to_owned())));
+    }
+    let mut used = Vec::new();
+    for entry in std::fs::read_dir(root().join("plugins")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        let plugin = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        for call in source.split("refuse(").skip(1) {
+            // The status, then the reason.
+            let arguments = call.split(')').next().unwrap_or_default();
+            if let Some(reason) = arguments.split('"').nth(1) {
+                used.push((reason.to_owned(), plugin.clone()));
+            }
+        }
+    }
+    assert!(used.len() > 10, "{used:?}");
+    rows.sort();
+    used.sort();
+    used.dedup();
+    assert_eq!(used, rows);
+}
+
+#[test]
 fn every_reason_is_documented_as_it_is_answered() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     let page = read("docs/operations.md");

@@ -55,7 +55,7 @@ families! {
     UPSTREAM_CONNECTIONS_ACTIVE = Shape::Gauge, "moongate_upstream_connections_active" ["upstream", "endpoint"],
         "Requests and WebSockets at the endpoint now. An endpoint, or an upstream, that was removed stays until its last one has ended.";
     UPSTREAM_FAILURES = Shape::Counter, "moongate_upstream_failures_total" ["upstream", "endpoint", "reason"],
-        "Attempts that failed at the endpoint, retried ones included.";
+        "Attempts that failed at the endpoint, retried ones included; the reasons are those of responses, and for redials handshake_refused and other_agreement.";
     UPSTREAM_PANIC = Shape::Counter, "moongate_upstream_panic_total" ["upstream"],
         "Choices made or refused while every endpoint was unhealthy.";
     UPSTREAM_RESOLVE_FAILURES = Shape::Counter, "moongate_upstream_resolve_failures_total" ["upstream"],
