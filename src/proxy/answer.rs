@@ -8,7 +8,7 @@ use super::failure::{Failure, OURS};
 use super::intake::connection;
 use super::received::Line;
 use super::replay::replay;
-use super::{connect, download, forward, respond, upstream};
+use super::{connect, departure, download, forward, respond, upstream};
 use crate::chain::Decision;
 use crate::tunnel::Leg;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use moongate_sdk::{Answer, Fields, Headers, Reply, Sent};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
 /// What the client gets in place of the answer that was under way.
@@ -104,14 +104,14 @@ pub(super) async fn finish_head(
         head.append_header(header::SET_COOKIE, cookie)?;
     }
     let mut status = head.status;
-    let decision = dress(session.req_header(), &mut status, &mut ResponseFields(head), ctx, passed).await;
+    let decision = dress(session, &mut status, &mut ResponseFields(head), ctx, passed).await;
     if ctx.received.is_extended_connect {
         status = connect::refusal(status);
     }
     if status != head.status && !status.is_informational() {
         head.set_status(status)?;
     }
-    Ok(Instead::to_answer(decision))
+    Ok(decision.map_or_else(|gone| Some(gone.into()), Instead::to_answer))
 }
 
 /// The same for the fields of a 101, whose status stays.
@@ -124,7 +124,8 @@ pub(super) async fn finish_upgrade(
         headers.append(header::SET_COOKIE, cookie);
     }
     let mut status = StatusCode::SWITCHING_PROTOCOLS;
-    Instead::to_answer(dress(session.req_header(), &mut status, headers, ctx, &[]).await)
+    let decision = dress(session, &mut status, headers, ctx, &[]).await;
+    decision.map_or_else(|gone| Some(gone.into()), Instead::to_answer)
 }
 
 /// The cookie that brings the client back to this endpoint, when it does not have it yet.
@@ -134,23 +135,29 @@ fn sticky(session: &Session, ctx: &Context) -> Option<HeaderValue> {
 }
 
 /// The plugins' part.
+///
+/// # Errors
+/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
 async fn dress(
-    request: &RequestHeader,
+    session: &Session,
     status: &mut StatusCode,
     fields: &mut dyn Fields,
     ctx: &mut Context,
     passed: &[usize],
-) -> Decision {
+) -> std::result::Result<Decision, Failure> {
     let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_response_headers()) else {
-        return Decision::Continue;
+        return Ok(Decision::Continue);
     };
+    let watch = if route.chain.may_wait() { departure::watch(session) } else { None };
+    let request = session.req_header();
     // The request is over for the plugins by now: they see its fields and change only the answer's.
     let mut seen = Sent(&request.headers);
     let endpoint = ctx.last_endpoint.clone();
     let mut exchange = exchange::of(ctx, &route, Line::of(request), &mut seen);
     let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
     let mut answer = Answer { status: *status, headers: Headers::response(fields), endpoint };
-    let decision = route.chain.response_headers(&mut exchange, &mut answer, passed).await;
+    let shown = route.chain.response_headers(&mut exchange, &mut answer, passed);
+    let decision = departure::unless_gone(watch, shown).await;
     *status = answer.status;
     decision
 }
@@ -165,10 +172,12 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
         return respond::failure(session, ctx, Failure::BadResponse).await;
     };
     let mut upstream = Upstream::new(stream);
-    upstream.read_timeout = ctx.route.as_ref().map(|route| route.timeout);
+    upstream.read_timeout = ctx.route.as_ref().and_then(|route| route.timeout);
     let mut head = loop {
-        let Ok(head) = upstream.read_resp_header_parts().await else {
-            return respond::failure(session, ctx, Failure::BadResponse).await;
+        let head = match departure::unless_session_ends(session, upstream.read_resp_header_parts()).await {
+            Ok(Ok(head)) => head,
+            Ok(Err(_)) => return respond::failure(session, ctx, Failure::BadResponse).await,
+            Err(gone) => return respond::failure(session, ctx, gone).await,
         };
         if !head.status.is_informational() {
             break head;
@@ -183,18 +192,24 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
     if ctx.replaced {
         return Ok(());
     }
+    let streams = upstream::is_event_stream(&head);
+    upstream.read_timeout = ctx.route.as_ref().and_then(|route| route.silence(streams));
     session.write_response_header(head, false).await?;
     loop {
-        match upstream.read_body_bytes().await {
-            Ok(Some(bytes)) => write_piece(session, ctx, Some(bytes), false).await?,
-            Ok(None) => break,
-            // The answer breaks off, and the client's connection with it.
-            Err(_) => {
-                ctx.failure = Some(Failure::UpstreamClosed);
-                session.set_keepalive(None);
-                return Ok(());
+        let failure = match departure::unless_session_ends(session, upstream.read_body_bytes()).await {
+            Ok(Ok(Some(bytes))) => {
+                write_piece(session, ctx, Some(bytes), false).await?;
+                continue;
             }
-        }
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Failure::StreamIdleTimeout,
+            Ok(Err(_)) => Failure::UpstreamClosed,
+            Err(gone) => gone,
+        };
+        // The answer breaks off, and the client's connection with it.
+        ctx.failure = Some(failure);
+        session.set_keepalive(None);
+        return Ok(());
     }
     write_piece(session, ctx, None, true).await?;
     upstream.shutdown().await;
@@ -223,7 +238,7 @@ pub(super) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Cont
     let failure = if connection(session).is_some_and(Connection::is_broken) {
         Failure::BadRequest
     } else {
-        ctx.failure.unwrap_or_else(|| Failure::from(error))
+        ctx.failure.unwrap_or_else(|| upstream::failure(session, ctx, error))
     };
     // Pingora closes the client's connection behind a failed attempt; the answer says so.
     session.set_keepalive(None);
