@@ -26,7 +26,7 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
     // An interim response is none.
     let status =
         session.response_written().map(|head| head.status).filter(|status| !status.is_informational());
-    let code = status.map_or(0, |status| status.as_u16());
+    let code = status.map_or(unsent(ctx), |status| status.as_u16());
     let lived = ctx.started.elapsed();
     let Some(snapshot) = ctx.snapshot.clone() else { return };
     count(&snapshot, ctx, code, lived);
@@ -55,6 +55,11 @@ pub(super) fn upgraded(session: &mut Session, ctx: &mut Context) {
     }
     plugins(session, ctx, Some(StatusCode::SWITCHING_PROTOCOLS));
     ctx.upgraded = true;
+}
+
+/// The status of a request that got none: nginx's for a client that left, or 0.
+fn unsent(ctx: &Context) -> u16 {
+    if ctx.failure == Some(Failure::ClientGone) { 499 } else { 0 }
 }
 
 fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
