@@ -170,7 +170,9 @@ fn periods(schema: &Value, at: &str, found: &mut Vec<(String, String)>) {
         }
     }
     match schema {
-        Value::Object(words) => words.iter().for_each(|(word, below)| periods(below, &format!("{at}.{word}"), found)),
+        Value::Object(words) => {
+            words.iter().for_each(|(word, below)| periods(below, &format!("{at}.{word}"), found))
+        }
         Value::Array(forms) => forms.iter().for_each(|below| periods(below, at, found)),
         _ => {}
     }
@@ -183,7 +185,9 @@ fn every_length_of_time_says_what_none_means() {
     assert!(found.len() > 40, "{}", found.len());
     let says = |about: &str| {
         let about = about.replace('\n', " ");
-        ["`0s`", "Default 0s", "onger than 0", "t least ", "rom 1ms"].iter().any(|words| about.contains(words))
+        ["`0s`", "Default 0s", "onger than 0", "t least ", "rom 1ms"]
+            .iter()
+            .any(|words| about.contains(words))
     };
     let silent: Vec<_> = found.into_iter().filter(|(_, about)| !says(about)).collect();
     assert!(silent.is_empty(), "{silent:#?}");

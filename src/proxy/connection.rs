@@ -270,7 +270,11 @@ impl Connection {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        if self.is_half_closed && !self.control.finishes() { Poll::Ready(Err(gone())) } else { self.poll_gone(cx) }
+        if self.is_half_closed && !self.control.finishes() {
+            Poll::Ready(Err(gone()))
+        } else {
+            self.poll_gone(cx)
+        }
     }
 
     /// Nothing more is read of the client: its departure is still noticed.
@@ -294,11 +298,7 @@ impl Connection {
     }
 
     /// What a write of the response came to, or whether the client takes it too slowly.
-    fn wrote(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(count)) => {
                 if let Some(pace) = &mut self.send_pace {

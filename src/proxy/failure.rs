@@ -196,6 +196,11 @@ impl Failure {
 }
 
 impl Failure {
+    /// Whether the client broke off, or was too slow.
+    pub const fn is_the_clients(self) -> bool {
+        matches!(self, Self::ClientGone | Self::BodyTimeout | Self::SendTimeout)
+    }
+
     /// Whether TLS with a backend is what failed.
     pub const fn is_tls(self) -> bool {
         matches!(self, Self::TlsHandshake | Self::TlsCertificate)

@@ -110,7 +110,8 @@ impl SessionControl {
     /// When the backend has been silent for too long.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let silence = self.silence.load(Relaxed);
-        (silence > 0).then(|| *START + Duration::from_millis(self.heard.load(Relaxed).saturating_add(silence)))
+        (silence > 0)
+            .then(|| *START + Duration::from_millis(self.heard.load(Relaxed).saturating_add(silence)))
     }
 
     /// The client has the whole response.

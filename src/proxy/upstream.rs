@@ -303,7 +303,7 @@ pub(super) fn give_back(ctx: &mut Context, Unanswered { failure, cause }: Unansw
     ctx.failure = Some(failure);
     ctx.cause = cause;
     if let Some(lease) = ctx.lease.take() {
-        if !matches!(failure, Failure::ClientGone | Failure::Plugin) {
+        if !failure.is_the_clients() && failure != Failure::Plugin {
             lease.endpoint().metrics().failed(failure.token());
         }
         if let Some(reason) = failure.endpoints_fault() {

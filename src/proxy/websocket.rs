@@ -148,8 +148,10 @@ async fn ask(
         let failure = unanswered.failure;
         upstream::give_back(ctx, unanswered);
         // A broken 101 would be broken at the next endpoint too, and a slow one may still open.
-        if matches!(failure, Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c | Failure::ClientGone)
-            || !ctx.may_retry()
+        if matches!(
+            failure,
+            Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c | Failure::ClientGone
+        ) || !ctx.may_retry()
         {
             return Err(failure);
         }

@@ -15,10 +15,10 @@ use super::upload;
 use bytes::BytesMut;
 use http::header;
 use moongate_sdk::{BodyLength, Piece};
+use pingora::Error;
 use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::Error;
 use pingora_proxy::Session;
 use std::io::Cursor;
 

@@ -110,7 +110,7 @@ impl Upstream {
 pub struct Rebalance {
     /// An endpoint that holds more than so many times its share is relieved of what is above it. Default 1.3.
     pub when: f64,
-    /// The time over which those who should move are asked to come again (Close 1012). `0s`: all at once. Default 10m.
+    /// The time over which those who should move are asked to come again (Close 1012), at least 1s. Default 10m.
     pub window: Period,
 }
 

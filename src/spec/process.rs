@@ -37,7 +37,7 @@ pub struct Server {
     /// The lowest rate at which a client takes a response, in bytes a second: a size, or a mapping with the time before
     /// it counts (`grace`). The connection of a slower client is closed. `0` switches it off. Default 240B after 20s.
     pub send_min_rate: MinRate,
-    /// The largest request head, otherwise 431.
+    /// The largest request head, 1KiB to 1MiB, otherwise 431. Default 64KiB.
     #[serde(deserialize_with = "room_for_a_head")]
     pub max_request_head: Size,
     /// Idle connections to all upstreams that are kept for reuse, at least 1. They are divided among the threads, and
@@ -202,8 +202,9 @@ pub enum LogFormat {
 /// A size that a request's head can have at all.
 fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     let size = Size::deserialize(deserializer)?;
-    if size.0 < 1024 {
-        return Err(serde::de::Error::custom("must be at least 1KiB"));
+    // The parser reads no more than that.
+    if !(1 << 10..=1 << 20).contains(&size.0) {
+        return Err(serde::de::Error::custom("must be 1KiB to 1MiB"));
     }
     Ok(size)
 }

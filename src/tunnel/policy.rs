@@ -33,7 +33,8 @@ impl HandshakeTimeout {
     /// For the first handshake of a client, on a route whose `timeout` is `request`; `None` for none.
     #[must_use]
     pub fn first(self, request: Option<Duration>) -> Duration {
-        self.written.unwrap_or_else(|| request.map_or(DEFAULT_ATTEMPT, |request| DEFAULT_ATTEMPT.min(request)))
+        self.written
+            .unwrap_or_else(|| request.map_or(DEFAULT_ATTEMPT, |request| DEFAULT_ATTEMPT.min(request)))
     }
 
     /// For a redial, when `left` is left of `reconnect_timeout`: so that a third endpoint is asked when two do not
@@ -263,7 +264,10 @@ mod tests {
             Policy::new(&written, None).unwrap().handshake_timeout
         };
         let default = timeout(None);
-        assert_eq!((default.first(Some(seconds(60))), default.first(Some(seconds(2)))), (seconds(5), seconds(2)));
+        assert_eq!(
+            (default.first(Some(seconds(60))), default.first(Some(seconds(2)))),
+            (seconds(5), seconds(2))
+        );
         assert_eq!(default.redial(Some(seconds(60)), seconds(9)), seconds(3));
         assert_eq!(default.redial(Some(seconds(60)), seconds(60)), seconds(5));
         assert_eq!(default.redial(Some(seconds(60)), Duration::from_millis(90)), SHORTEST_REDIAL);

@@ -41,8 +41,10 @@ fn reset(wire: Wire) {
 
 const GET: &str = "GET /get HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
-const CHUNKS: &str = "POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
-const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+const CHUNKS: &str =
+    "POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+const EVENTS: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const LONG: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf";
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
 
@@ -90,7 +92,8 @@ fn a_pipelined_request_is_no_departure_and_does_not_hide_one() {
     wire.send(POST.repeat(3));
     // More than is read ahead.
     let (mut stream, _) = wire.into_parts();
-    let rest = format!("POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
+    let rest =
+        format!("POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
     std::io::Write::write_all(&mut stream, rest.as_bytes()).unwrap();
     assert!(ends.recv_timeout(Duration::from_millis(200)).is_err(), "its client is there");
     drop(stream);
@@ -115,7 +118,8 @@ fn what_is_sent_behind_a_request_that_waits_is_the_next_request() {
     wire.send(GET);
     origin.await_seen(1);
     // In pieces, of which each wakes the gateway, and together more than it reads ahead.
-    let large = format!("POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n{}", "x".repeat(40_000));
+    let large =
+        format!("POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n{}", "x".repeat(40_000));
     for piece in [POST, CHUNKS, &large].concat().as_bytes().chunks(7000) {
         wire.send(piece);
     }
@@ -179,7 +183,8 @@ fn the_stream_of_an_http_2_backend_is_cancelled() {
     let backend = Http2::start(None);
     let log = AccessLog::new();
     let gateway = Gateway::start(&format!(
-        "{}upstreams: {{ all: {{ endpoints: ['{}'], protocol: h2c }} }}\nroutes: [{{ upstream: all, timeout: 10m }}]",
+        "{}server: {{ threads: 1 }}\n\
+         upstreams: {{ all: {{ endpoints: ['{}'], protocol: h2c }} }}\nroutes: [{{ upstream: all, timeout: 10m }}]",
         log.yaml(),
         backend.address
     ));
@@ -188,7 +193,9 @@ fn the_stream_of_an_http_2_backend_is_cancelled() {
     eventually("the request", || (!backend.seen.heads.lock().unwrap().is_empty()).then_some(()));
     drop(wire);
     assert_eq!(log.of("/silent")["error"], "client_gone");
-    eventually("the lease is given back", || (gateway.active("all", backend.address) == Some(0)).then_some(()));
+    eventually("the lease is given back", || {
+        (gateway.active("all", backend.address) == Some(0)).then_some(())
+    });
     // The connection goes on.
     assert_eq!(gateway.get("/").text(), "two");
     assert_eq!(backend.seen.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
@@ -300,7 +307,9 @@ fn no_other_endpoint_is_asked_for_a_client_that_left() {
     ));
     let mut wire = gateway.wire();
     wire.send(POST);
-    eventually("the first attempt", || (gateway.active("all", one) == Some(1) || gateway.active("all", two) == Some(1)).then_some(()));
+    eventually("the first attempt", || {
+        (gateway.active("all", one) == Some(1) || gateway.active("all", two) == Some(1)).then_some(())
+    });
     drop(wire);
     let line = log.of("/post");
     assert_eq!((&line["error"], &line["attempts"]), (&"client_gone".into(), &1.into()), "{line}");

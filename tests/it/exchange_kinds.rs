@@ -75,7 +75,9 @@ impl Setup {
         match kind {
             Kind::Request => {
                 let mut wire = Wire::connect(web);
-                wire.send("GET /plain/x HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nReferer: /r\r\n\r\n");
+                wire.send(
+                    "GET /plain/x HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nReferer: /r\r\n\r\n",
+                );
                 wire.head().unwrap().expect("a head");
                 Open::Request(wire)
             }
@@ -172,7 +174,10 @@ fn each_counts_at_its_endpoint_while_it_lives() {
             eventually(&format!("{kind:?}: {count} active"), || {
                 (setup.gateway.active(upstream, address) == Some(count)).then_some(())
             });
-            let metric = setup.gateway.metrics().sum("moongate_upstream_connections_active", &[("upstream", upstream)]);
+            let metric = setup
+                .gateway
+                .metrics()
+                .sum("moongate_upstream_connections_active", &[("upstream", upstream)]);
             assert_eq!(metric, count as f64, "{kind:?}");
         };
         let (first, second) = (setup.open(kind), setup.open(kind));

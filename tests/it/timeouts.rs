@@ -172,7 +172,8 @@ fn a_call_of_grpc_is_bounded_by_the_silence_of_both_sides() {
         backend.address
     ));
     let client = h2::Client::connect(gateway.web());
-    let head = h2::request("POST", "/grpc/chat").header("content-type", "application/grpc").header("te", "trailers");
+    let head =
+        h2::request("POST", "/grpc/chat").header("content-type", "application/grpc").header("te", "trailers");
     let (answer, mut body) = client.begin(head.body(()).unwrap(), false);
     let begun = Instant::now();
     for _ in 0..4 {
@@ -214,6 +215,9 @@ const POSITIVE: &[&str] = &[
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], resolve: 0s } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], health_check: { kind: tcp, interval: 0s } } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], health_check: { kind: http, path: /, timeout: 0s } } }",
+    "upstreams: { a: { endpoints: ['127.0.0.1:1'], rebalance: { window: 0s } } }",
+    "upstreams: { a: { endpoints: ['127.0.0.1:1'], balance: { kind: sticky, max_age: 0s } } }",
+    "routes: [{ upstream: ['127.0.0.1:1'], plugins: [{ kind: maintenance, retry_after: 0s }] }]",
     "routes: [{ upstream: ['127.0.0.1:1'], websocket: { ping_timeout: 0s } }]",
     "routes: [{ upstream: ['127.0.0.1:1'], websocket: { handshake_timeout: 0s } }]",
     "routes: [{ upstream: ['127.0.0.1:1'], websocket: { reconnect_timeout: 0s } }]",
@@ -224,7 +228,7 @@ const POSITIVE: &[&str] = &[
 /// Those for which it says something.
 const ZERO: &[&str] = &[
     "server: { drain_delay: 0s, grace_period: 0s, body_min_rate: { grace: 0s }, send_min_rate: { rate: 0 } }",
-    "upstreams: { a: { endpoints: ['127.0.0.1:1'], slow_start: 0s, passive_health: { eject_for: 0s }, rebalance: { window: 0s } } }",
+    "upstreams: { a: { endpoints: ['127.0.0.1:1'], slow_start: 0s, passive_health: { eject_for: 0s } } }",
     "routes: [{ upstream: ['127.0.0.1:1'], timeout: 0s, stream_idle_timeout: 0s }]",
     "routes: [{ upstream: ['127.0.0.1:1'], websocket: { idle_timeout: 0s, ping_interval: 0s, max_age: 0s, drain: 0s, \
      close_timeout: 0s, write_timeout: 0s } }]",
@@ -243,9 +247,13 @@ fn check(yaml: &str) -> std::process::Output {
 fn no_time_at_all_is_an_error_or_says_what_it_means() {
     for yaml in POSITIVE {
         let checked = check(yaml);
-        let report = String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
+        let report =
+            String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
         assert!(!checked.status.success(), "{yaml}: {report}");
-        assert!(["longer than 0", "at least", "must be"].iter().any(|words| report.contains(words)), "{yaml}: {report}");
+        assert!(
+            ["longer than 0", "at least", "must be"].iter().any(|words| report.contains(words)),
+            "{yaml}: {report}"
+        );
     }
     for yaml in ZERO {
         let checked = check(yaml);

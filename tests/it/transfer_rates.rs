@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 fn to(origin: &impl std::fmt::Display, log: &AccessLog, server: &str, route: &str) -> Gateway {
-    Gateway::start_whole(&format!(
+    Gateway::start_own_whole(&format!(
         "admin: {{ address: 127.0.0.1:0 }}\n{}server: {{ {server} }}\n\
          listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [http1, h2c] }}]\n\
          routes: [{{ upstream: ['{origin}']{route} }}]",
@@ -39,7 +39,9 @@ fn trickle(wire: &mut Wire) {
 #[test]
 fn a_body_that_trickles_is_ended_with_408() {
     let origin = Origin::named("a");
-    for plugins in ["", ", plugins: [{ kind: body_limit, max: 1MiB }]"] {
+    // One plugin looks at the body's pieces, another one wants all of it.
+    let whole = ", plugins: [{ kind: replace, whole: 1MiB, request: { from: body, to: LOUD } }]";
+    for plugins in ["", ", plugins: [{ kind: body_limit, max_size: 1MiB }]", whole] {
         for framing in ["Content-Length: 100000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nfffff\r\n"] {
             let log = AccessLog::new();
             let gateway = to(&origin, &log, SLOW_BODIES, plugins);
@@ -50,7 +52,11 @@ fn a_body_that_trickles_is_ended_with_408() {
             assert_eq!((&line["status"], &line["error"]), (&408.into(), &"body_timeout".into()));
             let labels = [("status", "408")];
             assert_eq!(gateway.metrics().sum("moongate_http_requests_total", &labels), 1.0);
-            assert_eq!(gateway.metrics().sum("moongate_upstream_failures_total", &[]), 0.0, "no endpoint's fault");
+            assert_eq!(
+                gateway.metrics().sum("moongate_upstream_failures_total", &[]),
+                0.0,
+                "no endpoint's fault"
+            );
         }
     }
 }
@@ -170,14 +176,15 @@ fn calls_and_refusals_that_end_before_their_upload_are_not_their_client_s_fault(
         "admin: {{ address: 127.0.0.1:0 }}\n{}\
          listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [http1, h2c] }}]\n\
          upstreams: {{ all: {{ endpoints: ['{}'], protocol: h2c }} }}\n\
-         routes:\n  - {{ path: /limited, upstream: all, plugins: [{{ kind: body_limit, max: 10B }}] }}\n  \
+         routes:\n  - {{ path: /limited, upstream: all, plugins: [{{ kind: body_limit, max_size: 10B }}] }}\n  \
                    - {{ path: /refused, upstream: ['{origin}'] }}\n  - {{ upstream: all }}",
         log.yaml(),
         backend.address
     ));
     // A call whose service answers at once, and whose client then leaves its stream.
     let client = h2::Client::connect(gateway.web());
-    let head = h2::request("POST", "/grpc/none").header("content-type", "application/grpc").header("te", "trailers");
+    let head =
+        h2::request("POST", "/grpc/none").header("content-type", "application/grpc").header("te", "trailers");
     let (answer, body) = client.begin(head.body(()).unwrap(), false);
     assert_eq!(client.read(answer).unwrap().headers["grpc-status"], "5");
     drop(body);
@@ -185,7 +192,9 @@ fn calls_and_refusals_that_end_before_their_upload_are_not_their_client_s_fault(
     assert_eq!((&line["status"], &line["error"]), (&200.into(), &serde_json::Value::Null), "{line}");
     // A body that is too long for a plugin, in both protocols; its client goes when it has the answer.
     let mut wire = gateway.wire();
-    wire.send("POST /limited/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nxxxxxxxxxxxxxxxxxxxxxxxxxx");
+    wire.send(
+        "POST /limited/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    );
     assert_eq!(wire.response().status, 413);
     drop(wire);
     let mut wire = gateway.wire();

@@ -36,8 +36,8 @@ struct StickySettings {
     secure: Option<bool>,
     /// strict, lax or none; absent: the attribute is not sent.
     same_site: Option<Placed<SameSite>>,
-    /// How long a browser keeps it; absent: until it is closed.
-    max_age: Option<Period>,
+    /// How long a browser keeps it, in whole seconds, at least 1s; absent: until it is closed.
+    max_age: Option<Placed<Period>>,
     /// The kind that chooses for a client without a cookie. Default least_connections.
     fallback: Option<Placed<String>>,
 }
@@ -73,6 +73,12 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
     if let Some(name) = &read.cookie {
         cookie::check_prefix(name, secure, written_path, problems);
     }
+    if let Some(short) = read.max_age.as_ref().filter(|age| age.0.as_secs() == 0) {
+        let problem = Problem::new("`max_age` must be at least 1s");
+        problems.push(
+            problem.help("leave it out for a cookie that lasts until the browser is closed").at(&short.place),
+        );
+    }
     if let Some(same_site) = &read.same_site
         && same_site.value == SameSite::None
         && !secure
@@ -86,7 +92,7 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
         http_only: read.http_only.unwrap_or(true),
         secure,
         same_site: read.same_site.as_ref().map(|same_site| same_site.value),
-        max_age: read.max_age,
+        max_age: read.max_age.as_ref().map(|age| age.value),
     }
 }
 

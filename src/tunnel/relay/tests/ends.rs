@@ -243,7 +243,10 @@ async fn a_client_that_left_before_its_101_is_told_of() {
     let (client, near) = tokio::io::duplex(1 << 16);
     let (far, _backend) = tokio::io::duplex(1 << 16);
     drop(client);
-    let mut ends = launched(tunnel(boxed(near), boxed(far), policy(|_| {})), b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    let mut ends = launched(
+        tunnel(boxed(near), boxed(far), policy(|_| {})),
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    );
     let outcome = ends.recv().await.unwrap();
     assert_eq!((outcome.by, outcome.reason), (By::Side(Side::Client), Reason::Reset));
 }
