@@ -3,6 +3,7 @@
 
 use super::cause;
 use crate::route::BadTarget;
+use crate::telemetry::metrics::ClientAbort;
 use crate::tunnel::Crowded;
 use crate::tunnel::handshake::AnswerError;
 use crate::upstream::{DialError, Reason};
@@ -196,9 +197,14 @@ impl Failure {
 }
 
 impl Failure {
-    /// Whether the client broke off, or was too slow.
-    pub const fn is_the_clients(self) -> bool {
-        matches!(self, Self::ClientGone | Self::BodyTimeout | Self::SendTimeout)
+    /// How the client ended the request, when it did.
+    pub const fn client_abort(self) -> Option<ClientAbort> {
+        match self {
+            Self::ClientGone => Some(ClientAbort::Gone),
+            Self::BodyTimeout => Some(ClientAbort::Body),
+            Self::SendTimeout => Some(ClientAbort::Send),
+            _ => None,
+        }
     }
 
     /// Whether TLS with a backend is what failed.

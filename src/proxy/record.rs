@@ -63,10 +63,14 @@ fn unsent(ctx: &Context) -> u16 {
 }
 
 fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
-    let Some(route) = &ctx.route else { return snapshot.unrouted.request(status, lived) };
-    match &ctx.cluster {
-        Some(cluster) => route.answers(cluster).request(status, lived),
-        None => route.unserved.request(status, lived),
+    let answers = match (&ctx.route, &ctx.cluster) {
+        (None, _) => &*snapshot.unrouted,
+        (Some(route), Some(cluster)) => route.answers(cluster),
+        (Some(route), None) => &*route.unserved,
+    };
+    answers.request(status, lived);
+    if let Some(reason) = ctx.failure.and_then(Failure::client_abort) {
+        answers.aborted(reason);
     }
 }
 

@@ -283,7 +283,8 @@ pub(super) async fn pass(
         let decision = show(session, ctx, &route, Show::Piece(0..usize::MAX, &mut piece)).await;
         if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), Instead::of) {
             ctx.instead = Some(instead);
-            return Err(Error::new(OURS));
+            // Of any other side than the client's, Pingora would go on waiting for a backend of HTTP/2.
+            return Err(Error::new_down(OURS));
         }
         ctx.upload.passed = passed.and(&piece.bytes);
         piece.bytes

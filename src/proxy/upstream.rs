@@ -72,6 +72,10 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     options.idle_timeout = Some(cluster.spec().idle_timeout.0);
     // How long the backend may be silent, the client's session bounds: it tells heads from bodies.
     options.read_timeout = None;
+    if cluster.reach().protocol() != UpstreamProtocol::Http1 && !is_call {
+        // Once an upload to a backend of HTTP/2 has failed, Pingora asks the session nothing more: this bounds the wait.
+        options.read_timeout = route.timeout.zip(route.silence(true)).map(|(head, body)| head.max(body));
+    }
     if is_call {
         // A stream may be silent in both directions; how long a call may take, the client says with its deadline.
         session.as_downstream_mut().set_read_timeout(None);
@@ -303,7 +307,7 @@ pub(super) fn give_back(ctx: &mut Context, Unanswered { failure, cause }: Unansw
     ctx.failure = Some(failure);
     ctx.cause = cause;
     if let Some(lease) = ctx.lease.take() {
-        if !failure.is_the_clients() && failure != Failure::Plugin {
+        if failure.client_abort().is_none() && failure != Failure::Plugin {
             lease.endpoint().metrics().failed(failure.token());
         }
         if let Some(reason) = failure.endpoints_fault() {

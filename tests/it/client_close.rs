@@ -75,6 +75,8 @@ fn a_request_ends_with_its_client_whatever_it_waits_for() {
                 let metrics = gateway.metrics();
                 let labels = [("route", "all"), ("status", if status == 200 { "200" } else { "499" })];
                 assert_eq!(metrics.sum("moongate_http_requests_total", &labels), 1.0);
+                let labels = [("route", "all"), ("reason", "client_gone")];
+                assert_eq!(metrics.sum("moongate_http_client_aborts_total", &labels), 1.0);
                 assert_eq!(metrics.sum("moongate_upstream_failures_total", &[]), 0.0, "nobody is to blame");
             }
         }
