@@ -171,7 +171,9 @@ fn periods(schema: &Value, at: &str, found: &mut Vec<(String, String)>) {
     }
     match schema {
         Value::Object(words) => {
-            words.iter().for_each(|(word, below)| periods(below, &format!("{at}.{word}"), found))
+            for (word, below) in words {
+                periods(below, &format!("{at}.{word}"), found);
+            }
         }
         Value::Array(forms) => forms.iter().for_each(|below| periods(below, at, found)),
         _ => {}
