@@ -220,7 +220,7 @@ impl BasicAuth {
 
 impl Plugin for BasicAuth {
     fn phases(&self) -> Phases {
-        Phases { request_headers: true, ..Phases::default() }
+        Phases { request_headers: true, waits: true, ..Phases::default() }
     }
 
     fn owned_headers(&self) -> Vec<HeaderName> {

@@ -50,7 +50,8 @@ struct Written {
     /// Whether requests may carry cookies and passwords. Default: false.
     #[serde(default)]
     credentials: bool,
-    /// How long a browser remembers the answer to a preflight. Default: unsaid, which browsers take for 5s.
+    /// How long a browser remembers the answer to a preflight, in whole seconds. `0s`: not at all. Default: unsaid, which
+    /// browsers take for 5s.
     max_age: Option<Period>,
 }
 

@@ -106,6 +106,7 @@ impl Plugin for ForwardAuth {
             request_headers: true,
             response_headers: !self.to_client.is_empty(),
             recheck: self.recheck,
+            waits: true,
             ..Phases::default()
         }
     }

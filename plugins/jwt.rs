@@ -80,7 +80,7 @@ enum Found {
 
 impl Plugin for Jwt {
     fn phases(&self) -> Phases {
-        Phases { request_headers: true, recheck: self.recheck, ..Phases::default() }
+        Phases { request_headers: true, recheck: self.recheck, waits: true, ..Phases::default() }
     }
 
     fn owned_headers(&self) -> Vec<HeaderName> {

@@ -27,8 +27,8 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// When to come back, said in Retry-After. Default 5m.
-    retry_after: Option<Period>,
+    /// When to come back, said in Retry-After in seconds, rounded up; longer than 0. Default 5m.
+    retry_after: Option<Placed<Period>>,
     /// A text in place of the gateway's own error.
     body: Option<Placed<String>>,
     /// A page in its place, of at most 8 MiB, read when the configuration is. A relative path begins at the file
@@ -57,7 +57,10 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     if let Some(file) = written.when_file.as_ref().filter(|file| file.is_empty()) {
         problems.push(Problem::new("`when_file` names no file").at(&file.place));
     }
-    let retry_after = written.retry_after.unwrap_or(Period::seconds(300)).0;
+    if let Some(zero) = written.retry_after.as_ref().filter(|after| after.0.is_zero()) {
+        problems.push(Problem::new("`retry_after` must be longer than 0").at(&zero.place));
+    }
+    let retry_after = written.retry_after.as_ref().map_or(Period::seconds(300), |after| after.value).0;
     let switch = written.when_file.as_ref().map(|file| {
         let base = Path::new(&*file.place.file).parent().unwrap_or(Path::new(""));
         Switch::new(base.join(&file.value), FRESH)
@@ -71,7 +74,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     match (page, except) {
         (Some(page), Some(except)) if !problems.refuse() => {
             // Whole seconds (RFC 9110 §10.2.3), and never `at once`.
-            let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
+            let seconds = retry_after.as_secs_f64().ceil() as u64;
             let retry_after = HeaderValue::from(seconds);
             Ok(Box::new(Maintenance { retry_after, page, except, switch }))
         }

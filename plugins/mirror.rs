@@ -38,7 +38,7 @@ struct Written {
     max_body: Option<Placed<Size>>,
     /// How many copies may be under way; beyond them none are made. Default: 100.
     max_in_flight: Option<Placed<u32>>,
-    /// How long a copy may take. Default: 10s.
+    /// How long a copy may take, longer than 0. Default: 10s.
     timeout: Option<Placed<Period>>,
 }
 

@@ -26,8 +26,8 @@ const PRELOAD_AGE: u64 = 365 * 86_400;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// How long browsers use https alone for this host; sent over https only (RFC 6797 §7.2). `0` makes
-    /// them forget. Default: not sent.
+    /// How long browsers use https alone for this host; sent over https only (RFC 6797 §7.2). `0s`
+    /// makes them forget. Default: not sent.
     hsts: Option<Placed<Period>>,
     /// Whether that counts for every name below the host. Default: false.
     #[serde(default)]

@@ -157,3 +157,40 @@ fn editors_see_the_usual_mistakes() {
         assert!(misfit(&schema, &schema, &yaml(&text)).is_some(), "{mistake}");
     }
 }
+
+/// Every key that takes a length of time, wherever it is, with its description.
+fn periods(schema: &Value, at: &str, found: &mut Vec<(String, String)>) {
+    if let Some(properties) = schema["properties"].as_object() {
+        for (key, property) in properties {
+            let forms = [property, &property["anyOf"][0], &property["allOf"][0]];
+            if forms.iter().any(|form| form["$ref"] == "#/$defs/Period") {
+                let about = property["description"].as_str().unwrap_or_default();
+                found.push((format!("{at}.{key}"), about.to_owned()));
+            }
+        }
+    }
+    match schema {
+        Value::Object(words) => {
+            for (word, below) in words {
+                periods(below, &format!("{at}.{word}"), found);
+            }
+        }
+        Value::Array(forms) => forms.iter().for_each(|below| periods(below, at, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_length_of_time_says_what_none_means() {
+    let mut found = Vec::new();
+    periods(&schema(), "", &mut found);
+    assert!(found.len() > 40, "{}", found.len());
+    let says = |about: &str| {
+        let about = about.replace('\n', " ");
+        ["`0s`", "Default 0s", "onger than 0", "t least ", "rom 1ms"]
+            .iter()
+            .any(|words| about.contains(words))
+    };
+    let silent: Vec<_> = found.into_iter().filter(|(_, about)| !says(about)).collect();
+    assert!(silent.is_empty(), "{silent:#?}");
+}

@@ -29,9 +29,9 @@ pub(super) struct Written {
     /// Fields of the service's yes that the client gets, as Set-Cookie.
     #[serde(default)]
     client_headers: Vec<Placed<String>>,
-    /// How long the service may take. Default: 5s.
+    /// How long the service may take, longer than 0. Default: 5s.
     timeout: Option<Placed<Period>>,
-    /// How often the service is asked again about a living WebSocket; one that it refuses then is closed with
+    /// How often the service is asked again about a living WebSocket, at least 1s; one that it refuses then is closed with
     /// 1008. Default: never.
     recheck: Option<Placed<Period>>,
 }

@@ -51,7 +51,7 @@ pub(super) struct Written {
     /// For whom it must be meant: a name or several. Default: anybody.
     #[serde(default)]
     audience: Names,
-    /// How far the clocks may differ. Default: 30s.
+    /// How far the clocks may differ. `0s`: not at all. Default: 30s.
     leeway: Option<Period>,
     /// Claims that must be there, besides exp.
     #[serde(default)]
@@ -71,7 +71,7 @@ pub(super) struct Written {
     optional: bool,
     /// The realm that the challenge names (RFC 9110 §11.5). Default: none.
     realm: Option<Placed<String>>,
-    /// How often the token of a living WebSocket is checked again; one that has expired meanwhile closes it
+    /// How often the token of a living WebSocket is checked again, at least 1s; one that has expired meanwhile closes it
     /// with 1008. Default: never.
     recheck: Option<Placed<Period>>,
 }

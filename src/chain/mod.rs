@@ -32,6 +32,7 @@ pub struct Chain {
     /// By the way that messages go: to the backend, to the client.
     messages: [Positions; 2],
     closed: Positions,
+    waits: bool,
 }
 
 /// Positions of the plugins that take part in a phase, in order.
@@ -97,12 +98,18 @@ impl Chain {
             log: phase(|phases| phases.log),
             messages: [phase(|phases| phases.messages_to_backend), phase(|phases| phases.messages_to_client)],
             closed: phase(|phases| phases.closed),
+            waits: entries.iter().any(|entry| entry.phases().waits),
         }
     }
 
     /// The entries, in order.
     pub fn entries(&self) -> &[Arc<Entry>] {
         &self.entries
+    }
+
+    /// Whether a plugin may wait for something in a phase.
+    pub fn may_wait(&self) -> bool {
+        self.waits
     }
 
     /// Whether no plugin looks at requests or owns a field; then an [`moongate_sdk::Exchange`] need not even be made.

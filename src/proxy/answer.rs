@@ -8,7 +8,7 @@ use super::failure::{Failure, OURS};
 use super::intake::connection;
 use super::received::Line;
 use super::replay::replay;
-use super::{connect, download, forward, respond, upstream};
+use super::{connect, departure, download, forward, respond, upstream};
 use crate::chain::Decision;
 use crate::tunnel::Leg;
 use crate::upstream::DrainMoment;
@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use moongate_sdk::{Answer, Fields, Headers, Reply, Sent};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 use std::sync::Arc;
 
@@ -113,8 +113,7 @@ pub(super) async fn finish_head(
     by: GivenBy,
 ) -> Result<Option<Instead>> {
     let mut status = head.status;
-    let request = session.req_header();
-    let decision = dress(request, &mut status, &mut ResponseFields(head), ctx, passed, by).await;
+    let decision = dress(session, &mut status, &mut ResponseFields(head), ctx, passed, by).await;
     // After the plugins: what they do to a backend's cookies is not meant for the gateway's own.
     if let Some((cookie, _)) = sticky(session, ctx) {
         head.append_header(header::SET_COOKIE, cookie)?;
@@ -125,7 +124,7 @@ pub(super) async fn finish_head(
     if status != head.status && !status.is_informational() {
         head.set_status(status)?;
     }
-    Ok(Instead::to_answer(decision))
+    Ok(decision.map_or_else(|gone| Some(gone.into()), Instead::to_answer))
 }
 
 /// The same for the fields of a 101, whose status stays. Returns when in a drain the WebSocket's session leaves.
@@ -138,8 +137,8 @@ pub(super) async fn finish_upgrade(
     ctx: &mut Context,
 ) -> std::result::Result<Option<DrainMoment>, Instead> {
     let mut status = StatusCode::SWITCHING_PROTOCOLS;
-    let decision = dress(session.req_header(), &mut status, headers, ctx, &[], GivenBy::Backend).await;
-    if let Some(instead) = Instead::to_answer(decision) {
+    let decision = dress(session, &mut status, headers, ctx, &[], GivenBy::Backend).await;
+    if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), Instead::to_answer) {
         return Err(instead);
     }
     let Some((cookie, moment)) = sticky(session, ctx) else {
@@ -159,17 +158,22 @@ fn sticky(session: &Session, ctx: &Context) -> Option<(HeaderValue, DrainMoment)
 }
 
 /// The plugins' part.
+///
+/// # Errors
+/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
 async fn dress(
-    request: &RequestHeader,
+    session: &Session,
     status: &mut StatusCode,
     fields: &mut dyn Fields,
     ctx: &mut Context,
     passed: &[usize],
     by: GivenBy,
-) -> Decision {
+) -> std::result::Result<Decision, Failure> {
     let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_response_headers()) else {
-        return Decision::Continue;
+        return Ok(Decision::Continue);
     };
+    let watch = if route.chain.may_wait() { departure::watch(session) } else { None };
+    let request = session.req_header();
     // The request is over for the plugins by now: they see its fields and change only the answer's.
     let mut seen = Sent(&request.headers);
     let lease = ctx.lease.as_ref().filter(|_| by == GivenBy::Backend);
@@ -177,7 +181,8 @@ async fn dress(
     let mut exchange = exchange::of(ctx, &route, Line::of(request), &mut seen);
     let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
     let mut answer = Answer { status: *status, headers: Headers::response(fields), endpoint };
-    let decision = route.chain.response_headers(&mut exchange, &mut answer, passed).await;
+    let shown = route.chain.response_headers(&mut exchange, &mut answer, passed);
+    let decision = departure::unless_gone(watch, shown).await;
     *status = answer.status;
     decision
 }
@@ -192,10 +197,12 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
         return respond::failure(session, ctx, Failure::BadResponse).await;
     };
     let mut upstream = Upstream::new(stream);
-    upstream.read_timeout = ctx.route.as_ref().map(|route| route.timeout);
+    upstream.read_timeout = ctx.route.as_ref().and_then(|route| route.timeout);
     let mut head = loop {
-        let Ok(head) = upstream.read_resp_header_parts().await else {
-            return respond::failure(session, ctx, Failure::BadResponse).await;
+        let head = match departure::unless_session_ends(session, upstream.read_resp_header_parts()).await {
+            Ok(Ok(head)) => head,
+            Ok(Err(_)) => return respond::failure(session, ctx, Failure::BadResponse).await,
+            Err(gone) => return respond::failure(session, ctx, gone).await,
         };
         if !head.status.is_informational() {
             break head;
@@ -210,18 +217,24 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
     if ctx.replaced {
         return Ok(());
     }
+    let streams = upstream::is_event_stream(&head);
+    upstream.read_timeout = ctx.route.as_ref().and_then(|route| route.silence(streams));
     session.write_response_header(head, false).await?;
     loop {
-        match upstream.read_body_bytes().await {
-            Ok(Some(bytes)) => write_piece(session, ctx, Some(bytes), false).await?,
-            Ok(None) => break,
-            // The answer breaks off, and the client's connection with it.
-            Err(_) => {
-                ctx.failure = Some(Failure::UpstreamClosed);
-                session.set_keepalive(None);
-                return Ok(());
+        let failure = match departure::unless_session_ends(session, upstream.read_body_bytes()).await {
+            Ok(Ok(Some(bytes))) => {
+                write_piece(session, ctx, Some(bytes), false).await?;
+                continue;
             }
-        }
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Failure::StreamIdleTimeout,
+            Ok(Err(_)) => Failure::UpstreamClosed,
+            Err(gone) => gone,
+        };
+        // The answer breaks off, and the client's connection with it.
+        ctx.failure = Some(failure);
+        session.set_keepalive(None);
+        return Ok(());
     }
     write_piece(session, ctx, None, true).await?;
     upstream.shutdown().await;
@@ -250,7 +263,7 @@ pub(super) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Cont
     let failure = if connection(session).is_some_and(Connection::is_broken) {
         Failure::BadRequest
     } else {
-        ctx.failure.unwrap_or_else(|| Failure::from(error))
+        ctx.failure.unwrap_or_else(|| upstream::failure(session, ctx, error))
     };
     // Pingora closes the client's connection behind a failed attempt; the answer says so.
     session.set_keepalive(None);

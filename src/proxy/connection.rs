@@ -5,8 +5,13 @@
 
 use super::arrival::Arrival;
 use super::boundary::{Boundary, Reading, Stage};
+use super::departure::{Gone, SocketWatch};
+use super::lazy_timer::LazyTimer;
+use super::min_rate::Pace;
+use super::session_control::{EndedBy, SessionControl};
 use super::socket::Socket;
-use super::upload_gate::{Gate, UploadGate};
+use super::upload_gate::Gate;
+use crate::snapshot::MinRate;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -17,6 +22,7 @@ use pingora::protocols::{
 };
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
@@ -24,51 +30,82 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 /// What is written before it is flushed is joined into one send, up to this size: an answer's head
 /// and a small body leave in one packet. A larger piece goes out beside what waits, uncopied.
 const JOIN: usize = 8 << 10;
 
+/// While a response is awaited, so much of what the client sends behind its request is read, to find its end.
+const AHEAD: usize = 16 << 10;
+
 const SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const LARGE: &[u8] =
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// What a connection allows a request head to take.
+/// What a connection allows a request to take.
 #[derive(Clone, Copy, Debug)]
-pub struct HeadLimits {
+pub struct RequestLimits {
     /// From a head's first incomplete read to its end; answered with 408 beyond (RFC 9110 §15.5.9).
     pub time: Duration,
     /// Bytes; a head that has no end within twice as many is cut off with 431 (RFC 6585 §5).
     pub size: usize,
+    /// The lowest rate of a body; answered with 408 below.
+    pub body_rate: Option<MinRate>,
+    /// The lowest rate at which a response is taken.
+    pub send_rate: Option<MinRate>,
 }
 
 /// A client's connection.
 pub struct Connection {
     socket: Socket,
     arrival: Arrival,
-    limits: HeadLimits,
+    limits: RequestLimits,
     boundary: Boundary,
-    gate: UploadGate,
+    control: SessionControl,
     /// What was read behind the end of the request under way.
     behind: BytesMut,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Bounds the silence of the backend.
+    silence: LazyTimer,
+    /// Watches for the departure of a client of which nothing more is read.
+    gone: Option<Gone>,
+    /// The end of the client's direction was read behind the request under way.
+    is_half_closed: bool,
+    /// The rates of the request's body and of the response, once the client was waited for.
+    body_pace: Option<Box<Pace>>,
+    send_pace: Option<Box<Pace>>,
     out: BytesMut,
+    /// The listener's room for it.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
     /// Wraps a socket that was accepted. Bytes that were read from it before, `early`, are the first
     /// of its first request.
-    pub fn new(socket: Socket, early: BytesMut, arrival: Arrival, limits: HeadLimits) -> Self {
+    pub fn new(
+        socket: Socket,
+        early: BytesMut,
+        arrival: Arrival,
+        limits: RequestLimits,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         Self {
             socket,
             arrival,
             limits,
             boundary: Boundary::default(),
-            gate: UploadGate::default(),
+            control: SessionControl::default(),
             behind: early,
             deadline: None,
+            silence: LazyTimer::default(),
+            gone: None,
+            is_half_closed: false,
+            body_pace: None,
+            send_pace: None,
             out: BytesMut::new(),
+            permit,
         }
     }
 
@@ -87,9 +124,23 @@ impl Connection {
         self.boundary.compare(size, headers)
     }
 
-    /// Whether the request's body is read.
-    pub(super) fn upload_gate(&self) -> &UploadGate {
-        &self.gate
+    /// What the phases of a request tell it.
+    pub(super) fn control(&self) -> &SessionControl {
+        &self.control
+    }
+
+    /// What notices a client that leaves while nothing is read; `None` when the process has no descriptor left.
+    pub(super) fn watch(&self) -> Option<SocketWatch> {
+        Some(SocketWatch::new(self.socket.another_handle().ok()?, self.control.finishes()))
+    }
+
+    /// Whether the client has left, as far as the kernel says at once: behind unread bytes nothing is seen.
+    pub(super) fn has_left(&self) -> bool {
+        match self.socket.peek_now() {
+            Ok(0) => !self.control.finishes(),
+            Ok(_) => false,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 
     /// Whether a part of the request's body is still to come.
@@ -113,8 +164,12 @@ impl Connection {
     pub fn next_request(&mut self) -> bool {
         let over = self.boundary.stage() == Stage::Over;
         self.boundary = Boundary::default();
-        self.gate.set(Gate::Open);
+        self.control.reset();
         self.deadline = None;
+        self.gone = None;
+        self.is_half_closed = false;
+        self.body_pace = None;
+        self.send_pace = None;
         over
     }
 
@@ -131,10 +186,10 @@ impl Connection {
         self.deadline = Some(Box::pin(tokio::time::sleep(self.limits.time)));
     }
 
-    /// The bare socket, for a tunnel, and what was read behind the request. Nothing may wait
+    /// The bare socket, for a tunnel, what was read behind the request, and the listener's room for it. Nothing may wait
     /// unflushed by then.
-    pub fn into_parts(self) -> (Socket, Bytes) {
-        (self.socket, self.behind.freeze())
+    pub fn into_parts(self) -> (Socket, Bytes, Option<OwnedSemaphorePermit>) {
+        (self.socket, self.behind.freeze(), self.permit)
     }
 
     /// A head's next bytes are awaited: has it had its time?
@@ -161,8 +216,12 @@ impl Connection {
         let own = if self.behind.is_empty() {
             let before = buf.filled().len();
             match Pin::new(&mut self.socket).poll_read(cx, buf) {
+                Poll::Pending if self.boundary.stage() == Stage::Body => return self.poll_body_pace(cx),
                 Poll::Pending => return self.poll_deadline(cx),
                 Poll::Ready(read) => read?,
+            }
+            if let Some(pace) = &mut self.body_pace {
+                pace.moved(buf.filled().len() - before);
             }
             let own = self.boundary.follow(&buf.filled()[before..]);
             self.behind.extend_from_slice(&buf.filled()[before + own..]);
@@ -183,19 +242,82 @@ impl Connection {
         if own == 0 && self.is_broken() { Poll::Ready(Err(broken())) } else { Poll::Ready(Ok(())) }
     }
 
-    /// Between a request and its answer Pingora listens for the client's end, with one byte's room.
+    /// A body's next bytes are awaited: is it too slow?
+    fn poll_body_pace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(rate) = self.limits.body_rate.filter(|_| self.control.is_paced()) else {
+            return Poll::Pending;
+        };
+        let pace = self.body_pace.get_or_insert_with(|| Box::new(Pace::new(rate)));
+        ready!(pace.poll_slow(cx));
+        self.control.end(EndedBy::Body);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request body is too slow")))
+    }
+
+    /// Between a request and the end of its response the client's end is listened for.
     ///
-    /// What the client sends by then is its next request. A client that only ended its direction
-    /// waits for all its answers (RFC 9112 §9.6), and the next read of a head finds the end again. So
-    /// after either there is nothing more to tell, and nothing to wake up for.
-    fn poll_end(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.behind.is_empty() {
-            let before = buf.filled().len();
-            ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-            self.behind.extend_from_slice(&buf.filled()[before..]);
-            buf.set_filled(before);
+    /// What the client sends by then is its next request, and is kept. The end of its direction says that it has left, or
+    /// that it waits for all its responses (RFC 9112 §9.6): the route's `on_client_close` tells which. In the second case
+    /// the next read of a head finds the end again, and a reset is still noticed.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.is_half_closed && self.behind.len() < AHEAD {
+            let mut space = [MaybeUninit::uninit(); 1024];
+            let mut read = ReadBuf::uninit(&mut space);
+            match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => self.behind.extend_from_slice(read.filled()),
+                Ok(()) => self.is_half_closed = true,
+                // TLS without close_notify.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.is_half_closed = true,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
-        Poll::Pending
+        if self.is_half_closed && !self.control.finishes() {
+            Poll::Ready(Err(gone()))
+        } else {
+            self.poll_gone(cx)
+        }
+    }
+
+    /// Nothing more is read of the client: its departure is still noticed.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gone.is_none() {
+            let Some(watch) = self.watch() else { return Poll::Pending };
+            self.gone = Some(watch.gone());
+        }
+        match &mut self.gone {
+            Some(watch) => watch.as_mut().poll(cx).map(|()| Err(gone())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The response is awaited or under way, and nothing of it is being written: is the backend silent for too long?
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(deadline) = self.control.deadline() else { return Poll::Pending };
+        ready!(self.silence.poll(deadline, cx));
+        self.control.end(EndedBy::Backend);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the backend is silent")))
+    }
+
+    /// What a write of the response came to, or whether the client takes it too slowly.
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(count)) => {
+                if let Some(pace) = &mut self.send_pace {
+                    pace.moved(count);
+                }
+                self.control.hear();
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let Some(rate) = self.limits.send_rate.filter(|_| self.control.is_paced()) else {
+                    return Poll::Pending;
+                };
+                let pace = self.send_pace.get_or_insert_with(|| Box::new(Pace::new(rate)));
+                ready!(pace.poll_slow(cx));
+                self.control.end(EndedBy::Send);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
+            }
+        }
     }
 
     /// A last word that nobody waits for: the connection is closed behind it.
@@ -205,7 +327,8 @@ impl Connection {
 
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let n = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out))?;
+            let written = Pin::new(&mut self.socket).poll_write(cx, &self.out);
+            let n = ready!(self.wrote(cx, written))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -214,6 +337,10 @@ impl Connection {
         self.out.clear();
         Pin::new(&mut self.socket).poll_flush(cx)
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the client has left")
 }
 
 fn broken() -> io::Error {
@@ -230,14 +357,20 @@ impl AsyncRead for Connection {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request head too large")))
             }
             Stage::Broken => Poll::Ready(Err(broken())),
-            Stage::Over => this.poll_end(cx, buf),
-            Stage::Body if this.gate.get() == Gate::Paused => Poll::Pending,
+            Stage::Over => this.poll_end(cx),
+            Stage::Body if this.control.gate.get() == Gate::Paused => this.poll_gone(cx),
             // The response leaves first.
-            Stage::Body if this.gate.get() == Gate::Ended => {
+            Stage::Body if this.control.gate.get() == Gate::Ended => {
                 return this.poll_out(cx).map(|_| Err(io::Error::other("the upload has ended")));
             }
             Stage::Idle | Stage::Head | Stage::Body => this.poll_request(cx, buf),
         };
+        let awaits_backend = match this.boundary.stage() {
+            Stage::Over => true,
+            Stage::Body => this.control.gate.get() == Gate::Paused,
+            Stage::Idle | Stage::Head | Stage::Broken => false,
+        };
+        let read = if read.is_pending() && awaits_backend { this.poll_silence(cx) } else { read };
         // Nothing from the client means that somebody is waited for: the part of an answer that came
         // must not wait with us. A small answer that comes whole never gets here in between.
         if read.is_pending() && !this.out.is_empty() && matches!(this.poll_out(cx), Poll::Ready(Err(_))) {
@@ -257,10 +390,12 @@ impl AsyncWrite for Connection {
         loop {
             let waiting = this.out.len();
             if waiting == 0 {
-                return Pin::new(&mut this.socket).poll_write(cx, bytes);
+                let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+                return this.wrote(cx, written);
             }
             let parts = [IoSlice::new(&this.out), IoSlice::new(bytes)];
-            let n = ready!(Pin::new(&mut this.socket).poll_write_vectored(cx, &parts))?;
+            let written = Pin::new(&mut this.socket).poll_write_vectored(cx, &parts);
+            let n = ready!(this.wrote(cx, written))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

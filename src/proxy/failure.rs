@@ -3,6 +3,7 @@
 
 use super::cause;
 use crate::route::BadTarget;
+use crate::telemetry::metrics::ClientAbort;
 use crate::tunnel::Crowded;
 use crate::tunnel::handshake::AnswerError;
 use crate::upstream::{DialError, Reason};
@@ -40,6 +41,8 @@ pub enum Failure {
     WebSocketOverH2c,
     /// The backend took longer than the route's timeout.
     ResponseTimeout,
+    /// The backend was silent inside its response for longer than the route's `stream_idle_timeout`.
+    StreamIdleTimeout,
     /// The backend took longer than `handshake_timeout` to answer a WebSocket handshake.
     HandshakeTimeout,
     /// The backend's answer is not HTTP, or not one that may be passed on.
@@ -68,6 +71,10 @@ pub enum Failure {
     NotImplemented,
     /// CONNECT: the gateway makes no tunnels to where a client says. TRACE, where no route names it.
     MethodNotAllowed,
+    /// The client took too long to send the request's body.
+    BodyTimeout,
+    /// The client took too long to take its response; nobody is told anything.
+    SendTimeout,
     /// The client went away; nobody is told anything.
     ClientGone,
     /// A plugin of the route panicked or failed; nothing it should have checked is known.
@@ -88,7 +95,7 @@ pub struct Row {
 
 impl Failure {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::NoRoute,
         Self::BadRequest,
         Self::AmbiguousPath,
@@ -101,6 +108,7 @@ impl Failure {
         Self::TlsCertificate,
         Self::WebSocketOverH2c,
         Self::ResponseTimeout,
+        Self::StreamIdleTimeout,
         Self::HandshakeTimeout,
         Self::BadResponse,
         Self::BadHandshake,
@@ -115,6 +123,8 @@ impl Failure {
         Self::NoResources,
         Self::NotImplemented,
         Self::MethodNotAllowed,
+        Self::BodyTimeout,
+        Self::SendTimeout,
         Self::ClientGone,
         Self::Plugin,
         Self::Internal,
@@ -135,6 +145,7 @@ impl Failure {
             Self::TlsCertificate => (502, "tls_certificate", Level::Warn),
             Self::WebSocketOverH2c => (502, "websocket_over_h2c", Level::Warn),
             Self::ResponseTimeout => (504, "response_timeout", Level::Warn),
+            Self::StreamIdleTimeout => (504, "stream_idle_timeout", Level::Warn),
             Self::HandshakeTimeout => (504, "handshake_timeout", Level::Warn),
             Self::BadResponse => (502, "bad_response", Level::Warn),
             Self::BadHandshake => (502, "bad_handshake", Level::Warn),
@@ -149,6 +160,8 @@ impl Failure {
             Self::NoResources => (503, "no_resources", Level::Error),
             Self::NotImplemented => (501, "not_implemented", Level::Debug),
             Self::MethodNotAllowed => (405, "method_not_allowed", Level::Debug),
+            Self::BodyTimeout => (408, "body_timeout", Level::Debug),
+            Self::SendTimeout => (0, "send_timeout", Level::Debug),
             Self::ClientGone => (0, "client_gone", Level::Debug),
             Self::Plugin => (500, "plugin_failed", Level::Error),
             Self::Internal => (500, "internal", Level::Error),
@@ -175,6 +188,8 @@ impl Failure {
                 | Self::AmbiguousPath
                 | Self::HeadTooLarge
                 | Self::MethodNotAllowed
+                | Self::BodyTimeout
+                | Self::SendTimeout
                 | Self::ClientGone
                 | Self::Internal
         )
@@ -182,6 +197,16 @@ impl Failure {
 }
 
 impl Failure {
+    /// How the client ended the request, when it did.
+    pub const fn client_abort(self) -> Option<ClientAbort> {
+        match self {
+            Self::ClientGone => Some(ClientAbort::Gone),
+            Self::BodyTimeout => Some(ClientAbort::Body),
+            Self::SendTimeout => Some(ClientAbort::Send),
+            _ => None,
+        }
+    }
+
     /// Whether TLS with a backend is what failed.
     pub const fn is_tls(self) -> bool {
         matches!(self, Self::TlsHandshake | Self::TlsCertificate)
@@ -248,6 +273,8 @@ impl From<&Error> for Failure {
             (ErrorSource::Downstream, ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd")) => {
                 Self::BadRequest
             }
+            (ErrorSource::Downstream, ErrorType::ReadTimedout) => Self::BodyTimeout,
+            (ErrorSource::Downstream, ErrorType::WriteTimedout) => Self::SendTimeout,
             (ErrorSource::Downstream, _) => Self::ClientGone,
             (_, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => Self::ConnectTimeout,
             // Pingora tells why as text alone.

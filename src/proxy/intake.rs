@@ -7,8 +7,8 @@ use super::context::Context;
 use super::failure::Failure;
 use super::received::{Form, Line, Received};
 use super::{
-    Gateway, admission, arrival, connect, forward, plain, proof, respond, untrusted_headers, upload,
-    websocket, x_forwarded,
+    Gateway, admission, arrival, connect, forward, plain, proof, respond, session_control, untrusted_headers,
+    upload, websocket, x_forwarded,
 };
 use crate::route::{Head, Target};
 use crate::snapshot::Terms;
@@ -50,8 +50,7 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
 
 /// How patient the session is, and what its client understands.
 pub(super) fn settle(session: &mut ServerSession, terms: &Terms) {
-    // A client may end its direction behind its request and still wants the answer (RFC 9112 §9.6).
-    // One that is gone is noticed when the answer is written.
+    // Whether a client that ends its direction has left, its connection knows.
     session.set_abort_on_close(false);
     session.set_read_timeout(Some(terms.body_timeout));
     session.set_write_timeout(Some(terms.send_timeout));
@@ -174,6 +173,9 @@ fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure
             ctx.received.keep_path_parameters();
             ctx.running.keep_path_parameters();
         }
+    }
+    if let Some(control) = session_control::of(session) {
+        control.on_client_close(route.on_client_close);
     }
     let allows_trace = route.allows_trace;
     ctx.route = Some(route);

@@ -10,6 +10,7 @@ mod chunks;
 mod connect;
 mod connection;
 mod context;
+mod departure;
 mod download;
 mod duplex;
 mod exchange;
@@ -19,7 +20,9 @@ mod forward;
 mod forwarded;
 mod grpc;
 mod intake;
+mod lazy_timer;
 mod living;
+mod min_rate;
 mod plain;
 mod preview;
 mod proof;
@@ -28,6 +31,7 @@ mod record;
 mod redial;
 mod replay;
 mod respond;
+mod session_control;
 mod socket;
 mod stream;
 mod takeover;
@@ -43,13 +47,13 @@ mod x_forwarded;
 
 pub use arrival::{Arrival, digest};
 pub use boundary::Reading;
-pub use connection::{Connection, HeadLimits};
+pub use connection::{Connection, RequestLimits};
 pub use context::Context;
 pub use failure::Failure;
 pub use forwarded::Client;
 pub use preview::{Preview, preview};
 pub use socket::Socket;
-pub use stream::stream;
+pub use stream::{StreamRates, stream};
 
 use crate::live::Live;
 use crate::snapshot::Greeting;
@@ -126,6 +130,8 @@ pub struct StreamLimits {
     pub idle: Duration,
     /// The longest wait for a client that does not read.
     pub send: Duration,
+    /// The lowest rates of its streams.
+    pub rates: StreamRates,
 }
 
 /// A connection whose client was asked to leave, until this is dropped: the process waits for it.
@@ -146,12 +152,17 @@ impl Gateway {
         Self { shared: Arc::clone(shared), busy }
     }
 
-    /// What the current generation allows a request head, and how it has the listener of that index greet
+    /// What the current generation allows a request, and how it has the listener of that index greet
     /// a connection; `None` when there is nothing to do before HTTP/1.
-    pub fn welcome(&self, listener: u16) -> (HeadLimits, Option<Arc<Greeting>>) {
+    pub fn welcome(&self, listener: u16) -> (RequestLimits, Option<Arc<Greeting>>) {
         let snapshot = self.shared.live.look();
-        let limits =
-            HeadLimits { time: snapshot.terms.header_timeout, size: snapshot.terms.max_request_head };
+        let terms = &snapshot.terms;
+        let limits = RequestLimits {
+            time: terms.header_timeout,
+            size: terms.max_request_head,
+            body_rate: terms.body_rate,
+            send_rate: terms.send_rate,
+        };
         let listener = snapshot.listeners.get(usize::from(listener));
         (limits, listener.and_then(|listener| listener.greeting.clone()))
     }
@@ -159,7 +170,12 @@ impl Gateway {
     /// What the current generation allows a connection that speaks HTTP/2.
     pub fn streams(&self) -> StreamLimits {
         let terms = &self.shared.live.look().terms;
-        StreamLimits { head: terms.max_request_head, idle: terms.keepalive_timeout, send: terms.send_timeout }
+        StreamLimits {
+            head: terms.max_request_head,
+            idle: terms.keepalive_timeout,
+            send: terms.send_timeout,
+            rates: StreamRates { body: terms.body_rate, send: terms.send_rate },
+        }
     }
 
     /// The client of a connection was asked to leave.
@@ -222,6 +238,10 @@ impl ProxyHttp for Gateway {
             upload::pass(session, body, end, ctx).await?;
         }
         ctx.upload.is_sent |= end;
+        // What is sent to the backend gives it its time anew.
+        if let Some(control) = session_control::of(session) {
+            control.hear();
+        }
         Ok(())
     }
 
@@ -250,6 +270,10 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
+        // Also where plugins leave nothing of it for the client.
+        if let Some(control) = session_control::of(session) {
+            control.hear();
+        }
         if ctx.replaced || ctx.shows_answer {
             download::pass(session, body, end, ctx)?;
         }

@@ -26,7 +26,7 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
     // An interim response is none.
     let status =
         session.response_written().map(|head| head.status).filter(|status| !status.is_informational());
-    let code = status.map_or(0, |status| status.as_u16());
+    let code = status.map_or(unsent(ctx), |status| status.as_u16());
     let lived = ctx.started.elapsed();
     let Some(snapshot) = ctx.snapshot.clone() else { return };
     count(&snapshot, ctx, code, lived);
@@ -57,11 +57,20 @@ pub(super) fn upgraded(session: &mut Session, ctx: &mut Context) {
     ctx.upgraded = true;
 }
 
+/// The status of a request that got none: nginx's for a client that left, or 0.
+fn unsent(ctx: &Context) -> u16 {
+    if ctx.failure == Some(Failure::ClientGone) { 499 } else { 0 }
+}
+
 fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
-    let Some(route) = &ctx.route else { return snapshot.unrouted.request(status, lived) };
-    match &ctx.cluster {
-        Some(cluster) => route.answers(cluster).request(status, lived),
-        None => route.unserved.request(status, lived),
+    let answers = match (&ctx.route, &ctx.cluster) {
+        (None, _) => &*snapshot.unrouted,
+        (Some(route), Some(cluster)) => route.answers(cluster),
+        (Some(route), None) => &*route.unserved,
+    };
+    answers.request(status, lived);
+    if let Some(reason) = ctx.failure.and_then(Failure::client_abort) {
+        answers.aborted(reason);
     }
 }
 

@@ -2,13 +2,13 @@
 //! client's handshake as it was sent to the first one, and taken only if it agrees to the same.
 
 use super::failure::Failure;
-use super::tunnel::Origin;
+use super::tunnel::{ClientPlace, Origin};
 use super::websocket::attempt;
 use super::{Context, Gateway, Shared};
 use crate::snapshot::Route;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
 use crate::tunnel::handshake::{self, Agreement, Answer, Request};
-use crate::tunnel::{Counters, Found, HandshakeTimeout, Leg, Loss, Permit, Redial, Search};
+use crate::tunnel::{Counters, Found, HandshakeTimeout, Leg, Loss, Redial, Search};
 use crate::upstream::{Cluster, Endpoint, Ends, Lease, RequestView, Tried};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -48,10 +48,10 @@ pub(super) struct Redialer {
     ends: Ends,
     /// How long one attempt may take, on a route with this `timeout`.
     handshake_timeout: HandshakeTimeout,
-    timeout: Duration,
+    timeout: Option<Duration>,
     /// When the endpoint of now was found, and the pause before that.
     found: Option<(Instant, Duration)>,
-    _permit: Permit,
+    _place: ClientPlace,
 }
 
 /// An endpoint that agreed.
@@ -66,7 +66,7 @@ impl Redialer {
         gateway: &Gateway,
         origin: &Arc<Origin>,
         route: &Route,
-        permit: Permit,
+        place: ClientPlace,
         (mut request, agreement, ends): (Request, Agreement, Ends),
     ) -> Self {
         request.bytes.shrink_to_fit();
@@ -80,7 +80,7 @@ impl Redialer {
             handshake_timeout: route.policy.handshake_timeout,
             timeout: route.timeout,
             found: None,
-            _permit: permit,
+            _place: place,
         }
     }
 

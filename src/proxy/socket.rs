@@ -5,7 +5,7 @@ use crate::tunnel::{Carrier, Io};
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -47,6 +47,26 @@ impl Socket {
                 socket.async_io(Interest::READABLE, look).await
             }
             Socket::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Another handle of it, for watching it beside its reader.
+    pub(super) fn another_handle(&self) -> io::Result<OwnedFd> {
+        match self {
+            Socket::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            Socket::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+            Socket::Tls(stream) => stream.get_ref().0.another_handle(),
+        }
+    }
+
+    /// Whether bytes wait (1), or the end (0), at this moment; under TLS of the connection below.
+    pub(super) fn peek_now(&self) -> io::Result<usize> {
+        let mut byte = [0; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match self {
+            Socket::Tcp(socket) => Ok(rustix::net::recv(socket, &mut byte, flags)?.0),
+            Socket::Unix(socket) => Ok(rustix::net::recv(socket, &mut byte, flags)?.0),
+            Socket::Tls(stream) => stream.get_ref().0.peek_now(),
         }
     }
 

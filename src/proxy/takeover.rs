@@ -11,12 +11,13 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::server::Session as Downstream;
 use pingora_proxy::Session;
 use std::io::Cursor;
+use tokio::sync::OwnedSemaphorePermit;
 
-/// The client's side of a tunnel and the bytes that it sent early, or `None` when the connection is
+/// The client's side of a tunnel, the bytes that it sent early, and the listener's room for its connection; or `None` when the connection is
 /// not one of ours or broke meanwhile.
 ///
 /// From here on the session knows nothing of the request: what the log needs is in the context.
-pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes)> {
+pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes, Option<OwnedSemaphorePermit>)> {
     let empty = Downstream::new_http1(Box::new(Cursor::new(Vec::new())));
     let mut owned = std::mem::replace(session.as_downstream_mut(), empty);
     // A session gives its stream back for reuse only; the next "request" on it is the tunnel.
@@ -24,18 +25,19 @@ pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes)> {
     let session = match owned {
         ServerSession::H1(session) => session,
         ServerSession::H2(session) => {
-            return Some((Leg::Boxed(Box::new(Duplex::new(session)?)), Bytes::new()));
+            // Its connection, which outlives it, has the room.
+            return Some((Leg::Boxed(Box::new(Duplex::new(session)?)), Bytes::new(), None));
         }
         _ => return None,
     };
     // The connection keeps what came behind the request; Pingora has seen nothing of it.
     let (stream, _) = session.reuse().await.ok()??.into_parts();
     let connection = stream.into_any().downcast::<Connection>().ok()?;
-    let (socket, behind) = connection.into_parts();
+    let (socket, behind, permit) = connection.into_parts();
     let leg = match socket {
         Socket::Tcp(socket) => Leg::from(socket),
         Socket::Unix(socket) => Leg::from(socket),
         Socket::Tls(stream) => Leg::Boxed(stream),
     };
-    Some((leg, behind))
+    Some((leg, behind, permit))
 }

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What a tunnel's log lines need of its request. One lives as long as its tunnel, so it is kept small:
 /// a block of 128 bytes for the allocator, and one for the text.
@@ -175,11 +176,19 @@ impl Origin {
     }
 }
 
-/// What a tunnel holds while it lives, given back whichever way it ends. Where the client is kept, the
-/// permit is with who looks for another endpoint: it outlives the lease.
+/// What a tunnel holds while it lives, given back whichever way it ends. Where the client is kept, its
+/// place is with who looks for another endpoint: it outlives the lease.
 struct Held {
     _lease: Lease,
-    _permit: Option<Permit>,
+    _place: Option<ClientPlace>,
+}
+
+/// Where a client counts while its WebSocket lives.
+pub(super) struct ClientPlace {
+    /// In the limits of its route.
+    pub(super) _permit: Permit,
+    /// In the limit of its listener, with HTTP/1.1: a stream of HTTP/2 counts with its connection.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Something that a plugin put on a line of the tunnel.
@@ -211,7 +220,7 @@ pub(super) struct Beginning {
     pub(super) said: Vec<Said>,
     pub(super) route: Arc<Route>,
     pub(super) lease: Lease,
-    pub(super) permit: Permit,
+    pub(super) place: ClientPlace,
     pub(super) client: Leg,
     pub(super) client_early: Bytes,
     pub(super) backend: Leg,
@@ -231,7 +240,7 @@ pub(super) struct Beginning {
 
 /// Starts the tunnel.
 pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
-    let Beginning { origin, route, lease, permit, client, switching, .. } = beginning;
+    let Beginning { origin, route, lease, place, client, switching, .. } = beginning;
     let member = gateway.shared.tunnels.join(Seat {
         endpoint: lease.endpoint().token().get(),
         route: Arc::clone(&route.name),
@@ -241,10 +250,10 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
     let counters = Counters::new(TunnelMetrics::open(&route.metrics, lease.endpoint().metrics()));
     origin.begin(beginning.handshake, &beginning.said);
     let policy = Arc::clone(&route.policy);
-    let (permit, redial) = match beginning.again {
-        None => (Some(permit), None),
+    let (place, redial) = match beginning.again {
+        None => (Some(place), None),
         Some(again) => {
-            let redialer = Redialer::new(gateway, &origin, &route, permit, again);
+            let redialer = Redialer::new(gateway, &origin, &route, place, again);
             (None, Some(Box::new(redialer) as Box<dyn Redial>))
         }
     };
@@ -259,7 +268,7 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         policy,
         counters,
         member: Some(member),
-        guard: Box::new(Held { _lease: lease, _permit: permit }),
+        guard: Box::new(Held { _lease: lease, _place: place }),
         redial,
         inspector: beginning.living.inspector,
         recheck: beginning.living.recheck,

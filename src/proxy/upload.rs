@@ -5,6 +5,7 @@
 
 use super::answer::{Instead, RequestFields};
 use super::context::Context;
+use super::departure;
 use super::exchange;
 use super::failure::{Failure, OURS};
 use super::received::Line;
@@ -114,14 +115,15 @@ pub(super) async fn ask_plugins(session: &mut Session, ctx: &mut Context) -> Opt
     let mut from = 0;
     loop {
         match show(session, ctx, &route, Show::Head(from)).await {
-            Decision::Continue => break,
-            Decision::Body { at, limit } => {
+            Err(gone) => return Some(gone.into()),
+            Ok(Decision::Continue) => break,
+            Ok(Decision::Body { at, limit }) => {
                 from = at + 1;
                 if let Err(instead) = hold(session, ctx, &route, at, limit).await {
                     return Some(instead);
                 }
             }
-            decision => return Instead::of(decision),
+            Ok(decision) => return Instead::of(decision),
         }
     }
     let bytes = ctx.upload.whole.take()?;
@@ -150,7 +152,7 @@ async fn hold(
         return Err(Failure::BodyTooLarge.into());
     }
     let mut piece = Piece { bytes, last: true };
-    if let Some(instead) = Instead::of(show(session, ctx, route, Show::Whole(at, &mut piece)).await) {
+    if let Some(instead) = Instead::of(show(session, ctx, route, Show::Whole(at, &mut piece)).await?) {
         return Err(instead);
     }
     ctx.upload.whole = Some(piece.bytes);
@@ -178,7 +180,7 @@ async fn read(
         last = next.last;
         let mut piece = next;
         if filtered {
-            let decision = show(session, ctx, route, Show::Piece(0..at, &mut piece)).await;
+            let decision = show(session, ctx, route, Show::Piece(0..at, &mut piece)).await?;
             if let Some(instead) = Instead::of(decision) {
                 return Err(instead);
             }
@@ -201,22 +203,34 @@ async fn pass_whole(
     bytes: Bytes,
 ) -> std::result::Result<Bytes, Instead> {
     let mut piece = Piece { bytes, last: true };
-    let decision = show(session, ctx, route, Show::Piece(positions, &mut piece)).await;
+    let decision = show(session, ctx, route, Show::Piece(positions, &mut piece)).await?;
     Instead::of(decision).map_or(Ok(piece.bytes), Err)
 }
 
-async fn show(session: &mut Session, ctx: &mut Context, route: &Arc<Route>, what: Show<'_>) -> Decision {
+/// # Errors
+/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
+async fn show(
+    session: &mut Session,
+    ctx: &mut Context,
+    route: &Arc<Route>,
+    what: Show<'_>,
+) -> std::result::Result<Decision, Failure> {
+    // While a plugin waits, its client may leave.
+    let watch = if route.chain.may_wait() { departure::watch(session) } else { None };
     let head = session.req_header_mut();
     // Owned, for the plugins may change the fields while they look at it.
     let (method, uri) = (Method::clone(&head.method), head.uri.clone());
     let line = Line { method: &method, uri: &uri };
     let mut fields = RequestFields(head);
     let mut exchange = exchange::of(ctx, route, line, &mut fields);
-    match what {
-        Show::Head(from) => route.chain.request_headers_from(from, &mut exchange).await,
-        Show::Piece(positions, piece) => route.chain.request_body(positions, &mut exchange, piece).await,
-        Show::Whole(at, piece) => route.chain.whole_body(at, &mut exchange, piece).await,
-    }
+    let decision = async {
+        match what {
+            Show::Head(from) => route.chain.request_headers_from(from, &mut exchange).await,
+            Show::Piece(positions, piece) => route.chain.request_body(positions, &mut exchange, piece).await,
+            Show::Whole(at, piece) => route.chain.whole_body(at, &mut exchange, piece).await,
+        }
+    };
+    departure::unless_gone(watch, decision).await
 }
 
 /// Frames the body in the head for an attempt. One that plugins may still change has no length yet.
@@ -267,9 +281,10 @@ pub(super) async fn pass(
         let passed = std::mem::replace(&mut ctx.upload.passed, Passed::Lost);
         let mut piece = Piece { bytes: body.take().unwrap_or_default(), last: end };
         let decision = show(session, ctx, &route, Show::Piece(0..usize::MAX, &mut piece)).await;
-        if let Some(instead) = Instead::of(decision) {
+        if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), Instead::of) {
             ctx.instead = Some(instead);
-            return Err(Error::new(OURS));
+            // Of any other side than the client's, Pingora would go on waiting for a backend of HTTP/2.
+            return Err(Error::new_down(OURS));
         }
         ctx.upload.passed = passed.and(&piece.bytes);
         piece.bytes

@@ -9,11 +9,9 @@
 //! complete. So the body is never completed: a read waits while the response is under way, then fails, and an attempt
 //! that fails pools nothing. Each read gives out one chunk at the most, so none is under way when the gate closes.
 
-use super::connection::Connection;
 use super::intake::connection;
-use pingora::protocols::http::ServerSession;
+use super::session_control;
 use pingora_proxy::Session;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -47,26 +45,28 @@ impl UploadGate {
         }
     }
 
+    /// Open again, for the next request.
+    pub(super) fn reset(&self) {
+        self.set(Gate::Open);
+    }
+
     pub(super) fn set(&self, gate: Gate) {
         self.0.store(gate as u8, Ordering::Relaxed);
     }
 }
 
-/// The gate of the request; none where there is no body.
+/// The gate of the request.
 fn gate(session: &Session) -> Option<&UploadGate> {
-    match session.as_downstream() {
-        ServerSession::H1(_) => connection(session).map(Connection::upload_gate),
-        _ => session.req_header().extensions.get::<Arc<UploadGate>>().map(|gate| &**gate),
-    }
+    session_control::of(session).map(|control| &control.gate)
 }
 
-/// A final response came too early: the client's body is read no further. `limit` bounds the wait for the rest of the
-/// response; a backend that is silent for less has not failed.
-pub(super) fn pause(session: &mut Session, limit: Option<Duration>) {
+/// A final response came too early: the client's body is read no further. What bounds the wait for the rest of the
+/// response is the silence of the backend.
+pub(super) fn pause(session: &mut Session) {
     if let Some(gate) = gate(session) {
         gate.set(Gate::Paused);
     }
-    session.as_downstream_mut().set_read_timeout(limit.map(|limit| limit.saturating_mul(2)));
+    session.as_downstream_mut().set_read_timeout(None);
     session.set_keepalive(None);
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn linger(session: &mut Session) {
     {
         return;
     }
-    connection.upload_gate().set(Gate::Open);
+    connection.control().gate.set(Gate::Open);
     connection.end_sending();
     session.as_downstream_mut().set_read_timeout(None);
     let end = Instant::now() + LINGER;

@@ -3,10 +3,12 @@
 
 use super::answer::RequestFields;
 use super::cause::{self, Unanswered};
+use super::connection::Connection;
 use super::context::Context;
 use super::failure::{Failure, OURS};
 use super::forward;
 use super::intake::connection;
+use super::session_control::{self, SessionControl};
 use super::{arrival, upload, upload_gate};
 use crate::spec::UpstreamProtocol;
 use crate::upstream::{Cluster, Ends, Versions};
@@ -49,6 +51,11 @@ pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Res
 /// # Errors
 /// As [`lease`].
 pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    // Another endpoint does no work for a client that left while the first was asked.
+    if ctx.attempts > 0 && connection(session).is_some_and(Connection::has_left) {
+        ctx.failure = Some(Failure::ClientGone);
+        return Err(Error::new(OURS));
+    }
     lease(session.req_header(), ctx).map_err(|failure| {
         ctx.failure = Some(failure);
         Error::new(OURS)
@@ -56,24 +63,34 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
         return Err(Error::new(OURS));
     };
-    let is_call = cluster.reach().protocol() != UpstreamProtocol::Http1 && ctx.received.is_grpc;
+    let is_call = is_call(ctx);
     let versions = if is_call { Versions::Http2 } else { Versions::Either };
     let mut peer = cluster.reach().peer(lease.endpoint(), ends(session, ctx), versions)?;
     let options = &mut peer.options;
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.idle_timeout = Some(cluster.spec().idle_timeout.0);
-    if !is_call {
-        options.read_timeout = Some(route.timeout);
-        options.write_timeout = Some(route.timeout);
-    } else {
-        // A stream may be silent for as long as both sides want; how long that is, the client says with its
-        // deadline. A peer that is gone the kernel notices.
+    // How long the backend may be silent, the client's session bounds: it tells heads from bodies.
+    options.read_timeout = None;
+    if cluster.reach().protocol() != UpstreamProtocol::Http1 && !is_call {
+        // Once an upload to a backend of HTTP/2 has failed, Pingora asks the session nothing more: this bounds the wait.
+        options.read_timeout = route.timeout.zip(route.silence(true)).map(|(head, body)| head.max(body));
+    }
+    if is_call {
+        // A stream may be silent in both directions; how long a call may take, the client says with its deadline.
         session.as_downstream_mut().set_read_timeout(None);
+    } else {
+        options.write_timeout = route.timeout;
     }
     // A WebSocket never comes here, and nothing else may switch protocols.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Ok(Box::new(peer))
+}
+
+/// Whether the request is a gRPC call whose backend speaks HTTP/2.
+fn is_call(ctx: &Context) -> bool {
+    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
+    ctx.received.is_grpc && ctx.cluster.as_ref().is_some_and(speaks_h2)
 }
 
 /// For whom a connection to the backend is made, where its upstream wants to be told.
@@ -138,7 +155,16 @@ pub(super) async fn dispatch(
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
     upload::frame(head, ctx)?;
-    upload::ask_for(session, ctx).await
+    upload::ask_for(session, ctx).await?;
+    if let (Some(control), Some(route)) = (session_control::of(session), &ctx.route) {
+        if is_call(ctx) {
+            control.unpace();
+            control.await_response(route.silence(true));
+        } else {
+            control.await_response(route.timeout);
+        }
+    }
+    Ok(())
 }
 
 /// The backend's head is here.
@@ -157,8 +183,17 @@ pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &m
         }
         if !ctx.upload.is_sent && head.version != Version::HTTP_2 {
             ctx.upload.is_cut_off = true;
-            upload_gate::pause(session, ctx.route.as_ref().map(|route| route.timeout));
+            upload_gate::pause(session);
         }
+        if let (Some(control), Some(route)) = (session_control::of(session), &ctx.route) {
+            let streams = is_call(ctx) || is_event_stream(head);
+            if streams {
+                control.unpace();
+            }
+            control.stream(route.silence(streams));
+        }
+    } else if let Some(control) = session_control::of(session) {
+        control.hear();
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
     forward::response(head, via)?;
@@ -167,9 +202,17 @@ pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &m
     Ok(())
 }
 
+/// Whether a response is a stream of events, which is silent by nature.
+pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
+    const NAME: &[u8] = b"text/event-stream";
+    let Some(media) = head.headers.get(header::CONTENT_TYPE) else { return false };
+    let Some((start, rest)) = media.as_bytes().split_at_checked(NAME.len()) else { return false };
+    start.eq_ignore_ascii_case(NAME) && matches!(rest.trim_ascii_start().first(), None | Some(b';'))
+}
+
 /// The backend's answer goes out. Where HTTP/2 is spoken on both sides they may talk from now on, and a client
 /// that is silent meanwhile listens: only before its answer is silence a fault of its own. What bounds it is the
-/// route's timeout, for the backend.
+/// longest silence of the stream.
 pub(super) fn settle(session: &mut Session, ctx: &Context) {
     let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
     if ctx.received.is_http2() && ctx.cluster.as_ref().is_some_and(speaks_h2) {
@@ -202,9 +245,10 @@ pub(super) fn broken(
     mut error: Box<Error>,
     client_reused: bool,
 ) -> Box<Error> {
-    let failure = ctx.failure.filter(|_| *error.etype() == OURS).unwrap_or_else(|| Failure::from(&*error));
+    let failure = failure(session, ctx, &error);
     // The read that the end of a response which cut the upload off makes fail.
-    let is_complete = ctx.upload.is_over && matches!(error.etype(), ErrorType::ReadError);
+    let is_complete = ctx.upload.is_over && matches!(error.etype(), ErrorType::ReadError)
+        || failure == Failure::ClientGone && is_answered(session);
     ctx.upload.is_over = is_complete;
     if ctx.instead.is_some() || is_complete {
         // A plugin answered, or the response is complete: no fault of the endpoint's.
@@ -236,6 +280,19 @@ pub(super) fn broken(
     error
 }
 
+/// What an attempt failed for: what the context says of an error of ours, a limit of the client's session, or the error
+/// itself.
+pub(super) fn failure(session: &Session, ctx: &Context, error: &Error) -> Failure {
+    let ours = ctx.failure.filter(|_| *error.etype() == OURS);
+    let limit = || session_control::of(session).and_then(SessionControl::failure);
+    ours.or_else(limit).unwrap_or_else(|| Failure::from(error))
+}
+
+/// Whether the client has the whole response: what it does to its upload then is no failure.
+pub(super) fn is_answered(session: &Session) -> bool {
+    session_control::of(session).is_some_and(SessionControl::is_answered)
+}
+
 /// Whether a backend says that it did nothing with the request (RFC 9113 §8.7): it refused the stream, or left
 /// it out when it said goodbye.
 fn was_not_processed(error: &h2::Error) -> bool {
@@ -250,7 +307,7 @@ pub(super) fn give_back(ctx: &mut Context, Unanswered { failure, cause }: Unansw
     ctx.failure = Some(failure);
     ctx.cause = cause;
     if let Some(lease) = ctx.lease.take() {
-        if !matches!(failure, Failure::ClientGone | Failure::Plugin) {
+        if failure.client_abort().is_none() && failure != Failure::Plugin {
             lease.endpoint().metrics().failed(failure.token());
         }
         if let Some(reason) = failure.endpoints_fault() {

@@ -6,8 +6,8 @@ use super::context::Context;
 use super::failure::Failure;
 use super::living::Living;
 use super::received::Line;
-use super::tunnel::{self, Beginning, Origin, Said};
-use super::{Gateway, answer, connect, record, redial, respond, takeover, turn, upstream};
+use super::tunnel::{self, Beginning, ClientPlace, Origin, Said};
+use super::{Gateway, answer, connect, departure, record, redial, respond, takeover, turn, upstream};
 use crate::spec::UpstreamProtocol;
 use crate::tunnel::handshake::{self, Answer, Extensions, Handshake, Request};
 use crate::tunnel::{Denial, Leg, Permit, Who};
@@ -44,7 +44,7 @@ pub(super) async fn serve(
 
 async fn attempt_all(
     gateway: &Gateway,
-    session: &Session,
+    session: &mut Session,
     ctx: &mut Context,
     handshake: &Handshake,
 ) -> std::result::Result<(Permit, Request, Leg, Answer), Failure> {
@@ -52,7 +52,7 @@ async fn attempt_all(
     let mut permit = admit(session, ctx)?;
     if let Some(wait) = turn::take(ctx)? {
         drop(permit);
-        turn::wait(gateway, wait).await?;
+        departure::unless_session_ends(session, turn::wait(gateway, wait)).await??;
         permit = admit(session, ctx)?;
     }
     let request = request(session, ctx, handshake)?;
@@ -122,7 +122,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// Asks endpoints until one answers: a refused connect and a handshake without an answer go to the
 /// next, for no WebSocket exists before the 101.
 async fn ask(
-    session: &Session,
+    session: &mut Session,
     ctx: &mut Context,
     request: &Request,
 ) -> std::result::Result<(Leg, Answer), Failure> {
@@ -133,20 +133,25 @@ async fn ask(
         };
         let ends = upstream::ends(session, ctx);
         let limit = route.policy.handshake_timeout.first(route.timeout);
-        let unanswered = match attempt(cluster, lease.endpoint(), ends, request, limit).await {
-            Ok(found) => {
+        let attempt = attempt(cluster, lease.endpoint(), ends, request, limit);
+        let unanswered = match departure::unless_session_ends(session, attempt).await {
+            // The backend's connection ends with the attempt.
+            Err(gone) => gone.into(),
+            Ok(Ok(found)) => {
                 lease.connected();
                 lease.answered(ctx.asked.elapsed());
                 ctx.failure = None;
                 return Ok(found);
             }
-            Err(unanswered) => unanswered,
+            Ok(Err(unanswered)) => unanswered,
         };
         let failure = unanswered.failure;
         upstream::give_back(ctx, unanswered);
         // A broken 101 would be broken at the next endpoint too, and a slow one may still open.
-        if matches!(failure, Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c)
-            || !ctx.may_retry()
+        if matches!(
+            failure,
+            Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c | Failure::ClientGone
+        ) || !ctx.may_retry()
         {
             return Err(failure);
         }
@@ -203,7 +208,7 @@ async fn open(
     let said = Said::all(&record::notes(ctx));
     let head = session.req_header();
     let living = Living::of(ctx, &route, Line::of(head), &head.headers);
-    let Some((client, client_early)) = takeover::take(session).await else { return Ok(()) };
+    let Some((client, client_early, room)) = takeover::take(session).await else { return Ok(()) };
     let Some(lease) = ctx.lease.take() else { return Ok(()) };
     tunnel::spawn(
         gateway,
@@ -212,7 +217,7 @@ async fn open(
             said,
             route,
             lease,
-            permit: backend.permit,
+            place: ClientPlace { _permit: backend.permit, _room: room },
             client,
             client_early,
             backend: backend.leg,

@@ -10,10 +10,12 @@ use super::connection::Connection;
 use super::context::Context;
 use super::failure::Failure;
 use super::intake::{self, connection};
+use super::session_control::{self, SessionControl};
 use super::upload;
 use bytes::BytesMut;
 use http::header;
 use moongate_sdk::{BodyLength, Piece};
+use pingora::Error;
 use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
@@ -33,7 +35,9 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Context, limit: usize
         BodyLength::Exactly(length) if length > limit as u64 => return Err(Failure::BodyTooLarge.into()),
         BodyLength::Exactly(_) | BodyLength::Unknown => {}
     }
-    upload::ask_for(session, ctx).await.map_err(|_| gone(session))?;
+    if let Err(error) = upload::ask_for(session, ctx).await {
+        return Err(gone(session, error));
+    }
     Ok(true)
 }
 
@@ -47,15 +51,17 @@ pub(super) async fn next(session: &mut Session) -> Result<Piece, Instead> {
             let last = bytes.is_none() || session.as_downstream_mut().is_body_done();
             Ok(Piece { bytes: bytes.unwrap_or_default(), last })
         }
-        Err(_) => Err(gone(session)),
+        Err(error) => Err(gone(session, error)),
     }
 }
 
 /// Nothing more is read from this connection.
-fn gone(session: &mut Session) -> Instead {
+fn gone(session: &mut Session, error: Box<Error>) -> Instead {
     session.set_keepalive(None);
     let broken = connection(session).is_some_and(Connection::is_broken);
-    if broken { Failure::BadRequest } else { Failure::ClientGone }.into()
+    let limit = || session_control::of(session).and_then(SessionControl::failure);
+    let failure = if broken { Some(Failure::BadRequest) } else { limit() };
+    failure.unwrap_or_else(|| Failure::from(&*error.into_down())).into()
 }
 
 /// The body is read: exchanges the session for one whose request has a byte of it left to be shown.

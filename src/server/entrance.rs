@@ -52,7 +52,7 @@ pub(super) async fn enter(
         http2::serve(socket, early, arrival, house).await;
         drop(permit);
     } else {
-        let connection = Connection::new(socket, early, arrival, house.limits);
-        http1::serve(Box::new(connection), house, permit).await;
+        let connection = Connection::new(socket, early, arrival, house.limits, permit);
+        http1::serve(Box::new(connection), house).await;
     }
 }

@@ -7,12 +7,10 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 
-/// Serves one connection, request by request. The permit is the listener's room for it.
-pub(super) async fn serve(connection: Box<Connection>, house: House, permit: Option<OwnedSemaphorePermit>) {
+/// Serves one connection, request by request.
+pub(super) async fn serve(connection: Box<Connection>, house: House) {
     let House { proxy, shutdown, limits, .. } = house;
-    let _room = permit;
     // Until the first byte a new connection has as long as a head may take.
     let patience = |session: &mut ServerSession| session.set_keepalive(Some(limits.time.as_secs().max(1)));
     let mut next = process(connection, patience, &proxy, &shutdown).await;

@@ -170,9 +170,9 @@ impl Served {
             // What may become of it outlives the task.
             session.req_header_mut().extensions_mut().insert(Arc::new(self.active.begin()));
         }
-        let guard = self.active.begin();
+        let (guard, rates) = (self.active.begin(), self.limits.rates);
         tokio::spawn(async move {
-            house.proxy.process_new_http(proxy::stream(session), &house.shutdown).await;
+            house.proxy.process_new_http(proxy::stream(session, rates), &house.shutdown).await;
             drop(guard);
         });
     }

@@ -5,7 +5,7 @@
 
 use super::listen::Bound;
 use super::{entrance, http1};
-use crate::proxy::{Arrival, Connection, Gateway, HeadLimits, Socket};
+use crate::proxy::{Arrival, Connection, Gateway, RequestLimits, Socket};
 use crate::tunnel::clock;
 use bytes::BytesMut;
 use log::{error, warn};
@@ -44,8 +44,8 @@ pub(super) struct House {
     pub(super) proxy: Arc<HttpProxy<Gateway>>,
     /// Says when connections should end.
     pub(super) shutdown: ShutdownWatch,
-    /// What a request head may take.
-    pub(super) limits: HeadLimits,
+    /// What a request may take.
+    pub(super) limits: RequestLimits,
     /// What the worker's gateway says of its connections.
     pub(super) gateway: Arc<Gateway>,
 }
@@ -142,8 +142,8 @@ async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, sh
                 let arrival = Arrival::plain(peer, index);
                 match greeting {
                     None => {
-                        let connection = Connection::new(socket, BytesMut::new(), arrival, limits);
-                        tokio::spawn(http1::serve(Box::new(connection), house, permit));
+                        let connection = Connection::new(socket, BytesMut::new(), arrival, limits, permit);
+                        tokio::spawn(http1::serve(Box::new(connection), house));
                     }
                     Some(greeting) => {
                         tokio::spawn(entrance::enter(socket, arrival, greeting, house, permit));

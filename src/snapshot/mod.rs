@@ -9,6 +9,7 @@ mod destination;
 mod edition;
 mod greeting;
 mod listeners;
+mod min_rate;
 mod peers;
 mod plugins;
 mod route;
@@ -19,6 +20,7 @@ pub use balancers::Balancers;
 pub use destination::Destination;
 pub use greeting::Greeting;
 pub use listeners::{Access, Address, AdminAddress, Listener};
+pub use min_rate::MinRate;
 pub use route::Route;
 pub use terms::Terms;
 
@@ -165,7 +167,7 @@ pub fn compile(
         certificates: certificates.finish(),
         admin,
         threads: spec.server.threads.map_or(cores, |threads| usize::from(threads.get())),
-        upstream_keepalive: spec.server.upstream_keepalive as usize,
+        upstream_keepalive: spec.server.upstream_keepalive.get() as usize,
         log: None,
         log_settings: spec.access_log.clone(),
         unrouted: RouteMetrics::of(NONE).answers(NONE),

@@ -3,13 +3,18 @@
 use super::Destination;
 use super::edition::Edition;
 use crate::chain::{Chain, Entry};
-use crate::spec::{self, PathParameters};
+use crate::spec::{self, OnClientClose, PathParameters};
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
 use crate::tunnel::Policy;
 use crate::upstream::Cluster;
-use moongate_sdk::{Placed, Problems};
+use moongate_sdk::{Period, Placed, Problems};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The longest silence in a response's body where nothing else is written.
+const IDLE_BODY: Duration = Duration::from_secs(60);
+/// The same for event streams and calls of gRPC, which are silent by nature.
+const IDLE_STREAM: Duration = Duration::from_secs(3600);
 
 /// A route as a request meets it.
 pub struct Route {
@@ -17,8 +22,11 @@ pub struct Route {
     pub name: Arc<str>,
     /// Where it sends its requests.
     pub destination: Destination,
-    /// How long a backend may take to answer, and the longest silence inside its answer.
-    pub timeout: Duration,
+    /// How long a backend may take to the head of its response.
+    pub timeout: Option<Duration>,
+    stream_idle_timeout: Option<Duration>,
+    /// What happens when an HTTP/1.1 client closes its direction before its response has ended.
+    pub on_client_close: OnClientClose,
     /// Whether TRACE is passed on: its `methods` name it.
     pub allows_trace: bool,
     /// How it reads the parameters of path segments.
@@ -59,7 +67,9 @@ impl Route {
             destination,
             unserved: metrics.answers(NONE),
             answers,
-            timeout: written.timeout.0,
+            timeout: limit(written.timeout),
+            stream_idle_timeout: written.stream_idle_timeout.map(|written| written.0),
+            on_client_close: written.on_client_close,
             allows_trace: written.methods.iter().any(|method| method.value == "TRACE"),
             path_parameters: written.path_parameters,
             logged: written.access_log,
@@ -68,6 +78,12 @@ impl Route {
             policy: Arc::new(policy),
             edition,
         })
+    }
+
+    /// The longest silence in a response; `streams` for an event stream or a call of gRPC.
+    pub fn silence(&self, streams: bool) -> Option<Duration> {
+        let default = if streams { IDLE_STREAM } else { IDLE_BODY };
+        Some(self.stream_idle_timeout.unwrap_or(default)).filter(|silence| !silence.is_zero())
     }
 
     /// Its edition: the same number over reloads as long as its destination and the policy of its
@@ -81,4 +97,9 @@ impl Route {
         let found = self.answers.iter().find(|(known, _)| Arc::ptr_eq(known, cluster));
         found.map_or(&self.unserved, |(_, answers)| answers)
     }
+}
+
+/// `0s` is no limit.
+fn limit(period: Period) -> Option<Duration> {
+    Some(period.0).filter(|limit| !limit.is_zero())
 }

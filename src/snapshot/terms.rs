@@ -1,5 +1,6 @@
 //! What holds for every request, whatever its route.
 
+use super::min_rate::MinRate;
 use super::peers::Peers;
 use crate::route::PathRules;
 use crate::spec::{Server, XForwarded};
@@ -22,6 +23,10 @@ pub struct Terms {
     pub body_timeout: Duration,
     /// How long a client may take to read.
     pub send_timeout: Duration,
+    /// The lowest rate of a request's body.
+    pub body_rate: Option<MinRate>,
+    /// The lowest rate at which a client takes a response.
+    pub send_rate: Option<MinRate>,
     /// The largest head in bytes.
     pub max_request_head: usize,
     /// What identifies a client in limits and keys.
@@ -50,6 +55,8 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
         keepalive_timeout: server.keepalive_timeout.0,
         body_timeout: server.body_timeout.0,
         send_timeout: server.send_timeout.0,
+        body_rate: MinRate::of(server.body_min_rate),
+        send_rate: MinRate::of(server.send_min_rate),
         max_request_head: usize::try_from(server.max_request_head.0).unwrap_or(usize::MAX),
         client_prefix: server.client_ipv6_prefix,
         x_forwarded: server.x_forwarded,

@@ -2,7 +2,7 @@
 
 use crate::spec::edge::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use crate::spec::endpoint::EndpointEntry;
-use crate::spec::process::{AccessLog, Admin, Listener, Server};
+use crate::spec::process::{AccessLog, Admin, Listener, Server, positive};
 use crate::spec::{PathParameters, WebSocket, entry};
 use indexmap::IndexMap;
 use moongate_sdk::{Period, Placed};
@@ -64,17 +64,18 @@ pub struct Upstream {
     /// whole; at the process's start nobody is new. `0s` or absent: it has its whole weight at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<Period>,
-    /// How long a connect may take.
-    #[serde(default = "defaults::connect_timeout")]
+    /// How long a connect may take, longer than 0. Default 2s.
+    #[serde(default = "defaults::connect_timeout", deserialize_with = "positive")]
     pub connect_timeout: Period,
-    /// How long an idle connection is kept for reuse.
-    #[serde(default = "defaults::idle_timeout")]
+    /// How long an idle connection is kept for reuse, longer than 0. Default 60s.
+    #[serde(default = "defaults::idle_timeout", deserialize_with = "positive")]
     pub idle_timeout: Period,
-    /// Further endpoints tried after the first, for what is safe to repeat.
-    #[serde(default = "defaults::retries")]
+    /// Further endpoints tried after the first, for what is safe to repeat: 0 to 63. Default 2.
+    #[serde(default = "defaults::retries", deserialize_with = "retries")]
+    #[schemars(range(max = 63))]
     pub retries: u8,
-    /// How often host names are resolved again.
-    #[serde(default = "defaults::resolve")]
+    /// How often host names are resolved again, longer than 0. Default 30s.
+    #[serde(default = "defaults::resolve", deserialize_with = "positive")]
     pub resolve: Period,
     /// Whether WebSockets of an endpoint that holds more than its share are asked to come again; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +110,7 @@ impl Upstream {
 pub struct Rebalance {
     /// An endpoint that holds more than so many times its share is relieved of what is above it. Default 1.3.
     pub when: f64,
-    /// The time over which those who should move are asked to come again (Close 1012). Default 10m.
+    /// The time over which those who should move are asked to come again (Close 1012), at least 1s. Default 10m.
     pub window: Period,
 }
 
@@ -134,7 +135,7 @@ pub struct KindEntry {
 pub struct PassiveHealth {
     /// Failures in a row that put it out; 0 switches this off. Default 3.
     pub failures: u16,
-    /// How long it stays out when no active probe brings it back earlier. Default 10s.
+    /// How long it stays out when no active probe brings it back earlier. `0s`: it is back at once. Default 10s.
     pub eject_for: Period,
 }
 
@@ -188,9 +189,17 @@ pub struct Route {
     pub when: Option<Placed<String>>,
     /// A name, an inline list of endpoints, or a weighted mapping.
     pub upstream: Placed<UpstreamRef>,
-    /// How long a backend may take to answer, and the longest silence inside its answer.
+    /// How long a backend may take to the head of its response, from the last byte of the request that it was sent.
+    /// `0s` switches it off. Default 60s.
     #[serde(default = "defaults::timeout")]
     pub timeout: Period,
+    /// The longest silence inside a response's body; of a gRPC call, in both directions. `0s` switches it off. Default
+    /// 60s, and 1h for `text/event-stream` and gRPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_idle_timeout: Option<Period>,
+    /// What happens when an HTTP/1.1 client closes its direction while its response is awaited or under way.
+    #[serde(default)]
+    pub on_client_close: OnClientClose,
     /// Whether the access log has lines of this route.
     #[serde(default = "defaults::yes")]
     pub access_log: bool,
@@ -200,6 +209,18 @@ pub struct Route {
     /// The route's plugins, in order.
     #[serde(default)]
     pub plugins: Vec<Placed<PluginEntry>>,
+}
+
+/// What happens when an HTTP/1.1 client closes its direction (a FIN, or close_notify over TLS) while its response is
+/// awaited or under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnClientClose {
+    /// The client has left: the backend's request is cancelled.
+    #[default]
+    Cancel,
+    /// The response is still delivered; only a reset of the connection cancels the request.
+    Finish,
 }
 
 /// Where a route sends its requests.
@@ -251,6 +272,17 @@ pub struct PluginEntry {
 
 const fn seconds(n: u64) -> Period {
     Period(std::time::Duration::from_secs(n))
+}
+
+/// The most endpoints that are tried after the first: a request remembers which it was at.
+const MOST_RETRIES: u8 = 63;
+
+fn retries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let retries = u8::deserialize(deserializer)?;
+    if retries > MOST_RETRIES {
+        return Err(serde::de::Error::custom(format!("must be 0 to {MOST_RETRIES}")));
+    }
+    Ok(retries)
 }
 
 /// A list that is left out when it asks nothing: an emptied one would let everything through.

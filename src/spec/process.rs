@@ -2,6 +2,7 @@
 //! administrator's address and the access log.
 
 use super::edge::{ListenerTls, Protocol, ProxyProtocol};
+use super::min_rate::MinRate;
 use moongate_sdk::{ClientPrefix, Period, Place, Placed, Rate, Size};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -14,27 +15,34 @@ pub struct Server {
     /// Worker threads; absent: one a core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroU16>,
-    /// How long connections are still taken after SIGTERM, while readiness already fails.
+    /// How long connections are still taken after SIGTERM, while readiness already fails. Default 0s: none.
     pub drain_delay: Period,
-    /// How long requests and WebSockets may go on after that.
+    /// How long requests and WebSockets may go on after that. `0s`: they end at once. Default 30s.
     pub grace_period: Period,
-    /// How long a client may take to send a request's head.
+    /// How long a client may take to send a request's head, longer than 0. Default 10s.
     #[serde(deserialize_with = "positive")]
     pub header_timeout: Period,
-    /// How long an idle keep-alive connection of a client is kept.
+    /// How long an idle keep-alive connection of a client is kept, longer than 0. Default 75s.
     #[serde(deserialize_with = "positive")]
     pub keepalive_timeout: Period,
-    /// The longest silence of a client inside a request's body.
+    /// The longest silence of a client inside a request's body, otherwise 408; longer than 0. Default 60s.
     #[serde(deserialize_with = "positive")]
     pub body_timeout: Period,
-    /// How long a client may take to read what is sent to it.
+    /// The longest time in which a client takes nothing of a response, longer than 0. Default 60s.
     #[serde(deserialize_with = "positive")]
     pub send_timeout: Period,
-    /// The largest request head, otherwise 431.
+    /// The lowest rate of a request's body, in bytes a second: a size, or a mapping with the time before it counts
+    /// (`grace`). A slower client gets 408. `0` switches it off. Default 240B after 20s.
+    pub body_min_rate: MinRate,
+    /// The lowest rate at which a client takes a response, in bytes a second: a size, or a mapping with the time before
+    /// it counts (`grace`). The connection of a slower client is closed. `0` switches it off. Default 240B after 20s.
+    pub send_min_rate: MinRate,
+    /// The largest request head, 1KiB to 1MiB, otherwise 431. Default 64KiB.
     #[serde(deserialize_with = "room_for_a_head")]
     pub max_request_head: Size,
-    /// Idle connections to all upstreams that are kept for reuse.
-    pub upstream_keepalive: u32,
+    /// Idle connections to all upstreams that are kept for reuse, at least 1. They are divided among the threads, and
+    /// each keeps at least one. Default 512.
+    pub upstream_keepalive: NonZeroU32,
     /// Proxies whose X-Forwarded-* fields are believed, as addresses or CIDR blocks.
     pub trusted_proxies: Vec<Placed<String>>,
     /// Count IPv6 clients by this many leading bits of their address, 1 to 128, in every limit and key. Default 64.
@@ -59,8 +67,11 @@ impl Default for Server {
             keepalive_timeout: seconds(75),
             body_timeout: seconds(60),
             send_timeout: seconds(60),
+            body_min_rate: MinRate::default(),
+            send_min_rate: MinRate::default(),
             max_request_head: Size(64 << 10),
-            upstream_keepalive: 512,
+            // 512 is not 0.
+            upstream_keepalive: NonZeroU32::MIN.saturating_add(511),
             trusted_proxies: Vec::new(),
             client_ipv6_prefix: ClientPrefix::default(),
             x_forwarded: XForwarded::Add,
@@ -191,14 +202,15 @@ pub enum LogFormat {
 /// A size that a request's head can have at all.
 fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     let size = Size::deserialize(deserializer)?;
-    if size.0 < 1024 {
-        return Err(serde::de::Error::custom("must be at least 1KiB"));
+    // The parser reads no more than that.
+    if !(1 << 10..=1 << 20).contains(&size.0) {
+        return Err(serde::de::Error::custom("must be 1KiB to 1MiB"));
     }
     Ok(size)
 }
 
 /// A length of time that must be longer than 0.
-fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
     let period = Period::deserialize(deserializer)?;
     if period.0.is_zero() {
         return Err(serde::de::Error::custom("must be longer than 0"));

@@ -15,12 +15,13 @@ pub struct WebSocket {
     pub idle_timeout: Period,
     /// A side that sent nothing for so long is pinged by the gateway. `0s` switches it off. Default 30s.
     pub ping_interval: Period,
-    /// A pinged side that sends nothing for so long is dead; the other side gets Close 1001. Default 10s.
+    /// A pinged side that sends nothing for so long is dead; the other side gets Close 1001. Longer than 0, unless
+    /// `ping_interval` is `0s`. Default 10s.
     pub ping_timeout: Period,
-    /// A connection is asked to come again (Close 1012) after this life. Absent: it may live on.
+    /// A connection is asked to come again (Close 1012) after this life. Absent or `0s`: it may live on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Period>,
-    /// Up to so much is taken off `max_age`, another share for every connection. Default a tenth of it.
+    /// Up to so much is taken off `max_age`, another share for every connection. `0s`: nothing. Default a tenth of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Period>,
     /// The longest payload of one frame in wire bytes (compressed, when that was agreed), otherwise Close 1009.
@@ -55,14 +56,14 @@ pub struct WebSocket {
     /// What happens when a side breaks the protocol.
     pub invalid_frames: InvalidFrames,
     /// The window over which the connections of a leaving endpoint, route or process are asked to come
-    /// again (Close 1012), spread evenly. Default 30s.
+    /// again (Close 1012), spread evenly. `0s`: all at once. Default 30s.
     pub drain: Period,
     /// What happens to the connections of an endpoint that is unhealthy while another one of its upstream is not.
     pub on_unhealthy: Stay,
     /// What happens to connections whose endpoint was removed from its upstream, or that were opened before
     /// their route was removed, or before its destination or this policy was changed.
     pub on_reload: Stay,
-    /// How long an answering Close is waited for before the transport is closed. Default 5s.
+    /// How long an answering Close is waited for before the transport is closed. `0s`: it is not. Default 5s.
     pub close_timeout: Period,
     /// A side that takes nothing of what is sent to it for so long is cut. `0s` switches it off. Default 1m.
     pub write_timeout: Period,
@@ -71,10 +72,10 @@ pub struct WebSocket {
     /// What is kept for a client while another backend is looked for, and of a message that is on its way;
     /// a longer message that is cut costs the connection. Default 64KiB.
     pub reconnect_buffer: Size,
-    /// How long another backend is looked for; then the client gets Close 1012. Default 10s.
+    /// How long another backend is looked for, longer than 0; then the client gets Close 1012. Default 10s.
     pub reconnect_timeout: Period,
     /// How long one attempt at a backend may take, from the connect to the head of the response; then the next
-    /// endpoint is asked. Default 5s or the route's `timeout`, whichever is shorter, and at most a third of what is
+    /// endpoint is asked. Longer than 0. Default 5s or the route's `timeout`, whichever is shorter, and at most a third of what is
     /// left of `reconnect_timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake_timeout: Option<Period>,

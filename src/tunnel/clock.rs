@@ -31,7 +31,7 @@ pub fn turn_begins() {
 
 /// The time when this turn began or a little later; never before a moment that this thread has read.
 #[inline]
-pub(super) fn now() -> Instant {
+pub fn now() -> Instant {
     let turn = TURN.get();
     match turn.at {
         Some(at) if turn.left > 0 => {

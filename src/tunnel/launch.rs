@@ -2,20 +2,20 @@
 //! freed meanwhile.
 
 use super::relay::{self, Relay, Tunnel};
-use super::{Leg, Outcome};
+use super::{ABNORMAL, By, Leg, Outcome, Reason, Side};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 /// `write_timeout: 0s`: longer than any process lives.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Sends the client its 101, relays, and hands the outcome to `ended`. A client that went away before
-/// its 101 had no tunnel: `ended` is dropped then. One that has its answer already is sent nothing.
+/// Sends the client its 101, relays, and hands the outcome to `ended`, whatever ends the tunnel: also when its task is
+/// dropped at the end of the process, or panics. A client that has its answer already is sent nothing.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -31,25 +31,74 @@ pub fn launch(tunnel: Tunnel, switching: Vec<u8>, ended: impl FnOnce(&Outcome) +
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             greet_slowly(tunnel, switching, 0, ended);
         }
-        Err(_) => {}
+        Err(_) => drop(Unopened::new(tunnel, ended)),
     }
 }
 
 /// For a client that has to be waited for, and for legs that have buffers of their own.
 fn greet_slowly(
-    mut tunnel: Tunnel,
+    tunnel: Tunnel,
     switching: Vec<u8>,
     sent: usize,
     ended: impl FnOnce(&Outcome) + Send + Unpin + 'static,
 ) {
+    let mut unopened = Unopened::new(tunnel, ended);
+    unopened.reason = Reason::Aborted;
     tokio::spawn(async move {
+        // Whole, and not field by field: its drop tells of the end.
+        let mut unopened = unopened;
+        let Some(tunnel) = &mut unopened.tunnel else { return };
         let limit = tunnel.policy.write_timeout.unwrap_or(NEVER);
-        if !matches!(timeout(limit, greet(&mut tunnel.client, &switching[sent..])).await, Ok(Ok(()))) {
-            return;
-        }
-        drop(switching);
-        tokio::spawn(Life { relay: Some(relay::run(tunnel)), ended: Some(ended) });
+        let greeted = timeout(limit, greet(&mut tunnel.client, &switching[sent..])).await;
+        unopened.reason = match greeted {
+            Ok(Ok(())) => {
+                drop(switching);
+                if let (Some(tunnel), ended @ Some(_)) = (unopened.tunnel.take(), unopened.ended.take()) {
+                    tokio::spawn(Life { relay: Some(relay::run(tunnel)), ended });
+                }
+                return;
+            }
+            Ok(Err(_)) => Reason::Reset,
+            Err(_) => Reason::WriteTimeout,
+        };
     });
+}
+
+/// A tunnel whose client does not have its 101 yet. Dropped with it, the tunnel has ended.
+struct Unopened<E: FnOnce(&Outcome)> {
+    tunnel: Option<Tunnel>,
+    ended: Option<E>,
+    /// Why it ends if it is dropped now.
+    reason: Reason,
+    began: Instant,
+}
+
+impl<E: FnOnce(&Outcome)> Unopened<E> {
+    fn new(tunnel: Tunnel, ended: E) -> Self {
+        Self { tunnel: Some(tunnel), ended: Some(ended), reason: Reason::Reset, began: Instant::now() }
+    }
+}
+
+impl<E: FnOnce(&Outcome)> Drop for Unopened<E> {
+    fn drop(&mut self) {
+        let (Some(mut tunnel), Some(ended)) = (self.tunnel.take(), self.ended.take()) else { return };
+        let by = if self.reason == Reason::Aborted { By::Gateway } else { By::Side(Side::Client) };
+        let outcome = Outcome {
+            by,
+            reason: self.reason,
+            code: ABNORMAL,
+            messages: [0; 2],
+            bytes: [0; 2],
+            lifetime: self.began.elapsed(),
+            ping_rtt: [None; 2],
+        };
+        tunnel.counters.ended(&outcome);
+        if let Some(inspector) = &mut tunnel.inspector {
+            inspector.ended(&outcome);
+        }
+        drop(tunnel);
+        ended(&outcome);
+    }
 }
 
 async fn greet(client: &mut Leg, switching: &[u8]) -> io::Result<()> {
@@ -59,9 +108,28 @@ async fn greet(client: &mut Leg, switching: &[u8]) -> io::Result<()> {
 
 /// A relay, and who is told how it ended. Written out because an `async` block would hold the relay
 /// twice: as what it was given and as what it waits for.
-struct Life<E> {
+struct Life<E: FnOnce(&Outcome)> {
     relay: Option<Relay>,
     ended: Option<E>,
+}
+
+impl<E: FnOnce(&Outcome)> Life<E> {
+    /// What the tunnel held is given back before anybody hears of its end.
+    fn end(&mut self, outcome: &Outcome) {
+        self.relay = None;
+        if let Some(ended) = self.ended.take() {
+            ended(outcome);
+        }
+    }
+}
+
+impl<E: FnOnce(&Outcome)> Drop for Life<E> {
+    fn drop(&mut self) {
+        // The process ends, or the relay panicked.
+        let Some(relay) = &mut self.relay else { return };
+        let outcome = relay.abort();
+        self.end(&outcome);
+    }
 }
 
 impl<E: FnOnce(&Outcome) + Unpin> Future for Life<E> {
@@ -71,11 +139,7 @@ impl<E: FnOnce(&Outcome) + Unpin> Future for Life<E> {
         let life = self.get_mut();
         let Some(relay) = &mut life.relay else { return Poll::Ready(()) };
         let outcome = ready!(Pin::new(relay).poll(cx));
-        // What the tunnel held is given back before anybody hears of its end.
-        life.relay = None;
-        if let Some(ended) = life.ended.take() {
-            ended(&outcome);
-        }
+        life.end(&outcome);
         Poll::Ready(())
     }
 }
@@ -90,7 +154,7 @@ mod tests {
     #[test]
     fn a_tunnel_s_task_fits_the_allocator_s_block_of_896_bytes() {
         // With the boxed `Arc` that a tunnel's log line lives in, as the proxy launches it.
-        let told = size_of::<Life<Box<()>>>();
+        let told = size_of::<Life<Box<dyn FnOnce(&Outcome)>>>() - size_of::<usize>();
         assert!(told + TASK <= 896, "{told}");
     }
 }

@@ -109,6 +109,10 @@ pub enum Reason {
     PluginFailed,
     /// A plugin that was asked again refused what it had let in.
     Refused,
+    /// The process ended.
+    Aborted,
+    /// The relay panicked.
+    Panicked,
 }
 
 impl Reason {
@@ -137,6 +141,8 @@ impl Reason {
             Self::Plugin => "plugin",
             Self::PluginFailed => "plugin_failed",
             Self::Refused => "plugin_refused",
+            Self::Aborted => "aborted",
+            Self::Panicked => "internal",
         }
     }
 }

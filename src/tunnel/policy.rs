@@ -30,16 +30,17 @@ pub struct HandshakeTimeout {
 }
 
 impl HandshakeTimeout {
-    /// For the first handshake of a client, on a route whose `timeout` is `request`.
+    /// For the first handshake of a client, on a route whose `timeout` is `request`; `None` for none.
     #[must_use]
-    pub fn first(self, request: Duration) -> Duration {
-        self.written.unwrap_or(DEFAULT_ATTEMPT.min(request))
+    pub fn first(self, request: Option<Duration>) -> Duration {
+        self.written
+            .unwrap_or_else(|| request.map_or(DEFAULT_ATTEMPT, |request| DEFAULT_ATTEMPT.min(request)))
     }
 
     /// For a redial, when `left` is left of `reconnect_timeout`: at most a third of it, so that a third endpoint is asked
     /// when two do not answer.
     #[must_use]
-    pub fn redial(self, request: Duration, left: Duration) -> Duration {
+    pub fn redial(self, request: Option<Duration>, left: Duration) -> Duration {
         self.first(request).min((left / 3).max(SHORTEST_REDIAL))
     }
 }
@@ -263,16 +264,19 @@ mod tests {
             Policy::new(&written, None).unwrap().handshake_timeout
         };
         let default = timeout(None);
-        assert_eq!((default.first(seconds(60)), default.first(seconds(2))), (seconds(5), seconds(2)));
-        assert_eq!(default.redial(seconds(60), seconds(9)), seconds(3));
-        assert_eq!(default.redial(seconds(60), seconds(60)), seconds(5));
-        assert_eq!(default.redial(seconds(60), Duration::from_millis(90)), SHORTEST_REDIAL);
+        assert_eq!(
+            (default.first(Some(seconds(60))), default.first(Some(seconds(2)))),
+            (seconds(5), seconds(2))
+        );
+        assert_eq!(default.redial(Some(seconds(60)), seconds(9)), seconds(3));
+        assert_eq!(default.redial(Some(seconds(60)), seconds(60)), seconds(5));
+        assert_eq!(default.redial(Some(seconds(60)), Duration::from_millis(90)), SHORTEST_REDIAL);
         let written = timeout(Some(8));
         assert_eq!(
-            (written.first(seconds(2)), written.redial(seconds(2), seconds(9))),
+            (written.first(Some(seconds(2))), written.redial(Some(seconds(2)), seconds(9))),
             (seconds(8), seconds(3))
         );
-        assert_eq!(written.redial(seconds(2), seconds(60)), seconds(8));
+        assert_eq!(written.redial(Some(seconds(2)), seconds(60)), seconds(8));
         assert_eq!(refusals(|written| written.handshake_timeout = Some(Period(Duration::ZERO))), 1);
     }
 

@@ -9,6 +9,11 @@ fn to(origin: &Origin) -> Gateway {
     Gateway::start(&format!("routes: [{{ upstream: ['{origin}'] }}]"))
 }
 
+/// A client that ends its direction waits for its responses.
+fn finishing(origin: &Origin) -> Gateway {
+    Gateway::start(&format!("routes: [{{ upstream: ['{origin}'], on_client_close: finish }}]"))
+}
+
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\n";
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -241,7 +246,7 @@ fn pipeline(end: impl FnOnce(&Wire)) {
         let answer = crate::support::origin::answer(200, "", body.as_bytes());
         wire.try_send(answer).map_or(Next::Close, |()| Next::Keep)
     });
-    let gateway = to(&a);
+    let gateway = finishing(&a);
     let requests: String = (0..20)
         .map(|n| match n % 3 {
             0 => format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -273,7 +278,7 @@ fn pipelined_requests_are_answered_although_their_client_ended_its_direction() {
 #[test]
 fn a_request_is_answered_although_its_client_ended_its_direction() {
     let a = Origin::named("a");
-    let gateway = to(&a);
+    let gateway = finishing(&a);
     let mut wire = gateway.wire();
     wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     wire.half_close();

@@ -380,7 +380,7 @@ fn over_a_unix_socket_everybody_tells_of_a_client() {
 listeners:
   - {{ name: web, address: 127.0.0.1:0 }}
   - {{ name: inside, address: 'unix:{}', proxy_protocol: {{ from: [unix] }} }}
-routes: [{{ upstream: ['{origin}'] }}]",
+routes: [{{ upstream: ['{origin}'], on_client_close: finish }}]",
         path.display()
     ));
     let ask = |pieces: &[&[u8]]| {

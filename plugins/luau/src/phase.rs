@@ -87,6 +87,7 @@ impl Defined {
             recheck,
             closed: self.has(Phase::Closed),
             log: self.has(Phase::Log),
+            waits: true,
             ..Phases::default()
         }
     }

@@ -37,7 +37,7 @@ struct Written {
     /// What one worker's copy of the script may use.
     #[serde(default)]
     limits: WrittenLimits,
-    /// How often `request_headers` is asked again about a WebSocket that lives; one that is then answered
+    /// How often `request_headers` is asked again about a WebSocket that lives, at least 1s; one that is then answered
     /// is closed with 1008. Default: never.
     recheck: Option<Placed<Period>>,
 }
@@ -46,7 +46,7 @@ struct Written {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenLimits {
-    /// The processor time of one call. A call that takes longer is ended and fails. Default: 20ms.
+    /// The processor time of one call, from 1ms to 10s. A call that takes longer is ended and fails. Default: 20ms.
     cpu: Option<Placed<Period>>,
     /// The memory of the script and all it keeps. A call that needs more fails. Default: 16MiB.
     memory: Option<Placed<Size>>,

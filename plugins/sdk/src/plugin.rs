@@ -42,6 +42,9 @@ pub struct Phases {
     pub closed: bool,
     /// [`Plugin::log`], when the exchange is over.
     pub log: bool,
+    /// It may answer with [`Flow::wait`]. The wait ends when the client leaves; one of a plugin that does not say so goes
+    /// on to its end.
+    pub waits: bool,
 }
 
 /// Work of a plugin's own, beside the requests.

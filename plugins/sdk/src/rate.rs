@@ -86,7 +86,11 @@ impl FromStr for Rate {
             return Err(Problem::new(format!("`{text}` would let nothing through"))
                 .label("at least 1; leave the key out for no limit"));
         };
-        Ok(Self { count, per })
+        let rate = Self { count, per };
+        if u128::from(count.get()) > rate.period().as_nanos() {
+            return Err(Problem::new(format!("`{text}` is out of range")).label("at most 1000000000/s"));
+        }
+        Ok(rate)
     }
 }
 
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn rates_are_read_and_written_back_as_they_were() {
-        for text in ["500/s", "30/m", "10/h", "1/s", "4294967295/s"] {
+        for text in ["500/s", "30/m", "10/h", "1/s", "4294967295/m"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }
         assert_eq!("050/s".parse::<Rate>().unwrap().to_string(), "50/s");
@@ -172,7 +176,7 @@ mod tests {
         assert_eq!(interval("500/s"), Duration::from_millis(2));
         assert_eq!(interval("30/m"), Duration::from_secs(2));
         assert_eq!(interval("10/h"), Duration::from_secs(360));
-        assert_eq!(interval("4294967295/s"), Duration::from_nanos(1));
+        assert_eq!(interval("1000000000/s"), Duration::from_nanos(1));
     }
 
     #[test]
@@ -190,6 +194,7 @@ mod tests {
             ("10/d", "the periods are s, m and h"),
             ("0/s", "at least 1; leave the key out for no limit"),
             ("4294967296/s", "at most 4294967295"),
+            ("1000000001/s", "at most 1000000000/s"),
         ] {
             assert_eq!(label(text), meant, "{text}");
         }

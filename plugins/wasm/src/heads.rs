@@ -44,5 +44,5 @@ pub(crate) fn phases(program: &Program, websocket: bool) -> Result<Phases, Probl
         };
         return Err(Problem::new(format!("the module does nothing with {what}")).help(help));
     }
-    Ok(phases)
+    Ok(Phases { waits: !websocket, ..phases })
 }

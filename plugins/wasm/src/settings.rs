@@ -58,7 +58,7 @@ struct Written {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Limits {
-    /// Processor time of one callback, at most 1s. Default: 10ms.
+    /// Processor time of one callback, at least 2ms and at most 1s. Default: 10ms.
     cpu: Placed<Period>,
     /// Memory of one instance, at most 4GiB (64MiB with `isolation: request`). Default: 16MiB.
     memory: Placed<Size>,

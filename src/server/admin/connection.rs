@@ -5,7 +5,7 @@
 
 use super::connection_limit::{Activity, Place, Scope};
 use super::{Admin, ClientLimits, Response};
-use crate::proxy::{Arrival, Connection, HeadLimits, Reading, Socket};
+use crate::proxy::{Arrival, Connection, Reading, RequestLimits, Socket};
 use crate::server::lingering_close;
 use crate::telemetry::quoted;
 use bytes::BytesMut;
@@ -48,10 +48,13 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &Place, admin: &Admin) 
         limits.header_timeout = limits.header_timeout.min(PROBE_TIME);
         limits.send_timeout = limits.send_timeout.min(PROBE_TIME);
     }
-    let head = HeadLimits { time: limits.header_timeout, size: MAX_HEAD };
+    let limit = limits.header_timeout;
+    // Bodies are bounded as a whole.
+    let head = RequestLimits { time: limit, size: MAX_HEAD, body_rate: None, send_rate: None };
     // The index of a listener means nothing here.
     let arrival = Arrival::plain(Some(peer), u16::MAX);
-    let mut connection = Box::new(Connection::new(Socket::Tcp(socket), BytesMut::new(), arrival, head));
+    let socket = Socket::Tcp(socket);
+    let mut connection = Box::new(Connection::new(socket, BytesMut::new(), arrival, head, None));
     loop {
         connection.expect_head();
         let mut session = HttpSession::new(connection);

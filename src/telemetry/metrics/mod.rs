@@ -29,7 +29,7 @@ pub use http2::{Ended, Http2Connection, Http2Connections};
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
 pub use preamble::{Preamble, PreambleMetrics};
-pub use route::{Answers, RouteMetrics};
+pub use route::{Answers, ClientAbort, RouteMetrics};
 pub use tls::TlsMetrics;
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 

@@ -50,6 +50,8 @@ families! {
         "Requests answered, WebSocket handshakes included; `-` where no route or upstream was reached.";
     HTTP_REQUEST_DURATION = Shape::Histogram(REQUEST_SECONDS), "moongate_http_request_duration_seconds" ["route"],
         "Time from a request's head to the end of its answer; WebSockets are not in it.";
+    HTTP_CLIENT_ABORTS = Shape::Counter, "moongate_http_client_aborts_total" ["route", "reason"],
+        "Requests that ended for their client: it left (`client_gone`), or sent (`body_timeout`) or read (`send_timeout`) too slowly.";
     UPSTREAM_HEALTHY = Shape::Gauge, "moongate_upstream_healthy" ["upstream", "endpoint"],
         "1 when the endpoint may get traffic, 0 when probes or failures put it out.";
     UPSTREAM_CONNECTIONS_ACTIVE = Shape::Gauge, "moongate_upstream_connections_active" ["upstream", "endpoint"],

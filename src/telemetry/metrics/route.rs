@@ -19,8 +19,33 @@ pub struct RouteMetrics {
     answers: Shelf<Box<str>, Answers>,
     duration: OnceLock<Histogram>,
     sockets: OnceLock<Box<Sockets>>,
+    /// By [`ClientAbort`].
+    aborts: [AtomicU64; 3],
     /// Where the counts of answers go that are no longer shown, for the total of the process.
     gone: Arc<AtomicU64>,
+}
+
+/// Why a request ended for its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAbort {
+    /// It left.
+    Gone,
+    /// It sent its body too slowly.
+    Body,
+    /// It read its response too slowly.
+    Send,
+}
+
+impl ClientAbort {
+    const ALL: [Self; 3] = [Self::Gone, Self::Body, Self::Send];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Gone => "client_gone",
+            Self::Body => "body_timeout",
+            Self::Send => "send_timeout",
+        }
+    }
 }
 
 /// The answers of one route through one upstream. The handle that a request counts on.
@@ -46,6 +71,7 @@ impl RouteMetrics {
             answers: Shelf::default(),
             duration: OnceLock::new(),
             sockets: OnceLock::new(),
+            aborts: Default::default(),
             gone,
         }
     }
@@ -73,6 +99,14 @@ impl RouteMetrics {
                 scrape.counter(&names::HTTP_REQUESTS, &[&self.name, &answers.upstream, status], count as f64);
             });
         }
+        for (reason, count) in ClientAbort::ALL.into_iter().zip(&self.aborts) {
+            match count.load(Relaxed) {
+                0 => {}
+                count => {
+                    scrape.counter(&names::HTTP_CLIENT_ABORTS, &[&self.name, reason.label()], count as f64);
+                }
+            }
+        }
         if let Some(duration) = self.duration.get() {
             scrape.histogram(&names::HTTP_REQUEST_DURATION, &[&self.name], duration);
         }
@@ -90,6 +124,11 @@ impl Answers {
             .duration
             .get_or_init(|| Histogram::new(&names::HTTP_REQUEST_DURATION))
             .observe(duration.as_secs_f64());
+    }
+
+    /// Counts a request that ended for its client.
+    pub fn aborted(&self, reason: ClientAbort) {
+        self.route.aborts[reason as usize].fetch_add(1, Relaxed);
     }
 
     /// Counts a WebSocket handshake that got `status`, without its duration: that of a 101 says nothing about latency.

@@ -56,6 +56,7 @@ fn a_scrape_shows_every_name_of_the_table_and_no_other() {
         (metrics.route("r"), metrics.upstream("u"), metrics.endpoint("u", "1.2.3.4:80"));
     let answers = route.answers("u");
     answers.request(200, Duration::from_millis(3));
+    answers.aborted(ClientAbort::Gone);
     endpoint.failed("connect_refused");
     upstream.panicked();
     let tunnel = TunnelMetrics::open(&route, &endpoint);

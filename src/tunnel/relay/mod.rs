@@ -27,7 +27,7 @@ use super::handshake::Extensions;
 use super::messages::{Inspector, Recheck};
 use super::rate::Throttle;
 use super::redial::Redial;
-use super::{Counters, Leg, Outcome, Policy, Side, clock};
+use super::{ABNORMAL, By, Counters, Leg, Outcome, Policy, Reason, Side, clock};
 use bytes::Bytes;
 use ending::{Ending, Verdict};
 use failover::Failover;
@@ -190,12 +190,7 @@ impl Relay {
                 Next::Again => {}
                 Next::Wait => return Poll::Pending,
                 Next::Finish(verdict) => {
-                    let outcome = self.outcome(verdict, clock::read());
-                    self.counters.ended(&outcome);
-                    if let Some(inspector) = &mut self.inspector {
-                        inspector.ended(&outcome);
-                    }
-                    return Poll::Ready(outcome);
+                    return Poll::Ready(self.ended(verdict));
                 }
             }
         }
@@ -255,6 +250,21 @@ impl Relay {
             cx.waker().wake_by_ref();
         }
         self.digest(side, turn, &seen, news);
+    }
+
+    /// Ends it here and now, by no doing of either side.
+    pub(super) fn abort(&mut self) -> Outcome {
+        let reason = if std::thread::panicking() { Reason::Panicked } else { Reason::Aborted };
+        self.ended(Verdict { by: By::Gateway, reason, code: ABNORMAL })
+    }
+
+    fn ended(&mut self, verdict: Verdict) -> Outcome {
+        let outcome = self.outcome(verdict, clock::read());
+        self.counters.ended(&outcome);
+        if let Some(inspector) = &mut self.inspector {
+            inspector.ended(&outcome);
+        }
+        outcome
     }
 
     fn outcome(&self, verdict: Verdict, now: Instant) -> Outcome {

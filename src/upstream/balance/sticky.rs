@@ -37,8 +37,8 @@ struct StickySettings {
     secure: Option<bool>,
     /// strict, lax or none; absent: the attribute is not sent.
     same_site: Option<Placed<SameSite>>,
-    /// How long a browser keeps it; absent: until it is closed.
-    max_age: Option<Period>,
+    /// How long a browser keeps it, in whole seconds, at least 1s; absent: until it is closed.
+    max_age: Option<Placed<Period>>,
     /// The kind that chooses for a client without a cookie. Default least_connections.
     fallback: Option<Placed<String>>,
 }
@@ -48,7 +48,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
     let mut problems = Problems::default();
     let fallback = problems.keep(fallback(settings.place(), read.fallback.as_ref()));
     let secret = problems.keep(secret(read.secret.as_ref()));
-    let shape = shape(&read, settings.place(), &mut problems);
+    let shape = shape(&read, &mut problems);
     match (fallback, secret) {
         (Some(fallback), Some(secret)) if !problems.refuse() => Ok(Box::new(Sticky {
             shape,
@@ -63,7 +63,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
     }
 }
 
-fn shape(read: &StickySettings, place: &Place, problems: &mut Problems) -> CookieShape {
+fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
     if let Some(name) = &read.cookie {
         cookie::check_name(name, problems);
     }
@@ -75,6 +75,12 @@ fn shape(read: &StickySettings, place: &Place, problems: &mut Problems) -> Cooki
     if let Some(name) = &read.cookie {
         cookie::check_prefix(name, secure, written_path, problems);
     }
+    if let Some(short) = read.max_age.as_ref().filter(|age| age.0.as_secs() == 0) {
+        let problem = Problem::new("`max_age` must be at least 1s");
+        problems.push(
+            problem.help("leave it out for a cookie that lasts until the browser is closed").at(&short.place),
+        );
+    }
     if let Some(same_site) = &read.same_site
         && same_site.value == SameSite::None
         && !secure
@@ -82,23 +88,13 @@ fn shape(read: &StickySettings, place: &Place, problems: &mut Problems) -> Cooki
         let problem = Problem::new("`same_site: none` needs `secure: true`");
         problems.push(problem.help("browsers refuse such a cookie otherwise").at(&same_site.place));
     }
-    if let Some(age) = read.max_age
-        && age.0.as_secs() == 0
-    {
-        let problem = Problem::new("`max_age` must be at least 1s");
-        problems.push(
-            problem
-                .help("a shorter one deletes the cookie; leave it out to keep it until the browser is closed")
-                .at(place),
-        );
-    }
     CookieShape {
         name: read.cookie.as_ref().map(|name| name.value.as_str().into()),
         path: written_path.into(),
         http_only: read.http_only.unwrap_or(true),
         secure,
         same_site: read.same_site.as_ref().map(|same_site| same_site.value),
-        max_age: read.max_age,
+        max_age: read.max_age.as_ref().map(|age| age.value),
     }
 }
 

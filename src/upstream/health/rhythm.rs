@@ -71,11 +71,11 @@ macro_rules! probe_settings {
         #[serde(deny_unknown_fields, default)]
         struct $name {
             $($(#[$doc])* $field: $type,)*
-            /// From the start of one round of probes to the start of the next. Default 5s.
+            /// From the start of one round of probes to the start of the next, at least 10ms. Default 5s.
             interval: Option<moongate_sdk::Placed<moongate_sdk::Period>>,
-            /// For a whole probe, from the connect to the verdict. Default 2s.
+            /// For a whole probe, from the connect to the verdict, at least 10ms. Default 2s.
             timeout: Option<moongate_sdk::Placed<moongate_sdk::Period>>,
-            /// At most so much is added to the interval by chance. Default a tenth of it.
+            /// At most so much is added to the interval by chance. `0s`: nothing. Default a tenth of it.
             jitter: Option<moongate_sdk::Period>,
             /// Successes in a row that make an endpoint healthy. Default 1.
             healthy_after: Option<std::num::NonZeroU16>,

@@ -229,6 +229,12 @@ impl Secure {
         stream.write_all(bytes).and_then(|()| stream.flush()).map_err(Cut)
     }
 
+    /// Ends its direction by close_notify; the connection stays.
+    pub(crate) fn notify_close(&mut self) {
+        self.session.send_close_notify();
+        self.session.write_tls(&mut self.stream).unwrap();
+    }
+
     /// The next response.
     pub(crate) fn response(&mut self) -> Result<Response, Cut> {
         let end = loop {

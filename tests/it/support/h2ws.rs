@@ -116,6 +116,15 @@ impl Client {
         })
     }
 
+    /// Asks for a WebSocket and waits for nothing; dropped, it is cancelled.
+    pub(crate) fn begin_connect(&self, path: &str) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
+        let request = Request::builder().method(Method::CONNECT).uri(format!("{}{path}", self.origin));
+        let request = request.header("sec-websocket-version", "13");
+        let request = request.extension(Protocol::from_static("websocket")).body(()).unwrap();
+        let requests = self.requests.clone();
+        self.wait(async { requests.ready().await.unwrap().send_request(request, false).unwrap() })
+    }
+
     /// An extended CONNECT for that protocol, with exactly these fields.
     pub(crate) fn connect(
         &self,

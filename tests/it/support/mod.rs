@@ -1,6 +1,7 @@
 //! What the tests stand on: a gateway process, backends that can die, clients that see every byte.
 //! No claim is made here; every wait is bounded and waits on a fact.
 
+pub(crate) mod access_log;
 pub(crate) mod certs;
 pub(crate) mod eventually;
 pub(crate) mod frames;

@@ -71,6 +71,11 @@ impl Wire {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Another handle of the stream, to write from another thread.
+    pub(crate) fn another(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
     /// The stream and what was read ahead of it.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.ahead)

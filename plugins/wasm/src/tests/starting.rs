@@ -88,9 +88,10 @@ fn limits_out_of_range_and_unknown_settings_are_refused() {
 #[test]
 fn a_module_takes_part_in_what_it_exports() {
     let phases = plugin(EMPTY).phases();
-    assert_eq!(phases, Phases { request_headers: true, ..Phases::default() });
+    assert_eq!(phases, Phases { request_headers: true, waits: true, ..Phases::default() });
     let both = format!("{EMPTY} (func (export \"proxy_on_log\") (param i32))");
-    assert_eq!(plugin(&both).phases(), Phases { request_headers: true, log: true, ..Phases::default() });
+    let expected = Phases { request_headers: true, log: true, waits: true, ..Phases::default() };
+    assert_eq!(plugin(&both).phases(), expected);
 }
 
 #[test]

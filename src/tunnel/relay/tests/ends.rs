@@ -183,3 +183,71 @@ async fn a_drain_at_any_byte_cuts_no_frame() {
         assert!(cut == 0 || passed.len() + 131 >= cut, "{cut}");
     }
 }
+
+/// A look at a message that is not survived.
+struct Panics;
+
+impl Inspector for Panics {
+    fn inspects(&self, _from: Side) -> bool {
+        true
+    }
+
+    fn message(&mut self, _message: &mut moongate_sdk::Message) -> crate::chain::Passage {
+        panic!("the message is too much");
+    }
+
+    fn ended(&mut self, _outcome: &Outcome) {}
+}
+
+type Ends = tokio::sync::mpsc::UnboundedReceiver<Outcome>;
+
+fn launched(tunnel: Tunnel, switching: &[u8]) -> Ends {
+    let (told, ends) = tokio::sync::mpsc::unbounded_channel();
+    crate::tunnel::launch(tunnel, switching.to_vec(), move |outcome| told.send(outcome.clone()).unwrap());
+    ends
+}
+
+#[tokio::test]
+async fn a_relay_that_panics_is_told_of() {
+    let (mut client, near) = tokio::io::duplex(1 << 16);
+    let (far, _backend) = tokio::io::duplex(1 << 16);
+    let mut tunnel = tunnel(boxed(near), boxed(far), policy(|_| {}));
+    tunnel.inspector = Some(Box::new(Panics));
+    let mut ends = launched(tunnel, b"");
+    client.write_all(&question(b"hello")).await.unwrap();
+    let outcome = ends.recv().await.unwrap();
+    assert_eq!((outcome.by, outcome.reason, outcome.close_code()), (By::Gateway, Reason::Panicked, None));
+}
+
+#[test]
+fn a_relay_whose_runtime_ends_is_told_of() {
+    for switching in [&b""[..], b"HTTP/1.1 101 Switching Protocols\r\n\r\n"] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (mut ends, kept) = runtime.block_on(async {
+            // A pipe that takes one byte: a client that has to be waited for.
+            let (client, near) = tokio::io::duplex(1);
+            let (far, backend) = tokio::io::duplex(1 << 16);
+            let ends = launched(tunnel(boxed(near), boxed(far), policy(|_| {})), switching);
+            tokio::task::yield_now().await;
+            (ends, (client, backend))
+        });
+        assert!(ends.try_recv().is_err(), "it lives");
+        runtime.shutdown_background();
+        let outcome = ends.try_recv().unwrap();
+        assert_eq!((outcome.by, outcome.reason), (By::Gateway, Reason::Aborted));
+        drop(kept);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_left_before_its_101_is_told_of() {
+    let (client, near) = tokio::io::duplex(1 << 16);
+    let (far, _backend) = tokio::io::duplex(1 << 16);
+    drop(client);
+    let mut ends = launched(
+        tunnel(boxed(near), boxed(far), policy(|_| {})),
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    );
+    let outcome = ends.recv().await.unwrap();
+    assert_eq!((outcome.by, outcome.reason), (By::Side(Side::Client), Reason::Reset));
+}
