@@ -65,7 +65,7 @@ fn lookup(table: &Table<usize>, size: usize, shape: Shape) -> f64 {
         let path = path.as_str();
         let client = std::net::Ipv4Addr::LOCALHOST.into();
         let request = Request { host, listener: "web", ..Request::internal(&method, path, client) };
-        let head = Head { request, headers: &headers };
+        let head = Head { request, path_with_parameters: path, headers: &headers };
         assert_eq!(black_box(table.find(black_box(&head))), Some(expected));
     })
 }

@@ -1,12 +1,16 @@
 //! Changes path and query on the way to the backend; the route was chosen before.
 //!
-//! The path is the normal one, by which the route was found: no spelling of it slips past a prefix or an
-//! expression. What comes out is looked at again, for a replacement can make `..` of what was none.
+//! Prefixes and expressions look at the path in its widest reading, by which the route was found: no spelling of it
+//! slips past them. A prefix is taken from the path as it was sent, and the rest stays as it was sent; a replacement
+//! writes the path anew. What comes out is looked at again, for a replacement can make `..` of what was none.
 
 use crate::parts;
 use http::StatusCode;
 use indexmap::IndexMap;
-use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, Template};
+use moongate_sdk::{
+    BadPath, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, Template, read_path,
+    strip_path_prefix,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use regex::Regex;
 use schemars::JsonSchema;
@@ -101,7 +105,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         Some(Prefixes::One(one)) => std::slice::from_ref(one),
         Some(Prefixes::Many(many)) => many,
     };
-    let strip: Vec<_> = strip.iter().filter_map(|text| problems.keep(prefix(text))).collect();
+    let strip: Vec<_> = strip.iter().filter_map(|text| problems.keep(matched_prefix(text))).collect();
     let add = written.add_prefix.as_ref().and_then(|text| problems.keep(prefix(text)));
     let replace: Vec<_> =
         written.replace.iter().filter_map(|written| problems.keep(replacement(written))).collect();
@@ -133,6 +137,19 @@ fn prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
             .help("write other characters as they are sent: `%C3%A4` for `ä`")
     } else {
         return Ok(text.into());
+    };
+    Err(problem.at(&written.place).into())
+}
+
+/// A prefix of paths in their widest reading.
+fn matched_prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
+    let text = prefix(written)?;
+    let problem = match read_path(text.as_bytes()) {
+        Ok(reading) if !reading.has_escaped_slash => return Ok(reading.path.into()),
+        Ok(_) => Problem::new(format!("no path begins with `{text}`: `%2F` and `%5C` are read as `/`"))
+            .help("write `/` in its place"),
+        Err(_) => Problem::new(format!("`{text}` is no prefix of a path"))
+            .help("a prefix has no segment `.` or `..`, and `%25` stands for a percent sign"),
     };
     Err(problem.at(&written.place).into())
 }
@@ -201,17 +218,15 @@ impl Parameter {
 
 impl Rewrite {
     fn path<'p>(&self, path: &'p str) -> Cow<'p, str> {
-        let rest = self.strip.iter().find_map(|prefix| {
-            let rest = path.strip_prefix(&**prefix)?;
-            (rest.is_empty() || rest.starts_with('/')).then_some(rest)
-        });
+        let rest = self.strip.iter().find_map(|prefix| strip_path_prefix(path, prefix));
         let mut path = match rest {
             None => Cow::Borrowed(path),
-            Some("") => Cow::Borrowed("/"),
-            Some(rest) => Cow::Borrowed(rest),
+            Some(rest) if rest.is_empty() => Cow::Borrowed("/"),
+            Some(rest) => rest,
         };
         for Replacement { regex, with } in &self.replace {
-            if let Cow::Owned(replaced) = regex.replace_all(&path, &**with) {
+            let read = read_path(path.as_bytes()).map_or(Cow::Borrowed(&*path), |reading| reading.path);
+            if let Cow::Owned(replaced) = regex.replace_all(&read, &**with) {
                 path = Cow::Owned(replaced);
             }
         }
@@ -246,12 +261,7 @@ impl Rewrite {
 
 /// Whether a backend could read one of the segments as the way up.
 fn climbs(path: &str) -> bool {
-    path.split(['/', '\\']).any(|segment| {
-        let end = [";", "%3b", "%3B"].iter().filter_map(|parameters| segment.find(parameters)).min();
-        let segment = &segment[..end.unwrap_or(segment.len())];
-        segment.starts_with(['.', '%'])
-            && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
-    })
+    read_path(path.as_bytes()) == Err(BadPath::DotSegment)
 }
 
 impl Plugin for Rewrite {

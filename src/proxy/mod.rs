@@ -14,12 +14,12 @@ mod download;
 mod duplex;
 mod exchange;
 mod failure;
-mod first_line;
 mod forward;
 mod forwarded;
 mod grpc;
 mod intake;
 mod living;
+mod loops;
 mod plain;
 mod preview;
 mod proof;
@@ -27,6 +27,7 @@ mod received;
 mod record;
 mod redial;
 mod replay;
+mod request_head;
 mod respond;
 mod socket;
 mod stream;
@@ -151,7 +152,11 @@ impl Gateway {
     pub fn welcome(&self, listener: u16) -> (HeadLimits, Option<Arc<Greeting>>) {
         let snapshot = self.shared.live.look();
         let limits =
-            HeadLimits { time: snapshot.terms.header_timeout, size: snapshot.terms.max_request_head };
+            HeadLimits {
+                time: snapshot.terms.header_timeout,
+                size: snapshot.terms.max_request_head,
+                idle: snapshot.terms.keepalive_timeout,
+            };
         let listener = snapshot.listeners.get(usize::from(listener));
         (limits, listener.and_then(|listener| listener.greeting.clone()))
     }

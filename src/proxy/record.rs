@@ -8,6 +8,7 @@ use super::received::Line;
 use crate::chain::Chain;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::{Entry, Note};
+use crate::telemetry::metrics;
 use crate::telemetry::quoted;
 use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
@@ -41,6 +42,7 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
             notes: &notes(ctx),
             duration: lived,
             error: ctx.failure.map(super::Failure::token),
+            error_detail: ctx.failure.map_or("", super::Failure::detail),
             ..entry(session.req_header(), ctx)
         });
     }
@@ -68,6 +70,7 @@ fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
 /// A failure's line in the process's own log, with what an operator looks for.
 fn tell(session: &Session, ctx: &Context, status: u16) {
     let Some(failure) = ctx.failure else { return };
+    metrics::global().request_failed(failure.token());
     let route = ctx.route.as_ref().map_or("", |route| &*route.name);
     let endpoint = endpoint(ctx).map_or("", |endpoint| endpoint.name());
     let head = session.req_header();
@@ -108,9 +111,9 @@ fn endpoint(ctx: &Context) -> Option<&Arc<Endpoint>> {
 fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
     Entry {
         client: Some(ctx.received.client.address()),
-        method: head.method.as_str(),
+        method: if ctx.received.has_no_method { "" } else { head.method.as_str() },
         host: host(head, ctx),
-        path: head.raw_path(),
+        path: ctx.received.sent_target.as_deref().unwrap_or(head.raw_path()),
         protocol: protocol(head.version),
         tls: ctx.received.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
         route: ctx.route.as_ref().map_or("", |route| &*route.name),

@@ -8,7 +8,7 @@
 use super::answer::Instead;
 use super::connection::Connection;
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Detail, Failure};
 use super::intake::{self, connection};
 use super::upload;
 use bytes::BytesMut;
@@ -55,7 +55,7 @@ pub(super) async fn next(session: &mut Session) -> Result<Piece, Instead> {
 fn gone(session: &mut Session) -> Instead {
     session.set_keepalive(None);
     let broken = connection(session).is_some_and(Connection::is_broken);
-    if broken { Failure::BadRequest } else { Failure::ClientGone }.into()
+    if broken { Failure::BadRequest(Detail("the body breaks its framing")) } else { Failure::ClientGone }.into()
 }
 
 /// The body is read: exchanges the session for one whose request has a byte of it left to be shown.

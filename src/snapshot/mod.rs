@@ -9,6 +9,7 @@ mod destination;
 mod edition;
 mod greeting;
 mod listeners;
+mod own_listeners;
 mod peers;
 mod plugins;
 mod route;
@@ -151,6 +152,7 @@ pub fn compile(
                 .help("the shortest route is `routes: [{ upstream: [127.0.0.1:8081] }]`"),
         );
     }
+    compiler.problems.0.extend(own_listeners::warnings(spec, &listeners));
     let Compiler { problems, plugins, .. } = compiler;
     if problems.refuse() {
         return Err(problems);

@@ -48,7 +48,7 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &Place, admin: &Admin) 
         limits.header_timeout = limits.header_timeout.min(PROBE_TIME);
         limits.send_timeout = limits.send_timeout.min(PROBE_TIME);
     }
-    let head = HeadLimits { time: limits.header_timeout, size: MAX_HEAD };
+    let head = HeadLimits { time: limits.header_timeout, size: MAX_HEAD, idle: KEEPALIVE };
     // The index of a listener means nothing here.
     let arrival = Arrival::plain(Some(peer), u16::MAX);
     let mut connection = Box::new(Connection::new(Socket::Tcp(socket), BytesMut::new(), arrival, head));
@@ -112,7 +112,9 @@ async fn respond(session: &mut HttpSession, size: usize, place: &Place, admin: &
         session.set_server_keepalive(None);
     }
     let connection = session.stream().as_any().downcast_ref::<Connection>();
-    let refused = if size > MAX_HEAD {
+    let refused = if let Some(refusal) = connection.and_then(Connection::refusal) {
+        Some(refusal)
+    } else if size > MAX_HEAD {
         Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"))
     } else if connection
         .is_none_or(|connection| connection.compare(size, &session.req_header().headers) == Reading::Doubtful)
