@@ -250,7 +250,9 @@ impl Plugin for Compress {
         });
         match encoder {
             None => exchange.leave_bodies(),
-            Some(encoder) => *exchange.state() = Work { encoder: Some(encoder), at_once, restored: Vec::new() },
+            Some(encoder) => {
+                *exchange.state() = Work { encoder: Some(encoder), at_once, restored: Vec::new() }
+            }
         }
         Flow::Continue
     }

@@ -116,7 +116,10 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
 /// How the path is matched and forwarded, where that is not as it was sent, or not the same.
 fn form(snapshot: &Snapshot, route: &Route, target: &Target<'_>) -> Result<String, String> {
     let refused = |what: &str, setting: &str| {
-        Err(format!("the gateway refuses this request: its path has {what}, and the route `{}` has `{setting}`", route.name))
+        Err(format!(
+            "the gateway refuses this request: its path has {what}, and the route `{}` has `{setting}`",
+            route.name
+        ))
     };
     if route.path_parameters == PathParameters::Reject && target.has_parameters() {
         return refused("parameters", "path_parameters: reject");

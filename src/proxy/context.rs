@@ -97,10 +97,7 @@ impl Context {
 
     /// Path and query to the backend, when they differ from what was sent.
     pub(super) fn outgoing(&self) -> Option<&str> {
-        self.running
-            .edits()
-            .and_then(|edits| edits.target.as_deref())
-            .or(self.received.rewritten_target())
+        self.running.edits().and_then(|edits| edits.target.as_deref()).or(self.received.rewritten_target())
     }
 
     /// The name of the listener that accepted the connection.

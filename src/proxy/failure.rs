@@ -193,7 +193,9 @@ impl Failure {
             Self::HeadTooLarge => "the head is larger than `server.max_request_head`",
             Self::HeaderTimeout => "the head took longer than `server.header_timeout`",
             Self::TargetTooLong => BadTarget::TooLong.detail(),
-            Self::LoopDetected => "the request came through this gateway five times: an upstream leads back to it",
+            Self::LoopDetected => {
+                "the request came through this gateway five times: an upstream leads back to it"
+            }
             Self::VersionNotSupported => "this listener speaks HTTP/1.1 and HTTP/1.0 here",
             _ => "",
         }
@@ -245,7 +247,9 @@ impl From<BadTarget> for Failure {
         match bad {
             BadTarget::DotSegment => Self::AmbiguousPath(detail),
             BadTarget::TooLong => Self::TargetTooLong,
-            BadTarget::Form | BadTarget::Host | BadTarget::Byte | BadTarget::Escape => Self::BadRequest(detail),
+            BadTarget::Form | BadTarget::Host | BadTarget::Byte | BadTarget::Escape => {
+                Self::BadRequest(detail)
+            }
         }
     }
 }

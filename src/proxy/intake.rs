@@ -23,9 +23,11 @@ use pingora_proxy::Session;
 use std::sync::Arc;
 
 /// What a refusal of a path says that a setting allows.
-const ESCAPED_SLASH: Detail =
-    Detail("the path has an escaped slash or a backslash; `escaped_slashes: match` of the route or server allows it");
-const PARAMETERS: Detail = Detail("the path has parameters; `path_parameters: ignore` of the route allows them");
+const ESCAPED_SLASH: Detail = Detail(
+    "the path has an escaped slash or a backslash; `escaped_slashes: match` of the route or server allows it",
+);
+const PARAMETERS: Detail =
+    Detail("the path has parameters; `path_parameters: ignore` of the route allows them");
 
 /// The head has been received: the generation is pinned, and what the head says is decided.
 pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {

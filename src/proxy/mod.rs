@@ -62,6 +62,7 @@ use moongate_sdk::Services;
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -151,12 +152,11 @@ impl Gateway {
     /// a connection; `None` when there is nothing to do before HTTP/1.
     pub fn welcome(&self, listener: u16) -> (HeadLimits, Option<Arc<Greeting>>) {
         let snapshot = self.shared.live.look();
-        let limits =
-            HeadLimits {
-                time: snapshot.terms.header_timeout,
-                size: snapshot.terms.max_request_head,
-                idle: snapshot.terms.keepalive_timeout,
-            };
+        let limits = HeadLimits {
+            time: snapshot.terms.header_timeout,
+            size: snapshot.terms.max_request_head,
+            idle: snapshot.terms.keepalive_timeout,
+        };
         let listener = snapshot.listeners.get(usize::from(listener));
         (limits, listener.and_then(|listener| listener.greeting.clone()))
     }
@@ -165,6 +165,12 @@ impl Gateway {
     pub fn streams(&self) -> StreamLimits {
         let terms = &self.shared.live.look().terms;
         StreamLimits { head: terms.max_request_head, idle: terms.keepalive_timeout, send: terms.send_timeout }
+    }
+
+    /// Counts and logs a request over HTTP/2 that was refused as malformed before it came here.
+    pub fn rejected_stream(&self, digest: &Digest) {
+        let snapshot = self.shared.live.look();
+        record::rejected_stream(&snapshot, arrival::of_stream(digest));
     }
 
     /// The client of a connection was asked to leave.

@@ -1,9 +1,10 @@
 //! What is counted and written down about a request when it is over, and about a WebSocket when it
 //! opens and when it ends.
 
+use super::arrival::Arrival;
 use super::context::Context;
 use super::exchange;
-use super::failure::Failure;
+use super::failure::{Detail, Failure};
 use super::received::Line;
 use crate::chain::Chain;
 use crate::snapshot::Snapshot;
@@ -46,6 +47,23 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
             ..entry(session.req_header(), ctx)
         });
     }
+}
+
+/// Counts and logs a stream of HTTP/2 that was reset, or answered with 400, because its request is malformed (RFC 9113
+/// §8.1.1). Nothing more of the request is known.
+pub(super) fn rejected_stream(snapshot: &Snapshot, arrival: Option<&Arrival>) {
+    const FAILURE: Failure = Failure::BadRequest(Detail("the request is malformed (RFC 9113 8.1.1)"));
+    metrics::global().request_failed(FAILURE.token());
+    let Some((log, arrival)) = snapshot.log.as_ref().zip(arrival) else { return };
+    log.write(&Entry {
+        client: Some(arrival.peer.ip().to_canonical().into()),
+        protocol: protocol(Version::HTTP_2),
+        tls: arrival.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
+        status: FAILURE.row().status,
+        error: Some(FAILURE.token()),
+        error_detail: FAILURE.detail(),
+        ..Entry::default()
+    });
 }
 
 /// The request became a WebSocket: its answer is counted, without a duration, and the plugins hear

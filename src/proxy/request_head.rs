@@ -50,11 +50,21 @@ pub(super) struct Sent {
 /// The failure of bytes that begin no request.
 pub(super) fn not_http(first: u8) -> Failure {
     // The content type of a TLS record with a handshake message (RFC 8446 §5.1).
-    bad(if first == 22 { "TLS was spoken to a listener without `tls`" } else { "the first byte begins no request" })
+    bad(if first == 22 {
+        "TLS was spoken to a listener without `tls`"
+    } else {
+        "the first byte begins no request"
+    })
 }
 
 /// Judges a whole head, its empty last line included.
 pub(super) fn judge(head: &[u8]) -> Judgement {
+    // RFC 9112 §2.2 allows to take a bare LF for the end of a line. What one hop takes for two lines, another may take for
+    // one.
+    let start = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    if memchr::memchr_iter(b'\n', &head[start..]).any(|at| at == 0 || head[start + at - 1] != b'\r') {
+        return refuse(head, bad("a line does not end with CRLF"));
+    }
     let mut fields = [const { MaybeUninit::uninit() }; PARSED_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(head, &mut fields);
@@ -164,8 +174,12 @@ fn judge_unparsed(head: &[u8], error: httparse::Error) -> Judgement {
         Error::NewLine => bad("a line does not end with CRLF"),
         Error::Version => version_failure(head),
         _ => {
-            let Some(line) = RequestLine::of(head) else { return refuse(head, bad("there is no request line")) };
-            if std::str::from_utf8(line.target).is_err() && !line.target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+            let Some(line) = RequestLine::of(head) else {
+                return refuse(head, bad("there is no request line"));
+            };
+            if std::str::from_utf8(line.target).is_err()
+                && !line.target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
+            {
                 return judge_in_utf8(head, &line);
             }
             match () {
@@ -203,7 +217,11 @@ fn in_utf8(target: &[u8]) -> Cow<'_, [u8]> {
     for byte in target {
         match byte {
             0x80.. => {
-                out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+                out.extend_from_slice(&[
+                    b'%',
+                    DIGITS[usize::from(byte >> 4)],
+                    DIGITS[usize::from(byte & 15)],
+                ]);
             }
             byte => out.push(*byte),
         }
@@ -244,9 +262,8 @@ fn translate(
     if fields.len() <= PARSED_FIELDS {
         return Judgement::Other(with_target(head, &line, given), Box::new(sent));
     }
-    let frames = |field: &&httparse::Header<'_>| {
-        FRAMING.iter().any(|name| field.name.eq_ignore_ascii_case(name))
-    };
+    let frames =
+        |field: &&httparse::Header<'_>| FRAMING.iter().any(|name| field.name.eq_ignore_ascii_case(name));
     let first = fields.iter().filter(frames);
     if first.clone().count() > KEPT_FIELDS {
         return refuse(head, Failure::HeadTooLarge);
@@ -284,7 +301,8 @@ pub(super) fn refuse(head: &[u8], failure: Failure) -> Judgement {
     sent.has_no_method = line.as_ref().is_none_or(|line| line.method != method);
     let shown = if sent.has_no_method { first } else { shown };
     sent.target = Some(Bytes::copy_from_slice(&shown[..shown.len().min(KEPT_LINE)]));
-    let version = if line.is_some_and(|line| line.version == b"HTTP/1.0") { &b"HTTP/1.0"[..] } else { b"HTTP/1.1" };
+    let version =
+        if line.is_some_and(|line| line.version == b"HTTP/1.0") { &b"HTTP/1.0"[..] } else { b"HTTP/1.1" };
     let mut out = request_line(method, b"/", version, 256);
     let mut has_host = false;
     let fields = lines.take_while(|line| !line.is_empty()).filter_map(|line| {

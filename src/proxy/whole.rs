@@ -55,7 +55,8 @@ pub(super) async fn next(session: &mut Session) -> Result<Piece, Instead> {
 fn gone(session: &mut Session) -> Instead {
     session.set_keepalive(None);
     let broken = connection(session).is_some_and(Connection::is_broken);
-    if broken { Failure::BadRequest(Detail("the body breaks its framing")) } else { Failure::ClientGone }.into()
+    if broken { Failure::BadRequest(Detail("the body breaks its framing")) } else { Failure::ClientGone }
+        .into()
 }
 
 /// The body is read: exchanges the session for one whose request has a byte of it left to be shown.

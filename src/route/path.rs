@@ -31,7 +31,9 @@ impl PathPattern {
             let folded = pattern.to_ascii_lowercase();
             if let Some(escape) = ["%2f", "%5c"].into_iter().find(|escape| folded.contains(escape)) {
                 let escape = escape.to_ascii_uppercase();
-                return Err(escaped_slash(&format!("no request matches `~{pattern}`: `{escape}` in a path is matched as `/`")));
+                return Err(escaped_slash(&format!(
+                    "no request matches `~{pattern}`: `{escape}` in a path is matched as `/`"
+                )));
             }
             let built = RegexBuilder::new(pattern).size_limit(REGEX_SIZE).build();
             return built.map(Self::Regex).map_err(|error| bad_regex(pattern, &error));
@@ -118,7 +120,8 @@ fn normal_path(text: &str) -> Result<Box<str>, Problem> {
     }
     match read_path(text.as_bytes()) {
         Ok(reading) if reading.has_escaped_slash => {
-            let message = format!("no request matches `{text}`: `%2F`, `%5C` and `\\` in a path are matched as `/`");
+            let message =
+                format!("no request matches `{text}`: `%2F`, `%5C` and `\\` in a path are matched as `/`");
             Err(escaped_slash(&message))
         }
         Ok(reading) => Ok(reading.path.into()),
@@ -132,9 +135,7 @@ fn normal_path(text: &str) -> Result<Box<str>, Problem> {
 }
 
 fn escaped_slash(message: &str) -> Problem {
-    Problem::new(message).help(
-        "write `/`; `when: 'request.raw_path.contains(\"%2F\")'` tells the two apart",
-    )
+    Problem::new(message).help("write `/`; `when: 'request.raw_path.contains(\"%2F\")'` tells the two apart")
 }
 
 #[cfg(test)]

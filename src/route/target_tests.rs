@@ -41,10 +41,9 @@ fn a_path_is_matched_in_one_spelling_and_forwarded_as_sent() {
 
 #[test]
 fn what_no_uri_has_is_encoded_in_the_text() {
-    for (raw, text, raw_path) in [
-        ("/ß?ß", "/%C3%9F?%C3%9F", "/ß"),
-        ("/a<b>`?\"<>`", "/a%3Cb%3E%60?%22%3C%3E`", "/a<b>`"),
-    ] {
+    for (raw, text, raw_path) in
+        [("/ß?ß", "/%C3%9F?%C3%9F", "/ß"), ("/a<b>`?\"<>`", "/a%3Cb%3E%60?%22%3C%3E`", "/a<b>`")]
+    {
         let target = get(raw.as_bytes()).unwrap();
         assert_eq!((target.forwarded(), target.raw_path()), (text, raw_path));
         assert!(target.is_rewritten());

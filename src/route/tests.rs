@@ -249,7 +249,10 @@ fn a_table_of_many_rules_finds_each() {
         let (host, path) = (format!("h{n}.example.com"), format!("/p/{n}/x"));
         let (headers, method) = (HeaderMap::new(), Method::GET);
         let request = Request { host: &host, ..Request::internal(&method, &path, CLIENT) };
-        assert_eq!(table.find(&Head { request, path_with_parameters: &path, headers: &headers }), Some(&name(n)));
+        assert_eq!(
+            table.find(&Head { request, path_with_parameters: &path, headers: &headers }),
+            Some(&name(n))
+        );
     }
 }
 

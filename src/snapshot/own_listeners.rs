@@ -32,7 +32,9 @@ fn warning(endpoint: &Placed<EndpointEntry>, listeners: &[Listener]) -> Option<P
 /// Whether connections to an endpoint arrive at a listener with this address, as far as that is known without a resolver.
 fn leads_to(endpoint: &str, listener: &Address) -> bool {
     match listener {
-        Address::Unix { path, .. } => endpoint.strip_prefix("unix:").is_some_and(|own| Path::new(own) == path),
+        Address::Unix { path, .. } => {
+            endpoint.strip_prefix("unix:").is_some_and(|own| Path::new(own) == path)
+        }
         Address::Tcp { address, ipv6_only } => {
             targets(endpoint).iter().any(|target| takes(*address, *ipv6_only, *target))
         }
@@ -94,7 +96,11 @@ mod tests {
             ("unix:/run/b", "unix:/run/a", false),
             ("127.0.0.1:0", "127.0.0.1:0", false),
         ] {
-            assert_eq!(leads_to(endpoint, &Address::parse(listener).unwrap()), is_own, "{endpoint} {listener}");
+            assert_eq!(
+                leads_to(endpoint, &Address::parse(listener).unwrap()),
+                is_own,
+                "{endpoint} {listener}"
+            );
         }
     }
 }

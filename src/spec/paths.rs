@@ -28,7 +28,8 @@ pub enum MergeSlashes {
 
 impl<'de> Deserialize<'de> for EscapedSlashes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let replaced = &[("keep", "write `match`: such a path is matched with `/` there, and forwarded as it was sent")];
+        let replaced =
+            &[("keep", "write `match`: such a path is matched with `/` there, and forwarded as it was sent")];
         choice(deserializer, &["match", "reject"], &[Self::Match, Self::Reject], replaced)
     }
 }
@@ -36,7 +37,10 @@ impl<'de> Deserialize<'de> for EscapedSlashes {
 impl<'de> Deserialize<'de> for MergeSlashes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let replaced = &[
-            ("true", "write `rewrite` to forward several slashes as one, or `match` to forward them as they were sent"),
+            (
+                "true",
+                "write `rewrite` to forward several slashes as one, or `match` to forward them as they were sent",
+            ),
             ("false", "write `match`: several slashes are matched as one, and forwarded as they were sent"),
         ];
         choice(deserializer, &["match", "rewrite"], &[Self::Match, Self::Rewrite], replaced)

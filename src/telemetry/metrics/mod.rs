@@ -34,8 +34,8 @@ pub use route::{Answers, RouteMetrics};
 pub use tls::TlsMetrics;
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 
-use moongate_sdk::Expression;
 use failed::Failed;
+use moongate_sdk::Expression;
 use parking_lot::Mutex;
 use shelf::Shelf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
