@@ -1,1 +1,58 @@
+//! The gateway as a process: the real binary, real sockets, real signals. One binary for all of it, so
+//! that a change of the gateway links the tests once. What a room can prove alone is proven in the room.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod acme;
+mod admin;
+mod admin_abuse;
+mod balance;
+mod browser;
+mod catalogue;
+mod cli;
+mod client_identity;
+mod drains;
+mod early_responses;
+mod expressions;
+mod failover;
+mod failures;
+mod framing;
+mod guards;
+mod h2_websocket;
+mod handshake_timeout;
+mod health;
+mod http2;
+mod http2_abuse;
+mod http2_malformed;
+mod http2_plugins;
+mod kinds;
+mod lifecycle;
+mod listeners;
+mod loops;
+#[cfg(feature = "luau")]
+mod luau;
+mod messages;
+mod one_fact;
+mod path_parameters;
+mod paths_as_sent;
+mod plugin_answers;
+mod plugin_bodies;
+mod plugin_command;
+mod plugin_faults;
+mod proxy_protocol;
+mod refused_requests;
+mod reload;
+mod removed_upstreams;
+mod routing;
+mod spoofed_headers;
+mod storms;
+mod strictness;
+mod support;
+mod tls;
+mod tls_rotation;
+mod trace;
+mod tunnel;
+mod unreadable_files;
+mod upstreams;
+#[cfg(feature = "wasm")]
+mod wasm;
+mod websocket;
