@@ -134,7 +134,8 @@ fn form(snapshot: &Snapshot, route: &Route, target: &Target<'_>) -> Result<Strin
     };
     let merges = route.merge_slashes.unwrap_or(snapshot.terms.merge_slashes) == MergeSlashes::Rewrite;
     let forwarded = if merges { merge_slashes(target.path()) } else { target.path().to_owned() };
-    Ok(match (matched == forwarded, forwarded == target.raw_path()) {
+    let is_usual = forwarded == target.raw_path() && !target.has_parameters();
+    Ok(match (matched == forwarded, is_usual) {
         (true, true) => String::new(),
         (true, false) => format!("matched and forwarded as {matched}\n"),
         (false, _) => format!("matched as {matched}, forwarded as {forwarded}\n"),

@@ -231,7 +231,11 @@ fn in_utf8(target: &[u8]) -> Cow<'_, [u8]> {
 
 /// `HTTP/2.0` is a version that is not spoken here (RFC 9110 §15.6.6); `http/1.1` and `HTTP/x` are none.
 fn version_failure(head: &[u8]) -> Failure {
-    let version = RequestLine::of(head).map(|line| line.version);
+    let line = RequestLine::of(head);
+    if line.as_ref().is_some_and(|line| line.target.iter().any(|byte| *byte <= b' ')) {
+        return Failure::from(BadTarget::Byte);
+    }
+    let version = line.map(|line| line.version);
     let is_version = |text: &[u8]| {
         matches!(text, [b'H', b'T', b'T', b'P', b'/', major, rest @ ..] if major.is_ascii_digit()
             && (rest.is_empty() || matches!(rest, [b'.', minor] if minor.is_ascii_digit())))

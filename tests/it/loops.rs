@@ -27,11 +27,16 @@ routes: [{{ upstream: ['unix:{0}'] }}]",
 fn a_loop_through_other_proxies_is_found_and_strangers_names_make_none() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!("routes: [{{ upstream: ['{a}'] }}]"));
-    let get = |fields: &str| ask(gateway.web(), format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n"));
+    let get = |fields: &str| {
+        ask(gateway.web(), format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n"))
+    };
     assert_eq!(get("").status, 200);
     assert_eq!(a.seen()[0].field("cdn-loop"), None, "nothing was forwarded before");
     a.forget();
-    assert_eq!(get("X-Forwarded-For: 192.0.2.1\r\nCDN-Loop: other, other, other, other, other, other\r\n").status, 200);
+    assert_eq!(
+        get("X-Forwarded-For: 192.0.2.1\r\nCDN-Loop: other, other, other, other, other, other\r\n").status,
+        200
+    );
     let own = a.seen()[0].fields("cdn-loop").last().unwrap().to_string();
     assert!(own.starts_with("moongate-"), "{own}");
     // Another proxy joins the values, and adds its own.

@@ -20,7 +20,7 @@ fn what_programs_send_reaches_the_backend_unchanged() {
         "/%70kg/a%5cb",
         "/pkg/a\\b",
         "/pkg/{id}|[x]^\"y\"",
-        "/pkg?q={\"a\":[1|2]}`^\\",
+        "/pkg?q={'a':[1|2]}`^\\",
         "/pkg/ß?q=ß",
         "/pkg;v=1//x",
     ] {

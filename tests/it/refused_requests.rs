@@ -37,11 +37,21 @@ routes: [{{ upstream: ['{a}'] }}]",
         (format!("GET /h HTTP/1.1\r\n{field}Host: b\r\n\r\n"), 400, "bad_request", "/h"),
         (format!("GET /@ HTTP/1.1\r\nUser-Agent: probe\r\nHost: u@a\r\n\r\n"), 400, "bad_request", "/@"),
         (format!("POST /l HTTP/1.1\r\n{field}Content-Length: 5, 5\r\n\r\nhello"), 400, "bad_request", "/l"),
-        (format!("POST /m HTTP/1.1\r\n{field}Content-Length: 99999999999999999999\r\n\r\n"), 400, "bad_request", "/m"),
+        (
+            format!("POST /m HTTP/1.1\r\n{field}Content-Length: 99999999999999999999\r\n\r\n"),
+            400,
+            "bad_request",
+            "/m",
+        ),
         (format!("POST /t HTTP/1.1\r\n{field}Transfer-Encoding: gzip\r\n\r\n"), 400, "bad_request", "/t"),
         (format!("POST /0 HTTP/1.0\r\n{field}Transfer-Encoding: chunked\r\n\r\n"), 400, "bad_request", "/0"),
         (format!("GET http://u@b/ HTTP/1.1\r\n{field}\r\n"), 400, "bad_request", "http://u@b/"),
-        (format!("GET /big HTTP/1.1\r\n{field}X-A: {}\r\n\r\n", "b".repeat(9_000)), 431, "head_too_large", "/big"),
+        (
+            format!("GET /big HTTP/1.1\r\n{field}X-A: {}\r\n\r\n", "b".repeat(9_000)),
+            431,
+            "head_too_large",
+            "/big",
+        ),
         (format!("GET /end HTTP/1.1\r\n{field}X-A: {}", "b".repeat(20_000)), 431, "head_too_large", "/end"),
         (format!("GET /slow HTTP/1.1\r\n{field}X-A: "), 408, "header_timeout", "/slow"),
         ("\u{16}\u{3}\u{1}\u{2}\0".to_owned(), 400, "bad_request", "\\u0016"),
@@ -50,21 +60,37 @@ routes: [{{ upstream: ['{a}'] }}]",
         let response = ask(gateway.web(), request);
         assert_eq!(response.status, *status, "{request:?}: {}", response.text());
         assert!(response.text().contains(token), "{request:?}: {}", response.text());
-        assert!(response.field("x-request-id").is_some() && response.field("server").is_none(), "{request:?}");
+        assert!(
+            response.field("x-request-id").is_some() && response.field("server").is_none(),
+            "{request:?}"
+        );
         assert_eq!(response.field("connection"), Some("close"), "{request:?}");
     }
     assert_eq!(a.count(), 0);
     let lines = lines(&log, refused.len());
     assert_eq!(lines.len(), refused.len());
     for ((request, status, token, path), line) in refused.iter().zip(&lines) {
-        assert_eq!((&line["status"], &line["error"]), (&(*status).into(), &(*token).into()), "{request:?} {line}");
+        assert_eq!(
+            (&line["status"], &line["error"]),
+            (&(*status).into(), &(*token).into()),
+            "{request:?} {line}"
+        );
         let logged = line["path"].as_str().unwrap_or_default();
         assert!(logged == *path || path.starts_with('\\'), "{request:?} {line}");
         assert!(!request.contains("probe") || line["user_agent"] == "probe", "{line}");
     }
     let metrics = gateway.metrics();
-    for (token, count) in [("bad_request", 13.0), ("head_too_large", 2.0), ("header_timeout", 1.0), ("version_not_supported", 2.0)] {
-        assert_eq!(metrics.sum("moongate_http_requests_failed_total", &[("reason", token)]), count, "{token}");
+    for (token, count) in [
+        ("bad_request", 13.0),
+        ("head_too_large", 2.0),
+        ("header_timeout", 1.0),
+        ("version_not_supported", 2.0),
+    ] {
+        assert_eq!(
+            metrics.sum("moongate_http_requests_failed_total", &[("reason", token)]),
+            count,
+            "{token}"
+        );
     }
 }
 
@@ -86,9 +112,11 @@ fn a_refused_request_says_what_is_wrong() {
 #[test]
 fn hundreds_of_fields_pass_in_their_order() {
     let a = Origin::named("a");
-    let gateway = Gateway::start(&format!("server: {{ max_request_head: 256KiB }}\nroutes: [{{ upstream: ['{a}'] }}]"));
+    let gateway =
+        Gateway::start(&format!("server: {{ max_request_head: 256KiB }}\nroutes: [{{ upstream: ['{a}'] }}]"));
     let fields: String = (0..1000).map(|n| format!("X-{}: {n}\r\n", n % 300)).collect();
-    let request = format!("POST / HTTP/1.1\r\n{fields}Host: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
+    let request =
+        format!("POST / HTTP/1.1\r\n{fields}Host: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
     for piece in [request.len(), 5000] {
         a.forget();
         let mut wire = Wire::connect(gateway.web());
@@ -105,7 +133,8 @@ fn hundreds_of_fields_pass_in_their_order() {
 #[test]
 fn a_head_that_comes_byte_by_byte_is_a_request() {
     let a = Origin::named("a");
-    let gateway = Gateway::start(&format!("server: {{ keepalive_timeout: 1s }}\nroutes: [{{ upstream: ['{a}'] }}]"));
+    let gateway =
+        Gateway::start(&format!("server: {{ keepalive_timeout: 1s }}\nroutes: [{{ upstream: ['{a}'] }}]"));
     let mut wire = gateway.wire();
     for target in ["/a", "/b%2f|c"] {
         for byte in format!("\r\nPOST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").bytes() {
