@@ -184,6 +184,10 @@ fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D
     if size.0 < 1024 {
         return Err(serde::de::Error::custom("must be at least 1KiB"));
     }
+    // Pingora's parser takes no larger one.
+    if size.0 > 976 << 10 {
+        return Err(serde::de::Error::custom("must be at most 976KiB"));
+    }
     Ok(size)
 }
 
