@@ -23,7 +23,7 @@ const KEPT_LINE: usize = 1 << 10;
 /// The longest name that a header map takes.
 const MAX_NAME: usize = 60_000;
 /// The largest head that Pingora's parser takes, with room for what a translation adds.
-pub(super) const MAX_SIZE: usize = 1_000_000;
+pub(super) const MAX_SIZE: usize = 850_000;
 
 /// How a head is given to the parser.
 #[derive(Debug)]

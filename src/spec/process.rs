@@ -184,9 +184,9 @@ fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D
     if size.0 < 1024 {
         return Err(serde::de::Error::custom("must be at least 1KiB"));
     }
-    // Pingora's parser takes no larger one.
-    if size.0 > 976 << 10 {
-        return Err(serde::de::Error::custom("must be at most 976KiB"));
+    // Pingora takes 1 MiB, and what is given to it may be longer than what was sent.
+    if size.0 > 800 << 10 {
+        return Err(serde::de::Error::custom("must be at most 800KiB"));
     }
     Ok(size)
 }
