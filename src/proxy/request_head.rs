@@ -317,10 +317,9 @@ pub(super) fn refuse(head: &[u8], failure: Failure) -> Judgement {
         (name_fits && !frames && HeaderValue::from_bytes(value).is_ok()).then_some((name, value))
     });
     for (name, value) in fields.take(KEPT_FIELDS) {
-        if name.eq_ignore_ascii_case(b"host") {
-            if std::mem::replace(&mut has_host, true) || memchr(b'@', value).is_some() {
-                continue;
-            }
+        let is_host = name.eq_ignore_ascii_case(b"host");
+        if is_host && (std::mem::replace(&mut has_host, true) || memchr(b'@', value).is_some()) {
+            continue;
         }
         write_field(&mut out, name, value);
     }

@@ -268,6 +268,7 @@ fn what_is_no_handshake_gets_the_answer_that_the_standard_names() {
         assert_eq!((got.status, got.text().as_str()), (200, "a"), "{offered:?}");
     }
 
+    origin.forget();
     let cut = client.clone().offering(&["smtp"]).connect(secure, "a.example").unwrap_err();
     assert_eq!(cut.alert(), Some(AlertDescription::NoApplicationProtocol), "{cut:?}");
 
