@@ -89,13 +89,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
 
-    fn sent(name: http::HeaderName, values: &[&str], keep_weak: bool) -> (String, usize) {
+    fn sent(name: &http::HeaderName, values: &[&str], keep_weak: bool) -> (String, usize) {
         let mut map = HeaderMap::new();
         values.iter().for_each(|value| {
-            map.append(&name, HeaderValue::from_str(value).unwrap());
+            map.append(name, HeaderValue::from_str(value).unwrap());
         });
         let restored = restore(&mut Headers::request(&mut map), keep_weak).len();
-        let all: Vec<_> = map.get_all(&name).iter().map(|value| value.to_str().unwrap()).collect();
+        let all: Vec<_> = map.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
         (all.join(" | "), restored)
     }
 
@@ -110,10 +110,10 @@ mod tests {
             (&["W/\"a\" \"b\""], "W/\"a\" \"b\"", 0),
             (&["W/\"a"], "W/\"a", 0),
         ] {
-            assert_eq!(sent(IF_NONE_MATCH, values, false), (there.to_owned(), count), "{values:?}");
-            assert_eq!(sent(IF_MATCH, values, false).0, there, "{values:?}");
+            assert_eq!(sent(&IF_NONE_MATCH, values, false), (there.to_owned(), count), "{values:?}");
+            assert_eq!(sent(&IF_MATCH, values, false).0, there, "{values:?}");
         }
-        assert_eq!(sent(IF_NONE_MATCH, &["W/\"v1\""], true).0, "\"v1\", W/\"v1\"");
-        assert_eq!(sent(http::header::IF_RANGE, &["W/\"v1\""], false).0, "W/\"v1\"");
+        assert_eq!(sent(&IF_NONE_MATCH, &["W/\"v1\""], true).0, "\"v1\", W/\"v1\"");
+        assert_eq!(sent(&http::header::IF_RANGE, &["W/\"v1\""], false).0, "W/\"v1\"");
     }
 }

@@ -35,7 +35,7 @@ routes: [{{ upstream: ['{a}'] }}]",
         (format!("GET /v HTTP/1.1\r\n{field}X-A: \0\r\n\r\n"), 400, "bad_request", "/v"),
         (format!("GET /n HTTP/1.1\r\n{field}X A: b\r\n\r\n"), 400, "bad_request", "/n"),
         (format!("GET /h HTTP/1.1\r\n{field}Host: b\r\n\r\n"), 400, "bad_request", "/h"),
-        (format!("GET /@ HTTP/1.1\r\nUser-Agent: probe\r\nHost: u@a\r\n\r\n"), 400, "bad_request", "/@"),
+        ("GET /@ HTTP/1.1\r\nUser-Agent: probe\r\nHost: u@a\r\n\r\n".to_owned(), 400, "bad_request", "/@"),
         (format!("POST /l HTTP/1.1\r\n{field}Content-Length: 5, 5\r\n\r\nhello"), 400, "bad_request", "/l"),
         (
             format!("POST /m HTTP/1.1\r\n{field}Content-Length: 99999999999999999999\r\n\r\n"),
