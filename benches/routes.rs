@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints and may fail")]
 
 use http::{HeaderMap, Method};
-use moongate::route::{Head, HostPattern, PathPattern, PathRules, Rule, Table, Target};
+use moongate::route::{Head, HostPattern, PathPattern, Rule, Table, Target};
 use moongate_sdk::Request;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -41,8 +41,7 @@ fn main() {
     {
         let cost = best(|_| {
             let host = Some("ws.example.com");
-            let _ =
-                black_box(Target::parse(black_box(raw.as_bytes()), &Method::GET, host, PathRules::default()));
+            let _ = black_box(Target::parse(black_box(raw.as_bytes()), &Method::GET, host));
         });
         println!("{raw:<64}{cost:>14.1}");
     }
@@ -65,7 +64,7 @@ fn lookup(table: &Table<usize>, size: usize, shape: Shape) -> f64 {
         let path = path.as_str();
         let client = std::net::Ipv4Addr::LOCALHOST.into();
         let request = Request { host, listener: "web", ..Request::internal(&method, path, client) };
-        let head = Head { request, headers: &headers };
+        let head = Head { request, path_with_parameters: path, headers: &headers };
         assert_eq!(black_box(table.find(black_box(&head))), Some(expected));
     })
 }

@@ -2,10 +2,14 @@
 //!
 //! Pieces of an answer whose length is not known leave as they come, so that server-sent events and other
 //! slow answers pass at once. What is compressed already, or must not be changed, passes as it is.
+//!
+//! A compressed answer has a weak tag, for it is another form of the same thing (RFC 9110 §8.8.1). A client that names it in
+//! `If-None-Match` or `If-Match` means the tag that the backend knows: see `tags`.
 
 mod accept;
 mod encoder;
 mod media;
+mod tags;
 
 use crate::cors::vary;
 use accept::Wishes;
@@ -22,6 +26,7 @@ use moongate_sdk::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "compress",
@@ -76,11 +81,15 @@ struct Compress {
     types: Media,
     min_size: u64,
     levels: Levels,
+    /// Whether a backend has sent weak tags of its own.
+    has_seen_weak: AtomicBool,
 }
 
 /// The answer's encoder, when it has one.
 #[derive(Default)]
 struct Work {
+    /// The tags of the request that were made strong again.
+    restored: Vec<HeaderValue>,
     encoder: Option<Encoder>,
     /// Whether pieces must not wait for each other.
     at_once: bool,
@@ -130,7 +139,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     match types {
         Some(types) if !problems.refuse() => {
             let min_size = written.min_size.unwrap_or(Size(1 << 10)).0;
-            Ok(Box::new(Compress { codings, types, min_size, levels }))
+            Ok(Box::new(Compress { codings, types, min_size, levels, has_seen_weak: AtomicBool::new(false) }))
         }
         _ => Err(problems),
     }
@@ -173,11 +182,7 @@ fn describe(headers: &mut Headers<'_>, coding: Coding) {
     ] {
         headers.remove(&name);
     }
-    // Another form of the same thing has no strong tag of it (RFC 9110 §8.8.1).
-    let strong = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
-    if let Some(Ok(weak)) = strong.map(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())) {
-        headers.set(&ETAG, weak);
-    }
+    tags::weaken(headers);
 }
 
 impl Compress {
@@ -200,7 +205,22 @@ impl Compress {
 
 impl Plugin for Compress {
     fn phases(&self) -> Phases {
-        Phases { response_headers: true, response_body: true, encodes: true, ..Phases::default() }
+        Phases {
+            request_headers: true,
+            response_headers: true,
+            response_body: true,
+            encodes: true,
+            ..Phases::default()
+        }
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        let keep_weak = self.has_seen_weak.load(Ordering::Relaxed);
+        let restored = tags::restore(&mut exchange.headers, keep_weak);
+        if !restored.is_empty() {
+            exchange.state::<Work>().restored = restored;
+        }
+        Flow::Continue
     }
 
     fn response_headers<'f>(
@@ -212,6 +232,16 @@ impl Plugin for Compress {
         if exchange.has_left_bodies() {
             return Flow::Continue;
         }
+        if answer.headers.get(ETAG).is_some_and(tags::is_weak) {
+            self.has_seen_weak.store(true, Ordering::Relaxed);
+        }
+        if answer.status == StatusCode::NOT_MODIFIED {
+            // The client has the compressed form.
+            let tag = answer.headers.get(ETAG);
+            if tag.is_some_and(|tag| exchange.state::<Work>().restored.contains(tag)) {
+                tags::weaken(&mut answer.headers);
+            }
+        }
         let at_once = length(&answer.headers).is_none();
         let encoder = self.coding(exchange, answer).and_then(|coding| {
             let encoder = Encoder::new(coding, self.levels).ok()?;
@@ -220,7 +250,9 @@ impl Plugin for Compress {
         });
         match encoder {
             None => exchange.leave_bodies(),
-            Some(encoder) => *exchange.state() = Work { encoder: Some(encoder), at_once },
+            Some(encoder) => {
+                *exchange.state() = Work { encoder: Some(encoder), at_once, restored: Vec::new() }
+            }
         }
         Flow::Continue
     }

@@ -1,8 +1,9 @@
 //! Changes path and query on the way to the backend, and maps redirects and cookie paths of the response back; the
 //! route was chosen before.
 //!
-//! The path is the normal one, by which the route was found: no spelling of it slips past a prefix or an
-//! expression. What comes out is looked at again, for a replacement can make `..` of what was none.
+//! Prefixes and expressions look at the path in its widest reading, by which the route was found: no spelling of it
+//! slips past them. A prefix is taken from the path as it was sent, and the rest stays as it was sent; a replacement
+//! writes the path anew. What comes out is looked at again, for a replacement can make `..` of what was none.
 
 mod reverse;
 #[cfg(test)]
@@ -12,7 +13,8 @@ use crate::parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use indexmap::IndexMap;
 use moongate_sdk::{
-    Answer, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Settings, Template,
+    Answer, BadPath, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Settings,
+    Template, read_path, strip_path_prefix,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use regex::Regex;
@@ -122,7 +124,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         Some(Prefixes::One(one)) => std::slice::from_ref(one),
         Some(Prefixes::Many(many)) => many,
     };
-    let strip: Vec<_> = strip.iter().filter_map(|text| problems.keep(prefix(text))).collect();
+    let strip: Vec<_> = strip.iter().filter_map(|text| problems.keep(matched_prefix(text))).collect();
     let add = written.add_prefix.as_ref().and_then(|text| problems.keep(prefix(text)));
     let replace: Vec<_> =
         written.replace.iter().filter_map(|written| problems.keep(replacement(written))).collect();
@@ -182,6 +184,19 @@ fn prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
             .help("write other characters as they are sent: `%C3%A4` for `ä`")
     } else {
         return Ok(text.into());
+    };
+    Err(problem.at(&written.place).into())
+}
+
+/// A prefix of paths in their widest reading.
+fn matched_prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
+    let text = prefix(written)?;
+    let problem = match read_path(text.as_bytes()) {
+        Ok(reading) if !reading.has_escaped_slash => return Ok(reading.path.into()),
+        Ok(_) => Problem::new(format!("no path begins with `{text}`: `%2F` and `%5C` are read as `/`"))
+            .help("write `/` in its place"),
+        Err(_) => Problem::new(format!("`{text}` is no prefix of a path"))
+            .help("a prefix has no segment `.` or `..`, and `%25` stands for a percent sign"),
     };
     Err(problem.at(&written.place).into())
 }
@@ -250,21 +265,20 @@ impl Parameter {
 
 impl Rewrite {
     /// The stripped prefix of a path, by its place in the list, and the rest.
-    fn strip<'p>(&self, path: &'p str) -> Option<(usize, &'p str)> {
-        self.strip.iter().enumerate().find_map(|(index, prefix)| {
-            let rest = path.strip_prefix(&**prefix)?;
-            (rest.is_empty() || rest.starts_with('/')).then_some((index, rest))
-        })
+    fn strip<'p>(&self, path: &'p str) -> Option<(usize, Cow<'p, str>)> {
+        let mut prefixes = self.strip.iter().enumerate();
+        prefixes.find_map(|(index, prefix)| Some((index, strip_path_prefix(path, prefix)?)))
     }
 
     fn path<'p>(&self, path: &'p str) -> Cow<'p, str> {
         let mut path = match self.strip(path) {
             None => Cow::Borrowed(path),
-            Some((_, "")) => Cow::Borrowed("/"),
-            Some((_, rest)) => Cow::Borrowed(rest),
+            Some((_, rest)) if rest.is_empty() => Cow::Borrowed("/"),
+            Some((_, rest)) => rest,
         };
         for Replacement { regex, with } in &self.replace {
-            if let Cow::Owned(replaced) = regex.replace_all(&path, &**with) {
+            let read = read_path(path.as_bytes()).map_or(Cow::Borrowed(&*path), |reading| reading.path);
+            if let Cow::Owned(replaced) = regex.replace_all(&read, &**with) {
                 path = Cow::Owned(replaced);
             }
         }
@@ -299,12 +313,7 @@ impl Rewrite {
 
 /// Whether a backend could read one of the segments as the way up.
 fn climbs(path: &str) -> bool {
-    path.split(['/', '\\']).any(|segment| {
-        let end = [";", "%3b", "%3B"].iter().filter_map(|parameters| segment.find(parameters)).min();
-        let segment = &segment[..end.unwrap_or(segment.len())];
-        segment.starts_with(['.', '%'])
-            && matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
-    })
+    read_path(path.as_bytes()) == Err(BadPath::DotSegment)
 }
 
 /// Which prefix was stripped from this request's path.
@@ -354,10 +363,11 @@ impl Plugin for Rewrite {
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        if let Some((index, rest)) = self.strip(exchange.path()) {
+        let stripped = self.strip(exchange.path()).map(|(index, rest)| (index, rest.is_empty()));
+        if let Some((index, is_whole)) = stripped {
             let prefix = &self.strip[index];
             let is_read = matches!(*exchange.method(), Method::GET | Method::HEAD);
-            if rest.is_empty()
+            if is_whole
                 && self.add_slash
                 && is_read
                 && !exchange.request.is_websocket

@@ -117,7 +117,7 @@ server:
   threads: ${THREADS}
   grace_period: 1h30m
   max_request_head: 65536
-  via: false
+  via: off
 access_log: off
 listeners: [{ name: web, address: "0.0.0.0:80" }]
 upstreams:

@@ -82,6 +82,34 @@ fn the_fields_tell_of_the_new_form() {
 }
 
 #[test]
+fn a_condition_goes_back_as_the_backend_knows_the_tag() {
+    let plugin = plugin(json!({})).unwrap();
+    let ask = |name: &str, sent: &str| {
+        let mut visit = visit(&[]).field(name, sent);
+        visit.ask(&*plugin);
+        visit
+    };
+    let there = |name: &str, sent: &str| ask(name, sent).request[name].to_str().unwrap().to_owned();
+    assert_eq!(there("if-none-match", "W/\"v1\", \"v2\""), "\"v1\", \"v2\"");
+    assert_eq!(there("if-match", "W/\"v1\""), "\"v1\"");
+    assert_eq!(there("if-range", "W/\"v1\""), "W/\"v1\"");
+    assert_eq!(there("if-none-match", "*"), "*");
+    // A 304 has the tag in the form that the client knows.
+    for (sent, tag, back) in
+        [("W/\"v1\"", "\"v1\"", "W/\"v1\""), ("\"v1\"", "\"v1\"", "\"v1\""), ("W/\"v0\"", "\"v1\"", "\"v1\"")]
+    {
+        let mut visit = ask("if-none-match", sent);
+        visit.status = StatusCode::NOT_MODIFIED;
+        visit.response.insert("etag", HeaderValue::from_static(tag));
+        visit.answer(&*plugin);
+        assert_eq!(visit.response["etag"], back, "{sent}");
+    }
+    // Of a backend with weak tags of its own either form may be the one that it compares.
+    visit(&[("etag", "W/\"own\"")]).answer(&*plugin);
+    assert_eq!(there("if-none-match", "W/\"own\""), "\"own\", W/\"own\"");
+}
+
+#[test]
 fn a_body_is_compressed_piece_by_piece_and_another_passes() {
     let plugin = plugin(json!({ "encodings": ["gzip"] })).unwrap();
     let body = |mut visit: Visit| {

@@ -3,9 +3,9 @@
 use super::{BAD_CONFIG, color, say, say_wrong};
 use crate::live;
 use crate::proxy;
-use crate::route::{Head, Target};
+use crate::route::{Head, Target, merge_slashes};
 use crate::snapshot::{Kinds, Listener, Route, Snapshot};
-use crate::spec::{self, PathParameters};
+use crate::spec::{self, EscapedSlashes, MergeSlashes, PathParameters};
 use crate::tunnel::handshake;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use moongate_sdk::{BodyLength, Request};
@@ -83,7 +83,7 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
     };
     let raw = url.path_and_query().map_or("/", |target| target.as_str());
     let host = url.authority().map(http::uri::Authority::as_str);
-    let target = Target::parse(raw.as_bytes(), &method, host, snapshot.terms.target)
+    let target = Target::parse(raw.as_bytes(), &method, host)
         .map_err(|wrong| format!("the gateway refuses this request: {wrong}"))?;
     let asks = is("ws")
         || is("wss")
@@ -96,6 +96,7 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         forwarded_host: host.unwrap_or_default(),
         path: target.bare_path(),
         forwarded_path: target.path(),
+        raw_path: target.raw_path(),
         scheme_is_certain: seen.scheme_is_certain,
         query: target.query(),
         is_websocket: asks,
@@ -104,30 +105,41 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         client: seen.client.address(),
         ..Request::internal(&method, "/", asked.client)
     };
-    let head = Head { request, headers: &seen.headers };
+    let head = Head { request, path_with_parameters: target.read_path(), headers: &seen.headers };
     let form = match snapshot.table.find(&head) {
-        Some(route) => form(route, &target)?,
+        Some(route) => form(snapshot, route, &target)?,
         None => String::new(),
     };
     Ok(format!("{}{form}{assumed}", snapshot.table.explain(&head)))
 }
 
-/// What became of the parameters in the path, where it has any.
-fn form(route: &Route, target: &Target<'_>) -> Result<String, String> {
-    if !target.has_parameters() {
-        return Ok(String::new());
-    }
-    match route.path_parameters {
-        PathParameters::Ignore => {
-            Ok(format!("matched as {}, forwarded as {}\n", target.bare_path(), target.path()))
-        }
-        PathParameters::Keep => Ok(format!("matched and forwarded as {}\n", target.path())),
-        PathParameters::Reject => Err(format!(
-            "the gateway refuses this request: its path has parameters, and the route `{}` has \
-             `path_parameters: reject`",
+/// How the path is matched and forwarded, where that is not as it was sent, or not the same.
+fn form(snapshot: &Snapshot, route: &Route, target: &Target<'_>) -> Result<String, String> {
+    let refused = |what: &str, setting: &str| {
+        Err(format!(
+            "the gateway refuses this request: its path has {what}, and the route `{}` has `{setting}`",
             route.name
-        )),
+        ))
+    };
+    if route.path_parameters == PathParameters::Reject && target.has_parameters() {
+        return refused("parameters", "path_parameters: reject");
     }
+    let escaped_slashes = route.escaped_slashes.unwrap_or(snapshot.terms.escaped_slashes);
+    if escaped_slashes == EscapedSlashes::Reject && target.has_escaped_slash() {
+        return refused("an escaped slash", "escaped_slashes: reject");
+    }
+    let matched = match route.path_parameters {
+        PathParameters::Keep => target.read_path(),
+        PathParameters::Ignore | PathParameters::Reject => target.bare_path(),
+    };
+    let merges = route.merge_slashes.unwrap_or(snapshot.terms.merge_slashes) == MergeSlashes::Rewrite;
+    let forwarded = if merges { merge_slashes(target.path()) } else { target.path().to_owned() };
+    let is_usual = forwarded == target.raw_path() && !target.has_parameters();
+    Ok(match (matched == forwarded, is_usual) {
+        (true, true) => String::new(),
+        (true, false) => format!("matched and forwarded as {matched}\n"),
+        (false, _) => format!("matched as {matched}, forwarded as {forwarded}\n"),
+    })
 }
 
 /// The listener by which such a request would come in where nobody says it: the first one that takes it.

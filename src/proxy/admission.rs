@@ -3,7 +3,7 @@
 //!
 //! Pingora's parser has already refused what it knows to be wrong; this is what it lets through.
 
-use super::failure::Failure;
+use super::failure::{Detail, Failure};
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 
@@ -34,10 +34,14 @@ pub(super) fn check(head: &RequestHeader) -> Result<(), Failure> {
     check_host(head)
 }
 
+fn bad(detail: &'static str) -> Failure {
+    Failure::BadRequest(Detail(detail))
+}
+
 /// RFC 9113 §8.3.1: a request has a `:path`, and it is not empty. h2 lets one without it pass where Host stands in for
 /// `:authority`.
 fn check_path(head: &RequestHeader) -> Result<(), Failure> {
-    if head.uri.path().is_empty() { Err(Failure::BadRequest) } else { Ok(()) }
+    if head.uri.path().is_empty() { Err(bad("there is no :path")) } else { Ok(()) }
 }
 
 /// RFC 9113 §8.2.1: a value neither begins nor ends with a blank. HTTP/1 takes blanks off, so the backend would read
@@ -46,7 +50,7 @@ fn check_values(headers: &HeaderMap) -> Result<(), Failure> {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let mut values = headers.values().map(HeaderValue::as_bytes);
     if values.any(|value| is_blank(value.first()) || is_blank(value.last())) {
-        return Err(Failure::BadRequest);
+        return Err(bad("a field value begins or ends with a blank"));
     }
     Ok(())
 }
@@ -58,7 +62,7 @@ fn check_length(headers: &HeaderMap) -> Result<(), Failure> {
     let Some(first) = values.next() else { return Ok(()) };
     let plain = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
     if !plain || values.next().is_some() || headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(Failure::BadRequest);
+        return Err(bad("Content-Length is not one number"));
     }
     Ok(())
 }
@@ -70,7 +74,7 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
     let Some(first) = values.next() else { return Ok(()) };
     let chunked = first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     if !chunked || values.next().is_some() {
-        return Err(Failure::BadRequest);
+        return Err(bad("Transfer-Encoding is not `chunked`"));
     }
     Ok(())
 }
@@ -80,7 +84,7 @@ fn check_trace(head: &RequestHeader) -> Result<(), Failure> {
     let is_zero = |length: &HeaderValue| length.as_bytes().iter().all(|digit| *digit == b'0');
     let empty = head.headers.get(header::CONTENT_LENGTH).is_none_or(is_zero);
     if head.method == Method::TRACE && (!empty || head.headers.contains_key(header::TRANSFER_ENCODING)) {
-        return Err(Failure::BadRequest);
+        return Err(bad("a TRACE has no body"));
     }
     Ok(())
 }
@@ -90,7 +94,7 @@ fn check_host(head: &RequestHeader) -> Result<(), Failure> {
     let mut values = head.headers.get_all(header::HOST).iter();
     let first = values.next();
     if values.next().is_some() || (first.is_none() && head.version == Version::HTTP_11) {
-        return Err(Failure::BadRequest);
+        return Err(bad("there is not one Host"));
     }
     Ok(())
 }
@@ -167,7 +171,7 @@ mod tests {
             &[("host", "a"), ("host", "b")],
             &[],
         ] {
-            assert_eq!(check(&head(fields)), Err(Failure::BadRequest), "{fields:?}");
+            assert!(matches!(check(&head(fields)), Err(Failure::BadRequest(_))), "{fields:?}");
         }
     }
 }

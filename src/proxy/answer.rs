@@ -4,7 +4,7 @@
 use super::connection::Connection;
 use super::context::Context;
 use super::exchange;
-use super::failure::{Failure, OURS};
+use super::failure::{Detail, Failure, OURS};
 use super::intake::connection;
 use super::received::Line;
 use super::replay::replay;
@@ -211,7 +211,7 @@ pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, 
     if !forward::frame_is_clear(&mut head)? {
         return respond::failure(session, ctx, Failure::BadResponse).await;
     }
-    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_responses());
     forward::response(&mut head, via)?;
     from_backend(session, &mut head, ctx).await?;
     if ctx.replaced {
@@ -261,7 +261,7 @@ pub(super) async fn give_up(session: &mut Session, error: &Error, ctx: &mut Cont
     }
     // Pingora only knows that a read failed.
     let failure = if connection(session).is_some_and(Connection::is_broken) {
-        Failure::BadRequest
+        Failure::BadRequest(Detail("the body breaks its framing"))
     } else {
         ctx.failure.unwrap_or_else(|| upstream::failure(session, ctx, error))
     };

@@ -38,7 +38,7 @@ pub(super) fn of(session: &ServerSession) -> Option<&Arrival> {
         ServerSession::H1(session) => {
             session.stream().as_any().downcast_ref::<Connection>().map(Connection::arrival)
         }
-        streams => arrived(streams.digest()?.proxy_digest.as_deref()?),
+        streams => of_stream(streams.digest()?),
     }
 }
 
@@ -51,6 +51,7 @@ pub fn digest(arrival: Arrival) -> pingora::Result<Arc<Digest>> {
     Ok(Arc::new(Digest { proxy_digest: Some(Arc::new(told)), ..Digest::default() }))
 }
 
-fn arrived(digest: &ProxyDigest) -> Option<&Arrival> {
-    digest.user_data.as_ref()?.downcast_ref()
+/// The arrival of the connection that a stream of HTTP/2 is on.
+pub(super) fn of_stream(digest: &Digest) -> Option<&Arrival> {
+    digest.proxy_digest.as_deref()?.user_data.as_ref()?.downcast_ref()
 }

@@ -6,7 +6,6 @@
 //! framing. Sans-io. Whether the fields are allowed at all is `admission`'s to say.
 
 use super::chunks::{Body, Chunks};
-use super::first_line::{FirstLine, Line};
 use http::{HeaderMap, header};
 use memchr::memchr;
 
@@ -44,7 +43,6 @@ pub(super) struct Boundary {
     part: Part,
     /// Bytes of the head so far.
     head: usize,
-    line: FirstLine,
     /// The first line is over.
     named: bool,
     framing: Framing,
@@ -96,7 +94,6 @@ impl Boundary {
         let mut at = 0;
         if let Part::Head = self.part {
             at = self.follow_head(bytes);
-            self.line.see(&bytes[..at]);
             self.head += at;
             if let Part::Chunked(chunks) = self.part {
                 // A request of which so much is broken already is refused before a backend is asked.
@@ -129,18 +126,14 @@ impl Boundary {
         }
     }
 
-    /// Compares with the head as Pingora read it, of `size` bytes.
-    pub(super) fn compare(&self, size: usize, headers: &HeaderMap) -> Reading {
+    /// Compares with the fields as Pingora read them.
+    pub(super) fn compare(&self, headers: &HeaderMap) -> Reading {
         let coded = headers.contains_key(header::TRANSFER_ENCODING);
         let said = headers.get(header::CONTENT_LENGTH).and_then(|value| length(value.as_bytes()));
         // Beside a coding a length means nothing, and Pingora drops it.
         let same_body = coded == self.framing.coded && (coded || said == self.framing.length);
-        let whole = !matches!(self.part, Part::Head | Part::Broken) && self.head == size;
-        if whole && same_body && self.line.verdict() == Line::Plain {
-            Reading::Plain
-        } else {
-            Reading::Doubtful
-        }
+        let whole = !matches!(self.part, Part::Head | Part::Broken);
+        if whole && same_body { Reading::Plain } else { Reading::Doubtful }
     }
 
     /// Looks at the lines of a head. Returns how many bytes are the head's.

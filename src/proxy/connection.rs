@@ -2,19 +2,25 @@
 //! body, a limit on how long and how large a request head may get, and a way back to the bare
 //! socket for a WebSocket. A read never goes past a request's end: what came behind it is kept for
 //! the next one. Where that end is, `boundary` knows.
+//!
+//! Pingora gets a head when it is complete and was judged (see `request_head`). While one is on its way in pieces, it gets
+//! empty lines, which a parser skips (RFC 9112 §2.2): Pingora's own timer, which answers nothing, begins anew with each.
 
 use super::arrival::Arrival;
 use super::boundary::{Boundary, Reading, Stage};
 use super::departure::{Gone, SocketWatch};
+use super::failure::Failure;
 use super::lazy_timer::LazyTimer;
 use super::min_rate::Pace;
+use super::request_head::{self, Judgement, Sent, judge};
 use super::session_control::{EndedBy, SessionControl};
 use super::socket::Socket;
 use super::upload_gate::Gate;
 use crate::snapshot::MinRate;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -31,7 +37,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 
 /// What is written before it is flushed is joined into one send, up to this size: an answer's head
 /// and a small body leave in one packet. A larger piece goes out beside what waits, uncopied.
@@ -40,9 +46,13 @@ const JOIN: usize = 8 << 10;
 /// While a response is awaited, so much of what the client sends behind its request is read, to find its end.
 const AHEAD: usize = 16 << 10;
 
-const SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-const LARGE: &[u8] =
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+/// What a parser skips before a request.
+const EMPTY_LINE: &[u8] = b"\r\n";
+
+/// How long, and how much of, what a client sends is read after its request was refused: a connection that is closed with
+/// bytes unread is reset, and the response may be lost with it (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
 
 /// What a connection allows a request to take.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +61,8 @@ pub struct RequestLimits {
     pub time: Duration,
     /// Bytes; a head that has no end within twice as many is cut off with 431 (RFC 6585 §5).
     pub size: usize,
+    /// How long an idle connection is kept: Pingora waits no longer for a read.
+    pub idle: Duration,
     /// The lowest rate of a body; answered with 408 below.
     pub body_rate: Option<MinRate>,
     /// The lowest rate at which a response is taken.
@@ -66,7 +78,18 @@ pub struct Connection {
     control: SessionControl,
     /// What was read behind the end of the request under way.
     behind: BytesMut,
+    /// The beginning of a head whose end has not come yet.
+    held: BytesMut,
+    /// What the parser gets before anything else is read.
+    given: BytesMut,
+    /// Bytes of empty lines that the parser got, and of the head in place of the one that came.
+    announced: usize,
+    given_head: Option<usize>,
+    /// What was sent, where the parser got another head.
+    sent: Mutex<Option<Box<Sent>>>,
+    is_refused: bool,
     deadline: Option<Pin<Box<Sleep>>>,
+    announcement: Option<Pin<Box<Sleep>>>,
     /// Bounds the silence of the backend.
     silence: LazyTimer,
     /// Watches for the departure of a client of which nothing more is read.
@@ -98,7 +121,14 @@ impl Connection {
             boundary: Boundary::default(),
             control: SessionControl::default(),
             behind: early,
+            held: BytesMut::new(),
+            given: BytesMut::new(),
+            announced: 0,
+            given_head: None,
+            sent: Mutex::default(),
+            is_refused: false,
             deadline: None,
+            announcement: None,
             silence: LazyTimer::default(),
             gone: None,
             is_half_closed: false,
@@ -121,7 +151,25 @@ impl Connection {
 
     /// The head is complete, and this is how the parser read it: so many bytes, these fields.
     pub fn compare(&self, size: usize, headers: &HeaderMap) -> Reading {
-        self.boundary.compare(size, headers)
+        let given = self.announced + self.given_head.unwrap_or(self.head_size());
+        if size == given { self.boundary.compare(headers) } else { Reading::Doubtful }
+    }
+
+    /// Bytes of the head as it was sent.
+    pub(super) fn head_size(&self) -> usize {
+        self.boundary.head()
+    }
+
+    /// The status and the reason with which the request under way is refused, whatever the parser says.
+    pub fn refusal(&self) -> Option<(StatusCode, &'static str)> {
+        let failure = self.given_head.and_then(|_| self.sent.lock().as_ref()?.refused)?;
+        Some((failure.status().unwrap_or(StatusCode::BAD_REQUEST), failure.token()))
+    }
+
+    /// What was sent, where the parser got another head. It is given out once.
+    pub(super) fn take_sent(&self) -> Option<Box<Sent>> {
+        // An ordinary request takes no lock.
+        self.given_head.and_then(|_| self.sent.lock().take())
     }
 
     /// What the phases of a request tell it.
@@ -162,10 +210,13 @@ impl Connection {
     /// The next bytes read are the beginning of a new head. Returns whether the request before is
     /// over: when it is not, nothing that comes may be taken for a request.
     pub fn next_request(&mut self) -> bool {
-        let over = self.boundary.stage() == Stage::Over;
+        let over = self.boundary.stage() == Stage::Over && !self.is_refused && self.given.is_empty();
         self.boundary = Boundary::default();
         self.control.reset();
+        self.announced = 0;
+        self.given_head = None;
         self.deadline = None;
+        self.announcement = None;
         self.gone = None;
         self.is_half_closed = false;
         self.body_pace = None;
@@ -196,50 +247,174 @@ impl Connection {
     ///
     /// Between two requests Pingora's keep-alive timer watches; a timer of ours is armed only when a
     /// head comes in pieces, or by [`Self::expect_head`], so an ordinary request never touches one.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let stage = self.boundary.stage();
-        if stage != Stage::Head && (stage != Stage::Idle || self.deadline.is_none()) {
+        let has_begun = stage == Stage::Head && self.first_byte().is_some();
+        if !has_begun && (stage == Stage::Body || self.deadline.is_none()) {
             return Poll::Pending;
         }
         let time = self.limits.time;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
-        ready!(deadline.as_mut().poll(cx));
-        // A client that sent nothing gets no response.
-        if stage == Stage::Head {
-            self.refuse(SLOW);
+        if deadline.as_mut().poll(cx).is_pending() {
+            return if has_begun { self.poll_announcement(cx, buf) } else { Poll::Pending };
         }
+        if has_begun {
+            self.refuse(Failure::HeaderTimeout);
+            self.give(buf);
+            return Poll::Ready(Ok(()));
+        }
+        // A client that sent nothing gets no response.
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request head took too long")))
+    }
+
+    /// Keeps Pingora's timer from ending the wait for a head before its deadline.
+    fn poll_announcement(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let pause = self.limits.idle / 2;
+        if pause < self.limits.time {
+            let pause = pause.max(Duration::from_millis(400));
+            let timer = self.announcement.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            ready!(timer.as_mut().poll(cx));
+            timer.set(tokio::time::sleep(pause));
+            self.announce(buf);
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    }
+
+    /// The first byte of the head under way that is no empty line's.
+    fn first_byte(&self) -> Option<u8> {
+        self.held.iter().copied().find(|byte| !matches!(byte, b'\r' | b'\n'))
+    }
+
+    fn announce(&mut self, buf: &mut ReadBuf<'_>) {
+        self.announced += EMPTY_LINE.len();
+        self.given.extend_from_slice(EMPTY_LINE);
+        self.give(buf);
+    }
+
+    /// Gives the parser what it is to get before anything else.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let here = self.given.len().min(buf.remaining());
+        buf.put_slice(&self.given[..here]);
+        self.given.advance(here);
+        if self.given.is_empty() {
+            self.given = BytesMut::new();
+        }
     }
 
     /// Reads what belongs to the request under way, first what was kept for it.
     fn poll_request(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let own = if self.behind.is_empty() {
+        loop {
+            let was_in_head = matches!(self.boundary.stage(), Stage::Idle | Stage::Head);
             let before = buf.filled().len();
-            match Pin::new(&mut self.socket).poll_read(cx, buf) {
-                Poll::Pending if self.boundary.stage() == Stage::Body => return self.poll_body_pace(cx),
-                Poll::Pending => return self.poll_deadline(cx),
-                Poll::Ready(read) => read?,
+            let own = if self.behind.is_empty() {
+                match Pin::new(&mut self.socket).poll_read(cx, buf) {
+                    Poll::Pending if self.boundary.stage() == Stage::Body => return self.poll_body_pace(cx),
+                    Poll::Pending => return self.poll_deadline(cx, buf),
+                    Poll::Ready(Err(error)) if self.held.is_empty() => return Poll::Ready(Err(error)),
+                    // Part of a head is here: its end is told to the log.
+                    Poll::Ready(Err(_)) => 0,
+                    Poll::Ready(Ok(())) => {
+                        if let Some(pace) = &mut self.body_pace {
+                            pace.moved(buf.filled().len() - before);
+                        }
+                        let own = self.boundary.follow(&buf.filled()[before..]);
+                        self.behind.extend_from_slice(&buf.filled()[before + own..]);
+                        buf.set_filled(before + own);
+                        own
+                    }
+                }
+            } else {
+                let here = self.behind.len().min(buf.remaining());
+                let own = self.boundary.follow(&self.behind[..here]);
+                buf.put_slice(&self.behind[..own]);
+                self.behind.advance(own);
+                if self.behind.is_empty() {
+                    // An idle connection holds no buffer.
+                    self.behind = BytesMut::new();
+                }
+                own
+            };
+            if !was_in_head || (own == 0 && self.held.is_empty()) {
+                // Nothing read means the client's end to the reader, and this is not it.
+                return if own == 0 && self.is_broken() {
+                    Poll::Ready(Err(broken()))
+                } else {
+                    Poll::Ready(Ok(()))
+                };
             }
-            if let Some(pace) = &mut self.body_pace {
-                pace.moved(buf.filled().len() - before);
+            if self.take_head(buf, before, own) {
+                return Poll::Ready(Ok(()));
             }
-            let own = self.boundary.follow(&buf.filled()[before..]);
-            self.behind.extend_from_slice(&buf.filled()[before + own..]);
-            buf.set_filled(before + own);
-            own
+        }
+    }
+
+    /// Takes `own` bytes of a head, and of what follows it in the request, from `buf`. Returns whether the parser has
+    /// something to read.
+    fn take_head(&mut self, buf: &mut ReadBuf<'_>, before: usize, own: usize) -> bool {
+        let is_first = self.held.is_empty();
+        if self.boundary.stage() == Stage::Head {
+            self.held.extend_from_slice(&buf.filled()[before..]);
+            buf.set_filled(before);
+            match self.first_byte() {
+                // Empty lines before the client's end.
+                None if own == 0 => {}
+                Some(_) if own == 0 => self.refuse(Failure::ClientGone),
+                Some(first) if !request_head::may_begin(first) => self.refuse(request_head::not_http(first)),
+                _ if self.held.len() >= self.limits.size.saturating_mul(2).min(request_head::MAX_SIZE) => {
+                    self.refuse(Failure::HeadTooLarge);
+                }
+                Some(_) if self.announced == 0 => {
+                    self.announce(buf);
+                    return true;
+                }
+                _ => return false,
+            }
+            self.give(buf);
+            return true;
+        }
+        let size = self.boundary.head();
+        let judgement = if is_first {
+            judge(&buf.filled()[before..before + size])
         } else {
-            let here = self.behind.len().min(buf.remaining());
-            let own = self.boundary.follow(&self.behind[..here]);
-            buf.put_slice(&self.behind[..own]);
-            self.behind.advance(own);
-            if self.behind.is_empty() {
-                // An idle connection holds no buffer.
-                self.behind = BytesMut::new();
-            }
-            own
+            self.held.extend_from_slice(&buf.filled()[before..]);
+            buf.set_filled(before);
+            judge(&self.held[..size])
         };
-        // Nothing read means the client's end to the reader, and this is not it.
-        if own == 0 && self.is_broken() { Poll::Ready(Err(broken())) } else { Poll::Ready(Ok(())) }
+        match judgement {
+            Judgement::Plain if is_first => return true,
+            Judgement::Plain => self.given = std::mem::take(&mut self.held),
+            Judgement::Other(head, sent) => {
+                let mut behind = std::mem::take(&mut self.held);
+                if is_first {
+                    behind.extend_from_slice(&buf.filled()[before..]);
+                    buf.set_filled(before);
+                }
+                behind.advance(size);
+                self.give_other(&head, sent, &behind);
+            }
+        }
+        self.give(buf);
+        true
+    }
+
+    /// The parser gets another head than the one that came, and what came behind that.
+    fn give_other(&mut self, head: &[u8], sent: Box<Sent>, behind: &[u8]) {
+        self.is_refused |= sent.refused.is_some();
+        self.given_head = Some(head.len());
+        self.given.extend_from_slice(head);
+        if !self.is_refused {
+            self.given.extend_from_slice(behind);
+        }
+        *self.sent.lock() = Some(sent);
+    }
+
+    /// The head does not come to its end: what is here of it is refused.
+    fn refuse(&mut self, failure: Failure) {
+        let held = std::mem::take(&mut self.held);
+        if let Judgement::Other(head, sent) = request_head::refuse(&held, failure) {
+            self.give_other(&head, sent, &[]);
+        }
     }
 
     /// A body's next bytes are awaited: is it too slow?
@@ -320,9 +495,17 @@ impl Connection {
         }
     }
 
-    /// A last word that nobody waits for: the connection is closed behind it.
-    fn refuse(&mut self, answer: &[u8]) {
-        let _ = self.socket.try_write(answer);
+    /// Reads what still comes, up to a limit.
+    async fn drain(&mut self) -> io::Result<()> {
+        let mut unread = vec![0; 4096];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match self.socket.read(&mut unread).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok(())
     }
 
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -350,12 +533,12 @@ fn broken() -> io::Error {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.given.is_empty() {
+            this.give(buf);
+            return Poll::Ready(Ok(()));
+        }
         let read = match this.boundary.stage() {
-            // A whole head that is too large gets a proper answer; this ends one that goes on for ever.
-            Stage::Head if this.boundary.head() >= this.limits.size.saturating_mul(2) => {
-                this.refuse(LARGE);
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request head too large")))
-            }
+            _ if this.is_refused => Poll::Ready(Err(broken())),
             Stage::Broken => Poll::Ready(Err(broken())),
             Stage::Over => this.poll_end(cx),
             Stage::Body if this.control.gate.get() == Gate::Paused => this.poll_gone(cx),
@@ -421,7 +604,10 @@ impl AsyncWrite for Connection {
 impl Shutdown for Connection {
     async fn shutdown(&mut self) {
         // The peer may be gone already; there is nobody left to tell.
-        let _ = AsyncWriteExt::shutdown(self).await;
+        let ended = AsyncWriteExt::shutdown(self).await;
+        if self.is_refused && ended.is_ok() {
+            let _ = timeout(LINGER, self.drain()).await;
+        }
     }
 }
 

@@ -39,8 +39,9 @@ pub struct Context {
     pub(super) replaced: bool,
     /// The fields of a handshake as they came, where plugins are asked again while the WebSocket lives.
     pub(super) came: Option<Box<HeaderMap>>,
-    /// Its head or the beginning of its body has more than one reading.
-    pub(super) doubtful: bool,
+    /// Why it is refused, whatever else is found: its head is none, or has more than one reading, or so has the beginning
+    /// of its body.
+    pub(super) refused: Option<Failure>,
     /// Bytes of its head.
     pub(super) head_size: usize,
     /// The cluster it goes to.
@@ -80,7 +81,7 @@ impl Context {
             instead: None,
             replaced: false,
             came: None,
-            doubtful: false,
+            refused: None,
             head_size: 0,
             cluster: None,
             lease: None,
@@ -96,10 +97,7 @@ impl Context {
 
     /// Path and query to the backend, when they differ from what was sent.
     pub(super) fn outgoing(&self) -> Option<&str> {
-        self.running
-            .edits()
-            .and_then(|edits| edits.target.as_deref())
-            .or(self.received.normalized_target.as_deref())
+        self.running.edits().and_then(|edits| edits.target.as_deref()).or(self.received.rewritten_target())
     }
 
     /// The name of the listener that accepted the connection.
@@ -113,7 +111,10 @@ impl Context {
     pub(super) fn view<'a>(&'a self, head: &'a RequestHeader) -> RequestView<'a> {
         let route = self.route.as_ref().map_or("", |route| &*route.name);
         let request = self.received.request(Line::of(head), self.listener(), route);
-        let (_, query) = split_target(self.outgoing(), &head.uri);
+        let query = match self.outgoing() {
+            None => request.query,
+            outgoing => split_target(outgoing, &head.uri).1,
+        };
         let edited = self.running.edits().and_then(Edits::matched_path);
         let path = edited.unwrap_or(request.path);
         let method = self.method().unwrap_or(request.method);

@@ -14,17 +14,29 @@ use pingora::{Error, ErrorSource, ErrorType};
 /// Pingora's name for an error that was ours to begin with; the context has the reason.
 pub(super) const OURS: ErrorType = ErrorType::Custom("refused by the gateway");
 
+/// What exactly is wrong with a request, as a sentence for the client and the log; empty where the reason says it all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail(pub &'static str);
+
 /// Why the gateway itself answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// No route matches.
     NoRoute,
     /// The request breaks RFC 9112 in a way that leaves its meaning in doubt.
-    BadRequest,
+    BadRequest(Detail),
     /// Its path has more than one reading.
-    AmbiguousPath,
+    AmbiguousPath(Detail),
     /// Its head is too large.
     HeadTooLarge,
+    /// Its head took longer than `header_timeout`.
+    HeaderTimeout,
+    /// Its target is longer than a URI may be.
+    TargetTooLong,
+    /// A version of HTTP that this listener does not speak.
+    VersionNotSupported,
+    /// It came through this gateway too often (RFC 5842 §7.2).
+    LoopDetected,
     /// Its body is larger than a plugin that wants all of it allows.
     BodyTooLarge,
     /// No endpoint may take it.
@@ -95,11 +107,15 @@ pub struct Row {
 
 impl Failure {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::NoRoute,
-        Self::BadRequest,
-        Self::AmbiguousPath,
+        Self::BadRequest(Detail("")),
+        Self::AmbiguousPath(Detail("")),
         Self::HeadTooLarge,
+        Self::HeaderTimeout,
+        Self::TargetTooLong,
+        Self::VersionNotSupported,
+        Self::LoopDetected,
         Self::BodyTooLarge,
         Self::NoEndpoint,
         Self::ConnectRefused,
@@ -134,9 +150,13 @@ impl Failure {
     pub const fn row(self) -> Row {
         let (status, token, level) = match self {
             Self::NoRoute => (404, "no_route", Level::Debug),
-            Self::BadRequest => (400, "bad_request", Level::Debug),
-            Self::AmbiguousPath => (400, "ambiguous_path", Level::Debug),
+            Self::BadRequest(_) => (400, "bad_request", Level::Debug),
+            Self::AmbiguousPath(_) => (400, "ambiguous_path", Level::Debug),
             Self::HeadTooLarge => (431, "head_too_large", Level::Debug),
+            Self::HeaderTimeout => (408, "header_timeout", Level::Debug),
+            Self::TargetTooLong => (414, "target_too_long", Level::Debug),
+            Self::VersionNotSupported => (505, "version_not_supported", Level::Debug),
+            Self::LoopDetected => (508, "loop_detected", Level::Warn),
             Self::BodyTooLarge => (413, "body_too_large", Level::Debug),
             Self::NoEndpoint => (503, "no_endpoint", Level::Warn),
             Self::ConnectRefused => (502, "connect_refused", Level::Warn),
@@ -179,14 +199,32 @@ impl Failure {
         self.row().token
     }
 
+    /// What exactly is wrong; empty where the reason says it all. A refusal that a setting allows names it.
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::BadRequest(Detail(detail)) | Self::AmbiguousPath(Detail(detail)) => detail,
+            Self::HeadTooLarge => "the head is larger than `server.max_request_head`",
+            Self::HeaderTimeout => "the head took longer than `server.header_timeout`",
+            Self::TargetTooLong => BadTarget::TooLong.detail(),
+            Self::LoopDetected => {
+                "the request came through this gateway five times: an upstream leads back to it"
+            }
+            Self::VersionNotSupported => "this listener speaks HTTP/1.1 and HTTP/1.0 here",
+            _ => "",
+        }
+    }
+
     /// Whether the connection to the client may serve another request: never while the end of this
     /// one is in doubt.
     pub const fn keeps_connection(self) -> bool {
         !matches!(
             self,
-            Self::BadRequest
-                | Self::AmbiguousPath
+            Self::BadRequest(_)
+                | Self::AmbiguousPath(_)
                 | Self::HeadTooLarge
+                | Self::HeaderTimeout
+                | Self::TargetTooLong
+                | Self::VersionNotSupported
                 | Self::MethodNotAllowed
                 | Self::BodyTimeout
                 | Self::SendTimeout
@@ -230,9 +268,13 @@ impl Failure {
 
 impl From<BadTarget> for Failure {
     fn from(bad: BadTarget) -> Self {
+        let detail = Detail(bad.detail());
         match bad {
-            BadTarget::DotSegment | BadTarget::EscapedSlash => Self::AmbiguousPath,
-            BadTarget::Form | BadTarget::Host | BadTarget::Byte | BadTarget::Escape => Self::BadRequest,
+            BadTarget::DotSegment => Self::AmbiguousPath(detail),
+            BadTarget::TooLong => Self::TargetTooLong,
+            BadTarget::Form | BadTarget::Host | BadTarget::Byte | BadTarget::Escape => {
+                Self::BadRequest(detail)
+            }
         }
     }
 }
@@ -269,9 +311,9 @@ impl From<&Error> for Failure {
             return Self::TlsHandshake;
         }
         match (error.esource(), error.etype()) {
-            (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Self::BadRequest,
+            (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Self::BadRequest(Detail("")),
             (ErrorSource::Downstream, ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd")) => {
-                Self::BadRequest
+                Self::BadRequest(Detail("the body breaks its framing"))
             }
             (ErrorSource::Downstream, ErrorType::ReadTimedout) => Self::BodyTimeout,
             (ErrorSource::Downstream, ErrorType::WriteTimedout) => Self::SendTimeout,

@@ -4,15 +4,16 @@
 use super::boundary::Reading;
 use super::connection::Connection;
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Detail, Failure};
 use super::received::{Form, Line, Received};
+use super::request_head::Sent;
 use super::{
     Gateway, admission, arrival, connect, forward, plain, proof, respond, session_control, untrusted_headers,
     upload, websocket, x_forwarded,
 };
-use crate::route::{Head, Target};
+use crate::route::{BadTarget, Head, Target};
 use crate::snapshot::Terms;
-use crate::spec::{PathParameters, XForwarded};
+use crate::spec::{EscapedSlashes, MergeSlashes, PathParameters, XForwarded};
 use crate::tunnel::handshake::Refusal;
 use http::{Method, StatusCode, Version, header};
 use pingora::Result;
@@ -21,10 +22,18 @@ use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 use std::sync::Arc;
 
+/// What a refusal of a path says that a setting allows.
+const ESCAPED_SLASH: Detail = Detail(
+    "the path has an escaped slash or a backslash; `escaped_slashes: match` of the route or server allows it",
+);
+const PARAMETERS: Detail =
+    Detail("the path has parameters; `path_parameters: ignore` of the route allows them");
+
 /// The head has been received: the generation is pinned, and what the head says is decided.
 pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
     let snapshot = gateway.shared.live.pin();
     let mut form = Form::Http1;
+    let sent = take_sent(session);
     if session.req_header().version == Version::HTTP_2 {
         ctx.head_size = plain::size(session.req_header());
         // What would be no field value is refused with the rest of the head.
@@ -32,20 +41,37 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         let ended = session.as_downstream_mut().is_body_empty();
         plain::make(session.req_header_mut(), ended || extended);
         form = if extended { Form::ExtendedConnect } else { Form::Http2 { ended } };
-    } else if let Some(session) = session.as_downstream().as_http1() {
-        ctx.head_size = session.get_headers_raw_bytes().len();
     }
-    if let Some(connection) = connection(session) {
-        ctx.doubtful = connection.compare(ctx.head_size, &session.req_header().headers) == Reading::Doubtful;
+    if let (Some(connection), Some(session)) = (connection(session), session.as_downstream().as_http1()) {
+        ctx.head_size = connection.head_size();
+        let size = session.get_headers_raw_bytes().len();
+        if connection.compare(size, &session.req_header().headers) == Reading::Doubtful {
+            ctx.refused = Some(Failure::BadRequest(Detail("the head has more than one reading")));
+        }
+    }
+    let (mut sent_target, mut has_no_method) = (None, false);
+    if let Some(sent) = sent {
+        ctx.refused = sent.refused.or(ctx.refused);
+        (sent_target, has_no_method) = (sent.target, sent.has_no_method);
+        for (name, value) in sent.fields {
+            // The names were read by a parser with the same rules.
+            let _ = session.req_header_mut().append_header(name, value);
+        }
     }
     let arrival = arrival::of(session.as_downstream());
     ctx.received = Received::new(session.req_header(), form, arrival, &snapshot.terms);
+    (ctx.received.sent_target, ctx.received.has_no_method) = (sent_target, has_no_method);
     settle(session.as_downstream_mut(), &snapshot.terms);
     // Pingora would keep an idle connection for ever from its second request on.
     if session.get_keepalive().is_some() {
         session.set_keepalive(gateway.keepalive());
     }
     ctx.snapshot = Some(snapshot);
+}
+
+/// What the client sent, where Pingora's parser got another head.
+fn take_sent(session: &Session) -> Option<Box<Sent>> {
+    connection(session)?.take_sent()
 }
 
 /// How patient the session is, and what its client understands.
@@ -118,25 +144,30 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
 /// Checks the head, and reads the target in its one meaning.
 fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let terms = &ctx.snapshot.as_ref().ok_or(Failure::Internal)?.terms;
-    // The parser mends what is not a target (RFC 9112 §3.2); a client that sends it is told instead.
-    if ctx.doubtful {
-        return Err(Failure::BadRequest);
+    if let Some(refused) = ctx.refused {
+        session.set_keepalive(None);
+        return Err(refused);
     }
     if ctx.head_size > terms.max_request_head {
         return Err(Failure::HeadTooLarge);
     }
+    if ctx.received.way.is_loop() {
+        return Err(Failure::LoopDetected);
+    }
     let head = session.req_header();
     admission::check(head)?;
     let host = match head.headers.get(header::HOST) {
-        Some(host) => Some(host.to_str().map_err(|_| Failure::BadRequest)?),
+        Some(host) => Some(host.to_str().map_err(|_| BadTarget::Host)?),
         None => None,
     };
-    let target = Target::parse(head.raw_path(), &head.method, host, terms.target).map_err(Failure::from)?;
+    let sent = ctx.received.sent_target.clone();
+    let raw = sent.as_deref().unwrap_or(head.raw_path());
+    let target = Target::parse(raw, &head.method, host)?;
     ctx.received.set_target(&target);
     // RFC 9112 §3.2.2: the authority of an absolute target replaces Host, for us and for the backend.
     let authority = target.authority().map(|authority| authority.as_str()).filter(|own| host != Some(*own));
     if let Some(authority) = authority.map(str::to_owned) {
-        session.req_header_mut().insert_header(header::HOST, authority).map_err(|_| Failure::BadRequest)?;
+        session.req_header_mut().insert_header(header::HOST, authority).map_err(|_| BadTarget::Host)?;
     }
     Ok(())
 }
@@ -160,13 +191,14 @@ fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure
     let snapshot = ctx.snapshot.as_ref().ok_or(Failure::Internal)?;
     let head = session.req_header();
     let request = ctx.received.request(Line::of(head), ctx.listener(), "");
-    let found = snapshot.table.find(&Head { request, headers: &head.headers });
+    let path_with_parameters = ctx.received.path_with_parameters(&head.uri);
+    let found = snapshot.table.find(&Head { request, path_with_parameters, headers: &head.headers });
     let route = Arc::clone(found.ok_or(Failure::NoRoute)?);
     match route.path_parameters {
         PathParameters::Ignore => {}
         PathParameters::Reject if ctx.received.has_path_parameters() => {
             ctx.route = Some(route);
-            return Err(Failure::AmbiguousPath);
+            return Err(Failure::AmbiguousPath(PARAMETERS));
         }
         PathParameters::Reject => {}
         PathParameters::Keep => {
@@ -176,6 +208,14 @@ fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure
     }
     if let Some(control) = session_control::of(session) {
         control.on_client_close(route.on_client_close);
+    }
+    let escaped_slashes = route.escaped_slashes.unwrap_or(snapshot.terms.escaped_slashes);
+    if escaped_slashes == EscapedSlashes::Reject && ctx.received.has_escaped_slash {
+        ctx.route = Some(route);
+        return Err(Failure::AmbiguousPath(ESCAPED_SLASH));
+    }
+    if route.merge_slashes.unwrap_or(snapshot.terms.merge_slashes) == MergeSlashes::Rewrite {
+        ctx.received.merge_slashes(&head.uri);
     }
     let allows_trace = route.allows_trace;
     ctx.route = Some(route);

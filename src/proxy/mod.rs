@@ -15,13 +15,13 @@ mod download;
 mod duplex;
 mod exchange;
 mod failure;
-mod first_line;
 mod forward;
 mod forwarded;
 mod grpc;
 mod intake;
 mod lazy_timer;
 mod living;
+mod loops;
 mod min_rate;
 mod plain;
 mod preview;
@@ -30,6 +30,7 @@ mod received;
 mod record;
 mod redial;
 mod replay;
+mod request_head;
 mod respond;
 mod session_control;
 mod socket;
@@ -65,6 +66,7 @@ use moongate_sdk::Services;
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -160,6 +162,7 @@ impl Gateway {
         let limits = RequestLimits {
             time: terms.header_timeout,
             size: terms.max_request_head,
+            idle: terms.keepalive_timeout,
             body_rate: terms.body_rate,
             send_rate: terms.send_rate,
         };
@@ -176,6 +179,12 @@ impl Gateway {
             send: terms.send_timeout,
             rates: StreamRates { body: terms.body_rate, send: terms.send_rate },
         }
+    }
+
+    /// Counts and logs a request over HTTP/2 that was refused as malformed before it came here.
+    pub fn rejected_stream(&self, digest: &Digest) {
+        let snapshot = self.shared.live.look();
+        record::rejected_stream(&snapshot, arrival::of_stream(digest));
     }
 
     /// The client of a connection was asked to leave.

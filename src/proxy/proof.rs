@@ -16,7 +16,7 @@ const PATH: &[u8] = b"/.well-known/acme-challenge/";
 pub(super) fn wanted(session: &Session, ctx: &Context) -> Option<Arc<str>> {
     let token = session.req_header().raw_path().strip_prefix(PATH)?;
     // What cannot be read in one meaning is refused with everybody else's.
-    let snapshot = ctx.snapshot.as_ref().filter(|_| !ctx.doubtful)?;
+    let snapshot = ctx.snapshot.as_ref().filter(|_| ctx.refused.is_none())?;
     snapshot.certificates.challenges().answer(std::str::from_utf8(token).ok()?)
 }
 

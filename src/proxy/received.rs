@@ -4,11 +4,13 @@
 
 use super::arrival::Arrival;
 use super::forwarded::{self, Client};
+use super::loops::Way;
 use super::{grpc, x_forwarded};
-use crate::route::Target;
+use crate::route::{Target, merge_slashes};
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Handshake, Refusal};
 use crate::websocket::has_token;
+use bytes::Bytes;
 use http::{Method, Uri, Version, header};
 use moongate_sdk::{BodyLength, ClientPrefix, Request, Tls};
 use pingora::http::RequestHeader;
@@ -48,15 +50,28 @@ pub(super) struct Received {
     pub(super) body: BodyLength,
     /// Whether the client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
     pub(super) expects_continue: bool,
-    /// The path and query in their normal form, when that differs from what was sent.
-    pub(super) normalized_target: Option<String>,
-    /// The path as its route matches it, when that differs from the one that is forwarded: without the parameters of
-    /// its segments.
-    matched_path: Option<String>,
+    /// The request target as it was sent, where the request line has another.
+    pub(super) sent_target: Option<Bytes>,
+    /// What was sent has no method.
+    pub(super) has_no_method: bool,
+    /// Path and query as they are forwarded, in ASCII, where the request line has another text.
+    target: Option<String>,
+    /// That text goes to the backend, and not what was sent.
+    is_target_rewritten: bool,
+    /// The path as it was sent, where the forwarded one is written otherwise.
+    raw_path: Option<String>,
+    /// The path in its widest reading, where it differs from the forwarded one.
+    read_path: Option<String>,
+    /// The same without the parameters of its segments, where it has any and its route does not keep them.
+    bare_path: Option<String>,
+    /// Whether the path has `%2F`, `%5C` or `\`.
+    pub(super) has_escaped_slash: bool,
     /// Host as the client wrote it, with its port; empty without one.
     authority: String,
     /// The length of the host in it, without port and final dot.
     host_length: usize,
+    /// The way that it took, as far as its fields say.
+    pub(super) way: Way,
     /// What a trusted proxy says in X-Forwarded-Host.
     forwarded_host: Option<Box<str>>,
 }
@@ -93,10 +108,17 @@ impl Default for Received {
             is_grpc: false,
             body: BodyLength::Empty,
             expects_continue: false,
-            normalized_target: None,
-            matched_path: None,
+            sent_target: None,
+            has_no_method: false,
+            target: None,
+            is_target_rewritten: false,
+            raw_path: None,
+            read_path: None,
+            bare_path: None,
+            has_escaped_slash: false,
             authority: String::new(),
             host_length: 0,
+            way: Way::default(),
             forwarded_host: None,
         }
     }
@@ -111,6 +133,7 @@ impl Received {
             version: head.version,
             is_extended_connect: form == Form::ExtendedConnect,
             is_grpc: grpc::is_call(head),
+            way: Way::of(headers),
             handshake: match form {
                 Form::ExtendedConnect => handshake::check_stream(headers),
                 _ => handshake::check(&head.method, head.version, headers),
@@ -169,18 +192,54 @@ impl Received {
             authority.as_str().clone_into(&mut self.authority);
             self.host_length = authority.host().len();
         }
-        self.normalized_target = target.is_rewritten().then(|| target.forwarded().to_owned());
-        self.matched_path = target.has_parameters().then(|| target.bare_path().to_owned());
+        let differing = |text: &str| (text != target.path()).then(|| text.to_owned());
+        self.target = target.is_rewritten().then(|| target.forwarded().to_owned());
+        self.raw_path = differing(target.raw_path());
+        self.read_path = differing(target.read_path());
+        self.bare_path = target.has_parameters().then(|| target.bare_path().to_owned());
+        self.has_escaped_slash = target.has_escaped_slash();
     }
 
     /// Whether a segment of the path has parameters.
     pub(super) fn has_path_parameters(&self) -> bool {
-        self.matched_path.is_some()
+        self.bare_path.is_some()
     }
 
     /// Its route matches the path with them.
     pub(super) fn keep_path_parameters(&mut self) {
-        self.matched_path = None;
+        self.bare_path = None;
+    }
+
+    /// Its route forwards several slashes in a row as one.
+    pub(super) fn merge_slashes(&mut self, uri: &Uri) {
+        let (path, query) = self.path_and_query(uri);
+        if !path.contains("//") {
+            return;
+        }
+        let mut merged = merge_slashes(path);
+        let raw = self.raw_path.clone().unwrap_or_else(|| path.to_owned());
+        let read = self.read_path.clone().unwrap_or_else(|| path.to_owned());
+        if let Some(query) = query {
+            merged.push('?');
+            merged.push_str(query);
+        }
+        (self.raw_path, self.read_path) = (Some(raw), Some(read));
+        (self.target, self.is_target_rewritten) = (Some(merged), true);
+    }
+
+    /// Path and query as they are forwarded, in ASCII.
+    pub(super) fn path_and_query<'a>(&'a self, uri: &'a Uri) -> (&'a str, Option<&'a str>) {
+        split_target(self.target.as_deref(), uri)
+    }
+
+    /// Path and query to the backend, where what was sent does not go there.
+    pub(super) fn rewritten_target(&self) -> Option<&str> {
+        self.target.as_deref().filter(|_| self.is_target_rewritten)
+    }
+
+    /// The path in its widest reading, with the parameters of its segments.
+    pub(super) fn path_with_parameters<'a>(&'a self, uri: &'a Uri) -> &'a str {
+        self.read_path.as_deref().unwrap_or_else(|| self.path_and_query(uri).0)
     }
 
     /// Whether it asks for a WebSocket. One that asks wrongly does too: it is refused, and never ordinary HTTP.
@@ -200,15 +259,16 @@ impl Received {
 
     /// The request as expressions, keys and plugins see it.
     pub(super) fn request<'a>(&'a self, line: Line<'a>, listener: &'a str, route: &'a str) -> Request<'a> {
-        let (path, query) = split_target(self.normalized_target.as_deref(), line.uri);
+        let (path, query) = self.path_and_query(line.uri);
         Request {
             method: line.method,
             scheme: self.scheme,
             scheme_is_certain: self.scheme_is_certain,
             host: &self.authority[..self.host_length],
             forwarded_host: self.forwarded_host.as_deref().unwrap_or(&self.authority),
-            path: self.matched_path.as_deref().unwrap_or(path),
+            path: self.bare_path.as_deref().or(self.read_path.as_deref()).unwrap_or(path),
             forwarded_path: path,
+            raw_path: self.raw_path.as_deref().unwrap_or(path),
             query,
             version: self.version,
             is_websocket: self.is_websocket(),

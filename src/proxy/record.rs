@@ -1,13 +1,15 @@
 //! What is counted and written down about a request when it is over, and about a WebSocket when it
 //! opens and when it ends.
 
+use super::arrival::Arrival;
 use super::context::Context;
 use super::exchange;
-use super::failure::Failure;
+use super::failure::{Detail, Failure};
 use super::received::Line;
 use crate::chain::Chain;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::{Entry, Note};
+use crate::telemetry::metrics;
 use crate::telemetry::quoted;
 use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
@@ -41,9 +43,27 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
             notes: &notes(ctx),
             duration: lived,
             error: ctx.failure.map(super::Failure::token),
+            error_detail: ctx.failure.map_or("", super::Failure::detail),
             ..entry(session.req_header(), ctx)
         });
     }
+}
+
+/// Counts and logs a stream of HTTP/2 that was reset, or answered with 400, because its request is malformed (RFC 9113
+/// §8.1.1). Nothing more of the request is known.
+pub(super) fn rejected_stream(snapshot: &Snapshot, arrival: Option<&Arrival>) {
+    const FAILURE: Failure = Failure::BadRequest(Detail("the request is malformed (RFC 9113 8.1.1)"));
+    metrics::global().request_failed(FAILURE.token());
+    let Some((log, arrival)) = snapshot.log.as_ref().zip(arrival) else { return };
+    log.write(&Entry {
+        client: Some(arrival.peer.ip().to_canonical().into()),
+        protocol: protocol(Version::HTTP_2),
+        tls: arrival.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
+        status: FAILURE.row().status,
+        error: Some(FAILURE.token()),
+        error_detail: FAILURE.detail(),
+        ..Entry::default()
+    });
 }
 
 /// The request became a WebSocket: its answer is counted, without a duration, and the plugins hear
@@ -77,6 +97,7 @@ fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
 /// A failure's line in the process's own log, with what an operator looks for.
 fn tell(session: &Session, ctx: &Context, status: u16) {
     let Some(failure) = ctx.failure else { return };
+    metrics::global().request_failed(failure.token());
     let route = ctx.route.as_ref().map_or("", |route| &*route.name);
     let endpoint = endpoint(ctx).map_or("", |endpoint| endpoint.name());
     let head = session.req_header();
@@ -117,9 +138,9 @@ fn endpoint(ctx: &Context) -> Option<&Arc<Endpoint>> {
 fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
     Entry {
         client: Some(ctx.received.client.address()),
-        method: head.method.as_str(),
+        method: if ctx.received.has_no_method { "" } else { head.method.as_str() },
         host: host(head, ctx),
-        path: head.raw_path(),
+        path: ctx.received.sent_target.as_deref().unwrap_or(head.raw_path()),
         protocol: protocol(head.version),
         tls: ctx.received.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
         route: ctx.route.as_ref().map_or("", |route| &*route.name),

@@ -6,12 +6,15 @@ use super::tunnel::{ClientPlace, Origin};
 use super::websocket::attempt;
 use super::{Context, Gateway, Shared};
 use crate::snapshot::Route;
+use crate::spec::PathParameters;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
 use crate::tunnel::handshake::{self, Agreement, Answer, Request};
 use crate::tunnel::{Counters, Found, HandshakeTimeout, Leg, Loss, Redial, Search};
 use crate::upstream::{Cluster, Endpoint, Ends, Lease, RequestView, Tried};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use moongate_sdk::{read_path, without_parameters};
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +47,8 @@ pub(super) struct Redialer {
     origin: Arc<Origin>,
     route: Arc<RouteMetrics>,
     request: Request,
+    /// Whether the route matches paths with the parameters of their segments.
+    keeps_path_parameters: bool,
     agreement: Agreement,
     ends: Ends,
     /// How long one attempt may take, on a route with this `timeout`.
@@ -75,6 +80,7 @@ impl Redialer {
             origin: Arc::clone(origin),
             route: Arc::clone(&route.metrics),
             request,
+            keeps_path_parameters: route.path_parameters == PathParameters::Keep,
             agreement,
             ends,
             handshake_timeout: route.policy.handshake_timeout,
@@ -129,7 +135,12 @@ impl Redialer {
         let client_network = self.shared.live.look().terms.client_prefix.identity(client);
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let request = moongate_sdk::Request::internal(&Method::GET, &target, nobody);
-        let request = moongate_sdk::Request { client, client_network, is_websocket: true, ..request };
+        // As the route reads it: a key of the path is the same as for the first endpoint.
+        let read =
+            read_path(request.path.as_bytes()).map_or(Cow::Borrowed(request.path), |reading| reading.path);
+        let bare = if self.keeps_path_parameters { None } else { without_parameters(&read) };
+        let path = bare.as_deref().unwrap_or(&read);
+        let request = moongate_sdk::Request { path, client, client_network, is_websocket: true, ..request };
         let view = RequestView { request, headers: &headers };
         cluster.pick(&cluster.key(&view), tried, Duration::ZERO).ok()
     }

@@ -115,11 +115,15 @@ fn body(session: &Session, ctx: &mut Context, failure: Failure, status: StatusCo
     let (token, code) = (failure.token(), status.as_u16());
     // An id that a client brought may be any field value; in a body only plain ones appear.
     let id = ctx.running.request_id().to_str().unwrap_or_default().replace(['"', '\\'], "");
+    let detail = failure.detail();
     if wants_json {
-        (format!("{{\"error\":\"{token}\",\"status\":{code},\"request_id\":\"{id}\"}}\n"), JSON)
+        // No detail has a character that JSON escapes.
+        let detail = if detail.is_empty() { String::new() } else { format!("\"detail\":\"{detail}\",") };
+        (format!("{{\"error\":\"{token}\",{detail}\"status\":{code},\"request_id\":\"{id}\"}}\n"), JSON)
     } else {
         let reason = status.canonical_reason().unwrap_or("Error");
-        (format!("{code} {reason}: {token} (request {id})\n"), PLAIN)
+        let detail = if detail.is_empty() { String::new() } else { format!("{detail}\n") };
+        (format!("{code} {reason}: {token} (request {id})\n{detail}"), PLAIN)
     }
 }
 

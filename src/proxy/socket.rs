@@ -3,7 +3,7 @@
 
 use crate::tunnel::{Carrier, Io};
 use rustix::net::RecvFlags;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
@@ -80,22 +80,6 @@ impl Socket {
         };
     }
 
-    /// Writes what the kernel takes at once.
-    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => socket.try_write(bytes),
-            Socket::Unix(socket) => socket.try_write(bytes),
-            Socket::Tls(stream) => {
-                let (socket, session) = stream.get_mut();
-                let taken = session.writer().write(bytes)?;
-                while session.wants_write() {
-                    session.write_tls(&mut AtOnce(socket))?;
-                }
-                Ok(taken)
-            }
-        }
-    }
-
     /// Reads what has come already. Under TLS nothing has: what came is not for who asks here.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -112,19 +96,6 @@ impl Socket {
             Socket::Unix(socket) => socket.poll_read_ready(cx),
             Socket::Tls(stream) => stream.get_ref().0.poll_readable(cx),
         }
-    }
-}
-
-/// A socket that takes what it takes, or says that it would block.
-struct AtOnce<'a>(&'a mut Socket);
-
-impl Write for AtOnce<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

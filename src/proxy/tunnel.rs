@@ -54,7 +54,7 @@ impl Lines {
         let parts = [
             head.method.as_str().as_bytes(),
             received.authority().as_bytes(),
-            head.raw_path(),
+            received.sent_target.as_deref().unwrap_or(head.raw_path()),
             field(header::USER_AGENT),
             field(header::REFERER),
         ];

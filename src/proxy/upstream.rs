@@ -10,7 +10,8 @@ use super::forward;
 use super::intake::connection;
 use super::session_control::{self, SessionControl};
 use super::{arrival, upload, upload_gate};
-use crate::spec::UpstreamProtocol;
+use crate::route::carried;
+use crate::spec::{UpstreamProtocol, XForwarded};
 use crate::upstream::{Cluster, Ends, Versions};
 use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
@@ -113,8 +114,14 @@ pub(super) fn ends(session: &Session, ctx: &Context) -> Ends {
 /// # Errors
 /// When a value cannot be a field value, which is excluded.
 pub(super) fn prepare(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    if let Some(target) = ctx.outgoing() {
-        head.set_raw_path(target.as_bytes())?;
+    match (ctx.outgoing(), ctx.received.sent_target.as_deref()) {
+        // What a plugin wrote may have what no URI has.
+        (Some(target), _) => head.set_raw_path(&carried(target.as_bytes()))?,
+        // The request line has this target encoded, for the parser takes UTF-8 alone. So does HTTP/2.
+        (None, Some(sent)) if head.version != Version::HTTP_2 && sent.first() == Some(&b'/') => {
+            head.set_raw_path(&carried(sent))?;
+        }
+        _ => {}
     }
     prepare_fields(&mut RequestFields(head), ctx)
 }
@@ -132,8 +139,12 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
         };
         fields.set(&header::HOST, forward::value(host)?);
     }
-    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_requests());
     forward::request(fields, via.then_some(ctx.received.version));
+    let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
+    if let Some((name, value)) = ctx.received.way.mark(policy) {
+        fields.append(&name, value);
+    }
     Ok(())
 }
 
@@ -195,7 +206,7 @@ pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &m
     } else if let Some(control) = session_control::of(session) {
         control.hear();
     }
-    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via);
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_responses());
     forward::response(head, via)?;
     // RFC 9110 §2.5: the version of a message is its sender's, and to the client that is ours.
     head.set_version(Version::HTTP_11);

@@ -3,7 +3,7 @@
 
 use super::cause::Unanswered;
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Detail, Failure};
 use super::living::Living;
 use super::received::Line;
 use super::tunnel::{self, Beginning, ClientPlace, Origin, Said};
@@ -97,7 +97,7 @@ fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::resu
     for name in HOP_BY_HOP {
         fields.remove(name);
     }
-    upstream::prepare_fields(&mut fields, ctx).map_err(|_| Failure::BadRequest)?;
+    upstream::prepare_fields(&mut fields, ctx).map_err(|_| Failure::BadRequest(Detail("")))?;
     if ctx.route.as_ref().is_some_and(|route| route.chain.inspects_any()) {
         // Of a compressed message, or one that any other extension changed, a plugin would see nothing.
         fields.remove(header::SEC_WEBSOCKET_EXTENSIONS);
@@ -106,7 +106,7 @@ fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::resu
         handshake::offer_portable(&mut fields);
     }
     let target = ctx.outgoing().map_or(head.raw_path(), str::as_bytes);
-    handshake::write_request(target, &fields, handshake).map_err(|_| Failure::BadRequest)
+    handshake::write_request(target, &fields, handshake).map_err(|_| Failure::BadRequest(Detail("")))
 }
 
 /// RFC 9110 §7.6.1, and what §11.7.1 means for one hop.

@@ -8,7 +8,7 @@
 use super::answer::Instead;
 use super::connection::Connection;
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Detail, Failure};
 use super::intake::{self, connection};
 use super::session_control::{self, SessionControl};
 use super::upload;
@@ -60,7 +60,8 @@ fn gone(session: &mut Session, error: Box<Error>) -> Instead {
     session.set_keepalive(None);
     let broken = connection(session).is_some_and(Connection::is_broken);
     let limit = || session_control::of(session).and_then(SessionControl::failure);
-    let failure = if broken { Some(Failure::BadRequest) } else { limit() };
+    let framing = Failure::BadRequest(Detail("the body breaks its framing"));
+    let failure = if broken { Some(framing) } else { limit() };
     failure.unwrap_or_else(|| Failure::from(&*error.into_down())).into()
 }
 

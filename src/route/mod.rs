@@ -28,7 +28,6 @@ mod authority;
 mod conditions;
 mod explain;
 mod host;
-mod normal;
 mod path;
 mod query;
 mod rule;
@@ -45,7 +44,7 @@ pub use path::PathPattern;
 pub use rule::{Head, Rule};
 pub use shadow::{Shadowed, shadowed};
 pub use table::Table;
-pub use target::{BadTarget, PathRules, Target};
+pub use target::{BadTarget, Target, carried, is_carried, merge_slashes, origin_form};
 pub use value::ValuePattern;
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Paths as a rule names them: prefixes of whole segments, `=/exact` and `~regex`.
 
-use super::{BadTarget, PathRules, normal};
-use crate::spec::{EscapedSlashes, PathParameters};
-use moongate_sdk::{Problem, has_parameters};
+use crate::spec::PathParameters;
+use moongate_sdk::{BadPath, Problem, has_parameters, read_path};
 use regex::{Regex, RegexBuilder};
 use std::fmt;
 
@@ -26,9 +25,16 @@ impl PathPattern {
     /// they are matched: unreserved characters decoded, all others encoded with upper-case digits.
     ///
     /// # Errors
-    /// A path that no request could have, and a regex that does not compile or is larger than 1 MiB.
+    /// A path that no request could have when it is matched, and a regex that does not compile or is larger than 1 MiB.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(pattern) = text.strip_prefix('~') {
+            let folded = pattern.to_ascii_lowercase();
+            if let Some(escape) = ["%2f", "%5c"].into_iter().find(|escape| folded.contains(escape)) {
+                let escape = escape.to_ascii_uppercase();
+                return Err(escaped_slash(&format!(
+                    "no request matches `~{pattern}`: `{escape}` in a path is matched as `/`"
+                )));
+            }
             let built = RegexBuilder::new(pattern).size_limit(REGEX_SIZE).build();
             return built.map(Self::Regex).map_err(|error| bad_regex(pattern, &error));
         }
@@ -112,14 +118,24 @@ fn normal_path(text: &str) -> Result<Box<str>, Problem> {
     if text.contains("//") {
         return Err(bad("it has an empty segment").help("`//` is read as `/`; write one slash"));
     }
-    let rules = PathRules { merge_slashes: false, escaped_slashes: EscapedSlashes::Keep };
-    match normal::path(text.as_bytes(), rules) {
-        Ok(path) => Ok(path.into()),
-        Err(BadTarget::DotSegment) => Err(bad("it has a segment `.` or `..`; such requests are refused")),
-        Err(BadTarget::Escape) => Err(bad("`%` must be followed by two hexadecimal digits, not 00")
+    match read_path(text.as_bytes()) {
+        Ok(reading) if reading.has_escaped_slash => {
+            let message =
+                format!("no request matches `{text}`: `%2F`, `%5C` and `\\` in a path are matched as `/`");
+            Err(escaped_slash(&message))
+        }
+        Ok(reading) => Ok(reading.path.into()),
+        Err(BadPath::DotSegment) => Err(bad("it has a segment `.` or `..`; such requests are refused")),
+        Err(BadPath::Escape) => Err(bad("`%` must be followed by two hexadecimal digits, not 00")
             .help("write `%25` for a percent sign")),
-        Err(_) => Err(bad("it has a space or a control character").help("write `%20` for a space")),
+        Err(BadPath::Byte) => {
+            Err(bad("it has a space or a control character").help("write `%20` for a space"))
+        }
     }
+}
+
+fn escaped_slash(message: &str) -> Problem {
+    Problem::new(message).help("write `/`; `when: 'request.raw_path.contains(\"%2F\")'` tells the two apart")
 }
 
 #[cfg(test)]
@@ -163,7 +179,7 @@ mod tests {
     fn a_path_that_no_request_can_have_is_a_problem() {
         for text in [
             "", "acts", "=acts", "/a?b", "/a#b", "/a//b", "/a/../b", "/%2e/", "/%zz", "/a b", "/a/*", "~(",
-            "/%00",
+            "/%00", "/a%2fb", "=/a%5Cb", "/a\\b", "~^/a%2Fb",
         ] {
             assert!(PathPattern::parse(text).is_err(), "{text}");
         }

@@ -33,9 +33,11 @@ pub struct Rule<R> {
 /// What of a request rules look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// What it asks for, in the normal form that [`super::Target`] gives: `path` without the parameters of its segments,
-    /// `forwarded_path` with them. No route is known yet.
+    /// What it asks for, in the form that [`super::Target`] gives: `path` without the parameters of its segments. No
+    /// route is known yet.
     pub request: Request<'a>,
+    /// The same path with them.
+    pub path_with_parameters: &'a str,
     /// The fields.
     pub headers: &'a HeaderMap,
 }
@@ -48,13 +50,13 @@ impl<'a> Head<'a> {
 
     /// Whether a segment of the path has parameters: leaving them out makes it shorter.
     pub(super) fn has_parameters(&self) -> bool {
-        self.request.path.len() != self.request.forwarded_path.len()
+        self.request.path.len() != self.path_with_parameters.len()
     }
 
     /// The path as a rule reads it.
     pub(super) fn path_for(&self, parameters: PathParameters) -> &'a str {
         match parameters {
-            PathParameters::Keep => self.request.forwarded_path,
+            PathParameters::Keep => self.path_with_parameters,
             PathParameters::Ignore | PathParameters::Reject => self.request.path,
         }
     }

@@ -160,7 +160,7 @@ impl<R> Table<R> {
             return self.walk_path(paths, host, head.request.path, visit);
         }
         let mut found = Vec::new();
-        for (path, keeps) in [(head.request.forwarded_path, true), (head.request.path, false)] {
+        for (path, keeps) in [(head.path_with_parameters, true), (head.request.path, false)] {
             let all: ControlFlow<()> = self.walk_path(paths, host, path, &mut |candidate| {
                 if (self.path_parameters(candidate.rule) == PathParameters::Keep) == keeps {
                     found.push(candidate);

@@ -1,59 +1,37 @@
-//! One meaning of a request's target, for routing, for rules and for what a backend receives.
+//! One meaning of a request's target: the form in which rules look at it, and the bytes that a backend receives.
 //!
-//! Whatever two readers could understand differently is either brought to one spelling here or refused;
-//! what is matched is, byte for byte, what is forwarded. One thing has two forms, for a backend may read either: a path
-//! with parameters of segments (`/a;x/b`) is forwarded with them, and matched without, unless a rule keeps them. The rules, after RFC 9112 §3.2 and RFC 3986 §6.2.2:
-//!
-//! - The target is a path (origin-form), an `http` or `https` URL (absolute-form, whose authority wins
-//!   over the Host field), or `*` for OPTIONS. Everything else is refused.
-//! - Encoded unreserved characters are decoded, the digits of other escapes are written in capitals, and
-//!   what may not stand in a path (`"`, `<`, `|`, bytes beyond ASCII …) is encoded.
-//! - `//` becomes `/` when `merge_slashes` says so.
-//! - `.` and `..` segments are refused in every spelling (`%2e`, `..;x`, a last `/..`), because nobody
-//!   sends them but to make a gateway and a backend disagree.
-//! - `%2f`, `%5c` and `\` are refused, or kept as they are with `escaped_slashes: keep`. Then too a path is
-//!   refused when decoding them would bring a dot segment forth.
-//! - Control bytes, spaces, `%00`, a `#` and escapes without two hexadecimal digits are refused.
-//!
-//! The query is forwarded as it came, but for bytes beyond ASCII, which are encoded, and for control
-//! bytes, spaces and `#`, which are refused.
+//! - The target is a path (origin-form), an `http` or `https` URL (absolute-form, whose authority replaces the Host
+//!   field), or `*` for OPTIONS (RFC 9112 §3.2). Everything else is refused.
+//! - Rules match the path in its widest reading ([`moongate_sdk::read_path`]): whatever servers could read differently is
+//!   one form there, or refused. A path with parameters of segments (`/a;x/b`) is matched without them, unless a rule
+//!   keeps them.
+//! - The backend receives path and query as they were sent. Plugins see them as ASCII: what may not stand in a URI is
+//!   percent-encoded there.
+//! - Control bytes, spaces and a `#` are refused in path and query.
 
-use super::{Authority, authority, normal};
-use crate::spec::{EscapedSlashes, Server};
+use super::{Authority, authority};
 use http::Method;
-use moongate_sdk::without_parameters;
+use moongate_sdk::{BadPath, read_path, without_parameters};
 use std::borrow::Cow;
 
-/// A request's target in its one spelling. An ordinary one borrows and allocates nothing.
+/// The longest target that `http::Uri` holds.
+const MAX_LENGTH: usize = u16::MAX as usize - 1;
+
+/// A request's target. An ordinary one borrows and allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
+    /// Path and query as they are forwarded, in ASCII.
     whole: Cow<'a, str>,
     path_len: usize,
-    /// The path without the parameters of its segments, where it has any.
+    /// The path as it was sent, where the forwarded one is written otherwise.
+    raw_path: Option<String>,
+    /// The path in its widest reading, where it differs from the forwarded one.
+    read: Option<String>,
+    /// The same without the parameters of its segments, where it has any.
     bare: Option<String>,
+    has_escaped_slash: bool,
     authority: Option<Authority<'a>>,
     origin_form: bool,
-}
-
-/// What an operator may choose about paths.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PathRules {
-    /// Whether `//` is read as `/`. Default: yes.
-    pub merge_slashes: bool,
-    /// What happens to `%2f`, `%5c` and `\`. Default: refused.
-    pub escaped_slashes: EscapedSlashes,
-}
-
-impl Default for PathRules {
-    fn default() -> Self {
-        Self { merge_slashes: true, escaped_slashes: EscapedSlashes::default() }
-    }
-}
-
-impl From<&Server> for PathRules {
-    fn from(server: &Server) -> Self {
-        Self { merge_slashes: server.merge_slashes, escaped_slashes: server.escaped_slashes }
-    }
 }
 
 /// Why a request is answered with 400.
@@ -66,75 +44,180 @@ pub enum BadTarget {
     #[error("the host is not valid")]
     Host,
     /// A space, a control byte or a `#`.
-    #[error("the target has a byte that may not stand in it")]
+    #[error("the target has a space, a control byte or a `#`")]
     Byte,
     /// A `%` without two hexadecimal digits, or `%00`.
-    #[error("the path has a bad percent escape")]
+    #[error("the path has a `%` without two hexadecimal digits, or `%00`")]
     Escape,
     /// `.` or `..` in any spelling.
-    #[error("the path has a dot segment")]
+    #[error("the path has a segment `.` or `..`; no setting allows it")]
     DotSegment,
-    /// `%2f`, `%5c` or `\`.
-    #[error("the path has an escaped slash or a backslash")]
-    EscapedSlash,
+    /// More than a URI holds here.
+    #[error("the target is longer than 65534 bytes")]
+    TooLong,
 }
 
 impl BadTarget {
-    /// The reason token of the answer.
-    pub fn token(self) -> &'static str {
+    /// Why, as a sentence for the client and the log.
+    pub const fn detail(self) -> &'static str {
         match self {
-            Self::DotSegment | Self::EscapedSlash => "ambiguous_path",
-            Self::Form | Self::Host | Self::Byte | Self::Escape => "bad_request",
+            Self::Form => "the target is neither a path nor an http URL",
+            Self::Host => "the host is not valid",
+            Self::Byte => "the target has a space, a control byte or a #",
+            Self::Escape => "the path has a % without two hexadecimal digits, or %00",
+            Self::DotSegment => "the path has a segment . or ..; no setting allows it",
+            Self::TooLong => "the target is longer than 65534 bytes",
         }
     }
 }
 
+impl From<BadPath> for BadTarget {
+    fn from(bad: BadPath) -> Self {
+        match bad {
+            BadPath::Byte => Self::Byte,
+            BadPath::Escape => Self::Escape,
+            BadPath::DotSegment => Self::DotSegment,
+        }
+    }
+}
+
+/// The target in origin-form (RFC 9112 §3.2.1), as sent but for what `http::Uri` does not hold, which is
+/// percent-encoded: `<`, `>` and a backquote in a path, `"`, `<` and `>` in a query. `None` when it has no such form.
+pub fn origin_form<'a>(raw: &'a [u8], method: &[u8]) -> Option<Cow<'a, [u8]>> {
+    if raw.first() == Some(&b'/') {
+        return Some(carried(raw));
+    }
+    let is_options = method == b"OPTIONS";
+    if raw == b"*" && is_options {
+        return Some(Cow::Borrowed(raw));
+    }
+    let (_, rest) = authority::split(raw)?;
+    Some(match rest.first() {
+        // RFC 9112 §3.2.4: to the last proxy such an OPTIONS means the server as a whole.
+        None if is_options => Cow::Borrowed(b"*"),
+        None => Cow::Borrowed(b"/"),
+        Some(b'/') => carried(rest),
+        Some(_) => Cow::Owned([b"/", &*carried(rest)].concat()),
+    })
+}
+
+/// A path with several slashes in a row as one.
+pub fn merge_slashes(path: &str) -> String {
+    let mut merged = String::with_capacity(path.len());
+    for part in path.split_inclusive('/') {
+        if !(part == "/" && merged.ends_with('/')) {
+            merged.push_str(part);
+        }
+    }
+    merged
+}
+
+/// Whether `http::Uri` holds a target, which is in origin-form, as it is.
+pub fn is_carried(raw: &[u8]) -> bool {
+    raw.len() <= MAX_LENGTH && matches!(carried(raw), Cow::Borrowed(_))
+}
+
+/// Path and query with what `http::Uri` does not hold percent-encoded.
+pub fn carried(raw: &[u8]) -> Cow<'_, [u8]> {
+    encode(raw, |byte, in_query| match byte {
+        b'<' | b'>' => true,
+        b'`' => !in_query,
+        b'"' => in_query,
+        _ => false,
+    })
+}
+
+/// The same in ASCII.
+fn in_ascii(raw: &[u8]) -> Cow<'_, [u8]> {
+    encode(raw, |byte, in_query| match byte {
+        b'<' | b'>' | 0x80.. => true,
+        b'`' => !in_query,
+        b'"' => in_query,
+        _ => false,
+    })
+}
+
+fn encode(raw: &[u8], mut must: impl FnMut(u8, bool) -> bool) -> Cow<'_, [u8]> {
+    let mut in_query = false;
+    let mut must = |byte: u8| {
+        in_query |= byte == b'?';
+        must(byte, in_query)
+    };
+    let Some(first) = raw.iter().position(|byte| must(*byte)) else { return Cow::Borrowed(raw) };
+    let mut out = Vec::with_capacity(raw.len() + 16);
+    out.extend_from_slice(&raw[..first]);
+    percent_encode_byte(&mut out, raw[first]);
+    for byte in &raw[first + 1..] {
+        if must(*byte) { percent_encode_byte(&mut out, *byte) } else { out.push(*byte) }
+    }
+    Cow::Owned(out)
+}
+
+fn percent_encode_byte(out: &mut Vec<u8>, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+}
+
 impl<'a> Target<'a> {
     /// Reads a target as it came, with the value of the Host field when there is one. A missing Host is
-    /// for the caller to judge: HTTP/1.0 allows it.
+    /// for the caller to judge: HTTP/1.0 allows it. An empty one names no host (RFC 9112 §3.2).
     ///
     /// # Errors
-    /// [`BadTarget`], to be answered with 400.
-    pub fn parse(
-        raw: &'a [u8],
-        method: &Method,
-        host: Option<&'a str>,
-        rules: PathRules,
-    ) -> Result<Self, BadTarget> {
-        let named = host.map(Authority::parse).transpose()?;
+    /// [`BadTarget`], to be answered with 400 or, when it is too long, with 414.
+    pub fn parse(raw: &'a [u8], method: &Method, host: Option<&'a str>) -> Result<Self, BadTarget> {
+        let named = host.filter(|host| !host.is_empty()).map(Authority::parse).transpose()?;
         if *method == Method::CONNECT {
             return Err(BadTarget::Form);
         }
         if raw.first() == Some(&b'/') {
-            return Self::read(raw, named, rules);
+            return Self::read(raw, named);
         }
         if raw == b"*" && *method == Method::OPTIONS {
-            return Ok(Self {
-                whole: "*".into(),
-                path_len: 1,
-                bare: None,
-                authority: named,
-                origin_form: true,
-            });
+            return Ok(Self { origin_form: true, ..Self::server_wide(named) });
         }
         let (authority, rest) = authority::split(raw).ok_or(BadTarget::Form)?;
         let authority = Some(Authority::parse(authority)?);
         let target = match rest.first() {
             // RFC 9112 §3.2.4: to the last proxy such an OPTIONS means the server as a whole.
-            None if *method == Method::OPTIONS => {
-                Self { whole: "*".into(), path_len: 1, bare: None, authority, origin_form: false }
+            None if *method == Method::OPTIONS => Self::server_wide(authority),
+            None => Self::read(b"/", authority)?,
+            Some(b'/') => Self::read(rest, authority)?,
+            // RFC 9110 §4.2.3: the path of `http://host?query` is `/`.
+            Some(_) => {
+                let query = Self::query_text(rest)?;
+                Self { whole: Cow::Owned(["/", &*query].concat()), ..Self::read(b"/", authority)? }
             }
-            None => Self::read(b"/", authority, rules)?,
-            Some(b'/') => Self::read(rest, authority, rules)?,
-            Some(_) => Self::without_path(rest, authority)?,
         };
         Ok(Self { origin_form: false, ..target })
     }
 
-    fn read(raw: &'a [u8], authority: Option<Authority<'a>>, rules: PathRules) -> Result<Self, BadTarget> {
+    fn server_wide(authority: Option<Authority<'a>>) -> Self {
+        Self {
+            whole: "*".into(),
+            path_len: 1,
+            raw_path: None,
+            read: None,
+            bare: None,
+            has_escaped_slash: false,
+            authority,
+            origin_form: false,
+        }
+    }
+
+    fn read(raw: &'a [u8], authority: Option<Authority<'a>>) -> Result<Self, BadTarget> {
+        if raw.len() > MAX_LENGTH {
+            return Err(BadTarget::TooLong);
+        }
         let end = raw.iter().position(|byte| *byte == b'?').unwrap_or(raw.len());
-        let path = normal::path(&raw[..end], rules)?;
-        let query = normal::query(&raw[end..])?;
+        let reading = read_path(&raw[..end])?;
+        let query = Self::query_text(&raw[end..])?;
+        let path = text(in_ascii(&raw[..end]))?;
+        let raw_path = match &path {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(_) => Some(as_sent(&raw[..end])),
+        };
+        let read = (reading.path != path).then(|| reading.path.into_owned());
+        let bare = without_parameters(read.as_deref().unwrap_or(&path));
         let path_len = path.len();
         let whole = match (path, query) {
             // Both borrow, so the target is what came; it is ASCII, as both of them checked.
@@ -143,25 +226,40 @@ impl<'a> Target<'a> {
             }
             (path, query) => Cow::Owned([path, query].concat()),
         };
-        let bare = without_parameters(&whole[..path_len]);
-        Ok(Self { whole, path_len, bare, authority, origin_form: true })
+        if whole.len() > MAX_LENGTH {
+            return Err(BadTarget::TooLong);
+        }
+        let has_escaped_slash = reading.has_escaped_slash;
+        Ok(Self { whole, path_len, raw_path, read, bare, has_escaped_slash, authority, origin_form: true })
     }
 
-    /// `http://host?query`: the path is `/` (RFC 9110 §4.2.3).
-    fn without_path(rest: &'a [u8], authority: Option<Authority<'a>>) -> Result<Self, BadTarget> {
-        let query = normal::query(rest)?;
-        let whole = Cow::Owned(["/", &*query].concat());
-        Ok(Self { whole, path_len: 1, bare: None, authority, origin_form: false })
+    /// The query with its `?`, or nothing.
+    fn query_text(raw: &'a [u8]) -> Result<Cow<'a, str>, BadTarget> {
+        // Without an early exit this is one pass of vector instructions.
+        if raw.iter().fold(false, |bad, byte| bad | (*byte <= b' ') | (*byte == 0x7f) | (*byte == b'#')) {
+            return Err(BadTarget::Byte);
+        }
+        text(in_ascii(raw))
     }
 
-    /// The path as it is forwarded; `*` for OPTIONS of the server as a whole.
+    /// The path as it is matched: in its widest reading, without the parameters of its segments.
+    pub fn bare_path(&self) -> &str {
+        self.bare.as_deref().unwrap_or(self.read_path())
+    }
+
+    /// The path in its widest reading, with the parameters of its segments.
+    pub fn read_path(&self) -> &str {
+        self.read.as_deref().unwrap_or(self.path())
+    }
+
+    /// The path as it is forwarded, in ASCII; `*` for OPTIONS of the server as a whole.
     pub fn path(&self) -> &str {
         &self.whole[..self.path_len]
     }
 
-    /// The path without the parameters of its segments, which is what rules match unless they keep those.
-    pub fn bare_path(&self) -> &str {
-        self.bare.as_deref().unwrap_or(self.path())
+    /// The path as it was sent; bytes that are not UTF-8 are encoded.
+    pub fn raw_path(&self) -> &str {
+        self.raw_path.as_deref().unwrap_or(self.path())
     }
 
     /// Whether a segment of the path has parameters.
@@ -169,17 +267,22 @@ impl<'a> Target<'a> {
         self.bare.is_some()
     }
 
+    /// Whether the path has `%2F`, `%5C` or `\`.
+    pub fn has_escaped_slash(&self) -> bool {
+        self.has_escaped_slash
+    }
+
     /// The query without its `?`.
     pub fn query(&self) -> Option<&str> {
         self.whole.get(self.path_len + 1..)
     }
 
-    /// What a backend receives: path and query.
+    /// Path and query as they are forwarded, in ASCII.
     pub fn forwarded(&self) -> &str {
         &self.whole
     }
 
-    /// Whether what is forwarded differs from what came.
+    /// Whether [`Target::forwarded`] is not the text that came.
     pub fn is_rewritten(&self) -> bool {
         !self.origin_form || matches!(self.whole, Cow::Owned(_))
     }
@@ -193,4 +296,21 @@ impl<'a> Target<'a> {
     pub fn host(&self) -> Option<&'a str> {
         self.authority.map(|authority| authority.host())
     }
+}
+
+fn text(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, str>, BadTarget> {
+    match bytes {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| BadTarget::Byte),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| BadTarget::Byte),
+    }
+}
+
+/// The text that was sent; bytes that are not UTF-8 are encoded.
+fn as_sent(raw: &[u8]) -> String {
+    let mut out = Vec::with_capacity(raw.len());
+    for chunk in raw.utf8_chunks() {
+        out.extend_from_slice(chunk.valid().as_bytes());
+        chunk.invalid().iter().for_each(|byte| percent_encode_byte(&mut out, *byte));
+    }
+    String::from_utf8(out).unwrap_or_default()
 }

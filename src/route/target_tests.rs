@@ -1,15 +1,12 @@
 //! Claims about targets; the properties hold for any bytes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
-use super::{Authority, BadTarget, PathRules, Target};
-use crate::spec::EscapedSlashes;
+use super::{Authority, BadTarget, Target, carried, is_carried, origin_form};
 use http::Method;
 use proptest::prelude::*;
 
-const KEEP: PathRules = PathRules { merge_slashes: false, escaped_slashes: EscapedSlashes::Keep };
-
 fn get(raw: &[u8]) -> Result<Target<'_>, BadTarget> {
-    Target::parse(raw, &Method::GET, Some("h"), PathRules::default())
+    Target::parse(raw, &Method::GET, Some("h"))
 }
 
 #[test]
@@ -24,20 +21,34 @@ fn an_ordinary_target_borrows() {
 }
 
 #[test]
-fn a_path_has_one_spelling() {
-    for (raw, normal) in [
-        ("/%61%2Db/%7e", "/a-b/~"),
-        ("/%c3%9f", "/%C3%9F"),
-        ("/ß?ß", "/%C3%9F?%C3%9F"),
-        ("//a///b//", "/a/b/"),
-        ("/a|b\"[]", "/a%7Cb%22%5B%5D"),
-        ("/%252e%252e/", "/%252e%252e/"),
-        ("/a//b?x=//y", "/a/b?x=//y"),
+fn a_path_is_matched_in_one_spelling_and_forwarded_as_sent() {
+    for (raw, matched, forwarded) in [
+        ("/%61%2Db/%7e", "/a-b/~", "/%61%2Db/%7e"),
+        ("/%c3%9f", "/%C3%9F", "/%c3%9f"),
+        ("//a///b//", "/a/b/", "//a///b//"),
+        ("/@scope%2fname", "/@scope/name", "/@scope%2fname"),
+        ("/a%5Cb\\c", "/a/b/c", "/a%5Cb\\c"),
+        ("/a|b\"[]{}^", "/a%7Cb%22%5B%5D%7B%7D%5E", "/a|b\"[]{}^"),
+        ("/%252e%252e/", "/%252e%252e/", "/%252e%252e/"),
+        ("/a//b?x=//y%2f", "/a/b", "/a//b?x=//y%2f"),
     ] {
         let target = get(raw.as_bytes()).unwrap();
-        assert_eq!(target.forwarded(), normal, "{raw}");
-        assert!(target.is_rewritten() || raw == normal, "{raw}");
+        assert_eq!((target.bare_path(), target.forwarded()), (matched, forwarded), "{raw}");
+        assert!(!target.is_rewritten(), "{raw}");
+        assert_eq!(target.raw_path(), raw.split('?').next().unwrap());
     }
+}
+
+#[test]
+fn what_no_uri_has_is_encoded_in_the_text() {
+    for (raw, text, raw_path) in
+        [("/ß?ß", "/%C3%9F?%C3%9F", "/ß"), ("/a<b>`?\"<>`", "/a%3Cb%3E%60?%22%3C%3E`", "/a<b>`")]
+    {
+        let target = get(raw.as_bytes()).unwrap();
+        assert_eq!((target.forwarded(), target.raw_path()), (text, raw_path));
+        assert!(target.is_rewritten());
+    }
+    assert_eq!(get(b"/a\xff\xc3\x9f").unwrap().raw_path(), "/a%FFß");
 }
 
 #[test]
@@ -59,14 +70,14 @@ fn what_two_readers_could_read_differently_is_refused() {
         "/a;x/../b",
         "/%2E;/b",
         "/..%3b/",
-        "/a%2fb",
-        "/a%5Cb",
-        "/a\\b",
+        "/a%2f..",
+        "/a%5C..%5Cb",
+        "/..\\b",
         "//..",
         "/a//../b",
     ];
     for raw in ambiguous {
-        assert_eq!(get(raw.as_bytes()).map_err(BadTarget::token), Err("ambiguous_path"), "{raw}");
+        assert_eq!(get(raw.as_bytes()), Err(BadTarget::DotSegment), "{raw}");
     }
     let bad = [
         "",
@@ -97,30 +108,23 @@ fn what_two_readers_could_read_differently_is_refused() {
         "h:80",
     ];
     for raw in bad {
-        assert_eq!(get(raw.as_bytes()).map_err(BadTarget::token), Err("bad_request"), "{raw}");
-    }
-}
-
-#[test]
-fn kept_slashes_bring_no_dot_segment_forth() {
-    let parse = |raw: &'static str| Target::parse(raw.as_bytes(), &Method::GET, None, KEEP);
-    assert_eq!(parse("/a%2fb%5c\\c//d").unwrap().path(), "/a%2Fb%5C%5Cc//d");
-    for raw in ["/a/..%2fb", "/a%2f..", "/a%2F%2e/b", "/a%5c..%5cb", "/a\\..", "/..\\a"] {
-        assert_eq!(parse(raw), Err(BadTarget::DotSegment), "{raw}");
+        let refused = get(raw.as_bytes()).unwrap_err();
+        assert!(!matches!(refused, BadTarget::DotSegment | BadTarget::TooLong), "{raw}");
     }
 }
 
 #[test]
 fn parameters_are_forwarded_and_left_out_for_matching() {
-    for (raw, path, bare) in [
-        ("/ip;a=b/x?c;d", "/ip;a=b/x", "/ip/x"),
-        ("/a%3bx", "/a%3Bx", "/a"),
-        ("//a;x//b", "/a;x/b", "/a/b"),
-        ("/;/admin", "/;/admin", "/admin"),
-        ("http://h/a;x", "/a;x", "/a"),
+    for (raw, forwarded, read, bare) in [
+        ("/ip;a=b/x?c;d", "/ip;a=b/x", "/ip;a=b/x", "/ip/x"),
+        ("/a%3bx", "/a%3bx", "/a%3Bx", "/a"),
+        ("//a;x//b", "//a;x//b", "/a;x/b", "/a/b"),
+        ("/a;x%2fb", "/a;x%2fb", "/a;x/b", "/a/b"),
+        ("/;/admin", "/;/admin", "/;/admin", "/admin"),
+        ("http://h/a;x", "/a;x", "/a;x", "/a"),
     ] {
         let target = get(raw.as_bytes()).unwrap();
-        assert_eq!((target.path(), target.bare_path()), (path, bare), "{raw}");
+        assert_eq!((target.path(), target.read_path(), target.bare_path()), (forwarded, read, bare), "{raw}");
         assert!(target.has_parameters());
     }
     let target = get(b"/a?b;c").unwrap();
@@ -140,17 +144,16 @@ fn the_authority_of_an_absolute_target_wins() {
 
 #[test]
 fn a_star_is_for_options_alone() {
-    let options = |raw: &'static [u8]| Target::parse(raw, &Method::OPTIONS, None, PathRules::default());
+    let options = |raw: &'static [u8]| Target::parse(raw, &Method::OPTIONS, None);
     assert_eq!(options(b"*").unwrap().path(), "*");
     assert_eq!(options(b"http://h").unwrap().forwarded(), "*");
     assert_eq!(options(b"http://h/").unwrap().forwarded(), "/");
-    assert_eq!(Target::parse(b"h:80", &Method::CONNECT, None, PathRules::default()), Err(BadTarget::Form));
+    assert_eq!(Target::parse(b"h:80", &Method::CONNECT, None), Err(BadTarget::Form));
 }
 
 #[test]
 fn a_bad_host_is_refused_also_beside_an_absolute_target() {
     let bad = [
-        "",
         " ",
         "a b",
         "a/b",
@@ -176,20 +179,13 @@ fn a_bad_host_is_refused_also_beside_an_absolute_target() {
     ];
     for host in bad {
         for raw in [&b"/"[..], b"http://h/"] {
-            let target = Target::parse(raw, &Method::GET, Some(host), PathRules::default());
+            let target = Target::parse(raw, &Method::GET, Some(host));
             assert_eq!(target, Err(BadTarget::Host), "{host}");
         }
     }
     for host in ["a", "a:1", "a:", "A.b.", "127.0.0.1:80", "[::1]", "[::1]:65535", "a_b.c-d"] {
         assert!(Authority::parse(host).is_ok(), "{host}");
     }
-}
-
-fn rules() -> impl Strategy<Value = PathRules> {
-    (any::<bool>(), any::<bool>()).prop_map(|(merge_slashes, keep)| PathRules {
-        merge_slashes,
-        escaped_slashes: if keep { EscapedSlashes::Keep } else { EscapedSlashes::Reject },
-    })
 }
 
 /// Bytes that look like targets, so that most runs get past the first check.
@@ -216,26 +212,52 @@ fn resolves_upwards(path: &str) -> bool {
 
 proptest! {
     #[test]
-    fn the_form_is_final_and_safe(raw in targets(), rules in rules()) {
-        if let Ok(target) = Target::parse(&raw, &Method::GET, Some("h"), rules) {
+    fn the_reading_is_final_and_safe_and_the_bytes_stay(raw in targets()) {
+        if let Ok(target) = get(&raw) {
             let forwarded = target.forwarded();
             prop_assert!(forwarded.is_ascii() && !forwarded.bytes().any(|byte| byte <= b' ' || byte == 0x7f));
-            prop_assert!(target.path().starts_with('/') && !resolves_upwards(target.path()));
             let bare = target.bare_path();
             prop_assert!(bare.starts_with('/') && !resolves_upwards(bare) && !bare.contains(';') && !bare.contains("%3B"));
-            prop_assert!(!rules.merge_slashes || !bare.contains("//"));
-            prop_assert!(!rules.merge_slashes || !target.path().contains("//"));
-            let again = Target::parse(forwarded.as_bytes(), &Method::GET, Some("h"), rules);
-            let again = again.expect("what is forwarded is accepted");
-            prop_assert!(!again.is_rewritten());
-            prop_assert_eq!((again.path(), again.query()), (target.path(), target.query()));
+            prop_assert!(!bare.contains("//") && !bare.contains("%2F") && !bare.contains('\\'));
+            prop_assert!(!resolves_upwards(&target.path().to_ascii_uppercase()));
+            let read = target.read_path().to_owned();
+            let again = Target::parse(read.as_bytes(), &Method::GET, Some("h")).expect("a reading is a path");
+            prop_assert_eq!((again.read_path(), again.path()), (&*read, &*read));
+            if is_carried(&raw) && raw.is_ascii() && raw[0] == b'/' {
+                prop_assert_eq!(forwarded.as_bytes(), &raw);
+            }
+            let given = origin_form(&raw, b"GET").expect("a target has an origin-form");
+            prop_assert!(is_carried(&given));
+            let held = http::uri::PathAndQuery::try_from(&*String::from_utf8_lossy(&given));
+            prop_assert!(held.is_ok());
+            let given = Target::parse(&given, &Method::GET, Some("h")).expect("what is given is accepted");
+            prop_assert_eq!((given.forwarded(), given.bare_path()), (forwarded, bare));
         }
     }
 
     #[test]
-    fn no_bytes_and_no_host_panic(raw in any::<Vec<u8>>(), host in any::<String>(), rules in rules()) {
-        for method in [Method::GET, Method::OPTIONS, Method::CONNECT] {
-            let _ = Target::parse(&raw, &method, Some(&host), rules);
+    fn a_guard_sees_every_spelling(spelling in guarded()) {
+        if let Ok(target) = get(spelling.as_bytes()) {
+            let bare = target.bare_path();
+            prop_assert!(bare == "/admin" || bare.starts_with("/admin/"), "{} is {}", spelling, bare);
         }
     }
+
+    #[test]
+    fn no_bytes_and_no_host_panic(raw in any::<Vec<u8>>(), host in any::<String>()) {
+        for method in [Method::GET, Method::OPTIONS, Method::CONNECT] {
+            let _ = Target::parse(&raw, &method, Some(&host));
+            let _ = (origin_form(&raw, method.as_str().as_bytes()), carried(&raw));
+        }
+    }
+}
+
+/// Spellings of paths below `/admin`.
+fn guarded() -> impl Strategy<Value = String> {
+    let slashes = proptest::sample::select(vec!["/", "//", "%2F", "%2f", "\\", "%5c", "/%2F", "/;x/"]);
+    let name = proptest::sample::select(vec!["admin", "%61dmin", "adm%69n", "admin;x", "ad%6Din%3Bv=1"]);
+    (slashes.clone(), name, slashes, "[a-z]{0,3}").prop_map(|(first, name, second, rest)| {
+        let first = if first.starts_with('/') { first.to_owned() } else { format!("/{first}") };
+        format!("{first}{name}{second}{rest}")
+    })
 }

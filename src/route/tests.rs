@@ -67,12 +67,11 @@ impl Ask {
         let request = Request {
             host: self.host,
             path: self.bare.as_deref().unwrap_or(self.path),
-            forwarded_path: self.path,
             query: self.query,
             listener: self.listener,
             ..Request::internal(&self.method, self.path, CLIENT)
         };
-        Head { request, headers: &self.headers }
+        Head { request, path_with_parameters: self.path, headers: &self.headers }
     }
 }
 
@@ -250,7 +249,10 @@ fn a_table_of_many_rules_finds_each() {
         let (host, path) = (format!("h{n}.example.com"), format!("/p/{n}/x"));
         let (headers, method) = (HeaderMap::new(), Method::GET);
         let request = Request { host: &host, ..Request::internal(&method, &path, CLIENT) };
-        assert_eq!(table.find(&Head { request, headers: &headers }), Some(&name(n)));
+        assert_eq!(
+            table.find(&Head { request, path_with_parameters: &path, headers: &headers }),
+            Some(&name(n))
+        );
     }
 }
 

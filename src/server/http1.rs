@@ -11,8 +11,9 @@ use std::sync::Arc;
 /// Serves one connection, request by request.
 pub(super) async fn serve(connection: Box<Connection>, house: House) {
     let House { proxy, shutdown, limits, .. } = house;
-    // Until the first byte a new connection has as long as a head may take.
-    let patience = |session: &mut ServerSession| session.set_keepalive(Some(limits.time.as_secs().max(1)));
+    // Until the first byte a new connection has as long as a head may take. The connection itself keeps that time once
+    // a head has begun, and is a little earlier than this.
+    let patience = |session: &mut ServerSession| session.set_keepalive(Some(limits.time.as_secs() + 1));
     let mut next = process(connection, patience, &proxy, &shutdown).await;
     while let Some((stream, settings)) = next.map(ReusedHttpStream::consume) {
         let Ok(mut connection) = stream.into_any().downcast::<Connection>() else { return };

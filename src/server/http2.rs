@@ -149,6 +149,7 @@ impl Served {
                 Event::Idle => self.ask_to_leave(),
                 Event::Accepted(Ok(Some(H2Accept::Session(session)))) => self.begin(session),
                 Event::Accepted(Ok(Some(H2Accept::Rejected))) => {
+                    self.house.gateway.rejected_stream(&self.digest);
                     if self.malformed.take(1).is_err() {
                         return self.end(Reason::ENHANCE_YOUR_CALM, Ended::Malformed).await;
                     }

@@ -10,6 +10,7 @@ mod edition;
 mod greeting;
 mod listeners;
 mod min_rate;
+mod own_listeners;
 mod peers;
 mod plugins;
 mod route;
@@ -153,6 +154,7 @@ pub fn compile(
                 .help("the shortest route is `routes: [{ upstream: [127.0.0.1:8081] }]`"),
         );
     }
+    compiler.problems.0.extend(own_listeners::warnings(spec, &listeners));
     let Compiler { problems, plugins, .. } = compiler;
     if problems.refuse() {
         return Err(problems);

@@ -3,7 +3,7 @@
 use super::Destination;
 use super::edition::Edition;
 use crate::chain::{Chain, Entry};
-use crate::spec::{self, OnClientClose, PathParameters};
+use crate::spec::{self, EscapedSlashes, MergeSlashes, OnClientClose, PathParameters};
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
 use crate::tunnel::Policy;
 use crate::upstream::Cluster;
@@ -31,6 +31,10 @@ pub struct Route {
     pub allows_trace: bool,
     /// How it reads the parameters of path segments.
     pub path_parameters: PathParameters,
+    /// What happens to escaped slashes, where the server's word does not hold.
+    pub escaped_slashes: Option<EscapedSlashes>,
+    /// What happens to several slashes in a row, likewise.
+    pub merge_slashes: Option<MergeSlashes>,
     /// Whether its requests are logged.
     pub logged: bool,
     /// Its plugins, the ones of every route first. WebSockets that they look at keep them.
@@ -72,6 +76,8 @@ impl Route {
             on_client_close: written.on_client_close,
             allows_trace: written.methods.iter().any(|method| method.value == "TRACE"),
             path_parameters: written.path_parameters,
+            escaped_slashes: written.escaped_slashes,
+            merge_slashes: written.merge_slashes,
             logged: written.access_log,
             chain: Arc::new(Chain::build(&plugins)),
             metrics,

@@ -2,8 +2,7 @@
 
 use super::min_rate::MinRate;
 use super::peers::Peers;
-use crate::route::PathRules;
-use crate::spec::{Server, XForwarded};
+use crate::spec::{EscapedSlashes, MergeSlashes, Server, Via, XForwarded};
 use moongate_sdk::{ClientPrefix, Problems};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -33,10 +32,12 @@ pub struct Terms {
     pub client_prefix: ClientPrefix,
     /// What happens to X-Forwarded-*.
     pub x_forwarded: XForwarded,
-    /// Whether `Via` is added.
-    pub via: bool,
-    /// How targets are read.
-    pub target: PathRules,
+    /// Which messages `Via` is added to.
+    pub via: Via,
+    /// What happens to escaped slashes, where a route says nothing else.
+    pub escaped_slashes: EscapedSlashes,
+    /// What happens to several slashes in a row, likewise.
+    pub merge_slashes: MergeSlashes,
     trusted: Peers,
 }
 
@@ -61,7 +62,8 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
         client_prefix: server.client_ipv6_prefix,
         x_forwarded: server.x_forwarded,
         via: server.via,
-        target: PathRules { merge_slashes: server.merge_slashes, escaped_slashes: server.escaped_slashes },
+        escaped_slashes: server.escaped_slashes,
+        merge_slashes: server.merge_slashes,
         trusted: Peers::read(&server.trusted_proxies, problems),
     }
 }

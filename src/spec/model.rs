@@ -3,7 +3,7 @@
 use crate::spec::edge::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use crate::spec::endpoint::EndpointEntry;
 use crate::spec::process::{AccessLog, Admin, Listener, Server, positive};
-use crate::spec::{PathParameters, WebSocket, entry};
+use crate::spec::{EscapedSlashes, MergeSlashes, PathParameters, WebSocket, entry};
 use indexmap::IndexMap;
 use moongate_sdk::{Period, Placed};
 use schemars::JsonSchema;
@@ -172,6 +172,12 @@ pub struct Route {
     /// What the parameters of path segments (`;x=1`) are for matching. Default: ignore.
     #[serde(default)]
     pub path_parameters: PathParameters,
+    /// As `server.escaped_slashes`, for this route. Default: what the server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escaped_slashes: Option<EscapedSlashes>,
+    /// As `server.merge_slashes`, for this route. Default: what the server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_slashes: Option<MergeSlashes>,
     /// Methods; absent: any but TRACE.
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<Placed<String>>,

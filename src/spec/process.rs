@@ -3,6 +3,7 @@
 
 use super::edge::{ListenerTls, Protocol, ProxyProtocol};
 use super::min_rate::MinRate;
+use super::{EscapedSlashes, MergeSlashes, Via};
 use moongate_sdk::{ClientPrefix, Period, Place, Placed, Rate, Size};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -49,11 +50,11 @@ pub struct Server {
     pub client_ipv6_prefix: ClientPrefix,
     /// What happens to X-Forwarded-For, -Proto and -Host.
     pub x_forwarded: XForwarded,
-    /// Whether `Via` is added to requests and responses.
-    pub via: bool,
-    /// Whether `//` in a path is read, matched and forwarded as `/`.
-    pub merge_slashes: bool,
-    /// What happens to a path with an encoded `/` or `\`.
+    /// Add `Via` to these messages. Default off.
+    pub via: Via,
+    /// Forward several slashes in a row of a path as they were sent (`match`) or as one (`rewrite`). Default match.
+    pub merge_slashes: MergeSlashes,
+    /// Match `%2F`, `%5C` and `\` in a path as `/` (`match`), or answer with 400 (`reject`). Default match.
     pub escaped_slashes: EscapedSlashes,
 }
 
@@ -75,9 +76,9 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             client_ipv6_prefix: ClientPrefix::default(),
             x_forwarded: XForwarded::Add,
-            via: true,
-            merge_slashes: true,
-            escaped_slashes: EscapedSlashes::Reject,
+            via: Via::default(),
+            merge_slashes: MergeSlashes::default(),
+            escaped_slashes: EscapedSlashes::default(),
         }
     }
 }
@@ -92,17 +93,6 @@ pub enum XForwarded {
     /// Removed.
     Remove,
     /// Passed as they came.
-    Keep,
-}
-
-/// What happens to a path with `%2f` or `%5c`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EscapedSlashes {
-    /// Refused with 400.
-    #[default]
-    Reject,
-    /// Kept: they are ordinary characters of a segment, for routes and backends alike.
     Keep,
 }
 
@@ -205,6 +195,10 @@ fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D
     // The parser reads no more than that.
     if !(1 << 10..=1 << 20).contains(&size.0) {
         return Err(serde::de::Error::custom("must be 1KiB to 1MiB"));
+    }
+    // Pingora takes 1 MiB, and what is given to it may be longer than what was sent.
+    if size.0 > 800 << 10 {
+        return Err(serde::de::Error::custom("must be at most 800KiB"));
     }
     Ok(size)
 }

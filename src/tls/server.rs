@@ -253,7 +253,8 @@ impl Material {
 
 impl Alpn {
     fn names(self) -> Vec<Vec<u8>> {
-        let known = [(self.h2, &b"h2"[..]), (self.http1, b"http/1.1")];
+        // A client that offers `http/1.0` alone is served HTTP/1 too.
+        let known = [(self.h2, &b"h2"[..]), (self.http1, b"http/1.1"), (self.http1, b"http/1.0")];
         known.into_iter().filter(|(spoken, _)| *spoken).map(|(_, name)| name.to_vec()).collect()
     }
 }

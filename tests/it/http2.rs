@@ -65,15 +65,15 @@ fn a_request_reaches_the_backend_as_one_of_http1() {
         .unwrap();
     let answer = client.ask(asked, &[b"one, ", b"two"]);
     assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "a"));
-    assert_eq!(answer.field("via"), Some("1.1 moongate"));
+    assert_eq!(answer.field("via"), None);
     assert_eq!(answer.field("connection"), None);
     assert!(answer.trailers.is_none());
     let seen = &a.seen()[0];
-    assert_eq!(seen.line(), "POST /a/b?c=%20d&%C3%BC HTTP/1.1");
+    assert_eq!(seen.line(), "POST /a/b?c=%20d&\u{fc} HTTP/1.1");
     assert_eq!(seen.fields("host"), ["localhost"]);
     assert_eq!(seen.fields("cookie"), ["a=1; b=2"]);
     assert_eq!(seen.fields("x-twice"), ["1", "2"]);
-    assert_eq!(seen.fields("via"), ["2.0 moongate"]);
+    assert_eq!(seen.fields("via"), [""; 0]);
     assert_eq!(seen.fields("x-forwarded-host"), ["localhost"]);
     assert_eq!(seen.fields("te"), [""; 0]);
     assert_eq!(seen.body, b"one, two");

@@ -234,3 +234,19 @@ fn a_request_has_a_path_and_an_authority() {
     assert_eq!(a.count(), 0);
     assert!(client.lives());
 }
+
+#[test]
+fn a_malformed_request_is_counted() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let mut client = Frames::connect(gateway.web());
+    client.head(1, &request("GET", "/", &[("host", "b")]), true);
+    assert!(is_refused(&end_of(&mut client, 1)));
+    client.head(3, &request("GET", "/", &[("host", "a"), ("host", "b")]), true);
+    assert!(is_refused(&end_of(&mut client, 3)));
+    eventually("both are counted", || {
+        let reason = &[("reason", "bad_request")];
+        (gateway.metrics().sum("moongate_http_requests_failed_total", reason) == 2.0).then_some(())
+    });
+    assert_eq!(a.count(), 0);
+}

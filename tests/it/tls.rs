@@ -263,6 +263,12 @@ fn what_is_no_handshake_gets_the_answer_that_the_standard_names() {
     assert_eq!((plain.status, plain.field("connection")), (400, Some("close")));
     assert_eq!(plain.text(), "The plain HTTP request was sent to HTTPS port\n");
 
+    for offered in [&["http/1.0"][..], &["http/1.0", "http/1.1"], &["smtp", "http/1.0"]] {
+        let got = client.clone().offering(offered).get(secure, "a.example", "/").unwrap();
+        assert_eq!((got.status, got.text().as_str()), (200, "a"), "{offered:?}");
+    }
+
+    origin.forget();
     let cut = client.clone().offering(&["smtp"]).connect(secure, "a.example").unwrap_err();
     assert_eq!(cut.alert(), Some(AlertDescription::NoApplicationProtocol), "{cut:?}");
 

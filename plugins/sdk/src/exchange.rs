@@ -2,8 +2,9 @@
 //! keeps their fields, stays out: [`Fields`] is the seam.
 
 use crate::spelling::remove_other_spellings;
-use crate::{BodyLength, ClientAddress, Running, Services, Tls, without_parameters};
+use crate::{BodyLength, ClientAddress, Running, Services, Tls, read_path, without_parameters};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -23,11 +24,14 @@ pub struct Request<'a> {
     pub host: &'a str,
     /// The host as the client wrote it, with its port: what a trusted proxy says in X-Forwarded-Host counts.
     pub forwarded_host: &'a str,
-    /// The path as it is matched, without the query: access rules look at this. The parameters of its segments
-    /// (`/a;x/b`) are not in it, unless its route keeps them.
+    /// The path as it is matched, in its widest reading ([`crate::read_path`]) and without the query: access rules look
+    /// at this. The parameters of its segments (`/a;x/b`) are not in it, unless its route keeps them.
     pub path: &'a str,
-    /// The path as it goes to the backend when no plugin changes it, without the query.
+    /// The path as it goes to the backend when no plugin changes it, without the query: as it was sent, with the
+    /// characters encoded that may not stand in a URI (RFC 3986), those beyond ASCII among them.
     pub forwarded_path: &'a str,
+    /// The path as it was sent, without the query; bytes that are not UTF-8 are encoded.
+    pub raw_path: &'a str,
     /// The query without its `?`.
     pub query: Option<&'a str>,
     /// The version of the client's protocol.
@@ -69,6 +73,7 @@ impl<'a> Request<'a> {
             forwarded_host: "",
             path,
             forwarded_path: path,
+            raw_path: path,
             query,
             version: Version::HTTP_11,
             is_websocket: false,
@@ -101,7 +106,7 @@ pub struct Exchange<'a> {
 pub struct Edits {
     /// Path and query to the backend.
     pub target: Option<String>,
-    /// That path as it is matched, where it has parameters.
+    /// That path as it is matched, where it differs.
     matched: Option<String>,
     /// The method to the backend.
     pub method: Option<Method>,
@@ -126,7 +131,7 @@ impl Exchange<'_> {
         self.edited_target().map_or(self.request.forwarded_path, |target| split(target).0)
     }
 
-    /// The path to decide by: that of [`Exchange::path`] as its route reads it, without the parameters of its segments
+    /// The path to decide by: that of [`Exchange::path`] in its widest reading, without the parameters of its segments
     /// unless the route keeps them.
     pub fn matched_path(&self) -> &str {
         self.running.edits().and_then(Edits::matched_path).unwrap_or(self.request.path)
@@ -156,7 +161,14 @@ impl Exchange<'_> {
             return Err(BadTarget);
         }
         let keeps = self.running.keeps_path_parameters();
-        let matched = if keeps { None } else { without_parameters(split(target).0) };
+        let path = split(target).0;
+        // A path without a reading, `/a/..` for instance, is the plugin's own word and stays as it is.
+        let read = read_path(path.as_bytes()).map_or(Cow::Borrowed(path), |reading| reading.path);
+        let bare = if keeps { None } else { without_parameters(&read) };
+        let matched = bare.or(match read {
+            Cow::Owned(read) => Some(read),
+            Cow::Borrowed(_) => None,
+        });
         let edits = self.running.edit();
         edits.target = Some(target.to_owned());
         edits.matched = matched;

@@ -56,7 +56,7 @@ fn a_request_ends_with_its_body_and_what_follows_is_the_next() {
         for piece in 1..=wire.len() {
             let (n, boundary) = follow(wire.as_bytes(), piece);
             assert_eq!((n, boundary.stage()), (request.len(), Stage::Over), "{fields:?} by {piece}");
-            assert_eq!(boundary.compare(size, &headers), Reading::Plain, "{fields:?} by {piece}");
+            assert_eq!(boundary.compare(&headers), Reading::Plain, "{fields:?} by {piece}");
         }
     }
 }
@@ -74,7 +74,7 @@ fn bare_line_feeds_and_empty_lines_before_are_read_as_the_parser_reads_them() {
         for piece in 1..=wire.len() {
             let (n, boundary) = follow(wire.as_bytes(), piece);
             assert_eq!((n, boundary.head()), (size, size), "{wire:?} by {piece}");
-            assert_eq!(boundary.compare(size, &headers), Reading::Plain, "{wire:?} by {piece}");
+            assert_eq!(boundary.compare(&headers), Reading::Plain, "{wire:?} by {piece}");
         }
     }
 }
@@ -83,8 +83,8 @@ fn bare_line_feeds_and_empty_lines_before_are_read_as_the_parser_reads_them() {
 fn a_head_read_in_two_ways_is_doubtful() {
     let padded = format!("Content-Length: {}5\r\n", "0".repeat(200));
     let doubt = |wire: &str, seen: &str| {
-        let (size, headers) = parsed(seen.as_bytes());
-        follow(wire.as_bytes(), 7).1.compare(size, &headers)
+        let (_, headers) = parsed(seen.as_bytes());
+        follow(wire.as_bytes(), 7).1.compare(&headers)
     };
     let with = |fields: &str| format!("{GET}{fields}\r\n");
     for (wire, seen) in [
@@ -92,9 +92,7 @@ fn a_head_read_in_two_ways_is_doubtful() {
         (with("Content-Length: 5\r\n"), with("X-ontent-Length: 5\r\n")),
         (with("Transfer-Encoding: chunked\r\n"), with("X-ransfer-Encoding: chunked\r\n")),
         (with("X-ransfer-Encoding: chunked\r\n"), with("Transfer-Encoding: chunked\r\n")),
-        (with("A: b\r\n"), with("A: bc\r\n")),
         (with(&padded), with(&padded)),
-        (with("A: b\r\n").replace("/a", "/a b"), with("A: b\r\n").replace("/a", "/a%b")),
     ] {
         assert_eq!(doubt(&wire, &seen), Reading::Doubtful, "{wire:?} and {seen:?}");
     }
@@ -103,7 +101,7 @@ fn a_head_read_in_two_ways_is_doubtful() {
     let (n, boundary) = follow(broken.as_bytes(), 1000);
     let (size, headers) = parsed(coded.as_bytes());
     assert_eq!((n, boundary.stage()), (size, Stage::Broken));
-    assert_eq!(boundary.compare(size, &headers), Reading::Doubtful);
+    assert_eq!(boundary.compare(&headers), Reading::Doubtful);
     assert_eq!(doubt(&coded, &coded), Reading::Plain);
 }
 
@@ -124,7 +122,7 @@ proptest! {
         prop_assert!(n >= head && boundary.head() == head);
         // Two lengths are refused by admission; the first and the last may differ here.
         if headers.get_all(header::CONTENT_LENGTH).iter().count() < 2 && boundary.stage() != Stage::Broken {
-            prop_assert_eq!(boundary.compare(size, &headers), Reading::Plain);
+            prop_assert_eq!(boundary.compare(&headers), Reading::Plain);
         }
     }
 

@@ -50,7 +50,8 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &Place, admin: &Admin) 
     }
     let limit = limits.header_timeout;
     // Bodies are bounded as a whole.
-    let head = RequestLimits { time: limit, size: MAX_HEAD, body_rate: None, send_rate: None };
+    let head =
+        RequestLimits { time: limit, size: MAX_HEAD, body_rate: None, send_rate: None, idle: KEEPALIVE };
     // The index of a listener means nothing here.
     let arrival = Arrival::plain(Some(peer), u16::MAX);
     let socket = Socket::Tcp(socket);
@@ -115,7 +116,9 @@ async fn respond(session: &mut HttpSession, size: usize, place: &Place, admin: &
         session.set_server_keepalive(None);
     }
     let connection = session.stream().as_any().downcast_ref::<Connection>();
-    let refused = if size > MAX_HEAD {
+    let refused = if let Some(refusal) = connection.and_then(Connection::refusal) {
+        Some(refusal)
+    } else if size > MAX_HEAD {
         Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"))
     } else if connection
         .is_none_or(|connection| connection.compare(size, &session.req_header().headers) == Reading::Doubtful)

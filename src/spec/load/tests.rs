@@ -122,13 +122,13 @@ fn includes_append_lists_and_merge_names() {
     write("conf.d/b.yaml", "routes: [{ upstream: b, name: b }]\nupstreams: { b: { endpoints: [b:1] } }\n");
     write("conf.d/a.yaml", "routes: [{ upstream: a, name: a }]\nupstreams: { a: { endpoints: [a:1] } }\n");
     write("conf.d/.hidden.yaml", "not: { a: configuration }\n");
-    write("conf.d/c.yaml", "include: [../more/none-*.yaml]\nserver: { via: false }\n");
+    write("conf.d/c.yaml", "include: [../more/none-*.yaml]\nserver: { via: both }\n");
     let loaded = load(&directory.path().join("main.yaml")).unwrap();
     let names: Vec<_> =
         loaded.spec.routes.iter().map(|route| route.name.as_ref().unwrap().value.as_str()).collect();
     assert_eq!(names, ["main", "a", "b"]);
     assert_eq!(loaded.spec.upstreams.len(), 2);
-    assert!(!loaded.spec.server.via && loaded.spec.server.threads.is_some());
+    assert!(loaded.spec.server.via == crate::spec::Via::Both && loaded.spec.server.threads.is_some());
     let place = &loaded.spec.routes[2].place;
     assert!(place.file.ends_with("conf.d/b.yaml") && &*place.path == "routes[2]");
 }

@@ -47,6 +47,8 @@ pub struct Entry<'a> {
     pub referer: &'a [u8],
     /// The token of the error answer, or of what cut the answer short.
     pub error: Option<&'a str>,
+    /// What exactly was wrong; empty where the token says it all.
+    pub error_detail: &'a str,
     /// What plugins have to say, those of one plugin in a row.
     pub notes: &'a [Note<'a>],
 }

@@ -59,6 +59,7 @@ fn request(line: &mut Vec<u8>, entry: &Entry<'_>) {
     some_text(line, "user_agent", entry.user_agent);
     some_text(line, "referer", entry.referer);
     some_text(line, "error", entry.error.unwrap_or_default().as_bytes());
+    some_text(line, "error_detail", entry.error_detail.as_bytes());
     plugins(line, entry.notes);
 }
 

@@ -129,6 +129,7 @@ fn every_json_field_is_documented() {
     let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/access-log.md"));
     let mut full = closed();
     full.error = Some("connect_refused");
+    full.error_detail = "d";
     full.referer = b"r";
     full.tls = Some(("TLSv1.3", "TLS_AES_128_GCM_SHA256"));
     full.notes = &[Note { plugin: "p", key: "k", value: "v" }];

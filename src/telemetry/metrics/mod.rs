@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod exposition;
+mod failed;
 mod histogram;
 mod http2;
 pub mod names;
@@ -33,6 +34,7 @@ pub use route::{Answers, ClientAbort, RouteMetrics};
 pub use tls::TlsMetrics;
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 
+use failed::Failed;
 use moongate_sdk::Expression;
 use parking_lot::Mutex;
 use shelf::Shelf;
@@ -68,6 +70,7 @@ pub struct Metrics {
     requests_gone: Arc<AtomicU64>,
     config: Config,
     http2: Arc<Http2Connections>,
+    failed: Failed,
     log_dropped: AtomicU64,
     admin_evicted: AtomicU64,
 }
@@ -140,6 +143,11 @@ impl Metrics {
         self.admin_evicted.fetch_add(1, Relaxed);
     }
 
+    /// Counts a request that the gateway answered by itself, by the reason's name.
+    pub fn request_failed(&self, reason: &'static str) {
+        self.failed.add(reason);
+    }
+
     /// The connections of clients that speak HTTP/2.
     pub fn http2(&self) -> &Arc<Http2Connections> {
         &self.http2
@@ -163,6 +171,7 @@ impl Metrics {
         // Collected without the lock: a source may take locks of its own.
         let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
         sources.iter().for_each(|source| source.collect(&mut scrape));
+        self.failed.collect(&mut scrape);
         self.http2.collect(&mut scrape);
         self.config.collect(&mut scrape);
         scrape.counter(&names::EXPRESSION_FAILURES, &[], Expression::failures() as f64);

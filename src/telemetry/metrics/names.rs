@@ -52,6 +52,8 @@ families! {
         "Time from a request's head to the end of its answer; WebSockets are not in it.";
     HTTP_CLIENT_ABORTS = Shape::Counter, "moongate_http_client_aborts_total" ["route", "reason"],
         "Requests that ended for their client: it left (`client_gone`), or sent (`body_timeout`) or read (`send_timeout`) too slowly.";
+    HTTP_REQUESTS_FAILED = Shape::Counter, "moongate_http_requests_failed_total" ["reason"],
+        "Requests that the gateway answered by itself because it refused them or had no response for them, by the reason in the response and the access log.";
     UPSTREAM_HEALTHY = Shape::Gauge, "moongate_upstream_healthy" ["upstream", "endpoint"],
         "1 when the endpoint may get traffic, 0 when probes or failures put it out.";
     UPSTREAM_CONNECTIONS_ACTIVE = Shape::Gauge, "moongate_upstream_connections_active" ["upstream", "endpoint"],

@@ -2,13 +2,19 @@
 
 use super::has_token;
 use crate::tunnel::frame::random;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::{Engine, alphabet};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+
+/// Base64 whose last character may have spare bits that are not 0.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// Length of a key: 16 bytes in base64.
 const KEY: usize = 24;
@@ -119,7 +125,8 @@ fn sole<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
 fn key(value: &HeaderValue) -> Option<[u8; KEY]> {
     let key: [u8; KEY] = value.as_bytes().trim_ascii().try_into().ok()?;
     let mut decoded = [0; 18];
-    (STANDARD.decode_slice(key, &mut decoded) == Ok(16)).then_some(key)
+    // Only the text is used, and `ws` for Node.js takes keys whose last character has spare bits that are not 0.
+    (LENIENT.decode_slice(key, &mut decoded) == Ok(16)).then_some(key)
 }
 
 /// Appends the client's 101 to `out`: the fields of the backend's answer as the proxy leaves them,

@@ -16,10 +16,6 @@ pub struct Request {
     pub offer: Offer,
 }
 
-/// The most fields of a request that is read again: more than Pingora's parser takes from a client, and
-/// those that the gateway adds.
-const MAX_FIELDS: usize = 320;
-
 impl Request {
     /// What the client's 101 accepts its key with: a backend was asked with the same key.
     #[must_use]
@@ -30,7 +26,8 @@ impl Request {
     /// The target and the fields, read again: what is kept of a request is its bytes alone.
     #[must_use]
     pub fn read(&self) -> Option<(String, HeaderMap)> {
-        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count();
+        let mut fields = vec![httparse::EMPTY_HEADER; lines];
         let mut request = httparse::Request::new(&mut fields);
         request.parse(&self.bytes).ok()?;
         let headers = request.headers.iter().filter_map(|field| {

@@ -80,6 +80,13 @@ fn another_version_is_told_the_one_we_speak() {
 }
 
 #[test]
+fn a_key_with_spare_bits_is_taken_and_goes_on_as_it_came() {
+    for key in ["dGhlIHNhbXBsZSBub25jZR==", "AAAAAAAAAAAAAAAAAAAAAB==", "AAAAAAAAAAAAAAAAAAAAAP=="] {
+        assert_eq!(with("sec-websocket-key", key).unwrap().key, key.as_bytes(), "{key}");
+    }
+}
+
+#[test]
 fn a_broken_handshake_is_refused() {
     for key in ["", "AAAA", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZSE=", "!!!!IHNhbXBsZSBub25jZQ=="]
     {

@@ -56,6 +56,8 @@ fn words(methods: &Methods<'_>) -> Result<()> {
     methods
         .add("method", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.method().as_str()))?;
     methods.add("path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.matched_path()))?;
+    methods
+        .add("raw_path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.raw_path))?;
     methods.add("forwarded_path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.path()))?;
     methods.add("query", READERS, |lua, scene, _, ()| {
         scene.exchange.query().map(|query| lua.create_string(query)).transpose()

@@ -64,11 +64,12 @@ pub(super) enum Member {
 pub(super) const ROOTS: [&str; 2] = ["request", "response"];
 
 /// What has a dot in its name is a member of a member: `request.tls.version`.
-pub(super) const REQUEST: [(&str, Member); 23] = [
+pub(super) const REQUEST: [(&str, Member); 24] = [
     ("method", Member::Fact(Fact::Method, Sort::Text)),
     ("scheme", Member::Fact(Fact::Scheme, Sort::Text)),
     ("host", Member::Fact(Fact::Host, Sort::Text)),
     ("path", Member::Fact(Fact::Path, Sort::Text)),
+    ("raw_path", Member::Fact(Fact::RawPath, Sort::Text)),
     ("query", Member::Fact(Fact::Query, Sort::Text)),
     ("headers", Member::Group(Group::Headers)),
     ("cookies", Member::Group(Group::Cookies)),
@@ -115,7 +116,7 @@ impl Member {
     fn is_sent(self) -> bool {
         match self {
             Self::Fact(fact, _) => {
-                matches!(fact, Fact::Path | Fact::Query | Fact::ClientIp | Fact::IsWebsocket)
+                matches!(fact, Fact::Path | Fact::RawPath | Fact::Query | Fact::ClientIp | Fact::IsWebsocket)
             }
             Self::Group(_) => true,
         }

@@ -1,0 +1,339 @@
+//! The widest reading of a path: the form in which rules look at it. Whatever two servers could read differently has
+//! one form here, or none. Nothing is allocated when a text already has that form.
+//!
+//! - Encoded unreserved characters are decoded (RFC 3986 §6.2.2.2), the digits of other escapes are written in
+//!   capitals, and what may not stand in a path (`"`, `<`, `|`, bytes beyond ASCII …) is encoded.
+//! - `%2F`, `%5C` and `\` are slashes, and several slashes are one.
+//! - `.` and `..` segments have no reading in any spelling (`%2e`, `..;x`, `..%2F`, a last `/..`): a client resolves them
+//!   before it sends a path (RFC 3986 §5.2.4).
+//! - Neither have control bytes, spaces, `%00`, `#`, `?` and escapes without two hexadecimal digits.
+
+use std::borrow::Cow;
+
+/// Why a path has no reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPath {
+    /// A space, a control byte, `#` or `?`.
+    Byte,
+    /// A `%` without two hexadecimal digits, or `%00`.
+    Escape,
+    /// `.` or `..` in any spelling.
+    DotSegment,
+}
+
+/// A path in its widest reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathReading<'a> {
+    /// The path as rules see it.
+    pub path: Cow<'a, str>,
+    /// Whether it was sent with `%2F`, `%5C` or `\`.
+    pub has_escaped_slash: bool,
+}
+
+/// What a byte of a path is.
+#[derive(Clone, Copy, PartialEq)]
+enum Class {
+    /// Stands for itself.
+    Plain,
+    Slash,
+    Percent,
+    Backslash,
+    /// May not stand in a path as it is; RFC 3986 wants it encoded.
+    Encode,
+    /// Refused: spaces, control bytes, `#`, `?`.
+    Bad,
+}
+
+static CLASSES: [Class; 256] = classes();
+
+const fn classes() -> [Class; 256] {
+    let mut table = [Class::Encode; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'/' => Class::Slash,
+            b'%' => Class::Percent,
+            b'\\' => Class::Backslash,
+            0..=b' ' | 0x7f | b'#' | b'?' => Class::Bad,
+            b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x80.. => Class::Encode,
+            _ => Class::Plain,
+        };
+        byte += 1;
+    }
+    table
+}
+
+/// What the next bytes of a path are read as.
+#[derive(Clone, Copy)]
+enum Step {
+    /// So many bytes that stay.
+    Keep(usize),
+    /// So many bytes that are a slash.
+    Slash(usize),
+    /// An escape of three bytes for this one.
+    Decode(u8),
+    /// So many bytes whose escape is that of this byte.
+    Encode(usize, u8),
+}
+
+/// Reads a path, as it was sent or written.
+///
+/// # Errors
+/// [`BadPath`] when it has no reading.
+pub fn read_path(raw: &[u8]) -> Result<PathReading<'_>, BadPath> {
+    let borrowed = || std::str::from_utf8(raw).map(Cow::Borrowed).map_err(|_| BadPath::Byte);
+    if is_ordinary(raw) {
+        return Ok(PathReading { path: borrowed()?, has_escaped_slash: false });
+    }
+    let mut at = 0;
+    let mut after_slash = false;
+    while at < raw.len() {
+        match step(&raw[at..])? {
+            Step::Keep(count) => {
+                at += count;
+                after_slash = false;
+            }
+            Step::Slash(1) if raw[at] == b'/' && !after_slash => {
+                at += 1;
+                after_slash = true;
+            }
+            Step::Slash(_) | Step::Decode(_) | Step::Encode(..) => {
+                let (path, has_escaped_slash) = rewrite(raw, at)?;
+                return Ok(PathReading { path: Cow::Owned(without_dots(path)?), has_escaped_slash });
+            }
+        }
+    }
+    // Every byte that is kept is ASCII.
+    Ok(PathReading { path: without_dots(borrowed()?)?, has_escaped_slash: false })
+}
+
+/// What remains of a path as it was sent when a prefix of its widest reading is taken away; it begins with a slash, or is
+/// empty. `None` when the path does not begin with these segments.
+#[must_use]
+pub fn strip_path_prefix<'a>(raw: &'a str, prefix: &str) -> Option<Cow<'a, str>> {
+    let bytes = raw.as_bytes();
+    let mut wanted = prefix.trim_end_matches('/').as_bytes();
+    let mut at = 0;
+    let mut after_slash = false;
+    loop {
+        if wanted.is_empty() {
+            return rest(&raw[at..]);
+        }
+        let step = step(bytes.get(at..).filter(|rest| !rest.is_empty())?).ok()?;
+        let mut escape = [0; 3];
+        let (count, read): (usize, &[u8]) = match step {
+            Step::Keep(count) => (count, &bytes[at..at + count]),
+            Step::Slash(count) if after_slash => (count, b""),
+            Step::Slash(count) => (count, b"/"),
+            Step::Decode(byte) => {
+                escape[0] = byte;
+                (3, &escape[..1])
+            }
+            Step::Encode(count, byte) => {
+                escape = escaped(byte);
+                (count, &escape)
+            }
+        };
+        wanted = wanted.strip_prefix(read)?;
+        after_slash = matches!(step, Step::Slash(_));
+        at += count;
+    }
+}
+
+/// What follows a prefix, when that ends with a segment. A slash at its beginning is written as one.
+fn rest(rest: &str) -> Option<Cow<'_, str>> {
+    if rest.is_empty() || rest.starts_with('/') {
+        return Some(Cow::Borrowed(rest));
+    }
+    match step(rest.as_bytes()) {
+        Ok(Step::Slash(count)) => Some(Cow::Owned(format!("/{}", &rest[count..]))),
+        _ => None,
+    }
+}
+
+/// Whether there is nothing to look at twice: plain bytes and single slashes that no dot follows. Most
+/// paths are like this, and the loop has no branch to mispredict.
+fn is_ordinary(raw: &[u8]) -> bool {
+    let mut odd = false;
+    let mut after_slash = false;
+    for byte in raw {
+        let slash = *byte == b'/';
+        let plain = CLASSES[*byte as usize] == Class::Plain;
+        odd |= !(plain | slash) | (after_slash & (slash | (*byte == b'.')));
+        after_slash = slash;
+    }
+    !odd
+}
+
+/// The path from its first byte that changes, and whether a slash of it was escaped.
+fn rewrite(raw: &[u8], mut at: usize) -> Result<(String, bool), BadPath> {
+    let mut out = Vec::with_capacity(raw.len() + 16);
+    let mut has_escaped_slash = false;
+    out.extend_from_slice(&raw[..at]);
+    while at < raw.len() {
+        at += match step(&raw[at..])? {
+            Step::Keep(count) => {
+                out.extend_from_slice(&raw[at..at + count]);
+                count
+            }
+            Step::Slash(count) => {
+                has_escaped_slash |= raw[at] != b'/';
+                if out.last() != Some(&b'/') {
+                    out.push(b'/');
+                }
+                count
+            }
+            Step::Decode(byte) => {
+                out.push(byte);
+                3
+            }
+            Step::Encode(count, byte) => {
+                out.extend_from_slice(&escaped(byte));
+                count
+            }
+        };
+    }
+    Ok((String::from_utf8(out).map_err(|_| BadPath::Byte)?, has_escaped_slash))
+}
+
+/// How the beginning of `rest`, which is not empty, is read.
+#[inline]
+fn step(rest: &[u8]) -> Result<Step, BadPath> {
+    let byte = rest[0];
+    match CLASSES[byte as usize] {
+        Class::Plain => Ok(Step::Keep(1)),
+        Class::Slash | Class::Backslash => Ok(Step::Slash(1)),
+        Class::Percent => escape_step(rest),
+        Class::Encode => Ok(Step::Encode(1, byte)),
+        Class::Bad => Err(BadPath::Byte),
+    }
+}
+
+fn escape_step(rest: &[u8]) -> Result<Step, BadPath> {
+    let [_, first, second, ..] = *rest else { return Err(BadPath::Escape) };
+    let (Some(high), Some(low)) = (hex(first), hex(second)) else { return Err(BadPath::Escape) };
+    match high << 4 | low {
+        0 => Err(BadPath::Escape),
+        b'/' | b'\\' => Ok(Step::Slash(3)),
+        byte @ (b'-' | b'.' | b'_' | b'~') => Ok(Step::Decode(byte)),
+        byte if byte.is_ascii_alphanumeric() => Ok(Step::Decode(byte)),
+        byte if first.is_ascii_lowercase() || second.is_ascii_lowercase() => Ok(Step::Encode(3, byte)),
+        _ => Ok(Step::Keep(3)),
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// The escape of a byte.
+pub(crate) fn escaped(byte: u8) -> [u8; 3] {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+}
+
+/// The path, when none of its segments is `.` or `..`.
+fn without_dots<T: AsRef<str>>(path: T) -> Result<T, BadPath> {
+    let text = path.as_ref().as_bytes();
+    let found = text
+        .iter()
+        .enumerate()
+        .any(|(at, byte)| *byte == b'.' && text[..at].ends_with(b"/") && is_dots(&text[at..]));
+    if found { Err(BadPath::DotSegment) } else { Ok(path) }
+}
+
+/// Whether a segment that starts here is `.` or `..`, perhaps with parameters (`..;x`), which
+/// servlet containers cut off before they resolve the path.
+fn is_dots(segment: &[u8]) -> bool {
+    let rest = segment.strip_prefix(b"..").unwrap_or(&segment[1..]);
+    let ends: [&[u8]; 3] = [b"/", b";", b"%3B"];
+    rest.is_empty() || ends.iter().any(|end| rest.starts_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_spelling_of_a_slash_is_one() {
+        for raw in
+            ["/a/b", "//a///b", "/a%2Fb", "/a%2fb", "/a\\b", "/a%5Cb", "/a/%2F\\b", "\\a/b", "%2Fa%5c/b"]
+        {
+            assert_eq!(read_path(raw.as_bytes()).unwrap().path, "/a/b", "{raw}");
+        }
+        for (raw, escaped) in [("//a", false), ("/a%2Fb", true), ("/a\\", true), ("/a%252F", false)] {
+            assert_eq!(read_path(raw.as_bytes()).unwrap().has_escaped_slash, escaped, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_dot_segment_has_no_reading() {
+        for raw in ["/..%2fb", "/a%2F..", "/a%5c..%5cb", "/..\\a", "/a%2f%2e", "/a//..", "/a%2F..;x/b", "/./"]
+        {
+            assert_eq!(read_path(raw.as_bytes()), Err(BadPath::DotSegment), "{raw}");
+        }
+        for raw in ["/a..b", "/...", "/a/..b", "/%252e%252e/", "/.well-known"] {
+            assert!(read_path(raw.as_bytes()).is_ok(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_taken_from_every_spelling_and_the_rest_stays_as_sent() {
+        for (raw, prefix, rest) in [
+            ("/api/x", "/api", Some("/x")),
+            ("/api", "/api", Some("")),
+            ("/api/", "/api/", Some("/")),
+            ("//api//x//y", "/api", Some("//x//y")),
+            ("/a%2Fb/c%2fd", "/a/b", Some("/c%2fd")),
+            ("/a/b%2Fc%2fd", "/a/b", Some("/c%2fd")),
+            ("/%61pi\\x", "/api", Some("/x")),
+            ("/caf%c3%a9/%c3", "/caf%C3%A9", Some("/%c3")),
+            ("/apis", "/api", None),
+            ("/ap", "/api", None),
+            ("/api;v/x", "/api", None),
+        ] {
+            assert_eq!(strip_path_prefix(raw, prefix).as_deref(), rest, "{raw} {prefix}");
+        }
+    }
+
+    /// Texts that look like paths, so that most runs get past the first check.
+    fn paths() -> impl Strategy<Value = String> {
+        let pieces =
+            ["/", "%2F", "%5c", "\\", "a", "%61", "%c3", "ß", ";", "%3b", "%25", "|", ".", "%2e", "b"];
+        let piece = proptest::sample::select(pieces.to_vec());
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    proptest! {
+        #[test]
+        fn the_reading_is_final_and_safe(raw in paths()) {
+            if let Ok(reading) = read_path(raw.as_bytes()) {
+                let path = &*reading.path;
+                prop_assert!(path.starts_with('/') && path.is_ascii() && !path.contains("//"));
+                prop_assert!(!["%2F", "%5C", "\\"].iter().any(|slash| path.contains(slash)));
+                prop_assert!(!path.split('/').any(|name| name == "." || name == ".."));
+                let again = read_path(path.as_bytes()).unwrap();
+                prop_assert!(matches!(again.path, Cow::Borrowed(again) if again == path));
+            }
+        }
+
+        #[test]
+        fn what_is_read_with_a_prefix_loses_it(raw in paths(), cut in 0..8usize) {
+            if let Ok(reading) = read_path(raw.as_bytes()) {
+                let ends: Vec<_> = reading.path.match_indices('/').map(|(at, _)| at).chain([reading.path.len()]).collect();
+                let prefix = &reading.path[..ends[cut % ends.len()]];
+                let rest = strip_path_prefix(&raw, prefix).unwrap();
+                prop_assert!(rest.is_empty() || rest.starts_with('/') || prefix.is_empty());
+                let rest = read_path(rest.as_bytes()).unwrap();
+                prop_assert_eq!(rest.path.trim_start_matches('/'), reading.path[prefix.len()..].trim_start_matches('/'));
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(raw in any::<Vec<u8>>(), text in any::<String>(), prefix in any::<String>()) {
+            let _ = (read_path(&raw), strip_path_prefix(&text, &prefix));
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Requests that the gateway answered by itself, by reason.
+
+use super::exposition::Exposition;
+use super::names;
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How many of each reason; a reason appears with its first request.
+#[derive(Debug, Default)]
+pub(super) struct Failed(RwLock<BTreeMap<&'static str, AtomicU64>>);
+
+impl Failed {
+    pub(super) fn add(&self, reason: &'static str) {
+        if let Some(count) = self.0.read().get(reason) {
+            count.fetch_add(1, Relaxed);
+            return;
+        }
+        self.0.write().entry(reason).or_default().fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn collect(&self, scrape: &mut Exposition) {
+        for (reason, count) in self.0.read().iter() {
+            scrape.counter(&names::HTTP_REQUESTS_FAILED, &[reason], count.load(Relaxed) as f64);
+        }
+    }
+}
