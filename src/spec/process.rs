@@ -35,6 +35,10 @@ pub struct Server {
     pub max_request_head: Size,
     /// Idle connections to all upstreams that are kept for reuse.
     pub upstream_keepalive: u32,
+    /// Ask these name servers, `ip` or `ip:port`, for host names as they are written. Absent: those of /etc/resolv.conf,
+    /// with its search list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub name_servers: Vec<Placed<String>>,
     /// Proxies whose X-Forwarded-* fields are believed, as addresses or CIDR blocks.
     pub trusted_proxies: Vec<Placed<String>>,
     /// Count IPv6 clients by this many leading bits of their address, 1 to 128, in every limit and key. Default 64.
@@ -61,6 +65,7 @@ impl Default for Server {
             send_timeout: seconds(60),
             max_request_head: Size(64 << 10),
             upstream_keepalive: 512,
+            name_servers: Vec::new(),
             trusted_proxies: Vec::new(),
             client_ipv6_prefix: ClientPrefix::default(),
             x_forwarded: XForwarded::Add,

@@ -9,6 +9,7 @@ mod endpoint;
 mod exposition;
 mod histogram;
 mod http2;
+mod lookups;
 pub mod names;
 mod plugin;
 mod preamble;
@@ -17,6 +18,7 @@ mod route;
 mod shelf;
 mod sockets;
 mod statuses;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -26,10 +28,12 @@ pub use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub use exposition::{Exposition, Source};
 pub use histogram::Observed;
 pub use http2::{Ended, Http2Connection, Http2Connections};
+pub use lookups::{LookupResult, Lookups};
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
 pub use preamble::{Preamble, PreambleMetrics};
 pub use route::{Answers, RouteMetrics};
+pub use tasks::Tasks;
 pub use tls::TlsMetrics;
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 
@@ -68,6 +72,8 @@ pub struct Metrics {
     requests_gone: Arc<AtomicU64>,
     config: Config,
     http2: Arc<Http2Connections>,
+    lookups: Lookups,
+    tasks: Tasks,
     log_dropped: AtomicU64,
     admin_evicted: AtomicU64,
 }
@@ -145,6 +151,16 @@ impl Metrics {
         &self.http2
     }
 
+    /// Lookups of host names.
+    pub fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
+    /// The process's long-lived tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     /// Requests answered since the start, those of removed routes included.
     pub fn requests(&self) -> u64 {
         let living: u64 = self.routes.living().iter().map(|route| route.requests()).sum();
@@ -164,6 +180,8 @@ impl Metrics {
         let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
         sources.iter().for_each(|source| source.collect(&mut scrape));
         self.http2.collect(&mut scrape);
+        self.lookups.collect(&mut scrape);
+        self.tasks.collect(&mut scrape);
         self.config.collect(&mut scrape);
         scrape.counter(&names::EXPRESSION_FAILURES, &[], Expression::failures() as f64);
         let evicted = self.admin_evicted.load(Relaxed);
