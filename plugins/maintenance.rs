@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
@@ -65,11 +67,16 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         let base = Path::new(&*file.place.file).parent().unwrap_or(Path::new(""));
         Switch::new(base.join(&file.value), FRESH)
     });
-    if let (Some(file), Some(switch)) = (&written.when_file, &switch)
-        && let Err(error) = switch.exists()
-    {
-        let problem = Problem::new(format!("whether `{}` exists cannot be told: {error}", file.value));
-        problems.push(problem.at(&file.place));
+    if let (Some(file), Some(switch)) = (&written.when_file, &switch) {
+        match switch.look.exists() {
+            // The first request has something to take.
+            Ok(exists) => switch.look.on.store(exists, Relaxed),
+            Err(error) => {
+                let problem =
+                    Problem::new(format!("whether `{}` exists cannot be told: {error}", file.value));
+                problems.push(problem.at(&file.place));
+            }
+        }
     }
     match (page, except) {
         (Some(page), Some(except)) if !problems.refuse() => {
@@ -82,46 +89,71 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     }
 }
 
-/// Whether a file exists, asked of the file system now and then.
+/// Whether a file exists, asked of the file system now and then, on a thread that may hang with it: requests take what
+/// is known.
 struct Switch {
-    file: PathBuf,
+    look: Arc<Look>,
     fresh: Duration,
     born: Instant,
     /// When to ask next, in milliseconds from birth.
     next: AtomicU64,
+}
+
+/// The file, and what is known of it.
+struct Look {
+    file: PathBuf,
     on: AtomicBool,
     /// The file system gave no answer the last time.
     failing: AtomicBool,
+    /// A thread is at it.
+    busy: AtomicBool,
 }
 
 impl Switch {
     fn new(file: PathBuf, fresh: Duration) -> Self {
-        let (next, on, failing) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Self { file, fresh, born: Instant::now(), next, on, failing }
+        let (on, failing, busy) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        let look = Arc::new(Look { file, on, failing, busy });
+        Self { look, fresh, born: Instant::now(), next: AtomicU64::new(0) }
     }
 
+    /// What is known; looked for again when it is old.
     fn is_on(&self) -> bool {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let now = millis(self.born.elapsed());
         let next = self.next.load(Relaxed);
         let later = now.saturating_add(millis(self.fresh));
-        // Of those that come at once, one asks; the others take what is known. The first of all has nothing to take.
-        let mine = now >= next && self.next.compare_exchange(next, later, Relaxed, Relaxed).is_ok();
-        if mine || next == 0 {
-            match self.exists() {
-                Ok(exists) => {
-                    self.on.store(exists, Relaxed);
-                    self.failing.store(false, Relaxed);
-                }
-                // What was known holds.
-                Err(error) => {
-                    if !self.failing.swap(true, Relaxed) {
-                        log::warn!(file:? = self.file, error:%; "a switch file cannot be looked for");
-                    }
+        // Of those that come at once, one asks; and none while a thread hangs.
+        if now >= next
+            && self.next.compare_exchange(next, later, Relaxed, Relaxed).is_ok()
+            && !self.look.busy.swap(true, Acquire)
+        {
+            let look = Arc::clone(&self.look);
+            let work = move || {
+                look.update();
+                look.busy.store(false, Release);
+            };
+            if thread::Builder::new().name("maintenance".to_owned()).spawn(work).is_err() {
+                self.look.busy.store(false, Release);
+            }
+        }
+        self.look.on.load(Relaxed)
+    }
+}
+
+impl Look {
+    fn update(&self) {
+        match self.exists() {
+            Ok(exists) => {
+                self.on.store(exists, Relaxed);
+                self.failing.store(false, Relaxed);
+            }
+            // What was known holds.
+            Err(error) => {
+                if !self.failing.swap(true, Relaxed) {
+                    log::warn!(file:? = self.file, error:%; "a switch file cannot be looked for");
                 }
             }
         }
-        self.on.load(Relaxed)
     }
 
     /// Whether there is something of that name; a symbolic link to nothing is something.
@@ -188,6 +220,15 @@ mod tests {
         assert_eq!(Visit::new("/").refused(&*plugin).status, 503);
     }
 
+    /// Asks until it is so.
+    fn await_on(switch: &Switch, on: bool) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while switch.is_on() != on {
+            assert!(Instant::now() < until, "never {on}");
+            thread::yield_now();
+        }
+    }
+
     #[test]
     fn a_file_switches_it_and_is_asked_for_rarely() {
         let folder = tempfile::tempdir().unwrap();
@@ -195,15 +236,33 @@ mod tests {
         let (eager, lazy) =
             (Switch::new(file.clone(), Duration::ZERO), Switch::new(file.clone(), Duration::from_secs(3600)));
         assert!(!eager.is_on() && !lazy.is_on());
+        while lazy.look.busy.load(Acquire) {
+            thread::yield_now();
+        }
         std::fs::write(&file, "").unwrap();
-        assert!(eager.is_on() && !lazy.is_on());
+        await_on(&eager, true);
+        assert!(!lazy.is_on());
         std::fs::remove_file(&file).unwrap();
-        assert!(!eager.is_on());
+        await_on(&eager, false);
         std::os::unix::fs::symlink("nothing", &file).unwrap();
-        assert!(eager.is_on(), "a symbolic link to nothing is there");
+        // A symbolic link to nothing is there.
+        await_on(&eager, true);
+        let closed = plugin(json!({ "when_file": file })).unwrap();
+        assert_eq!(Visit::new("/").refused(&*closed).status, 503);
         std::fs::remove_file(&file).unwrap();
-        let plugin = plugin(json!({ "when_file": file })).unwrap();
-        assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+        let open = plugin(json!({ "when_file": file })).unwrap();
+        assert!(matches!(Visit::new("/").ask(&*open), Verdict::Continue));
+    }
+
+    #[test]
+    fn a_look_that_hangs_holds_up_no_request_and_is_the_only_one() {
+        let switch = Switch::new("/".into(), Duration::ZERO);
+        switch.look.busy.store(true, Release);
+        for _ in 0..100 {
+            assert!(!switch.is_on(), "what is known");
+        }
+        switch.look.busy.store(false, Release);
+        await_on(&switch, true);
     }
 
     #[test]
@@ -213,9 +272,12 @@ mod tests {
         std::fs::create_dir(&parent).unwrap();
         std::fs::write(&file, "").unwrap();
         let switch = Switch::new(file.clone(), Duration::ZERO);
-        assert!(switch.is_on());
+        await_on(&switch, true);
         std::fs::remove_dir_all(&parent).unwrap();
         std::fs::write(&parent, "").unwrap();
+        while !switch.look.failing.load(Relaxed) {
+            assert!(switch.is_on());
+        }
         assert!(switch.is_on());
         assert!(plugin(json!({ "when_file": file })).is_err());
     }

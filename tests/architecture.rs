@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the ground up; the ones of a line are siblings and do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["telemetry", "diag", "plugins"],
-    &["spec"],
-    &["tls", "proxy_protocol", "net", "websocket"],
+    &["telemetry", "diag", "plugins", "blocking"],
+    &["spec", "supervision"],
+    &["tls", "proxy_protocol", "net", "websocket", "resolver"],
     &["route", "upstream", "chain", "acme"],
     &["tunnel"],
     &["snapshot"],
@@ -39,7 +39,7 @@ const LOCKS: &[Lock] = &[
     },
     Lock {
         words: &["tokio::spawn", "task::spawn", "task::spawn_local"],
-        only_in: &["live", "tunnel", "server", "upstream"],
+        only_in: &["live", "tunnel", "server", "upstream", "resolver", "supervision"],
         why: "a task that nobody waits for is started where its end is known (a JoinSet ends with its owner, the \
               watch over a new connection's first word within connect_timeout)",
     },

@@ -7,6 +7,7 @@ use super::settings::Settings;
 use super::state::{Failure, Reason};
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// An account as it is kept.
 #[derive(Serialize, Deserialize)]
@@ -16,44 +17,55 @@ struct Kept {
 }
 
 /// The account that is kept, if one is.
-pub(super) async fn known(settings: &Settings) -> Result<Option<Account>, Failure> {
-    let kept = disk::load_json::<Kept>(&disk::account(settings)).map_err(|error| storage(&error))?;
-    let Some(Kept { credentials, .. }) = kept else { return Ok(None) };
-    let client = client(settings)?;
+pub(super) async fn known(settings: &Arc<Settings>) -> Result<Option<Account>, Failure> {
+    let Some(Kept { credentials, .. }) = kept(settings).await? else { return Ok(None) };
+    let client = client(settings).await?;
     Ok(Some(Account::builder_with_http(client).from_credentials(credentials).await?))
 }
 
-fn client(settings: &Settings) -> Result<Box<Client>, Failure> {
-    let client = Client::new(settings.roots.as_deref());
+async fn kept(settings: &Arc<Settings>) -> Result<Option<Kept>, Failure> {
+    let load = |settings: &Settings| disk::load_json::<Kept>(&disk::account(settings));
+    disk::run(settings, load).await.map_err(|error| storage(&error))
+}
+
+async fn keep(settings: &Arc<Settings>, account: Kept) -> Result<(), Failure> {
+    let keep = move |settings: &Settings| disk::keep_json(&disk::account(settings), &account);
+    disk::run(settings, keep).await.map_err(|error| storage(&error))
+}
+
+async fn client(settings: &Arc<Settings>) -> Result<Box<Client>, Failure> {
+    // Without roots of its own it reads the system's.
+    let new = |settings: &Settings| Ok(Client::new(settings.roots.as_deref()));
+    let client = disk::run(settings, new).await.map_err(|error| storage(&error))?;
     Ok(Box::new(client.map_err(|why| Error::Other(Box::new(why)))?))
 }
 
 /// The account: the one that is kept, or a new one.
-pub(super) async fn account(settings: &Settings) -> Result<Account, Failure> {
-    let path = disk::account(settings);
+pub(super) async fn account(settings: &Arc<Settings>) -> Result<Account, Failure> {
     let contact: Vec<_> = settings.contact.iter().map(String::as_str).collect();
-    let kept = disk::load_json::<Kept>(&path).map_err(|error| storage(&error))?;
-    let Some(kept) = kept else {
+    let Some(kept) = kept(settings).await? else {
         let new =
             NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let external = settings.external.as_ref().map(|(id, key)| ExternalAccountKey::new(id.clone(), key));
-        let (account, credentials) = Account::builder_with_http(client(settings)?)
+        let (account, credentials) = Account::builder_with_http(client(settings).await?)
             .create(&new, settings.directory.clone(), external.as_ref())
             .await
             .map_err(account_failed)?;
         let kept = Kept { contact: settings.contact.clone(), credentials };
-        disk::keep_json(&path, &kept).map_err(|error| storage(&error))?;
+        keep(settings, kept).await?;
         return Ok(account);
     };
     let Kept { contact: told, credentials } = kept;
     // What is sent to keep the new contact is taken back apart: the credentials cannot be copied.
     let again = serde_json::to_value(&credentials).map_err(Error::from)?;
-    let account = Account::builder_with_http(client(settings)?).from_credentials(credentials).await?;
+    let account = Account::builder_with_http(client(settings).await?).from_credentials(credentials).await?;
     if told != settings.contact {
-        account.update_contacts(&contact).await.map_err(|error| forgotten(error, settings))?;
+        if let Err(error) = account.update_contacts(&contact).await {
+            return Err(forgotten(error, settings).await);
+        }
         let credentials = serde_json::from_value(again).map_err(Error::from)?;
         let kept = Kept { contact: settings.contact.clone(), credentials };
-        disk::keep_json(&path, &kept).map_err(|error| storage(&error))?;
+        keep(settings, kept).await?;
     }
     Ok(account)
 }
@@ -68,14 +80,16 @@ fn account_failed(error: Error) -> Failure {
 }
 
 /// An account that the authority no longer knows is put aside, so that the next try makes a new one.
-pub(super) fn forgotten(error: Error, settings: &Settings) -> Failure {
+pub(super) async fn forgotten(error: Error, settings: &Arc<Settings>) -> Failure {
     if let Error::Api(problem) = &error
         && problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":accountDoesNotExist"))
     {
-        let path = disk::account(settings);
-        let aside = path.with_extension("json.unknown");
-        if let Err(error) = std::fs::rename(&path, &aside) {
-            log::warn!(file:? = path, error:%; "an account that the authority does not know cannot be put aside");
+        let put_aside = |settings: &Settings| {
+            let path = disk::account(settings);
+            std::fs::rename(&path, path.with_extension("json.unknown"))
+        };
+        if let Err(error) = disk::run(settings, put_aside).await {
+            log::warn!(file:? = disk::account(settings), error:%; "an account that the authority does not know cannot be put aside");
         }
     }
     error.into()

@@ -2,6 +2,7 @@
 //! months are no reason to keep connections, or a library that does.
 
 use super::settings::is_safe;
+use crate::resolver;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
@@ -14,7 +15,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// How long a connection may take to come about.
@@ -126,7 +126,7 @@ async fn ask(
     let port = head.uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let wire = render(&head, &body)?;
     let late = |_| unanswered("no connection in time");
-    let connect = TcpStream::connect((bare.as_str(), port));
+    let connect = resolver::global().connect(&bare, port);
     let stream = tokio::time::timeout(CONNECT, connect).await.map_err(late)??;
     if !secure {
         return exchange(stream, &wire, &head.method).await;

@@ -12,7 +12,9 @@
 use super::keyed::Keyed;
 use super::settings::Settings;
 use super::state::now;
+use crate::blocking;
 use moongate_sdk::read_regular_file;
+use rustix::fs::Access;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,15 +22,32 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The largest file that is read.
 const LARGEST: u64 = 1 << 20;
 
 /// The tries of late that failed.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tries {
     /// When, in seconds since 1970.
     pub(super) failed: Vec<u64>,
+}
+
+/// For one of the operations below, wherever it is waited for. A file system may hang.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// Runs an operation of this module on a thread that may hang, and waits for it, within a bound.
+///
+/// # Errors
+/// Those of the operation, and when the file system does not answer in time.
+pub(super) async fn run<T: Send + 'static>(
+    settings: &Arc<Settings>,
+    operation: impl FnOnce(&Settings) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let settings = Arc::clone(settings);
+    blocking::ACME.run_within(LONGEST, move || operation(&settings)).await?
 }
 
 fn folder(settings: &Settings) -> PathBuf {
@@ -69,6 +88,25 @@ pub(super) fn prepare(settings: &Settings) -> io::Result<()> {
     fs::remove_file(probe)
 }
 
+/// Sees, without making anything, whether [`prepare`] can be expected to succeed: the nearest directory that exists is
+/// one that may be written to.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn check(settings: &Settings) -> io::Result<()> {
+    let folder = folder(settings);
+    for path in folder.ancestors() {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        match path.metadata() {
+            Ok(found) if !found.is_dir() => return Err(ErrorKind::NotADirectory.into()),
+            Ok(_) => return rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(Into::into),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// The certificate that is kept and still holds, and whether it is for all the names and no others' file.
 /// Where it has none of its own, another one's of the same authority stands in that is for the most of its
 /// names: who adds a name must not lose the others until the authority has seen it.
@@ -92,7 +130,11 @@ pub(super) fn load(settings: &Settings) -> io::Result<Option<(Keyed, bool)>> {
         let whole = own.covers(&settings.names);
         return Ok(Some((own, whole)));
     }
-    let entries = fs::read_dir(folder(settings))?.collect::<io::Result<Vec<_>>>()?;
+    let entries = match fs::read_dir(folder(settings)) {
+        // It is made with the first certificate.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        entries => entries?.collect::<io::Result<Vec<_>>>()?,
+    };
     let others = entries.iter().map(fs::DirEntry::path);
     Ok(others
         .filter(|path| path.extension().is_some_and(|ending| ending == "pem"))

@@ -68,14 +68,18 @@ fn rejected(detail: impl Into<String>) -> Failure {
 pub(super) async fn issue(job: &Job) -> Result<(), Failure> {
     let settings = &job.settings;
     // An authority that has issued counts it, also when we cannot keep it.
-    disk::prepare(settings).map_err(|error| storage(&error))?;
-    if let Some(pem) = job.unsaved.lock().take() {
-        return keep(job, pem);
+    disk::run(settings, disk::prepare).await.map_err(|error| storage(&error))?;
+    let unsaved = job.unsaved.lock().take();
+    if let Some(pem) = unsaved {
+        return keep(job, pem).await;
     }
     let account = account(settings).await?;
     let identifiers: Vec<_> = settings.names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
     let order = account.new_order(&NewOrder::new(&identifiers)).await;
-    let mut order = order.map_err(|error| forgotten(error, settings))?;
+    let mut order = match order {
+        Ok(order) => order,
+        Err(error) => return Err(forgotten(error, settings).await),
+    };
     let shown = prove(&mut order, settings.challenge, &job.challenges).await?;
     match order.poll_ready(&PATIENCE).await {
         Ok(OrderStatus::Ready) => {}
@@ -96,15 +100,18 @@ pub(super) async fn issue(job: &Job) -> Result<(), Failure> {
     }
     // It is served before it is kept: a full disk is no reason to let the old one expire.
     job.renewed(keyed.key, keyed.validity);
-    keep(job, pem)
+    keep(job, pem).await
 }
 
 /// Keeps what was issued; what cannot be kept now is not asked for again, but kept later.
-fn keep(job: &Job, pem: String) -> Result<(), Failure> {
-    disk::keep(&job.settings, &pem).map_err(|error| {
-        *job.unsaved.lock() = Some(pem);
-        storage(&error)
-    })
+async fn keep(job: &Job, pem: String) -> Result<(), Failure> {
+    // Noted before: the wait for the disk may be given up.
+    *job.unsaved.lock() = Some(pem.clone());
+    disk::run(&job.settings, move |settings| disk::keep(settings, &pem))
+        .await
+        .map_err(|error| storage(&error))?;
+    *job.unsaved.lock() = None;
+    Ok(())
 }
 
 /// Shows the proof of every name that is not proven yet, and asks the authority to look.

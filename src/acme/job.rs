@@ -1,6 +1,7 @@
 //! One certificate that the gateway gets by itself.
 
 use super::disk;
+use super::keyed::Keyed;
 use super::settings::Settings;
 use super::state::{Failure, Reason, State, Validity, now};
 use crate::tls::{Challenges, Slot};
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A certificate: as it is wanted, where listeners find it, how it stands with it.
 pub struct Job {
-    pub(super) settings: Settings,
+    pub(super) settings: Arc<Settings>,
     /// Where its folder is written.
     place: Place,
     slot: Arc<Slot>,
@@ -25,11 +26,32 @@ pub struct Job {
     failures: [AtomicU64; Reason::ALL.len()],
 }
 
+/// A certificate that is ready to be served by a generation that is taken.
+pub struct Prepared {
+    job: Arc<Job>,
+    /// What is kept, and whether it is its own.
+    kept: Option<(Keyed, bool)>,
+}
+
+impl Prepared {
+    /// Serves what was kept; to be called before anybody connects.
+    pub fn commit(self) {
+        let Self { job, kept } = self;
+        if let Some((kept, own)) = kept
+            && job.slot.get().is_none()
+        {
+            // Another one's stands in until this one's is there, and is to be replaced at once.
+            let validity = own.then_some(kept.validity);
+            job.serve(kept.key, validity, kept.validity.from);
+        }
+    }
+}
+
 impl Job {
     pub(super) fn new(settings: Settings, place: &Place, challenges: &Arc<Challenges>) -> Self {
         Self {
             slot: Arc::new(Slot::new(settings.names.iter().cloned())),
-            settings,
+            settings: Arc::new(settings),
             place: place.clone(),
             challenges: Arc::clone(challenges),
             state: Mutex::default(),
@@ -49,16 +71,16 @@ impl Job {
         &self.settings
     }
 
-    /// Makes its folder and loads what is there; to be called before anybody connects. One that was opened
-    /// before is left as it is.
+    /// Loads what is kept, and sees whether its folder can be made or written to. Nothing is changed: see
+    /// [`Prepared::commit`]. It waits for disks.
     ///
     /// # Errors
     /// When the folder cannot be written to, or a certificate in it cannot be read; at the folder's place.
-    pub fn open(&self) -> Result<(), Problem> {
+    pub fn prepare(self: &Arc<Self>) -> Result<Prepared, Problem> {
         if self.slot.get().is_some() {
-            return Ok(());
+            return Ok(Prepared { job: Arc::clone(self), kept: None });
         }
-        disk::prepare(&self.settings).map_err(|error| {
+        disk::check(&self.settings).map_err(|error| {
             let folder = self.settings.storage.display();
             Problem::new(format!("certificates cannot be kept in `{folder}`: {error}"))
                 .help("name a folder in `storage` that the gateway may write to, as /var/lib/moongate/acme")
@@ -69,12 +91,7 @@ impl Job {
                 .help("make the file readable; or move it away, and the gateway orders another one")
                 .at(&self.place)
         })?;
-        if let Some((kept, own)) = kept {
-            // Another one's stands in until this one's is there, and is to be replaced at once.
-            let validity = own.then_some(kept.validity);
-            self.serve(kept.key, validity, kept.validity.from);
-        }
-        Ok(())
+        Ok(Prepared { job: Arc::clone(self), kept })
     }
 
     fn serve(&self, key: Arc<CertifiedKey>, validity: Option<Validity>, issued: u64) {

@@ -51,7 +51,7 @@ impl<'a> Gathering<'a> {
     /// Everything that is wrong with the settings, with places.
     pub fn add(&mut self, written: &Placed<spec::Acme>) -> Result<Arc<Job>, Problems> {
         let settings = Settings::read(written)?;
-        if let Some(same) = self.jobs.list.iter().find(|job| job.settings == settings) {
+        if let Some(same) = self.jobs.list.iter().find(|job| *job.settings == settings) {
             return Ok(Arc::clone(same));
         }
         let rival = |job: &Arc<Job>| {
@@ -65,7 +65,7 @@ impl<'a> Gathering<'a> {
                     .at(&written.place),
             ));
         }
-        let kept = self.prior.iter().find(|job| job.settings == settings).cloned();
+        let kept = self.prior.iter().find(|job| *job.settings == settings).cloned();
         let place = written.value.storage.as_ref().map_or(&written.place, |storage| &storage.place);
         let job = kept.unwrap_or_else(|| Arc::new(Job::new(settings, place, &self.jobs.challenges)));
         self.jobs.list.push(Arc::clone(&job));

@@ -2,7 +2,7 @@
 //!
 //! A [`Job`] is one certificate: its settings, the place in which the listeners find it, and what is known
 //! of it. It is compiled with the configuration and kept over reloads while its settings stay the same.
-//! Compiling contacts nobody and writes nothing; [`Job::open`] makes the folder and loads what is there,
+//! Compiling and [`Job::prepare`], which loads what is kept, contact nobody and write nothing;
 //! [`Job::run`] gets certificates and renews them until it is dropped. Who runs it is live's business, who
 //! makes the handshakes the server's.
 
@@ -19,7 +19,7 @@ mod run;
 mod settings;
 mod state;
 
-pub use job::Job;
+pub use job::{Job, Prepared};
 pub use jobs::{Gathering, Jobs};
 pub use settings::Settings;
 pub use state::Reason;

@@ -5,6 +5,7 @@ use super::disk::{self, Tries};
 use super::issue::issue;
 use super::job::Job;
 use super::renewal;
+use super::settings::Settings;
 use super::state::{Failure, Reason, now};
 use log::{info, warn};
 use std::time::Duration;
@@ -24,7 +25,7 @@ impl Job {
     /// Gets the certificate and renews it, for as long as it is polled. Who holds `turn` is at work: the
     /// certificates of a process are got one behind another.
     pub async fn run(&self, turn: &Mutex<()>) {
-        let mut tries = disk::load_tries(&self.settings);
+        let mut tries = self.tries().await;
         let mut in_a_row: u32 = 0;
         let mut due = self.due(&mut tries);
         loop {
@@ -49,7 +50,7 @@ impl Job {
                     self.put_off(failure, in_a_row, &mut tries)
                 }
             };
-            self.remember(&tries);
+            self.remember(&tries).await;
         }
     }
 
@@ -85,8 +86,19 @@ impl Job {
         now + wait.as_secs()
     }
 
-    fn remember(&self, tries: &Tries) {
-        if let Err(error) = disk::keep_tries(&self.settings, tries) {
+    /// The tries of late that failed. A file system that hangs has none to tell.
+    async fn tries(&self) -> Tries {
+        let load = |settings: &Settings| Ok(disk::load_tries(settings));
+        disk::run(&self.settings, load).await.unwrap_or_else(|error| {
+            warn!(certificate = self.settings.id().as_str(), error:%; "the record of failed orders cannot be read");
+            Tries::default()
+        })
+    }
+
+    async fn remember(&self, tries: &Tries) {
+        let tries = tries.clone();
+        let keep = move |settings: &Settings| disk::keep_tries(settings, &tries);
+        if let Err(error) = disk::run(&self.settings, keep).await {
             warn!(certificate = self.settings.id().as_str(), error:%; "failed tries cannot be noted");
         }
     }

@@ -7,8 +7,10 @@ use super::when::When;
 use crate::spec::{OnError, PluginEntry};
 use crate::telemetry::metrics::PluginMetrics;
 use http::HeaderName;
+use log::Level;
 use moongate_sdk::{
     CaughtDrop, Fault, Files, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, is_gateways_own,
+    repeated,
 };
 use std::collections::HashMap;
 use std::fmt;
@@ -210,7 +212,9 @@ impl Entry {
     /// Logs that this plugin panicked, or could not do its work. Nothing when requests go on without it.
     pub(super) fn failed(&self, fault: Option<&Fault>) -> Option<Broken> {
         match fault {
+            None if !repeated::admit(Level::Error, "a plugin panicked", &[&self.name]) => {}
             None => log::error!(plugin = &*self.name, kind = self.kind; "a plugin panicked"),
+            Some(_) if !repeated::admit(Level::Warn, "a plugin failed", &[&self.name]) => {}
             Some(fault) => {
                 log::warn!(plugin = &*self.name, kind = self.kind, fault:% = fault; "a plugin failed");
             }

@@ -15,11 +15,12 @@ use crate::spec;
 use crate::telemetry::process_log;
 use check::Asked;
 use clap::{Parser, Subcommand};
-use moongate_sdk::{Kind, Plugin};
+use moongate_sdk::{Kind, Period, Plugin};
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Failed while running, or could not begin to.
 const FAILED: u8 = 1;
@@ -32,7 +33,7 @@ const BAD_CONFIG: u8 = 78;
 const DEFAULT_FILE: &str = "conf/moongate.yaml";
 
 /// How long the log's last lines may take at the end.
-const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(2);
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// What is logged unless RUST_LOG says otherwise. Pingora tells of every client that hangs up and of
 /// every retry at the level of an error; what matters of that we log ourselves, with the route in it.
@@ -84,7 +85,13 @@ enum Command {
         client: IpAddr,
     },
     /// Make a running gateway read its configuration again; waits for the outcome
-    Reload(File),
+    Reload {
+        #[command(flatten)]
+        file: File,
+        /// How long to wait for the outcome, as 90s or 5m; the gateway goes on with it in any case
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = period)]
+        timeout: Duration,
+    },
     /// List what can be written behind `kind:`
     Kinds {
         /// Tell all about one of them
@@ -157,9 +164,10 @@ impl Command {
     /// The configuration file of a command that reads one.
     fn file(&mut self) -> Option<&mut File> {
         match self {
-            Self::Run { file, .. } | Self::Check { file, .. } | Self::Reload(file) | Self::Demo(file) => {
-                Some(file)
-            }
+            Self::Run { file, .. }
+            | Self::Check { file, .. }
+            | Self::Reload { file, .. }
+            | Self::Demo(file) => Some(file),
             Self::Kinds { .. } | Self::Schema | Self::Plugin { .. } => None,
         }
     }
@@ -183,6 +191,14 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let signals = match (&command, signals) {
+        (Command::Run { .. } | Command::Demo(_), signals) => signals,
+        (_, Ok(signals)) => {
+            signals.release();
+            Err(std::io::ErrorKind::Other.into())
+        }
+        (_, refused) => refused,
+    };
     match command {
         Command::Run { file, .. } => match signals {
             Ok(signals) => ended(server::run(file.path(), kinds, signals, color(), |_| {})),
@@ -196,7 +212,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
             let asked = explain.map(|explain| Asked { explain, headers, listener, client });
             check::main(file.path(), kinds, print, asked.as_ref())
         }
-        Command::Reload(file) => reload::main(file.path()),
+        Command::Reload { file, timeout } => reload::main(file.path(), timeout),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
         Command::Plugin { command } => plugin::main(&command, kinds),
         Command::Schema => say(&format!("{:#}\n", spec::schema(&snapshot::tables(plugins)))),
@@ -229,6 +245,15 @@ fn ended(outcome: Result<(), Failed>) -> ExitCode {
             say_wrong(&format!("error: {problem}\n"));
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// A length of time as the configuration has it.
+fn period(text: &str) -> Result<Duration, String> {
+    match text.parse::<Period>() {
+        Ok(Period(period)) if !period.is_zero() => Ok(period),
+        Ok(_) => Err("it must be longer than 0".to_owned()),
+        Err(wrong) => Err(wrong.to_string()),
     }
 }
 

@@ -4,16 +4,20 @@
 use super::{BAD_CONFIG, FAILED, color, say, say_wrong};
 use crate::diag;
 use crate::spec;
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Longer than any reload takes: first probes are bounded at 5 s.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
 
-pub(super) fn main(path: &Path) -> ExitCode {
+/// The largest response; a report of many problems is far below.
+const LARGEST: usize = 16 << 20;
+
+/// Waits at most for `timeout`.
+pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
     // A gateway that is told of a file with mistakes says so in its status and metrics too; one
     // whose address cannot be found in it is not asked.
     let spec = match spec::load(path) {
@@ -31,7 +35,7 @@ pub(super) fn main(path: &Path) -> ExitCode {
         ));
         return ExitCode::from(FAILED);
     };
-    match ask(&admin.address.value, admin.token.as_deref()) {
+    match ask(&admin.address.value, admin.token.as_deref(), Instant::now() + timeout) {
         Ok(Answer { status: 200, report, .. }) => {
             // As `moongate check` does: warnings are no reason to fail.
             say_wrong(&report.unwrap_or_default());
@@ -44,6 +48,14 @@ pub(super) fn main(path: &Path) -> ExitCode {
         Ok(Answer { status, body, .. }) => {
             let body = body.trim();
             say_wrong(&format!("error: the gateway at {} answered {status}: {body}\n", admin.address.value));
+            ExitCode::from(FAILED)
+        }
+        Err(error) if is_late(&error) => {
+            say_wrong(&format!(
+                "error: no response of the gateway at {} within {timeout:?}\n  = help: the reload may still be under way: \
+                 its outcome will be in the log and in `last_reload` of /api/v1/status; `--timeout` waits longer\n",
+                admin.address.value
+            ));
             ExitCode::from(FAILED)
         }
         Err(error) => {
@@ -61,17 +73,41 @@ struct Answer {
     body: String,
 }
 
-fn ask(address: &str, token: Option<&str>) -> std::io::Result<Answer> {
-    let parsed: SocketAddr = address.parse().map_err(|_| std::io::Error::other("not an ip:port"))?;
-    let mut stream = TcpStream::connect_timeout(&parsed, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+}
+
+/// What is left until then; at least a moment, for a socket takes no timeout of 0.
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+fn ask(address: &str, token: Option<&str>, until: Instant) -> io::Result<Answer> {
+    let parsed: SocketAddr = address.parse().map_err(|_| io::Error::other("not an ip:port"))?;
+    let mut stream = TcpStream::connect_timeout(&parsed, CONNECT.min(left(until)?))?;
+    stream.set_write_timeout(Some(left(until)?))?;
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     write!(
         stream,
         "POST /api/v1/reload HTTP/1.1\r\nHost: {address}\r\n{authorization}Content-Length: 0\r\nConnection: close\r\n\r\n"
     )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        // For the whole, not for each read: a byte now and then must not hold the command.
+        stream.set_read_timeout(Some(left(until)?))?;
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if answer.len() > LARGEST {
+            return Err(io::Error::other("the response is too long"));
+        }
+    }
+    let answer = String::from_utf8_lossy(&answer);
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let report = serde_json::from_str::<serde_json::Value>(body)

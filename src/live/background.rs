@@ -2,18 +2,12 @@
 
 use crate::chain::Entry;
 use crate::snapshot::Snapshot;
-use log::error;
+use crate::supervision;
 use moongate_sdk::Services;
 use std::collections::{HashMap, HashSet};
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
-
-/// The wait before work that panicked is begun again; it doubles with each panic in a row.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The running tasks, by the entry they belong to. The entry is held, so that its address is not given
 /// to another while it is a key.
@@ -40,29 +34,20 @@ impl Background {
         });
         for entry in snapshot.plugins() {
             self.tasks.entry(name(entry)).or_insert_with(|| {
-                let task = tokio::spawn(keep(Arc::clone(entry), Arc::clone(services)));
+                let (own, services) = (Arc::clone(entry), Arc::clone(services));
+                let work = move || {
+                    let (own, services) = (Arc::clone(&own), Arc::clone(&services));
+                    async move {
+                        if let Err(broken) = own.background(&services).await {
+                            // The hook has told of the panic already.
+                            resume_unwind(Box::new(broken));
+                        }
+                    }
+                };
+                let task = supervision::spawn("plugin", &**entry.name(), work);
                 (Arc::clone(entry), task)
             });
         }
-    }
-}
-
-/// Does the work until it is done; after a panic again, and later each time.
-async fn keep(entry: Arc<Entry>, services: Arc<dyn Services>) {
-    let mut wait = FIRST_WAIT;
-    loop {
-        let begun = Instant::now();
-        if entry.background(&services).await.is_ok() {
-            return;
-        }
-        // It worked for a long time: this is another mishap, not the same one again.
-        if begun.elapsed() > LONGEST_WAIT {
-            wait = FIRST_WAIT;
-        }
-        let name = entry.name();
-        error!(plugin = &**name, again_in_seconds = wait.as_secs(); "a plugin's work beside the requests panicked");
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 

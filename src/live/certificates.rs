@@ -1,17 +1,18 @@
 //! Certificates that the gateway gets by itself: one task each, kept over reloads as the certificate is.
 
-use crate::acme::Job;
+use crate::acme::{Job, Prepared};
 use crate::snapshot::Snapshot;
-use log::error;
+use crate::supervision::{self, Backoff};
 use moongate_sdk::Problems;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 /// The wait before work that panicked is begun again: what it asked of the authority may have counted there.
-const WAIT: Duration = Duration::from_secs(15 * 60);
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(15 * 60), longest: Duration::from_secs(2 * 60 * 60) };
 
 /// The running tasks, by the certificate they belong to. It is held, so that its address is not given to
 /// another while it is a key.
@@ -27,16 +28,16 @@ fn name(job: &Arc<Job>) -> usize {
     Arc::as_ptr(job).addr()
 }
 
-/// Makes the folders of a generation's certificates and loads what is there. It waits for disks.
+/// Reads what is kept of a generation's certificates, and sees whether their folders can be written to. Changes nothing.
+/// It waits for disks.
 ///
 /// # Errors
-/// Every folder that cannot be written to.
-pub(super) fn open(jobs: &[Arc<Job>]) -> Result<(), Problems> {
+/// Every folder that cannot be used.
+pub(super) fn prepare(jobs: &[Arc<Job>]) -> Result<Vec<Prepared>, Problems> {
     let mut problems = Problems::default();
-    for job in jobs {
-        problems.keep(job.open().map_err(Problems::from));
-    }
-    if problems.refuse() { Err(problems) } else { Ok(()) }
+    let prepared =
+        jobs.iter().filter_map(|job| problems.keep(job.prepare().map_err(Problems::from))).collect();
+    if problems.refuse() { Err(problems) } else { Ok(prepared) }
 }
 
 impl Certificates {
@@ -54,26 +55,15 @@ impl Certificates {
         });
         for job in jobs {
             self.tasks.entry(name(job)).or_insert_with(|| {
-                let task = tokio::spawn(keep(Arc::clone(job), Arc::clone(&self.turn)));
+                let (own, turn) = (Arc::clone(job), Arc::clone(&self.turn));
+                let work = move || {
+                    let (own, turn) = (Arc::clone(&own), Arc::clone(&turn));
+                    async move { own.run(&turn).await }
+                };
+                let id = job.settings().id();
+                let task = tokio::spawn(supervision::keep("certificate", id, BACKOFF, work));
                 (Arc::clone(job), task)
             });
         }
-    }
-}
-
-/// Does the work; after a panic again, and much later.
-async fn keep(job: Arc<Job>, turn: Arc<Mutex<()>>) {
-    loop {
-        // It ends with this task.
-        let mut work = JoinSet::new();
-        let (own, turn) = (Arc::clone(&job), Arc::clone(&turn));
-        work.spawn(async move { own.run(&turn).await });
-        work.join_next().await;
-        let certificate = job.settings().id();
-        error!(
-            certificate = certificate.as_str(), again_in_seconds = WAIT.as_secs();
-            "the work for a certificate panicked"
-        );
-        tokio::time::sleep(WAIT).await;
     }
 }

@@ -13,13 +13,19 @@ mod rotation;
 mod services;
 mod supervisor;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod world;
 
 pub use outcome::{Outcome, Refusal, Reloaded};
 
+use crate::acme::Prepared;
+use crate::blocking;
 use crate::diag::{self, Color, Sources};
+use crate::resolver;
 use crate::snapshot::{self, Kinds, Snapshot};
 use crate::spec;
+use crate::supervision;
 use crate::telemetry::access::Format;
 use crate::telemetry::{AccessLog, metrics};
 use crate::tunnel::Registry;
@@ -28,12 +34,15 @@ use arc_swap::{ArcSwap, Guard};
 use background::Background;
 use certificates::Certificates;
 use log::{error, info, warn};
-use moongate_sdk::{Problem, Problems, Services};
+use moongate_sdk::repeated;
+use moongate_sdk::{Guarded, Problem, Problems, Services};
 use parking_lot::Mutex;
+use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 use supervisor::Supervisor;
 use tokio::sync::Notify;
@@ -41,6 +50,13 @@ use tokio::sync::Notify;
 /// How long a generation may wait for its new endpoints' first probes before it serves all the same:
 /// a slow backend must not hold back the change of another's route.
 const FIRST_PROBES: Duration = Duration::from_secs(5);
+
+/// How long reading, compiling and checking a configuration may take before the reload is refused: its files may be on a
+/// file system that does not answer.
+const LONGEST_PREPARATION: Duration = Duration::from_secs(45);
+
+/// How long opening a log file may take.
+const LONGEST_REOPEN: Duration = Duration::from_secs(10);
 
 /// The current generation and the way to the next.
 pub struct Live {
@@ -58,6 +74,9 @@ pub struct Live {
     tunnels: Arc<Registry>,
     /// Something changed that may ask WebSockets to come again.
     changed: Arc<Notify>,
+    /// The next reload panics.
+    #[cfg(test)]
+    panics_at_commit: std::sync::atomic::AtomicBool,
 }
 
 /// How the last reload ended.
@@ -130,8 +149,11 @@ impl Live {
         let (mut first, loaded, warnings) =
             prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
         let refuse = |problems| Refused { problems, sources: loaded.sources.clone() }.render(color);
-        certificates::open(first.certificates.all()).map_err(refuse)?;
-        open_log(&mut first, &loaded, None).map_err(|problem| refuse(problem.into()))?;
+        let certificates = certificates::prepare(first.certificates.all()).map_err(refuse)?;
+        let log = open_log(&loaded, None).map_err(|problem| refuse(problem.into()))?;
+        first.log = log.map(OpenedLog::commit);
+        certificates.into_iter().for_each(Prepared::commit);
+        resolver::global().set_name_servers(&first.terms.name_servers);
         let report = (!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, color));
         if let Some(report) = &report {
             warn!("the configuration has warnings\n{report}");
@@ -150,13 +172,18 @@ impl Live {
             generation: AtomicU64::new(1),
             tunnels: Arc::default(),
             changed: Arc::default(),
+            #[cfg(test)]
+            panics_at_commit: false.into(),
         })
     }
 
     /// Starts the first generation's tasks and waits for the first probes, within a bound. To be called once.
     pub async fn settle(self: &Arc<Self>) {
-        tokio::spawn(drains::keep(Arc::downgrade(self)));
-        tokio::spawn(rotation::keep(Arc::downgrade(self)));
+        let live = Arc::downgrade(self);
+        supervision::spawn("drains", "", move || drains::keep(Weak::clone(&live)));
+        let live = Arc::downgrade(self);
+        supervision::spawn("rotation", "", move || rotation::keep(Weak::clone(&live)));
+        supervision::spawn("log_counts", "", count_repeated_lines);
         let snapshot = self.current.load_full();
         let fresh = self.supervisor.lock().begin(&snapshot);
         supervisor::first_rounds(fresh, FIRST_PROBES).await;
@@ -208,13 +235,18 @@ impl Live {
     pub async fn reopen_logs(&self) -> io::Result<()> {
         let Some(log) = self.look().log.clone() else { return Ok(()) };
         // A file system may hang.
-        tokio::task::spawn_blocking(move || log.reopen()).await.map_err(io::Error::other)?
+        blocking::LOGS.run_within(LONGEST_REOPEN, move || log.reopen()).await?
     }
 
     /// Reads the file again and, when nothing is wrong with it, serves by it.
     pub async fn reload(&self) -> Outcome {
         let _turn = self.turn.lock().await;
-        let outcome = self.next_generation().await;
+        // A panic refuses the reload, and ends nothing else.
+        let outcome = Guarded::new(Box::pin(self.next_generation())).await.unwrap_or_else(|| {
+            // What was begun for the next generation ends with it.
+            self.supervisor.lock().end_all_but(&self.pin());
+            Err(halted(&"it panicked"))
+        });
         let generation = self.generation();
         match &outcome {
             Ok(report) => {
@@ -244,26 +276,35 @@ impl Live {
         let prior = self.pin();
         let (path, kinds) = (self.path.clone(), self.kinds);
         let from = Arc::clone(&prior);
-        // Compiling ten thousand routes takes its milliseconds: not on a thread that serves the admin.
-        let prepared = tokio::task::spawn_blocking(move || prepare(&path, kinds, Some(&from)))
+        // Compiling ten thousand routes takes its milliseconds, and files may hang: on threads that nobody joins.
+        let work = move || {
+            let (next, loaded, warnings) =
+                prepare(&path, kinds, Some(&from)).map_err(|refused| refused.render(Color::Never))?;
+            let problems = snapshot::cannot_change(&from, &next, &loaded.spec);
+            if !problems.0.is_empty() {
+                return Err(Refused { problems, sources: loaded.sources }.render(Color::Never));
+            }
+            let checked = certificates::prepare(next.certificates.all());
+            // The log last, for opening it makes a file. Nothing is refused from then on.
+            let opened = checked.and_then(|certificates| {
+                let log = open_log(&loaded, Some(&from)).map_err(Problems::from)?;
+                Ok((certificates, log))
+            });
+            match opened {
+                Ok((certificates, log)) => Ok(Ready { next, loaded, warnings, certificates, log }),
+                Err(problems) => Err(Refused { problems, sources: loaded.sources }.render(Color::Never)),
+            }
+        };
+        let ready = blocking::RELOAD
+            .run_within(LONGEST_PREPARATION, work)
             .await
-            .map_err(|error| halted(&error))?;
-        let (mut next, loaded, warnings) = prepared.map_err(|refused| refused.render(Color::Never))?;
-        let mut problems = snapshot::cannot_change(&prior, &next, &loaded.spec);
-        if problems.0.is_empty() {
-            let jobs = next.certificates.all().to_vec();
-            let opened = tokio::task::spawn_blocking(move || certificates::open(&jobs));
-            problems.keep(opened.await.map_err(|error| halted(&error))?);
-        }
-        // Last: a refused reload must not leave the log with another file.
-        if problems.0.is_empty()
-            && let Err(problem) = open_log(&mut next, &loaded, Some(&prior))
-        {
-            problems.push(problem);
-        }
-        if !problems.0.is_empty() {
-            return Err(Refused { problems, sources: loaded.sources }.render(Color::Never));
-        }
+            .map_err(|error| halted(&error))??;
+        let Ready { mut next, loaded, warnings, certificates, log } = ready;
+        next.log = log.map(OpenedLog::commit);
+        certificates.into_iter().for_each(Prepared::commit);
+        resolver::global().set_name_servers(&next.terms.name_servers);
+        #[cfg(test)]
+        assert!(!self.panics_at_commit.swap(false, Ordering::Relaxed), "as the test wants");
         let next = Arc::new(next);
         let fresh = self.supervisor.lock().begin(&next);
         supervisor::first_rounds(fresh, FIRST_PROBES).await;
@@ -279,16 +320,43 @@ impl Live {
     }
 }
 
-/// What a reload that panicked is called.
-fn halted(error: &tokio::task::JoinError) -> Refusal {
+/// A generation that nothing can refuse any more.
+struct Ready {
+    next: Snapshot,
+    loaded: spec::Loaded,
+    warnings: Problems,
+    certificates: Vec<Prepared>,
+    log: Option<OpenedLog>,
+}
+
+/// What a reload that has no outcome is called.
+fn halted(error: &dyn fmt::Display) -> Refusal {
     Refusal { report: format!("error: the reload came to a halt: {error}\n") }
 }
 
-/// Opens the access log, or keeps the prior generation's when its settings are the same; a file is
-/// opened again then, for the operator may have moved it away (logrotate).
-fn open_log(next: &mut Snapshot, loaded: &spec::Loaded, prior: Option<&Snapshot>) -> Result<(), Problem> {
+/// The access log of a generation, open and not written to yet.
+enum OpenedLog {
+    New(Arc<AccessLog>),
+    /// That of the generation before, with its file opened again: the operator may have moved it away (logrotate).
+    Kept(Arc<AccessLog>, Option<File>),
+}
+
+impl OpenedLog {
+    fn commit(self) -> Arc<AccessLog> {
+        match self {
+            Self::New(log) => log,
+            Self::Kept(log, file) => {
+                log.exchange(file);
+                log
+            }
+        }
+    }
+}
+
+/// Opens the access log, or the file of the prior generation's when its settings are the same.
+fn open_log(loaded: &spec::Loaded, prior: Option<&Snapshot>) -> Result<Option<OpenedLog>, Problem> {
     let settings = &loaded.spec.access_log;
-    let problem = |error: std::io::Error| {
+    let problem = |error: io::Error| {
         Problem::new(format!("the access log `{}` cannot be opened: {error}", settings.path.value))
             .at(&settings.path.place)
     };
@@ -296,16 +364,24 @@ fn open_log(next: &mut Snapshot, loaded: &spec::Loaded, prior: Option<&Snapshot>
     let format = match settings.format {
         spec::LogFormat::Json => Format::Json,
         spec::LogFormat::Combined => Format::Combined,
-        spec::LogFormat::Off => return Ok(()),
+        spec::LogFormat::Off => return Ok(None),
     };
-    next.log = match kept {
+    Ok(Some(match kept {
         Some(log) => {
-            log.reopen().map_err(problem)?;
-            Some(log)
+            let file = log.open_again().map_err(problem)?;
+            OpenedLog::Kept(log, file)
         }
-        None => Some(AccessLog::open(format, &settings.path, settings.buffer.0).map_err(problem)?),
-    };
-    Ok(())
+        None => OpenedLog::New(AccessLog::open(format, &settings.path, settings.buffer.0).map_err(problem)?),
+    }))
+}
+
+/// Counts the log lines that are held back, and writes the counts.
+async fn count_repeated_lines() {
+    let mut rounds = tokio::time::interval(repeated::EVERY);
+    loop {
+        rounds.tick().await;
+        repeated::count();
+    }
 }
 
 fn now() -> u64 {

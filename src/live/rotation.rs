@@ -6,6 +6,7 @@
 //! that does not answer holds one thread, and is told of once too.
 
 use super::Live;
+use crate::blocking::ROTATION;
 use crate::diag::{self, Color, Sources};
 use crate::snapshot::Snapshot;
 use crate::tls::Look;
@@ -13,7 +14,7 @@ use log::{info, warn};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How often files are read at most.
@@ -54,8 +55,10 @@ async fn turn(hung: &mut Option<JoinHandle<()>>, slow: Duration, look: impl FnOn
     if hung.take().is_some() {
         info!("certificate files can be read again");
     }
-    let mut look = spawn_blocking(look);
-    // A panic would be ours; the next look is as good.
+    let mut look = tokio::spawn(async move {
+        // A panic would be ours; the next look is as good.
+        let _ = ROTATION.run(look).await;
+    });
     if timeout(slow, &mut look).await.is_err() {
         warn!(seconds = slow.as_secs(); "certificate files cannot be read: their file system does not answer");
         *hung = Some(look);

@@ -2,6 +2,7 @@
 //! over reloads as the instance is; a generation that is refused leaves none behind.
 
 use crate::snapshot::Snapshot;
+use crate::supervision;
 use crate::upstream::Cluster;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,7 +28,9 @@ impl Supervisor {
         for cluster in snapshot.clusters() {
             self.tasks.entry(name(cluster)).or_insert_with(|| {
                 fresh.push(Arc::clone(cluster));
-                (Arc::clone(cluster), tokio::spawn(Arc::clone(cluster).run()))
+                let own = Arc::clone(cluster);
+                let work = move || Arc::clone(&own).run();
+                (Arc::clone(cluster), supervision::spawn("cluster", &**cluster.name(), work))
             });
         }
         fresh

@@ -14,7 +14,7 @@ use crate::tunnel::Leg;
 use crate::upstream::DrainMoment;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use moongate_sdk::{Answer, Fields, Headers, Reply, Sent};
+use moongate_sdk::{Answer, Fields, Headers, Reply, Sent, repeated};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
 use pingora::{Error, ErrorType, Result};
@@ -44,7 +44,10 @@ impl Instead {
         match decision {
             Decision::Continue => None,
             Decision::Respond { at, by, reply } if reply.status.is_informational() => {
-                log::error!(plugin = &*by, position = at; "a plugin replied with an interim status");
+                const MESSAGE: &str = "a plugin replied with an interim status";
+                if repeated::admit(log::Level::Error, MESSAGE, &[&by]) {
+                    log::error!(plugin = &*by, position = at; "{MESSAGE}");
+                }
                 Some(Self::Failure(Failure::Plugin))
             }
             Decision::Respond { at, reply, .. } => Some(Self::Reply(Some(at), reply)),

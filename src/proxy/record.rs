@@ -14,7 +14,7 @@ use crate::telemetry::quoted;
 use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
 use log::log;
-use moongate_sdk::{Running, Sent};
+use moongate_sdk::{Running, Sent, repeated};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -103,6 +103,11 @@ fn tell(session: &Session, ctx: &Context, status: u16) {
     let head = session.req_header();
     let (level, reason, method, path) =
         (failure.row().level, failure.token(), head.method.as_str(), head.uri.path());
+    // A handshake fails for reasons of its own, where requests fare well.
+    let sort = if ctx.received.is_websocket() { "websocket" } else { "" };
+    if !repeated::admit(level, "a request failed", &[reason, route, endpoint, sort]) {
+        return;
+    }
     let Some((server_name, error)) = behind(failure, ctx) else {
         log!(level,
             reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client.address(), method, path;

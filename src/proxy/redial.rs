@@ -4,7 +4,7 @@
 use super::failure::Failure;
 use super::tunnel::{ClientPlace, Origin};
 use super::websocket::attempt;
-use super::{Context, Gateway, Shared};
+use super::{Context, Gateway, Shared, turn};
 use crate::snapshot::Route;
 use crate::spec::PathParameters;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
@@ -51,12 +51,22 @@ pub(super) struct Redialer {
     keeps_path_parameters: bool,
     agreement: Agreement,
     ends: Ends,
+    /// The index of the listener that its client came by.
+    listener: u16,
     /// How long one attempt may take, on a route with this `timeout`.
     handshake_timeout: HandshakeTimeout,
     timeout: Option<Duration>,
     /// When the endpoint of now was found, and the pause before that.
     found: Option<(Instant, Duration)>,
     _place: ClientPlace,
+}
+
+/// What came of asking as many endpoints as for a request.
+enum Round {
+    Agreed(Box<Agreed>),
+    Nobody,
+    /// The limits of handshakes leave no turn in time.
+    NoTurn,
 }
 
 /// An endpoint that agreed.
@@ -73,6 +83,7 @@ impl Redialer {
         route: &Route,
         place: ClientPlace,
         (mut request, agreement, ends): (Request, Agreement, Ends),
+        listener: u16,
     ) -> Self {
         request.bytes.shrink_to_fit();
         Self {
@@ -83,6 +94,7 @@ impl Redialer {
             keeps_path_parameters: route.path_parameters == PathParameters::Keep,
             agreement,
             ends,
+            listener,
             handshake_timeout: route.policy.handshake_timeout,
             timeout: route.timeout,
             found: None,
@@ -90,8 +102,8 @@ impl Redialer {
         }
     }
 
-    /// Looks for an endpoint until there is one.
-    async fn search(&mut self, until: Instant, attempts: &mut u32) -> Agreed {
+    /// Looks for an endpoint until there is one. None when there is no turn for another attempt in time.
+    async fn search(&mut self, until: Instant, attempts: &mut u32) -> Option<Agreed> {
         let mut pause = match self.found {
             Some((at, before)) if at.elapsed() < SHORT_LIFE => longer(before),
             _ => Duration::ZERO,
@@ -104,9 +116,13 @@ impl Redialer {
                 // Of many clients that lost one endpoint not all come back at once.
                 sleep(pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
             }
-            if let Some(agreed) = self.round(tried, until, attempts).await {
-                self.found = Some((Instant::now(), pause));
-                return agreed;
+            match self.round(tried, until, attempts).await {
+                Round::Agreed(agreed) => {
+                    self.found = Some((Instant::now(), pause));
+                    return Some(*agreed);
+                }
+                Round::NoTurn => return None,
+                Round::Nobody => {}
             }
             tried = Tried::default();
             pause = longer(pause);
@@ -114,19 +130,37 @@ impl Redialer {
     }
 
     /// Asks endpoints until one agrees or as many were asked as for a request.
-    async fn round(&self, mut tried: Tried, until: Instant, attempts: &mut u32) -> Option<Agreed> {
-        let cluster = self.shared.live.look().cluster(self.origin.endpoint().upstream()).map(Arc::clone)?;
+    async fn round(&self, mut tried: Tried, until: Instant, attempts: &mut u32) -> Round {
+        let snapshot = self.shared.live.pin();
+        let Some(cluster) = snapshot.cluster(self.origin.endpoint().upstream()).map(Arc::clone) else {
+            return Round::Nobody;
+        };
+        drop(snapshot);
         for _ in 0..=cluster.spec().retries {
-            let lease = self.pick(&cluster, &tried)?;
+            // Without an endpoint there is no handshake to take a turn for.
+            if self.pick(&cluster, &tried).is_none() {
+                return Round::Nobody;
+            }
+            if !self.turn(until).await {
+                return Round::NoTurn;
+            }
+            let Some(lease) = self.pick(&cluster, &tried) else { return Round::Nobody };
             *attempts += 1;
             let left = until.saturating_duration_since(Instant::now());
             let limit = self.handshake_timeout.redial(self.timeout, left);
-            match self.ask(&cluster, lease, limit, &mut tried).await {
-                None => {}
-                agreed => return agreed,
+            if let Some(agreed) = self.ask(&cluster, lease, limit, &mut tried).await {
+                return Round::Agreed(Box::new(agreed));
             }
         }
-        None
+        Round::Nobody
+    }
+
+    /// Waits until the limits of handshakes let one more go to a backend.
+    async fn turn(&self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        // A wait must not keep a generation.
+        let turn = turn::redial(&self.shared.live.look(), self.origin.route(), self.listener, left);
+        turn.await
     }
 
     fn pick(&self, cluster: &Cluster, tried: &Tried) -> Option<Lease> {
@@ -192,7 +226,8 @@ impl Redial for Redialer {
         Box::pin(async move {
             let began = Instant::now();
             let mut attempts = 0;
-            let agreed = timeout(loss.limit, self.search(began + loss.limit, &mut attempts)).await.ok();
+            let search = self.search(began + loss.limit, &mut attempts);
+            let agreed = timeout(loss.limit, search).await.ok().flatten();
             let to: Option<&Arc<Endpoint>> = agreed.as_ref().map(|agreed| agreed.lease.endpoint());
             self.origin.moved(to, loss.reason.token(), attempts, began.elapsed());
             let found = agreed.map(|agreed| self.found(agreed));

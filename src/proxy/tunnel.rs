@@ -97,6 +97,11 @@ impl Origin {
         }))
     }
 
+    /// The name of its route.
+    pub(super) fn route(&self) -> &str {
+        &self.route
+    }
+
     /// Where it is now.
     pub(super) fn endpoint(&self) -> Arc<Endpoint> {
         Arc::clone(&self.endpoint.lock())
@@ -226,6 +231,8 @@ pub(super) struct Beginning {
     pub(super) backend: Leg,
     pub(super) backend_early: Bytes,
     pub(super) extensions: Extensions,
+    /// The index of the listener that the client came by.
+    pub(super) listener: u16,
     /// What another endpoint would be asked, and what it has to agree to.
     pub(super) again: Option<(Request, Agreement, Ends)>,
     /// The client's 101.
@@ -253,7 +260,7 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
     let (place, redial) = match beginning.again {
         None => (Some(place), None),
         Some(again) => {
-            let redialer = Redialer::new(gateway, &origin, &route, place, again);
+            let redialer = Redialer::new(gateway, &origin, &route, place, again, beginning.listener);
             (None, Some(Box::new(redialer) as Box<dyn Redial>))
         }
     };

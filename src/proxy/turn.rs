@@ -4,6 +4,10 @@
 use super::Gateway;
 use super::context::Context;
 use super::failure::Failure;
+use crate::snapshot::Snapshot;
+use crate::tunnel::Pacer;
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -31,6 +35,56 @@ pub(super) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
         Failure::TooManyHandshakes(crowded)
     })?;
     Ok(Some(at_route.max(at_listener)).filter(|wait| !wait.is_zero()))
+}
+
+/// Waits for the turn of a redial, at most for `left`, at the pacers that serve now: those of its route and of the
+/// listener that its client came by. Whoever stops waiting gives the turn back.
+///
+/// Returns whether it has its turn.
+pub(super) fn redial(
+    snapshot: &Snapshot,
+    route: &str,
+    listener: u16,
+    left: Duration,
+) -> impl Future<Output = bool> + Send + use<> {
+    let turn = take_all(snapshot, route, listener, left);
+    async move {
+        let Some((taken, wait)) = turn else { return false };
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        taken.used();
+        true
+    }
+}
+
+fn take_all(snapshot: &Snapshot, route: &str, listener: u16, left: Duration) -> Option<(Taken, Duration)> {
+    let route = snapshot.route(route).and_then(|route| route.policy.handshakes());
+    let listener = snapshot.listeners.get(usize::from(listener)).and_then(|l| l.handshakes.as_ref());
+    let now = Instant::now();
+    let mut taken = Taken(Vec::new());
+    let mut longest = Duration::ZERO;
+    for pacer in route.into_iter().chain(listener) {
+        let wait = pacer.take_within(now, left).ok()?;
+        taken.0.push(Arc::clone(pacer));
+        longest = longest.max(wait);
+    }
+    Some((taken, longest))
+}
+
+/// Turns that are given back unless they are used.
+struct Taken(Vec<Arc<Pacer>>);
+
+impl Taken {
+    fn used(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pacer| pacer.give_back());
+    }
 }
 
 /// Waits for a turn.

@@ -223,6 +223,7 @@ async fn open(
             backend: backend.leg,
             backend_early: backend.early,
             extensions,
+            listener: ctx.received.listener,
             again: agreement.map(|agreement| (backend.request, agreement, backend.ends)),
             switching,
             handshake,

@@ -1,21 +1,24 @@
 //! The process from its first bind to its exit code: what is started in which order, and what waits
 //! for what when it ends.
 
+use super::deadline::Deadline;
 use super::listen::Bound;
 use super::signals::{Ask, Taken};
 use super::worker::{self, Door, Stage};
 use super::{admin, farewell, state};
+use crate::blocking;
 use crate::diag::Color;
 use crate::live::Live;
 use crate::proxy::{Gateway, Shared};
 use crate::snapshot::{Address, Kinds, Snapshot};
+use crate::supervision;
 use crate::telemetry::metrics::{self, Source};
 use log::{error, info};
 use pingora::server::configuration::ServerConf;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, watch};
 
@@ -30,6 +33,10 @@ pub enum Failed {
 
 /// How long the access log's last lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// How long the workers' threads may take to end when nothing is under way any more, and how often they are looked at.
+const LAST_TURNS: Duration = Duration::from_secs(2);
+const JOIN_LOOK: Duration = Duration::from_millis(2);
 
 /// Serves until a signal ends it: SIGINT at once, SIGTERM after what is under way.
 ///
@@ -47,9 +54,8 @@ pub fn run(
     let live = Live::start(path, kinds, color).map_err(|refusal| Failed::Config(refusal.report))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        // For reloads and name resolution. Each thread's allocator keeps what it once held: a reload
-        // must find one of a few, not a new one.
-        .max_blocking_threads(4)
+        // What blocks has threads of its own.
+        .max_blocking_threads(1)
         .thread_name("control")
         .enable_all()
         .build()
@@ -76,8 +82,10 @@ async fn serve(
         .map(|admin| bind(&Address::Tcp { address: admin.address, ipv6_only: true }))
         .transpose()?;
     let reopen = Arc::new(tokio::sync::Notify::new());
-    tokio::spawn(reopen_logs_when(Arc::clone(&reopen), Arc::clone(&live)));
-    let asks = signals.watch(reopen).map_err(|error| format!("signals cannot be watched: {error}"))?;
+    let (wanted, own) = (Arc::clone(&reopen), Arc::clone(&live));
+    let reopener = move || reopen_logs_when(Arc::clone(&wanted), Arc::clone(&own));
+    supervision::spawn("log_reopen", "", reopener);
+    let asks = signals.watch(reopen, Deadline::new(Arc::clone(&live)));
     let shared = Arc::new(Shared::new(Arc::clone(&live)));
     let names: Vec<_> = snapshot
         .listeners
@@ -164,7 +172,9 @@ async fn follow(
     listeners: Listeners,
 ) {
     let wanted = Arc::new(tokio::sync::Notify::new());
-    let reloader = tokio::spawn(reload_when(Arc::clone(&wanted), Arc::clone(&shared.live)));
+    let (reload, live) = (Arc::clone(&wanted), Arc::clone(&shared.live));
+    let work = move || reload_when(Arc::clone(&reload), Arc::clone(&live));
+    let reloader = supervision::spawn("reload", "", work);
     while let Some(ask) = asks.recv().await {
         match ask {
             // A burst leaves one wish behind: the reload that follows reads the newest file.
@@ -173,10 +183,11 @@ async fn follow(
             Ask::Drain => {
                 reloader.abort();
                 drain(&mut asks, shared, state, stage, listeners).await;
-                break;
+                return;
             }
         }
     }
+    listeners.close().await;
 }
 
 async fn reload_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
@@ -211,11 +222,11 @@ async fn drain(
     state.draining();
     let delay = shared.live.look().terms.drain_delay;
     if tokio::time::timeout(delay, again(asks)).await.is_ok() {
-        return;
+        return listeners.close().await;
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     shared.start_draining();
-    drop(listeners);
+    listeners.close().await;
     let _ = stage.send(Stage::Draining);
     farewell::wait(asks, shared).await;
 }
@@ -225,23 +236,40 @@ pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>) {
     while asks.recv().await == Some(Ask::Reload) {}
 }
 
-/// Ends the workers. Their threads are joined off the runtime, for a join blocks.
+/// Ends the workers, within a bound: a thread of them that hangs is left behind. The log comes last.
 async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Sender<Stage>) {
     let _ = stage.send(Stage::Ended);
-    let _ = tokio::task::spawn_blocking(move || {
-        for worker in workers {
-            let _ = worker.join();
+    let until = Instant::now() + LAST_TURNS;
+    // A join would block, and could not be given up.
+    while workers.iter().any(|worker| !worker.is_finished()) {
+        if Instant::now() >= until {
+            error!("a worker does not end; the process ends without it");
+            break;
         }
-    })
-    .await;
-    if let Some(log) = &shared.live.look().log {
-        log.close(LAST_LINES);
+        tokio::time::sleep(JOIN_LOOK).await;
+    }
+    last_lines(shared).await;
+}
+
+/// Writes what the access log still holds, within a bound.
+async fn last_lines(shared: &Shared) {
+    if let Some(log) = shared.live.look().log.clone() {
+        // The bound is the log's own as well; this one holds if its lock hangs.
+        let _ = blocking::LAST_LINES.run_within(LAST_LINES * 2, move || log.close(LAST_LINES)).await;
     }
 }
 
 /// The sockets that clients connect to. The queues close with the last handle to them, and the file
 /// of a Unix socket goes with it.
 struct Listeners(Vec<Bound>);
+
+impl Listeners {
+    /// Closes them and removes the files, within a bound.
+    async fn close(mut self) {
+        let bound = std::mem::take(&mut self.0);
+        let _ = blocking::LAST_LINES.run_within(LAST_LINES, move || drop(Self(bound))).await;
+    }
+}
 
 impl Drop for Listeners {
     fn drop(&mut self) {

@@ -2,6 +2,7 @@
 //! end. What a request meets is the proxy's.
 
 pub mod admin;
+mod deadline;
 mod entrance;
 mod farewell;
 mod handshake;

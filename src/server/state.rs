@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
+use tokio::runtime::Handle;
 
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
@@ -20,12 +21,20 @@ pub(super) struct State {
     listeners: Vec<(String, String)>,
     started: Instant,
     stage: AtomicU8,
+    /// The runtime of reloads.
+    control: Handle,
 }
 
 impl State {
-    /// Not ready yet. `listeners` are their names and real addresses.
+    /// Not ready yet. `listeners` are their names and real addresses. On the runtime of reloads.
     pub(super) fn new(shared: Arc<Shared>, listeners: Vec<(String, String)>) -> Self {
-        Self { shared, listeners, started: Instant::now(), stage: AtomicU8::new(STARTING) }
+        Self {
+            shared,
+            listeners,
+            started: Instant::now(),
+            stage: AtomicU8::new(STARTING),
+            control: Handle::current(),
+        }
     }
 
     /// Ready from now on.
@@ -84,8 +93,9 @@ impl AdminState for State {
 
     async fn reload(&self) -> ReloadOutcome {
         let live = Arc::clone(&self.shared.live);
-        // In a task of its own: a client that hangs up must not stop a reload half way.
-        match tokio::spawn(async move { live.reload().await }).await {
+        // In a task of its own, where the tasks of configurations live: a client that hangs up must not stop a reload
+        // half way.
+        match self.control.spawn(async move { live.reload().await }).await {
             Ok(Ok(Reloaded { generation, report })) => ReloadOutcome::Taken { generation, report },
             Ok(Err(refusal)) => ReloadOutcome::Refused { report: refusal.report },
             Err(error) => ReloadOutcome::Refused { report: error.to_string() },

@@ -6,6 +6,7 @@
 use super::listen::Bound;
 use super::{entrance, http1};
 use crate::proxy::{Arrival, Connection, Gateway, RequestLimits, Socket};
+use crate::supervision;
 use crate::tunnel::clock;
 use bytes::BytesMut;
 use log::{error, warn};
@@ -100,7 +101,13 @@ async fn run(doors: Vec<Door>, gateway: Gateway, conf: Arc<ServerConf>, mut stag
     let (ending, shutdown) = watch::channel(false);
     let accepting: Vec<_> = doors
         .into_iter()
-        .map(|door| tokio::spawn(accept(door, gateway.clone(), Arc::clone(&proxy), shutdown.clone())))
+        .map(|door| {
+            let (door, gateway, proxy) = (Arc::new(door), gateway.clone(), Arc::clone(&proxy));
+            let shutdown = shutdown.clone();
+            let work =
+                move || accept(Arc::clone(&door), gateway.clone(), Arc::clone(&proxy), shutdown.clone());
+            supervision::spawn("accept", "", work)
+        })
         .collect();
     // The sender lives in the supervisor; when it is gone, the process is ending anyway.
     let _ = stage.wait_for(|stage| *stage != Stage::Serving).await;
@@ -113,11 +120,11 @@ async fn run(doors: Vec<Door>, gateway: Gateway, conf: Arc<ServerConf>, mut stag
     let _ = stage.wait_for(|stage| *stage == Stage::Ended).await;
 }
 
-async fn accept(door: Door, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, shutdown: ShutdownWatch) {
+async fn accept(door: Arc<Door>, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, shutdown: ShutdownWatch) {
     let index = door.index;
     // Shared within the worker: no connection touches what other workers count in.
     let gateway = Arc::new(gateway);
-    let listener = match Listener::new(door.bound) {
+    let listener = match door.bound.share().and_then(Listener::new) {
         Ok(listener) => listener,
         Err(error) => {
             error!(error:%; "a listener cannot be watched");

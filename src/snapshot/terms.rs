@@ -3,8 +3,8 @@
 use super::min_rate::MinRate;
 use super::peers::Peers;
 use crate::spec::{EscapedSlashes, MergeSlashes, Server, Via, XForwarded};
-use moongate_sdk::{ClientPrefix, Problems};
-use std::net::IpAddr;
+use moongate_sdk::{ClientPrefix, Placed, Problem, Problems};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What holds for every request.
@@ -38,6 +38,8 @@ pub struct Terms {
     pub escaped_slashes: EscapedSlashes,
     /// What happens to several slashes in a row, likewise.
     pub merge_slashes: MergeSlashes,
+    /// The name servers to ask; none are those of the system.
+    pub name_servers: Vec<SocketAddr>,
     trusted: Peers,
 }
 
@@ -64,6 +66,32 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
         via: server.via,
         escaped_slashes: server.escaped_slashes,
         merge_slashes: server.merge_slashes,
+        name_servers: name_servers(&server.name_servers, problems),
         trusted: Peers::read(&server.trusted_proxies, problems),
     }
+}
+
+/// The port of a name server that none is written for (RFC 1035 §4.2).
+const DNS: u16 = 53;
+
+fn name_servers(written: &[Placed<String>], problems: &mut Problems) -> Vec<SocketAddr> {
+    let mut servers: Vec<SocketAddr> = Vec::with_capacity(written.len());
+    for one in written {
+        let address = one.value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS));
+        let wrong = match address.or_else(|_| one.value.parse::<SocketAddr>()) {
+            Ok(server) if server.port() == 0 => format!("no name server listens on port 0: `{}`", one.value),
+            Ok(server) if servers.contains(&server) => format!("name server `{}` is listed twice", one.value),
+            Ok(server) => {
+                servers.push(server);
+                continue;
+            }
+            Err(_) => format!("bad address `{}` of a name server", one.value),
+        };
+        problems.push(
+            Problem::new(wrong)
+                .help("write ip or ip:port, as 10.0.0.2 or [2001:db8::53]:5353")
+                .at(&one.place),
+        );
+    }
+    servers
 }

@@ -74,9 +74,14 @@ pub struct Upstream {
     #[serde(default = "defaults::retries", deserialize_with = "retries")]
     #[schemars(range(max = 63))]
     pub retries: u8,
-    /// How often host names are resolved again, longer than 0. Default 30s.
+    /// The longest time after which a host name is looked up again. It is looked up earlier when its TTL is shorter, but
+    /// not before 1s has passed, and 5s after a lookup that failed. Longer than 0. Default 30s.
     #[serde(default = "defaults::resolve", deserialize_with = "positive")]
     pub resolve: Period,
+    /// What looks host names up: `hickory` asks name servers without blocking a thread and honours TTLs; `system` calls
+    /// getaddrinfo, for names that only nsswitch knows. Default hickory.
+    #[serde(default)]
+    pub resolver: ResolverKind,
     /// Whether WebSockets of an endpoint that holds more than its share are asked to come again; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Placed<Rebalance>>,
@@ -99,9 +104,21 @@ impl Upstream {
             idle_timeout: defaults::idle_timeout(),
             retries: defaults::retries(),
             resolve: defaults::resolve(),
+            resolver: ResolverKind::default(),
             rebalance: None,
         }
     }
+}
+
+/// What looks host names up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolverKind {
+    /// The gateway asks name servers itself.
+    #[default]
+    Hickory,
+    /// `getaddrinfo`.
+    System,
 }
 
 /// When and how WebSockets move from endpoints that hold too many to those that hold too few.

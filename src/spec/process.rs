@@ -38,12 +38,16 @@ pub struct Server {
     /// The lowest rate at which a client takes a response, in bytes a second: a size, or a mapping with the time before
     /// it counts (`grace`). The connection of a slower client is closed. `0` switches it off. Default 240B after 20s.
     pub send_min_rate: MinRate,
-    /// The largest request head, 1KiB to 1MiB, otherwise 431. Default 64KiB.
+    /// The largest request head, 1KiB to 800KiB, otherwise 431. Default 64KiB.
     #[serde(deserialize_with = "room_for_a_head")]
     pub max_request_head: Size,
     /// Idle connections to all upstreams that are kept for reuse, at least 1. They are divided among the threads, and
     /// each keeps at least one. Default 512.
     pub upstream_keepalive: NonZeroU32,
+    /// Ask these name servers, `ip` or `ip:port`, for host names as they are written. Absent: those of /etc/resolv.conf,
+    /// with its search list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub name_servers: Vec<Placed<String>>,
     /// Proxies whose X-Forwarded-* fields are believed, as addresses or CIDR blocks.
     pub trusted_proxies: Vec<Placed<String>>,
     /// Count IPv6 clients by this many leading bits of their address, 1 to 128, in every limit and key. Default 64.
@@ -73,6 +77,7 @@ impl Default for Server {
             max_request_head: Size(64 << 10),
             // 512 is not 0.
             upstream_keepalive: NonZeroU32::MIN.saturating_add(511),
+            name_servers: Vec::new(),
             trusted_proxies: Vec::new(),
             client_ipv6_prefix: ClientPrefix::default(),
             x_forwarded: XForwarded::Add,
@@ -192,13 +197,9 @@ pub enum LogFormat {
 /// A size that a request's head can have at all.
 fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     let size = Size::deserialize(deserializer)?;
-    // The parser reads no more than that.
-    if !(1 << 10..=1 << 20).contains(&size.0) {
-        return Err(serde::de::Error::custom("must be 1KiB to 1MiB"));
-    }
     // Pingora takes 1 MiB, and what is given to it may be longer than what was sent.
-    if size.0 > 800 << 10 {
-        return Err(serde::de::Error::custom("must be at most 800KiB"));
+    if !(1 << 10..=800 << 10).contains(&size.0) {
+        return Err(serde::de::Error::custom("must be 1KiB to 800KiB"));
     }
     Ok(size)
 }

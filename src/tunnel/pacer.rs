@@ -71,14 +71,22 @@ impl Pacer {
     /// # Errors
     /// [`Crowded`] when it would be longer; then no turn is taken.
     pub fn take(&self, now: Instant) -> Result<Duration, Crowded> {
+        self.take_within(now, LONGEST_WAIT)
+    }
+
+    /// The same for whoever waits as long as `longest`: a client that is connected, and whose backend is lost.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_within(&self, now: Instant, longest: Duration) -> Result<Duration, Crowded> {
         let now = nanos(now.saturating_duration_since(*self.start.get_or_init(|| now)));
         let free = now + self.burst;
         let mut paid = self.paid.load(Relaxed);
         loop {
             let next = paid.max(now) + self.interval;
             let wait = Duration::from_nanos(next.saturating_sub(free));
-            if wait > LONGEST_WAIT {
-                return Err(Crowded(wait - LONGEST_WAIT));
+            if wait > longest {
+                return Err(Crowded(wait - longest));
             }
             // Turns are all that is agreed on here; nothing else is published with them.
             match self.paid.compare_exchange_weak(paid, next, Relaxed, Relaxed) {

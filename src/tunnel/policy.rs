@@ -185,8 +185,8 @@ impl Policy {
 
     /// What gives out the turns of handshakes; `None` when they are not limited.
     #[must_use]
-    pub fn handshakes(&self) -> Option<&Pacer> {
-        self.handshakes.as_deref()
+    pub fn handshakes(&self) -> Option<&Arc<Pacer>> {
+        self.handshakes.as_ref()
     }
 
     /// The rules of frames for a tunnel whose handshake agreed on `extensions`.

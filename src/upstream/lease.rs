@@ -3,6 +3,7 @@
 use super::clock;
 use super::endpoint::{Endpoint, Token};
 use super::passive::Policy;
+use moongate_sdk::repeated;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -145,10 +146,13 @@ impl Lease {
         if !self.endpoint.passive().failed(reason, self.policy, clock::now()) {
             return;
         }
-        log::warn!(
-            upstream = self.endpoint.upstream(), endpoint:% = self.endpoint.address(), reason = reason.as_str();
-            "endpoint ejected"
-        );
+        let upstream = self.endpoint.upstream();
+        if repeated::admit(log::Level::Warn, "endpoint ejected", &[upstream, self.endpoint.name()]) {
+            log::warn!(
+                upstream, endpoint:% = self.endpoint.address(), reason = reason.as_str();
+                "endpoint ejected"
+            );
+        }
     }
 }
 

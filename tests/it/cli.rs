@@ -204,7 +204,7 @@ fn explain_sees_the_fields_as_routing_does() {
     for (file, method, fields, winner) in [
         (&alone, "GET", &["X-Forwarded-Proto: https"][..], "rest"),
         (&trusting, "GET", &["X-Forwarded-Proto: https"], "forwarded"),
-        (&trusting, "GET", &["X-Forwarded-Proto: https", "X-Forwarded-Proto: http"], "rest"),
+        (&trusting, "GET", &["X-Forwarded-Proto: http", "X-Forwarded-Proto: https"], "rest"),
         (&alone, "GET", &["Proxy: a"], "rest"),
         (&alone, "GET", &["X-Beta: 1"], "nominated"),
         (&alone, "GET", &["X-Beta: 1", "Connection: x-beta"], "rest"),

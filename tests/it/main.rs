@@ -27,6 +27,7 @@ mod http2;
 mod http2_abuse;
 mod http2_malformed;
 mod http2_plugins;
+mod hung;
 mod kinds;
 mod lifecycle;
 mod listeners;

@@ -134,13 +134,16 @@ routes:
   - {{ path: =/https, upstream: ['{origin}'], plugins: [{{ kind: redirect, https: true }}] }}
   - {{ upstream: ['{origin}'], plugins: [{{ kind: forward_auth, upstream: auth }}] }}"
         ));
-        let twice = "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n";
-        let list = "X-Forwarded-Proto: https, http\r\n";
+        // The proxy has appended to both lists: what stands first is the client's own word.
+        let hops = "X-Forwarded-For: 1.1.1.1, 203.0.113.7\r\n";
+        let twice = format!("{hops}X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n");
+        let list = format!("{hops}X-Forwarded-Proto: https, http\r\n");
         for proto in [twice, list] {
             let head = "GET /https HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
             assert_eq!(ask(gateway.web(), format!("{head}{proto}\r\n")).status, 308, "{policy}");
         }
         let fields = [
+            ("x-forwarded-for", "1.1.1.1, 203.0.113.7"),
             ("x-forwarded-proto", "http"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "evil.example"),

@@ -203,3 +203,29 @@ fn an_endpoint_that_is_well_again_starts_slowly() {
     gateway.await_health("all", b.address(), "healthy");
     assert_eq!(share(&gateway.names("/", 44)), 4, "one in eleven");
 }
+
+#[test]
+fn clients_that_lost_their_endpoint_take_turns_at_the_rate_of_their_listener() {
+    const CLIENTS: usize = 60;
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let yaml = |endpoints: &str| {
+        format!(
+            "admin: {{ address: 127.0.0.1:0 }}
+listeners: [{{ name: web, address: 127.0.0.1:0, handshakes: 40/s }}]
+upstreams: {{ chat: {{ endpoints: [{endpoints}] }} }}
+routes: [{{ upstream: chat, websocket: {{ on_endpoint_loss: reconnect, reconnect_timeout: 15s }} }}]"
+        )
+    };
+    let gateway = Gateway::start_whole(&yaml(&format!("'{a}'")));
+    let mut sockets: Vec<_> = (0..CLIENTS).map(|_| Socket::open(gateway.web(), "/ws")).collect();
+    a.await_sockets(CLIENTS);
+    gateway.reload_whole(&yaml(&format!("'{b}'"))).unwrap();
+    let begun = Instant::now();
+    a.die();
+    b.await_sockets(CLIENTS);
+    // Four at once, then one every 25 ms.
+    assert!(begun.elapsed() >= Duration::from_millis(1200), "{:?}", begun.elapsed());
+    for socket in &mut sockets {
+        socket.echo("still here");
+    }
+}

@@ -11,7 +11,8 @@ use crate::stage::{self, Outcome, Subject};
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use moongate_sdk::{
-    Answer, Ended, Exchange, Fate, Fault, Flow, Message, Phases, Piece, Plugin, Problem, Verdict, worker,
+    Answer, Ended, Exchange, Fate, Fault, Flow, Message, Phases, Piece, Plugin, Problem, Verdict, repeated,
+    worker,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -101,7 +102,9 @@ impl Luau {
 
     /// Notes what nobody can be told any more.
     fn too_late(&self, played: Result<Played, Fault>) {
-        if let Err(fault) = self.done(played) {
+        if let Err(fault) = self.done(played)
+            && repeated::admit(log::Level::Warn, "a plugin failed", &[&self.name])
+        {
             log::warn!(plugin = &*self.name, kind = "luau", fault:% = fault; "a plugin failed");
         }
     }

@@ -1,7 +1,10 @@
 //! A value of a plugin's that is dropped without harm to its holder.
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Holds a value; a panic in its drop ends here. What a plugin remembers, what it waits for and the plugin itself are
 /// dropped by whoever is last to hold them: a connection's task, or a reload.
@@ -52,6 +55,29 @@ pub fn call_caught<T>(call: impl FnOnce() -> T) -> Option<T> {
                 std::mem::forget(again);
             }
             None
+        }
+    }
+}
+
+/// A future of which every poll is guarded; a panic makes it ready with `None`. Its drop is guarded too: a client that
+/// leaves drops what a plugin waits for half-way.
+pub struct Guarded<F>(CaughtDrop<F>);
+
+impl<F> Guarded<F> {
+    /// Guards this future.
+    pub fn new(future: F) -> Self {
+        Self(CaughtDrop::new(future))
+    }
+}
+
+impl<F: Future + Unpin> Future for Guarded<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match call_caught(|| Pin::new(&mut *self.0).poll(context)) {
+            Some(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Some(Poll::Pending) => Poll::Pending,
+            None => Poll::Ready(None),
         }
     }
 }

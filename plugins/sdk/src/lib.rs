@@ -22,6 +22,7 @@ mod problem;
 mod rate;
 mod read;
 mod refusal;
+pub mod repeated;
 mod running;
 mod services;
 mod settings;
@@ -32,7 +33,7 @@ mod tls;
 mod units;
 
 pub use body_length::BodyLength;
-pub use caught_drop::{CaughtDrop, call_caught};
+pub use caught_drop::{CaughtDrop, Guarded, call_caught};
 pub use client::{ClientAddress, ClientPrefix};
 pub use cookie::{cookie, cookie_in, cookies};
 pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};

@@ -2,7 +2,7 @@
 
 use crate::host::Phase;
 use crate::instance::{Instance, Scene};
-use moongate_sdk::{CallError, Called, Calling, Services};
+use moongate_sdk::{CallError, Called, Calling, Services, repeated};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -48,7 +48,12 @@ impl Calls {
                 let scene = Scene { services: Some(&services_of), ..Scene::default() };
                 match instance.run(Phase::Aside, scene, |core| core.answered(number, answer)) {
                     Ok(came) => Self::new(came.outcome.calls).detach(&instance, &services_of),
-                    Err(fault) => log::warn!(fault:%; "a filter failed at the answer to its call"),
+                    Err(fault) => {
+                        const MESSAGE: &str = "a filter failed at the answer to its call";
+                        if repeated::admit(log::Level::Warn, MESSAGE, &[]) {
+                            log::warn!(fault:%; "{MESSAGE}");
+                        }
+                    }
                 }
             }));
         }

@@ -4,7 +4,7 @@ use crate::calls::Calls;
 use crate::host::Phase;
 use crate::instance::{Instance, Scene};
 use crate::slots::Slots;
-use moongate_sdk::{Background, Services};
+use moongate_sdk::{Background, Services, repeated};
 use std::sync::{Arc, Weak};
 use tokio::time::{Instant, timeout_at};
 
@@ -56,7 +56,11 @@ fn tick(instance: &Arc<Instance>, services: &Arc<dyn Services>) {
     let scene = Scene { services: Some(services), ..Scene::default() };
     match instance.run(Phase::Aside, scene, |core| core.tick()) {
         Ok(came) => Calls::new(came.outcome.calls).detach(instance, services),
-        Err(fault) => log::warn!(fault:%; "a filter failed at its tick"),
+        Err(fault) => {
+            if repeated::admit(log::Level::Warn, "a filter failed at its tick", &[]) {
+                log::warn!(fault:%; "a filter failed at its tick");
+            }
+        }
     }
 }
 

@@ -65,15 +65,15 @@ async fn authority(answers: Answers) -> (String, Arc<AtomicUsize>) {
 }
 
 /// A certificate's work in a folder, at an authority.
-fn job(folder: &Path, authority: &str) -> Job {
+fn job(folder: &Path, authority: &str) -> Arc<Job> {
     let mut settings = settings(folder, &["a.example"]);
     settings.directory = format!("{authority}/dir");
     let root = pem(&["issuer"], 4000);
     settings.roots = Some(Keyed::read(root.as_bytes()).unwrap().key.cert.clone());
-    Job::new(settings, &Place::nowhere(), &Arc::default())
+    Arc::new(Job::new(settings, &Place::nowhere(), &Arc::default()))
 }
 
-async fn fails(answers: Answers) -> (Failure, Job, tempfile::TempDir) {
+async fn fails(answers: Answers) -> (Failure, Arc<Job>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let (here, _) = authority(answers).await;
     let job = job(folder.path(), &here);
@@ -177,7 +177,7 @@ async fn a_folder_that_cannot_be_written_to_costs_the_authority_nothing() {
     let (here, asked) = authority(&[DIRECTORY, NONCE, ACCOUNT]).await;
     let job = job(&taken, &here);
     assert_eq!(issue(&job).await.unwrap_err().reason, Reason::Storage);
-    assert!(job.open().unwrap_err().message.contains("cannot be kept"));
+    assert!(job.prepare().map(drop).unwrap_err().message.contains("cannot be kept"));
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
 

@@ -1,11 +1,12 @@
 //! Whom a plugin's request goes to: an endpoint of an upstream, or an address behind a URL.
 
 use super::wire::{self, Failed};
+use crate::resolver;
 use crate::upstream::{Cluster, Lease, Reason, RequestView, Tried, Versions};
 use http::Uri;
 use http::header::USER_AGENT;
 use http::uri::Scheme;
-use moongate_sdk::{Call, CallError, Called, Request};
+use moongate_sdk::{Call, CallError, Called, Request, repeated};
 use pingora::ErrorType;
 use pingora::connectors::http::v1::Connector;
 use pingora::upstreams::peer::HttpPeer;
@@ -172,7 +173,17 @@ impl Place {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
-        Ok(found.map_err(|_| CallError::Unreachable)?.take(MOST_ADDRESSES).collect())
+        let answer = match resolver::global().lookup_soon(&self.host).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                const MESSAGE: &str = "the host of a plugin's call not resolved";
+                if repeated::admit(log::Level::Warn, MESSAGE, &[&self.host]) {
+                    log::warn!(name = self.host.as_str(), reason:% = error; "{MESSAGE}");
+                }
+                return Err(CallError::Unreachable);
+            }
+        };
+        let addresses = answer.addresses.iter().take(MOST_ADDRESSES);
+        Ok(addresses.map(|ip| SocketAddr::new(*ip, self.port)).collect())
     }
 }

@@ -9,9 +9,10 @@ mod tests;
 mod wire;
 
 use super::Live;
+use crate::blocking::SYSTEM_FILES;
 use crate::chain::Guarded;
 use log::error;
-use moongate_sdk::{Call, CallError, Called, Callee, Calling, Services, worker};
+use moongate_sdk::{Call, CallError, Called, Callee, Calling, Services, repeated, worker};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use std::future::Future;
@@ -63,7 +64,10 @@ impl Services for Gateway {
         };
         runtime.spawn(async {
             if Guarded::new(work).await.is_none() {
-                error!("a plugin's work beside the requests panicked");
+                const MESSAGE: &str = "a plugin's work beside the requests panicked";
+                if repeated::admit(log::Level::Error, MESSAGE, &[]) {
+                    error!("{MESSAGE}");
+                }
             }
         });
     }
@@ -77,9 +81,13 @@ impl Services for Gateway {
 async fn connector(all: &[OnceCell<Connector>], worker: usize) -> Result<&Connector, CallError> {
     let Some(cell) = all.get(worker).or(all.first()) else { return Err(CallError::Unreachable) };
     cell.get_or_try_init(|| async {
-        let make = || Connector::new(Some(ConnectorOptions::new(KEPT)));
+        let runtime = Handle::current();
+        let make = move || {
+            let _entered = runtime.enter();
+            Connector::new(Some(ConnectorOptions::new(KEPT)))
+        };
         // It reads files, and panics when the system's roots cannot be read.
-        tokio::task::spawn_blocking(make).await.map_err(|error| {
+        SYSTEM_FILES.run(make).await.map_err(|error| {
             error!(error:%; "the system's root certificates cannot be read");
             CallError::Unreachable
         })

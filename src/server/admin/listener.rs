@@ -1,15 +1,18 @@
-//! The listener of the admin address: an accept loop on the control runtime, so that it responds however busy the
-//! workers are.
+//! The listener of the admin address: an accept loop on a thread of its own, so that it responds however busy the
+//! workers are, and whatever hangs.
 
 use super::connection_limit::{Admitted, ConnectionLimit};
 use super::{Admin, AdminState, connection};
 use crate::server::listen::Bound;
+use crate::supervision::{self, Backoff};
 use crate::telemetry::metrics;
 use log::warn;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 
 /// The wait after a failed accept.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -17,10 +20,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// The shortest time between two log lines about the same thing.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Serves the admin address until the runtime ends.
+/// Serves the admin address until the process ends.
 ///
 /// # Errors
-/// When the runtime cannot watch the socket.
+/// When the socket cannot be watched, or no thread can be had.
 pub(in crate::server) fn start(
     bound: Bound,
     token: Option<&str>,
@@ -29,13 +32,36 @@ pub(in crate::server) fn start(
     let Bound::Tcp(listener) = bound else {
         return Err(io::Error::other("the admin address is ip:port"));
     };
-    let listener = TcpListener::from_std(listener)?;
-    tokio::spawn(accept(listener, Arc::new(Admin::new(state, token))));
-    Ok(())
+    let admin = Arc::new(Admin::new(state, token));
+    let (started, outcome) = sync_channel(1);
+    // A thread of its own: whatever hangs on the one of reloads and probes, orchestrators get their responses.
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        let (runtime, listener) = match prepare(listener) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        // The caller waits for it.
+        let _ = started.send(Ok(()));
+        let work = move || accept(Arc::clone(&listener), Arc::clone(&admin));
+        runtime.block_on(supervision::keep("admin", String::new(), Backoff::SOON, work));
+    })?;
+    outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the admin address ended")))
+}
+
+fn prepare(listener: std::net::TcpListener) -> io::Result<(Runtime, Arc<TcpListener>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = {
+        let _entered = runtime.enter();
+        TcpListener::from_std(listener)?
+    };
+    Ok((runtime, Arc::new(listener)))
 }
 
 /// Accepts connections and serves each in a task of its own.
-pub(super) async fn accept(listener: TcpListener, admin: Arc<Admin>) {
+pub(super) async fn accept(listener: Arc<TcpListener>, admin: Arc<Admin>) {
     let limit = ConnectionLimit::new(admin.initial_trust());
     let (mut failures, mut evictions) = (LogInterval::default(), LogInterval::default());
     loop {

@@ -57,7 +57,7 @@ async fn serve(state: &Arc<Gateway>, token: Option<&str>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let admin = Arc::new(Admin::new(Arc::clone(state) as _, token));
-    tokio::spawn(listener::accept(listener, admin));
+    tokio::spawn(listener::accept(Arc::new(listener), admin));
     address
 }
 

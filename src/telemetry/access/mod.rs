@@ -24,6 +24,7 @@ use queue::Queue;
 use sink::{Sink, Target};
 use stamp::Stamp;
 use std::cell::RefCell;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -65,12 +66,7 @@ impl Lines {
     /// # Errors
     /// As there.
     pub fn open(path: &str, buffer: u64) -> io::Result<Self> {
-        let target = Target::new(path);
-        let file = target.open()?;
-        let limit = buffer.clamp(*BUFFER.start(), *BUFFER.end()) as usize;
-        let queue = Arc::new(Queue::new(limit)?);
-        writer::start(Arc::clone(&queue), Sink::new(target, file))?;
-        Ok(Self(queue))
+        start(&Target::new(path), buffer).map(Self)
     }
 
     /// Takes a line, or drops and counts it. Never waits.
@@ -88,6 +84,15 @@ impl Drop for Lines {
     fn drop(&mut self) {
         self.0.close();
     }
+}
+
+/// Opens `target` and starts the thread that writes to it. The file comes last: whatever fails makes none.
+fn start(target: &Target, buffer: u64) -> io::Result<Arc<Queue>> {
+    let limit = buffer.clamp(*BUFFER.start(), *BUFFER.end()) as usize;
+    let queue = Arc::new(Queue::new(limit)?);
+    let writer = writer::start(Arc::clone(&queue))?;
+    writer.write_to(Sink::new(target.clone(), target.open()?));
+    Ok(queue)
 }
 
 /// What a thread needs to write lines without allocating.
@@ -109,10 +114,7 @@ impl AccessLog {
     /// When the file cannot be opened, the buffer cannot be had, or the thread cannot be started. Nothing else was touched then.
     pub fn open(format: Format, path: &str, buffer: u64) -> io::Result<Arc<Self>> {
         let target = Target::new(path);
-        let file = target.open()?;
-        let limit = buffer.clamp(*BUFFER.start(), *BUFFER.end()) as usize;
-        let queue = Arc::new(Queue::new(limit)?);
-        writer::start(Arc::clone(&queue), Sink::new(target.clone(), file))?;
+        let queue = start(&target, buffer)?;
         Ok(Arc::new(Self { format, target, queue }))
     }
 
@@ -134,10 +136,23 @@ impl AccessLog {
     /// # Errors
     /// When the file cannot be opened; the one open so far stays in use.
     pub fn reopen(&self) -> io::Result<()> {
-        if self.target.is_file() {
-            self.queue.exchange(self.target.open()?);
-        }
+        self.exchange(self.open_again()?);
         Ok(())
+    }
+
+    /// Opens the file again and leaves it at that; nothing for one of the standard streams.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open_again(&self) -> io::Result<Option<File>> {
+        self.target.is_file().then(|| self.target.open()).transpose()
+    }
+
+    /// Lines go to this file from now on; to the one of before where there is none.
+    pub fn exchange(&self, file: Option<File>) {
+        if let Some(file) = file {
+            self.queue.exchange(file);
+        }
     }
 
     /// Waits until everything logged before is written, or counted as lost; false when that takes longer than `within`.

@@ -2,8 +2,11 @@
 
 use super::queue::{self, Queue};
 use super::sink::Sink;
+use crate::telemetry::metrics;
+use moongate_sdk::call_caught;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,26 +21,46 @@ struct Complaints {
     told: u64,
 }
 
-/// Starts the thread. It ends when the queue is closed and empty.
-pub(super) fn start(queue: Arc<Queue>, sink: Sink) -> io::Result<()> {
-    let batch = queue::buffer(queue.limit())?;
-    thread::Builder::new().name("access-log".to_owned()).spawn(move || run(&queue, sink, batch))?;
-    Ok(())
+/// A thread that waits for what it is to write to. Without it, it ends.
+pub(super) struct Writer(SyncSender<Sink>);
+
+impl Writer {
+    /// Begins to write.
+    pub(super) fn write_to(self, sink: Sink) {
+        // The thread waits for it.
+        let _ = self.0.send(sink);
+    }
 }
 
-fn run(queue: &Queue, mut sink: Sink, mut batch: Vec<u8>) {
-    let mut complaints = Complaints::default();
+/// Starts the thread. It ends when the queue is closed and empty.
+pub(super) fn start(queue: Arc<Queue>) -> io::Result<Writer> {
+    let mut batch = queue::buffer(queue.limit())?;
+    let (sender, receiver) = sync_channel::<Sink>(1);
+    thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+        let Ok(mut sink) = receiver.recv() else { return };
+        let mut complaints = Complaints::default();
+        // A panic costs the lines of one batch.
+        while call_caught(|| run(&queue, &mut sink, &mut batch, &mut complaints)).is_none() {
+            metrics::global().tasks().restarted("access_log");
+            queue.settle(batch.len(), false);
+            batch.clear();
+        }
+    })?;
+    Ok(Writer(sender))
+}
+
+fn run(queue: &Queue, sink: &mut Sink, batch: &mut Vec<u8>, complaints: &mut Complaints) {
     loop {
-        let work = queue.work(&mut batch);
+        let work = queue.work(batch);
         if let Some(file) = work.exchange {
             sink.exchange(file);
         }
-        let outcome = if batch.is_empty() { Ok(()) } else { sink.write(&batch) };
+        let outcome = if batch.is_empty() { Ok(()) } else { sink.write(batch) };
         let error = outcome.map_err(|failed| {
             queue.lost(failed.lines);
             failed.error
         });
-        complaints.consider(&sink, queue.dropped(), error.err());
+        complaints.consider(sink, queue.dropped(), error.err());
         queue.settle(batch.len(), work.last);
         if work.last {
             return;

@@ -10,6 +10,7 @@ mod exposition;
 mod failed;
 mod histogram;
 mod http2;
+mod lookups;
 pub mod names;
 mod plugin;
 mod preamble;
@@ -18,6 +19,7 @@ mod route;
 mod shelf;
 mod sockets;
 mod statuses;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -27,10 +29,12 @@ pub use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub use exposition::{Exposition, Source};
 pub use histogram::Observed;
 pub use http2::{Ended, Http2Connection, Http2Connections};
+pub use lookups::{LookupResult, Lookups};
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
 pub use preamble::{Preamble, PreambleMetrics};
 pub use route::{Answers, ClientAbort, RouteMetrics};
+pub use tasks::Tasks;
 pub use tls::TlsMetrics;
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 
@@ -71,6 +75,8 @@ pub struct Metrics {
     config: Config,
     http2: Arc<Http2Connections>,
     failed: Failed,
+    lookups: Lookups,
+    tasks: Tasks,
     log_dropped: AtomicU64,
     admin_evicted: AtomicU64,
 }
@@ -153,6 +159,16 @@ impl Metrics {
         &self.http2
     }
 
+    /// Lookups of host names.
+    pub fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
+    /// The process's long-lived tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     /// Requests answered since the start, those of removed routes included.
     pub fn requests(&self) -> u64 {
         let living: u64 = self.routes.living().iter().map(|route| route.requests()).sum();
@@ -173,6 +189,8 @@ impl Metrics {
         sources.iter().for_each(|source| source.collect(&mut scrape));
         self.failed.collect(&mut scrape);
         self.http2.collect(&mut scrape);
+        self.lookups.collect(&mut scrape);
+        self.tasks.collect(&mut scrape);
         self.config.collect(&mut scrape);
         scrape.counter(&names::EXPRESSION_FAILURES, &[], Expression::failures() as f64);
         let evicted = self.admin_evicted.load(Relaxed);

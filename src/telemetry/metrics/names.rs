@@ -64,6 +64,10 @@ families! {
         "Choices made or refused while every endpoint was unhealthy.";
     UPSTREAM_RESOLVE_FAILURES = Shape::Counter, "moongate_upstream_resolve_failures_total" ["upstream"],
         "Host names of the upstream that could not be resolved; the addresses known before stay in use.";
+    NAME_LOOKUPS = Shape::Counter, "moongate_name_lookups_total" ["result"],
+        "Lookups of host names, for upstreams, plugins' calls and certificates: `resolved`, `not_found`, `failed` or `timed_out`. Answers from the cache do not count.";
+    NAME_LOOKUPS_SLOW = Shape::Counter, "moongate_name_lookups_slow_total" [],
+        "Lookups of host names that took longer than 1 s.";
     PROXY_PROTOCOL_ERRORS = Shape::Counter, "moongate_proxy_protocol_errors_total" ["listener", "reason"],
         "Connections ended for their PROXY header, or for the lack of one.";
     WEBSOCKET_ACTIVE = Shape::Gauge, "moongate_websocket_connections_active" ["route", "upstream", "endpoint"],
@@ -122,6 +126,8 @@ families! {
         "Connections of the admin address that were closed to make room for new ones.";
     ACCESS_LOG_DROPPED = Shape::Counter, "moongate_access_log_dropped_total" [],
         "Access-log lines lost because the buffer was full or the file could not be written.";
+    TASK_RESTARTS = Shape::Counter, "moongate_task_restarts_total" ["task"],
+        "Long-lived tasks of the process that panicked and were started again.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Shape::Gauge, "moongate_config_last_reload_successful" [],
         "1 when the newest configuration serves, 0 when it was refused and the one before serves on.";
     CONFIG_GENERATION = Shape::Gauge, "moongate_config_generation" [],

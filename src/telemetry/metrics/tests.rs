@@ -74,6 +74,7 @@ fn a_scrape_shows_every_name_of_the_table_and_no_other() {
     tls.failed("timeout");
     metrics.http2().opened().ended(Ended::Client);
     metrics.request_failed("bad_request");
+    metrics.tasks().restarted("reload");
     let cluster: Arc<dyn Source> = Arc::new(Cluster);
     metrics.register(Arc::downgrade(&cluster));
 

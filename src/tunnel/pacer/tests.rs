@@ -147,3 +147,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whoever_may_wait_longer_keeps_the_order_and_the_rate() {
+    let pacer = Pacer::new(rate("50/s"));
+    let now = Instant::now();
+    let longest = Duration::from_secs(3);
+    let waits: Vec<_> = (0..200).map_while(|_| pacer.take_within(now, longest).ok()).collect();
+    assert_eq!(waits.len(), 5 + 150);
+    assert!(waits.is_sorted());
+    // A client that comes now waits its second at most, and is told so.
+    let Crowded(until) = pacer.take(now).unwrap_err();
+    assert!(until > Duration::from_secs(1));
+    pacer.give_back();
+    assert_eq!(pacer.take_within(now, longest).unwrap(), longest);
+}

@@ -123,6 +123,8 @@ fn assemble(
         resolve_failures: AtomicU64::new(prior.map_or(0, |prior| prior.resolve_failures())),
         first_round: watch::Sender::new(!busy),
         newcomers: Notify::new(),
+        members: AtomicU64::new(0),
+        probed: watch::Sender::default(),
         spec: spec.clone(),
         name,
     })

@@ -66,6 +66,10 @@ pub struct Cluster {
     first_round: watch::Sender<bool>,
     /// Somebody new is there and should be probed before the next round is due.
     newcomers: Notify,
+    /// How often the membership changed.
+    members: AtomicU64,
+    /// Which of these memberships was probed last.
+    probed: watch::Sender<Option<u64>>,
 }
 
 /// How a client is tied to an upstream.

@@ -5,6 +5,8 @@
 
 mod names;
 
+pub(super) use names::{Lookups, Round};
+
 use super::address::{Address, Origin};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -104,6 +106,9 @@ impl ServiceDiscovery for Discovery {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
+    use crate::resolver::ResolverKind;
+    use futures_util::StreamExt;
+    use std::time::Duration;
 
     fn origins(lines: &[(&str, u16)]) -> Vec<Line> {
         let line = |(text, weight): &(&str, u16)| Line {
@@ -147,8 +152,14 @@ mod tests {
     async fn a_name_is_resolved_and_a_failure_keeps_what_was_known() {
         let source = Source::new(origins(&[("localhost:80", 1), ("nowhere.invalid:80", 1)]), None);
         source.learn("nowhere.invalid", 80, vec!["127.0.0.9:80".parse().unwrap()]);
-        let round = source.resolve("web").await;
-        assert!(round.changed);
+        let lookups = Lookups { kind: ResolverKind::Hickory, max_age: Duration::from_secs(30) };
+        let mut round = Round { valid_for: lookups.max_age, failures: 0 };
+        let mut changes = 0;
+        let mut looking = source.look_up(lookups);
+        while let Some(looked_up) = looking.next().await {
+            changes += usize::from(source.take("web", looked_up, &mut round));
+        }
+        assert_eq!(changes, 1);
         assert_eq!(round.failures, 1);
         let known = weights(&source);
         assert!(known.contains(&("127.0.0.9:80".to_owned(), 1)));

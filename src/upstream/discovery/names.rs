@@ -1,46 +1,81 @@
-//! Resolves host names by the system's resolver, which knows /etc/hosts, search lists and nsswitch.
+//! Looks the host names of an upstream up, all at a time.
 
 use super::Source;
+use crate::resolver::{self, Answer, LookupError, ResolverKind};
 use crate::upstream::address::{Address, Origin};
+use futures_util::stream::FuturesUnordered;
+use moongate_sdk::repeated;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
-use tokio::task::JoinSet;
 
-/// For one lookup. The system's own patience with two dead name servers is 20 s and more.
-const LONGEST_LOOKUP: Duration = Duration::from_secs(5);
+/// How soon names are looked up again when one has no address.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How names are looked up.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::upstream) struct Lookups {
+    pub(in crate::upstream) kind: ResolverKind,
+    /// The longest time for which an answer is used.
+    pub(in crate::upstream) max_age: Duration,
+}
+
+/// The outcome of one lookup.
+pub(in crate::upstream) struct LookedUp {
+    host: Box<str>,
+    port: u16,
+    answer: Result<Answer, LookupError>,
+}
+
+/// One lookup.
+type Looking = Pin<Box<dyn Future<Output = LookedUp> + Send>>;
 
 /// What came of one round of lookups.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::upstream) struct Round {
-    /// Whether any name stands for other addresses than before.
-    pub(in crate::upstream) changed: bool,
+    /// When the first of the answers is to be asked for again.
+    pub(in crate::upstream) valid_for: Duration,
     /// Names that gave no address; they keep what they had.
     pub(in crate::upstream) failures: u64,
 }
 
 impl Source {
-    /// Resolves every name once, all at the same time.
-    pub(in crate::upstream) async fn resolve(&self, upstream: &str) -> Round {
-        // A set that is dropped ends its lookups: nothing outlives a cancelled round.
-        let mut lookups = JoinSet::new();
-        for (host, port) in self.names() {
-            lookups.spawn(async move {
-                let answer = lookup(&host, port).await;
-                (host, port, answer)
-            });
-        }
-        let mut round = Round::default();
-        while let Some(joined) = lookups.join_next().await {
-            let Ok((host, port, answer)) = joined else { continue };
-            match answer {
-                Ok(addresses) => round.changed |= self.learn(&host, port, addresses),
-                Err(error) => {
-                    round.failures += 1;
-                    log::warn!(upstream, name = &*host, reason:% = error; "host name not resolved; keeping what is known");
-                }
+    /// Begins to look every name up, all at the same time.
+    pub(in crate::upstream) fn look_up(&self, by: Lookups) -> FuturesUnordered<Looking> {
+        let look = |(host, port): (Box<str>, u16)| -> Looking {
+            Box::pin(async move {
+                let answer = resolver::global().lookup(&host, by.kind, by.max_age).await;
+                LookedUp { host, port, answer }
+            })
+        };
+        self.names().into_iter().map(look).collect()
+    }
+
+    /// Takes what a name stands for now. Returns whether that is something new.
+    pub(in crate::upstream) fn take(&self, upstream: &str, looked_up: LookedUp, round: &mut Round) -> bool {
+        let LookedUp { host, port, answer } = looked_up;
+        let mut changed = false;
+        let failure = match answer {
+            Ok(answer) => {
+                let addresses = answer.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+                changed = self.learn(&host, port, addresses);
+                round.valid_for = round.valid_for.min(answer.valid_for);
+                answer.failure
+            }
+            Err(error) => {
+                round.valid_for = round.valid_for.min(RETRY);
+                Some(error)
+            }
+        };
+        if let Some(error) = failure {
+            const MESSAGE: &str = "host name not resolved; keeping what is known";
+            round.failures += 1;
+            if repeated::admit(log::Level::Warn, MESSAGE, &[upstream, &host]) {
+                log::warn!(upstream, name = &*host, reason:% = error; "{MESSAGE}");
             }
         }
-        round
+        changed
     }
 
     fn names(&self) -> Vec<(Box<str>, u16)> {
@@ -69,10 +104,4 @@ impl Source {
         }
         changed
     }
-}
-
-async fn lookup(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-    let answer = tokio::time::timeout(LONGEST_LOOKUP, tokio::net::lookup_host((host, port))).await;
-    let addresses: Vec<_> = answer.map_err(|_| std::io::ErrorKind::TimedOut)??.collect();
-    if addresses.is_empty() { Err(std::io::ErrorKind::NotFound.into()) } else { Ok(addresses) }
 }

@@ -5,6 +5,8 @@ use crate::upstream::endpoint::{Endpoint, Health};
 use crate::upstream::reach::Reach;
 use crate::upstream::roster::Roster;
 use async_trait::async_trait;
+use log::Level;
+use moongate_sdk::repeated;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::HealthCheck;
 use std::sync::Arc;
@@ -49,10 +51,15 @@ impl HealthCheck for Check {
 
 fn report(endpoint: &Endpoint, health: Health, failure: Option<&Failure>) {
     let (upstream, address) = (endpoint.upstream(), endpoint.address());
+    let object = [upstream, endpoint.name()];
     match failure {
+        // One that is well and ill in turn at every probe must not fill the log.
         Some(failure) if health == Health::Unhealthy => {
-            log::warn!(upstream, endpoint:% = address, reason:% = failure; "endpoint became unhealthy");
+            if repeated::admit(Level::Warn, "endpoint became unhealthy", &object) {
+                log::warn!(upstream, endpoint:% = address, reason:% = failure; "endpoint became unhealthy");
+            }
         }
+        _ if !repeated::admit(Level::Info, "endpoint became healthy", &object) => {}
         _ => log::info!(upstream, endpoint:% = address; "endpoint became healthy"),
     }
 }

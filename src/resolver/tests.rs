@@ -1,0 +1,188 @@
+//! Claims about lookups, with a name server on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use super::testing::{NameServer, Reply};
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn resolver(server: &NameServer) -> Arc<Resolver> {
+    let resolver = Resolver::new(SystemFiles::of("/nonexistent/hosts", "/nonexistent/resolv.conf"));
+    resolver.set_name_servers(&[server.address]);
+    resolver
+}
+
+async fn look(resolver: &Arc<Resolver>, host: &str) -> Result<Vec<String>, LookupError> {
+    let answer = resolver.lookup(host, ResolverKind::Hickory, HOUR).await?;
+    Ok(answer.addresses.iter().map(ToString::to_string).collect())
+}
+
+/// Asks until the addresses are these.
+async fn await_addresses(resolver: &Arc<Resolver>, host: &str, expected: &[&str]) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while look(resolver, host).await.is_ok_and(|found| found != expected) {
+        assert!(Instant::now() < until, "never {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_its_ttl_and_the_name_asked_again_after_it() {
+    let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 1)).await;
+    let resolver = resolver(&server);
+    assert_eq!(look(&resolver, "web.test").await.unwrap(), ["10.0.0.1"]);
+    for _ in 0..50 {
+        look(&resolver, "WEB.test").await.unwrap();
+    }
+    assert_eq!(server.questions(), 1);
+    server.says(Reply::Addresses(vec![[10, 0, 0, 2], [10, 0, 0, 3]], 1));
+    await_addresses(&resolver, "web.test", &["10.0.0.2", "10.0.0.3"]).await;
+}
+
+#[tokio::test]
+async fn an_answer_is_never_older_than_the_caller_takes() {
+    let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 3600)).await;
+    let resolver = resolver(&server);
+    let look = |age| resolver.lookup("web.test", ResolverKind::Hickory, age);
+    let answer = look(HOUR).await.unwrap();
+    assert!(answer.valid_for > Duration::from_secs(3000));
+    look(Duration::from_nanos(1)).await.unwrap();
+    assert_eq!(server.questions(), 2);
+    look(HOUR).await.unwrap();
+    assert_eq!(server.questions(), 2);
+}
+
+#[tokio::test]
+async fn whoever_asks_at_a_time_shares_one_lookup() {
+    let late = Reply::Late(Duration::from_millis(50), vec![[10, 0, 0, 1]], 60);
+    let server = NameServer::start(late).await;
+    let resolver = resolver(&server);
+    let all = (0..100).map(|_| {
+        let resolver = Arc::clone(&resolver);
+        tokio::spawn(async move { look(&resolver, "web.test").await })
+    });
+    for one in all.collect::<Vec<_>>() {
+        assert_eq!(one.await.unwrap().unwrap(), ["10.0.0.1"]);
+    }
+    assert_eq!(server.questions(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_keeps_the_last_addresses_and_says_so() {
+    let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 0)).await;
+    let resolver = resolver(&server);
+    look(&resolver, "web.test").await.unwrap();
+    for (reply, is_expected) in [
+        (Reply::Code(2), (|error| matches!(error, LookupError::Failed(_))) as fn(&LookupError) -> bool),
+        (Reply::Code(3), |error| matches!(error, LookupError::NotFound)),
+    ] {
+        server.says(reply);
+        let asked = resolver.lookup("web.test", ResolverKind::Hickory, Duration::from_nanos(1));
+        let answer = asked.await.unwrap();
+        let failure = answer.failure.unwrap();
+        assert!(is_expected(&failure), "{failure:?}");
+        assert_eq!(answer.addresses[0].to_string(), "10.0.0.1");
+        // Other servers are asked at once.
+        resolver.names.lock().values_mut().for_each(|entry| entry.failure = None);
+    }
+}
+
+#[tokio::test]
+async fn a_name_without_addresses_is_an_error_that_is_remembered_for_a_moment() {
+    let server = NameServer::start(Reply::Code(3)).await;
+    let resolver = resolver(&server);
+    for _ in 0..20 {
+        assert!(matches!(look(&resolver, "none.test").await, Err(LookupError::NotFound)));
+    }
+    assert!(server.questions() <= 2, "{}", server.questions());
+}
+
+#[tokio::test]
+async fn a_call_waits_for_a_dead_name_server_only_while_nothing_is_known() {
+    let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 0)).await;
+    let resolver = resolver(&server);
+    look(&resolver, "web.test").await.unwrap();
+    server.says(Reply::Silence);
+    resolver.names.lock().values_mut().for_each(|entry| {
+        entry.found.as_mut().unwrap().at -= MAX_AGE;
+    });
+    let begun = Instant::now();
+    let answer = resolver.lookup_soon("web.test").await.unwrap();
+    assert_eq!(answer.addresses[0].to_string(), "10.0.0.1");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_late_answer_is_taken_and_counted_as_slow() {
+    let server = NameServer::start(Reply::Late(Duration::from_millis(1300), vec![[10, 0, 0, 1]], 60)).await;
+    let before = metrics::render();
+    let count = |text: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with("moongate_name_lookups_slow_total "));
+        line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let resolver = resolver(&server);
+    assert_eq!(look(&resolver, "slow.test").await.unwrap(), ["10.0.0.1"]);
+    assert!(count(&metrics::render()) > count(&before));
+}
+
+#[tokio::test]
+async fn other_name_servers_are_asked_at_once() {
+    let first = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 3600)).await;
+    let second = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 2]], 3600)).await;
+    let resolver = resolver(&first);
+    look(&resolver, "web.test").await.unwrap();
+    let mut changes = resolver.changes();
+    resolver.set_name_servers(&[first.address]);
+    assert!(!changes.has_changed().unwrap(), "the same ones are no change");
+    resolver.set_name_servers(&[second.address]);
+    changes.changed().await.unwrap();
+    await_addresses(&resolver, "web.test", &["10.0.0.2"]).await;
+}
+
+#[tokio::test]
+async fn a_second_name_server_answers_for_a_dead_one() {
+    let dead = NameServer::start(Reply::Silence).await;
+    let good = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 2]], 60)).await;
+    let resolver = resolver(&dead);
+    resolver.set_name_servers(&[dead.address, good.address]);
+    let begun = Instant::now();
+    assert_eq!(look(&resolver, "web.test").await.unwrap(), ["10.0.0.2"]);
+    assert!(begun.elapsed() < LONGEST);
+}
+
+#[tokio::test]
+async fn names_in_the_hosts_file_and_localhost_ask_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = folder.path().join("hosts");
+    std::fs::write(&hosts, "10.1.1.1 listed.test\n").unwrap();
+    let server = NameServer::start(Reply::Silence).await;
+    let resolver = Resolver::new(SystemFiles::of(&hosts, "/nonexistent"));
+    resolver.set_name_servers(&[server.address]);
+    assert_eq!(look(&resolver, "listed.test").await.unwrap(), ["10.1.1.1"]);
+    assert_eq!(look(&resolver, "localhost").await.unwrap(), ["127.0.0.1", "::1"]);
+    assert_eq!(server.questions(), 0);
+}
+
+#[tokio::test]
+async fn the_system_knows_localhost_too() {
+    let server = NameServer::start(Reply::Silence).await;
+    let resolver = resolver(&server);
+    let answer = resolver.lookup("localhost", ResolverKind::System, HOUR).await.unwrap();
+    assert!(answer.addresses.iter().all(IpAddr::is_loopback));
+}
+
+#[tokio::test]
+async fn the_cache_has_an_end() {
+    let server = NameServer::start(Reply::Code(3)).await;
+    let resolver = resolver(&server);
+    for number in 0..MOST_NAMES * 2 {
+        let entry = Entry { failure: Some((LookupError::NotFound, Instant::now())), ..Entry::default() };
+        let key = Key::new(&format!("n{number}.test"), ResolverKind::Hickory);
+        let mut names = resolver.names.lock();
+        if names.len() >= MOST_NAMES {
+            make_room(&mut names);
+        }
+        names.insert(key, entry);
+        assert!(names.len() <= MOST_NAMES);
+    }
+}

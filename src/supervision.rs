@@ -1,0 +1,150 @@
+//! Long-lived tasks of the process: one that panics is started again, with back-off, and that is logged and counted.
+
+use crate::telemetry::metrics;
+use log::error;
+use moongate_sdk::{Guarded, call_caught};
+use std::future::Future;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+/// The pauses before a task that panicked is started again; each is twice the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    /// The first one, also after a run that was longer than the longest.
+    pub first: Duration,
+    /// The longest one.
+    pub longest: Duration,
+}
+
+impl Backoff {
+    /// For work that costs nobody else anything.
+    pub const SOON: Self = Self { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+}
+
+/// Starts a task of this kind for `object`, under supervision. It ends when it returns, or is aborted.
+pub fn spawn<W: Future<Output = ()> + Send + 'static>(
+    task: &'static str,
+    object: impl Into<String>,
+    work: impl FnMut() -> W + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(keep(task, object.into(), Backoff::SOON, work))
+}
+
+/// Does the work until it returns; after a panic again. Dropping the future ends it.
+pub async fn keep<W: Future<Output = ()>>(
+    task: &'static str,
+    object: String,
+    backoff: Backoff,
+    mut work: impl FnMut() -> W,
+) {
+    let mut pause = backoff.first;
+    loop {
+        let begun = Instant::now();
+        if let Some(work) = call_caught(|| Box::pin(work()))
+            && Guarded::new(work).await.is_some()
+        {
+            return;
+        }
+        if begun.elapsed() > backoff.longest {
+            pause = backoff.first;
+        }
+        metrics::global().tasks().restarted(task);
+        // The panic's own message is on standard error.
+        error!(task, object = object.as_str(), again_in_seconds = pause.as_secs(); "a task panicked");
+        sleep(pause).await;
+        pause = (pause * 2).min(backoff.longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "these tests are about panics")]
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use tokio::sync::Notify;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_started_again_later_each_time() {
+        let begun = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let times = Arc::clone(&begun);
+        let work = move || {
+            let times = Arc::clone(&times);
+            async move {
+                let number = {
+                    let mut times = times.lock().unwrap();
+                    times.push(Instant::now());
+                    times.len()
+                };
+                tokio::task::yield_now().await;
+                assert!(number > 4, "as the test wants");
+            }
+        };
+        spawn("testing_backoff", "x", work).await.unwrap();
+        let begun = begun.lock().unwrap();
+        let pauses: Vec<_> = begun.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8]);
+        let text = metrics::render();
+        assert!(text.contains("moongate_task_restarts_total{task=\"testing_backoff\"} 4"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_before_the_first_await_is_no_other() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&calls);
+        spawn("testing", "y", move || {
+            assert!(count.fetch_add(1, SeqCst) > 0, "as the test wants");
+            std::future::ready(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(calls.load(SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_run_makes_the_next_pause_short_again() {
+        let begun = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let times = Arc::clone(&begun);
+        let work = move || {
+            let times = Arc::clone(&times);
+            async move {
+                let number = {
+                    let mut times = times.lock().unwrap();
+                    times.push(Instant::now());
+                    times.len()
+                };
+                if number == 3 {
+                    sleep(Duration::from_secs(600)).await;
+                }
+                assert!(number > 3, "as the test wants");
+            }
+        };
+        spawn("testing", "z", work).await.unwrap();
+        let begun = begun.lock().unwrap();
+        assert_eq!((begun[3] - begun[2]).as_secs(), 601);
+    }
+
+    #[tokio::test]
+    async fn an_aborted_task_is_over() {
+        let dropped = Arc::new(Notify::new());
+        struct Tell(Arc<Notify>);
+        impl Drop for Tell {
+            fn drop(&mut self) {
+                self.0.notify_one();
+            }
+        }
+        let tell = Arc::clone(&dropped);
+        let task = spawn("testing", "w", move || {
+            let tell = Tell(Arc::clone(&tell));
+            async move {
+                let _tell = tell;
+                std::future::pending::<()>().await;
+            }
+        });
+        tokio::task::yield_now().await;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        dropped.notified().await;
+    }
+}
