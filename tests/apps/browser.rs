@@ -136,7 +136,12 @@ impl Browser {
 
     /// Opens a page and everything that its `script`, `link` and `img` elements name on this origin. All of it must be
     /// answered with 200 and lie below `below`; `except` names what the application itself gets wrong.
-    pub(crate) fn open(&mut self, target: &str, below: &str, except: &[&str]) -> (Response, BTreeSet<String>) {
+    pub(crate) fn open(
+        &mut self,
+        target: &str,
+        below: &str,
+        except: &[&str],
+    ) -> (Response, BTreeSet<String>) {
         let page = self.good(target);
         let assets = assets(&page.text(), target, &self.origin());
         assert!(!assets.is_empty(), "{target} names no assets");
@@ -182,7 +187,8 @@ impl Browser {
 
 /// Whether a cookie of that path is sent with a request for `path` (RFC 6265 §5.1.4).
 fn covers(cookie: &str, path: &str) -> bool {
-    path.strip_prefix(cookie).is_some_and(|rest| cookie.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(cookie)
+        .is_some_and(|rest| cookie.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The targets on this origin that the elements of a page load.
@@ -205,7 +211,10 @@ fn elements<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
 }
 
 fn attribute<'a>(element: &'a str, name: &str) -> Option<&'a str> {
-    let start = element.split_once(&format!("{name}=")).filter(|(before, _)| before.ends_with(char::is_whitespace))?.1;
+    let start = element
+        .split_once(&format!("{name}="))
+        .filter(|(before, _)| before.ends_with(char::is_whitespace))?
+        .1;
     let quote = start.chars().next().filter(|quote| ['"', '\''].contains(quote))?;
     start[1..].split(quote).next()
 }

@@ -42,20 +42,25 @@ fn a_person_opens_the_app_and_gets_answers_from_the_queue() {
     assert_eq!(browser.good("/gradio/config").json()["root"], own);
     browser.good("/gradio/theme.css");
 
-    assert_eq!(ask(&mut browser, "greet", json!(["moon"])), ["complete [\"Hello moon\"]"]);
-    let steps = ask(&mut browser, "count", json!([3]));
+    assert_eq!(ask(&mut browser, "greet", &json!(["moon"])), ["complete [\"Hello moon\"]"]);
+    let steps = ask(&mut browser, "count", &json!([3]));
     assert_eq!(
         steps,
-        ["generating [\"step 0\"]", "generating [\"step 1\"]", "generating [\"step 2\"]", "complete [\"step 2\"]"]
+        [
+            "generating [\"step 0\"]",
+            "generating [\"step 1\"]",
+            "generating [\"step 2\"]",
+            "complete [\"step 2\"]"
+        ]
     );
     the_queue_answers(&mut browser);
     files_go_both_ways(&mut browser);
 }
 
 /// Calls a function of the app; returns its events.
-fn ask(browser: &mut Browser, function: &str, data: Value) -> Vec<String> {
+fn ask(browser: &mut Browser, function: &str, data: &Value) -> Vec<String> {
     let target = format!("/gradio/gradio_api/call/{function}");
-    let call = browser.post_json(&target, &[], &json!({ "data": data }));
+    let call = browser.post_json(&target, &[], &json!({ "data": *data }));
     assert_eq!(call.status, 200, "{}{}", call.head, call.text());
     let id = call.json()["event_id"].as_str().unwrap().to_owned();
     let events = browser.events(&format!("{target}/{id}"), |event| {
@@ -70,8 +75,9 @@ fn the_queue_answers(browser: &mut Browser) {
     let join = json!({ "data": ["queue"], "fn_index": 0, "session_hash": "here" });
     let joined = browser.post_json("/gradio/gradio_api/queue/join?", &[], &join);
     assert_eq!(joined.status, 200, "{}{}", joined.head, joined.text());
-    let events = browser
-        .events("/gradio/gradio_api/queue/data?session_hash=here", |event| event.contains("process_completed"));
+    let events = browser.events("/gradio/gradio_api/queue/data?session_hash=here", |event| {
+        event.contains("process_completed")
+    });
     assert!(events[events.len() - 1].contains("Hello queue"), "{events:?}");
 }
 
@@ -88,7 +94,7 @@ fn files_go_both_ways(browser: &mut Browser) {
     assert_eq!(upload.status, 200, "{}{}", upload.head, upload.text());
     let path = upload.json()[0].as_str().unwrap().to_owned();
     let data = json!([{ "path": path, "meta": { "_type": "gradio.FileData" } }]);
-    let events = ask(browser, "copy", data);
+    let events = ask(browser, "copy", &data);
     let answer = events[events.len() - 1].strip_prefix("complete ").unwrap_or_else(|| panic!("{events:?}"));
     let answer: Value = serde_json::from_str(answer).unwrap();
     let url = answer[0]["url"].as_str().unwrap();

@@ -29,7 +29,8 @@ impl Guide {
 
     /// The application's own file of that name, with addresses and ports replaced.
     pub(crate) fn file(&self, name: &str, replace: &[(&str, &str)]) -> String {
-        let block = self.0.blocks.iter().find(|block| block.language() == "text" && block.file() == Some(name));
+        let block =
+            self.0.blocks.iter().find(|block| block.language() == "text" && block.file() == Some(name));
         let block = block.unwrap_or_else(|| panic!("{}: no file {name}", self.0.name));
         self.filled(&block.text, replace)
     }

@@ -29,10 +29,8 @@ fn a_person_opens_the_page_and_sees_the_screen() {
     let (place, guide) = (Place::new(), Guide::of("novnc"));
     let (_screen, vnc) = screen(&place);
     let address = place.address();
-    let line = guide.file(
-        "command",
-        &[("127.0.0.1:6080", &address.to_string()), ("127.0.0.1:5900", &vnc.to_string())],
-    );
+    let line = guide
+        .file("command", &[("127.0.0.1:6080", &address.to_string()), ("127.0.0.1:5900", &vnc.to_string())]);
     let mut words = line.split_whitespace();
     assert_eq!(words.next(), Some("websockify"));
     let mut command = place.command(WEBSOCKIFY);

@@ -57,8 +57,12 @@ fn npm_publishes_views_and_installs_a_scoped_package() {
     browser.open("/npm/", "/npm/", &[]);
 
     let account = json!({ "name": "me", "password": "open-sesame" });
-    let made =
-        browser.send("PUT", "/npm/-/user/org.couchdb.user:me", &[("Content-Type", "application/json")], account.to_string().as_bytes());
+    let made = browser.send(
+        "PUT",
+        "/npm/-/user/org.couchdb.user:me",
+        &[("Content-Type", "application/json")],
+        account.to_string().as_bytes(),
+    );
     assert_eq!(made.status, 201, "{}{}", made.head, made.text());
     place.write(".npmrc", &guide.file(".npmrc", &[("127.0.0.1:8080", &web)]));
     let npm = Npm { place: &place, token: made.json()["token"].as_str().unwrap().to_owned() };
@@ -73,7 +77,8 @@ fn npm_publishes_views_and_installs_a_scoped_package() {
         })
         .collect();
     for version in ["1.0.0", "1.1.0"] {
-        let manifest = json!({ "name": "@moon/gate", "version": version, "main": "noise.bin", "license": "MIT" });
+        let manifest =
+            json!({ "name": "@moon/gate", "version": version, "main": "noise.bin", "license": "MIT" });
         place.write("package/package.json", &manifest.to_string());
         std::fs::write(place.path("package/noise.bin"), &noise).unwrap();
         npm.run("package", &["publish"]);

@@ -29,7 +29,14 @@ fn start(place: &Place, guide: &Guide) -> (Application, SocketAddr) {
     place.write("octoprint/config.yaml", &guide.file("config.yaml", &[]));
     let overlay = place.write("overlay.yaml", OVERLAY);
     let mut user = place.command(PROGRAM);
-    user.arg("--basedir").arg(&folder).args(["user", "add", "--password", "open-sesame", "--admin", "operator"]);
+    user.arg("--basedir").arg(&folder).args([
+        "user",
+        "add",
+        "--password",
+        "open-sesame",
+        "--admin",
+        "operator",
+    ]);
     place.run(&mut user);
     let mut command = place.command(PROGRAM);
     command.args(["serve", "--iknowwhatimdoing", "--basedir"]).arg(&folder).arg("--overlay").arg(&overlay);
@@ -47,10 +54,11 @@ fn an_operator_logs_in_and_watches_the_printer() {
     let (place, guide) = (Place::new(), Guide::of("octoprint"));
     let (_octoprint, address) = start(&place, &guide);
     let camera = Camera::start();
-    let gateway = Gateway::start(&guide.yaml(&[
-        ("127.0.0.1:5000", &address.to_string()),
-        ("127.0.0.1:8081", &camera.address.to_string()),
-    ]));
+    let gateway =
+        Gateway::start(&guide.yaml(&[
+            ("127.0.0.1:5000", &address.to_string()),
+            ("127.0.0.1:8081", &camera.address.to_string()),
+        ]));
     let mut browser = Browser::new(gateway.web());
     guide.check(gateway.web(), &[]);
 
@@ -129,7 +137,8 @@ fn print_something(browser: &mut Browser, socket: &mut Socket) {
     assert!(location.starts_with(&own), "{location} is not below {own}");
     let file = upload.json();
     let download = file["files"]["local"]["refs"]["download"].as_str().unwrap();
-    let target = download.strip_prefix(&browser.origin()).unwrap_or_else(|| panic!("{download} leads elsewhere"));
+    let target =
+        download.strip_prefix(&browser.origin()).unwrap_or_else(|| panic!("{download} leads elsewhere"));
     assert!(browser.good(target).text() == moves, "the file came back changed");
     hear(socket, |message| message["event"]["type"] == "FileAdded");
 }
@@ -174,7 +183,10 @@ impl Camera {
         let mut wire = browser.wire("GET", "/webcam/?action=stream", &[], b"");
         let head = String::from_utf8(wire.head().unwrap().unwrap()).unwrap();
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-        assert!(head.to_lowercase().contains("multipart/x-mixed-replace;boundary=boundarydonotcross"), "{head}");
+        assert!(
+            head.to_lowercase().contains("multipart/x-mixed-replace;boundary=boundarydonotcross"),
+            "{head}"
+        );
         let mut seen = Vec::new();
         while seen.windows(PICTURE.len()).filter(|window| *window == PICTURE).count() < 100 {
             seen.extend(wire.chunk().unwrap());

@@ -4,8 +4,8 @@
 use crate::application::{Application, Place, START, installed};
 use crate::browser::Browser;
 use crate::guide::Guide;
-use crate::support::eventually::within;
 use crate::support::Gateway;
+use crate::support::eventually::within;
 use serde_json::json;
 use std::net::{SocketAddr, TcpStream};
 
@@ -46,9 +46,8 @@ fn start(place: &Place, settings: &str) -> Broker {
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins)
         .env("RABBITMQ_MNESIA_BASE", place.path("data"))
         .env("RABBITMQ_LOG_BASE", place.path("log"));
-    let server = place.start(&mut command, || {
-        TcpStream::connect(address).is_ok() && TcpStream::connect(amqp).is_ok()
-    });
+    let server =
+        place.start(&mut command, || TcpStream::connect(address).is_ok() && TcpStream::connect(amqp).is_ok());
     Broker { _server: server, _names: names_daemon, address }
 }
 
@@ -75,7 +74,11 @@ fn an_operator_uses_the_ui_under_a_prefix_that_the_gateway_removes() {
     }
     let (place, guide) = (Place::new(), Guide::of("rabbitmq"));
     let settings = guide.file("rabbitmq.conf", &[]);
-    let without: String = settings.lines().filter(|line| !line.contains("path_prefix")).map(|line| format!("{line}\n")).collect();
+    let without: String = settings
+        .lines()
+        .filter(|line| !line.contains("path_prefix"))
+        .map(|line| format!("{line}\n"))
+        .collect();
     let broker = start(&place, &without);
     let gateway = Gateway::start(&guide.yamls(&[("127.0.0.1:15672", &broker.address.to_string())])[1]);
     works(&gateway);
@@ -112,7 +115,8 @@ fn works(gateway: &Gateway) {
     assert_eq!(taken.json()[0]["payload"], "hello", "{}{}", taken.head, taken.text());
 
     definitions_go_both_ways(&mut browser, queue);
-    let listed = browser.send("GET", "/rabbitmq/api/queues?page=1&page_size=100&name=&use_regex=false", &[GUEST], b"");
+    let listed =
+        browser.send("GET", "/rabbitmq/api/queues?page=1&page_size=100&name=&use_regex=false", &[GUEST], b"");
     assert_eq!(listed.status, 200, "{}", listed.head);
 }
 
@@ -127,10 +131,9 @@ fn definitions_go_both_ways(browser: &mut Browser, queue: &str) {
     let removed = browser.send("DELETE", queue, &[GUEST], b"");
     assert_eq!(removed.status, 204, "{}", removed.head);
     assert_eq!(browser.send("GET", queue, &[GUEST], b"").status, 404);
-    let mut form =
-        b"--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"rabbit.json\"\r\n\
+    let mut form = b"--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"rabbit.json\"\r\n\
           Content-Type: application/json\r\n\r\n"
-            .to_vec();
+        .to_vec();
     form.extend_from_slice(&export.body);
     form.extend_from_slice(b"\r\n--edge--\r\n");
     let fields = [GUEST, ("Content-Type", "multipart/form-data; boundary=edge")];

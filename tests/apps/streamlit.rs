@@ -20,10 +20,11 @@ fn a_person_opens_the_app_and_uploads_a_file() {
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
     place.write(".streamlit/config.toml", &guide.file("config.toml", &[("127.0.0.1", &ip), ("8501", &port)]));
     let mut command = place.command(PROGRAM);
-    command
-        .arg("run")
-        .arg(own_file("streamlit_app.py"))
-        .args(["--server.headless=true", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none"]);
+    command.arg("run").arg(own_file("streamlit_app.py")).args([
+        "--server.headless=true",
+        "--browser.gatherUsageStats=false",
+        "--server.fileWatcherType=none",
+    ]);
     let _streamlit = place.start(&mut command, || {
         answer(address, "/streamlit/_stcore/health").is_some_and(|health| health.status == 200)
     });

@@ -22,10 +22,9 @@ fn two_editors_see_each_others_edits() {
     }
     let (places, guide) = ([Place::new(), Place::new()], Guide::of("yjs"));
     let [(_one, first), (_two, second)] = [start(&places[0]), start(&places[1])];
-    let gateway = Gateway::start(&guide.yaml(&[
-        ("127.0.0.1:1234", &first.to_string()),
-        ("127.0.0.1:1235", &second.to_string()),
-    ]));
+    let gateway = Gateway::start(
+        &guide.yaml(&[("127.0.0.1:1234", &first.to_string()), ("127.0.0.1:1235", &second.to_string())]),
+    );
     guide.check(gateway.web(), &[]);
     let script = std::fs::read_to_string(own_file("yjs.mjs")).unwrap();
     // Rooms enough to meet both servers; each server keeps its rooms to itself.
