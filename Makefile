@@ -9,6 +9,7 @@
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
 #   make h2spec   the HTTP/2 conformance suite, where its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
+#   make apps     Jupyter, RabbitMQ and others of docs/apps/ behind the gateway; installed when missing
 #   make browser  Chromium opens its WebSocket over HTTP/2; installed when missing, skipped where that is impossible
 #   make wasm-fixtures  builds the WebAssembly filters that tests run, from their sources
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
@@ -29,7 +30,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 STEP := @.ci/step
 
 .DEFAULT_GOAL := run
-.PHONY: run test check conf bench autobahn h2spec browser testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy
+.PHONY: run test check conf bench autobahn h2spec browser testssl wasm-fixtures fuzz release pgo install tools full lints deny pebble haproxy apps install-apps
 
 run: tools
 	$(CARGO) run --profile quick -- demo -c $(CONF)
@@ -48,7 +49,7 @@ conf: full
 
 # The tests come last and have the last word: their summary is what a reader looks for.
 # cargo-deny is installed before the checks that ask it.
-test: deny check conf pebble haproxy
+test: deny check conf pebble haproxy install-apps
 	$(CARGO) test --workspace --features full --no-fail-fast
 
 bench: full
@@ -69,6 +70,9 @@ browser: tools
 	else \
 		echo "browser: skipped: Chromium is missing and cannot be installed"; \
 	fi
+
+apps: full install-apps
+	$(CARGO) test --workspace --features full --test apps
 
 wasm-fixtures:
 	plugins/wasm/fixtures/build
@@ -115,3 +119,6 @@ pebble:
 
 haproxy:
 	@.ci/tools haproxy
+
+install-apps:
+	@.ci/tools apps

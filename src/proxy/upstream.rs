@@ -35,10 +35,10 @@ pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Res
     // The one before is given back before the next is counted.
     ctx.lease = None;
     ctx.asked = Instant::now();
-    ctx.attempts = ctx.attempts.saturating_add(1);
     let Some(cluster) = &ctx.cluster else { return Err(Failure::Internal) };
     match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried, route.policy.drain) {
         Ok(lease) => {
+            ctx.attempts = ctx.attempts.saturating_add(1);
             ctx.lease = Some(lease);
             Ok(())
         }

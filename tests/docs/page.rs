@@ -12,7 +12,7 @@ pub(crate) struct Page {
 
 /// A fenced block.
 pub(crate) struct Block {
-    /// What stands behind the fence: a language, and for YAML a file name if commands need the file.
+    /// What stands behind the fence: a language, and for YAML and text a file name if somebody needs the file.
     pub(crate) info: String,
     pub(crate) text: String,
     /// Of its first line in the page, from 1.
@@ -32,9 +32,12 @@ pub(crate) fn root() -> PathBuf {
 
 /// Every page that a reader is sent to.
 pub(crate) fn pages() -> Vec<Page> {
-    let mut names: Vec<String> = std::fs::read_dir(root().join("docs"))
-        .unwrap()
-        .map(|entry| format!("docs/{}", entry.unwrap().file_name().to_string_lossy()))
+    let mut names: Vec<String> = ["docs", "docs/apps"]
+        .into_iter()
+        .flat_map(|folder| {
+            let entries = std::fs::read_dir(root().join(folder)).unwrap();
+            entries.map(move |entry| format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy()))
+        })
         .chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(str::to_owned))
         .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
         .collect();
@@ -77,7 +80,7 @@ impl Block {
         self.info.split_whitespace().next().unwrap_or_default()
     }
 
-    /// The name behind `yaml`, if the block is a file that commands use.
+    /// The name behind `yaml` or `text`, if the block is a file that commands or an application use.
     pub(crate) fn file(&self) -> Option<&str> {
         self.info.split_whitespace().nth(1)
     }

@@ -1,5 +1,6 @@
 //! What a client is told when a backend fails, and what is tried before it is told anything.
 
+use crate::support::log::field;
 use crate::support::raw::ask;
 use crate::support::{Gate, Gateway, Load, Next, Origin, Response, Wire};
 use socket2::{Domain, Socket, Type};
@@ -213,4 +214,24 @@ fn an_idle_connection_that_the_backend_closed_costs_no_request() {
     });
     let gateway = Gateway::start(&one(once.address(), "", ""));
     assert_eq!(gateway.names("/", 50).len(), 50);
+}
+
+/// `attempts` counts endpoints that were asked, not the search for one more.
+#[test]
+fn attempts_are_endpoints_that_were_asked() {
+    for (endpoints, asked) in [(1, "1"), (2, "2"), (3, "3")] {
+        let gone: Vec<_> = (0..endpoints).map(|_| Origin::named("gone")).collect();
+        let list: Vec<_> = gone.iter().map(|origin| format!("'{}'", origin.address())).collect();
+        gone.iter().for_each(Origin::die);
+        let gateway = Gateway::start(&format!("routes: [{{ upstream: [{}] }}]", list.join(", ")));
+        for request in [
+            "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned(),
+            crate::support::ws::handshake("/", ""),
+        ] {
+            let mark = gateway.log().mark();
+            assert_eq!(ask(gateway.web(), request).status, 502);
+            let line = gateway.log().wait(mark, &["a request failed"]);
+            assert_eq!(field(&line, "attempts"), asked, "{line}");
+        }
+    }
 }

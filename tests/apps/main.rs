@@ -1,0 +1,42 @@
+//! Real applications behind the real gateway, with the configuration that docs/apps/ shows.
+//!
+//! `make apps` installs the applications (below target/apps, and Debian's packages) and runs these tests. A test
+//! whose application is missing says so and ends. Each test has a loopback address of its own.
+
+// Every address of 127.0.0.0/8 is local on Linux alone.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod application;
+mod browser;
+mod gradio;
+mod guide;
+mod jupyter;
+mod novnc;
+mod npm;
+mod octoprint;
+#[allow(dead_code, reason = "the pages' own tests use more of it")]
+#[path = "../docs/page.rs"]
+mod page;
+mod rabbitmq;
+mod streamlit;
+#[allow(dead_code, unused_imports, reason = "the gateway's own tests use more of it")]
+#[path = "../it/support/mod.rs"]
+mod support;
+mod yjs;
+
+/// The page of every application has a test of its name.
+#[test]
+fn every_page_is_tested() {
+    let tests = include_str!("main.rs");
+    let pages = page::pages();
+    let names: Vec<_> = pages
+        .iter()
+        .filter_map(|page| page.name.strip_prefix("docs/apps/")?.strip_suffix(".md"))
+        .filter(|name| *name != "README")
+        .collect();
+    assert!(names.len() >= 8, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!("\nmod {name};\n")), "docs/apps/{name}.md has no test");
+    }
+}
