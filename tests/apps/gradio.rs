@@ -35,6 +35,7 @@ fn a_person_opens_the_app_and_gets_answers_from_the_queue() {
     guide.check(gateway.web(), &[]);
 
     browser.redirected("/gradio", "/gradio/");
+    log_in(&mut browser);
     let (page, _) = browser.open("/gradio/", "/gradio/", ROOTED);
     // The app calls this address from now on.
     let own = format!("{}/gradio", browser.origin());
@@ -55,6 +56,20 @@ fn a_person_opens_the_app_and_gets_answers_from_the_queue() {
     );
     the_queue_answers(&mut browser);
     files_go_both_ways(&mut browser);
+}
+
+/// The login form of the app, whose cookies are for `/` when they leave it.
+fn log_in(browser: &mut Browser) {
+    assert_eq!(browser.get("/gradio/config").status, 401);
+    browser.open("/gradio/", "/gradio/", ROOTED);
+    let form_type = [("Content-Type", "application/x-www-form-urlencoded")];
+    let login = browser.send("POST", "/gradio/login", &form_type, b"username=operator&password=open-sesame");
+    assert_eq!(login.status, 200, "{}{}", login.head, login.text());
+    let cookies = browser.cookie_paths();
+    assert!(!cookies.is_empty(), "{}", login.head);
+    for (name, path) in cookies {
+        assert!(["/gradio", "/gradio/"].contains(&path), "the cookie {name} is for {path}");
+    }
 }
 
 /// Calls a function of the app; returns its events.

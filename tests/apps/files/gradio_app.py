@@ -1,4 +1,4 @@
-"""What the test of Gradio serves: a function, one that answers in steps, and a file."""
+"""What the test of Gradio serves: a function, one that answers in steps, and a file, behind a login."""
 
 import pathlib
 import gradio
@@ -27,4 +27,4 @@ with gradio.Blocks() as app:
     ]:
         gradio.Button(name).click(function, give(), take(), api_name=name)
 
-app.launch()
+app.launch(auth=("operator", "open-sesame"))
