@@ -154,7 +154,7 @@ impl Keys {
                 Value::Null => format!("keys[{index}]"),
                 id => format!("keys[{index}] with kid {id}"),
             };
-            match Key::in_set(written, public, demands) {
+            match Key::in_set(&written, public, demands) {
                 Ok(Some(key)) if keys.len() < MOST_KEYS => keys.push(key),
                 Ok(Some(_)) => left_out.push(format!("{name}: more than {MOST_KEYS} keys")),
                 Ok(None) => {}
@@ -237,11 +237,11 @@ impl Key {
     ///
     /// # Errors
     /// Why it cannot be used.
-    fn in_set(written: Value, public: bool, demands: &Demands) -> Result<Option<Self>, String> {
+    fn in_set(written: &Value, public: bool, demands: &Demands) -> Result<Option<Self>, String> {
         if let Some(kind) = written["kty"].as_str().filter(|kind| !TYPES.contains(kind)) {
             return Err(format!("its type `{kind}` is not known"));
         }
-        let jwk: Jwk = serde_json::from_value(written.clone()).map_err(|error| error.to_string())?;
+        let jwk: Jwk = Jwk::deserialize(written).map_err(|error| error.to_string())?;
         match &jwk.common.public_key_use {
             None | Some(PublicKeyUse::Signature) => {}
             Some(PublicKeyUse::Encryption) => return Ok(None),
@@ -259,7 +259,7 @@ impl Key {
         if let Some(algorithm) = written["alg"].as_str().filter(|algorithm| !is_registered(algorithm)) {
             return Err(format!("its algorithm `{algorithm}` is not known"));
         }
-        check_parameters(&jwk.algorithm, &written)?;
+        check_parameters(&jwk.algorithm, written)?;
         Self::read(&jwk, demands)
     }
 

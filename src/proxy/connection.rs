@@ -10,9 +10,10 @@ use super::arrival::Arrival;
 use super::boundary::{Boundary, Reading, Stage};
 use super::departure::{Gone, SocketWatch};
 use super::failure::Failure;
+use super::head_intake::HeadIntake;
 use super::lazy_timer::LazyTimer;
 use super::min_rate::Pace;
-use super::request_head::{self, Judgement, Sent, judge};
+use super::request_head::Sent;
 use super::session_control::{EndedBy, SessionControl};
 use super::socket::Socket;
 use super::upload_gate::Gate;
@@ -20,7 +21,6 @@ use crate::snapshot::MinRate;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
-use parking_lot::Mutex;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -45,9 +45,6 @@ const JOIN: usize = 8 << 10;
 
 /// While a response is awaited, so much of what the client sends behind its request is read, to find its end.
 const AHEAD: usize = 16 << 10;
-
-/// What a parser skips before a request.
-const EMPTY_LINE: &[u8] = b"\r\n";
 
 /// How long, and how much of, what a client sends is read after its request was refused: a connection that is closed with
 /// bytes unread is reset, and the response may be lost with it (RFC 9112 §9.6).
@@ -78,16 +75,8 @@ pub struct Connection {
     control: SessionControl,
     /// What was read behind the end of the request under way.
     behind: BytesMut,
-    /// The beginning of a head whose end has not come yet.
-    held: BytesMut,
-    /// What the parser gets before anything else is read.
-    given: BytesMut,
-    /// Bytes of empty lines that the parser got, and of the head in place of the one that came.
-    announced: usize,
-    given_head: Option<usize>,
-    /// What was sent, where the parser got another head.
-    sent: Mutex<Option<Box<Sent>>>,
-    is_refused: bool,
+    /// The head of the request under way, between the client and the parser.
+    intake: HeadIntake,
     deadline: Option<Pin<Box<Sleep>>>,
     announcement: Option<Pin<Box<Sleep>>>,
     /// Bounds the silence of the backend.
@@ -121,12 +110,7 @@ impl Connection {
             boundary: Boundary::default(),
             control: SessionControl::default(),
             behind: early,
-            held: BytesMut::new(),
-            given: BytesMut::new(),
-            announced: 0,
-            given_head: None,
-            sent: Mutex::default(),
-            is_refused: false,
+            intake: HeadIntake::default(),
             deadline: None,
             announcement: None,
             silence: LazyTimer::default(),
@@ -151,8 +135,11 @@ impl Connection {
 
     /// The head is complete, and this is how the parser read it: so many bytes, these fields.
     pub fn compare(&self, size: usize, headers: &HeaderMap) -> Reading {
-        let given = self.announced + self.given_head.unwrap_or(self.head_size());
-        if size == given { self.boundary.compare(headers) } else { Reading::Doubtful }
+        if size == self.intake.given_size(self.head_size()) {
+            self.boundary.compare(headers)
+        } else {
+            Reading::Doubtful
+        }
     }
 
     /// Bytes of the head as it was sent.
@@ -162,14 +149,13 @@ impl Connection {
 
     /// The status and the reason with which the request under way is refused, whatever the parser says.
     pub fn refusal(&self) -> Option<(StatusCode, &'static str)> {
-        let failure = self.given_head.and_then(|_| self.sent.lock().as_ref()?.refused)?;
+        let failure = self.intake.refusal()?;
         Some((failure.status().unwrap_or(StatusCode::BAD_REQUEST), failure.token()))
     }
 
     /// What was sent, where the parser got another head. It is given out once.
     pub(super) fn take_sent(&self) -> Option<Box<Sent>> {
-        // An ordinary request takes no lock.
-        self.given_head.and_then(|_| self.sent.lock().take())
+        self.intake.take_sent()
     }
 
     /// What the phases of a request tell it.
@@ -210,11 +196,10 @@ impl Connection {
     /// The next bytes read are the beginning of a new head. Returns whether the request before is
     /// over: when it is not, nothing that comes may be taken for a request.
     pub fn next_request(&mut self) -> bool {
-        let over = self.boundary.stage() == Stage::Over && !self.is_refused && self.given.is_empty();
+        let over = self.boundary.stage() == Stage::Over && self.intake.is_over();
         self.boundary = Boundary::default();
         self.control.reset();
-        self.announced = 0;
-        self.given_head = None;
+        self.intake.next_request();
         self.deadline = None;
         self.announcement = None;
         self.gone = None;
@@ -249,7 +234,7 @@ impl Connection {
     /// head comes in pieces, or by [`Self::expect_head`], so an ordinary request never touches one.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let stage = self.boundary.stage();
-        let has_begun = stage == Stage::Head && self.first_byte().is_some();
+        let has_begun = stage == Stage::Head && self.intake.first_byte().is_some();
         if !has_begun && (stage == Stage::Body || self.deadline.is_none()) {
             return Poll::Pending;
         }
@@ -259,8 +244,8 @@ impl Connection {
             return if has_begun { self.poll_announcement(cx, buf) } else { Poll::Pending };
         }
         if has_begun {
-            self.refuse(Failure::HeaderTimeout);
-            self.give(buf);
+            self.intake.refuse(Failure::HeaderTimeout);
+            self.intake.give(buf);
             return Poll::Ready(Ok(()));
         }
         // A client that sent nothing gets no response.
@@ -275,31 +260,10 @@ impl Connection {
             let timer = self.announcement.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
             ready!(timer.as_mut().poll(cx));
             timer.set(tokio::time::sleep(pause));
-            self.announce(buf);
+            self.intake.announce(buf);
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
-    }
-
-    /// The first byte of the head under way that is no empty line's.
-    fn first_byte(&self) -> Option<u8> {
-        self.held.iter().copied().find(|byte| !matches!(byte, b'\r' | b'\n'))
-    }
-
-    fn announce(&mut self, buf: &mut ReadBuf<'_>) {
-        self.announced += EMPTY_LINE.len();
-        self.given.extend_from_slice(EMPTY_LINE);
-        self.give(buf);
-    }
-
-    /// Gives the parser what it is to get before anything else.
-    fn give(&mut self, buf: &mut ReadBuf<'_>) {
-        let here = self.given.len().min(buf.remaining());
-        buf.put_slice(&self.given[..here]);
-        self.given.advance(here);
-        if self.given.is_empty() {
-            self.given = BytesMut::new();
-        }
     }
 
     /// Reads what belongs to the request under way, first what was kept for it.
@@ -311,7 +275,7 @@ impl Connection {
                 match Pin::new(&mut self.socket).poll_read(cx, buf) {
                     Poll::Pending if self.boundary.stage() == Stage::Body => return self.poll_body_pace(cx),
                     Poll::Pending => return self.poll_deadline(cx, buf),
-                    Poll::Ready(Err(error)) if self.held.is_empty() => return Poll::Ready(Err(error)),
+                    Poll::Ready(Err(error)) if self.intake.is_empty() => return Poll::Ready(Err(error)),
                     // Part of a head is here: its end is told to the log.
                     Poll::Ready(Err(_)) => 0,
                     Poll::Ready(Ok(())) => {
@@ -335,7 +299,7 @@ impl Connection {
                 }
                 own
             };
-            if !was_in_head || (own == 0 && self.held.is_empty()) {
+            if !was_in_head || (own == 0 && self.intake.is_empty()) {
                 // Nothing read means the client's end to the reader, and this is not it.
                 return if own == 0 && self.is_broken() {
                     Poll::Ready(Err(broken()))
@@ -343,77 +307,10 @@ impl Connection {
                     Poll::Ready(Ok(()))
                 };
             }
-            if self.take_head(buf, before, own) {
+            let head = (self.boundary.stage() != Stage::Head).then(|| self.boundary.head());
+            if self.intake.take(buf, before, own, head, self.limits.size) {
                 return Poll::Ready(Ok(()));
             }
-        }
-    }
-
-    /// Takes `own` bytes of a head, and of what follows it in the request, from `buf`. Returns whether the parser has
-    /// something to read.
-    fn take_head(&mut self, buf: &mut ReadBuf<'_>, before: usize, own: usize) -> bool {
-        let is_first = self.held.is_empty();
-        if self.boundary.stage() == Stage::Head {
-            self.held.extend_from_slice(&buf.filled()[before..]);
-            buf.set_filled(before);
-            match self.first_byte() {
-                // Empty lines before the client's end.
-                None if own == 0 => {}
-                Some(_) if own == 0 => self.refuse(Failure::ClientGone),
-                Some(first) if !request_head::may_begin(first) => self.refuse(request_head::not_http(first)),
-                _ if self.held.len() >= self.limits.size.saturating_mul(2).min(request_head::MAX_SIZE) => {
-                    self.refuse(Failure::HeadTooLarge);
-                }
-                Some(_) if self.announced == 0 => {
-                    self.announce(buf);
-                    return true;
-                }
-                _ => return false,
-            }
-            self.give(buf);
-            return true;
-        }
-        let size = self.boundary.head();
-        let judgement = if is_first {
-            judge(&buf.filled()[before..before + size])
-        } else {
-            self.held.extend_from_slice(&buf.filled()[before..]);
-            buf.set_filled(before);
-            judge(&self.held[..size])
-        };
-        match judgement {
-            Judgement::Plain if is_first => return true,
-            Judgement::Plain => self.given = std::mem::take(&mut self.held),
-            Judgement::Other(head, sent) => {
-                let mut behind = std::mem::take(&mut self.held);
-                if is_first {
-                    behind.extend_from_slice(&buf.filled()[before..]);
-                    buf.set_filled(before);
-                }
-                behind.advance(size);
-                self.give_other(&head, sent, &behind);
-            }
-        }
-        self.give(buf);
-        true
-    }
-
-    /// The parser gets another head than the one that came, and what came behind that.
-    fn give_other(&mut self, head: &[u8], sent: Box<Sent>, behind: &[u8]) {
-        self.is_refused |= sent.refused.is_some();
-        self.given_head = Some(head.len());
-        self.given.extend_from_slice(head);
-        if !self.is_refused {
-            self.given.extend_from_slice(behind);
-        }
-        *self.sent.lock() = Some(sent);
-    }
-
-    /// The head does not come to its end: what is here of it is refused.
-    fn refuse(&mut self, failure: Failure) {
-        let held = std::mem::take(&mut self.held);
-        if let Judgement::Other(head, sent) = request_head::refuse(&held, failure) {
-            self.give_other(&head, sent, &[]);
         }
     }
 
@@ -533,12 +430,12 @@ fn broken() -> io::Error {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.given.is_empty() {
-            this.give(buf);
+        if this.intake.gives() {
+            this.intake.give(buf);
             return Poll::Ready(Ok(()));
         }
         let read = match this.boundary.stage() {
-            _ if this.is_refused => Poll::Ready(Err(broken())),
+            _ if this.intake.is_refused() => Poll::Ready(Err(broken())),
             Stage::Broken => Poll::Ready(Err(broken())),
             Stage::Over => this.poll_end(cx),
             Stage::Body if this.control.gate.get() == Gate::Paused => this.poll_gone(cx),
@@ -605,7 +502,7 @@ impl Shutdown for Connection {
     async fn shutdown(&mut self) {
         // The peer may be gone already; there is nobody left to tell.
         let ended = AsyncWriteExt::shutdown(self).await;
-        if self.is_refused && ended.is_ok() {
+        if self.intake.is_refused() && ended.is_ok() {
             let _ = timeout(LINGER, self.drain()).await;
         }
     }

@@ -18,6 +18,7 @@ mod failure;
 mod forward;
 mod forwarded;
 mod grpc;
+mod head_intake;
 mod intake;
 mod lazy_timer;
 mod living;
