@@ -191,6 +191,7 @@ mod tests {
     use moongate_sdk::Verdict;
     use moongate_sdk::testing::{Visit, settings};
     use serde_json::{Value, json};
+    use std::os::unix::fs::symlink;
 
     fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
         build(&settings(written))
@@ -268,13 +269,17 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_looked_for_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let (parent, file) = (folder.path().join("run"), folder.path().join("run/closed"));
-        std::fs::create_dir(&parent).unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (parent, file) = (at("run"), at("run/closed"));
+        std::fs::create_dir(at("directory")).unwrap();
+        symlink("directory", &parent).unwrap();
         std::fs::write(&file, "").unwrap();
         let switch = Switch::new(file.clone(), Duration::ZERO);
         await_on(&switch, true);
-        std::fs::remove_dir_all(&parent).unwrap();
-        std::fs::write(&parent, "").unwrap();
+        // At once: a look in between would find no file.
+        std::fs::write(at("regular"), "").unwrap();
+        symlink("regular", at("next")).unwrap();
+        std::fs::rename(at("next"), &parent).unwrap();
         while !switch.look.failing.load(Relaxed) {
             assert!(switch.is_on());
         }
