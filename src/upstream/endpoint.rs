@@ -133,6 +133,15 @@ impl Endpoint {
         })
     }
 
+    /// The same endpoint under another host name: with its load, its health and its arrival.
+    pub(super) fn renamed(&self, host: Option<Arc<str>>) -> Arc<Self> {
+        let load = Some(Arc::clone(&self.load));
+        let endpoint = Self::new(&self.upstream, self.address.clone(), load, self.verdict());
+        endpoint.set_host(host);
+        endpoint.arrival.inherit(&self.arrival);
+        endpoint
+    }
+
     /// The name of its upstream.
     pub fn upstream(&self) -> &str {
         &self.upstream

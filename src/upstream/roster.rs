@@ -264,7 +264,10 @@ impl Roster {
             let is_marked = backend.ext.get::<Marked>().is_some();
             let marked_before = known.get(&address).and_then(|member| member.marked_since());
             let marked = is_marked.then(|| marked_before.unwrap_or_else(clock::now));
+            let host = backend.ext.get::<Named>().map(|Named(host)| Arc::clone(host));
             let endpoint = match known.remove(&address) {
+                // A draft of a generation that may be refused must not change the endpoint of the one that serves.
+                Some(member) if member.endpoint().host() != host => member.endpoint().renamed(host),
                 Some(member) => {
                     // Nothing new came to it for a while: it is as empty as if it were new itself.
                     if (member.weight() == 0 || marked_before.is_some()) && weight > 0 && !is_marked {
@@ -274,10 +277,11 @@ impl Roster {
                 }
                 None => {
                     let load = departed.remove(&address).and_then(|load| load.upgrade());
-                    self.welcome(Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer))
+                    let endpoint = Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer);
+                    endpoint.set_host(host);
+                    self.welcome(endpoint)
                 }
             };
-            endpoint.set_host(backend.ext.get::<Named>().map(|Named(host)| Arc::clone(host)));
             seats.push(Member::new(endpoint, weight).marked(marked));
             seated.push(backend.clone());
         }

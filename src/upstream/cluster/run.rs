@@ -2,17 +2,16 @@
 //! spawns and drops. Neither waits for the other: a slow probe delays no lookup.
 
 use super::Cluster;
-use crate::resolver;
-use crate::upstream::discovery::{Lookups, Round};
+use crate::upstream::discovery::Lookups;
 use futures_util::StreamExt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-/// The shortest pause between two rounds of lookups.
+/// The shortest pause between two lookups of a name.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 impl Cluster {
@@ -30,18 +29,13 @@ impl Cluster {
         // Nobody waits for another: those with an address are probed while names are looked up, and those of one name
         // while another one takes its time.
         let resolved = Notify::new();
-        let resolving = async {
-            let first = self.resolve().await;
-            resolved.notify_one();
-            self.keep_resolving(first).await;
-        };
         let beginning = async {
             resolved.notified().await;
             self.await_probes().await;
             self.roster.settle();
             self.first_round.send_replace(true);
         };
-        tokio::join!(resolving, self.keep_probing(), beginning);
+        tokio::join!(self.keep_resolving(&resolved), self.keep_probing(), beginning);
     }
 
     /// Resolves when the first round of lookups and probes that [`Cluster::run`] makes is done; at
@@ -79,48 +73,40 @@ impl Cluster {
             self.probed.subscribe().wait_for(|probed| probed.is_some_and(|probed| probed >= members)).await;
     }
 
-    async fn keep_resolving(&self, first: Option<Round>) {
-        let Some(mut round) = first else { return };
-        let mut changes = resolver::global().changes();
-        loop {
+    /// Looks every name up, each again when its answer is no longer valid. A name that takes long delays no other.
+    /// `resolved` is told when every name was looked up once.
+    async fn keep_resolving(&self, resolved: &Notify) {
+        let by = Lookups { kind: self.spec.resolver, max_age: self.spec.resolve.0 };
+        let mut looking = self.source.look_up(by);
+        let mut first = looking.len();
+        if first == 0 {
+            resolved.notify_one();
+        }
+        while let Some(looked_up) = looking.next().await {
+            let is_first = looked_up.is_first;
+            let learned = self.source.take(&self.name, looked_up, by);
+            if learned.is_new {
+                self.update_members().await;
+            }
+            if learned.has_failed {
+                self.resolve_failures.fetch_add(1, Relaxed);
+                self.metrics.resolve_failed();
+            }
+            if is_first {
+                first -= 1;
+                if first == 0 {
+                    resolved.notify_one();
+                }
+            }
             // Up to a tenth more by chance: gateways that were started together ask apart.
-            let wait = round.valid_for.max(SHORTEST).mul_f64(1.0 + fastrand::f64() / 10.0);
-            tokio::select! {
-                () = sleep(wait) => {}
-                // The resolver lives as long as the process.
-                _ = changes.changed() => {}
-            }
-            match self.resolve().await {
-                Some(next) => round = next,
-                None => return,
-            }
+            let wait = learned.valid_for.max(SHORTEST).mul_f64(1.0 + fastrand::f64() / 10.0);
+            looking.push(self.source.look_up_later(learned, by, wait));
         }
     }
 
     /// One round of probes, all at the same time.
     async fn probe(&self) {
         self.engine.backends().run_health_check(true).await;
-    }
-
-    /// One round of lookups; none without a name.
-    async fn resolve(&self) -> Option<Round> {
-        if !self.source.has_names() {
-            return None;
-        }
-        let lookups = Lookups { kind: self.spec.resolver, max_age: self.spec.resolve.0 };
-        let mut round = Round { valid_for: lookups.max_age, failures: 0 };
-        let mut looking = self.source.look_up(lookups);
-        // A name that takes long delays no other.
-        while let Some(looked_up) = looking.next().await {
-            if self.source.take(&self.name, looked_up, &mut round) {
-                self.update_members().await;
-            }
-        }
-        self.resolve_failures.fetch_add(round.failures, Relaxed);
-        for _ in 0..round.failures {
-            self.metrics.resolve_failed();
-        }
-        Some(round)
     }
 
     /// Takes over what the names stand for now, and has newcomers probed soon.

@@ -248,6 +248,25 @@ fn of_several_cookies_with_one_name_a_living_one_counts() {
     assert_eq!(cluster.affinity(&none, Duration::ZERO), Affinity::None);
 }
 
+#[tokio::test]
+async fn a_draft_that_is_refused_changes_nothing_of_the_endpoints_that_serve() {
+    let serving = build(&upstream(&["web.test:81"]), None);
+    serving.source.learn("web.test", 81, vec!["127.0.0.1:81".parse().unwrap()]);
+    serving.engine.update().await.unwrap();
+    let host = |cluster: &Cluster| cluster.endpoints()[0].host().map(|host| host.to_string());
+    let lease = pick(&serving, &Tried::new()).unwrap();
+    for (written, expected) in [("127.0.0.1:81", None), ("other.test:81", Some("other.test"))] {
+        let draft = build(&upstream(&[written]), Some(&serving));
+        draft.source.learn("other.test", 81, vec!["127.0.0.1:81".parse().unwrap()]);
+        draft.engine.update().await.unwrap();
+        assert_eq!(host(&draft).as_deref(), expected, "{written}");
+        assert_eq!(host(&serving).as_deref(), Some("web.test"), "{written}");
+        // It is the same endpoint all the same.
+        let endpoint = &draft.endpoints()[0];
+        assert_eq!((endpoint.token(), endpoint.active()), (lease.endpoint().token(), 1));
+    }
+}
+
 #[test]
 fn every_problem_is_reported_with_its_place() {
     let mut spec = upstream(&["nothing", "127.0.0.1:81", "127.0.0.1:81", "127.0.0.1:82*1001", "127.0.0.1:0"]);

@@ -5,7 +5,7 @@
 
 mod names;
 
-pub(super) use names::{Lookups, Round};
+pub(super) use names::Lookups;
 
 use super::address::{Address, Origin};
 use async_trait::async_trait;
@@ -153,14 +153,16 @@ mod tests {
         let source = Source::new(origins(&[("localhost:80", 1), ("nowhere.invalid:80", 1)]), None);
         source.learn("nowhere.invalid", 80, vec!["127.0.0.9:80".parse().unwrap()]);
         let lookups = Lookups { kind: ResolverKind::Hickory, max_age: Duration::from_secs(30) };
-        let mut round = Round { valid_for: lookups.max_age, failures: 0 };
+        let mut failures = 0;
         let mut changes = 0;
         let mut looking = source.look_up(lookups);
         while let Some(looked_up) = looking.next().await {
-            changes += usize::from(source.take("web", looked_up, &mut round));
+            let learned = source.take("web", looked_up, lookups);
+            changes += usize::from(learned.is_new);
+            failures += usize::from(learned.has_failed);
         }
         assert_eq!(changes, 1);
-        assert_eq!(round.failures, 1);
+        assert_eq!(failures, 1);
         let known = weights(&source);
         assert!(known.contains(&("127.0.0.9:80".to_owned(), 1)));
         assert!(known.iter().any(|(address, _)| address == "127.0.0.1:80" || address == "[::1]:80"));

@@ -21,64 +21,87 @@ pub(in crate::upstream) struct Lookups {
     pub(in crate::upstream) max_age: Duration,
 }
 
+/// A host name with its port.
+type Name = (Box<str>, u16);
+
 /// The outcome of one lookup.
 pub(in crate::upstream) struct LookedUp {
-    host: Box<str>,
-    port: u16,
+    name: Name,
+    /// It is the first one of this name.
+    pub(in crate::upstream) is_first: bool,
     answer: Result<Answer, LookupError>,
 }
 
 /// One lookup.
 type Looking = Pin<Box<dyn Future<Output = LookedUp> + Send>>;
 
-/// What came of one round of lookups.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::upstream) struct Round {
-    /// When the first of the answers is to be asked for again.
+/// What came of a lookup.
+#[derive(Debug)]
+pub(in crate::upstream) struct Learned {
+    name: Name,
+    /// Whether the name stands for other addresses than before.
+    pub(in crate::upstream) is_new: bool,
+    /// Whether it gave no address, and keeps what it had.
+    pub(in crate::upstream) has_failed: bool,
+    /// When it is to be looked up again.
     pub(in crate::upstream) valid_for: Duration,
-    /// Names that gave no address; they keep what they had.
-    pub(in crate::upstream) failures: u64,
+}
+
+async fn look(name: Name, by: Lookups, is_first: bool) -> LookedUp {
+    let answer = resolver::global().lookup(&name.0, by.kind, by.max_age).await;
+    LookedUp { name, is_first, answer }
 }
 
 impl Source {
     /// Begins to look every name up, all at the same time.
     pub(in crate::upstream) fn look_up(&self, by: Lookups) -> FuturesUnordered<Looking> {
-        let look = |(host, port): (Box<str>, u16)| -> Looking {
-            Box::pin(async move {
-                let answer = resolver::global().lookup(&host, by.kind, by.max_age).await;
-                LookedUp { host, port, answer }
-            })
-        };
+        let look = |name: Name| -> Looking { Box::pin(look(name, by, true)) };
         self.names().into_iter().map(look).collect()
     }
 
-    /// Takes what a name stands for now. Returns whether that is something new.
-    pub(in crate::upstream) fn take(&self, upstream: &str, looked_up: LookedUp, round: &mut Round) -> bool {
-        let LookedUp { host, port, answer } = looked_up;
-        let mut changed = false;
+    /// Looks a name up again after a while, or at once when other name servers are to be asked.
+    pub(in crate::upstream) fn look_up_later(
+        &self,
+        learned: Learned,
+        by: Lookups,
+        wait: Duration,
+    ) -> Looking {
+        let mut changes = resolver::global().changes();
+        Box::pin(async move {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // The resolver lives as long as the process.
+                _ = changes.changed() => {}
+            }
+            look(learned.name, by, false).await
+        })
+    }
+
+    /// Takes what a name stands for now.
+    pub(in crate::upstream) fn take(&self, upstream: &str, looked_up: LookedUp, by: Lookups) -> Learned {
+        let LookedUp { name, answer, .. } = looked_up;
+        let (host, port) = (&name.0, name.1);
+        let (mut is_new, mut valid_for) = (false, RETRY.min(by.max_age));
         let failure = match answer {
             Ok(answer) => {
                 let addresses = answer.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-                changed = self.learn(&host, port, addresses);
-                round.valid_for = round.valid_for.min(answer.valid_for);
+                is_new = self.learn(host, port, addresses);
+                valid_for = answer.valid_for.min(by.max_age);
                 answer.failure
             }
-            Err(error) => {
-                round.valid_for = round.valid_for.min(RETRY);
-                Some(error)
-            }
+            Err(error) => Some(error),
         };
+        let has_failed = failure.is_some();
         if let Some(error) = failure {
             const MESSAGE: &str = "host name not resolved; keeping what is known";
-            round.failures += 1;
-            if repeated::admit(log::Level::Warn, MESSAGE, &[upstream, &host]) {
-                log::warn!(upstream, name = &*host, reason:% = error; "{MESSAGE}");
+            if repeated::admit(log::Level::Warn, MESSAGE, &[upstream, host]) {
+                log::warn!(upstream, name = &**host, reason:% = error; "{MESSAGE}");
             }
         }
-        changed
+        Learned { name, is_new, has_failed, valid_for }
     }
 
-    fn names(&self) -> Vec<(Box<str>, u16)> {
+    fn names(&self) -> Vec<Name> {
         let slots = self.slots.lock();
         let name = |origin: &Origin| match origin {
             Origin::Name { host, port } => Some((host.clone(), *port)),
