@@ -234,6 +234,8 @@ impl Resolver {
         *self.client.lock() = None;
         for entry in self.names.lock().values_mut() {
             entry.failure = None;
+            // What is under way asks the servers before: its outcome is none any more.
+            entry.flight = None;
             if let Some(found) = &mut entry.found {
                 found.ttl = Some(Duration::ZERO);
             }
@@ -322,7 +324,8 @@ impl Resolver {
         entry.flight = Some(flight.clone());
         drop(names);
         // Its waiters may leave; its outcome is the cache's.
-        let landing = Landing { resolver: Arc::clone(self), key, outcome: None, landed };
+        let landing =
+            Landing { resolver: Arc::clone(self), key, outcome: None, landed, flight: flight.clone() };
         runtime.spawn(fly(landing));
         Begun::Flight(flight)
     }
@@ -400,6 +403,7 @@ struct Landing {
     key: Key,
     outcome: Option<Result<Records, LookupError>>,
     landed: watch::Sender<bool>,
+    flight: Flight,
 }
 
 impl Drop for Landing {
@@ -410,10 +414,15 @@ impl Drop for Landing {
             Ok(Records { missing: Some((_, error)), .. }) | Err(error) => error.result(),
         };
         metrics::global().lookups().done(result);
-        if let Some(entry) = self.resolver.names.lock().get_mut(&self.key) {
+        let mut names = self.resolver.names.lock();
+        let entry = names.get_mut(&self.key);
+        let is_current =
+            |entry: &&mut Entry| entry.flight.as_ref().is_some_and(|known| known.same_channel(&self.flight));
+        if let Some(entry) = entry.filter(is_current) {
             entry.flight = None;
             entry.learn(outcome);
         }
+        drop(names);
         self.landed.send_replace(true);
     }
 }
