@@ -62,9 +62,18 @@ enum Group {
     Former(Arc<str>),
 }
 
+impl Group {
+    fn route(&self) -> &Arc<str> {
+        match self {
+            Self::At(_, route) | Self::Former(route) => route,
+        }
+    }
+}
+
 /// A drain under way. It ends with this.
 struct Drain {
     cause: Cause,
+    window: Duration,
     task: JoinHandle<usize>,
 }
 
@@ -138,8 +147,12 @@ impl Drains {
 
     fn reconcile(&mut self, snapshot: &Snapshot) {
         let wanted = self.tunnels.tally(|seen| self.group(snapshot, seen));
-        let causes: HashMap<_, _> = wanted.keys().map(|group| (group.clone(), self.cause(group))).collect();
-        self.under_way.retain(|group, drain| causes.get(group) == Some(&drain.cause));
+        // A reload that changes the window has it hold for WebSockets as it does for the requests of their sessions.
+        let now: HashMap<_, _> = wanted
+            .keys()
+            .map(|group| (group.clone(), (self.cause(group), self.window(group.route()))))
+            .collect();
+        self.under_way.retain(|group, drain| now.get(group) == Some(&(drain.cause, drain.window)));
         for (group, websockets) in wanted {
             if !self.under_way.contains_key(&group) {
                 let drain = self.begin(snapshot, &group, websockets);
@@ -175,6 +188,10 @@ impl Drains {
         }
     }
 
+    fn window(&self, route: &Arc<str>) -> Duration {
+        self.policies.get(route).map_or(spec::WebSocket::default().drain.0, |policy| policy.drain)
+    }
+
     fn begin(&self, snapshot: &Snapshot, group: &Group, websockets: usize) -> Drain {
         let mut since = Instant::now();
         let (route, filter, (upstream, endpoint)) = match group {
@@ -193,13 +210,12 @@ impl Drains {
             }
         };
         let cause = self.cause(group);
-        let window =
-            self.policies.get(route).map_or(spec::WebSocket::default().drain.0, |policy| policy.drain);
+        let window = self.window(route);
         info!(
             route = &**route, upstream, endpoint, cause:? = cause, websockets, window:? = window;
             "asking WebSockets to come again"
         );
-        Drain { cause, task: tokio::spawn(self.tunnels.drain(filter, window, cause, Some(since))) }
+        Drain { cause, window, task: tokio::spawn(self.tunnels.drain(filter, window, cause, Some(since))) }
     }
 }
 

@@ -150,7 +150,7 @@ impl Live {
             prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
         let refuse = |problems| Refused { problems, sources: loaded.sources.clone() }.render(color);
         let certificates = certificates::prepare(first.certificates.all()).map_err(refuse)?;
-        let log = open_log(&loaded, None).map_err(|problem| refuse(problem.into()))?;
+        let log = open_log(&loaded.spec.access_log, None).map_err(|problem| refuse(problem.into()))?;
         first.log = log.map(OpenedLog::commit);
         certificates.into_iter().for_each(Prepared::commit);
         resolver::global().set_name_servers(&first.terms.name_servers);
@@ -284,14 +284,8 @@ impl Live {
             if !problems.0.is_empty() {
                 return Err(Refused { problems, sources: loaded.sources }.render(Color::Never));
             }
-            let checked = certificates::prepare(next.certificates.all());
-            // The log last, for opening it makes a file. Nothing is refused from then on.
-            let opened = checked.and_then(|certificates| {
-                let log = open_log(&loaded, Some(&from)).map_err(Problems::from)?;
-                Ok((certificates, log))
-            });
-            match opened {
-                Ok((certificates, log)) => Ok(Ready { next, loaded, warnings, certificates, log }),
+            match certificates::prepare(next.certificates.all()) {
+                Ok(certificates) => Ok(Ready { next, loaded, warnings, certificates }),
                 Err(problems) => Err(Refused { problems, sources: loaded.sources }.render(Color::Never)),
             }
         };
@@ -299,7 +293,15 @@ impl Live {
             .run_within(LONGEST_PREPARATION, work)
             .await
             .map_err(|error| halted(&error))??;
-        let Ready { mut next, loaded, warnings, certificates, log } = ready;
+        let Ready { mut next, loaded, warnings, certificates } = ready;
+        // The log last, for opening it makes a file, and in a step of its own: what takes too long above is refused, and
+        // goes on in its thread without a trace outside. Nothing is refused from then on.
+        let (settings, kept) = (loaded.spec.access_log.clone(), Arc::clone(&prior));
+        let opened =
+            blocking::RELOAD.run_within(LONGEST_PREPARATION, move || open_log(&settings, Some(&kept))).await;
+        let log = opened.map_err(|error| halted(&error))?.map_err(|problem| {
+            Refused { problems: problem.into(), sources: loaded.sources.clone() }.render(Color::Never)
+        })?;
         next.log = log.map(OpenedLog::commit);
         certificates.into_iter().for_each(Prepared::commit);
         resolver::global().set_name_servers(&next.terms.name_servers);
@@ -326,7 +328,6 @@ struct Ready {
     loaded: spec::Loaded,
     warnings: Problems,
     certificates: Vec<Prepared>,
-    log: Option<OpenedLog>,
 }
 
 /// What a reload that has no outcome is called.
@@ -354,8 +355,7 @@ impl OpenedLog {
 }
 
 /// Opens the access log, or the file of the prior generation's when its settings are the same.
-fn open_log(loaded: &spec::Loaded, prior: Option<&Snapshot>) -> Result<Option<OpenedLog>, Problem> {
-    let settings = &loaded.spec.access_log;
+fn open_log(settings: &spec::AccessLog, prior: Option<&Snapshot>) -> Result<Option<OpenedLog>, Problem> {
     let problem = |error: io::Error| {
         Problem::new(format!("the access log `{}` cannot be opened: {error}", settings.path.value))
             .at(&settings.path.place)

@@ -80,6 +80,21 @@ fn an_endpoint_that_is_marked_to_be_drained_keeps_its_sessions_too() {
 }
 
 #[test]
+fn a_window_that_a_reload_changes_holds_for_websockets_as_for_requests() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let balance = "{ kind: consistent_hash, key: 'query:room' }";
+    let gateway = Gateway::start(&file(&a, &b, balance, "1h"));
+    let sockets = (0..20).map(|room| Socket::open(gateway.web(), &format!("/?room={room}")));
+    let mut on_a: Vec<_> = sockets.filter(|socket| socket.backend == "a").collect();
+    assert!(!on_a.is_empty());
+    order(&gateway, "drain", &a);
+    gateway.reload(&file(&a, &b, balance, "500ms")).unwrap();
+    for socket in &mut on_a {
+        assert_eq!(socket.end(), Some(1012));
+    }
+}
+
+#[test]
 fn a_room_leaves_a_draining_endpoint_as_a_whole() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let balance = "{ kind: consistent_hash, key: 'query:room' }";

@@ -81,6 +81,20 @@ routes: [{{ upstream: web }}]",
 }
 
 #[test]
+fn a_name_without_an_answer_delays_no_other_of_its_upstream() {
+    let names = NameServer::start(Says::Address(Ipv4Addr::new(127, 9, 9, 9), 1));
+    let gateway = Gateway::start(&format!(
+        "server: {{ name_servers: ['{}'] }}
+upstreams: {{ web: {{ endpoints: ['web.test:80', 'silent.test:80'], resolve: 1h }} }}
+routes: [{{ upstream: web }}]",
+        names.address()
+    ));
+    assert_eq!(members(&gateway), ["127.9.9.9:80"]);
+    // Each lookup of the other name takes several seconds.
+    eventually("lookups at the pace of the TTL", || (names.questions() >= 8).then_some(()));
+}
+
+#[test]
 fn other_name_servers_are_asked_after_a_reload_and_not_after_one_that_is_refused() {
     let (first, second) = (
         NameServer::start(Says::Address(Ipv4Addr::new(127, 9, 9, 1), 3600)),
