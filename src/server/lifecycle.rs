@@ -15,12 +15,13 @@ use crate::supervision;
 use crate::telemetry::metrics::{self, Source};
 use log::{error, info};
 use pingora::server::configuration::ServerConf;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// Why a gateway did not serve, or stopped serving.
 #[derive(Debug)]
@@ -33,6 +34,12 @@ pub enum Failed {
 
 /// How long the access log's last lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The threads of the workers, and what tells that each takes connections.
+type Workers = (Vec<JoinHandle<()>>, Vec<oneshot::Receiver<io::Result<()>>>);
+
+/// How long a worker may take to start: it reads the system's root certificates, and that may hang.
+const LONGEST_START: Duration = Duration::from_secs(30);
 
 /// How long the workers' threads may take to end when nothing is under way any more, and how often they are looked at.
 const LAST_TURNS: Duration = Duration::from_secs(2);
@@ -85,7 +92,8 @@ async fn serve(
     let (wanted, own) = (Arc::clone(&reopen), Arc::clone(&live));
     let reopener = move || reopen_logs_when(Arc::clone(&wanted), Arc::clone(&own));
     supervision::spawn("log_reopen", "", reopener);
-    let asks = signals.watch(reopen, Deadline::new(Arc::clone(&live)));
+    let deadline = Deadline::new(Arc::clone(&live))
+        .map_err(|error| format!("no thread can watch over the end of the process: {error}"))?;
     let shared = Arc::new(Shared::new(Arc::clone(&live)));
     let names: Vec<_> = snapshot
         .listeners
@@ -99,9 +107,12 @@ async fn serve(
         admin::start(listener, settings.token.as_deref(), Arc::clone(&state) as _)
             .map_err(|error| format!("the admin address cannot be served: {error}"))?;
     }
+    // Until then a signal has its default action: a name server that does not answer holds up no end.
     live.settle().await;
+    let asks = signals.watch(reopen, deadline);
     let (stage, watching) = watch::channel(Stage::Serving);
-    let workers = start_workers(&snapshot, &listeners.0, &shared, &watching)?;
+    let (workers, starting) = start_workers(&snapshot, &listeners.0, &shared, &watching)?;
+    await_workers(starting).await?;
     drop(snapshot);
     state.serving();
     for (name, address) in &names {
@@ -128,12 +139,15 @@ fn start_workers(
     listeners: &[Bound],
     shared: &Arc<Shared>,
     stage: &watch::Receiver<Stage>,
-) -> Result<Vec<JoinHandle<()>>, String> {
+) -> Result<Workers, String> {
     let conf = Arc::new(server_conf(snapshot));
     let rooms: Vec<_> =
         snapshot.listeners.iter().map(|l| l.max_connections.map(|n| Arc::new(Semaphore::new(n)))).collect();
-    (0..snapshot.threads)
+    let mut starting = Vec::with_capacity(snapshot.threads);
+    let workers = (0..snapshot.threads)
         .map(|number| {
+            let (started, awaited) = oneshot::channel();
+            starting.push(awaited);
             let doors = listeners
                 .iter()
                 .zip(&rooms)
@@ -142,11 +156,32 @@ fn start_workers(
                 .collect::<std::io::Result<Vec<_>>>();
             doors
                 .and_then(|doors| {
-                    worker::spawn(number, doors, Gateway::new(shared), Arc::clone(&conf), stage.clone())
+                    worker::spawn(
+                        number,
+                        doors,
+                        Gateway::new(shared),
+                        Arc::clone(&conf),
+                        stage.clone(),
+                        started,
+                    )
                 })
                 .map_err(|error| format!("worker {number} cannot be started: {error}"))
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok((workers, starting))
+}
+
+/// Waits until every worker takes connections: a process that is ready without one serves nobody.
+async fn await_workers(starting: Vec<oneshot::Receiver<io::Result<()>>>) -> Result<(), String> {
+    for (number, started) in starting.into_iter().enumerate() {
+        match tokio::time::timeout(LONGEST_START, started).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => return Err(format!("worker {number} cannot be started: {error}")),
+            Ok(Err(_)) => return Err(format!("worker {number} panicked at its start")),
+            Err(_) => return Err(format!("worker {number} did not start within {LONGEST_START:?}")),
+        }
+    }
+    Ok(())
 }
 
 /// Pingora's own settings. One proxy serves one thread here.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// After the kernel ran out of descriptors, the wait before the next try: without one the loop would
 /// spin, for the connection stays in the queue.
@@ -62,7 +62,10 @@ pub(super) enum Stage {
     Ended,
 }
 
-/// Starts a worker's thread.
+/// The pause before a listener that could not be watched is tried again.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
+
+/// Starts a worker's thread, which tells `started` when it takes connections.
 ///
 /// # Errors
 /// What the kernel says when no thread can be had.
@@ -72,6 +75,7 @@ pub(super) fn spawn(
     gateway: Gateway,
     conf: Arc<ServerConf>,
     stage: watch::Receiver<Stage>,
+    started: oneshot::Sender<io::Result<()>>,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         // 0 is every thread that serves no requests.
@@ -80,17 +84,24 @@ pub(super) fn spawn(
         let runtime = match builder.enable_all().on_thread_unpark(clock::turn_begins).build() {
             Ok(runtime) => runtime,
             Err(error) => {
-                error!(error:%; "a worker has no runtime");
+                // The start fails with it; who waits for that may be gone.
+                let _ = started.send(Err(error));
                 return;
             }
         };
-        runtime.block_on(run(doors, gateway, conf, stage));
+        runtime.block_on(run(doors, gateway, conf, stage, started));
         // Tasks that are still under way had their time; they must not hold the process.
         runtime.shutdown_background();
     })
 }
 
-async fn run(doors: Vec<Door>, gateway: Gateway, conf: Arc<ServerConf>, mut stage: watch::Receiver<Stage>) {
+async fn run(
+    doors: Vec<Door>,
+    gateway: Gateway,
+    conf: Arc<ServerConf>,
+    mut stage: watch::Receiver<Stage>,
+    started: oneshot::Sender<io::Result<()>>,
+) {
     let mut proxy = HttpProxy::new(gateway.clone(), conf);
     proxy.handle_init_modules();
     // A WebSocket over HTTP/2 begins with CONNECT (RFC 8441 §4); every other CONNECT is refused by us.
@@ -109,6 +120,7 @@ async fn run(doors: Vec<Door>, gateway: Gateway, conf: Arc<ServerConf>, mut stag
             supervision::spawn("accept", "", work)
         })
         .collect();
+    let _ = started.send(Ok(()));
     // The sender lives in the supervisor; when it is gone, the process is ending anyway.
     let _ = stage.wait_for(|stage| *stage != Stage::Serving).await;
     for task in &accepting {
@@ -124,12 +136,13 @@ async fn accept(door: Arc<Door>, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>
     let index = door.index;
     // Shared within the worker: no connection touches what other workers count in.
     let gateway = Arc::new(gateway);
-    let listener = match door.bound.share().and_then(Listener::new) {
-        Ok(listener) => listener,
-        Err(error) => {
-            error!(error:%; "a listener cannot be watched");
-            return;
+    let listener = loop {
+        match door.bound.share().and_then(Listener::new) {
+            Ok(listener) => break listener,
+            // Without descriptors for a while: the listener must not be lost for good.
+            Err(error) => error!(error:%; "listener not watched; trying again"),
         }
+        tokio::time::sleep(WATCH_AGAIN).await;
     };
     let mut complained = None;
     loop {
