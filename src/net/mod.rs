@@ -1,5 +1,6 @@
-//! Network I/O below the protocols: the reader of HTTP/1 response heads, and which addresses are this machine's.
+//! Network I/O below the protocols: the reader of HTTP/1 response heads, the detection of loops, and which addresses are this machine's.
 
+pub mod loops;
 pub mod response_head;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};

@@ -22,7 +22,6 @@ mod head_intake;
 mod intake;
 mod lazy_timer;
 mod living;
-mod loops;
 mod min_rate;
 mod plain;
 mod preview;

@@ -4,8 +4,8 @@
 
 use super::arrival::Arrival;
 use super::forwarded::{self, Client};
-use super::loops::Way;
 use super::{grpc, x_forwarded};
+use crate::net::loops::Way;
 use crate::route::{Target, merge_slashes};
 use crate::snapshot::Terms;
 use crate::tunnel::handshake::{self, Handshake, Refusal};

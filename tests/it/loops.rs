@@ -1,7 +1,7 @@
 //! A gateway that sends requests to itself.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, Origin, moongate};
+use crate::support::{Gateway, Origin, eventually, moongate};
 
 #[test]
 fn a_request_that_comes_back_is_answered_with_508() {
@@ -44,6 +44,33 @@ fn a_loop_through_other_proxies_is_found_and_strangers_names_make_none() {
         let names = vec![format!("other, {own}"); passes].join(", ");
         assert_eq!(get(&format!("CDN-Loop: {names}\r\n")).status, status, "{passes}");
     }
+}
+
+#[test]
+fn a_plugin_s_call_that_comes_back_ends_too() {
+    let a = Origin::named("a");
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start_in(folder, |folder| {
+        let socket = folder.join("own.sock");
+        format!(
+            "admin: {{ address: 127.0.0.1:0 }}
+listeners:
+  - {{ name: web, address: 127.0.0.1:0 }}
+  - {{ name: own, address: 'unix:{0}' }}
+upstreams: {{ own: {{ endpoints: ['unix:{0}'] }} }}
+routes:
+  - {{ path: /auth, upstream: ['{a}'], plugins: [{{ kind: forward_auth, upstream: own, path: /auth }}] }}
+  - {{ path: /mirror, upstream: ['{a}'], plugins: [{{ kind: mirror, upstream: own }}] }}",
+            socket.display()
+        )
+    });
+    assert_ne!(gateway.get("/auth").status, 200);
+    assert_eq!(gateway.get("/mirror").status, 200);
+    let ended = [("reason", "loop_detected")];
+    eventually("both end", || {
+        (gateway.metrics().sum("moongate_http_requests_failed_total", &ended) >= 2.0).then_some(())
+    });
+    assert!(a.count() <= 6, "{} requests reached the backend", a.count());
 }
 
 #[test]

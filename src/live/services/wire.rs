@@ -1,5 +1,6 @@
 //! One request on one connection: a head out, a body out, a bounded answer in.
 
+use crate::net::loops;
 use bytes::BytesMut;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -69,6 +70,8 @@ pub(super) fn head(call: &Call, target: &str, host: &str) -> Result<RequestHeade
         for (name, value) in call.headers.iter().filter(|(name, _)| !NOT_SENT.contains(name)) {
             head.append_header(name.clone(), value.clone())?;
         }
+        let (name, own) = loops::own_mark();
+        head.append_header(name, own)?;
         if !call.headers.contains_key(header::HOST) {
             head.insert_header(header::HOST, host)?;
         }
