@@ -250,6 +250,14 @@ impl Failure {
         matches!(self, Self::TlsHandshake | Self::TlsCertificate)
     }
 
+    /// Whether no connection came about, so that the backend was asked for nothing.
+    pub const fn is_before_request(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectRefused | Self::ConnectTimeout | Self::TlsHandshake | Self::TlsCertificate
+        )
+    }
+
     /// What passive health is told, when an endpoint is to blame.
     pub const fn endpoints_fault(self) -> Option<Reason> {
         match self {

@@ -3,8 +3,9 @@
 
 use super::failure::Failure;
 use super::tunnel::{ClientPlace, Origin};
+use super::turn::{self, Taken};
 use super::websocket::attempt;
-use super::{Context, Gateway, Shared, turn};
+use super::{Context, Gateway, Shared};
 use crate::snapshot::Route;
 use crate::spec::PathParameters;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
@@ -26,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// An endpoint that is lost sooner was not worth the hurry; there is a pause before the next one.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// The pause before a turn is asked for again when too many wait for one.
+const CROWDED: Duration = Duration::from_millis(500);
 
 /// What a 101 agreed to, where the route keeps its clients and somebody else could go on from it. The
 /// client is told to keep no compression context either.
@@ -141,14 +144,12 @@ impl Redialer {
             if self.pick(&cluster, &tried).is_none() {
                 return Round::Nobody;
             }
-            if !self.turn(until).await {
-                return Round::NoTurn;
-            }
+            let Some(turn) = self.turn(until).await else { return Round::NoTurn };
             let Some(lease) = self.pick(&cluster, &tried) else { return Round::Nobody };
             *attempts += 1;
             let left = until.saturating_duration_since(Instant::now());
             let limit = self.handshake_timeout.redial(self.timeout, left);
-            if let Some(agreed) = self.ask(&cluster, lease, limit, &mut tried).await {
+            if let Some(agreed) = self.ask(&cluster, lease, limit, &mut tried, turn).await {
                 return Round::Agreed(Box::new(agreed));
             }
         }
@@ -156,11 +157,21 @@ impl Redialer {
     }
 
     /// Waits until the limits of handshakes let one more go to a backend.
-    async fn turn(&self, until: Instant) -> bool {
-        let left = until.saturating_duration_since(Instant::now());
-        // A wait must not keep a generation.
-        let turn = turn::redial(&self.shared.live.look(), self.origin.route(), self.listener, left);
-        turn.await
+    async fn turn(&self, until: Instant) -> Option<Taken> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // A wait must not keep a generation.
+            let turn = turn::redial(&self.shared.live.look(), self.origin.route(), self.listener, left);
+            if let Some(taken) = turn.await {
+                return Some(taken);
+            }
+            // Asks again beside those who are new, and not before them.
+            let pause = CROWDED.mul_f64(0.5 + fastrand::f64());
+            if Instant::now() + pause >= until {
+                return None;
+            }
+            sleep(pause).await;
+        }
     }
 
     fn pick(&self, cluster: &Cluster, tried: &Tried) -> Option<Lease> {
@@ -186,10 +197,17 @@ impl Redialer {
         lease: Lease,
         limit: Duration,
         tried: &mut Tried,
+        turn: Taken,
     ) -> Option<Agreed> {
         let asked = Instant::now();
         let answer = attempt(cluster, lease.endpoint(), self.ends, &self.request, limit).await;
         tried.add(lease.endpoint());
+        let is_sent =
+            answer.as_ref().map_or_else(|unanswered| !unanswered.failure.is_before_request(), |_| true);
+        // Where no connection came about there was no handshake: another one has the turn.
+        if is_sent {
+            turn.used();
+        }
         match answer {
             Ok((leg, Answer::Upgraded { headers, early })) => {
                 lease.connected();

@@ -37,24 +37,27 @@ pub(super) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
     Ok(Some(at_route.max(at_listener)).filter(|wait| !wait.is_zero()))
 }
 
+/// How long a redial waits for one turn, at most. A new client waits no longer: the orphans of one backend must not fill
+/// the queue of all.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// Waits for the turn of a redial, at most for `left`, at the pacers that serve now: those of its route and of the
-/// listener that its client came by. Whoever stops waiting gives the turn back.
+/// listener that its client came by. Dropping the future gives the turn back.
 ///
-/// Returns whether it has its turn.
+/// Returns its turn; none when so many wait that it would come too late.
 pub(super) fn redial(
     snapshot: &Snapshot,
     route: &str,
     listener: u16,
     left: Duration,
-) -> impl Future<Output = bool> + Send + use<> {
-    let turn = take_all(snapshot, route, listener, left);
+) -> impl Future<Output = Option<Taken>> + Send + use<> {
+    let turn = take_all(snapshot, route, listener, left.min(LONGEST_WAIT));
     async move {
-        let Some((taken, wait)) = turn else { return false };
+        let (taken, wait) = turn?;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        taken.used();
-        true
+        Some(taken)
     }
 }
 
@@ -73,10 +76,11 @@ fn take_all(snapshot: &Snapshot, route: &str, listener: u16, left: Duration) -> 
 }
 
 /// Turns that are given back unless they are used.
-struct Taken(Vec<Arc<Pacer>>);
+pub(super) struct Taken(Vec<Arc<Pacer>>);
 
 impl Taken {
-    fn used(mut self) {
+    /// A handshake was sent.
+    pub(super) fn used(mut self) {
         self.0.clear();
     }
 }
