@@ -88,6 +88,8 @@ pub struct Connection {
     /// The rates of the request's body and of the response, once the client was waited for.
     body_pace: Option<Box<Pace>>,
     send_pace: Option<Box<Pace>>,
+    /// Bytes that the client had acknowledged when it was last looked at.
+    acknowledged: u64,
     out: BytesMut,
     /// The listener's room for it.
     permit: Option<OwnedSemaphorePermit>,
@@ -118,6 +120,7 @@ impl Connection {
             is_half_closed: false,
             body_pace: None,
             send_pace: None,
+            acknowledged: 0,
             out: BytesMut::new(),
             permit,
         }
@@ -374,7 +377,12 @@ impl Connection {
         match written {
             Poll::Ready(Ok(count)) => {
                 if let Some(pace) = &mut self.send_pace {
-                    pace.moved(count);
+                    // What TCP takes is in the kernel's buffer: what the client takes, its acknowledgements say.
+                    if self.socket.is_tcp() {
+                        pace.pause();
+                    } else {
+                        pace.moved(count);
+                    }
                 }
                 self.control.hear();
                 Poll::Ready(Ok(count))
@@ -384,8 +392,19 @@ impl Connection {
                 let Some(rate) = self.limits.send_rate.filter(|_| self.control.is_paced()) else {
                     return Poll::Pending;
                 };
+                if self.send_pace.is_none() {
+                    self.acknowledged = self.socket.acknowledged();
+                }
                 let pace = self.send_pace.get_or_insert_with(|| Box::new(Pace::new(rate)));
                 ready!(pace.poll_slow(cx));
+                // The kernel wants more only when a good part of its buffer is free: a client may read all that time.
+                let acknowledged = self.socket.acknowledged();
+                let taken = acknowledged.saturating_sub(self.acknowledged);
+                self.acknowledged = acknowledged;
+                if taken > 0 {
+                    pace.moved(usize::try_from(taken).unwrap_or(usize::MAX));
+                    return self.wrote(cx, Poll::Pending);
+                }
                 self.control.end(EndedBy::Send);
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
             }

@@ -2,6 +2,7 @@
 //! TLS needs.
 
 use crate::tunnel::{Carrier, Io};
+use pingora::protocols::l4::ext::get_tcp_info;
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
@@ -48,6 +49,21 @@ impl Socket {
             }
             Socket::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    /// Whether the kernel knows what the other end has acknowledged.
+    pub(super) fn is_tcp(&self) -> bool {
+        match self {
+            Socket::Tcp(_) => true,
+            Socket::Unix(_) => false,
+            Socket::Tls(stream) => stream.get_ref().0.is_tcp(),
+        }
+    }
+
+    /// Bytes that the other end has acknowledged so far; 0 without TCP.
+    pub(super) fn acknowledged(&self) -> u64 {
+        let info = self.is_tcp().then(|| get_tcp_info(self.as_raw_fd()));
+        info.and_then(Result::ok).map_or(0, |info| info.tcpi_bytes_acked)
     }
 
     /// Another handle of it, for watching it beside its reader.

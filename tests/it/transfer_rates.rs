@@ -151,6 +151,24 @@ fn a_reader_that_takes_nothing_or_little_is_cut() {
 }
 
 #[test]
+fn a_reader_that_is_slow_and_above_the_rate_is_not_cut() {
+    let body = vec![7; 64 << 20];
+    let origin = Origin::fixed(crate::support::origin::answer(200, "", &body), Next::Close);
+    let log = AccessLog::new();
+    let gateway = to(&origin, &log, "send_min_rate: { rate: 1KiB, grace: 300ms }", "");
+    let mut wire = gateway.wire();
+    wire.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    // Far longer than the grace, and so little that the kernel's buffer stays full meanwhile.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        wire.exactly(16 << 10).expect("the response goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(wire);
+    assert_eq!(log.of("/slow")["error"], "client_gone");
+}
+
+#[test]
 fn a_response_that_its_backend_sends_slowly_is_not_the_reader_s_fault() {
     let origin = Origin::scripted("a", |_, wire| {
         wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n").unwrap();

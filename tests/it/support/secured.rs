@@ -248,7 +248,7 @@ async fn answer(
         "/refused" if time == 1 => return respond.send_reset(h2::Reason::REFUSED_STREAM),
         "/reset" => return respond.send_reset(h2::Reason::INTERNAL_ERROR),
         "/grpc/old" => return respond.send_reset(h2::Reason::HTTP_1_1_REQUIRED),
-        "/silent" => std::future::pending().await,
+        path if path == "/silent" || path.starts_with("/limited/") => std::future::pending().await,
         "/grpc/none" => {
             let mut head = head("application/grpc");
             head.headers_mut().insert("grpc-status", HeaderValue::from_static("5"));
