@@ -21,7 +21,10 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The least silence that Pingora itself ends, where nothing else is asked any more.
+const LAST_RESORT: Duration = Duration::from_secs(3600);
 
 /// Leases the next endpoint.
 ///
@@ -75,7 +78,9 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     options.read_timeout = None;
     if cluster.reach().protocol() != UpstreamProtocol::Http1 && !is_call {
         // Once an upload to a backend of HTTP/2 has failed, Pingora asks the session nothing more: this bounds the wait.
-        options.read_timeout = route.timeout.zip(route.silence(true)).map(|(head, body)| head.max(body));
+        // Pingora counts it from the start of the request, so it must be longer than an upload or a stream takes.
+        let longest = route.timeout.zip(route.silence(true)).map(|(head, body)| head.max(body));
+        options.read_timeout = longest.map(|longest| longest.max(LAST_RESORT));
     }
     if is_call {
         // A stream may be silent in both directions; how long a call may take, the client says with its deadline.
