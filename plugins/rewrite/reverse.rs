@@ -41,6 +41,7 @@ impl Reverse {
         if self.location {
             let hosts = Hosts {
                 client: exchange.request.forwarded_host,
+                scheme: exchange.request.scheme,
                 backend: [
                     exchange.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
                     Some(endpoint),
@@ -76,8 +77,9 @@ impl Reverse {
 
 /// The authorities in whose URLs the mapping holds.
 struct Hosts<'a> {
-    /// What the client asked for.
+    /// What the client asked for, and by which scheme.
     client: &'a str,
+    scheme: &'a str,
     /// What the backend may take itself for: the Host that it received, and its address.
     backend: [Option<&'a str>; 2],
 }
@@ -101,9 +103,18 @@ impl Mapping<'_> {
         };
         let end = after.find(['/', '?', '#']).unwrap_or(after.len());
         let (authority, path) = after.split_at(end);
-        let is = |host: &str| !host.is_empty() && host.eq_ignore_ascii_case(authority);
+        let port = match scheme {
+            "//" => default_port(hosts.scheme),
+            scheme => default_port(scheme.trim_end_matches("://")),
+        };
+        let bare = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
+        let is = |host: &str| !host.is_empty() && bare(host) == bare(authority);
         let path = if path.starts_with('/') { Cow::Borrowed(path) } else { Cow::Owned(format!("/{path}")) };
         if is(hosts.client) {
+            // A backend that does not know that the client uses TLS would send it to a port that speaks nothing else.
+            if hosts.scheme == "https" && scheme.eq_ignore_ascii_case("http://") {
+                return Some(self.path(&path).map_or_else(|| path.to_string(), Cow::into_owned).into());
+            }
             return Some(Cow::Owned(format!("{scheme}{authority}{}", self.path(&path)?)));
         }
         // The client cannot reach the backend by its own name: the host that it asked for is meant.
@@ -180,6 +191,11 @@ fn path_attribute(part: &[u8]) -> Option<&str> {
     let (name, value) = std::str::from_utf8(part).ok()?.split_once('=')?;
     let value = value.trim_ascii();
     (name.trim_ascii().eq_ignore_ascii_case("path") && value.starts_with('/')).then_some(value)
+}
+
+/// The port that an authority of a scheme has when it names none, as it would be written.
+fn default_port(scheme: &str) -> &'static str {
+    if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" }
 }
 
 /// The scheme with `://`, or `//`, and what comes after; `None` for a reference without an authority.
