@@ -107,12 +107,13 @@ impl Job {
         self.issued.fetch_add(1, Relaxed);
     }
 
-    /// A try failed; what was served before serves on.
-    pub(super) fn failed(&self, failure: Failure) {
+    /// A try failed, and the next one is at that time; what was served before serves on.
+    pub(super) fn failed(&self, failure: Failure, next: u64) {
         if let Some(count) = self.failures.get(failure.reason as usize) {
             count.fetch_add(1, Relaxed);
         }
-        self.state.lock().failure = Some((now(), failure));
+        let mut state = self.state.lock();
+        (state.failure, state.next) = (Some((now(), failure)), Some(next));
     }
 
     /// How often a certificate was issued to this process.

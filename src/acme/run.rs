@@ -42,8 +42,10 @@ impl Job {
                 Ok(()) => {
                     in_a_row = 0;
                     tries.failed.clear();
-                    self.state.lock().failure = None;
-                    self.due(&mut tries)
+                    let due = self.due(&mut tries);
+                    let mut state = self.state.lock();
+                    (state.failure, state.next) = (None, Some(due));
+                    due
                 }
                 Err(failure) => {
                     in_a_row = in_a_row.saturating_add(1);
@@ -82,8 +84,9 @@ impl Job {
         if backoff::counts(failure.reason) {
             tries.failed.push(now);
         }
-        self.failed(failure);
-        now + wait.as_secs()
+        let next = now + wait.as_secs();
+        self.failed(failure, next);
+        next
     }
 
     /// The tries of late that failed. A file system that hangs has none to tell.
