@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How long a connection may take to come about.
@@ -20,7 +21,12 @@ const LARGEST: usize = 16 << 20;
 pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
     // A gateway that is told of a file with mistakes says so in its status and metrics too; one
     // whose address cannot be found in it is not asked.
-    let spec = match spec::load(path) {
+    let until = Instant::now() + timeout;
+    let Some(loaded) = load(path, timeout) else {
+        say_wrong(&format!("error: {} could not be read within {timeout:?}\n", path.display()));
+        return ExitCode::from(FAILED);
+    };
+    let spec = match loaded {
         Ok(loaded) => loaded.spec,
         Err(spec::Refused { rest: Some(rest), .. }) if rest.admin.is_some() => *rest,
         Err(refused) => {
@@ -35,7 +41,7 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
         ));
         return ExitCode::from(FAILED);
     };
-    match ask(&admin.address.value, admin.token.as_deref(), Instant::now() + timeout) {
+    match ask(&admin.address.value, admin.token.as_deref(), until) {
         Ok(Answer { status: 200, report, .. }) => {
             // As `moongate check` does: warnings are no reason to fail.
             say_wrong(&report.unwrap_or_default());
@@ -63,6 +69,18 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Reads the file on a thread that is left when that takes too long: a file system may hang.
+fn load(path: &Path, timeout: Duration) -> Option<Result<spec::Loaded, spec::Refused>> {
+    let (result, loaded) = mpsc::channel();
+    let path = path.to_owned();
+    let work = move || {
+        // Nobody may wait any more.
+        let _ = result.send(spec::load(&path));
+    };
+    std::thread::Builder::new().name("load".to_owned()).spawn(work).ok()?;
+    loaded.recv_timeout(timeout).ok()
 }
 
 /// What the gateway says.
