@@ -46,7 +46,11 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         ctx.head_size = connection.head_size();
         let size = session.get_headers_raw_bytes().len();
         if connection.compare(size, &session.req_header().headers) == Reading::Doubtful {
-            ctx.refused = Some(Failure::BadRequest(Detail("the head has more than one reading")));
+            // A body that came with its head may be what is broken.
+            let framing = connection.is_broken();
+            let why =
+                if framing { "the body breaks its framing" } else { "the head has more than one reading" };
+            ctx.refused = Some(Failure::BadRequest(Detail(why)));
         }
     }
     let (mut sent_target, mut has_no_method) = (None, false);

@@ -70,7 +70,9 @@ fn check_port(text: &str) -> Result<(), BadTarget> {
 pub(super) fn split(raw: &[u8]) -> Option<(&str, &[u8])> {
     let colon = raw.iter().position(|byte| *byte == b':')?;
     let (scheme, rest) = raw.split_at(colon);
-    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+    // Some WebSocket libraries write their own scheme.
+    let known: [&[u8]; 4] = [b"http", b"https", b"ws", b"wss"];
+    if !known.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
     }
     let rest = rest.strip_prefix(b"://")?;
