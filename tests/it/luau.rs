@@ -1,7 +1,7 @@
 //! Scripts through the real gateway: heads, bodies, calls, messages, reloads; and what a bad one costs.
 
 use crate::support::raw::ask;
-use crate::support::{Gateway, Load, Origin, Response, Socket};
+use crate::support::{Gateway, Load, Origin, Response, Socket, eventually};
 
 /// A route `web` to `origin` with this script, and an upstream `auth`.
 fn yaml(origin: &Origin, auth: &Origin, script: &str) -> String {
@@ -149,4 +149,19 @@ fn a_script_in_a_file_is_read_again_when_it_changes() {
     assert_eq!(gateway.get("/").text(), "one", "until a reload");
     gateway.reload(&yaml).unwrap();
     assert_eq!(gateway.get("/").text(), "two");
+}
+
+#[test]
+fn a_script_that_says_too_much_is_cut_short_and_counted() {
+    let origin = Origin::named("a");
+    let gateway =
+        with(&origin, "function request_headers(req) for i = 1, 150 do logger.warn('line', i) end end");
+    assert_eq!(asked(&gateway, "GET /", "\r\n").status, 200);
+    let written = || gateway.log().count(0, "a script says script=");
+    eventually("a hundred lines", || (written() == 100).then_some(()));
+    // The next second tells of the others.
+    eventually("the count", || {
+        asked(&gateway, "GET /", "\r\n");
+        (gateway.log().count(0, "lines were left out") > 0).then_some(())
+    });
 }

@@ -74,6 +74,10 @@ fn log_function(lua: &Lua, script: &Arc<Script>, level: Level) -> Result<mlua::F
         if level > log::max_level() {
             return Ok(());
         }
+        let Some(left_out) = script.lines.admit() else { return Ok(()) };
+        if left_out > 0 {
+            log::warn!(script = &*script.name, lines = left_out; "a script says too much; lines were left out");
+        }
         let mut text = String::new();
         for (at, word) in words.iter().enumerate() {
             let word = word.to_string()?;

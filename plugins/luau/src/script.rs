@@ -3,7 +3,7 @@
 use crate::fault;
 use mlua::Error;
 use mlua::chunk::Compiler;
-use moongate_sdk::Problem;
+use moongate_sdk::{LineLimit, Problem};
 use std::sync::Arc;
 
 /// A compiled script.
@@ -15,6 +15,8 @@ pub(crate) struct Script {
     pub(crate) waits: bool,
     /// Whether it names `ctx`, and so has something to find again. The same holds.
     pub(crate) keeps: bool,
+    /// What it writes into the log.
+    pub(crate) lines: LineLimit,
 }
 
 impl Script {
@@ -27,7 +29,7 @@ impl Script {
         match compiler.compile(source) {
             Ok(bytecode) => {
                 let (waits, keeps) = (mentions(source, "call"), mentions(source, "ctx"));
-                Ok(Self { name: name.into(), bytecode, waits, keeps })
+                Ok(Self { name: name.into(), bytecode, waits, keeps, lines: LineLimit::default() })
             }
             Err(Error::SyntaxError { message, .. }) => Err(Problem::new(refused(name, &message))),
             Err(error) => Err(Problem::new(format!("{name}: {}", fault::cut(&error.to_string())))),

@@ -12,6 +12,7 @@ mod exchange;
 mod expression;
 mod files;
 mod kind;
+mod line_limit;
 mod own;
 mod passing;
 mod path;
@@ -40,6 +41,7 @@ pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request,
 pub use expression::{Expression, Facts, Stage};
 pub use files::{Digest, Files, Source, read_regular_file, regular_file};
 pub use kind::Kind;
+pub use line_limit::LineLimit;
 pub use own::is_gateways_own;
 pub use passing::{Direction, Ended, Fate, Fault, Message, Piece};
 pub use path::{has_parameters, without_parameters};
