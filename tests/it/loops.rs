@@ -3,20 +3,22 @@
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, eventually, moongate};
 
-#[test]
-fn a_request_that_comes_back_is_answered_with_508() {
-    let folder = tempfile::tempdir().unwrap();
-    let gateway = Gateway::start_in(folder, |folder| {
-        let socket = folder.join("own.sock");
+/// A gateway with a listener at a Unix socket, whose address `rest` gets as an endpoint.
+fn with_own_socket(rest: impl FnOnce(&str) -> String) -> Gateway {
+    Gateway::start_in(tempfile::tempdir().unwrap(), |folder| {
+        let own = format!("unix:{}", folder.join("own.sock").display());
+        let rest = rest(&own);
         format!(
             "admin: {{ address: 127.0.0.1:0 }}
-listeners:
-  - {{ name: web, address: 127.0.0.1:0 }}
-  - {{ name: own, address: 'unix:{0}' }}
-routes: [{{ upstream: ['unix:{0}'] }}]",
-            socket.display()
+listeners: [{{ name: web, address: 127.0.0.1:0 }}, {{ name: own, address: '{own}' }}]
+{rest}"
         )
-    });
+    })
+}
+
+#[test]
+fn a_request_that_comes_back_is_answered_with_508() {
+    let gateway = with_own_socket(|own| format!("routes: [{{ upstream: ['{own}'] }}]"));
     let response = gateway.get("/");
     assert_eq!(response.status, 508, "{}", response.text());
     let metrics = gateway.metrics();
@@ -49,19 +51,12 @@ fn a_loop_through_other_proxies_is_found_and_strangers_names_make_none() {
 #[test]
 fn a_plugin_s_call_that_comes_back_ends_too() {
     let a = Origin::named("a");
-    let folder = tempfile::tempdir().unwrap();
-    let gateway = Gateway::start_in(folder, |folder| {
-        let socket = folder.join("own.sock");
+    let gateway = with_own_socket(|own| {
         format!(
-            "admin: {{ address: 127.0.0.1:0 }}
-listeners:
-  - {{ name: web, address: 127.0.0.1:0 }}
-  - {{ name: own, address: 'unix:{0}' }}
-upstreams: {{ own: {{ endpoints: ['unix:{0}'] }} }}
+            "upstreams: {{ own: {{ endpoints: ['{own}'] }} }}
 routes:
   - {{ path: /auth, upstream: ['{a}'], plugins: [{{ kind: forward_auth, upstream: own, path: /auth }}] }}
-  - {{ path: /mirror, upstream: ['{a}'], plugins: [{{ kind: mirror, upstream: own }}] }}",
-            socket.display()
+  - {{ path: /mirror, upstream: ['{a}'], plugins: [{{ kind: mirror, upstream: own }}] }}"
         )
     });
     assert_ne!(gateway.get("/auth").status, 200);

@@ -278,9 +278,9 @@ fn sessions_are_tied_to_nobody_but_their_endpoint() {
     let tag = &value[..value.iter().position(|byte| *byte == b'.').unwrap()];
     assert_eq!(table.balance.drain_moment(tag), Some(DrainMoment::LAST), "a cookie without a session");
     assert_eq!(table.balance.member_of(tag), Some(1));
-    for stranger in [&b""[..], b".", b".AA", b"x.AA"] {
-        assert_eq!(table.balance.drain_moment(stranger), None);
-        assert_eq!(table.balance.member_of(stranger), None);
+    for unsigned in [&b""[..], b".", b".AA", b"x.AA"] {
+        assert_eq!(table.balance.drain_moment(unsigned), None);
+        assert_eq!(table.balance.member_of(unsigned), None);
     }
     let sessions: std::collections::HashSet<_> = (0..64).map(|_| cookie(&table, 1)).collect();
     assert!(sessions.len() > 32, "sessions of one endpoint differ");
