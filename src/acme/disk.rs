@@ -14,10 +14,12 @@ use super::settings::Settings;
 use super::state::now;
 use crate::blocking;
 use moongate_sdk::read_regular_file;
+use parking_lot::Mutex;
 use rustix::fs::Access;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -206,11 +208,21 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     })
 }
 
-/// In one step: whoever looks sees the old whole or the new whole, also behind a loss of power.
+/// The writes of each file so far.
+static WRITES: Mutex<BTreeMap<PathBuf, Arc<Mutex<u64>>>> = Mutex::new(BTreeMap::new());
+
+/// In one step: a reader finds the old content whole or the new one, also after a loss of power. A write that hangs and
+/// goes on when a later one has begun is given up, so that content is never replaced by older content.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let writes = Arc::clone(WRITES.lock().entry(path.to_owned()).or_default());
+    let turn = {
+        let mut writes = writes.lock();
+        *writes += 1;
+        *writes
+    };
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let draft = folder.join(format!(".{name}.new"));
+    let draft = folder.join(format!(".{name}.{turn}.new"));
     // One that was left by a process that died, perhaps with other rights.
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -219,7 +231,14 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    // Held while it is renamed: a later write waits for that, within its own bound.
+    let newest = writes.lock();
+    if *newest != turn {
+        fs::remove_file(&draft)?;
+        return Err(io::Error::other("a later write of the file has begun"));
+    }
     fs::rename(&draft, path)?;
+    drop(newest);
     File::open(folder)?.sync_all()
 }
 

@@ -51,7 +51,7 @@ fn a_draft_of_a_process_that_died_is_in_nobodys_way() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), &["a.example"]);
     prepare(&settings).unwrap();
-    let draft = certificate(&settings).with_file_name(".a.example.pem.new");
+    let draft = certificate(&settings).with_file_name(".a.example.pem.1.new");
     fs::write(&draft, "half a").unwrap();
     keep(&settings, &pem(&["a.example"], 4000)).unwrap();
     assert!(load(&settings).unwrap().is_some() && !draft.exists());
