@@ -35,7 +35,7 @@ pub static LAST_LINES: BlockingPool = BlockingPool::new("last-lines", 2);
 /// Everything else that reads files: the system's root certificates, `/etc/resolv.conf`, `/etc/hosts`.
 pub static SYSTEM_FILES: BlockingPool = BlockingPool::new("files", 4);
 
-/// `getaddrinfo`, for upstreams with `resolver: system`.
+/// `getaddrinfo`, for `resolver: system`.
 pub static GETADDRINFO: BlockingPool = BlockingPool::new("getaddrinfo", 8);
 
 /// Queued work, from this many on, is searched for work that nobody waits for any more.

@@ -153,7 +153,7 @@ impl Live {
         let log = open_log(&loaded.spec.access_log, None).map_err(|problem| refuse(problem.into()))?;
         first.log = log.map(OpenedLog::commit);
         certificates.into_iter().for_each(Prepared::commit);
-        resolver::global().set_name_servers(&first.terms.name_servers);
+        resolver::global().configure(first.terms.resolver, &first.terms.name_servers);
         let report = (!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, color));
         if let Some(report) = &report {
             warn!("the configuration has warnings\n{report}");
@@ -304,7 +304,7 @@ impl Live {
         })?;
         next.log = log.map(OpenedLog::commit);
         certificates.into_iter().for_each(Prepared::commit);
-        resolver::global().set_name_servers(&next.terms.name_servers);
+        resolver::global().configure(next.terms.resolver, &next.terms.name_servers);
         #[cfg(test)]
         assert!(!self.panics_at_commit.swap(false, Ordering::Relaxed), "as the test wants");
         let next = Arc::new(next);

@@ -122,11 +122,19 @@ pub struct Answer {
 /// Looks names up and remembers the answers.
 pub struct Resolver {
     names: Mutex<HashMap<Key, Entry>>,
-    settings: Mutex<Arc<[SocketAddr]>>,
+    settings: Mutex<Settings>,
     files: AsyncMutex<SystemFiles>,
     client: Mutex<Option<Arc<Client>>>,
     /// How often the name servers were changed.
     changes: watch::Sender<u64>,
+}
+
+/// What a configuration says of lookups.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Settings {
+    /// For who does not say.
+    kind: ResolverKind,
+    servers: Arc<[SocketAddr]>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -216,21 +224,21 @@ impl Resolver {
     fn new(files: SystemFiles) -> Arc<Self> {
         Arc::new(Self {
             names: Mutex::default(),
-            settings: Mutex::new(Arc::from([])),
+            settings: Mutex::default(),
             files: AsyncMutex::new(files),
             client: Mutex::default(),
             changes: watch::Sender::default(),
         })
     }
 
-    /// Asks these name servers from now on; with none, those of `/etc/resolv.conf`. Addresses that are known stay in
-    /// use until other servers have answered.
-    pub fn set_name_servers(&self, servers: &[SocketAddr]) {
+    /// Looks names up by `kind` from now on, where a caller does not say, and asks these name servers; with none, those of
+    /// `/etc/resolv.conf`. Addresses that are known stay in use until other servers have answered.
+    pub fn configure(&self, kind: ResolverKind, servers: &[SocketAddr]) {
         let mut settings = self.settings.lock();
-        if **settings == *servers {
+        if settings.kind == kind && *settings.servers == *servers {
             return;
         }
-        *settings = servers.into();
+        *settings = Settings { kind, servers: servers.into() };
         *self.client.lock() = None;
         for entry in self.names.lock().values_mut() {
             entry.failure = None;
@@ -243,22 +251,27 @@ impl Resolver {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Changes each time other name servers are to be asked.
+    fn kind(&self, asked: Option<ResolverKind>) -> ResolverKind {
+        asked.unwrap_or_else(|| self.settings.lock().kind)
+    }
+
+    /// Changes each time names are to be looked up in another way.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
     /// The addresses of a name, from an answer that is younger than its TTL and than `max_age`. Otherwise it waits for a
-    /// lookup.
+    /// lookup. `kind`: none for the configured one.
     ///
     /// # Errors
     /// When the lookup fails and no earlier one succeeded.
     pub async fn lookup(
         self: &Arc<Self>,
         host: &str,
-        kind: ResolverKind,
+        kind: Option<ResolverKind>,
         max_age: Duration,
     ) -> Result<Answer, LookupError> {
+        let kind = self.kind(kind);
         match self.begin(host, kind, max_age) {
             Begun::Known(known) => known,
             Begun::Flight(flight) => self.land(host, kind, flight, max_age).await,
@@ -270,7 +283,7 @@ impl Resolver {
     /// # Errors
     /// As there.
     pub async fn lookup_soon(self: &Arc<Self>, host: &str) -> Result<Answer, LookupError> {
-        let kind = ResolverKind::Hickory;
+        let kind = self.kind(None);
         match self.begin(host, kind, MAX_AGE) {
             Begun::Known(known) => known,
             Begun::Flight(flight) => {
@@ -375,7 +388,7 @@ impl Resolver {
     }
 
     fn client(&self, files: &SystemFiles, changed: bool) -> Result<Arc<Client>, LookupError> {
-        let servers = Arc::clone(&self.settings.lock());
+        let servers = Arc::clone(&self.settings.lock().servers);
         let mut client = self.client.lock();
         if let Some(client) = client.as_ref().filter(|_| !changed || !servers.is_empty()) {
             return Ok(Arc::clone(client));

@@ -8,12 +8,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn resolver(server: &NameServer) -> Arc<Resolver> {
     let resolver = Resolver::new(SystemFiles::of("/nonexistent/hosts", "/nonexistent/resolv.conf"));
-    resolver.set_name_servers(&[server.address]);
+    resolver.configure(ResolverKind::Hickory, &[server.address]);
     resolver
 }
 
 async fn look(resolver: &Arc<Resolver>, host: &str) -> Result<Vec<String>, LookupError> {
-    let answer = resolver.lookup(host, ResolverKind::Hickory, HOUR).await?;
+    let answer = resolver.lookup(host, None, HOUR).await?;
     Ok(answer.addresses.iter().map(ToString::to_string).collect())
 }
 
@@ -43,7 +43,7 @@ async fn an_answer_is_kept_for_its_ttl_and_the_name_asked_again_after_it() {
 async fn an_answer_is_never_older_than_the_caller_takes() {
     let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 3600)).await;
     let resolver = resolver(&server);
-    let look = |age| resolver.lookup("web.test", ResolverKind::Hickory, age);
+    let look = |age| resolver.lookup("web.test", None, age);
     let answer = look(HOUR).await.unwrap();
     assert!(answer.valid_for > Duration::from_secs(3000));
     look(Duration::from_nanos(1)).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_failure_keeps_the_last_addresses_and_says_so() {
         (Reply::Code(3), |error| matches!(error, LookupError::NotFound)),
     ] {
         server.says(reply);
-        let asked = resolver.lookup("web.test", ResolverKind::Hickory, Duration::from_nanos(1));
+        let asked = resolver.lookup("web.test", None, Duration::from_nanos(1));
         let answer = asked.await.unwrap();
         let failure = answer.failure.unwrap();
         assert!(is_expected(&failure), "{failure:?}");
@@ -132,9 +132,9 @@ async fn other_name_servers_are_asked_at_once() {
     let resolver = resolver(&first);
     look(&resolver, "web.test").await.unwrap();
     let mut changes = resolver.changes();
-    resolver.set_name_servers(&[first.address]);
+    resolver.configure(ResolverKind::Hickory, &[first.address]);
     assert!(!changes.has_changed().unwrap(), "the same ones are no change");
-    resolver.set_name_servers(&[second.address]);
+    resolver.configure(ResolverKind::Hickory, &[second.address]);
     changes.changed().await.unwrap();
     await_addresses(&resolver, "web.test", &["10.0.0.2"]).await;
 }
@@ -144,7 +144,7 @@ async fn a_second_name_server_answers_for_a_dead_one() {
     let dead = NameServer::start(Reply::Silence).await;
     let good = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 2]], 60)).await;
     let resolver = resolver(&dead);
-    resolver.set_name_servers(&[dead.address, good.address]);
+    resolver.configure(ResolverKind::Hickory, &[dead.address, good.address]);
     let begun = Instant::now();
     assert_eq!(look(&resolver, "web.test").await.unwrap(), ["10.0.0.2"]);
     assert!(begun.elapsed() < LONGEST);
@@ -157,7 +157,7 @@ async fn names_in_the_hosts_file_and_localhost_ask_nobody() {
     std::fs::write(&hosts, "10.1.1.1 listed.test\n").unwrap();
     let server = NameServer::start(Reply::Silence).await;
     let resolver = Resolver::new(SystemFiles::of(&hosts, "/nonexistent"));
-    resolver.set_name_servers(&[server.address]);
+    resolver.configure(ResolverKind::Hickory, &[server.address]);
     assert_eq!(look(&resolver, "listed.test").await.unwrap(), ["10.1.1.1"]);
     assert_eq!(look(&resolver, "localhost").await.unwrap(), ["127.0.0.1", "::1"]);
     assert_eq!(server.questions(), 0);
@@ -167,7 +167,7 @@ async fn names_in_the_hosts_file_and_localhost_ask_nobody() {
 async fn the_system_knows_localhost_too() {
     let server = NameServer::start(Reply::Silence).await;
     let resolver = resolver(&server);
-    let answer = resolver.lookup("localhost", ResolverKind::System, HOUR).await.unwrap();
+    let answer = resolver.lookup("localhost", Some(ResolverKind::System), HOUR).await.unwrap();
     assert!(answer.addresses.iter().all(IpAddr::is_loopback));
 }
 
@@ -185,4 +185,22 @@ async fn the_cache_has_an_end() {
         names.insert(key, entry);
         assert!(names.len() <= MOST_NAMES);
     }
+}
+
+#[tokio::test]
+async fn whoever_names_no_other_is_served_by_the_configured_kind() {
+    let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 3600)).await;
+    let resolver = resolver(&server);
+    let changes = resolver.changes();
+    resolver.configure(ResolverKind::System, &[server.address]);
+    assert!(changes.has_changed().unwrap());
+    // An address is what getaddrinfo knows everywhere; the name server here knows another one for whatever it is asked.
+    assert_eq!(look(&resolver, "192.0.2.1").await.unwrap(), ["192.0.2.1"]);
+    let soon = resolver.lookup_soon("192.0.2.1").await.unwrap();
+    assert_eq!(soon.addresses[0].to_string(), "192.0.2.1");
+    assert_eq!(server.questions(), 0);
+    let own = resolver.lookup("192.0.2.1", Some(ResolverKind::Hickory), HOUR).await.unwrap();
+    assert_eq!(own.addresses[0].to_string(), "10.0.0.1");
+    resolver.configure(ResolverKind::Hickory, &[server.address]);
+    assert_eq!(look(&resolver, "192.0.2.1").await.unwrap(), ["10.0.0.1"]);
 }

@@ -2,7 +2,7 @@
 
 use super::min_rate::MinRate;
 use super::peers::Peers;
-use crate::spec::{EscapedSlashes, MergeSlashes, Server, Via, XForwarded};
+use crate::spec::{EscapedSlashes, MergeSlashes, ResolverKind, Server, Via, XForwarded};
 use moongate_sdk::{ClientPrefix, Placed, Problem, Problems};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct Terms {
     pub merge_slashes: MergeSlashes,
     /// The name servers to ask; none are those of the system.
     pub name_servers: Vec<SocketAddr>,
+    /// What looks them up where an upstream does not say.
+    pub resolver: ResolverKind,
     trusted: Peers,
 }
 
@@ -66,6 +68,7 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
         via: server.via,
         escaped_slashes: server.escaped_slashes,
         merge_slashes: server.merge_slashes,
+        resolver: server.resolver,
         name_servers: name_servers(&server.name_servers, problems),
         trusted: Peers::read(&server.trusted_proxies, problems),
     }

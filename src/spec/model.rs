@@ -79,9 +79,9 @@ pub struct Upstream {
     #[serde(default = "defaults::resolve", deserialize_with = "positive")]
     pub resolve: Period,
     /// What looks host names up: `hickory` asks name servers without blocking a thread and honours TTLs; `system` calls
-    /// getaddrinfo, for names that only nsswitch knows. Default hickory.
-    #[serde(default)]
-    pub resolver: ResolverKind,
+    /// getaddrinfo, for names that only nsswitch knows. Absent: that of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<ResolverKind>,
     /// Whether WebSockets of an endpoint that holds more than its share are asked to come again; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Placed<Rebalance>>,
@@ -104,7 +104,7 @@ impl Upstream {
             idle_timeout: defaults::idle_timeout(),
             retries: defaults::retries(),
             resolve: defaults::resolve(),
-            resolver: ResolverKind::default(),
+            resolver: None,
             rebalance: None,
         }
     }

@@ -3,7 +3,7 @@
 
 use super::edge::{ListenerTls, Protocol, ProxyProtocol};
 use super::min_rate::MinRate;
-use super::{EscapedSlashes, MergeSlashes, Via};
+use super::{EscapedSlashes, MergeSlashes, ResolverKind, Via};
 use moongate_sdk::{ClientPrefix, Period, Place, Placed, Rate, Size};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -44,6 +44,10 @@ pub struct Server {
     /// Idle connections to all upstreams that are kept for reuse, at least 1. They are divided among the threads, and
     /// each keeps at least one. Default 512.
     pub upstream_keepalive: NonZeroU32,
+    /// What looks host names up, of plugins' calls, JWKS, certificate authorities, and upstreams that name no other:
+    /// `hickory` asks name servers without blocking a thread and honours TTLs; `system` calls getaddrinfo, for names
+    /// that only nsswitch knows. Default hickory.
+    pub resolver: ResolverKind,
     /// Ask these name servers, `ip` or `ip:port`, for host names as they are written. Absent: those of /etc/resolv.conf,
     /// with its search list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -77,6 +81,7 @@ impl Default for Server {
             max_request_head: Size(64 << 10),
             // 512 is not 0.
             upstream_keepalive: NonZeroU32::MIN.saturating_add(511),
+            resolver: ResolverKind::default(),
             name_servers: Vec::new(),
             trusted_proxies: Vec::new(),
             client_ipv6_prefix: ClientPrefix::default(),

@@ -152,7 +152,7 @@ mod tests {
     async fn a_name_is_resolved_and_a_failure_keeps_what_was_known() {
         let source = Source::new(origins(&[("localhost:80", 1), ("nowhere.invalid:80", 1)]), None);
         source.learn("nowhere.invalid", 80, vec!["127.0.0.9:80".parse().unwrap()]);
-        let lookups = Lookups { kind: ResolverKind::Hickory, max_age: Duration::from_secs(30) };
+        let lookups = Lookups { kind: Some(ResolverKind::Hickory), max_age: Duration::from_secs(30) };
         let mut failures = 0;
         let mut changes = 0;
         let mut looking = source.look_up(lookups);

@@ -16,7 +16,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How names are looked up.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::upstream) struct Lookups {
-    pub(in crate::upstream) kind: ResolverKind,
+    /// None: as the server says.
+    pub(in crate::upstream) kind: Option<ResolverKind>,
     /// The longest time for which an answer is used.
     pub(in crate::upstream) max_age: Duration,
 }
@@ -59,7 +60,7 @@ impl Source {
         self.names().into_iter().map(look).collect()
     }
 
-    /// Looks a name up again after a while, or at once when other name servers are to be asked.
+    /// Looks a name up again after a while, or at once when names are to be looked up in another way.
     pub(in crate::upstream) fn look_up_later(
         &self,
         learned: Learned,
