@@ -4,6 +4,7 @@
 //! Pingora's parser has already refused what it knows to be wrong; this is what it lets through.
 
 use super::failure::{Detail, Failure};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 
@@ -32,6 +33,55 @@ pub(super) fn check(head: &RequestHeader) -> Result<(), Failure> {
     check_coding(&head.headers)?;
     check_trace(head)?;
     check_host(head)
+}
+
+/// Checks what HTTP/2 alone has two places for, before the head has the form of one of HTTP/1 (RFC 9113 §8.3.1).
+///
+/// # Errors
+/// The failure to answer with.
+pub(super) fn check_stream(head: &RequestHeader) -> Result<(), Failure> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let (host, authority) = (hosts.next(), head.uri.authority());
+    if hosts.next().is_some() {
+        return Err(bad("there is not one Host"));
+    }
+    let has_user = host.is_some_and(|host| host.as_bytes().contains(&b'@'))
+        || authority.is_some_and(|authority| authority.as_str().contains('@'));
+    if has_user {
+        return Err(bad("the authority has user information"));
+    }
+    if host.is_none() && authority.is_none() {
+        return Err(bad("there is neither :authority nor Host"));
+    }
+    if let Some((host, authority)) = host.zip(authority)
+        && !is_same_authority(host.as_bytes(), authority, head.uri.scheme_str())
+    {
+        return Err(bad("Host and :authority differ"));
+    }
+    let target = head.raw_path();
+    if target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+        return Err(bad("the :path has a blank or a control character"));
+    }
+    let is_connect = head.method == Method::CONNECT && head.extensions.get::<h2::ext::Protocol>().is_none();
+    if !is_connect && !matches!(target.first(), None | Some(b'/' | b'*')) {
+        return Err(bad("the :path does not begin with a slash"));
+    }
+    Ok(())
+}
+
+/// Whether both name one host and port: in any case, and with the scheme's port said or left out.
+fn is_same_authority(host: &[u8], authority: &Authority, scheme: Option<&str>) -> bool {
+    let default_port = match scheme {
+        Some("http") => ":80",
+        Some("https") => ":443",
+        _ => "",
+    };
+    let authority = authority.as_str();
+    let without_port =
+        |text: &'_ [u8]| text.strip_suffix(default_port.as_bytes()).map_or(text.len(), <[u8]>::len);
+    let (host, authority) =
+        (&host[..without_port(host)], &authority.as_bytes()[..without_port(authority.as_bytes())]);
+    host.eq_ignore_ascii_case(authority)
 }
 
 fn bad(detail: &'static str) -> Failure {

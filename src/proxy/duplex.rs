@@ -7,12 +7,9 @@
 //! take it. The end of a direction is END_STREAM, said at the latest when the tunnel lets go of the stream: as
 //! with a TCP connection, what was written before arrives.
 
+use super::stream::Halves;
 use crate::tunnel::Io;
 use bytes::{Buf, Bytes};
-use h2::SendStream;
-use http::Method;
-use pingora::http::RequestHeader;
-use pingora::protocols::http::v2::server::HttpSession;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,8 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream whose request was answered with 200.
 pub(super) struct Duplex {
-    from_client: HttpSession,
-    to_client: SendStream<Bytes>,
+    stream: Halves,
     /// The rest of a DATA frame.
     rest: Bytes,
     /// END_STREAM was said.
@@ -29,23 +25,15 @@ pub(super) struct Duplex {
 }
 
 impl Duplex {
-    /// Takes over a session whose answer has begun; `None` when it has not.
-    pub(super) fn new(mut session: HttpSession) -> Option<Self> {
-        let to_client = session.take_response_body_writer()?;
-        // A tunnel may live for weeks, and nobody asks for its request's fields any more. What its
-        // connection counts it by lives with it.
-        if let Ok(mut head) = RequestHeader::build(Method::GET, b"/", Some(0)) {
-            *head.extensions_mut() = std::mem::take(session.req_header_mut().extensions_mut());
-            *session.req_header_mut() = head;
-        }
-        Some(Self { from_client: session, to_client, rest: Bytes::new(), ended: false })
+    pub(super) fn new(stream: Halves) -> Self {
+        Self { stream, rest: Bytes::new(), ended: false }
     }
 
     fn end(&mut self) -> io::Result<()> {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }
-        self.to_client.send_data(Bytes::new(), true).map_err(lost)
+        self.stream.to_client.send_data(Bytes::new(), true).map_err(lost)
     }
 }
 
@@ -81,8 +69,12 @@ impl AsyncRead for Duplex {
             }
             // The frame's buffer is not kept while nothing comes.
             this.rest = Bytes::new();
-            match this.from_client.poll_read_body_bytes(cx) {
-                Poll::Ready(Some(Ok(data))) => this.rest = data,
+            match this.stream.from_client.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    // An error says that the stream has ended, which the next read finds.
+                    let _ = this.stream.from_client.flow_control().release_capacity(data.len());
+                    this.rest = data;
+                }
                 // The end, or the error, is there to be found again.
                 _ if buf.filled().len() > before => return Poll::Ready(Ok(())),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(lost(error))),
@@ -99,20 +91,20 @@ impl AsyncWrite for Duplex {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        this.to_client.reserve_capacity(bytes.len());
+        this.stream.to_client.reserve_capacity(bytes.len());
         let room = loop {
-            match this.to_client.capacity() {
+            match this.stream.to_client.capacity() {
                 0 => {}
                 room => break room,
             }
-            match ready!(this.to_client.poll_capacity(cx)) {
+            match ready!(this.stream.to_client.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(lost(error))),
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
         };
         let taken = room.min(bytes.len());
-        this.to_client.send_data(Bytes::copy_from_slice(&bytes[..taken]), false).map_err(lost)?;
+        this.stream.to_client.send_data(Bytes::copy_from_slice(&bytes[..taken]), false).map_err(lost)?;
         Poll::Ready(Ok(taken))
     }
 

@@ -75,6 +75,8 @@ pub enum Failure {
     TooManyHandshakes(Crowded),
     /// This client has as many WebSockets as it may.
     TooManyOfClient,
+    /// An HTTP/2 connection has as many streams as it may.
+    TooManyStreams,
     /// The gateway is ending.
     Draining,
     /// This machine ran out of descriptors, ports or memory: no endpoint's fault.
@@ -106,8 +108,11 @@ pub struct Row {
 }
 
 impl Failure {
+    /// A request over HTTP/2 of which nothing more is known.
+    pub const MALFORMED: Self = Self::BadRequest(Detail("the request is malformed (RFC 9113 8.1.1)"));
+
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::NoRoute,
         Self::BadRequest(Detail("")),
         Self::AmbiguousPath(Detail("")),
@@ -134,6 +139,7 @@ impl Failure {
         Self::OriginDenied,
         Self::TooManyConnections,
         Self::TooManyOfClient,
+        Self::TooManyStreams,
         Self::TooManyHandshakes(Crowded(std::time::Duration::ZERO)),
         Self::Draining,
         Self::NoResources,
@@ -176,6 +182,7 @@ impl Failure {
             Self::TooManyConnections => (503, "too_many_connections", Level::Debug),
             Self::TooManyHandshakes(_) => (503, "too_many_handshakes", Level::Debug),
             Self::TooManyOfClient => (429, "too_many_of_client", Level::Debug),
+            Self::TooManyStreams => (503, "too_many_streams", Level::Debug),
             Self::Draining => (503, "draining", Level::Debug),
             Self::NoResources => (503, "no_resources", Level::Error),
             Self::NotImplemented => (501, "not_implemented", Level::Debug),
@@ -203,9 +210,10 @@ impl Failure {
     pub const fn detail(self) -> &'static str {
         match self {
             Self::BadRequest(Detail(detail)) | Self::AmbiguousPath(Detail(detail)) => detail,
-            Self::HeadTooLarge => "the head is larger than `server.max_request_head`",
+            Self::HeadTooLarge => "the head is larger than `server.max_request_head`, or has too many fields",
             Self::HeaderTimeout => "the head took longer than `server.header_timeout`",
             Self::TargetTooLong => BadTarget::TooLong.detail(),
+            Self::TooManyStreams => "the connection has as many streams as it may; the client may try again",
             Self::LoopDetected => {
                 "the request came through this gateway five times: an upstream leads back to it"
             }

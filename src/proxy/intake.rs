@@ -7,6 +7,7 @@ use super::context::Context;
 use super::failure::{Detail, Failure};
 use super::received::{Form, Line, Received};
 use super::request_head::Sent;
+use super::session_control::SessionControl;
 use super::{
     Gateway, admission, arrival, connect, forward, plain, proof, respond, session_control, untrusted_headers,
     upload, websocket, x_forwarded,
@@ -35,6 +36,7 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     let mut form = Form::Http1;
     let sent = take_sent(session);
     if session.req_header().version == Version::HTTP_2 {
+        ctx.refused = session_control::of(session).and_then(SessionControl::refused);
         ctx.head_size = plain::size(session.req_header());
         // What would be no field value is refused with the rest of the head.
         let extended = connect::arrive(session.req_header_mut()).unwrap_or_default();

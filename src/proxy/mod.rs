@@ -35,6 +35,7 @@ mod respond;
 mod session_control;
 mod socket;
 mod stream;
+mod stream_io;
 mod takeover;
 mod tunnel;
 mod turn;
@@ -54,7 +55,7 @@ pub use failure::Failure;
 pub use forwarded::Client;
 pub use preview::{Preview, preview};
 pub use socket::Socket;
-pub use stream::{StreamRates, stream};
+pub use stream::{ReceivedStream, StreamRates};
 
 use crate::live::Live;
 use crate::snapshot::Greeting;
@@ -181,10 +182,10 @@ impl Gateway {
         }
     }
 
-    /// Counts and logs a request over HTTP/2 that was refused as malformed before it came here.
-    pub fn rejected_stream(&self, digest: &Digest) {
+    /// Counts and logs a request over HTTP/2 that was refused before it came here.
+    pub fn refused_stream(&self, digest: &Digest, failure: Failure) {
         let snapshot = self.shared.live.look();
-        record::rejected_stream(&snapshot, arrival::of_stream(digest));
+        record::refused_stream(&snapshot, arrival::of_stream(digest), failure);
     }
 
     /// The client of a connection was asked to leave.

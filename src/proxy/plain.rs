@@ -12,7 +12,7 @@ pub(super) fn size(head: &RequestHeader) -> usize {
     fields + head.raw_path().len() + authority + head.method.as_str().len()
 }
 
-/// `:authority` becomes Host (RFC 9113 §8.3.1; that one there says the same was checked by Pingora), and cookies
+/// `:authority` becomes Host (RFC 9113 §8.3.1; that Host there names the same was checked before), and cookies
 /// that came in pieces become one field (§8.2.3). A body that says no length is framed in chunks, as plugins
 /// that ask whether there is one expect; to HTTP/2 the field goes no further.
 pub(super) fn make(head: &mut RequestHeader, bodiless: bool) {

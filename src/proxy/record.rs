@@ -4,7 +4,7 @@
 use super::arrival::Arrival;
 use super::context::Context;
 use super::exchange;
-use super::failure::{Detail, Failure};
+use super::failure::Failure;
 use super::received::Line;
 use crate::chain::Chain;
 use crate::snapshot::Snapshot;
@@ -49,19 +49,17 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
     }
 }
 
-/// Counts and logs a stream of HTTP/2 that was reset, or answered with 400, because its request is malformed (RFC 9113
-/// §8.1.1). Nothing more of the request is known.
-pub(super) fn rejected_stream(snapshot: &Snapshot, arrival: Option<&Arrival>) {
-    const FAILURE: Failure = Failure::BadRequest(Detail("the request is malformed (RFC 9113 8.1.1)"));
-    metrics::global().request_failed(FAILURE.token());
+/// Counts and logs a request whose stream of HTTP/2 was reset before its head was known.
+pub(super) fn refused_stream(snapshot: &Snapshot, arrival: Option<&Arrival>, failure: Failure) {
+    metrics::global().request_failed(failure.token());
     let Some((log, arrival)) = snapshot.log.as_ref().zip(arrival) else { return };
     log.write(&Entry {
         client: Some(arrival.peer.ip().to_canonical().into()),
         protocol: protocol(Version::HTTP_2),
         tls: arrival.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
-        status: FAILURE.row().status,
-        error: Some(FAILURE.token()),
-        error_detail: FAILURE.detail(),
+        status: if failure == Failure::ClientGone { CLIENT_GONE } else { failure.row().status },
+        error: Some(failure.token()),
+        error_detail: failure.detail(),
         ..Entry::default()
     });
 }
@@ -77,9 +75,12 @@ pub(super) fn upgraded(session: &mut Session, ctx: &mut Context) {
     ctx.upgraded = true;
 }
 
-/// The status of a request that got none: nginx's for a client that left, or 0.
+/// The status of a request whose client left: nginx's.
+const CLIENT_GONE: u16 = 499;
+
+/// The status of a request that got none.
 fn unsent(ctx: &Context) -> u16 {
-    if ctx.failure == Some(Failure::ClientGone) { 499 } else { 0 }
+    if ctx.failure == Some(Failure::ClientGone) { CLIENT_GONE } else { 0 }
 }
 
 fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {

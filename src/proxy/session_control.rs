@@ -38,6 +38,8 @@ pub(super) struct SessionControl {
     /// Its response has been handed to the client whole.
     answered: AtomicBool,
     ended_by: AtomicU8,
+    /// Why a request on a stream of HTTP/2 is refused, whatever else it says.
+    refused: Option<Failure>,
 }
 
 /// A limit that ended a request.
@@ -53,6 +55,16 @@ pub(super) enum EndedBy {
 }
 
 impl SessionControl {
+    /// For a stream of HTTP/2.
+    pub(super) fn for_stream(refused: Option<Failure>) -> Self {
+        Self { refused, ..Self::default() }
+    }
+
+    /// Why the request is refused, whatever else it says.
+    pub(super) fn refused(&self) -> Option<Failure> {
+        self.refused
+    }
+
     /// For the next request of the connection.
     pub(super) fn reset(&self) {
         self.gate.reset();

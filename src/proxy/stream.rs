@@ -1,24 +1,30 @@
-//! A request on a stream of HTTP/2, as we hand it to Pingora. Pingora's own session waits for the next piece of a body for
-//! ever, and cannot be told that somebody else has read all of it; it knows neither how long the backend may be silent nor
-//! how slowly a client may read. The rest is as it was. CONNECT needs none of it and goes without.
+//! A request on a stream of HTTP/2, as Pingora gets it. Pingora's own session waits for the next piece of a body without a
+//! limit, cannot be told that something else has read all of it, and answers a request that it refuses with a bare status;
+//! it knows neither how long the backend may be silent nor how slowly a client may read.
 
+use super::admission;
+use super::failure::Failure;
 use super::lazy_timer::LazyTimer;
 use super::min_rate::Pace;
 use super::session_control::{EndedBy, SessionControl};
+use super::stream_io::StreamIo;
 use super::upload_gate::Gate;
 use crate::snapshot::MinRate;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream as Pieces;
-use http::{HeaderMap, Method};
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, Method, Request, header};
+use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::custom::CustomMessageWrite;
 use pingora::protocols::http::custom::server::Session;
-use pingora::protocols::http::v2::server::HttpSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
+use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,25 +32,79 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// A stream's session for Pingora.
-pub fn stream(mut session: HttpSession, rates: StreamRates) -> ServerSession {
-    if session.req_header().method == Method::CONNECT {
-        return ServerSession::H2(session);
+/// A request that h2 has read.
+pub struct ReceivedStream {
+    head: RequestHeader,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    refused: Option<Failure>,
+}
+
+impl ReceivedStream {
+    /// The head is judged, so far as HTTP/2 alone has rules for it.
+    pub fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Self {
+        let (head, body) = request.into_parts();
+        let head = RequestHeader::from(head);
+        let refused = admission::check_stream(&head).err();
+        Self { head, body, respond, refused }
     }
-    let control = Arc::new(SessionControl::default());
-    session.req_header_mut().extensions_mut().insert(Arc::clone(&control));
-    ServerSession::new_custom(Box::new(Stream {
-        session,
-        rates,
-        read_timeout: None,
-        patience: None,
-        proxied: false,
-        taken: 0,
-        control,
-        silence: LazyTimer::default(),
-        body_pace: None,
-        send_pace: None,
-    }))
+
+    /// Whether the request is malformed (RFC 9113 §8.1.1). It is served with its refusal.
+    pub fn is_malformed(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// A session for Pingora. `open` is held for as long as the stream is, also by a tunnel.
+    pub fn into_session(
+        mut self,
+        digest: Arc<Digest>,
+        rates: StreamRates,
+        open: Arc<dyn Any + Send + Sync>,
+    ) -> ServerSession {
+        let control = Arc::new(SessionControl::for_stream(self.refused));
+        self.head.extensions_mut().insert(Arc::clone(&control));
+        let handover = (self.head.method == Method::CONNECT).then(|| {
+            let handover = Arc::new(Handover(Mutex::new(None)));
+            self.head.extensions_mut().insert(Arc::clone(&handover));
+            handover
+        });
+        ServerSession::new_custom(Box::new(Stream {
+            head: self.head,
+            io: StreamIo::new(self.body, self.respond),
+            digest,
+            rates,
+            read_timeout: None,
+            patience: None,
+            drain_timeout: None,
+            proxied: false,
+            taken: 0,
+            control,
+            silence: LazyTimer::default(),
+            body_pace: None,
+            send_pace: None,
+            handover,
+            open,
+        }))
+    }
+}
+
+/// Where the session of a CONNECT leaves its stream when it ends: Pingora's type has no way to the session inside it.
+pub(super) struct Handover(Mutex<Option<Halves>>);
+
+/// Both directions of a stream whose response has begun.
+pub(super) struct Halves {
+    pub(super) from_client: RecvStream,
+    pub(super) to_client: SendStream<Bytes>,
+    /// What the stream's connection counts it by.
+    #[expect(dead_code, reason = "it counts while it lives")]
+    pub(super) open: Arc<dyn Any + Send + Sync>,
+}
+
+/// Ends the session of a CONNECT. Returns its stream, when its response has begun and has no end.
+pub(super) fn take_stream(session: ServerSession) -> Option<Halves> {
+    let handover = session.req_header().extensions.get::<Arc<Handover>>().map(Arc::clone)?;
+    drop(session);
+    handover.0.lock().take()
 }
 
 /// The lowest rates of a stream.
@@ -60,9 +120,12 @@ pub struct StreamRates {
 const PIECE: usize = 16 << 10;
 
 struct Stream {
-    session: HttpSession,
+    head: RequestHeader,
+    io: StreamIo,
+    digest: Arc<Digest>,
     rates: StreamRates,
     read_timeout: Option<Duration>,
+    drain_timeout: Option<Duration>,
     /// The last read timeout that there was.
     patience: Option<Duration>,
     /// Pingora has begun to keep what it reads for another attempt.
@@ -74,11 +137,28 @@ struct Stream {
     /// The rates of the body and of the response, once the client was waited for.
     body_pace: Option<Box<Pace>>,
     send_pace: Option<Box<Pace>>,
+    /// Of a CONNECT alone.
+    handover: Option<Arc<Handover>>,
+    open: Arc<dyn Any + Send + Sync>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Some(handover) = &self.handover else { return };
+        if let Some((from_client, to_client)) = self.io.take() {
+            *handover.0.lock() = Some(Halves { from_client, to_client, open: Arc::clone(&self.open) });
+        }
+    }
 }
 
 impl Stream {
+    fn has_no_body(&self) -> bool {
+        let says_none = || self.head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        self.io.bytes_read() == 0 && (self.io.is_read() || says_none())
+    }
+
     fn was_taken(&self) -> bool {
-        self.taken > 0 && self.session.is_body_done()
+        self.taken > 0 && self.io.is_read()
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>> {
@@ -92,32 +172,33 @@ impl Stream {
         let last = self.patience.filter(|_| self.control.is_answered());
         let Some(time) = self.read_timeout.or(last) else { return self.read_beside_response().await };
         let rate = self.rates.body.filter(|_| self.control.is_paced());
-        let (session, pace, control) = (&mut self.session, &mut self.body_pace, &self.control);
+        let (io, pace, control) = (&mut self.io, &mut self.body_pace, &self.control);
         let slow = poll_fn(|cx| {
             let Some(rate) = rate else { return Poll::Pending };
             pace.get_or_insert_with(|| Box::new(Pace::new(rate))).poll_slow(cx)
         });
         let read = tokio::select! {
             biased;
-            read = timeout(time, session.read_body_bytes()) => read.ok(),
+            read = timeout(time, io.read()) => read.ok(),
             () = slow => None,
         };
         let Some(read) = read else {
             control.end(EndedBy::Body);
             return Error::e_explain(ErrorType::ReadTimedout, "reading the body of a request");
         };
-        if let (Some(pace), Ok(bytes)) = (pace, &read) {
-            pace.moved(bytes.as_ref().map_or(0, Bytes::len));
+        let read = read?;
+        if let Some(pace) = pace {
+            pace.moved(read.as_ref().map_or(0, Bytes::len));
         }
-        read
+        Ok(read)
     }
 
     /// Reads while a response is under way, and both sides may be silent.
     async fn read_beside_response(&mut self) -> Result<Option<Bytes>> {
-        let (silence, control) = (&mut self.silence, &self.control);
+        let (io, silence, control) = (&mut self.io, &mut self.silence, &self.control);
         let read = tokio::select! {
             biased;
-            read = self.session.read_body_bytes() => read,
+            read = io.read() => read,
             () = poll_fn(|cx| poll_silence(silence, control, cx)) => return Error::e_explain(ErrorType::ReadTimedout, SILENT),
         };
         self.control.hear();
@@ -126,10 +207,10 @@ impl Stream {
 
     /// Waits for the client's end, or that of the backend's time.
     async fn listen(&mut self) -> Result<Option<Bytes>> {
-        let (silence, control) = (&mut self.silence, &self.control);
+        let (io, silence, control) = (&mut self.io, &mut self.silence, &self.control);
         tokio::select! {
             biased;
-            end = self.session.read_body_or_idle(true) => end,
+            end = io.reset() => end,
             () = poll_fn(|cx| poll_silence(silence, control, cx)) => Error::e_explain(ErrorType::ReadTimedout, SILENT),
         }
     }
@@ -142,7 +223,7 @@ impl Stream {
         }
         let rate = self.rates.send.filter(|_| self.control.is_paced());
         let Some(rate) = rate else {
-            let sent = self.session.write_body(data, end).await;
+            let sent = self.io.write(data, end).await;
             self.control.hear();
             return sent;
         };
@@ -158,7 +239,7 @@ impl Stream {
 
     async fn send_piece(&mut self, piece: Bytes, end: bool, rate: MinRate, size: usize) -> Result<()> {
         let pace = self.send_pace.get_or_insert_with(|| Box::new(Pace::new(rate)));
-        let mut sending = pin!(self.session.write_body(piece, end));
+        let mut sending = pin!(self.io.write(piece, end));
         // Mostly there is room, and no clock is read.
         let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
         let sent = match at_once {
@@ -210,21 +291,21 @@ impl Session for Stream {
 
     fn is_body_done(&mut self) -> bool {
         // A body that is not read any more is never complete, whatever has arrived of it.
-        self.control.gate.get() == Gate::Open && self.session.is_body_done()
+        self.control.gate.get() == Gate::Open && (self.has_no_body() || self.io.is_read())
     }
 
     fn is_body_empty(&mut self) -> bool {
-        self.session.is_body_empty()
+        self.has_no_body()
     }
 
     fn body_bytes_read(&self) -> usize {
-        self.session.body_bytes_read() - self.taken
+        self.io.bytes_read() - self.taken
     }
 
     fn enable_retry_buffering(&mut self) {
         self.proxied = true;
         if !self.was_taken() {
-            self.session.enable_retry_buffering();
+            self.io.keep();
         }
     }
 
@@ -238,29 +319,37 @@ impl Session for Stream {
     }
 
     async fn abandon(&mut self, _ctx: &str) {
-        self.session.shutdown();
+        self.io.abort();
     }
 
-    // What follows is Pingora's, as it is.
-
     fn req_header(&self) -> &RequestHeader {
-        self.session.req_header()
+        &self.head
     }
 
     fn req_header_mut(&mut self) -> &mut RequestHeader {
-        self.session.req_header_mut()
+        &mut self.head
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
-        self.session.drain_request_body().await
+        let wait = self.drain_timeout;
+        let drain = async {
+            while !self.is_body_done() {
+                self.io.read().await?;
+            }
+            Ok(())
+        };
+        let Some(wait) = wait else { return drain.await };
+        timeout(wait, drain)
+            .await
+            .unwrap_or_else(|_| Error::e_explain(ErrorType::ReadTimedout, "draining a body"))
     }
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
-        self.session.write_response_header(head, end)
+        self.io.write_head(head, end)
     }
 
     async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
-        self.session.write_response_header_ref(head, end)
+        self.io.write_head(Box::new(head.clone()), end)
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
@@ -268,7 +357,7 @@ impl Session for Stream {
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.session.write_trailers(trailers)
+        self.io.write_trailers(trailers)
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
@@ -276,7 +365,7 @@ impl Session for Stream {
         for task in tasks {
             ended |= match task {
                 HttpTask::Header(head, end) => {
-                    self.session.write_response_header(head, end).map_err(Error::into_down)?;
+                    self.io.write_head(head, end).map_err(Error::into_down)?;
                     end
                 }
                 HttpTask::Body(Some(data), end) if !data.is_empty() => {
@@ -285,7 +374,7 @@ impl Session for Stream {
                 }
                 HttpTask::Body(_, end) => end,
                 HttpTask::Trailer(Some(trailers)) => {
-                    self.session.write_trailers(*trailers)?;
+                    self.io.write_trailers(*trailers)?;
                     true
                 }
                 HttpTask::Trailer(None) | HttpTask::Done => true,
@@ -296,7 +385,7 @@ impl Session for Stream {
             };
         }
         if ended {
-            self.session.finish().map_err(Error::into_down)?;
+            self.io.finish().map_err(Error::into_down)?;
             self.control.set_answered();
         }
         self.control.hear();
@@ -304,68 +393,68 @@ impl Session for Stream {
     }
 
     fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.session.set_write_timeout(timeout);
+        self.io.write_timeout = timeout;
     }
 
     fn get_write_timeout(&self) -> Option<Duration> {
-        self.session.get_write_timeout()
+        self.io.write_timeout
     }
 
     fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        self.session.set_total_drain_timeout(timeout);
+        self.drain_timeout = timeout;
     }
 
     fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.session.get_total_drain_timeout()
+        self.drain_timeout
     }
 
     fn request_summary(&self) -> String {
-        self.session.request_summary()
+        format!("{} {}", self.head.method, String::from_utf8_lossy(self.head.raw_path()))
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.session.response_written()
+        self.io.response()
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {
-        self.session.shutdown();
+        self.io.abort();
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.session.finish()
+        self.io.finish()
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.session.body_bytes_sent()
+        self.io.bytes_sent()
     }
 
     fn digest(&self) -> Option<&Digest> {
-        self.session.digest()
+        Some(&self.digest)
     }
 
     fn digest_mut(&mut self) -> Option<&mut Digest> {
-        self.session.digest_mut()
+        Arc::get_mut(&mut self.digest)
     }
 
     fn client_addr(&self) -> Option<&SocketAddr> {
-        self.session.client_addr()
+        self.digest.socket_digest.as_ref()?.peer_addr()
     }
 
     fn server_addr(&self) -> Option<&SocketAddr> {
-        self.session.server_addr()
+        self.digest.socket_digest.as_ref()?.local_addr()
     }
 
     fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        self.session.pseudo_raw_h1_request_header()
+        Bytes::new()
     }
 
     fn retry_buffer_truncated(&self) -> bool {
-        self.session.retry_buffer_truncated()
+        self.io.is_truncated()
     }
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
         // In its place the body is given from where it was read to, at every attempt.
-        if self.was_taken() { Some(Bytes::new()) } else { self.session.get_retry_buffer() }
+        if self.was_taken() { Some(Bytes::new()) } else { self.io.kept() }
     }
 
     // Messages beside HTTP, which this protocol has none of.

@@ -5,6 +5,7 @@
 use super::connection::Connection;
 use super::duplex::Duplex;
 use super::socket::Socket;
+use super::stream::take_stream;
 use crate::tunnel::Leg;
 use bytes::Bytes;
 use pingora::protocols::http::ServerSession;
@@ -24,11 +25,10 @@ pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes, Option<Ow
     owned.set_keepalive(Some(1));
     let session = match owned {
         ServerSession::H1(session) => session,
-        ServerSession::H2(session) => {
+        stream => {
             // Its connection, which outlives it, has the room.
-            return Some((Leg::Boxed(Box::new(Duplex::new(session)?)), Bytes::new(), None));
+            return Some((Leg::Boxed(Box::new(Duplex::new(take_stream(stream)?))), Bytes::new(), None));
         }
-        _ => return None,
     };
     // The connection keeps what came behind the request; Pingora has seen nothing of it.
     let (stream, _) = session.reuse().await.ok()??.into_parts();

@@ -5,23 +5,24 @@ mod bucket;
 mod budget;
 mod fields;
 mod frames;
+mod heads;
 mod huffman;
 mod meter;
 mod sections;
 
 use super::worker::House;
-use crate::proxy::{self, Arrival, Leaving, Socket, StreamLimits};
+use crate::proxy::{self, Arrival, Failure, Leaving, ReceivedStream, Socket, StreamLimits};
 use crate::telemetry::metrics::{self, Ended};
 use bucket::Bucket;
 use bytes::{Bytes, BytesMut};
-use h2::Reason;
-use h2::server::Connection;
-use http::Method;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use heads::Heads;
+use http::Request;
 use log::debug;
 use meter::{Alarm, Meter, Patience};
 use pingora::apps::HttpServerApp;
-use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
-use pingora::protocols::{Digest, Stream};
+use pingora::protocols::Digest;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,26 +60,33 @@ pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: Arrival, hou
     let Ok(digest) = proxy::digest(arrival) else { return };
     let limits = house.gateway.streams();
     let patience = Patience { head: house.limits.time, send: limits.send };
-    let (meter, alarm) = Meter::new(socket, early, patience);
+    let (gateway, arrived) = (house.gateway.clone(), Arc::clone(&digest));
+    let heads = Arc::new(Heads::new(move |failure| gateway.refused_stream(&arrived, failure)));
+    let (meter, alarm) = Meter::new(socket, early, patience, Arc::clone(&heads));
     let counted = metrics::global().http2().opened();
-    let began = timeout(house.limits.time, handshake(Box::new(meter), Some(options(&limits)))).await;
+    let began = timeout(house.limits.time, options(&limits).handshake(meter)).await;
     let ended = match began {
         Ok(Ok(connection)) => {
             let house = Arc::new(house);
             let active = Arc::default();
             let malformed = Bucket::full(MALFORMED, MALFORMED_EACH);
+            let heads = Arc::clone(&heads);
             let served =
-                Served { connection, digest, house, limits, alarm, active, malformed, leaving: None };
+                Served { connection, digest, house, limits, alarm, heads, active, malformed, leaving: None };
             Box::pin(served.run()).await
         }
         Ok(Err(_)) => Ended::Error,
         Err(_) => Ended::Slow,
     };
+    heads.end(match ended {
+        Ended::Flood | Ended::Malformed => Failure::MALFORMED,
+        _ => Failure::ClientGone,
+    });
     counted.ended(ended);
 }
 
-fn options(limits: &StreamLimits) -> H2Options {
-    let mut options = default_h2_options();
+fn options(limits: &StreamLimits) -> Builder {
+    let mut options = Builder::new();
     // A head that is too large gets our own answer, like one of HTTP/1; h2's ends what is twice as large.
     options.max_header_list_size(u32::try_from(limits.head.saturating_mul(2)).unwrap_or(u32::MAX));
     options.max_concurrent_streams(STREAMS);
@@ -95,17 +103,21 @@ fn options(limits: &StreamLimits) -> H2Options {
 
 /// A connection under way.
 struct Served {
-    connection: Connection<Stream, Bytes>,
+    connection: Connection<Meter, Bytes>,
     digest: Arc<Digest>,
     house: Arc<House>,
     limits: StreamLimits,
     alarm: Arc<Alarm>,
+    heads: Arc<Heads>,
     active: Arc<Active>,
     /// What is left for requests that are none.
     malformed: Bucket,
     /// The client was asked to leave; the process waits for it.
     leaving: Option<Leaving>,
 }
+
+/// A request that h2 has read; none when the connection has ended.
+type Accepted = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
 /// What happens to a connection.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack; a box would be one a request")]
@@ -119,7 +131,7 @@ enum Event {
     /// No stream has been open for a while.
     Idle,
     /// A request, or the end.
-    Accepted(pingora::Result<Option<H2Accept>>),
+    Accepted(Accepted),
 }
 
 impl Served {
@@ -137,9 +149,7 @@ impl Served {
                 malformed = self.alarm.raised() => if malformed { Event::Malformed } else { Event::Flood },
                 () = self.active.idle(patience) => Event::Idle,
                 // It drives all streams of the connection, and may be dropped and asked again.
-                accepted = HttpSession::from_h2_conn(&mut self.connection, Arc::clone(&self.digest)) => {
-                    Event::Accepted(accepted)
-                }
+                accepted = self.connection.accept() => Event::Accepted(accepted),
             };
             match event {
                 Event::Shutdown => self.ask_to_leave(),
@@ -147,17 +157,22 @@ impl Served {
                 Event::Malformed => return self.end(Reason::PROTOCOL_ERROR, Ended::Malformed).await,
                 Event::Idle if asked => return self.end(Reason::NO_ERROR, Ended::Idle).await,
                 Event::Idle => self.ask_to_leave(),
-                Event::Accepted(Ok(Some(H2Accept::Session(session)))) => self.begin(session),
-                Event::Accepted(Ok(Some(H2Accept::Rejected))) => {
-                    self.house.gateway.rejected_stream(&self.digest);
-                    if self.malformed.take(1).is_err() {
+                Event::Accepted(Some(Ok((request, respond)))) => {
+                    let stream = u32::from(respond.stream_id());
+                    let request = ReceivedStream::new(request, respond);
+                    if request.is_malformed() && self.malformed.take(1).is_err() {
                         return self.end(Reason::ENHANCE_YOUR_CALM, Ended::Malformed).await;
                     }
+                    self.heads.serve(stream);
+                    self.begin(request);
                 }
-                Event::Accepted(Ok(None)) if asked => return Ended::Idle,
-                Event::Accepted(Ok(None)) => return Ended::Client,
-                Event::Accepted(Err(error)) => {
+                Event::Accepted(None) if asked => return Ended::Idle,
+                Event::Accepted(None) => return Ended::Client,
+                Event::Accepted(Some(Err(error))) => {
                     debug!(error:%; "an HTTP/2 connection ended");
+                    if error.is_go_away() && error.is_library() {
+                        self.heads.end(Failure::MALFORMED);
+                    }
                     return Ended::Error;
                 }
             }
@@ -165,16 +180,15 @@ impl Served {
     }
 
     /// A request, in a task of its own.
-    fn begin(&self, mut session: HttpSession) {
+    fn begin(&self, request: ReceivedStream) {
         let house = Arc::clone(&self.house);
-        if session.req_header().method == Method::CONNECT {
-            // What may become of it outlives the task.
-            session.req_header_mut().extensions_mut().insert(Arc::new(self.active.begin()));
-        }
-        let (guard, rates) = (self.active.begin(), self.limits.rates);
+        // A WebSocket outlives the task.
+        let open = Arc::new(self.active.begin());
+        let session =
+            request.into_session(Arc::clone(&self.digest), self.limits.rates, Arc::clone(&open) as _);
         tokio::spawn(async move {
-            house.proxy.process_new_http(proxy::stream(session, rates), &house.shutdown).await;
-            drop(guard);
+            house.proxy.process_new_http(session, &house.shutdown).await;
+            drop(open);
         });
     }
 

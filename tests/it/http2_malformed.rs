@@ -1,6 +1,7 @@
 //! Malformed messages of HTTP/2 (RFC 9113 §8) that a client library refuses to send: each ends its stream with an error or
 //! is answered with 400, no backend sees it, and the connection goes on.
 
+use crate::support::access_log::AccessLog;
 use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, frame, request,
     section,
@@ -210,8 +211,12 @@ fn a_request_has_a_path_and_an_authority() {
         vec![get, http, (":authority", ""), (":path", "/")],
         vec![get, http, (":authority", "a"), (":path", "?x")],
         vec![get, http, (":authority", "a"), (":path", "a")],
-        vec![get, http, (":authority", "a"), (":path", "//a@b/"), ("host", "a:80")],
-        vec![get, http, (":authority", "a"), (":path", "/"), ("host", "A")],
+        vec![get, http, (":authority", "a"), (":path", "//a@b/"), ("host", "b")],
+        vec![get, http, (":authority", "a"), (":path", "/"), ("host", "a:81")],
+        vec![get, http, (":authority", "a:443"), (":path", "/"), ("host", "a")],
+        vec![get, http, (":authority", "b@a"), (":path", "/")],
+        vec![get, http, ("host", "b@a"), (":path", "/")],
+        vec![get, http, (":authority", "a"), (":path", "http://a/")],
         vec![get, (":authority", "a"), (":path", "/")],
         vec![http, (":authority", "a"), (":path", "/")],
         vec![get, http, (":authority", "a"), (":path", "/"), (":status", "200")],
@@ -233,6 +238,107 @@ fn a_request_has_a_path_and_an_authority() {
     }
     assert_eq!(a.count(), 0);
     assert!(client.lives());
+}
+
+/// RFC 9110 §4.2.3: a host has no case, and the scheme's port may be said or left out.
+#[test]
+fn host_may_name_the_authority_in_another_spelling() {
+    let a = Origin::named("a");
+    let gateway = to(&a);
+    let mut client = Frames::connect(gateway.web());
+    for (at, (authority, host)) in
+        [("a", "A"), ("a.Example", "A.example"), ("a:80", "a"), ("a", "A:80"), ("a:81", "A:81")]
+            .into_iter()
+            .enumerate()
+    {
+        let stream = u32::try_from(at).unwrap() * 2 + 1;
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", authority),
+            (":path", "/"),
+            ("host", host),
+        ];
+        client.head(stream, &fields, true);
+        assert_eq!(client.next_on(HEADERS, stream).status(), 200, "{authority} {host}");
+        assert_eq!(a.seen()[at].field("host"), Some(authority));
+    }
+}
+
+/// What h2 refuses by itself, before anything here sees it, has a line and is counted too; and so has a head that is never
+/// whole, because of the client or of time.
+#[test]
+fn what_h2_refuses_is_logged() {
+    let a = Origin::named("a");
+    let log = AccessLog::new();
+    let gateway = Gateway::start_whole(&format!(
+        "admin: {{ address: 127.0.0.1:0 }}\n\
+         listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [http1, h2c] }}]\n\
+         server: {{ header_timeout: 1s }}\n{}\
+         upstreams: {{ one: {{ endpoints: ['{a}'] }} }}\nroutes: [{{ upstream: one }}]",
+        log.yaml()
+    ));
+    let lines = |count| {
+        eventually("the lines are written", || Some(log.lines()).filter(|lines| lines.len() == count))
+    };
+    let mut client = Frames::connect(gateway.web());
+    let mut stream = 1;
+    let valid = [(":method", "GET"), (":scheme", "http"), (":authority", "a")];
+    for (name, value) in
+        [(":path", "/a<b"), (":path", "/?a>b"), ("connection", "close"), ("te", "gzip"), (":status", "200")]
+    {
+        let mut fields = valid.to_vec();
+        fields.extend((name != ":path").then_some((":path", "/")));
+        fields.push((name, value));
+        client.head(stream, &fields, true);
+        assert!(is_refused(&end_of(&mut client, stream)), "{name}: {value}");
+        stream += 2;
+    }
+    // Larger than h2 takes: its own response has no body.
+    let large = "x".repeat(60_000);
+    client.long_head(stream, &request("GET", "/", &[("x-1", &large), ("x-2", &large), ("x-3", &large)]));
+    let answered = client.next_on(HEADERS, stream);
+    assert!(
+        answered.payload.windows(3).any(|bytes| bytes == b"431") || answered.status() == 0,
+        "{answered:?}"
+    );
+    let told_of = lines(6);
+    let told: Vec<_> = told_of.iter().map(|line| (line["status"].as_u64(), line["error"].as_str())).collect();
+    let bad = (Some(400), Some("bad_request"));
+    assert_eq!(told, [bad, bad, bad, bad, bad, (Some(431), Some("head_too_large"))]);
+    assert!(told_of.iter().all(|line| line["client"] == "127.0.0.1" && line["protocol"] == "HTTP/2.0"));
+    // An error of the connection.
+    let mut other = Frames::connect(gateway.web());
+    other.head(1, &request("GET", "/", &[("x", "a\nb")]), true);
+    other.next_of(GOAWAY);
+    assert_eq!(lines(7)[6]["error"], "bad_request");
+    // A head that is never whole.
+    let mut slow = Frames::connect(gateway.web());
+    slow.frame(HEADERS, 0, 1, &section(&valid));
+    let told_of = lines(8);
+    assert_eq!((&told_of[7]["status"], &told_of[7]["error"]), (&408.into(), &"header_timeout".into()));
+    // A client that leaves in the middle of one.
+    let mut gone = Frames::connect(gateway.web());
+    gone.frame(HEADERS, 0, 1, &section(&valid));
+    drop(gone);
+    let told_of = lines(9);
+    assert_eq!((&told_of[8]["status"], &told_of[8]["error"]), (&499.into(), &"client_gone".into()));
+    // A served request is not counted among them.
+    let mut client = Frames::connect(gateway.web());
+    client.head(1, &request("GET", "/", &[]), true);
+    assert_eq!(client.next_on(HEADERS, 1).status(), 200);
+    assert_eq!(lines(10)[9]["status"], 200);
+    let metrics = gateway.metrics();
+    for (reason, count) in
+        [("bad_request", 6.0), ("head_too_large", 1.0), ("header_timeout", 1.0), ("client_gone", 1.0)]
+    {
+        assert_eq!(
+            metrics.sum("moongate_http_requests_failed_total", &[("reason", reason)]),
+            count,
+            "{reason}"
+        );
+    }
+    assert_eq!(a.count(), 1);
 }
 
 #[test]

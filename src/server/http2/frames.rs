@@ -30,6 +30,8 @@ pub(super) struct Frame {
     pub(super) length: u32,
     /// The stream that it is of; 0 is the connection.
     pub(super) stream: u32,
+    /// The error code of RST_STREAM (§7).
+    pub(super) code: u32,
 }
 
 impl Frame {
@@ -59,10 +61,15 @@ pub(super) enum What {
     Other,
 }
 
+/// Bytes of a frame's head, and of the error code that is the whole payload of RST_STREAM.
+const HEAD: usize = 9;
+const CODE: usize = 4;
+
 /// Follows the frames of one direction.
 #[derive(Debug)]
 pub(super) struct Frames {
-    head: [u8; 9],
+    /// A frame's head, and behind it the error code of RST_STREAM.
+    head: [u8; HEAD + CODE],
     have: usize,
     /// Bytes until the next frame begins.
     skip: usize,
@@ -73,7 +80,7 @@ pub(super) struct Frames {
 impl Frames {
     /// Frames that begin behind so many bytes: a client's preface.
     pub(super) const fn behind(bytes: usize) -> Self {
-        Self { head: [0; 9], have: 0, skip: bytes, section: false }
+        Self { head: [0; HEAD + CODE], have: 0, skip: bytes, section: false }
     }
 
     /// The next bytes; `each` is shown the head of every frame when it is complete.
@@ -95,23 +102,33 @@ impl Frames {
             let section = matches!(self.head[3], HEADERS | CONTINUATION);
             return Piece { length, what: if section { What::Section } else { What::Other } };
         }
-        let length = (self.head.len() - self.have).min(bytes.len());
+        let size = if self.have < HEAD { HEAD } else { HEAD + CODE };
+        let length = (size - self.have).min(bytes.len());
         self.head[self.have..self.have + length].copy_from_slice(&bytes[..length]);
         self.have += length;
-        if self.have < self.head.len() {
+        if self.have < size || size == HEAD && self.has_code() {
             return Piece { length, what: What::Other };
         }
         self.have = 0;
         Piece { length, what: What::Head(self.begin()) }
     }
 
+    /// Whether the head that is here is that of RST_STREAM; one of another length is h2's to refuse.
+    fn has_code(&self) -> bool {
+        let [a, b, c, kind, ..] = self.head;
+        kind == RST_STREAM && u32::from_be_bytes([0, a, b, c]) as usize == CODE
+    }
+
     fn begin(&mut self) -> Frame {
-        let [a, b, c, kind, flags, stream @ ..] = self.head;
+        let [a, b, c, kind, flags, s0, s1, s2, s3, code @ ..] = self.head;
         let length = u32::from_be_bytes([0, a, b, c]);
-        self.skip = length as usize;
+        let has_code = self.has_code();
+        self.skip = if has_code { 0 } else { length as usize };
+        let code = if has_code { u32::from_be_bytes(code) } else { 0 };
+        let stream = [s0, s1, s2, s3];
         // Its first bit is reserved, and nothing to us (RFC 9113 §4.1).
         let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
-        let frame = Frame { kind, flags, length, stream };
+        let frame = Frame { kind, flags, length, stream, code };
         if matches!(kind, HEADERS | CONTINUATION) {
             self.section = !frame.ends_section();
         }
@@ -168,6 +185,21 @@ mod tests {
         }
         frames.follow(&end[end.len() - 1..], |_| ());
         assert!(!frames.within_section());
+    }
+
+    #[test]
+    fn a_reset_has_its_code_however_its_bytes_are_cut() {
+        let mut bytes = frame(RST_STREAM, 0, 0);
+        bytes[2] = 4;
+        bytes.extend([0, 0, 1, 7]);
+        bytes.extend(frame(DATA, 0, 3));
+        for cut in 1..bytes.len() {
+            let (mut frames, mut found) = (Frames::behind(0), Vec::new());
+            for piece in bytes.chunks(cut) {
+                frames.follow(piece, |frame| found.push((frame.kind, frame.code)));
+            }
+            assert_eq!(found, [(RST_STREAM, 0x107), (DATA, 0)], "{cut}");
+        }
     }
 
     #[test]

@@ -4,23 +4,17 @@
 
 use super::budget::Budget;
 use super::frames::{CONTINUATION, Frames, HEADERS, What};
+use super::heads::Heads;
 use super::sections::Sections;
 use crate::proxy::Socket;
-use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
-    UniqueID, UniqueIDType,
-};
 use std::io::{self, IoSlice};
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
@@ -61,7 +55,6 @@ const END_STREAM: u8 = 1;
 const FLAGS: usize = 5;
 
 /// The socket of a connection that speaks HTTP/2.
-#[derive(Debug)]
 pub(super) struct Meter {
     socket: Socket,
     /// What was read before HTTP/2 was known to be spoken.
@@ -80,7 +73,12 @@ pub(super) struct Meter {
 
 impl Meter {
     /// Over `socket`, from which `early` was read before.
-    pub(super) fn new(socket: Socket, early: BytesMut, patience: Patience) -> (Self, Arc<Alarm>) {
+    pub(super) fn new(
+        socket: Socket,
+        early: BytesMut,
+        patience: Patience,
+        heads: Arc<Heads>,
+    ) -> (Self, Arc<Alarm>) {
         let alarm = Arc::<Alarm>::default();
         let meter = Self {
             socket,
@@ -88,7 +86,7 @@ impl Meter {
             came: Frames::behind(PREFACE),
             went: Frames::behind(0),
             budget: Budget::full(),
-            sections: Sections::default(),
+            sections: Sections::new(heads),
             ended: false,
             alarm: Arc::clone(&alarm),
             patience,
@@ -155,6 +153,7 @@ impl Meter {
             return Poll::Pending;
         }
         ready!(expired(&mut self.head, self.patience.head, cx));
+        self.sections.expire();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request head took too long")))
     }
 
@@ -250,42 +249,5 @@ impl AsyncWrite for Meter {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
-    }
-}
-
-// What follows lets Pingora's HTTP/2 run on it. Where a connection came from is in its `Arrival`.
-
-#[async_trait]
-impl Shutdown for Meter {
-    async fn shutdown(&mut self) {
-        // The peer may be gone already; there is nobody left to tell.
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for Meter {
-    fn id(&self) -> UniqueIDType {
-        self.socket.as_raw_fd()
-    }
-}
-
-impl Ssl for Meter {}
-impl Peek for Meter {}
-
-impl GetTimingDigest for Meter {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Meter {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Meter {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
     }
 }

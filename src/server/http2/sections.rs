@@ -6,7 +6,9 @@
 
 use super::fields::Fields;
 use super::frames::{DATA, Frame, HEADERS, RST_STREAM};
+use super::heads::Heads;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The flags of HEADERS (RFC 9113 §6.2).
 const PADDED: u8 = 0x8;
@@ -18,7 +20,7 @@ const END_STREAM: u8 = 0x1;
 const MAX_OPEN: usize = 256;
 
 /// The field sections of one connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Sections {
     /// The last stream that the client has opened.
     newest: u32,
@@ -34,6 +36,7 @@ pub(super) struct Sections {
     /// Bytes of the deprecated priority that are still to come.
     priority: usize,
     fields: Fields,
+    heads: Arc<Heads>,
 }
 
 /// What a section has that it must not have, and that only its frame's end can refuse.
@@ -41,6 +44,11 @@ pub(super) struct Sections {
 pub(super) struct PseudoTrailer;
 
 impl Sections {
+    /// For a connection whose requests are found in `heads` until they are served.
+    pub(super) fn new(heads: Arc<Heads>) -> Self {
+        Self { heads, ..Self::default() }
+    }
+
     /// A frame of HEADERS or CONTINUATION begins.
     pub(super) fn begin(&mut self, frame: Frame) {
         self.left = frame.length as usize;
@@ -51,6 +59,7 @@ impl Sections {
             self.trailers = self.open.contains(&frame.stream);
             if frame.stream > self.newest {
                 self.newest = frame.stream;
+                self.heads.came(frame.stream);
                 self.open.insert(frame.stream);
                 if self.open.len() > MAX_OPEN {
                     self.open.pop_first();
@@ -70,8 +79,16 @@ impl Sections {
         }
     }
 
+    /// The head under way does not come to its end.
+    pub(super) fn expire(&mut self) {
+        self.heads.expire(self.newest);
+    }
+
     /// A frame of ours went out.
     pub(super) fn went(&mut self, frame: Frame) {
+        if matches!(frame.kind, HEADERS | RST_STREAM) {
+            self.heads.went(frame);
+        }
         if frame.kind == RST_STREAM {
             self.open.remove(&frame.stream);
         }

@@ -155,6 +155,19 @@ impl Frames {
         self.frame(HEADERS, flags, stream, &section(fields));
     }
 
+    /// The same over as many frames as it needs.
+    pub(crate) fn long_head(&mut self, stream: u32, fields: &[(&str, &str)]) {
+        let block = section(fields);
+        let mut parts = block.chunks(16 << 10).peekable();
+        let mut kind = HEADERS;
+        while let Some(part) = parts.next() {
+            let end = if parts.peek().is_none() { END_HEADERS } else { 0 };
+            let flags = if kind == HEADERS { END_STREAM | end } else { end };
+            self.frame(kind, flags, stream, part);
+            kind = CONTINUATION;
+        }
+    }
+
     /// The next frame; an error when the connection ended or nothing came in time.
     pub(crate) fn next(&mut self) -> io::Result<Frame> {
         let head = self.wire.exactly(9)?;

@@ -6,15 +6,15 @@ use std::time::Duration;
 const WINDOW_UPDATE: u8 = 8;
 
 fn frame(kind: u8, flags: u8, length: u32) -> Frame {
-    Frame { kind, flags, length, stream: 1 }
+    Frame { kind, flags, length, stream: 1, code: 0 }
 }
 
 fn head(stream: u32, flags: u8) -> Frame {
-    Frame { kind: HEADERS, flags, length: 10, stream }
+    Frame { kind: HEADERS, flags, length: 10, stream, code: 0 }
 }
 
 fn cancel(stream: u32) -> Frame {
-    Frame { kind: RST_STREAM, flags: 0, length: 4, stream }
+    Frame { kind: RST_STREAM, flags: 0, length: 4, stream, code: 0 }
 }
 
 /// How many of so many requests, each as `make` has it, come through before one too many.
@@ -80,7 +80,7 @@ async fn bodies_and_trailers_pay_for_no_cancelled_request() {
     let made = requests(&mut budget, 10_000, |budget, stream| {
         budget.came(head(stream, 4))?;
         for _ in 0..5 {
-            budget.came(Frame { kind: DATA, flags: 0, length: 1, stream })?;
+            budget.came(Frame { kind: DATA, flags: 0, length: 1, stream, code: 0 })?;
         }
         budget.came(head(stream, 5))?;
         budget.came(cancel(stream))

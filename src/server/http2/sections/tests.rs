@@ -13,6 +13,7 @@ fn frame(kind: u8, flags: u8, stream: u32, length: usize) -> Frame {
         flags: flags | END_HEADERS | END_STREAM,
         length: u32::try_from(length).unwrap_or_default(),
         stream,
+        code: 0,
     }
 }
 
@@ -178,7 +179,7 @@ proptest! {
         let mut sections = Sections::default();
         for (flags, stream, mut payload, goes_on) in frames {
             let kind = if goes_on { CONTINUATION } else { HEADERS };
-            sections.begin(Frame { kind, flags, length: u32::try_from(payload.len()).unwrap_or_default(), stream });
+            sections.begin(Frame { kind, flags, length: u32::try_from(payload.len()).unwrap_or_default(), stream, code: 0 });
             let _ = sections.read(&mut payload);
         }
     }
