@@ -9,9 +9,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use moongate::chain::{Builder, Chain, Instances};
 use moongate::spec::{OnError, PluginEntry};
-use moongate_sdk::testing::Visit;
+use moongate_sdk::testing::TestExchange;
 use moongate_sdk::{
-    Answer, Exchange, Fault, Flow, Headers, Kind, Phases, Piece, Place, Placed, Plugin, Running, Settings,
+    Exchange, Fault, Flow, Headers, Kind, Phases, Piece, Place, Placed, Plugin, Response, Running, Settings,
     Value, ValueKind,
 };
 use std::future::Future;
@@ -40,7 +40,7 @@ impl Plugin for Both {
         black_box(&exchange.headers);
         Flow::Continue
     }
-    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, answer: &'f mut Answer<'_>) -> Flow<'f> {
+    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, answer: &'f mut Response<'_>) -> Flow<'f> {
         black_box(&answer.headers);
         Flow::Continue
     }
@@ -120,7 +120,7 @@ fn chain(kinds: &[&str]) -> Chain {
 }
 
 fn best(chain: &Chain) -> f64 {
-    let mut visit = Visit::new("/").field("x-bench", "1");
+    let mut visit = TestExchange::new("/").field("x-bench", "1");
     let mut answered = HeaderMap::new();
     let round = |_| {
         let begun = Instant::now();
@@ -131,7 +131,7 @@ fn best(chain: &Chain) -> f64 {
     least.as_secs_f64() * 1e9 / f64::from(REQUESTS)
 }
 
-fn request(chain: &Chain, visit: &mut Visit, answered: &mut HeaderMap) {
+fn request(chain: &Chain, visit: &mut TestExchange, answered: &mut HeaderMap) {
     visit.running = Running::default();
     visit.see(|exchange| {
         if !chain.skips_request_headers() {
@@ -139,7 +139,7 @@ fn request(chain: &Chain, visit: &mut Visit, answered: &mut HeaderMap) {
         }
         if !chain.skips_response_headers() {
             let headers = Headers::response(answered);
-            let mut answer = Answer { status: StatusCode::OK, headers, endpoint: None };
+            let mut answer = Response { status: StatusCode::OK, headers, endpoint: None };
             ready(chain.response_headers(exchange, &mut answer, &[]));
         }
         if chain.wants_request_body(0, exchange.running) {

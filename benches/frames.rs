@@ -3,9 +3,9 @@
 //! only ever makes it slower.
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
-use moongate::chain::Passage;
-use moongate::tunnel::frame::{ControlFrame, Event, Follower, Mask, Opcode, Rules, Sender};
-use moongate::tunnel::messages::{Stage, rules};
+use moongate::chain::ChainVerdict;
+use moongate::tunnel::frame::{ControlFrame, Event, FrameParser, Mask, Opcode, Rules, Sender};
+use moongate::tunnel::messages::{Reassembler, rules};
 use moongate::tunnel::{Inspector, Outcome, Side};
 use moongate_sdk::Message;
 use std::hint::black_box;
@@ -64,9 +64,9 @@ impl Inspector for Watcher {
         true
     }
 
-    fn message(&mut self, message: &mut Message) -> Passage {
+    fn message(&mut self, message: &mut Message) -> ChainVerdict {
         black_box(&message.payload);
-        Passage::Forward
+        ChainVerdict::Forward
     }
 
     fn ended(&mut self, _: &Outcome) {}
@@ -75,7 +75,7 @@ impl Inspector for Watcher {
 /// What it costs to take messages apart, show them to somebody and write them again.
 fn inspect(sender: Sender, what: &str, messages: u32, chunk: &[u8]) {
     let from = if sender == Sender::Client { Side::Client } else { Side::Backend };
-    let mut stage = Stage::new(from, rules(&Rules::default()));
+    let mut stage = Reassembler::new(from, rules(&Rules::default()));
     let mut out = Vec::new();
     let best = best_of(messages, || {
         out.clear();
@@ -120,7 +120,7 @@ fn message(sender: Sender, size: usize) -> Vec<u8> {
 /// Feeds `pieces`, which together hold `messages` messages, over and over.
 fn measure(sender: Sender, what: &str, messages: u32, pieces: &[&[u8]]) {
     let rules = Rules::default();
-    let mut follower = Follower::new(sender);
+    let mut follower = FrameParser::new(sender);
     let mut counts = Counts::default();
     let best = best_of(messages, || {
         for piece in pieces {

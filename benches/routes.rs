@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints and may fail")]
 
 use http::{HeaderMap, Method};
-use moongate::route::{Head, HostPattern, PathPattern, Rule, Table, Target};
+use moongate::route::{HostPattern, PathPattern, RequestMatch, Rule, Table, Target};
 use moongate_sdk::Request;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ fn lookup(table: &Table<usize>, size: usize, shape: Shape) -> f64 {
         let path = path.as_str();
         let client = std::net::Ipv4Addr::LOCALHOST.into();
         let request = Request { host, listener: "web", ..Request::internal(&method, path, client) };
-        let head = Head { request, path_with_parameters: path, headers: &headers };
+        let head = RequestMatch { request, path_with_parameters: path, headers: &headers };
         assert_eq!(black_box(table.find(black_box(&head))), Some(expected));
     })
 }

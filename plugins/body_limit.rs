@@ -68,7 +68,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
     use moongate_sdk::Verdict;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::json;
 
     fn plugin(max: &str) -> Box<dyn Plugin> {
@@ -78,16 +78,19 @@ mod tests {
     #[test]
     fn a_length_that_is_too_much_is_refused_at_once() {
         for (length, fine) in [("1023", true), ("1024", true), ("1025", false), ("99999999999", false)] {
-            let enters = Visit::new("/").field("content-length", length).ask(&*plugin("1KiB"));
+            let enters = TestExchange::new("/").field("content-length", length).ask(&*plugin("1KiB"));
             assert_eq!(matches!(enters, Verdict::Continue), fine, "{length}");
         }
-        assert!(matches!(Visit::new("/").ask(&*plugin("0")), Verdict::Continue), "no body is not too long");
+        assert!(
+            matches!(TestExchange::new("/").ask(&*plugin("0")), Verdict::Continue),
+            "no body is not too long"
+        );
     }
 
     #[test]
     fn pieces_are_counted_until_it_is_too_much() {
         let plugin = plugin("10");
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         let mut send = |bytes: &'static [u8]| {
             let mut piece = Piece { bytes: bytes.into(), last: false };
             match visit.send(&*plugin, &mut piece) {
@@ -102,6 +105,6 @@ mod tests {
     #[test]
     fn nginxs_limit_is_the_usual_one() {
         let usual = build(&settings(json!({}))).unwrap();
-        assert_eq!(Visit::new("/").field("content-length", "1048577").refused(&*usual).status, 413);
+        assert_eq!(TestExchange::new("/").field("content-length", "1048577").refused(&*usual).status, 413);
     }
 }

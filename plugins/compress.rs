@@ -21,8 +21,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use media::Media;
 use moongate_sdk::{
-    Answer, Exchange, Fault, Flow, Headers, Kind, Phases, Piece, Placed, Plugin, Problem, Problems, Settings,
-    Size,
+    Exchange, Fault, Flow, Headers, Kind, Phases, Piece, Placed, Plugin, Problem, Problems, Response,
+    Settings, Size,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -187,7 +187,7 @@ fn describe(headers: &mut Headers<'_>, coding: Coding) {
 
 impl Compress {
     /// The coding of this answer, when it gets one.
-    fn coding(&self, exchange: &Exchange<'_>, answer: &mut Answer<'_>) -> Option<Coding> {
+    fn coding(&self, exchange: &Exchange<'_>, answer: &mut Response<'_>) -> Option<Coding> {
         let headers = &answer.headers;
         let short = length(headers).is_some_and(|length| length < self.min_size);
         if short || !self.types.has(headers.get(CONTENT_TYPE)) || !may_change(answer.status, headers) {
@@ -226,7 +226,7 @@ impl Plugin for Compress {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         // An answer in the place of one that was left alone: nobody would show its body here.
         if exchange.has_left_bodies() {

@@ -12,7 +12,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use moongate_sdk::{
-    Answer, Exchange, Flow, Headers, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Reply, Settings,
+    Exchange, Flow, Headers, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Reply, Response,
+    Settings,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -211,7 +212,7 @@ impl Plugin for Cors {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         // A WebSocket's handshake is no cross-origin request, and a preflight has its answer.
         if answer.status == StatusCode::SWITCHING_PROTOCOLS || is_preflight(exchange) {

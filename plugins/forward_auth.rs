@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
 use moongate_sdk::{
-    Answer, Call, CallError, Called, Callee, Exchange, Fault, Flow, Kind, Phases, Plugin, Problems, Reply,
-    Settings, Verdict,
+    Call, CallError, CallResponse, CallTarget, Exchange, Fault, Flow, Kind, Phases, Plugin, Problems, Reply,
+    Response, Settings, Verdict,
 };
 use schemars::JsonSchema;
 use std::time::Duration;
@@ -72,12 +72,12 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 }
 
 struct ForwardAuth {
-    to: Callee,
+    to: CallTarget,
     /// Path and query at an upstream; a URL has its own.
     target: String,
     method: Method,
     /// The fields that are sent.
-    sent: Sent,
+    sent: ForwardedFields,
     /// Fields of the service's yes for the request to the backend.
     to_backend: Vec<HeaderName>,
     /// Fields of the service's yes for the answer to the client.
@@ -86,14 +86,14 @@ struct ForwardAuth {
     recheck: Option<Duration>,
 }
 
-enum Sent {
+enum ForwardedFields {
     All,
     These(Vec<HeaderName>),
 }
 
 /// What is kept of one exchange.
 #[derive(Default)]
-struct Kept {
+struct AuthResponse {
     /// The fields that the service was asked with, when it is to be asked again.
     asked: Option<HeaderMap>,
     /// What the client's answer gets.
@@ -117,8 +117,8 @@ impl Plugin for ForwardAuth {
 
     fn upstreams(&self) -> Vec<&str> {
         match &self.to {
-            Callee::Upstream(name) => vec![name],
-            Callee::Url(_) => Vec::new(),
+            CallTarget::Upstream(name) => vec![name],
+            CallTarget::Url(_) => Vec::new(),
         }
     }
 
@@ -145,9 +145,9 @@ impl Plugin for ForwardAuth {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        for (name, value) in std::mem::take(&mut exchange.state::<Kept>().answer) {
+        for (name, value) in std::mem::take(&mut exchange.state::<AuthResponse>().answer) {
             answer.headers.append(&name, value);
         }
         Flow::Continue
@@ -156,10 +156,10 @@ impl Plugin for ForwardAuth {
 
 impl ForwardAuth {
     fn call(&self, exchange: &mut Exchange<'_>) -> Call {
-        let kept = if self.recheck.is_some() { exchange.state::<Kept>().asked.clone() } else { None };
+        let kept = if self.recheck.is_some() { exchange.state::<AuthResponse>().asked.clone() } else { None };
         let headers = kept.unwrap_or_else(|| self.fields(exchange));
         if self.recheck.is_some() {
-            exchange.state::<Kept>().asked = Some(headers.clone());
+            exchange.state::<AuthResponse>().asked = Some(headers.clone());
         }
         Call {
             to: self.to.clone(),
@@ -183,8 +183,8 @@ impl ForwardAuth {
         let mut fields = HeaderMap::with_capacity(exchange.headers.len() + X_FORWARDED.len());
         for (name, value) in exchange.headers.iter() {
             let wanted = match &self.sent {
-                Sent::All => !own(name),
-                Sent::These(names) => names.contains(name),
+                ForwardedFields::All => !own(name),
+                ForwardedFields::These(names) => names.contains(name),
             };
             if wanted {
                 fields.append(name.clone(), value.clone());
@@ -193,8 +193,8 @@ impl ForwardAuth {
         // The service judges a credential, and may put another one in its place.
         for name in &self.to_backend {
             let wanted = match &self.sent {
-                Sent::All => CREDENTIALS.contains(name),
-                Sent::These(names) => names.contains(name),
+                ForwardedFields::All => CREDENTIALS.contains(name),
+                ForwardedFields::These(names) => names.contains(name),
             };
             for value in exchange.client_values(name).filter(|_| wanted) {
                 fields.append(name.clone(), value.clone());
@@ -222,7 +222,7 @@ impl ForwardAuth {
     }
 
     /// The service said yes: what it says of the client counts. What the client says of itself has been withdrawn.
-    fn welcome(&self, exchange: &mut Exchange<'_>, called: &Called) -> Verdict {
+    fn welcome(&self, exchange: &mut Exchange<'_>, called: &CallResponse) -> Verdict {
         for name in &self.to_backend {
             let mut values = called.headers.get_all(name).iter().cloned();
             if let Some(first) = values.next() {
@@ -236,14 +236,14 @@ impl ForwardAuth {
             let all = self.to_client.iter();
             let values =
                 all.flat_map(|name| called.headers.get_all(name).iter().map(|v| (name.clone(), v.clone())));
-            exchange.state::<Kept>().answer = values.collect();
+            exchange.state::<AuthResponse>().answer = values.collect();
         }
         Verdict::Continue
     }
 }
 
 /// The service's no, as it said it.
-fn refusal(called: Called) -> Reply {
+fn refusal(called: CallResponse) -> Reply {
     let mut reply = Reply::new(called.status).body(called.body);
     for (name, value) in called.headers.iter().filter(|(name, _)| !NOT_ANSWERED.contains(name)) {
         reply.headers.append(name.clone(), value.clone());

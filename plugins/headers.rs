@@ -6,8 +6,8 @@
 use http::{HeaderName, HeaderValue, header};
 use indexmap::IndexMap;
 use moongate_sdk::{
-    Answer, Exchange, Flow, Headers, Kind, Phases, Placed, Plugin, Problem, Problems, Settings, Stage,
-    Template, is_gateways_own, is_same_spelling,
+    Exchange, ExpressionPhase, Flow, Headers, Kind, Phases, Placed, Plugin, Problem, Problems, Response,
+    Settings, Template, is_gateways_own, is_same_spelling,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -60,8 +60,8 @@ enum Edit {
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let written: Written = settings.read()?;
     let mut problems = Problems::default();
-    let request = edits(&mut problems, &written.request, Stage::Request);
-    let response = edits(&mut problems, &written.response, Stage::Response);
+    let request = edits(&mut problems, &written.request, ExpressionPhase::Request);
+    let response = edits(&mut problems, &written.response, ExpressionPhase::Response);
     if problems.refuse() {
         return Err(problems);
     }
@@ -74,7 +74,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     Ok(Box::new(HeadersPlugin { request, response }))
 }
 
-fn edits(problems: &mut Problems, changes: &Changes, stage: Stage) -> Vec<Edit> {
+fn edits(problems: &mut Problems, changes: &Changes, stage: ExpressionPhase) -> Vec<Edit> {
     let mut edits = Vec::new();
     for name in &changes.remove {
         let edit = changeable(name).map(Edit::Remove).map_err(|problem| problem.at(&name.place).into());
@@ -154,7 +154,7 @@ impl Plugin for HeadersPlugin {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         for edit in &self.response {
             let value = edit.value(exchange, Some(answer));
@@ -165,7 +165,7 @@ impl Plugin for HeadersPlugin {
 }
 
 impl Edit {
-    fn value(&self, exchange: &mut Exchange<'_>, answer: Option<&Answer<'_>>) -> Option<HeaderValue> {
+    fn value(&self, exchange: &mut Exchange<'_>, answer: Option<&Response<'_>>) -> Option<HeaderValue> {
         let (Self::Set(_, template) | Self::Add(_, template)) = self else { return None };
         match answer {
             Some(answer) => template.fill_answer(exchange, answer),
@@ -188,7 +188,7 @@ impl Edit {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
     fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
@@ -206,7 +206,7 @@ mod tests {
             "response": { "set": { "Strict-Transport-Security": "max-age=1" } },
         }))
         .unwrap();
-        let visit = Visit::new("/a").field("x-a", "one").field("x-gone", "here");
+        let visit = TestExchange::new("/a").field("x-a", "one").field("x-gone", "here");
         let mut visit = visit.field("x-client", "forged").field("host", "outer");
         visit.ask(&*plugin);
         visit.answer(&*plugin);
@@ -227,7 +227,7 @@ mod tests {
             "response": { "set": { "x-late": "{cel: response.status >= 500 ? 'yes' : 'no'}" } },
         }))
         .unwrap();
-        let mut visit = Visit::new("/area/7").field("x-number", "forged").field("x-forged", "many");
+        let mut visit = TestExchange::new("/area/7").field("x-number", "forged").field("x-forged", "many");
         visit.ask(&*plugin);
         visit.answer(&*plugin);
         assert_eq!(visit.request["x-area"], "area");
@@ -251,7 +251,7 @@ mod tests {
             "response": { "set": { "x-answer-one": "ours" } },
         }))
         .unwrap();
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         for name in ["client-subject", "late-one", "gone-one", "more-one", "both-one"] {
             for spelling in [name.to_owned(), name.replace('-', "_")] {
                 visit = visit.field(&format!("x-{spelling}"), "forged");

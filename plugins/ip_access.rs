@@ -136,7 +136,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
     use moongate_sdk::Verdict;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
     fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
@@ -147,7 +147,7 @@ mod tests {
     fn admitted(written: Value, clients: &[&str]) -> Vec<bool> {
         let plugin = plugin(written).unwrap();
         let enters = |client: &&str| {
-            let mut visit = Visit::new("/");
+            let mut visit = TestExchange::new("/");
             visit.client = client.parse().unwrap();
             matches!(visit.ask(&*plugin), Verdict::Continue)
         };
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_403_or_what_is_written() {
-        let refused = |written| Visit::new("/").refused(&*plugin(written).unwrap()).status;
+        let refused = |written| TestExchange::new("/").refused(&*plugin(written).unwrap()).status;
         assert_eq!(refused(json!({ "deny": ["all"] })), 403);
         assert_eq!(refused(json!({ "deny": ["all"], "status": 404 })), 404);
     }

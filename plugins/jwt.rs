@@ -19,7 +19,7 @@ use moongate_sdk::{
 };
 use schemars::JsonSchema;
 use serde_json::Value;
-use source::{Source, Stop};
+use source::{KeySource, Stop};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 }
 
 struct Jwt {
-    source: Source,
+    source: KeySource,
     demands: Demands,
     from: Vec<From>,
     /// Fields and the claims that they say.
@@ -89,8 +89,8 @@ impl Plugin for Jwt {
 
     fn background(&self, services: &Arc<dyn Services>) -> Option<Background> {
         match &self.source {
-            Source::Given(_) => None,
-            Source::Fetched(remote) => Some(Box::pin(Arc::clone(remote).keep(Arc::clone(services)))),
+            KeySource::Given(_) => None,
+            KeySource::Fetched(remote) => Some(Box::pin(Arc::clone(remote).keep(Arc::clone(services)))),
         }
     }
 

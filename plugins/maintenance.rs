@@ -92,7 +92,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 /// Whether a file exists, asked of the file system now and then, on a thread that may hang with it: requests take what
 /// is known.
 struct Switch {
-    look: Arc<Look>,
+    look: Arc<FileCheck>,
     fresh: Duration,
     born: Instant,
     /// When to ask next, in milliseconds from birth.
@@ -100,7 +100,7 @@ struct Switch {
 }
 
 /// The file, and what is known of it.
-struct Look {
+struct FileCheck {
     file: PathBuf,
     on: AtomicBool,
     /// The file system gave no answer the last time.
@@ -112,7 +112,7 @@ struct Look {
 impl Switch {
     fn new(file: PathBuf, fresh: Duration) -> Self {
         let (on, failing, busy) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
-        let look = Arc::new(Look { file, on, failing, busy });
+        let look = Arc::new(FileCheck { file, on, failing, busy });
         Self { look, fresh, born: Instant::now(), next: AtomicU64::new(0) }
     }
 
@@ -140,7 +140,7 @@ impl Switch {
     }
 }
 
-impl Look {
+impl FileCheck {
     fn update(&self) {
         match self.exists() {
             Ok(exists) => {
@@ -189,7 +189,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
     use moongate_sdk::Verdict;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
     use std::os::unix::fs::symlink;
 
@@ -199,11 +199,12 @@ mod tests {
 
     #[test]
     fn everybody_is_told_when_to_come_back() {
-        let reply = Visit::new("/").refused(&*plugin(json!({})).unwrap());
+        let reply = TestExchange::new("/").refused(&*plugin(json!({})).unwrap());
         assert_eq!((reply.status.as_u16(), &reply.headers["retry-after"]), (503, &HeaderValue::from(300)));
         assert!(reply.body.starts_with(b"503 Service Unavailable: maintenance"));
         let written = json!({ "retry_after": "1500ms", "body": "back soon\n" });
-        let reply = Visit::new("/").field("accept", "application/json").refused(&*plugin(written).unwrap());
+        let reply =
+            TestExchange::new("/").field("accept", "application/json").refused(&*plugin(written).unwrap());
         assert_eq!(
             (&reply.body[..], &reply.headers["retry-after"]),
             (&b"back soon\n"[..], &HeaderValue::from(2))
@@ -215,10 +216,10 @@ mod tests {
     #[test]
     fn who_is_excepted_passes() {
         let plugin = plugin(json!({ "except": ["192.0.2.0/24"] })).unwrap();
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         visit.client = "192.0.2.9".parse().unwrap();
         assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
-        assert_eq!(Visit::new("/").refused(&*plugin).status, 503);
+        assert_eq!(TestExchange::new("/").refused(&*plugin).status, 503);
     }
 
     /// Asks until it is so.
@@ -249,10 +250,10 @@ mod tests {
         // A symbolic link to nothing is there.
         await_on(&eager, true);
         let closed = plugin(json!({ "when_file": file })).unwrap();
-        assert_eq!(Visit::new("/").refused(&*closed).status, 503);
+        assert_eq!(TestExchange::new("/").refused(&*closed).status, 503);
         std::fs::remove_file(&file).unwrap();
         let open = plugin(json!({ "when_file": file })).unwrap();
-        assert!(matches!(Visit::new("/").ask(&*open), Verdict::Continue));
+        assert!(matches!(TestExchange::new("/").ask(&*open), Verdict::Continue));
     }
 
     #[test]

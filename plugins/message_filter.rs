@@ -4,7 +4,8 @@
 
 use crate::parts;
 use moongate_sdk::{
-    Direction, Exchange, Fate, Kind, Message, Phases, Placed, Plugin, Problem, Problems, Settings, Size,
+    Direction, Exchange, Kind, Message, MessageVerdict, Phases, Placed, Plugin, Problem, Problems, Settings,
+    Size,
 };
 use regex::Regex;
 use schemars::JsonSchema;
@@ -177,9 +178,9 @@ impl Plugin for MessageFilter {
         }
     }
 
-    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
         if self.lets_through(message) {
-            return Fate::Forward;
+            return MessageVerdict::Forward;
         }
         let way = match message.direction {
             Direction::ToBackend => "to_backend",
@@ -187,8 +188,8 @@ impl Plugin for MessageFilter {
         };
         exchange.note("refused", way);
         match self.action {
-            Action::Drop => Fate::Drop,
-            Action::Close => Fate::Close { code: self.code, reason: self.reason.clone().into() },
+            Action::Drop => MessageVerdict::Drop,
+            Action::Close => MessageVerdict::Close { code: self.code, reason: self.reason.clone().into() },
         }
     }
 }
@@ -215,22 +216,22 @@ impl MessageFilter {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
     fn filter(written: Value) -> Box<dyn Plugin> {
         build(&settings(written)).unwrap_or_else(|problems| panic!("{:?}", problems.0))
     }
 
-    fn fate(plugin: &dyn Plugin, binary: bool, payload: &[u8]) -> Fate {
+    fn fate(plugin: &dyn Plugin, binary: bool, payload: &[u8]) -> MessageVerdict {
         let mut message = Message { direction: Direction::ToBackend, binary, payload: payload.into() };
-        let fate = Visit::new("/").say(plugin, &mut message);
+        let fate = TestExchange::new("/").say(plugin, &mut message);
         assert_eq!(message.payload, payload, "it changes nothing");
         fate
     }
 
     fn passes(plugin: &dyn Plugin, binary: bool, payload: &[u8]) -> bool {
-        matches!(fate(plugin, binary, payload), Fate::Forward)
+        matches!(fate(plugin, binary, payload), MessageVerdict::Forward)
     }
 
     #[test]
@@ -276,11 +277,11 @@ mod tests {
     #[test]
     fn what_is_refused_is_dropped_or_closes() {
         let dropped = fate(&*filter(json!({ "deny": ["x"], "action": "drop" })), false, b"x");
-        assert!(matches!(dropped, Fate::Drop));
+        assert!(matches!(dropped, MessageVerdict::Drop));
         let closed = fate(&*filter(json!({ "deny": ["x"], "code": 4003, "reason": "no x" })), false, b"x");
-        assert!(matches!(closed, Fate::Close { code: 4003, reason } if reason == "no x"));
+        assert!(matches!(closed, MessageVerdict::Close { code: 4003, reason } if reason == "no x"));
         let closed = fate(&*filter(json!({ "deny": ["x"] })), false, b"x");
-        assert!(matches!(closed, Fate::Close { code: 1008, .. }));
+        assert!(matches!(closed, MessageVerdict::Close { code: 1008, .. }));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 
 use bytes::BytesMut;
 use moongate_sdk::{
-    Call, Callee, Exchange, Flow, Kind, Period, Phases, Piece, Placed, Plugin, Problem, Problems, Settings,
-    Size,
+    Call, CallTarget, Exchange, Flow, Kind, Period, Phases, Piece, Placed, Plugin, Problem, Problems,
+    Settings, Size,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -152,7 +152,7 @@ impl Mirror {
             None => exchange.path().to_owned(),
         };
         Call {
-            to: Callee::Upstream(self.upstream.clone()),
+            to: CallTarget::Upstream(self.upstream.clone()),
             method: exchange.method().clone(),
             target,
             headers: (*exchange.headers).clone(),
@@ -177,8 +177,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
     use bytes::Bytes;
-    use moongate_sdk::testing::{Visit, settings};
-    use moongate_sdk::{Calling, Services};
+    use moongate_sdk::testing::{TestExchange, settings};
+    use moongate_sdk::{CallFuture, Services};
     use serde_json::{Value, json};
     use std::pin::Pin;
     use std::sync::Mutex;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     impl Services for Copies {
-        fn call(&self, call: Call) -> Calling {
+        fn call(&self, call: Call) -> CallFuture {
             self.asked.lock().unwrap().push(call);
             Box::pin(std::future::pending())
         }
@@ -212,13 +212,13 @@ mod tests {
         build(&settings(all)).unwrap()
     }
 
-    fn visit(copies: &Arc<Copies>) -> Visit {
-        let mut visit = Visit::new("/a?b=c").field("x-forwarded-for", "127.0.0.1");
+    fn visit(copies: &Arc<Copies>) -> TestExchange {
+        let mut visit = TestExchange::new("/a?b=c").field("x-forwarded-for", "127.0.0.1");
         visit.services = copies.clone();
         visit
     }
 
-    fn send(plugin: &dyn Plugin, mut visit: Visit, pieces: &[&'static str]) {
+    fn send(plugin: &dyn Plugin, mut visit: TestExchange, pieces: &[&'static str]) {
         visit.ask(plugin);
         for (at, bytes) in pieces.iter().enumerate() {
             let mut piece =
@@ -234,7 +234,7 @@ mod tests {
         send(&*plugin, visit(&copies), &[]);
         send(&*plugin, visit(&copies).field("transfer-encoding", "chunked"), &["ab", "cd"]);
         let asked = copies.asked.lock().unwrap();
-        assert_eq!((&asked[0].to, &*asked[0].target), (&Callee::Upstream("next".into()), "/a?b=c"));
+        assert_eq!((&asked[0].to, &*asked[0].target), (&CallTarget::Upstream("next".into()), "/a?b=c"));
         assert_eq!(asked[0].headers["x-forwarded-for"], "127.0.0.1", "as the gateway settled it");
         assert_eq!((&asked[1].body[..], asked.len()), (&b"abcd"[..], 2));
     }

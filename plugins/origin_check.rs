@@ -109,12 +109,12 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
     use moongate_sdk::Verdict;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
     fn enters(written: &Value, host: &str, origins: &[&str]) -> bool {
         let plugin = build(&settings(written.clone())).unwrap();
-        let visit = Visit::new("/").field("host", host);
+        let visit = TestExchange::new("/").field("host", host);
         let mut visit = origins.iter().fold(visit, |visit, origin| visit.field("origin", origin));
         matches!(visit.ask(&*plugin), Verdict::Continue)
     }
@@ -155,7 +155,7 @@ mod tests {
             ("http", false, "https://a.example", true),
             ("http", false, "http://a.example", true),
         ] {
-            let mut visit = Visit::new("/").field("host", "a.example").field("origin", origin);
+            let mut visit = TestExchange::new("/").field("host", "a.example").field("origin", origin);
             let allowed = visit.see(|exchange| {
                 exchange.request = Request { scheme, scheme_is_certain, ..exchange.request };
                 matches!(plugin.request_headers(exchange), Flow::Continue)

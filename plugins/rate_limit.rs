@@ -5,11 +5,12 @@
 mod buckets;
 
 use crate::parts::named::{Key, Part};
-use buckets::{Buckets, Taken};
+use buckets::{BucketOutcome, Buckets};
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 use moongate_sdk::{
-    Answer, Exchange, Fate, Flow, Kind, Message, Phases, Placed, Plugin, Problem, Problems, Rate, Settings,
+    Exchange, Flow, Kind, Message, MessageVerdict, Phases, Placed, Plugin, Problem, Problems, Rate, Response,
+    Settings,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -87,10 +88,10 @@ struct RateLimit {
     requests: Option<Buckets>,
     messages: Option<(Buckets, Exceed)>,
     /// How answers name the policy, when they do.
-    told: Option<Told>,
+    told: Option<RateLimitHeaders>,
 }
 
-struct Told {
+struct RateLimitHeaders {
     /// A structured field's string (RFC 9651 §3.3.3).
     name: String,
     policy: HeaderValue,
@@ -98,9 +99,9 @@ struct Told {
 
 /// What is kept of one exchange.
 #[derive(Default)]
-struct Kept {
+struct RequestState {
     key: Option<u64>,
-    taken: Option<Taken>,
+    taken: Option<BucketOutcome>,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
@@ -131,7 +132,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         .messages
         .as_ref()
         .map(|messages| (buckets(messages.rate, messages.burst.as_ref()).0, messages.exceed));
-    let told = requests.as_ref().filter(|_| written.headers).map(|of| Told::new(settings.name(), of));
+    let told =
+        requests.as_ref().filter(|_| written.headers).map(|of| RateLimitHeaders::new(settings.name(), of));
     let (Some(key), false) = (key, problems.refuse()) else { return Err(problems) };
     Ok(Box::new(RateLimit {
         key,
@@ -143,7 +145,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     }))
 }
 
-impl Told {
+impl RateLimitHeaders {
     fn new(name: &str, (buckets, burst): &(Buckets, u32)) -> Self {
         let plain = |c: &char| (c.is_ascii_graphic() || *c == ' ') && !matches!(c, '"' | '\\');
         let name: String = name.chars().filter(plain).collect();
@@ -169,16 +171,16 @@ impl Plugin for RateLimit {
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let key = self.hash(exchange);
         let Some(buckets) = &self.requests else {
-            exchange.state::<Kept>().key = Some(key);
+            exchange.state::<RequestState>().key = Some(key);
             return Flow::Continue;
         };
         let taken = buckets.take(key, self.now());
         if self.told.is_some() || self.messages.is_some() {
-            *exchange.state::<Kept>() = Kept { key: Some(key), taken: Some(taken) };
+            *exchange.state::<RequestState>() = RequestState { key: Some(key), taken: Some(taken) };
         }
         match taken {
-            Taken::Yes { .. } => Flow::Continue,
-            Taken::No { wait, .. } => exchange
+            BucketOutcome::Yes { .. } => Flow::Continue,
+            BucketOutcome::No { wait, .. } => exchange
                 .refuse(StatusCode::TOO_MANY_REQUESTS, "rate_limited")
                 .header(RETRY_AFTER, HeaderValue::from(wait.div_ceil(SECOND)))
                 .into(),
@@ -188,14 +190,14 @@ impl Plugin for RateLimit {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        let (Some(told), Some(taken)) = (&self.told, exchange.state::<Kept>().taken) else {
+        let (Some(told), Some(taken)) = (&self.told, exchange.state::<RequestState>().taken) else {
             return Flow::Continue;
         };
         let (left, full) = match taken {
-            Taken::Yes { left, full } => (left, full),
-            Taken::No { full, .. } => (0, full),
+            BucketOutcome::Yes { left, full } => (left, full),
+            BucketOutcome::No { full, .. } => (0, full),
         };
         let now = format!("\"{}\";r={left};t={}", told.name, full.div_ceil(SECOND));
         if let Ok(now) = HeaderValue::try_from(now) {
@@ -205,17 +207,17 @@ impl Plugin for RateLimit {
         Flow::Continue
     }
 
-    fn message(&self, exchange: &mut Exchange<'_>, _: &mut Message) -> Fate {
-        let Some((buckets, exceed)) = &self.messages else { return Fate::Forward };
-        let key = match exchange.state::<Kept>().key {
+    fn message(&self, exchange: &mut Exchange<'_>, _: &mut Message) -> MessageVerdict {
+        let Some((buckets, exceed)) = &self.messages else { return MessageVerdict::Forward };
+        let key = match exchange.state::<RequestState>().key {
             Some(key) => key,
             None => self.hash(exchange),
         };
         match (buckets.take(key, self.now()), exceed) {
-            (Taken::Yes { .. }, _) => Fate::Forward,
-            (Taken::No { .. }, Exceed::Drop) => Fate::Drop,
-            (Taken::No { .. }, Exceed::Close) => {
-                Fate::Close { code: 1008, reason: Cow::Borrowed("too many messages") }
+            (BucketOutcome::Yes { .. }, _) => MessageVerdict::Forward,
+            (BucketOutcome::No { .. }, Exceed::Drop) => MessageVerdict::Drop,
+            (BucketOutcome::No { .. }, Exceed::Close) => {
+                MessageVerdict::Close { code: 1008, reason: Cow::Borrowed("too many messages") }
             }
         }
     }

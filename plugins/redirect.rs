@@ -187,7 +187,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
     use moongate_sdk::Verdict;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
     fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn sent(written: Value, target: &str) -> (u16, String) {
-        let reply = Visit::new(target).refused(&*plugin(written).unwrap());
+        let reply = TestExchange::new(target).refused(&*plugin(written).unwrap());
         (reply.status.as_u16(), reply.headers[header::LOCATION].to_str().unwrap().to_owned())
     }
 
@@ -241,12 +241,12 @@ mod tests {
         assert_eq!(sent(written, "/"), (301, "https://example.com:8443/".into()));
         assert_eq!(sent(json!({ "https": true, "port": 443 }), "/").1, "https://example.com/");
         let plugin = plugin(json!({ "https": true })).unwrap();
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         visit.host = String::new();
         assert_eq!(visit.refused(&*plugin).status, 400);
         let passed = visit.see(|exchange| {
             exchange.request.scheme = "https";
-            moongate_sdk::testing::settle(plugin.request_headers(exchange))
+            moongate_sdk::testing::resolve_flow(plugin.request_headers(exchange))
         });
         assert!(matches!(passed, Verdict::Continue));
     }

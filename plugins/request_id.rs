@@ -4,7 +4,7 @@
 //! id counts and which field carries it.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use moongate_sdk::{Answer, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Response, Settings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -63,7 +63,7 @@ impl Plugin for RequestId {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         answer.headers.set(&self.header, exchange.request_id().clone());
         Flow::Continue
@@ -83,13 +83,14 @@ fn sent<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
     /// A request with these fields through a plugin with these settings, both ways.
-    fn trip(written: Value, fields: &[(&str, &str)]) -> Visit {
+    fn trip(written: Value, fields: &[(&str, &str)]) -> TestExchange {
         let plugin = build(&settings(written)).unwrap();
-        let mut visit = fields.iter().fold(Visit::new("/"), |visit, (name, value)| visit.field(name, value));
+        let mut visit =
+            fields.iter().fold(TestExchange::new("/"), |visit, (name, value)| visit.field(name, value));
         visit.ask(&*plugin);
         visit.answer(&*plugin);
         visit

@@ -155,11 +155,11 @@ impl Plugin for Respond {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
     fn reply(written: Value) -> Reply {
-        Visit::new("/a").refused(&*build(&settings(written)).unwrap())
+        TestExchange::new("/a").refused(&*build(&settings(written)).unwrap())
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use indexmap::IndexMap;
 use moongate_sdk::{
-    Answer, BadPath, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Settings,
+    BadPath, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Response, Settings,
     Template, read_path, strip_path_prefix,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
@@ -349,7 +349,7 @@ impl Plugin for Rewrite {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let stripped = exchange.state::<Stripped>().0;
         // Without `strip_prefix` the prefix that is added stands for the root; with one, it stands for what was stripped.

@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 use moongate_sdk::{
-    Answer, Exchange, Flow, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Settings,
+    Exchange, Flow, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Response, Settings,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -125,7 +125,7 @@ impl Plugin for SecurityHeaders {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             return Flow::Continue;
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use http::HeaderMap;
     use moongate_sdk::Headers;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
     /// The fields of an answer to a client that speaks this scheme.
@@ -161,10 +161,10 @@ mod tests {
         for (name, value) in backend {
             fields.insert(*name, HeaderValue::from_static(value));
         }
-        Visit::new("/").see(|exchange| {
+        TestExchange::new("/").see(|exchange| {
             exchange.request.scheme = scheme;
             let headers = Headers::response(&mut fields);
-            let mut answer = Answer { status: StatusCode::OK, headers, endpoint: None };
+            let mut answer = Response { status: StatusCode::OK, headers, endpoint: None };
             let _ = plugin.response_headers(exchange, &mut answer);
         });
         fields

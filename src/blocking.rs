@@ -96,11 +96,11 @@ impl From<Halted> for io::Error {
 pub struct BlockingPool {
     name: &'static str,
     limit: usize,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     queued: Condvar,
 }
 
-struct State {
+struct PoolState {
     queue: VecDeque<Box<dyn Work>>,
     /// Abandoned work is searched for when the queue has this length.
     prune_at: usize,
@@ -111,7 +111,7 @@ struct State {
 impl BlockingPool {
     /// A pool without a thread yet.
     pub const fn new(name: &'static str, limit: usize) -> Self {
-        let state = State { queue: VecDeque::new(), prune_at: PRUNE_FROM, threads: 0, idle: 0 };
+        let state = PoolState { queue: VecDeque::new(), prune_at: PRUNE_FROM, threads: 0, idle: 0 };
         Self { name, limit, state: Mutex::new(state), queued: Condvar::new() }
     }
 

@@ -2,8 +2,8 @@
 
 use http::StatusCode;
 use moongate_sdk::{
-    Answer, Ended, Exchange, Fate, Fault, Flow, Kind, Message, Phases, Piece, Plugin, Problems, Reply,
-    Settings, Verdict,
+    Ended, Exchange, Fault, Flow, Kind, Message, MessageVerdict, Phases, Piece, Plugin, Problems, Reply,
+    Response, Settings, Verdict,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -92,7 +92,7 @@ impl Plugin for Chaos {
         self.act()
     }
 
-    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, _: &'f mut Answer<'_>) -> Flow<'f> {
+    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, _: &'f mut Response<'_>) -> Flow<'f> {
         self.act()
     }
 
@@ -103,11 +103,11 @@ impl Plugin for Chaos {
         }
     }
 
-    fn message(&self, _: &mut Exchange<'_>, message: &mut Message) -> Fate {
+    fn message(&self, _: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
         message.payload.clear();
         match self.act() {
-            Flow::Failed(fault) => Fate::Failed(fault),
-            _ => Fate::Drop,
+            Flow::Failed(fault) => MessageVerdict::Failed(fault),
+            _ => MessageVerdict::Drop,
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use moongate_sdk::{
-    Answer, Exchange, Fault, Flow, Kind, Phases, Piece, Plugin, Problem, Problems, Settings, Size,
+    Exchange, Fault, Flow, Kind, Phases, Piece, Plugin, Problem, Problems, Response, Settings, Size,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -125,7 +125,7 @@ impl Plugin for Replace {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         if let Some(status) = self.status.and_then(|status| StatusCode::from_u16(status).ok()) {
             answer.status = status;

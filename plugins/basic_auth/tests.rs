@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 use super::*;
-use moongate_sdk::testing::{Visit, settings};
+use moongate_sdk::testing::{TestExchange, settings};
 use serde_json::{Value, json};
 
 /// The hashes of `sesame`, a slow one and a fast one.
@@ -13,12 +13,12 @@ fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
     build(&settings(written))
 }
 
-fn visit(user: &str, password: &str) -> Visit {
+fn visit(user: &str, password: &str) -> TestExchange {
     let encoded = STANDARD.encode(format!("{user}:{password}"));
-    Visit::new("/").field("authorization", &format!("Basic {encoded}"))
+    TestExchange::new("/").field("authorization", &format!("Basic {encoded}"))
 }
 
-fn enters(plugin: &dyn Plugin, mut visit: Visit) -> bool {
+fn enters(plugin: &dyn Plugin, mut visit: TestExchange) -> bool {
     match visit.ask(plugin) {
         Verdict::Continue => true,
         Verdict::Respond(reply) if reply.status == 401 => {
@@ -65,17 +65,17 @@ fn what_is_no_name_and_password_is_asked_again() {
     let plugin = plugin(json!({ "users": { "ada": SLOW } })).unwrap();
     assert!(enters(
         &*plugin,
-        Visit::new("/").field("authorization", &format!("bAsIc  {}", STANDARD.encode("ada:sesame")))
+        TestExchange::new("/").field("authorization", &format!("bAsIc  {}", STANDARD.encode("ada:sesame")))
     ));
     let twice = visit("ada", "sesame").field("authorization", "Bearer x");
     assert!(!enters(&*plugin, twice));
-    assert!(!enters(&*plugin, Visit::new("/")));
+    assert!(!enters(&*plugin, TestExchange::new("/")));
     let long = "a".repeat(LONGEST_PASSWORD + 1);
     assert!(!enters(&*plugin, visit("ada", &long)));
     for text in
         ["Basic", "Basic ", "Basic !", "Basic YWRh", "Bearer YWRhOnNlc2FtZQ==", "Basic /zpzZXNhbWU=", ""]
     {
-        assert!(!enters(&*plugin, Visit::new("/").field("authorization", text)), "{text}");
+        assert!(!enters(&*plugin, TestExchange::new("/").field("authorization", text)), "{text}");
     }
 }
 
@@ -112,7 +112,7 @@ fn a_file_is_read_as_htpasswd_writes_it() {
 #[test]
 fn a_realm_is_quoted() {
     let plugin = plugin(json!({ "users": { "ada": SLOW }, "realm": "a \"b\" \\" })).unwrap();
-    let reply = Visit::new("/").refused(&*plugin);
+    let reply = TestExchange::new("/").refused(&*plugin);
     assert_eq!(reply.headers[WWW_AUTHENTICATE], r#"Basic realm="a \"b\" \\", charset="UTF-8""#);
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 use super::*;
 use bytes::Bytes;
-use moongate_sdk::testing::{Visit, settings};
+use moongate_sdk::testing::{TestExchange, settings};
 use serde_json::{Value, json};
 use std::io::Read;
 
@@ -12,8 +12,8 @@ fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
 }
 
 /// A visit of a client that takes gzip, to an answer with these fields.
-fn visit(fields: &[(&'static str, &'static str)]) -> Visit {
-    let mut visit = Visit::new("/").field("accept-encoding", "gzip");
+fn visit(fields: &[(&'static str, &'static str)]) -> TestExchange {
+    let mut visit = TestExchange::new("/").field("accept-encoding", "gzip");
     visit.response.insert("content-type", HeaderValue::from_static("text/html"));
     for (name, value) in fields {
         visit.response.insert(*name, HeaderValue::from_static(value));
@@ -22,7 +22,7 @@ fn visit(fields: &[(&'static str, &'static str)]) -> Visit {
 }
 
 /// Whether the answer is compressed, and whether it says that it could be.
-fn answered(mut visit: Visit) -> (bool, bool) {
+fn answered(mut visit: TestExchange) -> (bool, bool) {
     visit.answer(&*plugin(json!({})).unwrap());
     let varies = visit.response.get_all("vary").iter().any(|value| value == "accept-encoding");
     (visit.response.contains_key("content-encoding"), varies)
@@ -112,7 +112,7 @@ fn a_condition_goes_back_as_the_backend_knows_the_tag() {
 #[test]
 fn a_body_is_compressed_piece_by_piece_and_another_passes() {
     let plugin = plugin(json!({ "encodings": ["gzip"] })).unwrap();
-    let body = |mut visit: Visit| {
+    let body = |mut visit: TestExchange| {
         visit.answer(&*plugin);
         let mut sent = Vec::new();
         for (bytes, last) in [(&b"hello "[..], false), (b"world", false), (b"", true)] {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 use super::*;
 use moongate_sdk::Verdict;
-use moongate_sdk::testing::{Visit, settings};
+use moongate_sdk::testing::{TestExchange, settings};
 use serde_json::{Value, json};
 
 fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
@@ -11,7 +11,7 @@ fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
 }
 
 fn preflight(written: Value, origin: &str) -> Reply {
-    let mut visit = Visit::new("/").field("origin", origin);
+    let mut visit = TestExchange::new("/").field("origin", origin);
     visit.method = Method::OPTIONS;
     let asked = visit.field("access-control-request-method", "PUT");
     asked.field("access-control-request-headers", "x-a, x-b").refused(&*plugin(written).unwrap())
@@ -24,7 +24,7 @@ fn said<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
 /// The fields of an answer to a plain request.
 fn answer(written: Value, origin: Option<&str>, backend: &[(&'static str, &'static str)]) -> HeaderMap {
     let plugin = plugin(written).unwrap();
-    let visit = Visit::new("/");
+    let visit = TestExchange::new("/");
     let mut visit = match origin {
         Some(origin) => visit.field("origin", origin),
         None => visit,
@@ -66,9 +66,10 @@ fn listed_methods_and_fields_are_what_is_allowed() {
 #[test]
 fn only_a_preflight_is_answered_here() {
     let plugin = plugin(json!({ "origins": ["*"] })).unwrap();
-    let visit = || Visit::new("/").field("origin", "https://a").field("access-control-request-method", "PUT");
+    let visit =
+        || TestExchange::new("/").field("origin", "https://a").field("access-control-request-method", "PUT");
     assert!(matches!(visit().ask(&*plugin), Verdict::Continue), "a GET is none");
-    let mut options = Visit::new("/").field("origin", "https://a");
+    let mut options = TestExchange::new("/").field("origin", "https://a");
     options.method = Method::OPTIONS;
     assert!(matches!(options.ask(&*plugin), Verdict::Continue), "OPTIONS alone is none");
 }
@@ -105,7 +106,7 @@ fn the_backends_own_fields_are_replaced() {
 #[test]
 fn two_origins_are_none() {
     let plugin = plugin(json!({ "origins": ["https://a"] })).unwrap();
-    let mut visit = Visit::new("/").field("origin", "https://a").field("origin", "https://b");
+    let mut visit = TestExchange::new("/").field("origin", "https://a").field("origin", "https://b");
     visit.answer(&*plugin);
     assert!(said(&visit.response, "access-control-allow-origin").is_empty());
 }

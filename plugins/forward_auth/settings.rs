@@ -1,9 +1,9 @@
 //! What an operator writes for `forward_auth`, and what is wrong with it.
 
-use super::{ForwardAuth, Sent};
+use super::{ForwardAuth, ForwardedFields};
 use crate::parts::url;
 use http::{HeaderName, Method};
-use moongate_sdk::{Callee, Period, Placed, Problem, Problems, Settings};
+use moongate_sdk::{CallTarget, Period, Placed, Problem, Problems, Settings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
@@ -47,8 +47,8 @@ pub(super) fn read(settings: &Settings) -> Result<ForwardAuth, Problems> {
     }
     let method = problems.keep(written.method.as_ref().map_or(Ok(Method::GET), method));
     let sent = match &written.request_headers {
-        None => Sent::All,
-        Some(names) => Sent::These(sent(names, &mut problems)),
+        None => ForwardedFields::All,
+        Some(names) => ForwardedFields::These(sent(names, &mut problems)),
     };
     let to_backend = changed(&written.response_headers, &mut problems);
     let to_client = changed(&written.client_headers, &mut problems);
@@ -69,12 +69,12 @@ pub(super) fn read(settings: &Settings) -> Result<ForwardAuth, Problems> {
     }
 }
 
-fn callee(settings: &Settings, written: &Written) -> Result<Callee, Problems> {
+fn callee(settings: &Settings, written: &Written) -> Result<CallTarget, Problems> {
     match (&written.upstream, &written.url, &written.path) {
-        (Some(name), None, _) => Ok(Callee::Upstream(name.value.clone())),
+        (Some(name), None, _) => Ok(CallTarget::Upstream(name.value.clone())),
         (None, Some(url), None) => {
             url::check(url)?;
-            Ok(Callee::Url(url.value.clone()))
+            Ok(CallTarget::Url(url.value.clone()))
         }
         (None, Some(_), Some(path)) => {
             Err(Problem::new("a URL has its own path").at(&path.place).help("write it into `url`").into())

@@ -3,20 +3,20 @@
 
 use super::*;
 use http::StatusCode;
-use moongate_sdk::testing::{Visit, settings};
-use moongate_sdk::{Calling, Services};
+use moongate_sdk::testing::{TestExchange, settings};
+use moongate_sdk::{CallFuture, Services};
 use serde_json::json;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 /// A service that answers as it was told and remembers what it was asked.
 struct Service {
-    answer: Result<Called, CallError>,
+    answer: Result<CallResponse, CallError>,
     asked: Mutex<Vec<Call>>,
 }
 
 impl Services for Service {
-    fn call(&self, call: Call) -> Calling {
+    fn call(&self, call: Call) -> CallFuture {
         self.asked.lock().unwrap().push(call);
         Box::pin(std::future::ready(self.answer.clone()))
     }
@@ -31,7 +31,8 @@ fn service(status: u16, fields: &[(&'static str, &'static str)], body: &'static 
     for (name, value) in fields {
         headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    let answer = Called { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::from(body) };
+    let answer =
+        CallResponse { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::from(body) };
     Arc::new(Service { answer: Ok(answer), asked: Mutex::default() })
 }
 
@@ -39,9 +40,9 @@ fn plugin(written: serde_json::Value) -> Box<dyn Plugin> {
     build(&settings(written)).unwrap()
 }
 
-fn visit(service: &Arc<Service>) -> Visit {
+fn visit(service: &Arc<Service>) -> TestExchange {
     let mut visit =
-        Visit::new("/a/b?c=d").field("host", "example.com:8080").field("authorization", "Bearer x");
+        TestExchange::new("/a/b?c=d").field("host", "example.com:8080").field("authorization", "Bearer x");
     visit = visit.field("x-user", "root").field("cookie", "a=b").field("content-length", "10");
     visit = visit
         .field("x-forwarded-for", "6.6.6.6")
@@ -58,7 +59,7 @@ fn the_service_gets_the_head_with_the_gateways_facts() {
     assert!(matches!(visit(&service).ask(&*plugin), Verdict::Continue));
     let asked = service.asked.lock().unwrap();
     let call = &asked[0];
-    assert_eq!((&call.to, &*call.target), (&Callee::Upstream("auth".into()), "/check?x"));
+    assert_eq!((&call.to, &*call.target), (&CallTarget::Upstream("auth".into()), "/check?x"));
     assert!(call.method == Method::GET && call.body.is_empty());
     for (field, value) in [
         ("authorization", "Bearer x"),

@@ -50,7 +50,7 @@ struct Key {
 
 /// Why a token does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum TokenError {
     /// It is no signed token.
     Malformed,
     /// No key has its id, or may be used with its algorithm.
@@ -69,7 +69,7 @@ pub(super) enum Refusal {
     Claim,
 }
 
-impl Refusal {
+impl TokenError {
     /// For the client, in words that may stand in a quoted string.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -177,13 +177,13 @@ impl Keys {
     ///
     /// # Errors
     /// Why it does not pass.
-    pub(super) fn check(&self, token: &[u8], demands: &Demands, now: u64) -> Result<Claims, Refusal> {
-        let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
+    pub(super) fn check(&self, token: &[u8], demands: &Demands, now: u64) -> Result<Claims, TokenError> {
+        let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
         // RFC 7515 §4.1.11: whoever understands none of them must refuse.
         if header.crit.is_some() {
-            return Err(Refusal::Malformed);
+            return Err(TokenError::Malformed);
         }
-        let mut why = Refusal::NoKey;
+        let mut why = TokenError::NoKey;
         let fits = |key: &&Key| match (&key.id, &header.kid) {
             (Some(id), Some(wanted)) => id == wanted,
             _ => true,
@@ -194,7 +194,7 @@ impl Keys {
                 Ok(token) => return in_time(&token.claims, demands, now).map(|()| token.claims),
                 Err(error) => why = refusal(error.kind()),
             }
-            if why != Refusal::Signature {
+            if why != TokenError::Signature {
                 break;
             }
         }
@@ -349,34 +349,34 @@ fn follow(demands: &Demands, natural: &[Algorithm]) -> Vec<Algorithm> {
 
 /// RFC 7519 §4.1.4, §4.1.5: before its end, not before its beginning, give or take the leeway; and the
 /// claims that jsonwebtoken does not know must be there too.
-fn in_time(claims: &Claims, demands: &Demands, now: u64) -> Result<(), Refusal> {
+fn in_time(claims: &Claims, demands: &Demands, now: u64) -> Result<(), TokenError> {
     let moment = |name| match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or(Refusal::Claim),
+        Some(value) => value.as_f64().map(Some).ok_or(TokenError::Claim),
     };
     if demands.required.iter().any(|name| claims.get(name).is_none_or(Value::is_null)) {
-        return Err(Refusal::Claim);
+        return Err(TokenError::Claim);
     }
     // Far fewer seconds than an f64 counts exactly.
     let (now, leeway) = (now as f64, demands.leeway.as_secs_f64());
     if moment("exp")?.is_some_and(|exp| now >= exp + leeway) {
-        return Err(Refusal::Expired);
+        return Err(TokenError::Expired);
     }
     if moment("nbf")?.is_some_and(|nbf| now + leeway < nbf) {
-        return Err(Refusal::NotYet);
+        return Err(TokenError::NotYet);
     }
     Ok(())
 }
 
-fn refusal(kind: &ErrorKind) -> Refusal {
+fn refusal(kind: &ErrorKind) -> TokenError {
     match kind {
         ErrorKind::InvalidSignature | ErrorKind::InvalidRsaKey(_) | ErrorKind::InvalidEcdsaKey => {
-            Refusal::Signature
+            TokenError::Signature
         }
-        ErrorKind::InvalidAlgorithm => Refusal::NoKey,
-        ErrorKind::InvalidIssuer => Refusal::Issuer,
-        ErrorKind::InvalidAudience => Refusal::Audience,
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => Refusal::Claim,
-        _ => Refusal::Malformed,
+        ErrorKind::InvalidAlgorithm => TokenError::NoKey,
+        ErrorKind::InvalidIssuer => TokenError::Issuer,
+        ErrorKind::InvalidAudience => TokenError::Audience,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => TokenError::Claim,
+        _ => TokenError::Malformed,
     }
 }

@@ -1,7 +1,7 @@
 //! What an operator writes for `jwt`, and what is wrong with it.
 
 use super::keys::{Demands, Keys};
-use super::source::{Remote, Source};
+use super::source::{KeySource, Remote};
 use super::{Forward, Jwt};
 use crate::parts::named::Part;
 use http::{HeaderName, header};
@@ -245,7 +245,7 @@ fn quotable(text: &str) -> bool {
     text.bytes().all(|byte| (byte == b' ' || byte.is_ascii_graphic()) && byte != b'"' && byte != b'\\')
 }
 
-fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<Source, Problems> {
+fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<KeySource, Problems> {
     let given = [&written.secret, &written.key_file, &written.jwks_file, &written.jwks_url];
     let mut all = given.iter().filter_map(|one| one.as_ref());
     let help = "write one of `secret`, `key_file`, `jwks_file` and `jwks_url`";
@@ -257,11 +257,11 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<S
     }
     let bad = |why: String| Problems::from(Problem::new(why).at(&first.place));
     if let Some(secret) = &written.secret {
-        return Keys::secret(secret.as_bytes(), demands).map(Source::Given).map_err(bad);
+        return Keys::secret(secret.as_bytes(), demands).map(KeySource::Given).map_err(bad);
     }
     if let Some(path) = &written.key_file {
         let file = settings.file(path, LARGEST_FILE)?;
-        return Keys::pem(&file.bytes, demands).map(Source::Given).map_err(bad);
+        return Keys::pem(&file.bytes, demands).map(KeySource::Given).map_err(bad);
     }
     if let Some(path) = &written.jwks_file {
         let file = settings.file(path, LARGEST_FILE)?;
@@ -269,9 +269,9 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<S
         for key in keys.left_out() {
             log::warn!(file = path.as_str(), key = key.as_str(); "a key of a set is left out");
         }
-        return Ok(Source::Given(keys));
+        return Ok(KeySource::Given(keys));
     }
     crate::parts::url::check(first)?;
     let refresh = written.refresh.as_ref().map_or(Duration::from_secs(600), |refresh| refresh.0);
-    Ok(Source::Fetched(Arc::new(Remote::new(first.value.clone(), refresh, demands.clone()))))
+    Ok(KeySource::Fetched(Arc::new(Remote::new(first.value.clone(), refresh, demands.clone()))))
 }

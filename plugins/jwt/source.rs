@@ -1,10 +1,10 @@
 //! Where keys come from: given once, or fetched beside the requests, rotated, and kept when a fetch fails.
 
-use super::keys::{Claims, Demands, Keys, Refusal};
+use super::keys::{Claims, Demands, Keys, TokenError};
 use crate::parts::url;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
-use moongate_sdk::{Call, Callee, Fault, Services};
+use moongate_sdk::{Call, CallTarget, Fault, Services};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
@@ -23,7 +23,7 @@ const LEAST_PAUSE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Where keys come from.
-pub(super) enum Source {
+pub(super) enum KeySource {
     /// From the settings or a file.
     Given(Keys),
     /// From a URL.
@@ -35,14 +35,14 @@ pub(super) struct Remote {
     url: String,
     refresh: Duration,
     demands: Demands,
-    state: watch::Sender<State>,
+    state: watch::Sender<FetchState>,
     /// A token asks for a key that nobody has.
     wanted: Notify,
 }
 
 /// What the fetches brought so far.
 #[derive(Clone, Default)]
-struct State {
+struct FetchState {
     /// The last good set.
     keys: Option<Arc<Keys>>,
     /// The last fetch, whatever it brought.
@@ -54,12 +54,12 @@ struct State {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     /// It is not good.
-    Refused(Refusal),
+    Refused(TokenError),
     /// There is nothing to check it with.
     Fault(Fault),
 }
 
-impl Source {
+impl KeySource {
     /// Checks a token without waiting, when that is possible: `None` says that a fetch should be waited for.
     pub(super) fn check(&self, token: &[u8], demands: &Demands) -> Option<Result<Claims, Stop>> {
         match self {
@@ -67,7 +67,7 @@ impl Source {
             Self::Fetched(remote) => {
                 let (keys, asked_lately) = remote.look();
                 match keys?.check(token, demands, now()) {
-                    Err(Refusal::NoKey) if !asked_lately => None,
+                    Err(TokenError::NoKey) if !asked_lately => None,
                     checked => Some(checked.map_err(Stop::Refused)),
                 }
             }
@@ -90,7 +90,13 @@ impl Source {
 
 impl Remote {
     pub(super) fn new(url: String, refresh: Duration, demands: Demands) -> Self {
-        Self { url, refresh, demands, state: watch::Sender::new(State::default()), wanted: Notify::new() }
+        Self {
+            url,
+            refresh,
+            demands,
+            state: watch::Sender::new(FetchState::default()),
+            wanted: Notify::new(),
+        }
     }
 
     fn look(&self) -> (Option<Arc<Keys>>, bool) {
@@ -156,7 +162,7 @@ impl Remote {
         let mut url = self.url.clone();
         for _ in 0..=MOST_REDIRECTS {
             let call = Call {
-                to: Callee::Url(url.clone()),
+                to: CallTarget::Url(url.clone()),
                 method: Method::GET,
                 target: String::new(),
                 headers: HeaderMap::new(),

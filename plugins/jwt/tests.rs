@@ -5,9 +5,9 @@ use super::*;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as B64, Engine};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use keys::{Keys, Refusal};
-use moongate_sdk::testing::{Visit, settings};
-use moongate_sdk::{Call, CallError, Called, Calling};
+use keys::{Keys, TokenError};
+use moongate_sdk::testing::{TestExchange, settings};
+use moongate_sdk::{Call, CallError, CallFuture, CallResponse};
 use ring::rand::SystemRandom;
 use ring::signature::{self as sig, KeyPair};
 use ring::{hmac, signature};
@@ -84,11 +84,11 @@ fn plugin(extra: Value) -> Box<dyn Plugin> {
 }
 
 fn ask(plugin: &dyn Plugin, token: &str) -> Verdict {
-    Visit::new("/").field("authorization", &format!("Bearer {token}")).ask(plugin)
+    TestExchange::new("/").field("authorization", &format!("Bearer {token}")).ask(plugin)
 }
 
 fn why(plugin: &dyn Plugin, token: &str) -> String {
-    let reply = Visit::new("/").field("authorization", &format!("Bearer {token}")).refused(plugin);
+    let reply = TestExchange::new("/").field("authorization", &format!("Bearer {token}")).refused(plugin);
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
     reply.headers[WWW_AUTHENTICATE].to_str().unwrap().to_owned()
 }
@@ -106,14 +106,14 @@ fn the_examples_of_rfc_7515_are_verified_until_they_expire() {
     for parts in [A1, A2, A3] {
         let claims = keys.check(rfc7515(parts).as_bytes(), &demands, EXPIRES - 1).unwrap();
         assert_eq!((&claims["iss"], &claims["http://example.com/is_root"]), (&json!("joe"), &json!(true)));
-        assert_eq!(keys.check(rfc7515(parts).as_bytes(), &demands, EXPIRES), Err(Refusal::Expired));
+        assert_eq!(keys.check(rfc7515(parts).as_bytes(), &demands, EXPIRES), Err(TokenError::Expired));
         let mut forged = rfc7515(parts);
         forged.replace_range(50..51, if &forged[50..51] == "A" { "B" } else { "A" });
         assert!(keys.check(forged.as_bytes(), &demands, 0).is_err());
     }
     // The signature of one under the head of another.
     let mixed = format!("{}.{PAYLOAD}.{}", A1[0], A3[1]);
-    assert_eq!(keys.check(mixed.as_bytes(), &demands, 0), Err(Refusal::Signature));
+    assert_eq!(keys.check(mixed.as_bytes(), &demands, 0), Err(TokenError::Signature));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_unsecured_token_of_rfc_7519_is_refused() {
     let unsecured = format!("eyJhbGciOiJub25lIn0.{PAYLOAD}.");
     let demands = Demands::default();
     let keys = Keys::set(&rfc7515_keys(), false, &demands).unwrap();
-    assert_eq!(keys.check(unsecured.as_bytes(), &demands, 0), Err(Refusal::Malformed));
+    assert_eq!(keys.check(unsecured.as_bytes(), &demands, 0), Err(TokenError::Malformed));
     for alg in ["none", "None", "NONE", "nOnE", "", "HS1"] {
         let token = token(&json!({ "alg": alg }), &json!({ "exp": LATER }), |_| Vec::new());
         assert!(why(&*plugin(json!({})), &token).contains("malformed"), "{alg}");
@@ -200,11 +200,11 @@ fn every_algorithm_verifies_what_its_key_signed_and_nothing_else() {
         let good = token(&json!({ "alg": name, "kid": "any" }), &claims, sign);
         keys.check(good.as_bytes(), &demands, 0).unwrap_or_else(|why| panic!("{name}: {why:?}"));
         let other = token(&json!({ "alg": name }), &claims, |message| sign(&[message, b"x"].concat()));
-        assert_eq!(keys.check(other.as_bytes(), &demands, 0), Err(Refusal::Signature), "{name}");
+        assert_eq!(keys.check(other.as_bytes(), &demands, 0), Err(TokenError::Signature), "{name}");
         // The public key taken for a secret: the classic way in.
         for secret in [pem.as_str(), pem.trim_end()] {
             let confused = token(&json!({ "alg": "HS256" }), &claims, hs256(secret));
-            assert_eq!(keys.check(confused.as_bytes(), &demands, 0), Err(Refusal::NoKey), "{name}");
+            assert_eq!(keys.check(confused.as_bytes(), &demands, 0), Err(TokenError::NoKey), "{name}");
         }
     }
 }
@@ -228,7 +228,7 @@ fn a_good_token_passes_and_says_who_it_is() {
         "forward": false,
     }));
     let token = simple(json!({ "realm": { "roles": ["a", "b"] }, "age": 42 }));
-    let visit = Visit::new("/").field("authorization", &format!("bearer {token}"));
+    let visit = TestExchange::new("/").field("authorization", &format!("bearer {token}"));
     let mut visit = visit.field("x-user", "root").field("x-gone", "root");
     assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
     for (field, said) in [("x-user", "ada"), ("x-roles", "a,b"), ("x-age", "42")] {
@@ -241,23 +241,23 @@ fn a_good_token_passes_and_says_who_it_is() {
 #[test]
 fn a_request_without_a_token_is_challenged_as_rfc_6750_says() {
     let plain = plugin(json!({}));
-    assert_eq!(Visit::new("/").refused(&*plain).headers[WWW_AUTHENTICATE], "Bearer");
-    let basic = Visit::new("/").field("authorization", "Basic YTpi").refused(&*plain);
+    assert_eq!(TestExchange::new("/").refused(&*plain).headers[WWW_AUTHENTICATE], "Bearer");
+    let basic = TestExchange::new("/").field("authorization", "Basic YTpi").refused(&*plain);
     assert_eq!(basic.status, StatusCode::UNAUTHORIZED);
     let realm = plugin(json!({ "realm": "the api" }));
-    assert_eq!(Visit::new("/").refused(&*realm).headers[WWW_AUTHENTICATE], "Bearer realm=\"the api\"");
+    assert_eq!(TestExchange::new("/").refused(&*realm).headers[WWW_AUTHENTICATE], "Bearer realm=\"the api\"");
     let bad = why(&*realm, "x.y.z");
     assert_eq!(
         bad,
         "Bearer realm=\"the api\", error=\"invalid_token\", error_description=\"the token is malformed\""
     );
-    let twice = Visit::new("/")
+    let twice = TestExchange::new("/")
         .field("authorization", "Bearer a")
         .field("authorization", "Bearer b")
         .refused(&*plain);
     assert_eq!(twice.status, StatusCode::BAD_REQUEST);
     let optional = plugin(json!({ "optional": true, "claims": { "X-User": "sub" } }));
-    let mut visit = Visit::new("/").field("x-user", "root");
+    let mut visit = TestExchange::new("/").field("x-user", "root");
     assert!(matches!(visit.ask(&*optional), Verdict::Continue));
     assert!(!visit.request.contains_key("x-user"), "nobody vouches for it");
     assert!(why(&*optional, "x.y.z").contains("invalid_token"));
@@ -267,14 +267,14 @@ fn a_request_without_a_token_is_challenged_as_rfc_6750_says() {
 fn a_token_is_found_where_the_settings_say() {
     let token = simple(json!({}));
     let plugin = plugin(json!({ "from": ["cookie:session", "query:t", "header:X-Token", "bearer"] }));
-    let passes = |mut visit: Visit| matches!(visit.ask(&*plugin), Verdict::Continue);
-    assert!(passes(Visit::new("/").field("cookie", &format!("a=b; session={token}"))));
-    assert!(passes(Visit::new(&format!("/?a=b&t={token}"))));
-    assert!(passes(Visit::new("/").field("x-token", &token)));
-    assert!(passes(Visit::new("/").field("authorization", &format!("Bearer {token}"))));
-    assert!(!passes(Visit::new("/?other=1")));
+    let passes = |mut visit: TestExchange| matches!(visit.ask(&*plugin), Verdict::Continue);
+    assert!(passes(TestExchange::new("/").field("cookie", &format!("a=b; session={token}"))));
+    assert!(passes(TestExchange::new(&format!("/?a=b&t={token}"))));
+    assert!(passes(TestExchange::new("/").field("x-token", &token)));
+    assert!(passes(TestExchange::new("/").field("authorization", &format!("Bearer {token}"))));
+    assert!(!passes(TestExchange::new("/?other=1")));
     // The first that is there counts, also when it is a bad one.
-    assert!(!passes(Visit::new("/?t=bad").field("authorization", &format!("Bearer {token}"))));
+    assert!(!passes(TestExchange::new("/?t=bad").field("authorization", &format!("Bearer {token}"))));
 }
 
 #[test]
@@ -333,12 +333,13 @@ fn broken_tokens_are_refused_and_nothing_worse() {
     for broken in
         ["a", ".", "..", "...", "a.b.c.d", "eyJhbGciOiJIUzI1NiJ9..", "\u{e9}.\u{e9}.\u{e9}", "=.=.=", &long]
     {
-        let reply = Visit::new("/").field("authorization", &format!("Bearer {broken}")).refused(&*plugin);
+        let reply =
+            TestExchange::new("/").field("authorization", &format!("Bearer {broken}")).refused(&*plugin);
         assert!(reply.status.is_client_error(), "{broken}");
     }
     let array = token(&json!({ "alg": "HS256" }), &json!([1]), hs256(SECRET));
     assert!(why(&*plugin, &array).contains("malformed"));
-    let empty = Visit::new("/").field("authorization", "Bearer ").refused(&*plugin);
+    let empty = TestExchange::new("/").field("authorization", "Bearer ").refused(&*plugin);
     assert_eq!(empty.status, StatusCode::UNAUTHORIZED);
 }
 
@@ -348,7 +349,7 @@ fn a_living_websocket_is_refused_when_its_token_is_over() {
     assert_eq!(plugin.phases().recheck, Some(Duration::from_secs(300)));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     let token = simple(json!({ "exp": now + 1.0 }));
-    let mut visit = Visit::new("/").field("authorization", &format!("Bearer {token}"));
+    let mut visit = TestExchange::new("/").field("authorization", &format!("Bearer {token}"));
     assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
     assert!(!visit.request.contains_key("authorization"));
     let until = std::time::Instant::now() + Duration::from_secs(20);
@@ -452,10 +453,10 @@ impl Answers {
 }
 
 impl Services for Answers {
-    fn call(&self, _: Call) -> Calling {
+    fn call(&self, _: Call) -> CallFuture {
         self.calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let answer = self.next.lock().unwrap().pop_front().unwrap_or(Err(CallError::Unreachable));
-        Box::pin(std::future::ready(answer.map(|(status, body)| Called {
+        Box::pin(std::future::ready(answer.map(|(status, body)| CallResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Bytes::from(body),
@@ -480,7 +481,7 @@ fn set(signers: &[(&str, &Signer)]) -> String {
 }
 
 async fn decide(plugin: &dyn Plugin, token: &str) -> Result<(), Option<StatusCode>> {
-    let mut visit = Visit::new("/").field("authorization", &format!("Bearer {token}"));
+    let mut visit = TestExchange::new("/").field("authorization", &format!("Bearer {token}"));
     let (mut request, mut running) = (visit.request.clone(), std::mem::take(&mut visit.running));
     let method = http::Method::GET;
     let services = visit.services.clone();
@@ -492,7 +493,7 @@ async fn decide(plugin: &dyn Plugin, token: &str) -> Result<(), Option<StatusCod
     };
     let verdict = match plugin.request_headers(&mut exchange) {
         Flow::Wait(future) => future.await,
-        flow => moongate_sdk::testing::settle(flow),
+        flow => moongate_sdk::testing::resolve_flow(flow),
     };
     match verdict {
         Verdict::Continue => Ok(()),

@@ -5,7 +5,7 @@
 
 use http::HeaderName;
 use http::header::COOKIE;
-use moongate_sdk::{Exchange, Expression, Placed, Problem, Problems, Stage, cookie, cookie_in};
+use moongate_sdk::{Exchange, Expression, ExpressionPhase, Placed, Problem, Problems, cookie, cookie_in};
 use std::borrow::Cow;
 
 /// A part of a request.
@@ -42,7 +42,7 @@ impl Key {
                 problem.into()
             });
         }
-        Expression::value_in(written, 4..written.len(), Stage::Request).map(Self::Computed)
+        Expression::value_in(written, 4..written.len(), ExpressionPhase::Request).map(Self::Computed)
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
     use moongate_sdk::Place;
-    use moongate_sdk::testing::Visit;
+    use moongate_sdk::testing::TestExchange;
 
     fn part(text: &str) -> Result<Part, Problem> {
         Part::parse(&Placed { value: text.to_owned(), place: Place::nowhere() })
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_part_is_found() {
-        let visit = Visit::new("/?tok=q&token=q2&empty=").field("x-key", "h");
+        let visit = TestExchange::new("/?tok=q&token=q2&empty=").field("x-key", "h");
         let mut visit = visit.field("cookie", "other=1; token2=x").field("cookie", "token=\"c\";d=4");
         visit.see(|exchange| {
             let read = |text| {

@@ -29,7 +29,7 @@ type Shard = IndexMap<u64, u64, BuildHasherDefault<Hashed>>;
 
 /// What one request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum BucketOutcome {
     /// A token.
     Yes {
         /// Tokens that are left.
@@ -64,13 +64,13 @@ impl Buckets {
     }
 
     /// Takes a token of `key`, a hash. `now` is in nanoseconds and starts above 0.
-    pub(super) fn take(&self, key: u64, now: u64) -> Taken {
+    pub(super) fn take(&self, key: u64, now: u64) -> BucketOutcome {
         let mut shard = self.shards[(key >> 60) as usize % SHARDS].lock();
         let before = shard.get(&key).copied().unwrap_or(0).max(now);
         let after = before.saturating_add(self.interval);
         let limit = now.saturating_add(self.depth);
         if after > limit {
-            return Taken::No { wait: after - limit, full: before - now };
+            return BucketOutcome::No { wait: after - limit, full: before - now };
         }
         if let Some(paid) = shard.get_mut(&key) {
             *paid = after;
@@ -78,7 +78,7 @@ impl Buckets {
             make_room(&mut shard, self.most, now);
             shard.insert(key, after);
         }
-        Taken::Yes { left: (limit - after) / self.interval, full: after - now }
+        BucketOutcome::Yes { left: (limit - after) / self.interval, full: after - now }
     }
 
     #[cfg(test)]
@@ -138,13 +138,13 @@ mod tests {
     fn a_burst_passes_and_then_the_rate() {
         let buckets = buckets(3, 100);
         let left = |now| match buckets.take(7, now) {
-            Taken::Yes { left, .. } => left as i64,
-            Taken::No { .. } => -1,
+            BucketOutcome::Yes { left, .. } => left as i64,
+            BucketOutcome::No { .. } => -1,
         };
         let now = SECOND;
         assert_eq!([left(now), left(now), left(now), left(now)], [2, 1, 0, -1]);
-        assert_eq!(buckets.take(7, now), Taken::No { wait: SECOND / 10, full: SECOND / 10 * 3 });
-        assert_eq!(buckets.take(8, now), Taken::Yes { left: 2, full: SECOND / 10 });
+        assert_eq!(buckets.take(7, now), BucketOutcome::No { wait: SECOND / 10, full: SECOND / 10 * 3 });
+        assert_eq!(buckets.take(8, now), BucketOutcome::Yes { left: 2, full: SECOND / 10 });
         assert_eq!([left(now + SECOND / 10), left(now + SECOND / 10)], [0, -1]);
         assert_eq!(left(now + 10 * SECOND), 2, "never more than the burst");
     }
@@ -153,12 +153,15 @@ mod tests {
     fn made_up_keys_take_no_more_memory_than_allowed_and_leave_debtors_alone() {
         let buckets = buckets(10, 16 * 64);
         let now = SECOND;
-        while matches!(buckets.take(u64::MAX, now), Taken::Yes { .. }) {}
+        while matches!(buckets.take(u64::MAX, now), BucketOutcome::Yes { .. }) {}
         for key in 0..100_000_u64 {
             buckets.take(key.wrapping_mul(0x9E37_79B9_7F4A_7C15), now);
         }
         assert!(buckets.len() <= 16 * 64);
-        assert!(matches!(buckets.take(u64::MAX, now), Taken::No { .. }), "who owes most is forgotten last");
+        assert!(
+            matches!(buckets.take(u64::MAX, now), BucketOutcome::No { .. }),
+            "who owes most is forgotten last"
+        );
     }
 
     #[test]

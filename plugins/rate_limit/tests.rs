@@ -3,7 +3,7 @@
 
 use super::*;
 use bytes::BytesMut;
-use moongate_sdk::testing::{Visit, settings};
+use moongate_sdk::testing::{TestExchange, settings};
 use moongate_sdk::{ClientPrefix, Direction, Verdict};
 use serde_json::json;
 
@@ -12,12 +12,12 @@ fn plugin(written: serde_json::Value) -> Box<dyn Plugin> {
 }
 
 /// Whether a request passes.
-fn passes(plugin: &dyn Plugin, mut visit: Visit) -> bool {
+fn passes(plugin: &dyn Plugin, mut visit: TestExchange) -> bool {
     matches!(visit.ask(plugin), Verdict::Continue)
 }
 
-fn from(client: &str) -> Visit {
-    let mut visit = Visit::new("/");
+fn from(client: &str) -> TestExchange {
+    let mut visit = TestExchange::new("/");
     visit.client = client.parse().unwrap();
     visit
 }
@@ -75,14 +75,17 @@ fn messages_have_a_bucket_of_their_own() {
     let plugin = plugin(json!({ "messages": { "rate": "1/h", "burst": 2, "exceed": "drop" } }));
     let (mut one, mut two) = (from("192.0.2.1"), from("192.0.2.1"));
     assert!(matches!(one.ask(&*plugin), Verdict::Continue) && matches!(two.ask(&*plugin), Verdict::Continue));
-    assert!(matches!(one.say(&*plugin, &mut message()), Fate::Forward));
-    assert!(matches!(two.say(&*plugin, &mut message()), Fate::Forward));
-    assert!(matches!(one.say(&*plugin, &mut message()), Fate::Drop), "one client, whatever the WebSocket");
+    assert!(matches!(one.say(&*plugin, &mut message()), MessageVerdict::Forward));
+    assert!(matches!(two.say(&*plugin, &mut message()), MessageVerdict::Forward));
+    assert!(
+        matches!(one.say(&*plugin, &mut message()), MessageVerdict::Drop),
+        "one client, whatever the WebSocket"
+    );
     let closing = super::tests::plugin(json!({ "rate": "5/h", "messages": { "rate": "1/h" } }));
     let mut visit = from("192.0.2.1");
     visit.ask(&*closing);
-    assert!(matches!(visit.say(&*closing, &mut message()), Fate::Forward));
-    assert!(matches!(visit.say(&*closing, &mut message()), Fate::Close { code: 1008, .. }));
+    assert!(matches!(visit.say(&*closing, &mut message()), MessageVerdict::Forward));
+    assert!(matches!(visit.say(&*closing, &mut message()), MessageVerdict::Close { code: 1008, .. }));
 }
 
 #[test]

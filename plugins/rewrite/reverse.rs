@@ -5,7 +5,7 @@
 //! writes such paths itself.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use moongate_sdk::{Answer, Exchange};
+use moongate_sdk::{Exchange, Response};
 use std::borrow::Cow;
 
 /// Fields that hold one URI reference.
@@ -36,7 +36,7 @@ impl Reverse {
     }
 
     /// Maps the fields of a backend's response. A response that the gateway made itself is left alone.
-    pub(super) fn apply(self, mapping: Mapping<'_>, exchange: &Exchange<'_>, answer: &mut Answer<'_>) {
+    pub(super) fn apply(self, mapping: Mapping<'_>, exchange: &Exchange<'_>, answer: &mut Response<'_>) {
         let Some(endpoint) = answer.endpoint else { return };
         if self.location {
             let hosts = Hosts {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 use super::*;
 use moongate_sdk::Verdict;
-use moongate_sdk::testing::{Visit, settings};
+use moongate_sdk::testing::{TestExchange, settings};
 use serde_json::{Value, json};
 
 fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
@@ -12,7 +12,7 @@ fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
 
 fn rewritten(written: &Value, target: &str) -> String {
     let plugin = plugin(written.clone()).unwrap();
-    let mut visit = Visit::new(target);
+    let mut visit = TestExchange::new(target);
     match visit.ask(&*plugin) {
         Verdict::Continue => visit.see(|exchange| match exchange.query() {
             Some(query) => format!("{}?{query}", exchange.path()),
@@ -26,7 +26,7 @@ fn rewritten(written: &Value, target: &str) -> String {
 /// The response's field after the plugin, for a response of the endpoint 10.0.0.1:80 to a request for `target`.
 fn mapped(written: &Value, target: &str, name: &str, value: &str) -> String {
     let plugin = plugin(written.clone()).unwrap();
-    let mut visit = Visit::new(target).field("host", "example.com:8080");
+    let mut visit = TestExchange::new(target).field("host", "example.com:8080");
     visit.endpoint = Some("10.0.0.1:80".to_owned());
     visit.ask(&*plugin);
     let name: HeaderName = name.parse().unwrap();
@@ -132,7 +132,7 @@ fn every_cookie_stays_and_a_response_of_the_gateway_is_left_alone() {
         plugin(json!({ "strip_prefix": "/app", "rewrite_cookie_path": true, "rewrite_location": true }))
             .unwrap();
     for (endpoint, expected) in [(Some("10.0.0.1:80"), "/app"), (None, "/")] {
-        let mut visit = Visit::new("/app/x");
+        let mut visit = TestExchange::new("/app/x");
         visit.endpoint = endpoint.map(str::to_owned);
         visit.ask(&*plugin);
         for cookie in [&b"a=1; Path=/"[..], b"b=\xe4; Path=/", b"c=3"] {
@@ -152,7 +152,7 @@ fn a_page_at_the_prefix_itself_is_sent_to_its_folder() {
     let written = json!({ "strip_prefix": ["/app", "/b/c"] });
     let ask = |written: &Value, method: http::Method, target: &str, is_websocket| {
         let plugin = plugin(written.clone()).unwrap();
-        let mut visit = Visit::new(target);
+        let mut visit = TestExchange::new(target);
         (visit.method, visit.is_websocket) = (method, is_websocket);
         match visit.ask(&*plugin) {
             Verdict::Continue => visit.see(|exchange| exchange.path().to_owned()),
@@ -181,7 +181,7 @@ fn the_backend_is_told_of_every_prefix_that_was_stripped() {
         ("/other", &["/outer"], Some("/outer")),
         ("/other", &[], None),
     ] {
-        let mut visit = Visit::new(target);
+        let mut visit = TestExchange::new(target);
         for value in before {
             visit = visit.field("x-forwarded-prefix", value);
         }
@@ -241,7 +241,7 @@ fn a_query_is_set_and_removed_however_it_is_escaped() {
 #[test]
 fn nothing_is_edited_when_nothing_changes() {
     let plugin = plugin(json!({ "strip_prefix": "/api" })).unwrap();
-    let mut visit = Visit::new("/other?x");
+    let mut visit = TestExchange::new("/other?x");
     visit.ask(&*plugin);
     assert!(visit.running.edits().is_none());
 }

@@ -11,24 +11,24 @@ use std::sync::Arc;
 
 /// An account as it is kept.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredAccount {
     contact: Vec<String>,
     credentials: AccountCredentials,
 }
 
 /// The account that is kept, if one is.
 pub(super) async fn known(settings: &Arc<Settings>) -> Result<Option<Account>, Failure> {
-    let Some(Kept { credentials, .. }) = kept(settings).await? else { return Ok(None) };
+    let Some(StoredAccount { credentials, .. }) = kept(settings).await? else { return Ok(None) };
     let client = client(settings).await?;
     Ok(Some(Account::builder_with_http(client).from_credentials(credentials).await?))
 }
 
-async fn kept(settings: &Arc<Settings>) -> Result<Option<Kept>, Failure> {
-    let load = |settings: &Settings| disk::load_json::<Kept>(&disk::account(settings));
+async fn kept(settings: &Arc<Settings>) -> Result<Option<StoredAccount>, Failure> {
+    let load = |settings: &Settings| disk::load_json::<StoredAccount>(&disk::account(settings));
     disk::run(settings, load).await.map_err(|error| storage(&error))
 }
 
-async fn keep(settings: &Arc<Settings>, account: Kept) -> Result<(), Failure> {
+async fn keep(settings: &Arc<Settings>, account: StoredAccount) -> Result<(), Failure> {
     let keep = move |settings: &Settings| disk::keep_json(&disk::account(settings), &account);
     disk::run(settings, keep).await.map_err(|error| storage(&error))
 }
@@ -51,11 +51,11 @@ pub(super) async fn account(settings: &Arc<Settings>) -> Result<Account, Failure
             .create(&new, settings.directory.clone(), external.as_ref())
             .await
             .map_err(account_failed)?;
-        let kept = Kept { contact: settings.contact.clone(), credentials };
+        let kept = StoredAccount { contact: settings.contact.clone(), credentials };
         keep(settings, kept).await?;
         return Ok(account);
     };
-    let Kept { contact: told, credentials } = kept;
+    let StoredAccount { contact: told, credentials } = kept;
     // What is sent to keep the new contact is taken back apart: the credentials cannot be copied.
     let again = serde_json::to_value(&credentials).map_err(Error::from)?;
     let account = Account::builder_with_http(client(settings).await?).from_credentials(credentials).await?;
@@ -64,7 +64,7 @@ pub(super) async fn account(settings: &Arc<Settings>) -> Result<Account, Failure
             return Err(forgotten(error, settings).await);
         }
         let credentials = serde_json::from_value(again).map_err(Error::from)?;
-        let kept = Kept { contact: settings.contact.clone(), credentials };
+        let kept = StoredAccount { contact: settings.contact.clone(), credentials };
         keep(settings, kept).await?;
     }
     Ok(account)

@@ -28,24 +28,24 @@ const MOST_FIELDS: usize = 64;
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) struct Unanswered(String);
+pub(super) struct AttemptError(String);
 
-impl fmt::Display for Unanswered {
+impl fmt::Display for AttemptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Unanswered {}
+impl std::error::Error for AttemptError {}
 
-impl From<io::Error> for Unanswered {
+impl From<io::Error> for AttemptError {
     fn from(error: io::Error) -> Self {
         Self(error.to_string())
     }
 }
 
-fn unanswered(why: impl Into<String>) -> Unanswered {
-    Unanswered(why.into())
+fn unanswered(why: impl Into<String>) -> AttemptError {
+    AttemptError(why.into())
 }
 
 /// Asks an authority.
@@ -56,7 +56,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is none to trust.
-    pub(super) fn new(roots: Option<&[CertificateDer<'static>]>) -> Result<Self, Unanswered> {
+    pub(super) fn new(roots: Option<&[CertificateDer<'static>]>) -> Result<Self, AttemptError> {
         let mut store = RootCertStore::empty();
         match roots {
             Some(roots) => {
@@ -103,7 +103,7 @@ impl HttpClient for Client {
 }
 
 /// Refuses what a balancer says in its place: what an authority has to tell is a document (RFC 8555 §6.7).
-fn is_the_authoritys(answer: Response<Bytes>) -> Result<Response<Bytes>, Unanswered> {
+fn is_the_authoritys(answer: Response<Bytes>) -> Result<Response<Bytes>, AttemptError> {
     let told = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if answer.status().is_server_error() && !told.starts_with(b"application/problem+json") {
         return Err(unanswered(format!("it answered {}", answer.status())));
@@ -115,7 +115,7 @@ async fn ask(
     tls: TlsConnector,
     head: http::request::Parts,
     body: Bytes,
-) -> Result<Response<Bytes>, Unanswered> {
+) -> Result<Response<Bytes>, AttemptError> {
     // An authority that we trust may still have been told to send us elsewhere.
     if !is_safe(&head.uri) {
         return Err(unanswered("it is not an https: URL"));
@@ -137,7 +137,7 @@ async fn ask(
 }
 
 /// The request as bytes.
-fn render(head: &http::request::Parts, body: &Bytes) -> Result<Vec<u8>, Unanswered> {
+fn render(head: &http::request::Parts, body: &Bytes) -> Result<Vec<u8>, AttemptError> {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut wire = format!("{} {target} HTTP/1.1\r\n", head.method).into_bytes();
     let host = authority(&head.uri)?;
@@ -159,7 +159,7 @@ fn render(head: &http::request::Parts, body: &Bytes) -> Result<Vec<u8>, Unanswer
     Ok(wire)
 }
 
-fn authority(uri: &Uri) -> Result<HeaderValue, Unanswered> {
+fn authority(uri: &Uri) -> Result<HeaderValue, AttemptError> {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     // RFC 9110 §4.2.4: what stands before an @ is no part of the host.
     let host = authority.rsplit('@').next().unwrap_or_default();
@@ -177,7 +177,7 @@ async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     wire: &[u8],
     method: &Method,
-) -> Result<Response<Bytes>, Unanswered> {
+) -> Result<Response<Bytes>, AttemptError> {
     stream.write_all(wire).await?;
     stream.flush().await?;
     let mut bytes = BytesMut::new();
@@ -214,7 +214,7 @@ async fn exchange(
 }
 
 /// Reads on; false at the end.
-async fn more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut BytesMut) -> Result<bool, Unanswered> {
+async fn more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut BytesMut) -> Result<bool, AttemptError> {
     if bytes.len() > LARGEST {
         return Err(unanswered("the answer is too long"));
     }
@@ -226,10 +226,10 @@ async fn more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut BytesMut) -> Re
     }
 }
 
-type Head = (usize, Response<()>, Framing);
+type ResponseHead = (usize, Response<()>, Framing);
 
 /// The head with its length, once it is whole.
-fn parse_head(bytes: &[u8], method: &Method) -> Result<Option<Head>, Unanswered> {
+fn parse_head(bytes: &[u8], method: &Method) -> Result<Option<ResponseHead>, AttemptError> {
     let broken = || unanswered("the answer is not HTTP");
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut parsed = httparse::Response::new(&mut fields);
@@ -260,7 +260,7 @@ fn framing(head: &Response<()>, method: &Method) -> Option<Framing> {
 }
 
 /// The body behind its chunks (RFC 9112 §7.1), once it is whole.
-fn unchunk(bytes: &[u8]) -> Result<Option<Bytes>, Unanswered> {
+fn unchunk(bytes: &[u8]) -> Result<Option<Bytes>, AttemptError> {
     let broken = || unanswered("the answer's chunks are broken");
     let mut body = BytesMut::new();
     let mut rest = bytes;

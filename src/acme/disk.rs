@@ -85,9 +85,31 @@ pub(super) fn account(settings: &Settings) -> PathBuf {
 pub(super) fn prepare(settings: &Settings) -> io::Result<()> {
     let folder = folder(settings);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    remove_drafts(&folder, settings)?;
     let probe = folder.join(format!(".{}.probe", settings.id()));
     write(&probe, b"")?;
     fs::remove_file(probe)
+}
+
+/// Removes what writes of a process that died have left of this certificate's files.
+fn remove_drafts(folder: &Path, settings: &Settings) -> io::Result<()> {
+    for path in [certificate(settings), tries(settings)] {
+        // One of this process may be under way.
+        if *writes_of(&path).lock() > 0 {
+            continue;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let begin = format!(".{name}.");
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let found = entry.file_name();
+            let found = found.to_string_lossy();
+            if found.starts_with(&begin) && found.ends_with("new") {
+                remove_if_there(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Sees, without making anything, whether [`prepare`] can be expected to succeed: the nearest directory that exists is
@@ -174,10 +196,11 @@ pub(super) fn load_tries(settings: &Settings) -> Tries {
 /// What the system says.
 pub(super) fn keep_tries(settings: &Settings, kept: &Tries) -> io::Result<()> {
     if kept.failed.is_empty() {
-        return match fs::remove_file(tries(settings)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
+        // A turn as a write has: one that hangs must not bring the file back.
+        let writes = writes_of(&tries(settings));
+        let mut newest = writes.lock();
+        *newest += 1;
+        return remove_if_there(&tries(settings));
     }
     keep_json(&tries(settings), kept)
 }
@@ -211,10 +234,21 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// The writes of each file so far.
 static WRITES: Mutex<BTreeMap<PathBuf, Arc<Mutex<u64>>>> = Mutex::new(BTreeMap::new());
 
+fn writes_of(path: &Path) -> Arc<Mutex<u64>> {
+    Arc::clone(WRITES.lock().entry(path.to_owned()).or_default())
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// In one step: a reader finds the old content whole or the new one, also after a loss of power. A write that hangs and
 /// goes on when a later one has begun is given up, so that content is never replaced by older content.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let writes = Arc::clone(WRITES.lock().entry(path.to_owned()).or_default());
+    let writes = writes_of(path);
     let turn = {
         let mut writes = writes.lock();
         *writes += 1;
@@ -224,22 +258,27 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = folder.join(format!(".{name}.{turn}.new"));
     // One that was left by a process that died, perhaps with other rights.
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
+    remove_if_there(&draft)?;
+    let placed = draw(&draft, bytes).and_then(|()| {
+        // Held while it is renamed: a later write waits for that, within its own bound.
+        let newest = writes.lock();
+        if *newest != turn {
+            return Err(io::Error::other("a later write of the file has begun"));
+        }
+        fs::rename(&draft, path)
+    });
+    if placed.is_err() {
+        // It may hold a part of a key. The error that is returned says more than one of this.
+        let _ = fs::remove_file(&draft);
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    // Held while it is renamed: a later write waits for that, within its own bound.
-    let newest = writes.lock();
-    if *newest != turn {
-        fs::remove_file(&draft)?;
-        return Err(io::Error::other("a later write of the file has begun"));
-    }
-    fs::rename(&draft, path)?;
-    drop(newest);
+    placed?;
     File::open(folder)?.sync_all()
+}
+
+fn draw(draft: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 #[cfg(test)]

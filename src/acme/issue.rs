@@ -1,7 +1,7 @@
 //! One certificate, from the account to the file: RFC 8555 §7 in the order in which it is gone through.
 
 use super::account::{account, forgotten};
-use super::client::Unanswered;
+use super::client::AttemptError;
 use super::disk;
 use super::job::Job;
 use super::keyed::Keyed;
@@ -35,7 +35,7 @@ fn reason(error: &Error) -> Reason {
         Error::Timeout(_) => return Reason::Timeout,
         // An answer that is none of ACME is a balancer's, or a page that says sorry.
         Error::Json(_) => return Reason::Unreachable,
-        Error::Other(other) if other.is::<Unanswered>() => return Reason::Unreachable,
+        Error::Other(other) if other.is::<AttemptError>() => return Reason::Unreachable,
         _ => return Reason::Rejected,
     };
     let kind = problem.r#type.as_deref().unwrap_or_default();

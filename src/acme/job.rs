@@ -3,7 +3,7 @@
 use super::disk;
 use super::keyed::Keyed;
 use super::settings::Settings;
-use super::state::{Failure, Reason, State, Validity, now};
+use super::state::{CertificateState, Failure, Reason, Validity, now};
 use crate::tls::{Challenges, Slot};
 use moongate_sdk::{Place, Problem};
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ pub struct Job {
     place: Place,
     slot: Arc<Slot>,
     pub(super) challenges: Arc<Challenges>,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<CertificateState>,
     /// A key and its chain that could not be kept yet.
     pub(super) unsaved: Mutex<Option<String>>,
     issued: AtomicU64,

@@ -27,12 +27,12 @@ impl Jobs {
 }
 
 /// Gathers those of a generation while it is compiled.
-pub struct Gathering<'a> {
+pub struct JobSetBuilder<'a> {
     prior: &'a [Arc<Job>],
     jobs: Jobs,
 }
 
-impl<'a> Gathering<'a> {
+impl<'a> JobSetBuilder<'a> {
     /// Behind the generation that serves now, if one does.
     pub fn after(prior: Option<&'a Jobs>) -> Self {
         let challenges = prior.map(|prior| Arc::clone(&prior.challenges)).unwrap_or_default();

@@ -20,6 +20,6 @@ mod settings;
 mod state;
 
 pub use job::{Job, Prepared};
-pub use jobs::{Gathering, Jobs};
+pub use jobs::{JobSetBuilder, Jobs};
 pub use settings::Settings;
 pub use state::Reason;

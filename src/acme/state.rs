@@ -80,7 +80,7 @@ impl Validity {
 
 /// How it stands with a certificate.
 #[derive(Clone, Debug, Default)]
-pub(super) struct State {
+pub(super) struct CertificateState {
     /// That of the certificate that is served.
     pub validity: Option<Validity>,
     /// When one was last issued, in seconds since 1970; the file's own beginning after a restart.

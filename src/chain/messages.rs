@@ -5,18 +5,18 @@
 //! rid it of a plugin whose `on_error` is `open`.
 
 use super::guard::guard;
-use super::phases::{MISPLACED, Panicked, settle};
+use super::phases::{MISPLACED, Panicked, await_verdict};
 use super::{Chain, Entry};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
-use moongate_sdk::{Direction, Ended, Exchange, Fate, Fault, Message, Verdict};
+use moongate_sdk::{Direction, Ended, Exchange, Fault, Message, MessageVerdict, Verdict};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What becomes of a message when all plugins have seen it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Passage {
+pub enum ChainVerdict {
     /// It goes on as they left it.
     Forward,
     /// It goes no further.
@@ -34,7 +34,7 @@ pub enum Passage {
 
 /// What a plugin says of a WebSocket that it let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum RecheckVerdict {
     /// It may live on.
     Granted,
     /// It would be answered with this status now.
@@ -66,36 +66,36 @@ impl Chain {
     }
 
     /// Shows a message to the plugins, until one keeps it from going on.
-    pub fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Passage {
+    pub fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> ChainVerdict {
         for &at in &self.messages[message.direction as usize] {
             if exchange.running.skips(at) {
                 continue;
             }
             let entry = &self.entries[at];
-            exchange.running.turn(at);
+            exchange.running.begin_plugin(at);
             // Who is as if it were not there when it fails must leave nothing half changed.
             let came = entry.is_dispensable().then(|| message.clone());
             let mut call = entry.metrics().call(Phase::Message);
             let fate = guard(|| entry.plugin().message(exchange, message));
             call.returned();
             let fault = match fate {
-                Some(Fate::Forward) => continue,
-                Some(Fate::Drop) => return Passage::Drop,
-                Some(Fate::Close { code, reason }) if may_be_sent(code) => {
-                    return Passage::Close { code, reason };
+                Some(MessageVerdict::Forward) => continue,
+                Some(MessageVerdict::Drop) => return ChainVerdict::Drop,
+                Some(MessageVerdict::Close { code, reason }) if may_be_sent(code) => {
+                    return ChainVerdict::Close { code, reason };
                 }
-                Some(Fate::Close { .. }) => Some(UNSENDABLE),
-                Some(Fate::Failed(fault)) => Some(fault),
+                Some(MessageVerdict::Close { .. }) => Some(UNSENDABLE),
+                Some(MessageVerdict::Failed(fault)) => Some(fault),
                 None => None,
             };
             if entry.ends(fault.as_ref(), &call) {
-                return Passage::Failed;
+                return ChainVerdict::Failed;
             }
             if let Some(came) = came {
                 *message = came;
             }
         }
-        Passage::Forward
+        ChainVerdict::Forward
     }
 
     /// Tells the plugins how the WebSocket ended. A panic of one is logged, and the next is told.
@@ -105,7 +105,7 @@ impl Chain {
                 continue;
             }
             let entry = &self.entries[at];
-            exchange.running.turn(at);
+            exchange.running.begin_plugin(at);
             let mut call = entry.metrics().call(Phase::Closed);
             let told = guard(|| entry.plugin().closed(exchange, ended));
             call.returned();
@@ -116,26 +116,26 @@ impl Chain {
     }
 
     /// Asks the plugin at this position again about the handshake in `exchange`.
-    pub async fn recheck(&self, at: usize, exchange: &mut Exchange<'_>) -> Standing {
+    pub async fn recheck(&self, at: usize, exchange: &mut Exchange<'_>) -> RecheckVerdict {
         let Some(entry) = self.entries.get(at).filter(|_| !exchange.running.skips(at)) else {
-            return Standing::Granted;
+            return RecheckVerdict::Granted;
         };
         self.withdraw(exchange);
         for owner in 0..=at {
             self.withdraw_at(owner, exchange);
         }
-        exchange.running.turn(at);
+        exchange.running.begin_plugin(at);
         let mut call = entry.metrics().call(Phase::RequestHeaders);
         let flow = guard(|| entry.plugin().request_headers(exchange));
         call.returned();
-        let fault = match settle(flow, &mut call).await {
-            Ok(Verdict::Continue) => return Standing::Granted,
-            Ok(Verdict::Respond(reply)) => return Standing::Refused(reply.status),
+        let fault = match await_verdict(flow, &mut call).await {
+            Ok(Verdict::Continue) => return RecheckVerdict::Granted,
+            Ok(Verdict::Respond(reply)) => return RecheckVerdict::Refused(reply.status),
             Ok(Verdict::Body(_)) => Some(MISPLACED),
             Ok(Verdict::Failed(fault)) => Some(fault),
             Err(Panicked) => None,
         };
-        if entry.ends(fault.as_ref(), &call) { Standing::Failed } else { Standing::Granted }
+        if entry.ends(fault.as_ref(), &call) { RecheckVerdict::Failed } else { RecheckVerdict::Granted }
     }
 }
 

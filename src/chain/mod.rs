@@ -13,9 +13,9 @@ mod when;
 
 pub use guard::Guarded;
 pub use instances::{Builder, Entry, Instances};
-pub use messages::{Passage, Standing};
+pub use messages::{ChainVerdict, RecheckVerdict};
 
-use moongate_sdk::{Phases, Reply, Running, Stage};
+use moongate_sdk::{ExpressionPhase, Phases, Reply, Running};
 use std::sync::Arc;
 
 /// The plugins of one route in the order written: those of every route first, then its own. For answers,
@@ -91,9 +91,9 @@ impl Chain {
         Self {
             entries: entries.into(),
             owned: owned::of(entries),
-            request: judging(|phases| phases.request_headers, Stage::Request),
+            request: judging(|phases| phases.request_headers, ExpressionPhase::Request),
             request_body: phase(|phases| phases.request_body),
-            response: codings_last(judging(|phases| phases.response_headers, Stage::Response)),
+            response: codings_last(judging(|phases| phases.response_headers, ExpressionPhase::Response)),
             response_body: codings_last(phase(|phases| phases.response_body)),
             log: phase(|phases| phases.log),
             messages: [phase(|phases| phases.messages_to_backend), phase(|phases| phases.messages_to_client)],

@@ -8,7 +8,7 @@ use super::when::Part;
 use super::{Broken, Chain, Decision};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
-use moongate_sdk::{Answer, Direction, Exchange, Fault, Flow, Piece, Running, Verdict};
+use moongate_sdk::{Direction, Exchange, Fault, Flow, Piece, Response, Running, Verdict};
 use std::time::Instant;
 
 /// A plugin asked for a body where there is none to ask for.
@@ -49,14 +49,14 @@ impl Chain {
             if !entry.phases().request_headers {
                 continue;
             }
-            exchange.running.turn(at);
+            exchange.running.begin_plugin(at);
             let mut call = entry.metrics().call(Phase::RequestHeaders);
             let flow = guard(|| entry.plugin().request_headers(exchange));
             call.returned();
             if let Some(Flow::Continue) = flow {
                 continue;
             }
-            let decision = match settle(flow, &mut call).await {
+            let decision = match await_verdict(flow, &mut call).await {
                 Ok(Verdict::Body(limit)) => Some(Decision::Body { at, limit }),
                 other => self.decide(at, other, exchange.running, &call),
             };
@@ -106,11 +106,11 @@ impl Chain {
         let looks_only = entry.phases().looks_only;
         let came = (looks_only || entry.is_dispensable()).then(|| piece.clone());
         let last = piece.last;
-        exchange.running.turn(at);
+        exchange.running.begin_plugin(at);
         let mut call = entry.metrics().call(Phase::RequestBody);
         let flow = guard(|| entry.plugin().request_body(exchange, piece));
         call.returned();
-        let verdict = settle(flow, &mut call).await;
+        let verdict = await_verdict(flow, &mut call).await;
         piece.last = last;
         let failed = !matches!(verdict, Ok(Verdict::Continue | Verdict::Respond(_)));
         let decision = self.decide(at, verdict, exchange.running, &call);
@@ -151,7 +151,7 @@ impl Chain {
     pub async fn response_headers(
         &self,
         exchange: &mut Exchange<'_>,
-        answer: &mut Answer<'_>,
+        answer: &mut Response<'_>,
         passed: &[usize],
     ) -> Decision {
         for &at in &self.response {
@@ -170,14 +170,14 @@ impl Chain {
             if !entry.phases().response_headers {
                 continue;
             }
-            exchange.running.turn(at);
+            exchange.running.begin_plugin(at);
             let mut call = entry.metrics().call(Phase::ResponseHeaders);
             let flow = guard(|| entry.plugin().response_headers(exchange, answer));
             call.returned();
             if let Some(Flow::Continue) = flow {
                 continue;
             }
-            let verdict = settle(flow, &mut call).await;
+            let verdict = await_verdict(flow, &mut call).await;
             if let Some(decision) = self.decide(at, verdict, exchange.running, &call) {
                 return decision;
             }
@@ -201,7 +201,7 @@ impl Chain {
             let entry = &self.entries[at];
             let came = entry.is_dispensable().then(|| piece.clone());
             let last = piece.last;
-            exchange.running.turn(at);
+            exchange.running.begin_plugin(at);
             let mut call = entry.metrics().call(Phase::ResponseBody);
             let shown = guard(|| entry.plugin().response_body(exchange, piece));
             call.returned();
@@ -229,7 +229,7 @@ impl Chain {
                 continue;
             }
             let entry = &self.entries[at];
-            exchange.running.turn(at);
+            exchange.running.begin_plugin(at);
             let mut call = entry.metrics().call(Phase::Log);
             let told = guard(|| entry.plugin().log(exchange, status));
             call.returned();
@@ -283,7 +283,7 @@ impl Chain {
 }
 
 /// Waits for what the plugin decides.
-pub(super) async fn settle(flow: Option<Flow<'_>>, call: &mut Call<'_>) -> Result<Verdict, Panicked> {
+pub(super) async fn await_verdict(flow: Option<Flow<'_>>, call: &mut Call<'_>) -> Result<Verdict, Panicked> {
     Ok(match flow.ok_or(Panicked)? {
         Flow::Continue => Verdict::Continue,
         Flow::Respond(reply) => Verdict::Respond(reply),

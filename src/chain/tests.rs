@@ -8,9 +8,9 @@ mod owned;
 use super::*;
 use crate::spec::{OnError, PluginEntry};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use moongate_sdk::testing::{Visit, wait};
+use moongate_sdk::testing::{TestExchange, wait};
 use moongate_sdk::{
-    Answer, Exchange, Flow, Headers, Key, Kind, Place, Placed, Plugin, Problem, Problems, Quotes, Settings,
+    Exchange, Flow, Headers, Key, Kind, Place, Placed, Plugin, Problem, Problems, Quotes, Response, Settings,
     Value, ValueKind, Verdict,
 };
 
@@ -65,7 +65,7 @@ impl Plugin for Walker {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         assert!(self.then != Then::Panic, "as the test wants");
         exchange.state::<Seen>().0 += 10;
@@ -129,12 +129,12 @@ fn chain(walkers: &[(&str, &str)]) -> Chain {
 
 /// Runs all phases; gives the decision, the trail of the request and that of the answer.
 fn run(chain: &Chain) -> (Decision, Vec<String>, (Decision, Vec<String>)) {
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     let mut response = HeaderMap::new();
     let (decision, answered) = visit.see(|exchange| {
         let decision = wait(sendable(chain.request_headers(exchange)));
         let mut answer =
-            Answer { status: StatusCode::OK, headers: Headers::response(&mut response), endpoint: None };
+            Response { status: StatusCode::OK, headers: Headers::response(&mut response), endpoint: None };
         let answered = wait(sendable(chain.response_headers(exchange, &mut answer, &[])));
         chain.log(exchange, Some(StatusCode::OK));
         (decision, answered)

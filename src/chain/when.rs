@@ -7,13 +7,13 @@
 
 use super::{Chain, Entry};
 use crate::spec::PluginEntry;
-use moongate_sdk::{Answer, Exchange, Expression, Phases, Problems, Stage};
+use moongate_sdk::{Exchange, Expression, ExpressionPhase, Phases, Problems, Response};
 
 /// When an entry takes part.
 #[derive(Debug)]
 pub(super) struct When {
     expression: Expression,
-    stage: Stage,
+    stage: ExpressionPhase,
 }
 
 impl When {
@@ -23,7 +23,8 @@ impl When {
     /// Whatever is wrong with the expression.
     pub(super) fn read(written: &PluginEntry, phases: Phases) -> Result<Option<Self>, Problems> {
         let Some(when) = &written.when else { return Ok(None) };
-        let stage = if is_of_answers_alone(phases) { Stage::Response } else { Stage::Request };
+        let stage =
+            if is_of_answers_alone(phases) { ExpressionPhase::Response } else { ExpressionPhase::Request };
         Ok(Some(Self { expression: Expression::condition(when, stage)?, stage }))
     }
 }
@@ -40,7 +41,7 @@ fn is_of_answers_alone(phases: Phases) -> bool {
 
 impl Entry {
     /// Whether its condition is evaluated at this stage.
-    pub(super) fn is_judged_at(&self, stage: Stage) -> bool {
+    pub(super) fn is_judged_at(&self, stage: ExpressionPhase) -> bool {
         self.when().is_some_and(|when| when.stage == stage)
     }
 }
@@ -58,7 +59,7 @@ pub(super) enum Part {
 
 impl Chain {
     /// Whether a plugin takes part in this request. One without a condition costs two comparisons.
-    pub(super) fn part(&self, at: usize, exchange: &mut Exchange<'_>, answer: Option<&Answer<'_>>) -> Part {
+    pub(super) fn part(&self, at: usize, exchange: &mut Exchange<'_>, answer: Option<&Response<'_>>) -> Part {
         if exchange.running.skips(at) {
             return Part::LeftOut;
         }
@@ -66,7 +67,7 @@ impl Chain {
         if exchange.running.is_judged(at) {
             return Part::Taken;
         }
-        if when.stage == Stage::Response && answer.is_none() {
+        if when.stage == ExpressionPhase::Response && answer.is_none() {
             return Part::LeftOut;
         }
         exchange.running.judge(at);

@@ -3,7 +3,7 @@
 use super::{BAD_CONFIG, color, say, say_wrong};
 use crate::live;
 use crate::proxy;
-use crate::route::{Head, Target, merge_slashes};
+use crate::route::{RequestMatch, Target, merge_slashes};
 use crate::snapshot::{Kinds, Listener, Route, Snapshot};
 use crate::spec::{self, EscapedSlashes, MergeSlashes, PathParameters};
 use crate::tunnel::handshake;
@@ -87,7 +87,8 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         .map_err(|wrong| format!("the gateway refuses this request: {wrong}"))?;
     let asks = is("ws")
         || is("wss")
-        || handshake::check(&method, Version::HTTP_11, &headers) != Err(handshake::Refusal::NotWebSocket);
+        || handshake::check(&method, Version::HTTP_11, &headers)
+            != Err(handshake::HandshakeError::NotWebSocket);
     let seen = proxy::preview(&method, host, &headers, (asked.client, secure), &snapshot.terms)
         .map_err(|error| format!("this is no request: {error}"))?;
     let request = Request {
@@ -105,7 +106,7 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         client: seen.client.address(),
         ..Request::internal(&method, "/", asked.client)
     };
-    let head = Head { request, path_with_parameters: target.read_path(), headers: &seen.headers };
+    let head = RequestMatch { request, path_with_parameters: target.read_path(), headers: &seen.headers };
     let form = match snapshot.table.find(&head) {
         Some(route) => form(snapshot, route, &target)?,
         None => String::new(),

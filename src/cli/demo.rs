@@ -3,13 +3,13 @@
 
 use super::{FAILED, color, ended, say, say_wrong};
 use crate::demo;
-use crate::server::{self, Taken};
+use crate::server::{self, SignalReceiver};
 use crate::snapshot::Kinds;
 use crate::spec;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) fn main(path: &Path, kinds: Kinds, signals: Taken) -> ExitCode {
+pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCode {
     // A file that cannot be read is reported by the gateway itself, in the same words as ever.
     let Ok(loaded) = spec::load(path) else {
         return ended(server::run(path, kinds, signals, color(), |_| {}));

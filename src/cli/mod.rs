@@ -177,7 +177,7 @@ impl Command {
 /// with another table.
 pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     // Before anything that takes time: a SIGHUP that arrives from here on waits instead of killing.
-    let signals = server::Taken::take();
+    let signals = server::SignalReceiver::take();
     let arguments = Arguments::parse();
     // A plugin that is tried has its log lines among the rest of what it does.
     if !matches!(arguments.command, Some(Command::Plugin { .. })) {

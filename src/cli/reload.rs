@@ -42,16 +42,16 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
         return ExitCode::from(FAILED);
     };
     match ask(&admin.address.value, admin.token.as_deref(), until) {
-        Ok(Answer { status: 200, report, .. }) => {
+        Ok(ReloadResponse { status: 200, report, .. }) => {
             // As `moongate check` does: warnings are no reason to fail.
             say_wrong(&report.unwrap_or_default());
             say("configuration reloaded\n")
         }
-        Ok(Answer { status: 422, report: Some(report), .. }) => {
+        Ok(ReloadResponse { status: 422, report: Some(report), .. }) => {
             say_wrong(&report);
             ExitCode::from(BAD_CONFIG)
         }
-        Ok(Answer { status, body, .. }) => {
+        Ok(ReloadResponse { status, body, .. }) => {
             let body = body.trim();
             say_wrong(&format!("error: the gateway at {} answered {status}: {body}\n", admin.address.value));
             ExitCode::from(FAILED)
@@ -84,7 +84,7 @@ fn load(path: &Path, timeout: Duration) -> Option<Result<spec::Loaded, spec::Ref
 }
 
 /// What the gateway says.
-struct Answer {
+struct ReloadResponse {
     status: u16,
     /// Why the configuration was refused, or the warnings of one that was taken.
     report: Option<String>,
@@ -101,7 +101,7 @@ fn left(until: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-fn ask(address: &str, token: Option<&str>, until: Instant) -> io::Result<Answer> {
+fn ask(address: &str, token: Option<&str>, until: Instant) -> io::Result<ReloadResponse> {
     let parsed: SocketAddr = address.parse().map_err(|_| io::Error::other("not an ip:port"))?;
     let mut stream = TcpStream::connect_timeout(&parsed, CONNECT.min(left(until)?))?;
     stream.set_write_timeout(Some(left(until)?))?;
@@ -131,5 +131,5 @@ fn ask(address: &str, token: Option<&str>, until: Instant) -> io::Result<Answer>
     let report = serde_json::from_str::<serde_json::Value>(body)
         .ok()
         .and_then(|body| Some(body.get("report")?.as_str()?.to_owned()));
-    Ok(Answer { status, report, body: body.to_owned() })
+    Ok(ReloadResponse { status, report, body: body.to_owned() })
 }

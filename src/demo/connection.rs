@@ -3,7 +3,7 @@
 //! Whatever goes wrong ends this connection and nothing else; nobody is told but the peer.
 
 use super::Backend;
-use super::request::{Answer, BODY_LIMIT, Refusal, Request, Then};
+use super::request::{BODY_LIMIT, BodyFraming, DemoResponse, Request, RequestError};
 use super::socket;
 use serde_json::json;
 use std::io;
@@ -60,7 +60,7 @@ impl Connection {
             backend.served.fetch_add(1, Ordering::Relaxed);
             let then = request.then();
             self.write(&answer(&request, backend, then)).await?;
-            if then == Then::Close {
+            if then == BodyFraming::Close {
                 return self.stream.shutdown().await;
             }
         }
@@ -109,10 +109,14 @@ impl Connection {
         }
     }
 
-    async fn refuse(mut self, Refusal(status, reason): Refusal, backend: &Backend) -> io::Result<()> {
-        let mut answer = Answer::text(status, reason, reason);
+    async fn refuse(
+        mut self,
+        RequestError(status, reason): RequestError,
+        backend: &Backend,
+    ) -> io::Result<()> {
+        let mut answer = DemoResponse::text(status, reason, reason);
         answer.extra = (status == 426).then_some(("Sec-WebSocket-Version", "13"));
-        self.write(&answer.bytes(&backend.name, "", Then::Close)).await?;
+        self.write(&answer.bytes(&backend.name, "", BodyFraming::Close)).await?;
         self.stream.shutdown().await?;
         // Closing over unread bytes resets the connection, and the reset may overtake the answer.
         let mut rest = self.stream.take(BODY_LIMIT);
@@ -128,26 +132,26 @@ impl Connection {
 /// What a client began with.
 enum Head {
     Request(Request),
-    Refused(Refusal),
+    Refused(RequestError),
     Closed,
 }
 
-fn answer(request: &Request, backend: &Backend, then: Then) -> Vec<u8> {
+fn answer(request: &Request, backend: &Backend, then: BodyFraming) -> Vec<u8> {
     let known = matches!(request.path.as_str(), "/" | "/whoami" | "/health");
     let read_only = matches!(request.method.as_str(), "GET" | "HEAD");
     let whoami;
     let answer = match request.path.as_str() {
         _ if known && !read_only => {
-            let refused = Answer::text(405, "Method Not Allowed", "only GET and HEAD\n");
-            Answer { extra: Some(("Allow", "GET, HEAD")), ..refused }
+            let refused = DemoResponse::text(405, "Method Not Allowed", "only GET and HEAD\n");
+            DemoResponse { extra: Some(("Allow", "GET, HEAD")), ..refused }
         }
-        "/" => Answer::ok("text/html; charset=utf-8", PAGE),
-        "/health" => Answer::ok("text/plain; charset=utf-8", "ok\n"),
+        "/" => DemoResponse::ok("text/html; charset=utf-8", PAGE),
+        "/health" => DemoResponse::ok("text/plain; charset=utf-8", "ok\n"),
         "/whoami" => {
             whoami = describe(request, backend);
-            Answer::ok("application/json", &whoami)
+            DemoResponse::ok("application/json", &whoami)
         }
-        _ => Answer::text(404, "Not Found", "no such page on this backend\n"),
+        _ => DemoResponse::text(404, "Not Found", "no such page on this backend\n"),
     };
     answer.bytes(&backend.name, &request.method, then)
 }

@@ -24,11 +24,11 @@ pub(super) struct Request {
 
 /// A request that gets no answer but its status; the connection is closed behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal(pub(super) u16, pub(super) &'static str);
+pub(super) struct RequestError(pub(super) u16, pub(super) &'static str);
 
 /// What comes behind the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(super) enum BodyFraming {
     KeepAlive,
     Close,
 }
@@ -36,16 +36,16 @@ pub(super) enum Then {
 impl Request {
     /// Parses a head from the front of `bytes`: the request and the head's length, or `None` while it
     /// is not whole.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Refusal> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, RequestError> {
         let mut fields = [httparse::EMPTY_HEADER; FIELD_LIMIT];
         let mut head = httparse::Request::new(&mut fields);
         match head.parse(bytes) {
             Ok(Status::Complete(length)) => Ok(Some((Self::own(&head), length))),
             Ok(Status::Partial) if bytes.len() < HEAD_LIMIT => Ok(None),
             Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-                Err(Refusal(431, "Request Header Fields Too Large"))
+                Err(RequestError(431, "Request Header Fields Too Large"))
             }
-            Err(_) => Err(Refusal(400, "Bad Request")),
+            Err(_) => Err(RequestError(400, "Bad Request")),
         }
     }
 
@@ -75,26 +75,26 @@ impl Request {
     }
 
     /// How many bytes of body follow.
-    pub(super) fn body(&self) -> Result<u64, Refusal> {
+    pub(super) fn body(&self) -> Result<u64, RequestError> {
         if self.field("transfer-encoding").is_some() {
-            return Err(Refusal(411, "Length Required"));
+            return Err(RequestError(411, "Length Required"));
         }
         let Some(length) = self.field("content-length") else { return Ok(0) };
         match length.parse() {
             Ok(length) if length <= BODY_LIMIT => Ok(length),
-            Ok(_) => Err(Refusal(413, "Content Too Large")),
-            Err(_) => Err(Refusal(400, "Bad Request")),
+            Ok(_) => Err(RequestError(413, "Content Too Large")),
+            Err(_) => Err(RequestError(400, "Bad Request")),
         }
     }
 
     /// Whether the client may send another request on this connection (RFC 9112 §9.3).
-    pub(super) fn then(&self) -> Then {
+    pub(super) fn then(&self) -> BodyFraming {
         let stays = if self.http11 {
             !self.lists("connection", "close")
         } else {
             self.lists("connection", "keep-alive")
         };
-        if stays { Then::KeepAlive } else { Then::Close }
+        if stays { BodyFraming::KeepAlive } else { BodyFraming::Close }
     }
 
     /// Whether the request asks for a WebSocket, rightly or not.
@@ -105,7 +105,7 @@ impl Request {
 
 /// An answer with a body.
 #[derive(Debug)]
-pub(super) struct Answer<'a> {
+pub(super) struct DemoResponse<'a> {
     pub(super) status: u16,
     pub(super) reason: &'a str,
     pub(super) kind: &'a str,
@@ -114,7 +114,7 @@ pub(super) struct Answer<'a> {
     pub(super) extra: Option<(&'a str, &'a str)>,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> DemoResponse<'a> {
     pub(super) fn ok(kind: &'a str, body: &'a str) -> Self {
         Self { status: 200, reason: "OK", kind, body, extra: None }
     }
@@ -124,7 +124,7 @@ impl<'a> Answer<'a> {
     }
 
     /// The answer's bytes; a HEAD request gets them without the body.
-    pub(super) fn bytes(&self, backend: &str, method: &str, then: Then) -> Vec<u8> {
+    pub(super) fn bytes(&self, backend: &str, method: &str, then: BodyFraming) -> Vec<u8> {
         let Self { status, reason, kind, body, extra } = self;
         let mut head = format!(
             "HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
@@ -135,7 +135,7 @@ impl<'a> Answer<'a> {
             // Writing to a String cannot fail.
             let _ = write!(head, "{name}: {value}\r\n");
         }
-        head.push_str(if then == Then::Close { "Connection: close\r\n\r\n" } else { "\r\n" });
+        head.push_str(if then == BodyFraming::Close { "Connection: close\r\n\r\n" } else { "\r\n" });
         if method != "HEAD" {
             head.push_str(body);
         }

@@ -4,7 +4,7 @@
 //! would share its mistakes.
 
 use super::Backend;
-use super::request::{Refusal, Request};
+use super::request::{Request, RequestError};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -26,15 +26,15 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 const READ_BUFFER: usize = 4 << 10;
 
 /// Checks a handshake (RFC 6455 §4.2.1) and writes the 101.
-pub(super) fn accept(request: &Request, backend: &str) -> Result<Vec<u8>, Refusal> {
+pub(super) fn accept(request: &Request, backend: &str) -> Result<Vec<u8>, RequestError> {
     if request.method != "GET" {
-        return Err(Refusal(405, "Method Not Allowed"));
+        return Err(RequestError(405, "Method Not Allowed"));
     }
     if request.field("sec-websocket-version") != Some("13") {
-        return Err(Refusal(426, "Upgrade Required"));
+        return Err(RequestError(426, "Upgrade Required"));
     }
     let Some(key) = request.field("sec-websocket-key").filter(|key| sixteen_bytes(key)) else {
-        return Err(Refusal(400, "Bad Request"));
+        return Err(RequestError(400, "Bad Request"));
     };
     let accept = BASE64_STANDARD.encode(Sha1::digest(format!("{key}{ACCEPT_SUFFIX}")));
     let head = format!(

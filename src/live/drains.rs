@@ -10,8 +10,8 @@ use super::Live;
 use super::rebalance::Rebalances;
 use crate::snapshot::Snapshot;
 use crate::spec::{self, Stay};
-use crate::tunnel::{Cause, Filter, Policy, Registry, Seen};
-use crate::upstream::{Leaver, Leaving};
+use crate::tunnel::{Cause, Filter, Policy, Registry, TunnelView};
+use crate::upstream::{DrainingEndpoint, Leaving};
 use log::info;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -90,7 +90,7 @@ struct Drains {
     /// The generation that the policies are of.
     generation: u64,
     /// Who should be left, as it was last seen.
-    leaving: HashMap<u64, Leaver>,
+    leaving: HashMap<u64, DrainingEndpoint>,
     under_way: HashMap<Group, Drain>,
     recount: Instant,
     /// Until then there may be late comers.
@@ -162,7 +162,7 @@ impl Drains {
     }
 
     /// With whom a WebSocket is to be asked to come again; `None` when it may stay.
-    fn group(&self, snapshot: &Snapshot, seen: Seen<'_>) -> Option<Group> {
+    fn group(&self, snapshot: &Snapshot, seen: TunnelView<'_>) -> Option<Group> {
         let policy = |choose: fn(&Policy) -> Stay| self.policies.get(seen.route).map(|policy| choose(policy));
         let leaves = self.leaving.get(&seen.endpoint).is_some_and(|leaver| match leaver.why {
             Leaving::Marked | Leaving::Operator => true,
@@ -198,7 +198,7 @@ impl Drains {
             Group::At(endpoint, route) => {
                 let leaver = self.leaving.get(endpoint);
                 // From then on its sessions leave: those of requests as those of WebSockets.
-                let draining = leaver.and_then(Leaver::draining_for);
+                let draining = leaver.and_then(DrainingEndpoint::draining_for);
                 since = draining.and_then(|draining| since.checked_sub(draining)).unwrap_or(since);
                 let named = leaver.map(|leaver| (&*leaver.upstream, &*leaver.endpoint));
                 (route, Filter::RouteAt(Arc::clone(route), *endpoint), named.unwrap_or_default())
@@ -219,7 +219,7 @@ impl Drains {
     }
 }
 
-fn leaving(snapshot: &Snapshot) -> HashMap<u64, Leaver> {
+fn leaving(snapshot: &Snapshot) -> HashMap<u64, DrainingEndpoint> {
     let leavers = snapshot.clusters().flat_map(|cluster| cluster.leaving());
     leavers.map(|leaver| (leaver.token.get(), leaver)).collect()
 }

@@ -6,10 +6,10 @@ use crate::telemetry::metrics::names::{
     ACME_EXPIRY, ACME_FAILURES, ACME_ISSUED, ACME_LAST_SUCCESS, TLS_CERTIFICATE_EXPIRY,
     UPSTREAM_CONNECTIONS_ACTIVE, UPSTREAM_HEALTHY,
 };
-use crate::telemetry::metrics::{Exposition, Source};
+use crate::telemetry::metrics::{Exposition, MetricSource};
 use crate::upstream::{Health, Leaving};
 
-impl Source for Live {
+impl MetricSource for Live {
     fn collect(&self, scrape: &mut Exposition) {
         let snapshot = self.pin();
         for (listener, tls) in snapshot.secure() {

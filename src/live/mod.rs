@@ -17,7 +17,7 @@ mod tests;
 #[cfg(test)]
 mod world;
 
-pub use outcome::{Outcome, Refusal, Reloaded};
+pub use outcome::{Outcome, ReloadRefusal, Reloaded};
 
 use crate::acme::Prepared;
 use crate::blocking;
@@ -98,7 +98,7 @@ pub fn check(
     path: &Path,
     kinds: Kinds,
     color: Color,
-) -> Result<(Snapshot, spec::Loaded, Option<String>), Refusal> {
+) -> Result<(Snapshot, spec::Loaded, Option<String>), ReloadRefusal> {
     let (snapshot, loaded, warnings) = prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
     let report = (!warnings.0.is_empty()).then(|| diag::render(&warnings, &loaded.sources, color));
     Ok((snapshot, loaded, report))
@@ -110,8 +110,8 @@ struct Refused {
 }
 
 impl Refused {
-    fn render(&self, color: Color) -> Refusal {
-        Refusal { report: diag::render(&self.problems, &self.sources, color) }
+    fn render(&self, color: Color) -> ReloadRefusal {
+        ReloadRefusal { report: diag::render(&self.problems, &self.sources, color) }
     }
 }
 
@@ -145,7 +145,7 @@ impl Live {
     ///
     /// # Errors
     /// The rendered report.
-    pub fn start(path: &Path, kinds: Kinds, color: Color) -> Result<Self, Refusal> {
+    pub fn start(path: &Path, kinds: Kinds, color: Color) -> Result<Self, ReloadRefusal> {
         let (mut first, loaded, warnings) =
             prepare(path, kinds, None).map_err(|refused| refused.render(color))?;
         let refuse = |problems| Refused { problems, sources: loaded.sources.clone() }.render(color);
@@ -178,7 +178,7 @@ impl Live {
     }
 
     /// Starts the first generation's tasks and waits for the first probes, within a bound. To be called once.
-    pub async fn settle(self: &Arc<Self>) {
+    pub async fn wait_until_ready(self: &Arc<Self>) {
         let live = Arc::downgrade(self);
         supervision::spawn("drains", "", move || drains::keep(Weak::clone(&live)));
         let live = Arc::downgrade(self);
@@ -272,7 +272,7 @@ impl Live {
         outcome.map(|report| Reloaded { generation, report })
     }
 
-    async fn next_generation(&self) -> Result<Option<String>, Refusal> {
+    async fn next_generation(&self) -> Result<Option<String>, ReloadRefusal> {
         let prior = self.pin();
         let (path, kinds) = (self.path.clone(), self.kinds);
         let from = Arc::clone(&prior);
@@ -331,8 +331,8 @@ struct Ready {
 }
 
 /// What a reload that has no outcome is called.
-fn halted(error: &dyn fmt::Display) -> Refusal {
-    Refusal { report: format!("error: the reload came to a halt: {error}\n") }
+fn halted(error: &dyn fmt::Display) -> ReloadRefusal {
+    ReloadRefusal { report: format!("error: the reload came to a halt: {error}\n") }
 }
 
 /// The access log of a generation, open and not written to yet.

@@ -1,7 +1,7 @@
 //! How a reload ends.
 
 /// The new generation, or why there is none.
-pub type Outcome = Result<Reloaded, Refusal>;
+pub type Outcome = Result<Reloaded, ReloadRefusal>;
 
 /// A configuration that was taken.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct Reloaded {
 
 /// Why a configuration was not taken.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct ReloadRefusal {
     /// The rendered report, all problems in it.
     pub report: String,
 }

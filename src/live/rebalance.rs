@@ -152,7 +152,8 @@ impl Rebalances {
         let mark = self.tunnels.arrivals();
         let ask = |(endpoint, surplus): &(u64, usize)| {
             let filter = Filter::Endpoint(*endpoint);
-            let thinning = self.tunnels.thin(filter, *surplus, window, Cause::Rebalance, Arc::clone(&asked));
+            let thinning =
+                self.tunnels.drain_some(filter, *surplus, window, Cause::Rebalance, Arc::clone(&asked));
             (*endpoint, Asking(tokio::spawn(thinning)))
         };
         let asking = overloaded.iter().map(ask).collect();

@@ -9,7 +9,7 @@ use super::Live;
 use crate::blocking::ROTATION;
 use crate::diag::{self, Color, Sources};
 use crate::snapshot::Snapshot;
-use crate::tls::Look;
+use crate::tls::RefreshOutcome;
 use log::{info, warn};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -40,7 +40,7 @@ pub(super) async fn keep(live: Weak<Live>) {
         let Some(snapshot) = live.upgrade().map(|live| live.pin()) else { return };
         let began = Instant::now();
         warn_of_the_old(&snapshot, &mut warned);
-        turn(&mut hung, SLOW, move || look(&snapshot)).await;
+        check_once(&mut hung, SLOW, move || look(&snapshot)).await;
         // Whether it has ended is soon seen.
         let rest = if hung.is_some() { LOOK } else { LOOK.max(began.elapsed() * REST) };
         sleep(rest).await;
@@ -48,7 +48,7 @@ pub(super) async fn keep(live: Weak<Live>) {
 }
 
 /// One look, unless the one before it has not ended: it would hang where that one does, in a thread of its own.
-async fn turn(hung: &mut Option<JoinHandle<()>>, slow: Duration, look: impl FnOnce() + Send + 'static) {
+async fn check_once(hung: &mut Option<JoinHandle<()>>, slow: Duration, look: impl FnOnce() + Send + 'static) {
     if hung.as_ref().is_some_and(|before| !before.is_finished()) {
         return;
     }
@@ -69,14 +69,14 @@ fn look(snapshot: &Snapshot) {
     for (listener, tls) in snapshot.secure() {
         let told = |problems| diag::render(&problems, &Sources::default(), Color::Never);
         match tls.look() {
-            Look::Same => {}
-            Look::Changed(warnings) => {
+            RefreshOutcome::Same => {}
+            RefreshOutcome::Changed(warnings) => {
                 info!(listener; "new certificates serve");
                 if !warnings.0.is_empty() {
                     warn!(listener; "the new certificates have warnings\n{}", told(warnings));
                 }
             }
-            Look::Refused(problems) => {
+            RefreshOutcome::Refused(problems) => {
                 warn!(listener; "new certificates are refused; the old ones serve on\n{}", told(problems));
             }
         }
@@ -125,12 +125,12 @@ mod tests {
         };
         let (end, ended) = mpsc::channel::<()>();
         let mut hung = None;
-        turn(&mut hung, Duration::from_millis(10), move || ended.recv().unwrap()).await;
-        turn(&mut hung, Duration::from_secs(20), count()).await;
+        check_once(&mut hung, Duration::from_millis(10), move || ended.recv().unwrap()).await;
+        check_once(&mut hung, Duration::from_secs(20), count()).await;
         assert_eq!((hung.is_some(), looks.load(SeqCst)), (true, 0), "one at a time");
         end.send(()).unwrap();
         timeout(Duration::from_secs(20), hung.as_mut().unwrap()).await.unwrap().unwrap();
-        turn(&mut hung, Duration::from_secs(20), count()).await;
+        check_once(&mut hung, Duration::from_secs(20), count()).await;
         assert_eq!((hung.is_some(), looks.load(SeqCst)), (false, 1), "and then again");
     }
 }

@@ -17,7 +17,7 @@ async fn a_panic_in_a_reload_refuses_it_and_the_next_one_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("moongate.yaml");
     let live = live(&file, 1);
-    live.settle().await;
+    live.wait_until_ready().await;
     write(&file, 2);
     live.panics_at_commit.store(true, Ordering::Relaxed);
     let refusal = live.reload().await.unwrap_err();

@@ -4,7 +4,7 @@
 
 use crate::snapshot::{self, Kinds, Snapshot};
 use crate::spec;
-use crate::tunnel::{Cause, Membership, Registry, Seat};
+use crate::tunnel::{Cause, Membership, Registry, TunnelKey};
 use crate::upstream::{DrainMoment, Lease, Reason, RequestView, Tried};
 use http::{HeaderMap, Method};
 use moongate_sdk::Request;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-pub(super) struct World {
+pub(super) struct TestHarness {
     pub(super) tunnels: Arc<Registry>,
     pub(super) snapshot: Snapshot,
     pub(super) generation: u64,
@@ -46,7 +46,7 @@ fn compile(yaml: &str, prior: Option<&Snapshot>) -> Snapshot {
     snapshot::compile(&loaded.spec, prior, Kinds { plugins: &[] }).expect("the file is right").0
 }
 
-impl World {
+impl TestHarness {
     pub(super) fn new(yaml: &str) -> Self {
         Self { tunnels: Arc::default(), snapshot: compile(yaml, None), generation: 1 }
     }
@@ -63,12 +63,12 @@ impl World {
     }
 
     /// A handshake that was accepted behind it.
-    pub(super) fn join(&self, (lease, seat): (Lease, Seat)) -> Socket {
+    pub(super) fn join(&self, (lease, seat): (Lease, TunnelKey)) -> Socket {
         Socket { member: self.tunnels.join(seat), lease }
     }
 
     /// A handshake under way at a route.
-    pub(super) fn handshake(&self, route: &str) -> (Lease, Seat) {
+    pub(super) fn handshake(&self, route: &str) -> (Lease, TunnelKey) {
         let route = self.snapshot.route(route).expect("the route is there");
         let headers = HeaderMap::new();
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -77,7 +77,7 @@ impl World {
         let cluster = route.destination.choose(&request, route.policy.drain);
         let key = cluster.key(&request);
         let lease = cluster.pick(&key, &Tried::new(), route.policy.drain).expect("an endpoint is there");
-        let seat = Seat {
+        let seat = TunnelKey {
             endpoint: lease.endpoint().token().get(),
             route: Arc::clone(&route.name),
             edition: route.edition(),

@@ -6,15 +6,15 @@ use super::context::Context;
 use super::exchange;
 use super::failure::{Detail, Failure, OURS};
 use super::intake::connection;
-use super::received::Line;
+use super::received::RequestLine;
 use super::replay::replay;
 use super::{connect, departure, download, forward, respond, upstream};
 use crate::chain::Decision;
-use crate::tunnel::Leg;
+use crate::tunnel::TunnelIo;
 use crate::upstream::DrainMoment;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use moongate_sdk::{Answer, Fields, Headers, Reply, Sent, repeated};
+use moongate_sdk::{Fields, Headers, ReadOnlyHeaders, Reply, Response, repeated};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
 use pingora::{Error, ErrorType, Result};
@@ -23,14 +23,14 @@ use std::sync::Arc;
 
 /// What the client gets in place of the answer that was under way.
 #[derive(Debug)]
-pub(super) enum Instead {
+pub(super) enum ReplacementResponse {
     /// A plugin's reply: to the request, or to an answer, from the plugin at a position.
     Reply(Option<usize>, Box<Reply>),
     /// An answer of the gateway's own.
     Failure(Failure),
 }
 
-impl Instead {
+impl ReplacementResponse {
     /// What a decision about the request puts in place of its answer, if anything.
     pub(super) fn of(decision: Decision) -> Option<Self> {
         Self::to_answer(decision).map(|instead| match instead {
@@ -56,7 +56,7 @@ impl Instead {
     }
 }
 
-impl From<Failure> for Instead {
+impl From<Failure> for ReplacementResponse {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
     }
@@ -75,9 +75,9 @@ pub(super) async fn from_backend(
     if head.status.is_informational() {
         return Ok(());
     }
-    let comes = download::comes(ctx.method().unwrap_or(&session.req_header().method), head);
+    let comes = download::has_response_body(ctx.method().unwrap_or(&session.req_header().method), head);
     let Some(instead) = finish_head(session, head, ctx, &[], GivenBy::Backend).await? else {
-        upstream::settle(session, ctx);
+        upstream::reset_session(session, ctx);
         // Nothing follows that head, whether or not the backend sends something.
         let goes = download::has_body(&session.req_header().method, head.status);
         if ctx.upload.is_cut_off && !(comes && goes) {
@@ -114,7 +114,7 @@ pub(super) async fn finish_head(
     ctx: &mut Context,
     passed: &[usize],
     by: GivenBy,
-) -> Result<Option<Instead>> {
+) -> Result<Option<ReplacementResponse>> {
     let mut status = head.status;
     let decision = dress(session, &mut status, &mut ResponseFields(head), ctx, passed, by).await;
     // After the plugins: what they do to a backend's cookies is not meant for the gateway's own.
@@ -127,7 +127,7 @@ pub(super) async fn finish_head(
     if status != head.status && !status.is_informational() {
         head.set_status(status)?;
     }
-    Ok(decision.map_or_else(|gone| Some(gone.into()), Instead::to_answer))
+    Ok(decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_answer))
 }
 
 /// The same for the fields of a 101, whose status stays. Returns when in a drain the WebSocket's session leaves.
@@ -138,10 +138,10 @@ pub(super) async fn finish_upgrade(
     session: &Session,
     headers: &mut HeaderMap,
     ctx: &mut Context,
-) -> std::result::Result<Option<DrainMoment>, Instead> {
+) -> std::result::Result<Option<DrainMoment>, ReplacementResponse> {
     let mut status = StatusCode::SWITCHING_PROTOCOLS;
     let decision = dress(session, &mut status, headers, ctx, &[], GivenBy::Backend).await;
-    if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), Instead::to_answer) {
+    if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_answer) {
         return Err(instead);
     }
     let Some((cookie, moment)) = sticky(session, ctx) else {
@@ -178,12 +178,12 @@ async fn dress(
     let watch = if route.chain.may_wait() { departure::watch(session) } else { None };
     let request = session.req_header();
     // The request is over for the plugins by now: they see its fields and change only the answer's.
-    let mut seen = Sent(&request.headers);
+    let mut seen = ReadOnlyHeaders(&request.headers);
     let lease = ctx.lease.as_ref().filter(|_| by == GivenBy::Backend);
     let endpoint = lease.map(|lease| Arc::clone(lease.endpoint()));
-    let mut exchange = exchange::of(ctx, &route, Line::of(request), &mut seen);
+    let mut exchange = exchange::of(ctx, &route, RequestLine::of(request), &mut seen);
     let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
-    let mut answer = Answer { status: *status, headers: Headers::response(fields), endpoint };
+    let mut answer = Response { status: *status, headers: Headers::response(fields), endpoint };
     let shown = route.chain.response_headers(&mut exchange, &mut answer, passed);
     let decision = departure::unless_gone(watch, shown).await;
     *status = answer.status;
@@ -195,7 +195,12 @@ async fn dress(
 ///
 /// # Errors
 /// When either side went away meanwhile.
-pub(super) async fn pass_on(session: &mut Session, ctx: &mut Context, leg: Leg, read: &[u8]) -> Result<()> {
+pub(super) async fn pass_on(
+    session: &mut Session,
+    ctx: &mut Context,
+    leg: TunnelIo,
+    read: &[u8],
+) -> Result<()> {
     let Some(stream) = replay(leg, read) else {
         return respond::failure(session, ctx, Failure::BadResponse).await;
     };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// A client's connection, from where and how.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct ConnInfo {
     /// The other end's address; 127.0.0.1 for a Unix socket. With the PROXY protocol, the one that the
     /// balancer tells.
     pub peer: SocketAddr,
@@ -24,7 +24,7 @@ pub struct Arrival {
     pub tls: Option<Arc<Tls>>,
 }
 
-impl Arrival {
+impl ConnInfo {
     /// A connection from `peer`, `None` for a Unix socket, without TLS.
     pub fn plain(peer: Option<SocketAddr>, listener: u16) -> Self {
         let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
@@ -33,7 +33,7 @@ impl Arrival {
 }
 
 /// The arrival of the connection that a request came on; none in place of one that became a WebSocket.
-pub(super) fn of(session: &ServerSession) -> Option<&Arrival> {
+pub(super) fn of(session: &ServerSession) -> Option<&ConnInfo> {
     match session {
         ServerSession::H1(session) => {
             session.stream().as_any().downcast_ref::<Connection>().map(Connection::arrival)
@@ -46,12 +46,12 @@ pub(super) fn of(session: &ServerSession) -> Option<&Arrival> {
 ///
 /// # Errors
 /// None: the answer that Pingora wants beside it is a plain 200.
-pub fn digest(arrival: Arrival) -> pingora::Result<Arc<Digest>> {
+pub fn digest(arrival: ConnInfo) -> pingora::Result<Arc<Digest>> {
     let told = ProxyDigest::new(Box::new(ResponseHeader::build_no_case(200, None)?), Some(Box::new(arrival)));
     Ok(Arc::new(Digest { proxy_digest: Some(Arc::new(told)), ..Digest::default() }))
 }
 
 /// The arrival of the connection that a stream of HTTP/2 is on.
-pub(super) fn of_stream(digest: &Digest) -> Option<&Arrival> {
+pub(super) fn of_stream(digest: &Digest) -> Option<&ConnInfo> {
     digest.proxy_digest.as_deref()?.user_data.as_ref()?.downcast_ref()
 }

@@ -15,7 +15,7 @@ const KEPT: usize = 128;
 
 /// How far a request has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum ParseState {
     /// Nothing of it is here.
     Idle,
     /// In its head.
@@ -71,13 +71,13 @@ struct Framing {
 
 impl Boundary {
     /// How far the request has been read.
-    pub(super) fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> ParseState {
         match self.part {
-            Part::Head if self.head == 0 => Stage::Idle,
-            Part::Head => Stage::Head,
-            Part::Length(_) | Part::Chunked(_) => Stage::Body,
-            Part::Over => Stage::Over,
-            Part::Broken => Stage::Broken,
+            Part::Head if self.head == 0 => ParseState::Idle,
+            Part::Head => ParseState::Head,
+            Part::Length(_) | Part::Chunked(_) => ParseState::Body,
+            Part::Over => ParseState::Over,
+            Part::Broken => ParseState::Broken,
         }
     }
 

@@ -12,18 +12,18 @@ use std::io;
 pub(super) type Cause = Option<Box<str>>;
 
 /// Why an endpoint did not answer.
-pub(super) struct Unanswered {
+pub(super) struct TlsAttemptError {
     pub(super) failure: Failure,
     pub(super) cause: Cause,
 }
 
-impl From<Failure> for Unanswered {
+impl From<Failure> for TlsAttemptError {
     fn from(failure: Failure) -> Self {
         Self { failure, cause: None }
     }
 }
 
-impl From<DialError> for Unanswered {
+impl From<DialError> for TlsAttemptError {
     fn from(error: DialError) -> Self {
         let cause = match &error {
             DialError::Handshake(error) => Some(error.to_string().into()),
@@ -34,7 +34,7 @@ impl From<DialError> for Unanswered {
     }
 }
 
-impl From<AnswerError> for Unanswered {
+impl From<AnswerError> for TlsAttemptError {
     fn from(error: AnswerError) -> Self {
         let cause = match &error {
             AnswerError::Io(error) => alert(error).map(|alert| alert.to_string().into()),

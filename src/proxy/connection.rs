@@ -6,14 +6,14 @@
 //! Pingora gets a head when it is complete and was judged (see `request_head`). While one is on its way in pieces, it gets
 //! empty lines, which a parser skips (RFC 9112 §2.2): Pingora's own timer, which answers nothing, begins anew with each.
 
-use super::arrival::Arrival;
-use super::boundary::{Boundary, Reading, Stage};
+use super::arrival::ConnInfo;
+use super::boundary::{Boundary, ParseState, Reading};
 use super::departure::{Gone, SocketWatch};
 use super::failure::Failure;
 use super::head_intake::HeadIntake;
 use super::lazy_timer::LazyTimer;
 use super::min_rate::Pace;
-use super::request_head::Sent;
+use super::request_head::SentHead;
 use super::session_control::{EndedBy, SessionControl};
 use super::socket::Socket;
 use super::upload_gate::Gate;
@@ -69,7 +69,7 @@ pub struct RequestLimits {
 /// A client's connection.
 pub struct Connection {
     socket: Socket,
-    arrival: Arrival,
+    arrival: ConnInfo,
     limits: RequestLimits,
     boundary: Boundary,
     control: SessionControl,
@@ -101,7 +101,7 @@ impl Connection {
     pub fn new(
         socket: Socket,
         early: BytesMut,
-        arrival: Arrival,
+        arrival: ConnInfo,
         limits: RequestLimits,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
@@ -132,7 +132,7 @@ impl Connection {
     }
 
     /// From where it came, and how.
-    pub fn arrival(&self) -> &Arrival {
+    pub fn arrival(&self) -> &ConnInfo {
         &self.arrival
     }
 
@@ -157,7 +157,7 @@ impl Connection {
     }
 
     /// What was sent, where the parser got another head. It is given out once.
-    pub(super) fn take_sent(&self) -> Option<Box<Sent>> {
+    pub(super) fn take_sent(&self) -> Option<Box<SentHead>> {
         self.intake.take_sent()
     }
 
@@ -182,7 +182,7 @@ impl Connection {
 
     /// Whether a part of the request's body is still to come.
     pub(super) fn is_in_body(&self) -> bool {
-        self.boundary.stage() == Stage::Body
+        self.boundary.stage() == ParseState::Body
     }
 
     /// Ends the sending direction of a plain connection, so that the client sees the end of its response. Over TLS the
@@ -193,13 +193,13 @@ impl Connection {
 
     /// Whether the request's body broke the rules of its framing.
     pub fn is_broken(&self) -> bool {
-        self.boundary.stage() == Stage::Broken
+        self.boundary.stage() == ParseState::Broken
     }
 
     /// The next bytes read are the beginning of a new head. Returns whether the request before is
     /// over: when it is not, nothing that comes may be taken for a request.
     pub fn next_request(&mut self) -> bool {
-        let over = self.boundary.stage() == Stage::Over && self.intake.is_over();
+        let over = self.boundary.stage() == ParseState::Over && self.intake.is_over();
         self.boundary = Boundary::default();
         self.control.reset();
         self.intake.next_request();
@@ -237,8 +237,8 @@ impl Connection {
     /// head comes in pieces, or by [`Self::expect_head`], so an ordinary request never touches one.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let stage = self.boundary.stage();
-        let has_begun = stage == Stage::Head && self.intake.first_byte().is_some();
-        if !has_begun && (stage == Stage::Body || self.deadline.is_none()) {
+        let has_begun = stage == ParseState::Head && self.intake.first_byte().is_some();
+        if !has_begun && (stage == ParseState::Body || self.deadline.is_none()) {
             return Poll::Pending;
         }
         let time = self.limits.time;
@@ -272,11 +272,13 @@ impl Connection {
     /// Reads what belongs to the request under way, first what was kept for it.
     fn poll_request(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            let was_in_head = matches!(self.boundary.stage(), Stage::Idle | Stage::Head);
+            let was_in_head = matches!(self.boundary.stage(), ParseState::Idle | ParseState::Head);
             let before = buf.filled().len();
             let own = if self.behind.is_empty() {
                 match Pin::new(&mut self.socket).poll_read(cx, buf) {
-                    Poll::Pending if self.boundary.stage() == Stage::Body => return self.poll_body_pace(cx),
+                    Poll::Pending if self.boundary.stage() == ParseState::Body => {
+                        return self.poll_body_pace(cx);
+                    }
                     Poll::Pending => return self.poll_deadline(cx, buf),
                     Poll::Ready(Err(error)) if self.intake.is_empty() => return Poll::Ready(Err(error)),
                     // Part of a head is here: its end is told to the log.
@@ -310,7 +312,7 @@ impl Connection {
                     Poll::Ready(Ok(()))
                 };
             }
-            let head = (self.boundary.stage() != Stage::Head).then(|| self.boundary.head());
+            let head = (self.boundary.stage() != ParseState::Head).then(|| self.boundary.head());
             if self.intake.take(buf, before, own, head, self.limits.size) {
                 return Poll::Ready(Ok(()));
             }
@@ -455,19 +457,19 @@ impl AsyncRead for Connection {
         }
         let read = match this.boundary.stage() {
             _ if this.intake.is_refused() => Poll::Ready(Err(broken())),
-            Stage::Broken => Poll::Ready(Err(broken())),
-            Stage::Over => this.poll_end(cx),
-            Stage::Body if this.control.gate.get() == Gate::Paused => this.poll_gone(cx),
+            ParseState::Broken => Poll::Ready(Err(broken())),
+            ParseState::Over => this.poll_end(cx),
+            ParseState::Body if this.control.gate.get() == Gate::Paused => this.poll_gone(cx),
             // The response leaves first.
-            Stage::Body if this.control.gate.get() == Gate::Ended => {
+            ParseState::Body if this.control.gate.get() == Gate::Ended => {
                 return this.poll_out(cx).map(|_| Err(io::Error::other("the upload has ended")));
             }
-            Stage::Idle | Stage::Head | Stage::Body => this.poll_request(cx, buf),
+            ParseState::Idle | ParseState::Head | ParseState::Body => this.poll_request(cx, buf),
         };
         let awaits_backend = match this.boundary.stage() {
-            Stage::Over => true,
-            Stage::Body => this.control.gate.get() == Gate::Paused,
-            Stage::Idle | Stage::Head | Stage::Broken => false,
+            ParseState::Over => true,
+            ParseState::Body => this.control.gate.get() == Gate::Paused,
+            ParseState::Idle | ParseState::Head | ParseState::Broken => false,
         };
         let read = if read.is_pending() && awaits_backend { this.poll_silence(cx) } else { read };
         // Nothing from the client means that somebody is waited for: the part of an answer that came

@@ -1,10 +1,10 @@
 //! What is known of one request while it is under way. Guards in here undo themselves: whatever way
 //! a request ends, dropping its context gives back what it held.
 
-use super::answer::Instead;
+use super::answer::ReplacementResponse;
 use super::cause::Cause;
 use super::failure::Failure;
-use super::received::{Line, Received, split_target};
+use super::received::{Received, RequestLine, split_target};
 use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, RequestView, Tried};
@@ -34,7 +34,7 @@ pub struct Context {
     /// The pieces of the answer's body pass plugins.
     pub(super) shows_answer: bool,
     /// What the client gets in place of what is under way, which breaks off.
-    pub(super) instead: Option<Instead>,
+    pub(super) instead: Option<ReplacementResponse>,
     /// The client has its whole answer, and what still comes from the backend goes nowhere.
     pub(super) replaced: bool,
     /// The fields of a handshake as they came, where plugins are asked again while the WebSocket lives.
@@ -110,7 +110,7 @@ impl Context {
     /// What keys and balancers look at: the path as its route reads it, with what plugins changed.
     pub(super) fn view<'a>(&'a self, head: &'a RequestHeader) -> RequestView<'a> {
         let route = self.route.as_ref().map_or("", |route| &*route.name);
-        let request = self.received.request(Line::of(head), self.listener(), route);
+        let request = self.received.request(RequestLine::of(head), self.listener(), route);
         let query = match self.outgoing() {
             None => request.query,
             outgoing => split_target(outgoing, &head.uri).1,

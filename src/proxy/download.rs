@@ -4,12 +4,12 @@
 use super::context::Context;
 use super::exchange;
 use super::failure::{Failure, OURS};
-use super::received::Line;
+use super::received::RequestLine;
 use crate::chain::Broken;
 use crate::snapshot::Route;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version, header};
-use moongate_sdk::{Piece, Sent};
+use moongate_sdk::{Piece, ReadOnlyHeaders};
 use pingora::http::ResponseHeader;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
@@ -23,7 +23,7 @@ pub(super) fn has_body(method: &Method, status: StatusCode) -> bool {
 }
 
 /// Whether a backend that was asked with this method sends a body behind this head.
-pub(super) fn comes(method: &Method, head: &ResponseHeader) -> bool {
+pub(super) fn has_response_body(method: &Method, head: &ResponseHeader) -> bool {
     let is_zero =
         |length: &HeaderValue| !length.is_empty() && length.as_bytes().iter().all(|digit| *digit == b'0');
     let empty = head.headers.get(header::CONTENT_LENGTH).is_some_and(is_zero);
@@ -110,7 +110,7 @@ fn show(
     piece: &mut Piece,
 ) -> std::result::Result<(), Broken> {
     let head = session.req_header();
-    let mut seen = Sent(&head.headers);
-    let mut exchange = exchange::of(ctx, route, Line::of(head), &mut seen);
+    let mut seen = ReadOnlyHeaders(&head.headers);
+    let mut exchange = exchange::of(ctx, route, RequestLine::of(head), &mut seen);
     route.chain.response_body(&mut exchange, piece)
 }

@@ -1,7 +1,7 @@
 //! A request in the shape in which plugins see it. What they may do with it is the plugin interface's.
 
 use super::context::Context;
-use super::received::Line;
+use super::received::RequestLine;
 use crate::snapshot::Route;
 use moongate_sdk::{Exchange, Fields, Headers};
 
@@ -9,7 +9,7 @@ use moongate_sdk::{Exchange, Fields, Headers};
 pub(super) fn of<'a>(
     ctx: &'a mut Context,
     route: &'a Route,
-    line: Line<'a>,
+    line: RequestLine<'a>,
     fields: &'a mut dyn Fields,
 ) -> Exchange<'a> {
     let listeners = ctx.snapshot.as_ref().map(|snapshot| &snapshot.listeners);

@@ -4,7 +4,7 @@
 use super::cause;
 use crate::route::BadTarget;
 use crate::telemetry::metrics::ClientAbort;
-use crate::tunnel::Crowded;
+use crate::tunnel::QueueFull;
 use crate::tunnel::handshake::AnswerError;
 use crate::upstream::{DialError, Reason};
 use http::StatusCode;
@@ -72,7 +72,7 @@ pub enum Failure {
     /// A limit on concurrent WebSockets is reached.
     TooManyConnections,
     /// More handshakes wait for their turn than may.
-    TooManyHandshakes(Crowded),
+    TooManyHandshakes(QueueFull),
     /// This client has as many WebSockets as it may.
     TooManyOfClient,
     /// An HTTP/2 connection has as many streams as it may.
@@ -140,7 +140,7 @@ impl Failure {
         Self::TooManyConnections,
         Self::TooManyOfClient,
         Self::TooManyStreams,
-        Self::TooManyHandshakes(Crowded(std::time::Duration::ZERO)),
+        Self::TooManyHandshakes(QueueFull(std::time::Duration::ZERO)),
         Self::Draining,
         Self::NoResources,
         Self::NotImplemented,
@@ -251,6 +251,11 @@ impl Failure {
             Self::SendTimeout => Some(ClientAbort::Send),
             _ => None,
         }
+    }
+
+    /// Whether the client caused it: no endpoint is counted for it.
+    pub const fn is_clients(self) -> bool {
+        self.client_abort().is_some() || matches!(self, Self::BadRequest(_))
     }
 
     /// Whether TLS with a backend is what failed.

@@ -2,7 +2,7 @@
 //! came or as another one that the parser takes.
 
 use super::failure::Failure;
-use super::request_head::{self, Judgement, Sent, judge};
+use super::request_head::{self, Judgement, SentHead, judge};
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::ReadBuf;
@@ -21,7 +21,7 @@ pub(super) struct HeadIntake {
     announced: usize,
     given_head: Option<usize>,
     /// What was sent, where the parser got another head.
-    sent: Mutex<Option<Box<Sent>>>,
+    sent: Mutex<Option<Box<SentHead>>>,
     is_refused: bool,
 }
 
@@ -42,7 +42,7 @@ impl HeadIntake {
     }
 
     /// What was sent, where the parser got another head. It is given out once.
-    pub(super) fn take_sent(&self) -> Option<Box<Sent>> {
+    pub(super) fn take_sent(&self) -> Option<Box<SentHead>> {
         // An ordinary request takes no lock.
         self.given_head.and_then(|_| self.sent.lock().take())
     }
@@ -146,7 +146,7 @@ impl HeadIntake {
     }
 
     /// The parser gets another head than the one that came, and what came behind that.
-    fn give_other(&mut self, head: &[u8], sent: Box<Sent>, behind: &[u8]) {
+    fn give_other(&mut self, head: &[u8], sent: Box<SentHead>, behind: &[u8]) {
         self.is_refused |= sent.refused.is_some();
         self.given_head = Some(head.len());
         self.given.extend_from_slice(head);

@@ -5,17 +5,17 @@ use super::boundary::Reading;
 use super::connection::Connection;
 use super::context::Context;
 use super::failure::{Detail, Failure};
-use super::received::{Form, Line, Received};
-use super::request_head::Sent;
+use super::received::{Form, Received, RequestLine};
+use super::request_head::SentHead;
 use super::session_control::SessionControl;
 use super::{
     Gateway, admission, arrival, connect, forward, plain, proof, respond, session_control, untrusted_headers,
     upload, websocket, x_forwarded,
 };
-use crate::route::{BadTarget, Head, Target};
-use crate::snapshot::Terms;
+use crate::route::{BadTarget, RequestMatch, Target};
+use crate::snapshot::GlobalSettings;
 use crate::spec::{EscapedSlashes, MergeSlashes, PathParameters, XForwarded};
-use crate::tunnel::handshake::Refusal;
+use crate::tunnel::handshake::HandshakeError;
 use http::{Method, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -67,7 +67,7 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     let arrival = arrival::of(session.as_downstream());
     ctx.received = Received::new(session.req_header(), form, arrival, &snapshot.terms);
     (ctx.received.sent_target, ctx.received.has_no_method) = (sent_target, has_no_method);
-    settle(session.as_downstream_mut(), &snapshot.terms);
+    configure_session(session.as_downstream_mut(), &snapshot.terms);
     // Pingora would keep an idle connection for ever from its second request on.
     if session.get_keepalive().is_some() {
         session.set_keepalive(gateway.keepalive());
@@ -76,12 +76,12 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
 }
 
 /// What the client sent, where Pingora's parser got another head.
-fn take_sent(session: &Session) -> Option<Box<Sent>> {
+fn take_sent(session: &Session) -> Option<Box<SentHead>> {
     connection(session)?.take_sent()
 }
 
 /// How patient the session is, and what its client understands.
-pub(super) fn settle(session: &mut ServerSession, terms: &Terms) {
+pub(super) fn configure_session(session: &mut ServerSession, terms: &GlobalSettings) {
     // Whether a client that ends its direction has left, its connection knows.
     session.set_abort_on_close(false);
     session.set_read_timeout(Some(terms.body_timeout));
@@ -140,9 +140,9 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
             served?;
         }
         // Not for us to switch: an ordinary request, whose Upgrade goes no further.
-        Err(Refusal::NotWebSocket) => return Ok(false),
-        Err(Refusal::Version) => respond::failure(session, ctx, Failure::WebSocketVersion).await?,
-        Err(Refusal::Bad(_)) => respond::failure(session, ctx, Failure::BadWebSocketRequest).await?,
+        Err(HandshakeError::NotWebSocket) => return Ok(false),
+        Err(HandshakeError::Version) => respond::failure(session, ctx, Failure::WebSocketVersion).await?,
+        Err(HandshakeError::Bad(_)) => respond::failure(session, ctx, Failure::BadWebSocketRequest).await?,
     }
     Ok(true)
 }
@@ -186,7 +186,7 @@ fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fa
 pub(super) fn clean(head: &mut RequestHeader, received: &Received, policy: XForwarded) -> Result<()> {
     forward::end_nominated(head)?;
     untrusted_headers::remove(head, received.is_trusted, policy);
-    x_forwarded::settle(head, received, policy)?;
+    x_forwarded::apply_policy(head, received, policy)?;
     // The gateway answers an expectation itself, when it begins to read the body (RFC 9110 §10.1.1).
     head.remove_header(&header::EXPECT);
     Ok(())
@@ -196,9 +196,9 @@ pub(super) fn clean(head: &mut RequestHeader, received: &Received, policy: XForw
 fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let snapshot = ctx.snapshot.as_ref().ok_or(Failure::Internal)?;
     let head = session.req_header();
-    let request = ctx.received.request(Line::of(head), ctx.listener(), "");
+    let request = ctx.received.request(RequestLine::of(head), ctx.listener(), "");
     let path_with_parameters = ctx.received.path_with_parameters(&head.uri);
-    let found = snapshot.table.find(&Head { request, path_with_parameters, headers: &head.headers });
+    let found = snapshot.table.find(&RequestMatch { request, path_with_parameters, headers: &head.headers });
     let route = Arc::clone(found.ok_or(Failure::NoRoute)?);
     match route.path_parameters {
         PathParameters::Ignore => {}

@@ -2,46 +2,48 @@
 //! on. Kept of its request is what they may look at, and only where a plugin does.
 
 use super::context::Context;
-use super::received::{Line, Received};
+use super::received::{Received, RequestLine};
 use super::record;
 use super::tunnel::Said;
-use crate::chain::{Chain, Passage, Standing};
+use crate::chain::{Chain, ChainVerdict, RecheckVerdict};
 use crate::snapshot::Route;
 use crate::tunnel::{Asking, Inspector, Outcome, Recheck, Side};
 use http::{HeaderMap, Method, Uri};
-use moongate_sdk::{Direction, Ended, Exchange, Fields, Headers, Message, Running, Sent, Services};
+use moongate_sdk::{
+    Direction, Ended, Exchange, Fields, Headers, Message, ReadOnlyHeaders, Running, Services,
+};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Who looks after a tunnel for its plugins.
 #[derive(Default)]
-pub(super) struct Living {
+pub(super) struct TunnelPlugins {
     pub(super) inspector: Option<Box<dyn Inspector>>,
     pub(super) recheck: Option<Arc<dyn Recheck>>,
     /// What the plugins have put into the access log when the tunnel has ended.
-    pub(super) last_words: Option<LastWords>,
+    pub(super) last_words: Option<FinalLogFields>,
 }
 
 /// Filled when the tunnel ends.
-pub(super) type LastWords = Arc<Mutex<Vec<Said>>>;
+pub(super) type FinalLogFields = Arc<Mutex<Vec<Said>>>;
 
-impl Living {
+impl TunnelPlugins {
     /// Takes over what plugins keep of the request; the phases of its handshake are over.
-    pub(super) fn of(ctx: &mut Context, route: &Route, line: Line<'_>, headers: &HeaderMap) -> Self {
+    pub(super) fn of(ctx: &mut Context, route: &Route, line: RequestLine<'_>, headers: &HeaderMap) -> Self {
         let chain = &route.chain;
         let questions: Vec<_> = chain.rechecks().filter(|(at, _)| !ctx.running.skips(*at)).collect();
         let inspects = chain.inspects_any() || !chain.skips_closed();
         if !inspects && questions.is_empty() {
             return Self::default();
         }
-        let kept = Arc::new(Kept::of(ctx, route, line));
+        let kept = Arc::new(PluginExchange::of(ctx, route, line));
         let recheck = (!questions.is_empty()).then(|| {
             let headers = ctx.came.take().map_or_else(HeaderMap::new, |came| *came);
             let running = Mutex::new(apart(ctx, chain, &questions));
             Arc::new(Doubts { kept: Arc::clone(&kept), questions, headers, running }) as Arc<dyn Recheck>
         });
-        let last_words = inspects.then(LastWords::default);
+        let last_words = inspects.then(FinalLogFields::default);
         let inspector = last_words.clone().map(|last_words| {
             let running = std::mem::take(&mut ctx.running);
             Box::new(Watch { kept, headers: headers.clone(), running, last_words }) as Box<dyn Inspector>
@@ -66,7 +68,7 @@ fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> R
 }
 
 /// What is kept of the request.
-struct Kept {
+struct PluginExchange {
     chain: Arc<Chain>,
     services: Arc<dyn Services>,
     received: Received,
@@ -76,8 +78,8 @@ struct Kept {
     route: Arc<str>,
 }
 
-impl Kept {
-    fn of(ctx: &Context, route: &Route, line: Line<'_>) -> Self {
+impl PluginExchange {
+    fn of(ctx: &Context, route: &Route, line: RequestLine<'_>) -> Self {
         Self {
             chain: Arc::clone(&route.chain),
             services: Arc::clone(&ctx.services),
@@ -91,7 +93,7 @@ impl Kept {
 
     /// The handshake as a plugin sees it.
     fn exchange<'a>(&'a self, fields: &'a mut dyn Fields, running: &'a mut Running) -> Exchange<'a> {
-        let line = Line { method: &self.method, uri: &self.uri };
+        let line = RequestLine { method: &self.method, uri: &self.uri };
         Exchange {
             request: self.received.request(line, &self.listener, &self.route),
             headers: Headers::request(fields),
@@ -103,16 +105,16 @@ impl Kept {
 
 /// Who shows messages, and the end, to the plugins.
 struct Watch {
-    kept: Arc<Kept>,
+    kept: Arc<PluginExchange>,
     /// The fields as the plugins left them.
     headers: HeaderMap,
     running: Running,
-    last_words: LastWords,
+    last_words: FinalLogFields,
 }
 
 impl Watch {
     fn see<T>(&mut self, look: impl FnOnce(&Chain, &mut Exchange<'_>) -> T) -> T {
-        let mut fields = Sent(&self.headers);
+        let mut fields = ReadOnlyHeaders(&self.headers);
         look(&self.kept.chain, &mut self.kept.exchange(&mut fields, &mut self.running))
     }
 }
@@ -125,7 +127,7 @@ impl Inspector for Watch {
         })
     }
 
-    fn message(&mut self, message: &mut Message) -> Passage {
+    fn message(&mut self, message: &mut Message) -> ChainVerdict {
         self.see(|chain, exchange| chain.message(exchange, message))
     }
 
@@ -145,7 +147,7 @@ impl Inspector for Watch {
 /// Who asks plugins again about the handshake as it came. What they remember is apart from what message plugins
 /// do: the two may be under way at once.
 struct Doubts {
-    kept: Arc<Kept>,
+    kept: Arc<PluginExchange>,
     /// Positions in the chain, and how often.
     questions: Vec<(usize, Duration)>,
     headers: HeaderMap,
@@ -160,7 +162,7 @@ impl Recheck for Doubts {
 
     fn ask(self: Arc<Self>, question: usize) -> Asking {
         Box::pin(async move {
-            let Some((at, _)) = self.questions.get(question) else { return Standing::Granted };
+            let Some((at, _)) = self.questions.get(question) else { return RecheckVerdict::Granted };
             let mut headers = self.headers.clone();
             let mut running = std::mem::take(&mut *self.running.lock());
             let exchange = &mut self.kept.exchange(&mut headers, &mut running);

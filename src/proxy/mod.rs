@@ -47,7 +47,7 @@ mod websocket;
 mod whole;
 mod x_forwarded;
 
-pub use arrival::{Arrival, digest};
+pub use arrival::{ConnInfo, digest};
 pub use boundary::Reading;
 pub use connection::{Connection, RequestLimits};
 pub use context::Context;
@@ -58,7 +58,7 @@ pub use socket::Socket;
 pub use stream::{ReceivedStream, StreamRates};
 
 use crate::live::Live;
-use crate::snapshot::Greeting;
+use crate::snapshot::ListenerProtocols;
 use crate::tunnel::Registry;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -157,7 +157,7 @@ impl Gateway {
 
     /// What the current generation allows a request, and how it has the listener of that index greet
     /// a connection; `None` when there is nothing to do before HTTP/1.
-    pub fn welcome(&self, listener: u16) -> (RequestLimits, Option<Arc<Greeting>>) {
+    pub fn welcome(&self, listener: u16) -> (RequestLimits, Option<Arc<ListenerProtocols>>) {
         let snapshot = self.shared.live.look();
         let terms = &snapshot.terms;
         let limits = RequestLimits {

@@ -1,11 +1,11 @@
 //! A request as routing would see it, for `moongate check --explain`: by the same decisions and the same removal of
 //! fields as a request that was received.
 
-use super::arrival::Arrival;
+use super::arrival::ConnInfo;
 use super::forwarded::Client;
 use super::intake;
 use super::received::{Form, Received};
-use crate::snapshot::Terms;
+use crate::snapshot::GlobalSettings;
 use http::{HeaderMap, Method, header};
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +32,7 @@ pub fn preview(
     host: Option<&str>,
     fields: &HeaderMap,
     (peer, secure): (IpAddr, bool),
-    terms: &Terms,
+    terms: &GlobalSettings,
 ) -> pingora::Result<Preview> {
     let mut head = RequestHeader::build(method.clone(), b"/", Some(fields.len() + 4))?;
     if let Some(host) = host {
@@ -41,7 +41,7 @@ pub fn preview(
     for (name, value) in fields {
         head.append_header(name.clone(), value.clone())?;
     }
-    let arrival = Arrival::plain(Some(SocketAddr::new(peer, 0)), 0);
+    let arrival = ConnInfo::plain(Some(SocketAddr::new(peer, 0)), 0);
     let mut received = Received::new(&head, Form::Http1, Some(&arrival), terms);
     received.assume_tls(secure);
     intake::clean(&mut head, &received, terms.x_forwarded)?;

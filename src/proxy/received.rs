@@ -2,13 +2,13 @@
 //! expressions, keys, plugins and the log. What two places work out for themselves they can work out differently, and
 //! a rule that one of them applies is then bypassed by the other.
 
-use super::arrival::Arrival;
+use super::arrival::ConnInfo;
 use super::forwarded::{self, Client};
 use super::{grpc, x_forwarded};
 use crate::net::loops::Way;
 use crate::route::{Target, merge_slashes};
-use crate::snapshot::Terms;
-use crate::tunnel::handshake::{self, Handshake, Refusal};
+use crate::snapshot::GlobalSettings;
+use crate::tunnel::handshake::{self, Handshake, HandshakeError};
 use crate::websocket::has_token;
 use bytes::Bytes;
 use http::{Method, Uri, Version, header};
@@ -41,7 +41,7 @@ pub(super) struct Received {
     scheme_is_certain: bool,
     /// The answer to "does this request ask for a WebSocket": the handshake, what is wrong with it, or
     /// [`Refusal::NotWebSocket`].
-    pub(super) handshake: Result<Handshake, Refusal>,
+    pub(super) handshake: Result<Handshake, HandshakeError>,
     /// A CONNECT for a WebSocket over HTTP/2 (RFC 8441), in the form of a GET: frames follow its head, and no body.
     pub(super) is_extended_connect: bool,
     /// Whether it is a gRPC call.
@@ -103,7 +103,7 @@ impl Default for Received {
             version: Version::HTTP_11,
             scheme: "http",
             scheme_is_certain: false,
-            handshake: Err(Refusal::NotWebSocket),
+            handshake: Err(HandshakeError::NotWebSocket),
             is_extended_connect: false,
             is_grpc: false,
             body: BodyLength::Empty,
@@ -127,7 +127,12 @@ impl Default for Received {
 impl Received {
     /// Decides what a head says, in the form that requests of HTTP/1 have. Nothing of it has been removed yet: what a
     /// trusted proxy says of the client counts.
-    pub(super) fn new(head: &RequestHeader, form: Form, arrival: Option<&Arrival>, terms: &Terms) -> Self {
+    pub(super) fn new(
+        head: &RequestHeader,
+        form: Form,
+        arrival: Option<&ConnInfo>,
+        terms: &GlobalSettings,
+    ) -> Self {
         let headers = &head.headers;
         let mut received = Self {
             version: head.version,
@@ -244,7 +249,7 @@ impl Received {
 
     /// Whether it asks for a WebSocket. One that asks wrongly does too: it is refused, and never ordinary HTTP.
     pub(super) fn is_websocket(&self) -> bool {
-        self.handshake != Err(Refusal::NotWebSocket)
+        self.handshake != Err(HandshakeError::NotWebSocket)
     }
 
     /// Whether it came over HTTP/2.
@@ -258,7 +263,12 @@ impl Received {
     }
 
     /// The request as expressions, keys and plugins see it.
-    pub(super) fn request<'a>(&'a self, line: Line<'a>, listener: &'a str, route: &'a str) -> Request<'a> {
+    pub(super) fn request<'a>(
+        &'a self,
+        line: RequestLine<'a>,
+        listener: &'a str,
+        route: &'a str,
+    ) -> Request<'a> {
         let (path, query) = self.path_and_query(line.uri);
         Request {
             method: line.method,
@@ -286,12 +296,12 @@ impl Received {
 
 /// A request line. It is apart from the fields, for those may be changed meanwhile.
 #[derive(Clone, Copy)]
-pub(super) struct Line<'a> {
+pub(super) struct RequestLine<'a> {
     pub(super) method: &'a Method,
     pub(super) uri: &'a Uri,
 }
 
-impl<'a> Line<'a> {
+impl<'a> RequestLine<'a> {
     pub(super) fn of(head: &'a RequestHeader) -> Self {
         Self { method: &head.method, uri: &head.uri }
     }

@@ -1,11 +1,11 @@
 //! What is counted and written down about a request when it is over, and about a WebSocket when it
 //! opens and when it ends.
 
-use super::arrival::Arrival;
+use super::arrival::ConnInfo;
 use super::context::Context;
 use super::exchange;
 use super::failure::Failure;
-use super::received::Line;
+use super::received::RequestLine;
 use crate::chain::Chain;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::{Entry, Note};
@@ -14,7 +14,7 @@ use crate::telemetry::quoted;
 use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
 use log::log;
-use moongate_sdk::{Running, Sent, repeated};
+use moongate_sdk::{ReadOnlyHeaders, Running, repeated};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub(super) fn request(session: &mut Session, ctx: &mut Context) {
 }
 
 /// Counts and logs a request whose stream of HTTP/2 was reset before its head was known.
-pub(super) fn refused_stream(snapshot: &Snapshot, arrival: Option<&Arrival>, failure: Failure) {
+pub(super) fn refused_stream(snapshot: &Snapshot, arrival: Option<&ConnInfo>, failure: Failure) {
     metrics::global().request_failed(failure.token());
     let Some((log, arrival)) = snapshot.log.as_ref().zip(arrival) else { return };
     log.write(&Entry {
@@ -131,8 +131,8 @@ fn behind(failure: Failure, ctx: &Context) -> Option<(String, String)> {
 fn plugins(session: &mut Session, ctx: &mut Context, status: Option<StatusCode>) {
     let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_log()) else { return };
     let head = session.req_header();
-    let mut seen = Sent(&head.headers);
-    let mut exchange = exchange::of(ctx, &route, Line::of(head), &mut seen);
+    let mut seen = ReadOnlyHeaders(&head.headers);
+    let mut exchange = exchange::of(ctx, &route, RequestLine::of(head), &mut seen);
     route.chain.log(&mut exchange, status);
 }
 

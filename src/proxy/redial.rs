@@ -3,15 +3,15 @@
 
 use super::failure::Failure;
 use super::tunnel::{ClientPlace, Origin};
-use super::turn::{self, Taken};
+use super::turn::{self, QueueTurn};
 use super::websocket::attempt;
 use super::{Context, Gateway, Shared};
 use crate::snapshot::Route;
 use crate::spec::PathParameters;
 use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
-use crate::tunnel::handshake::{self, Agreement, Answer, Request};
-use crate::tunnel::{Counters, Found, HandshakeTimeout, Leg, Loss, Redial, Search};
-use crate::upstream::{Cluster, Endpoint, Ends, Lease, RequestView, Tried};
+use crate::tunnel::handshake::{self, Agreement, HandshakeResponse, Request};
+use crate::tunnel::{Counters, Found, HandshakeTimeout, Loss, Redial, Search, TunnelIo};
+use crate::upstream::{Cluster, Endpoint, Lease, ProxyAddrs, RequestView, Tried};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use moongate_sdk::{read_path, without_parameters};
@@ -53,7 +53,7 @@ pub(super) struct Redialer {
     /// Whether the route matches paths with the parameters of their segments.
     keeps_path_parameters: bool,
     agreement: Agreement,
-    ends: Ends,
+    ends: ProxyAddrs,
     /// The index of the listener that its client came by.
     listener: u16,
     /// How long one attempt may take, on a route with this `timeout`.
@@ -75,7 +75,7 @@ enum Round {
 /// An endpoint that agreed.
 struct Agreed {
     lease: Lease,
-    leg: Leg,
+    leg: TunnelIo,
     early: Bytes,
 }
 
@@ -85,7 +85,7 @@ impl Redialer {
         origin: &Arc<Origin>,
         route: &Route,
         place: ClientPlace,
-        (mut request, agreement, ends): (Request, Agreement, Ends),
+        (mut request, agreement, ends): (Request, Agreement, ProxyAddrs),
         listener: u16,
     ) -> Self {
         request.bytes.shrink_to_fit();
@@ -144,7 +144,7 @@ impl Redialer {
             if self.pick(&cluster, &tried).is_none() {
                 return Round::Nobody;
             }
-            let Some(turn) = self.turn(until).await else { return Round::NoTurn };
+            let Some(turn) = self.wait_for_turn(until).await else { return Round::NoTurn };
             let Some(lease) = self.pick(&cluster, &tried) else { return Round::Nobody };
             *attempts += 1;
             let left = until.saturating_duration_since(Instant::now());
@@ -157,7 +157,7 @@ impl Redialer {
     }
 
     /// Waits until the limits of handshakes let one more go to a backend.
-    async fn turn(&self, until: Instant) -> Option<Taken> {
+    async fn wait_for_turn(&self, until: Instant) -> Option<QueueTurn> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // A wait must not keep a generation.
@@ -197,7 +197,7 @@ impl Redialer {
         lease: Lease,
         limit: Duration,
         tried: &mut Tried,
-        turn: Taken,
+        turn: QueueTurn,
     ) -> Option<Agreed> {
         let asked = Instant::now();
         let answer = attempt(cluster, lease.endpoint(), self.ends, &self.request, limit).await;
@@ -209,7 +209,7 @@ impl Redialer {
             turn.used();
         }
         match answer {
-            Ok((leg, Answer::Upgraded { headers, early })) => {
+            Ok((leg, HandshakeResponse::Upgraded { headers, early })) => {
                 lease.connected();
                 lease.answered(asked.elapsed());
                 if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
@@ -217,7 +217,7 @@ impl Redialer {
                 }
                 lease.endpoint().metrics().failed("other_agreement");
             }
-            Ok((_, Answer::Other { .. })) => {
+            Ok((_, HandshakeResponse::Other { .. })) => {
                 lease.connected();
                 lease.endpoint().metrics().failed("handshake_refused");
             }

@@ -1,7 +1,7 @@
 //! A connection of ours that goes on as one of Pingora's: an answer to a handshake that is no 101 is read
 //! as every other answer is.
 
-use crate::tunnel::{Io, Leg};
+use crate::tunnel::{Io, TunnelIo};
 use parking_lot::Mutex;
 use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as Transport;
@@ -12,12 +12,12 @@ use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The backend's connection as Pingora reads it, with what we have read of it put back.
-pub(super) fn replay(leg: Leg, read: &[u8]) -> Option<Stream> {
+pub(super) fn replay(leg: TunnelIo, read: &[u8]) -> Option<Stream> {
     let mut transport = match leg {
-        Leg::Tcp(socket) => Transport::from(socket),
-        Leg::Unix(socket) => Transport::from(socket),
-        Leg::Boxed(stream) => VirtualSocketStream::new(Box::new(Borne(Mutex::new(stream)))).into(),
-        Leg::Gone => return None,
+        TunnelIo::Tcp(socket) => Transport::from(socket),
+        TunnelIo::Unix(socket) => Transport::from(socket),
+        TunnelIo::Boxed(stream) => VirtualSocketStream::new(Box::new(Borne(Mutex::new(stream)))).into(),
+        TunnelIo::Gone => return None,
     };
     transport.rewind(read);
     Some(Box::new(transport))

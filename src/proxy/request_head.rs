@@ -31,12 +31,12 @@ pub(super) enum Judgement {
     /// As it is.
     Plain,
     /// As this head.
-    Other(Vec<u8>, Box<Sent>),
+    Other(Vec<u8>, Box<SentHead>),
 }
 
 /// What the client sent, as far as the parser does not see it.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(super) struct SentHead {
     /// The request target.
     pub(super) target: Option<Bytes>,
     /// The first line is not a request line, and is logged in place of the target.
@@ -197,7 +197,7 @@ fn judge_in_utf8(head: &[u8], line: &RequestLine<'_>) -> Judgement {
     let encoded = with_target(head, line, &in_utf8(line.target));
     match judge(&encoded) {
         Judgement::Plain => {
-            let sent = Sent { target: Some(Bytes::copy_from_slice(line.target)), ..Sent::default() };
+            let sent = SentHead { target: Some(Bytes::copy_from_slice(line.target)), ..SentHead::default() };
             Judgement::Other(encoded, Box::new(sent))
         }
         Judgement::Other(given, mut sent) => {
@@ -258,7 +258,7 @@ fn translate(
     given: &[u8],
     fields: &[httparse::Header<'_>],
 ) -> Judgement {
-    let mut sent = Sent::default();
+    let mut sent = SentHead::default();
     if given != target {
         sent.target = Some(Bytes::copy_from_slice(target));
     }
@@ -296,7 +296,7 @@ pub(super) fn refuse(head: &[u8], failure: Failure) -> Judgement {
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first = lines.next().unwrap_or_default();
     let line = RequestLine::of(head).filter(|line| is_method(line.method));
-    let mut sent = Sent { refused: Some(failure), ..Sent::default() };
+    let mut sent = SentHead { refused: Some(failure), ..SentHead::default() };
     let (method, shown) = match &line {
         Some(line) if line.method != b"CONNECT" => (line.method, line.target),
         Some(line) => (&b"GET"[..], line.target),

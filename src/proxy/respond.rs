@@ -1,6 +1,6 @@
 //! Answers that the gateway makes itself.
 
-use super::answer::{self, GivenBy, Instead};
+use super::answer::{self, GivenBy, ReplacementResponse};
 use super::context::Context;
 use super::download;
 use super::failure::Failure;
@@ -32,8 +32,12 @@ pub(super) async fn failure(session: &mut Session, ctx: &mut Context, failure: F
 ///
 /// # Errors
 /// When the client went away meanwhile.
-pub(super) async fn instead(session: &mut Session, ctx: &mut Context, instead: Instead) -> Result<()> {
-    if let Instead::Failure(failure) = &instead {
+pub(super) async fn instead(
+    session: &mut Session,
+    ctx: &mut Context,
+    instead: ReplacementResponse,
+) -> Result<()> {
+    if let ReplacementResponse::Failure(failure) = &instead {
         ctx.failure = Some(*failure);
         if failure.status().is_none() {
             return Ok(());
@@ -55,10 +59,15 @@ struct Made {
 }
 
 /// Makes it. A plugin that replied to an answer is not shown what comes of it.
-fn make(session: &mut Session, ctx: &mut Context, instead: Instead, passed: &mut Vec<usize>) -> Result<Made> {
+fn make(
+    session: &mut Session,
+    ctx: &mut Context,
+    instead: ReplacementResponse,
+    passed: &mut Vec<usize>,
+) -> Result<Made> {
     match instead {
-        Instead::Failure(failure) => refusal(session, ctx, failure),
-        Instead::Reply(at, reply) => {
+        ReplacementResponse::Failure(failure) => refusal(session, ctx, failure),
+        ReplacementResponse::Reply(at, reply) => {
             passed.extend(at);
             replied(*reply)
         }

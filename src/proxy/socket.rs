@@ -1,7 +1,7 @@
 //! The kinds of stream that a client's connection may have, as one. Nothing is buffered here but what
 //! TLS needs.
 
-use crate::tunnel::{Carrier, Io};
+use crate::tunnel::{Io, TlsIo};
 use pingora::protocols::l4::ext::get_tcp_info;
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
@@ -115,7 +115,7 @@ impl Socket {
     }
 }
 
-impl Carrier for Socket {
+impl TlsIo for Socket {
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Socket::Tcp(socket) => socket.poll_receive(cx, into),

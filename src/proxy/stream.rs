@@ -333,9 +333,8 @@ impl Session for Stream {
     async fn drain_request_body(&mut self) -> Result<()> {
         let wait = self.drain_timeout;
         let drain = async {
-            while !self.is_body_done() {
-                self.io.read().await?;
-            }
+            // Trailers end a body without an end of the stream.
+            while !self.is_body_done() && self.io.read().await?.is_some() {}
             Ok(())
         };
         let Some(wait) = wait else { return drain.await };

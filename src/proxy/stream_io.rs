@@ -120,7 +120,12 @@ impl StreamIo {
     pub(super) async fn read(&mut self) -> Result<Option<Bytes>> {
         let Some(from_client) = &mut self.from_client else { return Ok(None) };
         let data = from_client.data().await.transpose();
-        let data = data.or_err(ErrorType::ReadError, "reading the body of a request")?;
+        let data = data.map_err(|error| {
+            // h2 itself refuses what is malformed; a reset by the client is its leaving.
+            let is_malformed = error.is_library() && error.is_reset();
+            let kind = if is_malformed { ErrorType::InvalidHTTPHeader } else { ErrorType::ReadError };
+            Error::because(kind, "reading the body of a request", error).into_down()
+        })?;
         if let Some(data) = &data {
             // An error says that the stream has ended, which the next read finds.
             let _ = from_client.flow_control().release_capacity(data.len());

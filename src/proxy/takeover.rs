@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::duplex::Duplex;
 use super::socket::Socket;
 use super::stream::take_stream;
-use crate::tunnel::Leg;
+use crate::tunnel::TunnelIo;
 use bytes::Bytes;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::server::Session as Downstream;
@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 /// not one of ours or broke meanwhile.
 ///
 /// From here on the session knows nothing of the request: what the log needs is in the context.
-pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes, Option<OwnedSemaphorePermit>)> {
+pub(super) async fn take(session: &mut Session) -> Option<(TunnelIo, Bytes, Option<OwnedSemaphorePermit>)> {
     let empty = Downstream::new_http1(Box::new(Cursor::new(Vec::new())));
     let mut owned = std::mem::replace(session.as_downstream_mut(), empty);
     // A session gives its stream back for reuse only; the next "request" on it is the tunnel.
@@ -27,7 +27,7 @@ pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes, Option<Ow
         ServerSession::H1(session) => session,
         stream => {
             // Its connection, which outlives it, has the room.
-            return Some((Leg::Boxed(Box::new(Duplex::new(take_stream(stream)?))), Bytes::new(), None));
+            return Some((TunnelIo::Boxed(Box::new(Duplex::new(take_stream(stream)?))), Bytes::new(), None));
         }
     };
     // The connection keeps what came behind the request; Pingora has seen nothing of it.
@@ -35,9 +35,9 @@ pub(super) async fn take(session: &mut Session) -> Option<(Leg, Bytes, Option<Ow
     let connection = stream.into_any().downcast::<Connection>().ok()?;
     let (socket, behind, permit) = connection.into_parts();
     let leg = match socket {
-        Socket::Tcp(socket) => Leg::from(socket),
-        Socket::Unix(socket) => Leg::from(socket),
-        Socket::Tls(stream) => Leg::Boxed(stream),
+        Socket::Tcp(socket) => TunnelIo::from(socket),
+        Socket::Unix(socket) => TunnelIo::from(socket),
+        Socket::Tls(stream) => TunnelIo::Boxed(stream),
     };
     Some((leg, behind, permit))
 }

@@ -4,15 +4,15 @@
 use super::Gateway;
 use super::context::Context;
 use super::forwarded::Client;
-use super::living::Living;
+use super::living::TunnelPlugins;
 use super::redial::Redialer;
 use crate::snapshot::Route;
 use crate::telemetry::AccessLog;
-use crate::telemetry::access::{Closed, Entry, Event, Flow, Moved, Note};
+use crate::telemetry::access::{Closed, Entry, Event, FailoverRecord, Flow, Note};
 use crate::telemetry::metrics::TunnelMetrics;
 use crate::tunnel::handshake::{Agreement, Extensions, Request};
-use crate::tunnel::{self, Counters, Leg, Outcome, Permit, Redial, Seat, Side, Tunnel};
-use crate::upstream::{DrainMoment, Endpoint, Ends, Lease};
+use crate::tunnel::{self, Counters, Outcome, Permit, Redial, Side, Tunnel, TunnelIo, TunnelKey};
+use crate::upstream::{DrainMoment, Endpoint, Lease, ProxyAddrs};
 use bytes::Bytes;
 use http::{HeaderValue, header};
 use moongate_sdk::Tls;
@@ -113,7 +113,7 @@ impl Origin {
         if let Some(to) = to {
             *self.endpoint.lock() = Arc::clone(to);
         }
-        let event = Event::Reconnect(Moved { from: from.name(), reason });
+        let event = Event::Reconnect(FailoverRecord { from: from.name(), reason });
         let error = to.is_none().then_some("reconnect_failed");
         self.write(Entry { event, duration: took, attempts, error, ..Entry::default() });
     }
@@ -183,7 +183,7 @@ impl Origin {
 
 /// What a tunnel holds while it lives, given back whichever way it ends. Where the client is kept, its
 /// place is with who looks for another endpoint: it outlives the lease.
-struct Held {
+struct TunnelGuards {
     _lease: Lease,
     _place: Option<ClientPlace>,
 }
@@ -226,15 +226,15 @@ pub(super) struct Beginning {
     pub(super) route: Arc<Route>,
     pub(super) lease: Lease,
     pub(super) place: ClientPlace,
-    pub(super) client: Leg,
+    pub(super) client: TunnelIo,
     pub(super) client_early: Bytes,
-    pub(super) backend: Leg,
+    pub(super) backend: TunnelIo,
     pub(super) backend_early: Bytes,
     pub(super) extensions: Extensions,
     /// The index of the listener that the client came by.
     pub(super) listener: u16,
     /// What another endpoint would be asked, and what it has to agree to.
-    pub(super) again: Option<(Request, Agreement, Ends)>,
+    pub(super) again: Option<(Request, Agreement, ProxyAddrs)>,
     /// The client's 101.
     pub(super) switching: Vec<u8>,
     /// From the request's head to the backend's answer.
@@ -242,13 +242,13 @@ pub(super) struct Beginning {
     /// When in a drain its session leaves.
     pub(super) drain_moment: Option<DrainMoment>,
     /// Its plugins from here on.
-    pub(super) living: Living,
+    pub(super) living: TunnelPlugins,
 }
 
 /// Starts the tunnel.
 pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
     let Beginning { origin, route, lease, place, client, switching, .. } = beginning;
-    let member = gateway.shared.tunnels.join(Seat {
+    let member = gateway.shared.tunnels.join(TunnelKey {
         endpoint: lease.endpoint().token().get(),
         route: Arc::clone(&route.name),
         edition: route.edition(),
@@ -275,7 +275,7 @@ pub(super) fn spawn(gateway: &Gateway, beginning: Beginning) {
         policy,
         counters,
         member: Some(member),
-        guard: Box::new(Held { _lease: lease, _place: place }),
+        guard: Box::new(TunnelGuards { _lease: lease, _place: place }),
         redial,
         inspector: beginning.living.inspector,
         recheck: beginning.living.recheck,

@@ -5,7 +5,7 @@ use super::Gateway;
 use super::context::Context;
 use super::failure::Failure;
 use crate::snapshot::Snapshot;
-use crate::tunnel::Pacer;
+use crate::tunnel::HandshakeLimiter;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub(super) fn redial(
     route: &str,
     listener: u16,
     left: Duration,
-) -> impl Future<Output = Option<Taken>> + Send + use<> {
+) -> impl Future<Output = Option<QueueTurn>> + Send + use<> {
     let turn = take_all(snapshot, route, listener, left.min(LONGEST_WAIT));
     async move {
         let (taken, wait) = turn?;
@@ -61,11 +61,16 @@ pub(super) fn redial(
     }
 }
 
-fn take_all(snapshot: &Snapshot, route: &str, listener: u16, left: Duration) -> Option<(Taken, Duration)> {
+fn take_all(
+    snapshot: &Snapshot,
+    route: &str,
+    listener: u16,
+    left: Duration,
+) -> Option<(QueueTurn, Duration)> {
     let route = snapshot.route(route).and_then(|route| route.policy.handshakes());
     let listener = snapshot.listeners.get(usize::from(listener)).and_then(|l| l.handshakes.as_ref());
     let now = Instant::now();
-    let mut taken = Taken(Vec::new());
+    let mut taken = QueueTurn(Vec::new());
     let mut longest = Duration::ZERO;
     for pacer in route.into_iter().chain(listener) {
         let wait = pacer.take_within(now, left).ok()?;
@@ -76,16 +81,16 @@ fn take_all(snapshot: &Snapshot, route: &str, listener: u16, left: Duration) -> 
 }
 
 /// Turns that are given back unless they are used.
-pub(super) struct Taken(Vec<Arc<Pacer>>);
+pub(super) struct QueueTurn(Vec<Arc<HandshakeLimiter>>);
 
-impl Taken {
+impl QueueTurn {
     /// A handshake was sent.
     pub(super) fn used(mut self) {
         self.0.clear();
     }
 }
 
-impl Drop for Taken {
+impl Drop for QueueTurn {
     fn drop(&mut self) {
         self.0.iter().for_each(|pacer| pacer.give_back());
     }

@@ -3,12 +3,12 @@
 //!
 //! How all of a body is read, and what stands in its place afterwards, is in `whole`.
 
-use super::answer::{Instead, RequestFields};
+use super::answer::{ReplacementResponse, RequestFields};
 use super::context::Context;
 use super::departure;
 use super::exchange;
 use super::failure::{Failure, OURS};
-use super::received::Line;
+use super::received::RequestLine;
 use super::whole;
 use crate::chain::Decision;
 use crate::snapshot::Route;
@@ -106,7 +106,7 @@ pub(super) async fn ask_for(session: &mut Session, ctx: &mut Context) -> Result<
 }
 
 /// What the route's plugins say to a request: nothing, or what the client gets instead of an answer.
-pub(super) async fn ask_plugins(session: &mut Session, ctx: &mut Context) -> Option<Instead> {
+pub(super) async fn ask_plugins(session: &mut Session, ctx: &mut Context) -> Option<ReplacementResponse> {
     let route = ctx.route.clone().filter(|route| !route.chain.skips_request_headers())?;
     let head = session.req_header();
     if ctx.received.is_websocket() && route.chain.rechecks().next().is_some() {
@@ -123,7 +123,7 @@ pub(super) async fn ask_plugins(session: &mut Session, ctx: &mut Context) -> Opt
                     return Some(instead);
                 }
             }
-            Ok(decision) => return Instead::of(decision),
+            Ok(decision) => return ReplacementResponse::of(decision),
         }
     }
     let bytes = ctx.upload.whole.take()?;
@@ -139,7 +139,7 @@ async fn hold(
     route: &Arc<Route>,
     at: usize,
     limit: u64,
-) -> std::result::Result<(), Instead> {
+) -> std::result::Result<(), ReplacementResponse> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let bytes = match ctx.upload.whole.take() {
         Some(bytes) => {
@@ -152,7 +152,9 @@ async fn hold(
         return Err(Failure::BodyTooLarge.into());
     }
     let mut piece = Piece { bytes, last: true };
-    if let Some(instead) = Instead::of(show(session, ctx, route, Show::Whole(at, &mut piece)).await?) {
+    if let Some(instead) =
+        ReplacementResponse::of(show(session, ctx, route, Show::Whole(at, &mut piece)).await?)
+    {
         return Err(instead);
     }
     ctx.upload.whole = Some(piece.bytes);
@@ -167,7 +169,7 @@ async fn read(
     route: &Arc<Route>,
     at: usize,
     limit: usize,
-) -> std::result::Result<Bytes, Instead> {
+) -> std::result::Result<Bytes, ReplacementResponse> {
     if !whole::begin(session, ctx, limit).await? {
         return Ok(Bytes::new());
     }
@@ -181,7 +183,7 @@ async fn read(
         let mut piece = next;
         if filtered {
             let decision = show(session, ctx, route, Show::Piece(0..at, &mut piece)).await?;
-            if let Some(instead) = Instead::of(decision) {
+            if let Some(instead) = ReplacementResponse::of(decision) {
                 return Err(instead);
             }
         }
@@ -201,10 +203,10 @@ async fn pass_whole(
     route: &Arc<Route>,
     positions: Range<usize>,
     bytes: Bytes,
-) -> std::result::Result<Bytes, Instead> {
+) -> std::result::Result<Bytes, ReplacementResponse> {
     let mut piece = Piece { bytes, last: true };
     let decision = show(session, ctx, route, Show::Piece(positions, &mut piece)).await?;
-    Instead::of(decision).map_or(Ok(piece.bytes), Err)
+    ReplacementResponse::of(decision).map_or(Ok(piece.bytes), Err)
 }
 
 /// # Errors
@@ -220,7 +222,7 @@ async fn show(
     let head = session.req_header_mut();
     // Owned, for the plugins may change the fields while they look at it.
     let (method, uri) = (Method::clone(&head.method), head.uri.clone());
-    let line = Line { method: &method, uri: &uri };
+    let line = RequestLine { method: &method, uri: &uri };
     let mut fields = RequestFields(head);
     let mut exchange = exchange::of(ctx, route, line, &mut fields);
     let decision = async {
@@ -281,7 +283,7 @@ pub(super) async fn pass(
         let passed = std::mem::replace(&mut ctx.upload.passed, Passed::Lost);
         let mut piece = Piece { bytes: body.take().unwrap_or_default(), last: end };
         let decision = show(session, ctx, &route, Show::Piece(0..usize::MAX, &mut piece)).await;
-        if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), Instead::of) {
+        if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::of) {
             ctx.instead = Some(instead);
             // Of any other side than the client's, Pingora would go on waiting for a backend of HTTP/2.
             return Err(Error::new_down(OURS));

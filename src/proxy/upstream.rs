@@ -2,7 +2,7 @@
 //! deciding whether the next may be asked when it fails.
 
 use super::answer::RequestFields;
-use super::cause::{self, Unanswered};
+use super::cause::{self, TlsAttemptError};
 use super::connection::Connection;
 use super::context::Context;
 use super::failure::{Failure, OURS};
@@ -12,7 +12,7 @@ use super::session_control::{self, SessionControl};
 use super::{arrival, upload, upload_gate};
 use crate::route::carried;
 use crate::spec::{UpstreamProtocol, XForwarded};
-use crate::upstream::{Cluster, Ends, Versions};
+use crate::upstream::{Cluster, ProxyAddrs, Versions};
 use http::{HeaderValue, StatusCode, Version, header};
 use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -100,7 +100,7 @@ fn is_call(ctx: &Context) -> bool {
 }
 
 /// For whom a connection to the backend is made, where its upstream wants to be told.
-pub(super) fn ends(session: &Session, ctx: &Context) -> Ends {
+pub(super) fn ends(session: &Session, ctx: &Context) -> ProxyAddrs {
     ctx.cluster.as_ref()?.spec().proxy_protocol?;
     let arrival = arrival::of(session.as_downstream())?;
     let local = arrival.local.or_else(|| connection(session)?.local_addr());
@@ -229,7 +229,7 @@ pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
 /// The backend's answer goes out. Where HTTP/2 is spoken on both sides they may talk from now on, and a client
 /// that is silent meanwhile listens: only before its answer is silence a fault of its own. What bounds it is the
 /// longest silence of the stream.
-pub(super) fn settle(session: &mut Session, ctx: &Context) {
+pub(super) fn reset_session(session: &mut Session, ctx: &Context) {
     let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
     if ctx.received.is_http2() && ctx.cluster.as_ref().is_some_and(speaks_h2) {
         session.as_downstream_mut().set_read_timeout(None);
@@ -245,7 +245,7 @@ pub(super) fn cut_off_upload(session: &Session, ctx: &mut Context) {
 /// No connection came about: nothing was sent, so any request may go to the next endpoint.
 pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
     let failure = Failure::from(&*error);
-    give_back(ctx, Unanswered { failure, cause: cause::of(&error, failure) });
+    give_back(ctx, TlsAttemptError { failure, cause: cause::of(&error, failure) });
     error.set_retry(ctx.may_retry());
     error
 }
@@ -291,7 +291,7 @@ pub(super) fn broken(
         error.set_retry(true);
         return error;
     }
-    give_back(ctx, Unanswered { failure, cause: cause::of(&error, failure) });
+    give_back(ctx, TlsAttemptError { failure, cause: cause::of(&error, failure) });
     error.set_retry(repeatable && ctx.may_retry());
     error
 }
@@ -319,11 +319,11 @@ fn was_not_processed(error: &h2::Error) -> bool {
 }
 
 /// Gives the endpoint back with what it did, and keeps it from this request's next attempt.
-pub(super) fn give_back(ctx: &mut Context, Unanswered { failure, cause }: Unanswered) {
+pub(super) fn give_back(ctx: &mut Context, TlsAttemptError { failure, cause }: TlsAttemptError) {
     ctx.failure = Some(failure);
     ctx.cause = cause;
     if let Some(lease) = ctx.lease.take() {
-        if failure.client_abort().is_none() && failure != Failure::Plugin {
+        if !failure.is_clients() && failure != Failure::Plugin {
             lease.endpoint().metrics().failed(failure.token());
         }
         if let Some(reason) = failure.endpoints_fault() {

@@ -1,17 +1,17 @@
 //! A WebSocket's opening handshake: the client's request is checked, an endpoint is asked, and the
 //! two connections become a tunnel. Up to the 101 it is HTTP, and everything of a route applies.
 
-use super::cause::Unanswered;
+use super::cause::TlsAttemptError;
 use super::context::Context;
 use super::failure::{Detail, Failure};
-use super::living::Living;
-use super::received::Line;
+use super::living::TunnelPlugins;
+use super::received::RequestLine;
 use super::tunnel::{self, Beginning, ClientPlace, Origin, Said};
 use super::{Gateway, answer, connect, departure, record, redial, respond, takeover, turn, upstream};
 use crate::spec::UpstreamProtocol;
-use crate::tunnel::handshake::{self, Answer, Extensions, Handshake, Request};
-use crate::tunnel::{Denial, Leg, Permit, Who};
-use crate::upstream::{Cluster, Endpoint, Ends};
+use crate::tunnel::handshake::{self, Extensions, Handshake, HandshakeResponse, Request};
+use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
+use crate::upstream::{Cluster, Endpoint, ProxyAddrs};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use pingora::Result;
@@ -29,15 +29,19 @@ pub(super) async fn serve(
     handshake: Handshake,
 ) -> Result<()> {
     match attempt_all(gateway, session, ctx, &handshake).await {
-        Ok((permit, request, leg, Answer::Upgraded { headers, early })) => {
+        Ok((permit, request, leg, HandshakeResponse::Upgraded { headers, early })) => {
             let ends = upstream::ends(session, ctx);
             open(gateway, session, ctx, headers, Backend { permit, leg, early, request, ends }).await
         }
         // To a client of HTTP/2 it would look like an open WebSocket.
-        Ok((_, _, _, Answer::Other { status: 200..300, .. })) if ctx.received.is_extended_connect => {
+        Ok((_, _, _, HandshakeResponse::Other { status: 200..300, .. }))
+            if ctx.received.is_extended_connect =>
+        {
             respond::failure(session, ctx, Failure::BadHandshake).await
         }
-        Ok((_, _, leg, Answer::Other { read, .. })) => answer::pass_on(session, ctx, leg, &read).await,
+        Ok((_, _, leg, HandshakeResponse::Other { read, .. })) => {
+            answer::pass_on(session, ctx, leg, &read).await
+        }
         Err(failure) => respond::failure(session, ctx, failure).await,
     }
 }
@@ -47,13 +51,13 @@ async fn attempt_all(
     session: &mut Session,
     ctx: &mut Context,
     handshake: &Handshake,
-) -> std::result::Result<(Permit, Request, Leg, Answer), Failure> {
+) -> std::result::Result<(Permit, Request, TunnelIo, HandshakeResponse), Failure> {
     // Who is refused anyway takes no turn, and who waits for one holds nothing meanwhile.
-    let mut permit = admit(session, ctx)?;
+    let mut permit = acquire_permit(session, ctx)?;
     if let Some(wait) = turn::take(ctx)? {
         drop(permit);
         departure::unless_session_ends(session, turn::wait(gateway, wait)).await??;
-        permit = admit(session, ctx)?;
+        permit = acquire_permit(session, ctx)?;
     }
     let request = request(session, ctx, handshake)?;
     let (leg, answer) = ask(session, ctx, &request).await?;
@@ -61,17 +65,17 @@ async fn attempt_all(
 }
 
 /// Whether the route takes one more WebSocket, of this client and from this page.
-fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
+fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
     let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
     let head = session.req_header();
     let view = ctx.view(head);
     let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
     let key = route.policy.client_key().map(|source| source.read(&view));
     let who = match &key {
-        Some(key) if !key.is_client() => Who::Key(key.as_bytes()),
-        _ => Who::Client(view.request.client_network),
+        Some(key) if !key.is_client() => ClientKey::Key(key.as_bytes()),
+        _ => ClientKey::Client(view.request.client_network),
     };
-    route.policy.admit(origin, who).map_err(|denial| match denial {
+    route.policy.acquire_permit(origin, who).map_err(|denial| match denial {
         Denial::Origin => Failure::OriginDenied,
         Denial::Full => Failure::TooManyConnections,
         Denial::ClientFull => Failure::TooManyOfClient,
@@ -81,12 +85,12 @@ fn admit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failur
 /// The backend's side of a handshake that was accepted.
 struct Backend {
     permit: Permit,
-    leg: Leg,
+    leg: TunnelIo,
     early: Bytes,
     /// What it was asked, for the next one.
     request: Request,
     /// For whom, where that is told.
-    ends: Ends,
+    ends: ProxyAddrs,
 }
 
 /// The request for the backend; the same for every endpoint that is asked.
@@ -125,7 +129,7 @@ async fn ask(
     session: &mut Session,
     ctx: &mut Context,
     request: &Request,
-) -> std::result::Result<(Leg, Answer), Failure> {
+) -> std::result::Result<(TunnelIo, HandshakeResponse), Failure> {
     loop {
         upstream::lease(session.req_header(), ctx)?;
         let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
@@ -163,17 +167,17 @@ async fn ask(
 pub(super) async fn attempt(
     cluster: &Cluster,
     endpoint: &Endpoint,
-    ends: Ends,
+    ends: ProxyAddrs,
     request: &Request,
     limit: Duration,
-) -> std::result::Result<(Leg, Answer), Unanswered> {
+) -> std::result::Result<(TunnelIo, HandshakeResponse), TlsAttemptError> {
     let reach = cluster.reach();
     if reach.protocol() == UpstreamProtocol::H2c {
         return Err(Failure::WebSocketOverH2c.into());
     }
     let began = Instant::now();
     let connect_limit = cluster.spec().connect_timeout.0.min(limit);
-    let mut leg = Leg::from(reach.connect(endpoint, ends, false, connect_limit).await?);
+    let mut leg = TunnelIo::from(reach.connect(endpoint, ends, false, connect_limit).await?);
     let answer = handshake::exchange(&mut leg, request, limit.saturating_sub(began.elapsed())).await?;
     Ok((leg, answer))
 }
@@ -207,7 +211,7 @@ async fn open(
     record::upgraded(session, ctx);
     let said = Said::all(&record::notes(ctx));
     let head = session.req_header();
-    let living = Living::of(ctx, &route, Line::of(head), &head.headers);
+    let living = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
     let Some((client, client_early, room)) = takeover::take(session).await else { return Ok(()) };
     let Some(lease) = ctx.lease.take() else { return Ok(()) };
     tunnel::spawn(

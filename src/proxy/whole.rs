@@ -5,7 +5,7 @@
 //! shows what it kept at every attempt, also to backends of HTTP/2, which it never asks about a request
 //! without a body. In its place the body is given to each of them whole, from one place.
 
-use super::answer::Instead;
+use super::answer::ReplacementResponse;
 use super::connection::Connection;
 use super::context::Context;
 use super::failure::{Detail, Failure};
@@ -29,7 +29,11 @@ const READ: &[u8] = b"POST / HTTP/1.1\r\nHost: moongate\r\nContent-Length: 1\r\n
 ///
 /// # Errors
 /// When the body says of itself that it is too large, or the client is gone.
-pub(super) async fn begin(session: &mut Session, ctx: &mut Context, limit: usize) -> Result<bool, Instead> {
+pub(super) async fn begin(
+    session: &mut Session,
+    ctx: &mut Context,
+    limit: usize,
+) -> Result<bool, ReplacementResponse> {
     match ctx.received.body {
         BodyLength::Empty => return Ok(false),
         BodyLength::Exactly(length) if length > limit as u64 => return Err(Failure::BodyTooLarge.into()),
@@ -45,7 +49,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Context, limit: usize
 ///
 /// # Errors
 /// When the client is gone, took too long, or broke the framing's rules.
-pub(super) async fn next(session: &mut Session) -> Result<Piece, Instead> {
+pub(super) async fn next(session: &mut Session) -> Result<Piece, ReplacementResponse> {
     match session.as_downstream_mut().read_request_body().await {
         Ok(bytes) => {
             let last = bytes.is_none() || session.as_downstream_mut().is_body_done();
@@ -56,7 +60,7 @@ pub(super) async fn next(session: &mut Session) -> Result<Piece, Instead> {
 }
 
 /// Nothing more is read from this connection.
-fn gone(session: &mut Session, error: Box<Error>) -> Instead {
+fn gone(session: &mut Session, error: Box<Error>) -> ReplacementResponse {
     session.set_keepalive(None);
     let broken = connection(session).is_some_and(Connection::is_broken);
     let limit = || session_control::of(session).and_then(SessionControl::failure);
@@ -69,7 +73,7 @@ fn gone(session: &mut Session, error: Box<Error>) -> Instead {
 ///
 /// # Errors
 /// When the connection cannot be had back, which is excluded.
-pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), Instead> {
+pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), ReplacementResponse> {
     // A stream of HTTP/2 knows by itself that its body was taken.
     if session.as_http1().is_none() {
         return Ok(());
@@ -86,7 +90,7 @@ pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), Inst
     let (stream, _) = reusable.into_parts();
     let mut next = standing_in(stream, head).await?;
     if let Some(snapshot) = &ctx.snapshot {
-        intake::settle(&mut next, &snapshot.terms);
+        intake::configure_session(&mut next, &snapshot.terms);
     }
     next.set_keepalive(keepalive);
     *session.as_downstream_mut() = next;
@@ -94,7 +98,7 @@ pub(super) async fn end(session: &mut Session, ctx: &Context) -> Result<(), Inst
 }
 
 /// A session over `stream` that has read this head, and the byte behind it.
-async fn standing_in(stream: Stream, head: RequestHeader) -> Result<ServerSession, Instead> {
+async fn standing_in(stream: Stream, head: RequestHeader) -> Result<ServerSession, ReplacementResponse> {
     let mut session = ServerSession::new_http1(stream);
     session.set_pipelined_prefix(BytesMut::from(READ));
     if !matches!(session.read_request().await, Ok(true)) {

@@ -66,7 +66,7 @@ fn nearest<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
 ///
 /// # Errors
 /// When a value cannot be a field value, which the parser has excluded.
-pub(super) fn settle(head: &mut RequestHeader, received: &Received, policy: XForwarded) -> Result<()> {
+pub(super) fn apply_policy(head: &mut RequestHeader, received: &Received, policy: XForwarded) -> Result<()> {
     if received.is_trusted {
         let has_several = |line: &HeaderValue| line.as_bytes().contains(&b',');
         let mut schemes = head.headers.get_all(&PROTO).iter();
@@ -157,7 +157,7 @@ mod tests {
         (received.peer, received.is_trusted) = (peer, is_trusted);
         received.scheme = scheme(&head.headers, Hops::default()).filter(|_| is_trusted).unwrap_or("http");
         untrusted_headers::remove(&mut head, is_trusted, policy);
-        settle(&mut head, &received, policy).unwrap();
+        apply_policy(&mut head, &received, policy).unwrap();
         head
     }
 

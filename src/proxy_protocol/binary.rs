@@ -1,6 +1,6 @@
 //! Version 2: sixteen bytes, the addresses, and elements of type, length and value (§2.2).
 
-use super::{Extent, LONGEST, Told, Wrong, agree, elements};
+use super::{HeaderError, HeaderLength, LONGEST, ProxyHeader, agree, elements};
 use std::net::{IpAddr, SocketAddr};
 
 /// How each begins.
@@ -12,40 +12,40 @@ pub(super) const FIXED: usize = 16;
 /// Two paths of Unix sockets.
 const UNIX_PATHS: usize = 216;
 
-pub(super) fn extent(bytes: &[u8]) -> Result<Extent, Wrong> {
+pub(super) fn extent(bytes: &[u8]) -> Result<HeaderLength, HeaderError> {
     if !agree(bytes, SIGNATURE) {
-        return Err(Wrong::Missing);
+        return Err(HeaderError::Missing);
     }
     if bytes.get(12).is_some_and(|byte| !matches!(byte, 0x20 | 0x21)) {
-        return Err(Wrong::Malformed);
+        return Err(HeaderError::Malformed);
     }
-    let Some(length) = bytes.get(14..FIXED) else { return Ok(Extent::Beyond) };
+    let Some(length) = bytes.get(14..FIXED) else { return Ok(HeaderLength::Beyond) };
     let end = FIXED + usize::from(u16::from_be_bytes([length[0], length[1]]));
-    if end > LONGEST { Err(Wrong::TooLong) } else { Ok(Extent::At(end)) }
+    if end > LONGEST { Err(HeaderError::TooLong) } else { Ok(HeaderLength::At(end)) }
 }
 
 /// Takes a header that [`extent`] found whole.
-pub(super) fn parse(header: &[u8]) -> Result<Told, Wrong> {
-    let (fixed, block) = header.split_at_checked(FIXED).ok_or(Wrong::Malformed)?;
+pub(super) fn parse(header: &[u8]) -> Result<ProxyHeader, HeaderError> {
+    let (fixed, block) = header.split_at_checked(FIXED).ok_or(HeaderError::Malformed)?;
     // LOCAL: the sender connected for itself, and the family and all that follows is to be discarded.
     if fixed[12] == 0x20 {
-        return Ok(Told::default());
+        return Ok(ProxyHeader::default());
     }
     let (ends, size) = match (fixed[13] >> 4, fixed[13] & 0xf) {
         // What was not specified cannot be told from the elements behind it.
-        (0, 0..=2) | (1..=3, 0) => return Ok(Told::default()),
+        (0, 0..=2) | (1..=3, 0) => return Ok(ProxyHeader::default()),
         // A client that came by datagrams, as with QUIC, has an address as well.
         (1, 1 | 2) => (Some(ends::<4>(block)?), 12),
         (2, 1 | 2) => (Some(ends::<16>(block)?), 36),
         (3, 1 | 2) => (None, UNIX_PATHS),
-        _ => return Err(Wrong::Malformed),
+        _ => return Err(HeaderError::Malformed),
     };
-    let found = elements::read(header, block.get(size..).ok_or(Wrong::Malformed)?)?;
-    Ok(Told { ends, tls: found.tls() })
+    let found = elements::read(header, block.get(size..).ok_or(HeaderError::Malformed)?)?;
+    Ok(ProxyHeader { ends, tls: found.tls() })
 }
 
 /// Two addresses, then two ports.
-fn ends<const N: usize>(block: &[u8]) -> Result<(SocketAddr, SocketAddr), Wrong>
+fn ends<const N: usize>(block: &[u8]) -> Result<(SocketAddr, SocketAddr), HeaderError>
 where
     IpAddr: From<[u8; N]>,
 {
@@ -59,5 +59,5 @@ where
         };
         Some((end(source, from), end(destination, to)))
     };
-    take().ok_or(Wrong::Malformed)
+    take().ok_or(HeaderError::Malformed)
 }

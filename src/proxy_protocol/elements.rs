@@ -1,7 +1,7 @@
 //! What may follow the addresses of version 2: elements of type, length and value (§2.2, §2.2.1 to
 //! §2.2.7). Each must be whole; those that say nothing to a gateway are passed over.
 
-use super::Wrong;
+use super::HeaderError;
 use super::checksum::crc32c;
 use moongate_sdk::Tls;
 
@@ -64,19 +64,19 @@ impl Found<'_> {
 }
 
 /// Reads `block`, the last bytes of `header`.
-pub(super) fn read<'a>(header: &[u8], block: &'a [u8]) -> Result<Found<'a>, Wrong> {
+pub(super) fn read<'a>(header: &[u8], block: &'a [u8]) -> Result<Found<'a>, HeaderError> {
     let mut found = Found::default();
     let mut summed = false;
     each(block, |kind, value, behind| {
         match kind {
-            AUTHORITY => found.authority = Some(str::from_utf8(value).map_err(|_| Wrong::Malformed)?),
+            AUTHORITY => found.authority = Some(str::from_utf8(value).map_err(|_| HeaderError::Malformed)?),
             // Each sum has the other in it: two cannot both be meant.
-            CRC32C if summed => return Err(Wrong::Malformed),
+            CRC32C if summed => return Err(HeaderError::Malformed),
             CRC32C => {
                 verify(header, value, behind)?;
                 summed = true;
             }
-            UNIQUE_ID if value.len() > LONGEST_ID => return Err(Wrong::Malformed),
+            UNIQUE_ID if value.len() > LONGEST_ID => return Err(HeaderError::Malformed),
             SSL => found.ssl = ssl(value)?,
             _ => {}
         }
@@ -88,12 +88,12 @@ pub(super) fn read<'a>(header: &[u8], block: &'a [u8]) -> Result<Found<'a>, Wron
 /// Calls with the type and the value of each, and the number of bytes behind it.
 fn each<'a>(
     mut block: &'a [u8],
-    mut call: impl FnMut(u8, &'a [u8], usize) -> Result<(), Wrong>,
-) -> Result<(), Wrong> {
+    mut call: impl FnMut(u8, &'a [u8], usize) -> Result<(), HeaderError>,
+) -> Result<(), HeaderError> {
     while !block.is_empty() {
-        let ([kind, high, low], rest) = block.split_first_chunk().ok_or(Wrong::Malformed)?;
+        let ([kind, high, low], rest) = block.split_first_chunk().ok_or(HeaderError::Malformed)?;
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        let (value, rest) = rest.split_at_checked(length).ok_or(Wrong::Malformed)?;
+        let (value, rest) = rest.split_at_checked(length).ok_or(HeaderError::Malformed)?;
         call(*kind, value, rest.len())?;
         block = rest;
     }
@@ -101,16 +101,16 @@ fn each<'a>(
 }
 
 /// Sums the whole header up with zeros in the checksum's place (§2.2.3).
-fn verify(header: &[u8], value: &[u8], behind: usize) -> Result<(), Wrong> {
-    let told = <[u8; 4]>::try_from(value).map_err(|_| Wrong::Malformed)?;
+fn verify(header: &[u8], value: &[u8], behind: usize) -> Result<(), HeaderError> {
+    let told = <[u8; 4]>::try_from(value).map_err(|_| HeaderError::Malformed)?;
     let end = header.len() - behind;
     let sum = crc32c([&header[..end - told.len()], &[0; 4], &header[end..]]);
-    if sum == u32::from_be_bytes(told) { Ok(()) } else { Err(Wrong::Checksum) }
+    if sum == u32::from_be_bytes(told) { Ok(()) } else { Err(HeaderError::Checksum) }
 }
 
 /// `SSL`: a byte of flags, four that say whether a certificate was verified, and elements of its own.
-fn ssl(value: &[u8]) -> Result<Option<Ssl<'_>>, Wrong> {
-    let ([flags, ..], inner) = value.split_first_chunk::<5>().ok_or(Wrong::Malformed)?;
+fn ssl(value: &[u8]) -> Result<Option<Ssl<'_>>, HeaderError> {
+    let ([flags, ..], inner) = value.split_first_chunk::<5>().ok_or(HeaderError::Malformed)?;
     let mut ssl = Ssl::default();
     each(inner, |kind, value, _| {
         match kind {

@@ -26,7 +26,7 @@ pub const LONGEST: usize = 4096;
 
 /// What a header says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct ProxyHeader {
     /// The client's address, and the one that it connected to. None when the sender speaks for itself
     /// (`LOCAL`) or does not know (`UNKNOWN`, `AF_UNSPEC`), and for a client of a Unix socket: the
     /// connection's own address holds then.
@@ -38,7 +38,7 @@ pub struct Told {
 
 /// Where a header ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum HeaderLength {
     /// Behind all bytes that are there.
     Beyond,
     /// Behind so many bytes, which may not all be there yet.
@@ -47,7 +47,7 @@ pub enum Extent {
 
 /// Why a header is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
+pub enum HeaderError {
     /// The connection begins with something else.
     #[error("there is no PROXY header")]
     Missing,
@@ -67,12 +67,12 @@ pub enum Wrong {
 ///
 /// # Errors
 /// As soon as the bytes cannot become a header.
-pub fn extent(bytes: &[u8]) -> Result<Extent, Wrong> {
+pub fn extent(bytes: &[u8]) -> Result<HeaderLength, HeaderError> {
     match bytes.first() {
-        None => Ok(Extent::Beyond),
+        None => Ok(HeaderLength::Beyond),
         Some(b'P') => text::extent(bytes),
         Some(b'\r') => binary::extent(bytes),
-        Some(_) => Err(Wrong::Missing),
+        Some(_) => Err(HeaderError::Missing),
     }
 }
 
@@ -80,11 +80,11 @@ pub fn extent(bytes: &[u8]) -> Result<Extent, Wrong> {
 ///
 /// # Errors
 /// When anything in it breaks the rules, or when it is not whole.
-pub fn parse(header: &[u8]) -> Result<Told, Wrong> {
+pub fn parse(header: &[u8]) -> Result<ProxyHeader, HeaderError> {
     match extent(header)? {
-        Extent::At(end) if end == header.len() && header[0] == b'P' => text::parse(header),
-        Extent::At(end) if end == header.len() => binary::parse(header),
-        _ => Err(Wrong::Malformed),
+        HeaderLength::At(end) if end == header.len() && header[0] == b'P' => text::parse(header),
+        HeaderLength::At(end) if end == header.len() => binary::parse(header),
+        _ => Err(HeaderError::Malformed),
     }
 }
 

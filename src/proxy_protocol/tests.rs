@@ -25,7 +25,7 @@ fn ends(source: &str, destination: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((source.parse().unwrap(), destination.parse().unwrap()))
 }
 
-fn told(header: &[u8]) -> Result<Option<(SocketAddr, SocketAddr)>, Wrong> {
+fn told(header: &[u8]) -> Result<Option<(SocketAddr, SocketAddr)>, HeaderError> {
     parse(header).map(|told| told.ends)
 }
 
@@ -73,29 +73,29 @@ fn a_line_that_is_not_exactly_one_is_malformed() {
         "PROXY TCP4 1.2.3.4 1.2.3.4 1 1",
         "",
     ] {
-        assert_eq!(told(line.as_bytes()), Err(Wrong::Malformed), "{line:?}");
+        assert_eq!(told(line.as_bytes()), Err(HeaderError::Malformed), "{line:?}");
     }
 }
 
 #[test]
 fn what_begins_otherwise_is_no_header() {
     for bytes in ["GET / HTTP/1.1\r\n", "proxy TCP4", "PRI * HTTP/2.0\r\n", "\r\nGET", "\x16\x03\x01", "\n"] {
-        assert_eq!(extent(bytes.as_bytes()), Err(Wrong::Missing), "{bytes:?}");
+        assert_eq!(extent(bytes.as_bytes()), Err(HeaderError::Missing), "{bytes:?}");
     }
-    assert_eq!(extent(b"\r\n\r\n\0\r\nQUIT\r"), Err(Wrong::Missing));
+    assert_eq!(extent(b"\r\n\r\n\0\r\nQUIT\r"), Err(HeaderError::Missing));
 }
 
 #[test]
 fn a_header_has_a_longest() {
     let endless = [&b"PROXY UNKNOWN "[..], &[b'a'; 200]].concat();
-    assert_eq!(extent(&endless[..106]), Ok(Extent::Beyond));
-    assert_eq!(extent(&endless[..107]), Err(Wrong::TooLong));
+    assert_eq!(extent(&endless[..106]), Ok(HeaderLength::Beyond));
+    assert_eq!(extent(&endless[..107]), Err(HeaderError::TooLong));
     let late = [&endless[..106], b"\r\n"].concat();
-    assert_eq!(told(&late), Err(Wrong::TooLong));
+    assert_eq!(told(&late), Err(HeaderError::TooLong));
     let room = LONGEST - 16 - FOUR.len() - 3;
     let block = |size| [&FOUR[..], &element(4, &vec![0; size])].concat();
     assert_eq!(told(&v2(0x21, 0x11, &block(room))), Ok(ends("192.0.2.1:1000", "192.0.2.2:443")));
-    assert_eq!(told(&v2(0x21, 0x11, &block(room + 1))), Err(Wrong::TooLong));
+    assert_eq!(told(&v2(0x21, 0x11, &block(room + 1))), Err(HeaderError::TooLong));
 }
 
 #[test]
@@ -127,10 +127,10 @@ fn binary_that_breaks_the_rules_is_malformed() {
         [(0x22, 0x11), (0x11, 0x11), (0x31, 0x11), (0x21, 0x13), (0x21, 0x41), (0x21, 0xf0), (0x21, 0x03)]
     {
         let header = v2(command, family, &FOUR);
-        assert_eq!(told(&header), Err(Wrong::Malformed), "{command:#x} {family:#x}");
+        assert_eq!(told(&header), Err(HeaderError::Malformed), "{command:#x} {family:#x}");
     }
     for (family, size) in [(0x11, 11), (0x21, 35), (0x31, 215), (0x11, 0)] {
-        assert_eq!(told(&v2(0x21, family, &vec![0; size])), Err(Wrong::Malformed), "{family:#x}");
+        assert_eq!(told(&v2(0x21, family, &vec![0; size])), Err(HeaderError::Malformed), "{family:#x}");
     }
     let long_id = element(5, &[0; 129]);
     for elements in [
@@ -143,11 +143,11 @@ fn binary_that_breaks_the_rules_is_malformed() {
         b"\x03\0\0",
     ] {
         let header = v2(0x21, 0x11, &[&FOUR, elements].concat());
-        assert_eq!(told(&header), Err(Wrong::Malformed), "{elements:?}");
+        assert_eq!(told(&header), Err(HeaderError::Malformed), "{elements:?}");
     }
     let mut cut = v2(0x21, 0x11, &FOUR);
     cut.pop();
-    assert_eq!(told(&cut), Err(Wrong::Malformed));
+    assert_eq!(told(&cut), Err(HeaderError::Malformed));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_checksum_is_that_of_all_other_bytes() {
     assert_eq!(crc32c([b"1234", b"", b"56789"]), 0xe306_9283);
     let block = [&FOUR[..], &element(3, &[0; 4]), &element(0xe0, b"ours")].concat();
     let mut header = v2(0x21, 0x11, &block);
-    assert_eq!(told(&header), Err(Wrong::Checksum));
+    assert_eq!(told(&header), Err(HeaderError::Checksum));
     let sum = crc32c([&header, b"", b""]).to_be_bytes();
     header[31..35].copy_from_slice(&sum);
     assert_eq!(told(&header), Ok(ends("192.0.2.1:1000", "192.0.2.2:443")));
@@ -239,11 +239,11 @@ proptest! {
         for version in [V1, V2] {
             let header = write(version, Some((source, destination)));
             prop_assert_eq!(told(&header), Ok(Some((source, destination))));
-            prop_assert_eq!(extent(&[&header[..], &behind].concat()), Ok(Extent::At(header.len())));
+            prop_assert_eq!(extent(&[&header[..], &behind].concat()), Ok(HeaderLength::At(header.len())));
             for cut in 0..header.len() {
                 match extent(&header[..cut]) {
-                    Ok(Extent::Beyond) => {}
-                    found => prop_assert!(cut >= 16 && found == Ok(Extent::At(header.len()))),
+                    Ok(HeaderLength::Beyond) => {}
+                    found => prop_assert!(cut >= 16 && found == Ok(HeaderLength::At(header.len()))),
                 }
             }
         }
@@ -254,12 +254,12 @@ proptest! {
         let whole = extent(&bytes);
         for cut in 0..bytes.len() {
             match extent(&bytes[..cut]) {
-                Ok(Extent::Beyond) => {}
-                Ok(Extent::At(end)) => prop_assert_eq!(whole, Ok(Extent::At(end))),
+                Ok(HeaderLength::Beyond) => {}
+                Ok(HeaderLength::At(end)) => prop_assert_eq!(whole, Ok(HeaderLength::At(end))),
                 Err(wrong) => prop_assert_eq!(whole, Err(wrong)),
             }
         }
-        if let Ok(Extent::At(end)) = whole {
+        if let Ok(HeaderLength::At(end)) = whole {
             prop_assert!(end <= LONGEST);
             if let Some(header) = bytes.get(..end) {
                 let _ = parse(header);

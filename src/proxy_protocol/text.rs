@@ -1,6 +1,6 @@
 //! Version 1: a line of text (§2.1).
 
-use super::{Extent, Told, Wrong, agree};
+use super::{HeaderError, HeaderLength, ProxyHeader, agree};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -10,28 +10,28 @@ const PREFIX: &[u8] = b"PROXY ";
 /// The longest line with its CRLF: `PROXY UNKNOWN` and two IPv6 addresses in full.
 const LONGEST: usize = 107;
 
-pub(super) fn extent(bytes: &[u8]) -> Result<Extent, Wrong> {
+pub(super) fn extent(bytes: &[u8]) -> Result<HeaderLength, HeaderError> {
     if !agree(bytes, PREFIX) {
-        return Err(Wrong::Missing);
+        return Err(HeaderError::Missing);
     }
     match bytes.iter().take(LONGEST).position(|byte| *byte == b'\n') {
-        Some(at) if bytes[at - 1] == b'\r' => Ok(Extent::At(at + 1)),
-        Some(_) => Err(Wrong::Malformed),
-        None if bytes.len() >= LONGEST => Err(Wrong::TooLong),
-        None => Ok(Extent::Beyond),
+        Some(at) if bytes[at - 1] == b'\r' => Ok(HeaderLength::At(at + 1)),
+        Some(_) => Err(HeaderError::Malformed),
+        None if bytes.len() >= LONGEST => Err(HeaderError::TooLong),
+        None => Ok(HeaderLength::Beyond),
     }
 }
 
 /// Takes a line that [`extent`] found whole.
-pub(super) fn parse(header: &[u8]) -> Result<Told, Wrong> {
+pub(super) fn parse(header: &[u8]) -> Result<ProxyHeader, HeaderError> {
     let line = header.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(b"\r\n"));
-    let line = line.ok_or(Wrong::Malformed)?;
+    let line = line.ok_or(HeaderError::Malformed)?;
     // What follows is to be ignored, whatever it is.
     if line == b"UNKNOWN" || line.starts_with(b"UNKNOWN ") {
-        return Ok(Told::default());
+        return Ok(ProxyHeader::default());
     }
-    let ends = str::from_utf8(line).ok().and_then(ends).ok_or(Wrong::Malformed)?;
-    Ok(Told { ends: Some(ends), tls: None })
+    let ends = str::from_utf8(line).ok().and_then(ends).ok_or(HeaderError::Malformed)?;
+    Ok(ProxyHeader { ends: Some(ends), tls: None })
 }
 
 /// The five words of a line with addresses, one space between each.

@@ -110,7 +110,7 @@ impl From<Halted> for LookupError {
 
 /// The addresses of a name.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Resolution {
     /// In the order in which the name servers sent them, IPv4 before IPv6. Never empty.
     pub addresses: Arc<[IpAddr]>,
     /// When to ask again.
@@ -173,27 +173,27 @@ struct Records {
 
 impl Entry {
     /// An answer that is young enough, or the outcome of a lookup that failed just now.
-    fn current(&self, max_age: Duration) -> Option<Result<Answer, LookupError>> {
+    fn current(&self, max_age: Duration) -> Option<Result<Resolution, LookupError>> {
         let now = Instant::now();
         if let Some((error, at)) = &self.failure {
             let retry = if self.found.is_some() { RETRY } else { RETRY_UNKNOWN };
             let left = (*at + retry).checked_duration_since(now).filter(|left| !left.is_zero())?;
             return Some(self.found.as_ref().map_or(Err(error.clone()), |found| {
                 let addresses = Arc::clone(&found.addresses);
-                Ok(Answer { addresses, valid_for: left, failure: Some(error.clone()) })
+                Ok(Resolution { addresses, valid_for: left, failure: Some(error.clone()) })
             }));
         }
         let found = self.found.as_ref()?;
         let life = found.ttl.map_or(max_age, |ttl| ttl.max(MIN_TTL).min(max_age));
         let left = (found.at + life).checked_duration_since(now).filter(|left| !left.is_zero())?;
-        Some(Ok(Answer { addresses: Arc::clone(&found.addresses), valid_for: left, failure: None }))
+        Some(Ok(Resolution { addresses: Arc::clone(&found.addresses), valid_for: left, failure: None }))
     }
 
     /// The addresses of the last lookup that did not fail, however old.
-    fn last_good(&self) -> Option<Answer> {
+    fn last_good(&self) -> Option<Resolution> {
         let found = self.found.as_ref()?;
         let failure = self.failure.as_ref().map(|(error, _)| error.clone());
-        Some(Answer { addresses: Arc::clone(&found.addresses), valid_for: Duration::ZERO, failure })
+        Some(Resolution { addresses: Arc::clone(&found.addresses), valid_for: Duration::ZERO, failure })
     }
 
     fn learn(&mut self, outcome: Result<Records, LookupError>) {
@@ -270,7 +270,7 @@ impl Resolver {
         host: &str,
         kind: Option<ResolverKind>,
         max_age: Duration,
-    ) -> Result<Answer, LookupError> {
+    ) -> Result<Resolution, LookupError> {
         let kind = self.kind(kind);
         match self.begin(host, kind, max_age) {
             Begun::Known(known) => known,
@@ -282,7 +282,7 @@ impl Resolver {
     ///
     /// # Errors
     /// As there.
-    pub async fn lookup_soon(self: &Arc<Self>, host: &str) -> Result<Answer, LookupError> {
+    pub async fn lookup_soon(self: &Arc<Self>, host: &str) -> Result<Resolution, LookupError> {
         let kind = self.kind(None);
         match self.begin(host, kind, MAX_AGE) {
             Begun::Known(known) => known,
@@ -349,7 +349,7 @@ impl Resolver {
         kind: ResolverKind,
         mut flight: Flight,
         max_age: Duration,
-    ) -> Result<Answer, LookupError> {
+    ) -> Result<Resolution, LookupError> {
         // An error says that the flight is over too.
         let _ = flight.wait_for(|landed| *landed).await;
         let names = self.names.lock();
@@ -406,7 +406,7 @@ impl Key {
 }
 
 enum Begun {
-    Known(Result<Answer, LookupError>),
+    Known(Result<Resolution, LookupError>),
     Flight(Flight),
 }
 

@@ -1,6 +1,6 @@
 //! What a rule asks of a request beside host and path.
 
-use super::{Head, ValuePattern, query};
+use super::{RequestMatch, ValuePattern, query};
 use crate::spec::PathParameters;
 use http::{HeaderName, Method};
 use moongate_sdk::{Expression, Fault};
@@ -39,7 +39,7 @@ impl Conditions {
     }
 
     /// The first that the request does not meet, cheapest first.
-    pub(super) fn unmet(&self, head: &Head<'_>) -> Option<Unmet<'_>> {
+    pub(super) fn unmet(&self, head: &RequestMatch<'_>) -> Option<Unmet<'_>> {
         if !self.methods.is_empty() && !self.methods.contains(head.request.method) {
             return Some(Unmet::Method(&self.methods));
         }

@@ -1,8 +1,8 @@
 //! Why a request goes where it goes, in words: what `moongate check --explain` prints.
 
-use super::host::Folded;
+use super::host::NormalizedHost;
 use super::table::{Candidate, HostMatch, PathMatch};
-use super::{Head, Table};
+use super::{RequestMatch, Table};
 use std::fmt;
 use std::ops::ControlFlow;
 
@@ -13,7 +13,7 @@ const SHOWN: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The winner's name and what of it matched, the most telling first; `None` when no rule matches.
-    pub winner: Option<Why>,
+    pub winner: Option<MatchReason>,
     /// The rules of this host that lost, most specific first, then those whose path does not match.
     pub others: Vec<Other>,
     /// Rules of other hosts.
@@ -22,7 +22,7 @@ pub struct Explanation {
 
 /// A rule that matched, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Why {
+pub struct MatchReason {
     /// The rule's position in the table.
     pub rule: usize,
     /// Its name.
@@ -44,7 +44,7 @@ pub struct Other {
 
 impl<R> Table<R> {
     /// Explains a lookup. It looks at every rule and allocates; it is for people, not for traffic.
-    pub fn explain(&self, head: &Head<'_>) -> Explanation {
+    pub fn explain(&self, head: &RequestMatch<'_>) -> Explanation {
         let mut winner: Option<Candidate<'_>> = None;
         let mut others = Vec::new();
         let mut seen = vec![false; self.rules.len()];
@@ -66,8 +66,8 @@ impl<R> Table<R> {
     }
 
     /// Adds the rules of this host whose path does not match; counts those of other hosts.
-    fn unseen(&self, head: &Head<'_>, seen: &[bool], others: &mut Vec<Other>) -> usize {
-        let mut folded = Folded::new();
+    fn unseen(&self, head: &RequestMatch<'_>, seen: &[bool], others: &mut Vec<Other>) -> usize {
+        let mut folded = NormalizedHost::new();
         let host = head.host().and_then(|host| folded.fold(host));
         let mut elsewhere = 0;
         for (index, rule) in self.rules.iter().enumerate().filter(|(index, _)| !seen[*index]) {
@@ -101,13 +101,13 @@ impl<R> Table<R> {
         format!("it matches too, but {what}")
     }
 
-    fn why(&self, won: &Candidate<'_>) -> Why {
+    fn why(&self, won: &Candidate<'_>) -> MatchReason {
         let rule = &self.rules[won.rule];
         let mut because = vec![won.host.to_string(), won.path.to_string()];
         if rule.conditions.count() > 0 {
             because.push(rule.conditions.to_string());
         }
-        Why { rule: won.rule, name: rule.name.clone(), because }
+        MatchReason { rule: won.rule, name: rule.name.clone(), because }
     }
 }
 

@@ -38,7 +38,7 @@ impl HostPattern {
         if !text.starts_with('[') {
             check_name(name).map_err(|(why, help)| bad(why).help(help))?;
         }
-        let mut folded = Folded::new();
+        let mut folded = NormalizedHost::new();
         match folded.fold(name) {
             Some(host) if text.starts_with('[') && !text.ends_with(']') => {
                 Err(bad("it has a port or more").help(format!("write `{host}`; ports belong to listeners")))
@@ -103,12 +103,12 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// Room on the stack for one host in its one spelling.
-pub(super) struct Folded {
+pub(super) struct NormalizedHost {
     bytes: [u8; LONGEST],
     len: usize,
 }
 
-impl Folded {
+impl NormalizedHost {
     pub(super) fn new() -> Self {
         Self { bytes: [0; LONGEST], len: 0 }
     }
@@ -151,7 +151,7 @@ impl Folded {
     }
 }
 
-impl fmt::Write for Folded {
+impl fmt::Write for NormalizedHost {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.write(text).ok_or(fmt::Error)
     }
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn fold(host: &str) -> Option<String> {
-        Folded::new().fold(host).map(str::to_owned)
+        NormalizedHost::new().fold(host).map(str::to_owned)
     }
 
     #[test]

@@ -38,10 +38,10 @@ mod tree;
 mod value;
 
 pub use authority::Authority;
-pub use explain::{Explanation, Other, Why};
+pub use explain::{Explanation, MatchReason, Other};
 pub use host::HostPattern;
 pub use path::PathPattern;
-pub use rule::{Head, Rule};
+pub use rule::{RequestMatch, Rule};
 pub use shadow::{Shadowed, shadowed};
 pub use table::Table;
 pub use target::{BadTarget, Target, carried, is_carried, merge_slashes, origin_form};

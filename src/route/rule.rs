@@ -3,7 +3,7 @@
 use super::{HostPattern, PathPattern, ValuePattern};
 use crate::spec::{OneOrMany, PathParameters, Route};
 use http::{HeaderMap, HeaderName, Method};
-use moongate_sdk::{Expression, Facts, Placed, Problem, Problems, Request, Stage};
+use moongate_sdk::{Expression, ExpressionPhase, Facts, Placed, Problem, Problems, Request};
 
 /// What a request must be for `target`; an empty list asks nothing.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Rule<R> {
 
 /// What of a request rules look at.
 #[derive(Clone, Copy, Debug)]
-pub struct Head<'a> {
+pub struct RequestMatch<'a> {
     /// What it asks for, in the form that [`super::Target`] gives: `path` without the parameters of its segments. No
     /// route is known yet.
     pub request: Request<'a>,
@@ -42,7 +42,7 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
 }
 
-impl<'a> Head<'a> {
+impl<'a> RequestMatch<'a> {
     /// The host asked for, with or without port, in any case; `None` when there is none.
     pub(super) fn host(&self) -> Option<&'a str> {
         Some(self.request.host).filter(|host| !host.is_empty())
@@ -112,7 +112,7 @@ impl<R> Rule<R> {
             when: route
                 .when
                 .as_ref()
-                .and_then(|when| problems.keep(Expression::condition(when, Stage::Route))),
+                .and_then(|when| problems.keep(Expression::condition(when, ExpressionPhase::Route))),
             ..Self::any(name, target)
         };
         if problems.refuse() { Err(problems) } else { Ok(rule) }

@@ -1,9 +1,9 @@
 //! The table itself: rules by host, then by path, tried from the most specific to the least.
 
 use super::conditions::Conditions;
-use super::host::Folded;
+use super::host::NormalizedHost;
 use super::tree::{NodeId, Tree};
-use super::{Head, HostPattern, PathPattern, Rule};
+use super::{HostPattern, PathPattern, RequestMatch, Rule};
 use crate::spec::PathParameters;
 use foldhash::fast::RandomState;
 use regex::Regex;
@@ -101,7 +101,7 @@ impl<R> Table<R> {
     }
 
     /// The target of the most specific rule that matches. Only an expression may allocate.
-    pub fn find(&self, head: &Head<'_>) -> Option<&R> {
+    pub fn find(&self, head: &RequestMatch<'_>) -> Option<&R> {
         let found = self.walk(head, |candidate| {
             let rule = &self.rules[candidate.rule];
             match rule.conditions.unmet(head) {
@@ -121,10 +121,10 @@ impl<R> Table<R> {
     /// the explanation both go this way, so that they cannot disagree.
     pub(super) fn walk<'t, B>(
         &'t self,
-        head: &Head<'_>,
+        head: &RequestMatch<'_>,
         mut visit: impl FnMut(Candidate<'t>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let mut folded = Folded::new();
+        let mut folded = NormalizedHost::new();
         if let Some(host) = head.host().and_then(|host| folded.fold(host)) {
             if let Some(paths) = self.exact.get(host) {
                 self.walk_paths(paths, HostMatch::Exact, head, &mut visit)?;
@@ -153,7 +153,7 @@ impl<R> Table<R> {
         &'t self,
         paths: &'t Paths,
         host: HostMatch<'t>,
-        head: &Head<'_>,
+        head: &RequestMatch<'_>,
         visit: &mut impl FnMut(Candidate<'t>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         if !head.has_parameters() {

@@ -4,7 +4,7 @@
 use super::*;
 use crate::spec::PathParameters;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use moongate_sdk::{Expression, Place, Placed, Request, Stage, without_parameters};
+use moongate_sdk::{Expression, ExpressionPhase, Place, Placed, Request, without_parameters};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr};
@@ -63,7 +63,7 @@ impl Ask {
         self
     }
 
-    fn head(&self) -> Head<'_> {
+    fn head(&self) -> RequestMatch<'_> {
         let request = Request {
             host: self.host,
             path: self.bare.as_deref().unwrap_or(self.path),
@@ -71,7 +71,7 @@ impl Ask {
             listener: self.listener,
             ..Request::internal(&self.method, self.path, CLIENT)
         };
-        Head { request, path_with_parameters: self.path, headers: &self.headers }
+        RequestMatch { request, path_with_parameters: self.path, headers: &self.headers }
     }
 }
 
@@ -199,7 +199,7 @@ fn when(text: &str, condition: &str) -> Rule<String> {
     let mut rule = rule(text);
     rule.name = format!("{text} when");
     rule.target.clone_from(&rule.name);
-    rule.when = Some(Expression::condition(&written, Stage::Route).unwrap());
+    rule.when = Some(Expression::condition(&written, ExpressionPhase::Route).unwrap());
     rule
 }
 
@@ -250,7 +250,7 @@ fn a_table_of_many_rules_finds_each() {
         let (headers, method) = (HeaderMap::new(), Method::GET);
         let request = Request { host: &host, ..Request::internal(&method, &path, CLIENT) };
         assert_eq!(
-            table.find(&Head { request, path_with_parameters: &path, headers: &headers }),
+            table.find(&RequestMatch { request, path_with_parameters: &path, headers: &headers }),
             Some(&name(n))
         );
     }
@@ -258,7 +258,7 @@ fn a_table_of_many_rules_finds_each() {
 
 /// How specific a rule is for a request by the documented order, found by trying everything; `None` when
 /// it does not match.
-fn rank(rule: &Rule<String>, order: usize, head: &Head<'_>) -> Option<impl Ord + use<>> {
+fn rank(rule: &Rule<String>, order: usize, head: &RequestMatch<'_>) -> Option<impl Ord + use<>> {
     let host = head.host()?.to_ascii_lowercase();
     let hosts = rule.hosts.iter().filter(|pattern| pattern.matches(&host)).map(|pattern| match pattern {
         HostPattern::Exact(_) => (2, 0),

@@ -19,7 +19,7 @@ use crate::upstream::Order;
 use async_trait::async_trait;
 use connection_limit::{Scope, Trust};
 use endpoint::{EndpointPath, Verb};
-use guard::{Access, Refusal};
+use guard::{Access, AccessError};
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -229,13 +229,13 @@ impl Response {
         Self::json(status, &json!({ "error": token, "status": status.as_u16() }))
     }
 
-    fn refused(refusal: Refusal) -> Self {
+    fn refused(refusal: AccessError) -> Self {
         match refusal {
-            Refusal::Token => {
+            AccessError::Token => {
                 Self::error(StatusCode::UNAUTHORIZED, "unauthorized").with((WWW_AUTHENTICATE, "Bearer"))
             }
-            Refusal::Host => Self::error(StatusCode::FORBIDDEN, "foreign_host"),
-            Refusal::CrossSite => Self::error(StatusCode::FORBIDDEN, "cross_site"),
+            AccessError::Host => Self::error(StatusCode::FORBIDDEN, "foreign_host"),
+            AccessError::CrossSite => Self::error(StatusCode::FORBIDDEN, "cross_site"),
         }
     }
 

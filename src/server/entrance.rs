@@ -2,10 +2,10 @@
 //! speak.
 
 use super::preface::Speaks;
-use super::worker::House;
+use super::worker::ConnectionContext;
 use super::{handshake, http1, http2, preamble, preface};
-use crate::proxy::{Arrival, Connection, Socket};
-use crate::snapshot::Greeting;
+use crate::proxy::{ConnInfo, Connection, Socket};
+use crate::snapshot::ListenerProtocols;
 use bytes::BytesMut;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use tokio::sync::OwnedSemaphorePermit;
 /// Takes a connection in and serves it to its end.
 pub(super) async fn enter(
     socket: Socket,
-    mut arrival: Arrival,
-    greeting: Arc<Greeting>,
-    house: House,
+    mut arrival: ConnInfo,
+    greeting: Arc<ListenerProtocols>,
+    house: ConnectionContext,
     permit: Option<OwnedSemaphorePermit>,
 ) {
     let mut house = house;

@@ -6,7 +6,7 @@
 use super::lingering_close;
 use crate::proxy::Socket;
 use crate::telemetry::quoted;
-use crate::tls::{Acceptor, Cut, Meeting};
+use crate::tls::{Acceptor, HandshakeFailure, TlsSelection};
 use log::debug;
 use moongate_sdk::Tls;
 use rustls::ServerConfig;
@@ -53,7 +53,7 @@ pub(super) struct Secured {
 
 /// A client that was not, and the last word for it.
 struct Refused {
-    cut: Cut,
+    cut: HandshakeFailure,
     /// More of why, for the log.
     error: Option<String>,
     word: Option<(Socket, Vec<u8>)>,
@@ -70,9 +70,9 @@ pub(super) async fn shake(
     let refused = match timeout_at(deadline, secure(socket, tls)).await {
         Ok(Ok(secured)) => return secured,
         Ok(Err(refused)) => refused,
-        Err(_) => Refused { cut: Cut::SLOW, error: None, word: None },
+        Err(_) => Refused { cut: HandshakeFailure::SLOW, error: None, word: None },
     };
-    let Refused { cut: Cut(reason), error, word } = refused;
+    let Refused { cut: HandshakeFailure(reason), error, word } = refused;
     tls.metrics.failed(reason);
     debug!(listener = &*tls.listener, client:%, reason, error = quoted(error.as_deref().unwrap_or_default());
         "a TLS handshake failed");
@@ -88,25 +88,25 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<Secured>, R
         Err((cut, error, word)) => return Err(Refused { cut, error, word: Some((socket, word)) }),
     };
     let refuse = |cut, word: &[u8], socket| Refused { cut, error: None, word: Some((socket, word.to_vec())) };
-    let config = match tls.meet(&accepted.client_hello()) {
-        Meeting::Served(config) => config,
-        Meeting::Proven(proof) => {
+    let config = match tls.select_config(&accepted.client_hello()) {
+        TlsSelection::Served(config) => config,
+        TlsSelection::Proven(proof) => {
             prove(StartHandshake::from_parts(accepted, socket), proof).await;
             return Ok(None);
         }
-        Meeting::UnknownName => {
+        TlsSelection::UnknownName => {
             let error = Some(match accepted.client_hello().server_name() {
                 Some(name) => format!("no certificate for {name}"),
                 None => "no name is asked for".to_owned(),
             });
-            return Err(Refused { error, ..refuse(Cut::UNKNOWN_NAME, UNKNOWN_NAME, socket) });
+            return Err(Refused { error, ..refuse(HandshakeFailure::UNKNOWN_NAME, UNKNOWN_NAME, socket) });
         }
-        Meeting::NoProtocol => return Err(refuse(Cut::NO_PROTOCOL, NO_PROTOCOL, socket)),
+        TlsSelection::NoProtocol => return Err(refuse(HandshakeFailure::NO_PROTOCOL, NO_PROTOCOL, socket)),
     };
     // On the heap, so that the connection's task has no room for it for the rest of its life.
     let rest = Box::pin(StartHandshake::from_parts(accepted, socket).into_stream(config).into_fallible());
     let stream = rest.await.map_err(|(error, socket)| Refused {
-        cut: Cut::of_io(&error),
+        cut: HandshakeFailure::of_io(&error),
         error: Some(error.to_string()),
         // The alert was sent with the error.
         word: Some((socket, Vec::new())),
@@ -114,7 +114,8 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<Secured>, R
     let session = stream.get_ref().1;
     let facts = Acceptor::facts(session).map_err(|cut| Refused { cut, error: None, word: None })?;
     let h2 = session.alpn_protocol() == Some(b"h2") || !tls.speaks_http1();
-    tls.metrics.shook(facts.version, session.handshake_kind() == Some(rustls::HandshakeKind::Resumed));
+    tls.metrics
+        .record_handshake(facts.version, session.handshake_kind() == Some(rustls::HandshakeKind::Resumed));
     Ok(Some(Secured { socket: Socket::Tls(Box::new(stream)), facts: Arc::new(facts), h2 }))
 }
 
@@ -127,21 +128,21 @@ async fn prove(begun: StartHandshake<Socket>, proof: Arc<ServerConfig>) {
 }
 
 /// Reads the client's first message; otherwise says why not, and what it is told.
-async fn hello(socket: &mut Socket) -> Result<Accepted, (Cut, Option<String>, Vec<u8>)> {
+async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Option<String>, Vec<u8>)> {
     let mut acceptor = rustls::server::Acceptor::default();
     let mut reading = Reading { socket, start: [0; TO_VERSION], seen: 0 };
     loop {
-        let left = |error: io::Error| (Cut::LEFT, Some(error.to_string()), Vec::new());
+        let left = |error: io::Error| (HandshakeFailure::LEFT, Some(error.to_string()), Vec::new());
         std::future::poll_fn(|cx| reading.socket.poll_readable(cx)).await.map_err(left)?;
         match acceptor.read_tls(&mut reading) {
-            Ok(0) => return Err((Cut::LEFT, None, Vec::new())),
+            Ok(0) => return Err((HandshakeFailure::LEFT, None, Vec::new())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(left(error)),
         }
         let first = reading.start[0];
         if first != HANDSHAKE && first.is_ascii_uppercase() {
-            return Err((Cut::PLAIN, None, PLAIN.to_vec()));
+            return Err((HandshakeFailure::PLAIN, None, PLAIN.to_vec()));
         }
         match acceptor.accept() {
             Ok(Some(accepted)) => return Ok(accepted),
@@ -150,12 +151,12 @@ async fn hello(socket: &mut Socket) -> Result<Accepted, (Cut, Option<String>, Ve
                 // rustls misses an extension of TLS 1.2 before it looks at the version.
                 if let (Some([major, minor]), rustls::Error::PeerIncompatible(_)) = (reading.old(), &error) {
                     let word = [&[ALERT, major, minor][..], PROTOCOL_VERSION].concat();
-                    return Err((Cut::OLD, Some("TLS 1.1 or older".to_owned()), word));
+                    return Err((HandshakeFailure::OLD, Some("TLS 1.1 or older".to_owned()), word));
                 }
                 let mut word = Vec::new();
                 // Writing into a vector cannot fail.
                 let _ = alert.write_all(&mut word);
-                return Err((Cut::of(&error), Some(error.to_string()), word));
+                return Err((HandshakeFailure::of(&error), Some(error.to_string()), word));
             }
         }
     }

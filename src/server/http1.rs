@@ -1,6 +1,6 @@
 //! A connection that speaks HTTP/1, from its first request to its last.
 
-use super::worker::House;
+use super::worker::ConnectionContext;
 use crate::proxy::{Connection, Gateway};
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
@@ -9,8 +9,8 @@ use pingora_proxy::HttpProxy;
 use std::sync::Arc;
 
 /// Serves one connection, request by request.
-pub(super) async fn serve(connection: Box<Connection>, house: House) {
-    let House { proxy, shutdown, limits, .. } = house;
+pub(super) async fn serve(connection: Box<Connection>, house: ConnectionContext) {
+    let ConnectionContext { proxy, shutdown, limits, .. } = house;
     // Until the first byte a new connection has as long as a head may take. The connection itself keeps that time once
     // a head has begun, and is a little earlier than this.
     let patience = |session: &mut ServerSession| session.set_keepalive(Some(limits.time.as_secs() + 1));

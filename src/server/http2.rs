@@ -10,8 +10,8 @@ mod huffman;
 mod meter;
 mod sections;
 
-use super::worker::House;
-use crate::proxy::{self, Arrival, Failure, Leaving, ReceivedStream, Socket, StreamLimits};
+use super::worker::ConnectionContext;
+use crate::proxy::{self, ConnInfo, Failure, Leaving, ReceivedStream, Socket, StreamLimits};
 use crate::telemetry::metrics::{self, Ended};
 use bucket::Bucket;
 use bytes::{Bytes, BytesMut};
@@ -20,7 +20,7 @@ use h2::{Reason, RecvStream};
 use heads::Heads;
 use http::Request;
 use log::debug;
-use meter::{Alarm, Meter, Patience};
+use meter::{Alarm, FrameTimeouts, Meter};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::Digest;
 use std::future::poll_fn;
@@ -56,10 +56,10 @@ const REFUSED: usize = 200;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves a connection until its client leaves, or has to. `early` was read from the socket before.
-pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: Arrival, house: House) {
+pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: ConnInfo, house: ConnectionContext) {
     let Ok(digest) = proxy::digest(arrival) else { return };
     let limits = house.gateway.streams();
-    let patience = Patience { head: house.limits.time, send: limits.send };
+    let patience = FrameTimeouts { head: house.limits.time, send: limits.send };
     let (gateway, arrived) = (house.gateway.clone(), Arc::clone(&digest));
     let heads = Arc::new(Heads::new(move |failure| gateway.refused_stream(&arrived, failure)));
     let (meter, alarm) = Meter::new(socket, early, patience, Arc::clone(&heads));
@@ -105,7 +105,7 @@ fn options(limits: &StreamLimits) -> Builder {
 struct Served {
     connection: Connection<Meter, Bytes>,
     digest: Arc<Digest>,
-    house: Arc<House>,
+    house: Arc<ConnectionContext>,
     limits: StreamLimits,
     alarm: Arc<Alarm>,
     heads: Arc<Heads>,
@@ -148,8 +148,7 @@ impl Served {
                 _ = shutdown.changed(), if !asked => Event::Shutdown,
                 malformed = self.alarm.raised() => if malformed { Event::Malformed } else { Event::Flood },
                 () = self.active.idle(patience) => Event::Idle,
-                // It drives all streams of the connection, and may be dropped and asked again.
-                accepted = self.connection.accept() => Event::Accepted(accepted),
+                accepted = accept(&mut self.connection, &self.heads) => Event::Accepted(accepted),
             };
             match event {
                 Event::Shutdown => self.ask_to_leave(),
@@ -205,6 +204,18 @@ impl Served {
         let _ = timeout(FAREWELL, poll_fn(|cx| self.connection.poll_closed(cx))).await;
         ended
     }
+}
+
+/// The next request. It drives all streams of the connection, and may be dropped and asked again.
+async fn accept(connection: &mut Connection<Meter, Bytes>, heads: &Heads) -> Accepted {
+    poll_fn(|cx| {
+        let accepted = connection.poll_accept(cx);
+        if accepted.is_pending() {
+            heads.report();
+        }
+        accepted
+    })
+    .await
 }
 
 /// How many streams of a connection are open.

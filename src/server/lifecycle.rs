@@ -3,8 +3,8 @@
 
 use super::deadline::Deadline;
 use super::listen::Bound;
-use super::signals::{Ask, Taken};
-use super::worker::{self, Door, Stage};
+use super::signals::{Ask, SignalReceiver};
+use super::worker::{self, ProcessState, WorkerListener};
 use super::{admin, farewell, state};
 use crate::blocking;
 use crate::diag::Color;
@@ -12,7 +12,7 @@ use crate::live::Live;
 use crate::proxy::{Gateway, Shared};
 use crate::snapshot::{Address, Kinds, Snapshot};
 use crate::supervision;
-use crate::telemetry::metrics::{self, Source};
+use crate::telemetry::metrics::{self, MetricSource};
 use log::{error, info};
 use pingora::server::configuration::ServerConf;
 use std::io;
@@ -54,7 +54,7 @@ const JOIN_LOOK: Duration = Duration::from_millis(2);
 pub fn run(
     path: &Path,
     kinds: Kinds,
-    signals: Taken,
+    signals: SignalReceiver,
     color: Color,
     ready: impl FnOnce(&[(String, String)]),
 ) -> Result<(), Failed> {
@@ -75,10 +75,10 @@ pub fn run(
 
 async fn serve(
     live: Arc<Live>,
-    signals: Taken,
+    signals: SignalReceiver,
     ready: impl FnOnce(&[(String, String)]),
 ) -> Result<(), String> {
-    let gauges: Weak<dyn Source> = Arc::<Live>::downgrade(&live);
+    let gauges: Weak<dyn MetricSource> = Arc::<Live>::downgrade(&live);
     metrics::global().register(gauges);
     let snapshot = live.pin();
     // Sockets first: an address that is taken must be told before anything else has begun.
@@ -101,16 +101,16 @@ async fn serve(
         .zip(&listeners.0)
         .map(|(l, bound)| (l.name.to_string(), bound.local()))
         .collect();
-    let state = Arc::new(state::State::new(Arc::clone(&shared), names.clone()));
+    let state = Arc::new(state::ProcessStatus::new(Arc::clone(&shared), names.clone()));
     if let (Some(listener), Some(settings)) = (admin_listener, &snapshot.admin) {
         info!(name = "admin", address = listener.local().as_str(); "listening");
         admin::start(listener, settings.token.as_deref(), Arc::clone(&state) as _)
             .map_err(|error| format!("the admin address cannot be served: {error}"))?;
     }
     // Until then a signal has its default action: a name server that does not answer holds up no end.
-    live.settle().await;
+    live.wait_until_ready().await;
     let asks = signals.watch(reopen, deadline);
-    let (stage, watching) = watch::channel(Stage::Serving);
+    let (stage, watching) = watch::channel(ProcessState::Serving);
     let (workers, starting) = start_workers(&snapshot, &listeners.0, &shared, &watching)?;
     await_workers(starting).await?;
     drop(snapshot);
@@ -138,7 +138,7 @@ fn start_workers(
     snapshot: &Snapshot,
     listeners: &[Bound],
     shared: &Arc<Shared>,
-    stage: &watch::Receiver<Stage>,
+    stage: &watch::Receiver<ProcessState>,
 ) -> Result<Workers, String> {
     let conf = Arc::new(server_conf(snapshot));
     let rooms: Vec<_> =
@@ -152,7 +152,9 @@ fn start_workers(
                 .iter()
                 .zip(&rooms)
                 .zip(0..)
-                .map(|((bound, room), index)| Ok(Door { bound: bound.share()?, index, room: room.clone() }))
+                .map(|((bound, room), index)| {
+                    Ok(WorkerListener { bound: bound.share()?, index, room: room.clone() })
+                })
                 .collect::<std::io::Result<Vec<_>>>();
             doors
                 .and_then(|doors| {
@@ -202,8 +204,8 @@ fn server_conf(snapshot: &Snapshot) -> ServerConf {
 async fn follow(
     mut asks: UnboundedReceiver<Ask>,
     shared: &Arc<Shared>,
-    state: &state::State,
-    stage: &watch::Sender<Stage>,
+    state: &state::ProcessStatus,
+    stage: &watch::Sender<ProcessState>,
     listeners: Listeners,
 ) {
     let wanted = Arc::new(tokio::sync::Notify::new());
@@ -249,8 +251,8 @@ async fn reopen_logs_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
 async fn drain(
     asks: &mut UnboundedReceiver<Ask>,
     shared: &Arc<Shared>,
-    state: &state::State,
-    stage: &watch::Sender<Stage>,
+    state: &state::ProcessStatus,
+    stage: &watch::Sender<ProcessState>,
     listeners: Listeners,
 ) {
     // Readiness fails first; how long a balancer before us has to notice is the operator's to say.
@@ -262,7 +264,7 @@ async fn drain(
     notify(&[sd_notify::NotifyState::Stopping]);
     shared.start_draining();
     listeners.close().await;
-    let _ = stage.send(Stage::Draining);
+    let _ = stage.send(ProcessState::Draining);
     farewell::wait(asks, shared).await;
 }
 
@@ -272,8 +274,8 @@ pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>) {
 }
 
 /// Ends the workers, within a bound: a thread of them that hangs is left behind. The log comes last.
-async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Sender<Stage>) {
-    let _ = stage.send(Stage::Ended);
+async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Sender<ProcessState>) {
+    let _ = stage.send(ProcessState::Ended);
     let until = Instant::now() + LAST_TURNS;
     // A join would block, and could not be given up.
     while workers.iter().any(|worker| !worker.is_finished()) {

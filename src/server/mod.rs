@@ -18,4 +18,4 @@ mod state;
 mod worker;
 
 pub use lifecycle::{Failed, run};
-pub use signals::Taken;
+pub use signals::SignalReceiver;

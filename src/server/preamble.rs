@@ -1,7 +1,7 @@
 //! The PROXY header of a balancer's connection: read before anything else, and not a byte further.
 
-use crate::proxy::{Arrival, Socket};
-use crate::proxy_protocol::{Extent, LONGEST, Told, Wrong, extent, parse};
+use crate::proxy::{ConnInfo, Socket};
+use crate::proxy_protocol::{HeaderError, HeaderLength, LONGEST, ProxyHeader, extent, parse};
 use crate::snapshot::Balancers;
 use crate::telemetry::metrics::Preamble;
 use log::debug;
@@ -26,7 +26,7 @@ enum Lack {
 pub(super) async fn hear(
     balancers: &Balancers,
     socket: &mut Socket,
-    arrival: &mut Arrival,
+    arrival: &mut ConnInfo,
     limit: Duration,
 ) -> bool {
     let peer = (!matches!(socket, Socket::Unix(_))).then(|| arrival.peer.ip());
@@ -54,7 +54,7 @@ pub(super) async fn hear(
 
 /// A look at what waits tells where the header ends; that much is taken. Bytes that were looked at and
 /// are all the header's are taken too, so the next look waits for new ones.
-async fn read(socket: &mut Socket) -> Result<Told, Lack> {
+async fn read(socket: &mut Socket) -> Result<ProxyHeader, Lack> {
     let mut header = Vec::new();
     loop {
         let have = header.len();
@@ -64,22 +64,22 @@ async fn read(socket: &mut Socket) -> Result<Told, Lack> {
             return Err(if have == 0 { Lack::Nothing } else { Lack::Refused(Preamble::Closed) });
         }
         let end = extent(&header[..seen])?;
-        let own = if let Extent::At(end) = end { end.min(seen) } else { seen };
+        let own = if let HeaderLength::At(end) = end { end.min(seen) } else { seen };
         socket.read_exact(&mut header[have..own]).await?;
-        if end == Extent::At(own) {
+        if end == HeaderLength::At(own) {
             return Ok(parse(&header[..own])?);
         }
         header.truncate(own);
     }
 }
 
-impl From<Wrong> for Lack {
-    fn from(wrong: Wrong) -> Self {
+impl From<HeaderError> for Lack {
+    fn from(wrong: HeaderError) -> Self {
         Self::Refused(match wrong {
-            Wrong::Missing => Preamble::Missing,
-            Wrong::Malformed => Preamble::Malformed,
-            Wrong::TooLong => Preamble::TooLong,
-            Wrong::Checksum => Preamble::Checksum,
+            HeaderError::Missing => Preamble::Missing,
+            HeaderError::Malformed => Preamble::Malformed,
+            HeaderError::TooLong => Preamble::TooLong,
+            HeaderError::Checksum => Preamble::Checksum,
         })
     }
 }

@@ -43,9 +43,9 @@ struct Serving {
 }
 
 /// Signals that were taken from their default actions.
-pub struct Taken(Arc<Mutex<Phase>>);
+pub struct SignalReceiver(Arc<Mutex<Phase>>);
 
-impl Taken {
+impl SignalReceiver {
     /// Takes the signals from their default actions.
     ///
     /// # Errors

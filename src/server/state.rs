@@ -16,7 +16,7 @@ const SERVING: u8 = 1;
 const DRAINING: u8 = 2;
 
 /// The process as an administrator sees it.
-pub(super) struct State {
+pub(super) struct ProcessStatus {
     shared: Arc<Shared>,
     listeners: Vec<(String, String)>,
     started: Instant,
@@ -25,7 +25,7 @@ pub(super) struct State {
     control: Handle,
 }
 
-impl State {
+impl ProcessStatus {
     /// Not ready yet. `listeners` are their names and real addresses. On the runtime of reloads.
     pub(super) fn new(shared: Arc<Shared>, listeners: Vec<(String, String)>) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl State {
 }
 
 #[async_trait]
-impl AdminState for State {
+impl AdminState for ProcessStatus {
     fn ready(&self) -> bool {
         self.stage.load(Ordering::Relaxed) == SERVING
     }

@@ -5,7 +5,7 @@
 
 use super::listen::Bound;
 use super::{entrance, http1};
-use crate::proxy::{Arrival, Connection, Gateway, RequestLimits, Socket};
+use crate::proxy::{ConnInfo, Connection, Gateway, RequestLimits, Socket};
 use crate::supervision;
 use crate::tunnel::clock;
 use bytes::BytesMut;
@@ -29,7 +29,7 @@ const BREATHER: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_secs(10);
 
 /// One listener as a worker sees it.
-pub(super) struct Door {
+pub(super) struct WorkerListener {
     /// The socket.
     pub(super) bound: Bound,
     /// Its index in the configuration.
@@ -40,7 +40,7 @@ pub(super) struct Door {
 
 /// What serves the connections of a worker.
 #[derive(Clone)]
-pub(super) struct House {
+pub(super) struct ConnectionContext {
     /// The proxy.
     pub(super) proxy: Arc<HttpProxy<Gateway>>,
     /// Says when connections should end.
@@ -53,7 +53,7 @@ pub(super) struct House {
 
 /// How far the process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum ProcessState {
     /// Accepting.
     Serving,
     /// Not accepting; what is under way goes on.
@@ -71,10 +71,10 @@ const WATCH_AGAIN: Duration = Duration::from_secs(1);
 /// What the kernel says when no thread can be had.
 pub(super) fn spawn(
     number: usize,
-    doors: Vec<Door>,
+    doors: Vec<WorkerListener>,
     gateway: Gateway,
     conf: Arc<ServerConf>,
-    stage: watch::Receiver<Stage>,
+    stage: watch::Receiver<ProcessState>,
     started: oneshot::Sender<io::Result<()>>,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -96,10 +96,10 @@ pub(super) fn spawn(
 }
 
 async fn run(
-    doors: Vec<Door>,
+    doors: Vec<WorkerListener>,
     gateway: Gateway,
     conf: Arc<ServerConf>,
-    mut stage: watch::Receiver<Stage>,
+    mut stage: watch::Receiver<ProcessState>,
     started: oneshot::Sender<io::Result<()>>,
 ) {
     let mut proxy = HttpProxy::new(gateway.clone(), conf);
@@ -122,17 +122,22 @@ async fn run(
         .collect();
     let _ = started.send(Ok(()));
     // The sender lives in the supervisor; when it is gone, the process is ending anyway.
-    let _ = stage.wait_for(|stage| *stage != Stage::Serving).await;
+    let _ = stage.wait_for(|stage| *stage != ProcessState::Serving).await;
     for task in &accepting {
         task.abort();
     }
     let _ = ending.send(true);
     // Idle keep-alive connections are waiting for a next request that will not come here.
     proxy.http_cleanup().await;
-    let _ = stage.wait_for(|stage| *stage == Stage::Ended).await;
+    let _ = stage.wait_for(|stage| *stage == ProcessState::Ended).await;
 }
 
-async fn accept(door: Arc<Door>, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>>, shutdown: ShutdownWatch) {
+async fn accept(
+    door: Arc<WorkerListener>,
+    gateway: Gateway,
+    proxy: Arc<HttpProxy<Gateway>>,
+    shutdown: ShutdownWatch,
+) {
     let index = door.index;
     // Shared within the worker: no connection touches what other workers count in.
     let gateway = Arc::new(gateway);
@@ -153,13 +158,13 @@ async fn accept(door: Arc<Door>, gateway: Gateway, proxy: Arc<HttpProxy<Gateway>
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let (limits, greeting) = gateway.welcome(index);
-                let house = House {
+                let house = ConnectionContext {
                     proxy: Arc::clone(&proxy),
                     shutdown: shutdown.clone(),
                     limits,
                     gateway: Arc::clone(&gateway),
                 };
-                let arrival = Arrival::plain(peer, index);
+                let arrival = ConnInfo::plain(peer, index);
                 match greeting {
                     None => {
                         let connection = Connection::new(socket, BytesMut::new(), arrival, limits, permit);

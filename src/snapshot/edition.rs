@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What makes a route what it is to its WebSockets, with a number for it.
-pub(super) struct Edition {
+pub(super) struct RouteVersion {
     number: u64,
     /// The clusters by name, with the sums of their shares.
     destination: Vec<(Arc<str>, u32)>,
     policy: spec::WebSocket,
 }
 
-impl Edition {
+impl RouteVersion {
     /// The prior one while nothing changed, otherwise a new one.
     pub(super) fn of(
         destination: &Destination,

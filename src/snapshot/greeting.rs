@@ -4,13 +4,13 @@
 use super::{Address, Balancers};
 use crate::acme;
 use crate::spec::{self, ListenerTls, Protocol};
-use crate::tls::{Acceptor, Alpn, Around};
+use crate::tls::{Acceptor, AcceptorContext, Alpn};
 use moongate_sdk::{Placed, Problem, Problems};
 use std::sync::Arc;
 
 /// What precedes the first request of a connection.
 #[derive(Debug)]
-pub struct Greeting {
+pub struct ListenerProtocols {
     /// Whose connections begin with a PROXY header, where there are such.
     pub balancers: Option<Balancers>,
     /// TLS, where it is spoken.
@@ -21,7 +21,7 @@ pub struct Greeting {
     pub h2c: bool,
 }
 
-impl Greeting {
+impl ListenerProtocols {
     /// Compiles what was written for a listener; `None` where HTTP/1 begins at once. `prior` is what
     /// that listener did before a reload.
     ///
@@ -32,7 +32,7 @@ impl Greeting {
         name: &str,
         address: &Address,
         prior: Option<&Self>,
-        certificates: &mut acme::Gathering<'_>,
+        certificates: &mut acme::JobSetBuilder<'_>,
         warnings: &mut Problems,
     ) -> Result<Option<Arc<Self>>, Problems> {
         let mut problems = Problems::default();
@@ -62,13 +62,13 @@ fn secure(
     alpn: Alpn,
     name: &str,
     prior: Option<&Acceptor>,
-    certificates: &mut acme::Gathering<'_>,
+    certificates: &mut acme::JobSetBuilder<'_>,
     warnings: &mut Problems,
 ) -> Result<Arc<Acceptor>, Problems> {
     let mut problems = Problems::default();
     let job = written.acme.as_ref().and_then(|acme| problems.keep(certificates.add(acme)));
     let later = job.as_ref().map(|job| Arc::clone(job.slot()));
-    let around = Around { listener: name, prior, later, challenges: certificates.challenges() };
+    let around = AcceptorContext { listener: name, prior, later, challenges: certificates.challenges() };
     let acceptor = problems.keep(Acceptor::compile(written, alpn, around, warnings));
     match acceptor {
         Some(acceptor) if !problems.refuse() => Ok(acceptor),

@@ -1,9 +1,9 @@
 //! Where the process listens, for clients and for its administrator.
 
-use super::Greeting;
+use super::ListenerProtocols;
 use crate::acme;
 use crate::spec;
-use crate::tunnel::Pacer;
+use crate::tunnel::HandshakeLimiter;
 use moongate_sdk::{Placed, Problem, Problems};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -54,9 +54,9 @@ pub struct Listener {
     /// The most connections at a time.
     pub max_connections: Option<usize>,
     /// What precedes the first request of a connection; `None` where HTTP/1 begins at once.
-    pub greeting: Option<Arc<Greeting>>,
+    pub greeting: Option<Arc<ListenerProtocols>>,
     /// Gives out the turns of WebSocket handshakes; `None` when they are not limited.
-    pub handshakes: Option<Arc<Pacer>>,
+    pub handshakes: Option<Arc<HandshakeLimiter>>,
 }
 
 impl Listener {
@@ -244,7 +244,7 @@ fn id(written: &Placed<String>, what: &str, file: &str) -> Result<u32, Problems>
 pub(super) fn compile(
     written: Option<&[Placed<spec::Listener>]>,
     prior: &[Listener],
-    certificates: &mut acme::Gathering<'_>,
+    certificates: &mut acme::JobSetBuilder<'_>,
     problems: &mut Problems,
 ) -> Vec<Listener> {
     let Some(written) = written else {
@@ -268,9 +268,11 @@ pub(super) fn compile(
         }
         let max_connections = listener.max_connections.map(|most| most.get() as usize);
         let prior = prior.iter().find(|known| *known.name == *name.value);
-        let handshakes = Pacer::carry(listener.handshakes, prior.and_then(|prior| prior.handshakes.as_ref()));
+        let handshakes =
+            HandshakeLimiter::carry(listener.handshakes, prior.and_then(|prior| prior.handshakes.as_ref()));
         let before = prior.and_then(|prior| prior.greeting.as_deref());
-        let greeting = Greeting::compile(listener, &name.value, &address, before, certificates, problems);
+        let greeting =
+            ListenerProtocols::compile(listener, &name.value, &address, before, certificates, problems);
         let greeting = problems.keep(greeting).flatten();
         let name = name.value.as_str().into();
         listeners.push(Listener { name, address, max_connections, greeting, handshakes });

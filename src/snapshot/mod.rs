@@ -19,11 +19,11 @@ mod terms;
 
 pub use balancers::Balancers;
 pub use destination::Destination;
-pub use greeting::Greeting;
+pub use greeting::ListenerProtocols;
 pub use listeners::{Access, Address, AdminAddress, Listener};
 pub use min_rate::MinRate;
 pub use route::Route;
-pub use terms::Terms;
+pub use terms::GlobalSettings;
 
 use crate::acme;
 use crate::chain::{Builder, Entry, Instances};
@@ -64,7 +64,7 @@ pub struct Snapshot {
     /// Which route a request takes.
     pub table: Table<Arc<Route>>,
     /// What holds for every request.
-    pub terms: Terms,
+    pub terms: GlobalSettings,
     /// Where clients connect, in the order written.
     pub listeners: Vec<Listener>,
     /// The certificates that the gateway gets by itself.
@@ -141,7 +141,7 @@ pub fn compile(
     let mut compiler = Compiler { prior, problems: Problems::default(), plugins, called: Vec::new() };
     let terms = terms::compile(&spec.server, &mut compiler.problems);
     let before = prior.map_or(&[][..], |prior| &prior.listeners);
-    let mut certificates = acme::Gathering::after(prior.map(|prior| &prior.certificates));
+    let mut certificates = acme::JobSetBuilder::after(prior.map(|prior| &prior.certificates));
     let listeners =
         listeners::compile(spec.listeners.as_deref(), before, &mut certificates, &mut compiler.problems);
     let admin = listeners::compile_admin(spec.admin.as_ref(), &listeners, &mut compiler.problems);

@@ -1,7 +1,7 @@
 //! A route as a request meets it.
 
 use super::Destination;
-use super::edition::Edition;
+use super::edition::RouteVersion;
 use crate::chain::{Chain, Entry};
 use crate::spec::{self, EscapedSlashes, MergeSlashes, OnClientClose, PathParameters};
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
@@ -46,7 +46,7 @@ pub struct Route {
     answers: Vec<(Arc<Cluster>, Arc<Answers>)>,
     /// The policy of its WebSockets; they keep this and nothing else of the route.
     pub policy: Arc<Policy>,
-    edition: Arc<Edition>,
+    edition: Arc<RouteVersion>,
 }
 
 impl Route {
@@ -60,7 +60,7 @@ impl Route {
         let plugins: Vec<_> = plugins.cloned().collect();
         let policy = Policy::new(&written.websocket, prior.map(|prior| &*prior.policy))
             .map_err(|problems| problems.at(&written.place))?;
-        let edition = Edition::of(&destination, &written.websocket, prior.map(|prior| &prior.edition));
+        let edition = RouteVersion::of(&destination, &written.websocket, prior.map(|prior| &prior.edition));
         let metrics = RouteMetrics::of(name);
         let answers = destination
             .clusters()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// What holds for every request.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct GlobalSettings {
     /// How long connections are taken although the process is ending.
     pub drain_delay: Duration,
     /// How long the process may take to end from then on.
@@ -45,15 +45,15 @@ pub struct Terms {
     trusted: Peers,
 }
 
-impl Terms {
+impl GlobalSettings {
     /// Whether the word of this peer counts.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.contain(peer)
     }
 }
 
-pub(super) fn compile(server: &Server, problems: &mut Problems) -> Terms {
-    Terms {
+pub(super) fn compile(server: &Server, problems: &mut Problems) -> GlobalSettings {
+    GlobalSettings {
         drain_delay: server.drain_delay.0,
         grace_period: server.grace_period.0,
         header_timeout: server.header_timeout.0,

@@ -106,13 +106,13 @@ impl<'de> Deserialize<'de> for PluginEntry {
 
 impl Serialize for KindEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        write_entry(serializer, &self.kind, Own::default(), &self.settings)
+        write_entry(serializer, &self.kind, KindSettings::default(), &self.settings)
     }
 }
 
 impl Serialize for PluginEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let own = Own {
+        let own = KindSettings {
             name: self.name.as_deref(),
             on_error: self.on_error,
             when: self.when.as_deref(),
@@ -124,7 +124,7 @@ impl Serialize for PluginEntry {
 
 /// What belongs to the entry itself.
 #[derive(Clone, Copy, Default, PartialEq)]
-struct Own<'a> {
+struct KindSettings<'a> {
     name: Option<&'a String>,
     on_error: OnError,
     when: Option<&'a String>,
@@ -134,14 +134,14 @@ struct Own<'a> {
 fn write_entry<S: Serializer>(
     serializer: S,
     kind: &str,
-    own: Own<'_>,
+    own: KindSettings<'_>,
     settings: &Settings,
 ) -> Result<S::Ok, S::Error> {
     let entries: &[(Key, Value)] = match &settings.value.kind {
         ValueKind::Map(entries) => entries,
         _ => &[],
     };
-    if entries.is_empty() && own == Own::default() {
+    if entries.is_empty() && own == KindSettings::default() {
         return serializer.serialize_str(kind);
     }
     let mut map = serializer.serialize_map(None)?;

@@ -1,7 +1,7 @@
 //! The process's own log on its way to standard error: through a bounded queue, like the access log,
 //! for a terminal that was stopped or a collector that hangs must not hold up those who log.
 
-use super::access::{Line, Lines};
+use super::access::{FormattedLine, Lines};
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub fn flush(within: Duration) {
 
 impl Write for ProcessLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(Line(line));
+        self.0.push(FormattedLine(line));
         Ok(line.len())
     }
 

@@ -5,9 +5,9 @@ use std::io;
 
 /// Why a client was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut(pub &'static str);
+pub struct HandshakeFailure(pub &'static str);
 
-impl Cut {
+impl HandshakeFailure {
     /// It took too long.
     pub const SLOW: Self = Self("timeout");
     /// The client left.

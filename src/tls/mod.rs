@@ -17,8 +17,8 @@ mod trust;
 
 pub use certificate::About;
 pub use client::{Client, Identity};
-pub use cut::Cut;
-pub use server::{Acceptor, Alpn, Around, Look, Meeting};
+pub use cut::HandshakeFailure;
+pub use server::{Acceptor, AcceptorContext, Alpn, RefreshOutcome, TlsSelection};
 pub use store::{Challenges, Shown, Slot};
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! TLS towards clients: a listener's settings as rustls takes them, and looking at their files again.
 
 use super::certificate::{self, About, Ready};
-use super::shelf::Shelf;
+use super::shelf::CertResolver;
 use super::store::{Challenges, Slot};
-use super::tickets::{Key, Keys, Own, Tickets};
-use super::{Cut, subject, trust};
+use super::tickets::{EphemeralTicketKeys, Key, Keys, Tickets};
+use super::{HandshakeFailure, subject, trust};
 use crate::spec::{ListenerTls, TlsVersion, UnknownSni};
 use crate::telemetry::metrics::TlsMetrics;
 use arc_swap::ArcSwap;
@@ -32,7 +32,7 @@ pub struct Acceptor {
     /// What the files said; the one thing that changes when they do.
     current: ArcSwap<Material>,
     /// What was wrong with the files when they were looked at last.
-    wrong: Mutex<Wrong>,
+    wrong: Mutex<FileProblem>,
     later: Option<Arc<Slot>>,
     challenges: Arc<Challenges>,
     /// The listener's name.
@@ -42,7 +42,7 @@ pub struct Acceptor {
 }
 
 /// What an acceptor needs to know beside what was written.
-pub struct Around<'a> {
+pub struct AcceptorContext<'a> {
     /// The listener's name.
     pub listener: &'a str,
     /// What serves there now, if something does: its clients can resume their sessions.
@@ -55,7 +55,7 @@ pub struct Around<'a> {
 
 /// How a client is met that begins its handshake.
 #[derive(Debug)]
-pub enum Meeting {
+pub enum TlsSelection {
     /// The handshake is made with this.
     Served(Arc<ServerConfig>),
     /// It is an authority that asks for a proof: the handshake is all that it wants (RFC 8737 §3).
@@ -70,7 +70,7 @@ pub enum Meeting {
 #[derive(Debug)]
 struct Material {
     config: Arc<ServerConfig>,
-    shelf: Arc<Shelf>,
+    shelf: Arc<CertResolver>,
     keys: Keys,
     certificates: Vec<Ready>,
     files: Files,
@@ -78,7 +78,7 @@ struct Material {
 
 /// What looking at the files again found.
 #[derive(Debug)]
-pub enum Look {
+pub enum RefreshOutcome {
     /// They say what they said, or what is wrong with them was told.
     Same,
     /// They changed, and new connections are served by them. What is doubtful comes along.
@@ -89,7 +89,7 @@ pub enum Look {
 
 /// A pair of files is written one after the other: what is wrong is told when it was seen twice.
 #[derive(Debug, Default)]
-struct Wrong {
+struct FileProblem {
     seen: Option<Problems>,
     told: bool,
 }
@@ -103,10 +103,10 @@ impl Acceptor {
     pub fn compile(
         written: &Placed<ListenerTls>,
         alpn: Alpn,
-        around: Around<'_>,
+        around: AcceptorContext<'_>,
         warnings: &mut Problems,
     ) -> Result<Arc<Self>, Problems> {
-        let Around { listener, prior, later, challenges } = around;
+        let AcceptorContext { listener, prior, later, challenges } = around;
         let prior = prior.map(|prior| prior.current.load_full());
         let material = Material::load(written, alpn, later.as_ref(), prior.as_deref(), warnings)?;
         Ok(Arc::new(Self {
@@ -122,19 +122,19 @@ impl Acceptor {
     }
 
     /// How a client is met that begins so.
-    pub fn meet(&self, hello: &ClientHello<'_>) -> Meeting {
+    pub fn select_config(&self, hello: &ClientHello<'_>) -> TlsSelection {
         if let Some(proof) = self.challenges.handshake(hello) {
-            return Meeting::Proven(proof);
+            return TlsSelection::Proven(proof);
         }
         let current = self.current.load();
         if self.written.unknown_sni == UnknownSni::Reject && !current.shelf.knows(hello.server_name()) {
-            return Meeting::UnknownName;
+            return TlsSelection::UnknownName;
         }
         // Of one that offers protocols rustls judges.
         if !self.alpn.http1 && hello.alpn().is_none() {
-            return Meeting::NoProtocol;
+            return TlsSelection::NoProtocol;
         }
-        Meeting::Served(Arc::clone(&current.config))
+        TlsSelection::Served(Arc::clone(&current.config))
     }
 
     /// Whether HTTP/1 is spoken.
@@ -147,7 +147,7 @@ impl Acceptor {
     /// # Errors
     /// When its client is not the one it was: a session that was resumed does not outlive the client's
     /// certificate.
-    pub fn facts(session: &ServerConnection) -> Result<Tls, Cut> {
+    pub fn facts(session: &ServerConnection) -> Result<Tls, HandshakeFailure> {
         let shown = session.peer_certificates().and_then(|chain| chain.first());
         let client = shown.map(subject::client_in_time).transpose()?;
         let suite = session.negotiated_cipher_suite();
@@ -168,35 +168,35 @@ impl Acceptor {
     }
 
     /// Looks whether the files changed, and takes what they say now. Reads files: not for a worker.
-    pub fn look(&self) -> Look {
+    pub fn look(&self) -> RefreshOutcome {
         let current = self.current.load_full();
         if current.files.unchanged() {
-            *self.wrong.lock() = Wrong::default();
-            return Look::Same;
+            *self.wrong.lock() = FileProblem::default();
+            return RefreshOutcome::Same;
         }
         let mut warnings = Problems::default();
         match Material::load(&self.written, self.alpn, self.later.as_ref(), Some(&current), &mut warnings) {
             Ok(material) => {
                 self.current.store(Arc::new(material));
-                *self.wrong.lock() = Wrong::default();
+                *self.wrong.lock() = FileProblem::default();
                 self.metrics.rotated();
-                Look::Changed(warnings)
+                RefreshOutcome::Changed(warnings)
             }
             Err(problems) => self.refuse(problems),
         }
     }
 
-    fn refuse(&self, problems: Problems) -> Look {
+    fn refuse(&self, problems: Problems) -> RefreshOutcome {
         let mut wrong = self.wrong.lock();
         if wrong.seen.as_ref() != Some(&problems) {
-            *wrong = Wrong { seen: Some(problems), told: false };
-            return Look::Same;
+            *wrong = FileProblem { seen: Some(problems), told: false };
+            return RefreshOutcome::Same;
         }
         if std::mem::replace(&mut wrong.told, true) {
-            return Look::Same;
+            return RefreshOutcome::Same;
         }
         self.metrics.not_rotated();
-        Look::Refused(problems)
+        RefreshOutcome::Refused(problems)
     }
 }
 
@@ -241,7 +241,7 @@ impl Material {
             Some((verifier, mark)) => (config.with_client_cert_verifier(verifier), mark),
             None => (config.with_no_client_auth(), trust::NOBODY_ASKED),
         };
-        let shelf = Arc::new(Shelf::new(&certificates, later.cloned()));
+        let shelf = Arc::new(CertResolver::new(&certificates, later.cloned()));
         let mut config = config.with_cert_resolver(Arc::clone(&shelf) as _);
         config.alpn_protocols = alpn.names();
         config.ticketer = Arc::new(Tickets::new(keys.clone(), mark));
@@ -275,7 +275,7 @@ fn ticket_keys(written: &ListenerTls, files: &Files, prior: Option<&Material>) -
     if written.ticket_keys.is_empty() {
         return Ok(match prior.map(|prior| &prior.keys) {
             Some(Keys::Own(own)) => Keys::Own(Arc::clone(own)),
-            _ => Keys::Own(Arc::new(Own::new())),
+            _ => Keys::Own(Arc::new(EphemeralTicketKeys::new())),
         });
     }
     let mut problems = Problems::default();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// The certificates of a listener.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct CertResolver {
     exact: HashMap<Box<str>, Offer, RandomState>,
     /// By what follows the first label.
     wildcard: HashMap<Box<str>, Offer, RandomState>,
@@ -32,7 +32,7 @@ impl Offer {
     }
 }
 
-impl Shelf {
+impl CertResolver {
     /// Of several certificates for one name ECDSA comes before RSA, and of the same kind the one that
     /// was written first.
     pub(super) fn new(certificates: &[Ready], later: Option<Arc<Slot>>) -> Self {
@@ -71,7 +71,7 @@ impl Shelf {
     }
 }
 
-impl ResolvesServerCert for Shelf {
+impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name();
         if let Some(key) = name.and_then(|name| self.gets(name)).and_then(|slot| slot.get()) {

@@ -3,7 +3,7 @@
 //! A name is written as RFC 4514 says, with everything but printable ASCII escaped, so that whatever
 //! an issuer let through can stand in a header field and on a line of a log.
 
-use super::Cut;
+use super::HandshakeFailure;
 use super::certificate::now;
 use moongate_sdk::ClientCertificate;
 use rustls::pki_types::CertificateDer;
@@ -38,10 +38,10 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'
 ///
 /// # Errors
 /// When it cannot be read, or has expired: who resumes a session shows what was verified at its beginning.
-pub(super) fn client_in_time(der: &CertificateDer<'_>) -> Result<ClientCertificate, Cut> {
-    let parsed = parse(der).ok_or(Cut::CLIENT_CERTIFICATE)?;
+pub(super) fn client_in_time(der: &CertificateDer<'_>) -> Result<ClientCertificate, HandshakeFailure> {
+    let parsed = parse(der).ok_or(HandshakeFailure::CLIENT_CERTIFICATE)?;
     if parsed.validity().not_after.timestamp() < now() {
-        return Err(Cut::CLIENT_EXPIRED);
+        return Err(HandshakeFailure::CLIENT_EXPIRED);
     }
     Ok(client(der, &parsed))
 }

@@ -1,7 +1,7 @@
 //! Claims about a listener's files, whatever stands in them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
-use super::{Acceptor, Alpn, Around, Challenges, Look};
+use super::{Acceptor, AcceptorContext, Alpn, Challenges, RefreshOutcome};
 use crate::spec::{Certificate, ClientAuth, ClientAuthMode, ListenerTls};
 use moongate_sdk::{Place, Placed, Problems};
 use proptest::prelude::*;
@@ -62,8 +62,12 @@ fn compile(folder: &Path) -> (Result<Arc<Acceptor>, Problems>, Problems) {
         ticket_keys: vec![file("tickets")],
     };
     let mut warnings = Problems::default();
-    let around =
-        Around { listener: "l", prior: None, later: None, challenges: &Arc::<Challenges>::default() };
+    let around = AcceptorContext {
+        listener: "l",
+        prior: None,
+        later: None,
+        challenges: &Arc::<Challenges>::default(),
+    };
     let alpn = Alpn { h2: true, http1: true };
     (Acceptor::compile(&placed(written), alpn, around, &mut warnings), warnings)
 }
@@ -74,10 +78,10 @@ fn good_files_are_taken_and_looked_at_again() {
     let (acceptor, _) = compile(folder.path());
     let acceptor = acceptor.unwrap();
     assert_eq!(acceptor.certificates()[0].names, ["a.example"]);
-    assert!(matches!(acceptor.look(), Look::Same));
+    assert!(matches!(acceptor.look(), RefreshOutcome::Same));
     fs::write(folder.path().join("tickets"), (1..=80).collect::<Vec<u8>>()).unwrap();
-    assert!(matches!(acceptor.look(), Look::Changed(_)));
-    assert!(matches!(acceptor.look(), Look::Same));
+    assert!(matches!(acceptor.look(), RefreshOutcome::Changed(_)));
+    assert!(matches!(acceptor.look(), RefreshOutcome::Same));
 }
 
 #[test]
@@ -87,12 +91,12 @@ fn what_is_wrong_is_told_when_it_was_seen_twice_and_then_no_more() {
     let good = fs::read(folder.path().join("a.key")).unwrap();
     for _ in 0..2 {
         fs::write(folder.path().join("a.key"), "half").unwrap();
-        assert!(matches!(acceptor.look(), Look::Same), "it may be half written");
-        assert!(matches!(acceptor.look(), Look::Refused(_)));
-        assert!(matches!(acceptor.look(), Look::Same));
+        assert!(matches!(acceptor.look(), RefreshOutcome::Same), "it may be half written");
+        assert!(matches!(acceptor.look(), RefreshOutcome::Refused(_)));
+        assert!(matches!(acceptor.look(), RefreshOutcome::Same));
         assert_eq!(acceptor.certificates().len(), 1);
         fs::write(folder.path().join("a.key"), &good).unwrap();
-        assert!(matches!(acceptor.look(), Look::Same), "what serves is what is there");
+        assert!(matches!(acceptor.look(), RefreshOutcome::Same), "what serves is what is there");
     }
 }
 

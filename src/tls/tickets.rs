@@ -6,7 +6,7 @@
 //! resumes a session is not asked for a certificate again.
 
 use super::certificate::now;
-use super::trust::Mark;
+use super::trust::TrustDigest;
 use moongate_sdk::Problem;
 use parking_lot::RwLock;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -72,25 +72,25 @@ impl Key {
 }
 
 /// Keys of the process's own: one at a time encrypts, for six hours.
-pub(super) struct Own {
+pub(super) struct EphemeralTicketKeys {
     random: SystemRandom,
-    turns: RwLock<Turns>,
+    turns: RwLock<KeyRotation>,
 }
 
-struct Turns {
+struct KeyRotation {
     keys: Vec<Arc<Key>>,
     /// When the newest began.
     since: i64,
 }
 
-impl Own {
+impl EphemeralTicketKeys {
     pub(super) fn new() -> Self {
-        Self { random: SystemRandom::new(), turns: RwLock::new(Turns { keys: Vec::new(), since: 0 }) }
+        Self { random: SystemRandom::new(), turns: RwLock::new(KeyRotation { keys: Vec::new(), since: 0 }) }
     }
 
     /// The key that encrypts now.
     fn newest(&self, now: i64) -> Option<Arc<Key>> {
-        let current = |turns: &Turns| {
+        let current = |turns: &KeyRotation| {
             // A clock that was set back must not keep one key for ever.
             let lasts = (0..TURN).contains(&(now - turns.since));
             turns.keys.first().filter(|_| lasts).cloned()
@@ -117,7 +117,7 @@ impl Own {
 /// Where a listener's keys are from.
 #[derive(Clone)]
 pub(super) enum Keys {
-    Own(Arc<Own>),
+    Own(Arc<EphemeralTicketKeys>),
     /// The first encrypts.
     Files(Arc<[Arc<Key>]>),
 }
@@ -141,12 +141,12 @@ impl Keys {
 /// The tickets of a listener.
 pub(super) struct Tickets {
     keys: Keys,
-    trust: Mark,
+    trust: TrustDigest,
     random: SystemRandom,
 }
 
 impl Tickets {
-    pub(super) fn new(keys: Keys, trust: Mark) -> Self {
+    pub(super) fn new(keys: Keys, trust: TrustDigest) -> Self {
         Self { keys, trust, random: SystemRandom::new() }
     }
 
@@ -241,7 +241,7 @@ mod tests {
         Tickets::new(keys, NOBODY)
     }
 
-    const NOBODY: Mark = [0; 32];
+    const NOBODY: TrustDigest = [0; 32];
 
     #[test]
     fn the_first_key_encrypts_and_all_decrypt() {
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn own_keys_take_turns_and_are_forgotten_when_their_tickets_are_old() {
-        let own = Arc::new(Own::new());
+        let own = Arc::new(EphemeralTicketKeys::new());
         let tickets = tickets(Keys::Own(Arc::clone(&own)));
         let ticket = tickets.seal(b"", NOON).unwrap();
         for turn in 1..KEPT as i64 {

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 /// Who is trusted, in short. A session may only be resumed where the same clients are trusted as where
 /// it began: it is not asked for a certificate again.
-pub(super) type Mark = [u8; 32];
+pub(super) type TrustDigest = [u8; 32];
 
 /// Where clients are not asked for certificates.
-pub(super) const NOBODY_ASKED: Mark = [0; 32];
+pub(super) const NOBODY_ASKED: TrustDigest = [0; 32];
 
 /// The verifier of clients' certificates, and its mark.
 ///
@@ -26,7 +26,7 @@ pub(super) fn load(
     files: &Files,
     provider: &Arc<CryptoProvider>,
     warnings: &mut Problems,
-) -> Result<(Arc<dyn ClientCertVerifier>, Mark), Problem> {
+) -> Result<(Arc<dyn ClientCertVerifier>, TrustDigest), Problem> {
     let place = &written.ca.place;
     let file = files.read(&written.ca, super::certificate::LARGEST)?;
     let issuers = pem::certificates(&file.bytes).map_err(|problem| problem.at(place))?;
@@ -50,7 +50,7 @@ pub(super) fn load(
     Ok((verifier, mark))
 }
 
-fn mark(mode: ClientAuthMode, mut issuers: Vec<CertificateDer<'_>>) -> Mark {
+fn mark(mode: ClientAuthMode, mut issuers: Vec<CertificateDer<'_>>) -> TrustDigest {
     issuers.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
     let mut digest = Sha256::new();
     digest.update([match mode {

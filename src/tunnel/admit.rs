@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A client, as the proxy found it by its route's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Who<'a> {
+pub enum ClientKey<'a> {
     /// By its network: also when it does not have the key that is asked for.
     Client(ClientAddress<'a>),
     /// By the value of its key.
@@ -99,7 +99,7 @@ impl Admission {
         self.per_client.as_ref().map(|(_, key)| key)
     }
 
-    pub(super) fn admit(&self, origin: Option<&[u8]>, client: Who<'_>) -> Result<Permit, Denial> {
+    pub(super) fn acquire(&self, origin: Option<&[u8]>, client: ClientKey<'_>) -> Result<Permit, Denial> {
         if let (Some(allowed), Some(origin)) = (&self.origins, origin)
             && !allowed.iter().any(|one| one.matches(origin))
         {

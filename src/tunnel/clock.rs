@@ -11,11 +11,11 @@ use tokio::time::Instant;
 const USES: u8 = 32;
 
 thread_local! {
-    static TURN: Cell<Turn> = const { Cell::new(Turn { at: None, left: 0, kept: false }) };
+    static TURN: Cell<CachedNow> = const { Cell::new(CachedNow { at: None, left: 0, kept: false }) };
 }
 
 #[derive(Clone, Copy)]
-struct Turn {
+struct CachedNow {
     at: Option<Instant>,
     left: u8,
     /// Somebody says when turns begin; without that every reading is a new one.
@@ -26,7 +26,7 @@ struct Turn {
 /// [`on_thread_unpark`](tokio::runtime::Builder::on_thread_unpark). From the first call on, readings of
 /// this thread are shared.
 pub fn turn_begins() {
-    TURN.set(Turn { at: None, left: 0, kept: true });
+    TURN.set(CachedNow { at: None, left: 0, kept: true });
 }
 
 /// The time when this turn began or a little later; never before a moment that this thread has read.
@@ -35,7 +35,7 @@ pub fn now() -> Instant {
     let turn = TURN.get();
     match turn.at {
         Some(at) if turn.left > 0 => {
-            TURN.set(Turn { left: turn.left - 1, ..turn });
+            TURN.set(CachedNow { left: turn.left - 1, ..turn });
             at
         }
         _ => read(),
@@ -47,7 +47,7 @@ pub(super) fn read() -> Instant {
     let now = Instant::now();
     let turn = TURN.get();
     if turn.kept {
-        TURN.set(Turn { at: Some(now), left: USES, ..turn });
+        TURN.set(CachedNow { at: Some(now), left: USES, ..turn });
     }
     now
 }

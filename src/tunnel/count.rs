@@ -1,7 +1,7 @@
 //! What a tunnel counts, brought to its route's series. How they are named and shown is telemetry's.
 
 use super::frame::Opcode;
-use super::{ABNORMAL, By, Outcome, Side};
+use super::{ABNORMAL, Initiator, Outcome, Side};
 use crate::telemetry::metrics::{self, Reconnected, TunnelMetrics};
 use std::time::Duration;
 
@@ -56,12 +56,12 @@ impl Outcome {
     }
 }
 
-impl From<By> for metrics::By {
-    fn from(by: By) -> Self {
+impl From<Initiator> for metrics::By {
+    fn from(by: Initiator) -> Self {
         match by {
-            By::Gateway => Self::Gateway,
-            By::Side(Side::Client) => Self::Client,
-            By::Side(Side::Backend) => Self::Backend,
+            Initiator::Gateway => Self::Gateway,
+            Initiator::Side(Side::Client) => Self::Client,
+            Initiator::Side(Side::Backend) => Self::Backend,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 mod filter;
 
-pub use filter::{Filter, Seat, Seen};
+pub use filter::{Filter, TunnelKey, TunnelView};
 
 use super::Cause;
 use parking_lot::Mutex;
@@ -76,7 +76,7 @@ pub struct Membership {
 impl Registry {
     /// Adds a tunnel.
     #[must_use]
-    pub fn join(self: &Arc<Self>, seat: Seat) -> Membership {
+    pub fn join(self: &Arc<Self>, seat: TunnelKey) -> Membership {
         let arrival = self.next.fetch_add(1, Relaxed);
         let member = Arc::new(Member {
             endpoint: AtomicU64::new(seat.endpoint),
@@ -113,7 +113,7 @@ impl Registry {
 
     /// Counts the living tunnels that nobody asked yet by `key`; those without one are not
     /// counted. It is called under a lock: make it short.
-    pub fn tally<K: Eq + Hash>(&self, key: impl Fn(Seen<'_>) -> Option<K>) -> HashMap<K, usize> {
+    pub fn tally<K: Eq + Hash>(&self, key: impl Fn(TunnelView<'_>) -> Option<K>) -> HashMap<K, usize> {
         let mut counts = HashMap::new();
         for shard in &self.shards {
             let shard = shard.lock();
@@ -179,7 +179,7 @@ impl Registry {
     /// Asks `count` of the tunnels that `filter` chooses now, any of them, spread as in
     /// [`Registry::drain`], and counts in `asked` those that were asked: one that ended by itself before
     /// its moment was not, and nobody is asked in its stead.
-    pub fn thin(
+    pub fn drain_some(
         self: &Arc<Self>,
         filter: Filter,
         count: usize,
@@ -276,9 +276,9 @@ impl Member {
         filter.means(self.seen()) && self.is_unasked()
     }
 
-    fn seen(&self) -> Seen<'_> {
+    fn seen(&self) -> TunnelView<'_> {
         let Self { route, edition, arrival, .. } = self;
-        Seen { endpoint: self.endpoint.load(Relaxed), route, edition: *edition, arrival: *arrival }
+        TunnelView { endpoint: self.endpoint.load(Relaxed), route, edition: *edition, arrival: *arrival }
     }
 
     fn is_unasked(&self) -> bool {

@@ -2,7 +2,7 @@
 //! freed meanwhile.
 
 use super::relay::{self, Relay, Tunnel};
-use super::{ABNORMAL, By, Leg, Outcome, Reason, Side};
+use super::{ABNORMAL, Initiator, Outcome, Reason, Side, TunnelIo};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -82,7 +82,8 @@ impl<E: FnOnce(&Outcome)> Unopened<E> {
 impl<E: FnOnce(&Outcome)> Drop for Unopened<E> {
     fn drop(&mut self) {
         let (Some(mut tunnel), Some(ended)) = (self.tunnel.take(), self.ended.take()) else { return };
-        let by = if self.reason == Reason::Aborted { By::Gateway } else { By::Side(Side::Client) };
+        let by =
+            if self.reason == Reason::Aborted { Initiator::Gateway } else { Initiator::Side(Side::Client) };
         let outcome = Outcome {
             by,
             reason: self.reason,
@@ -101,7 +102,7 @@ impl<E: FnOnce(&Outcome)> Drop for Unopened<E> {
     }
 }
 
-async fn greet(client: &mut Leg, switching: &[u8]) -> io::Result<()> {
+async fn greet(client: &mut TunnelIo, switching: &[u8]) -> io::Result<()> {
     client.write_all(switching).await?;
     client.flush().await
 }

@@ -6,10 +6,10 @@
 mod plain;
 mod tls;
 
-pub use tls::Carrier;
+pub use tls::TlsIo;
 
-use crate::upstream::{Plain, Wire};
-use plain::Plain as _;
+use crate::upstream::{PlainStream, UpstreamStream};
+use plain::RawSocket as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -36,7 +36,7 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 impl Io for tokio::io::DuplexStream {}
 
 /// One side of a tunnel.
-pub enum Leg {
+pub enum TunnelIo {
     /// A plain TCP connection.
     Tcp(TcpStream),
     /// A plain unix socket.
@@ -47,7 +47,7 @@ pub enum Leg {
     Gone,
 }
 
-impl Leg {
+impl TunnelIo {
     /// Reads what there is into `into`; 0 is the end.
     #[inline]
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -91,19 +91,19 @@ impl Leg {
     }
 }
 
-impl From<TcpStream> for Leg {
+impl From<TcpStream> for TunnelIo {
     fn from(stream: TcpStream) -> Self {
         Self::Tcp(stream)
     }
 }
 
-impl From<UnixStream> for Leg {
+impl From<UnixStream> for TunnelIo {
     fn from(stream: UnixStream) -> Self {
         Self::Unix(stream)
     }
 }
 
-impl Carrier for Plain {
+impl TlsIo for PlainStream {
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => stream.poll_receive(cx, into),
@@ -119,31 +119,31 @@ impl Carrier for Plain {
     }
 }
 
-impl From<Plain> for Leg {
-    fn from(stream: Plain) -> Self {
+impl From<PlainStream> for TunnelIo {
+    fn from(stream: PlainStream) -> Self {
         match stream {
-            Plain::Tcp(stream) => Self::Tcp(stream),
-            Plain::Unix(stream) => Self::Unix(stream),
+            PlainStream::Tcp(stream) => Self::Tcp(stream),
+            PlainStream::Unix(stream) => Self::Unix(stream),
         }
     }
 }
 
-impl From<Wire> for Leg {
-    fn from(wire: Wire) -> Self {
+impl From<UpstreamStream> for TunnelIo {
+    fn from(wire: UpstreamStream) -> Self {
         match wire {
-            Wire::Plain(stream) => stream.into(),
-            Wire::Tls(stream) => Self::Boxed(stream),
+            UpstreamStream::Plain(stream) => stream.into(),
+            UpstreamStream::Tls(stream) => Self::Boxed(stream),
         }
     }
 }
 
-impl From<Box<dyn Io>> for Leg {
+impl From<Box<dyn Io>> for TunnelIo {
     fn from(stream: Box<dyn Io>) -> Self {
         Self::Boxed(stream)
     }
 }
 
-impl std::fmt::Debug for Leg {
+impl std::fmt::Debug for TunnelIo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(stream) => f.debug_tuple("Tcp").field(stream).finish(),
@@ -154,7 +154,7 @@ impl std::fmt::Debug for Leg {
     }
 }
 
-impl AsyncRead for Leg {
+impl AsyncRead for TunnelIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -165,7 +165,7 @@ impl AsyncRead for Leg {
     }
 }
 
-impl AsyncWrite for Leg {
+impl AsyncWrite for TunnelIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),

@@ -1,6 +1,6 @@
 //! How a tunnel ended, for the access log, the metrics and passive health.
 
-use super::frame::Wrong;
+use super::frame::FrameError;
 use std::time::Duration;
 
 /// One of the two sides of a tunnel.
@@ -37,14 +37,14 @@ impl Side {
 
 /// Who ended a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum By {
+pub enum Initiator {
     /// One of the sides: by a Close, or by vanishing.
     Side(Side),
     /// The gateway, by policy.
     Gateway,
 }
 
-impl By {
+impl Initiator {
     /// `client`, `backend` or `gateway`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -98,9 +98,9 @@ pub enum Reason {
     /// Asked to come again.
     Drain(Cause),
     /// A side broke the protocol.
-    Invalid(Side, Wrong),
+    Invalid(Side, FrameError),
     /// A side sent a frame or message longer than allowed.
-    TooBig(Side, Wrong),
+    TooBig(Side, FrameError),
     /// The client sent more than its rate.
     Rate,
     /// A plugin ended it for a message.
@@ -154,7 +154,7 @@ pub const ABNORMAL: u16 = 1006;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Who ended it: the first to do so.
-    pub by: By,
+    pub by: Initiator,
     /// Why.
     pub reason: Reason,
     /// The code of the first Close, a side's or the gateway's own; 1005 for one without a code and

@@ -23,7 +23,7 @@ const SPREAD: u64 = 5;
 
 /// Gives out turns at a rate. Shared by every worker, and kept over reloads that leave the rate as it is.
 #[derive(Debug)]
-pub struct Pacer {
+pub struct HandshakeLimiter {
     rate: Rate,
     /// From one turn to the next, in nanoseconds.
     interval: u64,
@@ -37,9 +37,9 @@ pub struct Pacer {
 
 /// Nobody more may wait. Holds how long it is until somebody may again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crowded(pub Duration);
+pub struct QueueFull(pub Duration);
 
-impl Crowded {
+impl QueueFull {
     /// When to come again, in whole seconds: not before there is room, and each at another time, so
     /// that those who were refused together do not come back together.
     #[must_use]
@@ -49,7 +49,7 @@ impl Crowded {
     }
 }
 
-impl Pacer {
+impl HandshakeLimiter {
     /// One that has let nobody in yet.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
@@ -70,7 +70,7 @@ impl Pacer {
     ///
     /// # Errors
     /// [`Crowded`] when it would be longer; then no turn is taken.
-    pub fn take(&self, now: Instant) -> Result<Duration, Crowded> {
+    pub fn take(&self, now: Instant) -> Result<Duration, QueueFull> {
         self.take_within(now, LONGEST_WAIT)
     }
 
@@ -78,7 +78,7 @@ impl Pacer {
     ///
     /// # Errors
     /// As there.
-    pub fn take_within(&self, now: Instant, longest: Duration) -> Result<Duration, Crowded> {
+    pub fn take_within(&self, now: Instant, longest: Duration) -> Result<Duration, QueueFull> {
         let now = nanos(now.saturating_duration_since(*self.start.get_or_init(|| now)));
         let free = now + self.burst;
         let mut paid = self.paid.load(Relaxed);
@@ -86,7 +86,7 @@ impl Pacer {
             let next = paid.max(now) + self.interval;
             let wait = Duration::from_nanos(next.saturating_sub(free));
             if wait > longest {
-                return Err(Crowded(wait - longest));
+                return Err(QueueFull(wait - longest));
             }
             // Turns are all that is agreed on here; nothing else is published with them.
             match self.paid.compare_exchange_weak(paid, next, Relaxed, Relaxed) {

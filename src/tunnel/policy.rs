@@ -3,10 +3,10 @@
 //! Compiling is pure. Acting on the policy is the relay's; here only the limits that hold before a
 //! tunnel begins are kept ([`Policy::admit`]).
 
-use super::admit::{Admission, Denial, Permit, Who};
+use super::admit::{Admission, ClientKey, Denial, Permit};
 use super::frame::Rules;
 use super::handshake::Extensions;
-use super::pacer::Pacer;
+use super::pacer::HandshakeLimiter;
 use super::rate::Rates;
 use crate::spec::{self, InvalidFrames, OnEndpointLoss, Stay};
 use crate::upstream::KeySource;
@@ -77,7 +77,7 @@ pub struct Policy {
     strict: bool,
     rates: Option<Rates>,
     admission: Admission,
-    handshakes: Option<Arc<Pacer>>,
+    handshakes: Option<Arc<HandshakeLimiter>>,
 }
 
 /// How a client is kept whose backend is lost.
@@ -164,7 +164,10 @@ impl Policy {
             strict: written.invalid_frames == InvalidFrames::Close,
             rates: Rates::new(written),
             admission,
-            handshakes: Pacer::carry(written.handshakes, prior.and_then(|prior| prior.handshakes.as_ref())),
+            handshakes: HandshakeLimiter::carry(
+                written.handshakes,
+                prior.and_then(|prior| prior.handshakes.as_ref()),
+            ),
         })
     }
 
@@ -173,8 +176,8 @@ impl Policy {
     ///
     /// # Errors
     /// [`Denial`].
-    pub fn admit(&self, origin: Option<&[u8]>, client: Who<'_>) -> Result<Permit, Denial> {
-        self.admission.admit(origin, client)
+    pub fn acquire_permit(&self, origin: Option<&[u8]>, client: ClientKey<'_>) -> Result<Permit, Denial> {
+        self.admission.acquire(origin, client)
     }
 
     /// What tells clients apart for `connections_per_client`; `None` when that is not limited.
@@ -185,7 +188,7 @@ impl Policy {
 
     /// What gives out the turns of handshakes; `None` when they are not limited.
     #[must_use]
-    pub fn handshakes(&self) -> Option<&Arc<Pacer>> {
+    pub fn handshakes(&self) -> Option<&Arc<HandshakeLimiter>> {
         self.handshakes.as_ref()
     }
 

@@ -1,7 +1,7 @@
 //! What a tunnel asks for when its backend is lost. Which endpoints there are, how one is chosen and how
 //! a handshake is repeated stays out: whoever has led the tunnel here brings a [`Redial`].
 
-use super::{Counters, Leg, Reason};
+use super::{Counters, Reason, TunnelIo};
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ pub struct Loss {
 /// A backend that agreed to what the client was told by the first one.
 pub struct Found {
     /// Its side.
-    pub backend: Leg,
+    pub backend: TunnelIo,
     /// What it sent behind its 101.
     pub early: Bytes,
     /// Its endpoint, for the registry.

@@ -48,7 +48,7 @@ impl From<io::Error> for DialError {
 
 /// A connection as the kernel made it.
 #[derive(Debug)]
-pub enum Plain {
+pub enum PlainStream {
     /// TCP, with Nagle's algorithm off.
     Tcp(TcpStream),
     /// A Unix socket.
@@ -60,15 +60,15 @@ pub enum Plain {
 ///
 /// # Errors
 /// [`DialError`], within `limit` in every case.
-pub async fn dial(target: &Address, limit: Duration) -> Result<Plain, DialError> {
+pub async fn dial(target: &Address, limit: Duration) -> Result<PlainStream, DialError> {
     tokio::time::timeout(limit, connect(target)).await.unwrap_or(Err(DialError::TimedOut))
 }
 
 /// The same without a limit.
-pub(super) async fn connect(target: &Address) -> Result<Plain, DialError> {
+pub(super) async fn connect(target: &Address) -> Result<PlainStream, DialError> {
     Ok(match target {
-        Address::Tcp(address) => Plain::Tcp(tcp(*address).await?),
-        Address::Unix(path) => Plain::Unix(UnixStream::connect(path).await?),
+        Address::Tcp(address) => PlainStream::Tcp(tcp(*address).await?),
+        Address::Unix(path) => PlainStream::Unix(UnixStream::connect(path).await?),
     })
 }
 
@@ -78,7 +78,7 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-impl AsyncRead for Plain {
+impl AsyncRead for PlainStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -87,7 +87,7 @@ impl AsyncRead for Plain {
     }
 }
 
-impl AsyncWrite for Plain {
+impl AsyncWrite for PlainStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -119,7 +119,7 @@ mod tests {
     async fn a_connection_has_no_nagle() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let plain = dial(&Address::Tcp(listener.local_addr().unwrap()), LIMIT).await.unwrap();
-        assert!(matches!(plain, Plain::Tcp(stream) if stream.nodelay().unwrap()));
+        assert!(matches!(plain, PlainStream::Tcp(stream) if stream.nodelay().unwrap()));
     }
 
     #[tokio::test]
@@ -138,7 +138,7 @@ mod tests {
         let error = dial(&Address::Unix(path.clone()), LIMIT).await.unwrap_err();
         assert!(matches!(error, DialError::Refused), "{error:?}");
         let _listener = UnixListener::bind(&path).unwrap();
-        assert!(matches!(dial(&Address::Unix(path), LIMIT).await.unwrap(), Plain::Unix(_)));
+        assert!(matches!(dial(&Address::Unix(path), LIMIT).await.unwrap(), PlainStream::Unix(_)));
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use super::clock;
 use super::health::{Score, Thresholds};
 use super::latency::PeakEwma;
 use super::passive::{Passive, Proof};
-use super::slow_start::Arrival;
+use super::slow_start::JoinTime;
 use crate::telemetry::metrics::EndpointMetrics;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -104,7 +104,7 @@ pub struct Endpoint {
     health: AtomicU8,
     score: Mutex<Score>,
     passive: Passive,
-    arrival: Arrival,
+    arrival: JoinTime,
     /// The load's, within one step: since when an operator wants it left, 0 is not at all.
     drained: Arc<AtomicU64>,
 }
@@ -129,7 +129,7 @@ impl Endpoint {
             health: AtomicU8::new(health as u8),
             score: Mutex::new(Score::new(health)),
             passive: Passive::default(),
-            arrival: Arrival::default(),
+            arrival: JoinTime::default(),
         })
     }
 
@@ -234,7 +234,7 @@ impl Endpoint {
     }
 
     /// When it came, as it is noted.
-    pub(super) fn arrival(&self) -> &Arrival {
+    pub(super) fn arrival(&self) -> &JoinTime {
         &self.arrival
     }
 

@@ -2,10 +2,10 @@
 //! connection is decided here, by the number that Pingora tells connections apart by.
 
 use super::address::Address;
-use super::dial::{self, DialError, Plain};
+use super::dial::{self, DialError, PlainStream};
 use super::endpoint::Endpoint;
 use super::first_word;
-use super::reach::{Ends, Reach, announce};
+use super::reach::{Connector, ProxyAddrs, announce};
 use crate::spec::{ProxyVersion, UpstreamProtocol};
 use crate::tls::{Client, Identity};
 use async_trait::async_trait;
@@ -76,13 +76,13 @@ impl Engine {
     }
 }
 
-impl Reach {
+impl Connector {
     /// An endpoint as Pingora's connector wants it, over HTTP/2 where the backends speak it and `versions` say so.
     /// Whatever they say, requests share connections.
     ///
     /// # Errors
     /// When Pingora does not take the path of a Unix socket, which is excluded.
-    pub fn peer(&self, to: &Endpoint, ends: Ends, versions: Versions) -> pingora::Result<HttpPeer> {
+    pub fn peer(&self, to: &Endpoint, ends: ProxyAddrs, versions: Versions) -> pingora::Result<HttpPeer> {
         let h2 = versions != Versions::Http1;
         let name = match &self.tls {
             Some(_) => self.name(to.address(), to.host().as_deref()).into_owned(),
@@ -132,7 +132,7 @@ fn multiplex(options: &mut PeerOptions, alpn: ALPN) {
 /// Connects, says for whom, and expects a first word within a limit.
 #[derive(Debug)]
 struct Dial {
-    announced: Option<(ProxyVersion, Ends)>,
+    announced: Option<(ProxyVersion, ProxyAddrs)>,
     first_word: Option<Duration>,
 }
 
@@ -153,8 +153,8 @@ impl L4Connect for Dial {
             first_word::expect(&plain, limit).or_err(ErrorType::ConnectError, "")?;
         }
         Ok(match plain {
-            Plain::Tcp(stream) => stream.into(),
-            Plain::Unix(stream) => stream.into(),
+            PlainStream::Tcp(stream) => stream.into(),
+            PlainStream::Unix(stream) => stream.into(),
         })
     }
 }

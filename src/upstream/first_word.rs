@@ -3,7 +3,7 @@
 //! hangs would get calls, which may be silent for hours, for as long as its kernel accepts connections.
 //! With TLS the handshake is the first word, and has its limit in the connector.
 
-use super::dial::Plain;
+use super::dial::PlainStream;
 use pingora::protocols::l4::ext::get_tcp_info;
 use std::io;
 use std::net::Shutdown;
@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 ///
 /// # Errors
 /// When there is no descriptor left to look at it.
-pub(super) fn expect(plain: &Plain, limit: Duration) -> io::Result<()> {
+pub(super) fn expect(plain: &PlainStream, limit: Duration) -> io::Result<()> {
     let watch = again(plain)?;
     tokio::spawn(async move {
         if tokio::time::timeout(limit, readable(&watch)).await.is_err() {
@@ -26,32 +26,34 @@ pub(super) fn expect(plain: &Plain, limit: Duration) -> io::Result<()> {
 }
 
 /// The same connection by a descriptor of its own: whoever reads from the other one does not take the news of it.
-fn again(plain: &Plain) -> io::Result<Plain> {
+fn again(plain: &PlainStream) -> io::Result<PlainStream> {
     Ok(match plain {
-        Plain::Tcp(stream) => Plain::Tcp(TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?),
-        Plain::Unix(stream) => {
-            Plain::Unix(UnixStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?)
+        PlainStream::Tcp(stream) => {
+            PlainStream::Tcp(TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?)
+        }
+        PlainStream::Unix(stream) => {
+            PlainStream::Unix(UnixStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?)
         }
     })
 }
 
-async fn readable(plain: &Plain) -> io::Result<()> {
+async fn readable(plain: &PlainStream) -> io::Result<()> {
     match plain {
-        Plain::Tcp(stream) => stream.readable().await,
-        Plain::Unix(stream) => stream.readable().await,
+        PlainStream::Tcp(stream) => stream.readable().await,
+        PlainStream::Unix(stream) => stream.readable().await,
     }
 }
 
-fn end_unless_spoken(plain: &Plain) {
+fn end_unless_spoken(plain: &PlainStream) {
     let socket = match plain {
         // The kernel counts; news of what another has read meanwhile may be lost.
-        Plain::Tcp(stream)
+        PlainStream::Tcp(stream)
             if get_tcp_info(stream.as_raw_fd()).is_ok_and(|told| told.tcpi_bytes_received > 0) =>
         {
             return;
         }
-        Plain::Tcp(stream) => socket2::SockRef::from(stream),
-        Plain::Unix(stream) => socket2::SockRef::from(stream),
+        PlainStream::Tcp(stream) => socket2::SockRef::from(stream),
+        PlainStream::Unix(stream) => socket2::SockRef::from(stream),
     };
     // One that has ended already is ended.
     let _ = socket.shutdown(Shutdown::Both);

@@ -2,7 +2,9 @@
 //! value is made anew.
 
 use http::{HeaderMap, HeaderName};
-use moongate_sdk::{ClientAddress, Expression, Facts, Placed, Problem, Problems, Request, Stage, cookie};
+use moongate_sdk::{
+    ClientAddress, Expression, ExpressionPhase, Facts, Placed, Problem, Problems, Request, cookie,
+};
 use std::net::IpAddr;
 
 /// What of a request an upstream may look at to choose an endpoint.
@@ -52,7 +54,7 @@ impl KeySource {
     pub fn read_from(written: &Placed<String>) -> Result<Self, Problems> {
         if written.starts_with(EXPRESSION) {
             let part = EXPRESSION.len()..written.len();
-            return Expression::value_in(written, part, Stage::Key).map(Self::Computed);
+            return Expression::value_in(written, part, ExpressionPhase::Key).map(Self::Computed);
         }
         Self::parse(written).map_err(|problem| problem.at(&written.place).into())
     }

@@ -36,13 +36,13 @@ mod testing;
 pub use address::Address;
 pub use balance::{BALANCE, Balance, CookieScope};
 pub use cluster::{
-    Affinity, Cluster, ClusterStatus, EndpointStatus, Leaver, Leaving, Order, RemovedUpstream,
+    Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointStatus, Leaving, Order, RemovedUpstream,
 };
-pub use dial::{DialError, Plain, dial};
+pub use dial::{DialError, PlainStream, dial};
 pub use drain_moment::DrainMoment;
 pub use endpoint::{Endpoint, Health, Token};
 pub use engine::Versions;
 pub use health::{PROBES, Probe};
 pub use key::{Key, KeySource, RequestView};
 pub use lease::{Lease, NoEndpoint, Reason, Tried};
-pub use reach::{Ends, Reach, Wire};
+pub use reach::{Connector, ProxyAddrs, UpstreamStream};

@@ -3,7 +3,7 @@
 //! same settings (`engine`).
 
 use super::address::Address;
-use super::dial::{self, DialError, Plain};
+use super::dial::{self, DialError, PlainStream};
 use super::endpoint::Endpoint;
 use super::engine::Engine;
 use crate::proxy_protocol;
@@ -24,11 +24,11 @@ use tokio_rustls::client::TlsStream;
 
 /// For whom a connection is made: the client's address and the one it connected to, or nobody but the
 /// gateway itself.
-pub type Ends = Option<(SocketAddr, SocketAddr)>;
+pub type ProxyAddrs = Option<(SocketAddr, SocketAddr)>;
 
 /// How the endpoints of an upstream are reached.
 #[derive(Debug)]
-pub struct Reach {
+pub struct Connector {
     pub(super) protocol: UpstreamProtocol,
     pub(super) tls: Option<Arc<Client>>,
     pub(super) proxy: Option<ProxyVersion>,
@@ -37,21 +37,21 @@ pub struct Reach {
 
 /// A connection to an endpoint.
 #[derive(Debug)]
-pub enum Wire {
+pub enum UpstreamStream {
     /// Without TLS.
-    Plain(Plain),
+    Plain(PlainStream),
     /// With TLS.
-    Tls(Box<TlsStream<Plain>>),
+    Tls(Box<TlsStream<PlainStream>>),
 }
 
-impl Wire {
+impl UpstreamStream {
     /// Whether the backend chose HTTP/2 in ALPN (RFC 7301).
     pub fn chose_h2(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 }
 
-impl Reach {
+impl Connector {
     /// Compiles what was written for an upstream at `place`, with the TLS of before while it is the same.
     ///
     /// # Errors
@@ -154,12 +154,12 @@ impl Reach {
     pub async fn connect(
         &self,
         to: &Endpoint,
-        ends: Ends,
+        ends: ProxyAddrs,
         h2: bool,
         limit: Duration,
-    ) -> Result<Wire, DialError> {
+    ) -> Result<UpstreamStream, DialError> {
         if self.tls.is_none() && self.proxy.is_none() {
-            return dial::dial(to.address(), limit).await.map(Wire::Plain);
+            return dial::dial(to.address(), limit).await.map(UpstreamStream::Plain);
         }
         let host = to.host();
         let connect = self.open(to.address(), host.as_deref(), ends, h2);
@@ -171,30 +171,34 @@ impl Reach {
         &self,
         to: &Address,
         host: Option<&str>,
-        ends: Ends,
+        ends: ProxyAddrs,
         h2: bool,
-    ) -> Result<Wire, DialError> {
+    ) -> Result<UpstreamStream, DialError> {
         let mut plain = dial::connect(to).await?;
         if let Some(version) = self.proxy {
             announce(&mut plain, version, ends).await?;
         }
-        let Some(tls) = &self.tls else { return Ok(Wire::Plain(plain)) };
+        let Some(tls) = &self.tls else { return Ok(UpstreamStream::Plain(plain)) };
         let name = ServerName::try_from(self.name(to, host).into_owned())
             .map_err(|error| DialError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let connector = TlsConnector::from(Arc::clone(tls.config(h2)));
         // Only the handshake is boxed and not kept: a plain connection has no room for it.
         match Box::pin(connector.connect(name, plain)).await {
-            Ok(stream) => Ok(Wire::Tls(Box::new(stream))),
+            Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
             Err(error) => Err(refused(error)),
         }
     }
 }
 
 /// Says for whom the connection is (the PROXY protocol).
-pub(super) async fn announce(plain: &mut Plain, version: ProxyVersion, ends: Ends) -> io::Result<()> {
+pub(super) async fn announce(
+    plain: &mut PlainStream,
+    version: ProxyVersion,
+    ends: ProxyAddrs,
+) -> io::Result<()> {
     let own = || match plain {
         // Version 1 has no word for it that every receiver takes.
-        Plain::Tcp(stream) if version == ProxyVersion::V1 => {
+        PlainStream::Tcp(stream) if version == ProxyVersion::V1 => {
             Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
         }
         _ => None,
@@ -211,7 +215,7 @@ fn refused(error: io::Error) -> DialError {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for UpstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -220,7 +224,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for UpstreamStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),

@@ -7,7 +7,7 @@
 use super::address::Address;
 use super::balance::{Balance, Candidates, Group, Member, Open, RoundRobin};
 use super::clock;
-use super::discovery::{Marked, Named};
+use super::discovery::{DrainMark, Named};
 use super::endpoint::{Endpoint, Health, Load, Token};
 use super::key::KeySource;
 use super::lease::Tried;
@@ -152,7 +152,7 @@ impl Members {
 
 /// What a roster leaves to the one of the next generation.
 #[derive(Default)]
-pub(super) struct Estate {
+pub(super) struct CarriedState {
     /// Who sat there with which weight, to be seated again when their addresses come up.
     pub(super) heirs: Vec<Member>,
     /// Loads of those that had left and are still in use.
@@ -185,7 +185,7 @@ impl RemovedEndpoint {
 }
 
 /// The members of an upstream over time.
-pub(super) struct Roster {
+pub(super) struct EndpointSet {
     plan: Plan,
     // A lock and not an ArcSwap: generations are swapped in one room only, which is live. Held for
     // one reference count.
@@ -196,7 +196,7 @@ pub(super) struct Roster {
     settled: AtomicBool,
 }
 
-impl Default for Roster {
+impl Default for EndpointSet {
     /// What the engine's `build` without a configuration means: round robin, and no panic.
     fn default() -> Self {
         let balance = Box::new(RoundRobin::default());
@@ -211,17 +211,17 @@ impl Default for Roster {
     }
 }
 
-impl Roster {
+impl EndpointSet {
     /// A roster, with what the one before it leaves to it.
-    pub(super) fn new(plan: Plan, estate: Option<Estate>) -> Self {
-        let Estate { heirs, departed, settled } = estate.unwrap_or_default();
+    pub(super) fn new(plan: Plan, estate: Option<CarriedState>) -> Self {
+        let CarriedState { heirs, departed, settled } = estate.unwrap_or_default();
         let settled = AtomicBool::new(settled);
         let current = RwLock::new(Members::new(&plan, heirs, Vec::new()));
         Self { plan, current, departed: Mutex::new(departed), settled }
     }
 
     /// The start is over: who comes from now on is new.
-    pub(super) fn settle(&self) {
+    pub(super) fn rearrange(&self) {
         self.settled.store(true, Relaxed);
     }
 
@@ -261,7 +261,7 @@ impl Roster {
         for backend in backends {
             let Some(address) = Address::from_engine(&backend.addr) else { continue };
             let weight = u16::try_from(backend.weight).unwrap_or(u16::MAX);
-            let is_marked = backend.ext.get::<Marked>().is_some();
+            let is_marked = backend.ext.get::<DrainMark>().is_some();
             let marked_before = known.get(&address).and_then(|member| member.marked_since());
             let marked = is_marked.then(|| marked_before.unwrap_or_else(clock::now));
             let host = backend.ext.get::<Named>().map(|Named(host)| Arc::clone(host));

@@ -4,7 +4,7 @@
 //! right. Retries do not come here: `Members::choose_again` chooses for them.
 
 use super::balance::{Candidates, Open};
-use super::roster::{Members, Roster};
+use super::roster::{EndpointSet, Members};
 use super::slow_start::SlowStart;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection};
@@ -18,32 +18,32 @@ const SHORT: usize = 64;
 pub(super) struct Selection(Arc<Members>);
 
 impl BackendSelection for Selection {
-    type Iter = Turns;
-    type Config = Arc<Roster>;
+    type Iter = CandidateIter;
+    type Config = Arc<EndpointSet>;
 
-    fn build_with_config(backends: &BTreeSet<Backend>, roster: &Arc<Roster>) -> Self {
+    fn build_with_config(backends: &BTreeSet<Backend>, roster: &Arc<EndpointSet>) -> Self {
         Self(roster.seat(backends))
     }
 
     fn build(backends: &BTreeSet<Backend>) -> Self {
-        Self(Roster::default().seat(backends))
+        Self(EndpointSet::default().seat(backends))
     }
 
-    fn iter(self: &Arc<Self>, key: &[u8]) -> Turns {
+    fn iter(self: &Arc<Self>, key: &[u8]) -> CandidateIter {
         let (open, slow) = (self.0.open(), self.0.slow_start());
-        Turns { open, slow, key: KeyBytes::new(key), members: Arc::clone(&self.0) }
+        CandidateIter { open, slow, key: KeyBytes::new(key), members: Arc::clone(&self.0) }
     }
 }
 
 /// The endpoints in the order in which they should be tried for one request.
-pub(super) struct Turns {
+pub(super) struct CandidateIter {
     members: Arc<Members>,
     open: Open,
     slow: Option<SlowStart>,
     key: KeyBytes,
 }
 
-impl BackendIter for Turns {
+impl BackendIter for CandidateIter {
     fn next(&mut self) -> Option<&Backend> {
         let candidates = Candidates::new(self.members.seats(), &self.open, self.slow);
         let chosen = self.members.balance().choose(&candidates, self.key.as_bytes())?;

@@ -18,9 +18,9 @@ const EXPECTED: u64 = u64::MAX;
 ///
 /// Noted whether or not there is a slow start: a reload may ask for one while somebody is new.
 #[derive(Debug, Default)]
-pub(super) struct Arrival(AtomicU64);
+pub(super) struct JoinTime(AtomicU64);
 
-impl Arrival {
+impl JoinTime {
     /// It comes now.
     pub(super) fn begin(&self, now: u64) {
         self.0.store(now, Relaxed);
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn who_was_always_there_is_never_new_and_who_is_expected_is() {
         let slow = SlowStart::at(5, 30_000);
-        assert_eq!(slow.part(Arrival::default().moment()), WHOLE);
-        let arrival = Arrival::default();
+        assert_eq!(slow.part(JoinTime::default().moment()), WHOLE);
+        let arrival = JoinTime::default();
         arrival.begin_if_expected(3);
         assert_eq!(arrival.moment(), ALWAYS);
         arrival.expect();

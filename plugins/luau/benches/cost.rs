@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints and may fail")]
 
 use bytes::BytesMut;
-use moongate_sdk::testing::{Visit, settings};
-use moongate_sdk::{Direction, Fate, Message, Plugin, Running, Verdict};
+use moongate_sdk::testing::{TestExchange, settings};
+use moongate_sdk::{Direction, Message, MessageVerdict, Plugin, Running, Verdict};
 use serde_json::json;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ fn main() {
         ),
     ] {
         let plugin = plugin(source);
-        let mut visit = Visit::new("/a/b").field("x-team", "blue");
+        let mut visit = TestExchange::new("/a/b").field("x-team", "blue");
         println!("{name:<52}{:>12.0}", best(|| request(&*plugin, &mut visit)));
     }
     for (name, source, length) in [
@@ -50,10 +50,10 @@ fn main() {
         ("message of 4 KiB: read and set", "function message(ws, msg) msg:set(msg:data()) end", 4096),
     ] {
         let plugin = plugin(source);
-        let mut visit = Visit::new("/socket");
+        let mut visit = TestExchange::new("/socket");
         let payload = BytesMut::from(&vec![b'a'; length][..]);
         let mut message = Message { direction: Direction::ToBackend, binary: false, payload };
-        let cost = best(|| assert!(matches!(visit.say(&*plugin, &mut message), Fate::Forward)));
+        let cost = best(|| assert!(matches!(visit.say(&*plugin, &mut message), MessageVerdict::Forward)));
         println!("{name:<52}{cost:>12.0}");
     }
 }
@@ -62,7 +62,7 @@ fn plugin(source: &str) -> Box<dyn Plugin> {
     (moongate_luau::KIND.build)(&settings(json!({ "source": source }))).ok().unwrap()
 }
 
-fn request(plugin: &dyn Plugin, visit: &mut Visit) {
+fn request(plugin: &dyn Plugin, visit: &mut TestExchange) {
     visit.running = Running::default();
     assert!(matches!(black_box(visit.ask(plugin)), Verdict::Continue));
     assert!(matches!(black_box(visit.answer(plugin)), Verdict::Continue));

@@ -7,7 +7,7 @@ use crate::stage;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use mlua::{BString, Error, Function, Lua, Result, Table, Value};
-use moongate_sdk::{Call, CallError, Called, Callee};
+use moongate_sdk::{Call, CallError, CallResponse, CallTarget};
 use std::time::Duration;
 
 /// How long a call may take unless it says otherwise, in seconds.
@@ -60,8 +60,8 @@ fn read(options: &Table) -> Result<Call> {
         }
     }
     let to = match (options.get::<Option<String>>("upstream")?, options.get::<Option<String>>("url")?) {
-        (Some(name), None) => Callee::Upstream(name),
-        (None, Some(url)) => Callee::Url(url),
+        (Some(name), None) => CallTarget::Upstream(name),
+        (None, Some(url)) => CallTarget::Url(url),
         _ => return Err(Error::runtime("`call` needs either `upstream` or `url`")),
     };
     let method = match options.get::<Option<BString>>("method")? {
@@ -86,7 +86,7 @@ fn read(options: &Table) -> Result<Call> {
 /// What `call` gives back.
 pub(crate) fn results(
     lua: &Lua,
-    called: &std::result::Result<Called, CallError>,
+    called: &std::result::Result<CallResponse, CallError>,
 ) -> Result<(Value, Option<String>)> {
     match called {
         Err(error) => Ok((Value::Nil, Some(error.to_string()))),

@@ -22,7 +22,7 @@ const WITHOUT: [&str; 6] = ["collectgarbage", "loadstring", "require", "getfenv"
 pub(crate) struct Machine {
     pub(crate) lua: Lua,
     pub(crate) clock: Arc<Clock>,
-    pub(crate) turn: Mutex<Turn>,
+    pub(crate) turn: Mutex<VmGuard>,
     functions: [Option<Function>; Phase::ALL.len()],
     /// It ran out of time or memory: the next request gets another.
     stale: AtomicBool,
@@ -32,7 +32,7 @@ pub(crate) struct Machine {
 
 /// What changes from call to call.
 #[derive(Default)]
-pub(crate) struct Turn {
+pub(crate) struct VmGuard {
     calls: u64,
     /// A coroutine that has come to its end, for the next call.
     idle: Option<Thread>,
@@ -99,7 +99,7 @@ impl Machine {
     /// Calls the function of `phase`, in a coroutine when it `waits`.
     pub(crate) fn call(
         &self,
-        turn: &mut Turn,
+        turn: &mut VmGuard,
         phase: Phase,
         waits: bool,
         given: impl IntoLuaMulti,
@@ -122,7 +122,7 @@ impl Machine {
     /// Lets a coroutine go on.
     pub(crate) fn resume(
         &self,
-        turn: &mut Turn,
+        turn: &mut VmGuard,
         thread: Thread,
         given: impl IntoLuaMulti,
     ) -> mlua::Result<Step> {
@@ -130,7 +130,7 @@ impl Machine {
         Self::go_on(turn, thread, given)
     }
 
-    fn go_on(turn: &mut Turn, thread: Thread, given: impl IntoLuaMulti) -> mlua::Result<Step> {
+    fn go_on(turn: &mut VmGuard, thread: Thread, given: impl IntoLuaMulti) -> mlua::Result<Step> {
         thread.resume::<MultiValue>(given)?;
         if thread.status() == ThreadStatus::Resumable {
             return Ok(Step::Yielded(thread));
@@ -140,7 +140,7 @@ impl Machine {
     }
 }
 
-impl Turn {
+impl VmGuard {
     /// The number of a new call.
     pub(crate) fn next(&mut self) -> u64 {
         self.calls += 1;

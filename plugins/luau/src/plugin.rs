@@ -11,8 +11,8 @@ use crate::stage::{self, Outcome, Subject};
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use moongate_sdk::{
-    Answer, Ended, Exchange, Fate, Fault, Flow, Message, Phases, Piece, Plugin, Problem, Verdict, repeated,
-    worker,
+    Ended, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Problem, Response, Verdict,
+    repeated, worker,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -146,7 +146,7 @@ impl Plugin for Luau {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let verdict = |outcome: Outcome| match outcome.reply {
             Some(reply) => Verdict::Respond(reply),
@@ -182,16 +182,18 @@ impl Plugin for Luau {
         Ok(())
     }
 
-    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
         let given = |_: &mlua::Lua, turn| Ok((Handle::ws(turn), Handle::msg(turn)));
         let played = self.run(Phase::Message, exchange, Subject::Message(message), given);
         match self.done(played) {
             Ok(outcome) => match outcome.fate {
-                stage::Fate::Forward => Fate::Forward,
-                stage::Fate::Drop => Fate::Drop,
-                stage::Fate::Close(code, reason) => Fate::Close { code, reason: reason.into() },
+                stage::MessageVerdict::Forward => MessageVerdict::Forward,
+                stage::MessageVerdict::Drop => MessageVerdict::Drop,
+                stage::MessageVerdict::Close(code, reason) => {
+                    MessageVerdict::Close { code, reason: reason.into() }
+                }
             },
-            Err(fault) => Fate::Failed(fault),
+            Err(fault) => MessageVerdict::Failed(fault),
         }
     }
 

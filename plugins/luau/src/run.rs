@@ -2,12 +2,12 @@
 //! and what the gateway is told, is the plugin's.
 
 use crate::call;
-use crate::machine::{Machine, Step, Turn};
+use crate::machine::{Machine, Step, VmGuard};
 use crate::phase::Phase;
 use crate::plugin::Luau;
 use crate::stage::{self, Outcome, Scene, Subject};
 use mlua::{IntoLuaMulti, Lua, Table, Thread};
-use moongate_sdk::{Answer, CallError, Called, Exchange, Fault};
+use moongate_sdk::{CallError, CallResponse, Exchange, Fault, Response};
 use std::sync::Arc;
 
 /// How many requests of its own a script may make in one phase of a request.
@@ -16,13 +16,13 @@ const MOST_CALLS: u32 = 32;
 /// What is kept about a request from call to call.
 #[derive(Default)]
 pub(crate) struct Memory {
-    kept: Option<Kept>,
+    kept: Option<RequestState>,
     /// What of the answer's body the script held back.
     pub(crate) held: Vec<u8>,
 }
 
 /// The request's table, and the state that it lives in.
-struct Kept {
+struct RequestState {
     machine: Arc<Machine>,
     ctx: Table,
 }
@@ -65,7 +65,7 @@ impl Luau {
     ) -> Result<Played, Fault> {
         let kept = if self.remembers { exchange.state::<Memory>().kept.take() } else { None };
         let (machine, ctx) = match kept {
-            Some(Kept { machine, ctx }) if !machine.is_spent() => (machine, Some(ctx)),
+            Some(RequestState { machine, ctx }) if !machine.is_spent() => (machine, Some(ctx)),
             _ => (self.machine()?, None),
         };
         let waits = self.script.waits && phase.may_wait();
@@ -79,7 +79,7 @@ impl Luau {
     fn resume(
         &self,
         paused: Paused,
-        called: &Result<Called, CallError>,
+        called: &Result<CallResponse, CallError>,
         exchange: &mut Exchange<'_>,
         subject: Subject<'_, '_>,
     ) -> Result<Played, Fault> {
@@ -98,7 +98,7 @@ impl Luau {
         entrance: Entrance,
         exchange: &mut Exchange<'_>,
         subject: Subject<'_, '_>,
-        act: impl FnOnce(&Machine, &mut Turn, u64) -> mlua::Result<Step>,
+        act: impl FnOnce(&Machine, &mut VmGuard, u64) -> mlua::Result<Step>,
     ) -> Result<Played, Fault> {
         let Entrance { machine, ctx, turn, phase, outcome, calls } = entrance;
         let mut turns = machine.turn.lock();
@@ -109,7 +109,7 @@ impl Luau {
         let step = step.map_err(|error| machine.failed(&self.script, self.limits, &error));
         drop(turns);
         if self.remembers {
-            let kept = ctx.map(|ctx| Kept { machine: Arc::clone(&machine), ctx });
+            let kept = ctx.map(|ctx| RequestState { machine: Arc::clone(&machine), ctx });
             exchange.state::<Memory>().kept = kept;
         }
         match step.map_err(Fault::new)? {
@@ -126,7 +126,7 @@ impl Luau {
         &self,
         paused: Box<Paused>,
         exchange: &mut Exchange<'_>,
-        mut answer: Option<&mut Answer<'_>>,
+        mut answer: Option<&mut Response<'_>>,
     ) -> Result<Outcome, Fault> {
         let mut paused = paused;
         loop {

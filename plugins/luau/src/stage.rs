@@ -8,7 +8,7 @@ use crate::phase::Phase;
 use bytes::Bytes;
 use http::StatusCode;
 use mlua::{Error, Result, Table};
-use moongate_sdk::{Answer, Call, Exchange, Message, Piece, Reply};
+use moongate_sdk::{Call, Exchange, Message, Piece, Reply, Response};
 use scoped_tls_hkt::scoped_thread_local;
 
 /// One call into a script.
@@ -26,7 +26,7 @@ pub(crate) struct Scene<'s, 'e, 'a> {
 /// What the call is about besides the request.
 pub(crate) enum Subject<'s, 'a> {
     Request,
-    Answer(&'s mut Answer<'a>),
+    Answer(&'s mut Response<'a>),
     Piece(&'s mut Piece),
     Message(&'s mut Message),
     /// The answer has gone; this was its status, if there was one.
@@ -41,14 +41,14 @@ pub(crate) struct Outcome {
     pub(crate) skip_body: bool,
     /// It wants this piece once more, with the next.
     pub(crate) held: Option<Bytes>,
-    pub(crate) fate: Fate,
+    pub(crate) fate: MessageVerdict,
     /// The request of its own that it waits for, and the coroutine it does so in.
     pub(crate) call: Option<Box<Call>>,
 }
 
 /// What becomes of a message.
 #[derive(Debug, Default)]
-pub(crate) enum Fate {
+pub(crate) enum MessageVerdict {
     #[default]
     Forward,
     Drop,
@@ -56,17 +56,17 @@ pub(crate) enum Fate {
 }
 
 /// A scene without its lifetimes, to be kept where only one lifetime can be named.
-pub(crate) trait Stage {
+pub(crate) trait CallContext {
     fn visit(&mut self, look: &mut dyn FnMut(&mut Scene<'_, '_, '_>));
 }
 
-impl Stage for Scene<'_, '_, '_> {
+impl CallContext for Scene<'_, '_, '_> {
     fn visit(&mut self, look: &mut dyn FnMut(&mut Scene<'_, '_, '_>)) {
         look(self);
     }
 }
 
-scoped_thread_local!(static mut STAGE: for<'s> &'s mut (dyn Stage + 's));
+scoped_thread_local!(static mut STAGE: for<'s> &'s mut (dyn CallContext + 's));
 
 /// Runs `call` with this scene on the thread's stage.
 pub(crate) fn play<T>(scene: &mut Scene<'_, '_, '_>, call: impl FnOnce() -> T) -> T {

@@ -3,8 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a program that prints and may fail")]
 
-use moongate_sdk::testing::Visit;
-use moongate_sdk::{Expression, Place, Placed, Stage};
+use moongate_sdk::testing::TestExchange;
+use moongate_sdk::{Expression, ExpressionPhase, Place, Placed};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -35,11 +35,13 @@ const VALUES: [(&str, &str); 2] = [
 ];
 
 fn main() {
-    let mut visit = Visit::new("/api/v2/rooms/7?page=2").field("x-team", "blue").field("accept", "*/*");
+    let mut visit =
+        TestExchange::new("/api/v2/rooms/7?page=2").field("x-team", "blue").field("accept", "*/*");
     visit.client = [10, 1, 2, 3].into();
     println!("{:<32}{:>12}", "expression", "ns");
     for (name, source) in CONDITIONS {
-        let expression = Expression::condition(&placed(source), Stage::Request).expect("a condition");
+        let expression =
+            Expression::condition(&placed(source), ExpressionPhase::Request).expect("a condition");
         let nanos = visit.see(|exchange| {
             best(|| {
                 let _ = black_box(expression.test(black_box(exchange)));
@@ -48,7 +50,7 @@ fn main() {
         println!("{name:<32}{nanos:>12.0}");
     }
     for (name, source) in VALUES {
-        let expression = Expression::value(&placed(source), Stage::Request).expect("a value");
+        let expression = Expression::value(&placed(source), ExpressionPhase::Request).expect("a value");
         let nanos = visit.see(|exchange| best(|| drop(black_box(expression.text(black_box(exchange))))));
         println!("{name:<32}{nanos:>12.0}");
     }

@@ -243,7 +243,7 @@ impl std::fmt::Display for BadTarget {
 impl std::error::Error for BadTarget {}
 
 /// The answer's head as a plugin sees it.
-pub struct Answer<'a> {
+pub struct Response<'a> {
     /// Its status, to read and to change; that of a 101 stays.
     pub status: StatusCode,
     /// Its fields, to read and to change.
@@ -280,9 +280,9 @@ impl Fields for HeaderMap {
 }
 
 /// Fields that nobody can change any more: what is written to them goes nowhere.
-pub struct Sent<'a>(pub &'a HeaderMap);
+pub struct ReadOnlyHeaders<'a>(pub &'a HeaderMap);
 
-impl Fields for Sent<'_> {
+impl Fields for ReadOnlyHeaders<'_> {
     fn map(&self) -> &HeaderMap {
         self.0
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A file that was read.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct FileRecord {
     /// Where it is.
     pub path: PathBuf,
     /// What it says.
@@ -44,7 +44,7 @@ impl Files {
     ///
     /// # Errors
     /// With the place of the name, when it cannot be read, is no file or is too large.
-    pub fn read(&self, path: &Placed<String>, limit: u64) -> Result<Source, Problem> {
+    pub fn read(&self, path: &Placed<String>, limit: u64) -> Result<FileRecord, Problem> {
         let base = Path::new(&*path.place.file).parent().unwrap_or(Path::new(""));
         let whole = base.join(&path.value);
         let bytes = read_regular_file(&whole, limit).map_err(|error| {
@@ -52,7 +52,7 @@ impl Files {
         })?;
         let noted = Noted { path: whole.clone(), limit, digest: Digest::of(&bytes) };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
-        Ok(Source { path: whole, bytes: bytes.into() })
+        Ok(FileRecord { path: whole, bytes: bytes.into() })
     }
 
     /// Whether every file says what it said when it was read.

@@ -37,13 +37,13 @@ pub use body_length::BodyLength;
 pub use caught_drop::{CaughtDrop, Guarded, call_caught};
 pub use client::{ClientAddress, ClientPrefix};
 pub use cookie::{cookie, cookie_in, cookies};
-pub use exchange::{Answer, BadTarget, Edits, Exchange, Fields, Headers, Request, Sent};
-pub use expression::{Expression, Facts, Stage};
-pub use files::{Digest, Files, Source, read_regular_file, regular_file};
+pub use exchange::{BadTarget, Edits, Exchange, Fields, Headers, ReadOnlyHeaders, Request, Response};
+pub use expression::{Expression, ExpressionPhase, Facts};
+pub use files::{Digest, FileRecord, Files, read_regular_file, regular_file};
 pub use kind::Kind;
 pub use line_limit::LineLimit;
 pub use own::is_gateways_own;
-pub use passing::{Direction, Ended, Fate, Fault, Message, Piece};
+pub use passing::{Direction, Ended, Fault, Message, MessageVerdict, Piece};
 pub use path::{has_parameters, without_parameters};
 pub use path_reading::{BadPath, PathReading, read_path, strip_path_prefix};
 pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};
@@ -51,7 +51,9 @@ pub use problem::{Place, Problem, Problems, Severity};
 pub use rate::Rate;
 pub use read::raise;
 pub use running::{ClientField, Note, Running};
-pub use services::{Call, CallError, Called, Callee, Calling, NoServices, Services, set_worker, worker};
+pub use services::{
+    Call, CallError, CallFuture, CallResponse, CallTarget, NoServices, Services, set_worker, worker,
+};
 pub use settings::{Key, Placed, Quotes, Settings, Value, ValueKind};
 pub use spelling::is_same_spelling;
 pub use template::Template;

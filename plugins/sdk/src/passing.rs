@@ -36,7 +36,7 @@ pub struct Message {
 
 /// What becomes of a message.
 #[derive(Debug)]
-pub enum Fate {
+pub enum MessageVerdict {
     /// It goes on, as the plugin left it.
     Forward,
     /// It goes no further.

@@ -5,7 +5,7 @@
 
 /// The meaning of an unquoted scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Plain {
+pub(crate) enum YamlScalar {
     /// `true` or `false`.
     Bool(bool),
     /// A whole number without sign.
@@ -18,7 +18,7 @@ pub(crate) enum Plain {
     Text,
 }
 
-impl Plain {
+impl YamlScalar {
     /// What `text` means.
     pub(crate) fn of(text: &str) -> Self {
         match text {
@@ -86,24 +86,24 @@ mod tests {
         for text in
             ["yes", "off", "nan", ".inf", "1.2.3", "10s", "127.0.0.1:80", "-", "+", ".", "0x10", "1_000", ""]
         {
-            assert_eq!(Plain::of(text), Plain::Text, "{text}");
+            assert_eq!(YamlScalar::of(text), YamlScalar::Text, "{text}");
         }
     }
 
     #[test]
     fn numbers_and_truths_are_recognised() {
-        assert_eq!(Plain::of("true"), Plain::Bool(true));
-        assert_eq!(Plain::of("010"), Plain::Unsigned(10));
-        assert_eq!(Plain::of("-3"), Plain::Signed(-3));
-        assert_eq!(Plain::of("1e3"), Plain::Float(1000.0));
-        assert_eq!(Plain::of("99999999999999999999"), Plain::Float(1e20));
+        assert_eq!(YamlScalar::of("true"), YamlScalar::Bool(true));
+        assert_eq!(YamlScalar::of("010"), YamlScalar::Unsigned(10));
+        assert_eq!(YamlScalar::of("-3"), YamlScalar::Signed(-3));
+        assert_eq!(YamlScalar::of("1e3"), YamlScalar::Float(1000.0));
+        assert_eq!(YamlScalar::of("99999999999999999999"), YamlScalar::Float(1e20));
     }
 
     #[test]
     fn only_the_usual_spelling_is_exact() {
-        assert_eq!(Plain::exact("0.5"), Some(Plain::Float(0.5)));
+        assert_eq!(YamlScalar::exact("0.5"), Some(YamlScalar::Float(0.5)));
         for text in ["010", "1.50", "1e3", "+1", ".5", "99999999999999999999"] {
-            assert_eq!(Plain::exact(text), None, "{text}");
+            assert_eq!(YamlScalar::exact(text), None, "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! the exchange ([`Exchange::state`]). So a plugin that remembers nothing allocates nothing, and one
 //! that never waits has no future: [`Flow::Wait`] alone is boxed.
 
-use crate::{Answer, Ended, Exchange, Fate, Fault, Message, Piece, Services};
+use crate::{Ended, Exchange, Fault, Message, MessageVerdict, Piece, Response, Services};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::fmt;
@@ -107,7 +107,7 @@ pub trait Plugin: Send + Sync + 'static {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let _ = (exchange, answer);
         Flow::Continue
@@ -125,9 +125,9 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// A whole WebSocket message is here, unmasked and in one piece. The exchange is its handshake's.
-    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
         let _ = (exchange, message);
-        Fate::Forward
+        MessageVerdict::Forward
     }
 
     /// The WebSocket has ended.

@@ -21,7 +21,7 @@ mod tests;
 pub use magic::raise;
 
 use crate::{Problems, Value};
-use hunt::Hunt;
+use hunt::ErrorCollector;
 use reader::Reader;
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
@@ -37,7 +37,7 @@ impl Value {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        let hunt = Hunt::default();
+        let hunt = ErrorCollector::default();
         while hunt.advanced()
             && Reader::new(self, Some(&hunt)).read(PhantomData::<T>).is_err_and(|e| e.again())
         {}

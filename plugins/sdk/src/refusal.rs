@@ -36,10 +36,10 @@ impl Exchange<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
-    use crate::testing::Visit;
+    use crate::testing::TestExchange;
 
-    fn refused(accept: &str) -> (Reply, Visit) {
-        let mut visit = Visit::new("/").field("accept", accept);
+    fn refused(accept: &str) -> (Reply, TestExchange) {
+        let mut visit = TestExchange::new("/").field("accept", accept);
         visit.running.set_request_id(HeaderValue::from_static("i\"d"));
         (visit.see(|exchange| exchange.refuse(StatusCode::FORBIDDEN, "address_denied")), visit)
     }

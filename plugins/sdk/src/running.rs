@@ -88,7 +88,7 @@ impl Running {
     }
 
     /// Says whose turn it is, by the plugin's position in its chain; the chain calls it.
-    pub fn turn(&mut self, position: usize) {
+    pub fn begin_plugin(&mut self, position: usize) {
         self.turn = position;
     }
 
@@ -287,10 +287,10 @@ mod tests {
     #[test]
     fn a_note_is_its_plugins_and_the_last_word_counts() {
         let mut running = Running::default();
-        running.turn(1);
+        running.begin_plugin(1);
         running.note("user", "ada".into());
         running.note("user", "grace".into());
-        running.turn(2);
+        running.begin_plugin(2);
         running.note("user", "eve".into());
         let said: Vec<_> = running.notes().iter().map(|note| (note.by, note.value.as_str())).collect();
         assert_eq!(said, [(1, "grace"), (2, "eve")]);
@@ -302,7 +302,7 @@ mod tests {
         assert!(!running.skips(0));
         running.skip(2);
         assert!(running.skips(2) && running.skips_bodies(2) && !running.skips(1) && !running.skips(3));
-        running.turn(4);
+        running.begin_plugin(4);
         running.leave_bodies();
         assert!(running.skips_bodies(4) && !running.skips(4) && !running.skips_bodies(3));
     }
@@ -322,23 +322,23 @@ mod tests {
     #[test]
     fn what_is_handed_over_is_the_same_elsewhere_and_gone_here() {
         let (mut here, mut there) = (Running::default(), Running::default());
-        here.turn(2);
+        here.begin_plugin(2);
         *here.state::<u32>() = 7;
         for position in [0, 2, 9] {
             here.hand_over(position, &mut there);
         }
-        there.turn(2);
+        there.begin_plugin(2);
         assert_eq!((*here.state::<u32>(), *there.state::<u32>()), (0, 7));
     }
 
     #[test]
     fn each_plugin_has_its_own_state() {
         let mut running = Running::default();
-        running.turn(3);
+        running.begin_plugin(3);
         *running.state::<u32>() = 7;
-        running.turn(0);
+        running.begin_plugin(0);
         assert_eq!(*running.state::<u32>(), 0);
-        running.turn(3);
+        running.begin_plugin(3);
         assert_eq!(*running.state::<u32>(), 7);
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Call {
     /// To whom.
-    pub to: Callee,
+    pub to: CallTarget,
     /// The method.
     pub method: Method,
     /// Path and query; taken from the URL when that is whom it goes to.
@@ -30,7 +30,7 @@ pub struct Call {
 
 /// Whom a plugin's request goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Callee {
+pub enum CallTarget {
     /// An upstream of the configuration, by name: balanced, health-checked and counted as always.
     Upstream(String),
     /// An `http://` or `https://` URL.
@@ -39,7 +39,7 @@ pub enum Callee {
 
 /// The answer to a plugin's request.
 #[derive(Clone, Debug)]
-pub struct Called {
+pub struct CallResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its fields.
@@ -78,12 +78,12 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {}
 
 /// A request of a plugin's own, under way. Dropping it gives it up.
-pub type Calling = Pin<Box<dyn Future<Output = Result<Called, CallError>> + Send>>;
+pub type CallFuture = Pin<Box<dyn Future<Output = Result<CallResponse, CallError>> + Send>>;
 
 /// What the gateway does for its plugins.
 pub trait Services: Send + Sync {
     /// Sends a request and waits for the whole answer.
-    fn call(&self, call: Call) -> Calling;
+    fn call(&self, call: Call) -> CallFuture;
 
     /// Runs `work` beside the request that asks for it; it outlives that request.
     fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>);
@@ -97,7 +97,7 @@ pub trait Services: Send + Sync {
 pub struct NoServices;
 
 impl Services for NoServices {
-    fn call(&self, _: Call) -> Calling {
+    fn call(&self, _: Call) -> CallFuture {
         Box::pin(std::future::ready(Err(CallError::Unknown)))
     }
     fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}

@@ -22,8 +22,8 @@
 //!
 //! The shapes are `null`, `scalar`, `list` and `map`.
 
-use crate::plain::Plain;
-use crate::{Files, Place, Problem, Problems, Source};
+use crate::plain::YamlScalar;
+use crate::{FileRecord, Files, Place, Problem, Problems};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -91,7 +91,7 @@ impl PartialEq for ValueKind {
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Scalar { text, quotes }, Self::Scalar { text: other, quotes: other_quotes }) => {
-                text == other && (quotes == other_quotes || !Plain::differs_when_quoted(text))
+                text == other && (quotes == other_quotes || !YamlScalar::differs_when_quoted(text))
             }
             (Self::List(items), Self::List(others)) => items == others,
             (Self::Map(entries), Self::Map(others)) => entries == others,
@@ -167,7 +167,7 @@ impl Settings {
     ///
     /// # Errors
     /// When it cannot be read, or is larger than `limit` bytes.
-    pub fn file(&self, path: &Placed<String>, limit: u64) -> Result<Source, Problem> {
+    pub fn file(&self, path: &Placed<String>, limit: u64) -> Result<FileRecord, Problem> {
         self.files.read(path, limit)
     }
 
@@ -199,7 +199,7 @@ impl Value {
     /// `1.50`, `007`, `1e3`. Who writes it back must keep the text, and keep it unquoted; so is a number from a variable
     /// in quotes, for what its place wants is not known here.
     pub fn is_odd_number(&self) -> bool {
-        matches!(&self.kind, ValueKind::Scalar { text, quotes } if *quotes != Quotes::Present && Plain::exact(text).is_none())
+        matches!(&self.kind, ValueKind::Scalar { text, quotes } if *quotes != Quotes::Present && YamlScalar::exact(text).is_none())
     }
 }
 
@@ -209,12 +209,12 @@ impl Serialize for Value {
         match &self.kind {
             ValueKind::Null => serializer.serialize_unit(),
             ValueKind::Scalar { text, quotes: Quotes::Present } => serializer.serialize_str(text),
-            ValueKind::Scalar { text, .. } => match Plain::exact(text) {
-                Some(Plain::Bool(truth)) => serializer.serialize_bool(truth),
-                Some(Plain::Unsigned(number)) => serializer.serialize_u64(number),
-                Some(Plain::Signed(number)) => serializer.serialize_i64(number),
-                Some(Plain::Float(number)) => serializer.serialize_f64(number),
-                Some(Plain::Text) | None => serializer.serialize_str(text),
+            ValueKind::Scalar { text, .. } => match YamlScalar::exact(text) {
+                Some(YamlScalar::Bool(truth)) => serializer.serialize_bool(truth),
+                Some(YamlScalar::Unsigned(number)) => serializer.serialize_u64(number),
+                Some(YamlScalar::Signed(number)) => serializer.serialize_i64(number),
+                Some(YamlScalar::Float(number)) => serializer.serialize_f64(number),
+                Some(YamlScalar::Text) | None => serializer.serialize_str(text),
             },
             ValueKind::List(items) => serializer.collect_seq(items),
             ValueKind::Map(entries) => {

@@ -1,6 +1,6 @@
 //! Texts with placeholders, as in `{client_ip}`: parsed when the configuration is built, filled in per request.
 
-use crate::{Answer, Exchange, Expression, Placed, Problem, Stage};
+use crate::{Exchange, Expression, ExpressionPhase, Placed, Problem, Response};
 use http::HeaderValue;
 use std::io::Write;
 
@@ -59,14 +59,14 @@ impl Template {
     /// An unknown placeholder, an expression that does not compile, a brace without its other one, and a
     /// byte that no field value may have; what is wrong with an expression has its own column.
     pub fn parse(text: &Placed<String>) -> Result<Self, Problem> {
-        Self::parse_for(text, Stage::Request)
+        Self::parse_for(text, ExpressionPhase::Request)
     }
 
     /// The same for a value that is made at another stage.
     ///
     /// # Errors
     /// As [`Template::parse`].
-    pub fn parse_for(text: &Placed<String>, stage: Stage) -> Result<Self, Problem> {
+    pub fn parse_for(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problem> {
         let Ok(whole) = HeaderValue::from_bytes(text.as_bytes()) else {
             return Err(Problem::new("a control character cannot stand in a field's value").at(&text.place));
         };
@@ -107,11 +107,11 @@ impl Template {
     }
 
     /// The same for a request and its answer.
-    pub fn fill_answer(&self, exchange: &mut Exchange<'_>, answer: &Answer<'_>) -> Option<HeaderValue> {
+    pub fn fill_answer(&self, exchange: &mut Exchange<'_>, answer: &Response<'_>) -> Option<HeaderValue> {
         self.fill_with(exchange, Some(answer))
     }
 
-    fn fill_with(&self, exchange: &mut Exchange<'_>, answer: Option<&Answer<'_>>) -> Option<HeaderValue> {
+    fn fill_with(&self, exchange: &mut Exchange<'_>, answer: Option<&Response<'_>>) -> Option<HeaderValue> {
         let parts = match &self.0 {
             Parts::Fixed(value) => return Some(value.clone()),
             Parts::Mixed(parts) => parts,
@@ -152,7 +152,11 @@ impl Placeholder {
 
 /// What stands between braces, and where the text goes on behind them. `start` is behind the opening one,
 /// or behind a closing one that stands alone.
-fn placeholder(text: &Placed<String>, start: usize, stage: Stage) -> Result<(Part, usize), Problem> {
+fn placeholder(
+    text: &Placed<String>,
+    start: usize,
+    stage: ExpressionPhase,
+) -> Result<(Part, usize), Problem> {
     let (brace, inside) = (&text[start - 1..start], &text[start..]);
     if brace == "}" {
         return Err(lone_brace(brace));
@@ -212,7 +216,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
     use crate::Place;
-    use crate::testing::Visit;
+    use crate::testing::TestExchange;
     use std::net::{IpAddr, Ipv6Addr};
 
     fn parse(text: &str) -> Result<Template, Problem> {
@@ -220,7 +224,7 @@ mod tests {
     }
 
     fn fill(template: &str) -> String {
-        let mut visit = Visit::new("/a?b=c");
+        let mut visit = TestExchange::new("/a?b=c");
         visit.client = IpAddr::V6(Ipv6Addr::LOCALHOST);
         visit.running.set_request_id(HeaderValue::from_static("id"));
         let value = visit.see(|exchange| parse(template).unwrap().fill(exchange)).unwrap();
@@ -242,11 +246,11 @@ mod tests {
         assert_eq!(fill("{cel: request.method + '}' + request.path}-{{x}}"), "GET}/a-{x}");
         assert_eq!(fill("{cel:{'a': \"1{\"}['a']}{route}"), "1{web");
         let broken = parse("{cel: string(1 / (1 - 1))}").unwrap();
-        assert_eq!(Visit::new("/").see(|exchange| broken.fill(exchange)), None);
+        assert_eq!(TestExchange::new("/").see(|exchange| broken.fill(exchange)), None);
         let place = Place { column: 5, width: 25, ..Place::nowhere() };
         let text =
             Placed { value: "a {cel: request.pth} {host}".to_owned(), place: Place { width: 27, ..place } };
-        let problem = Template::parse_for(&text, Stage::Request).unwrap_err();
+        let problem = Template::parse_for(&text, ExpressionPhase::Request).unwrap_err();
         assert_eq!(problem.message, "unknown member of `request` `pth`");
         assert_eq!(problem.place.unwrap().column, 5 + 16);
     }
@@ -255,11 +259,12 @@ mod tests {
     fn what_is_computed_of_an_answer_needs_one() {
         let text = |value: &str| Placed { value: value.to_owned(), place: Place::nowhere() };
         assert!(parse("{cel: response.status}").is_err());
-        let template = Template::parse_for(&text("{cel: response.status + 1}"), Stage::Response).unwrap();
+        let template =
+            Template::parse_for(&text("{cel: response.status + 1}"), ExpressionPhase::Response).unwrap();
         let mut fields = http::HeaderMap::new();
         let headers = crate::Headers::response(&mut fields);
-        let answer = Answer { status: http::StatusCode::OK, headers, endpoint: None };
-        let value = Visit::new("/").see(|exchange| template.fill_answer(exchange, &answer));
+        let answer = Response { status: http::StatusCode::OK, headers, endpoint: None };
+        let value = TestExchange::new("/").see(|exchange| template.fill_answer(exchange, &answer));
         assert_eq!(value.unwrap(), "201");
     }
 

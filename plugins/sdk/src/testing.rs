@@ -1,9 +1,9 @@
 //! One plugin, one request, no gateway: what tests of plugins need, here and in other people's crates.
 
 use crate::{
-    Answer, BodyLength, ClientField, ClientPrefix, Exchange, Fate, Flow, Headers, Key, Message, NoServices,
-    Phases, Piece, Place, Plugin, Quotes, Reply, Request, Running, Sent, Services, Settings, Value,
-    ValueKind, Verdict, is_same_spelling,
+    BodyLength, ClientField, ClientPrefix, Exchange, Flow, Headers, Key, Message, MessageVerdict, NoServices,
+    Phases, Piece, Place, Plugin, Quotes, ReadOnlyHeaders, Reply, Request, Response, Running, Services,
+    Settings, Value, ValueKind, Verdict, is_same_spelling,
 };
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -36,7 +36,7 @@ fn value(json: serde_json::Value) -> Value {
 }
 
 /// A request, what the gateway keeps about it, and its answer.
-pub struct Visit {
+pub struct TestExchange {
     /// The method.
     pub method: Method,
     /// The host.
@@ -63,7 +63,7 @@ pub struct Visit {
     pub services: Arc<dyn Services>,
 }
 
-impl Visit {
+impl TestExchange {
     /// A `GET` of this path and query from 127.0.0.1, to the host example.com on the route `web`.
     pub fn new(target: &str) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Visit {
         if !plugin.phases().request_headers {
             return Verdict::Continue;
         }
-        self.see(|exchange| settle(plugin.request_headers(exchange)))
+        self.see(|exchange| resolve_flow(plugin.request_headers(exchange)))
     }
 
     /// The phase `request_headers`, which has to answer.
@@ -155,7 +155,7 @@ impl Visit {
 
     /// The phase `request_body` with one piece.
     pub fn send(&mut self, plugin: &dyn Plugin, piece: &mut Piece) -> Verdict {
-        self.see(|exchange| settle(plugin.request_body(exchange, piece)))
+        self.see(|exchange| resolve_flow(plugin.request_body(exchange, piece)))
     }
 
     /// The phase `response_headers`, waited for; nothing when the plugin does not take part in it.
@@ -176,7 +176,7 @@ impl Visit {
             endpoint,
         } = self;
         let forwarded_host = forwarded_host(request, host);
-        let mut seen = Sent(request);
+        let mut seen = ReadOnlyHeaders(request);
         let head = Head {
             method,
             host,
@@ -188,14 +188,14 @@ impl Visit {
         };
         let mut exchange = exchange(head, &mut seen, running, services);
         let endpoint = endpoint.as_deref();
-        let mut answer = Answer { status: *status, headers: Headers::response(response), endpoint };
-        let verdict = settle(plugin.response_headers(&mut exchange, &mut answer));
+        let mut answer = Response { status: *status, headers: Headers::response(response), endpoint };
+        let verdict = resolve_flow(plugin.response_headers(&mut exchange, &mut answer));
         *status = answer.status;
         verdict
     }
 
     /// The phase `message`.
-    pub fn say(&mut self, plugin: &dyn Plugin, message: &mut Message) -> Fate {
+    pub fn say(&mut self, plugin: &dyn Plugin, message: &mut Message) -> MessageVerdict {
         self.see(|exchange| plugin.message(exchange, message))
     }
 }
@@ -240,7 +240,7 @@ fn exchange<'a>(
 }
 
 /// Waits for a decision on this thread.
-pub fn settle(flow: Flow<'_>) -> Verdict {
+pub fn resolve_flow(flow: Flow<'_>) -> Verdict {
     match flow {
         Flow::Continue => Verdict::Continue,
         Flow::Respond(reply) => Verdict::Respond(reply),

@@ -7,7 +7,7 @@
 
 use http::StatusCode;
 use moongate_sdk::Plugin;
-use moongate_sdk::testing::{Visit, settings};
+use moongate_sdk::testing::{TestExchange, settings};
 use moongate_wasm::KIND;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ fn round(plugin: &dyn Plugin) -> Duration {
 fn visits(plugin: Option<&dyn Plugin>) -> Duration {
     let began = Instant::now();
     for _ in 0..STREAMS {
-        let mut visit = Visit::new("/a?b=c").field("x-team", "blue").field("user-agent", "a bench");
+        let mut visit = TestExchange::new("/a?b=c").field("x-team", "blue").field("user-agent", "a bench");
         let Some(plugin) = plugin else { continue };
         visit.ask(plugin);
         visit.answer(plugin);

@@ -6,7 +6,7 @@ use crate::host::{Buffer, Context, Host, Phase, ROOT, Shared};
 use crate::memory::Guest;
 use crate::program::{Abi, Program};
 use bytes::Bytes;
-use moongate_sdk::{CallError, Called};
+use moongate_sdk::{CallError, CallResponse};
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::{Store, UpdateDeadline, WasmParams, WasmResults};
@@ -210,7 +210,7 @@ impl Core {
     pub(crate) fn answered(
         &mut self,
         number: u32,
-        answer: Result<Called, CallError>,
+        answer: Result<CallResponse, CallError>,
     ) -> wasmtime::Result<()> {
         let host = self.store.data_mut();
         host.effective = ROOT;

@@ -2,7 +2,7 @@
 
 use crate::host::Phase;
 use crate::instance::{Instance, Scene};
-use moongate_sdk::{CallError, Called, Calling, Services, repeated};
+use moongate_sdk::{CallError, CallFuture, CallResponse, Services, repeated};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,11 +10,11 @@ use std::task::Poll;
 /// Calls under way, by their numbers.
 #[derive(Default)]
 pub(crate) struct Calls {
-    calls: Vec<(u32, Calling)>,
+    calls: Vec<(u32, CallFuture)>,
 }
 
 impl Calls {
-    pub(crate) fn new(calls: Vec<(u32, Calling)>) -> Self {
+    pub(crate) fn new(calls: Vec<(u32, CallFuture)>) -> Self {
         Self { calls }
     }
 
@@ -22,12 +22,12 @@ impl Calls {
         self.calls.is_empty()
     }
 
-    pub(crate) fn extend(&mut self, more: Vec<(u32, Calling)>) {
+    pub(crate) fn extend(&mut self, more: Vec<(u32, CallFuture)>) {
         self.calls.extend(more);
     }
 
     /// The first that is answered; waits for ever when there is none.
-    pub(crate) async fn next(&mut self) -> (u32, Result<Called, CallError>) {
+    pub(crate) async fn next(&mut self) -> (u32, Result<CallResponse, CallError>) {
         poll_fn(|context| {
             for at in 0..self.calls.len() {
                 if let Poll::Ready(answer) = self.calls[at].1.as_mut().poll(context) {

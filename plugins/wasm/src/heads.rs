@@ -3,7 +3,7 @@
 
 use crate::program::Program;
 use http::{Method, header};
-use moongate_sdk::{Answer, BodyLength, Exchange, Phases, Problem};
+use moongate_sdk::{BodyLength, Exchange, Phases, Problem, Response};
 
 /// Whether a body follows the request's head, as far as the head tells.
 pub(crate) fn has_body(exchange: &Exchange<'_>) -> bool {
@@ -11,7 +11,7 @@ pub(crate) fn has_body(exchange: &Exchange<'_>) -> bool {
 }
 
 /// Whether no body follows the answer's head.
-pub(crate) fn answer_ends(exchange: &Exchange<'_>, answer: &Answer<'_>) -> bool {
+pub(crate) fn answer_ends(exchange: &Exchange<'_>, answer: &Response<'_>) -> bool {
     let empty = answer.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
     let never = answer.status.is_informational() || matches!(answer.status.as_u16(), 204 | 304);
     empty || never || exchange.request.method == Method::HEAD

@@ -4,11 +4,11 @@ use crate::engine::Budget;
 use crate::logs::Logs;
 use crate::memory::{Guest, Status, Stop};
 use crate::metrics::Ledger;
-use crate::settings::Terms;
+use crate::settings::ModuleSettings;
 use crate::shared_data::SharedData;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
-use moongate_sdk::{Called, Calling, Reply, Services};
+use moongate_sdk::{CallFuture, CallResponse, Reply, Services};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const TABLE: usize = 100_000;
 
 /// What all instances of an entry share.
 pub(crate) struct Shared {
-    pub(crate) terms: Terms,
+    pub(crate) terms: ModuleSettings,
     pub(crate) logs: Logs,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) data: Arc<SharedData>,
@@ -78,7 +78,7 @@ pub(crate) struct Outcome {
     /// It ends the WebSocket.
     pub(crate) close: Option<(u16, Cow<'static, str>)>,
     /// Calls that it began, by their numbers.
-    pub(crate) calls: Vec<(u32, Calling)>,
+    pub(crate) calls: Vec<(u32, CallFuture)>,
 }
 
 /// One instance.
@@ -96,7 +96,7 @@ pub(crate) struct Host {
     /// The gateway's, in a callback without a request.
     pub(crate) services: Option<Arc<dyn Services>>,
     /// The answer to a call of the module's own.
-    pub(crate) called: Option<Called>,
+    pub(crate) called: Option<CallResponse>,
     pub(crate) outcome: Outcome,
     /// Calls so far, for their numbers.
     pub(crate) calls: u32,

@@ -6,7 +6,7 @@
 use crate::callbacks::Core;
 use crate::host::{Buffer, Outcome, Phase, Shared};
 use crate::program::{Program, first_line};
-use crate::sight::{self, Sight};
+use crate::sight::{self, RequestScope};
 use bytes::Bytes;
 use moongate_sdk::{Fault, Services};
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ pub(crate) struct Instance {
 pub(crate) struct Scene<'s> {
     /// The stream whose request is seen; 0 for none.
     pub(crate) stream: u32,
-    pub(crate) sight: Option<&'s mut dyn Sight>,
+    pub(crate) sight: Option<&'s mut dyn RequestScope>,
     /// A body or message, to read and to replace.
     pub(crate) body: Option<(Buffer, Bytes)>,
     /// For the calls of a callback without a request.
@@ -96,7 +96,7 @@ impl Instance {
     ///
     /// # Errors
     /// As [`Instance::run`].
-    pub(crate) fn begin(&self, sight: Option<&mut dyn Sight>) -> Result<u32, Fault> {
+    pub(crate) fn begin(&self, sight: Option<&mut dyn RequestScope>) -> Result<u32, Fault> {
         let came = self.run(Phase::Aside, Scene { sight, ..Scene::default() }, Core::begin)?;
         let (stream, full) = came.value;
         if full {
@@ -106,7 +106,7 @@ impl Instance {
     }
 
     /// Ends a stream; a failure is the instance's own.
-    pub(crate) fn finish(&self, stream: u32, sight: Option<&mut dyn Sight>) {
+    pub(crate) fn finish(&self, stream: u32, sight: Option<&mut dyn RequestScope>) {
         let scene = Scene { stream, sight, ..Scene::default() };
         if self.run(Phase::Log, scene, |core| core.finish(stream)).is_ok() {
             // Read first: the flag changes once, and everybody reads it.

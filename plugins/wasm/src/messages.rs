@@ -8,11 +8,11 @@ use crate::plugin::Wasm;
 use crate::sight::View;
 use crate::stream::Stream;
 use bytes::BytesMut;
-use moongate_sdk::{Direction, Exchange, Fate, Fault, Message};
+use moongate_sdk::{Direction, Exchange, Fault, Message, MessageVerdict};
 
-pub(crate) fn message(wasm: &Wasm, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
+pub(crate) fn message(wasm: &Wasm, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
     let mut stream = Stream::take(exchange);
-    let fate = pass(wasm, &mut stream, exchange, message).unwrap_or_else(Fate::Failed);
+    let fate = pass(wasm, &mut stream, exchange, message).unwrap_or_else(MessageVerdict::Failed);
     stream.put(exchange);
     fate
 }
@@ -22,7 +22,7 @@ fn pass(
     stream: &mut Stream,
     exchange: &mut Exchange<'_>,
     message: &mut Message,
-) -> Result<Fate, Fault> {
+) -> Result<MessageVerdict, Fault> {
     let new = stream.run.is_none();
     let run = wasm.run(stream, exchange)?;
     let buffer = match message.direction {
@@ -42,14 +42,14 @@ fn pass(
     })?;
     crate::calls::Calls::new(came.outcome.calls).detach(&run.instance, exchange.services);
     if let Some((code, reason)) = came.outcome.close {
-        return Ok(Fate::Close { code, reason });
+        return Ok(MessageVerdict::Close { code, reason });
     }
     if came.value == Action::Pause && !came.outcome.resumed {
-        return Ok(Fate::Drop);
+        return Ok(MessageVerdict::Drop);
     }
     // Nobody else has the bytes of a message that was not replaced: nothing is copied.
     message.payload = came.body.try_into_mut().unwrap_or_else(BytesMut::from);
-    Ok(Fate::Forward)
+    Ok(MessageVerdict::Forward)
 }
 
 /// The WebSocket has ended.

@@ -56,11 +56,11 @@ pub(crate) enum Sort {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     plugin: Arc<str>,
-    series: RwLock<Vec<Arc<Kept>>>,
+    series: RwLock<Vec<Arc<MetricSlot>>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct MetricSlot {
     name: Arc<str>,
     sort: Sort,
     /// A counter's or gauge's value, or a histogram's sum.
@@ -101,7 +101,7 @@ impl Ledger {
             return None;
         }
         let buckets = if sort == Sort::Histogram { BOUNDS.len() + 1 } else { 0 };
-        series.push(Arc::new(Kept {
+        series.push(Arc::new(MetricSlot {
             name: name.into(),
             sort,
             value: AtomicU64::new(0),
@@ -144,12 +144,12 @@ impl Ledger {
         self.with(at, |kept| (kept.sort != Sort::Histogram).then(|| kept.value.load(Relaxed)))?
     }
 
-    fn with<T>(&self, at: u32, act: impl FnOnce(&Kept) -> T) -> Option<T> {
+    fn with<T>(&self, at: u32, act: impl FnOnce(&MetricSlot) -> T) -> Option<T> {
         self.series.read().get(at as usize).map(|kept| act(kept))
     }
 
     fn show(&self) -> Vec<Series> {
-        let show = |kept: &Arc<Kept>| Series {
+        let show = |kept: &Arc<MetricSlot>| Series {
             plugin: self.plugin.clone(),
             name: kept.name.clone(),
             count: kept.count(),
@@ -158,7 +158,7 @@ impl Ledger {
     }
 }
 
-impl Kept {
+impl MetricSlot {
     fn count(&self) -> Count {
         let value = self.value.load(Relaxed);
         match self.sort {

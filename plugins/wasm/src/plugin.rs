@@ -8,7 +8,7 @@ use crate::host::{Phase, Shared};
 use crate::logs::Logs;
 use crate::metrics::Ledger;
 use crate::program::Program;
-use crate::settings::Terms;
+use crate::settings::ModuleSettings;
 use crate::shared_data::SharedData;
 use crate::sight::View;
 use crate::slots::Slots;
@@ -18,8 +18,8 @@ use crate::{messages, ticks};
 use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use moongate_sdk::{
-    Answer, Background, Ended, Exchange, Fate, Fault, Flow, Message, Phases, Piece, Plugin, Problem, Reply,
-    Services, Verdict,
+    Background, Ended, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Problem, Reply,
+    Response, Services, Verdict,
 };
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(crate) struct Wasm {
 
 impl Wasm {
     /// Starts the module once, to see that it works.
-    pub(crate) fn start(program: Arc<Program>, terms: Terms) -> Result<Self, Problem> {
+    pub(crate) fn start(program: Arc<Program>, terms: ModuleSettings) -> Result<Self, Problem> {
         let phases = phases(&program, terms.websocket)?;
         let keeps_answer = phases.response_body || program.has("proxy_on_log");
         let shared = Arc::new(Shared {
@@ -97,7 +97,8 @@ impl Plugin for Wasm {
         let next = match self.on_request(&mut stream, exchange) {
             Ok(Next::Wait(calls, body)) => {
                 return Flow::wait(async move {
-                    let wait = self.settle(&mut stream, exchange, None, Phase::RequestHeaders, (calls, body));
+                    let wait =
+                        self.await_calls(&mut stream, exchange, None, Phase::RequestHeaders, (calls, body));
                     let next = wait.await.unwrap_or_else(failed);
                     let verdict = self.begun(&mut stream, exchange, next);
                     stream.put(exchange);
@@ -116,7 +117,8 @@ impl Plugin for Wasm {
         let next = match self.on_body(&mut stream, exchange, piece, Phase::RequestBody) {
             Ok(Next::Wait(calls, body)) => {
                 return Flow::wait(async move {
-                    let wait = self.settle(&mut stream, exchange, None, Phase::RequestBody, (calls, body));
+                    let wait =
+                        self.await_calls(&mut stream, exchange, None, Phase::RequestBody, (calls, body));
                     let next = wait.await.unwrap_or_else(failed);
                     let verdict = self.passed(&mut stream, piece, next);
                     stream.put(exchange);
@@ -133,7 +135,7 @@ impl Plugin for Wasm {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let mut stream = Stream::take(exchange);
         // What was held back of the request went with it.
@@ -141,7 +143,7 @@ impl Plugin for Wasm {
         let next = match self.on_response(&mut stream, exchange, answer) {
             Ok(Next::Wait(calls, body)) => {
                 return Flow::wait(async move {
-                    let wait = self.settle(
+                    let wait = self.await_calls(
                         &mut stream,
                         exchange,
                         Some(answer),
@@ -184,7 +186,7 @@ impl Plugin for Wasm {
         }
     }
 
-    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
         messages::message(self, exchange, message)
     }
 
@@ -201,7 +203,7 @@ impl Plugin for Wasm {
 }
 
 impl Wasm {
-    fn keep(&self, stream: &mut Stream, answer: &Answer<'_>) {
+    fn keep(&self, stream: &mut Stream, answer: &Response<'_>) {
         if self.keeps_answer {
             stream.answer = Some(Box::new((answer.status, (*answer.headers).clone())));
         }

@@ -2,7 +2,7 @@
 //! text as its bytes, numbers as 64 bits, little-endian.
 
 use crate::host::Host;
-use crate::sight::{self, Side, Sight};
+use crate::sight::{self, RequestScope, Side};
 use http::Version;
 
 /// Writes the property of that path (its segments apart by NUL) behind what is in `out`; whether there is one.
@@ -36,7 +36,7 @@ pub(crate) fn read(host: &Host, path: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
-fn of_request(sight: &mut dyn Sight, first: &[u8], second: &[u8], out: &mut Vec<u8>) -> bool {
+fn of_request(sight: &mut dyn RequestScope, first: &[u8], second: &[u8], out: &mut Vec<u8>) -> bool {
     match (first, second) {
         (b"request", b"path") => return sight.pseudo(Side::Request, b":path", out),
         (b"request", b"host") => return sight.pseudo(Side::Request, b":authority", out),
@@ -111,7 +111,7 @@ fn field(side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 /// A field's value, or a pseudo-header's.
-fn named(sight: &dyn Sight, side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
+fn named(sight: &dyn RequestScope, side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
     if name.starts_with(b":") {
         return sight.pseudo(side, name, out);
     }

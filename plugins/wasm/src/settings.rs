@@ -97,7 +97,7 @@ enum Isolation {
 }
 
 /// The settings as the host uses them.
-pub(crate) struct Terms {
+pub(crate) struct ModuleSettings {
     /// The entry's name, for logs and metrics.
     pub(crate) name: Box<str>,
     pub(crate) root_id: Box<str>,
@@ -152,11 +152,11 @@ fn limits(written: &Written, problems: &mut Problems) {
     }
 }
 
-fn terms(settings: &Settings, written: Written, program: &Arc<Program>) -> Terms {
+fn terms(settings: &Settings, written: Written, program: &Arc<Program>) -> ModuleSettings {
     let stem = Path::new(&written.module.value).file_stem().and_then(|stem| stem.to_str()).unwrap_or("wasm");
     // Under a name of the operator's own its metrics and log lines are found by it.
     let name = if matches!(settings.name(), "" | "wasm") { stem } else { settings.name() };
-    Terms {
+    ModuleSettings {
         name: name.into(),
         root_id: written.root_id.unwrap_or_default().into(),
         vm_id: written.vm_id.unwrap_or_else(|| program.hash().to_string()).into(),

@@ -7,7 +7,7 @@
 use crate::memory::Status;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use moongate_sdk::{Answer, Exchange, Headers, Services};
+use moongate_sdk::{Exchange, Headers, Response, Services};
 use scoped_tls_hkt::{ReborrowMut, scoped_thread_local};
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(crate) enum Change {
 /// A request, and its answer when there is one.
 pub(crate) struct View<'v, 'e, 'a> {
     pub(crate) exchange: &'v mut Exchange<'e>,
-    pub(crate) answer: Option<&'v mut Answer<'a>>,
+    pub(crate) answer: Option<&'v mut Response<'a>>,
     /// What was kept of an answer that is on its way already.
     pub(crate) kept: Option<&'v (StatusCode, HeaderMap)>,
     /// Whether the request's fields may still be changed.
@@ -38,7 +38,7 @@ pub(crate) struct View<'v, 'e, 'a> {
 }
 
 /// A [`View`], whatever it borrows.
-pub(crate) trait Sight {
+pub(crate) trait RequestScope {
     /// The request.
     fn exchange(&mut self, look: &mut dyn FnMut(&mut Exchange<'_>));
     /// The fields of a side, while they can be seen.
@@ -65,7 +65,7 @@ pub(crate) fn pseudo_names(side: Side) -> &'static [&'static str] {
     }
 }
 
-impl Sight for View<'_, '_, '_> {
+impl RequestScope for View<'_, '_, '_> {
     fn exchange(&mut self, look: &mut dyn FnMut(&mut Exchange<'_>)) {
         look(self.exchange);
     }
@@ -170,28 +170,28 @@ impl Sight for View<'_, '_, '_> {
 }
 
 /// A borrowed [`Sight`], for the place of the thread.
-struct Seen<'a>(&'a mut (dyn Sight + 'a));
+struct ScopedExchange<'a>(&'a mut (dyn RequestScope + 'a));
 
-impl<'r> ReborrowMut<'r> for Seen<'_> {
-    type Result = Seen<'r>;
+impl<'r> ReborrowMut<'r> for ScopedExchange<'_> {
+    type Result = ScopedExchange<'r>;
 
-    fn reborrow_mut(&'r mut self) -> Seen<'r> {
-        Seen(self.0)
+    fn reborrow_mut(&'r mut self) -> ScopedExchange<'r> {
+        ScopedExchange(self.0)
     }
 }
 
-scoped_thread_local!(static mut SEEN: for<'a> Seen<'a>);
+scoped_thread_local!(static mut SEEN: for<'a> ScopedExchange<'a>);
 
 /// Shows `sight` to what the filter calls during `act`.
-pub(crate) fn show<T>(sight: Option<&mut dyn Sight>, act: impl FnOnce() -> T) -> T {
+pub(crate) fn show<T>(sight: Option<&mut dyn RequestScope>, act: impl FnOnce() -> T) -> T {
     match sight {
-        Some(sight) => SEEN.set(Seen(sight), act),
+        Some(sight) => SEEN.set(ScopedExchange(sight), act),
         None => act(),
     }
 }
 
 /// What is seen now; `None` in a callback without a request.
-pub(crate) fn seen<T>(look: impl FnOnce(&mut dyn Sight) -> T) -> Option<T> {
+pub(crate) fn seen<T>(look: impl FnOnce(&mut dyn RequestScope) -> T) -> Option<T> {
     SEEN.is_set().then(|| SEEN.with(|seen| look(seen.0)))
 }
 

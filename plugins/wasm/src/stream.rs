@@ -1,7 +1,7 @@
 //! What the host remembers about one request, or one WebSocket, from phase to phase.
 
 use crate::instance::Instance;
-use crate::sight::Sight;
+use crate::sight::RequestScope;
 use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use moongate_sdk::Exchange;
@@ -32,7 +32,7 @@ impl Run {
     }
 
     /// Ends it, with the request in sight.
-    pub(crate) fn end(mut self, sight: &mut dyn Sight) {
+    pub(crate) fn end(mut self, sight: &mut dyn RequestScope) {
         self.over = true;
         self.instance.finish(self.id, Some(sight));
     }

@@ -9,7 +9,7 @@ use crate::plugin::Wasm;
 use crate::sight::View;
 use crate::stream::{Run, Stream};
 use bytes::{Bytes, BytesMut};
-use moongate_sdk::{Answer, Exchange, Fault, Piece, Services, Verdict};
+use moongate_sdk::{Exchange, Fault, Piece, Response, Services, Verdict};
 use std::sync::Arc;
 
 /// Nobody would wake it.
@@ -58,7 +58,7 @@ impl Wasm {
         &self,
         stream: &mut Stream,
         exchange: &mut Exchange<'_>,
-        answer: &mut Answer<'_>,
+        answer: &mut Response<'_>,
     ) -> Result<Next, Fault> {
         let ends = answer_ends(exchange, answer);
         let fields = answer.headers.len() + 1;
@@ -93,11 +93,11 @@ impl Wasm {
     }
 
     /// Waits for calls until the filter lets the stream go on.
-    pub(crate) async fn settle(
+    pub(crate) async fn await_calls(
         &self,
         stream: &mut Stream,
         exchange: &mut Exchange<'_>,
-        mut answer: Option<&mut Answer<'_>>,
+        mut answer: Option<&mut Response<'_>>,
         phase: Phase,
         (mut calls, mut body): (Calls, Bytes),
     ) -> Result<Next, Fault> {

@@ -4,7 +4,7 @@
 use super::*;
 
 /// What is made of an answer that came whole.
-async fn read(method: Method, answer: &[u8]) -> Result<Response<Bytes>, Unanswered> {
+async fn read(method: Method, answer: &[u8]) -> Result<Response<Bytes>, AttemptError> {
     let (near, mut far) = tokio::io::duplex(LARGEST * 2);
     far.write_all(answer).await.unwrap();
     far.shutdown().await.unwrap();

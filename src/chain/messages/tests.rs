@@ -4,7 +4,7 @@ use super::*;
 use crate::chain::tests::{entry, sendable};
 use crate::chain::{Builder, Instances};
 use crate::spec::{OnError, PluginEntry};
-use moongate_sdk::testing::{Visit, wait};
+use moongate_sdk::testing::{TestExchange, wait};
 use moongate_sdk::{Flow, Kind, Phases, Plugin, Reply};
 
 /// Appends its letter to messages, and does at a word what the word says.
@@ -32,17 +32,17 @@ impl Plugin for Echo {
         }
     }
 
-    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
         *exchange.state::<u32>() += 1;
         let word = message.payload.clone();
         message.payload.extend_from_slice(&[self.0]);
         match &word[..] {
-            b"drop" => Fate::Drop,
-            b"close" => Fate::Close { code: 4000, reason: "word".into() },
-            b"1005" => Fate::Close { code: 1005, reason: "".into() },
-            b"fail" => Fate::Failed(Fault::fixed("as the test wants")),
+            b"drop" => MessageVerdict::Drop,
+            b"close" => MessageVerdict::Close { code: 4000, reason: "word".into() },
+            b"1005" => MessageVerdict::Close { code: 1005, reason: "".into() },
+            b"fail" => MessageVerdict::Failed(Fault::fixed("as the test wants")),
             b"panic" => panic!("as the test wants"),
-            _ => Fate::Forward,
+            _ => MessageVerdict::Forward,
         }
     }
 
@@ -69,7 +69,7 @@ fn echoes_with(on_error: OnError) -> Chain {
     Chain::build(&written.map(|written| builder.entry("r", &written).unwrap()))
 }
 
-fn say(visit: &mut Visit, direction: Direction, word: &str) -> (Passage, String) {
+fn say(visit: &mut TestExchange, direction: Direction, word: &str) -> (ChainVerdict, String) {
     let mut message = Message { direction, binary: false, payload: word.as_bytes().into() };
     let passage = visit.see(|exchange| echoes().message(exchange, &mut message));
     (passage, String::from_utf8(message.payload.to_vec()).unwrap())
@@ -77,40 +77,44 @@ fn say(visit: &mut Visit, direction: Direction, word: &str) -> (Passage, String)
 
 #[test]
 fn messages_pass_the_plugins_of_their_way_in_order() {
-    let mut visit = Visit::new("/");
-    assert_eq!(say(&mut visit, Direction::ToBackend, "x"), (Passage::Forward, "xab".into()));
-    assert_eq!(say(&mut visit, Direction::ToClient, "x"), (Passage::Forward, "xa".into()));
-    assert_eq!(say(&mut visit, Direction::ToBackend, "drop"), (Passage::Drop, "dropa".into()));
-    let close = Passage::Close { code: 4000, reason: "word".into() };
+    let mut visit = TestExchange::new("/");
+    assert_eq!(say(&mut visit, Direction::ToBackend, "x"), (ChainVerdict::Forward, "xab".into()));
+    assert_eq!(say(&mut visit, Direction::ToClient, "x"), (ChainVerdict::Forward, "xa".into()));
+    assert_eq!(say(&mut visit, Direction::ToBackend, "drop"), (ChainVerdict::Drop, "dropa".into()));
+    let close = ChainVerdict::Close { code: 4000, reason: "word".into() };
     assert_eq!(say(&mut visit, Direction::ToBackend, "close").0, close);
     visit.running.skip(0);
-    assert_eq!(say(&mut visit, Direction::ToBackend, "x"), (Passage::Forward, "xb".into()));
+    assert_eq!(say(&mut visit, Direction::ToBackend, "x"), (ChainVerdict::Forward, "xb".into()));
 }
 
 #[test]
 fn a_plugin_that_fails_lets_nothing_pass() {
     for word in ["fail", "panic", "1005"] {
-        assert_eq!(say(&mut Visit::new("/"), Direction::ToBackend, word).0, Passage::Failed, "{word}");
+        assert_eq!(
+            say(&mut TestExchange::new("/"), Direction::ToBackend, word).0,
+            ChainVerdict::Failed,
+            "{word}"
+        );
     }
 }
 
 #[test]
 fn one_that_is_not_needed_is_not_there_for_that_message_alone() {
     let chain = echoes_with(OnError::Open);
-    let mut visit = Visit::new("/fail");
+    let mut visit = TestExchange::new("/fail");
     for (word, expected) in [("fail", "fail"), ("panic", "panic"), ("1005", "1005"), ("x", "xab")] {
         let mut message =
             Message { direction: Direction::ToBackend, binary: false, payload: word.as_bytes().into() };
         let passage = visit.see(|exchange| chain.message(exchange, &mut message));
-        assert_eq!((passage, &message.payload[..]), (Passage::Forward, expected.as_bytes()));
+        assert_eq!((passage, &message.payload[..]), (ChainVerdict::Forward, expected.as_bytes()));
     }
-    assert_eq!(visit.see(|exchange| wait(chain.recheck(1, exchange))), Standing::Granted);
+    assert_eq!(visit.see(|exchange| wait(chain.recheck(1, exchange))), RecheckVerdict::Granted);
 }
 
 #[test]
 fn the_end_is_told_to_all_with_what_they_remember() {
     for (code, expected) in [(1000, vec!["1 1000", "0 1000"]), (1006, vec!["0 1006"])] {
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         say(&mut visit, Direction::ToClient, "x");
         let ended =
             Ended { code, reason: "close", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
@@ -124,18 +128,18 @@ fn the_end_is_told_to_all_with_what_they_remember() {
 fn who_is_asked_again_says_what_it_would_say_now() {
     assert_eq!(echoes().rechecks().collect::<Vec<_>>(), [(1, Duration::from_secs(60))]);
     for (path, expected) in [
-        ("/", Standing::Granted),
-        ("/refuse", Standing::Refused(StatusCode::UNAUTHORIZED)),
-        ("/wait", Standing::Refused(StatusCode::FORBIDDEN)),
-        ("/fail", Standing::Failed),
-        ("/panic", Standing::Failed),
-        ("/body", Standing::Failed),
+        ("/", RecheckVerdict::Granted),
+        ("/refuse", RecheckVerdict::Refused(StatusCode::UNAUTHORIZED)),
+        ("/wait", RecheckVerdict::Refused(StatusCode::FORBIDDEN)),
+        ("/fail", RecheckVerdict::Failed),
+        ("/panic", RecheckVerdict::Failed),
+        ("/body", RecheckVerdict::Failed),
     ] {
         let chain = echoes();
-        let mut visit = Visit::new(path);
+        let mut visit = TestExchange::new(path);
         assert_eq!(visit.see(|exchange| wait(sendable(chain.recheck(1, exchange)))), expected, "{path}");
         visit.running.skip(1);
         let skipped = visit.see(|exchange| wait(chain.recheck(1, exchange)));
-        assert_eq!(skipped, Standing::Granted, "one that is left out is not asked");
+        assert_eq!(skipped, RecheckVerdict::Granted, "one that is left out is not asked");
     }
 }

@@ -90,7 +90,7 @@ fn piece(text: &'static str, last: bool) -> Piece {
 
 /// Sends pieces up and down; what came out of each.
 fn pass(chain: &Chain, pieces: &[(&'static str, bool)]) -> (Vec<String>, Vec<Result<String, Broken>>) {
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     let text = |piece: Piece| String::from_utf8(piece.bytes.to_vec()).unwrap();
     visit.see(|exchange| {
         assert!(matches!(wait(chain.request_headers(exchange)), Decision::Continue));
@@ -142,7 +142,7 @@ fn who_leaves_the_bodies_is_not_shown_them_and_nobody_left_means_no_body() {
     let one = chain(&[("a", "leave"), ("b", "go")], OnError::Closed);
     assert_eq!(pass(&one, &[("1", true)]).0, ["1b"]);
     let none = chain(&[("a", "leave")], OnError::Closed);
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     assert!(none.wants_request_body(0, &visit.running) && none.wants_response_body(&visit.running));
     visit.see(|exchange| drop(wait(none.request_headers(exchange))));
     assert!(!none.wants_request_body(0, &visit.running) && !none.wants_response_body(&visit.running));
@@ -157,7 +157,7 @@ fn a_request_goes_on_without_a_plugin_that_is_not_needed() {
         assert_eq!(up, ["1b", "2b"], "{then}");
         assert_eq!(down[1].as_deref(), Ok("2b"));
         let closed = chain(&[("a", then)], OnError::Closed);
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         let (first, second) = visit.see(|exchange| {
             let mut down = || closed.response_body(exchange, &mut piece("1", true));
             (down(), down())
@@ -169,7 +169,7 @@ fn a_request_goes_on_without_a_plugin_that_is_not_needed() {
 #[test]
 fn the_whole_body_is_asked_for_with_the_head_and_shown_to_whom_it_was_promised() {
     let chain = chain(&[("a", "go"), ("b", "whole"), ("c", "go")], OnError::Closed);
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     visit.see(|exchange| {
         let Decision::Body { at: 1, limit: 7 } = wait(chain.request_headers(exchange)) else {
             panic!("b wants the body")
@@ -187,7 +187,7 @@ fn the_whole_body_is_asked_for_with_the_head_and_shown_to_whom_it_was_promised()
 fn a_piece_may_be_answered_and_the_body_is_not_asked_for_twice() {
     let decide = |then, on_error| {
         let chain = chain(&[("a", then)], on_error);
-        Visit::new("/").see(|exchange| wait(chain.request_body(0..9, exchange, &mut piece("1", true))))
+        TestExchange::new("/").see(|exchange| wait(chain.request_body(0..9, exchange, &mut piece("1", true))))
     };
     assert!(matches!(decide("answer", OnError::Closed), Decision::Respond { at: 0, .. }));
     assert!(matches!(decide("ask", OnError::Closed), Decision::Failed(_)));
@@ -205,7 +205,7 @@ fn a_piece_that_a_plugin_had_begun_to_change_goes_on_as_it_came() {
 fn no_body_goes_on_half_changed_without_a_plugin() {
     for then in ["late", "late_hold"] {
         let open = chain(&[("a", then), ("b", "go")], OnError::Open);
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         visit.see(|exchange| {
             for (bytes, last) in [("1", false), ("2", true)] {
                 let mut up = piece(bytes, last);
@@ -213,7 +213,7 @@ fn no_body_goes_on_half_changed_without_a_plugin() {
                 assert_eq!(matches!(decision, Decision::Failed(_)), last, "{then}");
             }
         });
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         visit.see(|exchange| {
             for (bytes, last) in [("1", false), ("2", true)] {
                 assert_eq!(open.response_body(exchange, &mut piece(bytes, last)).is_err(), last, "{then}");

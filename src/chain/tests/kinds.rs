@@ -2,11 +2,11 @@
 //! and nothing else. Each is built from its example in `conf/kinds/plugins` and wrapped in one that panics at will.
 
 use super::*;
-use crate::chain::{Passage, Standing};
+use crate::chain::{ChainVerdict, RecheckVerdict};
 use crate::plugins::PLUGINS;
 use crate::spec;
 use bytes::Bytes;
-use moongate_sdk::{Background, Direction, Ended, Fate, Fault, Message, Phases, Piece, Services};
+use moongate_sdk::{Background, Direction, Ended, Fault, Message, MessageVerdict, Phases, Piece, Services};
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,7 +159,7 @@ impl Plugin for Wrapped {
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
-        answer: &'f mut Answer<'_>,
+        answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         self.panics(At::ResponseHeaders, Moment::Before);
         self.flow(At::ResponseHeaders, self.inner.response_headers(exchange, answer))
@@ -175,7 +175,7 @@ impl Plugin for Wrapped {
         done
     }
 
-    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> Fate {
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
         let at = match message.direction {
             Direction::ToBackend => At::ToBackend,
             Direction::ToClient => At::ToClient,
@@ -240,7 +240,7 @@ impl Plugin for Witness {
         Flow::Continue
     }
 
-    fn response_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>, _: &'f mut Answer<'_>) -> Flow<'f> {
+    fn response_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>, _: &'f mut Response<'_>) -> Flow<'f> {
         witnessed(exchange);
         Flow::Continue
     }
@@ -250,9 +250,9 @@ impl Plugin for Witness {
         Ok(())
     }
 
-    fn message(&self, exchange: &mut Exchange<'_>, _: &mut Message) -> Fate {
+    fn message(&self, exchange: &mut Exchange<'_>, _: &mut Message) -> MessageVerdict {
         witnessed(exchange);
-        Fate::Forward
+        MessageVerdict::Forward
     }
 
     fn closed(&self, exchange: &mut Exchange<'_>, _: &Ended<'_>) {
@@ -316,11 +316,11 @@ fn outcome(decision: &Decision) -> Outcome {
     }
 }
 
-fn passed(passage: &Passage) -> Outcome {
+fn passed(passage: &ChainVerdict) -> Outcome {
     match passage {
-        Passage::Forward => Outcome::WentOn,
-        Passage::Failed => Outcome::Failed,
-        Passage::Drop | Passage::Close { .. } => Outcome::Decided,
+        ChainVerdict::Forward => Outcome::WentOn,
+        ChainVerdict::Failed => Outcome::Failed,
+        ChainVerdict::Drop | ChainVerdict::Close { .. } => Outcome::Decided,
     }
 }
 
@@ -343,7 +343,13 @@ fn body() -> Piece {
 }
 
 /// Shows one phase to the chain. Nothing when it was dropped half-way.
-fn show(chain: &Chain, visit: &mut Visit, at: At, moment: Moment, body: &mut Piece) -> Option<Outcome> {
+fn show(
+    chain: &Chain,
+    visit: &mut TestExchange,
+    at: At,
+    moment: Moment,
+    body: &mut Piece,
+) -> Option<Outcome> {
     let mut response = HeaderMap::new();
     visit.see(|exchange| match at {
         At::RequestHeaders => driven(chain.request_headers(exchange), moment).map(|made| outcome(&made)),
@@ -352,8 +358,11 @@ fn show(chain: &Chain, visit: &mut Visit, at: At, moment: Moment, body: &mut Pie
             Some(outcome(&decision))
         }
         At::ResponseHeaders => {
-            let mut answer =
-                Answer { status: StatusCode::OK, headers: Headers::response(&mut response), endpoint: None };
+            let mut answer = Response {
+                status: StatusCode::OK,
+                headers: Headers::response(&mut response),
+                endpoint: None,
+            };
             let decision = driven(chain.response_headers(exchange, &mut answer, &[]), moment)?;
             Some(outcome(&decision))
         }
@@ -369,9 +378,9 @@ fn show(chain: &Chain, visit: &mut Visit, at: At, moment: Moment, body: &mut Pie
             Some(passed(&passage))
         }
         At::Recheck => driven(chain.recheck(0, exchange), moment).map(|standing| match standing {
-            Standing::Granted => Outcome::WentOn,
-            Standing::Failed => Outcome::Failed,
-            Standing::Refused(_) => Outcome::Decided,
+            RecheckVerdict::Granted => Outcome::WentOn,
+            RecheckVerdict::Failed => Outcome::Failed,
+            RecheckVerdict::Refused(_) => Outcome::Decided,
         }),
         At::Closed => {
             let ended = Ended {
@@ -429,7 +438,7 @@ fn hold(kind: &'static Kind<dyn Plugin>, written: &PluginEntry, at: At, moment: 
     let chain = wrapped(written, on_error, Next { kind, at, moment, armed: Arc::clone(&armed) });
     armed.store(true, Ordering::Relaxed);
 
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     let mut shown = body();
     let found = show(&chain, &mut visit, at, moment, &mut shown);
     if moment == Moment::Dropped {
@@ -454,7 +463,7 @@ fn hold(kind: &'static Kind<dyn Plugin>, written: &PluginEntry, at: At, moment: 
 
     // The next request is served as if nothing had been.
     armed.store(false, Ordering::Relaxed);
-    let serve = |chain| show(chain, &mut Visit::new("/"), at, Moment::Before, &mut body());
+    let serve = |chain| show(chain, &mut TestExchange::new("/"), at, Moment::Before, &mut body());
     // Work beside the requests may go on for ever.
     assert!(at == At::Background || serve(&chain) == serve(&unharmed), "{what}: and then");
     armed.store(true, Ordering::Relaxed);

@@ -71,7 +71,8 @@ fn chain(entries: &[PluginEntry]) -> Result<Chain, Problems> {
 /// What a client's forged fields become.
 fn asked(chain: &Chain) -> HeaderMap {
     let forged = [("x-user", "root"), ("x_user", "root"), ("authorization", "Bearer x"), ("x-other", "1")];
-    let mut visit = forged.into_iter().fold(Visit::new("/"), |visit, (name, value)| visit.field(name, value));
+    let mut visit =
+        forged.into_iter().fold(TestExchange::new("/"), |visit, (name, value)| visit.field(name, value));
     visit.see(|exchange| wait(chain.request_headers(exchange)));
     visit.request
 }

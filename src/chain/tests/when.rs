@@ -12,7 +12,7 @@ impl Plugin for Late {
         Phases { response_headers: true, ..Phases::default() }
     }
 
-    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, answer: &'f mut Answer<'_>) -> Flow<'f> {
+    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, answer: &'f mut Response<'_>) -> Flow<'f> {
         answer.headers.append(&TRAIL, HeaderValue::from_static("late"));
         Flow::Continue
     }
@@ -116,7 +116,7 @@ fn a_plugin_without_a_phase_of_heads_is_judged_all_the_same() {
     for (when, wants) in [("request.method == 'GET'", true), ("request.method == 'PUT'", false)] {
         let chain = of(&[written("bodies", "", "", Some(when))]);
         assert!(!chain.skips_request_headers());
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         visit.see(|exchange| {
             wait(chain.request_headers(exchange));
             assert_eq!(chain.wants_request_body(0, exchange.running), wants);
@@ -130,7 +130,7 @@ fn a_plugin_of_bodies_that_an_answer_came_before_is_judged_then() {
     for (when, expected) in [("request.method == 'GET'", "changed"), ("request.method == 'PUT'", "hello")] {
         let chain = of(&[written("walker", "a", "answer", None), written("bodies", "", "", Some(when))]);
         let mut piece = Piece { bytes: "hello".into(), last: true };
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         visit.see(|exchange| {
             assert!(matches!(wait(chain.request_headers(exchange)), Decision::Respond { at: 0, .. }));
             chain.response_body(exchange, &mut piece).unwrap();

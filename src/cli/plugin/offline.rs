@@ -1,17 +1,19 @@
 //! The services of a plugin that is tried outside the gateway: calls are noted, and nobody answers.
 
 use super::watch::Watch;
-use moongate_sdk::{Call, CallError, Callee, Calling, Services};
+use moongate_sdk::{Call, CallError, CallFuture, CallTarget, Services};
 use std::future::Future;
 use std::pin::Pin;
 
 pub(super) struct Offline(pub(super) Watch);
 
 impl Services for Offline {
-    fn call(&self, call: Call) -> Calling {
+    fn call(&self, call: Call) -> CallFuture {
         let line = match &call.to {
-            Callee::Upstream(name) => format!("call {} {} to the upstream {name}", call.method, call.target),
-            Callee::Url(url) => format!("call {} {url}", call.method),
+            CallTarget::Upstream(name) => {
+                format!("call {} {} to the upstream {name}", call.method, call.target)
+            }
+            CallTarget::Url(url) => format!("call {} {url}", call.method),
         };
         self.0.note(format!("{line}: not made, there are no upstreams here"));
         Box::pin(std::future::ready(Err(CallError::Unreachable)))

@@ -9,7 +9,7 @@ use crate::snapshot::Kinds;
 use crate::tunnel::handshake;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
-use moongate_sdk::testing::{self, Visit};
+use moongate_sdk::testing::{self, TestExchange};
 use moongate_sdk::{Direction, Files, Kind, Plugin, Problem, Problems};
 use std::fs;
 use std::path::Path;
@@ -56,7 +56,7 @@ impl Played {
         let (method, target) = trial.request.split_once(' ').unwrap_or(("GET", &trial.request));
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
         let uri: Uri = target.trim().parse().map_err(|error| format!("`{target}` is no URL: {error}"))?;
-        let mut visit = Visit::new(uri.path_and_query().map_or("/", |target| target.as_str()));
+        let mut visit = TestExchange::new(uri.path_and_query().map_or("/", |target| target.as_str()));
         visit.method = method;
         visit.client = trial.client;
         if let Some(host) = uri.host() {
@@ -78,7 +78,7 @@ impl Played {
         let messages: Vec<_> = ours.chain(theirs).collect();
         visit.is_websocket = !messages.is_empty()
             || handshake::check(&visit.method, Version::HTTP_11, &visit.request)
-                != Err(handshake::Refusal::NotWebSocket);
+                != Err(handshake::HandshakeError::NotWebSocket);
         visit.status = if messages.is_empty() { trial.status } else { StatusCode::SWITCHING_PROTOCOLS };
         let (watch, report) = (watch.clone(), Report::default());
         let answer_body = content(trial.answer_body.as_deref())?;

@@ -18,7 +18,7 @@ pub(super) struct Report {
 impl Report {
     /// Begins a section.
     pub(super) fn section(&mut self, title: &str) {
-        self.settle();
+        self.print_rest();
         let _ = writeln!(self.text, "{title}");
         self.done = 0;
     }
@@ -65,11 +65,11 @@ impl Report {
 
     /// The report as it is printed.
     pub(super) fn finish(mut self) -> String {
-        self.settle();
+        self.print_rest();
         self.text
     }
 
-    fn settle(&mut self) {
+    fn print_rest(&mut self) {
         if self.done == 0 && !self.text.is_empty() {
             self.text.push_str("  nothing\n");
         }

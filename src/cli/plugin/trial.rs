@@ -10,8 +10,8 @@ use crate::diag::{self, Sources};
 use crate::snapshot::Kinds;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use moongate_sdk::testing::Visit;
-use moongate_sdk::{Direction, Ended, Fate, Message, Piece, Plugin, Verdict};
+use moongate_sdk::testing::TestExchange;
+use moongate_sdk::{Direction, Ended, Message, MessageVerdict, Piece, Plugin, Verdict};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(super) fn main(trial: &Trial, kinds: Kinds) -> ExitCode {
 
 /// What goes through the plugin.
 pub(super) struct Played {
-    pub(super) visit: Visit,
+    pub(super) visit: TestExchange,
     pub(super) body: Bytes,
     pub(super) answer_body: Bytes,
     pub(super) messages: Vec<(Direction, String)>,
@@ -156,24 +156,24 @@ impl Played {
     }
 
     /// What became of a message; the code when it ends the WebSocket.
-    fn fated(&mut self, fate: Fate, text: &str, message: Message) -> Option<u16> {
+    fn fated(&mut self, fate: MessageVerdict, text: &str, message: Message) -> Option<u16> {
         let ended = match fate {
-            Fate::Forward => {
+            MessageVerdict::Forward => {
                 let sort = if message.binary { "binary" } else { "text" };
                 self.report.change("sort", "text", sort);
                 let before = shown(&Bytes::copy_from_slice(text.as_bytes()));
                 self.report.change("payload", &before, &shown(&message.payload.freeze()));
                 None
             }
-            Fate::Drop => {
+            MessageVerdict::Drop => {
                 self.report.line("dropped");
                 None
             }
-            Fate::Close { code, reason } => {
+            MessageVerdict::Close { code, reason } => {
                 self.report.line(format!("close {code} {reason}"));
                 Some(code)
             }
-            Fate::Failed(fault) => {
+            MessageVerdict::Failed(fault) => {
                 self.judged(Verdict::Failed(fault));
                 Some(1011)
             }

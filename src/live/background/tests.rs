@@ -91,7 +91,7 @@ async fn live(file: &std::path::Path, plugins: &str) -> Arc<Live> {
     std::fs::write(file, yaml(plugins)).unwrap();
     let live = Live::start(file, Kinds { plugins: KINDS }, Color::Never).expect("the file is right");
     let live = Arc::new(live);
-    live.settle().await;
+    live.wait_until_ready().await;
     live
 }
 

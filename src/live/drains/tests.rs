@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::live::world::{Socket, World, asked};
+use crate::live::world::{Socket, TestHarness, asked};
 use crate::tunnel::Cause;
 use crate::upstream::Order;
 use tokio::time::advance;
@@ -20,7 +20,7 @@ routes:
 const BOTH: &str = "127.0.0.1:1, 127.0.0.1:2";
 
 /// Looks once a second for so long, as the task does.
-async fn pass(world: &World, drains: &mut Drains, seconds: u64) {
+async fn pass(world: &TestHarness, drains: &mut Drains, seconds: u64) {
     for _ in 0..seconds {
         drains.look(&world.snapshot, world.generation);
         // What was begun runs up to its first moment.
@@ -32,8 +32,8 @@ async fn pass(world: &World, drains: &mut Drains, seconds: u64) {
     }
 }
 
-fn world(websocket: &str) -> (World, Drains, Vec<Socket>) {
-    let world = World::new(&file(BOTH, websocket));
+fn world(websocket: &str) -> (TestHarness, Drains, Vec<Socket>) {
+    let world = TestHarness::new(&file(BOTH, websocket));
     let drains = Drains::new(Arc::clone(&world.tunnels));
     let sockets = world.open("a", 10);
     (world, drains, sockets)
@@ -98,7 +98,7 @@ async fn a_marked_endpoint_is_left_and_takes_nobody_in() {
 #[tokio::test(start_paused = true)]
 async fn an_operators_order_outlives_a_reload_and_is_taken_back() {
     let (mut world, mut drains, sockets) = world("drain: 4s");
-    let order = |world: &World, order| world.snapshot.cluster("chat")?.order("127.0.0.1:2", order);
+    let order = |world: &TestHarness, order| world.snapshot.cluster("chat")?.order("127.0.0.1:2", order);
     assert!(world.snapshot.cluster("chat").unwrap().order("127.0.0.1:3", Order::Drain).is_none());
     order(&world, Order::Drain).unwrap();
     let three = format!("{BOTH}, 127.0.0.1:3");
@@ -113,7 +113,7 @@ async fn an_operators_order_outlives_a_reload_and_is_taken_back() {
 }
 
 /// Puts the endpoint at port 2 out, as failed connects do.
-fn break_down(world: &World, ports: &[u16]) {
+fn break_down(world: &TestHarness, ports: &[u16]) {
     let sockets = world.open("b", 20);
     for _ in 0..3 {
         for port in ports {
@@ -213,7 +213,7 @@ async fn a_handshake_that_was_under_way_is_noticed_later() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_of_a_thousand_is_even() {
-    let world = World::new(&file(BOTH, ""));
+    let world = TestHarness::new(&file(BOTH, ""));
     let mut drains = Drains::new(Arc::clone(&world.tunnels));
     let sockets = world.open("a", 2_000);
     world.snapshot.cluster("chat").unwrap().order("127.0.0.1:2", Order::Drain).unwrap();

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::live::world::{Socket, World, asked, held};
+use crate::live::world::{Socket, TestHarness, asked, held};
 use tokio::time::advance;
 
 fn file(endpoints: &str, rebalance: &str) -> String {
@@ -18,7 +18,7 @@ const TWO: &str = "127.0.0.1:1, 127.0.0.1:2";
 const TEN_MINUTES: u64 = 600;
 
 /// Looks once a second for so long, as the task does.
-async fn pass(world: &World, rebalances: &mut Rebalances, seconds: u64) {
+async fn pass(world: &TestHarness, rebalances: &mut Rebalances, seconds: u64) {
     for _ in 0..seconds {
         rebalances.look(&world.snapshot);
         tokio::task::yield_now().await;
@@ -30,8 +30,8 @@ async fn pass(world: &World, rebalances: &mut Rebalances, seconds: u64) {
 }
 
 /// So many WebSockets at one endpoint, then another one joins it.
-fn scaled_out(count: usize) -> (World, Rebalances, Vec<Socket>) {
-    let mut world = World::new(&file(ONE, ""));
+fn scaled_out(count: usize) -> (TestHarness, Rebalances, Vec<Socket>) {
+    let mut world = TestHarness::new(&file(ONE, ""));
     let sockets = world.open("a", count);
     world.reload(&file(TWO, ""));
     let rebalances = Rebalances::new(Arc::clone(&world.tunnels));

@@ -6,7 +6,7 @@ use crate::upstream::{Cluster, Lease, Reason, RequestView, Tried, Versions};
 use http::Uri;
 use http::header::USER_AGENT;
 use http::uri::Scheme;
-use moongate_sdk::{Call, CallError, Called, Request, repeated};
+use moongate_sdk::{Call, CallError, CallResponse, Request, repeated};
 use pingora::ErrorType;
 use pingora::connectors::http::v1::Connector;
 use pingora::upstreams::peer::HttpPeer;
@@ -23,7 +23,7 @@ pub(super) async fn upstream(
     connector: &Connector,
     call: &Call,
     cluster: &Cluster,
-) -> Result<Called, CallError> {
+) -> Result<CallResponse, CallError> {
     let mut tried = Tried::new();
     let mut stale = 0;
     let mut last = None;
@@ -69,7 +69,7 @@ async fn at_endpoint(
     call: &Call,
     cluster: &Cluster,
     lease: &Lease,
-) -> Result<Called, Problem> {
+) -> Result<CallResponse, Problem> {
     let bad = |_| Problem::Call(CallError::Unreachable);
     let reach = cluster.reach();
     let mut peer = reach.peer(lease.endpoint(), None, Versions::Http1).map_err(bad)?;
@@ -106,7 +106,7 @@ fn blame(failed: &Failed) -> Option<Reason> {
 }
 
 /// Calls a URL: each address of its name, until one can be connected to.
-pub(super) async fn url(connector: &Connector, call: &Call, url: &str) -> Result<Called, CallError> {
+pub(super) async fn url(connector: &Connector, call: &Call, url: &str) -> Result<CallResponse, CallError> {
     let place = Place::read(url).ok_or(CallError::Unknown)?;
     let mut head = wire::head(call, &place.target, &place.authority)?;
     if !call.headers.contains_key(USER_AGENT) {

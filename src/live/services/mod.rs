@@ -12,7 +12,7 @@ use super::Live;
 use crate::blocking::SYSTEM_FILES;
 use crate::chain::Guarded;
 use log::error;
-use moongate_sdk::{Call, CallError, Called, Callee, Calling, Services, repeated, worker};
+use moongate_sdk::{Call, CallError, CallFuture, CallResponse, CallTarget, Services, repeated, worker};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use std::future::Future;
@@ -44,7 +44,7 @@ impl Gateway {
 }
 
 impl Services for Gateway {
-    fn call(&self, call: Call) -> Calling {
+    fn call(&self, call: Call) -> CallFuture {
         let (live, connectors) = (self.live.clone(), Arc::clone(&self.connectors));
         Box::pin(async move {
             let limit = call.timeout;
@@ -95,10 +95,10 @@ async fn connector(all: &[OnceCell<Connector>], worker: usize) -> Result<&Connec
     .await
 }
 
-async fn send(live: &Weak<Live>, connector: &Connector, call: &Call) -> Result<Called, CallError> {
+async fn send(live: &Weak<Live>, connector: &Connector, call: &Call) -> Result<CallResponse, CallError> {
     match &call.to {
-        Callee::Url(url) => callee::url(connector, call, url).await,
-        Callee::Upstream(name) => {
+        CallTarget::Url(url) => callee::url(connector, call, url).await,
+        CallTarget::Upstream(name) => {
             let snapshot = live.upgrade().ok_or(CallError::Unknown)?.pin();
             let cluster = Arc::clone(snapshot.cluster(name).ok_or(CallError::Unknown)?);
             // A call that takes long must not keep an old generation.

@@ -7,7 +7,7 @@ use crate::live::Live;
 use crate::snapshot::Kinds;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use moongate_sdk::{Call, CallError, Called, Callee};
+use moongate_sdk::{Call, CallError, CallResponse, CallTarget};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A gateway without listeners' sockets: a configuration that lives.
-struct World {
+struct ServicesHarness {
     live: Arc<Live>,
     folder: TempDir,
 }
 
-impl World {
+impl ServicesHarness {
     fn new(yaml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("moongate.yaml");
@@ -38,7 +38,7 @@ impl World {
         self.live.reload().await.expect("the file is right");
     }
 
-    async fn call(&self, call: Call) -> Result<Called, CallError> {
+    async fn call(&self, call: Call) -> Result<CallResponse, CallError> {
         self.live.services().call(call).await
     }
 }
@@ -50,7 +50,7 @@ fn upstream(name: &str, endpoints: &[String]) -> String {
     )
 }
 
-fn get(to: Callee) -> Call {
+fn get(to: CallTarget) -> Call {
     Call {
         to,
         method: Method::GET,
@@ -62,8 +62,8 @@ fn get(to: Callee) -> Call {
     }
 }
 
-fn named(name: &str) -> Callee {
-    Callee::Upstream(name.to_owned())
+fn named(name: &str) -> CallTarget {
+    CallTarget::Upstream(name.to_owned())
 }
 
 /// Answers each request on each connection with the next of `answers`; one that ends with `!` is the last of
@@ -113,7 +113,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: one\r\n\r\nhi";
 #[tokio::test]
 async fn an_upstream_is_asked_on_a_connection_that_is_kept() {
     let (address, mut asked) = origin(&[OK, OK]).await;
-    let world = World::new(&upstream("auth", &[address.to_string()]));
+    let world = ServicesHarness::new(&upstream("auth", &[address.to_string()]));
     let mut call = get(named("auth"));
     call.headers.insert("connection", "x-a".parse().unwrap());
     call.headers.insert("x-a", "1".parse().unwrap());
@@ -139,7 +139,7 @@ async fn an_upstream_is_asked_on_a_connection_that_is_kept() {
 #[tokio::test]
 async fn a_kept_connection_that_was_closed_is_no_failure() {
     let (address, mut asked) = origin(&["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n!", OK]).await;
-    let world = World::new(&upstream("auth", &[address.to_string()]));
+    let world = ServicesHarness::new(&upstream("auth", &[address.to_string()]));
     world.call(get(named("auth"))).await.unwrap();
     world.call(get(named("auth"))).await.unwrap();
     assert_eq!((asked.recv().await.unwrap().0, asked.recv().await.unwrap().0), (0, 1));
@@ -158,8 +158,8 @@ async fn chunks_and_interim_answers_are_read_and_a_long_body_is_refused() {
         "nonsense\r\n\r\n!",
     ])
     .await;
-    let world = World::new("routes: []\n");
-    let url = || get(Callee::Url(format!("http://{address}/x")));
+    let world = ServicesHarness::new("routes: []\n");
+    let url = || get(CallTarget::Url(format!("http://{address}/x")));
     let called = world.call(url()).await.unwrap();
     assert_eq!((called.status.as_u16(), &called.body[..]), (404, &b"abcde"[..]));
     let cut = CallError::Cut(StatusCode::OK);
@@ -176,7 +176,7 @@ async fn chunks_and_interim_answers_are_read_and_a_long_body_is_refused() {
 #[tokio::test]
 async fn an_endpoint_that_refuses_is_left_for_the_next_and_counted() {
     let (address, _asked) = origin(&[OK, OK, OK, OK]).await;
-    let world = World::new(&upstream("auth", &["127.0.0.1:1".to_owned(), address.to_string()]));
+    let world = ServicesHarness::new(&upstream("auth", &["127.0.0.1:1".to_owned(), address.to_string()]));
     for _ in 0..4 {
         assert_eq!(world.call(get(named("auth"))).await.unwrap().status, 200);
     }
@@ -190,19 +190,19 @@ async fn an_endpoint_that_refuses_is_left_for_the_next_and_counted() {
 async fn a_call_ends_in_time_and_says_why_there_is_no_answer() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
-    let world = World::new(&upstream("auth", &[address.to_string()]));
+    let world = ServicesHarness::new(&upstream("auth", &[address.to_string()]));
     let mut call = get(named("auth"));
     call.timeout = Duration::from_millis(50);
     assert_eq!(world.call(call).await.unwrap_err(), CallError::TimedOut);
     for url in ["ftp://127.0.0.1/", "http://user@127.0.0.1/", "/path", "http://", "http://[::1", ""] {
         assert_eq!(
-            world.call(get(Callee::Url(url.to_owned()))).await.unwrap_err(),
+            world.call(get(CallTarget::Url(url.to_owned()))).await.unwrap_err(),
             CallError::Unknown,
             "{url}"
         );
     }
     assert_eq!(world.call(get(named("nobody"))).await.unwrap_err(), CallError::Unknown);
-    let gone = get(Callee::Url("http://127.0.0.1:1/".to_owned()));
+    let gone = get(CallTarget::Url("http://127.0.0.1:1/".to_owned()));
     assert_eq!(world.call(gone).await.unwrap_err(), CallError::Unreachable);
     let mut split = get(named("auth"));
     split.target = "/a HTTP/1.1\r\nX: y".to_owned();
@@ -219,14 +219,14 @@ async fn a_unix_socket_is_asked_too() {
         request(&mut stream).await.unwrap();
         stream.write_all(OK.as_bytes()).await.unwrap();
     });
-    let world = World::new(&upstream("auth", &[format!("unix:{}", path.display())]));
+    let world = ServicesHarness::new(&upstream("auth", &[format!("unix:{}", path.display())]));
     assert_eq!(&world.call(get(named("auth"))).await.unwrap().body[..], b"hi");
 }
 
 #[tokio::test]
 async fn calls_follow_the_configuration() {
     let (address, _asked) = origin(&[OK]).await;
-    let world = World::new("routes: []\n");
+    let world = ServicesHarness::new("routes: []\n");
     let services = Arc::clone(world.live.services());
     assert!(!services.has_upstream("auth"));
     world.reload(&upstream("auth", &[address.to_string()])).await;
@@ -236,7 +236,7 @@ async fn calls_follow_the_configuration() {
 
 #[tokio::test]
 async fn spawned_work_outlives_its_caller_and_a_panic_in_it_hurts_nobody() {
-    let world = World::new("routes: []\n");
+    let world = ServicesHarness::new("routes: []\n");
     let (done, ended) = tokio::sync::oneshot::channel();
     world.live.services().spawn(Box::pin(async { panic!("as the test wants") }));
     world.live.services().spawn(Box::pin(async { done.send(()).unwrap() }));

@@ -4,7 +4,7 @@ use crate::net::loops;
 use bytes::BytesMut;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use moongate_sdk::{Call, CallError, Called};
+use moongate_sdk::{Call, CallError, CallResponse};
 use pingora::connectors::http::v1::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::client::HttpSession;
@@ -91,14 +91,14 @@ pub(super) async fn exchange(
     head: &RequestHeader,
     call: &Call,
     idle: Duration,
-) -> Result<Called, Failed> {
+) -> Result<CallResponse, Failed> {
     let (mut session, reused) =
         connector.get_http_session(peer).await.map_err(|error| Failed::NotConnected(error.etype.clone()))?;
     let (status, headers) = ask(&mut session, head, call).await.map_err(|failed| match failed {
         // Only what may be repeated is: the other end may have acted on it (RFC 9110 §9.2.2).
-        Unanswered::Closed if reused && call.method.is_idempotent() => Failed::Stale,
-        Unanswered::Closed | Unanswered::Broken => Failed::NoAnswer,
-        Unanswered::Interim => Failed::BadAnswer,
+        AttemptError::Closed if reused && call.method.is_idempotent() => Failed::Stale,
+        AttemptError::Closed | AttemptError::Broken => Failed::NoAnswer,
+        AttemptError::Interim => Failed::BadAnswer,
     })?;
     let mut body = BytesMut::new();
     while let Some(piece) = session.read_body_ref().await.map_err(|_| Failed::Cut(status))? {
@@ -110,7 +110,7 @@ pub(super) async fn exchange(
     if is_reusable(call, status) {
         connector.release_http_session(session, peer, Some(idle)).await;
     }
-    Ok(Called { status, headers, body: body.freeze() })
+    Ok(CallResponse { status, headers, body: body.freeze() })
 }
 
 /// Whether the connection may serve another call, as far as the messages do not tell. A refusal may have been sent before
@@ -120,7 +120,7 @@ fn is_reusable(call: &Call, status: StatusCode) -> bool {
 }
 
 /// Why there is no answer's head.
-enum Unanswered {
+enum AttemptError {
     /// The connection was closed before a byte of it.
     Closed,
     /// It is not HTTP.
@@ -129,7 +129,7 @@ enum Unanswered {
     Interim,
 }
 
-impl From<Box<Error>> for Unanswered {
+impl From<Box<Error>> for AttemptError {
     fn from(error: Box<Error>) -> Self {
         let closed = matches!(error.etype, ErrorType::WriteError | ErrorType::ConnectionClosed);
         if closed || error.retry == RetryType::ReusedOnly { Self::Closed } else { Self::Broken }
@@ -140,7 +140,7 @@ async fn ask(
     session: &mut HttpSession,
     head: &RequestHeader,
     call: &Call,
-) -> Result<(StatusCode, HeaderMap), Unanswered> {
+) -> Result<(StatusCode, HeaderMap), AttemptError> {
     session.write_request_header(Box::new(head.clone())).await?;
     if !call.body.is_empty() {
         session.write_body(&call.body).await?;
@@ -148,13 +148,13 @@ async fn ask(
     session.finish_body().await?;
     for _ in 0..=MOST_INTERIM {
         session.read_response().await?;
-        let Some(answer) = session.resp_header() else { return Err(Unanswered::Broken) };
+        let Some(answer) = session.resp_header() else { return Err(AttemptError::Broken) };
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Unanswered::Interim);
+            return Err(AttemptError::Interim);
         }
         if !answer.status.is_informational() {
             return Ok((answer.status, answer.headers.clone()));
         }
     }
-    Err(Unanswered::Interim)
+    Err(AttemptError::Interim)
 }

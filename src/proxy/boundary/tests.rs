@@ -14,7 +14,7 @@ fn follow(bytes: &[u8], piece: usize) -> (usize, Boundary) {
         while at < part.len() {
             let n = boundary.follow(&part[at..]);
             at += n;
-            if n == 0 || matches!(boundary.stage(), Stage::Over | Stage::Broken) {
+            if n == 0 || matches!(boundary.stage(), ParseState::Over | ParseState::Broken) {
                 return (sum + at, boundary);
             }
         }
@@ -55,7 +55,7 @@ fn a_request_ends_with_its_body_and_what_follows_is_the_next() {
         assert_eq!(size, head.len());
         for piece in 1..=wire.len() {
             let (n, boundary) = follow(wire.as_bytes(), piece);
-            assert_eq!((n, boundary.stage()), (request.len(), Stage::Over), "{fields:?} by {piece}");
+            assert_eq!((n, boundary.stage()), (request.len(), ParseState::Over), "{fields:?} by {piece}");
             assert_eq!(boundary.compare(&headers), Reading::Plain, "{fields:?} by {piece}");
         }
     }
@@ -100,7 +100,7 @@ fn a_head_read_in_two_ways_is_doubtful() {
     let broken = format!("{coded}x");
     let (n, boundary) = follow(broken.as_bytes(), 1000);
     let (size, headers) = parsed(coded.as_bytes());
-    assert_eq!((n, boundary.stage()), (size, Stage::Broken));
+    assert_eq!((n, boundary.stage()), (size, ParseState::Broken));
     assert_eq!(boundary.compare(&headers), Reading::Doubtful);
     assert_eq!(doubt(&coded, &coded), Reading::Plain);
 }
@@ -121,7 +121,7 @@ proptest! {
         let (n, boundary) = follow(wire.as_bytes(), piece);
         prop_assert!(n >= head && boundary.head() == head);
         // Two lengths are refused by admission; the first and the last may differ here.
-        if headers.get_all(header::CONTENT_LENGTH).iter().count() < 2 && boundary.stage() != Stage::Broken {
+        if headers.get_all(header::CONTENT_LENGTH).iter().count() < 2 && boundary.stage() != ParseState::Broken {
             prop_assert_eq!(boundary.compare(&headers), Reading::Plain);
         }
     }
@@ -135,7 +135,7 @@ proptest! {
             let (n, other) = follow(wire.as_bytes(), piece);
             prop_assert_eq!(other.stage(), boundary.stage(), "by {}", piece);
             // A body that is broken in what came with the head is refused before its first byte.
-            prop_assert!(n == whole || boundary.stage() == Stage::Broken, "by {}", piece);
+            prop_assert!(n == whole || boundary.stage() == ParseState::Broken, "by {}", piece);
         }
     }
 }

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use std::io::Cursor;
 
 /// What the parser gets in the end, and what was kept.
-fn judged(head: &[u8]) -> (Vec<u8>, Sent) {
+fn judged(head: &[u8]) -> (Vec<u8>, SentHead) {
     match judge(head) {
-        Judgement::Plain => (head.to_vec(), Sent::default()),
+        Judgement::Plain => (head.to_vec(), SentHead::default()),
         Judgement::Other(head, sent) => (head, *sent),
     }
 }

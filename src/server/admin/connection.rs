@@ -5,7 +5,7 @@
 
 use super::connection_limit::{Activity, Place, Scope};
 use super::{Admin, ClientLimits, Response};
-use crate::proxy::{Arrival, Connection, Reading, RequestLimits, Socket};
+use crate::proxy::{ConnInfo, Connection, Reading, RequestLimits, Socket};
 use crate::server::lingering_close;
 use crate::telemetry::quoted;
 use bytes::BytesMut;
@@ -53,7 +53,7 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &Place, admin: &Admin) 
     let head =
         RequestLimits { time: limit, size: MAX_HEAD, body_rate: None, send_rate: None, idle: KEEPALIVE };
     // The index of a listener means nothing here.
-    let arrival = Arrival::plain(Some(peer), u16::MAX);
+    let arrival = ConnInfo::plain(Some(peer), u16::MAX);
     let socket = Socket::Tcp(socket);
     let mut connection = Box::new(Connection::new(socket, BytesMut::new(), arrival, head, None));
     loop {

@@ -13,7 +13,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Why a request was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum AccessError {
     /// No token, or a wrong one.
     Token,
     /// A `Host` that is neither an address nor localhost.
@@ -39,15 +39,15 @@ impl Access {
     }
 
     /// Whether the fields of a request open the door.
-    pub(super) fn check(&self, fields: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn check(&self, fields: &HeaderMap) -> Result<(), AccessError> {
         match &self.token {
             Some(token) => match bearer(fields) {
                 Some(shown) if same(token, &Sha256::digest(shown).into()) => Ok(()),
-                _ => Err(Refusal::Token),
+                _ => Err(AccessError::Token),
             },
             // A browser always sends a Host; a request without one is no browser's.
             None => match fields.get(HOST).map(|host| host.to_str().unwrap_or_default()) {
-                Some(host) if !is_local(host) => Err(Refusal::Host),
+                Some(host) if !is_local(host) => Err(AccessError::Host),
                 _ => Ok(()),
             },
         }
@@ -55,7 +55,7 @@ impl Access {
 }
 
 /// Refuses what a browser sends on behalf of another site.
-pub(super) fn same_site(fields: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn same_site(fields: &HeaderMap) -> Result<(), AccessError> {
     let foreign_fetch =
         fields.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none");
     let foreign_origin = fields.get(ORIGIN).is_some_and(|origin| {
@@ -63,7 +63,7 @@ pub(super) fn same_site(fields: &HeaderMap) -> Result<(), Refusal> {
         let authority = origin.split_once("://").map(|(_, authority)| authority);
         authority.is_none() || authority != fields.get(HOST).and_then(|host| host.to_str().ok())
     });
-    if foreign_fetch || foreign_origin { Err(Refusal::CrossSite) } else { Ok(()) }
+    if foreign_fetch || foreign_origin { Err(AccessError::CrossSite) } else { Ok(()) }
 }
 
 fn bearer(fields: &HeaderMap) -> Option<&[u8]> {
@@ -108,11 +108,15 @@ mod tests {
             assert_eq!(access.check(&fields(&[("authorization", shown)])), Ok(()), "{shown}");
         }
         for shown in ["", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Basic secret", "secret"] {
-            assert_eq!(access.check(&fields(&[("authorization", shown)])), Err(Refusal::Token), "{shown}");
+            assert_eq!(
+                access.check(&fields(&[("authorization", shown)])),
+                Err(AccessError::Token),
+                "{shown}"
+            );
         }
-        assert_eq!(access.check(&fields(&[])), Err(Refusal::Token));
+        assert_eq!(access.check(&fields(&[])), Err(AccessError::Token));
         let twice = fields(&[("authorization", "Bearer secret"), ("authorization", "Bearer other")]);
-        assert_eq!(access.check(&twice), Err(Refusal::Token));
+        assert_eq!(access.check(&twice), Err(AccessError::Token));
     }
 
     #[test]
@@ -132,7 +136,7 @@ mod tests {
             "[::1",
             ":80",
         ] {
-            assert_eq!(access.check(&fields(&[("host", host)])), Err(Refusal::Host), "{host}");
+            assert_eq!(access.check(&fields(&[("host", host)])), Err(AccessError::Host), "{host}");
         }
     }
 
@@ -151,7 +155,7 @@ mod tests {
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-site", "same-site"),
         ] {
-            assert_eq!(same_site(&fields(&[host, bad])), Err(Refusal::CrossSite), "{bad:?}");
+            assert_eq!(same_site(&fields(&[host, bad])), Err(AccessError::CrossSite), "{bad:?}");
         }
     }
 }

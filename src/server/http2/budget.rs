@@ -52,7 +52,7 @@ impl Budget {
     ///
     /// # Errors
     /// When it was one too many.
-    pub(super) fn came(&mut self, frame: Frame) -> Result<(), Empty> {
+    pub(super) fn on_frame_received(&mut self, frame: Frame) -> Result<(), Empty> {
         let ends = frame.flags & END_STREAM != 0;
         match frame.kind {
             HEADERS => {
@@ -79,7 +79,7 @@ impl Budget {
     }
 
     /// A frame of ours went out.
-    pub(super) fn went(&mut self, frame: Frame) {
+    pub(super) fn on_frame_sent(&mut self, frame: Frame) {
         if frame.kind == HEADERS || (frame.kind == DATA && frame.length > 0) {
             self.frames.give(PROGRESS);
         }

@@ -4,71 +4,95 @@
 use super::frames::{Frame, RST_STREAM};
 use crate::proxy::Failure;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The error code of a stream beyond those that a client may have at a time (RFC 9113 §7). The client may try again.
 const REFUSED_STREAM: u32 = 7;
 
-/// Heads that are remembered. h2 lets a client have fewer streams.
+/// Heads that are remembered. More are open at a time only when a client resets streams at once.
 const MAX_WAITING: usize = 256;
+
+/// A head that no request has come of yet.
+struct WaitingHead {
+    stream: u32,
+    /// Why it will not become a request. h2 may still hand it over: it accepts streams that were reset in the same read.
+    failure: Option<Failure>,
+}
 
 /// The heads of one connection.
 #[derive(Default)]
 pub(super) struct Heads {
-    waiting: Mutex<Vec<u32>>,
+    waiting: Mutex<Vec<WaitingHead>>,
+    /// Whether one of them has a failure.
+    is_marked: AtomicBool,
     refused: Option<Box<dyn Fn(Failure) + Send + Sync>>,
 }
 
 impl Heads {
     /// `refused` is told of each head that is refused.
     pub(super) fn new(refused: impl Fn(Failure) + Send + Sync + 'static) -> Self {
-        Self { waiting: Mutex::default(), refused: Some(Box::new(refused)) }
+        Self { refused: Some(Box::new(refused)), ..Self::default() }
     }
 
     /// The head of a new stream begins.
-    pub(super) fn came(&self, stream: u32) {
+    pub(super) fn on_head_begun(&self, stream: u32) {
         let mut waiting = self.waiting.lock();
-        if waiting.len() == MAX_WAITING {
-            waiting.remove(0);
+        let oldest = (waiting.len() == MAX_WAITING).then(|| waiting.remove(0));
+        waiting.push(WaitingHead { stream, failure: None });
+        drop(waiting);
+        if let Some(oldest) = oldest {
+            self.tell(oldest.failure.unwrap_or(Failure::ClientGone));
         }
-        waiting.push(stream);
     }
 
     /// The request of that stream is served: what is sent on it from here on is its response.
     pub(super) fn serve(&self, stream: u32) {
-        self.remove(stream);
+        self.waiting.lock().retain(|head| head.stream != stream);
     }
 
     /// h2 sent HEADERS or RST_STREAM.
-    pub(super) fn went(&self, frame: Frame) {
-        if !self.remove(frame.stream) {
-            return;
-        }
-        self.tell(match (frame.kind, frame.code) {
+    pub(super) fn on_frame_sent(&self, frame: Frame) {
+        let failure = match (frame.kind, frame.code) {
             (RST_STREAM, REFUSED_STREAM) => Failure::TooManyStreams,
             (RST_STREAM, _) => Failure::MALFORMED,
             // The one response of its own: 431.
             _ => Failure::HeadTooLarge,
-        });
+        };
+        self.mark(frame.stream, failure);
+    }
+
+    /// The client reset the stream: h2 drops what it was about to send on it.
+    pub(super) fn on_client_reset(&self, stream: u32) {
+        self.mark(stream, Failure::ClientGone);
+    }
+
+    /// h2 has handed over every request that it has: what is marked will not become one.
+    pub(super) fn report(&self) {
+        if !self.is_marked.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let marked: Vec<_> = self.waiting.lock().extract_if(.., |head| head.failure.is_some()).collect();
+        marked.into_iter().filter_map(|head| head.failure).for_each(|failure| self.tell(failure));
     }
 
     /// The head of that stream takes too long.
     pub(super) fn expire(&self, stream: u32) {
-        if self.remove(stream) {
-            self.tell(Failure::HeaderTimeout);
-        }
+        self.mark(stream, Failure::HeaderTimeout);
     }
 
     /// The connection has ended, and what is left with it.
     pub(super) fn end(&self, failure: Failure) {
-        for _ in std::mem::take(&mut *self.waiting.lock()) {
-            self.tell(failure);
+        for head in std::mem::take(&mut *self.waiting.lock()) {
+            self.tell(head.failure.unwrap_or(failure));
         }
     }
 
-    fn remove(&self, stream: u32) -> bool {
+    fn mark(&self, stream: u32, failure: Failure) {
         let mut waiting = self.waiting.lock();
-        let found = waiting.iter().position(|waits| *waits == stream);
-        found.map(|at| waiting.remove(at)).is_some()
+        if let Some(head) = waiting.iter_mut().find(|head| head.stream == stream) {
+            head.failure.get_or_insert(failure);
+            self.is_marked.store(true, Ordering::Relaxed);
+        }
     }
 
     fn tell(&self, failure: Failure) {

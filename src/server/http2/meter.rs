@@ -23,7 +23,7 @@ pub(super) const PREFACE: usize = 24;
 
 /// How patient a meter is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct FrameTimeouts {
     /// From a head's first incomplete read to its end.
     pub(super) head: Duration,
     /// The longest wait for a client that does not read.
@@ -65,7 +65,7 @@ pub(super) struct Meter {
     sections: Sections,
     ended: bool,
     alarm: Arc<Alarm>,
-    patience: Patience,
+    patience: FrameTimeouts,
     // Armed only while a head is incomplete, or a write waits: an ordinary connection touches neither.
     head: Option<Pin<Box<Sleep>>>,
     send: Option<Pin<Box<Sleep>>>,
@@ -76,7 +76,7 @@ impl Meter {
     pub(super) fn new(
         socket: Socket,
         early: BytesMut,
-        patience: Patience,
+        patience: FrameTimeouts,
         heads: Arc<Heads>,
     ) -> (Self, Arc<Alarm>) {
         let alarm = Arc::<Alarm>::default();
@@ -110,7 +110,7 @@ impl Meter {
     }
 
     /// Bytes came. What is malformed in a way that h2 overlooks is changed into what it refuses.
-    fn follow(&mut self, bytes: &mut [u8]) -> Result<(), Wrong> {
+    fn follow(&mut self, bytes: &mut [u8]) -> Result<(), ClientFault> {
         // Where the flags of the field section under way are, when they came with these bytes.
         let mut flags = None;
         let mut at = 0;
@@ -119,14 +119,14 @@ impl Meter {
             let end = at + piece.length;
             match piece.what {
                 What::Head(frame) => {
-                    self.budget.came(frame).map_err(|_| Wrong::Flood)?;
+                    self.budget.on_frame_received(frame).map_err(|_| ClientFault::Flood)?;
                     if frame.ends_section() {
                         self.head = None;
                     }
                     if matches!(frame.kind, HEADERS | CONTINUATION) {
                         self.sections.begin(frame);
                     }
-                    self.sections.came(frame);
+                    self.sections.on_frame_received(frame);
                     if frame.kind == HEADERS {
                         flags = end.checked_sub(FLAGS);
                     }
@@ -135,7 +135,8 @@ impl Meter {
                     if self.sections.read(&mut bytes[at..end]).is_err() {
                         // Trailers that do not end their stream h2 refuses with an error of that stream. Those whose
                         // frame's head it has already are an error of the connection (RFC 9113 §5.4.2 allows it).
-                        let flags = flags.and_then(|flags| bytes.get_mut(flags)).ok_or(Wrong::Malformed)?;
+                        let flags =
+                            flags.and_then(|flags| bytes.get_mut(flags)).ok_or(ClientFault::Malformed)?;
                         *flags &= !END_STREAM;
                     }
                 }
@@ -172,8 +173,8 @@ impl Meter {
                     let here = left.min(part.len());
                     let (budget, sections) = (&mut self.budget, &mut self.sections);
                     self.went.follow(&part[..here], |frame| {
-                        budget.went(frame);
-                        sections.went(frame);
+                        budget.on_frame_sent(frame);
+                        sections.on_frame_sent(frame);
                     });
                     left -= here;
                 }
@@ -190,7 +191,7 @@ impl Meter {
 
 /// Why a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wrong {
+enum ClientFault {
     Flood,
     Malformed,
 }
@@ -215,7 +216,7 @@ impl AsyncRead for Meter {
         // Whoever drives the connection says goodbye for us; nothing else wakes it.
         this.ended = true;
         buf.set_filled(before);
-        this.alarm.raise(wrong == Wrong::Malformed);
+        this.alarm.raise(wrong == ClientFault::Malformed);
         Poll::Pending
     }
 }

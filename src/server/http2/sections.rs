@@ -59,7 +59,7 @@ impl Sections {
             self.trailers = self.open.contains(&frame.stream);
             if frame.stream > self.newest {
                 self.newest = frame.stream;
-                self.heads.came(frame.stream);
+                self.heads.on_head_begun(frame.stream);
                 self.open.insert(frame.stream);
                 if self.open.len() > MAX_OPEN {
                     self.open.pop_first();
@@ -72,10 +72,13 @@ impl Sections {
     }
 
     /// A frame came, the beginning of a field section among others.
-    pub(super) fn came(&mut self, frame: Frame) {
+    pub(super) fn on_frame_received(&mut self, frame: Frame) {
         let ends = matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0;
         if ends || frame.kind == RST_STREAM {
             self.open.remove(&frame.stream);
+        }
+        if frame.kind == RST_STREAM {
+            self.heads.on_client_reset(frame.stream);
         }
     }
 
@@ -85,9 +88,9 @@ impl Sections {
     }
 
     /// A frame of ours went out.
-    pub(super) fn went(&mut self, frame: Frame) {
+    pub(super) fn on_frame_sent(&mut self, frame: Frame) {
         if matches!(frame.kind, HEADERS | RST_STREAM) {
-            self.heads.went(frame);
+            self.heads.on_frame_sent(frame);
         }
         if frame.kind == RST_STREAM {
             self.open.remove(&frame.stream);

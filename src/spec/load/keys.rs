@@ -10,7 +10,10 @@ const SMALL: usize = 16;
 type Entries = Vec<(Key, Value)>;
 
 /// The entries with merge keys written out. A repeated key is complained of and dropped.
-pub(super) fn settle(entries: Entries, complain: &mut dyn FnMut(Problem, &Place, &str)) -> Entries {
+pub(super) fn resolve_merge_keys(
+    entries: Entries,
+    complain: &mut dyn FnMut(Problem, &Place, &str),
+) -> Entries {
     if is_plain(&entries) {
         return entries;
     }

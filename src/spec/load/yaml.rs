@@ -133,7 +133,7 @@ impl Builder {
             Content::List(items) => (items.first().map(|item| item.place.clone()), ValueKind::List(items)),
             Content::Map { entries, .. } => {
                 let first = entries.first().map(|(key, _)| key.place.clone());
-                (first, ValueKind::Map(self.settle(entries)))
+                (first, ValueKind::Map(self.resolve_entries(entries)))
             }
         };
         match (open.shown, first) {
@@ -153,8 +153,8 @@ impl Builder {
     }
 
     /// A mapping's entries with merge keys written out and no key twice.
-    fn settle(&mut self, entries: Vec<(Key, Value)>) -> Vec<(Key, Value)> {
-        keys::settle(entries, &mut |problem, place, key| self.complain(problem, place, Some(key)))
+    fn resolve_entries(&mut self, entries: Vec<(Key, Value)>) -> Vec<(Key, Value)> {
+        keys::resolve_merge_keys(entries, &mut |problem, place, key| self.complain(problem, place, Some(key)))
     }
 
     fn check_tag(&mut self, tag: Option<&Cow<'_, Tag>>, span: &Span) {

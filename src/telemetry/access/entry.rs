@@ -73,14 +73,14 @@ pub enum Event<'a> {
     /// A WebSocket was opened.
     Open,
     /// A WebSocket lost its endpoint, and was moved to another one or not.
-    Reconnect(Moved<'a>),
+    Reconnect(FailoverRecord<'a>),
     /// A WebSocket ended.
     Close(Closed<'a>),
 }
 
 /// How a WebSocket lost its endpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct Moved<'a> {
+pub struct FailoverRecord<'a> {
     /// The endpoint that was lost.
     pub from: &'a str,
     /// How it was lost, as a short constant word.

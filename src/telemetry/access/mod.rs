@@ -17,7 +17,7 @@ mod stamp;
 mod tests;
 mod writer;
 
-pub use entry::{Closed, Entry, Event, Flow, Moved, Note};
+pub use entry::{Closed, Entry, Event, FailoverRecord, Flow, Note};
 pub use escape::address;
 
 use queue::Queue;
@@ -54,7 +54,7 @@ pub struct AccessLog {
 
 /// A line that is formatted already, with its end.
 #[derive(Clone, Copy, Debug)]
-pub struct Line<'a>(pub &'a [u8]);
+pub struct FormattedLine<'a>(pub &'a [u8]);
 
 /// A queue with its writer for lines that somebody else formats.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Lines {
     }
 
     /// Takes a line, or drops and counts it. Never waits.
-    pub fn push(&self, line: Line<'_>) {
+    pub fn push(&self, line: FormattedLine<'_>) {
         self.0.push(line.0);
     }
 

@@ -12,7 +12,7 @@ const GATHER: Duration = Duration::from_millis(50);
 
 /// Where the writer is, so that a request wakes it only when that is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum QueueState {
     /// Waits for the first line.
     Idle,
     /// Lets lines gather until a moment, or until the buffer is half full.
@@ -22,9 +22,9 @@ enum Stage {
 }
 
 #[derive(Debug)]
-struct State {
+struct QueueInner {
     lines: Vec<u8>,
-    stage: Stage,
+    stage: QueueState,
     /// Bytes taken from requests, and bytes that were written or given up, since the start.
     taken: u64,
     settled: u64,
@@ -37,7 +37,7 @@ struct State {
 /// Lines that wait for the writer.
 #[derive(Debug)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueInner>,
     /// For the writer: something to do.
     work: Condvar,
     /// For those who flush: something was done.
@@ -58,9 +58,9 @@ pub(super) struct Work {
 impl Queue {
     /// A queue of at most `limit` bytes, reserved now: no request ever grows it.
     pub(super) fn new(limit: usize) -> io::Result<Self> {
-        let state = State {
+        let state = QueueInner {
             lines: buffer(limit)?,
-            stage: Stage::Awake,
+            stage: QueueState::Awake,
             taken: 0,
             settled: 0,
             urgent: false,
@@ -92,13 +92,13 @@ impl Queue {
         state.lines.extend_from_slice(line);
         state.taken += line.len() as u64;
         let call = match state.stage {
-            Stage::Idle => true,
-            Stage::Gathering => state.lines.len() >= self.limit / 2,
-            Stage::Awake => false,
+            QueueState::Idle => true,
+            QueueState::Gathering => state.lines.len() >= self.limit / 2,
+            QueueState::Awake => false,
         };
         if call {
             // Noted here, so that the lines behind this one do not call again.
-            state.stage = Stage::Awake;
+            state.stage = QueueState::Awake;
             drop(state);
             self.work.notify_one();
         }
@@ -148,24 +148,24 @@ impl Queue {
     pub(super) fn work(&self, batch: &mut Vec<u8>) -> Work {
         let mut state = self.state.lock();
         while state.lines.is_empty() && state.exchange.is_none() && !state.closed {
-            state.stage = Stage::Idle;
+            state.stage = QueueState::Idle;
             self.work.wait(&mut state);
         }
         let until = Instant::now() + GATHER;
         while !state.hurries() && state.lines.len() < self.limit / 2 {
-            state.stage = Stage::Gathering;
+            state.stage = QueueState::Gathering;
             if self.work.wait_until(&mut state, until).timed_out() {
                 break;
             }
         }
-        state.stage = Stage::Awake;
+        state.stage = QueueState::Awake;
         state.urgent = false;
         std::mem::swap(&mut state.lines, batch);
         Work { exchange: state.exchange.take(), last: state.closed }
     }
 
     /// For the writer: `bytes` are written or given up.
-    pub(super) fn settle(&self, bytes: usize, last: bool) {
+    pub(super) fn release(&self, bytes: usize, last: bool) {
         let mut state = self.state.lock();
         state.settled += bytes as u64;
         state.finished = last;
@@ -173,13 +173,18 @@ impl Queue {
         self.done.notify_all();
     }
 
-    fn call(&self, mut state: MutexGuard<'_, State>) {
-        state.stage = Stage::Awake;
+    fn call(&self, mut state: MutexGuard<'_, QueueInner>) {
+        state.stage = QueueState::Awake;
         drop(state);
         self.work.notify_one();
     }
 
-    fn wait(&self, mut state: MutexGuard<'_, State>, within: Duration, met: impl Fn(&State) -> bool) -> bool {
+    fn wait(
+        &self,
+        mut state: MutexGuard<'_, QueueInner>,
+        within: Duration,
+        met: impl Fn(&QueueInner) -> bool,
+    ) -> bool {
         // A limit too far to be a moment is no limit that anybody meets.
         let until = Instant::now().checked_add(within);
         while !met(&state) {
@@ -193,7 +198,7 @@ impl Queue {
     }
 }
 
-impl State {
+impl QueueInner {
     fn hurries(&self) -> bool {
         self.urgent || self.closed || self.exchange.is_some()
     }

@@ -99,7 +99,7 @@ fn the_end_of_a_websocket_says_who_and_why_and_how_much() {
 
 #[test]
 fn a_lost_endpoint_has_a_line_of_its_own() {
-    let event = Event::Reconnect(Moved { from: "10.0.0.2:80", reason: "eof" });
+    let event = Event::Reconnect(FailoverRecord { from: "10.0.0.2:80", reason: "eof" });
     let entry = Entry { event, status: 101, error: Some("reconnect_failed"), ..entry() };
     let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &entry)).unwrap();
     for (key, value) in [

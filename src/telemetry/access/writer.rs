@@ -42,7 +42,7 @@ pub(super) fn start(queue: Arc<Queue>) -> io::Result<Writer> {
         // A panic costs the lines of one batch.
         while call_caught(|| run(&queue, &mut sink, &mut batch, &mut complaints)).is_none() {
             metrics::global().tasks().restarted("access_log");
-            queue.settle(batch.len(), false);
+            queue.release(batch.len(), false);
             batch.clear();
         }
     })?;
@@ -61,7 +61,7 @@ fn run(queue: &Queue, sink: &mut Sink, batch: &mut Vec<u8>, complaints: &mut Com
             failed.error
         });
         complaints.consider(sink, queue.dropped(), error.err());
-        queue.settle(batch.len(), work.last);
+        queue.release(batch.len(), work.last);
         if work.last {
             return;
         }

@@ -13,7 +13,7 @@ pub struct Exposition {
 }
 
 /// Owns numbers that already exist elsewhere, such as the health of endpoints, and shows them at a scrape.
-pub trait Source: Send + Sync {
+pub trait MetricSource: Send + Sync {
     /// Adds its series to `scrape`. Called on the thread of the scrape; must not wait.
     fn collect(&self, scrape: &mut Exposition);
 }

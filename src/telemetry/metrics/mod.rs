@@ -26,7 +26,7 @@ mod tls;
 mod tunnel;
 
 pub use endpoint::{EndpointMetrics, UpstreamMetrics};
-pub use exposition::{Exposition, Source};
+pub use exposition::{Exposition, MetricSource};
 pub use histogram::Observed;
 pub use http2::{Ended, Http2Connection, Http2Connections};
 pub use lookups::{LookupResult, Lookups};
@@ -41,7 +41,7 @@ pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 use failed::Failed;
 use moongate_sdk::Expression;
 use parking_lot::Mutex;
-use shelf::Shelf;
+use shelf::WeakRegistry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,13 +64,13 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A set of series. The process has one ([`global`]); tests make their own.
 #[derive(Default)]
 pub struct Metrics {
-    routes: Shelf<Box<str>, RouteMetrics>,
-    upstreams: Shelf<Box<str>, UpstreamMetrics>,
-    endpoints: Shelf<(Box<str>, Box<str>), EndpointMetrics>,
-    plugins: Shelf<(Box<str>, Box<str>), PluginMetrics>,
-    tls: Shelf<Box<str>, TlsMetrics>,
-    preambles: Shelf<Box<str>, PreambleMetrics>,
-    sources: Mutex<Vec<Weak<dyn Source>>>,
+    routes: WeakRegistry<Box<str>, RouteMetrics>,
+    upstreams: WeakRegistry<Box<str>, UpstreamMetrics>,
+    endpoints: WeakRegistry<(Box<str>, Box<str>), EndpointMetrics>,
+    plugins: WeakRegistry<(Box<str>, Box<str>), PluginMetrics>,
+    tls: WeakRegistry<Box<str>, TlsMetrics>,
+    preambles: WeakRegistry<Box<str>, PreambleMetrics>,
+    sources: Mutex<Vec<Weak<dyn MetricSource>>>,
     requests_gone: Arc<AtomicU64>,
     config: Config,
     http2: Arc<Http2Connections>,
@@ -122,7 +122,7 @@ impl Metrics {
     }
 
     /// Asks `source` at every scrape, until its owner drops it.
-    pub fn register(&self, source: Weak<dyn Source>) {
+    pub fn register(&self, source: Weak<dyn MetricSource>) {
         let mut sources = self.sources.lock();
         sources.retain(|source| source.strong_count() > 0);
         sources.push(source);

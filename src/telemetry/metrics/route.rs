@@ -3,7 +3,7 @@
 use super::exposition::Exposition;
 use super::histogram::Histogram;
 use super::names;
-use super::shelf::Shelf;
+use super::shelf::WeakRegistry;
 use super::sockets::Sockets;
 use super::statuses::Statuses;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct RouteMetrics {
     pub(super) name: Box<str>,
-    answers: Shelf<Box<str>, Answers>,
+    answers: WeakRegistry<Box<str>, Answers>,
     duration: OnceLock<Histogram>,
     sockets: OnceLock<Box<Sockets>>,
     /// By [`ClientAbort`].
@@ -68,7 +68,7 @@ impl RouteMetrics {
     pub(super) fn new(name: &str, gone: Arc<AtomicU64>) -> Self {
         Self {
             name: name.into(),
-            answers: Shelf::default(),
+            answers: WeakRegistry::default(),
             duration: OnceLock::new(),
             sockets: OnceLock::new(),
             aborts: Default::default(),

@@ -14,7 +14,7 @@ const SWEEP_FROM: usize = 64;
 
 /// Living instances by key.
 #[derive(Debug)]
-pub(super) struct Shelf<K, V> {
+pub(super) struct WeakRegistry<K, V> {
     inner: Mutex<Inner<K, V>>,
 }
 
@@ -24,13 +24,13 @@ struct Inner<K, V> {
     sweep_at: usize,
 }
 
-impl<K, V> Default for Shelf<K, V> {
+impl<K, V> Default for WeakRegistry<K, V> {
     fn default() -> Self {
         Self { inner: Mutex::new(Inner { instances: HashMap::new(), sweep_at: SWEEP_FROM }) }
     }
 }
 
-impl<K: Eq + Hash, V> Shelf<K, V> {
+impl<K: Eq + Hash, V> WeakRegistry<K, V> {
     /// The living instance of `key`, or a new one from `make`.
     pub(super) fn get(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
         let mut inner = self.inner.lock();
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_name_in_use_keeps_its_instance() {
-        let shelf = Shelf::<&str, u8>::default();
+        let shelf = WeakRegistry::<&str, u8>::default();
         let first = shelf.get("a", || 1);
         assert!(Arc::ptr_eq(&first, &shelf.get("a", || 2)));
         drop(first);
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn names_that_come_and_go_leave_nothing_behind() {
-        let shelf = Shelf::<usize, ()>::default();
+        let shelf = WeakRegistry::<usize, ()>::default();
         for name in 0..100_000 {
             shelf.get(name, || ());
         }

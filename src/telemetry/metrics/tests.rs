@@ -7,7 +7,7 @@ use std::time::Duration;
 
 struct Cluster;
 
-impl Source for Cluster {
+impl MetricSource for Cluster {
     fn collect(&self, scrape: &mut Exposition) {
         scrape.gauge(&names::UPSTREAM_HEALTHY, &["u", "1.2.3.4:80"], 1.0);
         scrape.gauge(&names::UPSTREAM_CONNECTIONS_ACTIVE, &["u", "1.2.3.4:80"], 3.0);
@@ -70,12 +70,12 @@ fn a_scrape_shows_every_name_of_the_table_and_no_other() {
     let plugin = metrics.plugin("p", "k");
     plugin.call(Phase::Log).returned();
     let tls = metrics.tls("l");
-    tls.shook("TLSv1.3", false);
+    tls.record_handshake("TLSv1.3", false);
     tls.failed("timeout");
     metrics.http2().opened().ended(Ended::Client);
     metrics.request_failed("bad_request");
     metrics.tasks().restarted("reload");
-    let cluster: Arc<dyn Source> = Arc::new(Cluster);
+    let cluster: Arc<dyn MetricSource> = Arc::new(Cluster);
     metrics.register(Arc::downgrade(&cluster));
 
     let table: BTreeMap<_, BTreeSet<_>> = names::ALL
@@ -223,7 +223,7 @@ fn a_refused_reload_shows_and_keeps_the_generation() {
 #[test]
 fn a_source_is_forgotten_with_its_owner() {
     let metrics = Metrics::default();
-    let cluster: Arc<dyn Source> = Arc::new(Cluster);
+    let cluster: Arc<dyn MetricSource> = Arc::new(Cluster);
     metrics.register(Arc::downgrade(&cluster));
     drop(cluster);
     assert!(!metrics.render().contains("moongate_upstream_healthy"));

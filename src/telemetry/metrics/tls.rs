@@ -37,7 +37,7 @@ impl TlsMetrics {
     }
 
     /// Counts a handshake that was made, with one of the two versions.
-    pub fn shook(&self, version: &'static str, resumed: bool) {
+    pub fn record_handshake(&self, version: &'static str, resumed: bool) {
         let version = usize::from(version == VERSIONS[1]);
         self.handshakes[version][usize::from(resumed)].fetch_add(1, Relaxed);
     }

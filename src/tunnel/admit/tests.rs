@@ -16,22 +16,22 @@ fn admission(change: impl FnOnce(&mut spec::WebSocket)) -> Admission {
     Admission::new(&written, None).unwrap()
 }
 
-fn client(last: u8) -> Who<'static> {
-    Who::Client(std::net::IpAddr::from([127, 0, 0, last]).into())
+fn client(last: u8) -> ClientKey<'static> {
+    ClientKey::Client(std::net::IpAddr::from([127, 0, 0, last]).into())
 }
 
 #[test]
 fn without_limits_everybody_may() {
     let open = admission(|_| {});
     let _permits: Vec<_> =
-        (0..100).map(|_| open.admit(Some(b"https://evil.example"), client(1)).unwrap()).collect();
+        (0..100).map(|_| open.acquire(Some(b"https://evil.example"), client(1)).unwrap()).collect();
 }
 
 #[test]
 fn only_listed_origins_may() {
     let list = ["https://a.example", "https://*.b.example", "null"].map(placed).to_vec();
     let some = admission(|written| written.origins = Some(list));
-    let may = |origin: &str| some.admit(Some(origin.as_bytes()), client(1)).is_ok();
+    let may = |origin: &str| some.acquire(Some(origin.as_bytes()), client(1)).is_ok();
     for good in
         ["https://a.example", "HTTPS://A.EXAMPLE", "https://x.b.example", "https://x.y.b.example", "null"]
     {
@@ -47,19 +47,19 @@ fn only_listed_origins_may() {
         "https://evil@x.b.example",
         "",
     ] {
-        assert_eq!(some.admit(Some(bad.as_bytes()), client(1)).unwrap_err(), Denial::Origin, "{bad}");
+        assert_eq!(some.acquire(Some(bad.as_bytes()), client(1)).unwrap_err(), Denial::Origin, "{bad}");
     }
-    assert!(some.admit(None, client(1)).is_ok());
+    assert!(some.acquire(None, client(1)).is_ok());
 }
 
 #[test]
 fn a_full_route_has_room_again_when_one_leaves() {
     let two = admission(|written| written.connections = NonZeroU32::new(2));
-    let first = two.admit(None, client(1)).unwrap();
-    let _second = two.admit(None, client(2)).unwrap();
-    assert_eq!(two.admit(None, client(3)).unwrap_err(), Denial::Full);
+    let first = two.acquire(None, client(1)).unwrap();
+    let _second = two.acquire(None, client(2)).unwrap();
+    assert_eq!(two.acquire(None, client(3)).unwrap_err(), Denial::Full);
     drop(first);
-    assert!(two.admit(None, client(3)).is_ok());
+    assert!(two.acquire(None, client(3)).is_ok());
 }
 
 #[test]
@@ -67,11 +67,11 @@ fn a_client_at_its_limit_leaves_the_others_alone() {
     let one = admission(|written| {
         written.connections_per_client = Some(PerClient::Count(NonZeroU32::new(1).unwrap()));
     });
-    let first = one.admit(None, client(1)).unwrap();
-    assert_eq!(one.admit(None, client(1)).unwrap_err(), Denial::ClientFull);
-    assert!(one.admit(None, client(2)).is_ok());
+    let first = one.acquire(None, client(1)).unwrap();
+    assert_eq!(one.acquire(None, client(1)).unwrap_err(), Denial::ClientFull);
+    assert!(one.acquire(None, client(2)).is_ok());
     drop(first);
-    assert!(one.admit(None, client(1)).is_ok());
+    assert!(one.acquire(None, client(1)).is_ok());
     assert_eq!(one.present.all.load(Relaxed), 0);
     assert!(one.present.clients.lock().is_empty());
 }
@@ -80,9 +80,9 @@ fn a_client_at_its_limit_leaves_the_others_alone() {
 fn a_reload_goes_on_to_count_those_who_are_there() {
     let mut written = spec::WebSocket { connections: NonZeroU32::new(1), ..Default::default() };
     let before = Admission::new(&written, None).unwrap();
-    let _permit = before.admit(None, client(1)).unwrap();
+    let _permit = before.acquire(None, client(1)).unwrap();
     written.connections = NonZeroU32::new(2);
     let after = Admission::new(&written, Some(&before)).unwrap();
-    let _second = after.admit(None, client(1)).unwrap();
-    assert_eq!(after.admit(None, client(1)).unwrap_err(), Denial::Full);
+    let _second = after.acquire(None, client(1)).unwrap();
+    assert_eq!(after.acquire(None, client(1)).unwrap_err(), Denial::Full);
 }

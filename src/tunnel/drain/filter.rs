@@ -19,7 +19,7 @@ pub enum Filter {
 
 /// Where a tunnel that joins belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct TunnelKey {
     /// The endpoint's number, not 0.
     pub endpoint: u64,
     /// The route's name.
@@ -32,7 +32,7 @@ pub struct Seat {
 
 /// What the registry tells of a living tunnel.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub struct TunnelView<'a> {
     /// The endpoint it is at now; 0 while it is between two.
     pub endpoint: u64,
     /// The route's name.
@@ -45,7 +45,7 @@ pub struct Seen<'a> {
 
 impl Filter {
     /// Whether it chooses a tunnel.
-    pub(super) fn means(&self, seen: Seen<'_>) -> bool {
+    pub(super) fn means(&self, seen: TunnelView<'_>) -> bool {
         match self {
             Self::All => true,
             Self::Endpoint(endpoint) => seen.endpoint == *endpoint,

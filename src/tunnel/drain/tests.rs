@@ -19,8 +19,8 @@ impl Wake for Clock {
     }
 }
 
-fn seat(endpoint: u64, route: &str, edition: u64) -> Seat {
-    Seat { endpoint, route: route.into(), edition, drain_part: None }
+fn seat(endpoint: u64, route: &str, edition: u64) -> TunnelKey {
+    TunnelKey { endpoint, route: route.into(), edition, drain_part: None }
 }
 
 fn join(registry: &Arc<Registry>, endpoint: u64, route: &str) -> (Membership, Arc<Clock>) {
@@ -83,7 +83,7 @@ async fn thinning_asks_as_many_as_it_should_at_an_even_pace() {
     let registry = Arc::<Registry>::default();
     let members: Vec<_> = (0..1_000).map(|_| join(&registry, 1, "a")).collect();
     let asked = Arc::<AtomicUsize>::default();
-    registry.thin(Filter::Endpoint(1), 400, WINDOW, Cause::Rebalance, asked.clone()).await;
+    registry.drain_some(Filter::Endpoint(1), 400, WINDOW, Cause::Rebalance, asked.clone()).await;
     assert_eq!(asked.load(Relaxed), 400);
     let mut slots = [0; 10];
     for (membership, clock) in &members {
@@ -102,7 +102,7 @@ async fn one_that_left_by_itself_was_not_asked() {
     let registry = Arc::<Registry>::default();
     let members: Vec<_> = (0..10).map(|_| registry.join(seat(1, "a", 1))).collect();
     let asked = Arc::<AtomicUsize>::default();
-    let thinning = registry.thin(Filter::All, 10, WINDOW, Cause::Rebalance, asked.clone());
+    let thinning = registry.drain_some(Filter::All, 10, WINDOW, Cause::Rebalance, asked.clone());
     drop(members);
     thinning.await;
     assert_eq!(asked.load(Relaxed), 0);
@@ -145,7 +145,7 @@ async fn one_that_joins_during_the_window_is_asked_at_its_end() {
 async fn the_tunnels_of_a_session_leave_together_and_sessions_one_after_the_other() {
     let registry = Arc::<Registry>::default();
     let tied = |part: u32| {
-        let member = registry.join(Seat { drain_part: Some(part), ..seat(1, "a", 1) });
+        let member = registry.join(TunnelKey { drain_part: Some(part), ..seat(1, "a", 1) });
         let clock = Arc::new(Clock { began: Instant::now(), woken: StdMutex::new(None) });
         member.listen(&Waker::from(clock.clone()));
         (member, clock)
@@ -174,7 +174,7 @@ async fn the_tunnels_of_a_session_leave_together_and_sessions_one_after_the_othe
 async fn at_a_shutdown_sessions_are_spread_as_all_are() {
     let registry = Arc::<Registry>::default();
     let members: Vec<_> =
-        (0..100).map(|_| registry.join(Seat { drain_part: Some(0), ..seat(1, "a", 1) })).collect();
+        (0..100).map(|_| registry.join(TunnelKey { drain_part: Some(0), ..seat(1, "a", 1) })).collect();
     let drain = tokio::spawn(registry.drain(Filter::All, WINDOW, Cause::Shutdown, None));
     tokio::time::sleep(WINDOW / 2).await;
     let asked = members.iter().filter(|member| member.order().is_some()).count();

@@ -1,6 +1,6 @@
 //! The body of a Close frame (§5.5.1) and which codes may stand in it (§7.4). When to close is the relay's choice.
 
-use super::Wrong;
+use super::FrameError;
 
 /// The code that stands for a Close without a body (§7.1.5). It never appears in a frame.
 pub const NO_STATUS: u16 = 1005;
@@ -20,16 +20,16 @@ impl<'a> Close<'a> {
     /// # Errors
     /// [`Wrong::CloseBody`] for a single byte, [`Wrong::CloseCode`] for a code that must not be sent,
     /// [`Wrong::CloseReason`] for a reason that is not UTF-8.
-    pub fn read(payload: &'a [u8]) -> Result<Self, Wrong> {
+    pub fn read(payload: &'a [u8]) -> Result<Self, FrameError> {
         let (code, reason) = match payload {
             [] => return Ok(Self { code: NO_STATUS, reason: "" }),
-            [_] => return Err(Wrong::CloseBody),
+            [_] => return Err(FrameError::CloseBody),
             [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
         };
         if !may_be_sent(code) {
-            return Err(Wrong::CloseCode(code));
+            return Err(FrameError::CloseCode(code));
         }
-        let reason = std::str::from_utf8(reason).map_err(|_| Wrong::CloseReason)?;
+        let reason = std::str::from_utf8(reason).map_err(|_| FrameError::CloseReason)?;
         Ok(Self { code, reason })
     }
 }
@@ -59,9 +59,9 @@ mod tests {
 
     #[test]
     fn bodies_that_no_peer_may_send_are_told_apart() {
-        assert_eq!(Close::read(b"\x03"), Err(Wrong::CloseBody));
-        assert_eq!(Close::read(b"\x03\xe8\xff"), Err(Wrong::CloseReason));
-        assert_eq!(Close::read(b"\x03\xed"), Err(Wrong::CloseCode(1005)));
+        assert_eq!(Close::read(b"\x03"), Err(FrameError::CloseBody));
+        assert_eq!(Close::read(b"\x03\xe8\xff"), Err(FrameError::CloseReason));
+        assert_eq!(Close::read(b"\x03\xed"), Err(FrameError::CloseCode(1005)));
     }
 
     #[test]

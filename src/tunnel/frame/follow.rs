@@ -1,7 +1,7 @@
 //! The state of one direction and the steps it takes over bytes. Which heads are legal is `check.rs`'s to say.
 
-use super::head::Head;
-use super::held::{Held, MAX_WITHHELD};
+use super::head::FrameHeader;
+use super::held::{MAX_WITHHELD, PartialHeader};
 use super::{Close, Event, MAX_CONTROL, Opcode, Rules, Sender, Violation};
 
 /// Follows the frames of one direction. 32 bytes; nothing is allocated unless a feed ends inside a head or a control
@@ -12,13 +12,13 @@ use super::{Close, Event, MAX_CONTROL, Opcode, Rules, Sender, Violation};
 /// with [`Follower::reclaim`]. Then every frame's head, and every control frame, lies within one feed, and what was
 /// passed on never ends inside one of them.
 #[derive(Debug)]
-pub struct Follower {
+pub struct FrameParser {
     /// Payload bytes of the current frame that are still to come.
     pub(super) left: u64,
     /// Wire bytes of the message under way, the current frame's included.
     message_bytes: u64,
     /// The start of a head or of a control frame whose rest is still to come.
-    pub(super) held: Option<Box<Held>>,
+    pub(super) held: Option<Box<PartialHeader>>,
     /// Frames of the message under way, the current one included.
     message_frames: u32,
     /// Text or Binary while a message is under way.
@@ -40,7 +40,7 @@ struct View<'a> {
     earlier: usize,
 }
 
-impl Follower {
+impl FrameParser {
     /// A follower at the start of a direction, behind the handshake.
     #[must_use]
     pub fn new(sender: Sender) -> Self {
@@ -79,7 +79,7 @@ impl Follower {
             match self.open(view, rules, on)? {
                 Some(taken) => at += taken,
                 None => {
-                    self.held = Some(Held::new(view.bytes));
+                    self.held = Some(PartialHeader::new(view.bytes));
                     return Ok(());
                 }
             }
@@ -188,7 +188,7 @@ impl Follower {
         rules: &Rules,
         on: &mut impl FnMut(Event<'_>),
     ) -> Result<Option<usize>, Violation> {
-        let Some(head) = Head::read(view.bytes) else { return Ok(None) };
+        let Some(head) = FrameHeader::read(view.bytes) else { return Ok(None) };
         self.check(head, rules).map_err(|what| Violation::new(view.start, what))?;
         let opcode = head.opcode();
         // A longer one gets here only when breaches pass; it is stepped over like data, and says nothing, but
@@ -247,7 +247,7 @@ impl Follower {
     /// A control frame: reported when it is whole, so that nobody has to act on half a Ping.
     fn control(
         &mut self,
-        head: Head,
+        head: FrameHeader,
         view: View<'_>,
         rules: &Rules,
         on: &mut impl FnMut(Event<'_>),

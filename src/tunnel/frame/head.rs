@@ -61,14 +61,14 @@ impl Opcode {
 /// head is not all there. A payload that is not masked has a key of zeroes.
 #[must_use]
 pub fn payload_of(bytes: &[u8]) -> Option<(usize, [u8; 4])> {
-    let head = Head::read(bytes)?;
+    let head = FrameHeader::read(bytes)?;
     let key = bytes[..head.size].last_chunk().filter(|_| head.masked());
     Some((head.size, key.copied().unwrap_or_default()))
 }
 
 /// A complete head.
 #[derive(Clone, Copy)]
-pub(super) struct Head {
+pub(super) struct FrameHeader {
     /// FIN, RSV1 to RSV3 and the opcode, as on the wire.
     pub(super) first: u8,
     /// The mask bit and the 7-bit length, as on the wire.
@@ -79,7 +79,7 @@ pub(super) struct Head {
     pub(super) length: u64,
 }
 
-impl Head {
+impl FrameHeader {
     /// Reads the head at the start of `view`; `None` while it is not all there.
     #[inline]
     pub(super) fn read(view: &[u8]) -> Option<Self> {

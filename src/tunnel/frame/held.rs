@@ -10,12 +10,12 @@ const MAX_HELD: usize = 6 + MAX_CONTROL;
 
 /// The start of a head or of a control frame.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct PartialHeader {
     length: u8,
     bytes: [u8; MAX_HELD],
 }
 
-impl Held {
+impl PartialHeader {
     /// Keeps the start of a frame, less than [`MAX_HELD`] bytes.
     #[cold]
     pub(super) fn new(start: &[u8]) -> Box<Self> {

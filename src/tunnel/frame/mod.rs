@@ -22,12 +22,12 @@ mod wrong;
 
 pub use close::{Close, NO_STATUS, may_be_sent};
 pub use event::Event;
-pub use follow::Follower;
+pub use follow::FrameParser;
 pub use head::{Opcode, payload_of};
 pub use held::MAX_WITHHELD;
 pub(in crate::tunnel) use write::random;
 pub use write::{ControlFrame, MAX_CONTROL, Mask, apply_mask, write_message};
-pub use wrong::{Violation, Wrong};
+pub use wrong::{FrameError, Violation};
 
 /// Whose frames a direction carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

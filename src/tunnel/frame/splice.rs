@@ -1,10 +1,10 @@
 //! Where a control frame of the gateway may enter a direction (§5.4: between the frames of a message, never inside
 //! one). What enters is `write.rs`'s, when is the relay's.
 
-use super::head::Head;
-use super::{Follower, MAX_WITHHELD, Opcode};
+use super::head::FrameHeader;
+use super::{FrameParser, MAX_WITHHELD, Opcode};
 
-impl Follower {
+impl FrameParser {
     /// Whether a control frame may be written now, behind everything fed except the withheld bytes. For a caller that
     /// passes on the withheld bytes as well, [`Follower::at_boundary`] is the question.
     #[must_use]
@@ -34,7 +34,7 @@ fn rest_of_frame(held: &[u8], next: &[u8]) -> Option<usize> {
     let known = start.len().min(held.len() + next.len());
     start[..held.len()].copy_from_slice(held);
     start[held.len()..known].copy_from_slice(&next[..known - held.len()]);
-    let head = Head::read(&start[..known])?;
+    let head = FrameHeader::read(&start[..known])?;
     if head.opcode() == Opcode::Close {
         return None;
     }

@@ -88,7 +88,7 @@ impl Heard {
 
 /// Feeds the pieces one by one and passes everything on at once.
 pub(super) fn follow<'a>(sender: Sender, rules: &Rules, pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard {
-    let mut follower = Follower::new(sender);
+    let mut follower = FrameParser::new(sender);
     let (mut events, mut base) = (Vec::new(), 0);
     for piece in pieces {
         let fed = follower.feed(piece, rules, &mut |event| events.push(Seen::of(event, base)));
@@ -106,7 +106,7 @@ pub(super) fn follow_withholding<'a>(
     rules: &Rules,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Heard {
-    let mut follower = Follower::new(sender);
+    let mut follower = FrameParser::new(sender);
     let (mut passed, mut stream) = (Vec::<u8>::new(), Vec::<u8>::new());
     let mut events = Vec::new();
     for piece in pieces {

@@ -1,10 +1,10 @@
 //! The usual case: what was read is one message in one frame, and nothing else. Nearly every small
 //! message comes so, and then there is nothing to remember of it.
 
-use super::head::Head;
-use super::{Follower, Opcode, Rules};
+use super::head::FrameHeader;
+use super::{FrameParser, Opcode, Rules};
 
-impl Follower {
+impl FrameParser {
     /// Text or Binary when `bytes`, the next to be fed, are exactly one unfragmented message that breaks no
     /// rule: feeding them would tell of it and leave the follower as it is. `None` asks for them to be fed.
     #[inline]
@@ -13,7 +13,7 @@ impl Follower {
         if self.left != 0 || self.held.is_some() || self.in_message() || self.closed() {
             return None;
         }
-        let head = Head::read(bytes)?;
+        let head = FrameHeader::read(bytes)?;
         let opcode = head.opcode();
         let alone = matches!(opcode, Opcode::Text | Opcode::Binary)
             && head.fin()

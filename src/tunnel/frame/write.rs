@@ -145,12 +145,12 @@ pub fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tunnel::frame::{Close, Event, Follower, Rules, Sender, payload_of};
+    use crate::tunnel::frame::{Close, Event, FrameParser, Rules, Sender, payload_of};
 
     /// The payload that a follower finds in `frame`.
     fn payload(sender: Sender, frame: &ControlFrame) -> Vec<u8> {
         let mut payload = None;
-        let fed = Follower::new(sender).feed(frame.as_bytes(), &Rules::default(), &mut |event| {
+        let fed = FrameParser::new(sender).feed(frame.as_bytes(), &Rules::default(), &mut |event| {
             if let Event::Control { payload: found, .. } = event {
                 payload = Some(found.to_vec());
             }
@@ -174,7 +174,7 @@ mod tests {
             for (sender, mask) in [(Sender::Client, Mask::fresh()), (Sender::Server, Mask::Off)] {
                 let (mut out, mut seen) = (Vec::new(), Vec::new());
                 write_message(&mut out, Opcode::Binary, &payload, mask);
-                let fed = Follower::new(sender).feed(&out, &Rules::default(), &mut |event| {
+                let fed = FrameParser::new(sender).feed(&out, &Rules::default(), &mut |event| {
                     if let Event::MessageEnd { opcode, bytes, frames } = event {
                         seen.push((opcode, bytes, frames));
                     }

@@ -11,18 +11,18 @@ pub struct Violation {
     /// The close code to answer with: 1002, 1007 or 1009.
     pub code: u16,
     /// The breach itself.
-    pub what: Wrong,
+    pub what: FrameError,
 }
 
 impl Violation {
-    pub(super) fn new(at: usize, what: Wrong) -> Self {
+    pub(super) fn new(at: usize, what: FrameError) -> Self {
         Self { at, code: what.close_code(), what }
     }
 }
 
 /// A breach of RFC 6455 by a frame. The wording fits a Close reason (123 bytes) and a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Wrong {
+pub enum FrameError {
     /// RSV1, RSV2 or RSV3 without an extension that gives it a meaning (§5.2).
     #[error("reserved bits are set")]
     ReservedBits,
@@ -73,7 +73,7 @@ pub enum Wrong {
     MessageTooBig,
 }
 
-impl Wrong {
+impl FrameError {
     /// The code of §7.4.1 for the Close that answers this: 1007 for data that is not what its type says, 1009 for a
     /// message too big to process, 1002 for everything else.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::net::response_head::{self, HeadError};
-use crate::tunnel::Leg;
+use crate::tunnel::TunnelIo;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 use std::io;
@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 
 /// What a backend said.
 #[derive(Debug)]
-pub enum Answer {
+pub enum HandshakeResponse {
     /// A 101 that was checked: the leg carries frames from here on.
     Upgraded {
         /// Its fields; their values share the one buffer that was read.
@@ -60,20 +60,24 @@ impl From<HeadError> for AnswerError {
 ///
 /// # Errors
 /// [`AnswerError`], within `limit` in every case. The leg is then of no further use.
-pub async fn exchange(leg: &mut Leg, request: &Request, limit: Duration) -> Result<Answer, AnswerError> {
+pub async fn exchange(
+    leg: &mut TunnelIo,
+    request: &Request,
+    limit: Duration,
+) -> Result<HandshakeResponse, AnswerError> {
     let work = async {
         leg.write_all(&request.bytes).await.map_err(HeadError::from)?;
         leg.flush().await.map_err(HeadError::from)?;
         let head = response_head::read(leg).await?;
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Answer::Other { status: head.status.as_u16(), read: head.bytes });
+            return Ok(HandshakeResponse::Other { status: head.status.as_u16(), read: head.bytes });
         }
         // RFC 9110 §7.8: HTTP/1.0 upgrades nothing.
         if head.version == Version::HTTP_10 {
             return Err(AnswerError::Bad("101 in HTTP/1.0"));
         }
         request.offer.check(&head.fields).map_err(AnswerError::Bad)?;
-        Ok(Answer::Upgraded { early: head.bytes.slice(head.end..), headers: head.fields })
+        Ok(HandshakeResponse::Upgraded { early: head.bytes.slice(head.end..), headers: head.fields })
     };
     tokio::time::timeout(limit, work).await.unwrap_or(Err(AnswerError::TimedOut))
 }

@@ -40,7 +40,7 @@ impl Handshake {
 
 /// Why a request opens no WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum HandshakeError {
     /// It does not ask for one. It is ordinary HTTP, to be forwarded without its `Upgrade` field.
     #[error("not a WebSocket handshake")]
     NotWebSocket,
@@ -52,7 +52,7 @@ pub enum Refusal {
     Bad(&'static str),
 }
 
-impl Refusal {
+impl HandshakeError {
     /// 426 or 400; `None` for what is ordinary HTTP.
     #[must_use]
     pub fn status(self) -> Option<u16> {
@@ -69,27 +69,27 @@ impl Refusal {
 /// # Errors
 /// [`Refusal::NotWebSocket`] when it does not ask for a WebSocket at all: another method, HTTP/1.0 or
 /// HTTP/2, no `websocket` in `Upgrade`, no `upgrade` in `Connection`; otherwise what is wrong with it.
-pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<Handshake, Refusal> {
+pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<Handshake, HandshakeError> {
     let asks = method == Method::GET
         && version == Version::HTTP_11
         && has_token(headers, &UPGRADE, "websocket")
         && has_token(headers, &CONNECTION, "upgrade");
     if !asks {
-        return Err(Refusal::NotWebSocket);
+        return Err(HandshakeError::NotWebSocket);
     }
     if sole(headers, &HOST).is_none() {
-        return Err(Refusal::Bad("a WebSocket handshake needs one Host"));
+        return Err(HandshakeError::Bad("a WebSocket handshake needs one Host"));
     }
     // What stands behind the head are frames. A body would be read as frames by one side and as a
     // body by the other.
     let body = headers.contains_key(TRANSFER_ENCODING)
         || headers.get_all(CONTENT_LENGTH).iter().any(|length| length.as_bytes() != b"0");
     if body {
-        return Err(Refusal::Bad("a WebSocket handshake has no body"));
+        return Err(HandshakeError::Bad("a WebSocket handshake has no body"));
     }
     check_version(headers)?;
     let key = sole(headers, &SEC_WEBSOCKET_KEY).and_then(key);
-    key.map(|key| Handshake { key }).ok_or(Refusal::Bad("Sec-WebSocket-Key is not 16 bytes in base64"))
+    key.map(|key| Handshake { key }).ok_or(HandshakeError::Bad("Sec-WebSocket-Key is not 16 bytes in base64"))
 }
 
 /// Checks the fields of an extended CONNECT for a WebSocket (RFC 8441 §5). It has no key: the backend is
@@ -97,23 +97,23 @@ pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<H
 ///
 /// # Errors
 /// What is wrong with it; never [`Refusal::NotWebSocket`], for its `:protocol` says that it is one.
-pub fn check_stream(headers: &HeaderMap) -> Result<Handshake, Refusal> {
+pub fn check_stream(headers: &HeaderMap) -> Result<Handshake, HandshakeError> {
     // The frames are the stream's data: whatever length were told, they would have to end there.
     if headers.contains_key(CONTENT_LENGTH) {
-        return Err(Refusal::Bad("a WebSocket handshake has no body"));
+        return Err(HandshakeError::Bad("a WebSocket handshake has no body"));
     }
     check_version(headers)?;
     Ok(Handshake::with_own_key())
 }
 
-fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_version(headers: &HeaderMap) -> Result<(), HandshakeError> {
     let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
     let first = versions.next();
     if versions.next().is_some() {
-        return Err(Refusal::Bad("Sec-WebSocket-Version appears more than once"));
+        return Err(HandshakeError::Bad("Sec-WebSocket-Version appears more than once"));
     }
     let known = first.is_some_and(|version| version.as_bytes().trim_ascii() == b"13");
-    if known { Ok(()) } else { Err(Refusal::Version) }
+    if known { Ok(()) } else { Err(HandshakeError::Version) }
 }
 
 /// The value of a field that stands there exactly once.

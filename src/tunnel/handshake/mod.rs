@@ -12,8 +12,8 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, AnswerError, exchange};
-pub use client::{Handshake, Refusal, check, check_stream, end_to_end, write_switching};
+pub use answer::{AnswerError, HandshakeResponse, exchange};
+pub use client::{Handshake, HandshakeError, check, check_stream, end_to_end, write_switching};
 pub use portable::{Agreement, forget_context, offer_portable};
 pub use request::{BadTarget, Request, write_request};
 

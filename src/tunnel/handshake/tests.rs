@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::tunnel::Leg;
+use crate::tunnel::TunnelIo;
 use crate::websocket::accept;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use std::time::Duration;
@@ -33,17 +33,17 @@ fn good() -> HeaderMap {
     ])
 }
 
-fn verdict(headers: &HeaderMap) -> Result<Handshake, Refusal> {
+fn verdict(headers: &HeaderMap) -> Result<Handshake, HandshakeError> {
     check(&Method::GET, Version::HTTP_11, headers)
 }
 
-fn with(name: &'static str, value: &'static str) -> Result<Handshake, Refusal> {
+fn with(name: &'static str, value: &'static str) -> Result<Handshake, HandshakeError> {
     let mut headers = good();
     headers.insert(name, HeaderValue::from_static(value));
     verdict(&headers)
 }
 
-fn without(name: &str) -> Result<Handshake, Refusal> {
+fn without(name: &str) -> Result<Handshake, HandshakeError> {
     let mut headers = good();
     headers.remove(name);
     verdict(&headers)
@@ -63,20 +63,20 @@ fn a_good_handshake_gives_its_key() {
 
 #[test]
 fn what_does_not_ask_for_a_websocket_is_ordinary_http() {
-    assert_eq!(check(&Method::POST, Version::HTTP_11, &good()), Err(Refusal::NotWebSocket));
-    assert_eq!(check(&Method::GET, Version::HTTP_10, &good()), Err(Refusal::NotWebSocket));
-    assert_eq!(check(&Method::GET, Version::HTTP_2, &good()), Err(Refusal::NotWebSocket));
-    assert_eq!(with("upgrade", "h2c"), Err(Refusal::NotWebSocket));
-    assert_eq!(with("upgrade", "websockets"), Err(Refusal::NotWebSocket));
-    assert_eq!(with("connection", "keep-alive"), Err(Refusal::NotWebSocket));
-    assert_eq!(without("connection"), Err(Refusal::NotWebSocket));
-    assert_eq!(without("upgrade"), Err(Refusal::NotWebSocket));
+    assert_eq!(check(&Method::POST, Version::HTTP_11, &good()), Err(HandshakeError::NotWebSocket));
+    assert_eq!(check(&Method::GET, Version::HTTP_10, &good()), Err(HandshakeError::NotWebSocket));
+    assert_eq!(check(&Method::GET, Version::HTTP_2, &good()), Err(HandshakeError::NotWebSocket));
+    assert_eq!(with("upgrade", "h2c"), Err(HandshakeError::NotWebSocket));
+    assert_eq!(with("upgrade", "websockets"), Err(HandshakeError::NotWebSocket));
+    assert_eq!(with("connection", "keep-alive"), Err(HandshakeError::NotWebSocket));
+    assert_eq!(without("connection"), Err(HandshakeError::NotWebSocket));
+    assert_eq!(without("upgrade"), Err(HandshakeError::NotWebSocket));
 }
 
 #[test]
 fn another_version_is_told_the_one_we_speak() {
-    assert_eq!(with("sec-websocket-version", "8"), Err(Refusal::Version));
-    assert_eq!(without("sec-websocket-version"), Err(Refusal::Version));
+    assert_eq!(with("sec-websocket-version", "8"), Err(HandshakeError::Version));
+    assert_eq!(without("sec-websocket-version"), Err(HandshakeError::Version));
 }
 
 #[test]
@@ -90,18 +90,18 @@ fn a_key_with_spare_bits_is_taken_and_goes_on_as_it_came() {
 fn a_broken_handshake_is_refused() {
     for key in ["", "AAAA", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZSE=", "!!!!IHNhbXBsZSBub25jZQ=="]
     {
-        assert!(matches!(with("sec-websocket-key", key), Err(Refusal::Bad(_))), "{key}");
+        assert!(matches!(with("sec-websocket-key", key), Err(HandshakeError::Bad(_))), "{key}");
     }
-    assert!(matches!(without("sec-websocket-key"), Err(Refusal::Bad(_))));
-    assert!(matches!(without("host"), Err(Refusal::Bad(_))));
-    assert!(matches!(with("content-length", "5"), Err(Refusal::Bad(_))));
-    assert!(matches!(with("transfer-encoding", "chunked"), Err(Refusal::Bad(_))));
+    assert!(matches!(without("sec-websocket-key"), Err(HandshakeError::Bad(_))));
+    assert!(matches!(without("host"), Err(HandshakeError::Bad(_))));
+    assert!(matches!(with("content-length", "5"), Err(HandshakeError::Bad(_))));
+    assert!(matches!(with("transfer-encoding", "chunked"), Err(HandshakeError::Bad(_))));
     let mut twice = good();
     twice.append("sec-websocket-key", HeaderValue::from_static(KEY));
-    assert!(matches!(verdict(&twice), Err(Refusal::Bad(_))));
+    assert!(matches!(verdict(&twice), Err(HandshakeError::Bad(_))));
     let mut versions = good();
     versions.append("sec-websocket-version", HeaderValue::from_static("13"));
-    assert!(matches!(verdict(&versions), Err(Refusal::Bad(_))));
+    assert!(matches!(verdict(&versions), Err(HandshakeError::Bad(_))));
 }
 
 fn request(extra: &[(&'static str, &'static str)]) -> Request {
@@ -146,13 +146,13 @@ fn the_client_gets_our_own_101() {
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
-fn pipe() -> (Leg, DuplexStream) {
+fn pipe() -> (TunnelIo, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    (Leg::Boxed(Box::new(ours)), theirs)
+    (TunnelIo::Boxed(Box::new(ours)), theirs)
 }
 
 /// What comes of a backend that has already sent `answer`, `chunk` bytes at a time, and closed.
-async fn answer_to(request: &Request, answer: &[u8]) -> Result<Answer, AnswerError> {
+async fn answer_to(request: &Request, answer: &[u8]) -> Result<HandshakeResponse, AnswerError> {
     let (mut leg, mut backend) = pipe();
     backend.write_all(answer).await.unwrap();
     backend.shutdown().await.unwrap();
@@ -169,7 +169,8 @@ fn switching(extra: &str) -> String {
 #[tokio::test]
 async fn early_frames_behind_the_101_are_kept() {
     let bytes = switching("Server: x\r\n") + "\u{1}frames";
-    let Answer::Upgraded { headers, early } = answer_to(&request(&[]), bytes.as_bytes()).await.unwrap()
+    let HandshakeResponse::Upgraded { headers, early } =
+        answer_to(&request(&[]), bytes.as_bytes()).await.unwrap()
     else {
         panic!("not upgraded");
     };
@@ -182,13 +183,13 @@ async fn interim_answers_are_skipped() {
     let bytes = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".to_owned()
         + &switching("");
     let answer = answer_to(&request(&[]), bytes.as_bytes()).await.unwrap();
-    assert!(matches!(answer, Answer::Upgraded { early, .. } if early.is_empty()));
+    assert!(matches!(answer, HandshakeResponse::Upgraded { early, .. } if early.is_empty()));
 }
 
 #[tokio::test]
 async fn any_other_answer_is_handed_back_whole() {
     let bytes = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno";
-    let Answer::Other { status, read } = answer_to(&request(&[]), bytes).await.unwrap() else {
+    let HandshakeResponse::Other { status, read } = answer_to(&request(&[]), bytes).await.unwrap() else {
         panic!("upgraded");
     };
     assert_eq!((status, &read[..]), (403, &bytes[..]));
@@ -226,7 +227,7 @@ async fn what_was_offered_may_be_chosen() {
     let bytes = switching(
         "Sec-WebSocket-Protocol: superchat\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n",
     );
-    assert!(matches!(answer_to(&request, bytes.as_bytes()).await, Ok(Answer::Upgraded { .. })));
+    assert!(matches!(answer_to(&request, bytes.as_bytes()).await, Ok(HandshakeResponse::Upgraded { .. })));
 }
 
 #[tokio::test]
@@ -241,7 +242,7 @@ async fn a_head_may_come_byte_by_byte() {
         backend
     };
     let (answer, _backend) = tokio::join!(exchange(&mut leg, &request, LIMIT), slow);
-    assert!(matches!(answer, Ok(Answer::Upgraded { .. })));
+    assert!(matches!(answer, Ok(HandshakeResponse::Upgraded { .. })));
 }
 
 #[tokio::test]

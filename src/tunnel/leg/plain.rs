@@ -4,7 +4,7 @@
 //! bytes are there. And libc's `recv` and `send` make a thread cancellable and back, with two atomic
 //! exchanges each; rustix calls the kernel itself.
 
-use super::Carrier;
+use super::TlsIo;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io;
 use std::os::fd::AsFd;
@@ -20,7 +20,7 @@ const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
 const QUIETLY: SendFlags = SendFlags::empty();
 
 /// A socket that the runtime watches.
-pub(super) trait Plain: AsFd {
+pub(super) trait RawSocket: AsFd {
     /// As [`TcpStream::try_io`].
     fn attempt<R>(&self, interest: Interest, work: impl FnOnce() -> io::Result<R>) -> io::Result<R>;
 
@@ -56,7 +56,7 @@ pub(super) trait Plain: AsFd {
     }
 }
 
-impl<P: Plain + AsyncRead + AsyncWrite + Send + Unpin> Carrier for P {
+impl<P: RawSocket + AsyncRead + AsyncWrite + Send + Unpin> TlsIo for P {
     #[inline]
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
@@ -77,7 +77,7 @@ impl<P: Plain + AsyncRead + AsyncWrite + Send + Unpin> Carrier for P {
     }
 }
 
-impl Plain for TcpStream {
+impl RawSocket for TcpStream {
     #[inline]
     fn attempt<R>(&self, interest: Interest, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         self.try_io(interest, work)
@@ -88,7 +88,7 @@ impl Plain for TcpStream {
     }
 }
 
-impl Plain for UnixStream {
+impl RawSocket for UnixStream {
     #[inline]
     fn attempt<R>(&self, interest: Interest, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         self.try_io(interest, work)

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{client, server};
 
 /// What TLS runs over in a leg.
-pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {
+pub trait TlsIo: AsyncRead + AsyncWrite + Send + Unpin {
     /// As [`Io::poll_receive`].
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
 
@@ -19,7 +19,7 @@ pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {
     fn is_silent(&self) -> bool;
 }
 
-impl<C: Carrier> Io for server::TlsStream<C> {
+impl<C: TlsIo> Io for server::TlsStream<C> {
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let (carrier, session) = self.get_mut();
         receive(carrier, session, cx, into)
@@ -31,7 +31,7 @@ impl<C: Carrier> Io for server::TlsStream<C> {
     }
 }
 
-impl<C: Carrier> Io for client::TlsStream<C> {
+impl<C: TlsIo> Io for client::TlsStream<C> {
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let (carrier, session) = self.get_mut();
         receive(carrier, session, cx, into)
@@ -44,13 +44,13 @@ impl<C: Carrier> Io for client::TlsStream<C> {
 }
 
 /// It wants to read nothing while something decrypted waits, and behind the peer's closing alert.
-fn is_silent(carrier: &impl Carrier, session: &CommonState) -> bool {
+fn is_silent(carrier: &impl TlsIo, session: &CommonState) -> bool {
     session.wants_read() && carrier.is_silent()
 }
 
 /// Reads what has come into `into`, record by record, until nothing more has come or `into` is full.
 fn receive<S: SideData>(
-    carrier: &mut impl Carrier,
+    carrier: &mut impl TlsIo,
     session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
     cx: &mut Context<'_>,
     into: &mut [u8],
@@ -90,13 +90,13 @@ struct Now<'a, 'b, C> {
     cx: &'a mut Context<'b>,
 }
 
-impl<C: Carrier> Read for Now<'_, '_, C> {
+impl<C: TlsIo> Read for Now<'_, '_, C> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         at_once(self.carrier.poll_receive(self.cx, into))
     }
 }
 
-impl<C: Carrier> Write for Now<'_, '_, C> {
+impl<C: TlsIo> Write for Now<'_, '_, C> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         at_once(Pin::new(&mut *self.carrier).poll_write(self.cx, bytes))
     }

@@ -12,11 +12,11 @@ mod stage;
 mod tests;
 
 pub(super) use spare::lend;
-pub use stage::{Fed, Stage};
+pub use stage::{FeedResult, Reassembler};
 
 use super::frame::{Rules, Violation};
 use super::{Outcome, Reason, Side};
-use crate::chain::{Passage, Standing};
+use crate::chain::{ChainVerdict, RecheckVerdict};
 use moongate_sdk::Message;
 use std::borrow::Cow;
 use std::future::Future;
@@ -34,7 +34,7 @@ pub trait Inspector: Send {
     fn inspects(&self, from: Side) -> bool;
 
     /// A whole message. Text is UTF-8 when it comes here.
-    fn message(&mut self, message: &mut Message) -> Passage;
+    fn message(&mut self, message: &mut Message) -> ChainVerdict;
 
     /// The tunnel has ended.
     fn ended(&mut self, outcome: &Outcome);
@@ -42,7 +42,7 @@ pub trait Inspector: Send {
 
 /// The end of a tunnel for what plugins said: both sides get this Close.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dismissal {
+pub struct PluginClose {
     /// For the access log and the metrics.
     pub reason: Reason,
     /// Its code.
@@ -51,7 +51,7 @@ pub struct Dismissal {
     pub text: Cow<'static, str>,
 }
 
-impl Dismissal {
+impl PluginClose {
     /// A plugin could not do its work.
     pub(super) fn failed() -> Self {
         Self { reason: Reason::PluginFailed, code: 1011, text: "plugin failed".into() }
@@ -63,13 +63,13 @@ impl Dismissal {
     }
 
     /// What a plugin says of a tunnel that is asked about; `None` when it may live on.
-    pub(super) fn of(standing: &Standing) -> Option<Self> {
+    pub(super) fn of(standing: &RecheckVerdict) -> Option<Self> {
         match standing {
-            Standing::Granted => None,
-            Standing::Refused(status) => {
+            RecheckVerdict::Granted => None,
+            RecheckVerdict::Refused(status) => {
                 Some(Self { reason: Reason::Refused, code: 1008, text: status.as_str().to_owned().into() })
             }
-            Standing::Failed => Some(Self::failed()),
+            RecheckVerdict::Failed => Some(Self::failed()),
         }
     }
 }
@@ -84,7 +84,7 @@ pub trait Recheck: Send + Sync {
 }
 
 /// A question under way.
-pub type Asking = Pin<Box<dyn Future<Output = Standing> + Send>>;
+pub type Asking = Pin<Box<dyn Future<Output = RecheckVerdict> + Send>>;
 
 /// Why nothing more comes from a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub enum Stop {
     /// The source broke the protocol.
     Violation(Violation),
     /// The inspector ends the tunnel.
-    Dismissed(Dismissal),
+    Dismissed(PluginClose),
 }
 
 /// The rules of a direction that is taken apart: none may pass that cannot be understood, for it would pass unseen.

@@ -1,11 +1,11 @@
 //! One direction taken apart into messages and put together again.
 
 use super::spare;
-use super::{Dismissal, Inspector, Stop};
-use crate::chain::Passage;
+use super::{Inspector, PluginClose, Stop};
+use crate::chain::ChainVerdict;
 use crate::tunnel::frame::{
-    Event, Follower, MAX_WITHHELD, Mask, Opcode, Rules, Sender, Violation, Wrong, apply_mask, payload_of,
-    write_message,
+    Event, FrameError, FrameParser, MAX_WITHHELD, Mask, Opcode, Rules, Sender, Violation, apply_mask,
+    payload_of, write_message,
 };
 use crate::tunnel::{Reason, Side};
 use bytes::BytesMut;
@@ -13,8 +13,8 @@ use moongate_sdk::{Direction, Message};
 
 /// One direction of a tunnel whose messages are shown to somebody.
 #[derive(Debug)]
-pub struct Stage {
-    follower: Follower,
+pub struct Reassembler {
+    follower: FrameParser,
     rules: Rules,
     desk: Desk,
 }
@@ -37,14 +37,14 @@ struct Desk {
 
 /// What a feed led to besides what it wrote.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fed {
+pub struct FeedResult {
     /// Messages that go no further, text and binary.
     pub dropped: [u32; 2],
     /// Bytes of a data frame came.
     pub data: bool,
 }
 
-impl Stage {
+impl Reassembler {
     /// A stage for what comes from this side, behind the handshake.
     #[must_use]
     pub fn new(from: Side, rules: Rules) -> Self {
@@ -61,18 +61,19 @@ impl Stage {
             deaf: false,
             stop: None,
         };
-        Self { follower: Follower::new(sender), rules, desk }
+        Self { follower: FrameParser::new(sender), rules, desk }
     }
 
     /// Takes `chunk`, shows the messages that it completes, and appends to `out` what is to pass: whole frames. What
     /// the last feed withheld is to stand in front of it (see [`Stage::reclaim`]).
-    pub fn feed(&mut self, chunk: &[u8], inspector: &mut dyn Inspector, out: &mut Vec<u8>) -> Fed {
+    pub fn feed(&mut self, chunk: &[u8], inspector: &mut dyn Inspector, out: &mut Vec<u8>) -> FeedResult {
         let Self { follower, rules, desk } = self;
         if desk.stop.is_some() {
-            return Fed::default();
+            return FeedResult::default();
         }
         let data = !chunk.is_empty() && desk.key.is_some();
-        let mut feed = Feed { desk, inspector, out, chunk, at: 0, fed: Fed { data, ..Fed::default() } };
+        let mut feed =
+            Feed { desk, inspector, out, chunk, at: 0, fed: FeedResult { data, ..FeedResult::default() } };
         let result = follower.feed(chunk, rules, &mut |event| feed.on(event));
         let fed = feed.finish();
         if let Err(violation) = result {
@@ -127,7 +128,7 @@ struct Feed<'a> {
     chunk: &'a [u8],
     /// How far the chunk was taken.
     at: usize,
-    fed: Fed,
+    fed: FeedResult,
 }
 
 impl Feed<'_> {
@@ -199,19 +200,19 @@ impl Feed<'_> {
         let payload = std::mem::take(&mut self.desk.payload);
         let mut message = Message { direction, binary: !text, payload };
         match self.inspector.message(&mut message) {
-            Passage::Forward => self.forward(&message),
-            Passage::Drop => self.fed.dropped[usize::from(!text)] += 1,
-            Passage::Close { code, reason } => {
-                self.dismiss(Dismissal { reason: Reason::Plugin, code, text: reason });
+            ChainVerdict::Forward => self.forward(&message),
+            ChainVerdict::Drop => self.fed.dropped[usize::from(!text)] += 1,
+            ChainVerdict::Close { code, reason } => {
+                self.dismiss(PluginClose { reason: Reason::Plugin, code, text: reason });
             }
-            Passage::Failed => self.dismiss(Dismissal::failed()),
+            ChainVerdict::Failed => self.dismiss(PluginClose::failed()),
         }
         self.desk.payload = message.payload;
     }
 
     fn forward(&mut self, message: &Message) {
         if !message.binary && std::str::from_utf8(&message.payload).is_err() {
-            return self.dismiss(Dismissal::not_text());
+            return self.dismiss(PluginClose::not_text());
         }
         let mask = match self.desk.from {
             Side::Client => Mask::fresh(),
@@ -221,18 +222,18 @@ impl Feed<'_> {
         write_message(self.out, opcode, &message.payload, mask);
     }
 
-    fn dismiss(&mut self, dismissal: Dismissal) {
+    fn dismiss(&mut self, dismissal: PluginClose) {
         self.desk.stop = Some(Stop::Dismissed(dismissal));
     }
 
     fn violate(&mut self) {
-        let what = Wrong::Text;
+        let what = FrameError::Text;
         let violation = Violation { at: self.at, code: what.close_code(), what };
         self.desk.stop = Some(Stop::Violation(violation));
     }
 
     /// The chunk ends here, perhaps inside a frame.
-    fn finish(mut self) -> Fed {
+    fn finish(mut self) -> FeedResult {
         if self.desk.stop.is_none() {
             self.take(self.chunk.len());
         }

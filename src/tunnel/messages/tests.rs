@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::tunnel::frame::{MAX_WITHHELD, Wrong};
+use crate::tunnel::frame::{FrameError, MAX_WITHHELD};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -38,20 +38,20 @@ impl Inspector for Editor {
         true
     }
 
-    fn message(&mut self, message: &mut Message) -> Passage {
+    fn message(&mut self, message: &mut Message) -> ChainVerdict {
         self.saw.push((message.binary, message.payload.to_vec()));
         match &message.payload[..] {
-            [b'X', ..] => return Passage::Close { code: 4000, reason: "X".into() },
+            [b'X', ..] => return ChainVerdict::Close { code: 4000, reason: "X".into() },
             [b'Z', ..] => message.payload[0] = 0xff,
             _ => {}
         }
         match Self::made_of(message.binary, &message.payload) {
-            None => Passage::Drop,
+            None => ChainVerdict::Drop,
             Some((binary, made)) => {
                 message.binary = binary;
                 message.payload.clear();
                 message.payload.extend_from_slice(&made);
-                Passage::Forward
+                ChainVerdict::Forward
             }
         }
     }
@@ -129,7 +129,12 @@ fn heard(from: Side, bytes: Vec<u8>) -> (Vec<(bool, Vec<u8>)>, Vec<usize>) {
 }
 
 /// Feeds the pieces of `stream` as a lane does.
-fn feed(stage: &mut Stage, editor: &mut Editor, stream: &[u8], cuts: &[Index]) -> (Vec<u8>, Option<Stop>) {
+fn feed(
+    stage: &mut Reassembler,
+    editor: &mut Editor,
+    stream: &[u8],
+    cuts: &[Index],
+) -> (Vec<u8>, Option<Stop>) {
     let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
     cuts.extend([0, stream.len()]);
     cuts.sort_unstable();
@@ -154,8 +159,8 @@ fn message() -> impl Strategy<Value = (bool, Vec<u8>)> {
     prop_oneof![6 => text, 1 => long, 6 => binary]
 }
 
-fn stage(from: Side) -> Stage {
-    Stage::new(from, rules(&Rules::default()))
+fn stage(from: Side) -> Reassembler {
+    Reassembler::new(from, rules(&Rules::default()))
 }
 
 proptest! {
@@ -230,11 +235,11 @@ fn text_that_is_none_is_1007_as_soon_as_that_is_certain() {
         other => panic!("{other:?}"),
     };
     let whole = frame(0x81, b"\xce\xba\xff");
-    assert_eq!(broken(stop(&whole).2), (1007, Wrong::Text));
-    assert_eq!(broken(stop(&frame(0x81, b"cut \xe2\x82")).2), (1007, Wrong::Text));
+    assert_eq!(broken(stop(&whole).2), (1007, FrameError::Text));
+    assert_eq!(broken(stop(&frame(0x81, b"cut \xe2\x82")).2), (1007, FrameError::Text));
     // The first fragment is enough, and the start of its frame.
-    assert_eq!(broken(stop(&frame(0x01, b"\xf4\x90")).2), (1007, Wrong::Text));
-    assert_eq!(broken(stop(&whole[..9]).2), (1007, Wrong::Text));
+    assert_eq!(broken(stop(&frame(0x01, b"\xf4\x90")).2), (1007, FrameError::Text));
+    assert_eq!(broken(stop(&whole[..9]).2), (1007, FrameError::Text));
     let split = [frame(0x01, b"\xe2"), frame(0x89, b"?"), frame(0x80, b"\x82\xac")].concat();
     assert_eq!(stop(&split).0.saw, [(false, "€".into())]);
     assert!(stop(&frame(0x82, b"\xff")).2.is_none(), "binary may say anything");
@@ -246,7 +251,7 @@ fn a_plugins_close_lets_nothing_pass_that_comes_behind_it() {
     let mut editor = Editor::default();
     let mut stage = stage(Side::Client);
     let (out, stop) = feed(&mut stage, &mut editor, &stream, &[]);
-    let told = Dismissal { reason: Reason::Plugin, code: 4000, text: "X".into() };
+    let told = PluginClose { reason: Reason::Plugin, code: 4000, text: "X".into() };
     assert_eq!(stop, Some(Stop::Dismissed(told)));
     assert_eq!(heard(Side::Client, out).0, [(false, b"one".to_vec())]);
     // The source is followed to its Close.
@@ -262,7 +267,7 @@ fn text_that_a_plugin_breaks_goes_nowhere() {
     assert!(out.is_empty());
     assert!(matches!(
         stop,
-        Some(Stop::Dismissed(Dismissal { reason: Reason::PluginFailed, code: 1007, .. }))
+        Some(Stop::Dismissed(PluginClose { reason: Reason::PluginFailed, code: 1007, .. }))
     ));
 }
 

@@ -10,7 +10,7 @@ fn rate(text: &str) -> Rate {
 }
 
 /// When those who come at these milliseconds are let in, in milliseconds; nothing for the refused.
-fn turns(pacer: &Pacer, arrivals: &[u64]) -> Vec<Option<f64>> {
+fn turns(pacer: &HandshakeLimiter, arrivals: &[u64]) -> Vec<Option<f64>> {
     let start = Instant::now();
     let turn = |at: &u64| {
         let wait = pacer.take(start + MILLI * u32::try_from(*at).unwrap()).ok()?;
@@ -21,7 +21,7 @@ fn turns(pacer: &Pacer, arrivals: &[u64]) -> Vec<Option<f64>> {
 
 #[test]
 fn a_tenth_comes_at_once_a_second_s_worth_waits_and_the_rest_is_refused() {
-    let pacer = Pacer::new(rate("50/s"));
+    let pacer = HandshakeLimiter::new(rate("50/s"));
     let turns = turns(&pacer, &[0; 200]);
     let let_in: Vec<f64> = turns.iter().copied().map_while(|turn| turn).collect();
     assert_eq!(let_in.len(), 5 + 50);
@@ -32,14 +32,14 @@ fn a_tenth_comes_at_once_a_second_s_worth_waits_and_the_rest_is_refused() {
 
 #[test]
 fn below_the_rate_nobody_waits() {
-    let pacer = Pacer::new(rate("50/s"));
+    let pacer = HandshakeLimiter::new(rate("50/s"));
     let arrivals: Vec<u64> = (0..500).map(|n| n * 20).collect();
     assert!(turns(&pacer, &arrivals).iter().zip(&arrivals).all(|(turn, at)| *turn == Some(*at as f64)));
 }
 
 #[test]
 fn a_slow_rate_lets_one_in_at_a_time() {
-    let pacer = Pacer::new(rate("10/h"));
+    let pacer = HandshakeLimiter::new(rate("10/h"));
     let hour = 3_600_000;
     assert_eq!(
         turns(&pacer, &[0, 1, 358_000, 359_000, 359_500]),
@@ -50,7 +50,7 @@ fn a_slow_rate_lets_one_in_at_a_time() {
 
 #[test]
 fn an_idle_hour_saves_up_no_more_than_the_burst() {
-    let pacer = Pacer::new(rate("50/s"));
+    let pacer = HandshakeLimiter::new(rate("50/s"));
     let mut arrivals = vec![0; 3];
     arrivals.extend([3_600_000; 200]);
     assert_eq!(turns(&pacer, &arrivals)[3..].iter().flatten().count(), 5 + 50);
@@ -58,7 +58,7 @@ fn an_idle_hour_saves_up_no_more_than_the_burst() {
 
 #[test]
 fn a_turn_given_back_goes_to_somebody_else() {
-    let (pacer, now) = (Pacer::new(rate("2/h")), Instant::now());
+    let (pacer, now) = (HandshakeLimiter::new(rate("2/h")), Instant::now());
     assert_eq!(pacer.take(now), Ok(Duration::ZERO));
     assert!(pacer.take(now).is_err());
     pacer.give_back();
@@ -68,29 +68,29 @@ fn a_turn_given_back_goes_to_somebody_else() {
 
 #[test]
 fn the_refused_are_told_to_come_at_different_times_and_not_before_there_is_room() {
-    let drawn = |crowded: Crowded| {
+    let drawn = |crowded: QueueFull| {
         let mut all: Vec<_> = (0..200).map(|_| crowded.retry_after()).collect();
         all.sort_unstable();
         all.dedup();
         all
     };
-    assert_eq!(drawn(Crowded(MILLI * 20)), [1, 2, 3, 4, 5]);
-    let (pacer, now) = (Pacer::new(rate("10/h")), Instant::now());
+    assert_eq!(drawn(QueueFull(MILLI * 20)), [1, 2, 3, 4, 5]);
+    let (pacer, now) = (HandshakeLimiter::new(rate("10/h")), Instant::now());
     pacer.take(now).unwrap();
     assert_eq!(drawn(pacer.take(now).unwrap_err()), [359, 360, 361, 362, 363]);
 }
 
 #[test]
 fn a_reload_keeps_the_pacer_of_an_unchanged_rate() {
-    let first = Pacer::carry(Some(rate("50/s")), None).unwrap();
-    assert!(Arc::ptr_eq(&first, &Pacer::carry(Some(rate("50/s")), Some(&first)).unwrap()));
-    assert!(!Arc::ptr_eq(&first, &Pacer::carry(Some(rate("51/s")), Some(&first)).unwrap()));
-    assert!(Pacer::carry(None, Some(&first)).is_none());
+    let first = HandshakeLimiter::carry(Some(rate("50/s")), None).unwrap();
+    assert!(Arc::ptr_eq(&first, &HandshakeLimiter::carry(Some(rate("50/s")), Some(&first)).unwrap()));
+    assert!(!Arc::ptr_eq(&first, &HandshakeLimiter::carry(Some(rate("51/s")), Some(&first)).unwrap()));
+    assert!(HandshakeLimiter::carry(None, Some(&first)).is_none());
 }
 
 #[test]
 fn workers_that_ask_together_share_one_rate() {
-    let (pacer, now) = (Pacer::new(rate("1000/s")), Instant::now());
+    let (pacer, now) = (HandshakeLimiter::new(rate("1000/s")), Instant::now());
     let let_in: usize = std::thread::scope(|scope| {
         let worker = || (0..1000).filter(|_| pacer.take(now).is_ok()).count();
         let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
@@ -102,7 +102,7 @@ fn workers_that_ask_together_share_one_rate() {
 /// The promise as a client of tokio's clock sees it: everybody sleeps until its turn.
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_come_out_one_by_one_within_a_second() {
-    let pacer = Arc::new(Pacer::new(rate("50/s")));
+    let pacer = Arc::new(HandshakeLimiter::new(rate("50/s")));
     let start = Instant::now();
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..200 {
@@ -128,7 +128,7 @@ proptest! {
         count in 1_u32..400,
         gaps in prop::collection::vec(0_u64..60, 1..400),
     ) {
-        let pacer = Pacer::new(Rate::per_second(count.try_into().unwrap()));
+        let pacer = HandshakeLimiter::new(Rate::per_second(count.try_into().unwrap()));
         let mut at = 0;
         let arrivals: Vec<u64> = gaps.iter().map(|gap| { at += gap; at }).collect();
         let turns = turns(&pacer, &arrivals);
@@ -150,14 +150,14 @@ proptest! {
 
 #[test]
 fn whoever_may_wait_longer_keeps_the_order_and_the_rate() {
-    let pacer = Pacer::new(rate("50/s"));
+    let pacer = HandshakeLimiter::new(rate("50/s"));
     let now = Instant::now();
     let longest = Duration::from_secs(3);
     let waits: Vec<_> = (0..200).map_while(|_| pacer.take_within(now, longest).ok()).collect();
     assert_eq!(waits.len(), 5 + 150);
     assert!(waits.is_sorted());
     // A client that comes now waits its second at most, and is told so.
-    let Crowded(until) = pacer.take(now).unwrap_err();
+    let QueueFull(until) = pacer.take(now).unwrap_err();
     assert!(until > Duration::from_secs(1));
     pacer.give_back();
     assert_eq!(pacer.take_within(now, longest).unwrap(), longest);

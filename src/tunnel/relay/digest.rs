@@ -1,28 +1,28 @@
 //! What becomes of a turn: it is counted, charged to the client's rates, and acted upon.
 
 use super::Relay;
-use super::notes::Seen;
-use super::turn::{Terms, Turn};
-use super::vital::News;
+use super::notes::FrameSummary;
+use super::turn::{ReadLimits, ReadOutcome};
+use super::vital::Activity;
 use crate::spec::Exceed;
-use crate::tunnel::{By, Reason, Side};
+use crate::tunnel::{Initiator, Reason, Side};
 use tokio::time::Instant;
 
 impl Relay {
     /// Takes the bytes that came before the relay began. They go out with the first poll.
-    pub(super) fn early(&mut self, side: Side, bytes: &[u8], news: &mut News) {
+    pub(super) fn early(&mut self, side: Side, bytes: &[u8], news: &mut Activity) {
         if bytes.is_empty() {
             return;
         }
-        let mut seen = Seen::default();
+        let mut seen = FrameSummary::default();
         let rules = self.policy.rules(self.extensions);
-        let mut terms = Terms { rules, reads: 0, window: 0, inspector: self.inspector.as_mut() };
+        let mut terms = ReadLimits { rules, reads: 0, window: 0, inspector: self.inspector.as_mut() };
         let turn = self.lanes[side as usize].early(bytes, &mut terms, &mut seen);
         self.digest(side, turn, &seen, news);
     }
 
     /// Counts what a turn saw and draws the consequences.
-    pub(super) fn digest(&mut self, side: Side, turn: Turn, seen: &Seen, news: &mut News) {
+    pub(super) fn digest(&mut self, side: Side, turn: ReadOutcome, seen: &FrameSummary, news: &mut Activity) {
         if seen.bytes > 0 {
             self.counters.add(side, &seen.messages, seen.bytes);
             self.messages[side as usize] += seen.data_messages();
@@ -32,30 +32,30 @@ impl Relay {
                 news.consequences |= self.pace(seen);
             }
             if let Some(code) = seen.closed {
-                self.begin_end(By::Side(side), Reason::Closed, code);
+                self.begin_end(Initiator::Side(side), Reason::Closed, code);
             }
         } else if self.lanes[side as usize].out.take_drained() {
             news.drained(side.other());
         }
         // What is told in consequence is delivered before the task sleeps.
-        news.consequences |= !matches!(turn, Turn::Waiting | Turn::Yield);
+        news.consequences |= !matches!(turn, ReadOutcome::Waiting | ReadOutcome::Yield);
         match turn {
-            Turn::Waiting if side == Side::Backend && self.failover.is_some() => {
+            ReadOutcome::Waiting if side == Side::Backend && self.failover.is_some() => {
                 news.consequences |= self.heard_out();
             }
-            Turn::Waiting | Turn::Yield => {}
-            Turn::Ended => self.source_ended(side, Reason::Eof),
-            Turn::Failed => self.source_ended(side, Reason::Reset),
-            Turn::SinkFailed if side == Side::Client && self.hears_out() => {}
-            Turn::SinkFailed => self.sink_failed(side.other()),
-            Turn::Leaves(code) => self.leaves(code),
-            Turn::Violation(violation) => self.violated(side, violation),
-            Turn::Dismissed => self.dismissed(side),
+            ReadOutcome::Waiting | ReadOutcome::Yield => {}
+            ReadOutcome::Ended => self.source_ended(side, Reason::Eof),
+            ReadOutcome::Failed => self.source_ended(side, Reason::Reset),
+            ReadOutcome::SinkFailed if side == Side::Client && self.hears_out() => {}
+            ReadOutcome::SinkFailed => self.sink_failed(side.other()),
+            ReadOutcome::Leaves(code) => self.leaves(code),
+            ReadOutcome::Violation(violation) => self.violated(side, violation),
+            ReadOutcome::Dismissed => self.dismissed(side),
         }
     }
 
     /// Charges the client for what it sent. Whether that was too much and is the end.
-    fn pace(&mut self, seen: &Seen) -> bool {
+    fn pace(&mut self, seen: &FrameSummary) -> bool {
         let Some(throttle) = self.throttle.as_mut().filter(|_| self.ending.is_none()) else { return false };
         let within = throttle.take(seen.rated(), seen.bytes, Instant::now());
         let end = !within && throttle.exceed == Exceed::Close;

@@ -4,25 +4,25 @@
 //! nobody will finish. Its answer is awaited for `close_timeout`. A backend is given the same time to
 //! close first, as RFC 6455 §7.1.1 wants a server to, so that the waiting sockets are not ours.
 
-use super::lane::{Farewell, Text};
+use super::lane::{PendingClose, Text};
 use super::vital::Due;
 use super::{Next, Relay};
-use crate::tunnel::frame::{Violation, Wrong, random};
-use crate::tunnel::{ABNORMAL, By, Cause, Leg, Reason, Side};
+use crate::tunnel::frame::{FrameError, Violation, random};
+use crate::tunnel::{ABNORMAL, Cause, Initiator, Reason, Side, TunnelIo};
 use std::task::Context;
 use tokio::time::Instant;
 
 /// How a tunnel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
-    pub(super) by: By,
+    pub(super) by: Initiator,
     pub(super) reason: Reason,
     pub(super) code: u16,
 }
 
 /// A tunnel that has begun to end.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct CloseState {
     verdict: Verdict,
     /// When waiting is over; set at the next look at the clock.
     deadline: Option<Instant>,
@@ -30,27 +30,27 @@ pub(super) struct Ending {
     extended: bool,
 }
 
-pub(super) const fn farewell(code: u16, text: &'static &'static str) -> Farewell {
-    Farewell { code, text: Text::Plain(text) }
+pub(super) const fn pending_close(code: u16, text: &'static &'static str) -> PendingClose {
+    PendingClose { code, text: Text::Plain(text) }
 }
 
 /// What `side` is told when the other one is gone. 1011 rather than 1014 for a backend that failed: many
 /// clients, tungstenite among them, take a code above 1013 for an error of their own.
-pub(super) const fn gone(lost: Side, reason: Reason) -> Farewell {
+pub(super) const fn gone(lost: Side, reason: Reason) -> PendingClose {
     match (lost, reason) {
-        (Side::Client, _) => farewell(1001, &"client gone"),
+        (Side::Client, _) => pending_close(1001, &"client gone"),
         (Side::Backend, Reason::Eof | Reason::PingTimeout | Reason::WriteTimeout) => {
-            farewell(1001, &"backend gone")
+            pending_close(1001, &"backend gone")
         }
-        (Side::Backend, _) => farewell(1011, &"backend failed"),
+        (Side::Backend, _) => pending_close(1011, &"backend failed"),
     }
 }
 
 impl Relay {
     /// Notes who ends the tunnel and why; the first one counts.
-    pub(super) fn begin_end(&mut self, by: By, reason: Reason, code: u16) {
+    pub(super) fn begin_end(&mut self, by: Initiator, reason: Reason, code: u16) {
         let verdict = Verdict { by, reason, code };
-        self.ending.get_or_insert(Ending { verdict, deadline: None, extended: false });
+        self.ending.get_or_insert(CloseState { verdict, deadline: None, extended: false });
     }
 
     /// The code with which the tunnel ends, once it does.
@@ -60,15 +60,15 @@ impl Relay {
 
     /// `side` sends nothing more. What it sent is delivered; unless it took its leave, the other side is told.
     pub(super) fn source_ended(&mut self, side: Side, reason: Reason) {
-        if side == Side::Backend && self.outlives(reason, ABNORMAL) {
+        if side == Side::Backend && self.start_failover(reason, ABNORMAL) {
             return;
         }
         self.lanes[side as usize].end();
         if reason == Reason::Reset {
-            self.let_go(side);
+            self.close_transport(side);
         }
         if !self.lanes[side as usize].has_closed() {
-            self.begin_end(By::Side(side), reason, ABNORMAL);
+            self.begin_end(Initiator::Side(side), reason, ABNORMAL);
         }
         // Nothing happens when a Close of its own has passed.
         self.lanes[side as usize].close(gone(side, reason));
@@ -77,17 +77,17 @@ impl Relay {
     /// `side` takes nothing more. It may still have said something: it is read until it ends.
     pub(super) fn sink_failed(&mut self, side: Side) {
         self.lanes[side.other() as usize].out.give_up();
-        self.begin_end(By::Side(side), Reason::Reset, ABNORMAL);
+        self.begin_end(Initiator::Side(side), Reason::Reset, ABNORMAL);
     }
 
     /// `side` broke the protocol or a limit of it.
     pub(super) fn violated(&mut self, side: Side, violation: Violation) {
         let reason = match violation.what {
-            Wrong::FrameTooBig | Wrong::MessageTooBig => Reason::TooBig(side, violation.what),
+            FrameError::FrameTooBig | FrameError::MessageTooBig => Reason::TooBig(side, violation.what),
             wrong => Reason::Invalid(side, wrong),
         };
-        self.begin_end(By::Gateway, reason, violation.code);
-        let told = Farewell { code: violation.code, text: Text::Wrong(violation.what) };
+        self.begin_end(Initiator::Gateway, reason, violation.code);
+        let told = PendingClose { code: violation.code, text: Text::Wrong(violation.what) };
         let answers = &mut self.lanes[side.other() as usize];
         if matches!(reason, Reason::Invalid(Side::Client, _)) {
             // What it sent before was valid: the answers to that are its, as they would be without us.
@@ -100,14 +100,14 @@ impl Relay {
 
     /// The client sent more than it may.
     pub(super) fn rate_exceeded(&mut self) {
-        self.begin_end(By::Gateway, Reason::Rate, 1008);
-        self.lanes[Side::Backend as usize].close(farewell(1008, &"too many messages"));
+        self.begin_end(Initiator::Gateway, Reason::Rate, 1008);
+        self.lanes[Side::Backend as usize].close(pending_close(1008, &"too many messages"));
         self.lanes[Side::Client as usize].close(gone(Side::Client, Reason::Rate));
     }
 
     /// Asks the client to leave. Its answer goes on to the backend, which so learns of it in order.
-    fn ask(&mut self, reason: Reason, told: Farewell) {
-        self.begin_end(By::Gateway, reason, told.code);
+    fn ask(&mut self, reason: Reason, told: PendingClose) {
+        self.begin_end(Initiator::Gateway, reason, told.code);
         self.lanes[Side::Backend as usize].close(told);
     }
 
@@ -119,22 +119,22 @@ impl Relay {
             Cause::Route => &"route changed",
             Cause::Operator | Cause::Rebalance => &"please reconnect",
         };
-        self.ask(Reason::Drain(cause), farewell(1012, text));
+        self.ask(Reason::Drain(cause), pending_close(1012, text));
     }
 
     /// `side` is as good as gone.
     fn dead(&mut self, side: Side, reason: Reason) {
-        if side == Side::Backend && self.outlives(reason, ABNORMAL) {
+        if side == Side::Backend && self.start_failover(reason, ABNORMAL) {
             return;
         }
-        self.begin_end(By::Side(side), reason, ABNORMAL);
-        self.let_go(side);
+        self.begin_end(Initiator::Side(side), reason, ABNORMAL);
+        self.close_transport(side);
         self.lanes[side as usize].close(gone(side, reason));
     }
 
     /// Closes the transport of `side`.
-    pub(super) fn let_go(&mut self, side: Side) {
-        self.legs[side as usize] = Leg::Gone;
+    pub(super) fn close_transport(&mut self, side: Side) {
+        self.legs[side as usize] = TunnelIo::Gone;
         self.lanes[side as usize].end();
         self.lanes[side.other() as usize].out.give_up();
     }
@@ -152,13 +152,13 @@ impl Relay {
             }
             Due::Dead(side) => self.dead(side, Reason::PingTimeout),
             Due::Stuck(side) => self.dead(side, Reason::WriteTimeout),
-            Due::Idle => self.ask(Reason::Idle, farewell(1001, &"idle timeout")),
-            Due::Aged => self.ask(Reason::MaxAge, farewell(1012, &"please reconnect")),
+            Due::Idle => self.ask(Reason::Idle, pending_close(1001, &"idle timeout")),
+            Due::Aged => self.ask(Reason::MaxAge, pending_close(1012, &"please reconnect")),
         }
     }
 
     /// Looks after a tunnel that has begun to end.
-    pub(super) fn see_off(&mut self, now: Instant, cx: &mut Context<'_>) -> Next {
+    pub(super) fn drive_close(&mut self, now: Instant, cx: &mut Context<'_>) -> Next {
         let limit = self.policy.close_timeout;
         let Some(ending) = &mut self.ending else { return Next::Wait };
         let verdict = ending.verdict;
@@ -214,13 +214,13 @@ impl Relay {
     fn tell_the_rest(&mut self) -> bool {
         let told = self.lanes[Side::Backend as usize].is_shut();
         // Who is gone need not be told.
-        let there = Side::BOTH.map(|side| !matches!(self.legs[side as usize], Leg::Gone));
+        let there = Side::BOTH.map(|side| !matches!(self.legs[side as usize], TunnelIo::Gone));
         let to_client = there[Side::Client as usize]
             && self.lanes[Side::Backend as usize].close(gone(Side::Backend, Reason::Eof));
         let to_backend = there[Side::Backend as usize]
             && self.lanes[Side::Client as usize].close(gone(Side::Client, Reason::Eof));
         if told {
-            self.let_go(Side::Client);
+            self.close_transport(Side::Client);
         }
         to_client || to_backend
     }

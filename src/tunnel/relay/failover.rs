@@ -8,11 +8,11 @@
 //! part cannot be finished by another backend, so that client is told to go.
 
 use super::Relay;
-use super::ending::{farewell, gone};
-use super::vital::News;
+use super::ending::{gone, pending_close};
+use super::vital::Activity;
 use crate::telemetry::metrics::Reconnected;
 use crate::tunnel::redial::{Found, Loss, Redial, Search};
-use crate::tunnel::{ABNORMAL, By, Leg, Reason, Side};
+use crate::tunnel::{ABNORMAL, Initiator, Reason, Side, TunnelIo};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -21,13 +21,13 @@ use tokio::time::Instant;
 
 /// What a tunnel has that may outlive its backend.
 pub(super) struct Failover {
-    state: State,
+    state: FailoverState,
     limit: Duration,
     /// The backend takes nothing more; what it said before is still read.
     deaf: bool,
 }
 
-enum State {
+enum FailoverState {
     /// There is a backend, and who would look for another one.
     Ready(Box<dyn Redial>),
     /// There is none.
@@ -38,19 +38,19 @@ enum State {
 
 impl Failover {
     pub(super) fn new(redial: Box<dyn Redial>, limit: Duration) -> Box<Self> {
-        Box::new(Self { state: State::Ready(redial), limit, deaf: false })
+        Box::new(Self { state: FailoverState::Ready(redial), limit, deaf: false })
     }
 
     fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready(_))
+        matches!(self.state, FailoverState::Ready(_))
     }
 
     /// Begins a search.
     fn leave(&mut self, reason: Reason, code: u16) {
         self.deaf = false;
         let loss = Loss { reason, limit: self.limit };
-        self.state = match std::mem::replace(&mut self.state, State::Between) {
-            State::Ready(redial) => State::Away { search: redial.redial(loss), reason, code },
+        self.state = match std::mem::replace(&mut self.state, FailoverState::Between) {
+            FailoverState::Ready(redial) => FailoverState::Away { search: redial.redial(loss), reason, code },
             other => other,
         };
     }
@@ -59,7 +59,7 @@ impl Failover {
 impl Relay {
     /// Whether there is no backend.
     pub(super) fn is_away(&self) -> bool {
-        self.failover.as_ref().is_some_and(|failover| matches!(failover.state, State::Away { .. }))
+        self.failover.as_ref().is_some_and(|failover| matches!(failover.state, FailoverState::Away { .. }))
     }
 
     /// While there is no backend, none is read, and the client only as far as its messages are held.
@@ -86,7 +86,7 @@ impl Relay {
 
     /// The backend is lost. Whether that is seen to, one way or the other; if not, the tunnel ends as
     /// one does that keeps nobody.
-    pub(super) fn outlives(&mut self, reason: Reason, code: u16) -> bool {
+    pub(super) fn start_failover(&mut self, reason: Reason, code: u16) -> bool {
         if !self.may_move() {
             return false;
         }
@@ -107,7 +107,7 @@ impl Relay {
         }
         client.ping = None;
         backend.take_over();
-        self.legs[Side::Backend as usize] = Leg::Gone;
+        self.legs[Side::Backend as usize] = TunnelIo::Gone;
         // The endpoint's count does not wait for the next one.
         self.guard = Box::new(());
         if let Some(member) = &self.member {
@@ -122,9 +122,9 @@ impl Relay {
 
     /// The backend left with a Close that the client has not seen.
     pub(super) fn leaves(&mut self, code: u16) {
-        if !self.outlives(Reason::Closed, code) {
-            self.begin_end(By::Side(Side::Backend), Reason::Closed, code);
-            self.lanes[Side::Backend as usize].close(farewell(code, &""));
+        if !self.start_failover(Reason::Closed, code) {
+            self.begin_end(Initiator::Side(Side::Backend), Reason::Closed, code);
+            self.lanes[Side::Backend as usize].close(pending_close(code, &""));
             self.lanes[Side::Backend as usize].end();
         }
     }
@@ -132,7 +132,7 @@ impl Relay {
     /// Answers the Close of a backend that leaves, as far as that can be done at once.
     fn part(&mut self, code: u16) {
         let lane = &self.lanes[Side::Client as usize];
-        let close = lane.farewell(farewell(code, &""));
+        let close = lane.close_frame(pending_close(code, &""));
         let at_boundary = !lane.out.waits() && lane.follower.may_inject();
         // The leg is dropped with the next lines of the caller; nobody waits for it.
         let mut cx = Context::from_waker(Waker::noop());
@@ -162,21 +162,21 @@ impl Relay {
             return false;
         }
         failover.deaf = false;
-        if !self.outlives(Reason::Reset, ABNORMAL) {
-            self.begin_end(By::Side(Side::Backend), Reason::Reset, ABNORMAL);
-            self.let_go(Side::Backend);
+        if !self.start_failover(Reason::Reset, ABNORMAL) {
+            self.begin_end(Initiator::Side(Side::Backend), Reason::Reset, ABNORMAL);
+            self.close_transport(Side::Backend);
             self.lanes[Side::Backend as usize].close(gone(Side::Backend, Reason::Reset));
         }
         true
     }
 
     /// Asks the search, when there is one.
-    pub(super) fn seek(&mut self, cx: &mut Context<'_>, news: &mut News) {
+    pub(super) fn seek(&mut self, cx: &mut Context<'_>, news: &mut Activity) {
         let Some(failover) = &mut self.failover else { return };
-        let State::Away { search, reason, code } = &mut failover.state else { return };
+        let FailoverState::Away { search, reason, code } = &mut failover.state else { return };
         let (reason, code) = (*reason, *code);
         let Poll::Ready((redial, found)) = search.as_mut().poll(cx) else { return };
-        failover.state = State::Ready(redial);
+        failover.state = FailoverState::Ready(redial);
         match found {
             Some(found) => self.arrive(found, news),
             None => {
@@ -187,7 +187,7 @@ impl Relay {
     }
 
     /// Goes on with another backend.
-    fn arrive(&mut self, found: Found, news: &mut News) {
+    fn arrive(&mut self, found: Found, news: &mut Activity) {
         self.legs[Side::Backend as usize] = found.backend;
         self.guard = found.guard;
         self.counters = found.counters;
@@ -206,8 +206,8 @@ impl Relay {
     fn forsake(&mut self, reason: Reason, code: u16, why: &'static &'static str) {
         let answered = self.lanes[Side::Client as usize].has_closed();
         let told = self.ending_code().filter(|_| answered).unwrap_or(1012);
-        self.begin_end(By::Side(Side::Backend), reason, code);
-        self.let_go(Side::Backend);
-        self.lanes[Side::Backend as usize].close(farewell(told, why));
+        self.begin_end(Initiator::Side(Side::Backend), reason, code);
+        self.close_transport(Side::Backend);
+        self.lanes[Side::Backend as usize].close(pending_close(told, why));
     }
 }

@@ -2,31 +2,31 @@
 //! it goes on as if the source had sent it.
 
 use super::Relay;
-use super::lane::{Farewell, Lane, Pass, Source, Text};
-use super::notes::Seen;
-use super::turn::Turn;
+use super::lane::{Direction, PendingClose, SinkMode, SourceState, Text};
+use super::notes::FrameSummary;
+use super::turn::ReadOutcome;
 use crate::tunnel::frame::Rules;
-use crate::tunnel::messages::{self, Dismissal, Fed, Inspector, Stage, Stop};
-use crate::tunnel::{By, Side};
+use crate::tunnel::messages::{self, FeedResult, Inspector, PluginClose, Reassembler, Stop};
+use crate::tunnel::{Initiator, Side};
 
 /// What few lanes have, apart so that the others stay small.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
-    stage: Option<Stage>,
+pub(super) struct InspectState {
+    stage: Option<Reassembler>,
     /// Why the inspector ends the tunnel, until that is done.
-    dismissal: Option<Dismissal>,
+    dismissal: Option<PluginClose>,
     /// What a Close of the gateway's own says.
     given: Box<str>,
 }
 
-impl Lane {
+impl Direction {
     /// From now on, messages are put together.
     fn take_apart(&mut self, rules: &Rules) {
-        let stage = Stage::new(self.from, messages::rules(rules));
+        let stage = Reassembler::new(self.from, messages::rules(rules));
         self.aside.get_or_insert_default().stage = Some(stage);
     }
 
-    pub(super) fn stage(&mut self) -> Option<&mut Stage> {
+    pub(super) fn stage(&mut self) -> Option<&mut Reassembler> {
         self.aside.as_mut()?.stage.as_mut()
     }
 
@@ -37,7 +37,7 @@ impl Lane {
     /// The source has sent its Close where nothing of it passes any more.
     pub(super) fn has_closed_unseen(&self) -> bool {
         let stage = self.aside.as_ref().and_then(|aside| aside.stage.as_ref());
-        stage.is_some_and(Stage::has_closed)
+        stage.is_some_and(Reassembler::has_closed)
     }
 
     /// What a Close with [`Text::Given`] says.
@@ -48,7 +48,7 @@ impl Lane {
     /// Ends the sink's stream with these words, as [`Lane::close`] does.
     fn close_with(&mut self, code: u16, text: &str) {
         self.aside.get_or_insert_default().given = text.into();
-        self.close(Farewell { code, text: Text::Given });
+        self.close(PendingClose { code, text: Text::Given });
     }
 
     /// Shows the messages that `chunk` completes, and hands what is left to `pass`.
@@ -56,12 +56,12 @@ impl Lane {
         &mut self,
         chunk: &[u8],
         inspector: &mut dyn Inspector,
-        seen: &mut Seen,
-        pass: impl FnOnce(&mut Self, &[u8], &Rules, &mut Seen) -> Turn,
-    ) -> Turn {
+        seen: &mut FrameSummary,
+        pass: impl FnOnce(&mut Self, &[u8], &Rules, &mut FrameSummary) -> ReadOutcome,
+    ) -> ReadOutcome {
         messages::lend(|out| {
-            let shut = self.pass == Pass::Shut;
-            let Some(stage) = self.stage() else { return Turn::Waiting };
+            let shut = self.pass == SinkMode::Shut;
+            let Some(stage) = self.stage() else { return ReadOutcome::Waiting };
             if shut {
                 stage.deafen();
             }
@@ -72,21 +72,21 @@ impl Lane {
             match stop {
                 None => turn,
                 Some(Stop::Violation(violation)) => {
-                    self.source = Source::Lost;
-                    Turn::Violation(violation)
+                    self.source = SourceState::Lost;
+                    ReadOutcome::Violation(violation)
                 }
                 Some(Stop::Dismissed(dismissal)) => {
                     self.aside.get_or_insert_default().dismissal = Some(dismissal);
-                    Turn::Dismissed
+                    ReadOutcome::Dismissed
                 }
             }
         })
     }
 }
 
-impl Seen {
+impl FrameSummary {
     /// Adds what a stage saw that does not pass.
-    fn add(&mut self, fed: Fed) {
+    fn add(&mut self, fed: FeedResult) {
         self.data |= fed.data;
         for (count, dropped) in self.messages.iter_mut().zip(fed.dropped) {
             *count += dropped;
@@ -115,8 +115,8 @@ impl Relay {
     }
 
     /// Ends the tunnel with this Close to both sides.
-    pub(super) fn dismiss(&mut self, dismissal: &Dismissal) {
-        self.begin_end(By::Gateway, dismissal.reason, dismissal.code);
+    pub(super) fn dismiss(&mut self, dismissal: &PluginClose) {
+        self.begin_end(Initiator::Gateway, dismissal.reason, dismissal.code);
         for lane in &mut self.lanes {
             lane.close_with(dismissal.code, &dismissal.text);
         }

@@ -6,7 +6,7 @@ use crate::tunnel::frame::{Event, Opcode};
 
 /// What is known of the backlog towards a backend that may be lost.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct ReplayBuffer {
     /// The most that is kept of what was written, and of what comes while nobody takes it.
     bound: usize,
     /// Places in the backlog at which no message is under way, in ascending order.
@@ -23,7 +23,7 @@ pub(super) struct Kept {
     away: bool,
 }
 
-impl Kept {
+impl ReplayBuffer {
     pub(super) fn new(bound: usize) -> Box<Self> {
         Box::new(Self {
             bound,
@@ -163,10 +163,10 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tunnel::frame::{Follower, Rules, Sender};
+    use crate::tunnel::frame::{FrameParser, Rules, Sender};
 
     /// Follows `chunk` as a lane does.
-    fn follow(kept: &mut Kept, follower: &mut Follower, chunk: &[u8]) {
+    fn follow(kept: &mut ReplayBuffer, follower: &mut FrameParser, chunk: &[u8]) {
         kept.begin();
         assert_eq!(follower.feed(chunk, &Rules::default(), &mut |event| kept.note(event)), Ok(()));
     }
@@ -179,7 +179,7 @@ mod tests {
     /// What is left for another backend when `written` of `frames` and of a ping behind `ping` were.
     fn left(frames: &[Vec<u8>], ping: usize, written: usize) -> Vec<u8> {
         let (mut kept, mut follower, mut backlog) =
-            (Kept::new(1000), Follower::new(Sender::Client), Vec::new());
+            (ReplayBuffer::new(1000), FrameParser::new(Sender::Client), Vec::new());
         for (at, frame) in frames.iter().enumerate() {
             follow(&mut kept, &mut follower, frame);
             kept.enter(&mut backlog, frame, 0);
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn pings_of_an_idle_day_are_not_kept() {
-        let (mut kept, mut backlog, mut written) = (Kept::new(1000), Vec::new(), 0);
+        let (mut kept, mut backlog, mut written) = (ReplayBuffer::new(1000), Vec::new(), 0);
         for _ in 0..3000 {
             kept.enter_own(&mut backlog, b"a ping to the backend");
             written = backlog.len();
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_message_longer_than_is_kept_cannot_be_said_again_until_it_is_written() {
-        let (mut kept, mut follower) = (Kept::new(100), Follower::new(Sender::Client));
+        let (mut kept, mut follower) = (ReplayBuffer::new(100), FrameParser::new(Sender::Client));
         let (mut backlog, mut written) = (Vec::new(), 0);
         let long = frame(0x02, &[7; 120]);
         follow(&mut kept, &mut follower, &long);

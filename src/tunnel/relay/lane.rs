@@ -2,15 +2,15 @@
 //! enters it. Only control frames do, at boundaries. `turn` moves the bytes; when to do what, and every
 //! clock, is the relay's.
 
-use super::inspect::Aside;
-use super::outbox::Outbox;
-use crate::tunnel::frame::{ControlFrame, Follower, Mask, Sender, Wrong};
-use crate::tunnel::{Leg, Side};
+use super::inspect::InspectState;
+use super::outbox::WriteBuffer;
+use crate::tunnel::frame::{ControlFrame, FrameError, FrameParser, Mask, Sender};
+use crate::tunnel::{Side, TunnelIo};
 use std::num::NonZeroU64;
 
 /// A Close of the gateway's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Farewell {
+pub(super) struct PendingClose {
     pub(super) code: u16,
     pub(super) text: Text,
 }
@@ -21,27 +21,27 @@ pub(super) enum Text {
     /// Of these words. By one more reference, since every idle lane has room for it.
     Plain(&'static &'static str),
     /// What the side did wrong.
-    Wrong(Wrong),
+    Wrong(FrameError),
     /// What the lane was given to say.
     Given,
 }
 
 /// What the sink still gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(super) enum SinkMode {
     /// Everything.
     Open,
     /// The rest of the frame under way, then this.
-    Until(Farewell),
+    Until(PendingClose),
     /// What the source still says, then this in place of its Close.
-    Behind(Farewell),
+    Behind(PendingClose),
     /// Nothing: a Close is behind everything.
     Shut,
 }
 
 /// What still comes from the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum SourceState {
     Open,
     /// Bytes that mean nothing any more: it broke the protocol.
     Lost,
@@ -50,11 +50,11 @@ pub(super) enum Source {
 
 /// One direction.
 #[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) out: Outbox,
-    pub(super) follower: Follower,
-    pub(super) pass: Pass,
-    pub(super) source: Source,
+pub(super) struct Direction {
+    pub(super) out: WriteBuffer,
+    pub(super) follower: FrameParser,
+    pub(super) pass: SinkMode,
+    pub(super) source: SourceState,
     /// The side the bytes come from.
     pub(super) from: Side,
     /// A ping for the sink that waits for a boundary.
@@ -66,20 +66,20 @@ pub(super) struct Lane {
     /// Another source may take the place of one that leaves.
     pub(super) replaceable: bool,
     /// What few lanes have.
-    pub(super) aside: Option<Box<Aside>>,
+    pub(super) aside: Option<Box<InspectState>>,
 }
 
-impl Lane {
+impl Direction {
     pub(super) fn new(from: Side) -> Self {
         let sender = match from {
             Side::Client => Sender::Client,
             Side::Backend => Sender::Server,
         };
         Self {
-            out: Outbox::new(),
-            follower: Follower::new(sender),
-            pass: Pass::Open,
-            source: Source::Open,
+            out: WriteBuffer::new(),
+            follower: FrameParser::new(sender),
+            pass: SinkMode::Open,
+            source: SourceState::Open,
             from,
             ping: None,
             awaited: None,
@@ -97,34 +97,34 @@ impl Lane {
 
     /// Nothing of the source is half said: another one can go on. What was withheld was never passed on.
     pub(super) fn may_be_taken_over(&self) -> bool {
-        self.pass == Pass::Open && self.follower.between_messages()
+        self.pass == SinkMode::Open && self.follower.between_messages()
     }
 
     /// Another source begins.
     pub(super) fn take_over(&mut self) {
-        self.follower = Follower::new(self.follower.sender());
+        self.follower = FrameParser::new(self.follower.sender());
         if let Some(stage) = self.stage() {
             stage.take_over();
         }
-        self.source = Source::Open;
+        self.source = SourceState::Open;
         self.awaited = None;
         self.listening = false;
     }
 
     /// Nothing waits for the sink, and nothing came from the source since it was last looked at.
     #[inline]
-    pub(super) fn rests(&self, source: &Leg) -> bool {
+    pub(super) fn rests(&self, source: &TunnelIo) -> bool {
         self.listening && self.out.rests() && source.is_silent()
     }
 
     /// The source sends nothing more.
     pub(super) fn has_ended(&self) -> bool {
-        self.source == Source::Ended
+        self.source == SourceState::Ended
     }
 
     /// What the source sends cannot be understood any more.
     pub(super) fn is_lost(&self) -> bool {
-        self.source == Source::Lost
+        self.source == SourceState::Lost
     }
 
     /// The source has sent its Close.
@@ -134,7 +134,7 @@ impl Lane {
 
     /// The sink has got its Close, or gets none.
     pub(super) fn is_shut(&self) -> bool {
-        self.pass == Pass::Shut
+        self.pass == SinkMode::Shut
     }
 
     /// What comes from here on is the pong to `payload`, when it is one.
@@ -144,46 +144,46 @@ impl Lane {
 
     /// The source sends nothing more. A Close that waited for the end of a frame has waited in vain.
     pub(super) fn end(&mut self) {
-        self.source = Source::Ended;
+        self.source = SourceState::Ended;
         match self.pass {
-            Pass::Until(_) => {
-                self.pass = Pass::Shut;
+            SinkMode::Until(_) => {
+                self.pass = SinkMode::Shut;
                 self.out.end();
             }
-            Pass::Behind(farewell) => {
+            SinkMode::Behind(farewell) => {
                 self.close(farewell);
             }
-            Pass::Open | Pass::Shut => {}
+            SinkMode::Open | SinkMode::Shut => {}
         }
     }
 
     /// Ends the sink's stream: with a Close at the next boundary, or bare when there will be none.
     /// Whether that was news; a Close that has passed or waits stays the only one.
-    pub(super) fn close(&mut self, farewell: Farewell) -> bool {
+    pub(super) fn close(&mut self, farewell: PendingClose) -> bool {
         let farewell = match self.pass {
-            Pass::Open => farewell,
-            Pass::Behind(waiting) => waiting,
-            Pass::Until(_) | Pass::Shut => return false,
+            SinkMode::Open => farewell,
+            SinkMode::Behind(waiting) => waiting,
+            SinkMode::Until(_) | SinkMode::Shut => return false,
         };
         self.ping = None;
         if self.follower.may_inject() {
-            self.out.push(self.farewell(farewell).as_bytes());
-            self.pass = Pass::Shut;
-        } else if self.source == Source::Open {
-            self.pass = Pass::Until(farewell);
+            self.out.push(self.close_frame(farewell).as_bytes());
+            self.pass = SinkMode::Shut;
+        } else if self.source == SourceState::Open {
+            self.pass = SinkMode::Until(farewell);
         } else {
             self.out.end();
-            self.pass = Pass::Shut;
+            self.pass = SinkMode::Shut;
         }
         true
     }
 
     /// Ends the sink's stream when the source has said what it has to say: in place of its Close, or
     /// behind its end.
-    pub(super) fn close_behind(&mut self, farewell: Farewell) {
-        if self.pass == Pass::Open && self.source == Source::Open {
+    pub(super) fn close_behind(&mut self, farewell: PendingClose) {
+        if self.pass == SinkMode::Open && self.source == SourceState::Open {
             self.ping = None;
-            self.pass = Pass::Behind(farewell);
+            self.pass = SinkMode::Behind(farewell);
         } else {
             self.close(farewell);
         }
@@ -191,7 +191,7 @@ impl Lane {
 
     /// Pings the sink. Whether the ping is on its way; otherwise it goes at the next boundary.
     pub(super) fn ping(&mut self, payload: NonZeroU64) -> bool {
-        if self.pass != Pass::Open {
+        if self.pass != SinkMode::Open {
             return false;
         }
         let now = self.follower.may_inject();
@@ -203,7 +203,7 @@ impl Lane {
         now
     }
 
-    pub(super) fn farewell(&self, farewell: Farewell) -> ControlFrame {
+    pub(super) fn close_frame(&self, farewell: PendingClose) -> ControlFrame {
         match farewell.text {
             Text::Plain(text) => ControlFrame::close(farewell.code, text, self.mask()),
             Text::Wrong(wrong) => ControlFrame::close(farewell.code, &wrong.to_string(), self.mask()),

@@ -27,13 +27,13 @@ use super::handshake::Extensions;
 use super::messages::{Inspector, Recheck};
 use super::rate::Throttle;
 use super::redial::Redial;
-use super::{ABNORMAL, By, Counters, Leg, Outcome, Policy, Reason, Side, clock};
+use super::{ABNORMAL, Counters, Initiator, Outcome, Policy, Reason, Side, TunnelIo, clock};
 use bytes::Bytes;
-use ending::{Ending, Verdict};
+use ending::{CloseState, Verdict};
 use failover::Failover;
-use kept::Kept;
-use lane::Lane;
-use notes::Seen;
+use kept::ReplayBuffer;
+use lane::Direction;
+use notes::FrameSummary;
 use recheck::Rechecks;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -43,8 +43,8 @@ use timer::Timer;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
-use turn::{Terms, Turn};
-use vital::{Clocks, News};
+use turn::{ReadLimits, ReadOutcome};
+use vital::{Activity, Clocks};
 
 /// Reads in one turn of a lane: a tunnel in full flow lets its thread's other tunnels go on after a megabyte.
 const READS: u32 = 16;
@@ -54,9 +54,9 @@ const BACKEND_FIRST: [Side; 2] = [Side::Backend, Side::Client];
 /// Everything a tunnel needs. The 101 has been written to the client.
 pub struct Tunnel {
     /// The client's side.
-    pub client: Leg,
+    pub client: TunnelIo,
     /// The endpoint's side.
-    pub backend: Leg,
+    pub backend: TunnelIo,
     /// What the client sent behind its request head.
     pub client_early: Bytes,
     /// What the backend sent behind its 101.
@@ -89,7 +89,7 @@ pub fn run(tunnel: Tunnel) -> Relay {
     let policy = tunnel.policy;
     let mut relay = Relay {
         legs: [tunnel.client, tunnel.backend],
-        lanes: Side::BOTH.map(Lane::new),
+        lanes: Side::BOTH.map(Direction::new),
         clocks: Clocks::new(now, &policy),
         timer: Timer::new(now),
         ending: None,
@@ -111,10 +111,10 @@ pub fn run(tunnel: Tunnel) -> Relay {
     if let (Some(redial), Some(terms)) = (tunnel.redial, relay.policy.reconnect) {
         relay.failover = Some(Failover::new(redial, terms.timeout));
         let [client, backend] = &mut relay.lanes;
-        client.out.keep(Kept::new(terms.buffer));
+        client.out.keep(ReplayBuffer::new(terms.buffer));
         backend.replaceable = true;
     }
-    let mut news = News::default();
+    let mut news = Activity::default();
     relay.early(Side::Client, &tunnel.client_early, &mut news);
     relay.early(Side::Backend, &tunnel.backend_early, &mut news);
     relay
@@ -122,12 +122,12 @@ pub fn run(tunnel: Tunnel) -> Relay {
 
 /// A running tunnel.
 pub struct Relay {
-    legs: [Leg; 2],
+    legs: [TunnelIo; 2],
     /// By the side they come from.
-    lanes: [Lane; 2],
+    lanes: [Direction; 2],
     clocks: Clocks,
     timer: Timer,
-    ending: Option<Ending>,
+    ending: Option<CloseState>,
     throttle: Option<Box<Throttle>>,
     messages: [u64; 2],
     bytes: [u64; 2],
@@ -172,7 +172,7 @@ impl Relay {
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         self.listen(cx);
         loop {
-            let mut news = News::default();
+            let mut news = Activity::default();
             self.seek(cx, &mut news);
             self.recheck(cx, &mut news);
             // A backend that may be lost is heard first: nothing more is written to one that has ended.
@@ -180,7 +180,7 @@ impl Relay {
             scratch::lend(|scratch| {
                 for side in order {
                     if !self.rests(side) {
-                        self.turn(side, cx, scratch, &mut news);
+                        self.pump_direction(side, cx, scratch, &mut news);
                     }
                 }
             });
@@ -222,7 +222,7 @@ impl Relay {
     }
 
     /// Moves what there is from `side` to the other one.
-    fn turn(&mut self, side: Side, cx: &mut Context<'_>, scratch: &mut [u8], news: &mut News) {
+    fn pump_direction(&mut self, side: Side, cx: &mut Context<'_>, scratch: &mut [u8], news: &mut Activity) {
         let mut window = match &mut self.throttle {
             Some(throttle) if side == Side::Client && self.ending.is_none() => {
                 // A window of a pace holds for one read; then it is another one.
@@ -233,7 +233,7 @@ impl Relay {
         if self.failover.is_some() {
             self.restrict(side, &mut window);
         }
-        let mut terms = Terms {
+        let mut terms = ReadLimits {
             rules: self.policy.rules(self.extensions),
             reads: window.0,
             window: window.1,
@@ -244,9 +244,9 @@ impl Relay {
             Side::Client => (client, backend),
             Side::Backend => (backend, client),
         };
-        let mut seen = Seen::default();
-        let turn = self.lanes[side as usize].turn(legs, cx, scratch, &mut terms, &mut seen);
-        if turn == Turn::Yield {
+        let mut seen = FrameSummary::default();
+        let turn = self.lanes[side as usize].pump(legs, cx, scratch, &mut terms, &mut seen);
+        if turn == ReadOutcome::Yield {
             cx.waker().wake_by_ref();
         }
         self.digest(side, turn, &seen, news);
@@ -255,7 +255,7 @@ impl Relay {
     /// Ends it here and now, by no doing of either side.
     pub(super) fn abort(&mut self) -> Outcome {
         let reason = if std::thread::panicking() { Reason::Panicked } else { Reason::Aborted };
-        self.ended(Verdict { by: By::Gateway, reason, code: ABNORMAL })
+        self.ended(Verdict { by: Initiator::Gateway, reason, code: ABNORMAL })
     }
 
     fn ended(&mut self, verdict: Verdict) -> Outcome {

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 
 /// What one turn of a lane saw, for counters and clocks.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct FrameSummary {
     /// Messages by kind, in the order of [`KINDS`].
     pub(super) messages: [u32; KINDS.len()],
     /// Wire bytes.
@@ -21,7 +21,7 @@ pub(super) struct Seen {
     pub(super) pinged: Option<NonZeroU64>,
 }
 
-impl Seen {
+impl FrameSummary {
     /// Text and binary messages.
     pub(super) fn data_messages(&self) -> u64 {
         u64::from(self.messages[0]) + u64::from(self.messages[1])
@@ -47,7 +47,7 @@ impl Seen {
 
 /// What one chunk holds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Notes {
+pub(super) struct FrameStats {
     awaited: Option<NonZeroU64>,
     /// Behind the first frame that ends in it.
     pub(super) first_end: Option<usize>,
@@ -59,19 +59,19 @@ pub(super) struct Notes {
     pub(super) end: usize,
 }
 
-impl Notes {
+impl FrameStats {
     pub(super) fn new(awaited: Option<NonZeroU64>) -> Self {
         Self { awaited, first_end: None, cut: None, close: None, end: 0 }
     }
 
     /// The Close, which starts at `at`, goes no further.
-    pub(super) fn spare(&mut self, at: usize, seen: &mut Seen) {
+    pub(super) fn spare(&mut self, at: usize, seen: &mut FrameSummary) {
         self.close = None;
         self.end = at;
         seen.closed = None;
     }
 
-    pub(super) fn note(&mut self, event: Event<'_>, seen: &mut Seen) {
+    pub(super) fn note(&mut self, event: Event<'_>, seen: &mut FrameSummary) {
         match event {
             Event::FrameStart { opcode, .. } => seen.data |= !opcode.is_control(),
             Event::FrameEnd { at, .. } => {

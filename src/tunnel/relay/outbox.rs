@@ -1,8 +1,8 @@
 //! What goes out to one side: written at once as far as the side takes it, the rest kept until it
 //! does. While nothing waits there is no buffer. What the bytes mean stays out.
 
-use super::kept::Kept;
-use crate::tunnel::Leg;
+use super::kept::ReplayBuffer;
+use crate::tunnel::TunnelIo;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 
 /// How far the side's inbound stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum WriteState {
     Open,
     /// Behind what waits comes the end.
     Ending,
@@ -22,25 +22,25 @@ enum State {
 
 /// What goes out to one side.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct WriteBuffer {
     /// Accepted for delivery; what lies before `written` is on its way.
     backlog: Vec<u8>,
     written: usize,
-    state: State,
+    state: WriteState,
     /// The leg may hold what was written in a buffer of its own.
     unflushed: bool,
     /// Something of the backlog was written since this was last asked.
     drained: bool,
     /// What was written is let go message by message, for the side may be lost and another one told.
-    kept: Option<Box<Kept>>,
+    kept: Option<Box<ReplayBuffer>>,
 }
 
-impl Outbox {
+impl WriteBuffer {
     pub(super) fn new() -> Self {
         Self {
             backlog: Vec::new(),
             written: 0,
-            state: State::Open,
+            state: WriteState::Open,
             unflushed: false,
             drained: false,
             kept: None,
@@ -48,12 +48,12 @@ impl Outbox {
     }
 
     /// From now on, messages that are not wholly written can be said again.
-    pub(super) fn keep(&mut self, kept: Box<Kept>) {
+    pub(super) fn keep(&mut self, kept: Box<ReplayBuffer>) {
         self.kept = Some(kept);
     }
 
     /// What watches the frames of the bytes to come.
-    pub(super) fn watch(&mut self) -> Option<&mut Kept> {
+    pub(super) fn watch(&mut self) -> Option<&mut ReplayBuffer> {
         self.kept.as_deref_mut()
     }
 
@@ -91,9 +91,9 @@ impl Outbox {
     /// Nothing waits, or nothing will ever be taken.
     pub(super) fn is_idle(&self) -> bool {
         match self.state {
-            State::Open => !self.waits() && !self.unflushed,
-            State::Ending => false,
-            State::Done | State::Broken => true,
+            WriteState::Open => !self.waits() && !self.unflushed,
+            WriteState::Ending => false,
+            WriteState::Done | WriteState::Broken => true,
         }
     }
 
@@ -102,7 +102,7 @@ impl Outbox {
     pub(super) fn rests(&self) -> bool {
         // Whatever waited and went out was freed, so that it was told is known too.
         self.backlog.capacity() == 0
-            && self.state == State::Open
+            && self.state == WriteState::Open
             && !self.unflushed
             && !self.drained
             && self.kept.is_none()
@@ -126,7 +126,7 @@ impl Outbox {
     /// Accepts a frame of the gateway's own; it goes out with the next [`Outbox::deliver`].
     pub(super) fn push(&mut self, frame: &[u8]) {
         match &mut self.kept {
-            _ if self.state != State::Open => {}
+            _ if self.state != WriteState::Open => {}
             None => self.backlog.extend_from_slice(frame),
             Some(kept) => kept.enter_own(&mut self.backlog, frame),
         }
@@ -135,7 +135,7 @@ impl Outbox {
     /// Accepts `bytes` of the other side, which begin at `at` in what was followed last.
     pub(super) fn pass(&mut self, bytes: &[u8], at: usize) {
         match &mut self.kept {
-            _ if self.state != State::Open => {}
+            _ if self.state != WriteState::Open => {}
             None => self.backlog.extend_from_slice(bytes),
             Some(kept) => kept.enter(&mut self.backlog, bytes, at),
         }
@@ -143,16 +143,16 @@ impl Outbox {
 
     /// Nothing comes behind what waits but the end. Whether that was news.
     pub(super) fn end(&mut self) -> bool {
-        let news = self.state == State::Open;
+        let news = self.state == WriteState::Open;
         if news {
-            self.state = State::Ending;
+            self.state = WriteState::Ending;
         }
         news
     }
 
     /// The side is gone: what waits is dropped, and whatever comes.
     pub(super) fn give_up(&mut self) {
-        self.state = State::Broken;
+        self.state = WriteState::Broken;
         self.kept = None;
         self.backlog = Vec::new();
         self.written = 0;
@@ -160,8 +160,8 @@ impl Outbox {
     }
 
     /// Writes `bytes` at once as far as the side takes them and keeps the rest. Nothing waits here.
-    pub(super) fn send(&mut self, leg: &mut Leg, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
-        if self.state != State::Open || bytes.is_empty() {
+    pub(super) fn send(&mut self, leg: &mut TunnelIo, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+        if self.state != WriteState::Open || bytes.is_empty() {
             return Ok(());
         }
         if self.kept.is_some() {
@@ -186,7 +186,7 @@ impl Outbox {
 
     /// As [`Outbox::send`], and what another side would have to be told stays.
     #[cold]
-    fn send_kept(&mut self, leg: &mut Leg, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+    fn send_kept(&mut self, leg: &mut TunnelIo, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
         let free = !self.waits() && self.room().is_none();
         let Some(kept) = &mut self.kept else { return Ok(()) };
         let mut result = Ok(());
@@ -210,15 +210,15 @@ impl Outbox {
 
     /// Writes what waits and, behind the last byte, the end. Ready when nothing waits any more.
     #[inline]
-    pub(super) fn deliver(&mut self, leg: &mut Leg, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn deliver(&mut self, leg: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // As nearly always.
-        if self.backlog.is_empty() && self.state == State::Open && self.kept.is_none() {
+        if self.backlog.is_empty() && self.state == WriteState::Open && self.kept.is_none() {
             return Poll::Ready(Ok(()));
         }
         self.deliver_backlog(leg, cx)
     }
 
-    fn deliver_backlog(&mut self, leg: &mut Leg, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn deliver_backlog(&mut self, leg: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.room() {
             None => {}
             Some(0) => return Poll::Pending,
@@ -242,16 +242,16 @@ impl Outbox {
             None => {}
             Some(kept) => kept.trim(&mut self.backlog, &mut self.written),
         }
-        if self.state == State::Ending {
+        if self.state == WriteState::Ending {
             ready!(Pin::new(leg).poll_shutdown(cx))?;
-            self.state = State::Done;
+            self.state = WriteState::Done;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
 
     /// Nothing more comes for now: what the leg holds back is flushed.
-    pub(super) fn settle(&mut self, leg: &mut Leg, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn drop_written(&mut self, leg: &mut TunnelIo, cx: &mut Context<'_>) -> io::Result<()> {
         if self.unflushed
             && let Poll::Ready(result) = Pin::new(leg).poll_flush(cx)
         {

@@ -2,8 +2,8 @@
 //! an answer is under way there is a future.
 
 use super::Relay;
-use super::vital::News;
-use crate::tunnel::messages::{Asking, Dismissal, Recheck};
+use super::vital::Activity;
+use crate::tunnel::messages::{Asking, PluginClose, Recheck};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Rechecks {
 
 impl Relay {
     /// Asks what is due and hears the answer that is there.
-    pub(super) fn recheck(&mut self, cx: &mut Context<'_>, news: &mut News) {
+    pub(super) fn recheck(&mut self, cx: &mut Context<'_>, news: &mut Activity) {
         let Some(rechecks) = &mut self.rechecks else { return };
         if self.ending.is_some() {
             self.rechecks = None;
@@ -69,7 +69,7 @@ impl Relay {
         rechecks.under_way = None;
         // The next moment may be an earlier one; and the clock of this poll may be a little behind.
         self.clocks.quiet_until = self.clocks.began();
-        if let Some(dismissal) = Dismissal::of(&answer) {
+        if let Some(dismissal) = PluginClose::of(&answer) {
             self.dismiss(&dismissal);
             news.consequences = true;
         }

@@ -4,16 +4,16 @@
 //! frame that is cut by the end of a read waits for its rest. Only the answers to the gateway's own
 //! pings are taken out.
 
-use super::lane::{Lane, Pass, Source};
-use super::notes::{Notes, Seen};
-use crate::tunnel::Leg;
+use super::lane::{Direction, SinkMode, SourceState};
+use super::notes::{FrameStats, FrameSummary};
+use crate::tunnel::TunnelIo;
 use crate::tunnel::frame::{MAX_WITHHELD, Rules, Violation};
 use crate::tunnel::messages::Inspector;
 use std::io;
 use std::task::{Context, Poll};
 
 /// What a lane may do in one turn.
-pub(super) struct Terms<'a> {
+pub(super) struct ReadLimits<'a> {
     pub(super) rules: Rules,
     /// How often it may read; 0 only delivers.
     pub(super) reads: u32,
@@ -25,7 +25,7 @@ pub(super) struct Terms<'a> {
 
 /// What one turn led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum ReadOutcome {
     /// Nothing more to do until something wakes the task.
     Waiting,
     /// There may be more at once; others go first.
@@ -44,39 +44,39 @@ pub(super) enum Turn {
     Leaves(u16),
 }
 
-impl Lane {
+impl Direction {
     /// Moves bytes until a leg has to be waited for.
-    pub(super) fn turn(
+    pub(super) fn pump(
         &mut self,
-        (source, sink): (&mut Leg, &mut Leg),
+        (source, sink): (&mut TunnelIo, &mut TunnelIo),
         cx: &mut Context<'_>,
         scratch: &mut [u8],
-        terms: &mut Terms<'_>,
-        seen: &mut Seen,
-    ) -> Turn {
+        terms: &mut ReadLimits<'_>,
+        seen: &mut FrameSummary,
+    ) -> ReadOutcome {
         for _ in 0..terms.reads {
             match self.deliver(sink, cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Turn::SinkFailed,
-                Poll::Pending => return Turn::Waiting,
+                Poll::Ready(Err(_)) => return ReadOutcome::SinkFailed,
+                Poll::Pending => return ReadOutcome::Waiting,
             }
-            if self.source == Source::Ended {
-                return self.settle(sink, cx);
+            if self.source == SourceState::Ended {
+                return self.flush_pending(sink, cx);
             }
             let read = self.read(source, cx, scratch, terms.window);
             self.listening = read.is_pending();
             match read {
-                Poll::Pending => return self.settle(sink, cx),
+                Poll::Pending => return self.flush_pending(sink, cx),
                 // TLS that ends without its closing alert: the usual way for a client to leave.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Turn::Ended;
+                    return ReadOutcome::Ended;
                 }
-                Poll::Ready(Err(_)) => return Turn::Failed,
-                Poll::Ready(Ok(0)) => return Turn::Ended,
+                Poll::Ready(Err(_)) => return ReadOutcome::Failed,
+                Poll::Ready(Ok(0)) => return ReadOutcome::Ended,
                 Poll::Ready(Ok(count)) => {
                     let chunk = self.chunk(scratch, count, seen);
                     match self.accept(chunk, sink, cx, terms, seen) {
-                        Turn::Waiting => {}
+                        ReadOutcome::Waiting => {}
                         stop => return stop,
                     }
                 }
@@ -84,15 +84,20 @@ impl Lane {
         }
         // Reading is paused, or the tunnels of this thread take turns: what was accepted goes out.
         match self.deliver(sink, cx) {
-            Poll::Ready(Err(_)) => Turn::SinkFailed,
-            Poll::Pending => Turn::Waiting,
-            Poll::Ready(Ok(())) if terms.reads == 0 => self.settle(sink, cx),
-            Poll::Ready(Ok(())) => Turn::Yield,
+            Poll::Ready(Err(_)) => ReadOutcome::SinkFailed,
+            Poll::Pending => ReadOutcome::Waiting,
+            Poll::Ready(Ok(())) if terms.reads == 0 => self.flush_pending(sink, cx),
+            Poll::Ready(Ok(())) => ReadOutcome::Yield,
         }
     }
 
     /// Takes bytes that were read before the relay began.
-    pub(super) fn early(&mut self, bytes: &[u8], terms: &mut Terms<'_>, seen: &mut Seen) -> Turn {
+    pub(super) fn early(
+        &mut self,
+        bytes: &[u8],
+        terms: &mut ReadLimits<'_>,
+        seen: &mut FrameSummary,
+    ) -> ReadOutcome {
         seen.bytes += bytes.len() as u64;
         if let (Some(inspector), true) = (&mut terms.inspector, self.is_inspected()) {
             return self.inspect(bytes, &mut ***inspector, seen, |lane, bytes, rules, seen| {
@@ -103,27 +108,27 @@ impl Lane {
     }
 
     /// Follows bytes and keeps them for the next turn.
-    fn take_in(&mut self, bytes: &[u8], rules: &Rules, seen: &mut Seen) -> Turn {
+    fn take_in(&mut self, bytes: &[u8], rules: &Rules, seen: &mut FrameSummary) -> ReadOutcome {
         let (notes, turn) = self.follow(bytes, rules, seen);
         self.edit(&bytes[..notes.end], &notes, seen);
         turn
     }
 
-    fn deliver(&mut self, sink: &mut Leg, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn deliver(&mut self, sink: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.out.deliver(sink, cx)
     }
 
-    fn settle(&mut self, sink: &mut Leg, cx: &mut Context<'_>) -> Turn {
-        match self.out.settle(sink, cx) {
-            Ok(()) => Turn::Waiting,
-            Err(_) => Turn::SinkFailed,
+    fn flush_pending(&mut self, sink: &mut TunnelIo, cx: &mut Context<'_>) -> ReadOutcome {
+        match self.out.drop_written(sink, cx) {
+            Ok(()) => ReadOutcome::Waiting,
+            Err(_) => ReadOutcome::SinkFailed,
         }
     }
 
     /// Reads behind the room for what the follower withholds.
     fn read(
         &self,
-        leg: &mut Leg,
+        leg: &mut TunnelIo,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
         window: usize,
@@ -134,7 +139,7 @@ impl Lane {
 
     /// What was read, with what was withheld before in front of it: every head and every control frame
     /// then lies within one chunk.
-    fn chunk<'s>(&mut self, scratch: &'s mut [u8], count: usize, seen: &mut Seen) -> &'s [u8] {
+    fn chunk<'s>(&mut self, scratch: &'s mut [u8], count: usize, seen: &mut FrameSummary) -> &'s [u8] {
         seen.bytes += count as u64;
         let end = MAX_WITHHELD + count;
         if self.aside.is_none() && self.follower.withheld() == 0 {
@@ -154,13 +159,13 @@ impl Lane {
     fn accept(
         &mut self,
         chunk: &[u8],
-        sink: &mut Leg,
+        sink: &mut TunnelIo,
         cx: &mut Context<'_>,
-        terms: &mut Terms<'_>,
-        seen: &mut Seen,
-    ) -> Turn {
-        if self.source == Source::Lost {
-            return Turn::Waiting;
+        terms: &mut ReadLimits<'_>,
+        seen: &mut FrameSummary,
+    ) -> ReadOutcome {
+        if self.source == SourceState::Lost {
+            return ReadOutcome::Waiting;
         }
         if let (Some(inspector), true) = (&mut terms.inspector, self.is_inspected()) {
             return self.inspect(chunk, &mut ***inspector, seen, |lane, chunk, rules, seen| {
@@ -174,32 +179,32 @@ impl Lane {
     fn forward(
         &mut self,
         chunk: &[u8],
-        sink: &mut Leg,
+        sink: &mut TunnelIo,
         cx: &mut Context<'_>,
         rules: &Rules,
-        seen: &mut Seen,
-    ) -> Turn {
-        let undisturbed = self.pass == Pass::Open && self.ping.is_none();
+        seen: &mut FrameSummary,
+    ) -> ReadOutcome {
+        let undisturbed = self.pass == SinkMode::Open && self.ping.is_none();
         if undisturbed
             && self.out.watch().is_none()
             && let Some(opcode) = self.follower.whole_message(chunk, rules)
         {
             seen.message(opcode);
             let sent = self.out.send(sink, chunk, cx);
-            return if sent.is_err() { Turn::SinkFailed } else { Turn::Waiting };
+            return if sent.is_err() { ReadOutcome::SinkFailed } else { ReadOutcome::Waiting };
         }
         let (notes, turn) = self.follow(chunk, rules, seen);
         let bytes = &chunk[..notes.end];
         if !undisturbed || notes.cut.is_some() || notes.close.is_some() {
             self.edit(bytes, &notes, seen);
         } else if self.out.send(sink, bytes, cx).is_err() {
-            return Turn::SinkFailed;
+            return ReadOutcome::SinkFailed;
         }
         turn
     }
 
-    fn follow(&mut self, chunk: &[u8], rules: &Rules, seen: &mut Seen) -> (Notes, Turn) {
-        let mut notes = Notes::new(self.awaited);
+    fn follow(&mut self, chunk: &[u8], rules: &Rules, seen: &mut FrameSummary) -> (FrameStats, ReadOutcome) {
+        let mut notes = FrameStats::new(self.awaited);
         // The rest of a data frame is data too.
         seen.data |= !chunk.is_empty() && !self.follower.may_inject();
         let result = match self.out.watch() {
@@ -216,19 +221,19 @@ impl Lane {
             Ok(()) => match notes.close {
                 Some((at, code)) if self.spares(code) => {
                     notes.spare(at, seen);
-                    self.source = Source::Lost;
-                    Turn::Leaves(code)
+                    self.source = SourceState::Lost;
+                    ReadOutcome::Leaves(code)
                 }
-                Some(_) => Turn::Waiting,
+                Some(_) => ReadOutcome::Waiting,
                 None => {
                     notes.end = chunk.len() - self.follower.withheld();
-                    Turn::Waiting
+                    ReadOutcome::Waiting
                 }
             },
             Err(violation) => {
                 notes.end = violation.at;
-                self.source = Source::Lost;
-                Turn::Violation(violation)
+                self.source = SourceState::Lost;
+                ReadOutcome::Violation(violation)
             }
         };
         if notes.cut.is_some() {
@@ -239,18 +244,18 @@ impl Lane {
     }
 
     /// Passes on `bytes` without what is cut out and with what waits for a boundary.
-    fn edit(&mut self, bytes: &[u8], notes: &Notes, seen: &mut Seen) {
-        if self.pass == Pass::Shut {
+    fn edit(&mut self, bytes: &[u8], notes: &FrameStats, seen: &mut FrameSummary) {
+        if self.pass == SinkMode::Shut {
             return;
         }
-        if let (Pass::Behind(farewell), Some((start, _))) = (self.pass, notes.close) {
+        if let (SinkMode::Behind(farewell), Some((start, _))) = (self.pass, notes.close) {
             self.keep(bytes, 0, start, notes);
-            self.out.push(self.farewell(farewell).as_bytes());
-            self.pass = Pass::Shut;
+            self.out.push(self.close_frame(farewell).as_bytes());
+            self.pass = SinkMode::Shut;
             return;
         }
         let boundary = notes.first_end.filter(|end| *end <= bytes.len());
-        let waits = self.ping.is_some() || matches!(self.pass, Pass::Until(_));
+        let waits = self.ping.is_some() || matches!(self.pass, SinkMode::Until(_));
         let split = boundary.filter(|_| waits).unwrap_or(bytes.len());
         self.keep(bytes, 0, split, notes);
         if boundary.is_some() {
@@ -258,20 +263,20 @@ impl Lane {
                 self.out.push(self.ping_frame(payload).as_bytes());
                 seen.pinged = Some(payload);
             }
-            if let Pass::Until(farewell) = self.pass {
-                self.out.push(self.farewell(farewell).as_bytes());
-                self.pass = Pass::Shut;
+            if let SinkMode::Until(farewell) = self.pass {
+                self.out.push(self.close_frame(farewell).as_bytes());
+                self.pass = SinkMode::Shut;
                 return;
             }
         }
         self.keep(bytes, split, bytes.len(), notes);
         if notes.close.is_some() {
-            self.pass = Pass::Shut;
+            self.pass = SinkMode::Shut;
         }
     }
 
     /// Passes on `bytes[from..to]` without what is cut out of them.
-    fn keep(&mut self, bytes: &[u8], from: usize, to: usize, notes: &Notes) {
+    fn keep(&mut self, bytes: &[u8], from: usize, to: usize, notes: &FrameStats) {
         let (start, end) = notes.cut.unwrap_or((to, to));
         let (start, end) = (start.clamp(from, to), end.clamp(from, to));
         self.out.pass(&bytes[from..start], from);

@@ -1,7 +1,7 @@
 //! The clocks of a tunnel: when each side was last heard, pinged and able to take something, and what
 //! is due. Traffic only notes the time; what is due is reckoned when the earliest moment has come.
 
-use super::notes::Seen;
+use super::notes::FrameSummary;
 use crate::tunnel::{Policy, Side, clock};
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// What the turns of one poll saw.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct News {
+pub(super) struct Activity {
     heard: [bool; 2],
     /// The side took something that had waited.
     drained: [bool; 2],
@@ -22,9 +22,9 @@ pub(super) struct News {
     pub(super) consequences: bool,
 }
 
-impl News {
+impl Activity {
     /// Notes what a turn of the lane from `side` saw.
-    pub(super) fn note(&mut self, side: Side, seen: &Seen, drained: bool) {
+    pub(super) fn note(&mut self, side: Side, seen: &FrameSummary, drained: bool) {
         self.heard[side as usize] = true;
         self.ponged[side as usize] |= seen.ponged;
         self.data |= seen.data;
@@ -121,7 +121,7 @@ impl Clocks {
 
     /// Notes who was heard.
     #[inline]
-    pub(super) fn hear(&mut self, news: &News, now: Instant) {
+    pub(super) fn hear(&mut self, news: &Activity, now: Instant) {
         if news.data {
             self.data = now;
         }
@@ -142,7 +142,7 @@ impl Clocks {
     }
 
     /// Notes pings that left and pongs that came, of which the round trips are returned.
-    pub(super) fn note_pings(&mut self, news: &News, now: Instant) -> [Option<Duration>; 2] {
+    pub(super) fn note_pings(&mut self, news: &Activity, now: Instant) -> [Option<Duration>; 2] {
         Side::BOTH.map(|side| {
             let vital = &mut self.sides[side as usize];
             if news.pinged(side).is_some() {
@@ -165,7 +165,7 @@ impl Clocks {
     }
 
     /// Notes whether bytes wait for `side`, and whether some went out.
-    pub(super) fn waits(&mut self, side: Side, waits: bool, news: &News, now: Instant) {
+    pub(super) fn waits(&mut self, side: Side, waits: bool, news: &Activity, now: Instant) {
         let stuck = &mut self.sides[side as usize].stuck;
         if !waits {
             if stuck.take().is_some() {
@@ -180,7 +180,7 @@ impl Clocks {
     }
 
     /// `side` is not read for now: its silence is ours.
-    pub(super) fn excuse(&mut self, side: Side, now: Instant) {
+    pub(super) fn pause_idle_clock(&mut self, side: Side, now: Instant) {
         self.sides[side as usize].heard = now;
     }
 

@@ -1,7 +1,7 @@
 //! What a relay does between its turns: notes what they saw, and looks whether something is due. A poll
 //! that moved a message and finds nothing due passes here quickly; that is nearly every one.
 
-use super::vital::News;
+use super::vital::Activity;
 use super::{Next, Relay};
 use crate::tunnel::{Side, clock};
 use std::task::Context;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 impl Relay {
     /// Looks at the clocks. `now` may be a little old, as `clock::now` is.
-    pub(super) fn next(&mut self, now: Instant, news: &News, cx: &mut Context<'_>) -> Next {
+    pub(super) fn next(&mut self, now: Instant, news: &Activity, cx: &mut Context<'_>) -> Next {
         self.note(now, news);
         if news.consequences {
             return Next::Again;
@@ -21,7 +21,7 @@ impl Relay {
             return Next::Again;
         }
         if self.ending.is_some() {
-            return self.see_off(clock::read(), cx);
+            return self.drive_close(clock::read(), cx);
         }
         let paused = self.throttle.as_ref().and_then(|throttle| throttle.until());
         if self.timer.is_running() && now < self.clocks.quiet_until && paused.is_none() {
@@ -44,7 +44,7 @@ impl Relay {
         }
     }
 
-    fn note(&mut self, now: Instant, news: &News) {
+    fn note(&mut self, now: Instant, news: &Activity) {
         self.clocks.hear(news, now);
         if news.is_timed() {
             self.note_pings(clock::read(), news);
@@ -54,12 +54,12 @@ impl Relay {
             self.note_blocked(blocked, now, news);
         }
         if self.throttle.is_some() || self.failover.is_some() {
-            self.excuse(now);
+            self.pause_idle_clocks(now);
         }
     }
 
     #[cold]
-    fn note_pings(&mut self, now: Instant, news: &News) {
+    fn note_pings(&mut self, now: Instant, news: &Activity) {
         let round_trips = self.clocks.note_pings(news, now);
         for side in Side::BOTH {
             if let Some(round_trip) = round_trips[side as usize] {
@@ -71,24 +71,24 @@ impl Relay {
         }
     }
 
-    fn note_blocked(&mut self, blocked: [bool; 2], now: Instant, news: &News) {
+    fn note_blocked(&mut self, blocked: [bool; 2], now: Instant, news: &Activity) {
         for side in Side::BOTH {
             let waits = blocked[side as usize];
             self.clocks.waits(side, waits, news, now);
             if waits {
-                self.clocks.excuse(side.other(), now);
+                self.clocks.pause_idle_clock(side.other(), now);
             }
         }
     }
 
     /// A side that is not read by our own choice, or is not there, is not silent.
-    fn excuse(&mut self, now: Instant) {
+    fn pause_idle_clocks(&mut self, now: Instant) {
         let paused = self.throttle.as_ref().is_some_and(|throttle| throttle.until().is_some());
         if paused || self.lanes[Side::Client as usize].out.room() == Some(0) {
-            self.clocks.excuse(Side::Client, now);
+            self.clocks.pause_idle_clock(Side::Client, now);
         }
         if self.is_away() {
-            self.clocks.excuse(Side::Backend, now);
+            self.clocks.pause_idle_clock(Side::Backend, now);
         }
     }
 }

@@ -7,12 +7,12 @@ use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::address::Origin;
 use crate::upstream::balance::{BALANCE, Balance, Member};
 use crate::upstream::clock;
-use crate::upstream::discovery::{Discovery, Line, Source};
+use crate::upstream::discovery::{Discovery, EndpointSource, EndpointSpec};
 use crate::upstream::endpoint::{Endpoint, Health};
 use crate::upstream::health::{Check, PROBES, Probe};
 use crate::upstream::key::KeySource;
-use crate::upstream::reach::Reach;
-use crate::upstream::roster::{Estate, Plan, Roster};
+use crate::upstream::reach::Connector;
+use crate::upstream::roster::{CarriedState, EndpointSet, Plan};
 use moongate_sdk::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
 use pingora_load_balancing::{Backends, LoadBalancer};
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ impl Cluster {
         check_periods(spec, place, &mut problems);
         let balance = problems.keep(balance(spec.balance.as_ref(), place));
         let probe = problems.keep(probe(spec));
-        let reach = problems.keep(Reach::compile(spec, place, prior.map(|prior| &*prior.reach)));
+        let reach = problems.keep(Connector::compile(spec, place, prior.map(|prior| &*prior.reach)));
         let (Some(balance), Some(probe), Some(reach)) = (balance, probe, reach) else { return Err(problems) };
         check_rebalance(spec, &*balance, &mut problems);
         if problems.refuse() {
@@ -70,10 +70,10 @@ impl Cluster {
 
 /// What was read and found right.
 struct Parts {
-    lines: Vec<Line>,
+    lines: Vec<EndpointSpec>,
     balance: Box<dyn Balance>,
     probe: Option<Box<dyn Probe>>,
-    reach: Arc<Reach>,
+    reach: Arc<Connector>,
     advice: Vec<Problem>,
 }
 
@@ -95,16 +95,18 @@ fn assemble(
         slow_start: spec.slow_start.map(millis).filter(|over| *over > 0),
     };
     let estate = match (prior, removed) {
-        (Some(prior), _) => Some(Estate {
-            heirs: heirs(prior, spec, &parts.reach),
+        (Some(prior), _) => Some(CarriedState {
+            heirs: carried_members(prior, spec, &parts.reach),
             departed: prior.roster.departed(),
             settled: true,
         }),
-        (None, Some(removed)) => Some(Estate { departed: removed.loads().clone(), ..Estate::default() }),
+        (None, Some(removed)) => {
+            Some(CarriedState { departed: removed.loads().clone(), ..CarriedState::default() })
+        }
         (None, None) => None,
     };
-    let roster = Arc::new(Roster::new(plan, estate));
-    let source = Source::new(parts.lines, prior.map(|prior| &*prior.source));
+    let roster = Arc::new(EndpointSet::new(plan, estate));
+    let source = EndpointSource::new(parts.lines, prior.map(|prior| &*prior.source));
     let rhythm = parts.probe.as_ref().map(|probe| probe.rhythm());
     let busy = rhythm.is_some() || source.has_names();
     Arc::new(Cluster {
@@ -135,9 +137,9 @@ fn millis(period: Period) -> u64 {
 }
 
 fn engine(
-    source: &Arc<Source>,
-    roster: &Arc<Roster>,
-    probe: Option<(Box<dyn Probe>, Arc<Reach>)>,
+    source: &Arc<EndpointSource>,
+    roster: &Arc<EndpointSet>,
+    probe: Option<(Box<dyn Probe>, Arc<Connector>)>,
 ) -> LoadBalancer<super::Selection> {
     let mut backends = Backends::new(Box::new(Discovery(Arc::clone(source))));
     if let Some((probe, reach)) = probe {
@@ -150,7 +152,7 @@ fn engine(
 }
 
 /// The endpoints of the prior generation as those of the next.
-fn heirs(prior: &Cluster, spec: &spec::Upstream, reach: &Reach) -> Vec<Member> {
+fn carried_members(prior: &Cluster, spec: &spec::Upstream, reach: &Connector) -> Vec<Member> {
     let same_check = prior.spec.health_check == spec.health_check && prior.reach.is_like(reach);
     let heir = |member: &Member| {
         if same_check {
@@ -172,12 +174,12 @@ fn heirs(prior: &Cluster, spec: &spec::Upstream, reach: &Reach) -> Vec<Member> {
     prior.roster.current().seats().iter().map(heir).collect()
 }
 
-fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Problems) -> Vec<Line> {
+fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Problems) -> Vec<EndpointSpec> {
     if entries.is_empty() {
         let problem = Problem::new("an upstream needs at least one endpoint");
         problems.push(problem.help("write `endpoints: [127.0.0.1:8081]`").at(place));
     }
-    let mut lines: Vec<Line> = Vec::with_capacity(entries.len());
+    let mut lines: Vec<EndpointSpec> = Vec::with_capacity(entries.len());
     let mut first: HashMap<Origin, &Place> = HashMap::new();
     for entry in entries {
         let (text, at, marked) = match &entry.value {
@@ -198,7 +200,7 @@ fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Proble
             continue;
         }
         first.insert(origin.clone(), at);
-        lines.push(Line { origin, weight, marked });
+        lines.push(EndpointSpec { origin, weight, marked });
     }
     if !lines.is_empty() && lines.iter().all(|line| line.weight == 0 || line.marked) {
         problems.push(Problem::warning(nobody(&lines)).at(place));
@@ -206,7 +208,7 @@ fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Proble
     lines
 }
 
-fn nobody(lines: &[Line]) -> &'static str {
+fn nobody(lines: &[EndpointSpec]) -> &'static str {
     match lines.iter().any(|line| line.marked) {
         true => "every endpoint has weight 0 or `drain: true`: none takes a request",
         false => "every endpoint has weight 0: none takes a request",

@@ -35,7 +35,7 @@ impl Leaving {
 
 /// An endpoint that should be left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leaver {
+pub struct DrainingEndpoint {
     /// Its name within the process.
     pub token: Token,
     /// Its upstream.
@@ -48,7 +48,7 @@ pub struct Leaver {
     since: Option<u64>,
 }
 
-impl Leaver {
+impl DrainingEndpoint {
     /// For how long its drain goes on; none when it is left for another reason.
     pub fn draining_for(&self) -> Option<Duration> {
         Some(Duration::from_millis(clock::now().saturating_sub(self.since?)))
@@ -84,9 +84,9 @@ impl Cluster {
     ///
     /// An unhealthy one is among them only while another one is well: when nobody is, the probes may
     /// be what is wrong, and there is nowhere to go.
-    pub fn leaving(&self) -> Vec<Leaver> {
+    pub fn leaving(&self) -> Vec<DrainingEndpoint> {
         let members = self.roster.current();
-        let leaver = |token, endpoint, why, since| Leaver {
+        let leaver = |token, endpoint, why, since| DrainingEndpoint {
             token,
             upstream: Arc::clone(&self.name),
             endpoint,

@@ -10,21 +10,21 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use leaving::{Leaver, Leaving, Order};
+pub use leaving::{DrainingEndpoint, Leaving, Order};
 pub use removed::RemovedUpstream;
 pub use status::{ClusterStatus, EndpointStatus};
 
 use super::balance::CookieScope;
 use super::clock;
-use super::discovery::Source;
+use super::discovery::EndpointSource;
 use super::drain_moment::DrainMoment;
 use super::endpoint::Endpoint;
-use super::health::Rhythm;
+use super::health::ProbeSchedule;
 use super::key::{Key, KeySource, RequestView};
 use super::lease::{Lease, NoEndpoint, Tried};
 use super::passive::Policy;
-use super::reach::Reach;
-use super::roster::{Members, Roster};
+use super::reach::Connector;
+use super::roster::{EndpointSet, Members};
 use super::selection::Selection;
 use crate::spec;
 use crate::telemetry::metrics::UpstreamMetrics;
@@ -51,11 +51,11 @@ pub struct Cluster {
     /// The cookie that names an endpoint, where the balance sets one.
     cookie: Option<CookieScope>,
     policy: Policy,
-    reach: Arc<Reach>,
-    roster: Arc<Roster>,
-    source: Arc<Source>,
+    reach: Arc<Connector>,
+    roster: Arc<EndpointSet>,
+    source: Arc<EndpointSource>,
     engine: LoadBalancer<Selection>,
-    rhythm: Option<Rhythm>,
+    rhythm: Option<ProbeSchedule>,
     advice: Vec<Problem>,
     metrics: Arc<UpstreamMetrics>,
     panics: AtomicU64,
@@ -101,7 +101,7 @@ impl Cluster {
     }
 
     /// How its endpoints are reached.
-    pub fn reach(&self) -> &Arc<Reach> {
+    pub fn reach(&self) -> &Arc<Connector> {
         &self.reach
     }
 

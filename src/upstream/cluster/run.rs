@@ -32,7 +32,7 @@ impl Cluster {
         let beginning = async {
             resolved.notified().await;
             self.await_probes().await;
-            self.roster.settle();
+            self.roster.rearrange();
             self.first_round.send_replace(true);
         };
         tokio::join!(self.keep_resolving(&resolved), self.keep_probing(), beginning);

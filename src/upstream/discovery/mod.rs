@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// One line of an upstream's list of endpoints.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(super) struct EndpointSpec {
     pub(super) origin: Origin,
     pub(super) weight: u16,
     /// What it stands for is to be left.
@@ -26,7 +26,7 @@ pub(super) struct Line {
 
 /// Goes with a backend whose line is marked to be left.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Marked;
+pub(super) struct DrainMark;
 
 /// Goes with a backend that a host name stands for.
 #[derive(Clone, Debug)]
@@ -35,24 +35,24 @@ pub(super) struct Named(pub(super) Arc<str>);
 /// A line with what it stands for.
 #[derive(Debug)]
 struct Slot {
-    line: Line,
+    line: EndpointSpec,
     /// Where it is now; empty for a name that was never resolved.
     addresses: Vec<Address>,
 }
 
 /// The list of endpoints of one upstream with what its names stand for.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct EndpointSource {
     slots: Mutex<Vec<Slot>>,
     has_names: bool,
 }
 
-impl Source {
+impl EndpointSource {
     /// From the list as written; names start with what they stood for in `prior`, or with nothing.
-    pub(super) fn new(lines: Vec<Line>, prior: Option<&Self>) -> Arc<Self> {
+    pub(super) fn new(lines: Vec<EndpointSpec>, prior: Option<&Self>) -> Arc<Self> {
         let known = prior.map(Self::resolved).unwrap_or_default();
         let has_names = lines.iter().any(|line| matches!(line.origin, Origin::Name { .. }));
-        let slot = |line: Line| {
+        let slot = |line: EndpointSpec| {
             let addresses = match &line.origin {
                 Origin::Fixed(address) => vec![address.clone()],
                 Origin::Name { .. } => known.get(&line.origin).cloned().unwrap_or_default(),
@@ -76,7 +76,7 @@ impl Source {
             .filter_map(|(address, line)| {
                 let mut ext = http::Extensions::new();
                 if line.marked {
-                    ext.insert(Marked);
+                    ext.insert(DrainMark);
                 }
                 if let Origin::Name { host, .. } = &line.origin {
                     ext.insert(Named(Arc::from(&**host)));
@@ -93,7 +93,7 @@ impl Source {
 }
 
 /// The engine's view of a [`Source`].
-pub(super) struct Discovery(pub(super) Arc<Source>);
+pub(super) struct Discovery(pub(super) Arc<EndpointSource>);
 
 #[async_trait]
 impl ServiceDiscovery for Discovery {
@@ -110,8 +110,8 @@ mod tests {
     use futures_util::StreamExt;
     use std::time::Duration;
 
-    fn origins(lines: &[(&str, u16)]) -> Vec<Line> {
-        let line = |(text, weight): &(&str, u16)| Line {
+    fn origins(lines: &[(&str, u16)]) -> Vec<EndpointSpec> {
+        let line = |(text, weight): &(&str, u16)| EndpointSpec {
             origin: Origin::parse(text).unwrap(),
             weight: *weight,
             marked: false,
@@ -119,13 +119,13 @@ mod tests {
         lines.iter().map(line).collect()
     }
 
-    fn weights(source: &Source) -> Vec<(String, usize)> {
+    fn weights(source: &EndpointSource) -> Vec<(String, usize)> {
         source.backends().iter().map(|backend| (backend.addr.to_string(), backend.weight)).collect()
     }
 
     #[test]
     fn of_two_lines_for_one_address_the_first_counts() {
-        let source = Source::new(origins(&[("127.0.0.1:80", 1), ("web.test:80", 5)]), None);
+        let source = EndpointSource::new(origins(&[("127.0.0.1:80", 1), ("web.test:80", 5)]), None);
         let two = vec!["127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap()];
         assert!(source.learn("web.test", 80, two));
         assert_eq!(weights(&source), [("127.0.0.1:80".to_owned(), 1), ("127.0.0.2:80".to_owned(), 5)]);
@@ -133,16 +133,16 @@ mod tests {
 
     #[test]
     fn a_name_keeps_its_addresses_over_a_reload() {
-        let before = Source::new(origins(&[("web.test:80", 1)]), None);
+        let before = EndpointSource::new(origins(&[("web.test:80", 1)]), None);
         assert!(weights(&before).is_empty());
         before.learn("web.test", 80, vec!["127.0.0.2:80".parse().unwrap()]);
-        let after = Source::new(origins(&[("web.test:80", 3), ("web.test:81", 1)]), Some(&before));
+        let after = EndpointSource::new(origins(&[("web.test:80", 3), ("web.test:81", 1)]), Some(&before));
         assert_eq!(weights(&after), [("127.0.0.2:80".to_owned(), 3)]);
     }
 
     #[test]
     fn an_answer_in_another_order_is_no_change() {
-        let source = Source::new(origins(&[("web.test:80", 1)]), None);
+        let source = EndpointSource::new(origins(&[("web.test:80", 1)]), None);
         let (a, b) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
         assert!(source.learn("web.test", 80, vec![a, b]));
         assert!(!source.learn("web.test", 80, vec![b, a]));
@@ -150,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_resolved_and_a_failure_keeps_what_was_known() {
-        let source = Source::new(origins(&[("localhost:80", 1), ("nowhere.invalid:80", 1)]), None);
+        let source = EndpointSource::new(origins(&[("localhost:80", 1), ("nowhere.invalid:80", 1)]), None);
         source.learn("nowhere.invalid", 80, vec!["127.0.0.9:80".parse().unwrap()]);
         let lookups = Lookups { kind: Some(ResolverKind::Hickory), max_age: Duration::from_secs(30) };
         let mut failures = 0;

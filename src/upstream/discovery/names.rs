@@ -1,7 +1,7 @@
 //! Looks the host names of an upstream up, all at a time.
 
-use super::Source;
-use crate::resolver::{self, Answer, LookupError, ResolverKind};
+use super::EndpointSource;
+use crate::resolver::{self, LookupError, Resolution, ResolverKind};
 use crate::upstream::address::{Address, Origin};
 use futures_util::stream::FuturesUnordered;
 use moongate_sdk::repeated;
@@ -30,7 +30,7 @@ pub(in crate::upstream) struct LookedUp {
     name: Name,
     /// It is the first one of this name.
     pub(in crate::upstream) is_first: bool,
-    answer: Result<Answer, LookupError>,
+    answer: Result<Resolution, LookupError>,
 }
 
 /// One lookup.
@@ -53,7 +53,7 @@ async fn look(name: Name, by: Lookups, is_first: bool) -> LookedUp {
     LookedUp { name, is_first, answer }
 }
 
-impl Source {
+impl EndpointSource {
     /// Begins to look every name up, all at the same time.
     pub(in crate::upstream) fn look_up(&self, by: Lookups) -> FuturesUnordered<Looking> {
         let look = |name: Name| -> Looking { Box::pin(look(name, by, true)) };

@@ -2,8 +2,8 @@
 
 use super::{Failure, Probe, Target};
 use crate::upstream::endpoint::{Endpoint, Health};
-use crate::upstream::reach::Reach;
-use crate::upstream::roster::Roster;
+use crate::upstream::reach::Connector;
+use crate::upstream::roster::EndpointSet;
 use async_trait::async_trait;
 use log::Level;
 use moongate_sdk::repeated;
@@ -14,12 +14,16 @@ use std::sync::Arc;
 /// One upstream's health check.
 pub(in crate::upstream) struct Check {
     probe: Box<dyn Probe>,
-    reach: Arc<Reach>,
-    roster: Arc<Roster>,
+    reach: Arc<Connector>,
+    roster: Arc<EndpointSet>,
 }
 
 impl Check {
-    pub(in crate::upstream) fn new(probe: Box<dyn Probe>, reach: Arc<Reach>, roster: Arc<Roster>) -> Self {
+    pub(in crate::upstream) fn new(
+        probe: Box<dyn Probe>,
+        reach: Arc<Connector>,
+        roster: Arc<EndpointSet>,
+    ) -> Self {
         Self { probe, reach, roster }
     }
 }

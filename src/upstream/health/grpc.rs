@@ -2,7 +2,7 @@
 //! describes it. The two messages are so small that their few bytes of protobuf are written and read here.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Proof, Rhythm, Target, h2, wire};
+use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, wire};
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -63,14 +63,14 @@ fn question(service: &str) -> Bytes {
 }
 
 struct Grpc {
-    rhythm: Rhythm,
+    rhythm: ProbeSchedule,
     host: Option<String>,
     question: Bytes,
 }
 
 #[async_trait]
 impl Probe for Grpc {
-    fn rhythm(&self) -> Rhythm {
+    fn rhythm(&self) -> ProbeSchedule {
         self.rhythm
     }
 

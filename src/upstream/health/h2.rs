@@ -1,7 +1,7 @@
 //! One request of a probe over HTTP/2, on a connection of its own.
 
 use super::Failure;
-use crate::upstream::reach::Wire;
+use crate::upstream::reach::UpstreamStream;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 
@@ -36,7 +36,11 @@ pub(super) struct Said {
 }
 
 /// Asks. An answer to a request without a body is read up to its head's end.
-pub(super) async fn ask(wire: Wire, head: Request<()>, body: Option<Bytes>) -> Result<Said, Failure> {
+pub(super) async fn ask(
+    wire: UpstreamStream,
+    head: Request<()>,
+    body: Option<Bytes>,
+) -> Result<Said, Failure> {
     let (sender, connection) = h2::client::handshake(wire).await?;
     tokio::select! {
         said = exchange(sender, head, body) => said,

@@ -1,10 +1,10 @@
 //! Well is who answers a request with an expected status. The body is not read.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Proof, Rhythm, Target, h2, wire};
+use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, wire};
 use crate::net::response_head;
 use crate::spec::OneOrMany;
-use crate::upstream::reach::Wire;
+use crate::upstream::reach::UpstreamStream;
 use async_trait::async_trait;
 use http::Method;
 use moongate_sdk::{Kind, Placed, Problem, Problems, Settings};
@@ -70,7 +70,7 @@ fn method(written: Option<&Placed<String>>, problems: &mut Problems) -> Method {
 }
 
 struct Http {
-    rhythm: Rhythm,
+    rhythm: ProbeSchedule,
     method: Method,
     path: String,
     host: Option<String>,
@@ -79,7 +79,7 @@ struct Http {
 
 #[async_trait]
 impl Probe for Http {
-    fn rhythm(&self) -> Rhythm {
+    fn rhythm(&self) -> ProbeSchedule {
         self.rhythm
     }
 
@@ -103,7 +103,7 @@ impl Probe for Http {
 }
 
 impl Http {
-    async fn ask(&self, mut wire: Wire, host: &str) -> Result<u16, Failure> {
+    async fn ask(&self, mut wire: UpstreamStream, host: &str) -> Result<u16, Failure> {
         let request = format!(
             "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: moongate\r\nAccept: */*\r\nConnection: close\r\n\r\n",
             self.method, self.path

@@ -17,7 +17,7 @@ mod websocket;
 mod wire;
 
 pub(super) use check::Check;
-pub use rhythm::Rhythm;
+pub use rhythm::ProbeSchedule;
 pub(super) use score::Score;
 pub use score::Thresholds;
 pub use wire::{Failure, Target};
@@ -33,7 +33,7 @@ pub static PROBES: &[Kind<dyn Probe>] = &[tcp::KIND, http::KIND, websocket::KIND
 #[async_trait]
 pub trait Probe: Send + Sync {
     /// How often, how long at most, and how many outcomes in a row count.
-    fn rhythm(&self) -> Rhythm;
+    fn rhythm(&self) -> ProbeSchedule;
 
     /// What a success proves: failures of requests that it does not cover are not forgiven.
     fn proof(&self) -> Proof;

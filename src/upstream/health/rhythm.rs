@@ -10,7 +10,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 
 /// When to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rhythm {
+pub struct ProbeSchedule {
     /// From the start of one round to the start of the next.
     pub interval: Duration,
     /// For a whole probe, from the connect to the verdict.
@@ -33,9 +33,9 @@ pub(super) struct Written {
 
 impl Written {
     /// With its defaults; what is wrong goes to `problems`.
-    pub(super) fn rhythm(&self, problems: &mut Problems) -> Rhythm {
+    pub(super) fn rhythm(&self, problems: &mut Problems) -> ProbeSchedule {
         let interval = at_least("interval", self.interval.as_ref(), 5, problems);
-        Rhythm {
+        ProbeSchedule {
             interval,
             timeout: at_least("timeout", self.timeout.as_ref(), 2, problems),
             jitter: self.jitter.map_or(interval / 10, |jitter| jitter.0),
@@ -55,7 +55,7 @@ fn at_least(name: &str, written: Option<&Placed<Period>>, default: u64, problems
     period.value.0
 }
 
-impl Rhythm {
+impl ProbeSchedule {
     /// How long to wait from the start of one round to the start of the next.
     pub fn pause(&self) -> Duration {
         self.interval + self.jitter.mul_f64(fastrand::f64())
@@ -84,7 +84,7 @@ macro_rules! probe_settings {
         }
 
         impl $name {
-            fn rhythm(&self, problems: &mut moongate_sdk::Problems) -> $crate::upstream::health::Rhythm {
+            fn rhythm(&self, problems: &mut moongate_sdk::Problems) -> $crate::upstream::health::ProbeSchedule {
                 let Self { interval, timeout, jitter, healthy_after, unhealthy_after, .. } = self;
                 $crate::upstream::health::rhythm::Written {
                     interval: interval.clone(),

@@ -1,7 +1,7 @@
 //! Well is who accepts a connection, and the handshake where there is TLS.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Proof, Rhythm, Target};
+use super::{Failure, Probe, ProbeSchedule, Proof, Target};
 use async_trait::async_trait;
 use moongate_sdk::{Kind, Problems, Settings};
 
@@ -25,12 +25,12 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
 }
 
 struct Tcp {
-    rhythm: Rhythm,
+    rhythm: ProbeSchedule,
 }
 
 #[async_trait]
 impl Probe for Tcp {
-    fn rhythm(&self) -> Rhythm {
+    fn rhythm(&self) -> ProbeSchedule {
         self.rhythm
     }
 

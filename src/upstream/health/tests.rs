@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::upstream::address::Address;
-use crate::upstream::reach::Reach;
+use crate::upstream::reach::Connector;
 use crate::upstream::testing::{place, settings, upstream};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ fn probe(kind: &str, pairs: &[(&str, &str)]) -> Box<dyn Probe> {
 
 /// An address that is reached without TLS and PROXY protocol.
 fn at(address: &Address) -> Target<'_> {
-    static PLAIN: std::sync::LazyLock<Arc<Reach>> =
-        std::sync::LazyLock::new(|| Reach::compile(&upstream(&["127.0.0.1:1"]), &place(), None).unwrap());
+    static PLAIN: std::sync::LazyLock<Arc<Connector>> =
+        std::sync::LazyLock::new(|| Connector::compile(&upstream(&["127.0.0.1:1"]), &place(), None).unwrap());
     Target::new(address, None, &PLAIN)
 }
 
@@ -137,7 +137,7 @@ async fn interim_responses_are_skipped_over_http2_too() {
     });
     let spec =
         crate::spec::Upstream { protocol: crate::spec::UpstreamProtocol::H2c, ..upstream(&["127.0.0.1:1"]) };
-    let reach = Reach::compile(&spec, &place(), None).unwrap();
+    let reach = Connector::compile(&spec, &place(), None).unwrap();
     let outcome = probe("http", &[]).probe(&Target::new(&address, None, &reach)).await;
     assert!(matches!(outcome, Err(Failure::Status(503))), "{outcome:?}");
 }

@@ -2,9 +2,9 @@
 //! section 4.1), then a Close frame, so that the backend sees a client that leaves politely.
 
 use super::rhythm::probe_settings;
-use super::{Failure, Probe, Proof, Rhythm, Target, wire};
+use super::{Failure, Probe, ProbeSchedule, Proof, Target, wire};
 use crate::net::response_head;
-use crate::upstream::reach::Wire;
+use crate::upstream::reach::UpstreamStream;
 use crate::websocket::Offer;
 use async_trait::async_trait;
 use base64::Engine;
@@ -62,7 +62,7 @@ fn offered(protocols: &[Placed<String>]) -> HeaderMap {
 }
 
 struct WebSocket {
-    rhythm: Rhythm,
+    rhythm: ProbeSchedule,
     path: String,
     host: Option<String>,
     offered: HeaderMap,
@@ -70,7 +70,7 @@ struct WebSocket {
 
 #[async_trait]
 impl Probe for WebSocket {
-    fn rhythm(&self) -> Rhythm {
+    fn rhythm(&self) -> ProbeSchedule {
         self.rhythm
     }
 
@@ -118,7 +118,7 @@ impl WebSocket {
 }
 
 /// Sends Close 1000 and reads a little of what comes, so that leaving does not reset the connection.
-async fn say_goodbye(wire: &mut Wire) -> std::io::Result<()> {
+async fn say_goodbye(wire: &mut UpstreamStream) -> std::io::Result<()> {
     let mask = fastrand::u32(..).to_be_bytes();
     let [high, low] = 1000_u16.to_be_bytes();
     wire.write_all(&[0x88, 0x82, mask[0], mask[1], mask[2], mask[3], high ^ mask[0], low ^ mask[1]]).await?;

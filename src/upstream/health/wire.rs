@@ -4,7 +4,7 @@ use crate::net::response_head::HeadError;
 use crate::spec::UpstreamProtocol;
 use crate::upstream::address::Address;
 use crate::upstream::dial::DialError;
-use crate::upstream::reach::{Reach, Wire};
+use crate::upstream::reach::{Connector, UpstreamStream};
 use moongate_sdk::{Placed, Problem, Problems};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,11 +57,15 @@ impl From<HeadError> for Failure {
 pub struct Target<'a> {
     address: &'a Address,
     host: Option<Arc<str>>,
-    reach: &'a Reach,
+    reach: &'a Connector,
 }
 
 impl<'a> Target<'a> {
-    pub(in crate::upstream) fn new(address: &'a Address, host: Option<Arc<str>>, reach: &'a Reach) -> Self {
+    pub(in crate::upstream) fn new(
+        address: &'a Address,
+        host: Option<Arc<str>>,
+        reach: &'a Connector,
+    ) -> Self {
         Self { address, host, reach }
     }
 
@@ -69,13 +73,13 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// Why there is no connection.
-    pub async fn connect(&self, h2: bool) -> Result<Wire, Failure> {
+    pub async fn connect(&self, h2: bool) -> Result<UpstreamStream, Failure> {
         let h2 = h2 && self.reach.protocol == UpstreamProtocol::H2;
         Ok(self.reach.open(self.address, self.host.as_deref(), None, h2).await?)
     }
 
     /// Whether HTTP/2 is spoken on a connection.
-    pub fn speaks_h2(&self, wire: &Wire) -> bool {
+    pub fn speaks_h2(&self, wire: &UpstreamStream) -> bool {
         self.reach.protocol == UpstreamProtocol::H2c || wire.chose_h2()
     }
 

@@ -6,7 +6,7 @@ use crate::stage::{Scene, Subject};
 use bytes::Bytes;
 use http::StatusCode;
 use mlua::{BString, Error, Result};
-use moongate_sdk::{Answer, Piece};
+use moongate_sdk::{Piece, Response};
 
 const HEAD: &[Sort] = &[Sort::Res];
 const BODY: &[Sort] = &[Sort::Body];
@@ -30,7 +30,7 @@ pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
 }
 
 impl<'a> Scene<'_, '_, 'a> {
-    pub(super) fn answer(&mut self) -> Result<&mut Answer<'a>> {
+    pub(super) fn answer(&mut self) -> Result<&mut Response<'a>> {
         match &mut self.subject {
             Subject::Answer(answer) => Ok(answer),
             _ => Err(Error::runtime("the answer has gone; only its status is known")),

@@ -2,7 +2,7 @@
 
 use super::answer;
 use super::{Methods, Sort};
-use crate::stage::{Fate, Scene, Subject};
+use crate::stage::{MessageVerdict, Scene, Subject};
 use bytes::BytesMut;
 use mlua::{BString, Error, Result};
 use moongate_sdk::{Direction, Message};
@@ -18,7 +18,7 @@ pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
     payload(methods)?;
     methods.add("drop", SOCKET, |_, scene, _, ()| {
         scene.message()?;
-        scene.outcome.fate = Fate::Drop;
+        scene.outcome.fate = MessageVerdict::Drop;
         Ok(())
     })?;
     methods.add("close", SOCKET, |_, scene, _, (code, reason): (u16, Option<String>)| {
@@ -67,14 +67,14 @@ impl Scene<'_, '_, '_> {
     }
 }
 
-fn close(code: u16, reason: String) -> Result<Fate> {
+fn close(code: u16, reason: String) -> Result<MessageVerdict> {
     if !matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999) {
         return Err(Error::runtime(format!("{code} is not a code that a Close may carry")));
     }
     if reason.len() > LONGEST_REASON {
         return Err(Error::runtime(format!("a reason has at most {LONGEST_REASON} bytes")));
     }
-    Ok(Fate::Close(code, reason))
+    Ok(MessageVerdict::Close(code, reason))
 }
 
 /// Replaces the payload, and the sort if one is given.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// Asks again and again with a new request each time.
 fn ask(plugin: &dyn Plugin, target: &str) -> Verdict {
-    Visit::new(target).ask(plugin)
+    TestExchange::new(target).ask(plugin)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn the_state_that_ran_too_long_is_made_anew() {
          end",
     );
     let count = |target| {
-        let mut visit = Visit::new(target);
+        let mut visit = TestExchange::new(target);
         visit.ask(&*plugin);
         visit.running.notes().first().map(|note| note.value.clone())
     };
@@ -80,7 +80,7 @@ fn a_script_that_eats_memory_is_ended_and_gets_a_fresh_state() {
          end";
     let plugin = built(json!({ "source": source, "limits": { "cpu": "10s" } })).ok().unwrap();
     for _ in 0..3 {
-        let fault = fault(&*plugin, &mut Visit::new("/eat"));
+        let fault = fault(&*plugin, &mut TestExchange::new("/eat"));
         assert!(fault.contains("it needed more than 16384 KiB of memory"), "{fault}");
         assert!(matches!(ask(&*plugin, "/"), Verdict::Continue));
     }
@@ -99,7 +99,7 @@ fn ctx_of_others_outlives_a_call_that_ran_too_long() {
          end
          function log(req, res) req:note('mine', tostring(req:ctx().mine)) end",
     );
-    let mut patient = Visit::new("/");
+    let mut patient = TestExchange::new("/");
     patient.ask(&*plugin);
     assert!(matches!(ask(&*plugin, "/spin"), Verdict::Failed(_)));
     patient.see(|exchange| plugin.log(exchange, None));
@@ -115,7 +115,7 @@ fn a_handle_of_an_earlier_call_says_so() {
          end",
     );
     assert!(matches!(ask(&*plugin, "/"), Verdict::Continue));
-    let fault = fault(&*plugin, &mut Visit::new("/"));
+    let fault = fault(&*plugin, &mut TestExchange::new("/"));
     assert!(fault.contains("source:2: this handle is from an earlier call"), "{fault}");
 }
 
@@ -126,7 +126,7 @@ fn a_handle_is_good_for_its_phase_only() {
          function response_headers(req, res) req:set_header('x', '1') end
          function log(req, res) local _ = req:path() res:set_header('x', '1') end",
     );
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     visit.ask(&*plugin);
     let Verdict::Failed(fault) = visit.answer(&*plugin) else { panic!("a fault was expected") };
     assert!(fault.to_string().contains("can no longer be changed in response_headers"), "{fault}");
@@ -170,7 +170,7 @@ fn ten_thousand_failing_requests_leak_nothing() {
     );
     let round = |requests: u32| {
         for n in 0..requests {
-            let mut visit = Visit::new(if n % 2 == 0 { "/a" } else { "/call" });
+            let mut visit = TestExchange::new(if n % 2 == 0 { "/a" } else { "/call" });
             assert!(matches!(visit.ask(&*plugin), Verdict::Failed(_)));
             assert!(matches!(visit.answer(&*plugin), Verdict::Failed(_)));
             visit.running = Running::default();
@@ -195,7 +195,7 @@ fn threads_take_turns_at_a_state() {
             scope.spawn(move || {
                 for n in 0..500 {
                     let target = format!("/{thread}/{n}");
-                    let mut visit = Visit::new(&target);
+                    let mut visit = TestExchange::new(&target);
                     visit.ask(&**plugin);
                     visit.answer(&**plugin);
                     assert_eq!(visit.response["x-path"], target.as_str());

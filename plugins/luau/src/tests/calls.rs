@@ -3,7 +3,7 @@
 use super::*;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use moongate_sdk::{Call, CallError, Called, Callee, Calling, Services};
+use moongate_sdk::{Call, CallError, CallFuture, CallResponse, CallTarget, Services};
 use std::future::{poll_fn, ready};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -14,16 +14,16 @@ use std::task::Poll;
 struct Echo(Mutex<Vec<Call>>);
 
 impl Services for Echo {
-    fn call(&self, call: Call) -> Calling {
+    fn call(&self, call: Call) -> CallFuture {
         let body = Bytes::from(format!("{} {}", call.method, call.target));
-        let known = call.to == Callee::Upstream("auth".to_owned());
+        let known = call.to == CallTarget::Upstream("auth".to_owned());
         self.0.lock().unwrap().push(call);
         if !known {
             return Box::pin(ready(Err(CallError::Unknown)));
         }
         let mut headers = HeaderMap::new();
         headers.insert("x-user", "ada".parse().unwrap());
-        let mut called = Some(Called { status: StatusCode::OK, headers, body });
+        let mut called = Some(CallResponse { status: StatusCode::OK, headers, body });
         let mut asleep = true;
         Box::pin(poll_fn(move |context| {
             if std::mem::take(&mut asleep) {
@@ -39,9 +39,9 @@ impl Services for Echo {
     }
 }
 
-fn visit(target: &str) -> (Visit, Arc<Echo>) {
+fn visit(target: &str) -> (TestExchange, Arc<Echo>) {
     let echo = Arc::new(Echo::default());
-    let mut visit = Visit::new(target);
+    let mut visit = TestExchange::new(target);
     visit.services = echo.clone();
     (visit, echo)
 }
@@ -151,7 +151,7 @@ fn others_are_served_while_one_waits() {
         // Another's call runs too long meanwhile; the state that the first one sleeps in lives on.
         assert!(matches!(visit("/spin").0.ask(&*plugin), Verdict::Failed(_)));
         assert!(matches!(visit("/").0.ask(&*plugin), Verdict::Continue));
-        assert!(matches!(moongate_sdk::testing::settle(flow), Verdict::Continue));
+        assert!(matches!(moongate_sdk::testing::resolve_flow(flow), Verdict::Continue));
     });
     assert_eq!(patient.request["x-through"], "/wait");
 }

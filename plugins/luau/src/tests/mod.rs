@@ -8,7 +8,7 @@ mod phases;
 mod scripts;
 
 use crate::settings::KIND;
-use moongate_sdk::testing::{Visit, settings};
+use moongate_sdk::testing::{TestExchange, settings};
 use moongate_sdk::{Plugin, Problems, Verdict};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn wrong(written: Value) -> String {
 }
 
 /// The request phase, which has to fail.
-fn fault(plugin: &dyn Plugin, visit: &mut Visit) -> String {
+fn fault(plugin: &dyn Plugin, visit: &mut TestExchange) -> String {
     match visit.ask(plugin) {
         Verdict::Failed(fault) => fault.to_string(),
         other => panic!("a fault was expected, not {other:?}"),
@@ -41,7 +41,7 @@ fn fault(plugin: &dyn Plugin, visit: &mut Visit) -> String {
 /// What a script of this body answers to `GET /a?b=c`, as text.
 fn says(body: &str) -> String {
     let plugin = plugin(&format!("function request_headers(req)\n{body}\nend"));
-    let mut visit = Visit::new("/a?b=c").field("x-team", "blue");
+    let mut visit = TestExchange::new("/a?b=c").field("x-team", "blue");
     let reply = visit.refused(&*plugin);
     String::from_utf8(reply.body.to_vec()).unwrap()
 }
@@ -49,5 +49,5 @@ fn says(body: &str) -> String {
 /// The same, for a script that raises an error.
 fn raises(body: &str) -> String {
     let plugin = plugin(&format!("function request_headers(req)\n{body}\nend"));
-    fault(&*plugin, &mut Visit::new("/a?b=c").field("x-team", "blue"))
+    fault(&*plugin, &mut TestExchange::new("/a?b=c").field("x-team", "blue"))
 }

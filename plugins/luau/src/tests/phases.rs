@@ -3,7 +3,7 @@
 use super::*;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use moongate_sdk::{Direction, Ended, Fate, Message, Piece};
+use moongate_sdk::{Direction, Ended, Message, MessageVerdict, Piece};
 use std::time::Duration;
 
 #[test]
@@ -38,7 +38,7 @@ fn the_clients_tls_is_a_table_and_nothing_where_there_is_none() {
         }),
     };
     for (tls, expected) in [(None, "plain"), (Some(&tls), "TLSv1.3 example.com CN=alice b.example")] {
-        let said = Visit::new("/").see(|exchange| {
+        let said = TestExchange::new("/").see(|exchange| {
             let mut fields = http::HeaderMap::new();
             let mut exchange = moongate_sdk::Exchange {
                 request: moongate_sdk::Request { tls, ..exchange.request },
@@ -46,7 +46,7 @@ fn the_clients_tls_is_a_table_and_nothing_where_there_is_none() {
                 running: exchange.running,
                 services: exchange.services,
             };
-            match moongate_sdk::testing::settle(plugin.request_headers(&mut exchange)) {
+            match moongate_sdk::testing::resolve_flow(plugin.request_headers(&mut exchange)) {
                 Verdict::Respond(reply) => reply.body,
                 other => panic!("{other:?}"),
             }
@@ -61,7 +61,7 @@ fn a_script_knows_a_websocket_as_everybody_does() {
         plugin("function request_headers(req) req:respond(200, `{req:is_websocket()} {req:is_grpc()}`) end");
     for (is_websocket, said) in [(true, "true false"), (false, "false false")] {
         // The fields are not looked at.
-        let mut visit = Visit::new("/").field("upgrade", "websocket").field("connection", "upgrade");
+        let mut visit = TestExchange::new("/").field("upgrade", "websocket").field("connection", "upgrade");
         visit.is_websocket = is_websocket;
         assert_eq!(visit.refused(&*plugin).body, said);
     }
@@ -81,7 +81,7 @@ fn a_request_is_changed_before_it_goes() {
             assert(req:path() == "/new" and req:query() == "b=c" and req:method() == "POST")
         end"#,
     );
-    let mut visit = Visit::new("/a?b=c").field("x-team", "blue").field("x-gone", "1");
+    let mut visit = TestExchange::new("/a?b=c").field("x-team", "blue").field("x-gone", "1");
     assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
     let team: Vec<_> = visit.request.get_all("x-team").iter().collect();
     assert!(team == ["red", "7"] && !visit.request.contains_key("x-gone"));
@@ -100,7 +100,7 @@ fn an_answer_is_given_with_fields_and_body() {
             return req:respond(403, "no\n", { ["Content-Type"] = "text/plain", Vary = { "a", "b" } })
         end"#,
     );
-    let reply = Visit::new("/").refused(&*plugin);
+    let reply = TestExchange::new("/").refused(&*plugin);
     assert_eq!((reply.status, &reply.body[..]), (StatusCode::FORBIDDEN, &b"no\n"[..]));
     let vary: Vec<_> = reply.headers.get_all("vary").iter().collect();
     assert!(vary == ["a", "b"] && reply.headers["content-type"] == "text/plain");
@@ -152,12 +152,12 @@ fn ctx_lasts_from_the_request_to_the_log() {
             req:note("said", req:ctx().user .. req:ctx().status .. res:status())
         end"#,
     );
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     visit.ask(&*plugin);
     visit.answer(&*plugin);
     visit.see(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
     assert_eq!(visit.running.notes()[0].value, "ada200200");
-    let mut other = Visit::new("/");
+    let mut other = TestExchange::new("/");
     let Verdict::Failed(_) = other.answer(&*plugin) else { panic!("another request has another table") };
 }
 
@@ -172,12 +172,12 @@ fn an_answers_head_is_read_and_changed_and_replaced() {
             res:add_header("x-b", "2")
         end"#,
     );
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     visit.response.insert("x-a", "1".parse().unwrap());
     assert!(matches!(visit.answer(&*plugin), Verdict::Continue));
     assert_eq!(visit.status, StatusCode::NO_CONTENT);
     assert!(visit.response["x-b"] == "2" && !visit.response.contains_key("x-a"));
-    let mut visit = Visit::new("/replace");
+    let mut visit = TestExchange::new("/replace");
     visit.response.insert("x-a", "1".parse().unwrap());
     let Verdict::Respond(reply) = visit.answer(&*plugin) else { panic!("a reply was expected") };
     assert_eq!((reply.status.as_u16(), &reply.body[..]), (503, &b"later"[..]));
@@ -186,7 +186,7 @@ fn an_answers_head_is_read_and_changed_and_replaced() {
 #[test]
 fn a_101_stays() {
     let plugin = plugin("function response_headers(req, res) res:set_status(200) end");
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     visit.status = StatusCode::SWITCHING_PROTOCOLS;
     assert!(matches!(visit.answer(&*plugin), Verdict::Failed(_)));
 }
@@ -201,14 +201,14 @@ fn a_requests_body_is_shown_whole() {
             req:set_header("x-seen", "yes")
         end"#,
     );
-    let mut visit = Visit::new("/").field("content-length", "5");
+    let mut visit = TestExchange::new("/").field("content-length", "5");
     assert!(matches!(visit.ask(&*plugin), Verdict::Body(1_048_576)));
     let mut piece = Piece { bytes: Bytes::from_static(b"hello"), last: true };
     assert!(matches!(visit.send(&*plugin, &mut piece), Verdict::Continue));
     assert!(piece.bytes == "HELLO" && visit.request["x-seen"] == "yes");
     let mut piece = Piece { bytes: Bytes::from_static(b"wrong"), last: true };
     assert!(matches!(visit.send(&*plugin, &mut piece), Verdict::Respond(_)));
-    assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue), "it has no body");
+    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue), "it has no body");
 }
 
 #[test]
@@ -217,12 +217,12 @@ fn a_script_can_let_a_body_pass() {
         "function request_headers(req) req:skip_body() end
          function request_body(req, body) error('not asked for') end",
     );
-    assert!(matches!(Visit::new("/").field("content-length", "5").ask(&*plugin), Verdict::Continue));
+    assert!(matches!(TestExchange::new("/").field("content-length", "5").ask(&*plugin), Verdict::Continue));
     let plugin = super::plugin(
         "function response_headers(req, res) res:skip_body() end
          function response_body(req, body) end",
     );
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     visit.answer(&*plugin);
     assert!(visit.running.skips_bodies(0) && !visit.running.skips(0));
 }
@@ -235,7 +235,7 @@ fn an_answers_body_can_be_held_until_it_is_whole() {
             body:set('<' .. body:data() .. '>')
         end" });
     let plugin = built(written).ok().unwrap();
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     let mut pass = |text: &'static str, last| {
         let mut piece = Piece { bytes: Bytes::from_static(text.as_bytes()), last };
         visit.see(|exchange| plugin.response_body(exchange, &mut piece)).map(|()| piece.bytes)
@@ -268,17 +268,19 @@ fn messages_are_read_rewritten_dropped_and_closed() {
                 .. ended.bytes.to_backend)
         end"#,
     );
-    let mut visit = Visit::new("/socket");
+    let mut visit = TestExchange::new("/socket");
     let mut hello = message(Direction::ToBackend, "hello");
-    assert!(matches!(visit.say(&*plugin, &mut hello), Fate::Forward));
+    assert!(matches!(visit.say(&*plugin, &mut hello), MessageVerdict::Forward));
     assert_eq!(hello.payload, "hello1");
     let mut answer = message(Direction::ToClient, "hello");
-    assert!(matches!(visit.say(&*plugin, &mut answer), Fate::Forward));
+    assert!(matches!(visit.say(&*plugin, &mut answer), MessageVerdict::Forward));
     assert!(answer.binary && answer.payload[..] == [255]);
     let mut say = |text| visit.say(&*plugin, &mut message(Direction::ToBackend, text));
-    assert!(matches!(say("drop"), Fate::Drop));
-    assert!(matches!(say("close"), Fate::Close { code: 4001, reason } if reason == "enough"));
-    assert!(matches!(say("broken"), Fate::Failed(fault) if fault.to_string().contains("must be UTF-8")));
+    assert!(matches!(say("drop"), MessageVerdict::Drop));
+    assert!(matches!(say("close"), MessageVerdict::Close { code: 4001, reason } if reason == "enough"));
+    assert!(
+        matches!(say("broken"), MessageVerdict::Failed(fault) if fault.to_string().contains("must be UTF-8"))
+    );
     let ended = Ended {
         code: 1000,
         reason: "client",
@@ -299,7 +301,10 @@ fn a_close_carries_what_a_close_may_carry() {
         ("ws:nothing()", "missing method 'nothing'"),
     ] {
         let plugin = plugin(&format!("function message(ws, msg) {call} end"));
-        let fate = Visit::new("/").say(&*plugin, &mut message(Direction::ToClient, "x"));
-        assert!(matches!(&fate, Fate::Failed(fault) if fault.to_string().contains(words)), "{fate:?}");
+        let fate = TestExchange::new("/").say(&*plugin, &mut message(Direction::ToClient, "x"));
+        assert!(
+            matches!(&fate, MessageVerdict::Failed(fault) if fault.to_string().contains(words)),
+            "{fate:?}"
+        );
     }
 }

@@ -59,7 +59,7 @@ fn a_script_is_a_file_or_stands_in_the_settings() {
     let file = directory.path().join("hello.luau");
     fs::write(&file, "function request_headers(req)\n\n  req:nothing()\nend").unwrap();
     let plugin = built(json!({ "script": file.to_str().unwrap() })).ok().unwrap();
-    let fault = fault(&*plugin, &mut Visit::new("/"));
+    let fault = fault(&*plugin, &mut TestExchange::new("/"));
     assert!(fault.contains("hello.luau:3: attempt to call missing method 'nothing'"), "{fault}");
     fs::write(&file, b"\xff").unwrap();
     assert!(wrong(json!({ "script": file.to_str().unwrap() })).contains("is not UTF-8 text"));
@@ -69,7 +69,7 @@ fn a_script_is_a_file_or_stands_in_the_settings() {
 fn the_least_memory_is_enough_for_a_small_script() {
     let source = "function request_headers(req) req:respond(200, 'small') end";
     let plugin = built(json!({ "source": source, "limits": { "memory": "512KiB", "body": "64KiB" } }));
-    assert_eq!(Visit::new("/").refused(&*plugin.ok().unwrap()).body, "small");
+    assert_eq!(TestExchange::new("/").refused(&*plugin.ok().unwrap()).body, "small");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn config_is_a_table_that_nobody_changes() {
         "config": { "teams": ["blue", "red"], "limit": 7 },
     });
     let plugin = built(written).ok().unwrap();
-    assert_eq!(Visit::new("/").refused(&*plugin).body, "red7");
+    assert_eq!(TestExchange::new("/").refused(&*plugin).body, "red7");
     assert!(raises("config.a = 1").contains("attempt to modify a readonly table"));
 }
 
@@ -137,8 +137,8 @@ fn the_script_of_the_readme_does_what_it_says() {
     let readme = include_str!("../../../README.md");
     let script = readme.split("```lua\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let plugin = built(json!({ "source": script, "config": { "word": "sesame" } })).ok().unwrap();
-    assert!(matches!(Visit::new("/").field("x-password", "sesame").ask(&*plugin), Verdict::Continue));
-    let reply = Visit::new("/").field("x-password", "please").refused(&*plugin);
+    assert!(matches!(TestExchange::new("/").field("x-password", "sesame").ask(&*plugin), Verdict::Continue));
+    let reply = TestExchange::new("/").field("x-password", "please").refused(&*plugin);
     assert_eq!(
         (reply.status.as_u16(), &reply.headers["www-authenticate"]),
         (401, &"Password".parse().unwrap())

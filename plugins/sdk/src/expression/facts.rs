@@ -1,6 +1,6 @@
 //! What an expression may read. All of it is borrowed.
 
-use crate::{Answer, Exchange, Request};
+use crate::{Exchange, Request, Response};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// A request, as far as it is known, and perhaps its answer.
@@ -18,7 +18,7 @@ pub struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// What is known of a request on its way through plugins, with what they changed of it.
-    pub fn of(exchange: &'a Exchange<'_>, answer: Option<&'a Answer<'_>>) -> Self {
+    pub fn of(exchange: &'a Exchange<'_>, answer: Option<&'a Response<'_>>) -> Self {
         Self {
             request: Request {
                 method: exchange.method(),

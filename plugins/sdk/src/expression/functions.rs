@@ -104,10 +104,10 @@ macro_rules! value {
 value!(Pattern, PATTERN);
 value!(Network, NETWORK);
 
-type Called<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
+type FunctionResult<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
 
 /// `text.matches(pattern)`.
-pub(super) fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
+pub(super) fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'b, 'v> {
     let Some(Pattern(regex)) = args.get(1).and_then(|arg| arg.downcast_ref()) else {
         return Err(ExecutionError::MissingArgumentOrTarget);
     };
@@ -116,7 +116,7 @@ pub(super) fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
 
 /// `network.containsIP(text)`. A text that is no address is an error, for it is neither in the network nor outside:
 /// a client whose address is not known must pass neither a list that allows some nor one that denies some.
-pub(super) fn contains_ip<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
+pub(super) fn contains_ip<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'b, 'v> {
     let Some(network) = args.first().and_then(|arg| arg.downcast_ref::<Network>()) else {
         return Err(ExecutionError::MissingArgumentOrTarget);
     };
@@ -129,7 +129,7 @@ pub(super) fn contains_ip<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
 
 /// `text.split(between)`. The last of too many parts is all that is left, for a client must not make a condition
 /// fail that asks for one of the first.
-pub(super) fn split<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
+pub(super) fn split<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'b, 'v> {
     let (whole, between) = (text(&args)?, text(args.get(1..).unwrap_or_default())?);
     let parts: Vec<Box<dyn Val + 'v>> = whole
         .splitn(PARTS_MAX, between)
@@ -139,17 +139,17 @@ pub(super) fn split<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
 }
 
 /// `text.lowerAscii()`.
-pub(super) fn lower<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
+pub(super) fn lower<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'b, 'v> {
     Ok(CowVal::owned(CelString::from(text(&args)?.to_ascii_lowercase())))
 }
 
 /// `text.upperAscii()`.
-pub(super) fn upper<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
+pub(super) fn upper<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'b, 'v> {
     Ok(CowVal::owned(CelString::from(text(&args)?.to_ascii_uppercase())))
 }
 
 /// `text.trim()`.
-pub(super) fn trim<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Called<'b, 'v> {
+pub(super) fn trim<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'b, 'v> {
     Ok(CowVal::owned(CelString::from(text(&args)?.trim().to_owned())))
 }
 

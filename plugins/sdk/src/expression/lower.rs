@@ -7,9 +7,9 @@
 mod call;
 mod member;
 
-use super::Stage;
+use super::ExpressionPhase;
 use super::names::{ROOTS, Sort};
-use super::parse::{Parsed, Wrong, too_deep};
+use super::parse::{ParseError, Parsed, too_deep};
 use super::slot::{self, Slot};
 use crate::Problem;
 use cel::IdedExpr;
@@ -26,14 +26,18 @@ pub(super) enum Wanted {
 }
 
 /// A tree that can be evaluated.
-pub(super) struct Lowered {
+pub(super) struct CompiledExpr {
     pub(super) root: IdedExpr,
     pub(super) slots: Vec<Slot>,
     pub(super) asks_id: bool,
 }
 
 /// Checks a tree and puts slots into it; everything that is wrong comes back.
-pub(super) fn lower(parsed: Parsed, stage: Stage, wanted: Wanted) -> Result<Lowered, Vec<Wrong>> {
+pub(super) fn lower(
+    parsed: Parsed,
+    stage: ExpressionPhase,
+    wanted: Wanted,
+) -> Result<CompiledExpr, Vec<ParseError>> {
     let Parsed { mut root, info } = parsed;
     let source = info.source.chars().collect();
     let mut lowering = Lowering {
@@ -48,18 +52,18 @@ pub(super) fn lower(parsed: Parsed, stage: Stage, wanted: Wanted) -> Result<Lowe
     let sort = lowering.node(&mut root, 0);
     lowering.judge(&root, sort, wanted);
     let Lowering { slots, asks_id, wrong, .. } = lowering;
-    if wrong.is_empty() { Ok(Lowered { root, slots, asks_id }) } else { Err(wrong) }
+    if wrong.is_empty() { Ok(CompiledExpr { root, slots, asks_id }) } else { Err(wrong) }
 }
 
 struct Lowering<'s> {
     info: &'s SourceInfo,
     source: Vec<char>,
-    stage: Stage,
+    stage: ExpressionPhase,
     slots: Vec<Slot>,
     asks_id: bool,
     /// The names that a comprehension binds; empty outside of one.
     bound: Vec<(String, Sort)>,
-    wrong: Vec<Wrong>,
+    wrong: Vec<ParseError>,
 }
 
 impl Lowering<'_> {
@@ -191,7 +195,7 @@ impl Lowering<'_> {
         };
         let _ = root;
         let width = self.source.len().max(1);
-        self.wrong.push(Wrong { at: 0, width, problem });
+        self.wrong.push(ParseError { at: 0, width, problem });
     }
 
     /// Notes a problem at `word`, near the place of a node.
@@ -199,13 +203,13 @@ impl Lowering<'_> {
         let width = word.chars().count();
         let near = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
         let at = self.find(word, near).unwrap_or(near);
-        self.wrong.push(Wrong { at, width: width.max(1), problem });
+        self.wrong.push(ParseError { at, width: width.max(1), problem });
         Sort::Any
     }
 
     fn complain(&mut self, id: u64, width: usize, problem: Problem) {
         let at = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
-        self.wrong.push(Wrong { at, width, problem });
+        self.wrong.push(ParseError { at, width, problem });
     }
 
     /// The start of `word` nearest to `near`: a node's own place is that of its dot, bracket or operator.

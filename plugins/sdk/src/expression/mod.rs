@@ -19,7 +19,7 @@ mod tests;
 
 pub use facts::Facts;
 
-use crate::{Answer, Exchange, Fault, Placed, Problems};
+use crate::{Exchange, Fault, Placed, Problems, Response};
 use cel::common::types::{CelBool, CelDouble, CelInt, CelString, CelUInt};
 use cel::common::value::CowVal;
 use cel::context::VariableResolver;
@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// When an expression is evaluated, and so what it may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ExpressionPhase {
     /// While the route is looked for: there is no `request.route`, no `request.id` and no answer yet.
     Route,
     /// When an endpoint is chosen by a key: what the client sent and who it is, no more.
@@ -68,7 +68,7 @@ impl Expression {
     /// What is no expression, reads what does not exist or is not known yet, applies a function or an
     /// operator to what it does not take, may cost too much, or is neither true nor false: each with its
     /// line and column, as far as the text stands in the file as it stands here.
-    pub fn condition(text: &Placed<String>, stage: Stage) -> Result<Self, Problems> {
+    pub fn condition(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problems> {
         Self::compile(text, 0..text.len(), stage, lower::Wanted::Condition)
     }
 
@@ -76,7 +76,7 @@ impl Expression {
     ///
     /// # Errors
     /// As [`Expression::condition`].
-    pub fn value(text: &Placed<String>, stage: Stage) -> Result<Self, Problems> {
+    pub fn value(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problems> {
         Self::value_in(text, 0..text.len(), stage)
     }
 
@@ -84,14 +84,18 @@ impl Expression {
     ///
     /// # Errors
     /// As [`Expression::condition`], with the place in the whole text.
-    pub fn value_in(text: &Placed<String>, part: Range<usize>, stage: Stage) -> Result<Self, Problems> {
+    pub fn value_in(
+        text: &Placed<String>,
+        part: Range<usize>,
+        stage: ExpressionPhase,
+    ) -> Result<Self, Problems> {
         Self::compile(text, part, stage, lower::Wanted::Value)
     }
 
     fn compile(
         text: &Placed<String>,
         part: Range<usize>,
-        stage: Stage,
+        stage: ExpressionPhase,
         wanted: lower::Wanted,
     ) -> Result<Self, Problems> {
         let source = text.get(part.clone()).unwrap_or_default();
@@ -127,7 +131,7 @@ impl Expression {
     }
 
     /// The same for a request and its answer.
-    pub fn test_answer(&self, exchange: &mut Exchange<'_>, answer: &Answer<'_>) -> bool {
+    pub fn test_answer(&self, exchange: &mut Exchange<'_>, answer: &Response<'_>) -> bool {
         self.holds(&self.facts(exchange, Some(answer))).unwrap_or(false)
     }
 
@@ -138,7 +142,7 @@ impl Expression {
 
     /// What it may read of a request and, perhaps, its answer. A request's id is made here when it is
     /// read for the first time.
-    pub fn facts<'x>(&self, exchange: &'x mut Exchange<'_>, answer: Option<&'x Answer<'_>>) -> Facts<'x> {
+    pub fn facts<'x>(&self, exchange: &'x mut Exchange<'_>, answer: Option<&'x Response<'_>>) -> Facts<'x> {
         if self.0.asks_id {
             exchange.request_id();
         }

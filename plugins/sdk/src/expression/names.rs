@@ -1,6 +1,6 @@
 //! Every name that an expression may use, and what it stands for.
 
-use super::Stage;
+use super::ExpressionPhase;
 use super::fields::Group;
 use super::slot::{Fact, TlsFact};
 use std::fmt;
@@ -99,13 +99,17 @@ pub(super) const RESPONSE: [(&str, Member); 2] =
 
 impl Member {
     /// Why it cannot be read at this stage, if it cannot.
-    pub(super) fn unknown_at(self, stage: Stage) -> Option<&'static str> {
+    pub(super) fn unknown_at(self, stage: ExpressionPhase) -> Option<&'static str> {
         let of_answer = matches!(self, Self::Fact(Fact::Status, _) | Self::Group(Group::AnswerHeaders));
         let of_route = matches!(self, Self::Fact(Fact::Route | Fact::Id, _));
         match stage {
-            Stage::Route if of_route => Some("it is not known before the route is"),
-            Stage::Key if !self.is_sent() => Some("a key is made of what the client sent and of its address"),
-            Stage::Route | Stage::Request if of_answer => Some("this is evaluated before there is an answer"),
+            ExpressionPhase::Route if of_route => Some("it is not known before the route is"),
+            ExpressionPhase::Key if !self.is_sent() => {
+                Some("a key is made of what the client sent and of its address")
+            }
+            ExpressionPhase::Route | ExpressionPhase::Request if of_answer => {
+                Some("this is evaluated before there is an answer")
+            }
             _ => None,
         }
     }

@@ -23,14 +23,14 @@ pub(super) struct Parsed {
 
 /// Something wrong at an offset in the text.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct ParseError {
     /// In characters.
     pub(super) at: usize,
     pub(super) width: usize,
     pub(super) problem: Problem,
 }
 
-impl Wrong {
+impl ParseError {
     /// The problem with its place in the file that `text` stands in, `before` characters into it.
     fn into_problem(self, text: &Placed<String>, before: usize) -> Problem {
         self.problem.at(&place(text, before + self.at, self.width))
@@ -45,7 +45,7 @@ impl Wrong {
 pub(super) fn with<T: Send + 'static>(
     text: &Placed<String>,
     part: Range<usize>,
-    work: impl FnOnce(Parsed) -> Result<T, Vec<Wrong>> + Send + 'static,
+    work: impl FnOnce(Parsed) -> Result<T, Vec<ParseError>> + Send + 'static,
 ) -> Result<T, Problems> {
     let source = text.get(part.clone()).unwrap_or_default().to_owned();
     if source.len() > Expression::SOURCE_MAX {
@@ -75,7 +75,7 @@ pub(super) fn with<T: Send + 'static>(
     }
 }
 
-fn parse(source: &str) -> Result<Parsed, Vec<Wrong>> {
+fn parse(source: &str) -> Result<Parsed, Vec<ParseError>> {
     match ENVIRONMENT.parser().parse_with_source_info(source) {
         Ok((root, info)) => Ok(Parsed { root, info }),
         Err(errors) => Err(vec![first(source, errors)]),
@@ -83,7 +83,7 @@ fn parse(source: &str) -> Result<Parsed, Vec<Wrong>> {
 }
 
 /// The first thing that is wrong; the others follow from it.
-fn first(source: &str, errors: ParseErrors) -> Wrong {
+fn first(source: &str, errors: ParseErrors) -> ParseError {
     let error = errors.errors.into_iter().find(|error| error.pos.0 > 0);
     // Line and column count from 1.
     let (line, column, message) = match &error {
@@ -94,7 +94,7 @@ fn first(source: &str, errors: ParseErrors) -> Wrong {
     let lines = source.split_inclusive('\n').take(from_zero(line));
     let at = lines.map(|line| line.chars().count()).sum::<usize>() + from_zero(column);
     let (width, problem) = reword(message);
-    Wrong { at, width, problem }
+    ParseError { at, width, problem }
 }
 
 /// The generated parser's complaint in our words.

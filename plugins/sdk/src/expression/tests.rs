@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::testing::Visit;
+use crate::testing::TestExchange;
 use crate::{ClientCertificate, Exchange, Headers, Place, Problem, Request, Tls};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use proptest::prelude::*;
@@ -14,11 +14,12 @@ fn placed(text: &str) -> Placed<String> {
 }
 
 fn condition(text: &str) -> Expression {
-    Expression::condition(&placed(text), Stage::Request).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"))
+    Expression::condition(&placed(text), ExpressionPhase::Request)
+        .unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"))
 }
 
-fn visit() -> Visit {
-    let mut visit = Visit::new("/api/v2/rooms/7?room=blue+moon&room=2&q=%C3%A9&flag")
+fn visit() -> TestExchange {
+    let mut visit = TestExchange::new("/api/v2/rooms/7?room=blue+moon&room=2&q=%C3%A9&flag")
         .field("x-team", "blue")
         .field("x-many", "a")
         .field("x-many", "b")
@@ -34,13 +35,13 @@ fn holds(text: &str) -> bool {
 }
 
 fn value(text: &str) -> Option<String> {
-    let value =
-        Expression::value(&placed(text), Stage::Request).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"));
+    let value = Expression::value(&placed(text), ExpressionPhase::Request)
+        .unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"));
     visit().see(|exchange| value.text(exchange))
 }
 
 fn refused(text: &str) -> Problem {
-    let wrong = Expression::condition(&placed(text), Stage::Request).expect_err(text);
+    let wrong = Expression::condition(&placed(text), ExpressionPhase::Request).expect_err(text);
     wrong.0.into_iter().next().unwrap()
 }
 
@@ -198,11 +199,11 @@ fn a_condition_that_cannot_be_evaluated_does_not_hold_and_is_counted() {
 fn an_answer_is_read_where_there_is_one() {
     let written =
         placed("response.status >= 500 && response.headers['retry-after'] == '5' && request.method == 'GET'");
-    let expression = Expression::condition(&written, Stage::Response).unwrap();
+    let expression = Expression::condition(&written, ExpressionPhase::Response).unwrap();
     let mut fields = HeaderMap::new();
     fields.insert("retry-after", HeaderValue::from_static("5"));
     for (status, expected) in [(StatusCode::BAD_GATEWAY, true), (StatusCode::OK, false)] {
-        let answer = Answer { status, headers: Headers::response(&mut fields), endpoint: None };
+        let answer = Response { status, headers: Headers::response(&mut fields), endpoint: None };
         let mut visit = visit();
         assert_eq!(visit.see(|exchange| expression.test_answer(exchange, &answer)), expected);
     }
@@ -210,8 +211,8 @@ fn an_answer_is_read_where_there_is_one() {
         refused("response.status == 200").label.as_deref(),
         Some("this is evaluated before there is an answer")
     );
-    assert!(Expression::value(&placed("request.host"), Stage::Key).is_err());
-    let early = Expression::condition(&placed("request.id == ''"), Stage::Route).unwrap_err();
+    assert!(Expression::value(&placed("request.host"), ExpressionPhase::Key).is_err());
+    let early = Expression::condition(&placed("request.id == ''"), ExpressionPhase::Route).unwrap_err();
     assert_eq!(early.0[0].label.as_deref(), Some("it is not known before the route is"));
 }
 
@@ -266,7 +267,7 @@ fn a_mistake_is_told_at_its_column() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(refused("request.pth == ''").label.as_deref(), Some("did you mean `path`?"));
     assert_eq!(refused("request.path.startWith('/')").label.as_deref(), Some("did you mean `startsWith`?"));
-    let all = Expression::condition(&placed("request.a == request.b"), Stage::Request).unwrap_err();
+    let all = Expression::condition(&placed("request.a == request.b"), ExpressionPhase::Request).unwrap_err();
     assert_eq!(all.0.len(), 2, "all mistakes are told at once");
 }
 
@@ -275,7 +276,7 @@ fn places_follow_quotes_and_blocks() {
     let mut text = placed("requst.path == ''");
     text.place.width += 2;
     let place = |text: &Placed<String>| {
-        Expression::condition(text, Stage::Request).unwrap_err().0.remove(0).place.unwrap()
+        Expression::condition(text, ExpressionPhase::Request).unwrap_err().0.remove(0).place.unwrap()
     };
     assert_eq!((place(&text).line, place(&text).column, place(&text).width), (7, 12, 6));
     text.place.width += 1;
@@ -299,7 +300,7 @@ fn costs_are_bounded() {
         format!("'{}' == ''", "a".repeat(4096)),
         " ".repeat(10),
     ] {
-        assert!(Expression::condition(&placed(&text), Stage::Request).is_err(), "{text}");
+        assert!(Expression::condition(&placed(&text), ExpressionPhase::Request).is_err(), "{text}");
     }
     let many = vec!["request.path == '/a'"; 150].join(" || ") + " || true";
     assert!(holds(&many), "a long chain is not deep");
@@ -415,7 +416,7 @@ proptest! {
 
     #[test]
     fn no_text_panics(text in prop_oneof![pieces(), ".{0,60}"]) {
-        for stage in [Stage::Route, Stage::Key, Stage::Request, Stage::Response] {
+        for stage in [ExpressionPhase::Route, ExpressionPhase::Key, ExpressionPhase::Request, ExpressionPhase::Response] {
             for wanted in [lower::Wanted::Condition, lower::Wanted::Value] {
                 match Expression::compile(&placed(&text), 0..text.len(), stage, wanted) {
                     Ok(expression) => visit().see(|exchange| {

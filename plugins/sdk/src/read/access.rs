@@ -1,6 +1,6 @@
 //! Elements, entries and variants: what lies below one value.
 
-use super::error::{ReadError, Stage};
+use super::error::{ErrorContext, ReadError};
 use super::reader::Reader;
 use crate::{Key, Quotes, Value, ValueKind};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
@@ -41,7 +41,7 @@ impl<'de> SeqAccess<'de> for Listed<'_> {
         if !read.as_ref().is_err_and(ReadError::again) {
             hunt.done_before(self.parent.node, self.index);
         }
-        read.map(Some).map_err(|error| error.at_stage(Stage::Again))
+        read.map(Some).map_err(|error| error.at_stage(ErrorContext::Again))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -80,7 +80,7 @@ impl<'a> KeyedEntries<'a> {
         self.index += 1;
         seed.deserialize(Reader::new(&value, None)).map_err(|error| {
             let more = hunt.misfit(self.parent.node, number);
-            error.at_stage(if more { Stage::Again } else { Stage::Exhausted })
+            error.at_stage(if more { ErrorContext::Again } else { ErrorContext::Exhausted })
         })
     }
 
@@ -93,7 +93,7 @@ impl<'a> KeyedEntries<'a> {
                 Keys::Open => hunt.done_before(self.parent.node, index + 1),
             }
         }
-        error.at_stage(Stage::Again)
+        error.at_stage(ErrorContext::Again)
     }
 }
 
@@ -192,7 +192,7 @@ impl<'de> VariantAccess<'de> for EnumContent<'_> {
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, ReadError> {
         let content = self.content()?;
-        content.deserialize_tuple(len, visitor).map_err(|error| content.settle(error))
+        content.deserialize_tuple(len, visitor).map_err(|error| content.place_error(error))
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -201,6 +201,6 @@ impl<'de> VariantAccess<'de> for EnumContent<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         let content = self.content()?;
-        content.deserialize_struct("", fields, visitor).map_err(|error| content.settle(error))
+        content.deserialize_struct("", fields, visitor).map_err(|error| content.place_error(error))
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// How far an error has come on its way up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum ErrorContext {
     /// Just raised; nobody knows yet which value it is about.
     Fresh,
     /// Noted; the value it is about has nothing more to tell.
@@ -21,19 +21,19 @@ pub(crate) enum Stage {
 pub(crate) struct ReadError {
     problems: Problems,
     missing: Option<&'static str>,
-    stage: Stage,
+    stage: ErrorContext,
 }
 
 impl ReadError {
     pub(crate) fn new(problem: Problem) -> Self {
-        Self { problems: problem.into(), missing: None, stage: Stage::Fresh }
+        Self { problems: problem.into(), missing: None, stage: ErrorContext::Fresh }
     }
 
-    pub(crate) fn at_stage(self, stage: Stage) -> Self {
+    pub(crate) fn at_stage(self, stage: ErrorContext) -> Self {
         Self { stage, ..self }
     }
 
-    pub(crate) fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> ErrorContext {
         self.stage
     }
 
@@ -44,7 +44,7 @@ impl ReadError {
 
     /// Whether reading again may find more.
     pub(crate) fn again(&self) -> bool {
-        self.stage == Stage::Again
+        self.stage == ErrorContext::Again
     }
 
     pub(crate) fn problems_mut(&mut self) -> &mut Problems {
@@ -70,7 +70,7 @@ impl std::error::Error for ReadError {}
 impl de::Error for ReadError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         match magic::raised() {
-            Some(problems) => Self { problems, missing: None, stage: Stage::Fresh },
+            Some(problems) => Self { problems, missing: None, stage: ErrorContext::Fresh },
             None => Self::new(Problem::new(message.to_string())),
         }
     }

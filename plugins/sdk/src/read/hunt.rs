@@ -1,6 +1,6 @@
 //! What the passes over a bad value remember: which parts are judged, and what was found.
 
-use super::error::{ReadError, Stage};
+use super::error::{ErrorContext, ReadError};
 use crate::{Problem, Problems, Quotes, Value, ValueKind};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -11,7 +11,7 @@ const PROBLEMS_MAX: usize = 1000;
 
 /// The memory of all passes. Nodes are told apart by their address: the tree is borrowed meanwhile.
 #[derive(Default)]
-pub(crate) struct Hunt {
+pub(crate) struct ErrorCollector {
     judged: RefCell<HashMap<*const Value, Judged>>,
     problems: RefCell<Problems>,
     steps: Cell<usize>,
@@ -37,7 +37,7 @@ struct Judged {
 /// duration, a list or mapping, a truth. What nobody can stand in for ends the reading there.
 const STAND_INS: [Option<&str>; 4] = [Some("1"), Some("0"), None, Some("true")];
 
-impl Hunt {
+impl ErrorCollector {
     /// Whether the last pass moved anything (true before the first), and there is room for more.
     pub(crate) fn advanced(&self) -> bool {
         let before = self.seen.replace(Some(self.steps.get()));
@@ -81,8 +81,8 @@ impl Hunt {
         }
         self.step();
         let stage = match error.missing() {
-            Some(name) if self.miss(node, name) => Stage::Again,
-            _ => Stage::Exhausted,
+            Some(name) if self.miss(node, name) => ErrorContext::Again,
+            _ => ErrorContext::Exhausted,
         };
         error.at_stage(stage)
     }

@@ -1,10 +1,10 @@
 //! serde's deserializer over one value of the tree.
 
 use super::access::{EnumContent, KeyedEntries, Keys, Listed};
-use super::error::{ReadError, Stage, unknown_key};
-use super::hunt::Hunt;
+use super::error::{ErrorContext, ReadError, unknown_key};
+use super::hunt::ErrorCollector;
 use super::magic;
-use crate::plain::Plain;
+use crate::plain::YamlScalar;
 use crate::{Quotes, Value, ValueKind};
 use serde::de::{DeserializeSeed, Deserializer, Visitor};
 
@@ -12,17 +12,17 @@ use serde::de::{DeserializeSeed, Deserializer, Visitor};
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
     pub(crate) node: &'a Value,
-    pub(crate) hunt: Option<&'a Hunt>,
+    pub(crate) hunt: Option<&'a ErrorCollector>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(node: &'a Value, hunt: Option<&'a Hunt>) -> Self {
+    pub(crate) fn new(node: &'a Value, hunt: Option<&'a ErrorCollector>) -> Self {
         Self { node, hunt }
     }
 
     /// Reads the value with a seed; an error that knows no place yet is about this value.
     pub(crate) fn read<'de, S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, ReadError> {
-        let value = seed.deserialize(self).map_err(|error| self.settle(error))?;
+        let value = seed.deserialize(self).map_err(|error| self.place_error(error))?;
         if let Some(hunt) = self.hunt {
             hunt.good(self.node);
         }
@@ -30,13 +30,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A fresh error is about this value: it gets its place, and is noted when hunting.
-    pub(crate) fn settle(self, mut error: ReadError) -> ReadError {
+    pub(crate) fn place_error(self, mut error: ReadError) -> ReadError {
         match (error.stage(), self.hunt) {
-            (Stage::Fresh, Some(hunt)) => hunt.note_error(self.node, error),
-            (Stage::Fresh, None) => {
+            (ErrorContext::Fresh, Some(hunt)) => hunt.note_error(self.node, error),
+            (ErrorContext::Fresh, None) => {
                 let problems = std::mem::take(error.problems_mut()).at(&self.node.place);
                 *error.problems_mut() = problems;
-                error.at_stage(Stage::Exhausted)
+                error.at_stage(ErrorContext::Exhausted)
             }
             _ => error,
         }
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
             }
             let Some(hunt) = self.hunt else {
                 let problem = unknown_key(&key.text, fields).at(&key.place);
-                return Err(ReadError::new(problem).at_stage(Stage::Exhausted));
+                return Err(ReadError::new(problem).at_stage(ErrorContext::Exhausted));
             };
             if !hunt.is_left_out(self.node, index) {
                 hunt.unknown_key(self.node, index, unknown_key(&key.text, fields).at(&key.place));
@@ -116,12 +116,12 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             ValueKind::Scalar { text, quotes: Quotes::Present | Quotes::AroundVariable } => {
                 visitor.visit_str(text)
             }
-            ValueKind::Scalar { text, .. } => match Plain::of(text) {
-                Plain::Bool(truth) => visitor.visit_bool(truth),
-                Plain::Unsigned(number) => visitor.visit_u64(number),
-                Plain::Signed(number) => visitor.visit_i64(number),
-                Plain::Float(number) => visitor.visit_f64(number),
-                Plain::Text => visitor.visit_str(text),
+            ValueKind::Scalar { text, .. } => match YamlScalar::of(text) {
+                YamlScalar::Bool(truth) => visitor.visit_bool(truth),
+                YamlScalar::Unsigned(number) => visitor.visit_u64(number),
+                YamlScalar::Signed(number) => visitor.visit_i64(number),
+                YamlScalar::Float(number) => visitor.visit_f64(number),
+                YamlScalar::Text => visitor.visit_str(text),
             },
             ValueKind::List(_) => visitor.visit_seq(self.list(false)?),
             ValueKind::Map(_) => visitor.visit_map(self.entries(Keys::Open)?),

@@ -2,7 +2,7 @@
 
 use super::error::ReadError;
 use super::reader::Reader;
-use crate::plain::{self, Plain};
+use crate::plain::{self, YamlScalar};
 use crate::{Problem, Quotes, ValueKind};
 
 /// Longer texts are cut in messages: the line itself is shown below them.
@@ -35,8 +35,8 @@ impl<'a> Reader<'a> {
     /// `true` or `false`.
     pub(crate) fn truth(self) -> Result<bool, ReadError> {
         let text = self.unquoted("`true` or `false`")?;
-        match Plain::of(text) {
-            Plain::Bool(truth) => Ok(truth),
+        match YamlScalar::of(text) {
+            YamlScalar::Bool(truth) => Ok(truth),
             _ => Err(ReadError::new(match text.to_ascii_lowercase().as_str() {
                 "yes" | "on" | "y" | "true" => self.wrong_problem("`true` or `false`").label("write `true`"),
                 "no" | "off" | "n" | "false" => {
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
     fn unquoted(self, expected: &str) -> Result<&'a str, ReadError> {
         match &self.node.kind {
             ValueKind::Scalar { text, quotes: Quotes::Absent | Quotes::AroundVariable } => Ok(text),
-            ValueKind::Scalar { text, .. } if Plain::of(text) != Plain::Text => {
+            ValueKind::Scalar { text, .. } if YamlScalar::of(text) != YamlScalar::Text => {
                 Err(ReadError::new(self.wrong_problem(expected).label("without the quotes")))
             }
             _ => Err(self.wrong(expected)),

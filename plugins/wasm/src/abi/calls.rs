@@ -7,7 +7,7 @@ use crate::sight::{self, Side};
 use bytes::Bytes;
 use http::Method;
 use http::header::{HOST, HeaderValue};
-use moongate_sdk::{Call as Request, Callee};
+use moongate_sdk::{Call as Request, CallTarget};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub(super) fn http(
         return Err(Status::InternalFailure.into());
     }
     let request = Request {
-        to: Callee::Upstream(upstream.to_owned()),
+        to: CallTarget::Upstream(upstream.to_owned()),
         body: Bytes::copy_from_slice(body),
         timeout: if timeout.is_zero() { LONGEST } else { timeout.min(LONGEST) },
         limit: shared.terms.body,
@@ -85,7 +85,7 @@ fn head(pairs: &[(&[u8], &[u8])]) -> Result<Request, Status> {
     let mut headers = maps::fields(pairs, Side::Request)?;
     headers.insert(HOST, authority.ok_or(Status::BadArgument)?);
     Ok(Request {
-        to: Callee::Upstream(String::new()),
+        to: CallTarget::Upstream(String::new()),
         method: method.ok_or(Status::BadArgument)?,
         target: target.filter(fits).ok_or(Status::BadArgument)?.to_owned(),
         headers,

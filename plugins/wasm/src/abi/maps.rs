@@ -7,7 +7,7 @@
 use crate::host::Host;
 use crate::memory::{Call, Done, Status, Stop, bytes, give_written, put_u32, split};
 use crate::pairs::{self, Pairs};
-use crate::sight::{self, Change, Side, Sight, pseudo_names};
+use crate::sight::{self, Change, RequestScope, Side, pseudo_names};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
@@ -59,13 +59,13 @@ pub(super) fn size(call: &mut Call<'_>, number: i32, at: i32) -> Done {
 }
 
 /// Shows all pairs of a map: pseudo-headers, then fields.
-fn all(host: &Host, map: Map, mut show: impl FnMut(&Seen<'_>)) -> Done {
+fn all(host: &Host, map: Map, mut show: impl FnMut(&MapView<'_>)) -> Done {
     match map {
-        Map::Empty => show(&Seen { pseudo: &[], fields: &HeaderMap::new(), hides_host: false }),
+        Map::Empty => show(&MapView { pseudo: &[], fields: &HeaderMap::new(), hides_host: false }),
         Map::Called => {
             let called = host.called.as_ref().ok_or(Status::BadArgument)?;
             let status = [(":status", called.status.as_str().as_bytes().into())];
-            show(&Seen { pseudo: &status, fields: &called.headers, hides_host: false });
+            show(&MapView { pseudo: &status, fields: &called.headers, hides_host: false });
         }
         Map::Of(side) => sight::seen(|sight| {
             let pseudo: Vec<(&str, Vec<u8>)> = pseudo_names(side)
@@ -76,7 +76,7 @@ fn all(host: &Host, map: Map, mut show: impl FnMut(&Seen<'_>)) -> Done {
                 })
                 .collect();
             let fields = sight.fields(side).ok_or(Status::BadArgument)?;
-            show(&Seen { pseudo: &pseudo, fields, hides_host: side == Side::Request });
+            show(&MapView { pseudo: &pseudo, fields, hides_host: side == Side::Request });
             Ok(())
         })
         .unwrap_or(Err(Status::BadArgument))?,
@@ -85,14 +85,14 @@ fn all(host: &Host, map: Map, mut show: impl FnMut(&Seen<'_>)) -> Done {
 }
 
 /// The pairs of a map.
-struct Seen<'m> {
+struct MapView<'m> {
     pseudo: &'m [(&'m str, Vec<u8>)],
     fields: &'m HeaderMap,
     /// `:authority` says it already.
     hides_host: bool,
 }
 
-impl Pairs for Seen<'_> {
+impl Pairs for MapView<'_> {
     fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a [u8], &'a [u8])) {
         self.pseudo.iter().for_each(|(name, value)| visit(name.as_bytes(), value));
         for (name, value) in self.fields {
@@ -123,7 +123,7 @@ pub(super) fn value(call: &mut Call<'_>, number: i32, k: i32, kn: i32, at: i32, 
     })
 }
 
-fn find(sight: &mut dyn Sight, side: Side, name: &[u8], out: &mut Vec<u8>) -> Result<bool, Status> {
+fn find(sight: &mut dyn RequestScope, side: Side, name: &[u8], out: &mut Vec<u8>) -> Result<bool, Status> {
     let fields = sight.fields(side).ok_or(Status::BadArgument)?;
     if name.first() == Some(&b':') {
         return Ok(sight.pseudo(side, name, out));
@@ -163,7 +163,13 @@ fn edit(call: &mut Call<'_>, number: i32, edit: Edit, name: (i32, i32), value: (
     Ok(sight::seen(|sight| write(sight, side, edit, name, value)).unwrap_or(Err(Status::BadArgument))?)
 }
 
-fn write(sight: &mut dyn Sight, side: Side, edit: Edit, name: &[u8], value: &[u8]) -> Result<(), Status> {
+fn write(
+    sight: &mut dyn RequestScope,
+    side: Side,
+    edit: Edit,
+    name: &[u8],
+    value: &[u8],
+) -> Result<(), Status> {
     if name.first() == Some(&b':') {
         return sight.set_pseudo(side, name, value);
     }
@@ -199,7 +205,7 @@ pub(super) fn set_pairs(call: &mut Call<'_>, number: i32, at: i32, length: i32) 
     if pairs.len() > MOST {
         return Err(Status::BadArgument.into());
     }
-    let replace = |sight: &mut dyn Sight| -> Result<(), Stop> {
+    let replace = |sight: &mut dyn RequestScope| -> Result<(), Stop> {
         let fields = sight.fields(side).ok_or(Status::BadArgument)?;
         let kept = |name: &HeaderName| is_gateways(side, name) || side == Side::Request && *name == HOST;
         let gone: Vec<_> = fields.keys().filter(|name| !kept(name)).cloned().collect();

@@ -3,8 +3,8 @@
 use super::plugin_with;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use moongate_sdk::testing::Visit;
-use moongate_sdk::{Call, CallError, Called, Callee, Calling, Plugin, Services, Verdict};
+use moongate_sdk::testing::TestExchange;
+use moongate_sdk::{Call, CallError, CallFuture, CallResponse, CallTarget, Plugin, Services, Verdict};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::pin::Pin;
@@ -46,9 +46,9 @@ struct Told {
 }
 
 impl Services for Told {
-    fn call(&self, call: Call) -> Calling {
+    fn call(&self, call: Call) -> CallFuture {
         self.asked.lock().unwrap().push(call);
-        let answer = self.answer.map(|status| Called {
+        let answer = self.answer.map(|status| CallResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
@@ -79,7 +79,7 @@ fn allowed() -> Value {
 }
 
 fn ask(plugin: &dyn Plugin, services: &Arc<Told>) -> Verdict {
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     visit.services = services.clone();
     visit.ask(plugin)
 }
@@ -98,7 +98,7 @@ fn a_request_waits_for_the_answer_to_a_call() {
     assert!(matches!(ask(&*plugin, &services), Verdict::Continue));
     let asked = services.asked.lock().unwrap();
     let call = &asked[0];
-    assert_eq!(call.to, Callee::Upstream("auth".to_owned()));
+    assert_eq!(call.to, CallTarget::Upstream("auth".to_owned()));
     assert_eq!(
         (call.method.as_str(), call.target.as_str(), call.timeout),
         ("GET", "/check", Duration::from_secs(1))
@@ -116,7 +116,7 @@ fn only_what_is_allowed_and_there_can_be_called() {
     let services = told(Ok(200));
     assert_eq!(denied(&ask(&*auth(json!({})), &services)), 500);
     assert!(services.asked.lock().unwrap().is_empty());
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     assert_eq!(denied(&visit.ask(&*auth(allowed()))), 500, "the gateway knows no such upstream");
 }
 
@@ -124,7 +124,7 @@ fn only_what_is_allowed_and_there_can_be_called() {
 fn a_request_that_goes_away_while_it_waits_leaves_the_instance_as_it_was() {
     let plugin = auth(allowed());
     for _ in 0..2000 {
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         visit.services = told(Ok(200));
         visit.see(|exchange| drop(plugin.request_headers(exchange)));
     }

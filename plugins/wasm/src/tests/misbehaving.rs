@@ -1,8 +1,8 @@
 //! Filters that loop, trap, eat memory or lie: each costs its own request, and nobody else's.
 
 use super::{plugin, plugin_with};
-use moongate_sdk::testing::Visit;
-use moongate_sdk::{Direction, Fate, Message, Piece, Plugin, Verdict};
+use moongate_sdk::testing::TestExchange;
+use moongate_sdk::{Direction, Message, MessageVerdict, Piece, Plugin, Verdict};
 use serde_json::json;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -18,8 +18,8 @@ fn fragile(what: &str) -> String {
     )
 }
 
-fn bad() -> Visit {
-    Visit::new("/").field("x-bad", "yes")
+fn bad() -> TestExchange {
+    TestExchange::new("/").field("x-bad", "yes")
 }
 
 fn fault(plugin: &dyn Plugin) -> String {
@@ -44,11 +44,14 @@ const TRAPS: [(&str, &str); 5] = [
 fn a_trap_costs_one_request() {
     for (what, expected) in TRAPS {
         let plugin = plugin(&format!("(func $deep (call $deep)) {}", fragile(what)));
-        assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+        assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
         for _ in 0..3 {
             let said = fault(&*plugin);
             assert!(said.starts_with(expected), "{said}");
-            assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue), "the next one is served");
+            assert!(
+                matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue),
+                "the next one is served"
+            );
         }
     }
 }
@@ -66,17 +69,17 @@ fn a_trap_is_a_fault_in_every_callback_that_decides() {
     let is_fault = |verdict: &Verdict| matches!(verdict, Verdict::Failed(fault) if fault.to_string().starts_with("it trapped"));
     for _ in 0..2 {
         let plugin = trapping("request_headers", DECIDES, json!({}));
-        assert!(is_fault(&Visit::new("/").ask(&*plugin)));
+        assert!(is_fault(&TestExchange::new("/").ask(&*plugin)));
         let plugin = trapping("request_body", DECIDES, json!({}));
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
         assert!(is_fault(&visit.send(&*plugin, &mut piece())));
         let plugin = trapping("response_headers", DECIDES, json!({}));
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
         assert!(is_fault(&visit.answer(&*plugin)));
         let plugin = trapping("response_body", DECIDES, json!({}));
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
         let _ = visit.answer(&*plugin);
         assert!(visit.see(|exchange| plugin.response_body(exchange, &mut piece())).is_err());
@@ -86,7 +89,10 @@ fn a_trap_is_a_fault_in_every_callback_that_decides() {
     {
         let plugin = trapping(callback, DECIDES, json!({ "websocket": true }));
         let mut message = Message { direction, binary: false, payload: "x".into() };
-        assert!(matches!(Visit::new("/").say(&*plugin, &mut message), Fate::Failed(_)), "{callback}");
+        assert!(
+            matches!(TestExchange::new("/").say(&*plugin, &mut message), MessageVerdict::Failed(_)),
+            "{callback}"
+        );
     }
 }
 
@@ -101,7 +107,7 @@ fn a_trap_at_the_end_of_a_request_does_not_fail_it() {
             r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
             (func (export "proxy_on_{callback}") {signature} unreachable)"#
         ));
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         assert!(matches!(visit.ask(&*plugin), Verdict::Continue), "{callback}");
         visit.see(|exchange| plugin.log(exchange, None));
         drop(visit);
@@ -111,11 +117,11 @@ fn a_trap_at_the_end_of_a_request_does_not_fail_it() {
 #[test]
 fn a_loop_ends_after_its_processor_time() {
     let plugin = plugin_with(&fragile("(loop (br 0))"), json!({ "limits": { "cpu": "20ms" } }));
-    assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
     let began = Instant::now();
     assert_eq!(fault(&*plugin), "it took more processor time than `limits.cpu`");
     assert!(began.elapsed() >= Duration::from_millis(19), "{:?}", began.elapsed());
-    assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn a_request_in_an_instance_that_ended_hears_of_it() {
         "{} (func (export \"proxy_on_response_headers\") (param i32 i32 i32) (result i32) (i32.const 0))",
         fragile("unreachable")
     ));
-    let mut innocent = Visit::new("/");
+    let mut innocent = TestExchange::new("/");
     assert!(matches!(innocent.ask(&*plugin), Verdict::Continue));
     fault(&*plugin);
     assert!(
@@ -145,7 +151,7 @@ fn a_module_that_cannot_serve_is_left_alone_for_a_while() {
 fn a_pause_that_nobody_would_end_is_a_fault() {
     let plugin = plugin(&fragile("(return (i32.const 1))"));
     assert!(fault(&*plugin).starts_with("it paused"));
-    assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
 }
 
 #[test]
@@ -157,7 +163,7 @@ fn an_instance_that_leaks_is_replaced_before_it_is_full() {
         json!({ "limits": { "memory": "1MiB" } }),
     );
     for _ in 0..1000 {
-        assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+        assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
     }
 }
 
@@ -169,7 +175,7 @@ fn with_an_instance_of_its_own_no_request_meets_another() {
           (if (i32.gt_u (global.get $n) (i32.const 1)) (then unreachable)) (i32.const 0))"#;
     let plugin = plugin_with(counts, json!({ "isolation": "request" }));
     for _ in 0..3000 {
-        assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue));
+        assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
     }
 }
 
@@ -188,7 +194,10 @@ fn ten_thousand_bad_requests_leave_nothing_behind() {
         let round = |times| {
             for _ in 0..times {
                 // The good ones keep the module from being left alone.
-                assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue | Verdict::Failed(_)));
+                assert!(matches!(
+                    TestExchange::new("/").ask(&*plugin),
+                    Verdict::Continue | Verdict::Failed(_)
+                ));
                 assert!(matches!(bad().ask(&*plugin), Verdict::Failed(_)));
             }
         };

@@ -2,7 +2,7 @@
 
 use super::{plugin, plugin_with};
 use http::{HeaderMap, StatusCode};
-use moongate_sdk::testing::Visit;
+use moongate_sdk::testing::TestExchange;
 use moongate_sdk::{Piece, Plugin, Verdict};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ fn echo(how: &str) -> Box<dyn Plugin> {
 }
 
 fn seen(how: &str) -> Option<String> {
-    let mut visit = Visit::new("/a/b?c=d").field("host", "example.com:8080").field("user-agent", "me");
+    let mut visit = TestExchange::new("/a/b?c=d").field("host", "example.com:8080").field("user-agent", "me");
     assert!(matches!(visit.ask(&*echo(how)), Verdict::Continue));
     visit.request.get("x-seen").map(|value| value.to_str().unwrap().to_owned())
 }
@@ -55,7 +55,7 @@ fn pseudo_headers_headers_and_properties_are_read() {
 }
 
 /// One call in a phase; the status that it answered is put into `x-status` of the answer, added to 48.
-fn status_of(phase: &str, call: &str) -> Visit {
+fn status_of(phase: &str, call: &str) -> TestExchange {
     let plugin = plugin(&format!(
         r#"(global $status (mut i32) (i32.const 63))
         (data (i32.const 100) "x-status") (data (i32.const 200) ":path") (data (i32.const 210) "/new?x=1")
@@ -71,7 +71,7 @@ fn status_of(phase: &str, call: &str) -> Visit {
         request = if phase == "request" { format!("(global.set $status {call})") } else { String::new() },
         response = if phase == "response" { format!("(global.set $status {call})") } else { String::new() },
     ));
-    let mut visit = Visit::new("/").field("x-a", "old").field("connection", "keep-alive");
+    let mut visit = TestExchange::new("/").field("x-a", "old").field("connection", "keep-alive");
     assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
     assert!(matches!(visit.answer(&*plugin), Verdict::Continue));
     visit
@@ -84,7 +84,7 @@ fn status(phase: &str, call: &str) -> i32 {
 #[test]
 fn headers_are_set_added_and_removed() {
     let one = "(i32.const 260) (i32.const 3) (i32.const 270) (i32.const 3)";
-    let all = |visit: &Visit| -> Vec<_> {
+    let all = |visit: &TestExchange| -> Vec<_> {
         visit.request.get_all("x-a").iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     };
     assert_eq!(all(&status_of("request", &format!("(call $set (i32.const 0) {one})"))), ["one"]);
@@ -161,7 +161,8 @@ fn all_headers_at_once_can_be_read_and_written_back() {
           (i32.const 0))"#,
     );
     let fields = [("host", "a"), ("x-a", "one"), ("x-a", "two"), ("x-b", ""), ("content-length", "0")];
-    let mut visit = fields.iter().fold(Visit::new("/x"), |visit, (name, value)| visit.field(name, value));
+    let mut visit =
+        fields.iter().fold(TestExchange::new("/x"), |visit, (name, value)| visit.field(name, value));
     let before = visit.request.clone();
     assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
     assert_eq!(visit.request, before);
@@ -178,7 +179,7 @@ fn a_filter_answers_itself() {
         let plugin = plugin(&format!(
             r#"{DENY} (func (export "proxy_on_{phase}_headers") (param i32 i32 i32) (result i32) (call $deny) (i32.const 1))"#
         ));
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         let verdict = if phase == "request" { visit.ask(&*plugin) } else { visit.answer(&*plugin) };
         let Verdict::Respond(reply) = verdict else { panic!("{verdict:?}") };
         assert_eq!(
@@ -205,18 +206,18 @@ const BODY: &str = r#"(data (i32.const 100) "!") (data (i32.const 110) "x-length
 #[test]
 fn a_pause_at_the_head_asks_for_the_whole_body_and_the_head_may_still_change() {
     let plugin = plugin_with(BODY, json!({ "limits": { "body": "10KiB" } }));
-    let mut visit = Visit::new("/").field("content-length", "5");
+    let mut visit = TestExchange::new("/").field("content-length", "5");
     assert!(matches!(visit.ask(&*plugin), Verdict::Body(10_240)));
     let mut piece = Piece { bytes: "hello".into(), last: true };
     assert!(matches!(visit.send(&*plugin, &mut piece), Verdict::Continue));
     assert_eq!((&*piece.bytes, &visit.request["x-length"]), (&b"hello!"[..], &"5".parse().unwrap()));
-    assert!(matches!(Visit::new("/").ask(&*plugin), Verdict::Continue), "without a body");
+    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue), "without a body");
 }
 
 #[test]
 fn pieces_are_held_back_up_to_the_limit() {
     let plugin = plugin_with(BODY, json!({ "limits": { "body": "8" } }));
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     let mut send = |text: &'static str, last| {
         let mut piece = Piece { bytes: text.into(), last };
         let verdict = visit.send(&*plugin, &mut piece);
@@ -239,7 +240,7 @@ fn the_answers_body_is_seen_and_replaced_and_its_head_remembered() {
           (i32.const 0))
         (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (i32.const 0))"#,
     );
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     visit.response = HeaderMap::from_iter([("x-b".parse().unwrap(), "instead".parse().unwrap())]);
     assert!(matches!(visit.answer(&*plugin), Verdict::Continue));
     let mut piece = Piece { bytes: "body".into(), last: true };
@@ -261,15 +262,15 @@ fn the_end_of_a_stream_is_told_once_in_order() {
           (drop (call $set (i32.const 0) (i32.const 100) (i32.const 3) (i32.const 120) (i32.const 1)))
           (global.set $n (i32.const 0)) (i32.const 0))"#,
     );
-    let mut first = Visit::new("/");
+    let mut first = TestExchange::new("/");
     first.ask(&*plugin);
     first.see(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
     drop(first);
-    let mut second = Visit::new("/");
+    let mut second = TestExchange::new("/");
     second.ask(&*plugin);
     assert_eq!(second.request["x-n"].as_bytes()[0] - 33, 0b01_10_11);
     drop(second);
-    let mut third = Visit::new("/");
+    let mut third = TestExchange::new("/");
     third.ask(&*plugin);
     assert_eq!(third.request["x-n"].as_bytes()[0] - 33, 0b01_10_11, "also of a request that just went away");
 }

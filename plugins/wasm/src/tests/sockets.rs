@@ -2,8 +2,8 @@
 
 use super::plugin_with;
 use bytes::BytesMut;
-use moongate_sdk::testing::Visit;
-use moongate_sdk::{Direction, Ended, Fate, Message, Phases, Plugin};
+use moongate_sdk::testing::TestExchange;
+use moongate_sdk::{Direction, Ended, Message, MessageVerdict, Phases, Plugin};
 use serde_json::json;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn filter() -> Box<dyn Plugin> {
     )
 }
 
-fn say(visit: &mut Visit, plugin: &dyn Plugin, text: &str) -> (Fate, BytesMut) {
+fn say(visit: &mut TestExchange, plugin: &dyn Plugin, text: &str) -> (MessageVerdict, BytesMut) {
     let mut message = Message { direction: Direction::ToBackend, binary: false, payload: text.into() };
     (visit.say(plugin, &mut message), message.payload)
 }
@@ -44,15 +44,15 @@ fn messages_are_seen_dropped_rewritten_and_end_the_socket() {
     let expected =
         Phases { messages_to_backend: true, messages_to_client: true, closed: true, ..Phases::default() };
     assert_eq!(plugin.phases(), expected);
-    let mut visit = Visit::new("/");
-    assert!(matches!(say(&mut visit, &*plugin, "hello"), (Fate::Forward, text) if text == "hello"));
-    assert!(matches!(say(&mut visit, &*plugin, "drop"), (Fate::Drop, _)));
-    assert!(matches!(say(&mut visit, &*plugin, "rewrite"), (Fate::Forward, text) if text == "new"));
+    let mut visit = TestExchange::new("/");
+    assert!(matches!(say(&mut visit, &*plugin, "hello"), (MessageVerdict::Forward, text) if text == "hello"));
+    assert!(matches!(say(&mut visit, &*plugin, "drop"), (MessageVerdict::Drop, _)));
+    assert!(matches!(say(&mut visit, &*plugin, "rewrite"), (MessageVerdict::Forward, text) if text == "new"));
     let (fate, _) = say(&mut visit, &*plugin, "close");
-    assert!(matches!(fate, Fate::Close { code: 1008, reason } if reason == "not so"));
+    assert!(matches!(fate, MessageVerdict::Close { code: 1008, reason } if reason == "not so"));
     for (binary, goes_on) in [(false, true), (true, false)] {
         let mut message = Message { direction: Direction::ToClient, binary, payload: "x".into() };
-        assert_eq!(matches!(visit.say(&*plugin, &mut message), Fate::Forward), goes_on);
+        assert_eq!(matches!(visit.say(&*plugin, &mut message), MessageVerdict::Forward), goes_on);
     }
     let ended = Ended { code: 1000, reason: "", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
     visit.see(|exchange| plugin.closed(exchange, &ended));
@@ -61,6 +61,6 @@ fn messages_are_seen_dropped_rewritten_and_end_the_socket() {
 #[test]
 fn a_trap_fails_the_socket() {
     let plugin = filter();
-    let mut visit = Visit::new("/");
-    assert!(matches!(say(&mut visit, &*plugin, "trap"), (Fate::Failed(_), _)));
+    let mut visit = TestExchange::new("/");
+    assert!(matches!(say(&mut visit, &*plugin, "trap"), (MessageVerdict::Failed(_), _)));
 }

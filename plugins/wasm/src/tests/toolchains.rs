@@ -2,8 +2,8 @@
 
 use super::load;
 use http::StatusCode;
-use moongate_sdk::testing::Visit;
-use moongate_sdk::{Direction, Fate, Message, Piece, Plugin, Verdict};
+use moongate_sdk::testing::TestExchange;
+use moongate_sdk::{Direction, Message, MessageVerdict, Piece, Plugin, Verdict};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -19,9 +19,9 @@ fn stock_sdks_and_none_run_unchanged() {
         for isolation in ["worker", "request"] {
             let plugin = fixture(name, json!({ "config": "blue", "isolation": isolation }));
             for _ in 0..200 {
-                let reply = Visit::new("/x").refused(&*plugin);
+                let reply = TestExchange::new("/x").refused(&*plugin);
                 assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{name}");
-                let mut visit = Visit::new("/x").field("x-team", "blue");
+                let mut visit = TestExchange::new("/x").field("x-team", "blue");
                 assert!(matches!(visit.ask(&*plugin), Verdict::Continue), "{name}");
                 assert_eq!(visit.request["x-seen-team"], "blue", "{name}");
                 let answered = visit.answer(&*plugin);
@@ -38,7 +38,7 @@ fn stock_sdks_and_none_run_unchanged() {
 #[test]
 fn a_stock_filter_writes_bodies() {
     let plugin = fixture("rust-http.wasm", json!({}));
-    let mut visit = Visit::new("/x").field("x-team", "blue").field("content-length", "5");
+    let mut visit = TestExchange::new("/x").field("x-team", "blue").field("content-length", "5");
     let verdict = visit.ask(&*plugin);
     assert!(matches!(verdict, Verdict::Continue | Verdict::Body(_)), "{verdict:?}");
     let mut piece = Piece { bytes: "hello".into(), last: true };
@@ -49,19 +49,19 @@ fn a_stock_filter_writes_bodies() {
 #[test]
 fn a_stock_stream_filter_sees_rewrites_drops_and_closes() {
     let plugin = fixture("rust-messages.wasm", json!({ "websocket": true }));
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     let mut say = |direction, text: &str| {
         let mut message = Message { direction, binary: false, payload: text.into() };
         let fate = visit.say(&*plugin, &mut message);
         (fate, String::from_utf8(message.payload.to_vec()).unwrap())
     };
-    assert!(matches!(say(Direction::ToBackend, "hello"), (Fate::Forward, text) if text == "hello"));
+    assert!(matches!(say(Direction::ToBackend, "hello"), (MessageVerdict::Forward, text) if text == "hello"));
     let (fate, text) = say(Direction::ToBackend, "a secret!");
-    assert!(matches!(fate, Fate::Forward) && !text.contains("secret"), "{fate:?} {text}");
-    assert!(matches!(say(Direction::ToBackend, "spam"), (Fate::Drop, _)));
-    assert!(matches!(say(Direction::ToClient, "hidden"), (Fate::Drop, _)));
+    assert!(matches!(fate, MessageVerdict::Forward) && !text.contains("secret"), "{fate:?} {text}");
+    assert!(matches!(say(Direction::ToBackend, "spam"), (MessageVerdict::Drop, _)));
+    assert!(matches!(say(Direction::ToClient, "hidden"), (MessageVerdict::Drop, _)));
     let (fate, _) = say(Direction::ToBackend, "bye");
-    assert!(matches!(fate, Fate::Close { code: 4001, .. }), "{fate:?}");
+    assert!(matches!(fate, MessageVerdict::Close { code: 4001, .. }), "{fate:?}");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn the_example_of_conf_is_what_its_source_says() {
 fn the_example_of_conf_tags_answers() {
     let source = include_str!("../../../../conf/plugins/tag.wat");
     let plugin = load(&wat::parse_str(source).unwrap(), json!({ "config": "blue" })).unwrap();
-    let mut visit = Visit::new("/");
+    let mut visit = TestExchange::new("/");
     visit.answer(&*plugin);
     assert_eq!(visit.response["x-tag"], "blue");
 }

@@ -26,13 +26,13 @@ fn requests(budget: &mut Budget, most: u32, make: impl Fn(&mut Budget, u32) -> R
 
 /// A request that is cancelled at once.
 fn rapid(budget: &mut Budget, stream: u32) -> Result<(), Empty> {
-    budget.came(head(stream, 5))?;
-    budget.came(cancel(stream))
+    budget.on_frame_received(head(stream, 5))?;
+    budget.on_frame_received(cancel(stream))
 }
 
 /// How many of these come through in one moment, at most so many.
 fn passed(budget: &mut Budget, frame: Frame, most: usize) -> usize {
-    (0..most).take_while(|_| budget.came(frame).is_ok()).count()
+    (0..most).take_while(|_| budget.on_frame_received(frame).is_ok()).count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,7 +50,7 @@ async fn a_ping_now_and_then_goes_on_for_ever() {
     let mut budget = Budget::full();
     for _ in 0..10_000 {
         tokio::time::advance(Duration::from_millis(100)).await;
-        assert_eq!(budget.came(frame(PING, 0, 8)), Ok(()));
+        assert_eq!(budget.on_frame_received(frame(PING, 0, 8)), Ok(()));
     }
 }
 
@@ -58,9 +58,9 @@ async fn a_ping_now_and_then_goes_on_for_ever() {
 async fn a_ping_beside_every_message_goes_on_for_ever() {
     let mut budget = Budget::full();
     for _ in 0..100_000 {
-        budget.went(frame(DATA, 0, 20));
-        assert_eq!(budget.came(frame(PING, 0, 8)), Ok(()));
-        assert_eq!(budget.came(frame(WINDOW_UPDATE, 0, 4)), Ok(()));
+        budget.on_frame_sent(frame(DATA, 0, 20));
+        assert_eq!(budget.on_frame_received(frame(PING, 0, 8)), Ok(()));
+        assert_eq!(budget.on_frame_received(frame(WINDOW_UPDATE, 0, 4)), Ok(()));
     }
 }
 
@@ -78,12 +78,12 @@ async fn requests_that_are_all_cancelled_end_it() {
 async fn bodies_and_trailers_pay_for_no_cancelled_request() {
     let mut budget = Budget::full();
     let made = requests(&mut budget, 10_000, |budget, stream| {
-        budget.came(head(stream, 4))?;
+        budget.on_frame_received(head(stream, 4))?;
         for _ in 0..5 {
-            budget.came(Frame { kind: DATA, flags: 0, length: 1, stream, code: 0 })?;
+            budget.on_frame_received(Frame { kind: DATA, flags: 0, length: 1, stream, code: 0 })?;
         }
-        budget.came(head(stream, 5))?;
-        budget.came(cancel(stream))
+        budget.on_frame_received(head(stream, 5))?;
+        budget.on_frame_received(cancel(stream))
     });
     assert!(made <= 500, "{made}");
 }
@@ -92,8 +92,8 @@ async fn bodies_and_trailers_pay_for_no_cancelled_request() {
 async fn half_of_the_requests_may_be_cancelled() {
     let mut budget = Budget::full();
     let made = requests(&mut budget, 10_000, |budget, stream| {
-        budget.came(head(stream, 5))?;
-        if stream % 4 == 1 { Ok(()) } else { budget.came(cancel(stream)) }
+        budget.on_frame_received(head(stream, 5))?;
+        if stream % 4 == 1 { Ok(()) } else { budget.on_frame_received(cancel(stream)) }
     });
     assert_eq!(made, 10_000);
 }
@@ -111,9 +111,9 @@ async fn a_cancelled_request_now_and_then_goes_on_for_ever() {
 async fn answers_that_have_begun_may_all_be_cancelled() {
     let mut budget = Budget::full();
     let made = requests(&mut budget, 10_000, |budget, stream| {
-        budget.came(head(stream, 5))?;
-        budget.went(head(stream, 4));
-        budget.came(cancel(stream))
+        budget.on_frame_received(head(stream, 5))?;
+        budget.on_frame_sent(head(stream, 4));
+        budget.on_frame_received(cancel(stream))
     });
     assert_eq!(made, 10_000);
 }

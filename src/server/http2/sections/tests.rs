@@ -67,12 +67,12 @@ fn fields_on_a_stream_that_has_ended_are_no_trailers() {
         let mut sections = Sections::default();
         assert!(read(&mut sections, 1, &request).0);
         assert!(!read(&mut sections, 1, &request).0, "trailers");
-        sections.came(ends);
+        sections.on_frame_received(ends);
         assert!(read(&mut sections, 1, &request).0, "h2 refuses them as they are");
     }
     let mut sections = Sections::default();
     read(&mut sections, 1, &request);
-    sections.went(frame(RST_STREAM, 0, 1, 4));
+    sections.on_frame_sent(frame(RST_STREAM, 0, 1, 4));
     assert!(read(&mut sections, 1, &request).0);
 }
 

@@ -29,7 +29,7 @@ fn stream(sender: Sender, fragment: usize) -> Vec<u8> {
 /// Passes `stream` on, and wants to say something once `wanted` bytes have arrived.
 fn inject(sender: Sender, stream: &[u8], wanted: usize, withholding: bool) -> Vec<u8> {
     let rules = Rules::default();
-    let mut follower = Follower::new(sender);
+    let mut follower = FrameParser::new(sender);
     let (head, mut rest) = stream.split_at(wanted);
     follower.feed(head, &rules, &mut |_| {}).unwrap();
     let mut front = [0; MAX_WITHHELD];
@@ -105,14 +105,14 @@ fn a_close_takes_the_place_of_a_bad_frame() {
 
 #[test]
 fn no_boundary_is_promised_beyond_what_is_there() {
-    let mut follower = Follower::new(Server);
+    let mut follower = FrameParser::new(Server);
     let stream = frame(FIN | 2, &[0; 300], Server);
     follower.feed(&stream[..100], &Rules::default(), &mut |_| {}).unwrap();
     assert!(!follower.may_inject());
     assert_eq!(follower.next_boundary(&stream[100..303]), None);
     assert_eq!(follower.next_boundary(&stream[100..]), Some(204));
 
-    let mut follower = Follower::new(Server);
+    let mut follower = FrameParser::new(Server);
     follower.feed(&stream[..3], &Rules::default(), &mut |_| {}).unwrap();
     assert!(follower.may_inject() && !follower.at_boundary());
     assert_eq!(follower.next_boundary(&[]), None);
@@ -123,7 +123,7 @@ fn no_boundary_is_promised_beyond_what_is_there() {
 #[test]
 fn nothing_enters_behind_a_close_that_is_half_through() {
     let stream = frame(FIN | 8, b"\x03\xe8bye", Client);
-    let mut follower = Follower::new(Client);
+    let mut follower = FrameParser::new(Client);
     follower.feed(&stream[..8], &Rules::default(), &mut |_| {}).unwrap();
     assert_eq!(follower.next_boundary(&stream[8..]), None);
 }

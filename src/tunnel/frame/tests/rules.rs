@@ -3,7 +3,7 @@
 use super::*;
 use Sender::{Client, Server};
 
-fn wrong(sender: Sender, rules: Rules, stream: &[u8]) -> Option<(usize, Wrong)> {
+fn wrong(sender: Sender, rules: Rules, stream: &[u8]) -> Option<(usize, FrameError)> {
     let heard = follow(sender, &rules, [stream]);
     heard.violation.map(|violation| {
         assert_eq!(violation.code, violation.what.close_code());
@@ -11,13 +11,13 @@ fn wrong(sender: Sender, rules: Rules, stream: &[u8]) -> Option<(usize, Wrong)> 
     })
 }
 
-fn strictly(sender: Sender, stream: &[u8]) -> Option<(usize, Wrong)> {
+fn strictly(sender: Sender, stream: &[u8]) -> Option<(usize, FrameError)> {
     wrong(sender, Rules::default(), stream)
 }
 
 #[test]
 fn a_follower_is_small() {
-    assert_eq!(size_of::<Follower>(), 32);
+    assert_eq!(size_of::<FrameParser>(), 32);
 }
 
 #[test]
@@ -80,16 +80,16 @@ fn a_clients_control_payload_is_unmasked() {
 
 #[test]
 fn a_client_masks_and_a_server_does_not() {
-    assert_eq!(strictly(Client, &frame(FIN | 2, b"x", Server)), Some((0, Wrong::Unmasked)));
-    assert_eq!(strictly(Server, &frame(FIN | 2, b"x", Client)), Some((0, Wrong::Masked)));
-    assert_eq!(strictly(Client, &frame(FIN | 8, b"", Server)), Some((0, Wrong::Unmasked)));
+    assert_eq!(strictly(Client, &frame(FIN | 2, b"x", Server)), Some((0, FrameError::Unmasked)));
+    assert_eq!(strictly(Server, &frame(FIN | 2, b"x", Client)), Some((0, FrameError::Masked)));
+    assert_eq!(strictly(Client, &frame(FIN | 8, b"", Server)), Some((0, FrameError::Unmasked)));
 }
 
 #[test]
 fn reserved_opcodes_are_refused() {
     for opcode in (3..=7).chain(11..=15) {
         let stream = [frame(FIN | 1, b"ok", Server), frame(FIN | opcode, b"", Server)].concat();
-        assert_eq!(strictly(Server, &stream), Some((4, Wrong::ReservedOpcode(opcode))));
+        assert_eq!(strictly(Server, &stream), Some((4, FrameError::ReservedOpcode(opcode))));
     }
 }
 
@@ -98,7 +98,7 @@ fn reserved_bits_are_refused_on_every_opcode() {
     for bits in 1..=7 {
         for opcode in [1, 2, 8, 9, 10] {
             let stream = frame(FIN | bits << 4 | opcode, b"", Server);
-            assert_eq!(strictly(Server, &stream), Some((0, Wrong::ReservedBits)), "{bits} {opcode}");
+            assert_eq!(strictly(Server, &stream), Some((0, FrameError::ReservedBits)), "{bits} {opcode}");
         }
     }
 }
@@ -111,24 +111,31 @@ fn deflate_gives_rsv1_a_meaning_on_the_first_frame_of_a_message_only() {
         assert_eq!(wrong(Server, rules, &frame(FIN | rsv1 | opcode, b"x", Server)), None);
         assert_eq!(
             wrong(Server, rules, &frame(FIN | 0x60 | opcode, b"x", Server)),
-            Some((0, Wrong::ReservedBits))
+            Some((0, FrameError::ReservedBits))
         );
     }
     let later = [frame(rsv1 | 1, b"x", Server), frame(FIN | rsv1, b"x", Server)].concat();
-    assert_eq!(wrong(Server, rules, &later), Some((3, Wrong::ReservedBits)));
+    assert_eq!(wrong(Server, rules, &later), Some((3, FrameError::ReservedBits)));
     for opcode in [8, 9, 10] {
         let stream = frame(FIN | rsv1 | opcode, b"", Server);
-        assert_eq!(wrong(Server, rules, &stream), Some((0, Wrong::ReservedBits)));
+        assert_eq!(wrong(Server, rules, &stream), Some((0, FrameError::ReservedBits)));
     }
 }
 
 #[test]
 fn control_frames_are_whole_and_short() {
     for opcode in [8, 9, 10] {
-        assert_eq!(strictly(Server, &frame(opcode, b"", Server)), Some((0, Wrong::FragmentedControl)));
-        assert_eq!(strictly(Server, &frame(FIN | opcode, &[0; 126], Server)), Some((0, Wrong::LongControl)));
+        assert_eq!(strictly(Server, &frame(opcode, b"", Server)), Some((0, FrameError::FragmentedControl)));
+        assert_eq!(
+            strictly(Server, &frame(FIN | opcode, &[0; 126], Server)),
+            Some((0, FrameError::LongControl))
+        );
         let head = [FIN | opcode, 126, 0, 126];
-        assert_eq!(strictly(Server, &head), Some((0, Wrong::LongControl)), "by its head, before its payload");
+        assert_eq!(
+            strictly(Server, &head),
+            Some((0, FrameError::LongControl)),
+            "by its head, before its payload"
+        );
     }
     assert_eq!(strictly(Server, &frame(FIN | 9, &[0; 125], Server)), None);
 }
@@ -136,7 +143,7 @@ fn control_frames_are_whole_and_short() {
 #[test]
 fn a_length_has_one_form() {
     for head in [&[FIN | 2, 126, 0, 125][..], &[FIN | 2, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]] {
-        assert_eq!(strictly(Server, head), Some((0, Wrong::LengthNotMinimal)));
+        assert_eq!(strictly(Server, head), Some((0, FrameError::LengthNotMinimal)));
     }
     for head in [&[FIN | 2, 126, 0, 126][..], &[FIN | 2, 127, 0, 0, 0, 0, 0, 1, 0, 0]] {
         assert_eq!(strictly(Server, head), None);
@@ -144,18 +151,18 @@ fn a_length_has_one_form() {
     let longest = [FIN | 2, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255];
     assert_eq!(strictly(Server, &longest), None);
     let beyond = [FIN | 2, 127, 0x80, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(strictly(Server, &beyond), Some((0, Wrong::LengthTopBit)));
+    assert_eq!(strictly(Server, &beyond), Some((0, FrameError::LengthTopBit)));
     let padded_ping = [FIN | 9, 126, 0, 1, b'x'];
-    assert_eq!(strictly(Server, &padded_ping), Some((0, Wrong::LengthNotMinimal)));
+    assert_eq!(strictly(Server, &padded_ping), Some((0, FrameError::LengthNotMinimal)));
 }
 
 #[test]
 fn a_continuation_needs_a_message_and_a_message_needs_its_end() {
-    assert_eq!(strictly(Server, &frame(FIN, b"x", Server)), Some((0, Wrong::LoneContinuation)));
+    assert_eq!(strictly(Server, &frame(FIN, b"x", Server)), Some((0, FrameError::LoneContinuation)));
     let twice = [frame(FIN | 1, b"a", Server), frame(FIN, b"b", Server)].concat();
-    assert_eq!(strictly(Server, &twice), Some((3, Wrong::LoneContinuation)));
+    assert_eq!(strictly(Server, &twice), Some((3, FrameError::LoneContinuation)));
     let inside = [frame(1, b"a", Server), frame(FIN | 2, b"b", Server)].concat();
-    assert_eq!(strictly(Server, &inside), Some((3, Wrong::InterleavedMessage)));
+    assert_eq!(strictly(Server, &inside), Some((3, FrameError::InterleavedMessage)));
 }
 
 #[test]
@@ -163,10 +170,10 @@ fn a_close_body_is_empty_or_a_good_code_and_utf8() {
     let close = |body: &[u8]| strictly(Client, &frame(FIN | 8, body, Client));
     assert_eq!(close(b""), None);
     assert_eq!(close(b"\x03\xe8"), None);
-    assert_eq!(close("\u{3}\u{0}".as_bytes()), Some((0, Wrong::CloseCode(0x300))));
-    assert_eq!(close(b"\x03"), Some((0, Wrong::CloseBody)));
-    assert_eq!(close(b"\x03\xf7"), Some((0, Wrong::CloseCode(1015))));
-    assert_eq!(close(b"\x03\xe8caf\xc3"), Some((0, Wrong::CloseReason)));
+    assert_eq!(close("\u{3}\u{0}".as_bytes()), Some((0, FrameError::CloseCode(0x300))));
+    assert_eq!(close(b"\x03"), Some((0, FrameError::CloseBody)));
+    assert_eq!(close(b"\x03\xf7"), Some((0, FrameError::CloseCode(1015))));
+    assert_eq!(close(b"\x03\xe8caf\xc3"), Some((0, FrameError::CloseReason)));
     let heard = follow(Client, &Rules::default(), [&frame(FIN | 8, b"\x03\xe8\xff", Client)[..]]);
     assert_eq!(heard.violation.map(|violation| violation.code), Some(1007));
     assert_eq!(heard.events, [], "a Close that may not pass is not reported");
@@ -174,7 +181,7 @@ fn a_close_body_is_empty_or_a_good_code_and_utf8() {
 
 #[test]
 fn nothing_behind_a_close_counts() {
-    let mut follower = Follower::new(Server);
+    let mut follower = FrameParser::new(Server);
     let stream = [frame(FIN | 8, b"", Server), frame(FIN | 7, b"junk", Server)].concat();
     let mut ends = Vec::new();
     for piece in [&stream[..], b"\xff\xff", b""] {
@@ -195,13 +202,13 @@ fn nothing_behind_a_close_counts() {
 fn a_frame_or_message_beyond_its_limit_is_too_big_by_its_head() {
     let rules = Rules { max_frame: 10, max_message: 15, ..Rules::default() };
     assert_eq!(wrong(Server, rules, &frame(FIN | 2, &[0; 10], Server)), None);
-    assert_eq!(wrong(Server, rules, &[FIN | 2, 11]), Some((0, Wrong::FrameTooBig)));
+    assert_eq!(wrong(Server, rules, &[FIN | 2, 11]), Some((0, FrameError::FrameTooBig)));
     let message = [frame(2, &[0; 10], Server), frame(0, &[0; 5], Server)].concat();
     assert_eq!(wrong(Server, rules, &message), None);
     let beyond = [message, vec![FIN, 1]].concat();
-    assert_eq!(wrong(Server, rules, &beyond), Some((19, Wrong::MessageTooBig)));
+    assert_eq!(wrong(Server, rules, &beyond), Some((19, FrameError::MessageTooBig)));
     assert_eq!(wrong(Server, rules, &frame(FIN | 9, &[0; 125], Server)), None, "control frames are free");
-    assert_eq!(Wrong::MessageTooBig.close_code(), 1009);
+    assert_eq!(FrameError::MessageTooBig.close_code(), 1009);
 }
 
 #[test]
@@ -245,14 +252,14 @@ fn breaches_pass_when_asked_to_and_their_frames_are_still_followed() {
         ]
     );
     let big = [FIN | 2, 126, 3, 233];
-    assert_eq!(wrong(Client, rules, &big), Some((0, Wrong::FrameTooBig)), "limits hold either way");
+    assert_eq!(wrong(Client, rules, &big), Some((0, FrameError::FrameTooBig)), "limits hold either way");
 }
 
 /// Whoever gets it ends the connection all the same, and the sender waits for that.
 #[test]
 fn a_close_too_long_to_pass_for_one_is_a_close_where_breaches_pass() {
     let rules = Rules { strict: false, ..Rules::default() };
-    let mut follower = Follower::new(Client);
+    let mut follower = FrameParser::new(Client);
     let close = frame(FIN | 8, &[b'c'; 126], Client);
     let (last, rest) = close.split_last().unwrap();
     follower.feed(rest, &rules, &mut |_| {}).unwrap();
@@ -271,11 +278,11 @@ fn continuations_of_nothing_make_no_message_too_big() {
 
 #[test]
 fn a_bad_frame_that_began_in_an_earlier_feed_is_at_its_start_and_no_boundary() {
-    let mut follower = Follower::new(Server);
+    let mut follower = FrameParser::new(Server);
     let rules = Rules::default();
     assert_eq!(follower.feed(&[FIN | 1, 0, FIN | 3], &rules, &mut |_| {}), Ok(()));
     let violation = follower.feed(&[0, FIN | 1, 0], &rules, &mut |_| panic!("nothing is good")).unwrap_err();
-    assert_eq!((violation.at, violation.what), (0, Wrong::ReservedOpcode(3)));
+    assert_eq!((violation.at, violation.what), (0, FrameError::ReservedOpcode(3)));
     assert!(!follower.at_boundary(), "one byte of it was passed on");
     assert_eq!(follower.withheld(), 1);
 }

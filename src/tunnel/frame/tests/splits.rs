@@ -70,7 +70,7 @@ fn a_byte_at_a_time_is_as_good_as_all_at_once() {
 #[test]
 fn what_is_withheld_never_outgrows_its_bound() {
     let stream = frame(FIN | 9, &[b'p'; 125], Client);
-    let mut follower = Follower::new(Client);
+    let mut follower = FrameParser::new(Client);
     for (fed, byte) in stream[..MAX_WITHHELD].iter().enumerate() {
         follower.feed(&[*byte], &Rules::default(), &mut |_| panic!("nothing is whole")).unwrap();
         assert_eq!(follower.withheld(), fed + 1);

@@ -5,7 +5,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// What a caller can ask a follower between two feeds.
-fn state(follower: &Follower) -> (bool, bool, bool, usize) {
+fn state(follower: &FrameParser) -> (bool, bool, bool, usize) {
     (follower.at_boundary(), follower.between_messages(), follower.closed(), follower.withheld())
 }
 
@@ -14,16 +14,16 @@ fn a_message_in_one_frame_is_seen_at_once() {
     for (first, opcode) in [(0x81, Opcode::Text), (0x82, Opcode::Binary)] {
         for size in [0, 1, 125, 126, 65_535, 65_536] {
             let bytes = frame(first, &vec![7; size], Server);
-            assert_eq!(Follower::new(Server).whole_message(&bytes, &Rules::default()), Some(opcode));
+            assert_eq!(FrameParser::new(Server).whole_message(&bytes, &Rules::default()), Some(opcode));
             assert_eq!(
-                Follower::new(Server).whole_message(&bytes[..bytes.len() - 1], &Rules::default()),
+                FrameParser::new(Server).whole_message(&bytes[..bytes.len() - 1], &Rules::default()),
                 None
             );
-            assert_eq!(Follower::new(Client).whole_message(&bytes, &Rules::default()), None, "unmasked");
+            assert_eq!(FrameParser::new(Client).whole_message(&bytes, &Rules::default()), None, "unmasked");
             let small = Rules { max_frame: size as u64, ..Rules::default() };
-            assert_eq!(Follower::new(Server).whole_message(&bytes, &small), Some(opcode));
+            assert_eq!(FrameParser::new(Server).whole_message(&bytes, &small), Some(opcode));
             let smaller = Rules { max_message: (size as u64).saturating_sub(1), ..small };
-            assert_eq!(Follower::new(Server).whole_message(&bytes, &smaller).is_some(), size == 0);
+            assert_eq!(FrameParser::new(Server).whole_message(&bytes, &smaller).is_some(), size == 0);
         }
     }
 }
@@ -44,7 +44,7 @@ proptest! {
     ) {
         let sender = if client { Client } else { Server };
         let rules = Rules { max_frame, max_message, deflate, strict };
-        let mut follower = Follower::new(sender);
+        let mut follower = FrameParser::new(sender);
         let mut rest = Vec::new();
         for ((first, payload), join) in frames.iter().zip(joins) {
             rest.extend(frame(*first, payload, sender));

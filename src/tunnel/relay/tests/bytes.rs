@@ -21,7 +21,10 @@ async fn frames_pass_both_ways_untouched() {
     drop(backend);
     assert_eq!(read(&mut client, 4).await, dismiss(1000));
     let outcome = relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Side(Side::Client), Reason::Closed, 1000));
+    assert_eq!(
+        (outcome.by, outcome.reason, outcome.code),
+        (Initiator::Side(Side::Client), Reason::Closed, 1000)
+    );
     assert_eq!((outcome.messages, outcome.bytes), ([1, 1], [28, 19]));
 }
 

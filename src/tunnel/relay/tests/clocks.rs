@@ -41,7 +41,7 @@ async fn silence_beyond_the_limit_ends_the_tunnel_on_time() {
     client.write_all(&leave(1001)).await.unwrap();
     drop(backend);
     let outcome = relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Gateway, Reason::Idle, 1001));
+    assert_eq!((outcome.by, outcome.reason, outcome.code), (Initiator::Gateway, Reason::Idle, 1001));
     assert_eq!(outcome.lifetime.as_secs(), 4200);
 }
 
@@ -100,7 +100,7 @@ async fn a_client_that_answers_no_ping_is_dead() {
     backend.write_all(&dismiss(1001)).await.unwrap();
     drop(backend);
     let outcome = relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason), (By::Side(Side::Client), Reason::PingTimeout));
+    assert_eq!((outcome.by, outcome.reason), (Initiator::Side(Side::Client), Reason::PingTimeout));
     assert_eq!(outcome.lifetime.as_secs(), 40);
 }
 
@@ -123,7 +123,7 @@ async fn a_backend_that_answers_no_ping_is_dead_and_the_client_is_told() {
     assert_eq!(read_close(&mut client).await, 1001);
     client.write_all(&leave(1001)).await.unwrap();
     let outcome = relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason), (By::Side(Side::Backend), Reason::PingTimeout));
+    assert_eq!((outcome.by, outcome.reason), (Initiator::Side(Side::Backend), Reason::PingTimeout));
     read_end(&mut client).await;
 }
 
@@ -162,6 +162,6 @@ async fn a_client_that_takes_nothing_is_cut() {
     let flood = answer(&[0; 1 << 20]);
     let (_, outcome) = tokio::join!(backend.write_all(&flood), relay);
     let outcome = outcome.unwrap();
-    assert_eq!((outcome.by, outcome.reason), (By::Side(Side::Client), Reason::WriteTimeout));
+    assert_eq!((outcome.by, outcome.reason), (Initiator::Side(Side::Client), Reason::WriteTimeout));
     drop(client);
 }

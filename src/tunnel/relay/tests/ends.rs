@@ -1,7 +1,7 @@
 //! Every way in which a tunnel ends.
 
 use super::*;
-use crate::tunnel::{ABNORMAL, Cause, Filter, Registry, Seat};
+use crate::tunnel::{ABNORMAL, Cause, Filter, Registry, TunnelKey};
 
 #[tokio::test]
 async fn a_half_close_still_gets_its_answer() {
@@ -17,7 +17,10 @@ async fn a_half_close_still_gets_its_answer() {
     assert_eq!(read_close(&mut client).await, 1001);
     read_end(&mut client).await;
     let outcome = relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Side(Side::Client), Reason::Eof, ABNORMAL));
+    assert_eq!(
+        (outcome.by, outcome.reason, outcome.code),
+        (Initiator::Side(Side::Client), Reason::Eof, ABNORMAL)
+    );
 }
 
 #[tokio::test]
@@ -29,7 +32,7 @@ async fn a_backend_that_vanishes_becomes_a_close() {
     assert_eq!(read_close(&mut client).await, 1001);
     client.write_all(&leave(1001)).await.unwrap();
     read_end(&mut client).await;
-    assert_eq!(relay.await.unwrap().by, By::Side(Side::Backend));
+    assert_eq!(relay.await.unwrap().by, Initiator::Side(Side::Backend));
 }
 
 #[tokio::test]
@@ -43,7 +46,7 @@ async fn a_reset_becomes_a_close_behind_what_was_sent() {
     client.write_all(&leave(1011)).await.unwrap();
     read_end(&mut client).await;
     let outcome = relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason), (By::Side(Side::Backend), Reason::Reset));
+    assert_eq!((outcome.by, outcome.reason), (Initiator::Side(Side::Backend), Reason::Reset));
 }
 
 #[tokio::test]
@@ -80,7 +83,7 @@ async fn a_client_gets_its_end_while_the_backend_lingers() {
     assert!(!relay.is_finished());
     drop(backend);
     let outcome = relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.code), (By::Side(Side::Backend), 4000));
+    assert_eq!((outcome.by, outcome.code), (Initiator::Side(Side::Backend), 4000));
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +103,7 @@ fn member(registry: &Arc<Registry>) -> (DuplexStream, DuplexStream, JoinHandle<O
     let (far, backend) = tokio::io::duplex(1 << 16);
     let mut tunnel = tunnel(boxed(near), boxed(far), policy(|_| {}));
     tunnel.member =
-        Some(registry.join(Seat { endpoint: 1, route: "route".into(), edition: 1, drain_part: None }));
+        Some(registry.join(TunnelKey { endpoint: 1, route: "route".into(), edition: 1, drain_part: None }));
     (client, backend, tokio::spawn(run(tunnel)))
 }
 
@@ -120,7 +123,7 @@ async fn a_drain_asks_to_come_again_and_waits_for_the_answer() {
     drop(backend);
     read_end(&mut client).await;
     let outcome = relay.await.unwrap();
-    assert_eq!(outcome.by, By::Gateway);
+    assert_eq!(outcome.by, Initiator::Gateway);
     assert_eq!((outcome.reason.token(), outcome.code), ("drain_endpoint", 1012));
     registry.wait_empty().await;
 }
@@ -192,7 +195,7 @@ impl Inspector for Panics {
         true
     }
 
-    fn message(&mut self, _message: &mut moongate_sdk::Message) -> crate::chain::Passage {
+    fn message(&mut self, _message: &mut moongate_sdk::Message) -> crate::chain::ChainVerdict {
         panic!("the message is too much");
     }
 
@@ -216,7 +219,10 @@ async fn a_relay_that_panics_is_told_of() {
     let mut ends = launched(tunnel, b"");
     client.write_all(&question(b"hello")).await.unwrap();
     let outcome = ends.recv().await.unwrap();
-    assert_eq!((outcome.by, outcome.reason, outcome.close_code()), (By::Gateway, Reason::Panicked, None));
+    assert_eq!(
+        (outcome.by, outcome.reason, outcome.close_code()),
+        (Initiator::Gateway, Reason::Panicked, None)
+    );
 }
 
 #[test]
@@ -234,7 +240,7 @@ fn a_relay_whose_runtime_ends_is_told_of() {
         assert!(ends.try_recv().is_err(), "it lives");
         runtime.shutdown_background();
         let outcome = ends.try_recv().unwrap();
-        assert_eq!((outcome.by, outcome.reason), (By::Gateway, Reason::Aborted));
+        assert_eq!((outcome.by, outcome.reason), (Initiator::Gateway, Reason::Aborted));
         drop(kept);
     }
 }
@@ -249,5 +255,5 @@ async fn a_client_that_left_before_its_101_is_told_of() {
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     );
     let outcome = ends.recv().await.unwrap();
-    assert_eq!((outcome.by, outcome.reason), (By::Side(Side::Client), Reason::Reset));
+    assert_eq!((outcome.by, outcome.reason), (Initiator::Side(Side::Client), Reason::Reset));
 }

@@ -3,14 +3,14 @@
 use super::*;
 use crate::spec::OnEndpointLoss;
 use crate::tunnel::redial::{Found, Loss, Redial, Search};
-use crate::tunnel::{ABNORMAL, Registry, Seat};
+use crate::tunnel::{ABNORMAL, Registry, TunnelKey};
 use moongate_sdk::Size;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 
 /// Hands out backends that a test sends.
-struct Spares(mpsc::UnboundedReceiver<Leg>);
+struct Spares(mpsc::UnboundedReceiver<TunnelIo>);
 
 impl Redial for Spares {
     fn redial(mut self: Box<Self>, loss: Loss) -> Search {
@@ -32,7 +32,7 @@ impl Redial for Spares {
 struct Setting {
     client: DuplexStream,
     backend: DuplexStream,
-    spares: mpsc::UnboundedSender<Leg>,
+    spares: mpsc::UnboundedSender<TunnelIo>,
     relay: JoinHandle<Outcome>,
 }
 
@@ -88,7 +88,10 @@ async fn a_backend_that_vanishes_between_messages_is_replaced() {
     drop(second);
     assert_eq!(read_close(&mut client).await, 1000);
     let outcome = relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Side(Side::Client), Reason::Closed, 1000));
+    assert_eq!(
+        (outcome.by, outcome.reason, outcome.code),
+        (Initiator::Side(Side::Client), Reason::Closed, 1000)
+    );
     assert_eq!(outcome.messages, [2, 1]);
 }
 
@@ -158,7 +161,7 @@ async fn half_a_message_of_the_backend_costs_the_client() {
     drop(setting.backend);
     read_end(&mut setting.client).await;
     drop(setting.client);
-    assert_eq!(setting.relay.await.unwrap().by, By::Side(Side::Backend));
+    assert_eq!(setting.relay.await.unwrap().by, Initiator::Side(Side::Backend));
     // Between two frames of a message there is.
     let mut setting = Setting::new();
     setting.backend.write_all(&frame(0x01, b"half", None)).await.unwrap();
@@ -217,7 +220,10 @@ async fn a_message_too_long_to_be_said_again_costs_the_client_when_it_is_cut() {
     assert_eq!(read_close(&mut setting.client).await, 1012);
     drop(setting.client);
     let outcome = setting.relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Side(Side::Backend), Reason::Eof, ABNORMAL));
+    assert_eq!(
+        (outcome.by, outcome.reason, outcome.code),
+        (Initiator::Side(Side::Backend), Reason::Eof, ABNORMAL)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,7 +250,10 @@ async fn a_client_for_whom_nobody_is_found_is_asked_to_come_again() {
     setting.client.write_all(&leave(1012)).await.unwrap();
     read_end(&mut setting.client).await;
     let outcome = setting.relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Side(Side::Backend), Reason::Closed, 1012));
+    assert_eq!(
+        (outcome.by, outcome.reason, outcome.code),
+        (Initiator::Side(Side::Backend), Reason::Closed, 1012)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +308,7 @@ async fn the_registry_knows_where_the_tunnel_is() {
     );
     tunnel.redial = Some(Box::new(Spares(waiting)));
     tunnel.member =
-        Some(registry.join(Seat { endpoint: 1, route: "test".into(), edition: 1, drain_part: None }));
+        Some(registry.join(TunnelKey { endpoint: 1, route: "test".into(), edition: 1, drain_part: None }));
     let _relay = tokio::spawn(run(tunnel));
     let (far, mut second) = tokio::io::duplex(1 << 16);
     spares.send(boxed(far)).unwrap();
@@ -372,12 +381,14 @@ impl tokio::io::AsyncWrite for Deaf {
 }
 
 /// A client behind a small pipe, and what a backend says that takes nothing.
-async fn deaf(said: &[u8]) -> (DuplexStream, mpsc::UnboundedSender<Leg>, JoinHandle<Outcome>, DuplexStream) {
+async fn deaf(
+    said: &[u8],
+) -> (DuplexStream, mpsc::UnboundedSender<TunnelIo>, JoinHandle<Outcome>, DuplexStream) {
     let (client, near) = tokio::io::duplex(64);
     let (far, mut backend) = tokio::io::duplex(1 << 16);
     let (spares, waiting) = mpsc::unbounded_channel();
     let reconnects = |written: &mut WebSocket| written.on_endpoint_loss = OnEndpointLoss::Reconnect;
-    let mut tunnel = tunnel(boxed(near), Leg::Boxed(Box::new(Deaf(far))), policy(reconnects));
+    let mut tunnel = tunnel(boxed(near), TunnelIo::Boxed(Box::new(Deaf(far))), policy(reconnects));
     tunnel.redial = Some(Box::new(Spares(waiting)));
     backend.write_all(said).await.unwrap();
     (client, spares, tokio::spawn(run(tunnel)), backend)

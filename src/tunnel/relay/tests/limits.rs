@@ -16,7 +16,10 @@ async fn a_message_too_big_is_refused_with_1009() {
     read_end(&mut client).await;
     drop((client, backend));
     let outcome = relay.await.unwrap();
-    assert_eq!((outcome.by, outcome.reason.token(), outcome.code), (By::Gateway, "client_too_big", 1009));
+    assert_eq!(
+        (outcome.by, outcome.reason.token(), outcome.code),
+        (Initiator::Gateway, "client_too_big", 1009)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! A tunnel whose messages somebody looks at, or that somebody asks about.
 
 use super::*;
-use crate::chain::{Passage, Standing};
+use crate::chain::{ChainVerdict, RecheckVerdict};
 use crate::spec::OnEndpointLoss;
 use crate::tunnel::messages::Asking;
 use crate::tunnel::redial::{Found, Loss, Search};
@@ -10,7 +10,7 @@ use moongate_sdk::{Message, Size};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Notify, mpsc};
 
-type Look = fn(&mut Message) -> Passage;
+type Look = fn(&mut Message) -> ChainVerdict;
 
 /// Looks at the messages of these sides, and tells how the tunnel ended.
 struct Reader {
@@ -24,7 +24,7 @@ impl Inspector for Reader {
         self.sides.contains(&from)
     }
 
-    fn message(&mut self, message: &mut Message) -> Passage {
+    fn message(&mut self, message: &mut Message) -> ChainVerdict {
         (self.look)(message)
     }
 
@@ -36,14 +36,14 @@ impl Inspector for Reader {
 }
 
 /// Shouts; drops `mum`, closes at `bye`, fails at `oops`.
-fn shout(message: &mut Message) -> Passage {
+fn shout(message: &mut Message) -> ChainVerdict {
     match &message.payload[..] {
-        b"mum" => return Passage::Drop,
-        b"bye" => return Passage::Close { code: 4001, reason: "as you like".into() },
-        b"oops" => return Passage::Failed,
+        b"mum" => return ChainVerdict::Drop,
+        b"bye" => return ChainVerdict::Close { code: 4001, reason: "as you like".into() },
+        b"oops" => return ChainVerdict::Failed,
         _ => message.payload.make_ascii_uppercase(),
     }
-    Passage::Forward
+    ChainVerdict::Forward
 }
 
 fn reader(sides: &'static [Side]) -> Option<Box<dyn Inspector>> {
@@ -99,7 +99,7 @@ async fn a_message_that_is_dropped_is_counted_and_goes_no_further() {
     drop(backend);
     let outcome = relay.await.unwrap();
     assert_eq!((outcome.messages, outcome.bytes[0]), ([2, 0], 26));
-    assert_eq!((outcome.by, outcome.reason), (By::Side(Side::Client), Reason::Closed));
+    assert_eq!((outcome.by, outcome.reason), (Initiator::Side(Side::Client), Reason::Closed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +127,7 @@ async fn a_plugins_close_goes_to_both_sides_and_waits_for_the_clients_answer() {
             read_end(&mut client).await;
             drop((client, backend));
             let outcome = relay.await.unwrap();
-            assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Gateway, reason, code));
+            assert_eq!((outcome.by, outcome.reason, outcome.code), (Initiator::Gateway, reason, code));
             assert_eq!(began.elapsed(), Duration::ZERO, "nobody is waited for in vain");
         }
     }
@@ -202,7 +202,7 @@ async fn a_silent_client_is_pinged_in_the_middle_of_its_message() {
 }
 
 /// Hands out the backends that a test sends.
-struct Spares(mpsc::UnboundedReceiver<Leg>);
+struct Spares(mpsc::UnboundedReceiver<TunnelIo>);
 
 impl Redial for Spares {
     fn redial(mut self: Box<Self>, loss: Loss) -> Search {
@@ -268,7 +268,7 @@ async fn who_looks_hears_of_the_end() {
 /// Grants so many times, then says this; each time it waits to be let go, where there is somebody to do so.
 struct Doubt {
     grants: AtomicUsize,
-    then: Standing,
+    then: RecheckVerdict,
     gate: Option<Arc<Notify>>,
     asked: mpsc::UnboundedSender<Instant>,
 }
@@ -285,7 +285,7 @@ impl Recheck for Doubt {
                 gate.notified().await;
             }
             let left = self.grants.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-            if left.is_ok() { Standing::Granted } else { self.then.clone() }
+            if left.is_ok() { RecheckVerdict::Granted } else { self.then.clone() }
         })
     }
 }
@@ -298,7 +298,7 @@ struct Doubted {
     gate: Option<Arc<Notify>>,
 }
 
-fn doubted(grants: usize, then: Standing, gated: bool) -> Doubted {
+fn doubted(grants: usize, then: RecheckVerdict, gated: bool) -> Doubted {
     let (client, near) = tokio::io::duplex(1 << 16);
     let (far, backend) = tokio::io::duplex(1 << 16);
     let mut tunnel =
@@ -313,8 +313,8 @@ fn doubted(grants: usize, then: Standing, gated: bool) -> Doubted {
 #[tokio::test(start_paused = true)]
 async fn who_is_refused_later_is_closed_with_the_status() {
     for (then, code, text, reason) in [
-        (Standing::Refused(StatusCode::UNAUTHORIZED), 1008, "401", Reason::Refused),
-        (Standing::Failed, 1011, "plugin failed", Reason::PluginFailed),
+        (RecheckVerdict::Refused(StatusCode::UNAUTHORIZED), 1008, "401", Reason::Refused),
+        (RecheckVerdict::Failed, 1011, "plugin failed", Reason::PluginFailed),
     ] {
         let began = Instant::now();
         let Doubted { mut client, mut backend, relay, mut asked, .. } = doubted(2, then, false);
@@ -331,13 +331,14 @@ async fn who_is_refused_later_is_closed_with_the_status() {
         client.write_all(&leave(code)).await.unwrap();
         drop(backend);
         let outcome = relay.await.unwrap();
-        assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Gateway, reason, code));
+        assert_eq!((outcome.by, outcome.reason, outcome.code), (Initiator::Gateway, reason, code));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn messages_pass_while_an_answer_is_under_way_and_no_second_is_asked_for() {
-    let Doubted { mut client, mut backend, relay, mut asked, gate } = doubted(9, Standing::Granted, true);
+    let Doubted { mut client, mut backend, relay, mut asked, gate } =
+        doubted(9, RecheckVerdict::Granted, true);
     asked.recv().await.unwrap();
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_secs(100)).await;
@@ -355,7 +356,7 @@ async fn messages_pass_while_an_answer_is_under_way_and_no_second_is_asked_for()
 #[tokio::test(start_paused = true)]
 async fn what_connected_together_asks_apart() {
     let began = Instant::now();
-    let mut all: Vec<_> = (0..100).map(|_| doubted(9, Standing::Granted, false)).collect();
+    let mut all: Vec<_> = (0..100).map(|_| doubted(9, RecheckVerdict::Granted, false)).collect();
     let mut moments = Vec::new();
     for each in &mut all {
         moments.push((each.asked.recv().await.unwrap() - began).as_millis());

@@ -17,7 +17,7 @@ use super::*;
 use crate::spec::WebSocket;
 use crate::telemetry::metrics::{EndpointMetrics, RouteMetrics, TunnelMetrics};
 use crate::tunnel::frame::{ControlFrame, Mask};
-use crate::tunnel::{By, Reason};
+use crate::tunnel::{Initiator, Reason};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,7 +37,7 @@ fn counters(route: &str) -> Counters {
     Counters::new(TunnelMetrics::open(&route, &endpoint))
 }
 
-fn tunnel(client: impl Into<Leg>, backend: impl Into<Leg>, policy: Arc<Policy>) -> Tunnel {
+fn tunnel(client: impl Into<TunnelIo>, backend: impl Into<TunnelIo>, policy: Arc<Policy>) -> Tunnel {
     Tunnel {
         client: client.into(),
         backend: backend.into(),
@@ -54,8 +54,8 @@ fn tunnel(client: impl Into<Leg>, backend: impl Into<Leg>, policy: Arc<Policy>) 
     }
 }
 
-fn boxed(pipe: DuplexStream) -> Leg {
-    Leg::Boxed(Box::new(pipe))
+fn boxed(pipe: DuplexStream) -> TunnelIo {
+    TunnelIo::Boxed(Box::new(pipe))
 }
 
 /// A connected pair of TCP sockets.

@@ -1,7 +1,7 @@
 //! A WebSocket library on both sides, the handshakes included, over real sockets.
 
 use super::*;
-use crate::tunnel::handshake::{self, Answer, write_request, write_switching};
+use crate::tunnel::handshake::{self, HandshakeResponse, write_request, write_switching};
 use crate::upstream::{Address, dial};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use std::net::SocketAddr;
@@ -49,9 +49,9 @@ async fn gateway(listener: TcpListener, backend: SocketAddr) -> Outcome {
         .collect();
     let shake = handshake::check(&Method::GET, Version::HTTP_11, &headers).unwrap();
     let request = write_request(request.path.unwrap().as_bytes(), &headers, &shake).unwrap();
-    let mut leg = Leg::from(dial(&Address::Tcp(backend), LIMIT).await.unwrap());
+    let mut leg = TunnelIo::from(dial(&Address::Tcp(backend), LIMIT).await.unwrap());
     let answer = handshake::exchange(&mut leg, &request, LIMIT).await.unwrap();
-    let Answer::Upgraded { headers, early } = answer else { panic!("not upgraded") };
+    let HandshakeResponse::Upgraded { headers, early } = answer else { panic!("not upgraded") };
     let mut switching = Vec::new();
     write_switching(&mut switching, request.accept(), &headers);
     client.write_all(&switching).await.unwrap();
@@ -97,7 +97,10 @@ async fn a_library_on_both_sides_notices_nothing() {
         sent.len() as u64
     })
     .await;
-    assert_eq!((outcome.by, outcome.reason, outcome.code), (By::Side(Side::Client), Reason::Closed, 1000));
+    assert_eq!(
+        (outcome.by, outcome.reason, outcome.code),
+        (Initiator::Side(Side::Client), Reason::Closed, 1000)
+    );
     assert_eq!(outcome.messages, [echoed, echoed + 1]);
 }
 

@@ -114,7 +114,7 @@ impl Client {
 async fn over_tls() -> (Client, TcpStream, JoinHandle<Outcome>) {
     let (client, near) = Client::connect().await;
     let (far, backend) = pair().await;
-    (client, backend, tokio::spawn(run(tunnel(Leg::Boxed(Box::new(near)), far, policy(|_| {})))))
+    (client, backend, tokio::spawn(run(tunnel(TunnelIo::Boxed(Box::new(near)), far, policy(|_| {})))))
 }
 
 /// The waker of nobody.
@@ -186,7 +186,7 @@ async fn what_is_no_record_ends_the_tunnel_behind_what_came_before() {
     };
     let (heard, outcome) = tokio::join!(heard, relay);
     assert!(sent.starts_with(&heard[..heard.len().min(10_000)]));
-    assert_eq!(outcome.unwrap().by, By::Side(Side::Client));
+    assert_eq!(outcome.unwrap().by, Initiator::Side(Side::Client));
 }
 
 #[tokio::test]

@@ -43,8 +43,8 @@ impl AsyncWrite for Spender {
 
 impl Io for Spender {}
 
-fn spender(pipe: DuplexStream) -> Leg {
-    Leg::Boxed(Box::new(Spender(pipe)))
+fn spender(pipe: DuplexStream) -> TunnelIo {
+    TunnelIo::Boxed(Box::new(Spender(pipe)))
 }
 
 #[tokio::test]

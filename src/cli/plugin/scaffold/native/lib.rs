@@ -1,7 +1,7 @@
 //! Greets the backend and the client: `- { kind: my_plugin, greeting: hello }`.
 
 use http::{HeaderName, HeaderValue};
-use moongate_sdk::{Answer, Exchange, Flow, Kind, Phases, Plugin, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Kind, Phases, Plugin, Problem, Problems, Response, Settings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -45,7 +45,7 @@ impl Plugin for MyPlugin {
         Flow::Continue
     }
 
-    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, answer: &'f mut Answer<'_>) -> Flow<'f> {
+    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, answer: &'f mut Response<'_>) -> Flow<'f> {
         answer.headers.set(&FIELD, self.greeting.clone());
         Flow::Continue
     }
@@ -54,12 +54,12 @@ impl Plugin for MyPlugin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use moongate_sdk::testing::{Visit, settings};
+    use moongate_sdk::testing::{TestExchange, settings};
 
     #[test]
     fn both_sides_are_greeted() {
         let plugin = build(&settings(serde_json::json!({ "greeting": "hello" }))).ok().unwrap();
-        let mut visit = Visit::new("/");
+        let mut visit = TestExchange::new("/");
         visit.ask(&*plugin);
         visit.answer(&*plugin);
         assert!(visit.request["x-greeting"] == "hello" && visit.response["x-greeting"] == "hello");
