@@ -75,7 +75,7 @@ apps: full install-apps
 	$(CARGO) test --workspace --features full --test apps
 
 wasm-fixtures:
-	plugins/wasm/fixtures/build
+	crates/wasm/fixtures/build
 
 # cargo-fuzz passes unstable flags; RUSTC_BOOTSTRAP lets the installed stable toolchain take them.
 fuzz: tools

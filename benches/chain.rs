@@ -7,13 +7,11 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use moongate::chain::{Builder, Chain, Instances};
-use moongate::spec::{OnError, PluginEntry};
+use moongate::config::{OnError, PluginEntry};
+use moongate::plugin::{Builder, Chain, Instances};
+use moongate_config::{Kind, Place, Placed, Settings, Value, ValueKind};
 use moongate_sdk::testing::TestExchange;
-use moongate_sdk::{
-    Exchange, Fault, Flow, Headers, Kind, Phases, Piece, Place, Placed, Plugin, Response, Running, Settings,
-    Value, ValueKind,
-};
+use moongate_sdk::{Exchange, Fault, Flow, Headers, Phases, Piece, Plugin, Response, Running};
 use std::future::Future;
 use std::hint::black_box;
 use std::task::{Context, Waker};

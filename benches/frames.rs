@@ -3,10 +3,10 @@
 //! only ever makes it slower.
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
-use moongate::chain::ChainVerdict;
-use moongate::tunnel::frame::{ControlFrame, Event, FrameParser, Mask, Opcode, Rules, Sender};
+use moongate::plugin::ChainVerdict;
 use moongate::tunnel::messages::{Reassembler, rules};
 use moongate::tunnel::{Inspector, Outcome, Side};
+use moongate::websocket::frame::{ControlFrame, Event, FrameParser, Mask, Opcode, Rules, Sender};
 use moongate_sdk::Message;
 use std::hint::black_box;
 use std::time::{Duration, Instant};

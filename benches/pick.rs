@@ -5,9 +5,10 @@
 #![allow(clippy::print_stdout, reason = "a measure is printed")]
 
 use http::Method;
-use moongate::spec::{EndpointEntry, KindEntry, Upstream};
+use moongate::config::{EndpointEntry, KindEntry, Upstream};
 use moongate::upstream::{BALANCE, Cluster, RequestView, Tried};
-use moongate_sdk::{Place, Placed, Request, Settings, Value, ValueKind};
+use moongate_config::{Place, Placed, Settings, Value, ValueKind};
+use moongate_sdk::Request;
 
 const ROUNDS: u32 = 300_000;
 

@@ -4,22 +4,21 @@
 //! (`desk`), never on a worker, and a name with its password that was right once is remembered (`known`).
 //! Names that nobody has cost as much as wrong passwords, so that the time tells nobody which names exist.
 
-mod desk;
 mod hash;
-mod known;
+mod hash_pool;
+mod password_cache;
 
 use crate::headers;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use desk::Desk;
 use hash::Hash;
+use hash_pool::Desk;
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use indexmap::IndexMap;
-use known::Known;
-use moongate_sdk::{
-    Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Settings, Verdict,
-};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Phases, Plugin, Reply, Verdict};
+use password_cache::Known;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashMap;

@@ -2,7 +2,8 @@
 //! as too much has come. A WebSocket's messages are no body; `max_message` limits them.
 
 use http::StatusCode;
-use moongate_sdk::{Exchange, Flow, Kind, Phases, Piece, Plugin, Problems, Settings, Size};
+use moongate_config::{Kind, Problems, Settings, Size};
+use moongate_sdk::{Exchange, Flow, Phases, Piece, Plugin};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -6,24 +6,22 @@
 //! A compressed answer has a weak tag, for it is another form of the same thing (RFC 9110 §8.8.1). A client that names it in
 //! `If-None-Match` or `If-Match` means the tag that the backend knows: see `tags`.
 
-mod accept;
+mod accept_encoding;
 mod encoder;
-mod media;
-mod tags;
+mod etags;
+mod media_types;
 
 use crate::cors::vary;
-use accept::Wishes;
+use accept_encoding::Wishes;
 use encoder::{Encoder, Levels};
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, ETAG,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use media::Media;
-use moongate_sdk::{
-    Exchange, Fault, Flow, Headers, Kind, Phases, Piece, Placed, Plugin, Problem, Problems, Response,
-    Settings, Size,
-};
+use media_types::Media;
+use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size};
+use moongate_sdk::{Exchange, Fault, Flow, Headers, Phases, Piece, Plugin, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -182,7 +180,7 @@ fn describe(headers: &mut Headers<'_>, coding: Coding) {
     ] {
         headers.remove(&name);
     }
-    tags::weaken(headers);
+    etags::weaken(headers);
 }
 
 impl Compress {
@@ -216,7 +214,7 @@ impl Plugin for Compress {
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let keep_weak = self.has_seen_weak.load(Ordering::Relaxed);
-        let restored = tags::restore(&mut exchange.headers, keep_weak);
+        let restored = etags::restore(&mut exchange.headers, keep_weak);
         if !restored.is_empty() {
             exchange.state::<Work>().restored = restored;
         }
@@ -232,14 +230,14 @@ impl Plugin for Compress {
         if exchange.has_left_bodies() {
             return Flow::Continue;
         }
-        if answer.headers.get(ETAG).is_some_and(tags::is_weak) {
+        if answer.headers.get(ETAG).is_some_and(etags::is_weak) {
             self.has_seen_weak.store(true, Ordering::Relaxed);
         }
         if answer.status == StatusCode::NOT_MODIFIED {
             // The client has the compressed form.
             let tag = answer.headers.get(ETAG);
             if tag.is_some_and(|tag| exchange.state::<Work>().restored.contains(tag)) {
-                tags::weaken(&mut answer.headers);
+                etags::weaken(&mut answer.headers);
             }
         }
         let at_once = length(&answer.headers).is_none();

@@ -4,17 +4,15 @@
 //! It protects nobody by itself: a browser keeps a page from reading an answer, the request was made all the
 //! same. Refusing requests by their origin is the work of `origin_check`.
 
-use crate::parts::origins::Origins;
+use crate::common::origins::Origins;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use moongate_sdk::{
-    Exchange, Flow, Headers, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Reply, Response,
-    Settings,
-};
+use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Headers, Phases, Plugin, Reply, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

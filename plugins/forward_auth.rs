@@ -9,9 +9,10 @@ mod tests;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
+use moongate_config::{Kind, Problems, Settings};
 use moongate_sdk::{
-    Call, CallError, CallResponse, CallTarget, Exchange, Fault, Flow, Kind, Phases, Plugin, Problems, Reply,
-    Response, Settings, Verdict,
+    Call, CallError, CallResponse, CallTarget, Exchange, Fault, Flow, Phases, Plugin, Reply, Response,
+    Verdict,
 };
 use schemars::JsonSchema;
 use std::time::Duration;

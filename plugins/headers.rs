@@ -5,10 +5,9 @@
 
 use http::{HeaderName, HeaderValue, header};
 use indexmap::IndexMap;
-use moongate_sdk::{
-    Exchange, ExpressionPhase, Flow, Headers, Kind, Phases, Placed, Plugin, Problem, Problems, Response,
-    Settings, Template, is_gateways_own, is_same_spelling,
-};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
+use moongate_expr::{ExpressionPhase, Template};
+use moongate_sdk::{Exchange, Flow, Headers, Phases, Plugin, Response, is_gateways_own, is_same_spelling};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

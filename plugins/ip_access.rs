@@ -2,12 +2,11 @@
 //!
 //! Whose address counts the gateway decides (`trusted_proxies`); here it is only looked up.
 
-use crate::parts::networks::{Listed, Networks};
-use crate::parts::refusal;
+use crate::common::networks::{Listed, Networks};
+use crate::common::refusal;
 use http::StatusCode;
-use moongate_sdk::{
-    ClientAddress, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Settings,
-};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
+use moongate_sdk::{ClientAddress, Exchange, Flow, Phases, Plugin};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -4,22 +4,21 @@
 //! beside the requests; a request waits for a fetch only when it brings a key that nobody knows yet.
 
 mod crypto;
+mod key_source;
 mod keys;
 mod settings;
-mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::parts::named::Part;
+use crate::common::request_selector::Part;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
+use key_source::{KeySource, Stop};
 use keys::{Claims, Demands};
-use moongate_sdk::{
-    Background, Exchange, Flow, Kind, Phases, Plugin, Problems, Reply, Services, Settings, Verdict,
-};
+use moongate_config::{Kind, Problems, Settings};
+use moongate_sdk::{Background, Exchange, Flow, Phases, Plugin, Reply, Services, Verdict};
 use schemars::JsonSchema;
 use serde_json::Value;
-use source::{KeySource, Stop};
 use std::sync::Arc;
 use std::time::Duration;
 

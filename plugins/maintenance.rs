@@ -2,10 +2,11 @@
 //!
 //! It is switched by a reload, or by a file: whoever creates that needs no rights over the gateway.
 
-use crate::parts::networks::{Listed, Networks};
+use crate::common::networks::{Listed, Networks};
 use crate::respond::Page;
 use http::{HeaderValue, StatusCode, header};
-use moongate_sdk::{Exchange, Flow, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Settings};
+use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Phases, Plugin};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::io::{self, ErrorKind};

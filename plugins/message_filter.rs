@@ -2,11 +2,9 @@
 //!
 //! Messages come here whole: no word slips through in two fragments, and none compressed.
 
-use crate::parts;
-use moongate_sdk::{
-    Direction, Exchange, Kind, Message, MessageVerdict, Phases, Placed, Plugin, Problem, Problems, Settings,
-    Size,
-};
+use crate::common;
+use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size};
+use moongate_sdk::{Direction, Exchange, Message, MessageVerdict, Phases, Plugin};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -109,7 +107,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let written: Written = settings.read()?;
     let mut problems = Problems::default();
     let mut all = |list: &[Placed<String>]| -> Vec<_> {
-        let keep = |text| problems.keep(parts::regex(text).map_err(Problems::from));
+        let keep = |text| problems.keep(common::regex(text).map_err(Problems::from));
         list.iter().filter_map(keep).collect()
     };
     let (allow, deny) = (all(&written.allow), all(&written.deny));

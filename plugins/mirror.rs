@@ -4,10 +4,8 @@
 //! way, is not made.
 
 use bytes::BytesMut;
-use moongate_sdk::{
-    Call, CallTarget, Exchange, Flow, Kind, Period, Phases, Piece, Placed, Plugin, Problem, Problems,
-    Settings, Size,
-};
+use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings, Size};
+use moongate_sdk::{Call, CallTarget, Exchange, Flow, Phases, Piece, Plugin};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;

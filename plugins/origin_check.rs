@@ -3,10 +3,11 @@
 //! Browsers set Origin and pages cannot forge it; a program can write anything. So it keeps a visitor's
 //! cookies from being used by another site (cross-site request forgery, WebSocket hijacking), and nobody else out.
 
-use crate::parts::origins::Origins;
+use crate::common::origins::Origins;
 use http::header::ORIGIN;
 use http::{HeaderMap, StatusCode, header};
-use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Request, Settings};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Phases, Plugin, Request};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -4,14 +4,12 @@
 
 mod buckets;
 
-use crate::parts::named::{Key, Part};
+use crate::common::request_selector::{Key, Part};
 use buckets::{BucketOutcome, Buckets};
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
-use moongate_sdk::{
-    Exchange, Flow, Kind, Message, MessageVerdict, Phases, Placed, Plugin, Problem, Problems, Rate, Response,
-    Settings,
-};
+use moongate_config::{Kind, Placed, Problem, Problems, Rate, Settings};
+use moongate_sdk::{Exchange, Flow, Message, MessageVerdict, Phases, Plugin, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;

@@ -2,11 +2,11 @@
 //!
 //! A request that is where it should be already passes on, so the plugin can stand on a route that serves both.
 
-use crate::parts;
+use crate::common;
 use http::{HeaderValue, StatusCode, header};
-use moongate_sdk::{
-    Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Settings, Template,
-};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
+use moongate_expr::Template;
+use moongate_sdk::{Exchange, Flow, Phases, Plugin, Reply};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -74,7 +74,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
             problems.push(problem.label("301, 302, 303, 307 or 308").at(&status.place));
             None
         }
-        Some(status) => problems.keep(parts::status(status).map_err(Problems::from)),
+        Some(status) => problems.keep(common::status(status).map_err(Problems::from)),
         None if written.https => Some(StatusCode::PERMANENT_REDIRECT),
         None => Some(StatusCode::FOUND),
     };

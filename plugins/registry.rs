@@ -5,6 +5,7 @@
 
 mod basic_auth;
 mod body_limit;
+mod common;
 mod compress;
 mod cors;
 mod forward_auth;
@@ -15,7 +16,6 @@ mod maintenance;
 mod message_filter;
 mod mirror;
 mod origin_check;
-mod parts;
 mod rate_limit;
 mod redirect;
 mod request_id;
@@ -23,7 +23,8 @@ mod respond;
 mod rewrite;
 mod security_headers;
 
-use moongate_sdk::{Kind, Plugin};
+use moongate_config::Kind;
+use moongate_sdk::Plugin;
 
 /// Every built-in kind of plugin.
 pub const PLUGINS: &[Kind<dyn Plugin>] = &[

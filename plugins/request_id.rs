@@ -4,7 +4,8 @@
 //! id counts and which field carries it.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use moongate_sdk::{Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Response, Settings};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Phases, Plugin, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

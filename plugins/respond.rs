@@ -1,12 +1,12 @@
 //! Answers by itself, with a text or a file. What changes from request to request a backend has to say.
 
-use crate::{headers, parts};
+use crate::{common, headers};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use indexmap::IndexMap;
-use moongate_sdk::{
-    Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Settings, Template,
-};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
+use moongate_expr::Template;
+use moongate_sdk::{Exchange, Flow, Phases, Plugin, Reply};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::Path;
@@ -114,7 +114,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let mut problems = Problems::default();
     let status = match &written.status {
         None => Some(StatusCode::OK),
-        Some(status) => problems.keep(parts::status(status).map_err(Problems::from)),
+        Some(status) => problems.keep(common::status(status).map_err(Problems::from)),
     };
     let page = Page::read(settings, written.body.as_ref(), written.file.as_ref());
     let body = problems.keep(page.map_err(Problems::from)).flatten();

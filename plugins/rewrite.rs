@@ -5,20 +5,19 @@
 //! slips past them. A prefix is taken from the path as it was sent, and the rest stays as it was sent; a replacement
 //! writes the path anew. What comes out is looked at again, for a replacement can make `..` of what was none.
 
-mod reverse;
+mod response_mapping;
 #[cfg(test)]
 mod tests;
 
-use crate::parts;
+use crate::common;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use indexmap::IndexMap;
-use moongate_sdk::{
-    BadPath, Exchange, Flow, Kind, Phases, Placed, Plugin, Problem, Problems, Reply, Response, Settings,
-    Template, read_path, strip_path_prefix,
-};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
+use moongate_expr::Template;
+use moongate_sdk::{BadPath, Exchange, Flow, Phases, Plugin, Reply, Response, read_path, strip_path_prefix};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use regex::Regex;
-use reverse::{Mapping, Reverse};
+use response_mapping::{Mapping, Reverse};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -202,7 +201,7 @@ fn matched_prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
 }
 
 fn replacement(written: &WrittenReplacement) -> Result<Replacement, Problems> {
-    let regex = parts::regex(&written.regex)?;
+    let regex = common::regex(&written.regex)?;
     let with = &written.with;
     let fits = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
     if !with.bytes().all(fits) {

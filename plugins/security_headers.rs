@@ -6,9 +6,8 @@ use http::header::{
     X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, StatusCode};
-use moongate_sdk::{
-    Exchange, Flow, Kind, Period, Phases, Placed, Plugin, Problem, Problems, Response, Settings,
-};
+use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Phases, Plugin, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

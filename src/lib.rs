@@ -1,47 +1,38 @@
 //! Moongate, a programmable gateway for WebSocket clusters and the HTTP beside them.
 //!
-//! One way through:
+//! One direction:
 //!
 //! ```text
-//! bytes --spec::load--> Spec --snapshot::compile--> Snapshot --live--> request path
+//! files --config::load--> Config --snapshot::compile--> Snapshot --control--> request path
 //! ```
 //!
-//! The rooms, from the bottom up; each imports only from those above it in this list:
+//! The modules, from the lowest layer up; each imports only modules of lower layers (tests/architecture.rs):
 //!
-//! - [`blocking`]: threads for calls that may block for ever.
-//! - [`plugins`]: which kinds of plugins this build has.
-//! - [`telemetry`], [`diag`]: metrics and the access log; problems as a report.
-//! - [`spec`]: what an operator may write. YAML lives only there.
-//! - [`tls`], [`proxy_protocol`]: certificates and keys in rustls's shape; the PROXY protocol as bytes.
-//! - [`supervision`]: long-lived tasks, started again after a panic.
-//! - [`resolver`]: host names to addresses, with one cache for the process.
-//! - [`net`], [`websocket`]: heads of HTTP/1 responses; the WebSocket handshake without I/O.
-//! - [`acme`]: certificates that the gateway gets by itself.
-//! - [`route`], [`upstream`], [`chain`]: which route a request takes, which endpoint, which plugins.
+//! - [`telemetry`], [`diagnostics`]: metrics and logs; problems as a report.
+//! - [`config`], [`runtime`]: the configuration as types, read from YAML; threads, tasks and time.
+//! - [`net`], [`tls`]: sockets, HTTP/1 on the wire, name resolution; certificates and keys.
+//! - [`websocket`]: frames and handshakes.
+//! - [`acme`], [`route`], [`upstream`], [`plugin`]: automatic certificates, the route table, upstreams, plugin chains.
 //! - [`tunnel`]: a WebSocket after its handshake.
 //! - [`snapshot`]: a generation of the configuration, compiled.
-//! - [`live`]: the current generation, and the way to the next.
-//! - [`proxy`]: one request's way, as Pingora's `ProxyHttp`.
+//! - [`control`]: the current snapshot, reloads, and the long-lived tasks.
+//! - [`proxy`]: the `ProxyHttp` implementation.
 //! - [`server`]: the process.
 //! - [`cli`], [`demo`]: the command, and the backends of `moongate demo`.
 
 pub mod acme;
-pub mod blocking;
-pub mod chain;
 pub mod cli;
+pub mod config;
+pub mod control;
 pub mod demo;
-pub mod diag;
-pub mod live;
+pub mod diagnostics;
 pub mod net;
-pub mod plugins;
+pub mod plugin;
 pub mod proxy;
-pub mod proxy_protocol;
-pub mod resolver;
 pub mod route;
+pub mod runtime;
 pub mod server;
 pub mod snapshot;
-pub mod spec;
-pub mod supervision;
 pub mod telemetry;
 pub mod tls;
 pub mod tunnel;

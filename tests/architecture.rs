@@ -1,4 +1,4 @@
-//! The plan of the house, held: who may import whom, what stays in which room, how long a file may get.
+//! The structure of the crate, held: which modules a module may import, what is used in which module alone, the length of a file.
 //! It reads the sources as text, without comments and literals, so it needs no compiler and no exceptions
 //! list beyond the tables below. What the code does is the business of other tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
@@ -7,15 +7,16 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms from the ground up; the ones of a line are siblings and do not know each other.
-const FLOORS: &[&[&str]] = &[
-    &["telemetry", "diag", "plugins", "blocking"],
-    &["spec", "supervision"],
-    &["tls", "proxy_protocol", "net", "websocket", "resolver"],
-    &["route", "upstream", "chain", "acme"],
+/// The modules of the crate from the lowest layer up; those of one line do not import each other.
+const LAYERS: &[&[&str]] = &[
+    &["telemetry", "diagnostics"],
+    &["config", "runtime"],
+    &["net", "tls"],
+    &["websocket"],
+    &["acme", "route", "upstream", "plugin"],
     &["tunnel"],
     &["snapshot"],
-    &["live"],
+    &["control"],
     &["proxy"],
     &["server"],
     &["cli", "demo"],
@@ -24,22 +25,22 @@ const FLOORS: &[&[&str]] = &[
 /// Siblings of which the first may know the second: the command line starts the demo.
 const SIDEWAYS: &[(&str, &str)] = &[("cli", "demo")];
 
-/// Words and the rooms that may say them.
+/// Words and the modules that may use them.
 const LOCKS: &[Lock] = &[
-    Lock { words: &["serde_saphyr"], only_in: &["spec"], why: "YAML lives in spec" },
+    Lock { words: &["serde_saphyr"], only_in: &["config"], why: "YAML lives in config" },
     Lock {
         words: &["serde_yaml"],
-        only_in: &["spec", "server", "cli"],
-        why: "YAML lives in spec; server and cli feed Pingora's ServerConf",
+        only_in: &["config", "server", "cli"],
+        why: "YAML lives in config; server and cli feed Pingora's ServerConf",
     },
     Lock {
         words: &["arc_swap", "ArcSwap", "ArcSwapOption"],
-        only_in: &["live", "tunnel", "server", "tls"],
-        why: "one store is swapped, by live; a listener's certificates change with their files in between",
+        only_in: &["control", "tunnel", "server", "tls"],
+        why: "one store is swapped, by control; a listener's certificates change with their files in between",
     },
     Lock {
         words: &["tokio::spawn", "task::spawn", "task::spawn_local"],
-        only_in: &["live", "tunnel", "server", "upstream", "resolver", "supervision"],
+        only_in: &["control", "tunnel", "server", "upstream", "net", "runtime"],
         why: "a task that nobody waits for is started where its end is known (a JoinSet ends with its owner, the \
               watch over a new connection's first word within connect_timeout)",
     },
@@ -48,7 +49,7 @@ const LOCKS: &[Lock] = &[
         only_in: &["main", "cli"],
         why: "printing is the command line's",
     },
-    Lock { words: &["dbg!"], only_in: &[], why: "it is for the desk" },
+    Lock { words: &["dbg!"], only_in: &[], why: "it is for debugging" },
     Lock {
         words: &["process::exit", "process::abort"],
         only_in: &[],
@@ -58,7 +59,8 @@ const LOCKS: &[Lock] = &[
         words: &["pingora"],
         only_in: &[
             "upstream",
-            "live",
+            "control",
+            "net",
             "tunnel",
             "proxy",
             "server",
@@ -84,8 +86,8 @@ const LONGEST: usize = 600;
 /// One source file.
 struct Source {
     path: PathBuf,
-    /// The room it stands in: the first folder or file below `src`.
-    room: String,
+    /// The module it belongs to: the first folder or file below `src`.
+    module: String,
     /// How many `super::` lead from its module to the crate's root.
     depth: usize,
     /// Its text with comments and literals blanked and the test modules cut out.
@@ -94,30 +96,30 @@ struct Source {
 }
 
 #[test]
-fn nobody_imports_upward() {
+fn imports_go_downward() {
     complain(|source, wrong| {
         for other in imports(source) {
-            if !may_import(&source.room, &other) {
-                wrong(&format!("{} imports {other}", source.room));
+            if !may_import(&source.module, &other) {
+                wrong(&format!("{} imports {other}", source.module));
             }
         }
     });
 }
 
 #[test]
-fn every_room_has_its_floor() {
+fn every_module_has_a_layer() {
     complain(|source, wrong| {
-        let known = floor(&source.room).is_some() || ["main", "lib"].contains(&&*source.room);
+        let known = layer(&source.module).is_some() || ["main", "lib"].contains(&&*source.module);
         if !known {
-            wrong(&format!("the room `{}` has no floor; give it one in FLOORS", source.room));
+            wrong(&format!("the module `{}` has no layer; give it one in LAYERS", source.module));
         }
     });
 }
 
 #[test]
-fn what_is_locked_stays_in_its_rooms() {
+fn locked_words_stay_in_their_modules() {
     complain(|source, wrong| {
-        for lock in LOCKS.iter().filter(|lock| !lock.only_in.contains(&&*source.room)) {
+        for lock in LOCKS.iter().filter(|lock| !lock.only_in.contains(&&*source.module)) {
             for word in lock.words.iter().filter(|word| says(&source.code, word)) {
                 wrong(&format!("says `{word}`; {}", lock.why));
             }
@@ -126,7 +128,7 @@ fn what_is_locked_stays_in_its_rooms() {
 }
 
 #[test]
-fn every_file_says_why_it_is_there() {
+fn every_file_has_a_header() {
     complain(|source, wrong| {
         if !source.text.trim_start().starts_with("//!") {
             wrong("has no //! header");
@@ -159,7 +161,7 @@ fn plugins_know_the_sdk_alone() {
 #[test]
 fn the_reader_finds_every_way_to_import() {
     let text = r##"//! Header.
-use crate::live::Store;
+use crate::control::Store;
 use crate::{route, proxy::{self, Hook}, server as s};
 use super::super::cli;
 // use crate::commented;
@@ -174,22 +176,24 @@ pub(crate) fn crate_visible() {}
 mod tests {
     use crate::in_tests;
 }
-fn after() { crate::spec::load(); }
+fn after() { crate::config::load(); }
 "##;
     let source = Source {
         path: PathBuf::new(),
-        room: "telemetry".to_owned(),
+        module: "telemetry".to_owned(),
         depth: 2,
         code: without_tests(&blank(text)),
         text: text.to_owned(),
     };
     let mut found = imports(&source);
     found.sort();
-    assert_eq!(found, ["cli", "live", "proxy", "route", "server", "spec", "tunnel"]);
+    assert_eq!(found, ["cli", "config", "control", "proxy", "route", "server", "tunnel"]);
     assert!(says("a println!(b)", "println!") && !says("a eprintln!(b)", "println!"));
     assert!(says("pingora_core::x", "pingora") && says("std::process::exit(1)", "process::exit"));
-    assert!(may_import("cli", "server") && may_import("proxy", "tunnel") && may_import("spec", "spec"));
-    assert!(!may_import("tunnel", "proxy") && !may_import("spec", "route") && !may_import("route", "chain"));
+    assert!(may_import("cli", "server") && may_import("proxy", "tunnel") && may_import("config", "config"));
+    assert!(
+        !may_import("tunnel", "proxy") && !may_import("config", "route") && !may_import("route", "plugin")
+    );
 }
 
 /// Runs a check over every source and fails with all that is wrong at once.
@@ -204,14 +208,14 @@ fn complain(check: impl Fn(&Source, &mut dyn FnMut(&str))) {
     assert!(report.is_empty(), "\n{report}");
 }
 
-fn floor(room: &str) -> Option<usize> {
-    FLOORS.iter().position(|rooms| rooms.contains(&room))
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
 }
 
-fn may_import(room: &str, other: &str) -> bool {
-    match (floor(room), floor(other)) {
-        (Some(mine), Some(theirs)) => room == other || theirs < mine || SIDEWAYS.contains(&(room, other)),
-        // main and lib see everything; what is no room is an item of the crate's root.
+fn may_import(module: &str, other: &str) -> bool {
+    match (layer(module), layer(other)) {
+        (Some(mine), Some(theirs)) => module == other || theirs < mine || SIDEWAYS.contains(&(module, other)),
+        // main and lib see everything; what is no module is an item of the crate's root.
         _ => true,
     }
 }
@@ -247,9 +251,9 @@ fn sources() -> Vec<Source> {
             if names.last() == Some(&"mod") {
                 names.pop();
             }
-            let (room, depth) = (names[0].to_owned(), names.len());
+            let (module, depth) = (names[0].to_owned(), names.len());
             let code = without_tests(&blank(&text));
-            Source { path: path.strip_prefix(&root).unwrap().to_owned(), room, depth, code, text }
+            Source { path: path.strip_prefix(&root).unwrap().to_owned(), module, depth, code, text }
         })
         .collect()
 }

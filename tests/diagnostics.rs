@@ -3,15 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
-use moongate::diag::Color;
-use moongate::live;
-use moongate::plugins::PLUGINS;
+use moongate::control;
+use moongate::diagnostics::Color;
+use moongate::plugin::kinds::PLUGINS;
 use moongate::snapshot::Kinds;
 use std::path::Path;
 
 /// What an operator is told about a file; nothing when it is good.
 fn check_file(path: &Path) -> String {
-    match live::check(path, Kinds { plugins: PLUGINS }, Color::Never) {
+    match control::check(path, Kinds { plugins: PLUGINS }, Color::Never) {
         Ok((_, _, warnings)) => warnings.unwrap_or_default(),
         Err(refusal) => refusal.report,
     }

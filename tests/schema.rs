@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 fn schema() -> Value {
-    let tables = moongate::snapshot::tables(moongate::plugins::PLUGINS);
-    moongate::spec::schema(&tables)
+    let tables = moongate::snapshot::tables(moongate::plugin::kinds::PLUGINS);
+    moongate::config::schema(&tables)
 }
 
 /// Why `value` does not fit, or nothing.
@@ -134,7 +134,7 @@ routes:
     // YAML 1.1 readers take `off` for a truth; the schema is for YAML 1.2, as serde_yaml is.
     assert_eq!(misfit(&schema, &schema, &yaml(text)), None);
     let text = text.replace("include: [conf.d/*.yaml]\n", "");
-    assert!(moongate::spec::load_text("x", &text, &|_| Some("4".to_owned())).is_ok());
+    assert!(moongate::config::load_text("x", &text, &|_| Some("4".to_owned())).is_ok());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A plugin that misbehaves where it is told to: to see what a failure of another one would do.
 
 use http::StatusCode;
+use moongate_config::{Kind, Problems, Settings};
 use moongate_sdk::{
-    Ended, Exchange, Fault, Flow, Kind, Message, MessageVerdict, Phases, Piece, Plugin, Problems, Reply,
-    Response, Settings, Verdict,
+    Ended, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Reply, Response, Verdict,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;

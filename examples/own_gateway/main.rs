@@ -5,7 +5,8 @@
 mod chaos;
 mod replace;
 
-use moongate_sdk::{Kind, Plugin};
+use moongate_config::Kind;
+use moongate_sdk::Plugin;
 use std::process::ExitCode;
 
 /// The kinds that a configuration of this gateway may name.

@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use moongate_sdk::{
-    Exchange, Fault, Flow, Kind, Phases, Piece, Plugin, Problem, Problems, Response, Settings, Size,
-};
+use moongate_config::{Kind, Problem, Problems, Settings, Size};
+use moongate_sdk::{Exchange, Fault, Flow, Phases, Piece, Plugin, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::mem::take;

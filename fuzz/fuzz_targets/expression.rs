@@ -5,7 +5,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use moongate_sdk::testing::Visit;
-use moongate_sdk::{Expression, Place, Placed, Stage};
+use moongate_config::{Place, Placed};
+use moongate_expr::Expression;
+use moongate_sdk::Stage;
 
 fuzz_target!(|text: &str| {
     let width = u32::try_from(text.chars().count()).unwrap_or(u32::MAX).max(1);

@@ -5,7 +5,7 @@ use base64::alphabet::BCRYPT;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::{DecodePaddingMode, Engine};
 use md5::Md5;
-use moongate_sdk::Problem;
+use moongate_config::Problem;
 use sha_crypt::{Sha256Params, Sha512Params};
 use sha1::{Digest, Sha1};
 use subtle::ConstantTimeEq;

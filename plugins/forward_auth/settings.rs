@@ -1,9 +1,10 @@
 //! What an operator writes for `forward_auth`, and what is wrong with it.
 
 use super::{ForwardAuth, ForwardedFields};
-use crate::parts::url;
+use crate::common::url;
 use http::{HeaderName, Method};
-use moongate_sdk::{CallTarget, Period, Placed, Problem, Problems, Settings};
+use moongate_config::{Period, Placed, Problem, Problems, Settings};
+use moongate_sdk::CallTarget;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;

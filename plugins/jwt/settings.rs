@@ -1,13 +1,14 @@
 //! What an operator writes for `jwt`, and what is wrong with it.
 
+use super::key_source::{KeySource, Remote};
 use super::keys::{Demands, Keys};
-use super::source::{KeySource, Remote};
 use super::{Forward, Jwt};
-use crate::parts::named::Part;
+use crate::common::request_selector::Part;
 use http::{HeaderName, header};
 use indexmap::IndexMap;
 use jsonwebtoken::Algorithm;
-use moongate_sdk::{Period, Placed, Problem, Problems, Settings, is_same_spelling};
+use moongate_config::{Period, Placed, Problem, Problems, Settings};
+use moongate_sdk::is_same_spelling;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::str::FromStr;
@@ -271,7 +272,7 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<K
         }
         return Ok(KeySource::Given(keys));
     }
-    crate::parts::url::check(first)?;
+    crate::common::url::check(first)?;
     let refresh = written.refresh.as_ref().map_or(Duration::from_secs(600), |refresh| refresh.0);
     Ok(KeySource::Fetched(Arc::new(Remote::new(first.value.clone(), refresh, demands.clone()))))
 }

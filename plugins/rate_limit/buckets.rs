@@ -6,7 +6,7 @@
 //! whole keys and never forgets them on its own would be at the mercy of whoever makes them up.
 
 use indexmap::IndexMap;
-use moongate_sdk::Rate;
+use moongate_config::Rate;
 use parking_lot::Mutex;
 use std::hash::{BuildHasherDefault, Hasher};
 

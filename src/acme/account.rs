@@ -1,10 +1,10 @@
 //! The account at an authority (RFC 8555 §7.3): made once, kept, used for every certificate after it.
 
-use super::client::Client;
-use super::disk;
-use super::issue::storage;
+use super::certificate_state::{Failure, Reason};
+use super::http_client::Client;
+use super::issuance::storage;
 use super::settings::Settings;
-use super::state::{Failure, Reason};
+use super::storage;
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -24,19 +24,19 @@ pub(super) async fn known(settings: &Arc<Settings>) -> Result<Option<Account>, F
 }
 
 async fn kept(settings: &Arc<Settings>) -> Result<Option<StoredAccount>, Failure> {
-    let load = |settings: &Settings| disk::load_json::<StoredAccount>(&disk::account(settings));
-    disk::run(settings, load).await.map_err(|error| storage(&error))
+    let load = |settings: &Settings| storage::load_json::<StoredAccount>(&storage::account(settings));
+    storage::run(settings, load).await.map_err(|error| storage(&error))
 }
 
 async fn keep(settings: &Arc<Settings>, account: StoredAccount) -> Result<(), Failure> {
-    let keep = move |settings: &Settings| disk::keep_json(&disk::account(settings), &account);
-    disk::run(settings, keep).await.map_err(|error| storage(&error))
+    let keep = move |settings: &Settings| storage::keep_json(&storage::account(settings), &account);
+    storage::run(settings, keep).await.map_err(|error| storage(&error))
 }
 
 async fn client(settings: &Arc<Settings>) -> Result<Box<Client>, Failure> {
     // Without roots of its own it reads the system's.
     let new = |settings: &Settings| Ok(Client::new(settings.roots.as_deref()));
-    let client = disk::run(settings, new).await.map_err(|error| storage(&error))?;
+    let client = storage::run(settings, new).await.map_err(|error| storage(&error))?;
     Ok(Box::new(client.map_err(|why| Error::Other(Box::new(why)))?))
 }
 
@@ -85,11 +85,11 @@ pub(super) async fn forgotten(error: Error, settings: &Arc<Settings>) -> Failure
         && problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":accountDoesNotExist"))
     {
         let put_aside = |settings: &Settings| {
-            let path = disk::account(settings);
+            let path = storage::account(settings);
             std::fs::rename(&path, path.with_extension("json.unknown"))
         };
-        if let Err(error) = disk::run(settings, put_aside).await {
-            log::warn!(file:? = disk::account(settings), error:%; "an account that the authority does not know cannot be put aside");
+        if let Err(error) = storage::run(settings, put_aside).await {
+            log::warn!(file:? = storage::account(settings), error:%; "an account that the authority does not know cannot be put aside");
         }
     }
     error.into()

@@ -1,11 +1,11 @@
 //! One certificate that the gateway gets by itself.
 
-use super::disk;
-use super::keyed::Keyed;
+use super::certificate_state::{CertificateState, Failure, Reason, Validity, now};
+use super::certified_key::Keyed;
 use super::settings::Settings;
-use super::state::{CertificateState, Failure, Reason, Validity, now};
+use super::storage;
 use crate::tls::{Challenges, Slot};
-use moongate_sdk::{Place, Problem};
+use moongate_config::{Place, Problem};
 use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
@@ -80,13 +80,13 @@ impl Job {
         if self.slot.get().is_some() {
             return Ok(Prepared { job: Arc::clone(self), kept: None });
         }
-        disk::check(&self.settings).map_err(|error| {
+        storage::check(&self.settings).map_err(|error| {
             let folder = self.settings.storage.display();
             Problem::new(format!("certificates cannot be kept in `{folder}`: {error}"))
                 .help("name a folder in `storage` that the gateway may write to, as /var/lib/moongate/acme")
                 .at(&self.place)
         })?;
-        let kept = disk::load(&self.settings).map_err(|error| {
+        let kept = storage::load(&self.settings).map_err(|error| {
             Problem::new(format!("a kept certificate cannot be used: {error}"))
                 .help("make the file readable; or move it away, and the gateway orders another one")
                 .at(&self.place)

@@ -8,18 +8,18 @@
 
 mod account;
 mod backoff;
-mod client;
-mod disk;
-mod issue;
+mod certificate_state;
+mod certified_key;
+mod http_client;
+mod issuance;
 mod job;
-mod jobs;
-mod keyed;
-mod renewal;
-mod run;
+mod job_set;
+mod renewal_info;
+mod renewal_loop;
 mod settings;
-mod state;
+mod storage;
 
+pub use certificate_state::Reason;
 pub use job::{Job, Prepared};
-pub use jobs::{JobSetBuilder, Jobs};
+pub use job_set::{JobSetBuilder, Jobs};
 pub use settings::Settings;
-pub use state::Reason;

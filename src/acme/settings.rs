@@ -1,10 +1,10 @@
 //! What was written for a certificate, read in its one meaning.
 
-use crate::spec::{self, Challenge};
+use crate::config::{self, Challenge};
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::Uri;
-use moongate_sdk::{Files, Placed, Problem, Problems};
+use moongate_config::{Files, Placed, Problem, Problems};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
@@ -42,7 +42,7 @@ impl Settings {
     ///
     /// # Errors
     /// Everything that is wrong with it, with places.
-    pub(super) fn read(written: &Placed<spec::Acme>) -> Result<Self, Problems> {
+    pub(super) fn read(written: &Placed<config::Acme>) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let spec = &written.value;
         let settings = Self {
@@ -178,7 +178,7 @@ fn contact(written: &Placed<String>, problems: &mut Problems) -> Option<String> 
 ///
 /// # Errors
 /// When it could never be made: something on its path is not a directory, or cannot be looked at. It need not exist.
-fn storage(written: &Placed<spec::Acme>) -> Result<PathBuf, Problem> {
+fn storage(written: &Placed<config::Acme>) -> Result<PathBuf, Problem> {
     let (place, name) = match &written.value.storage {
         Some(storage) => (&storage.place, storage.value.as_str()),
         None => (&written.place, STORAGE),
@@ -217,7 +217,7 @@ fn roots(written: &Placed<String>) -> Result<Vec<CertificateDer<'static>>, Probl
     }
 }
 
-fn external(written: &Placed<spec::ExternalAccount>, problems: &mut Problems) -> Option<(String, Vec<u8>)> {
+fn external(written: &Placed<config::ExternalAccount>, problems: &mut Problems) -> Option<(String, Vec<u8>)> {
     let either = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let engine = GeneralPurpose::new(&base64::alphabet::URL_SAFE, either);
     let (id, key) = (&written.value.id, &written.value.key);

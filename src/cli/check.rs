@@ -1,12 +1,12 @@
 //! `moongate check`: reads and compiles a file, touching nothing else.
 
 use super::{BAD_CONFIG, color, say, say_wrong};
-use crate::live;
+use crate::config::{self, EscapedSlashes, MergeSlashes, PathParameters};
+use crate::control;
 use crate::proxy;
 use crate::route::{RequestMatch, Target, merge_slashes};
 use crate::snapshot::{Kinds, Listener, Route, Snapshot};
-use crate::spec::{self, EscapedSlashes, MergeSlashes, PathParameters};
-use crate::tunnel::handshake;
+use crate::websocket::handshake;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use moongate_sdk::{BodyLength, Request};
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ pub(super) struct Asked {
 }
 
 pub(super) fn main(path: &Path, kinds: Kinds, print: bool, asked: Option<&Asked>) -> ExitCode {
-    let (snapshot, loaded, warnings) = match live::check(path, kinds, color()) {
+    let (snapshot, loaded, warnings) = match control::check(path, kinds, color()) {
         Ok(checked) => checked,
         Err(refusal) => {
             say_wrong(&refusal.report);
@@ -43,7 +43,7 @@ pub(super) fn main(path: &Path, kinds: Kinds, print: bool, asked: Option<&Asked>
         };
     }
     if print {
-        return say(&spec::print(&loaded.spec));
+        return say(&config::print(&loaded.spec));
     }
     let routes = snapshot.routes();
     let upstreams = snapshot.clusters().count();

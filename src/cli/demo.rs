@@ -2,16 +2,16 @@
 //! configuration to play with.
 
 use super::{FAILED, color, ended, say, say_wrong};
+use crate::config;
 use crate::demo;
 use crate::server::{self, SignalReceiver};
 use crate::snapshot::Kinds;
-use crate::spec;
 use std::path::Path;
 use std::process::ExitCode;
 
 pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCode {
     // A file that cannot be read is reported by the gateway itself, in the same words as ever.
-    let Ok(loaded) = spec::load(path) else {
+    let Ok(loaded) = config::load(path) else {
         return ended(server::run(path, kinds, signals, color(), |_| {}));
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {

@@ -3,7 +3,7 @@
 use super::{say, say_wrong};
 use crate::snapshot::Kinds;
 use crate::upstream;
-use moongate_sdk::Kind;
+use moongate_config::Kind;
 use schemars::{Schema, SchemaGenerator};
 use std::fmt::Write;
 use std::process::ExitCode;

@@ -8,14 +8,15 @@ mod kinds;
 mod plugin;
 mod reload;
 
-use crate::diag::Color;
+use crate::config;
+use crate::diagnostics::Color;
 use crate::server::{self, Failed};
 use crate::snapshot::{self, Kinds};
-use crate::spec;
 use crate::telemetry::process_log;
 use check::Asked;
 use clap::{Parser, Subcommand};
-use moongate_sdk::{Kind, Period, Plugin};
+use moongate_config::{Kind, Period};
+use moongate_sdk::Plugin;
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -215,7 +216,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         Command::Reload { file, timeout } => reload::main(file.path(), timeout),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
         Command::Plugin { command } => plugin::main(&command, kinds),
-        Command::Schema => say(&format!("{:#}\n", spec::schema(&snapshot::tables(plugins)))),
+        Command::Schema => say(&format!("{:#}\n", config::schema(&snapshot::tables(plugins)))),
     }
 }
 

@@ -2,8 +2,8 @@
 //! of it. The file is read here only to find that address.
 
 use super::{BAD_CONFIG, FAILED, color, say, say_wrong};
-use crate::diag;
-use crate::spec;
+use crate::config;
+use crate::diagnostics;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -28,9 +28,9 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
     };
     let spec = match loaded {
         Ok(loaded) => loaded.spec,
-        Err(spec::Refused { rest: Some(rest), .. }) if rest.admin.is_some() => *rest,
+        Err(config::Refused { rest: Some(rest), .. }) if rest.admin.is_some() => *rest,
         Err(refused) => {
-            say_wrong(&diag::render(&refused.problems, &refused.sources, color()));
+            say_wrong(&diagnostics::render(&refused.problems, &refused.sources, color()));
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -72,12 +72,12 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
 }
 
 /// Reads the file on a thread that is left when that takes too long: a file system may hang.
-fn load(path: &Path, timeout: Duration) -> Option<Result<spec::Loaded, spec::Refused>> {
+fn load(path: &Path, timeout: Duration) -> Option<Result<config::Loaded, config::Refused>> {
     let (result, loaded) = mpsc::channel();
     let path = path.to_owned();
     let work = move || {
         // Nobody may wait any more.
-        let _ = result.send(spec::load(&path));
+        let _ = result.send(config::load(&path));
     };
     std::thread::Builder::new().name("load".to_owned()).spawn(work).ok()?;
     loaded.recv_timeout(timeout).ok()

@@ -4,7 +4,7 @@
 
 use super::Backend;
 use super::request::{BODY_LIMIT, BodyFraming, DemoResponse, Request, RequestError};
-use super::socket;
+use super::websocket;
 use serde_json::json;
 use std::io;
 use std::sync::Arc;
@@ -67,10 +67,10 @@ impl Connection {
     }
 
     async fn upgrade(mut self, request: &Request, backend: &Backend) -> io::Result<()> {
-        match socket::accept(request, &backend.name) {
+        match websocket::accept(request, &backend.name) {
             Ok(head) => {
                 self.write(&head).await?;
-                socket::echo(self.stream, self.waiting, &request.path, backend).await;
+                websocket::echo(self.stream, self.waiting, &request.path, backend).await;
                 Ok(())
             }
             Err(refusal) => self.refuse(refusal, backend).await,

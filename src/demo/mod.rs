@@ -7,11 +7,11 @@
 
 mod connection;
 mod request;
-mod socket;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
-use crate::spec::{EndpointEntry, Spec, UpstreamRef};
+use crate::config::{EndpointEntry, Spec, UpstreamRef};
 use log::warn;
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -1,7 +1,13 @@
-//! Network I/O below the protocols: the reader of HTTP/1 response heads, the detection of loops, and which addresses are this machine's.
+//! Sockets and connections below the request path: downstream and tunnel I/O, HTTP/1 on the wire, the PROXY protocol, name
+//! resolution, and the detection of request loops.
 
-pub mod loops;
-pub mod response_head;
+pub mod conn_info;
+pub mod downstream_io;
+pub mod http1;
+pub mod loop_detection;
+pub mod proxy_protocol;
+pub mod resolver;
+pub mod tunnel_io;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 

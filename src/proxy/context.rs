@@ -1,11 +1,11 @@
 //! What is known of one request while it is under way. Guards in here undo themselves: whatever way
 //! a request ends, dropping its context gives back what it held.
 
-use super::answer::ReplacementResponse;
-use super::cause::Cause;
+use super::body::request_body::Upload;
 use super::failure::Failure;
-use super::received::{Received, RequestLine, split_target};
-use super::upload::Upload;
+use super::failure::tls_error::Cause;
+use super::request::request_facts::{Received, RequestLine, split_target};
+use super::response::upstream_response::ReplacementResponse;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, RequestView, Tried};
 use http::{HeaderMap, Method};

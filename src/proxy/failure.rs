@@ -1,12 +1,13 @@
 //! What a client is told when a request fails, in one table. Pingora's errors become ours here and
 //! nowhere else.
 
-use super::cause;
+pub(super) mod tls_error;
+
 use crate::route::BadTarget;
 use crate::telemetry::metrics::ClientAbort;
 use crate::tunnel::QueueFull;
-use crate::tunnel::handshake::AnswerError;
 use crate::upstream::{DialError, Reason};
+use crate::websocket::handshake::AnswerError;
 use http::StatusCode;
 use log::Level;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -317,7 +318,7 @@ impl From<AnswerError> for Failure {
         match error {
             AnswerError::TimedOut => Self::HandshakeTimeout,
             AnswerError::Bad(_) => Self::BadHandshake,
-            AnswerError::Io(error) if cause::alert(&error).is_some() => Self::TlsHandshake,
+            AnswerError::Io(error) if tls_error::alert(&error).is_some() => Self::TlsHandshake,
             AnswerError::Closed | AnswerError::Io(_) => Self::UpstreamClosed,
         }
     }
@@ -328,7 +329,7 @@ impl From<&Error> for Failure {
         if is_exhaustion(error) {
             return Self::NoResources;
         }
-        if *error.esource() == ErrorSource::Upstream && cause::alert_behind(error).is_some() {
+        if *error.esource() == ErrorSource::Upstream && tls_error::alert_behind(error).is_some() {
             return Self::TlsHandshake;
         }
         match (error.esource(), error.etype()) {

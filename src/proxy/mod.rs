@@ -1,68 +1,31 @@
 //! The `ProxyHttp` implementation: one request's way from its head to its log line. Each hook is a
 //! few lines here; what it does has a file of its own.
 
-mod admission;
-mod answer;
-mod arrival;
-mod boundary;
-mod cause;
-mod chunks;
-mod connect;
-mod connection;
+mod attempt;
+mod body;
 mod context;
-mod departure;
-mod download;
-mod duplex;
-mod exchange;
+mod downstream;
 mod failure;
-mod forward;
-mod forwarded;
-mod grpc;
-mod head_intake;
-mod intake;
-mod lazy_timer;
-mod living;
-mod min_rate;
-mod plain;
-mod preview;
-mod proof;
-mod received;
-mod record;
-mod redial;
-mod replay;
-mod request_head;
-mod respond;
-mod session_control;
-mod socket;
-mod stream;
-mod stream_io;
-mod takeover;
-mod tunnel;
-mod turn;
-mod untrusted_headers;
-mod upload;
-mod upload_gate;
-mod upstream;
+mod request;
+mod response;
 mod websocket;
-mod whole;
-mod x_forwarded;
 
-pub use arrival::{ConnInfo, digest};
-pub use boundary::Reading;
-pub use connection::{Connection, RequestLimits};
 pub use context::Context;
+pub use downstream::connection::{Connection, RequestLimits};
+pub use downstream::h2_session::{ReceivedStream, StreamRates};
+pub use downstream::session_conn_info::digest;
 pub use failure::Failure;
-pub use forwarded::Client;
-pub use preview::{Preview, preview};
-pub use socket::Socket;
-pub use stream::{ReceivedStream, StreamRates};
+pub use request::forwarded::Client;
+pub use request::preview::{Preview, preview};
 
-use crate::live::Live;
+use crate::control::Live;
 use crate::snapshot::ListenerProtocols;
 use crate::tunnel::Registry;
 use async_trait::async_trait;
+use body::{early_response, request_body, response_body};
 use bytes::Bytes;
 use context::Busy;
+use downstream::{session_conn_info, session_control};
 use moongate_sdk::Services;
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -71,6 +34,8 @@ use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use request::request_start;
+use response::{request_log, upstream_response};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -185,7 +150,7 @@ impl Gateway {
     /// Counts and logs a request over HTTP/2 that was refused before it came here.
     pub fn refused_stream(&self, digest: &Digest, failure: Failure) {
         let snapshot = self.shared.live.look();
-        record::refused_stream(&snapshot, arrival::of_stream(digest), failure);
+        request_log::refused_stream(&snapshot, session_conn_info::of_stream(digest), failure);
     }
 
     /// The client of a connection was asked to leave.
@@ -212,16 +177,16 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        intake::open(self, session, ctx);
+        request_start::open(self, session, ctx);
         Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        intake::route(self, session, ctx).await
+        request_start::route(self, session, ctx).await
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        upstream::next_peer(session, ctx)
+        attempt::next_peer(session, ctx)
     }
 
     async fn upstream_request_filter(
@@ -230,7 +195,7 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        upstream::dispatch(session, head, ctx).await
+        attempt::dispatch(session, head, ctx).await
     }
 
     async fn request_body_filter(
@@ -241,11 +206,11 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         if ctx.upload.is_cut_off {
-            upload::drop_late(body, end)?;
+            request_body::drop_late(body, end)?;
         } else if ctx.upload.is_plain() {
-            upload::pass_plain(body, end);
+            request_body::pass_plain(body, end);
         } else {
-            upload::pass(session, body, end, ctx).await?;
+            request_body::pass(session, body, end, ctx).await?;
         }
         ctx.upload.is_sent |= end;
         // What is sent to the backend gives it its time anew.
@@ -261,7 +226,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        upstream::answered(session, head, ctx)
+        attempt::answered(session, head, ctx)
     }
 
     async fn response_filter(
@@ -270,7 +235,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        answer::from_backend(session, head, ctx).await
+        upstream_response::from_backend(session, head, ctx).await
     }
 
     fn response_body_filter(
@@ -285,10 +250,10 @@ impl ProxyHttp for Gateway {
             control.hear();
         }
         if ctx.replaced || ctx.shows_answer {
-            download::pass(session, body, end, ctx)?;
+            response_body::pass(session, body, end, ctx)?;
         }
         if end && ctx.upload.is_cut_off {
-            upstream::cut_off_upload(session, ctx);
+            attempt::cut_off_upload(session, ctx);
         }
         Ok(None)
     }
@@ -300,7 +265,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         error: Box<Error>,
     ) -> Box<Error> {
-        upstream::not_connected(ctx, error)
+        attempt::not_connected(ctx, error)
     }
 
     fn error_while_proxy(
@@ -311,19 +276,19 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
-        upstream::broken(session, ctx, error, client_reused)
+        attempt::broken(session, ctx, error, client_reused)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        answer::give_up(session, error, ctx).await
+        upstream_response::give_up(session, error, ctx).await
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
-        record::request(session, ctx);
+        request_log::request(session, ctx);
         // What is left of the request is no work that the end of the process waits for.
         ctx.release();
         if !ctx.upgraded {
-            upload_gate::linger(session).await;
+            early_response::linger(session).await;
         }
     }
 

@@ -1,9 +1,10 @@
 //! What a rule asks of a request beside host and path.
 
 use super::{RequestMatch, ValuePattern, query};
-use crate::spec::PathParameters;
+use crate::config::PathParameters;
 use http::{HeaderName, Method};
-use moongate_sdk::{Expression, Fault};
+use moongate_expr::Expression;
+use moongate_sdk::Fault;
 use std::fmt;
 
 /// Methods, listeners, headers, query parameters and an expression; an empty list asks nothing.

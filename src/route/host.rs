@@ -1,6 +1,6 @@
 //! Hosts of rules and of requests, brought to one spelling: lower case, without port and final dot.
 
-use moongate_sdk::Problem;
+use moongate_config::Problem;
 use std::fmt;
 use std::net::Ipv6Addr;
 

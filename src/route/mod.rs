@@ -29,23 +29,23 @@ mod conditions;
 mod explain;
 mod host;
 mod path;
+mod prefix_tree;
 mod query;
 mod rule;
-mod shadow;
 mod table;
 mod target;
-mod tree;
-mod value;
+mod unreachable;
+mod value_match;
 
 pub use authority::Authority;
 pub use explain::{Explanation, MatchReason, Other};
 pub use host::HostPattern;
 pub use path::PathPattern;
 pub use rule::{RequestMatch, Rule};
-pub use shadow::{Shadowed, shadowed};
 pub use table::Table;
 pub use target::{BadTarget, Target, carried, is_carried, merge_slashes, origin_form};
-pub use value::ValuePattern;
+pub use unreachable::{Shadowed, shadowed};
+pub use value_match::ValuePattern;
 
 #[cfg(test)]
 mod target_tests;

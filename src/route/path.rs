@@ -1,7 +1,8 @@
 //! Paths as a rule names them: prefixes of whole segments, `=/exact` and `~regex`.
 
-use crate::spec::PathParameters;
-use moongate_sdk::{BadPath, Problem, has_parameters, read_path};
+use crate::config::PathParameters;
+use moongate_config::Problem;
+use moongate_sdk::{BadPath, has_parameters, read_path};
 use regex::{Regex, RegexBuilder};
 use std::fmt;
 

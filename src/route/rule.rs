@@ -1,9 +1,11 @@
 //! A rule as the table takes it, read from a route of the configuration, and the request's side of it.
 
 use super::{HostPattern, PathPattern, ValuePattern};
-use crate::spec::{OneOrMany, PathParameters, Route};
+use crate::config::{OneOrMany, PathParameters, Route};
 use http::{HeaderMap, HeaderName, Method};
-use moongate_sdk::{Expression, ExpressionPhase, Facts, Placed, Problem, Problems, Request};
+use moongate_config::{Placed, Problem, Problems};
+use moongate_expr::{Expression, ExpressionPhase, Facts};
+use moongate_sdk::Request;
 
 /// What a request must be for `target`; an empty list asks nothing.
 #[derive(Clone, Debug)]
@@ -171,7 +173,7 @@ fn header(text: &str) -> Result<HeaderName, Problem> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use moongate_sdk::{Key, Place, Quotes, Value, ValueKind};
+    use moongate_config::{Key, Place, Quotes, Value, ValueKind};
 
     fn value(kind: ValueKind) -> Value {
         let place = Place { file: "test.yaml".into(), line: 1, column: 1, width: 1, path: "".into() };

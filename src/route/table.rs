@@ -2,9 +2,9 @@
 
 use super::conditions::Conditions;
 use super::host::NormalizedHost;
-use super::tree::{NodeId, Tree};
+use super::prefix_tree::{NodeId, Tree};
 use super::{HostPattern, PathPattern, RequestMatch, Rule};
-use crate::spec::PathParameters;
+use crate::config::PathParameters;
 use foldhash::fast::RandomState;
 use regex::Regex;
 use std::cmp::Reverse;

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 use super::*;
-use crate::spec::PathParameters;
+use crate::config::PathParameters;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use moongate_sdk::{Expression, ExpressionPhase, Place, Placed, Request, without_parameters};
+use moongate_config::{Place, Placed};
+use moongate_expr::{Expression, ExpressionPhase};
+use moongate_sdk::{Request, without_parameters};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr};

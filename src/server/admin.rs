@@ -3,12 +3,12 @@
 //! What to respond is a table. What the responses say comes through [`AdminState`], so that nothing here knows snapshots
 //! or workers.
 
+mod access_control;
 mod connection;
 mod connection_limit;
-mod endpoint;
-mod guard;
+mod drain_path;
 mod listener;
-mod page;
+mod status_page;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +16,10 @@ pub(super) use listener::start;
 
 use crate::telemetry::metrics;
 use crate::upstream::Order;
+use access_control::{Access, AccessError};
 use async_trait::async_trait;
 use connection_limit::{Scope, Trust};
-use endpoint::{EndpointPath, Verb};
-use guard::{Access, AccessError};
+use drain_path::{EndpointPath, Verb};
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -146,7 +146,7 @@ impl Admin {
             return Response::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed").with(field);
         }
         if page.acts()
-            && let Err(refusal) = guard::same_site(&head.headers)
+            && let Err(refusal) = access_control::same_site(&head.headers)
         {
             return Response::refused(refusal);
         }
@@ -155,7 +155,7 @@ impl Admin {
 
     async fn serve(&self, page: Page, method: &Method) -> Response {
         match page {
-            Page::Index => Response::html(page::render(&self.state.status(), self.state.ready())),
+            Page::Index => Response::html(status_page::render(&self.state.status(), self.state.ready())),
             Page::Health => Response::text(StatusCode::OK, "ok\n"),
             Page::Readiness if self.state.ready() => Response::text(StatusCode::OK, "ready\n"),
             Page::Readiness => Response::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),

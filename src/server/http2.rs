@@ -2,27 +2,29 @@
 //! bound for is in `meter`.
 
 mod bucket;
-mod budget;
-mod fields;
-mod frames;
-mod heads;
+mod field_sections;
+mod flood_limit;
+mod frame_scan;
+mod hpack_scan;
 mod huffman;
-mod meter;
-mod sections;
+mod metered_io;
+mod refused_heads;
 
 use super::worker::ConnectionContext;
-use crate::proxy::{self, ConnInfo, Failure, Leaving, ReceivedStream, Socket, StreamLimits};
+use crate::net::conn_info::ConnInfo;
+use crate::net::downstream_io::Socket;
+use crate::proxy::{self, Failure, Leaving, ReceivedStream, StreamLimits};
 use crate::telemetry::metrics::{self, Ended};
 use bucket::Bucket;
 use bytes::{Bytes, BytesMut};
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use heads::Heads;
 use http::Request;
 use log::debug;
-use meter::{Alarm, FrameTimeouts, Meter};
+use metered_io::{Alarm, FrameTimeouts, Meter};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::Digest;
+use refused_heads::Heads;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

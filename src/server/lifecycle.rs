@@ -1,17 +1,17 @@
 //! The process from its first bind to its exit code: what is started in which order, and what waits
 //! for what when it ends.
 
-use super::deadline::Deadline;
-use super::listen::Bound;
+use super::bind::Bound;
+use super::shutdown_deadline::Deadline;
 use super::signals::{Ask, SignalReceiver};
 use super::worker::{self, ProcessState, WorkerListener};
-use super::{admin, farewell, state};
-use crate::blocking;
-use crate::diag::Color;
-use crate::live::Live;
+use super::{admin, graceful_shutdown, process_status};
+use crate::control::Live;
+use crate::diagnostics::Color;
 use crate::proxy::{Gateway, Shared};
+use crate::runtime::blocking_pool;
+use crate::runtime::supervision;
 use crate::snapshot::{Address, Kinds, Snapshot};
-use crate::supervision;
 use crate::telemetry::metrics::{self, MetricSource};
 use log::{error, info};
 use pingora::server::configuration::ServerConf;
@@ -101,7 +101,7 @@ async fn serve(
         .zip(&listeners.0)
         .map(|(l, bound)| (l.name.to_string(), bound.local()))
         .collect();
-    let state = Arc::new(state::ProcessStatus::new(Arc::clone(&shared), names.clone()));
+    let state = Arc::new(process_status::ProcessStatus::new(Arc::clone(&shared), names.clone()));
     if let (Some(listener), Some(settings)) = (admin_listener, &snapshot.admin) {
         info!(name = "admin", address = listener.local().as_str(); "listening");
         admin::start(listener, settings.token.as_deref(), Arc::clone(&state) as _)
@@ -204,7 +204,7 @@ fn server_conf(snapshot: &Snapshot) -> ServerConf {
 async fn follow(
     mut asks: UnboundedReceiver<Ask>,
     shared: &Arc<Shared>,
-    state: &state::ProcessStatus,
+    state: &process_status::ProcessStatus,
     stage: &watch::Sender<ProcessState>,
     listeners: Listeners,
 ) {
@@ -251,7 +251,7 @@ async fn reopen_logs_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
 async fn drain(
     asks: &mut UnboundedReceiver<Ask>,
     shared: &Arc<Shared>,
-    state: &state::ProcessStatus,
+    state: &process_status::ProcessStatus,
     stage: &watch::Sender<ProcessState>,
     listeners: Listeners,
 ) {
@@ -265,7 +265,7 @@ async fn drain(
     shared.start_draining();
     listeners.close().await;
     let _ = stage.send(ProcessState::Draining);
-    farewell::wait(asks, shared).await;
+    graceful_shutdown::wait(asks, shared).await;
 }
 
 /// Waits for a signal that says to end.
@@ -292,7 +292,7 @@ async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Se
 async fn last_lines(shared: &Shared) {
     if let Some(log) = shared.live.look().log.clone() {
         // The bound is the log's own as well; this one holds if its lock hangs.
-        let _ = blocking::LAST_LINES.run_within(LAST_LINES * 2, move || log.close(LAST_LINES)).await;
+        let _ = blocking_pool::LAST_LINES.run_within(LAST_LINES * 2, move || log.close(LAST_LINES)).await;
     }
 }
 
@@ -304,7 +304,7 @@ impl Listeners {
     /// Closes them and removes the files, within a bound.
     async fn close(mut self) {
         let bound = std::mem::take(&mut self.0);
-        let _ = blocking::LAST_LINES.run_within(LAST_LINES, move || drop(Self(bound))).await;
+        let _ = blocking_pool::LAST_LINES.run_within(LAST_LINES, move || drop(Self(bound))).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Lingering close: end the sending direction, then read for a while what the client still sends, so that the last
 //! response is not lost by a reset (RFC 9112 §9.6).
 
-use crate::proxy::Socket;
+use crate::net::downstream_io::Socket;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,20 +1,20 @@
 //! The process: sockets, workers, signals, the admin address, and the order in which they start and
 //! end. What a request meets is the proxy's.
 
+mod accept;
 pub mod admin;
-mod deadline;
-mod entrance;
-mod farewell;
-mod handshake;
+mod bind;
+mod graceful_shutdown;
+mod h2c_detect;
 mod http1;
 mod http2;
 mod lifecycle;
 mod lingering_close;
-mod listen;
-mod preamble;
-mod preface;
+mod process_status;
+mod proxy_header;
+mod shutdown_deadline;
 mod signals;
-mod state;
+mod tls_handshake;
 mod worker;
 
 pub use lifecycle::{Failed, run};

@@ -4,7 +4,7 @@
 //! Until a gateway serves, SIGINT, SIGTERM and SIGQUIT end the process by their default actions, whatever it waits for;
 //! in a command that serves nothing, all others do too.
 
-use super::deadline::Deadline;
+use super::shutdown_deadline::Deadline;
 use log::warn;
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};

@@ -3,11 +3,13 @@
 //! Nothing is shared between workers on the path of a request but the snapshot and the counters, so
 //! none waits for another and no task moves between cores.
 
-use super::listen::Bound;
-use super::{entrance, http1};
-use crate::proxy::{ConnInfo, Connection, Gateway, RequestLimits, Socket};
-use crate::supervision;
-use crate::tunnel::clock;
+use super::bind::Bound;
+use super::{accept, http1};
+use crate::net::conn_info::ConnInfo;
+use crate::net::downstream_io::Socket;
+use crate::proxy::{Connection, Gateway, RequestLimits};
+use crate::runtime::clock;
+use crate::runtime::supervision;
 use bytes::BytesMut;
 use log::{error, warn};
 use pingora::apps::{HttpServerApp, HttpServerOptions};
@@ -171,7 +173,7 @@ async fn accept(
                         tokio::spawn(http1::serve(Box::new(connection), house));
                     }
                     Some(greeting) => {
-                        tokio::spawn(entrance::enter(socket, arrival, greeting, house, permit));
+                        tokio::spawn(accept::enter(socket, arrival, greeting, house, permit));
                     }
                 }
             }

@@ -1,11 +1,11 @@
 //! Where a route sends its requests: one cluster, or several by shares.
 
 use super::Compiler;
-use crate::spec::{self, Spec, UpstreamProtocol, UpstreamRef};
+use crate::config::{self, Spec, UpstreamProtocol, UpstreamRef};
 use crate::upstream::{Affinity, Cluster, KeySource, RequestView};
 use http::header;
 use indexmap::IndexMap;
-use moongate_sdk::{Place, Placed, Problem};
+use moongate_config::{Place, Placed, Problem};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,14 +100,14 @@ impl Compiler<'_> {
         &mut self,
         spec: &Spec,
         route: &str,
-        written: &spec::Route,
+        written: &config::Route,
         clusters: &mut Clusters,
     ) -> Option<Destination> {
         let place = &written.upstream.place;
         match &written.upstream.value {
             UpstreamRef::Name(name) => self.named(spec, name, place, clusters).map(Destination::One),
             UpstreamRef::Inline(endpoints) => {
-                let upstream = spec::Upstream::of(endpoints.clone());
+                let upstream = config::Upstream::of(endpoints.clone());
                 let cluster = self.cluster(route, &upstream, place)?;
                 if clusters.insert(route.to_owned(), Arc::clone(&cluster)).is_some() {
                     self.problems.push(
@@ -125,8 +125,8 @@ impl Compiler<'_> {
     }
 
     /// No WebSocket is opened with HTTP/2 at a backend: settings for them say that some are expected.
-    pub(super) fn warn_of_h2c(&mut self, written: &spec::Route, destination: &Destination) {
-        if written.websocket == spec::WebSocket::default() {
+    pub(super) fn warn_of_h2c(&mut self, written: &config::Route, destination: &Destination) {
+        if written.websocket == config::WebSocket::default() {
             return;
         }
         for cluster in destination.clusters() {

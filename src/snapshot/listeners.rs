@@ -2,9 +2,9 @@
 
 use super::ListenerProtocols;
 use crate::acme;
-use crate::spec;
+use crate::config;
 use crate::tunnel::HandshakeLimiter;
-use moongate_sdk::{Placed, Problem, Problems};
+use moongate_config::{Placed, Problem, Problems};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
@@ -111,7 +111,7 @@ impl Address {
     ///
     /// # Errors
     /// Everything that is wrong with them, with places.
-    fn compile(written: &spec::Listener) -> Result<Self, Problems> {
+    fn compile(written: &config::Listener) -> Result<Self, Problems> {
         let at = &written.address.place;
         let mut problems = Problems::default();
         let parsed =
@@ -242,7 +242,7 @@ fn id(written: &Placed<String>, what: &str, file: &str) -> Result<u32, Problems>
 
 /// `prior` are the listeners before a reload: who waits there for a turn keeps it.
 pub(super) fn compile(
-    written: Option<&[Placed<spec::Listener>]>,
+    written: Option<&[Placed<config::Listener>]>,
     prior: &[Listener],
     certificates: &mut acme::JobSetBuilder<'_>,
     problems: &mut Problems,
@@ -303,7 +303,7 @@ fn rivals(name: &str, known: &Address, address: &Address) -> Problem {
 }
 
 /// `[::]:80` takes IPv4 connections with some servers, and not with others.
-fn warn_of_ipv6_alone(written: &[Placed<spec::Listener>], listeners: &[Listener], problems: &mut Problems) {
+fn warn_of_ipv6_alone(written: &[Placed<config::Listener>], listeners: &[Listener], problems: &mut Problems) {
     for listener in written.iter().filter(|listener| listener.ipv6_only.is_none()) {
         let Ok(Address::Tcp { address, .. }) = Address::parse(&listener.address.value) else { continue };
         let ipv4 = |known: &Listener| matches!(known.address, Address::Tcp { address: other, .. } if other.is_ipv4() && other.port() == address.port());
@@ -317,12 +317,12 @@ fn warn_of_ipv6_alone(written: &[Placed<spec::Listener>], listeners: &[Listener]
 }
 
 /// An authority that looks by http comes to a listener without TLS, or to one that redirects to us.
-fn warn_of_unseen_proofs(written: &[Placed<spec::Listener>], problems: &mut Problems) {
+fn warn_of_unseen_proofs(written: &[Placed<config::Listener>], problems: &mut Problems) {
     if written.iter().any(|listener| listener.tls.is_none()) {
         return;
     }
     let acme = written.iter().filter_map(|listener| listener.tls.as_ref()?.acme.as_ref());
-    for acme in acme.filter(|acme| acme.challenge == spec::Challenge::Http01) {
+    for acme in acme.filter(|acme| acme.challenge == config::Challenge::Http01) {
         problems.push(
             Problem::warning("`http-01` without a listener for plain HTTP")
                 .help("the authority asks at port 80: add a listener, or take `tls-alpn-01`")
@@ -332,7 +332,7 @@ fn warn_of_unseen_proofs(written: &[Placed<spec::Listener>], problems: &mut Prob
 }
 
 pub(super) fn compile_admin(
-    written: Option<&Placed<spec::Admin>>,
+    written: Option<&Placed<config::Admin>>,
     listeners: &[Listener],
     problems: &mut Problems,
 ) -> Option<AdminAddress> {
@@ -381,7 +381,7 @@ fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Proble
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use moongate_sdk::Severity;
+    use moongate_config::Severity;
 
     #[test]
     fn a_public_address_wants_a_token() {
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_mode_is_octal_and_names_are_those_of_the_system() {
-        let placed = |text: &str| Placed { value: text.to_owned(), place: moongate_sdk::Place::nowhere() };
+        let placed = |text: &str| Placed { value: text.to_owned(), place: moongate_config::Place::nowhere() };
         for (text, mode) in [("0660", 0o660), ("660", 0o660), ("0o600", 0o600), ("777", 0o777)] {
             assert_eq!(permissions(&placed(text)).unwrap(), mode, "{text}");
         }

@@ -1,6 +1,6 @@
 //! The lowest rate of a client's transfer.
 
-use crate::spec;
+use crate::config;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl MinRate {
         Some(Self { rate: NonZeroU64::new(rate)?, grace })
     }
 
-    pub(super) fn of(written: spec::MinRate) -> Option<Self> {
+    pub(super) fn of(written: config::MinRate) -> Option<Self> {
         let parts = written.parts();
         Self::new(parts.rate.0, parts.grace.0)
     }

@@ -4,38 +4,39 @@
 //! the first half of a reload and nothing but that. What has the same settings as in the prior
 //! generation is taken over as the same instance, so its health and counts live on.
 
-mod balancers;
+mod cidr_set;
 mod destination;
-mod edition;
-mod greeting;
+mod globals;
+mod listener_protocols;
 mod listeners;
+mod loop_warnings;
 mod min_rate;
-mod own_listeners;
-mod peers;
-mod plugins;
+mod plugin_entries;
+mod proxy_protocol_sources;
 mod route;
-mod stickiness;
-mod terms;
+mod route_version;
+mod session_warnings;
 
-pub use balancers::Balancers;
 pub use destination::Destination;
-pub use greeting::ListenerProtocols;
+pub use globals::GlobalSettings;
+pub use listener_protocols::ListenerProtocols;
 pub use listeners::{Access, Address, AdminAddress, Listener};
 pub use min_rate::MinRate;
+pub use proxy_protocol_sources::Balancers;
 pub use route::Route;
-pub use terms::GlobalSettings;
 
 use crate::acme;
-use crate::chain::{Builder, Entry, Instances};
+use crate::config::{self, KindTable, Spec};
+use crate::plugin::{Builder, Entry, Instances};
 use crate::route::{self as routing, Rule, Table};
-use crate::spec::{self, KindTable, Spec};
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
 use crate::tls::Acceptor;
 use crate::tunnel::Policy;
 use crate::upstream::{self, Cluster, RemovedUpstream};
 use indexmap::IndexMap;
-use moongate_sdk::{Kind, Place, Plugin, Problem, Problems};
+use moongate_config::{Kind, Place, Problem, Problems};
+use moongate_sdk::Plugin;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -78,7 +79,7 @@ pub struct Snapshot {
     /// The access log; opened by live, for compiling opens nothing.
     pub log: Option<Arc<AccessLog>>,
     /// Its settings, to see whether the next generation's are the same.
-    pub log_settings: spec::AccessLog,
+    pub log_settings: config::AccessLog,
     /// Counts the answers to requests that matched no route.
     pub unrouted: Arc<Answers>,
     clusters: IndexMap<String, Arc<Cluster>>,
@@ -139,7 +140,7 @@ pub fn compile(
     let none = Instances::default();
     let plugins = Builder::new(kinds.plugins, prior.map_or(&none, |prior| &prior.plugins));
     let mut compiler = Compiler { prior, problems: Problems::default(), plugins, called: Vec::new() };
-    let terms = terms::compile(&spec.server, &mut compiler.problems);
+    let terms = globals::compile(&spec.server, &mut compiler.problems);
     let before = prior.map_or(&[][..], |prior| &prior.listeners);
     let mut certificates = acme::JobSetBuilder::after(prior.map(|prior| &prior.certificates));
     let listeners =
@@ -154,7 +155,7 @@ pub fn compile(
                 .help("the shortest route is `routes: [{ upstream: [127.0.0.1:8081] }]`"),
         );
     }
-    compiler.problems.0.extend(own_listeners::warnings(spec, &listeners));
+    compiler.problems.0.extend(loop_warnings::warnings(spec, &listeners));
     let Compiler { problems, plugins, .. } = compiler;
     if problems.refuse() {
         return Err(problems);
@@ -180,8 +181,8 @@ pub fn compile(
     Ok((snapshot, problems))
 }
 
-fn check_log(written: &spec::AccessLog, problems: &mut Problems) {
-    if written.format == spec::LogFormat::Off {
+fn check_log(written: &config::AccessLog, problems: &mut Problems) {
+    if written.format == config::LogFormat::Off {
         return;
     }
     if let Err(error) = AccessLog::check(&written.path) {
@@ -252,7 +253,7 @@ impl Compiler<'_> {
         clusters
     }
 
-    fn cluster(&mut self, name: &str, upstream: &spec::Upstream, place: &Place) -> Option<Arc<Cluster>> {
+    fn cluster(&mut self, name: &str, upstream: &config::Upstream, place: &Place) -> Option<Arc<Cluster>> {
         let prior = self.prior.and_then(|prior| prior.clusters.get(name));
         let earlier = self.prior.map_or(&[][..], |prior| &prior.removed);
         let removed = earlier.iter().find(|removed| **removed.name() == *name);
@@ -302,7 +303,7 @@ impl Compiler<'_> {
             }
         }
         self.warn_of_shadows(&rules, &places);
-        self.problems.0.extend(stickiness::warnings(&rules, &places));
+        self.problems.0.extend(session_warnings::warnings(&rules, &places));
         self.find_called(spec, clusters);
         Table::build(rules)
     }
@@ -314,7 +315,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn listeners_of(&mut self, route: &spec::Route, listeners: &[Listener]) {
+    fn listeners_of(&mut self, route: &config::Route, listeners: &[Listener]) {
         for wanted in &route.listeners {
             if !listeners.iter().any(|known| *known.name == *wanted.value) {
                 self.problems.push(

@@ -1,13 +1,13 @@
 //! A route as a request meets it.
 
 use super::Destination;
-use super::edition::RouteVersion;
-use crate::chain::{Chain, Entry};
-use crate::spec::{self, EscapedSlashes, MergeSlashes, OnClientClose, PathParameters};
+use super::route_version::RouteVersion;
+use crate::config::{self, EscapedSlashes, MergeSlashes, OnClientClose, PathParameters};
+use crate::plugin::{Chain, Entry};
 use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
 use crate::tunnel::Policy;
 use crate::upstream::Cluster;
-use moongate_sdk::{Period, Placed, Problems};
+use moongate_config::{Period, Placed, Problems};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub struct Route {
 impl Route {
     pub(super) fn new<'a>(
         name: &str,
-        written: &Placed<spec::Route>,
+        written: &Placed<config::Route>,
         destination: Destination,
         prior: Option<&Self>,
         plugins: impl Iterator<Item = &'a Arc<Entry>>,

@@ -3,10 +3,10 @@
 //! It sits under every other room, so that each of them may count and none has to know how counts are
 //! shown. What stays out: deciding what is worth counting, and the process log, which is `log`'s.
 
-pub mod access;
+pub mod access_log;
 pub mod metrics;
 pub mod process_log;
-mod quoted;
+mod quote;
 
-pub use access::AccessLog;
-pub use quoted::quoted;
+pub use access_log::AccessLog;
+pub use quote::quoted;

@@ -1,7 +1,7 @@
 //! The process's own log on its way to standard error: through a bounded queue, like the access log,
 //! for a terminal that was stopped or a collector that hangs must not hold up those who log.
 
-use super::access::{FormattedLine, Lines};
+use super::access_log::{FormattedLine, Lines};
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! One certificate with its key, read from its files and looked at from all sides.
 
-use super::{pem, subject};
-use crate::spec::Certificate;
-use moongate_sdk::{Files, Place, Placed, Problem, Problems};
+use super::{certificate_names, pem};
+use crate::config::Certificate;
+use moongate_config::{Files, Place, Placed, Problem, Problems};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -113,7 +113,8 @@ pub(super) fn certify(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, Problem> {
-    if chain.first().and_then(subject::parse).is_some_and(|leaf| leaf.version() == X509Version::V1) {
+    if chain.first().and_then(certificate_names::parse).is_some_and(|leaf| leaf.version() == X509Version::V1)
+    {
         let wrong = "the certificate is of X.509 version 1; version 3 with subjectAltName is needed";
         return Err(Problem::new(wrong)
             .help("`openssl x509 -req` makes version 3 with `-extfile`, and `openssl req -x509` does with `-addext`")
@@ -140,21 +141,23 @@ fn describe(
     warnings: &mut Problems,
 ) -> Result<About, Problem> {
     let unreadable = || Problem::new("the certificate cannot be read: it is no X.509");
-    let parsed: Vec<_> = chain.iter().map(subject::parse).collect::<Option<_>>().ok_or_else(unreadable)?;
+    let parsed: Vec<_> =
+        chain.iter().map(certificate_names::parse).collect::<Option<_>>().ok_or_else(unreadable)?;
     let leaf = parsed.first().ok_or_else(unreadable)?;
     let mut warn = |problem: Problem| warnings.push(problem.at(&written.cert.place));
     let kept = serving.iter().any(|ready| ready.is(chain));
     if let Some(doubt) = in_time(leaf, kept)? {
         warn(doubt);
     }
-    let names = subject::alternative(leaf);
+    let names = certificate_names::alternative(leaf);
     // One of an older version cannot have any, and is refused for that.
     if names.is_empty() && leaf.version() == X509Version::V3 {
         warn(Problem::warning("the certificate is for no name: nobody is given it by name, and clients do not take it")
             .help("names are alternative names (SAN); the common name of the subject has not counted since 2017"));
     }
     if let Some(at) = parsed.windows(2).position(|pair| pair[0].issuer() != pair[1].subject()) {
-        let (this, next) = (subject::name(parsed[at].issuer()), subject::name(parsed[at + 1].subject()));
+        let (this, next) =
+            (certificate_names::name(parsed[at].issuer()), certificate_names::name(parsed[at + 1].subject()));
         warn(Problem::warning(format!("the chain is out of order: certificate {} is by `{this}`, and behind it is `{next}`", at + 1))
             .help("each certificate is followed by that of its issuer; some clients cannot verify another order"));
     }
@@ -162,8 +165,8 @@ fn describe(
         certificate: written.cert.value.clone(),
         names,
         key: "",
-        serial: subject::serial(leaf),
-        issuer: subject::name(leaf.issuer()),
+        serial: certificate_names::serial(leaf),
+        issuer: certificate_names::name(leaf.issuer()),
         not_before: leaf.validity().not_before.timestamp(),
         not_after: leaf.validity().not_after.timestamp(),
     })

@@ -4,22 +4,22 @@
 //! them, and again when they change; a connection meets finished values alone. Who connects, and over
 //! what, stays out, and so does the clock that says when to look at the files again.
 
+mod cert_resolver;
 mod certificate;
-mod client;
-mod cut;
+mod certificate_names;
+mod client_trust;
+mod dynamic_certs;
+mod handshake_error;
+mod listener_config;
 mod pem;
-mod server;
-mod shelf;
-mod store;
-mod subject;
-mod tickets;
-mod trust;
+mod session_tickets;
+mod upstream_config;
 
 pub use certificate::About;
-pub use client::{Client, Identity};
-pub use cut::HandshakeFailure;
-pub use server::{Acceptor, AcceptorContext, Alpn, RefreshOutcome, TlsSelection};
-pub use store::{Challenges, Shown, Slot};
+pub use dynamic_certs::{Challenges, Shown, Slot};
+pub use handshake_error::HandshakeFailure;
+pub use listener_config::{Acceptor, AcceptorContext, Alpn, RefreshOutcome, TlsSelection};
+pub use upstream_config::{Client, Identity};
 
 #[cfg(test)]
 mod tests;

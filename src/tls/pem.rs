@@ -1,6 +1,6 @@
 //! What a PEM file holds, or in an operator's words why it does not hold what it should.
 
-use moongate_sdk::Problem;
+use moongate_config::Problem;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 

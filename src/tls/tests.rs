@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::{Acceptor, AcceptorContext, Alpn, Challenges, RefreshOutcome};
-use crate::spec::{Certificate, ClientAuth, ClientAuthMode, ListenerTls};
-use moongate_sdk::{Place, Placed, Problems};
+use crate::config::{Certificate, ClientAuth, ClientAuthMode, ListenerTls};
+use moongate_config::{Place, Placed, Problems};
 use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair};
 use std::fs;

@@ -7,31 +7,27 @@
 //! an [`Inspector`]. Choosing a route or
 //! an endpoint, and everything that is still HTTP, stays out.
 
-mod admit;
-pub mod clock;
-mod count;
+mod admission;
+mod client_rate;
+mod counters;
 pub mod drain;
-pub mod frame;
-pub mod handshake;
-mod launch;
-mod leg;
+mod handshake_limiter;
 pub mod messages;
 mod outcome;
-mod pacer;
 mod policy;
-mod rate;
 mod redial;
 pub mod relay;
+mod tunnel_task;
 
-pub use admit::{ClientKey, Denial, Permit};
-pub use count::{Counters, KINDS};
+pub use crate::net::tunnel_io::{Io, TlsIo, TunnelIo};
+pub use admission::{ClientKey, Denial, Permit};
+pub use client_rate::Rates;
+pub use counters::{Counters, KINDS};
 pub use drain::{Filter, Membership, Registry, TunnelKey, TunnelView};
-pub use launch::launch;
-pub use leg::{Io, TlsIo, TunnelIo};
+pub use handshake_limiter::{HandshakeLimiter, QueueFull};
 pub use messages::{Asking, Inspector, Recheck};
 pub use outcome::{ABNORMAL, Cause, Initiator, Outcome, Reason, Side};
-pub use pacer::{HandshakeLimiter, QueueFull};
 pub use policy::{HandshakeTimeout, Policy, Reconnect};
-pub use rate::Rates;
 pub use redial::{Found, Loss, Redial, Search};
 pub use relay::{Relay, Tunnel, run};
+pub use tunnel_task::launch;

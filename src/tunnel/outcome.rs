@@ -1,6 +1,6 @@
 //! How a tunnel ended, for the access log, the metrics and passive health.
 
-use super::frame::FrameError;
+use crate::websocket::frame::FrameError;
 use std::time::Duration;
 
 /// One of the two sides of a tunnel.

@@ -3,14 +3,14 @@
 //! Compiling is pure. Acting on the policy is the relay's; here only the limits that hold before a
 //! tunnel begins are kept ([`Policy::admit`]).
 
-use super::admit::{Admission, ClientKey, Denial, Permit};
-use super::frame::Rules;
-use super::handshake::Extensions;
-use super::pacer::HandshakeLimiter;
-use super::rate::Rates;
-use crate::spec::{self, InvalidFrames, OnEndpointLoss, Stay};
+use super::admission::{Admission, ClientKey, Denial, Permit};
+use super::client_rate::Rates;
+use super::handshake_limiter::HandshakeLimiter;
+use crate::config::{self, InvalidFrames, OnEndpointLoss, Stay};
 use crate::upstream::KeySource;
-use moongate_sdk::{Period, Problem, Problems, Size};
+use crate::websocket::frame::Rules;
+use crate::websocket::handshake::Extensions;
+use moongate_config::{Period, Problem, Problems, Size};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ pub struct Reconnect {
 }
 
 impl Reconnect {
-    fn new(written: &spec::WebSocket) -> Option<Self> {
+    fn new(written: &config::WebSocket) -> Option<Self> {
         (written.on_endpoint_loss == OnEndpointLoss::Reconnect).then(|| Self {
             buffer: usize::try_from(written.reconnect_buffer.0).unwrap_or(usize::MAX),
             timeout: written.reconnect_timeout.0.min(FOREVER),
@@ -104,7 +104,7 @@ impl Policy {
     ///
     /// # Errors
     /// Every setting that cannot be, with its place where it has one.
-    pub fn new(written: &spec::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
+    pub fn new(written: &config::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         for (name, size) in [
             ("max_frame", written.max_frame),
@@ -221,15 +221,15 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
 
-    fn refusals(change: impl FnOnce(&mut spec::WebSocket)) -> usize {
-        let mut written = spec::WebSocket::default();
+    fn refusals(change: impl FnOnce(&mut config::WebSocket)) -> usize {
+        let mut written = config::WebSocket::default();
         change(&mut written);
         Policy::new(&written, None).err().map_or(0, |problems| problems.0.len())
     }
 
     #[test]
     fn the_defaults_are_the_documented_ones() {
-        let policy = Policy::new(&spec::WebSocket::default(), None).unwrap();
+        let policy = Policy::new(&config::WebSocket::default(), None).unwrap();
         let seconds = |limit: Option<Duration>| limit.map(|limit| limit.as_secs());
         assert_eq!(seconds(policy.idle_timeout), Some(3600));
         assert_eq!((seconds(policy.ping_interval), policy.ping_timeout.as_secs()), (Some(30), 10));
@@ -243,7 +243,7 @@ mod tests {
         let off = Period(Duration::ZERO);
         let age = Some(Period(Duration::from_secs(600)));
         let written =
-            spec::WebSocket { idle_timeout: off, ping_interval: off, max_age: age, ..Default::default() };
+            config::WebSocket { idle_timeout: off, ping_interval: off, max_age: age, ..Default::default() };
         let policy = Policy::new(&written, None).unwrap();
         assert_eq!((policy.idle_timeout, policy.ping_interval), (None, None));
         assert_eq!(policy.jitter.as_secs(), 60);
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_client_is_kept_where_that_is_asked_for() {
-        let written = spec::WebSocket { on_endpoint_loss: OnEndpointLoss::Reconnect, ..Default::default() };
+        let written = config::WebSocket { on_endpoint_loss: OnEndpointLoss::Reconnect, ..Default::default() };
         let kept = Policy::new(&written, None).unwrap().reconnect.unwrap();
         assert_eq!((kept.buffer, kept.timeout.as_secs()), (64 << 10, 10));
         assert_eq!(refusals(|written| written.reconnect_buffer = Size(0)), 1);
@@ -263,7 +263,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let timeout = |written: Option<u64>| {
             let handshake_timeout = written.map(|written| Period(seconds(written)));
-            let written = spec::WebSocket { handshake_timeout, ..Default::default() };
+            let written = config::WebSocket { handshake_timeout, ..Default::default() };
             Policy::new(&written, None).unwrap().handshake_timeout
         };
         let default = timeout(None);
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn an_unknown_extension_is_not_judged() {
-        let policy = Policy::new(&spec::WebSocket::default(), None).unwrap();
+        let policy = Policy::new(&config::WebSocket::default(), None).unwrap();
         assert!(policy.rules(Extensions::Deflate).deflate);
         assert!(policy.rules(Extensions::Deflate).strict);
         assert!(!policy.rules(Extensions::Unknown).strict);
@@ -308,7 +308,8 @@ mod tests {
     #[test]
     fn the_longest_period_is_within_what_a_clock_can_hold() {
         let endless = Period(Duration::MAX);
-        let written = spec::WebSocket { idle_timeout: endless, max_age: Some(endless), ..Default::default() };
+        let written =
+            config::WebSocket { idle_timeout: endless, max_age: Some(endless), ..Default::default() };
         let policy = Policy::new(&written, None).unwrap();
         assert_eq!((policy.idle_timeout, policy.max_age), (Some(FOREVER), Some(FOREVER)));
     }

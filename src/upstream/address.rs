@@ -1,6 +1,6 @@
 //! Where an endpoint is, and what an operator may write for it. Resolving names is discovery's.
 
-use moongate_sdk::Problem;
+use moongate_config::Problem;
 use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
 use std::fmt;
 use std::net::SocketAddr;

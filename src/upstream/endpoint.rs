@@ -10,7 +10,7 @@ use super::address::Address;
 use super::clock;
 use super::health::{Score, Thresholds};
 use super::latency::PeakEwma;
-use super::passive::{Passive, Proof};
+use super::passive_health::{Passive, Proof};
 use super::slow_start::JoinTime;
 use crate::telemetry::metrics::EndpointMetrics;
 use parking_lot::{Mutex, RwLock};

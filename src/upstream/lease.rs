@@ -2,8 +2,8 @@
 
 use super::clock;
 use super::endpoint::{Endpoint, Token};
-use super::passive::Policy;
-use moongate_sdk::repeated;
+use super::passive_health::Policy;
+use moongate_sdk::log_throttle;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -147,7 +147,7 @@ impl Lease {
             return;
         }
         let upstream = self.endpoint.upstream();
-        if repeated::admit(log::Level::Warn, "endpoint ejected", &[upstream, self.endpoint.name()]) {
+        if log_throttle::admit(log::Level::Warn, "endpoint ejected", &[upstream, self.endpoint.name()]) {
             log::warn!(
                 upstream, endpoint:% = self.endpoint.address(), reason = reason.as_str();
                 "endpoint ejected"

@@ -4,8 +4,8 @@
 use super::address::Origin;
 use super::balance::Member;
 use super::endpoint::{Endpoint, Health};
-use crate::spec::{self, EndpointEntry, KindEntry};
-use moongate_sdk::{Key, Place, Placed, Quotes, Settings, Value, ValueKind};
+use crate::config::{self, EndpointEntry, KindEntry};
+use moongate_config::{Key, Place, Placed, Quotes, Settings, Value, ValueKind};
 
 pub(super) fn place() -> Place {
     Place { file: "moongate.yaml".into(), line: 7, column: 3, width: 1, path: "upstreams.web".into() }
@@ -39,18 +39,18 @@ pub(super) fn kind(name: &str, pairs: &[(&str, &str)]) -> KindEntry {
 }
 
 /// An upstream of `address` or `address*weight` lines, with every default.
-pub(super) fn upstream(lines: &[&str]) -> spec::Upstream {
+pub(super) fn upstream(lines: &[&str]) -> config::Upstream {
     let entry = |line: &&str| {
         placed(match line.split_once('*') {
             None => EndpointEntry::Address((*line).to_owned()),
-            Some((address, weight)) => EndpointEntry::Full(spec::Endpoint {
+            Some((address, weight)) => EndpointEntry::Full(config::Endpoint {
                 address: placed(address.to_owned()),
                 weight: Some(placed(weight.parse().unwrap())),
                 drain: false,
             }),
         })
     };
-    spec::Upstream::of(lines.iter().map(entry).collect())
+    config::Upstream::of(lines.iter().map(entry).collect())
 }
 
 /// Healthy members by the same lines.

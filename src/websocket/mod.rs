@@ -1,6 +1,8 @@
 //! The WebSocket handshake of RFC 6455 §4 without I/O: keys, field lists, and the check of a backend's 101.
 //! Health checks and tunnels use the same check.
 
+pub mod frame;
+pub mod handshake;
 mod offer;
 
 pub use offer::{Extensions, Offer};

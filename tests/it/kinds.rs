@@ -2,9 +2,9 @@
 //! example in conf/kinds that the gateway takes.
 
 use crate::support::moongate;
-use moongate::plugins::PLUGINS;
+use moongate::plugin::kinds::PLUGINS;
 use moongate::upstream::{BALANCE, PROBES};
-use moongate_sdk::Kind;
+use moongate_config::Kind;
 use schemars::SchemaGenerator;
 use std::collections::BTreeSet;
 use std::fs;

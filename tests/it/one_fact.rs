@@ -58,7 +58,7 @@ fn a_guard_that_spares_websockets_spares_nothing_else() {
         ),
         // Refuses what brings no X-Team.
         format!(
-            "{{ kind: wasm, module: '{}/plugins/wasm/fixtures/c.wasm', {GUARD} }}",
+            "{{ kind: wasm, module: '{}/crates/wasm/fixtures/c.wasm', {GUARD} }}",
             env!("CARGO_MANIFEST_DIR")
         ),
     ] {

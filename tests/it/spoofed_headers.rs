@@ -326,8 +326,8 @@ routes:
 #[test]
 fn a_plugin_that_sets_or_removes_a_field_means_all_its_spellings() {
     let origin = Origin::named("a");
-    let c = format!("{}/plugins/wasm/fixtures/c.wasm", env!("CARGO_MANIFEST_DIR"));
-    let assembly = format!("{}/plugins/wasm/fixtures/assemblyscript.wasm", env!("CARGO_MANIFEST_DIR"));
+    let c = format!("{}/crates/wasm/fixtures/c.wasm", env!("CARGO_MANIFEST_DIR"));
+    let assembly = format!("{}/crates/wasm/fixtures/assemblyscript.wasm", env!("CARGO_MANIFEST_DIR"));
     for entry in [
         "kind: luau, source: 'function request_headers(req) req:set_header(\"x-seen-team\", \"blue\") end'".to_owned(),
         "kind: luau, source: 'function request_headers(req) req:remove_header(\"x_seen_team\") req:add_header(\"x-seen-team\", \"blue\") end'".to_owned(),

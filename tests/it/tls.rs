@@ -111,7 +111,7 @@ fn an_unknown_name_gets_the_alert_where_the_listener_says_so() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let tls = format!("certificates: [{}], unknown_sni: reject", listed(&pair));
-    let level = std::ffi::OsStr::new("info,moongate::server::handshake=debug");
+    let level = std::ffi::OsStr::new("info,moongate::server::tls_handshake=debug");
     let gateway = Gateway::start_whole_with("RUST_LOG", level, &file(&tls, &origin, ""));
     let secure = gateway.listener("secure");
     for (name, told) in [("b.example", "no certificate for b.example"), ("127.0.0.1", "no name is asked for")]

@@ -4,7 +4,7 @@ use crate::support::raw::ask;
 use crate::support::{Gateway, Load, Origin, Response, Socket};
 
 fn fixture(name: &str) -> String {
-    format!("{}/plugins/wasm/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+    format!("{}/crates/wasm/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A route `web` to `origin` with this module, and an upstream `auth`.

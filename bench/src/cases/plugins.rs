@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Reads X-Team, writes X-Seen-Team to the backend and X-Filter to the client: what all tiers here do.
-const MODULE: &[u8] = include_bytes!("../../../plugins/wasm/fixtures/c.wasm");
+const MODULE: &[u8] = include_bytes!("../../../crates/wasm/fixtures/c.wasm");
 
 /// The field that the filters read.
 const FIELDS: &str = "X-Team: blue\r\n";

@@ -1,11 +1,11 @@
 //! `moongate plugin`: begins a plugin, and tries one outside the gateway.
 
-mod offline;
-mod read;
+mod log_capture;
+mod offline_services;
 mod scaffold;
-mod show;
-mod trial;
-mod watch;
+mod test_input;
+mod test_report;
+mod test_run;
 
 use super::{FAILED, say, say_wrong};
 use crate::snapshot::Kinds;
@@ -85,6 +85,6 @@ pub(super) fn main(command: &Command, kinds: Kinds) -> ExitCode {
                 }
             }
         }
-        Command::Test(trial) => trial::main(trial, kinds),
+        Command::Test(trial) => test_run::main(trial, kinds),
     }
 }

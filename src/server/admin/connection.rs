@@ -5,7 +5,10 @@
 
 use super::connection_limit::{Activity, Place, Scope};
 use super::{Admin, ClientLimits, Response};
-use crate::proxy::{ConnInfo, Connection, Reading, RequestLimits, Socket};
+use crate::net::conn_info::ConnInfo;
+use crate::net::downstream_io::Socket;
+use crate::net::http1::message_framing::Reading;
+use crate::proxy::{Connection, RequestLimits};
 use crate::server::lingering_close;
 use crate::telemetry::quoted;
 use bytes::BytesMut;

@@ -3,8 +3,8 @@
 
 use super::connection_limit::{Admitted, ConnectionLimit};
 use super::{Admin, AdminState, connection};
-use crate::server::listen::Bound;
-use crate::supervision::{self, Backoff};
+use crate::runtime::supervision::{self, Backoff};
+use crate::server::bind::Bound;
 use crate::telemetry::metrics;
 use log::warn;
 use std::io;

@@ -5,46 +5,46 @@
 //! owner shows them at a scrape as a [`Source`]. Series live exactly as long as their handles, so what a reload removed
 //! is gone when its last request is, and what a reload kept counts on.
 
+mod dns_lookups;
 mod endpoint;
 mod exposition;
-mod failed;
+mod failed_requests;
 mod histogram;
 mod http2;
-mod lookups;
 pub mod names;
 mod plugin;
-mod preamble;
 mod process;
+mod proxy_header;
 mod route;
-mod shelf;
-mod sockets;
-mod statuses;
+mod status_counts;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod tunnel;
+mod weak_registry;
+mod websockets;
 
+pub use dns_lookups::{LookupResult, Lookups};
 pub use endpoint::{EndpointMetrics, UpstreamMetrics};
 pub use exposition::{Exposition, MetricSource};
 pub use histogram::Observed;
 pub use http2::{Ended, Http2Connection, Http2Connections};
-pub use lookups::{LookupResult, Lookups};
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
-pub use preamble::{Preamble, PreambleMetrics};
+pub use proxy_header::{Preamble, PreambleMetrics};
 pub use route::{Answers, ClientAbort, RouteMetrics};
 pub use tasks::Tasks;
 pub use tls::TlsMetrics;
 pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
 
-use failed::Failed;
-use moongate_sdk::Expression;
+use failed_requests::Failed;
+use moongate_expr::Expression;
 use parking_lot::Mutex;
-use shelf::WeakRegistry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
+use weak_registry::WeakRegistry;
 
 static PROCESS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
 

@@ -3,9 +3,9 @@
 use super::exposition::Exposition;
 use super::histogram::Histogram;
 use super::names;
-use super::shelf::WeakRegistry;
-use super::sockets::Sockets;
-use super::statuses::Statuses;
+use super::status_counts::Statuses;
+use super::weak_registry::WeakRegistry;
+use super::websockets::Sockets;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -5,18 +5,18 @@
 //! relay then treats what a stage wrote as if its source had sent it, so backpressure, pings, drains and a change of
 //! backend know nothing of messages. Who inspects, and what a plugin is, stays out.
 
-mod spare;
-mod stage;
+mod buffer_pool;
+mod reassembler;
 
 #[cfg(test)]
 mod tests;
 
-pub(super) use spare::lend;
-pub use stage::{FeedResult, Reassembler};
+pub(super) use buffer_pool::lend;
+pub use reassembler::{FeedResult, Reassembler};
 
-use super::frame::{Rules, Violation};
 use super::{Outcome, Reason, Side};
-use crate::chain::{ChainVerdict, RecheckVerdict};
+use crate::plugin::{ChainVerdict, RecheckVerdict};
+use crate::websocket::frame::{Rules, Violation};
 use moongate_sdk::Message;
 use std::borrow::Cow;
 use std::future::Future;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::tunnel::frame::{FrameError, MAX_WITHHELD};
+use crate::websocket::frame::{FrameError, MAX_WITHHELD};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -8,8 +8,8 @@
 //! part cannot be finished by another backend, so that client is told to go.
 
 use super::Relay;
-use super::ending::{gone, pending_close};
-use super::vital::Activity;
+use super::close::{gone, pending_close};
+use super::keepalive::Activity;
 use crate::telemetry::metrics::Reconnected;
 use crate::tunnel::redial::{Found, Loss, Redial, Search};
 use crate::tunnel::{ABNORMAL, Initiator, Reason, Side, TunnelIo};

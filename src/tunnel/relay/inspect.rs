@@ -2,12 +2,12 @@
 //! it goes on as if the source had sent it.
 
 use super::Relay;
-use super::lane::{Direction, PendingClose, SinkMode, SourceState, Text};
-use super::notes::FrameSummary;
-use super::turn::ReadOutcome;
-use crate::tunnel::frame::Rules;
+use super::direction::{Direction, PendingClose, SinkMode, SourceState, Text};
+use super::frame_stats::FrameSummary;
+use super::pump::ReadOutcome;
 use crate::tunnel::messages::{self, FeedResult, Inspector, PluginClose, Reassembler, Stop};
 use crate::tunnel::{Initiator, Side};
+use crate::websocket::frame::Rules;
 
 /// What few lanes have, apart so that the others stay small.
 #[derive(Debug, Default)]

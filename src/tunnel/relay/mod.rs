@@ -4,37 +4,40 @@
 //! directions and goes back to sleep without a buffer. `lane` moves the bytes, `vital` and `timer`
 //! keep the clocks, `ending` sees a tunnel to its end. Which endpoint it is stays out.
 
-mod digest;
-mod ending;
+mod after_read;
+mod close;
+mod deadlines;
+mod direction;
 mod failover;
+mod frame_stats;
 mod inspect;
-mod kept;
-mod lane;
-mod notes;
-mod outbox;
+mod keepalive;
+mod pump;
+mod read_buffer;
 mod recheck;
-mod scratch;
+mod replay_buffer;
 mod timer;
-mod turn;
-mod vital;
-mod watch;
+mod write_buffer;
 
 #[cfg(test)]
 mod tests;
 
+use super::client_rate::Throttle;
 use super::drain::Membership;
-use super::handshake::Extensions;
 use super::messages::{Inspector, Recheck};
-use super::rate::Throttle;
 use super::redial::Redial;
-use super::{ABNORMAL, Counters, Initiator, Outcome, Policy, Reason, Side, TunnelIo, clock};
+use super::{ABNORMAL, Counters, Initiator, Outcome, Policy, Reason, Side, TunnelIo};
+use crate::runtime::clock;
+use crate::websocket::handshake::Extensions;
 use bytes::Bytes;
-use ending::{CloseState, Verdict};
+use close::{CloseState, Verdict};
+use direction::Direction;
 use failover::Failover;
-use kept::ReplayBuffer;
-use lane::Direction;
-use notes::FrameSummary;
+use frame_stats::FrameSummary;
+use keepalive::{Activity, Clocks};
+use pump::{ReadLimits, ReadOutcome};
 use recheck::Rechecks;
+use replay_buffer::ReplayBuffer;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -43,8 +46,6 @@ use timer::Timer;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
-use turn::{ReadLimits, ReadOutcome};
-use vital::{Activity, Clocks};
 
 /// Reads in one turn of a lane: a tunnel in full flow lets its thread's other tunnels go on after a megabyte.
 const READS: u32 = 16;
@@ -177,7 +178,7 @@ impl Relay {
             self.recheck(cx, &mut news);
             // A backend that may be lost is heard first: nothing more is written to one that has ended.
             let order = if self.failover.is_some() { BACKEND_FIRST } else { Side::BOTH };
-            scratch::lend(|scratch| {
+            read_buffer::lend(|scratch| {
                 for side in order {
                     if !self.rests(side) {
                         self.pump_direction(side, cx, scratch, &mut news);

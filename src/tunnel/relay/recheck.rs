@@ -2,7 +2,7 @@
 //! an answer is under way there is a future.
 
 use super::Relay;
-use super::vital::Activity;
+use super::keepalive::Activity;
 use crate::tunnel::messages::{Asking, PluginClose, Recheck};
 use std::sync::Arc;
 use std::task::{Context, Poll};

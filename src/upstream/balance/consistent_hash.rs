@@ -2,9 +2,9 @@
 
 use super::ring::Ring;
 use super::{Balance, Candidates, Group};
-use crate::upstream::drain_moment::DrainMoment;
-use crate::upstream::key::KeySource;
-use moongate_sdk::{Kind, Placed, Problems, Settings};
+use crate::upstream::hash_key::KeySource;
+use crate::upstream::session_drain::DrainMoment;
+use moongate_config::{Kind, Placed, Problems, Settings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use http::HeaderValue;
-use moongate_sdk::{Period, Placed, Problem, Problems};
+use moongate_config::{Period, Placed, Problem, Problems};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};

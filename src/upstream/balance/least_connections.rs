@@ -2,7 +2,7 @@
 
 use super::{Balance, Candidates, Group, Member, Nothing};
 use crate::upstream::slow_start::WHOLE;
-use moongate_sdk::Kind;
+use moongate_config::Kind;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {

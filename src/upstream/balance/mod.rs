@@ -20,10 +20,10 @@ pub use candidates::{Candidates, Member};
 pub use cookie::CookieScope;
 pub(super) use round_robin::RoundRobin;
 
-use super::drain_moment::DrainMoment;
-use super::key::KeySource;
+use super::hash_key::KeySource;
+use super::session_drain::DrainMoment;
 use http::HeaderValue;
-use moongate_sdk::{Kind, Problem};
+use moongate_config::{Kind, Problem};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

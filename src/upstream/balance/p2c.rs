@@ -4,7 +4,7 @@
 //! fastest backend do not rush to it together.
 
 use super::{Balance, Candidates, Group, Member, Nothing};
-use moongate_sdk::Kind;
+use moongate_config::Kind;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "p2c",

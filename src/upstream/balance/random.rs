@@ -1,7 +1,7 @@
 //! Anybody, by weight. Needs no state, so many gateways before one cluster never march in step.
 
 use super::{Balance, Candidates, Group, Nothing};
-use moongate_sdk::Kind;
+use moongate_config::Kind;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "random",

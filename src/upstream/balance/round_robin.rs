@@ -1,7 +1,7 @@
 //! One after the other, by weight, evenly spread: 3:1 is a, a, b, a and not a, a, a, b.
 
 use super::{Balance, Candidates, Group, Nothing};
-use moongate_sdk::Kind;
+use moongate_config::Kind;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

@@ -5,10 +5,10 @@
 
 use super::cookie::{self, CookieScope, CookieShape, SameSite, Secret};
 use super::{BALANCE, Balance, Candidates, Group};
-use crate::upstream::drain_moment::DrainMoment;
-use crate::upstream::key::KeySource;
+use crate::upstream::hash_key::KeySource;
+use crate::upstream::session_drain::DrainMoment;
 use http::HeaderValue;
-use moongate_sdk::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
+use moongate_config::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashMap;

@@ -4,7 +4,7 @@
 mod slow_start;
 
 use super::*;
-use crate::upstream::drain_moment::DrainMoment;
+use crate::upstream::session_drain::DrainMoment;
 use crate::upstream::slow_start::SlowStart;
 use crate::upstream::testing::{members, settings};
 use std::time::Duration;
@@ -292,7 +292,7 @@ fn sticky_without_a_secret_says_so_and_still_agrees_with_itself() {
     let (line, _) = one.balance.set_cookie(1, b"").unwrap();
     let value = line.to_str().unwrap().split([';', '=']).nth(1).unwrap();
     assert_eq!(two.balance.member_of(value.as_bytes()), Some(1));
-    assert_eq!(one.balance.advice().unwrap().severity, moongate_sdk::Severity::Warning);
+    assert_eq!(one.balance.advice().unwrap().severity, moongate_config::Severity::Warning);
     assert_eq!(Table::new("sticky", SECRET, THREE).balance.advice(), None);
 }
 

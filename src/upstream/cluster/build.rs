@@ -2,18 +2,18 @@
 //! clock alone to note who is new, and every problem is reported.
 
 use super::{Cluster, RemovedUpstream};
-use crate::spec::{self, EndpointEntry, KindEntry, UpstreamProtocol};
+use crate::config::{self, EndpointEntry, KindEntry, UpstreamProtocol};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::address::Origin;
 use crate::upstream::balance::{BALANCE, Balance, Member};
 use crate::upstream::clock;
+use crate::upstream::connector::Connector;
 use crate::upstream::discovery::{Discovery, EndpointSource, EndpointSpec};
 use crate::upstream::endpoint::{Endpoint, Health};
+use crate::upstream::endpoint_set::{CarriedState, EndpointSet, Plan};
+use crate::upstream::hash_key::KeySource;
 use crate::upstream::health::{Check, PROBES, Probe};
-use crate::upstream::key::KeySource;
-use crate::upstream::reach::Connector;
-use crate::upstream::roster::{CarriedState, EndpointSet, Plan};
-use moongate_sdk::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
+use moongate_config::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
 use pingora_load_balancing::{Backends, LoadBalancer};
 use std::collections::HashMap;
 use std::pin::pin;
@@ -41,7 +41,7 @@ impl Cluster {
     /// Everything that is wrong with the settings, with places.
     pub fn build(
         name: &str,
-        spec: &spec::Upstream,
+        spec: &config::Upstream,
         place: &Place,
         prior: Option<&Arc<Self>>,
         removed: Option<&RemovedUpstream>,
@@ -79,7 +79,7 @@ struct Parts {
 
 fn assemble(
     name: &str,
-    spec: &spec::Upstream,
+    spec: &config::Upstream,
     prior: Option<&Arc<Cluster>>,
     removed: Option<&RemovedUpstream>,
     parts: Parts,
@@ -152,7 +152,7 @@ fn engine(
 }
 
 /// The endpoints of the prior generation as those of the next.
-fn carried_members(prior: &Cluster, spec: &spec::Upstream, reach: &Connector) -> Vec<Member> {
+fn carried_members(prior: &Cluster, spec: &config::Upstream, reach: &Connector) -> Vec<Member> {
     let same_check = prior.spec.health_check == spec.health_check && prior.reach.is_like(reach);
     let heir = |member: &Member| {
         if same_check {
@@ -216,7 +216,7 @@ fn nobody(lines: &[EndpointSpec]) -> &'static str {
 }
 
 fn weight(entry: &EndpointEntry, problems: &mut Problems) -> u16 {
-    let EndpointEntry::Full(spec::Endpoint { weight: Some(weight), .. }) = entry else { return 1 };
+    let EndpointEntry::Full(config::Endpoint { weight: Some(weight), .. }) = entry else { return 1 };
     if weight.value > MOST_WEIGHT {
         let problem = Problem::new(format!("weight {} is too large", weight.value));
         problems.push(problem.help(format!("a weight is 0 to {MOST_WEIGHT}")).at(&weight.place));
@@ -224,7 +224,7 @@ fn weight(entry: &EndpointEntry, problems: &mut Problems) -> u16 {
     weight.value
 }
 
-fn check_periods(spec: &spec::Upstream, place: &Place, problems: &mut Problems) {
+fn check_periods(spec: &config::Upstream, place: &Place, problems: &mut Problems) {
     if spec.resolve.0 < SHORTEST_RESOLVE {
         problems.push(Problem::new("`resolve` must be at least 1s").at(place));
     }
@@ -233,7 +233,7 @@ fn check_periods(spec: &spec::Upstream, place: &Place, problems: &mut Problems) 
     }
 }
 
-fn check_rebalance(spec: &spec::Upstream, balance: &dyn Balance, problems: &mut Problems) {
+fn check_rebalance(spec: &config::Upstream, balance: &dyn Balance, problems: &mut Problems) {
     let Some(rebalance) = &spec.rebalance else { return };
     let place = &rebalance.place;
     if !(rebalance.when.is_finite() && rebalance.when > 1.0) {
@@ -254,7 +254,7 @@ fn check_rebalance(spec: &spec::Upstream, balance: &dyn Balance, problems: &mut 
 }
 
 /// A call may be silent for as long as it likes, so what hangs behind it only a probe notices soon.
-fn unprobed(spec: &spec::Upstream, place: &Place) -> Option<Problem> {
+fn unprobed(spec: &config::Upstream, place: &Place) -> Option<Problem> {
     let unnoticed =
         spec.protocol != UpstreamProtocol::Http1 && spec.endpoints.len() > 1 && spec.health_check.is_none();
     unnoticed.then(|| {
@@ -272,7 +272,7 @@ fn balance(entry: Option<&KindEntry>, place: &Place) -> Result<Box<dyn Balance>,
     build_kind(BALANCE, "balance kind", &entry.kind, &entry.kind.place, &entry.settings)
 }
 
-fn probe(spec: &spec::Upstream) -> Result<Option<Box<dyn Probe>>, Problems> {
+fn probe(spec: &config::Upstream) -> Result<Option<Box<dyn Probe>>, Problems> {
     let Some(entry) = &spec.health_check else { return Ok(None) };
     let wrong = match (&**entry.kind, spec.protocol) {
         ("grpc", UpstreamProtocol::Http1) => {

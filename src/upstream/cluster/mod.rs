@@ -2,34 +2,35 @@
 //!
 //! Building one is pure (`build`); what it does in the background is one future (`run`).
 
+mod background;
 mod build;
-mod leaving;
-mod removed;
-mod run;
+mod draining;
+mod removed_endpoints;
 mod status;
 #[cfg(test)]
 mod tests;
 
-pub use leaving::{DrainingEndpoint, Leaving, Order};
-pub use removed::RemovedUpstream;
+pub use draining::{DrainingEndpoint, Leaving, Order};
+pub use removed_endpoints::RemovedUpstream;
 pub use status::{ClusterStatus, EndpointStatus};
 
 use super::balance::CookieScope;
 use super::clock;
+use super::connector::Connector;
 use super::discovery::EndpointSource;
-use super::drain_moment::DrainMoment;
 use super::endpoint::Endpoint;
+use super::endpoint_set::{EndpointSet, Members};
+use super::hash_key::{Key, KeySource, RequestView};
 use super::health::ProbeSchedule;
-use super::key::{Key, KeySource, RequestView};
 use super::lease::{Lease, NoEndpoint, Tried};
-use super::passive::Policy;
-use super::reach::Connector;
-use super::roster::{EndpointSet, Members};
-use super::selection::Selection;
-use crate::spec;
+use super::passive_health::Policy;
+use super::pingora_selection::Selection;
+use super::session_drain::DrainMoment;
+use crate::config;
 use crate::telemetry::metrics::UpstreamMetrics;
 use http::{HeaderMap, HeaderValue};
-use moongate_sdk::{Problem, cookies};
+use moongate_config::Problem;
+use moongate_sdk::cookies;
 use pingora_load_balancing::LoadBalancer;
 use std::cell::Cell;
 use std::fmt;
@@ -46,7 +47,7 @@ const PANIC_LOG_EVERY: u64 = 10_000;
 /// Built anew when its settings change, and the same instance while they do not.
 pub struct Cluster {
     name: Arc<str>,
-    spec: spec::Upstream,
+    spec: config::Upstream,
     key: KeySource,
     /// The cookie that names an endpoint, where the balance sets one.
     cookie: Option<CookieScope>,
@@ -96,7 +97,7 @@ impl Cluster {
     }
 
     /// Its settings: timeouts and retries are the proxy's to honour.
-    pub fn spec(&self) -> &spec::Upstream {
+    pub fn spec(&self) -> &config::Upstream {
         &self.spec
     }
 

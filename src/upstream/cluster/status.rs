@@ -2,7 +2,7 @@
 
 use super::{Cluster, Leaving, RemovedUpstream};
 use crate::upstream::endpoint::Health;
-use crate::upstream::roster::RemovedEndpoint;
+use crate::upstream::endpoint_set::RemovedEndpoint;
 use serde::Serialize;
 
 /// An upstream at one moment.

@@ -5,19 +5,20 @@ mod draining_sessions;
 mod slow_start;
 
 use super::*;
-use crate::spec::Panic;
+use crate::config::Panic;
 use crate::upstream::health::Proof;
 use crate::upstream::testing::{kind, place, upstream};
 use crate::upstream::{Health, Reason};
 use http::Method;
-use moongate_sdk::{Period, Request};
+use moongate_config::Period;
+use moongate_sdk::Request;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-fn build(spec: &spec::Upstream, prior: Option<&Arc<Cluster>>) -> Arc<Cluster> {
+fn build(spec: &config::Upstream, prior: Option<&Arc<Cluster>>) -> Arc<Cluster> {
     Cluster::build("web", spec, &place(), prior, None).unwrap()
 }
 

@@ -106,7 +106,7 @@ impl ServiceDiscovery for Discovery {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
-    use crate::resolver::ResolverKind;
+    use crate::net::resolver::ResolverKind;
     use futures_util::StreamExt;
     use std::time::Duration;
 

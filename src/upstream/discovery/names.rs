@@ -1,10 +1,10 @@
 //! Looks the host names of an upstream up, all at a time.
 
 use super::EndpointSource;
-use crate::resolver::{self, LookupError, Resolution, ResolverKind};
+use crate::net::resolver::{self, LookupError, Resolution, ResolverKind};
 use crate::upstream::address::{Address, Origin};
 use futures_util::stream::FuturesUnordered;
-use moongate_sdk::repeated;
+use moongate_sdk::log_throttle;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -95,7 +95,7 @@ impl EndpointSource {
         let has_failed = failure.is_some();
         if let Some(error) = failure {
             const MESSAGE: &str = "host name not resolved; keeping what is known";
-            if repeated::admit(log::Level::Warn, MESSAGE, &[upstream, host]) {
+            if log_throttle::admit(log::Level::Warn, MESSAGE, &[upstream, host]) {
                 log::warn!(upstream, name = &**host, reason:% = error; "{MESSAGE}");
             }
         }

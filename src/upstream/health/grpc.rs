@@ -1,12 +1,12 @@
 //! Well is who answers `grpc.health.v1.Health/Check` with SERVING, as gRPC's health checking protocol
 //! describes it. The two messages are so small that their few bytes of protobuf are written and read here.
 
-use super::rhythm::probe_settings;
-use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, wire};
+use super::probe_schedule::probe_settings;
+use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, probe_target};
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use moongate_sdk::{Kind, Placed, Problem, Problems, Settings};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
 
 pub(super) const KIND: Kind<dyn Probe> = Kind {
     name: "grpc",
@@ -41,7 +41,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
     }
     let probe = Grpc {
         rhythm: read.rhythm(&mut problems),
-        host: wire::check_host(read.host.as_ref(), &mut problems),
+        host: probe_target::check_host(read.host.as_ref(), &mut problems),
         question: question(service),
     };
     if problems.refuse() { Err(problems) } else { Ok(Box::new(probe)) }

@@ -1,7 +1,7 @@
 //! One request of a probe over HTTP/2, on a connection of its own.
 
 use super::Failure;
-use crate::upstream::reach::UpstreamStream;
+use crate::upstream::connector::UpstreamStream;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 

@@ -1,13 +1,13 @@
 //! Well is who answers a request with an expected status. The body is not read.
 
-use super::rhythm::probe_settings;
-use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, wire};
-use crate::net::response_head;
-use crate::spec::OneOrMany;
-use crate::upstream::reach::UpstreamStream;
+use super::probe_schedule::probe_settings;
+use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, probe_target};
+use crate::config::OneOrMany;
+use crate::net::http1::response_head;
+use crate::upstream::connector::UpstreamStream;
 use async_trait::async_trait;
 use http::Method;
-use moongate_sdk::{Kind, Placed, Problem, Problems, Settings};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -40,8 +40,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
     let probe = Http {
         rhythm: read.rhythm(&mut problems),
         method: method(read.method.as_ref(), &mut problems),
-        path: wire::check_path(read.path.as_ref(), &mut problems),
-        host: wire::check_host(read.host.as_ref(), &mut problems),
+        path: probe_target::check_path(read.path.as_ref(), &mut problems),
+        host: probe_target::check_host(read.host.as_ref(), &mut problems),
         expect: match read.expect {
             None => vec![Statuses(200..=399)],
             Some(OneOrMany::One(statuses)) => vec![statuses],

@@ -4,27 +4,27 @@
 //! is the score's, when to probe is the rhythm's, and running the probes is the engine's through
 //! `check`.
 
-mod check;
 mod grpc;
 mod h2;
 mod http;
-mod rhythm;
-mod score;
+mod pingora_check;
+mod probe_results;
+mod probe_schedule;
+mod probe_target;
 mod tcp;
 #[cfg(test)]
 mod tests;
 mod websocket;
-mod wire;
 
-pub(super) use check::Check;
-pub use rhythm::ProbeSchedule;
-pub(super) use score::Score;
-pub use score::Thresholds;
-pub use wire::{Failure, Target};
+pub(super) use pingora_check::Check;
+pub(super) use probe_results::Score;
+pub use probe_results::Thresholds;
+pub use probe_schedule::ProbeSchedule;
+pub use probe_target::{Failure, Target};
 
-pub use super::passive::Proof;
+pub use super::passive_health::Proof;
 use async_trait::async_trait;
-use moongate_sdk::Kind;
+use moongate_config::Kind;
 
 /// The kinds of `health_check:`, in the order that `moongate kinds` shows them.
 pub static PROBES: &[Kind<dyn Probe>] = &[tcp::KIND, http::KIND, websocket::KIND, grpc::KIND];

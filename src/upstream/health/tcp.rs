@@ -1,9 +1,9 @@
 //! Well is who accepts a connection, and the handshake where there is TLS.
 
-use super::rhythm::probe_settings;
+use super::probe_schedule::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target};
 use async_trait::async_trait;
-use moongate_sdk::{Kind, Problems, Settings};
+use moongate_config::{Kind, Problems, Settings};
 
 pub(super) const KIND: Kind<dyn Probe> = Kind {
     name: "tcp",

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::upstream::address::Address;
-use crate::upstream::reach::Connector;
+use crate::upstream::connector::Connector;
 use crate::upstream::testing::{place, settings, upstream};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -135,8 +135,10 @@ async fn interim_responses_are_skipped_over_http2_too() {
         respond.send_response(::http::Response::builder().status(503).body(()).unwrap(), true).unwrap();
         while connection.accept().await.is_some() {}
     });
-    let spec =
-        crate::spec::Upstream { protocol: crate::spec::UpstreamProtocol::H2c, ..upstream(&["127.0.0.1:1"]) };
+    let spec = crate::config::Upstream {
+        protocol: crate::config::UpstreamProtocol::H2c,
+        ..upstream(&["127.0.0.1:1"])
+    };
     let reach = Connector::compile(&spec, &place(), None).unwrap();
     let outcome = probe("http", &[]).probe(&Target::new(&address, None, &reach)).await;
     assert!(matches!(outcome, Err(Failure::Status(503))), "{outcome:?}");

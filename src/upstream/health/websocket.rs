@@ -1,16 +1,16 @@
 //! Well is who completes a WebSocket handshake: a fresh key out, the right Accept back (RFC 6455
 //! section 4.1), then a Close frame, so that the backend sees a client that leaves politely.
 
-use super::rhythm::probe_settings;
-use super::{Failure, Probe, ProbeSchedule, Proof, Target, wire};
-use crate::net::response_head;
-use crate::upstream::reach::UpstreamStream;
+use super::probe_schedule::probe_settings;
+use super::{Failure, Probe, ProbeSchedule, Proof, Target, probe_target};
+use crate::net::http1::response_head;
+use crate::upstream::connector::UpstreamStream;
 use crate::websocket::Offer;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
-use moongate_sdk::{Kind, Placed, Problem, Problems, Settings};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -47,8 +47,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
     }
     let probe = WebSocket {
         rhythm: read.rhythm(&mut problems),
-        path: wire::check_path(read.path.as_ref(), &mut problems),
-        host: wire::check_host(read.host.as_ref(), &mut problems),
+        path: probe_target::check_path(read.path.as_ref(), &mut problems),
+        host: probe_target::check_host(read.host.as_ref(), &mut problems),
         offered: offered(&read.protocols),
     };
     if problems.refuse() { Err(problems) } else { Ok(Box::new(probe)) }

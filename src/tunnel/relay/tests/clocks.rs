@@ -147,7 +147,7 @@ async fn a_ping_waits_for_the_end_of_the_frame_under_way() {
 async fn an_old_connection_is_asked_to_come_again() {
     let (mut client, _backend, relay) = pipes(|written| {
         no_pings(written);
-        written.max_age = Some(moongate_sdk::Period(Duration::from_secs(600)));
+        written.max_age = Some(moongate_config::Period(Duration::from_secs(600)));
     });
     assert_eq!(read_close(&mut client).await, 1012);
     drop(client);

@@ -195,7 +195,7 @@ impl Inspector for Panics {
         true
     }
 
-    fn message(&mut self, _message: &mut moongate_sdk::Message) -> crate::chain::ChainVerdict {
+    fn message(&mut self, _message: &mut moongate_sdk::Message) -> crate::plugin::ChainVerdict {
         panic!("the message is too much");
     }
 

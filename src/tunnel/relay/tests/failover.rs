@@ -1,10 +1,10 @@
 //! A backend is lost, the client is not.
 
 use super::*;
-use crate::spec::OnEndpointLoss;
+use crate::config::OnEndpointLoss;
 use crate::tunnel::redial::{Found, Loss, Redial, Search};
 use crate::tunnel::{ABNORMAL, Registry, TunnelKey};
-use moongate_sdk::Size;
+use moongate_config::Size;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::sync::mpsc;

@@ -1,8 +1,8 @@
 //! Sizes, rates, and frames that must not be.
 
 use super::*;
-use crate::spec::{Exceed, InvalidFrames};
-use moongate_sdk::Size;
+use crate::config::{Exceed, InvalidFrames};
+use moongate_config::Size;
 use std::num::NonZeroU32;
 
 #[tokio::test(start_paused = true)]

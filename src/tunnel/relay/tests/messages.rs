@@ -1,12 +1,13 @@
 //! A tunnel whose messages somebody looks at, or that somebody asks about.
 
 use super::*;
-use crate::chain::{ChainVerdict, RecheckVerdict};
-use crate::spec::OnEndpointLoss;
+use crate::config::OnEndpointLoss;
+use crate::plugin::{ChainVerdict, RecheckVerdict};
 use crate::tunnel::messages::Asking;
 use crate::tunnel::redial::{Found, Loss, Search};
 use http::StatusCode;
-use moongate_sdk::{Message, Size};
+use moongate_config::Size;
+use moongate_sdk::Message;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Notify, mpsc};
 
@@ -136,7 +137,7 @@ async fn a_plugins_close_goes_to_both_sides_and_waits_for_the_clients_answer() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_understood_does_not_pass_unseen() {
     let (mut client, _backend, relay) = inspected(&[Side::Client], |written| {
-        written.invalid_frames = crate::spec::InvalidFrames::Pass;
+        written.invalid_frames = crate::config::InvalidFrames::Pass;
     });
     client.write_all(&frame(0xc1, b"compressed?", Some(KEY))).await.unwrap();
     assert_eq!(read_close(&mut client).await, 1002);
@@ -175,7 +176,7 @@ async fn a_reader_that_stops_stops_the_writer_of_inspected_messages() {
     while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), client.write_all(&message)).await {
         written.unwrap();
         sent += 1;
-        assert!(sent * message.len() <= (3 << 16) + scratch::SCRATCH, "the relay hoards");
+        assert!(sent * message.len() <= (3 << 16) + read_buffer::SCRATCH, "the relay hoards");
     }
     for _ in 0..sent {
         assert_eq!(read_frame(&mut backend).await, (0x81, vec![b'X'; 1000]));

@@ -14,10 +14,10 @@ mod tls;
 mod turns;
 
 use super::*;
-use crate::spec::WebSocket;
+use crate::config::WebSocket;
 use crate::telemetry::metrics::{EndpointMetrics, RouteMetrics, TunnelMetrics};
-use crate::tunnel::frame::{ControlFrame, Mask};
 use crate::tunnel::{Initiator, Reason};
+use crate::websocket::frame::{ControlFrame, Mask};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};

@@ -1,8 +1,8 @@
 //! A WebSocket library on both sides, the handshakes included, over real sockets.
 
 use super::*;
-use crate::tunnel::handshake::{self, HandshakeResponse, write_request, write_switching};
 use crate::upstream::{Address, dial};
+use crate::websocket::handshake::{self, HandshakeResponse, write_request, write_switching};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use std::net::SocketAddr;
 use std::thread;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::upstream::balance::Member;
 use crate::upstream::clock;
-use moongate_sdk::Placed;
+use moongate_config::Placed;
 
 /// More than any test takes: no session's moment has come.
 const LONG: Duration = Duration::from_secs(100_000_000);
@@ -108,11 +108,11 @@ fn a_drain_goes_on_over_a_reload_and_over_the_same_order_once_more() {
             .endpoints
             .iter()
             .map(|entry| {
-                let spec::EndpointEntry::Address(text) = &entry.value else { panic!("an address alone") };
+                let config::EndpointEntry::Address(text) = &entry.value else { panic!("an address alone") };
                 let address = Placed { value: text.clone(), place: place() };
                 let drain = drain && *text == home;
-                let full = spec::Endpoint { address, weight: None, drain };
-                Placed { value: spec::EndpointEntry::Full(full), place: place() }
+                let full = config::Endpoint { address, weight: None, drain };
+                Placed { value: config::EndpointEntry::Full(full), place: place() }
             })
             .collect();
         spec

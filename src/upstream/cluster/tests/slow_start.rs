@@ -10,8 +10,8 @@ fn new_ones(cluster: &Cluster) -> Vec<String> {
     new.map(|member| member.endpoint().name().rsplit(':').next().unwrap().to_owned()).collect()
 }
 
-fn slow(lines: &[&str]) -> spec::Upstream {
-    spec::Upstream { slow_start: Some(Period(Duration::from_secs(3600))), ..upstream(lines) }
+fn slow(lines: &[&str]) -> config::Upstream {
+    config::Upstream { slow_start: Some(Period(Duration::from_secs(3600))), ..upstream(lines) }
 }
 
 fn probed(cluster: &Cluster, port: &str, well: bool) {
@@ -41,7 +41,7 @@ fn without_the_setting_nobody_is_new_until_a_reload_asks_for_it() {
     let second = build(&upstream(&["127.0.0.1:81", "127.0.0.1:82"]), Some(&first));
     assert!(new_ones(&second).is_empty());
     assert_eq!(new_ones(&build(&slow(&["127.0.0.1:81", "127.0.0.1:82"]), Some(&second))), ["82"]);
-    let zero = spec::Upstream { slow_start: Some(Period(Duration::ZERO)), ..slow(&["127.0.0.1:82"]) };
+    let zero = config::Upstream { slow_start: Some(Period(Duration::ZERO)), ..slow(&["127.0.0.1:82"]) };
     assert!(new_ones(&build(&zero, Some(&second))).is_empty());
 }
 

@@ -1,7 +1,8 @@
 //! Greets the backend and the client: `- { kind: my_plugin, greeting: hello }`.
 
 use http::{HeaderName, HeaderValue};
-use moongate_sdk::{Exchange, Flow, Kind, Phases, Plugin, Problem, Problems, Response, Settings};
+use moongate_config::{Kind, Problem, Problems, Settings};
+use moongate_sdk::{Exchange, Flow, Phases, Plugin, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

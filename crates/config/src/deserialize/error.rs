@@ -1,0 +1,131 @@
+//! What serde and the readers of single values complain with.
+
+use super::serde_extensions;
+use crate::{Problem, Problems};
+use serde::de::{self, Expected, Unexpected};
+use std::fmt;
+
+/// How far an error has come on its way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorContext {
+    /// Just raised; nobody knows yet which value it is about.
+    Fresh,
+    /// Noted; the value it is about has nothing more to tell.
+    Exhausted,
+    /// Noted; reading again may find more.
+    Again,
+}
+
+/// An error on its way up.
+#[derive(Debug)]
+pub(crate) struct ReadError {
+    problems: Problems,
+    missing: Option<&'static str>,
+    stage: ErrorContext,
+}
+
+impl ReadError {
+    pub(crate) fn new(problem: Problem) -> Self {
+        Self { problems: problem.into(), missing: None, stage: ErrorContext::Fresh }
+    }
+
+    pub(crate) fn at_stage(self, stage: ErrorContext) -> Self {
+        Self { stage, ..self }
+    }
+
+    pub(crate) fn stage(&self) -> ErrorContext {
+        self.stage
+    }
+
+    /// The key that is missing, if that is the complaint.
+    pub(crate) fn missing(&self) -> Option<&'static str> {
+        self.missing
+    }
+
+    /// Whether reading again may find more.
+    pub(crate) fn again(&self) -> bool {
+        self.stage == ErrorContext::Again
+    }
+
+    pub(crate) fn problems_mut(&mut self) -> &mut Problems {
+        &mut self.problems
+    }
+
+    pub(crate) fn into_problems(self) -> Problems {
+        self.problems
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.0.first() {
+            Some(problem) => problem.fmt(f),
+            None => f.write_str("the value cannot be read"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl de::Error for ReadError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        match serde_extensions::raised() {
+            Some(problems) => Self { problems, missing: None, stage: ErrorContext::Fresh },
+            None => Self::new(Problem::new(message.to_string())),
+        }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::new(Problem::new(format!("expected {expected}, found {found}")))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Unsigned(number) => format!("`{number}`"),
+            Unexpected::Signed(number) => format!("`{number}`"),
+            Unexpected::Float(number) => format!("`{number}`"),
+            Unexpected::Str(text) => format!("`{text}`"),
+            other => other.to_string(),
+        };
+        let expected = match expected.to_string() {
+            text if text.starts_with("a nonzero u") => "at least 1".to_owned(),
+            text => format!("expected {text}"),
+        };
+        Self::new(Problem::new(format!("{found} is out of range")).label(expected))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let problem =
+            Problem::new(format!("unknown value `{variant}`")).suggest(variant, expected.iter().copied());
+        Self::new(problem.help(format!("known: {}", expected.join(", "))))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(unknown_key(field, expected))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self { missing: Some(field), ..Self::new(Problem::new(format!("missing key `{field}`"))) }
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::new(Problem::new(format!("key `{field}` is given twice")))
+    }
+}
+
+/// Keys that were taken once, and what says it now.
+const REPLACED: [(&str, &str); 1] =
+    [("ipv6_prefix", "`server: { client_ipv6_prefix: … }` holds for every limit and key")];
+
+/// A key nobody asked for. With no near name, all that are known are listed.
+pub(crate) fn unknown_key(key: &str, known: &'static [&'static str]) -> Problem {
+    if let Some((_, instead)) = REPLACED.iter().find(|(replaced, _)| *replaced == key) {
+        return Problem::new(format!("unknown key `{key}`")).help(*instead);
+    }
+    let problem = Problem::new(format!("unknown key `{key}`")).suggest(key, known.iter().copied());
+    match (&problem.label, known) {
+        (None, []) => problem.help("no key is known here"),
+        (None, _) => problem.help(format!("known here: {}", known.join(", "))),
+        (Some(_), _) => problem,
+    }
+}

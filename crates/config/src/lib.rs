@@ -1,0 +1,19 @@
+//! Configuration values of Moongate: settings as the operator wrote them, with source spans, their reading into serde types, and
+//! problems with places. No YAML comes in here: a loader makes [`Value`]s of it.
+
+mod deserialize;
+mod files;
+mod kind;
+mod problem;
+mod rate;
+mod settings;
+mod units;
+mod yaml_scalars;
+
+pub use deserialize::raise;
+pub use files::{Digest, FileRecord, Files, read_regular_file, regular_file};
+pub use kind::Kind;
+pub use problem::{Place, Problem, Problems, Severity};
+pub use rate::Rate;
+pub use settings::{Key, Placed, Quotes, Settings, Value, ValueKind};
+pub use units::{Period, Size};

@@ -1,0 +1,157 @@
+//! Fields, cookies and query parameters: reading one by its name.
+//!
+//! What is missing reads as the empty text. An error instead would make `request.headers["x"] != "y"`
+//! neither true nor false for a request without the field, and a condition that fails does not hold:
+//! a plugin that is to run for all but some requests would be left out.
+
+use super::facts::Facts;
+use cel::ExecutionError;
+use cel::common::traits::{Container, Indexer};
+use cel::common::types::{CelString, MAP_TYPE, Type};
+use cel::common::value::{CowVal, Val};
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderName};
+use moongate_sdk::cookie;
+use std::borrow::Cow;
+
+/// A group of named texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Group {
+    Headers,
+    Cookies,
+    Params,
+    AnswerHeaders,
+}
+
+/// A group of a certain request, for names that are only known when it is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Texts<'a> {
+    pub(super) group: Group,
+    pub(super) facts: &'a Facts<'a>,
+}
+
+impl<'a> Texts<'a> {
+    fn find(&self, name: &str) -> Option<Cow<'a, str>> {
+        match self.group {
+            Group::Headers => {
+                HeaderName::from_bytes(name.as_bytes()).ok().and_then(|name| field(self.facts.headers, &name))
+            }
+            Group::AnswerHeaders => {
+                let (_, headers) = self.facts.answer?;
+                HeaderName::from_bytes(name.as_bytes()).ok().and_then(|name| field(headers, &name))
+            }
+            Group::Cookies => cookie(self.facts.headers, name).map(String::from_utf8_lossy),
+            Group::Params => parameter(self.facts.request.query, name),
+        }
+    }
+}
+
+/// A field's value; more than one of a name are joined as RFC 9110 §5.3 (and RFC 9113 §8.2.3 for
+/// cookies) reads them. Bytes that are no UTF-8 become U+FFFD.
+pub(super) fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
+    let mut values = headers.get_all(name).iter();
+    let mut whole = String::from_utf8_lossy(values.next()?.as_bytes());
+    // Set-Cookie alone cannot be joined: its commas mean something else (RFC 9110 §5.3).
+    if *name == SET_COOKIE {
+        return Some(whole);
+    }
+    let between = if *name == COOKIE { "; " } else { ", " };
+    for value in values {
+        let whole = whole.to_mut();
+        whole.push_str(between);
+        whole.push_str(&String::from_utf8_lossy(value.as_bytes()));
+    }
+    Some(whole)
+}
+
+/// The first query parameter of that name, decoded as forms and `URLSearchParams` encode it.
+pub(super) fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, str>> {
+    query?.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(key) == name).then(|| decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        bytes.push(match (first, behind) {
+            (b'+', _) => b' ',
+            (b'%', [high, low, behind @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => {
+                    rest = behind;
+                    high << 4 | low
+                }
+                _ => b'%',
+            },
+            (byte, _) => *byte,
+        });
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+fn name_of(value: &dyn Val) -> Result<&str, ExecutionError> {
+    value.downcast_ref::<CelString<'_>>().map(CelString::inner).ok_or_else(|| {
+        ExecutionError::UnexpectedType { got: value.get_type().name().to_owned(), want: "string".to_owned() }
+    })
+}
+
+impl Indexer for Texts<'_> {
+    fn get<'b, 'v>(&'b self, name: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        Ok(CowVal::owned(CelString::from(self.find(name_of(name)?).unwrap_or_default())))
+    }
+
+    fn steal<'v>(self: Box<Self>, name: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        self.get(name).map(CowVal::into_owned)
+    }
+}
+
+impl Container for Texts<'_> {
+    fn contains(&self, name: &dyn Val) -> Result<bool, ExecutionError> {
+        Ok(self.find(name_of(name)?).is_some())
+    }
+}
+
+impl Val for Texts<'_> {
+    fn get_type(&self) -> &Type {
+        &MAP_TYPE
+    }
+
+    fn cel_type() -> &'static Type {
+        static MAP: Type = MAP_TYPE;
+        &MAP
+    }
+
+    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
+    where
+        Self: 'v,
+    {
+        Some(self)
+    }
+
+    fn as_container(&self) -> Option<&dyn Container> {
+        Some(self)
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
+    where
+        Self: 'v,
+    {
+        Box::new(*self)
+    }
+}

@@ -1,0 +1,240 @@
+//! Conditions and values in the Common Expression Language (CEL), compiled when the configuration is.
+//!
+//! The `cel` crate parses and evaluates. Between the two we check every name and type that can be known,
+//! bound the cost, and put a slot in place of each thing the expression reads ([`lower`]): so an
+//! expression that compiled looks nothing up by name, and nothing of a request is copied before it is
+//! read. Where expressions may stand, and what a failed one means there, is their owners' business.
+
+mod environment;
+mod facts;
+mod fields;
+mod functions;
+mod lower;
+mod names;
+mod parse;
+mod slot;
+mod template;
+
+#[cfg(test)]
+mod tests;
+
+pub use facts::Facts;
+pub use template::Template;
+
+use cel::common::types::{CelBool, CelDouble, CelInt, CelString, CelUInt};
+use cel::common::value::CowVal;
+use cel::context::VariableResolver;
+use cel::{Context, ExecutionError, IdedExpr, Value};
+use moongate_config::{Placed, Problems};
+use moongate_sdk::{Exchange, Fault, Response};
+use slot::Slot;
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// When an expression is evaluated, and so what it may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpressionPhase {
+    /// While the route is looked for: there is no `request.route`, no `request.id` and no answer yet.
+    Route,
+    /// When an endpoint is chosen by a key: what the client sent and who it is, no more.
+    Key,
+    /// When the route is known and the answer is not.
+    Request,
+    /// When the answer's head is here.
+    Response,
+}
+
+/// A condition or a value, ready to be evaluated. Cloning shares it.
+#[derive(Clone)]
+pub struct Expression(Arc<Compiled>);
+
+struct Compiled {
+    source: Box<str>,
+    root: IdedExpr,
+    slots: Box<[Slot]>,
+    asks_id: bool,
+}
+
+/// Evaluations of this process that failed.
+static FAILURES: AtomicU64 = AtomicU64::new(0);
+
+impl Expression {
+    /// The longest source, in bytes.
+    pub const SOURCE_MAX: usize = 4096;
+
+    /// Compiles a condition.
+    ///
+    /// # Errors
+    /// What is no expression, reads what does not exist or is not known yet, applies a function or an
+    /// operator to what it does not take, may cost too much, or is neither true nor false: each with its
+    /// line and column, as far as the text stands in the file as it stands here.
+    pub fn condition(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problems> {
+        Self::compile(text, 0..text.len(), stage, lower::Wanted::Condition)
+    }
+
+    /// Compiles a value: text, a number, `true` or `false`.
+    ///
+    /// # Errors
+    /// As [`Expression::condition`].
+    pub fn value(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problems> {
+        Self::value_in(text, 0..text.len(), stage)
+    }
+
+    /// The same for a part of a text, in bytes; one that does not end on characters is empty.
+    ///
+    /// # Errors
+    /// As [`Expression::condition`], with the place in the whole text.
+    pub fn value_in(
+        text: &Placed<String>,
+        part: Range<usize>,
+        stage: ExpressionPhase,
+    ) -> Result<Self, Problems> {
+        Self::compile(text, part, stage, lower::Wanted::Value)
+    }
+
+    fn compile(
+        text: &Placed<String>,
+        part: Range<usize>,
+        stage: ExpressionPhase,
+        wanted: lower::Wanted,
+    ) -> Result<Self, Problems> {
+        let source = text.get(part.clone()).unwrap_or_default();
+        let lowered = parse::with(text, part, move |parsed| lower::lower(parsed, stage, wanted))?;
+        Ok(Self(Arc::new(Compiled {
+            source: source.into(),
+            root: lowered.root,
+            slots: lowered.slots.into(),
+            asks_id: lowered.asks_id,
+        })))
+    }
+
+    /// Whether the condition holds.
+    ///
+    /// # Errors
+    /// When it cannot be evaluated, as `int("x") > 1`. It was counted and logged at debug level.
+    pub fn holds(&self, facts: &Facts<'_>) -> Result<bool, Fault> {
+        self.evaluate(facts, |value| value.downcast_ref::<CelBool>().map(|truth| *truth.inner()))
+    }
+
+    /// The value as text.
+    ///
+    /// # Errors
+    /// When it cannot be evaluated, or is neither text nor a number nor a truth. It was counted and
+    /// logged at debug level.
+    pub fn render(&self, facts: &Facts<'_>) -> Result<String, Fault> {
+        self.evaluate(facts, text_of)
+    }
+
+    /// Whether the condition holds for a request; one that cannot be evaluated does not.
+    pub fn test(&self, exchange: &mut Exchange<'_>) -> bool {
+        self.holds(&self.facts(exchange, None)).unwrap_or(false)
+    }
+
+    /// The same for a request and its answer.
+    pub fn test_answer(&self, exchange: &mut Exchange<'_>, answer: &Response<'_>) -> bool {
+        self.holds(&self.facts(exchange, Some(answer))).unwrap_or(false)
+    }
+
+    /// The value for a request; `None` when it cannot be evaluated.
+    pub fn text(&self, exchange: &mut Exchange<'_>) -> Option<String> {
+        self.render(&self.facts(exchange, None)).ok()
+    }
+
+    /// What it may read of a request and, perhaps, its answer. A request's id is made here when it is
+    /// read for the first time.
+    pub fn facts<'x>(&self, exchange: &'x mut Exchange<'_>, answer: Option<&'x Response<'_>>) -> Facts<'x> {
+        if self.0.asks_id {
+            exchange.request_id();
+        }
+        Facts::of(exchange, answer)
+    }
+
+    /// What the operator wrote.
+    pub fn source(&self) -> &str {
+        &self.0.source
+    }
+
+    /// How many evaluations failed since the process began, of all expressions.
+    pub fn failures() -> u64 {
+        FAILURES.load(Ordering::Relaxed)
+    }
+
+    fn evaluate<T>(
+        &self,
+        facts: &Facts<'_>,
+        read: impl FnOnce(&CowVal<'_, '_>) -> Option<T>,
+    ) -> Result<T, Fault> {
+        let run = || {
+            let reader = Reader { slots: &self.0.slots, facts };
+            let mut context = Context::with_env(Arc::clone(&environment::ENVIRONMENT));
+            context.set_variable_resolver(&reader);
+            let value = Value::resolve_val(&self.0.root, &context)?;
+            read(&value).ok_or_else(|| ExecutionError::UnexpectedType {
+                got: value.get_type().name().to_owned(),
+                want: "another type".to_owned(),
+            })
+        };
+        // The evaluator is not ours: a panic in it must cost no more than an error does.
+        let error = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => Fault::new(error.to_string()),
+            Err(_) => Fault::fixed("the evaluation panicked"),
+        };
+        FAILURES.fetch_add(1, Ordering::Relaxed);
+        log::debug!(expression = self.source(), error:% = error; "an expression could not be evaluated");
+        Err(error)
+    }
+}
+
+/// A value as a field, a key or a metric wants it.
+fn text_of(value: &CowVal<'_, '_>) -> Option<String> {
+    if let Some(text) = value.downcast_ref::<CelString<'_>>() {
+        return Some(text.inner().to_owned());
+    }
+    if let Some(number) = value.downcast_ref::<CelInt>() {
+        return Some(number.inner().to_string());
+    }
+    if let Some(number) = value.downcast_ref::<CelUInt>() {
+        return Some(number.inner().to_string());
+    }
+    if let Some(number) = value.downcast_ref::<CelDouble>() {
+        return Some(number.inner().to_string());
+    }
+    value.downcast_ref::<CelBool>().map(|truth| truth.inner().to_string())
+}
+
+/// Answers what the evaluator asks for: the slots, by number.
+struct Reader<'a> {
+    slots: &'a [Slot],
+    facts: &'a Facts<'a>,
+}
+
+impl VariableResolver for Reader<'_> {
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        let slot = self.slots.get(slot::number(name)?)?;
+        Some(slot.read(self.facts))
+    }
+}
+
+/// Two are equal when they were written alike.
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.source() == other.source()
+    }
+}
+impl Eq for Expression {}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.source()).finish()
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.source())
+    }
+}

@@ -1,0 +1,265 @@
+//! Operators and functions: what they take, and what they give.
+
+use super::{Lowering, literal, unknown};
+use crate::functions::{Network, Pattern};
+use crate::names::{FUNCTIONS, Function, Sort};
+use crate::slot::Slot;
+use cel::IdedExpr;
+use cel::common::ast::{CallExpr, Expr, operators};
+use moongate_config::Problem;
+
+/// The macros, which are called like functions.
+const LOOPS: [&str; 6] = ["all", "exists", "exists_one", "map", "filter", "has"];
+
+impl Lowering<'_> {
+    pub(super) fn call(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+        let id = node.id;
+        let Expr::Call(call) = &mut node.expr else { return Sort::Any };
+        let name = call.func_name.clone();
+        if call.target.is_none() {
+            match (name.as_str(), call.args.as_mut_slice()) {
+                (operators::INDEX, [_, _]) => return self.index(node, depth),
+                (operators::IN, [_, _]) => return self.contained(node, depth),
+                (operators::CONDITIONAL, [condition, then, otherwise]) => {
+                    self.expect(condition, depth, Sort::Truth, "the condition of `?`");
+                    let (then, otherwise) = (self.node(then, depth + 1), self.node(otherwise, depth + 1));
+                    return if then == otherwise { then } else { Sort::Any };
+                }
+                (operators::LOGICAL_AND | operators::LOGICAL_OR, [left, right]) => {
+                    let (operator, inner) = (name.trim_matches('_'), depth_of(&name, left, depth));
+                    self.expect(left, inner, Sort::Truth, &format!("the left of `{operator}`"));
+                    let inner = depth_of(&name, right, depth);
+                    self.expect(right, inner, Sort::Truth, &format!("the right of `{operator}`"));
+                    return Sort::Truth;
+                }
+                (operators::LOGICAL_NOT, [operand]) => {
+                    self.expect(operand, depth, Sort::Truth, "what stands behind `!`");
+                    return Sort::Truth;
+                }
+                (operators::NOT_STRICTLY_FALSE, [operand]) => {
+                    self.node(operand, depth + 1);
+                    return Sort::Truth;
+                }
+                (operators::NEGATE, [operand]) => {
+                    let sort = self.node(operand, depth + 1);
+                    if !matches!(sort, Sort::Any | Sort::Whole | Sort::Fraction) {
+                        return self.refuse(id, "-", Problem::new(format!("{sort} has no negative")));
+                    }
+                    return sort;
+                }
+                (_, [left, right]) if name.starts_with('_') => {
+                    let sorts = (self.node(left, depth + 1), self.node(right, depth + 1));
+                    return self.binary(id, name.trim_matches('_'), sorts);
+                }
+                _ => {}
+            }
+        }
+        self.function(node, depth)
+    }
+
+    fn expect(&mut self, node: &mut IdedExpr, depth: usize, wanted: Sort, what: &str) {
+        let sort = self.node(node, depth + 1);
+        if !sort.fits(wanted) {
+            let problem = Problem::new(format!("{what} must be {wanted}, and this is {sort}"));
+            self.refuse(node.id, "", problem);
+        }
+    }
+
+    /// `a == b`, `a < b`, `a + b` and their like.
+    fn binary(&mut self, id: u64, operator: &str, (left, right): (Sort, Sort)) -> Sort {
+        let known = left != Sort::Any && right != Sort::Any;
+        let alike = left == right;
+        let numbers = left.is_number() && right.is_number();
+        let (fits, gives) = match operator {
+            "==" | "!=" => {
+                let compared = !matches!(left, Sort::Texts | Sort::Network);
+                let null = left == Sort::Null || right == Sort::Null;
+                (!known || (alike && compared) || numbers || null, Sort::Truth)
+            }
+            "<" | "<=" | ">" | ">=" => {
+                let ordered = matches!(left, Sort::Text | Sort::Bytes | Sort::Truth);
+                (!known || (alike && ordered) || numbers, Sort::Truth)
+            }
+            "+" => {
+                let joined = left.is_number() || matches!(left, Sort::Text | Sort::Bytes | Sort::List);
+                (!known || (alike && joined), if known { left } else { Sort::Any })
+            }
+            _ => (!known || (alike && left.is_number()), if known { left } else { Sort::Any }),
+        };
+        if fits {
+            return gives;
+        }
+        let problem = Problem::new(format!("`{operator}` does not take {left} and {right}"));
+        self.refuse(
+            id,
+            operator,
+            match (left, right) {
+                (Sort::Text, other) | (other, Sort::Text) if other.is_number() => {
+                    problem.help("`int(…)` makes a number of text, and `string(…)` text of a number")
+                }
+                _ => problem,
+            },
+        );
+        gives
+    }
+
+    /// `group["x"]`, `list[0]`, `map["x"]`.
+    fn index(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+        let id = node.id;
+        let Expr::Call(CallExpr { args, .. }) = &mut node.expr else { return Sort::Any };
+        let [of, by] = args.as_mut_slice() else { return Sort::Any };
+        if let (Some(group), Some(name)) = (self.group(of), literal(by)) {
+            let name = name.to_owned();
+            return self.put_one(node, group, &name, false);
+        }
+        let (of, by) = (self.node(of, depth + 1), self.node(by, depth + 1));
+        match (of, by) {
+            (Sort::Texts, Sort::Text | Sort::Any) => Sort::Text,
+            (Sort::List, Sort::Any) | (Sort::Map | Sort::Any, _) => Sort::Any,
+            (Sort::List, by) if by.is_number() => Sort::Any,
+            _ => self.refuse(id, "[", Problem::new(format!("{of} has no member by {by}"))),
+        }
+    }
+
+    /// `"x" in group`, `x in list`.
+    fn contained(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+        let id = node.id;
+        let Expr::Call(CallExpr { args, .. }) = &mut node.expr else { return Sort::Any };
+        let [one, all] = args.as_mut_slice() else { return Sort::Any };
+        if let (Some(name), Some(group)) = (literal(one), self.group(all)) {
+            let name = name.to_owned();
+            return self.put_one(node, group, &name, true);
+        }
+        let (one, all) = (self.node(one, depth + 1), self.node(all, depth + 1));
+        match (one, all) {
+            (Sort::Text | Sort::Any, Sort::Texts) | (_, Sort::List | Sort::Map | Sort::Any) => Sort::Truth,
+            (_, Sort::Texts) => {
+                self.refuse(id, "in", Problem::new(format!("names are text, and this is {one}")))
+            }
+            (Sort::Text, Sort::Text) => {
+                let problem = Problem::new("`in` looks into a list, and this is text");
+                self.refuse(id, "in", problem.help("write `text.contains(\"part\")`"))
+            }
+            _ => self.refuse(id, "in", Problem::new(format!("`in` looks into a list, and this is {all}"))),
+        }
+    }
+
+    fn function(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+        let id = node.id;
+        let Expr::Call(call) = &mut node.expr else { return Sort::Any };
+        let name = call.func_name.clone();
+        let named = || FUNCTIONS.iter().filter(|function| function.name == name);
+        if named().next().is_none() {
+            let known = FUNCTIONS.iter().map(|function| function.name).chain(LOOPS);
+            let mut known: Vec<_> = known.collect();
+            known.dedup();
+            return self.refuse(id, &name, unknown("function", &name, known));
+        }
+        let on = call.target.as_mut().map(|target| self.node(target, depth + 1));
+        let patterns = match (name.as_str(), on, call.args.as_mut_slice()) {
+            ("matches", Some(_), [pattern]) | ("matches", None, [_, pattern]) => Some(pattern),
+            _ => None,
+        };
+        if let Some(pattern) = patterns {
+            self.pattern(pattern);
+        }
+        if name == "cidr" {
+            return self.network(node);
+        }
+        let Expr::Call(call) = &mut node.expr else { return Sort::Any };
+        let takes: Vec<_> = call.args.iter_mut().map(|arg| self.argument(arg, depth)).collect();
+        let fits = |function: &&Function| {
+            let target = match (function.on, on) {
+                (None, None) => true,
+                (Some(wanted), Some(sort)) => sort.fits(wanted),
+                _ => false,
+            };
+            target
+                && function.takes.len() == takes.len()
+                && function.takes.iter().zip(&takes).all(|(wanted, sort)| sort.fits(*wanted))
+        };
+        let mut fitting = named().filter(fits).map(|function| function.gives);
+        match (fitting.next(), named().map(usage).collect::<Vec<_>>()) {
+            (Some(first), _) if fitting.all(|other| other == first) => first,
+            (Some(_), _) => Sort::Any,
+            (None, mut usages) => {
+                usages.dedup();
+                let given: Vec<_> = on.iter().chain(&takes).map(ToString::to_string).collect();
+                let problem = match given.is_empty() {
+                    true => Problem::new(format!("`{name}` is called with nothing")),
+                    false => Problem::new(format!("`{name}` does not take {}", given.join(" and "))),
+                };
+                self.refuse(id, &name, problem.help(format!("it is used as {}", usages.join(", "))))
+            }
+        }
+    }
+
+    /// An argument; what was put in place of a pattern counts as the text that it was.
+    fn argument(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
+        match &node.expr {
+            Expr::Ident(name)
+                if name.starts_with('@') && !self.bound.iter().any(|(bound, _)| bound == name) =>
+            {
+                Sort::Text
+            }
+            _ => self.node(node, depth + 1),
+        }
+    }
+
+    fn pattern(&mut self, node: &mut IdedExpr) {
+        let Some(text) = literal(node).map(str::to_owned) else {
+            let problem = Problem::new("a pattern must be written out").help(
+                "it is compiled once, with the configuration: write it in quotes, as in `request.path.matches(\"^/v[0-9]+/\")`",
+            );
+            self.refuse(node.id, "", problem);
+            return;
+        };
+        match Pattern::parse(&text) {
+            Ok(pattern) => self.put(node, Slot::Pattern(pattern)),
+            Err(problem) => {
+                self.refuse(node.id, "", problem);
+            }
+        }
+    }
+
+    fn network(&mut self, node: &mut IdedExpr) -> Sort {
+        let id = node.id;
+        let Expr::Call(call) = &node.expr else { return Sort::Any };
+        let text = match (&call.target, call.args.as_slice()) {
+            (None, [arg]) => literal(arg),
+            _ => None,
+        };
+        let Some(text) = text else {
+            let problem = Problem::new("`cidr` takes one network, written out");
+            return self.refuse(
+                id,
+                "cidr",
+                problem.help("as in `cidr(\"10.0.0.0/8\").containsIP(request.client_ip)`"),
+            );
+        };
+        match Network::parse(text) {
+            Ok(network) => {
+                self.put(node, Slot::Network(network));
+                Sort::Network
+            }
+            Err(problem) => self.refuse(id, "cidr", problem),
+        }
+    }
+}
+
+/// A chain of the same connective is one level, however the parser balanced it.
+fn depth_of(name: &str, node: &IdedExpr, depth: usize) -> usize {
+    match &node.expr {
+        Expr::Call(call) if call.func_name == name => depth.saturating_sub(1),
+        _ => depth,
+    }
+}
+
+/// How a function is written.
+fn usage(function: &Function) -> String {
+    let args = vec!["…"; function.takes.len()].join(", ");
+    match function.on {
+        Some(_) => format!("`x.{}({args})`", function.name),
+        None => format!("`{}({args})`", function.name),
+    }
+}

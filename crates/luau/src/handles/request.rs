@@ -1,0 +1,166 @@
+//! The request, `req`, and what `ws` shows of its handshake.
+
+use super::{Methods, Sort};
+use crate::call_context::Scene;
+use crate::phase::Phase;
+use http::{HeaderMap, Method};
+use mlua::{BString, Error, Lua, Result, Table};
+use moongate_sdk::{Headers, Tls};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+const READERS: &[Sort] = &[Sort::Req, Sort::Ws];
+const WRITERS: &[Sort] = &[Sort::Req];
+
+/// The longest note, in bytes.
+const LONGEST_NOTE: usize = 1024;
+/// How many notes a request may have before a script can add no more.
+const MOST_NOTES: usize = 32;
+/// How many different keys the scripts of a process may give to their notes.
+const MOST_KEYS: usize = 256;
+
+pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
+    words(methods)?;
+    methods.add("id", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request_id()))?;
+    methods.add("note", READERS, |_, scene, _, (key, value): (String, String)| note(scene, &key, value))?;
+    methods.add("set_method", WRITERS, |_, scene, _, method: BString| {
+        let method = Method::from_bytes(&method).map_err(|_| Error::runtime("this is not a method"))?;
+        scene.open()?.exchange.set_method(method);
+        Ok(())
+    })?;
+    methods.add("set_path", WRITERS, |_, scene, _, path: String| {
+        if path.contains('?') {
+            return Err(Error::runtime("a path has no `?`; `set_target` takes path and query"));
+        }
+        let query = scene.exchange.query().map(|query| format!("?{query}")).unwrap_or_default();
+        set_target(scene, &format!("{path}{query}"))
+    })?;
+    methods.add("set_target", WRITERS, |_, scene, _, target: String| set_target(scene, &target))?;
+    methods.add("skip_body", &[Sort::Req, Sort::Res], |_, scene, sort, ()| {
+        match sort {
+            Sort::Res if scene.phase == Phase::ResponseHeaders => scene.exchange.leave_bodies(),
+            Sort::Req if scene.phase == Phase::RequestHeaders => scene.outcome.skip_body = true,
+            _ => return Err(Error::runtime("a body can be let pass in the phase of its head only")),
+        }
+        Ok(())
+    })
+}
+
+/// `ctx`, for scripts that name it.
+pub(super) fn ctx_method(methods: &Methods<'_>) -> Result<()> {
+    methods.add("ctx", READERS, |lua, scene, _, ()| ctx(lua, scene))
+}
+
+/// The request in single words.
+fn words(methods: &Methods<'_>) -> Result<()> {
+    methods
+        .add("method", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.method().as_str()))?;
+    methods.add("path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.matched_path()))?;
+    methods
+        .add("raw_path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.raw_path))?;
+    methods.add("forwarded_path", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.path()))?;
+    methods.add("query", READERS, |lua, scene, _, ()| {
+        scene.exchange.query().map(|query| lua.create_string(query)).transpose()
+    })?;
+    methods.add("host", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.host))?;
+    methods.add("scheme", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.scheme))?;
+    methods.add("tls", READERS, |lua, scene, _, ()| {
+        scene.exchange.request.tls.map(|tls| tls_table(lua, tls)).transpose()
+    })?;
+    methods.add("client_ip", READERS, |_, scene, _, ()| Ok(scene.exchange.request.client.to_string()))?;
+    methods.add("is_websocket", READERS, |_, scene, _, ()| Ok(scene.exchange.request.is_websocket))?;
+    methods.add("is_grpc", READERS, |_, scene, _, ()| Ok(scene.exchange.request.is_grpc))?;
+    methods.add("route", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.route))?;
+    methods.add("listener", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.listener))
+}
+
+/// The client's TLS, and the certificate that it showed.
+fn tls_table(lua: &Lua, tls: &Tls) -> Result<Table> {
+    let table = lua.create_table()?;
+    table.set("version", tls.version)?;
+    table.set("cipher", tls.cipher)?;
+    table.set("server_name", tls.server_name.as_deref())?;
+    if let Some(client) = &tls.client {
+        let shown = lua.create_table()?;
+        shown.set("subject", &*client.subject)?;
+        shown.set("issuer", &*client.issuer)?;
+        shown.set("serial", &*client.serial)?;
+        shown.set("fingerprint", &*client.fingerprint)?;
+        shown.set("names", lua.create_sequence_from(client.names.iter().map(|name| &**name))?)?;
+        table.set("client", shown)?;
+    }
+    Ok(table)
+}
+
+impl Scene<'_, '_, '_> {
+    /// The fields of what a handle stands for, to read.
+    pub(super) fn fields(&mut self, sort: Sort) -> Result<&HeaderMap> {
+        match sort {
+            Sort::Res => Ok(&self.answer()?.headers),
+            _ => Ok(&self.exchange.headers),
+        }
+    }
+
+    /// The same, to change.
+    pub(super) fn change(
+        &mut self,
+        sort: Sort,
+        change: impl FnOnce(&mut Headers<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match sort {
+            Sort::Res => change(&mut self.answer()?.headers),
+            _ => change(&mut self.open()?.exchange.headers),
+        }
+    }
+
+    /// Itself, while the request can still be changed.
+    fn open(&mut self) -> Result<&mut Self> {
+        if self.phase.before_the_backend() {
+            return Ok(self);
+        }
+        Err(Error::runtime(format!("the request can no longer be changed in {}", self.phase.name())))
+    }
+}
+
+fn set_target(scene: &mut Scene<'_, '_, '_>, target: &str) -> Result<()> {
+    scene.open()?.exchange.set_target(target).map_err(|bad| Error::runtime(bad.to_string()))
+}
+
+/// The request's own table.
+fn ctx(lua: &Lua, scene: &mut Scene<'_, '_, '_>) -> Result<Table> {
+    if let Some(table) = &scene.ctx {
+        return Ok(table.clone());
+    }
+    let table = lua.create_table()?;
+    Ok(scene.ctx.insert(table).clone())
+}
+
+fn note(scene: &mut Scene<'_, '_, '_>, key: &str, value: String) -> Result<()> {
+    if value.len() > LONGEST_NOTE {
+        return Err(Error::runtime(format!("a note of {} bytes is too long", value.len())));
+    }
+    if scene.exchange.running.notes().len() >= MOST_NOTES {
+        return Err(Error::runtime(format!("this request has {MOST_NOTES} notes already")));
+    }
+    scene.exchange.note(lasting(key)?, value);
+    Ok(())
+}
+
+/// The key for as long as the process lives: the access log's keys are few, and the same for every request.
+fn lasting(key: &str) -> Result<&'static str> {
+    static KEYS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = keys.get(key) {
+        return Ok(known);
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    if key.is_empty() || key.len() > 64 || !key.bytes().all(plain) {
+        return Err(Error::runtime("a note's key has 1 to 64 letters, digits, `_`, `-` and `.`"));
+    }
+    if keys.len() >= MOST_KEYS {
+        return Err(Error::runtime(format!("{MOST_KEYS} different keys of notes are in use already")));
+    }
+    let key: &'static str = Box::leak(key.into());
+    keys.insert(key);
+    Ok(key)
+}

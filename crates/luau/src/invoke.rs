@@ -1,0 +1,154 @@
+//! One call into a script: which state, what is on the stage, and what came of it. Which phase asks for it,
+//! and what the gateway is told, is the plugin's.
+
+use crate::call_context::{self, Outcome, Scene, Subject};
+use crate::http_call;
+use crate::phase::Phase;
+use crate::plugin::Luau;
+use crate::vm::{Machine, Step, VmGuard};
+use mlua::{IntoLuaMulti, Lua, Table, Thread};
+use moongate_sdk::{CallError, CallResponse, Exchange, Fault, Response};
+use std::sync::Arc;
+
+/// How many requests of its own a script may make in one phase of a request.
+const MOST_CALLS: u32 = 32;
+
+/// What is kept about a request from call to call.
+#[derive(Default)]
+pub(crate) struct Memory {
+    kept: Option<RequestState>,
+    /// What of the answer's body the script held back.
+    pub(crate) held: Vec<u8>,
+}
+
+/// The request's table, and the state that it lives in.
+struct RequestState {
+    machine: Arc<Machine>,
+    ctx: Table,
+}
+
+/// How a call into the script ended, for now.
+pub(crate) enum Played {
+    Done(Outcome),
+    Waits(Box<Paused>),
+}
+
+/// A script that sleeps in `call`.
+pub(crate) struct Paused {
+    machine: Arc<Machine>,
+    thread: Thread,
+    turn: u64,
+    phase: Phase,
+    outcome: Outcome,
+    calls: u32,
+}
+
+/// Where and as what a call goes on.
+struct Entrance {
+    machine: Arc<Machine>,
+    ctx: Option<Table>,
+    /// The number of a call that goes on.
+    turn: Option<u64>,
+    phase: Phase,
+    outcome: Outcome,
+    calls: u32,
+}
+
+impl Luau {
+    /// Calls the script's function for `phase` with what `given` makes for this call.
+    pub(crate) fn run<G: IntoLuaMulti>(
+        &self,
+        phase: Phase,
+        exchange: &mut Exchange<'_>,
+        subject: Subject<'_, '_>,
+        given: impl FnOnce(&Lua, u64) -> mlua::Result<G>,
+    ) -> Result<Played, Fault> {
+        let kept = if self.remembers { exchange.state::<Memory>().kept.take() } else { None };
+        let (machine, ctx) = match kept {
+            Some(RequestState { machine, ctx }) if !machine.is_spent() => (machine, Some(ctx)),
+            _ => (self.machine()?, None),
+        };
+        let waits = self.script.waits && phase.may_wait();
+        let entrance = Entrance { machine, ctx, turn: None, phase, outcome: Outcome::default(), calls: 0 };
+        self.enter(entrance, exchange, subject, |machine, turn, number| {
+            machine.call(turn, phase, waits, given(&machine.lua, number)?)
+        })
+    }
+
+    /// Lets a script go on that waited for `called`.
+    fn resume(
+        &self,
+        paused: Paused,
+        called: &Result<CallResponse, CallError>,
+        exchange: &mut Exchange<'_>,
+        subject: Subject<'_, '_>,
+    ) -> Result<Played, Fault> {
+        let Paused { machine, thread, turn, phase, outcome, calls } = paused;
+        let kept = if self.remembers { exchange.state::<Memory>().kept.take() } else { None };
+        let ctx = kept.map(|kept| kept.ctx);
+        let entrance = Entrance { machine, ctx, turn: Some(turn), phase, outcome, calls };
+        self.enter(entrance, exchange, subject, |machine, turn, _| {
+            let results = http_call::results(&machine.lua, called)?;
+            machine.resume(turn, thread, results)
+        })
+    }
+
+    fn enter(
+        &self,
+        entrance: Entrance,
+        exchange: &mut Exchange<'_>,
+        subject: Subject<'_, '_>,
+        act: impl FnOnce(&Machine, &mut VmGuard, u64) -> mlua::Result<Step>,
+    ) -> Result<Played, Fault> {
+        let Entrance { machine, ctx, turn, phase, outcome, calls } = entrance;
+        let mut turns = machine.turn.lock();
+        let number = turn.unwrap_or_else(|| turns.next());
+        let mut scene = Scene { turn: number, phase, exchange, subject, ctx, outcome };
+        let step = call_context::play(&mut scene, || act(&machine, &mut turns, number));
+        let Scene { ctx, outcome, exchange, .. } = scene;
+        let step = step.map_err(|error| machine.failed(&self.script, self.limits, &error));
+        drop(turns);
+        if self.remembers {
+            let kept = ctx.map(|ctx| RequestState { machine: Arc::clone(&machine), ctx });
+            exchange.state::<Memory>().kept = kept;
+        }
+        match step.map_err(Fault::new)? {
+            Step::Returned if outcome.call.is_none() => Ok(Played::Done(outcome)),
+            Step::Returned => Err(self.fault(&http_call::in_a_coroutine())),
+            Step::Yielded(thread) => {
+                Ok(Played::Waits(Box::new(Paused { machine, thread, turn: number, phase, outcome, calls })))
+            }
+        }
+    }
+
+    /// Waits with a script for its calls, one after the other, until it is through.
+    pub(crate) async fn wait(
+        &self,
+        paused: Box<Paused>,
+        exchange: &mut Exchange<'_>,
+        mut answer: Option<&mut Response<'_>>,
+    ) -> Result<Outcome, Fault> {
+        let mut paused = paused;
+        loop {
+            paused.calls += 1;
+            if paused.calls > MOST_CALLS {
+                let name = &self.script.name;
+                return Err(Fault::new(format!("{name}: more than {MOST_CALLS} calls for one request")));
+            }
+            let Some(mut call) = paused.outcome.call.take() else {
+                let name = &self.script.name;
+                return Err(Fault::new(format!("{name}: it yielded, but not in `call`")));
+            };
+            call.limit = self.limits.body;
+            let called = exchange.services.call(*call).await;
+            let subject = match answer.as_deref_mut() {
+                Some(answer) => Subject::Answer(answer),
+                None => Subject::Request,
+            };
+            match self.resume(*paused, &called, exchange, subject)? {
+                Played::Done(outcome) => return Ok(outcome),
+                Played::Waits(again) => paused = again,
+            }
+        }
+    }
+}

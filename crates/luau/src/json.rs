@@ -1,0 +1,217 @@
+//! JSON to Lua values and back, without a copy in between: the script's limits hold meanwhile.
+//!
+//! `null` is `json.null`, for a table cannot hold `nil`. A table is an array when its keys are 1 to n, and an
+//! empty one is an object unless it was decoded from `[]`.
+
+use crate::cpu_limit::Clock;
+use mlua::{Error, Lua, Result, Table, Value};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
+use std::fmt;
+
+/// How deep arrays and objects may lie in each other when they are written; reading has serde_json's own limit.
+const DEEPEST: usize = 100;
+
+/// The key of the registry under which lies the metatable of what was an array.
+const ARRAY: &str = "moongate.array";
+
+/// The table `json`.
+pub(crate) fn library(lua: &Lua, clock: &std::sync::Arc<Clock>) -> Result<Table> {
+    let array = lua.create_table()?;
+    array.set("__metatable", false)?;
+    array.set_readonly(true);
+    lua.set_named_registry_value(ARRAY, array)?;
+    let table = lua.create_table()?;
+    table.set("null", Value::NULL)?;
+    let asked = clock.clone();
+    let decode = move |lua: &Lua, text: mlua::BString| {
+        let mut reader = serde_json::Deserializer::from_slice(&text);
+        let seed = Seed { lua, clock: &asked };
+        let value = seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+        value.map_err(|error| Error::runtime(format!("this is not JSON: {error}")))
+    };
+    table.set("decode", lua.create_function(decode)?)?;
+    let asked = clock.clone();
+    let encode = move |lua: &Lua, value: Value| {
+        let array = lua.named_registry_value::<Table>(ARRAY)?;
+        let written = Written { value: &value, array: &array, clock: &asked, depth: 0 };
+        serde_json::to_string(&written).map_err(|error| Error::runtime(error.to_string()))
+    };
+    table.set("encode", lua.create_function(encode)?)?;
+    Ok(table)
+}
+
+/// A value that no script can change.
+pub(crate) fn constant(lua: &Lua, value: &serde_json::Value) -> Result<Value> {
+    use serde_json::Value as Json;
+    Ok(match value {
+        Json::Null => Value::Nil,
+        Json::Bool(truth) => Value::Boolean(*truth),
+        Json::Number(number) => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+        Json::String(text) => Value::String(lua.create_string(text)?),
+        Json::Array(items) => {
+            let table = lua.create_table()?;
+            for item in items {
+                table.push(constant(lua, item)?)?;
+            }
+            table.set_readonly(true);
+            Value::Table(table)
+        }
+        Json::Object(pairs) => {
+            let table = lua.create_table()?;
+            for (key, item) in pairs {
+                table.set(key.as_str(), constant(lua, item)?)?;
+            }
+            table.set_readonly(true);
+            Value::Table(table)
+        }
+    })
+}
+
+/// Reads one value.
+#[derive(Clone, Copy)]
+struct Seed<'l> {
+    lua: &'l Lua,
+    clock: &'l Clock,
+}
+
+impl Seed<'_> {
+    fn go_on<E: de::Error>(&self) -> std::result::Result<(), E> {
+        if self.clock.tick() { Err(E::custom("it took too long")) } else { Ok(()) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::NULL)
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> std::result::Result<Value, E> {
+        Ok(Value::Boolean(truth))
+    }
+
+    // Luau has one kind of number; past 2^53 it is the nearest.
+    #[allow(clippy::cast_precision_loss, reason = "that is what Luau's numbers are")]
+    fn visit_u64<E>(self, number: u64) -> std::result::Result<Value, E> {
+        Ok(Value::Number(number as f64))
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "that is what Luau's numbers are")]
+    fn visit_i64<E>(self, number: i64) -> std::result::Result<Value, E> {
+        Ok(Value::Number(number as f64))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> std::result::Result<Value, E> {
+        Ok(Value::Number(number))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Value, E> {
+        self.lua.create_string(text).map(Value::String).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Value, A::Error> {
+        let table = self.lua.create_table().map_err(de::Error::custom)?;
+        while let Some(item) = items.next_element_seed(self)? {
+            self.go_on()?;
+            table.raw_push(item).map_err(de::Error::custom)?;
+        }
+        let array = self.lua.named_registry_value::<Table>(ARRAY).map_err(de::Error::custom)?;
+        table.set_metatable(Some(array)).map_err(de::Error::custom)?;
+        Ok(Value::Table(table))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> std::result::Result<Value, A::Error> {
+        let table = self.lua.create_table().map_err(de::Error::custom)?;
+        while let Some((key, value)) = pairs.next_entry_seed(self, self)? {
+            self.go_on()?;
+            table.raw_set(key, value).map_err(de::Error::custom)?;
+        }
+        Ok(Value::Table(table))
+    }
+}
+
+/// Writes one value.
+struct Written<'v> {
+    value: &'v Value,
+    array: &'v Table,
+    clock: &'v Clock,
+    depth: usize,
+}
+
+impl Written<'_> {
+    fn inner<'v>(&'v self, value: &'v Value) -> Written<'v> {
+        Written { value, array: self.array, clock: self.clock, depth: self.depth + 1 }
+    }
+
+    fn table<S: Serializer>(&self, serializer: S, table: &Table) -> std::result::Result<S::Ok, S::Error> {
+        if self.depth >= DEEPEST {
+            return Err(S::Error::custom("a table lies too deep to be JSON, or within itself"));
+        }
+        let length = table.raw_len();
+        let pairs = || table.pairs::<Value, Value>();
+        let array = length > 0 && pairs().count() == length;
+        if array || (length == 0 && table.metatable().as_ref() == Some(self.array)) {
+            let mut list = serializer.serialize_seq(Some(length))?;
+            for at in 1..=length {
+                let item = table.raw_get(at).map_err(S::Error::custom)?;
+                list.serialize_element(&self.inner(&item))?;
+            }
+            return list.end();
+        }
+        let mut map = serializer.serialize_map(None)?;
+        for pair in pairs() {
+            let (key, value) = pair.map_err(S::Error::custom)?;
+            let key = key.as_string().map(|key| key.to_string_lossy());
+            let key = key.ok_or_else(|| S::Error::custom("the keys of an object must be strings"))?;
+            map.serialize_entry(&key, &self.inner(&value))?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        if self.clock.tick() {
+            return Err(S::Error::custom("it took too long"));
+        }
+        match self.value {
+            Value::Boolean(truth) => serializer.serialize_bool(*truth),
+            Value::Integer(number) => serializer.serialize_i64(*number),
+            Value::Number(number) => number_of(serializer, *number),
+            Value::String(text) => match text.to_str() {
+                Ok(text) => serializer.serialize_str(&text),
+                Err(_) => Err(S::Error::custom("a string that is not UTF-8 cannot be JSON")),
+            },
+            Value::Table(table) => self.table(serializer, table),
+            value if value.is_nil() || value.is_null() => serializer.serialize_unit(),
+            other => Err(S::Error::custom(format!("a {} cannot be JSON", other.type_name()))),
+        }
+    }
+}
+
+/// Whole numbers are written as such.
+fn number_of<S: Serializer>(serializer: S, number: f64) -> std::result::Result<S::Ok, S::Error> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if !number.is_finite() {
+        return Err(S::Error::custom("a number that is not finite cannot be JSON"));
+    }
+    if number.fract() == 0.0 && number.abs() <= EXACT {
+        #[allow(clippy::cast_possible_truncation, reason = "it is whole and below 2^53")]
+        return serializer.serialize_i64(number as i64);
+    }
+    serializer.serialize_f64(number)
+}

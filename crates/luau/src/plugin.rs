@@ -1,0 +1,238 @@
+//! The plugin: what each phase shows to the script, and what its outcome means to the gateway.
+
+use crate::call_context::{self, Outcome, Subject};
+use crate::handles::Handle;
+use crate::invoke::{Memory, Played};
+use crate::phase::{Defined, Phase};
+use crate::script::Script;
+use crate::script_error;
+use crate::settings::Limits;
+use crate::vm::Machine;
+use bytes::Bytes;
+use http::{StatusCode, Version, header};
+use moongate_config::Problem;
+use moongate_sdk::{
+    Ended, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Response, Verdict,
+    log_throttle, worker,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many states there are at most; workers beyond that share.
+const SLOTS: usize = 64;
+
+/// One configured script.
+pub(crate) struct Luau {
+    /// The entry's name, for the log.
+    name: Box<str>,
+    pub(crate) script: Arc<Script>,
+    config: serde_json::Value,
+    pub(crate) limits: Limits,
+    defined: Defined,
+    phases: Phases,
+    /// Whether a request can find again what it left in `ctx`.
+    pub(crate) remembers: bool,
+    /// A state for each worker, made when it is first needed.
+    slots: Box<[Slot]>,
+}
+
+/// On a cache line of its own, for every request of a worker takes its lock.
+#[derive(Default)]
+#[repr(align(64))]
+struct Slot(Mutex<Option<Arc<Machine>>>);
+
+impl Luau {
+    /// Runs the script's top level once, to see which functions it defines.
+    pub(crate) fn new(
+        name: &str,
+        script: Script,
+        config: serde_json::Value,
+        limits: Limits,
+        recheck: Option<Duration>,
+    ) -> Result<Self, Problem> {
+        let script = Arc::new(script);
+        let machine = Machine::load(&script, &config, limits).map_err(Problem::new)?;
+        let defined = machine.defined();
+        if defined == Defined::default() {
+            return Err(nothing(&script, &machine));
+        }
+        let slots: Box<[Slot]> = (0..SLOTS).map(|_| Slot::default()).collect();
+        *slots[worker() % SLOTS].0.lock() = Some(Arc::new(machine));
+        let (phases, remembers) = (defined.phases(recheck), script.keeps && defined.remembers(recheck));
+        Ok(Self { name: name.into(), script, config, limits, defined, phases, remembers, slots })
+    }
+
+    pub(crate) fn phases_without_request_headers(&self) -> bool {
+        !self.defined.has(Phase::RequestHeaders)
+    }
+
+    /// This worker's state.
+    pub(crate) fn machine(&self) -> Result<Arc<Machine>, Fault> {
+        let mut slot = self.slots[worker() % SLOTS].0.lock();
+        if let Some(machine) = slot.as_ref().filter(|machine| !machine.is_stale()) {
+            return Ok(Arc::clone(machine));
+        }
+        *slot = None;
+        let machine = Machine::load(&self.script, &self.config, self.limits).map_err(Fault::new)?;
+        Ok(Arc::clone(slot.insert(Arc::new(machine))))
+    }
+
+    pub(crate) fn fault(&self, error: &mlua::Error) -> Fault {
+        Fault::new(script_error::text(&self.script, error))
+    }
+
+    /// What the script wants done with a request.
+    fn judge(&self, exchange: &Exchange<'_>, outcome: Outcome) -> Verdict {
+        if let Some(reply) = outcome.reply {
+            return Verdict::Respond(reply);
+        }
+        if outcome.skip_body || !self.defined.has(Phase::RequestBody) || !has_body(exchange) {
+            return Verdict::Continue;
+        }
+        Verdict::Body(self.limits.body as u64)
+    }
+
+    /// The outcome of a phase that never waits.
+    fn done(&self, played: Result<Played, Fault>) -> Result<Outcome, Fault> {
+        match played? {
+            Played::Done(outcome) => Ok(outcome),
+            Played::Waits(_) => Err(self.fault(&mlua::Error::runtime("it yielded"))),
+        }
+    }
+
+    /// Notes what nobody can be told any more.
+    fn too_late(&self, played: Result<Played, Fault>) {
+        if let Err(fault) = self.done(played)
+            && log_throttle::admit(log::Level::Warn, "a plugin failed", &[&self.name])
+        {
+            log::warn!(plugin = &*self.name, kind = "luau", fault:% = fault; "a plugin failed");
+        }
+    }
+}
+
+impl Plugin for Luau {
+    fn phases(&self) -> Phases {
+        self.phases
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        if !self.defined.has(Phase::RequestHeaders) {
+            return self.judge(exchange, Outcome::default()).into();
+        }
+        let played =
+            self.run(Phase::RequestHeaders, exchange, Subject::Request, |_, turn| Ok(Handle::req(turn)));
+        match played {
+            Ok(Played::Done(outcome)) => self.judge(exchange, outcome).into(),
+            Ok(Played::Waits(paused)) => Flow::wait(async move {
+                match self.wait(paused, exchange, None).await {
+                    Ok(outcome) => self.judge(exchange, outcome),
+                    Err(fault) => fault.into(),
+                }
+            }),
+            Err(fault) => fault.into(),
+        }
+    }
+
+    fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
+        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::body(turn)));
+        let played = self.run(Phase::RequestBody, exchange, Subject::Piece(piece), given);
+        match self.done(played) {
+            Ok(Outcome { reply: Some(reply), .. }) => Flow::Respond(reply),
+            Ok(_) => Flow::Continue,
+            Err(fault) => fault.into(),
+        }
+    }
+
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Response<'_>,
+    ) -> Flow<'f> {
+        let verdict = |outcome: Outcome| match outcome.reply {
+            Some(reply) => Verdict::Respond(reply),
+            None => Verdict::Continue,
+        };
+        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::res(turn)));
+        match self.run(Phase::ResponseHeaders, exchange, Subject::Answer(answer), given) {
+            Ok(Played::Done(outcome)) => verdict(outcome).into(),
+            Ok(Played::Waits(paused)) => Flow::wait(async move {
+                let waited = self.wait(paused, exchange, Some(answer)).await;
+                waited.map_or_else(Verdict::from, verdict)
+            }),
+            Err(fault) => fault.into(),
+        }
+    }
+
+    fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
+        let mut held = std::mem::take(&mut exchange.state::<Memory>().held);
+        if !held.is_empty() {
+            held.extend_from_slice(&piece.bytes);
+            piece.bytes = Bytes::from(held);
+        }
+        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::body(turn)));
+        let played = self.run(Phase::ResponseBody, exchange, Subject::Piece(piece), given);
+        let outcome = self.done(played)?;
+        if let Some(held) = outcome.held {
+            if held.len() > self.limits.body {
+                let (name, limit) = (&self.script.name, self.limits.body);
+                return Err(Fault::new(format!("{name}: it held back more than {limit} bytes of a body")));
+            }
+            exchange.state::<Memory>().held = held.into();
+        }
+        Ok(())
+    }
+
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
+        let given = |_: &mlua::Lua, turn| Ok((Handle::ws(turn), Handle::msg(turn)));
+        let played = self.run(Phase::Message, exchange, Subject::Message(message), given);
+        match self.done(played) {
+            Ok(outcome) => match outcome.fate {
+                call_context::MessageVerdict::Forward => MessageVerdict::Forward,
+                call_context::MessageVerdict::Drop => MessageVerdict::Drop,
+                call_context::MessageVerdict::Close(code, reason) => {
+                    MessageVerdict::Close { code, reason: reason.into() }
+                }
+            },
+            Err(fault) => MessageVerdict::Failed(fault),
+        }
+    }
+
+    fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {
+        let given = |lua: &mlua::Lua, turn| {
+            let table = lua.create_table()?;
+            table.set("code", ended.code)?;
+            table.set("reason", ended.reason)?;
+            table.set("lifetime", ended.lifetime.as_secs_f64())?;
+            let names = ["to_backend", "to_client"];
+            table.set("messages", lua.create_table_from(names.into_iter().zip(ended.messages))?)?;
+            table.set("bytes", lua.create_table_from(names.into_iter().zip(ended.bytes))?)?;
+            Ok((Handle::ws(turn), table))
+        };
+        let played = self.run(Phase::Closed, exchange, Subject::Request, given);
+        self.too_late(played);
+    }
+
+    fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
+        let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::res(turn)));
+        let played = self.run(Phase::Log, exchange, Subject::Gone(status), given);
+        self.too_late(played);
+    }
+}
+
+/// Whether the request can have a body (RFC 9112 §6.3); other versions need not say so beforehand.
+fn has_body(exchange: &Exchange<'_>) -> bool {
+    let told = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    exchange.request.version > Version::HTTP_11 || told.iter().any(|name| exchange.headers.contains_key(name))
+}
+
+/// A script without a phase does nothing: most likely a name is misspelt.
+fn nothing(script: &Script, machine: &Machine) -> Problem {
+    let names = Phase::ALL.map(Phase::name);
+    let problem = Problem::new(format!("{}: the script has no function for any phase", script.name))
+        .help(format!("it can have: {}", names.join(", ")));
+    match machine.globals().iter().min() {
+        Some(written) => problem.suggest(written, names),
+        None => problem,
+    }
+}

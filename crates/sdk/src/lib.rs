@@ -1,0 +1,39 @@
+//! The plugin interface of Moongate: all that a plugin may see of the gateway. Settings and problems are in `moongate_config`,
+//! expressions in `moongate_expr`. No Pingora type, no YAML and no socket comes in here.
+
+mod body_and_messages;
+mod body_length;
+mod caught_drop;
+mod client_address;
+mod cookie;
+mod error_response;
+mod exchange;
+mod gateway_services;
+mod header_spelling;
+pub mod log_throttle;
+mod path_parameters;
+mod path_reading;
+mod plugin;
+mod plugin_log_limit;
+mod request_state;
+mod reserved_headers;
+pub mod testing;
+mod tls_info;
+
+pub use body_and_messages::{Direction, Ended, Fault, Message, MessageVerdict, Piece};
+pub use body_length::BodyLength;
+pub use caught_drop::{CaughtDrop, Guarded, call_caught};
+pub use client_address::{ClientAddress, ClientPrefix};
+pub use cookie::{cookie, cookie_in, cookies};
+pub use exchange::{BadTarget, Edits, Exchange, Fields, Headers, ReadOnlyHeaders, Request, Response};
+pub use gateway_services::{
+    Call, CallError, CallFuture, CallResponse, CallTarget, NoServices, Services, set_worker, worker,
+};
+pub use header_spelling::is_same_spelling;
+pub use path_parameters::{has_parameters, without_parameters};
+pub use path_reading::{BadPath, PathReading, read_path, strip_path_prefix};
+pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};
+pub use plugin_log_limit::LineLimit;
+pub use request_state::{ClientField, Note, Running};
+pub use reserved_headers::is_gateways_own;
+pub use tls_info::{ClientCertificate, Tls};

@@ -1,0 +1,248 @@
+//! Headers: read and changed field by field or all at once.
+//!
+//! As in Envoy the request's `host` and `:authority` are one, and pseudo-headers stand with the others.
+//! The fields that frame a message or belong to one connection are the gateway's own: a filter that
+//! writes them is told that it did, and they stay as they are.
+
+use crate::header_encoding::{self, Pairs};
+use crate::host::Host;
+use crate::memory::{Call, Done, Status, Stop, bytes, give_written, put_u32, split};
+use crate::request_scope::{self, Change, RequestScope, Side, pseudo_names};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue};
+
+/// Pairs that are taken at once.
+const MOST: usize = 1_000;
+
+/// A map that can be seen now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Map {
+    Of(Side),
+    /// The answer to a call of the module's own.
+    Called,
+    /// There are no trailers.
+    Empty,
+}
+
+fn map(host: &Host, number: i32) -> Result<Map, Status> {
+    match number {
+        0 | 2 if !host.sees() => Err(Status::BadArgument),
+        0 => Ok(Map::Of(Side::Request)),
+        2 => Ok(Map::Of(Side::Response)),
+        1 | 3 => Ok(Map::Empty),
+        6 if host.called.is_some() => Ok(Map::Called),
+        7 if host.called.is_some() => Ok(Map::Empty),
+        _ => Err(Status::BadArgument),
+    }
+}
+
+/// The side of a map that can be changed.
+fn changeable(host: &Host, number: i32) -> Result<Side, Status> {
+    match map(host, number)? {
+        Map::Of(side) => Ok(side),
+        Map::Called | Map::Empty => Err(Status::BadArgument),
+    }
+}
+
+pub(super) fn pairs(call: &mut Call<'_>, number: i32, at: i32, length: i32) -> Done {
+    let map = map(call.data(), number)?;
+    give_written(call, at, length, |call, out| {
+        all(call.data(), map, |pairs| header_encoding::write(out, pairs))
+    })
+}
+
+pub(super) fn size(call: &mut Call<'_>, number: i32, at: i32) -> Done {
+    let map = map(call.data(), number)?;
+    let mut size = 0;
+    all(call.data(), map, |pairs| size = header_encoding::size(pairs))?;
+    put_u32(call, at, u32::try_from(size).unwrap_or(u32::MAX))
+}
+
+/// Shows all pairs of a map: pseudo-headers, then fields.
+fn all(host: &Host, map: Map, mut show: impl FnMut(&MapView<'_>)) -> Done {
+    match map {
+        Map::Empty => show(&MapView { pseudo: &[], fields: &HeaderMap::new(), hides_host: false }),
+        Map::Called => {
+            let called = host.called.as_ref().ok_or(Status::BadArgument)?;
+            let status = [(":status", called.status.as_str().as_bytes().into())];
+            show(&MapView { pseudo: &status, fields: &called.headers, hides_host: false });
+        }
+        Map::Of(side) => request_scope::seen(|sight| {
+            let pseudo: Vec<(&str, Vec<u8>)> = pseudo_names(side)
+                .iter()
+                .filter_map(|name| {
+                    let mut value = Vec::new();
+                    sight.pseudo(side, name.as_bytes(), &mut value).then_some((*name, value))
+                })
+                .collect();
+            let fields = sight.fields(side).ok_or(Status::BadArgument)?;
+            show(&MapView { pseudo: &pseudo, fields, hides_host: side == Side::Request });
+            Ok(())
+        })
+        .unwrap_or(Err(Status::BadArgument))?,
+    }
+    Ok(())
+}
+
+/// The pairs of a map.
+struct MapView<'m> {
+    pseudo: &'m [(&'m str, Vec<u8>)],
+    fields: &'m HeaderMap,
+    /// `:authority` says it already.
+    hides_host: bool,
+}
+
+impl Pairs for MapView<'_> {
+    fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a [u8], &'a [u8])) {
+        self.pseudo.iter().for_each(|(name, value)| visit(name.as_bytes(), value));
+        for (name, value) in self.fields {
+            if !(self.hides_host && name == HOST) {
+                visit(name.as_str().as_bytes(), value.as_bytes());
+            }
+        }
+    }
+}
+
+pub(super) fn value(call: &mut Call<'_>, number: i32, k: i32, kn: i32, at: i32, length: i32) -> Done {
+    let map = map(call.data(), number)?;
+    give_written(call, at, length, |call, out| {
+        let (memory, host) = split(call)?;
+        let name = bytes(memory, k, kn)?;
+        let found = match map {
+            Map::Empty => false,
+            Map::Called => host.called.as_ref().is_some_and(|called| {
+                name == b":status" && append(out, called.status.as_str().as_bytes())
+                    || first(&called.headers, name, out)
+            }),
+            Map::Of(side) => match request_scope::seen(|sight| find(sight, side, name, out)) {
+                Some(found) => found?,
+                None => return Err(Status::BadArgument.into()),
+            },
+        };
+        if found { Ok(()) } else { Err(Status::NotFound.into()) }
+    })
+}
+
+fn find(sight: &mut dyn RequestScope, side: Side, name: &[u8], out: &mut Vec<u8>) -> Result<bool, Status> {
+    let fields = sight.fields(side).ok_or(Status::BadArgument)?;
+    if name.first() == Some(&b':') {
+        return Ok(sight.pseudo(side, name, out));
+    }
+    Ok(first(fields, name, out))
+}
+
+fn first(fields: &HeaderMap, name: &[u8], out: &mut Vec<u8>) -> bool {
+    let Ok(name) = HeaderName::from_bytes(name) else { return false };
+    fields.get(name).is_some_and(|value| append(out, value.as_bytes()))
+}
+
+fn append(out: &mut Vec<u8>, value: &[u8]) -> bool {
+    out.extend_from_slice(value);
+    true
+}
+
+/// What a filter wants to do with a name.
+#[derive(Clone, Copy)]
+enum Edit {
+    Add,
+    Replace,
+}
+
+pub(super) fn add(call: &mut Call<'_>, map: i32, k: i32, kn: i32, v: i32, vn: i32) -> Done {
+    edit(call, map, Edit::Add, (k, kn), (v, vn))
+}
+
+pub(super) fn replace(call: &mut Call<'_>, map: i32, k: i32, kn: i32, v: i32, vn: i32) -> Done {
+    edit(call, map, Edit::Replace, (k, kn), (v, vn))
+}
+
+fn edit(call: &mut Call<'_>, number: i32, edit: Edit, name: (i32, i32), value: (i32, i32)) -> Done {
+    let side = changeable(call.data(), number)?;
+    let (memory, _) = split(call)?;
+    let (name, value) = (bytes(memory, name.0, name.1)?, bytes(memory, value.0, value.1)?);
+    Ok(request_scope::seen(|sight| write(sight, side, edit, name, value))
+        .unwrap_or(Err(Status::BadArgument))?)
+}
+
+fn write(
+    sight: &mut dyn RequestScope,
+    side: Side,
+    edit: Edit,
+    name: &[u8],
+    value: &[u8],
+) -> Result<(), Status> {
+    if name.first() == Some(&b':') {
+        return sight.set_pseudo(side, name, value);
+    }
+    let name = HeaderName::from_bytes(name).map_err(|_| Status::BadArgument)?;
+    let value = HeaderValue::from_bytes(value).map_err(|_| Status::BadArgument)?;
+    if is_gateways(side, &name) {
+        return Ok(());
+    }
+    match edit {
+        // There is exactly one `Host`.
+        Edit::Add if !(side == Side::Request && name == HOST) => {
+            sight.change(side, &name, Change::Append(value))
+        }
+        Edit::Add | Edit::Replace => sight.change(side, &name, Change::Set(value)),
+    }
+}
+
+pub(super) fn remove(call: &mut Call<'_>, number: i32, k: i32, kn: i32) -> Done {
+    let side = changeable(call.data(), number)?;
+    let (memory, _) = split(call)?;
+    let name = bytes(memory, k, kn)?;
+    let Ok(name) = HeaderName::from_bytes(name) else { return Err(Status::BadArgument.into()) };
+    if is_gateways(side, &name) || side == Side::Request && name == HOST {
+        return Ok(());
+    }
+    Ok(request_scope::seen(|sight| sight.change(side, &name, Change::Remove))
+        .unwrap_or(Err(Status::BadArgument))?)
+}
+
+pub(super) fn set_pairs(call: &mut Call<'_>, number: i32, at: i32, length: i32) -> Done {
+    let side = changeable(call.data(), number)?;
+    let (memory, _) = split(call)?;
+    let pairs = header_encoding::read(bytes(memory, at, length)?).ok_or(Status::ParseFailure)?;
+    if pairs.len() > MOST {
+        return Err(Status::BadArgument.into());
+    }
+    let replace = |sight: &mut dyn RequestScope| -> Result<(), Stop> {
+        let fields = sight.fields(side).ok_or(Status::BadArgument)?;
+        let kept = |name: &HeaderName| is_gateways(side, name) || side == Side::Request && *name == HOST;
+        let gone: Vec<_> = fields.keys().filter(|name| !kept(name)).cloned().collect();
+        for name in gone {
+            sight.change(side, &name, Change::Remove)?;
+        }
+        for (name, value) in &pairs {
+            write(sight, side, Edit::Add, name, value)?;
+        }
+        Ok(())
+    };
+    request_scope::seen(replace).unwrap_or(Err(Status::BadArgument.into()))
+}
+
+/// Fields of an answer that a filter makes, or of a call: what the gateway writes itself is left out.
+pub(super) fn fields(pairs: &[(&[u8], &[u8])], side: Side) -> Result<HeaderMap, Status> {
+    let mut fields = HeaderMap::new();
+    for (name, value) in pairs.iter().filter(|(name, _)| name.first() != Some(&b':')).take(MOST) {
+        let name = HeaderName::from_bytes(name).map_err(|_| Status::BadArgument)?;
+        let value = HeaderValue::from_bytes(value).map_err(|_| Status::BadArgument)?;
+        if !is_gateways(side, &name) {
+            fields.append(name, value);
+        }
+    }
+    Ok(fields)
+}
+
+/// Whether the gateway alone writes a field.
+fn is_gateways(side: Side, name: &HeaderName) -> bool {
+    let framing = [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE, TRAILER, EXPECT];
+    framing.contains(name)
+        || side == Side::Request && *name == TE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        // A filter may choose the subprotocol; the rest is the handshake's.
+        || name.as_str().starts_with("sec-websocket-") && name.as_str() != "sec-websocket-protocol"
+}

@@ -1,0 +1,144 @@
+//! One instance of a module: what we call in it, one callback at a time.
+//!
+//! An instance is locked for the length of a callback and at no other time. One that trapped or took too
+//! long is at its end: nothing in it can be trusted, and [`Instance::is_dead`] stays true.
+
+use crate::callbacks::Core;
+use crate::host::{Buffer, Outcome, Phase, Shared};
+use crate::module::{Program, first_line};
+use crate::request_scope::{self, RequestScope};
+use bytes::Bytes;
+use moongate_sdk::{Fault, Services};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use wasmtime::Trap;
+
+/// An instance that several requests may use in turn.
+pub(crate) struct Instance {
+    core: Mutex<Core>,
+    dead: AtomicBool,
+    /// It takes no new streams; those that it has, it serves to their end.
+    retired: AtomicBool,
+    /// It served a stream to its end.
+    proven: AtomicBool,
+}
+
+/// What a callback is shown.
+#[derive(Default)]
+pub(crate) struct Scene<'s> {
+    /// The stream whose request is seen; 0 for none.
+    pub(crate) stream: u32,
+    pub(crate) sight: Option<&'s mut dyn RequestScope>,
+    /// A body or message, to read and to replace.
+    pub(crate) body: Option<(Buffer, Bytes)>,
+    /// For the calls of a callback without a request.
+    pub(crate) services: Option<&'s Arc<dyn Services>>,
+}
+
+/// What came of a callback.
+pub(crate) struct Came<T> {
+    pub(crate) value: T,
+    pub(crate) outcome: Outcome,
+    /// The body or message, as the module left it.
+    pub(crate) body: Bytes,
+}
+
+impl Instance {
+    /// A new instance, started and configured.
+    ///
+    /// # Errors
+    /// When it cannot be made, traps, or says that it cannot work with its configuration.
+    pub(crate) fn start(program: &Program, shared: &Arc<Shared>) -> Result<Self, Fault> {
+        let core = Core::start(program, shared).map_err(|error| fault(&error))?;
+        let flag = AtomicBool::new;
+        Ok(Self { core: Mutex::new(core), dead: flag(false), retired: flag(false), proven: flag(false) })
+    }
+
+    /// Runs `act` in the instance, with `scene` in sight.
+    ///
+    /// # Errors
+    /// A trap, or too much time; the instance is dead then.
+    pub(crate) fn run<T>(
+        &self,
+        phase: Phase,
+        scene: Scene<'_>,
+        act: impl FnOnce(&mut Core) -> wasmtime::Result<T>,
+    ) -> Result<Came<T>, Fault> {
+        let mut core = self.core.lock();
+        if self.is_dead() {
+            return Err(Fault::fixed("the instance that had this request ended"));
+        }
+        let budget = core.store.data().shared.terms.cpu;
+        core.prepare(phase, scene.stream, scene.body, budget);
+        core.store.data_mut().services = scene.services.cloned();
+        let result = request_scope::show(scene.sight, || {
+            let value = act(&mut core)?;
+            core.bury()?;
+            Ok(value)
+        });
+        let host = core.store.data_mut();
+        host.called = None;
+        host.services = None;
+        let body = host.body.take().map_or_else(Bytes::new, |(_, bytes)| bytes);
+        let outcome = std::mem::take(&mut host.outcome);
+        match result {
+            Ok(value) => Ok(Came { value, outcome, body }),
+            Err(error) => {
+                self.dead.store(true, Ordering::Relaxed);
+                Err(fault(&error))
+            }
+        }
+    }
+
+    /// Begins a stream.
+    ///
+    /// # Errors
+    /// As [`Instance::run`].
+    pub(crate) fn begin(&self, sight: Option<&mut dyn RequestScope>) -> Result<u32, Fault> {
+        let came = self.run(Phase::Aside, Scene { sight, ..Scene::default() }, Core::begin)?;
+        let (stream, full) = came.value;
+        if full {
+            self.retired.store(true, Ordering::Relaxed);
+        }
+        Ok(stream)
+    }
+
+    /// Ends a stream; a failure is the instance's own.
+    pub(crate) fn finish(&self, stream: u32, sight: Option<&mut dyn RequestScope>) {
+        let scene = Scene { stream, sight, ..Scene::default() };
+        if self.run(Phase::Log, scene, |core| core.finish(stream)).is_ok() {
+            // Read first: the flag changes once, and everybody reads it.
+            if !self.proven.load(Ordering::Relaxed) {
+                self.proven.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes new streams.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_dead() && !self.retired.load(Ordering::Relaxed)
+    }
+
+    /// How often it wants to be ticked.
+    pub(crate) fn tick_period(&self) -> Option<Duration> {
+        if self.is_dead() { None } else { self.core.lock().store.data().tick }
+    }
+}
+
+fn fault(error: &wasmtime::Error) -> Fault {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Fault::fixed("it took more processor time than `limits.cpu`"),
+        Some(trap) => Fault::new(format!("it trapped: {trap}")),
+        None => Fault::new(first_line(error)),
+    }
+}

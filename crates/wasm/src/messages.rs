@@ -1,0 +1,66 @@
+//! WebSocket messages, as the data of a stream filter: each whole message is one `proxy_on_downstream_data`
+//! (from the client) or `proxy_on_upstream_data` (from the backend).
+
+use crate::callbacks::Action;
+use crate::host::{Buffer, Phase};
+use crate::instance::Scene;
+use crate::plugin::Wasm;
+use crate::request_scope::View;
+use crate::stream_state::Stream;
+use bytes::BytesMut;
+use moongate_sdk::{Direction, Exchange, Fault, Message, MessageVerdict};
+
+pub(crate) fn message(wasm: &Wasm, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
+    let mut stream = Stream::take(exchange);
+    let fate = pass(wasm, &mut stream, exchange, message).unwrap_or_else(MessageVerdict::Failed);
+    stream.put(exchange);
+    fate
+}
+
+fn pass(
+    wasm: &Wasm,
+    stream: &mut Stream,
+    exchange: &mut Exchange<'_>,
+    message: &mut Message,
+) -> Result<MessageVerdict, Fault> {
+    let new = stream.run.is_none();
+    let run = wasm.run(stream, exchange)?;
+    let buffer = match message.direction {
+        Direction::ToBackend => Buffer::DownstreamData,
+        Direction::ToClient => Buffer::UpstreamData,
+    };
+    let (id, size) = (run.id, message.payload.len());
+    let opcode = Some(if message.binary { "binary" } else { "text" });
+    let bytes = std::mem::take(&mut message.payload).freeze();
+    let mut view = View { exchange, answer: None, kept: None, open: false, opcode };
+    let scene = Scene { stream: id, sight: Some(&mut view), body: Some((buffer, bytes)), services: None };
+    let came = run.instance.run(Phase::Message, scene, |core| {
+        if new {
+            core.connected(id)?;
+        }
+        core.data(buffer, id, size, false)
+    })?;
+    crate::http_calls::Calls::new(came.outcome.calls).detach(&run.instance, exchange.services);
+    if let Some((code, reason)) = came.outcome.close {
+        return Ok(MessageVerdict::Close { code, reason });
+    }
+    if came.value == Action::Pause && !came.outcome.resumed {
+        return Ok(MessageVerdict::Drop);
+    }
+    // Nobody else has the bytes of a message that was not replaced: nothing is copied.
+    message.payload = came.body.try_into_mut().unwrap_or_else(BytesMut::from);
+    Ok(MessageVerdict::Forward)
+}
+
+/// The WebSocket has ended.
+pub(crate) fn closed(exchange: &mut Exchange<'_>) {
+    let mut stream = Stream::take(exchange);
+    let Some(run) = stream.run.take() else { return };
+    let id = run.id;
+    let mut view = View { exchange, answer: None, kept: None, open: false, opcode: None };
+    let scene = Scene { stream: id, sight: Some(&mut view), ..Scene::default() };
+    // A failure here is the instance's own: there is nothing left to decide.
+    if run.instance.run(Phase::Log, scene, |core| core.disconnected(id)).is_ok() {
+        run.end(&mut view);
+    }
+}

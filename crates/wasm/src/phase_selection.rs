@@ -1,0 +1,49 @@
+//! What is known before a filter is asked: the phases that its module takes part in, and from a head whether
+//! a body follows it.
+
+use crate::module::Program;
+use http::{Method, header};
+use moongate_config::Problem;
+use moongate_sdk::{BodyLength, Exchange, Phases, Response};
+
+/// Whether a body follows the request's head, as far as the head tells.
+pub(crate) fn has_body(exchange: &Exchange<'_>) -> bool {
+    exchange.request.body != BodyLength::Empty
+}
+
+/// Whether no body follows the answer's head.
+pub(crate) fn answer_ends(exchange: &Exchange<'_>, answer: &Response<'_>) -> bool {
+    let empty = answer.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
+    let never = answer.status.is_informational() || matches!(answer.status.as_u16(), 204 | 304);
+    empty || never || exchange.request.method == Method::HEAD
+}
+
+/// What an entry takes part in, by what its module exports.
+pub(crate) fn phases(program: &Program, websocket: bool) -> Result<Phases, Problem> {
+    let has = |name: &str| program.has(name);
+    let phases = if websocket {
+        let (down, up) = (has("proxy_on_downstream_data"), has("proxy_on_upstream_data"));
+        Phases { messages_to_backend: down, messages_to_client: up, closed: down || up, ..Phases::default() }
+    } else {
+        Phases {
+            request_headers: has("proxy_on_request_headers"),
+            request_body: has("proxy_on_request_body"),
+            response_headers: has("proxy_on_response_headers"),
+            response_body: has("proxy_on_response_body"),
+            log: has("proxy_on_log") || has("proxy_on_done"),
+            ..Phases::default()
+        }
+    };
+    if phases == Phases::default() {
+        let (what, help) = if websocket {
+            (
+                "WebSocket messages",
+                "it exports neither `proxy_on_downstream_data` nor `proxy_on_upstream_data`",
+            )
+        } else {
+            ("requests", "a filter for WebSocket messages needs `websocket: true`")
+        };
+        return Err(Problem::new(format!("the module does nothing with {what}")).help(help));
+    }
+    Ok(Phases { waits: !websocket, ..phases })
+}

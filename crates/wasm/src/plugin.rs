@@ -1,0 +1,225 @@
+//! The phases of a request, as callbacks of a filter.
+//!
+//! A filter that pauses waits for what it called; when it called nothing, a pause at the head asks for the
+//! body, a pause in a body holds it back, and any other is a fault, for nobody would ever wake it.
+
+use crate::host::{Phase, Shared};
+use crate::invoke::{Next, STUCK};
+use crate::logs::Logs;
+use crate::metrics::Ledger;
+use crate::module::Program;
+use crate::phase_selection::{has_body, phases};
+use crate::request_scope::View;
+use crate::settings::ModuleSettings;
+use crate::shared_data::SharedData;
+use crate::stream_state::Stream;
+use crate::worker_instances::Slots;
+use crate::{messages, timers};
+use bytes::BytesMut;
+use http::{HeaderMap, StatusCode};
+use moongate_config::Problem;
+use moongate_sdk::{
+    Background, Ended, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Reply,
+    Response, Services, Verdict,
+};
+use std::sync::Arc;
+
+const TOO_LONG: Fault = Fault::fixed("it holds back more than `limits.body`");
+
+/// An entry.
+pub(crate) struct Wasm {
+    pub(crate) slots: Arc<Slots>,
+    phases: Phases,
+    /// Whether the answer's head is kept for what comes behind it.
+    keeps_answer: bool,
+}
+
+impl Wasm {
+    /// Starts the module once, to see that it works.
+    pub(crate) fn start(program: Arc<Program>, terms: ModuleSettings) -> Result<Self, Problem> {
+        let phases = phases(&program, terms.websocket)?;
+        let keeps_answer = phases.response_body || program.has("proxy_on_log");
+        let shared = Arc::new(Shared {
+            logs: Logs::default(),
+            ledger: Ledger::of(&terms.name),
+            data: SharedData::of(&terms.vm_id),
+            ticks: tokio::sync::Notify::new(),
+            terms,
+        });
+        let slots = Slots::new(program, shared)
+            .map_err(|fault| Problem::new(format!("the module does not start: {fault}")))?;
+        Ok(Self { slots: Arc::new(slots), phases, keeps_answer })
+    }
+
+    /// The end of the phase `request_headers`.
+    fn begun(&self, stream: &mut Stream, exchange: &Exchange<'_>, next: Next) -> Verdict {
+        match next {
+            Next::Now(verdict) => verdict,
+            Next::Go(_) => Verdict::Continue,
+            Next::Hold(_) if self.phases.request_body && has_body(exchange) => {
+                stream.whole = true;
+                Verdict::Body(self.slots.shared().terms.body as u64)
+            }
+            Next::Hold(_) | Next::Wait(..) => Verdict::Failed(STUCK),
+        }
+    }
+
+    /// The end of a piece of a body: it goes on, or is held back.
+    fn passed(&self, stream: &mut Stream, piece: &mut Piece, next: Next) -> Verdict {
+        match next {
+            Next::Now(verdict) => verdict,
+            Next::Go(bytes) => {
+                piece.bytes = bytes;
+                Verdict::Continue
+            }
+            Next::Hold(_) | Next::Wait(..) if piece.last => Verdict::Failed(STUCK),
+            Next::Hold(bytes) | Next::Wait(_, bytes) => {
+                if bytes.len() > self.slots.shared().terms.body {
+                    return Verdict::Respond(Box::new(Reply::new(StatusCode::PAYLOAD_TOO_LARGE)));
+                }
+                stream.held = bytes.try_into_mut().unwrap_or_else(BytesMut::from);
+                Verdict::Continue
+            }
+        }
+    }
+}
+
+impl Plugin for Wasm {
+    fn phases(&self) -> Phases {
+        self.phases
+    }
+
+    fn background(&self, services: &Arc<dyn Services>) -> Option<Background> {
+        self.slots.program().has("proxy_on_tick").then(|| timers::keep(self.slots.clone(), services.clone()))
+    }
+
+    fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
+        let mut stream = Stream::take(exchange);
+        let next = match self.on_request(&mut stream, exchange) {
+            Ok(Next::Wait(calls, body)) => {
+                return Flow::wait(async move {
+                    let wait =
+                        self.await_calls(&mut stream, exchange, None, Phase::RequestHeaders, (calls, body));
+                    let next = wait.await.unwrap_or_else(failed);
+                    let verdict = self.begun(&mut stream, exchange, next);
+                    stream.put(exchange);
+                    verdict
+                });
+            }
+            next => next.unwrap_or_else(failed),
+        };
+        let verdict = self.begun(&mut stream, exchange, next);
+        stream.put(exchange);
+        verdict.into()
+    }
+
+    fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
+        let mut stream = Stream::take(exchange);
+        let next = match self.on_body(&mut stream, exchange, piece, Phase::RequestBody) {
+            Ok(Next::Wait(calls, body)) => {
+                return Flow::wait(async move {
+                    let wait =
+                        self.await_calls(&mut stream, exchange, None, Phase::RequestBody, (calls, body));
+                    let next = wait.await.unwrap_or_else(failed);
+                    let verdict = self.passed(&mut stream, piece, next);
+                    stream.put(exchange);
+                    verdict
+                });
+            }
+            next => next.unwrap_or_else(failed),
+        };
+        let verdict = self.passed(&mut stream, piece, next);
+        stream.put(exchange);
+        verdict.into()
+    }
+
+    fn response_headers<'f>(
+        &'f self,
+        exchange: &'f mut Exchange<'_>,
+        answer: &'f mut Response<'_>,
+    ) -> Flow<'f> {
+        let mut stream = Stream::take(exchange);
+        // What was held back of the request went with it.
+        stream.held.clear();
+        let next = match self.on_response(&mut stream, exchange, answer) {
+            Ok(Next::Wait(calls, body)) => {
+                return Flow::wait(async move {
+                    let wait = self.await_calls(
+                        &mut stream,
+                        exchange,
+                        Some(answer),
+                        Phase::ResponseHeaders,
+                        (calls, body),
+                    );
+                    let verdict = answered(wait.await.unwrap_or_else(failed));
+                    self.keep(&mut stream, answer);
+                    stream.put(exchange);
+                    verdict
+                });
+            }
+            next => next.unwrap_or_else(failed),
+        };
+        let verdict = answered(next);
+        self.keep(&mut stream, answer);
+        stream.put(exchange);
+        verdict.into()
+    }
+
+    fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
+        let mut stream = Stream::take(exchange);
+        let next = match self.on_body(&mut stream, exchange, piece, Phase::ResponseBody) {
+            Ok(Next::Wait(calls, body)) => {
+                // Nothing can be waited for here, so their answers come beside the body.
+                if let Some(run) = &stream.run {
+                    calls.detach(&run.instance, exchange.services);
+                }
+                Next::Hold(body)
+            }
+            next => next.unwrap_or_else(failed),
+        };
+        let verdict = self.passed(&mut stream, piece, next);
+        stream.put(exchange);
+        match verdict {
+            Verdict::Continue => Ok(()),
+            Verdict::Failed(fault) => Err(fault),
+            // A filter cannot answer here; it is the host that found it too long.
+            Verdict::Respond(_) | Verdict::Body(_) => Err(TOO_LONG),
+        }
+    }
+
+    fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
+        messages::message(self, exchange, message)
+    }
+
+    fn closed(&self, exchange: &mut Exchange<'_>, _: &Ended<'_>) {
+        messages::closed(exchange);
+    }
+
+    fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
+        let mut stream = Stream::take(exchange);
+        let Some(run) = stream.run.take() else { return };
+        let kept = stream.answer.take().or_else(|| status.map(|status| Box::new((status, HeaderMap::new()))));
+        run.end(&mut View { exchange, answer: None, kept: kept.as_deref(), open: false, opcode: None });
+    }
+}
+
+impl Wasm {
+    fn keep(&self, stream: &mut Stream, answer: &Response<'_>) {
+        if self.keeps_answer {
+            stream.answer = Some(Box::new((answer.status, (*answer.headers).clone())));
+        }
+    }
+}
+
+fn failed(fault: Fault) -> Next {
+    Next::Now(Verdict::Failed(fault))
+}
+
+/// The end of the phase `response_headers`.
+fn answered(next: Next) -> Verdict {
+    match next {
+        Next::Now(verdict) => verdict,
+        Next::Go(_) => Verdict::Continue,
+        Next::Hold(_) | Next::Wait(..) => Verdict::Failed(STUCK),
+    }
+}

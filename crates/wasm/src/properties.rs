@@ -1,0 +1,126 @@
+//! The properties that a filter can read (`request.path` and the like), as Envoy names and writes them:
+//! text as its bytes, numbers as 64 bits, little-endian.
+
+use crate::host::Host;
+use crate::request_scope::{self, RequestScope, Side};
+use http::Version;
+
+/// Writes the property of that path (its segments apart by NUL) behind what is in `out`; whether there is one.
+pub(crate) fn read(host: &Host, path: &[u8], out: &mut Vec<u8>) -> bool {
+    let path = path.strip_suffix(&[0]).unwrap_or(path);
+    if let Some((_, value)) = host
+        .contexts
+        .get(&host.effective)
+        .and_then(|context| context.properties.iter().find(|(known, _)| **known == *path))
+    {
+        out.extend_from_slice(value);
+        return true;
+    }
+    let terms = &host.shared.terms;
+    let mut segments = path.split(|byte| *byte == 0);
+    let (first, second, third) = (segments.next().unwrap_or_default(), segments.next(), segments.next());
+    match (first, second, third) {
+        // AssemblyScript's SDK asks for this one before anything else.
+        (b"plugin_root_id", None, _) => out.extend_from_slice(terms.root_id.as_bytes()),
+        (b"plugin_name", None, _) => out.extend_from_slice(terms.name.as_bytes()),
+        (b"plugin_vm_id", None, _) => out.extend_from_slice(terms.vm_id.as_bytes()),
+        _ if !host.sees() => return false,
+        (b"request", Some(b"headers"), Some(name)) => return field(Side::Request, name, out),
+        (b"response", Some(b"headers"), Some(name)) => return field(Side::Response, name, out),
+        (first, second, None) => {
+            return request_scope::seen(|sight| of_request(sight, first, second.unwrap_or_default(), out))
+                == Some(true);
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn of_request(sight: &mut dyn RequestScope, first: &[u8], second: &[u8], out: &mut Vec<u8>) -> bool {
+    match (first, second) {
+        (b"request", b"path") => return sight.pseudo(Side::Request, b":path", out),
+        (b"request", b"host") => return sight.pseudo(Side::Request, b":authority", out),
+        (b"request", b"scheme") => return sight.pseudo(Side::Request, b":scheme", out),
+        (b"request", b"method") => return sight.pseudo(Side::Request, b":method", out),
+        (b"request", b"useragent") => return named(sight, Side::Request, b"user-agent", out),
+        (b"request", b"referer") => return named(sight, Side::Request, b"referer", out),
+        (b"response", b"code") => match sight.status() {
+            Some(status) => out.extend_from_slice(&i64::from(status.as_u16()).to_le_bytes()),
+            None => return false,
+        },
+        (b"upstream", b"address") => match sight.endpoint() {
+            Some(endpoint) => out.extend_from_slice(endpoint.as_bytes()),
+            None => return false,
+        },
+        (b"websocket", b"opcode") => match sight.opcode() {
+            Some(opcode) => out.extend_from_slice(opcode.as_bytes()),
+            None => return false,
+        },
+        _ => {
+            let mut text = None;
+            sight.exchange(&mut |exchange| text = of_exchange(exchange, first, second));
+            match text {
+                Some(text) => out.extend_from_slice(&text),
+                None => return false,
+            }
+        }
+    }
+    true
+}
+
+fn of_exchange(exchange: &mut moongate_sdk::Exchange<'_>, first: &[u8], second: &[u8]) -> Option<Vec<u8>> {
+    let request = exchange.request;
+    let text = match (first, second) {
+        (b"request", b"url_path") => exchange.matched_path().to_owned(),
+        (b"request", b"query") => exchange.query().unwrap_or_default().to_owned(),
+        (b"request", b"protocol") => match request.version {
+            Version::HTTP_10 => "HTTP/1.0".to_owned(),
+            Version::HTTP_2 => "HTTP/2".to_owned(),
+            _ => "HTTP/1.1".to_owned(),
+        },
+        (b"request", b"id") => return Some(exchange.request_id().as_bytes().to_vec()),
+        // A truth is one byte in Envoy.
+        (b"request", b"is_websocket") => return Some(vec![u8::from(request.is_websocket)]),
+        (b"request", b"is_grpc") => return Some(vec![u8::from(request.is_grpc)]),
+        (b"source", b"address") => request.client.to_string(),
+        (b"connection", b"peer_address") => request.peer.to_string(),
+        (b"connection", name) => return of_tls(request.tls, name),
+        (b"route_name" | b"xds", b"" | b"route_name") => request.route.to_owned(),
+        (b"listener_name", b"") => request.listener.to_owned(),
+        _ => return None,
+    };
+    Some(text.into_bytes())
+}
+
+/// Of the client's TLS, and of the certificate that it showed. There is none of a plain connection.
+fn of_tls(tls: Option<&moongate_sdk::Tls>, name: &[u8]) -> Option<Vec<u8>> {
+    let client = tls.and_then(|tls| tls.client.as_ref());
+    let text = match name {
+        b"mtls" => return Some(vec![u8::from(client.is_some())]),
+        b"tls_version" => tls?.version,
+        b"requested_server_name" => tls?.server_name.as_deref()?,
+        b"subject_peer_certificate" => &client?.subject,
+        b"sha256_peer_certificate_digest" => &client?.fingerprint,
+        _ => return None,
+    };
+    Some(text.as_bytes().to_vec())
+}
+
+fn field(side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
+    request_scope::seen(|sight| named(sight, side, name, out)) == Some(true)
+}
+
+/// A field's value, or a pseudo-header's.
+fn named(sight: &dyn RequestScope, side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
+    if name.starts_with(b":") {
+        return sight.pseudo(side, name, out);
+    }
+    let Ok(name) = http::HeaderName::from_bytes(name) else { return false };
+    match sight.fields(side).and_then(|fields| fields.get(name)) {
+        Some(value) => {
+            out.extend_from_slice(value.as_bytes());
+            true
+        }
+        None => false,
+    }
+}

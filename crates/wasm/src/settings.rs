@@ -1,0 +1,182 @@
+//! What an operator may write below `kind: wasm`, and the making of a plugin from it.
+
+use crate::engine::{Allocation, LONGEST, POOLED_MEMORY};
+use crate::module::Program;
+use crate::plugin::Wasm;
+use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings, Size, Value, ValueKind};
+use moongate_sdk::Plugin;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest module.
+const LARGEST: u64 = 64 << 20;
+
+/// The kind `wasm`.
+pub const KIND: Kind<dyn Plugin> = Kind {
+    name: "wasm",
+    about: "Runs a proxy-wasm filter compiled to WebAssembly, limited in time and memory.",
+    schema: <Written as JsonSchema>::json_schema,
+    build,
+};
+
+/// The settings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// The module: a file with a filter for proxy-wasm 0.1.0, 0.2.0 or 0.2.1. A relative path begins at
+    /// the file it is written in.
+    module: Placed<String>,
+    /// The module's SHA-256 in hexadecimal digits; another module is refused.
+    sha256: Option<Placed<String>>,
+    /// What the filter gets as its plugin configuration: a text as it is, a mapping or a list as JSON.
+    #[serde(rename = "config")]
+    #[schemars(rename = "config", with = "Option<serde_json::Value>")]
+    _config: Option<IgnoredAny>,
+    /// What it is held to.
+    #[serde(default)]
+    limits: Limits,
+    /// What it may reach beyond the request.
+    #[serde(default)]
+    allow: Allow,
+    /// Whether one instance of it serves all requests of a worker, or each request gets its own.
+    #[serde(default)]
+    isolation: Isolation,
+    /// Whether it is shown WebSocket messages, as a stream filter, instead of requests. Default: false.
+    #[serde(default)]
+    websocket: bool,
+    /// The filter's root id, for a module that holds several filters. Default: none.
+    root_id: Option<String>,
+    /// Entries with the same id share the data of `proxy_set_shared_data`. Default: those with the same module.
+    vm_id: Option<String>,
+}
+
+/// What a filter is held to.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Limits {
+    /// Processor time of one callback, at least 2ms and at most 1s. Default: 10ms.
+    cpu: Placed<Period>,
+    /// Memory of one instance, at most 4GiB (64MiB with `isolation: request`). Default: 16MiB.
+    memory: Placed<Size>,
+    /// Bytes of a body that are held back for the filter. Default: 1MiB.
+    body: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let place = moongate_config::Place::nowhere();
+        Self {
+            cpu: Placed { value: Period::millis(10), place: place.clone() },
+            memory: Placed { value: Size(16 << 20), place },
+            body: Size(1 << 20),
+        }
+    }
+}
+
+/// What a filter may reach.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Allow {
+    /// Upstreams that it may send requests to, by name. Default: none.
+    upstreams: Vec<String>,
+}
+
+/// Who shares an instance.
+#[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Isolation {
+    /// The requests of a worker.
+    #[default]
+    Worker,
+    /// Nobody.
+    Request,
+}
+
+/// The settings as the host uses them.
+pub(crate) struct ModuleSettings {
+    /// The entry's name, for logs and metrics.
+    pub(crate) name: Box<str>,
+    pub(crate) root_id: Box<str>,
+    pub(crate) vm_id: Box<str>,
+    /// The plugin configuration.
+    pub(crate) config: Box<[u8]>,
+    pub(crate) cpu: Duration,
+    /// Bytes.
+    pub(crate) memory: usize,
+    /// Bytes.
+    pub(crate) body: usize,
+    pub(crate) upstreams: HashSet<String>,
+    pub(crate) per_request: bool,
+    pub(crate) websocket: bool,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
+    let written: Written = settings.read()?;
+    let mut problems = Problems::default();
+    limits(&written, &mut problems);
+    let allocation = match written.isolation {
+        Isolation::Worker => Allocation::OnDemand,
+        Isolation::Request => Allocation::Pooled,
+    };
+    let source = settings.file(&written.module, LARGEST)?;
+    let at_module = |problem: Problem| Problems::from(problem.at(&written.module.place));
+    let program = Program::load(&source.bytes, written.sha256.as_ref(), allocation).map_err(at_module);
+    let Some(program) = problems.keep(program) else { return Err(problems) };
+    if problems.refuse() {
+        return Err(problems);
+    }
+    let terms = terms(settings, written, &program);
+    let place = settings.value.get("module").map_or(settings.place(), |module| &module.place);
+    let plugin = Wasm::start(program, terms).map_err(|problem| problem.at(place))?;
+    Ok(Box::new(plugin))
+}
+
+fn limits(written: &Written, problems: &mut Problems) {
+    let Limits { cpu, memory, .. } = &written.limits;
+    if !(Duration::from_millis(2)..=LONGEST).contains(&cpu.value.0) {
+        problems.push(
+            Problem::new(format!("`{}` is out of range", cpu.value)).label("from 2ms to 1s").at(&cpu.place),
+        );
+    }
+    let (most, label) = match written.isolation {
+        Isolation::Worker => (4 << 30, "from 64KiB to 4GiB"),
+        Isolation::Request => (POOLED_MEMORY as u64, "from 64KiB to 64MiB, for instances of single requests"),
+    };
+    if !(64 << 10..=most).contains(&memory.value.0) {
+        let problem = Problem::new(format!("`{}` is out of range", memory.value)).label(label);
+        problems.push(problem.at(&memory.place));
+    }
+}
+
+fn terms(settings: &Settings, written: Written, program: &Arc<Program>) -> ModuleSettings {
+    let stem = Path::new(&written.module.value).file_stem().and_then(|stem| stem.to_str()).unwrap_or("wasm");
+    // Under a name of the operator's own its metrics and log lines are found by it.
+    let name = if matches!(settings.name(), "" | "wasm") { stem } else { settings.name() };
+    ModuleSettings {
+        name: name.into(),
+        root_id: written.root_id.unwrap_or_default().into(),
+        vm_id: written.vm_id.unwrap_or_else(|| program.hash().to_string()).into(),
+        config: settings.value.get("config").map(bytes).unwrap_or_default().into(),
+        cpu: written.limits.cpu.value.0,
+        memory: usize::try_from(written.limits.memory.value.0).unwrap_or(usize::MAX),
+        body: usize::try_from(written.limits.body.0).unwrap_or(usize::MAX),
+        upstreams: written.allow.upstreams.into_iter().collect(),
+        per_request: matches!(written.isolation, Isolation::Request),
+        websocket: written.websocket,
+    }
+}
+
+/// A configuration as a filter reads it.
+fn bytes(config: &Value) -> Vec<u8> {
+    match &config.kind {
+        ValueKind::Null => Vec::new(),
+        ValueKind::Scalar { text, .. } => text.clone().into_bytes(),
+        // Keys are text and numbers finite, so that this cannot fail.
+        ValueKind::List(_) | ValueKind::Map(_) => serde_json::to_vec(config).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,59 @@
+//! What the host remembers about one request, or one WebSocket, from phase to phase.
+
+use crate::instance::Instance;
+use crate::request_scope::RequestScope;
+use bytes::BytesMut;
+use http::{HeaderMap, StatusCode};
+use moongate_sdk::Exchange;
+use std::sync::Arc;
+
+/// A stream: nothing yet, or its context in an instance.
+#[derive(Default)]
+pub(crate) struct Stream {
+    pub(crate) run: Option<Run>,
+    /// Pieces of a body that the filter holds back.
+    pub(crate) held: BytesMut,
+    /// The filter gets the request's body in one piece, before its head goes anywhere.
+    pub(crate) whole: bool,
+    /// The answer's head, for the phases behind it.
+    pub(crate) answer: Option<Box<(StatusCode, HeaderMap)>>,
+}
+
+/// A context in an instance. It ends with this value, whatever becomes of the request.
+pub(crate) struct Run {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) id: u32,
+    over: bool,
+}
+
+impl Run {
+    pub(crate) fn new(instance: Arc<Instance>, id: u32) -> Self {
+        Self { instance, id, over: false }
+    }
+
+    /// Ends it, with the request in sight.
+    pub(crate) fn end(mut self, sight: &mut dyn RequestScope) {
+        self.over = true;
+        self.instance.finish(self.id, Some(sight));
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !self.over {
+            self.instance.finish(self.id, None);
+        }
+    }
+}
+
+impl Stream {
+    /// Takes the stream out of the exchange, so that both can be worked with.
+    pub(crate) fn take(exchange: &mut Exchange<'_>) -> Self {
+        std::mem::take(exchange.state::<Self>())
+    }
+
+    /// Puts it back.
+    pub(crate) fn put(self, exchange: &mut Exchange<'_>) {
+        *exchange.state::<Self>() = self;
+    }
+}

@@ -1,0 +1,139 @@
+//! Which instance serves which worker.
+//!
+//! Every worker has an instance of its own, made when its first request comes, so that none waits for
+//! another. One that is worn out takes no new streams and lives until its last is over. One that died is
+//! replaced at once when it had served before; a module that cannot serve at all is tried ever more seldom.
+
+use crate::host::Shared;
+use crate::instance::Instance;
+use crate::module::Program;
+use moongate_sdk::{Fault, worker};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Workers with an instance of their own; beyond, two share one.
+const SLOTS: usize = 64;
+
+/// The first pause before a module that fails is tried again; it doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Of all time, one part in so many may go into making new instances, and of a moment all: a burst of
+/// requests that each end one is no reason to fail those between them.
+const SHARE: u32 = 10;
+const BURST: Duration = Duration::from_secs(1);
+
+pub(crate) struct Slots {
+    program: Arc<Program>,
+    shared: Arc<Shared>,
+    slots: [Mutex<Slot>; SLOTS],
+    /// The instance that showed that the module starts; the first worker takes it over.
+    spare: Mutex<Option<Arc<Instance>>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    current: Option<Arc<Instance>>,
+    /// Instances in a row that failed before they served a stream.
+    failures: u32,
+    not_before: Option<Instant>,
+    /// When making the instances so far will have taken no more than its share of the time.
+    paid: Option<Instant>,
+}
+
+impl Slots {
+    pub(crate) fn new(program: Arc<Program>, shared: Arc<Shared>) -> Result<Self, Fault> {
+        let spare = Instance::start(&program, &shared)?;
+        let keep = !shared.terms.per_request || spare.tick_period().is_some();
+        Ok(Self {
+            program,
+            shared,
+            slots: std::array::from_fn(|_| Mutex::default()),
+            spare: Mutex::new(keep.then(|| Arc::new(spare))),
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The instance for a new stream of this worker.
+    pub(crate) fn instance(&self) -> Result<Arc<Instance>, Fault> {
+        if self.shared.terms.per_request {
+            return Instance::start(&self.program, &self.shared).map(Arc::new);
+        }
+        let mut slot = self.slots[worker() % SLOTS].lock();
+        match &slot.current {
+            Some(current) if current.is_open() => Ok(current.clone()),
+            _ => self.replace(&mut slot),
+        }
+    }
+
+    fn replace(&self, slot: &mut Slot) -> Result<Arc<Instance>, Fault> {
+        if let Some(old) = slot.current.take()
+            && old.is_dead()
+        {
+            slot.failed(old.is_proven());
+        }
+        if let Some(spare) = self.spare.lock().take().filter(|spare| spare.is_open()) {
+            slot.current = Some(spare.clone());
+            return Ok(spare);
+        }
+        let now = Instant::now();
+        if slot.not_before.is_some_and(|then| now < then) || slot.paid.is_some_and(|paid| paid > now + BURST)
+        {
+            return Err(Fault::fixed("its module failed and is not tried again yet"));
+        }
+        let new = Instance::start(&self.program, &self.shared);
+        slot.paid = Some(slot.paid.map_or(now, |paid| paid.max(now)) + now.elapsed() * SHARE);
+        match new {
+            Ok(new) => {
+                let new = Arc::new(new);
+                slot.current = Some(new.clone());
+                Ok(new)
+            }
+            Err(fault) => {
+                slot.failed(false);
+                Err(fault)
+            }
+        }
+    }
+
+    /// The instances that take new streams, for ticks.
+    pub(crate) fn living(&self) -> Vec<Arc<Instance>> {
+        let current = self.slots.iter().filter_map(|slot| slot.lock().current.clone());
+        current.chain(self.spare.lock().clone()).filter(|instance| instance.is_open()).collect()
+    }
+}
+
+impl Slot {
+    /// Its instance failed, `proven` after it had served others.
+    fn failed(&mut self, proven: bool) {
+        self.failures = if proven { 0 } else { self.failures + 1 };
+        self.not_before = Some(Instant::now() + pause(self.failures));
+    }
+}
+
+/// How long a module that failed so many times in a row is left alone.
+fn pause(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        failures => FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(6)).min(LAST_PAUSE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let seconds: Vec<_> = (0..9).map(|failures| pause(failures).as_secs()).collect();
+        assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+}

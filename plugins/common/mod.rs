@@ -1,0 +1,42 @@
+//! What several plugins read alike: named parts of a request, URLs, origins of pages, networks, regular
+//! expressions, statuses. No plugin is in here.
+
+pub(crate) mod networks;
+pub(crate) mod origins;
+pub(crate) mod request_selector;
+pub(crate) mod url;
+
+use http::StatusCode;
+use moongate_config::{Placed, Problem};
+use regex::{Regex, RegexBuilder};
+
+/// How large a compiled expression may get, in bytes: enough for any that a person writes.
+const LARGEST_REGEX: usize = 1 << 20;
+
+/// A regular expression.
+pub(crate) fn regex(written: &Placed<String>) -> Result<Regex, Problem> {
+    RegexBuilder::new(written).size_limit(LARGEST_REGEX).build().map_err(|error| {
+        let why = error.to_string();
+        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Problem::new(format!("`{}` is not a regular expression", written.value)).label(why).at(&written.place)
+    })
+}
+
+/// A status that a whole response can have.
+pub(crate) fn status(written: &Placed<u16>) -> Result<StatusCode, Problem> {
+    within(written, 200, "a response")
+}
+
+/// A status that a refusal can have: the client must be told that it did not get what it asked for.
+pub(crate) fn refusal(written: &Placed<u16>) -> Result<StatusCode, Problem> {
+    within(written, 400, "a refusal")
+}
+
+fn within(written: &Placed<u16>, least: u16, of: &str) -> Result<StatusCode, Problem> {
+    match StatusCode::from_u16(written.value) {
+        Ok(status) if (least..600).contains(&written.value) => Ok(status),
+        _ => Err(Problem::new(format!("`{}` is not the status of {of}", written.value))
+            .label(format!("{least} to 599"))
+            .at(&written.place)),
+    }
+}

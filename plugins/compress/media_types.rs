@@ -1,0 +1,154 @@
+//! Media types that are worth compressing.
+
+use http::HeaderValue;
+use moongate_config::{Placed, Problem, Problems};
+
+/// What is compressed when nothing is written: what is text, or as loosely packed.
+const USUAL: [&str; 14] = [
+    "text/*",
+    "application/json",
+    "application/*+json",
+    "application/xml",
+    "application/*+xml",
+    "application/javascript",
+    "application/x-javascript",
+    "application/x-ndjson",
+    "application/wasm",
+    "application/vnd.ms-fontobject",
+    "font/otf",
+    "font/ttf",
+    "image/svg+xml",
+    "image/bmp",
+];
+
+/// A list of media types.
+pub(super) struct Media(Vec<Pattern>);
+
+/// In lower case.
+enum Pattern {
+    Any,
+    Exact(Box<str>),
+    /// `text/`.
+    Top(Box<str>),
+    /// `application/` and `+json`.
+    Suffix(Box<str>, Box<str>),
+}
+
+impl Media {
+    /// What is compressed when nothing is written.
+    pub(super) fn usual() -> Self {
+        Self(USUAL.iter().filter_map(|text| pattern(text)).collect())
+    }
+
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// What is no media type.
+    pub(super) fn parse(written: &[Placed<String>]) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut patterns = Vec::new();
+        for text in written {
+            match pattern(&text.to_ascii_lowercase()) {
+                Some(pattern) => patterns.push(pattern),
+                None => problems.push(
+                    Problem::new(format!("`{}` is no media type", text.value))
+                        .help("write `text/html`, `text/*`, `application/*+json`, or `*/*` for all")
+                        .at(&text.place),
+                ),
+            }
+        }
+        if problems.refuse() { Err(problems) } else { Ok(Self(patterns)) }
+    }
+
+    /// Whether an answer of this Content-Type is compressed; one without is not.
+    pub(super) fn has(&self, written: Option<&HeaderValue>) -> bool {
+        let Some(text) = written.and_then(|value| value.to_str().ok()) else { return false };
+        let essence = text.split(';').next().unwrap_or_default().trim();
+        self.0.iter().any(|pattern| pattern.fits(essence))
+    }
+}
+
+fn pattern(text: &str) -> Option<Pattern> {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    let (top, sub) = text.split_once('/')?;
+    match (top, sub) {
+        ("*", "*") => Some(Pattern::Any),
+        (top, "*") if plain(top) => Some(Pattern::Top(format!("{top}/").into())),
+        (top, sub) if plain(top) => match sub.strip_prefix('*') {
+            Some(suffix) if suffix.starts_with('+') && suffix.len() > 1 && plain(suffix) => {
+                Some(Pattern::Suffix(format!("{top}/").into(), suffix.into()))
+            }
+            None if plain(sub) => Some(Pattern::Exact(text.into())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+impl Pattern {
+    fn fits(&self, essence: &str) -> bool {
+        let starts =
+            |top: &str| essence.get(..top.len()).is_some_and(|start| start.eq_ignore_ascii_case(top));
+        match self {
+            Self::Any => true,
+            Self::Exact(text) => essence.eq_ignore_ascii_case(text),
+            Self::Top(top) => starts(top),
+            Self::Suffix(top, suffix) => {
+                let end = essence.len().checked_sub(suffix.len()).and_then(|at| essence.get(at..));
+                starts(top) && end.is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use moongate_config::Place;
+
+    fn list(written: &[&str]) -> Result<Media, Problems> {
+        let placed = |text: &&str| Placed { value: (*text).to_owned(), place: Place::nowhere() };
+        Media::parse(&written.iter().map(placed).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn types_fit_without_their_parameters() {
+        let media = Media::usual();
+        let has = |text: &'static str| media.has(Some(&HeaderValue::from_static(text)));
+        for text in [
+            "text/html",
+            "Text/HTML; charset=utf-8",
+            "text/event-stream",
+            "application/problem+json",
+            "image/svg+xml",
+            "application/json;x=y",
+        ] {
+            assert!(has(text), "{text}");
+        }
+        for text in [
+            "image/png",
+            "application/zip",
+            "application/jsonx",
+            "texts/html",
+            "text",
+            "",
+            "font/woff2",
+            "+json",
+        ] {
+            assert!(!has(text), "{text}");
+        }
+        assert!(!media.has(None));
+    }
+
+    #[test]
+    fn a_list_says_what_fits() {
+        assert!(list(&["*/*"]).unwrap().has(Some(&HeaderValue::from_static("x"))));
+        assert!(!list(&[]).unwrap().has(Some(&HeaderValue::from_static("text/html"))));
+        let bad = ["text", "", "/", "text/", "*/html", "a/*x", "a/*+", "a b/c", "é/x"];
+        assert_eq!(list(&bad).err().unwrap().0.len(), bad.len());
+    }
+}

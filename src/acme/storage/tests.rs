@@ -1,0 +1,148 @@
+//! What is kept, for whom, and what stands in for it.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use super::*;
+use crate::config::Challenge;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use std::os::unix::fs::PermissionsExt;
+
+pub(in crate::acme) fn settings(storage: &Path, names: &[&str]) -> Settings {
+    Settings {
+        names: names.iter().map(|name| Box::from(*name)).collect(),
+        directory: "http://127.0.0.1:1/dir".to_owned(),
+        contact: Vec::new(),
+        challenge: Challenge::Http01,
+        storage: storage.to_owned(),
+        roots: None,
+        external: None,
+    }
+}
+
+/// A key and its certificate for these names, until that year.
+pub(in crate::acme) fn pem(names: &[&str], until: i32) -> String {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.not_after = date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    key.serialize_pem() + &params.self_signed(&key).unwrap().pem()
+}
+
+#[test]
+fn what_is_kept_is_its_owners_alone_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = folder.path().join("a/b");
+    let settings = settings(&storage, &["a.example", "b.example"]);
+    prepare(&settings).unwrap();
+    assert!(load(&settings).unwrap().is_none());
+    keep(&settings, &pem(&["a.example", "b.example"], 4000)).unwrap();
+    let (kept, own) = load(&settings).unwrap().unwrap();
+    assert!(own && kept.covers(&settings.names) && kept.validity.until > now());
+    let path = certificate(&settings);
+    for (path, mode) in [(path.as_path(), 0o600), (path.parent().unwrap(), 0o700), (&storage, 0o700)] {
+        let found = path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{}", path.display());
+    }
+    let beside: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
+    assert_eq!(beside.len(), 1, "no draft is left: {beside:?}");
+}
+
+#[test]
+fn a_draft_of_a_process_that_died_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), &["a.example"]);
+    prepare(&settings).unwrap();
+    let draft = certificate(&settings).with_file_name(".a.example.pem.1.new");
+    fs::write(&draft, "half a").unwrap();
+    keep(&settings, &pem(&["a.example"], 4000)).unwrap();
+    assert!(load(&settings).unwrap().is_some() && !draft.exists());
+}
+
+#[test]
+fn what_cannot_be_served_is_left_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), &["a.example"]);
+    prepare(&settings).unwrap();
+    let (one, other) = (pem(&["a.example"], 4000), pem(&["a.example"], 4000));
+    let mark = "-----END PRIVATE KEY-----\n";
+    let (key, _) = one.split_at(one.find(mark).unwrap() + mark.len());
+    let (_, foreign) = other.split_at(other.find(mark).unwrap() + mark.len());
+    for wrong in ["", "nonsense", key, foreign, &format!("{key}{foreign}"), &pem(&["a.example"], 2001)] {
+        keep(&settings, wrong).unwrap();
+        assert!(load(&settings).unwrap().is_none(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_kept_certificate_that_cannot_be_read_is_an_error_and_not_an_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), &["a.example"]);
+    prepare(&settings).unwrap();
+    let file = certificate(&settings);
+    fs::create_dir(&file).unwrap();
+    assert!(
+        load(&settings).unwrap_err().to_string().contains("a.example.pem` cannot be read: it is a directory")
+    );
+    fs::remove_dir(&file).unwrap();
+    for target in ["nothing", "a.example.pem"] {
+        std::os::unix::fs::symlink(target, &file).unwrap();
+        assert!(load(&settings).is_err(), "{target}");
+        fs::remove_file(&file).unwrap();
+    }
+    assert!(load(&settings).unwrap().is_none());
+}
+
+#[test]
+fn who_has_none_yet_is_stood_in_for_by_the_one_with_most_of_its_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let three = settings(folder.path(), &["a.example", "b.example", "c.example"]);
+    prepare(&three).unwrap();
+    for names in [&["a.example"][..], &["a.example", "b.example"], &["d.example"]] {
+        keep(&settings(folder.path(), names), &pem(names, 4000)).unwrap();
+    }
+    let (kept, own) = load(&three).unwrap().unwrap();
+    assert_eq!((kept.names.len(), own), (2, false));
+    assert!(
+        load(&settings(folder.path(), &["e.example"])).unwrap().is_none(),
+        "nobody is served another's name"
+    );
+}
+
+#[test]
+fn failed_tries_are_known_after_a_restart_and_forgotten_after_a_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), &["a.example"]);
+    prepare(&settings).unwrap();
+    assert_eq!(load_tries(&settings), Tries::default());
+    let failed = Tries { failed: vec![1, 2] };
+    keep_tries(&settings, &failed).unwrap();
+    assert_eq!(load_tries(&settings), failed);
+    fs::write(tries(&settings), "nonsense").unwrap();
+    assert_eq!(load_tries(&settings), Tries::default());
+    for _ in 0..2 {
+        keep_tries(&settings, &Tries::default()).unwrap();
+    }
+    assert!(!tries(&settings).exists());
+}
+
+#[test]
+fn every_certificate_and_every_account_has_a_file_of_its_own() {
+    let one = settings(Path::new("s"), &["a.example", "b.example"]);
+    let turned = settings(Path::new("s"), &["b.example", "a.example"]);
+    let alone = settings(Path::new("s"), &["a.example"]);
+    assert!(certificate(&one).to_str().unwrap().starts_with("s/127.0.0.1_1_dir/a.example-"));
+    assert_eq!(certificate(&alone), Path::new("s/127.0.0.1_1_dir/a.example.pem"));
+    assert_ne!(certificate(&one), certificate(&turned), "the first name is in it");
+    assert_eq!(account(&alone), Path::new("s/127.0.0.1_1_dir/account.json"));
+    let mut external = alone.clone();
+    external.external = Some(("../../x".to_owned(), vec![1]));
+    assert_eq!(account(&external).parent(), account(&alone).parent());
+    assert_ne!(account(&external), account(&alone));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_file_panics(bytes: Vec<u8>, text: String) {
+        let _ = Keyed::read(&bytes);
+        let _ = Keyed::read(format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").as_bytes());
+    }
+}

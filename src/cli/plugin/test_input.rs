@@ -1,0 +1,114 @@
+//! What `moongate plugin test` is told, made into a plugin and what goes through it.
+
+use super::Trial;
+use super::log_capture::Watch;
+use super::offline_services::Offline;
+use super::test_report::Report;
+use super::test_run::Played;
+use crate::snapshot::Kinds;
+use crate::websocket::handshake;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+use moongate_config::{Files, Kind, Problem, Problems};
+use moongate_sdk::testing::{self, TestExchange};
+use moongate_sdk::{Direction, Plugin};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The plugin of a file, or of a kind.
+pub(super) fn plugin(trial: &Trial, kinds: Kinds) -> Result<Box<dyn Plugin>, Problems> {
+    let config = match trial.config.as_deref().map(serde_json::from_str) {
+        None => None,
+        Some(Ok(config)) => Some(config),
+        Some(Err(error)) => return Err(Problem::new(format!("`--config` is not JSON: {error}")).into()),
+    };
+    let (kind, settings) = match (&trial.kind, &trial.file) {
+        (Some(kind), _) => (kind.as_str(), config.unwrap_or_else(|| serde_json::json!({}))),
+        (None, Some(file)) => {
+            let (kind, key) = sort(file)?;
+            let mut settings = serde_json::Map::from_iter([(key.to_owned(), file.to_string_lossy().into())]);
+            settings.extend(config.map(|config| ("config".to_owned(), config)));
+            (kind, serde_json::Value::Object(settings))
+        }
+        (None, None) => return Err(Problem::new("there is neither a file nor `--kind`").into()),
+    };
+    if !settings.is_object() {
+        return Err(Problem::new("`--config` of a kind must be an object: its settings").into());
+    }
+    let name = kind;
+    let kind = Kind::find(kinds.plugins, "plugin", kind)?;
+    (kind.build)(&testing::settings(settings).noting(name, &Files::default()))
+}
+
+/// The kind of a file, and the setting that names the file.
+fn sort(file: &Path) -> Result<(&'static str, &'static str), Problem> {
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("luau" | "lua") => Ok(("luau", "script")),
+        Some("wasm" | "wat") => Ok(("wasm", "module")),
+        _ => Err(Problem::new(format!("`{}` is neither a script nor a filter", file.display()))
+            .help("a script ends in `.luau`, a filter in `.wasm`; `--kind NAME` tries any other kind")),
+    }
+}
+
+impl Played {
+    /// What goes through the plugin.
+    pub(super) fn read(trial: &Trial, watch: &Watch) -> Result<Self, String> {
+        let (method, target) = trial.request.split_once(' ').unwrap_or(("GET", &trial.request));
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
+        let uri: Uri = target.trim().parse().map_err(|error| format!("`{target}` is no URL: {error}"))?;
+        let mut visit = TestExchange::new(uri.path_and_query().map_or("/", |target| target.as_str()));
+        visit.method = method;
+        visit.client = trial.client;
+        if let Some(host) = uri.host() {
+            host.clone_into(&mut visit.host);
+        }
+        visit.request = fields(&trial.headers)?;
+        visit.response = fields(&trial.answer_headers)?;
+        visit.services = Arc::new(Offline(watch.clone()));
+        match visit.request.get(header::HOST).and_then(|host| host.to_str().ok()) {
+            Some(host) => visit.host = host.split(':').next().unwrap_or_default().to_owned(),
+            None => drop(visit.request.insert(header::HOST, literal(&visit.host)?)),
+        }
+        let body = content(trial.body.as_deref())?;
+        if !body.is_empty() && !visit.request.contains_key(header::CONTENT_LENGTH) {
+            visit.request.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        let ours = trial.messages.iter().map(|text| (Direction::ToBackend, text.clone()));
+        let theirs = trial.answer_messages.iter().map(|text| (Direction::ToClient, text.clone()));
+        let messages: Vec<_> = ours.chain(theirs).collect();
+        visit.is_websocket = !messages.is_empty()
+            || handshake::check(&visit.method, Version::HTTP_11, &visit.request)
+                != Err(handshake::HandshakeError::NotWebSocket);
+        visit.status = if messages.is_empty() { trial.status } else { StatusCode::SWITCHING_PROTOCOLS };
+        let (watch, report) = (watch.clone(), Report::default());
+        let answer_body = content(trial.answer_body.as_deref())?;
+        Ok(Self { visit, body, answer_body, messages, watch, report, failed: false })
+    }
+}
+
+fn fields(written: &[String]) -> Result<HeaderMap, String> {
+    let mut map = HeaderMap::new();
+    for field in written {
+        let (name, value) = field.split_once(':').ok_or_else(|| format!("`{field}` is not `name: value`"))?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes())
+            .map_err(|_| format!("`{name}` is no field name"))?;
+        map.append(name, literal(value.trim())?);
+    }
+    Ok(map)
+}
+
+fn literal(value: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(value).map_err(|_| format!("`{value}` is no field value"))
+}
+
+/// A text, or what the file behind an `@` says.
+fn content(written: Option<&str>) -> Result<Bytes, String> {
+    match written {
+        None => Ok(Bytes::new()),
+        Some(text) => match text.strip_prefix('@') {
+            None => Ok(Bytes::copy_from_slice(text.as_bytes())),
+            Some(file) => fs::read(file).map(Bytes::from).map_err(|e| format!("cannot read `{file}`: {e}")),
+        },
+    }
+}

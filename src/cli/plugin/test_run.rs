@@ -1,0 +1,208 @@
+//! `moongate plugin test`: one request, its answer and a few messages through one plugin, phase by phase as
+//! the gateway would.
+
+use super::super::{BAD_CONFIG, FAILED, color, say, say_wrong};
+use super::Trial;
+use super::log_capture::Watch;
+use super::test_input;
+use super::test_report::{Report, shown};
+use crate::diagnostics::{self, Sources};
+use crate::snapshot::Kinds;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use moongate_sdk::testing::TestExchange;
+use moongate_sdk::{Direction, Ended, Message, MessageVerdict, Piece, Plugin, Verdict};
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub(super) fn main(trial: &Trial, kinds: Kinds) -> ExitCode {
+    let watch = Watch::begin();
+    let played = match Played::read(trial, &watch) {
+        Ok(played) => played,
+        Err(wrong) => {
+            say_wrong(&format!("error: {wrong}\n"));
+            return ExitCode::from(2);
+        }
+    };
+    let plugin = match test_input::plugin(trial, kinds) {
+        Ok(plugin) => plugin,
+        Err(problems) => {
+            say_wrong(&diagnostics::render(&problems, &Sources::default(), color()));
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    let (text, failed) = played.through(&*plugin);
+    let said = say(&text);
+    if failed { ExitCode::from(FAILED) } else { said }
+}
+
+/// What goes through the plugin.
+pub(super) struct Played {
+    pub(super) visit: TestExchange,
+    pub(super) body: Bytes,
+    pub(super) answer_body: Bytes,
+    pub(super) messages: Vec<(Direction, String)>,
+    pub(super) watch: Watch,
+    pub(super) report: Report,
+    pub(super) failed: bool,
+}
+
+impl Played {
+    /// Every phase that the plugin takes part in.
+    fn through(mut self, plugin: &dyn Plugin) -> (String, bool) {
+        self.request(plugin);
+        if !self.failed {
+            self.answer(plugin);
+        }
+        if !self.failed && self.visit.status == StatusCode::SWITCHING_PROTOCOLS {
+            self.socket(plugin);
+        }
+        if plugin.phases().log {
+            let status = if self.failed { StatusCode::INTERNAL_SERVER_ERROR } else { self.visit.status };
+            self.report.section("log");
+            self.visit.see(|exchange| plugin.log(exchange, Some(status)));
+            self.logged();
+        }
+        if !self.visit.running.notes().is_empty() {
+            self.report.section("notes");
+            for note in self.visit.running.notes() {
+                self.report.line(format!("{}: {}", note.key, note.value));
+            }
+        }
+        (self.report.finish(), self.failed)
+    }
+
+    fn request(&mut self, plugin: &dyn Plugin) {
+        let (method, target) = (self.visit.method.clone(), self.visit.target.clone());
+        self.report.section(&format!("request {method} {target}"));
+        let before = self.visit.request.clone();
+        let mut piece = Piece { bytes: self.body.clone(), last: true };
+        let mut verdict = self.visit.ask(plugin);
+        let whole = matches!(verdict, Verdict::Body(_));
+        if let Verdict::Body(limit) = verdict
+            && self.body.len() as u64 > limit
+        {
+            self.report.line(format!("respond 413: it asked for the body, of at most {limit} bytes"));
+            self.failed = true;
+            return;
+        }
+        let streamed = plugin.phases().request_body && !self.visit.running.skips_bodies(0);
+        if whole || (matches!(verdict, Verdict::Continue) && streamed && !self.body.is_empty()) {
+            verdict = self.visit.send(plugin, &mut piece);
+        }
+        self.report.fields(&before, &self.visit.request);
+        if let Some(edits) = self.visit.running.edits() {
+            let now = edits.method.as_ref().unwrap_or(&method).as_str();
+            self.report.change("method", method.as_str(), now);
+            self.report.change("target", &target, edits.target.as_deref().unwrap_or(&target));
+        }
+        self.report.change("body", &shown(&self.body), &shown(&piece.bytes));
+        self.judged(verdict);
+    }
+
+    fn answer(&mut self, plugin: &dyn Plugin) {
+        self.report.section(&format!("answer {}", self.visit.status.as_u16()));
+        let (status, before) = (self.visit.status, self.visit.response.clone());
+        let verdict = self.visit.answer(plugin);
+        self.report.change("status", status.as_str(), self.visit.status.as_str());
+        self.report.fields(&before, &self.visit.response);
+        self.judged(verdict);
+        if self.failed
+            || self.answer_body.is_empty()
+            || !plugin.phases().response_body
+            || self.visit.running.skips_bodies(0)
+        {
+            return;
+        }
+        let mut piece = Piece { bytes: self.answer_body.clone(), last: true };
+        let passed = self.visit.see(|exchange| plugin.response_body(exchange, &mut piece));
+        self.report.change("body", &shown(&self.answer_body), &shown(&piece.bytes));
+        if let Err(fault) = passed {
+            self.judged(Verdict::Failed(fault));
+        }
+        self.logged();
+    }
+
+    fn socket(&mut self, plugin: &dyn Plugin) {
+        let phases = plugin.phases();
+        let (mut messages, mut bytes) = ([0; 2], [0; 2]);
+        let mut code = 1000;
+        for (direction, text) in std::mem::take(&mut self.messages) {
+            let (side, index, shows) = match direction {
+                Direction::ToBackend => ("backend", 0, phases.messages_to_backend),
+                Direction::ToClient => ("client", 1, phases.messages_to_client),
+            };
+            self.report.section(&format!("message to the {side} {text:?}"));
+            messages[index] += 1;
+            bytes[index] += text.len() as u64;
+            if !shows {
+                continue;
+            }
+            let payload = BytesMut::from(text.as_bytes());
+            let mut message = Message { direction, binary: false, payload };
+            let fate = self.visit.say(plugin, &mut message);
+            if let Some(ended) = self.fated(fate, &text, message) {
+                code = ended;
+                break;
+            }
+        }
+        if phases.closed {
+            self.report.section(&format!("closed {code}"));
+            let lifetime = Duration::ZERO;
+            let ended = Ended { code, reason: "client", lifetime, messages, bytes };
+            self.visit.see(|exchange| plugin.closed(exchange, &ended));
+            self.logged();
+        }
+    }
+
+    /// What became of a message; the code when it ends the WebSocket.
+    fn fated(&mut self, fate: MessageVerdict, text: &str, message: Message) -> Option<u16> {
+        let ended = match fate {
+            MessageVerdict::Forward => {
+                let sort = if message.binary { "binary" } else { "text" };
+                self.report.change("sort", "text", sort);
+                let before = shown(&Bytes::copy_from_slice(text.as_bytes()));
+                self.report.change("payload", &before, &shown(&message.payload.freeze()));
+                None
+            }
+            MessageVerdict::Drop => {
+                self.report.line("dropped");
+                None
+            }
+            MessageVerdict::Close { code, reason } => {
+                self.report.line(format!("close {code} {reason}"));
+                Some(code)
+            }
+            MessageVerdict::Failed(fault) => {
+                self.judged(Verdict::Failed(fault));
+                Some(1011)
+            }
+        };
+        self.logged();
+        ended
+    }
+
+    /// What a plugin decided about a head.
+    fn judged(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Continue => {}
+            Verdict::Respond(reply) => {
+                self.report.reply(&reply);
+                (self.visit.status, self.visit.response) = (reply.status, reply.headers);
+                self.answer_body = reply.body;
+            }
+            Verdict::Body(_) => self.report.line("it asked for a body where none can be asked for"),
+            Verdict::Failed(fault) => {
+                self.report.line(format!("fault: {fault}"));
+                self.failed = true;
+            }
+        }
+        self.logged();
+    }
+
+    fn logged(&mut self) {
+        for line in self.watch.take() {
+            self.report.line(line);
+        }
+    }
+}

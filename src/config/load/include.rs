@@ -1,0 +1,212 @@
+//! Files and what they include, merged into one tree.
+//!
+//! Lists append, the file's own entries first; mappings take each other's entries, and a name in
+//! two files is a problem. Top-level keys that begin with `x-` hold anchors and mean nothing else.
+
+use super::{Env, yaml};
+use crate::config::OneOrMany;
+use crate::diagnostics::Sources;
+use moongate_config::{Key, Place, Placed, Problem, Problems, Value, ValueKind};
+use std::collections::HashSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A larger file is not a configuration.
+const FILE_MAX: u64 = 16 << 20;
+/// More files than this are a pattern gone wrong.
+const FILES_MAX: usize = 10_000;
+
+pub(super) struct Loader<'a> {
+    env: &'a Env<'a>,
+    /// The files being read, the innermost last.
+    open: Vec<PathBuf>,
+    done: HashSet<PathBuf>,
+    pub(super) sources: Sources,
+    pub(super) problems: Problems,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(env: &'a Env<'a>) -> Self {
+        let (sources, problems) = (Sources::default(), Problems::default());
+        Self { env, open: Vec::new(), done: HashSet::new(), sources, problems }
+    }
+
+    /// The tree of a file with all that it includes.
+    pub(super) fn file(&mut self, path: &Path) -> Option<Value> {
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(problem) => {
+                let place = Place { file: name_of(path), ..Place::nowhere() };
+                self.problems.push(problem.at(&place));
+                return None;
+            }
+        };
+        self.tree(path, text)
+    }
+
+    /// The tree of a text that has no file.
+    pub(super) fn text(&mut self, name: &str, text: &str) -> Option<Value> {
+        let (mut tree, include) = self.parse(&Arc::from(name), text.into())?;
+        if let Some((key, _)) = include {
+            self.problems
+                .push(Problem::new("only a file can include others").at(&named(&key.place, "include")));
+        }
+        if tree.kind == ValueKind::Null {
+            tree.kind = ValueKind::Map(Vec::new());
+        }
+        Some(tree)
+    }
+
+    fn tree(&mut self, path: &Path, text: String) -> Option<Value> {
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let (mut tree, include) = self.parse(&name_of(path), text)?;
+        self.done.insert(canonical.clone());
+        self.open.push(canonical);
+        if let Some((_, value)) = include {
+            for (file, place) in self.included(path, value) {
+                if let Some(other) = self.child(&file, &place) {
+                    self.merge(&mut tree, other);
+                }
+            }
+        }
+        self.open.pop();
+        Some(tree)
+    }
+
+    /// The mapping of a file, and its `include` entry apart.
+    fn parse(&mut self, name: &Arc<str>, text: String) -> Option<(Value, Option<(Key, Value)>)> {
+        // A byte-order mark says nothing in UTF-8; editors on Windows write it all the same.
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+        let tree = yaml::read(name, &text, &mut self.problems);
+        self.sources.insert(name.clone(), text);
+        let mut tree = tree?;
+        match &mut tree.kind {
+            ValueKind::Map(entries) => {
+                entries.retain(|(key, _)| !key.text.starts_with("x-"));
+                let include = entries.iter().position(|(key, _)| key.text == "include");
+                let include = include.map(|index| entries.remove(index));
+                Some((tree, include))
+            }
+            ValueKind::Null => {
+                tree.kind = ValueKind::Map(Vec::new());
+                Some((tree, None))
+            }
+            _ => {
+                let problem = Problem::new("a configuration is a mapping: `routes:` and so on");
+                self.problems.push(problem.at(&tree.place));
+                None
+            }
+        }
+    }
+
+    /// The files that `include` names, in order, with the place of the name.
+    fn included(&mut self, from: &Path, mut value: Value) -> Vec<(PathBuf, Place)> {
+        let problems = super::source_spans::name(&mut value, "include", self.env);
+        if problems.refuse() {
+            self.problems.extend(problems);
+            return Vec::new();
+        }
+        let Some(patterns) = self.problems.keep(value.read::<Option<OneOrMany<Placed<String>>>>()) else {
+            return Vec::new();
+        };
+        let patterns = match patterns {
+            None => Vec::new(),
+            Some(OneOrMany::One(one)) => vec![one],
+            Some(OneOrMany::Many(many)) => many,
+        };
+        let base = from.parent().unwrap_or(Path::new(""));
+        let mut files = Vec::new();
+        for Placed { value: pattern, place } in patterns {
+            let mut problems = Problems::default();
+            let found = super::glob::files(base, &pattern, &mut problems);
+            files.extend(found.into_iter().map(|file| (file, place.clone())));
+            self.problems.extend(problems.at(&place));
+        }
+        files
+    }
+
+    fn child(&mut self, file: &Path, place: &Place) -> Option<Value> {
+        let shown = file.display();
+        let canonical = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let problem = if self.open.contains(&canonical) {
+            Problem::new(format!("`{shown}` includes itself"))
+        } else if self.done.contains(&canonical) {
+            Problem::new(format!("`{shown}` is included twice"))
+        } else if self.done.len() >= FILES_MAX {
+            Problem::new(format!("more than {FILES_MAX} files"))
+        } else {
+            match read_text(file) {
+                Ok(text) => return self.tree(file, text),
+                Err(problem) => problem,
+            }
+        };
+        self.problems.push(problem.at(place));
+        None
+    }
+
+    /// Takes what another file says into `tree`.
+    fn merge(&mut self, tree: &mut Value, other: Value) {
+        let (ValueKind::Map(entries), ValueKind::Map(others)) = (&mut tree.kind, other.kind) else { return };
+        for (key, value) in others {
+            let Some((first, mine)) = entries.iter_mut().find(|(mine, _)| mine.text == key.text) else {
+                entries.push((key, value));
+                continue;
+            };
+            match (&mut mine.kind, value.kind) {
+                (_, ValueKind::Null) => {}
+                (mine @ ValueKind::Null, kind) => *mine = kind,
+                (ValueKind::List(mine), ValueKind::List(more)) => mine.extend(more),
+                (ValueKind::Map(mine), ValueKind::Map(more)) => self.merge_names(&key.text, mine, more),
+                _ => self.problems.push(in_two_files(&key, &key.text, first)),
+            }
+        }
+    }
+
+    fn merge_names(&mut self, section: &str, mine: &mut Vec<(Key, Value)>, more: Vec<(Key, Value)>) {
+        let known: std::collections::HashMap<String, usize> =
+            mine.iter().enumerate().map(|(index, (key, _))| (key.text.clone(), index)).collect();
+        for (key, value) in more {
+            match known.get(&key.text) {
+                None => mine.push((key, value)),
+                Some(index) => {
+                    let mut path = section.to_owned();
+                    super::source_spans::push_key(&mut path, &key.text);
+                    self.problems.push(in_two_files(&key, &path, &mine[*index].0));
+                }
+            }
+        }
+    }
+}
+
+fn in_two_files(key: &Key, path: &str, first: &Key) -> Problem {
+    let Place { file, line, column, .. } = &first.place;
+    Problem::new(format!("`{}` is given in two files", key.text))
+        .help(format!("first given at {file}:{line}:{column}"))
+        .at(&named(&key.place, path))
+}
+
+fn named(place: &Place, path: &str) -> Place {
+    Place { path: Arc::from(path), ..place.clone() }
+}
+
+fn name_of(path: &Path) -> Arc<str> {
+    Arc::from(path.to_string_lossy().as_ref())
+}
+
+fn read_text(path: &Path) -> Result<String, Problem> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| Problem::new(format!("`{shown}` cannot be read: {error}"));
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(Problem::new(format!("`{shown}` is larger than {} MiB", FILE_MAX >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Problem::new(format!("`{shown}` is not UTF-8 text"))
+            .help(format!("the first such byte is in line {line}"))
+    })
+}

@@ -1,0 +1,55 @@
+//! Gives every value of the finished tree its path, and the environment's values on the way.
+
+use super::{Env, env};
+use moongate_config::{Problems, Value, ValueKind};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Names every value below `path`; what the environment lacks comes back as problems.
+pub(super) fn name(tree: &mut Value, path: &str, env: &Env<'_>) -> Problems {
+    let mut problems = Problems::default();
+    walk(tree, &mut path.to_owned(), env, &mut problems);
+    problems
+}
+
+// Recursion ends: the reader of YAML bounds the depth.
+fn walk(value: &mut Value, path: &mut String, env: &Env<'_>, problems: &mut Problems) {
+    value.place.path = Arc::from(path.as_str());
+    if let Err(problem) = env::substitute(value, env) {
+        problems.push(problem);
+        value.kind = ValueKind::Null;
+    }
+    let length = path.len();
+    match &mut value.kind {
+        ValueKind::List(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                // Writing to a String cannot fail.
+                let _ = write!(path, "[{index}]");
+                walk(item, path, env, problems);
+                path.truncate(length);
+            }
+        }
+        ValueKind::Map(entries) => {
+            for (key, value) in entries {
+                push_key(path, &key.text);
+                key.place.path = Arc::from(path.as_str());
+                walk(value, path, env, problems);
+                path.truncate(length);
+            }
+        }
+        ValueKind::Null | ValueKind::Scalar { .. } => {}
+    }
+}
+
+/// `.key`, or `["a key"]` when it would not read as one word.
+pub(super) fn push_key(path: &mut String, key: &str) {
+    let word = key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    if !word || key.is_empty() {
+        let _ = write!(path, "[{key:?}]");
+        return;
+    }
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(key);
+}

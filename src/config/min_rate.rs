@@ -1,0 +1,60 @@
+//! The lowest rate of a client's transfer, as an operator writes it: bytes a second alone, or with the time before they
+//! count.
+
+use moongate_config::{Period, Size};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+
+/// The lowest rate of a client's transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename = "$shape a size, or a mapping with `rate` and `grace`")]
+#[schemars(untagged, rename = "MinRate")]
+pub enum MinRate {
+    /// Bytes a second, after the default grace.
+    #[serde(rename = "scalar")]
+    Rate(Size),
+    /// With a grace.
+    #[serde(rename = "map")]
+    Full(RateAndGrace),
+}
+
+/// A rate and the time before it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateAndGrace {
+    /// Bytes a second. `0` switches it off. Default 240B.
+    pub rate: Size,
+    /// How long a transfer may be slower at its beginning. `0s`: the rate counts from the first byte. Default 20s.
+    pub grace: Period,
+}
+
+impl Default for RateAndGrace {
+    fn default() -> Self {
+        Self { rate: Size(240), grace: Period::seconds(20) }
+    }
+}
+
+impl Default for MinRate {
+    fn default() -> Self {
+        Self::Rate(RateAndGrace::default().rate)
+    }
+}
+
+impl MinRate {
+    /// The rate and the grace.
+    pub fn parts(self) -> RateAndGrace {
+        match self {
+            Self::Rate(rate) => RateAndGrace { rate, ..RateAndGrace::default() },
+            Self::Full(full) => full,
+        }
+    }
+}
+
+impl Serialize for MinRate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Rate(rate) => rate.serialize(serializer),
+            Self::Full(full) => full.serialize(serializer),
+        }
+    }
+}

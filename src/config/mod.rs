@@ -1,0 +1,33 @@
+//! What an operator may write, and how it is read. YAML lives only here.
+//!
+//! `load` takes files to a [`Spec`] and reports every problem at once; `print` writes one back. What
+//! the names in a `Spec` mean, whether they exist and fit together, is not asked here.
+
+mod endpoint;
+mod load;
+mod min_rate;
+mod model;
+mod path_handling;
+mod path_parameters;
+mod print;
+mod schema;
+mod server;
+mod short_or_long;
+mod tls;
+mod via;
+mod websocket;
+mod word_choice;
+
+pub use endpoint::*;
+pub use load::{Env, Loaded, Refused, load, load_text};
+pub use min_rate::{MinRate, RateAndGrace};
+pub use model::*;
+pub use path_handling::{EscapedSlashes, MergeSlashes};
+pub use path_parameters::PathParameters;
+pub use print::print;
+pub use schema::{KindTable, schema};
+pub use server::*;
+pub use short_or_long::OnError;
+pub use tls::*;
+pub use via::Via;
+pub use websocket::{Exceed, InvalidFrames, OnEndpointLoss, PerClient, PerKey, Stay, WebSocket};

@@ -1,0 +1,48 @@
+//! How paths are read and forwarded: escaped slashes, and several slashes in a row.
+
+use super::word_choice::choice;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// What happens to a request whose path has `%2F`, `%5C` or `\`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EscapedSlashes {
+    /// They are matched as `/`, and forwarded as they were sent.
+    #[default]
+    Match,
+    /// The request is answered with 400.
+    Reject,
+}
+
+/// What happens to several slashes in a row in a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeSlashes {
+    /// They are matched as one, and forwarded as they were sent.
+    #[default]
+    Match,
+    /// They are matched and forwarded as one.
+    Rewrite,
+}
+
+impl<'de> Deserialize<'de> for EscapedSlashes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let replaced =
+            &[("keep", "write `match`: such a path is matched with `/` there, and forwarded as it was sent")];
+        choice(deserializer, &["match", "reject"], &[Self::Match, Self::Reject], replaced)
+    }
+}
+
+impl<'de> Deserialize<'de> for MergeSlashes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let replaced = &[
+            (
+                "true",
+                "write `rewrite` to forward several slashes as one, or `match` to forward them as they were sent",
+            ),
+            ("false", "write `match`: several slashes are matched as one, and forwarded as they were sent"),
+        ];
+        choice(deserializer, &["match", "rewrite"], &[Self::Match, Self::Rewrite], replaced)
+    }
+}

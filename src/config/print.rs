@@ -1,0 +1,90 @@
+//! The effective configuration as YAML: with its defaults, to be loaded again.
+
+use super::model::Spec;
+use moongate_config::{Settings, Value, ValueKind};
+
+/// Marks an unquoted number in an unusual spelling (`1.50`, `007`), which serde_yaml would quote or
+/// respell; it vanishes from the finished text. A private-use character that nobody types.
+const ODD: char = '\u{e000}';
+
+/// Makes serde_yaml write a text in double quotes: a character that cannot be printed, and that nobody
+/// types. It vanishes from the finished text as it is written there.
+const QUOTED: char = '\u{fffe}';
+const QUOTED_WRITTEN: &str = "\"\\uFFFE";
+
+/// Writes a configuration with every default that does not depend on other keys, as a listener's `protocols`
+/// do on its `tls`. Loading the text again gives an equal [`Spec`].
+///
+/// Paths are written as they were, so those of a file that was included from another folder are relative to
+/// that file: they lead elsewhere when the text is loaded in place of the file that includes it.
+///
+/// Values that came from the environment are written out, secrets too.
+pub fn print(spec: &Spec) -> String {
+    let mut spec = spec.clone();
+    for settings in every_settings(&mut spec) {
+        mark(&mut settings.value);
+    }
+    // Writing to memory fails only for values that no configuration holds.
+    let text = serde_yaml::to_value(&spec).and_then(|mut tree| {
+        escape_values(&mut tree);
+        serde_yaml::to_string(&tree)
+    });
+    text.unwrap_or_else(|error| format!("# {error}\n")).replace(ODD, "").replace(QUOTED_WRITTEN, "\"")
+}
+
+/// Variables are looked for in values only, so only there a dollar is doubled.
+fn escape_values(tree: &mut serde_yaml::Value) {
+    match tree {
+        serde_yaml::Value::String(text) => {
+            *text = escape_dollars(text);
+            // In single quotes YAML 1.1 takes these for line breaks, and indents what follows.
+            if text.contains(['\u{85}', '\u{2028}', '\u{2029}']) {
+                text.insert(0, QUOTED);
+            }
+        }
+        serde_yaml::Value::Sequence(items) => items.iter_mut().for_each(escape_values),
+        serde_yaml::Value::Mapping(entries) => entries.iter_mut().for_each(|(_, value)| escape_values(value)),
+        serde_yaml::Value::Tagged(tagged) => escape_values(&mut tagged.value),
+        serde_yaml::Value::Null | serde_yaml::Value::Bool(_) | serde_yaml::Value::Number(_) => {}
+    }
+}
+
+fn every_settings(spec: &mut Spec) -> impl Iterator<Item = &mut Settings> {
+    let kinds = spec.upstreams.values_mut().flat_map(|upstream| {
+        let upstream = &mut upstream.value;
+        upstream.balance.iter_mut().chain(upstream.health_check.iter_mut()).map(|entry| &mut entry.settings)
+    });
+    let routes = spec.routes.iter_mut().flat_map(|route| route.value.plugins.iter_mut());
+    let plugins = routes.chain(spec.plugins.iter_mut()).map(|entry| &mut entry.value.settings);
+    kinds.chain(plugins)
+}
+
+fn mark(value: &mut Value) {
+    if value.is_odd_number() {
+        if let ValueKind::Scalar { text, .. } = &mut value.kind {
+            text.insert(0, ODD);
+        }
+        return;
+    }
+    match &mut value.kind {
+        ValueKind::List(items) => items.iter_mut().for_each(mark),
+        ValueKind::Map(entries) => entries.iter_mut().for_each(|(_, value)| mark(value)),
+        ValueKind::Null | ValueKind::Scalar { .. } => {}
+    }
+}
+
+/// A dollar that would begin a variable, or pair with the next, is doubled.
+fn escape_dollars(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        out.push(c);
+        if c == '$' && matches!(rest.peek(), Some('$' | '{')) {
+            out.push('$');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

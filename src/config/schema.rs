@@ -1,0 +1,171 @@
+//! The JSON Schema of a configuration, for editors: the types themselves, and every kind's settings.
+
+use super::model::Spec;
+use moongate_config::Kind;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use serde_json::{Map, Value, json};
+
+/// One kind, for the schema.
+struct Row {
+    name: &'static str,
+    about: &'static str,
+    schema: fn(&mut SchemaGenerator) -> schemars::Schema,
+}
+
+/// The kinds that one setting chooses from.
+pub struct KindTable {
+    setting: &'static str,
+    rows: Vec<Row>,
+}
+
+impl KindTable {
+    /// The kinds behind `setting`: `balance`, `health_check` or `plugins`.
+    pub fn new<T: ?Sized>(setting: &'static str, kinds: &[Kind<T>]) -> Self {
+        let row = |kind: &Kind<T>| Row { name: kind.name, about: kind.about, schema: kind.schema };
+        Self { setting, rows: kinds.iter().map(row).collect() }
+    }
+
+    /// The schema of an entry: a name alone, or a mapping with `kind` and that kind's settings.
+    fn entry(&self, generator: &mut SchemaGenerator) -> Value {
+        let names = self.rows.iter().map(|row| json!({ "const": row.name, "description": row.about }));
+        let mut forms: Vec<Value> = names.collect();
+        for row in &self.rows {
+            let settings = (row.schema)(generator);
+            let settings = resolve(settings.to_value(), generator);
+            forms.push(self.full(row, settings));
+        }
+        json!({ "oneOf": forms })
+    }
+
+    fn full(&self, row: &Row, settings: Value) -> Value {
+        let mut own = Map::new();
+        own.insert("kind".to_owned(), json!({ "const": row.name, "description": row.about }));
+        if self.setting == "plugins" {
+            let name =
+                json!({ "type": "string", "description": "For logs and metrics; absent: the kind's name." });
+            own.insert("name".to_owned(), name);
+            let on_error = json!({
+                "enum": ["closed", "open"],
+                "default": "closed",
+                "description": "When it fails: 500 (closed), or on without it (open)."
+            });
+            own.insert("on_error".to_owned(), on_error);
+            let when = json!({
+                "type": "string",
+                "description": "An expression in CEL: the plugin takes part in requests for which it holds."
+            });
+            own.insert("when".to_owned(), when);
+            let owned_headers = json!({
+                "type": "array",
+                "items": { "type": "string" },
+                "description": "Request fields that this plugin fills: what a client sends in them is removed."
+            });
+            own.insert("owned_headers".to_owned(), owned_headers);
+        }
+        match settings {
+            Value::Object(mut object) if !object.contains_key("anyOf") && !object.contains_key("oneOf") => {
+                object.insert("type".to_owned(), json!("object"));
+                object.insert("title".to_owned(), json!(row.name));
+                object.entry("description").or_insert_with(|| json!(row.about));
+                let properties = object.entry("properties").or_insert_with(|| json!({}));
+                if let Value::Object(properties) = properties {
+                    own.append(properties);
+                    *properties = own;
+                }
+                let required = object.entry("required").or_insert_with(|| json!([]));
+                if let Value::Array(required) = required {
+                    required.insert(0, json!("kind"));
+                }
+                Value::Object(object)
+            }
+            // Settings in several forms: they cannot take `kind` in, so it stands beside them.
+            settings => {
+                json!({ "title": row.name, "required": ["kind"], "properties": own, "allOf": [settings] })
+            }
+        }
+    }
+}
+
+/// The JSON Schema (2020-12) of a configuration file, as `moongate schema` prints it.
+pub fn schema(tables: &[KindTable]) -> Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let mut root = generator.root_schema_for::<Spec>().to_value();
+    let entries: Vec<_> = tables.iter().map(|table| (table.setting, table.entry(&mut generator))).collect();
+    // The kinds' settings may have defined further types.
+    let definitions = generator.take_definitions(true);
+    let Some(object) = root.as_object_mut() else { return root };
+    let known = object.entry("$defs").or_insert_with(|| json!({}));
+    if let Value::Object(known) = known {
+        known.extend(definitions);
+    }
+    object.insert("title".to_owned(), json!("Moongate configuration"));
+    object.insert("patternProperties".to_owned(), json!({ "^x-": { "description": "Holds YAML anchors." } }));
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.insert("include".to_owned(), include());
+    }
+    for (setting, entry) in entries {
+        place(object, setting, entry);
+    }
+    allow_variables(&mut root);
+    root
+}
+
+fn include() -> Value {
+    json!({
+        "description": "Further files, relative to this one; `*` and `?` are wildcards. Lists append, names must not collide.",
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
+    })
+}
+
+/// The schema behind a `$ref` to one of our definitions.
+fn resolve(schema: Value, generator: &mut SchemaGenerator) -> Value {
+    let target = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix("#/$defs/"));
+    match target.and_then(|name| generator.definitions().get(name)) {
+        Some(definition) => definition.clone(),
+        None => schema,
+    }
+}
+
+/// Puts the kinds where the model only says "a kind".
+fn place(root: &mut Map<String, Value>, setting: &str, entry: Value) {
+    let Some(Value::Object(definitions)) = root.get_mut("$defs") else { return };
+    if setting == "plugins" {
+        definitions.insert("PluginEntry".to_owned(), entry);
+        return;
+    }
+    let Some(property) =
+        definitions.get_mut("Upstream").and_then(|upstream| upstream["properties"].get_mut(setting))
+    else {
+        return;
+    };
+    let about = property.get("description").cloned().unwrap_or_default();
+    *property = json!({ "description": about, "anyOf": [entry, { "type": "null" }] });
+}
+
+/// Numbers and truths may come from the environment: `threads: ${THREADS}` is a text to an editor.
+fn allow_variables(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(kinds) = object.get("type").and_then(with_text) {
+                object.insert("type".to_owned(), kinds);
+                object.insert("pattern".to_owned(), json!("\\$\\{"));
+            }
+            object.values_mut().for_each(allow_variables);
+        }
+        Value::Array(items) => items.iter_mut().for_each(allow_variables),
+        _ => {}
+    }
+}
+
+fn with_text(kind: &Value) -> Option<Value> {
+    let kinds: Vec<&str> = match kind {
+        Value::String(kind) => vec![kind],
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        _ => return None,
+    };
+    let plain = kinds.iter().any(|kind| matches!(*kind, "integer" | "number" | "boolean"));
+    (plain && !kinds.contains(&"string")).then(|| json!([kinds, vec!["string"]].concat()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! A setting that is one word of a few, some of whose earlier values get an error that names the new ones.
+
+use moongate_config::{Problem, raise};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+/// Reads one of `names` as the value at its place; `replaced` has the values that are no longer taken, with what to write
+/// in their place.
+///
+/// # Errors
+/// Every other word.
+pub(super) fn choice<'de, D: Deserializer<'de>, T: Copy>(
+    deserializer: D,
+    names: &'static [&'static str],
+    values: &[T],
+    replaced: &[(&str, &str)],
+) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if let Some((_, value)) = names.iter().zip(values).find(|(name, _)| **name == text) {
+        return Ok(*value);
+    }
+    match replaced.iter().find(|(old, _)| *old == text) {
+        Some((old, instead)) => {
+            Err(raise(Problem::new(format!("`{old}` is no longer a value of this setting")).help(*instead)))
+        }
+        None => Err(D::Error::unknown_variant(&text, names)),
+    }
+}

@@ -1,0 +1,227 @@
+//! Claims about who is asked to come again, at generations without sockets and by a paused clock.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::*;
+use crate::control::testing::{Socket, TestHarness, asked};
+use crate::tunnel::Cause;
+use crate::upstream::Order;
+use tokio::time::advance;
+
+/// Two endpoints behind two routes.
+fn file(endpoints: &str, websocket: &str) -> String {
+    format!(
+        "upstreams: {{ chat: {{ endpoints: [{endpoints}] }} }}
+routes:
+  - {{ name: a, path: /a, upstream: chat, websocket: {{ {websocket} }} }}
+  - {{ name: b, path: /b, upstream: chat }}"
+    )
+}
+
+const BOTH: &str = "127.0.0.1:1, 127.0.0.1:2";
+
+/// Looks once a second for so long, as the task does.
+async fn pass(world: &TestHarness, drains: &mut Drains, seconds: u64) {
+    for _ in 0..seconds {
+        drains.look(&world.snapshot, world.generation);
+        // What was begun runs up to its first moment.
+        tokio::task::yield_now().await;
+        advance(LOOK).await;
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn world(websocket: &str) -> (TestHarness, Drains, Vec<Socket>) {
+    let world = TestHarness::new(&file(BOTH, websocket));
+    let drains = Drains::new(Arc::clone(&world.tunnels));
+    let sockets = world.open("a", 10);
+    (world, drains, sockets)
+}
+
+fn at(sockets: Vec<Socket>) -> [Vec<Socket>; 2] {
+    let (one, two) = sockets.into_iter().partition(|socket| socket.port() == 1);
+    [one, two]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_changes_nothing_asks_nobody() {
+    let (mut world, mut drains, sockets) = world("on_reload: drain, on_unhealthy: drain");
+    for _ in 0..3 {
+        pass(&world, &mut drains, 40).await;
+        world.reload(&file(BOTH, "on_reload: drain, on_unhealthy: drain"));
+    }
+    pass(&world, &mut drains, 100).await;
+    assert_eq!(asked(&sockets), [(None, 10)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_endpoint_is_left_where_the_route_says_so() {
+    let (mut world, mut drains, sockets) = world("drain: 4s, on_reload: drain");
+    let others = world.open("b", 10);
+    pass(&world, &mut drains, 1).await;
+    world.reload(&file("127.0.0.1:1", "drain: 4s, on_reload: drain"));
+    pass(&world, &mut drains, 6).await;
+    let [stay, leave] = at(sockets);
+    assert_eq!(asked(&leave), [(Some("endpoint"), 5)].into());
+    pass(&world, &mut drains, 60).await;
+    assert_eq!(asked(&others), [(None, 10)].into(), "route b keeps who is there");
+    assert_eq!(asked(&stay), [(None, 5)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_comes_back_keeps_those_who_were_not_asked_yet() {
+    let (mut world, mut drains, sockets) = world("drain: 100s, on_reload: drain");
+    pass(&world, &mut drains, 1).await;
+    world.reload(&file("127.0.0.1:1", "drain: 100s, on_reload: drain"));
+    pass(&world, &mut drains, 50).await;
+    world.reload(&file(BOTH, "drain: 100s, on_reload: drain"));
+    let [_, leave] = at(sockets);
+    let before = asked(&leave);
+    assert!((1..5).contains(&before[&Some("endpoint")]), "{before:?}");
+    pass(&world, &mut drains, 200).await;
+    assert_eq!(asked(&leave), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_marked_endpoint_is_left_and_takes_nobody_in() {
+    let (mut world, mut drains, sockets) = world("drain: 4s");
+    pass(&world, &mut drains, 1).await;
+    world.reload(&file("127.0.0.1:1, { address: '127.0.0.1:2', drain: true }", "drain: 4s"));
+    pass(&world, &mut drains, 10).await;
+    let [stay, leave] = at(sockets);
+    assert_eq!(asked(&leave), [(Some("endpoint"), 5)].into());
+    assert_eq!(asked(&stay), [(None, 5)].into());
+    assert!(world.open("a", 20).iter().all(|socket| socket.port() == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operators_order_outlives_a_reload_and_is_taken_back() {
+    let (mut world, mut drains, sockets) = world("drain: 4s");
+    let order = |world: &TestHarness, order| world.snapshot.cluster("chat")?.order("127.0.0.1:2", order);
+    assert!(world.snapshot.cluster("chat").unwrap().order("127.0.0.1:3", Order::Drain).is_none());
+    order(&world, Order::Drain).unwrap();
+    let three = format!("{BOTH}, 127.0.0.1:3");
+    world.reload(&file(&three, "drain: 4s"));
+    pass(&world, &mut drains, 10).await;
+    let [stay, leave] = at(sockets);
+    assert_eq!(asked(&leave), [(Some("operator"), 5)].into());
+    assert_eq!(asked(&stay), [(None, 5)].into());
+    assert!(world.open("a", 20).iter().all(|socket| socket.port() != 2));
+    order(&world, Order::Undrain).unwrap();
+    assert!(world.open("a", 20).iter().any(|socket| socket.port() == 2));
+}
+
+/// Puts the endpoint at port 2 out, as failed connects do.
+fn break_down(world: &TestHarness, ports: &[u16]) {
+    let sockets = world.open("b", 20);
+    for _ in 0..3 {
+        for port in ports {
+            let socket = sockets.iter().find(|socket| socket.port() == *port).unwrap();
+            socket.fail();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unhealthy_endpoint_is_left_where_the_route_says_so() {
+    let (world, mut drains, sockets) = world("drain: 2s, on_unhealthy: drain");
+    let others = world.open("b", 10);
+    break_down(&world, &[2]);
+    pass(&world, &mut drains, 5).await;
+    let [stay, leave] = at(sockets);
+    assert_eq!(asked(&leave), [(Some("unhealthy"), 5)].into());
+    assert_eq!(asked(&stay), [(None, 5)].into());
+    assert_eq!(asked(&others), [(None, 10)].into(), "the other route keeps its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_to_leave_for_nowhere() {
+    let (world, mut drains, sockets) = world("drain: 2s, on_unhealthy: drain");
+    break_down(&world, &[1, 2]);
+    pass(&world, &mut drains, 5).await;
+    assert_eq!(asked(&sockets), [(None, 10)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_route_asks_its_former_websockets_where_it_says_so() {
+    for (policy, expected) in [("on_reload: drain, ", Some("route")), ("", None)] {
+        let (mut world, mut drains, sockets) = world("drain: 2s");
+        let others = world.open("b", 10);
+        pass(&world, &mut drains, 1).await;
+        world.reload(&file(BOTH, &format!("{policy}drain: 2s, max_message: 1MiB")));
+        let newer = world.open("a", 10);
+        pass(&world, &mut drains, 70).await;
+        assert_eq!(asked(&sockets), [(expected, 10)].into(), "{policy}");
+        assert_eq!(asked(&newer), [(None, 10)].into());
+        assert_eq!(asked(&others), [(None, 10)].into());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_websockets_are_drained_changes_without_draining_them() {
+    let (mut world, mut drains, sockets) = world("drain: 2s");
+    pass(&world, &mut drains, 1).await;
+    world.reload(&file(BOTH, "drain: 3s, on_reload: drain, on_unhealthy: drain"));
+    pass(&world, &mut drains, 10).await;
+    assert_eq!(asked(&sockets), [(None, 10)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_route_goes_by_its_last_word() {
+    let without = "upstreams: { chat: { endpoints: [127.0.0.1:1, 127.0.0.1:2] } }
+routes: [{ name: b, upstream: chat }]";
+    for (policy, expected) in [("on_reload: drain, ", Some("route")), ("", None)] {
+        let (mut world, mut drains, sockets) = world(&format!("{policy}drain: 2s"));
+        pass(&world, &mut drains, 1).await;
+        world.reload(without);
+        world.reload(without);
+        pass(&world, &mut drains, 10).await;
+        assert_eq!(asked(&sockets), [(expected, 10)].into(), "{policy}");
+        drop(sockets);
+        world.reload(&file(BOTH, ""));
+        pass(&world, &mut drains, 1).await;
+        world.reload(without);
+        pass(&world, &mut drains, 1).await;
+        assert_eq!(drains.policies.len(), 1, "nobody needs the policy of a route that is gone");
+    }
+}
+
+/// To rename an upstream, or to take it away with its route, is a matter of the route.
+#[tokio::test(start_paused = true)]
+async fn the_endpoints_of_a_removed_upstream_are_left_only_if_the_route_says_so() {
+    for (policy, expected) in [("on_reload: drain, ", Some("route")), ("", None)] {
+        let (mut world, mut drains, sockets) = world(&format!("{policy}drain: 2s"));
+        pass(&world, &mut drains, 1).await;
+        world.reload(&file(BOTH, &format!("{policy}drain: 2s")).replace("chat", "talk"));
+        pass(&world, &mut drains, 10).await;
+        assert_eq!(asked(&sockets), [(expected, 10)].into(), "{policy}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_was_under_way_is_noticed_later() {
+    let (mut world, mut drains, _) = world("");
+    pass(&world, &mut drains, 1).await;
+    let under_way = world.handshake("a");
+    world.reload(&file(BOTH, "on_reload: drain, drain: 2s, max_frame: 1MiB"));
+    pass(&world, &mut drains, 10).await;
+    let late = [world.join(under_way)];
+    pass(&world, &mut drains, 10).await;
+    assert_eq!(asked(&late), [(Some("route"), 1)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_of_a_thousand_is_even() {
+    let world = TestHarness::new(&file(BOTH, ""));
+    let mut drains = Drains::new(Arc::clone(&world.tunnels));
+    let sockets = world.open("a", 2_000);
+    world.snapshot.cluster("chat").unwrap().order("127.0.0.1:2", Order::Drain).unwrap();
+    let mut before = 0;
+    for second in 0..30 {
+        pass(&world, &mut drains, 1).await;
+        let now = sockets.iter().filter(|socket| socket.asked() == Some(Cause::Operator)).count();
+        assert!((25..=42).contains(&(now - before)), "{} in second {second}", now - before);
+        before = now;
+    }
+}

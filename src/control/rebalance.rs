@@ -1,0 +1,191 @@
+//! Evens out WebSockets after a scale-out: an endpoint that holds more than its share is relieved of
+//! some, slowly. Off unless an upstream says `rebalance`.
+//!
+//! A round asks as many as are above the share, once. Before the next one begins as many WebSockets must
+//! have arrived as were asked to come again, whoever they are: clients that take their time do not make
+//! it ask others, and an upstream that nobody comes to has nothing to be evened out by.
+
+use crate::config;
+use crate::snapshot::Snapshot;
+use crate::tunnel::{Cause, Filter, Registry};
+use crate::upstream::{Cluster, Leaving};
+use log::info;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// How often WebSockets are counted, at most and at least; between them it is a part of the window.
+const OFTEN: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(10);
+
+/// A surplus of fewer is chance, and not worth anybody's reconnect.
+const FEW: usize = 5;
+
+/// After so many windows those who were asked and did not come back are not expected any more.
+const PATIENCE: u32 = 10;
+
+/// The rounds of all upstreams.
+pub(super) struct Rebalances {
+    tunnels: Arc<Registry>,
+    rounds: HashMap<Arc<str>, Round>,
+    next: Instant,
+}
+
+/// One round of one upstream: those who are being asked, then those who are waited for.
+struct Round {
+    /// Whoever arrived at this number or later arrived since it began.
+    mark: u64,
+    asked: Arc<AtomicUsize>,
+    /// By endpoint.
+    asking: HashMap<u64, Asking>,
+    patience: Instant,
+}
+
+/// An endpoint's share of a round. It ends with this.
+struct Asking(JoinHandle<()>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An endpoint that takes part.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    endpoint: u64,
+    weight: u16,
+    websockets: usize,
+}
+
+impl Rebalances {
+    pub(super) fn new(tunnels: Arc<Registry>) -> Self {
+        Self { tunnels, rounds: HashMap::new(), next: Instant::now() }
+    }
+
+    /// Looks whether it is time, and asks those who should move.
+    pub(super) fn look(&mut self, snapshot: &Snapshot) {
+        let settings = |cluster: &Arc<Cluster>| Some(cluster.spec().rebalance.as_ref()?.value.window.0);
+        let Some(shortest) = snapshot.clusters().filter_map(settings).min() else {
+            self.rounds.clear();
+            return;
+        };
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        self.next = now + (shortest / 10).clamp(OFTEN, SELDOM);
+        let clusters: Vec<_> =
+            snapshot.clusters().filter(|cluster| cluster.spec().rebalance.is_some()).collect();
+        self.rounds.retain(|name, _| clusters.iter().any(|cluster| cluster.name() == name));
+        self.count_and_ask(&clusters, now);
+    }
+
+    fn count_and_ask(&mut self, clusters: &[&Arc<Cluster>], now: Instant) {
+        let takers: Vec<_> = clusters.iter().map(|cluster| cluster.takers()).collect();
+        let mut marks = HashMap::new();
+        for (cluster, takers) in clusters.iter().zip(&takers) {
+            let mark = self.rounds.get(cluster.name()).map_or(u64::MAX, |round| round.mark);
+            marks.extend(takers.iter().map(|(token, _)| (token.get(), mark)));
+        }
+        let counts =
+            self.tunnels.tally(|seen| Some((seen.endpoint, seen.arrival >= *marks.get(&seen.endpoint)?)));
+        for (cluster, takers) in clusters.iter().zip(&takers) {
+            let count = |endpoint, arrived| counts.get(&(endpoint, arrived)).copied().unwrap_or_default();
+            let mut arrived = 0;
+            let holders: Vec<_> = takers
+                .iter()
+                .map(|(token, weight)| {
+                    let new = count(token.get(), true);
+                    arrived += new;
+                    let websockets = count(token.get(), false) + new;
+                    Holder { endpoint: token.get(), weight: *weight, websockets }
+                })
+                .collect();
+            if let Some(settings) = &cluster.spec().rebalance {
+                self.advance(cluster, settings, &holders, arrived, now);
+            }
+        }
+    }
+
+    /// Goes on with the upstream's round, or begins one.
+    fn advance(
+        &mut self,
+        cluster: &Cluster,
+        settings: &config::Rebalance,
+        holders: &[Holder],
+        arrived: usize,
+        now: Instant,
+    ) {
+        if let Some(round) = self.rounds.get_mut(cluster.name()) {
+            let missing = round.asked.load(Relaxed).saturating_sub(arrived);
+            round.asking.retain(|endpoint, asking| {
+                // Others may have left by themselves: nobody is asked below the share.
+                !asking.0.is_finished() && surplus(holders, *endpoint, missing).is_some_and(|above| above > 0)
+            });
+            if !round.asking.is_empty() || (missing > 0 && now < round.patience) {
+                return;
+            }
+        }
+        self.rounds.remove(cluster.name());
+        // Whoever leaves an endpoint that is on its way out moves already.
+        if cluster.leaving().iter().any(|leaver| leaver.why != Leaving::Unhealthy) {
+            return;
+        }
+        let overloaded = overloaded(holders, settings.when);
+        if !overloaded.is_empty() {
+            let round = self.begin(cluster, settings.window.0, &overloaded, now);
+            self.rounds.insert(Arc::clone(cluster.name()), round);
+        }
+    }
+
+    fn begin(&self, cluster: &Cluster, window: Duration, overloaded: &[(u64, usize)], now: Instant) -> Round {
+        let websockets: usize = overloaded.iter().map(|(_, surplus)| surplus).sum();
+        info!(
+            upstream = &**cluster.name(), endpoints = overloaded.len(), websockets, window:? = window;
+            "asking WebSockets to come again, for others to take their share"
+        );
+        let asked = Arc::<AtomicUsize>::default();
+        let mark = self.tunnels.arrivals();
+        let ask = |(endpoint, surplus): &(u64, usize)| {
+            let filter = Filter::Endpoint(*endpoint);
+            let thinning =
+                self.tunnels.drain_some(filter, *surplus, window, Cause::Rebalance, Arc::clone(&asked));
+            (*endpoint, Asking(tokio::spawn(thinning)))
+        };
+        let asking = overloaded.iter().map(ask).collect();
+        Round { mark, asked, asking, patience: now + window * (PATIENCE + 1) }
+    }
+}
+
+/// How many WebSockets an endpoint holds above its share by weight, when so many more are expected to
+/// arrive somewhere; `None` when it takes no part any more.
+fn surplus(holders: &[Holder], endpoint: u64, expected: usize) -> Option<usize> {
+    let holder = holders.iter().find(|holder| holder.endpoint == endpoint)?;
+    let share = share(holders, holder.weight, expected);
+    Some((holder.websockets as f64 - share).max(0.0) as usize)
+}
+
+/// A weight's part of all WebSockets.
+fn share(holders: &[Holder], weight: u16, expected: usize) -> f64 {
+    let all = holders.iter().map(|holder| holder.websockets).sum::<usize>() + expected;
+    let weights: u32 = holders.iter().map(|holder| u32::from(holder.weight)).sum();
+    // No holder has the weight 0, so there is something to divide by.
+    all as f64 * f64::from(weight) / f64::from(weights.max(1))
+}
+
+/// The endpoints that hold more than `when` times their share, each with what is above it.
+fn overloaded(holders: &[Holder], when: f64) -> Vec<(u64, usize)> {
+    let above = |holder: &Holder| {
+        let surplus = surplus(holders, holder.endpoint, 0)?;
+        let heavy = holder.websockets as f64 > when * share(holders, holder.weight, 0);
+        (heavy && surplus >= FEW).then_some((holder.endpoint, surplus))
+    };
+    holders.iter().filter_map(above).collect()
+}
+
+#[cfg(test)]
+mod tests;

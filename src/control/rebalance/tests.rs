@@ -1,0 +1,146 @@
+//! Claims about rounds, at generations without sockets and by a paused clock.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use super::*;
+use crate::control::testing::{Socket, TestHarness, asked, held};
+use tokio::time::advance;
+
+fn file(endpoints: &str, rebalance: &str) -> String {
+    format!(
+        "upstreams:
+  chat: {{ endpoints: [{endpoints}], balance: least_connections, rebalance: {{ {rebalance} }} }}
+routes: [{{ name: a, upstream: chat }}]"
+    )
+}
+
+const ONE: &str = "127.0.0.1:1";
+const TWO: &str = "127.0.0.1:1, 127.0.0.1:2";
+const TEN_MINUTES: u64 = 600;
+
+/// Looks once a second for so long, as the task does.
+async fn pass(world: &TestHarness, rebalances: &mut Rebalances, seconds: u64) {
+    for _ in 0..seconds {
+        rebalances.look(&world.snapshot);
+        tokio::task::yield_now().await;
+        advance(Duration::from_secs(1)).await;
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// So many WebSockets at one endpoint, then another one joins it.
+fn scaled_out(count: usize) -> (TestHarness, Rebalances, Vec<Socket>) {
+    let mut world = TestHarness::new(&file(ONE, ""));
+    let sockets = world.open("a", count);
+    world.reload(&file(TWO, ""));
+    let rebalances = Rebalances::new(Arc::clone(&world.tunnels));
+    (world, rebalances, sockets)
+}
+
+/// Those who were asked leave; how many they were.
+fn leave(sockets: &mut Vec<Socket>) -> usize {
+    let before = sockets.len();
+    sockets.retain(|socket| socket.asked().is_none());
+    before - sockets.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_surplus_is_asked_over_the_window_and_no_more() {
+    let (world, mut rebalances, sockets) = scaled_out(100);
+    pass(&world, &mut rebalances, TEN_MINUTES / 2).await;
+    let half = asked(&sockets)[&Some("rebalance")];
+    assert!((20..=30).contains(&half), "{half} in half of the time");
+    pass(&world, &mut rebalances, TEN_MINUTES).await;
+    assert_eq!(asked(&sockets), [(None, 50), (Some("rebalance"), 50)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_come_back_at_once_even_it_out() {
+    let (world, mut rebalances, mut sockets) = scaled_out(100);
+    let mut moved = 0;
+    for _ in 0..2 * TEN_MINUTES {
+        pass(&world, &mut rebalances, 1).await;
+        let left = leave(&mut sockets);
+        moved += left;
+        sockets.extend(world.open("a", left));
+    }
+    assert_eq!(held(&sockets), [(1, 50), (2, 50)].into());
+    assert_eq!(moved, 50, "nobody moved twice");
+    pass(&world, &mut rebalances, 2 * TEN_MINUTES).await;
+    assert_eq!(leave(&mut sockets), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_clients_do_not_make_it_ask_others() {
+    let (world, mut rebalances, mut sockets) = scaled_out(100);
+    pass(&world, &mut rebalances, TEN_MINUTES + 10).await;
+    assert_eq!(leave(&mut sockets), 50);
+    // 50 and 0 look uneven, but 50 are still expected.
+    pass(&world, &mut rebalances, 5 * TEN_MINUTES).await;
+    assert_eq!(leave(&mut sockets), 0);
+    sockets.extend(world.open("a", 50));
+    pass(&world, &mut rebalances, 2 * TEN_MINUTES).await;
+    assert_eq!(leave(&mut sockets), 0);
+    assert_eq!(held(&sockets), [(1, 50), (2, 50)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_never_come_back_are_waited_for_in_vain_only_so_long() {
+    let (world, mut rebalances, mut sockets) = scaled_out(100);
+    pass(&world, &mut rebalances, TEN_MINUTES + 10).await;
+    assert_eq!(leave(&mut sockets), 50);
+    pass(&world, &mut rebalances, 12 * TEN_MINUTES).await;
+    assert_eq!(leave(&mut sockets), 25);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_ends_early_when_others_leave_by_themselves() {
+    let (world, mut rebalances, mut sockets) = scaled_out(100);
+    sockets.extend(world.open("a", 20));
+    pass(&world, &mut rebalances, 30).await;
+    // Both hold 20 then.
+    let few = leave(&mut sockets);
+    let mut left = sockets.iter().filter(|socket| socket.port() == 1).count() - 20;
+    sockets.retain(|socket| {
+        let goes = left > 0 && socket.port() == 1;
+        left -= usize::from(goes);
+        !goes
+    });
+    sockets.extend(world.open("a", few));
+    pass(&world, &mut rebalances, 2 * TEN_MINUTES).await;
+    assert!(leave(&mut sockets) <= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_off_by_default_and_can_be_switched_off() {
+    let (mut world, mut rebalances, sockets) = scaled_out(100);
+    pass(&world, &mut rebalances, 60).await;
+    let some = asked(&sockets)[&Some("rebalance")];
+    world.reload(&file(TWO, "").replace(", rebalance: {  }", ""));
+    pass(&world, &mut rebalances, 2 * TEN_MINUTES).await;
+    assert_eq!(asked(&sockets)[&Some("rebalance")], some);
+}
+
+#[tokio::test(start_paused = true)]
+async fn little_is_left_alone() {
+    let (world, mut rebalances, sockets) = scaled_out(8);
+    pass(&world, &mut rebalances, 2 * TEN_MINUTES).await;
+    assert_eq!(asked(&sockets), [(None, 8)].into());
+}
+
+#[test]
+fn shares_follow_weights() {
+    let holders = |held: [usize; 3]| -> Vec<_> {
+        let each = [(1, 1), (2, 2), (3, 1)].into_iter().zip(held);
+        each.map(|((endpoint, weight), websockets)| Holder { endpoint, weight, websockets }).collect()
+    };
+    assert_eq!(overloaded(&holders([100, 200, 100]), 1.3), []);
+    assert_eq!(overloaded(&holders([129, 200, 71]), 1.3), []);
+    assert_eq!(overloaded(&holders([200, 200, 0]), 1.3), [(1, 100)]);
+    assert_eq!(overloaded(&holders([0, 400, 0]), 1.3), [(2, 200)]);
+    assert_eq!(overloaded(&holders([0, 0, 0]), 1.3), []);
+    assert_eq!(overloaded(&[], 1.3), []);
+    assert_eq!(surplus(&holders([200, 200, 0]), 1, 400), Some(0), "those who are expected count");
+    assert_eq!(surplus(&holders([200, 200, 0]), 4, 0), None);
+}

@@ -1,0 +1,114 @@
+//! A gateway without sockets, for the tests of this room: generations compiled from text, and WebSockets
+//! that are a lease and a place in the registry.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use crate::config;
+use crate::snapshot::{self, Kinds, Snapshot};
+use crate::tunnel::{Cause, Membership, Registry, TunnelKey};
+use crate::upstream::{DrainMoment, Lease, Reason, RequestView, Tried};
+use http::{HeaderMap, Method};
+use moongate_sdk::Request;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+pub(super) struct TestHarness {
+    pub(super) tunnels: Arc<Registry>,
+    pub(super) snapshot: Snapshot,
+    pub(super) generation: u64,
+}
+
+/// An open WebSocket.
+pub(super) struct Socket {
+    member: Membership,
+    lease: Lease,
+}
+
+impl Socket {
+    /// Why it is asked to come again, once it is.
+    pub(super) fn asked(&self) -> Option<Cause> {
+        self.member.order()
+    }
+
+    /// Its endpoint refuses a connect.
+    pub(super) fn fail(&self) {
+        self.lease.failed(Reason::Refused);
+    }
+
+    /// The port of its endpoint.
+    pub(super) fn port(&self) -> u16 {
+        self.lease.endpoint().name().rsplit(':').next().unwrap().parse().unwrap()
+    }
+}
+
+fn compile(yaml: &str, prior: Option<&Snapshot>) -> Snapshot {
+    let Ok(loaded) = config::load_text("test.yaml", yaml, &|_| None) else { panic!("the file is wrong") };
+    snapshot::compile(&loaded.spec, prior, Kinds { plugins: &[] }).expect("the file is right").0
+}
+
+impl TestHarness {
+    pub(super) fn new(yaml: &str) -> Self {
+        Self { tunnels: Arc::default(), snapshot: compile(yaml, None), generation: 1 }
+    }
+
+    /// Puts the next generation in place.
+    pub(super) fn reload(&mut self, yaml: &str) {
+        self.snapshot = compile(yaml, Some(&self.snapshot));
+        self.generation += 1;
+    }
+
+    /// Opens that many WebSockets on a route.
+    pub(super) fn open(&self, route: &str, count: usize) -> Vec<Socket> {
+        (0..count).map(|_| self.join(self.handshake(route))).collect()
+    }
+
+    /// A handshake that was accepted behind it.
+    pub(super) fn join(&self, (lease, seat): (Lease, TunnelKey)) -> Socket {
+        Socket { member: self.tunnels.join(seat), lease }
+    }
+
+    /// A handshake under way at a route.
+    pub(super) fn handshake(&self, route: &str) -> (Lease, TunnelKey) {
+        let route = self.snapshot.route(route).expect("the route is there");
+        let headers = HeaderMap::new();
+        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let request =
+            RequestView { request: Request::internal(&Method::GET, "/", client), headers: &headers };
+        let cluster = route.destination.choose(&request, route.policy.drain);
+        let key = cluster.key(&request);
+        let lease = cluster.pick(&key, &Tried::new(), route.policy.drain).expect("an endpoint is there");
+        let seat = TunnelKey {
+            endpoint: lease.endpoint().token().get(),
+            route: Arc::clone(&route.name),
+            edition: route.edition(),
+            drain_part: cluster.drain_moment(&key).map(DrainMoment::part),
+        };
+        (lease, seat)
+    }
+}
+
+/// How many are asked to come again, and why.
+pub(super) fn asked(sockets: &[Socket]) -> BTreeMap<Option<&'static str>, usize> {
+    let mut causes = BTreeMap::new();
+    for socket in sockets {
+        let cause = socket.asked().map(|cause| match cause {
+            Cause::Shutdown => "shutdown",
+            Cause::Endpoint => "endpoint",
+            Cause::Unhealthy => "unhealthy",
+            Cause::Route => "route",
+            Cause::Operator => "operator",
+            Cause::Rebalance => "rebalance",
+        });
+        *causes.entry(cause).or_default() += 1;
+    }
+    causes
+}
+
+/// How many each port holds.
+pub(super) fn held(sockets: &[Socket]) -> BTreeMap<u16, usize> {
+    let mut ports = BTreeMap::new();
+    for socket in sockets {
+        *ports.entry(socket.port()).or_default() += 1;
+    }
+    ports
+}

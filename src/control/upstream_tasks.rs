@@ -1,0 +1,61 @@
+//! The tasks that belong to a cluster: probes and name resolution. One task a cluster instance, kept
+//! over reloads as the instance is; a generation that is refused leaves none behind.
+
+use crate::runtime::supervision;
+use crate::snapshot::Snapshot;
+use crate::upstream::Cluster;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// The running tasks, by the cluster instance they belong to. The instance is held here, so that its
+/// address is not given to another while it is a key.
+#[derive(Default)]
+pub(super) struct Supervisor {
+    tasks: HashMap<usize, (Arc<Cluster>, JoinHandle<()>)>,
+}
+
+/// An instance's name among the tasks: its address, which is never followed.
+fn name(cluster: &Arc<Cluster>) -> usize {
+    Arc::as_ptr(cluster).addr()
+}
+
+impl Supervisor {
+    /// Starts the tasks of clusters that have none yet and returns those clusters.
+    pub(super) fn begin(&mut self, snapshot: &Snapshot) -> Vec<Arc<Cluster>> {
+        let mut fresh = Vec::new();
+        for cluster in snapshot.clusters() {
+            self.tasks.entry(name(cluster)).or_insert_with(|| {
+                fresh.push(Arc::clone(cluster));
+                let own = Arc::clone(cluster);
+                let work = move || Arc::clone(&own).run();
+                (Arc::clone(cluster), supervision::spawn("cluster", &**cluster.name(), work))
+            });
+        }
+        fresh
+    }
+
+    /// Ends the tasks of clusters that the generation no longer has.
+    pub(super) fn end_all_but(&mut self, snapshot: &Snapshot) {
+        let living: HashSet<_> = snapshot.clusters().map(name).collect();
+        self.tasks.retain(|cluster, (_, task)| {
+            let lives = living.contains(cluster);
+            if !lives {
+                task.abort();
+            }
+            lives
+        });
+    }
+}
+
+/// Waits until each cluster has probed and resolved its endpoints once, at most `bound`.
+pub(super) async fn first_rounds(clusters: Vec<Arc<Cluster>>, bound: Duration) {
+    let all = async {
+        for cluster in &clusters {
+            cluster.first_round().await;
+        }
+    };
+    // Beyond the bound the generation serves; endpoints that were not probed yet get no traffic.
+    let _ = tokio::time::timeout(bound, all).await;
+}

@@ -1,0 +1,199 @@
+//! The kinds of stream that a client's connection may have, as one. Nothing is buffered here but what
+//! TLS needs.
+
+use super::tunnel_io::{Io, TlsIo};
+use pingora::protocols::l4::ext::get_tcp_info;
+use rustix::net::RecvFlags;
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+/// The stream under a connection.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP, with Nagle's algorithm off.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+    /// TLS over one of them. Boxed: a plain connection has no room for it.
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl Socket {
+    /// The address that a client connected to; none of a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Socket::Tcp(socket) => socket.local_addr().ok(),
+            Socket::Unix(_) => None,
+            Socket::Tls(stream) => stream.get_ref().0.local_addr(),
+        }
+    }
+
+    /// Waits for bytes and shows them without taking them; 0 is the end. Bytes that are left there are
+    /// shown again at once: whoever looks takes what it saw, or stops looking. Not for TLS, whose bytes
+    /// are nobody's to see.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.peek(into).await,
+            Socket::Unix(socket) => {
+                let look = || Ok(rustix::net::recv(socket, &mut *into, RecvFlags::PEEK)?.0);
+                socket.async_io(Interest::READABLE, look).await
+            }
+            Socket::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether the kernel knows what the other end has acknowledged.
+    pub(crate) fn is_tcp(&self) -> bool {
+        match self {
+            Socket::Tcp(_) => true,
+            Socket::Unix(_) => false,
+            Socket::Tls(stream) => stream.get_ref().0.is_tcp(),
+        }
+    }
+
+    /// Bytes that the other end has acknowledged so far; 0 without TCP.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        let info = self.is_tcp().then(|| get_tcp_info(self.as_raw_fd()));
+        info.and_then(Result::ok).map_or(0, |info| info.tcpi_bytes_acked)
+    }
+
+    /// Another handle of it, for watching it beside its reader.
+    pub(crate) fn another_handle(&self) -> io::Result<OwnedFd> {
+        match self {
+            Socket::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            Socket::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+            Socket::Tls(stream) => stream.get_ref().0.another_handle(),
+        }
+    }
+
+    /// Whether bytes wait (1), or the end (0), at this moment; under TLS of the connection below.
+    pub(crate) fn peek_now(&self) -> io::Result<usize> {
+        let mut byte = [0; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match self {
+            Socket::Tcp(socket) => Ok(rustix::net::recv(socket, &mut byte, flags)?.0),
+            Socket::Unix(socket) => Ok(rustix::net::recv(socket, &mut byte, flags)?.0),
+            Socket::Tls(stream) => stream.get_ref().0.peek_now(),
+        }
+    }
+
+    /// Ends the sending direction, unless TLS has to say so first.
+    pub(crate) fn end_sending(&self) {
+        // A peer that is gone needs no end.
+        let _ = match self {
+            Socket::Tcp(socket) => socket2::SockRef::from(socket).shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket2::SockRef::from(socket).shutdown(Shutdown::Write),
+            Socket::Tls(_) => Ok(()),
+        };
+    }
+
+    /// Reads what has come already. Under TLS nothing has: what came is not for who asks here.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.try_read(buffer),
+            Socket::Unix(socket) => socket.try_read(buffer),
+            Socket::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether [`Socket::try_read`] may find something.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(socket) => socket.poll_read_ready(cx),
+            Socket::Unix(socket) => socket.poll_read_ready(cx),
+            Socket::Tls(stream) => stream.get_ref().0.poll_readable(cx),
+        }
+    }
+}
+
+impl TlsIo for Socket {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(socket) => socket.poll_receive(cx, into),
+            Socket::Unix(socket) => socket.poll_receive(cx, into),
+            Socket::Tls(stream) => stream.poll_receive(cx, into),
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        match self {
+            Socket::Tcp(socket) => socket.is_silent(),
+            Socket::Unix(socket) => socket.is_silent(),
+            Socket::Tls(stream) => stream.is_silent(),
+        }
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Socket::Tcp(socket) => socket.as_raw_fd(),
+            Socket::Unix(socket) => socket.as_raw_fd(),
+            Socket::Tls(stream) => stream.get_ref().0.as_raw_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // TLS writes its records so, mostly one at a time: send(2) is cheaper than writev(2).
+        if let [one] = bytes {
+            return self.poll_write(cx, one);
+        }
+        match self.get_mut() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+            Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+            Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

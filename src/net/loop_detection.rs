@@ -1,0 +1,77 @@
+//! Requests that come back: `CDN-Loop` (RFC 8586) with a name of this process counts how often a request came through it.
+//!
+//! A request that no proxy has forwarded yet cannot be in a loop, so it gets no field. `X-Forwarded-For`, which the gateway
+//! adds itself, says that it was forwarded; where `x_forwarded` does not add it, every request is marked. What a client
+//! writes there makes its own request fail, and no other.
+
+use crate::config::XForwarded;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::sync::LazyLock;
+
+/// How often a request may come through this process. One that goes from a listener to another and back comes twice.
+const MAX_PASSES: usize = 5;
+
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The name of this process: random, so that another gateway's is no match.
+static OWN: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let name = format!("moongate-{:016x}", fastrand::u64(..));
+    HeaderValue::try_from(name).unwrap_or(HeaderValue::from_static("moongate"))
+});
+
+/// The field that a call of the gateway's own gets: what a plugin asks for on behalf of a request may lead back here.
+pub fn own_mark() -> (HeaderName, HeaderValue) {
+    (CDN_LOOP, OWN.clone())
+}
+
+/// What a request's fields say of the way that it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// It was forwarded before.
+    is_forwarded: bool,
+    passes: usize,
+}
+
+impl Way {
+    /// Reads the fields as they came.
+    pub fn of(headers: &HeaderMap) -> Self {
+        if !headers.contains_key(CDN_LOOP) {
+            return Self { is_forwarded: headers.contains_key(X_FORWARDED_FOR), passes: 0 };
+        }
+        let values = headers.get_all(CDN_LOOP).iter();
+        let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let passes = names.filter(|name| name.trim_ascii() == OWN.as_bytes()).count();
+        Self { is_forwarded: true, passes }
+    }
+
+    /// Whether the request came through this process too often.
+    pub fn is_loop(self) -> bool {
+        self.passes >= MAX_PASSES
+    }
+
+    /// The field that the request gets on its way to the backend.
+    pub fn mark(self, policy: XForwarded) -> Option<(HeaderName, HeaderValue)> {
+        (self.is_forwarded || policy != XForwarded::Add).then(|| (CDN_LOOP, OWN.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_a_loop_when_it_came_five_times() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(Way::of(&headers).mark(XForwarded::Add), None);
+        assert!(Way::of(&headers).mark(XForwarded::Remove).is_some());
+        headers.insert(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
+        headers.append(CDN_LOOP, HeaderValue::from_static("other, moongate, moongate-0; x=1"));
+        for passes in 0..8 {
+            let way = Way::of(&headers);
+            assert_eq!((way.passes, way.is_loop()), (passes, passes >= 5));
+            let (name, value) = way.mark(XForwarded::Add).unwrap_or((CDN_LOOP, HeaderValue::from_static("")));
+            headers.append(name, value);
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! Host names to addresses: one cache for the process, for upstreams, plugins' calls, JWKS and ACME.
+//!
+//! A name that several ask for at a time is looked up once. Lookups run on a thread of their own (hickory) or on
+//! threads that nobody joins (`getaddrinfo`); whoever waits may stop waiting at any time. A lookup that fails keeps the
+//! addresses of the last one that did not.
+
+mod name_server;
+mod search;
+mod system_files;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use crate::config::ResolverKind;
+
+use crate::runtime::blocking_pool::{self, Halted};
+use crate::telemetry::metrics::{self, LookupResult};
+use name_server::Client;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
+use system_files::SystemFiles;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::{Instant, timeout};
+
+/// For one lookup with all its repetitions.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// A lookup that takes longer is logged and counted.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// The shortest time for which an answer is used, whatever its TTL.
+const MIN_TTL: Duration = Duration::from_secs(1);
+
+/// How soon a name is asked for again after a failure: with addresses from before, and without.
+const RETRY: Duration = Duration::from_secs(5);
+const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
+
+/// How old an answer for a call may be, whatever its TTL.
+const MAX_AGE: Duration = Duration::from_secs(30);
+
+/// How long a call waits for a lookup when the last addresses are known.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The most names in the cache. Plugins may call hosts that a request names.
+const MOST_NAMES: usize = 4096;
+
+static PROCESS: LazyLock<Arc<Resolver>> = LazyLock::new(|| Resolver::new(SystemFiles::of_system()));
+
+/// The resolver of this process.
+pub fn global() -> &'static Arc<Resolver> {
+    &PROCESS
+}
+
+/// Why a name has no addresses.
+#[derive(Clone, Debug, Error)]
+pub enum LookupError {
+    /// No record of the name is an address.
+    #[error("the name has no address")]
+    NotFound,
+    /// No name server answered in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// A name server, or the system, refuses.
+    #[error("{0}")]
+    Failed(Arc<str>),
+}
+
+impl LookupError {
+    #[allow(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+    fn failed(error: impl ToString) -> Self {
+        Self::Failed(error.to_string().into())
+    }
+
+    fn result(&self) -> LookupResult {
+        match self {
+            Self::NotFound => LookupResult::NotFound,
+            Self::TimedOut(_) => LookupResult::TimedOut,
+            Self::Failed(_) => LookupResult::Failed,
+        }
+    }
+}
+
+impl From<LookupError> for io::Error {
+    fn from(error: LookupError) -> Self {
+        let kind = match error {
+            LookupError::NotFound => io::ErrorKind::NotFound,
+            LookupError::TimedOut(_) => io::ErrorKind::TimedOut,
+            LookupError::Failed(_) => io::ErrorKind::Other,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<Halted> for LookupError {
+    fn from(halted: Halted) -> Self {
+        match halted {
+            Halted::TimedOut(limit) => Self::TimedOut(limit),
+            other => Self::failed(other),
+        }
+    }
+}
+
+/// The addresses of a name.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    /// In the order in which the name servers sent them, IPv4 before IPv6. Never empty.
+    pub addresses: Arc<[IpAddr]>,
+    /// When to ask again.
+    pub valid_for: Duration,
+    /// Why the last lookup failed, when these are the addresses of an earlier one.
+    pub failure: Option<LookupError>,
+}
+
+/// Looks names up and remembers the answers.
+pub struct Resolver {
+    names: Mutex<HashMap<Key, Entry>>,
+    settings: Mutex<Settings>,
+    files: AsyncMutex<SystemFiles>,
+    client: Mutex<Option<Arc<Client>>>,
+    /// How often the name servers were changed.
+    changes: watch::Sender<u64>,
+}
+
+/// What a configuration says of lookups.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Settings {
+    /// For who does not say.
+    kind: ResolverKind,
+    servers: Arc<[SocketAddr]>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    host: Box<str>,
+    kind: ResolverKind,
+}
+
+type Flight = watch::Receiver<bool>;
+
+/// What is known of a name.
+#[derive(Default)]
+struct Entry {
+    found: Option<Found>,
+    failure: Option<(LookupError, Instant)>,
+    /// The lookup under way; it turns true when it has ended.
+    flight: Option<Flight>,
+}
+
+#[derive(Clone)]
+struct Found {
+    addresses: Arc<[IpAddr]>,
+    at: Instant,
+    /// None for an answer without a TTL: a file's, or the system's.
+    ttl: Option<Duration>,
+}
+
+/// What a lookup found, by family, so that one family's failure loses no addresses of the other.
+#[derive(Debug)]
+struct Records {
+    addresses: Vec<IpAddr>,
+    ttl: Option<Duration>,
+    /// Why one family could not be looked up, and whether that is IPv6.
+    missing: Option<(bool, LookupError)>,
+}
+
+impl Entry {
+    /// An answer that is young enough, or the outcome of a lookup that failed just now.
+    fn current(&self, max_age: Duration) -> Option<Result<Resolution, LookupError>> {
+        let now = Instant::now();
+        if let Some((error, at)) = &self.failure {
+            let retry = if self.found.is_some() { RETRY } else { RETRY_UNKNOWN };
+            let left = (*at + retry).checked_duration_since(now).filter(|left| !left.is_zero())?;
+            return Some(self.found.as_ref().map_or(Err(error.clone()), |found| {
+                let addresses = Arc::clone(&found.addresses);
+                Ok(Resolution { addresses, valid_for: left, failure: Some(error.clone()) })
+            }));
+        }
+        let found = self.found.as_ref()?;
+        let life = found.ttl.map_or(max_age, |ttl| ttl.max(MIN_TTL).min(max_age));
+        let left = (found.at + life).checked_duration_since(now).filter(|left| !left.is_zero())?;
+        Some(Ok(Resolution { addresses: Arc::clone(&found.addresses), valid_for: left, failure: None }))
+    }
+
+    /// The addresses of the last lookup that did not fail, however old.
+    fn last_good(&self) -> Option<Resolution> {
+        let found = self.found.as_ref()?;
+        let failure = self.failure.as_ref().map(|(error, _)| error.clone());
+        Some(Resolution { addresses: Arc::clone(&found.addresses), valid_for: Duration::ZERO, failure })
+    }
+
+    fn learn(&mut self, outcome: Result<Records, LookupError>) {
+        let at = Instant::now();
+        let records = match outcome {
+            Ok(records) => records,
+            Err(error) => {
+                self.failure = Some((error, at));
+                return;
+            }
+        };
+        let Records { mut addresses, ttl, missing } = records;
+        self.failure = None;
+        if let Some((is_ipv6, error)) = missing {
+            // A name without an address of that family has lost nothing.
+            let before = self.found.iter().flat_map(|found| found.addresses.iter());
+            let lost: Vec<_> = before.filter(|address| address.is_ipv6() == is_ipv6).copied().collect();
+            if !lost.is_empty() {
+                addresses.extend(lost);
+                self.failure = Some((error, at));
+            }
+        }
+        self.found = Some(Found { addresses: addresses.into(), at, ttl });
+    }
+}
+
+impl Resolver {
+    fn new(files: SystemFiles) -> Arc<Self> {
+        Arc::new(Self {
+            names: Mutex::default(),
+            settings: Mutex::default(),
+            files: AsyncMutex::new(files),
+            client: Mutex::default(),
+            changes: watch::Sender::default(),
+        })
+    }
+
+    /// Looks names up by `kind` from now on, where a caller does not say, and asks these name servers; with none, those of
+    /// `/etc/resolv.conf`. Addresses that are known stay in use until other servers have answered.
+    pub fn configure(&self, kind: ResolverKind, servers: &[SocketAddr]) {
+        let mut settings = self.settings.lock();
+        if settings.kind == kind && *settings.servers == *servers {
+            return;
+        }
+        *settings = Settings { kind, servers: servers.into() };
+        *self.client.lock() = None;
+        for entry in self.names.lock().values_mut() {
+            entry.failure = None;
+            // What is under way asks the servers before: its outcome is none any more.
+            entry.flight = None;
+            if let Some(found) = &mut entry.found {
+                found.ttl = Some(Duration::ZERO);
+            }
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn kind(&self, asked: Option<ResolverKind>) -> ResolverKind {
+        asked.unwrap_or_else(|| self.settings.lock().kind)
+    }
+
+    /// Changes each time names are to be looked up in another way.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The addresses of a name, from an answer that is younger than its TTL and than `max_age`. Otherwise it waits for a
+    /// lookup. `kind`: none for the configured one.
+    ///
+    /// # Errors
+    /// When the lookup fails and no earlier one succeeded.
+    pub async fn lookup(
+        self: &Arc<Self>,
+        host: &str,
+        kind: Option<ResolverKind>,
+        max_age: Duration,
+    ) -> Result<Resolution, LookupError> {
+        let kind = self.kind(kind);
+        match self.begin(host, kind, max_age) {
+            Begun::Known(known) => known,
+            Begun::Flight(flight) => self.land(host, kind, flight, max_age).await,
+        }
+    }
+
+    /// The same for a call that must not wait long: where a lookup takes its time, the last addresses do.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn lookup_soon(self: &Arc<Self>, host: &str) -> Result<Resolution, LookupError> {
+        let kind = self.kind(None);
+        match self.begin(host, kind, MAX_AGE) {
+            Begun::Known(known) => known,
+            Begun::Flight(flight) => {
+                let mut landing = std::pin::pin!(self.land(host, kind, flight, MAX_AGE));
+                if let Ok(outcome) = timeout(PATIENCE, landing.as_mut()).await {
+                    return outcome;
+                }
+                let known = self.names.lock().get(&Key::new(host, kind)).and_then(Entry::last_good);
+                match known {
+                    Some(answer) => Ok(answer),
+                    None => landing.await,
+                }
+            }
+        }
+    }
+
+    /// Connects to a name, or an address, as `lookup_soon` finds it.
+    ///
+    /// # Errors
+    /// Why the name has no address, or the last of its addresses takes no connection.
+    pub async fn connect(self: &Arc<Self>, host: &str, port: u16) -> io::Result<tokio::net::TcpStream> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return tokio::net::TcpStream::connect((address, port)).await;
+        }
+        let answer = self.lookup_soon(host).await?;
+        let addresses: Vec<_> = answer.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        tokio::net::TcpStream::connect(&*addresses).await
+    }
+
+    fn begin(self: &Arc<Self>, host: &str, kind: ResolverKind, max_age: Duration) -> Begun {
+        let key = Key::new(host, kind);
+        let mut names = self.names.lock();
+        if names.len() >= MOST_NAMES && !names.contains_key(&key) {
+            make_room(&mut names);
+        }
+        let entry = names.entry(key.clone()).or_default();
+        if let Some(known) = entry.current(max_age) {
+            return Begun::Known(known);
+        }
+        if let Some(flight) = &entry.flight {
+            return Begun::Flight(flight.clone());
+        }
+        let runtime = match runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                entry.learn(Err(error.clone()));
+                return Begun::Known(entry.last_good().ok_or(error));
+            }
+        };
+        let (landed, flight) = watch::channel(false);
+        entry.flight = Some(flight.clone());
+        drop(names);
+        // Its waiters may leave; its outcome is the cache's.
+        let landing =
+            Landing { resolver: Arc::clone(self), key, outcome: None, landed, flight: flight.clone() };
+        runtime.spawn(fly(landing));
+        Begun::Flight(flight)
+    }
+
+    async fn land(
+        &self,
+        host: &str,
+        kind: ResolverKind,
+        mut flight: Flight,
+        max_age: Duration,
+    ) -> Result<Resolution, LookupError> {
+        // An error says that the flight is over too.
+        let _ = flight.wait_for(|landed| *landed).await;
+        let names = self.names.lock();
+        let gone = || LookupError::failed("the lookup was abandoned");
+        let Some(entry) = names.get(&Key::new(host, kind)) else { return Err(gone()) };
+        // What has just landed is taken, however young the caller wants it.
+        match entry.current(max_age).or_else(|| entry.last_good().map(Ok)) {
+            Some(outcome) => outcome,
+            None => Err(entry.failure.as_ref().map_or_else(gone, |(error, _)| error.clone())),
+        }
+    }
+
+    async fn resolve(&self, key: &Key) -> Result<Records, LookupError> {
+        match key.kind {
+            ResolverKind::System => getaddrinfo(&key.host).await,
+            ResolverKind::Hickory => self.ask(&key.host).await,
+        }
+    }
+
+    async fn ask(&self, host: &str) -> Result<Records, LookupError> {
+        let (listed, client) = {
+            let mut files = self.files.lock().await;
+            let changed = files.refresh().await;
+            let listed = files.hosts.addresses(host);
+            (listed, self.client(&files, changed))
+        };
+        if !listed.is_empty() {
+            return Ok(Records { addresses: listed, ttl: None, missing: None });
+        }
+        if search::is_localhost(host) {
+            // RFC 6761 §6.3: no name server is asked.
+            let addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+            return Ok(Records { addresses, ttl: None, missing: None });
+        }
+        client?.ask(host).await
+    }
+
+    fn client(&self, files: &SystemFiles, changed: bool) -> Result<Arc<Client>, LookupError> {
+        let servers = Arc::clone(&self.settings.lock().servers);
+        let mut client = self.client.lock();
+        if let Some(client) = client.as_ref().filter(|_| !changed || !servers.is_empty()) {
+            return Ok(Arc::clone(client));
+        }
+        let new = Arc::new(Client::new(&servers, files.resolv_conf())?);
+        *client = Some(Arc::clone(&new));
+        Ok(new)
+    }
+}
+
+impl Key {
+    fn new(host: &str, kind: ResolverKind) -> Self {
+        Self { host: host.to_ascii_lowercase().into(), kind }
+    }
+}
+
+enum Begun {
+    Known(Result<Resolution, LookupError>),
+    Flight(Flight),
+}
+
+/// The end of a flight, whatever ends it: a panic must not leave its name in the air for ever.
+struct Landing {
+    resolver: Arc<Resolver>,
+    key: Key,
+    outcome: Option<Result<Records, LookupError>>,
+    landed: watch::Sender<bool>,
+    flight: Flight,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or_else(|| Err(LookupError::failed("the lookup panicked")));
+        let result = match &outcome {
+            Ok(Records { missing: None, .. }) => LookupResult::Resolved,
+            Ok(Records { missing: Some((_, error)), .. }) | Err(error) => error.result(),
+        };
+        metrics::global().lookups().done(result);
+        let mut names = self.resolver.names.lock();
+        let entry = names.get_mut(&self.key);
+        let is_current =
+            |entry: &&mut Entry| entry.flight.as_ref().is_some_and(|known| known.same_channel(&self.flight));
+        if let Some(entry) = entry.filter(is_current) {
+            entry.flight = None;
+            entry.learn(outcome);
+        }
+        drop(names);
+        self.landed.send_replace(true);
+    }
+}
+
+async fn fly(mut landing: Landing) {
+    let resolver = Arc::clone(&landing.resolver);
+    let key = landing.key.clone();
+    let mut work = Box::pin(timeout(LONGEST, resolver.resolve(&key)));
+    let outcome = match timeout(SLOW, work.as_mut()).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            metrics::global().lookups().slow();
+            if moongate_sdk::log_throttle::admit(log::Level::Warn, "name lookup is slow", &[&*key.host]) {
+                log::warn!(name = &*key.host, seconds = SLOW.as_secs(); "name lookup is slow");
+            }
+            work.await
+        }
+    };
+    landing.outcome = Some(outcome.unwrap_or(Err(LookupError::TimedOut(LONGEST))));
+}
+
+/// Forgets names that nobody has asked for of late, or some name.
+fn make_room(names: &mut HashMap<Key, Entry>) {
+    let is_young = |entry: &Entry| {
+        entry.flight.is_some() || entry.found.as_ref().is_some_and(|found| found.at.elapsed() < MAX_AGE * 2)
+    };
+    names.retain(|_, entry| is_young(entry));
+    if names.len() >= MOST_NAMES
+        && let Some(key) = names.iter().find(|(_, entry)| entry.flight.is_none()).map(|(key, _)| key.clone())
+    {
+        names.remove(&key);
+    }
+}
+
+async fn getaddrinfo(host: &str) -> Result<Records, LookupError> {
+    let owned = host.to_owned();
+    let found =
+        blocking_pool::GETADDRINFO.run(move || (owned.as_str(), 0).to_socket_addrs().map(Vec::from_iter));
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in found.await?.map_err(LookupError::failed)? {
+        if !addresses.contains(&address.ip()) {
+            addresses.push(address.ip());
+        }
+    }
+    if addresses.is_empty() {
+        return Err(LookupError::NotFound);
+    }
+    Ok(Records { addresses, ttl: None, missing: None })
+}
+
+/// The runtime of all lookups: a thread that waits for name servers, and that nobody joins.
+fn runtime() -> Result<Handle, LookupError> {
+    static RUNTIME: OnceLock<Handle> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _turn = STARTING.lock();
+    if let Some(handle) = RUNTIME.get() {
+        return Ok(handle.clone());
+    }
+    let (built, handle) = sync_channel(1);
+    let forever = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = built.send(Err(LookupError::failed(error)));
+                return;
+            }
+        };
+        // The caller waits for it.
+        let _ = built.send(Ok(runtime.handle().clone()));
+        runtime.block_on(std::future::pending::<()>());
+    };
+    std::thread::Builder::new().name("resolver".to_owned()).spawn(forever).map_err(LookupError::failed)?;
+    let handle = handle.recv().unwrap_or_else(|error| Err(LookupError::failed(error)))?;
+    Ok(RUNTIME.get_or_init(|| handle).clone())
+}

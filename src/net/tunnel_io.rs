@@ -1,0 +1,158 @@
+//! One side of a tunnel: the bytes of a client or of a backend, whatever carries them.
+//!
+//! Plain sockets are told apart from everything else because they need no box, no buffer and no
+//! flush: reading them is one system call and nothing more (`plain`). Frames are not known here.
+
+mod plain;
+mod tls;
+
+pub use tls::TlsIo;
+
+use plain::RawSocket as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A byte stream in both directions: TLS, a stream of HTTP/2, a pipe in a test.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Reads what there is into `into`; 0 is the end. Whoever gets `Pending` is woken when there is more.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(into);
+        Pin::new(self).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+    }
+
+    /// Whether nothing is to be read, for certain: since [`Io::poll_receive`] was last `Pending`, nothing
+    /// came, no end and no error, and the waker it got is still to be woken. The thread that asks must be
+    /// the one that polls the runtime's sockets. `false` is never wrong.
+    fn is_silent(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+impl Io for tokio::io::DuplexStream {}
+
+/// One side of a tunnel.
+pub enum TunnelIo {
+    /// A plain TCP connection.
+    Tcp(TcpStream),
+    /// A plain unix socket.
+    Unix(UnixStream),
+    /// Anything else; it may buffer, so what is written is flushed.
+    Boxed(Box<dyn Io>),
+    /// Already let go: nothing comes from it and nothing is taken.
+    Gone,
+}
+
+impl TunnelIo {
+    /// Reads what there is into `into`; 0 is the end.
+    #[inline]
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_receive(cx, into),
+            Self::Unix(stream) => stream.poll_receive(cx, into),
+            Self::Boxed(stream) => stream.poll_receive(cx, into),
+            Self::Gone => Poll::Ready(Ok(0)),
+        }
+    }
+
+    /// As [`Io::is_silent`].
+    #[inline]
+    pub(crate) fn is_silent(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_silent(),
+            Self::Unix(stream) => stream.is_silent(),
+            Self::Boxed(stream) => stream.is_silent(),
+            Self::Gone => false,
+        }
+    }
+
+    /// Sends as much of `bytes` as is taken now. Unlike [`Leg::poll_write`](AsyncWrite::poll_write),
+    /// nobody is woken when more would be: `WouldBlock` is for a `poll_write` to wait out.
+    ///
+    /// # Errors
+    /// The socket's; `WouldBlock` when it takes nothing now, and from legs that are no plain sockets.
+    #[inline]
+    pub(crate) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_send(bytes),
+            Self::Unix(stream) => stream.try_send(bytes),
+            Self::Boxed(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Gone => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Whether what is written may stay in a buffer until it is flushed.
+    pub(crate) fn buffers(&self) -> bool {
+        matches!(self, Self::Boxed(_))
+    }
+}
+
+impl From<TcpStream> for TunnelIo {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl From<UnixStream> for TunnelIo {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
+impl From<Box<dyn Io>> for TunnelIo {
+    fn from(stream: Box<dyn Io>) -> Self {
+        Self::Boxed(stream)
+    }
+}
+
+impl std::fmt::Debug for TunnelIo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(stream) => f.debug_tuple("Tcp").field(stream).finish(),
+            Self::Unix(stream) => f.debug_tuple("Unix").field(stream).finish(),
+            Self::Boxed(_) => f.write_str("Boxed"),
+            Self::Gone => f.write_str("Gone"),
+        }
+    }
+}
+
+impl AsyncRead for TunnelIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Boxed(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for TunnelIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Boxed(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(_) | Self::Unix(_) | Self::Gone => Poll::Ready(Ok(())),
+            Self::Boxed(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Boxed(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What a plugin does beside the requests, and whom it calls. Who keeps it running stays out.
+
+use super::panic_guard::{Guarded, guard};
+use super::{Broken, Entry};
+use moongate_sdk::Services;
+use std::sync::Arc;
+
+impl Entry {
+    /// The upstreams that the plugin calls.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub fn upstreams(&self) -> Result<Vec<&str>, Broken> {
+        guard(|| self.plugin().upstreams()).ok_or_else(|| Broken { plugin: self.name().clone() })
+    }
+
+    /// The plugin's work beside the requests, until it is done; at once when it has none.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub async fn background(&self, services: &Arc<dyn Services>) -> Result<(), Broken> {
+        let broken = || Broken { plugin: self.name().clone() };
+        match guard(|| self.plugin().background(services)).ok_or_else(broken)? {
+            Some(work) => Guarded::new(work).await.ok_or_else(broken),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Same settings, same instance: a plugin whose owner, kind, name, `on_error`, `when` and settings are unchanged, and the
+//! files that they name, outlives a reload.
+
+use super::Broken;
+use super::condition::When;
+use super::panic_guard::guard;
+use crate::config::{OnError, PluginEntry};
+use crate::telemetry::metrics::PluginMetrics;
+use http::HeaderName;
+use log::Level;
+use moongate_config::{Files, Kind, Placed, Problem, Problems, Settings};
+use moongate_sdk::{CaughtDrop, Fault, Phases, Plugin, is_gateways_own, log_throttle};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A configured plugin: what the operator wrote, and the instance of it.
+pub struct Entry {
+    name: Arc<str>,
+    kind: &'static str,
+    on_error: OnError,
+    metrics: Arc<PluginMetrics>,
+    settings: Settings,
+    /// What was read beside the settings.
+    files: Files,
+    phases: Phases,
+    /// The fields that only the plugin may fill: its own, and those that the operator names.
+    owned: Box<[HeaderName]>,
+    written_owned: Vec<Placed<String>>,
+    /// What was written, and what it means for these phases.
+    written_when: Option<Placed<String>>,
+    when: Option<When>,
+    plugin: CaughtDrop<Box<dyn Plugin>>,
+}
+
+/// All entries of one generation, by owner, kind and name.
+#[derive(Debug, Default)]
+pub struct Instances(HashMap<Key, Vec<Arc<Entry>>>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    owner: Box<str>,
+    kind: Box<str>,
+    name: Box<str>,
+}
+
+/// Makes the entries of a generation, or takes them over from the one before it.
+pub struct Builder<'a> {
+    kinds: &'a [Kind<dyn Plugin>],
+    prior: &'a Instances,
+    made: Instances,
+}
+
+impl<'a> Builder<'a> {
+    /// A builder with these kinds, after the generation `prior`.
+    pub fn new(kinds: &'a [Kind<dyn Plugin>], prior: &'a Instances) -> Self {
+        Self { kinds, prior, made: Instances::default() }
+    }
+
+    /// The entry of `owner` (a route's name, or a constant for the plugins of every route). An instance
+    /// is never shared between owners: two routes with the same rate limit have a bucket each.
+    ///
+    /// # Errors
+    /// An unknown kind, and whatever is wrong with the settings.
+    pub fn entry(&mut self, owner: &str, written: &PluginEntry) -> Result<Arc<Entry>, Problems> {
+        let name = written.name.as_ref().unwrap_or(&written.kind);
+        let key = Key { owner: owner.into(), kind: written.kind.as_str().into(), name: name.as_str().into() };
+        let entry = match self.carried(&key, written) {
+            Some(entry) => entry,
+            None => Arc::new(self.build(written, name.as_str())?),
+        };
+        self.made.0.entry(key).or_default().push(entry.clone());
+        Ok(entry)
+    }
+
+    /// The instances of this generation, for the next one to take over.
+    pub fn finish(self) -> Instances {
+        self.made
+    }
+
+    /// An entry of the prior generation that nobody took over yet: an operator may write the same entry twice.
+    fn carried(&self, key: &Key, written: &PluginEntry) -> Option<Arc<Entry>> {
+        let taken = self.made.0.get(key).map_or(&[][..], Vec::as_slice);
+        let free = |entry: &&Arc<Entry>| !taken.iter().any(|other| Arc::ptr_eq(entry, other));
+        let same = |entry: &&Arc<Entry>| {
+            entry.settings == written.settings
+                && entry.on_error == written.on_error
+                && entry.written_when == written.when
+                && entry.written_owned == written.owned_headers
+                && entry.files.unchanged()
+        };
+        self.prior.0.get(key)?.iter().filter(same).find(free).cloned()
+    }
+
+    fn build(&self, written: &PluginEntry, name: &str) -> Result<Entry, Problems> {
+        let kind = Kind::find(self.kinds, "plugin", &written.kind)
+            .map_err(|problem| problem.at(&written.kind.place))?;
+        let files = Files::default();
+        let panicked = || {
+            Problem::new(format!("the plugin `{}` panicked while it was built", kind.name))
+                .help("this is a defect of the plugin; the process's log has the panic")
+                .at(&written.kind.place)
+        };
+        let built = guard(|| (kind.build)(&written.settings.noting(name, &files))).ok_or_else(panicked)?;
+        let plugin = CaughtDrop::new(built.map_err(|problems| problems.at(&written.kind.place))?);
+        let phases = guard(|| plugin.phases()).ok_or_else(panicked)?;
+        let mut owned = guard(|| plugin.owned_headers()).ok_or_else(panicked)?;
+        let mut problems = Problems::default();
+        for name in &owned {
+            problems.keep(
+                may_be_owned(name, name.as_str()).map_err(|problem| problem.at(&written.kind.place).into()),
+            );
+        }
+        for written in &written.owned_headers {
+            owned.extend(problems.keep(field(written).map_err(|problem| problem.at(&written.place).into())));
+        }
+        if problems.refuse() {
+            return Err(problems);
+        }
+        Ok(Entry {
+            name: name.into(),
+            kind: kind.name,
+            on_error: written.on_error,
+            metrics: PluginMetrics::of(name, kind.name),
+            settings: written.settings.clone(),
+            files,
+            phases,
+            owned: owned.into(),
+            written_owned: written.owned_headers.clone(),
+            written_when: written.when.clone(),
+            when: When::read(written, phases)?,
+            plugin,
+        })
+    }
+}
+
+/// Fields in which the gateway itself has put what it knows before the first plugin runs.
+const SETTLED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via"];
+
+/// Refuses a field that is not a plugin's to own: what a client sends there is the gateway's to judge.
+fn may_be_owned(name: &HeaderName, written: &str) -> Result<(), Problem> {
+    let help = if *name == http::header::HOST {
+        "routes and backends need the host that the client asked for"
+    } else if is_gateways_own(name) {
+        "it frames messages or belongs to one connection"
+    } else if *name == http::header::VIA {
+        "the gateway writes it"
+    } else if SETTLED.contains(&name.as_str()) {
+        "the gateway writes it; what a client sends there counts from `trusted_proxies` alone"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(format!("no plugin can own `{written}`")).help(help))
+}
+
+/// A field that an entry may own.
+fn field(written: &str) -> Result<HeaderName, Problem> {
+    match HeaderName::from_bytes(written.as_bytes()) {
+        Ok(name) => may_be_owned(&name, written).map(|()| name),
+        Err(_) => Err(Problem::new(format!("`{written}` is not a field name"))
+            .help("a name has letters, digits and `-`, as in `X-User`")),
+    }
+}
+
+impl Instances {
+    /// Each entry, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.0.values().flatten()
+    }
+}
+
+impl Entry {
+    /// Its name, for logs and metrics.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its kind's name.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The phases it takes part in.
+    pub fn phases(&self) -> Phases {
+        self.phases
+    }
+
+    pub(super) fn owned(&self) -> &[HeaderName] {
+        &self.owned
+    }
+
+    pub(super) fn when(&self) -> Option<&When> {
+        self.when.as_ref()
+    }
+
+    pub(super) fn plugin(&self) -> &dyn Plugin {
+        &**self.plugin
+    }
+
+    /// Where its calls are counted.
+    pub fn metrics(&self) -> &PluginMetrics {
+        &self.metrics
+    }
+
+    /// Whether requests go on without it when it fails.
+    pub(super) fn is_dispensable(&self) -> bool {
+        self.on_error == OnError::Open
+    }
+
+    /// Logs that this plugin panicked, or could not do its work. Nothing when requests go on without it.
+    pub(super) fn failed(&self, fault: Option<&Fault>) -> Option<Broken> {
+        match fault {
+            None if !log_throttle::admit(Level::Error, "a plugin panicked", &[&self.name]) => {}
+            None => log::error!(plugin = &*self.name, kind = self.kind; "a plugin panicked"),
+            Some(_) if !log_throttle::admit(Level::Warn, "a plugin failed", &[&self.name]) => {}
+            Some(fault) => {
+                log::warn!(plugin = &*self.name, kind = self.kind, fault:% = fault; "a plugin failed");
+            }
+        }
+        match self.on_error {
+            OnError::Closed => Some(Broken { plugin: self.name.clone() }),
+            OnError::Open => None,
+        }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,336 @@
+//! One attempt at an endpoint after the other: choosing it, preparing the request for it, and
+//! deciding whether the next may be asked when it fails.
+
+use super::body::{early_response, request_body};
+use super::context::Context;
+use super::downstream::connection::Connection;
+use super::downstream::session_control::{self, SessionControl};
+use super::failure::tls_error::{self, TlsAttemptError};
+use super::failure::{Failure, OURS};
+use super::request::hop_by_hop;
+use super::request::request_start::connection;
+use super::response::upstream_response::RequestFields;
+use crate::config::{UpstreamProtocol, XForwarded};
+use crate::proxy::downstream::session_conn_info;
+use crate::route::carried;
+use crate::upstream::{Cluster, ProxyAddrs, Versions};
+use http::{HeaderValue, StatusCode, Version, header};
+use moongate_sdk::Fields;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The least silence that Pingora itself ends, where nothing else is asked any more.
+const LAST_RESORT: Duration = Duration::from_secs(3600);
+
+/// Leases the next endpoint.
+///
+/// # Errors
+/// When none may take the request: why, is in the context.
+pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
+    let Some(route) = &ctx.route else { return Err(Failure::Internal) };
+    if ctx.cluster.is_none() {
+        ctx.cluster = Some(Arc::clone(route.destination.choose(&ctx.view(head), route.policy.drain)));
+    }
+    // The one before is given back before the next is counted.
+    ctx.lease = None;
+    ctx.asked = Instant::now();
+    let Some(cluster) = &ctx.cluster else { return Err(Failure::Internal) };
+    match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried, route.policy.drain) {
+        Ok(lease) => {
+            ctx.attempts = ctx.attempts.saturating_add(1);
+            ctx.lease = Some(lease);
+            Ok(())
+        }
+        // When endpoints were asked, what the last of them did says more than that none is left.
+        Err(_) => Err(ctx.failure.unwrap_or(Failure::NoEndpoint)),
+    }
+}
+
+/// The next endpoint, as Pingora wants it.
+///
+/// # Errors
+/// As [`lease`].
+pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    // Another endpoint does no work for a client that left while the first was asked.
+    if ctx.attempts > 0 && connection(session).is_some_and(Connection::has_left) {
+        ctx.failure = Some(Failure::ClientGone);
+        return Err(Error::new(OURS));
+    }
+    lease(session.req_header(), ctx).map_err(|failure| {
+        ctx.failure = Some(failure);
+        Error::new(OURS)
+    })?;
+    let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
+        return Err(Error::new(OURS));
+    };
+    let is_call = is_call(ctx);
+    let versions = if is_call { Versions::Http2 } else { Versions::Either };
+    let mut peer = cluster.reach().peer(lease.endpoint(), ends(session, ctx), versions)?;
+    let options = &mut peer.options;
+    options.connection_timeout = Some(cluster.spec().connect_timeout.0);
+    options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
+    options.idle_timeout = Some(cluster.spec().idle_timeout.0);
+    // How long the backend may be silent, the client's session bounds: it tells heads from bodies.
+    options.read_timeout = None;
+    if cluster.reach().protocol() != UpstreamProtocol::Http1 && !is_call {
+        // Once an upload to a backend of HTTP/2 has failed, Pingora asks the session nothing more: this bounds the wait.
+        // Pingora counts it from the start of the request, so it must be longer than an upload or a stream takes.
+        let longest = route.timeout.zip(route.silence(true)).map(|(head, body)| head.max(body));
+        options.read_timeout = longest.map(|longest| longest.max(LAST_RESORT));
+    }
+    if is_call {
+        // A stream may be silent in both directions; how long a call may take, the client says with its deadline.
+        session.as_downstream_mut().set_read_timeout(None);
+    } else {
+        options.write_timeout = route.timeout;
+    }
+    // A WebSocket never comes here, and nothing else may switch protocols.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    Ok(Box::new(peer))
+}
+
+/// Whether the request is a gRPC call whose backend speaks HTTP/2.
+fn is_call(ctx: &Context) -> bool {
+    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
+    ctx.received.is_grpc && ctx.cluster.as_ref().is_some_and(speaks_h2)
+}
+
+/// For whom a connection to the backend is made, where its upstream wants to be told.
+pub(super) fn ends(session: &Session, ctx: &Context) -> ProxyAddrs {
+    ctx.cluster.as_ref()?.spec().proxy_protocol?;
+    let arrival = session_conn_info::of(session.as_downstream())?;
+    let local = arrival.local.or_else(|| connection(session)?.local_addr());
+    // A client whose address is not known is told of as nobody.
+    let client = ctx.received.client.address().ip()?;
+    if client == arrival.peer.ip().to_canonical() {
+        return Some((arrival.peer, local?));
+    }
+    // Who comes through a trusted proxy has a port that it does not tell.
+    let client = SocketAddr::new(client, 0);
+    Some((client, local.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0))))
+}
+
+/// Prepares the request's head for the backend.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(super) fn prepare(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
+    match (ctx.outgoing(), ctx.received.sent_target.as_deref()) {
+        // What a plugin wrote may have what no URI has.
+        (Some(target), _) => head.set_raw_path(&carried(target.as_bytes()))?,
+        // The request line has this target encoded, for the parser takes UTF-8 alone. So does HTTP/2.
+        (None, Some(sent)) if head.version != Version::HTTP_2 && sent.first() == Some(&b'/') => {
+            head.set_raw_path(&carried(sent))?;
+        }
+        _ => {}
+    }
+    prepare_fields(&mut RequestFields(head), ctx)
+}
+
+/// Prepares the request's fields for the backend.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<()> {
+    // An HTTP/1.0 client may name no host; the backend's HTTP/1.1 needs one (RFC 9112 §3.2).
+    if !fields.map().contains_key(header::HOST) {
+        let host = match (&ctx.cluster, &ctx.lease) {
+            (Some(cluster), Some(lease)) => cluster.reach().authority(lease.endpoint()),
+            _ => "localhost".to_owned(),
+        };
+        fields.set(&header::HOST, hop_by_hop::value(host)?);
+    }
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_requests());
+    hop_by_hop::request(fields, via.then_some(ctx.received.version));
+    let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
+    if let Some((name, value)) = ctx.received.way.mark(policy) {
+        fields.append(&name, value);
+    }
+    Ok(())
+}
+
+/// The same for a request that is no handshake: its method, and how its body is framed.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) async fn dispatch(
+    session: &mut Session,
+    head: &mut RequestHeader,
+    ctx: &mut Context,
+) -> Result<()> {
+    prepare(head, ctx)?;
+    if let Some(method) = ctx.method() {
+        head.set_method(method.clone());
+    }
+    if head.version == Version::HTTP_2 && ctx.received.is_grpc {
+        // Servers of gRPC want to be told that trailers get through, which is true of this hop too.
+        head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
+    }
+    request_body::frame(head, ctx)?;
+    request_body::ask_for(session, ctx).await?;
+    if let (Some(control), Some(route)) = (session_control::of(session), &ctx.route) {
+        if is_call(ctx) {
+            control.unpace();
+            control.await_response(route.silence(true));
+        } else {
+            control.await_response(route.timeout);
+        }
+    }
+    Ok(())
+}
+
+/// The backend's head is here.
+///
+/// # Errors
+/// When it is a 101 that nobody asked for, or has no clear end.
+pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS || !hop_by_hop::frame_is_clear(head)? {
+        ctx.failure = Some(Failure::BadResponse);
+        return Err(Error::new_up(OURS));
+    }
+    ctx.failure = None;
+    if !head.status.is_informational() {
+        if let Some(lease) = &ctx.lease {
+            lease.answered(ctx.asked.elapsed());
+        }
+        if !ctx.upload.is_sent && head.version != Version::HTTP_2 {
+            ctx.upload.is_cut_off = true;
+            early_response::pause(session);
+        }
+        if let (Some(control), Some(route)) = (session_control::of(session), &ctx.route) {
+            let streams = is_call(ctx) || is_event_stream(head);
+            if streams {
+                control.unpace();
+            }
+            control.stream(route.silence(streams));
+        }
+    } else if let Some(control) = session_control::of(session) {
+        control.hear();
+    }
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_responses());
+    hop_by_hop::response(head, via)?;
+    // RFC 9110 §2.5: the version of a message is its sender's, and to the client that is ours.
+    head.set_version(Version::HTTP_11);
+    Ok(())
+}
+
+/// Whether a response is a stream of events, which is silent by nature.
+pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
+    const NAME: &[u8] = b"text/event-stream";
+    let Some(media) = head.headers.get(header::CONTENT_TYPE) else { return false };
+    let Some((start, rest)) = media.as_bytes().split_at_checked(NAME.len()) else { return false };
+    start.eq_ignore_ascii_case(NAME) && matches!(rest.trim_ascii_start().first(), None | Some(b';'))
+}
+
+/// The backend's answer goes out. Where HTTP/2 is spoken on both sides they may talk from now on, and a client
+/// that is silent meanwhile listens: only before its answer is silence a fault of its own. What bounds it is the
+/// longest silence of the stream.
+pub(super) fn reset_session(session: &mut Session, ctx: &Context) {
+    let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
+    if ctx.received.is_http2() && ctx.cluster.as_ref().is_some_and(speaks_h2) {
+        session.as_downstream_mut().set_read_timeout(None);
+    }
+}
+
+/// The response that cut the upload off is over: the client's rest is not read for the backend any more.
+pub(super) fn cut_off_upload(session: &Session, ctx: &mut Context) {
+    ctx.upload.is_over = true;
+    early_response::end(session);
+}
+
+/// No connection came about: nothing was sent, so any request may go to the next endpoint.
+pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+    let failure = Failure::from(&*error);
+    give_back(ctx, TlsAttemptError { failure, cause: tls_error::of(&error, failure) });
+    error.set_retry(ctx.may_retry());
+    error
+}
+
+/// The connection broke, or the answer was none.
+///
+/// A request goes to the next endpoint only when repeating it does no harm (RFC 9110 §9.2.2), all of
+/// it is still here, and the client has seen nothing of an answer. A backend that is merely slow is
+/// not left for another: its neighbours would get its load on top of theirs.
+pub(super) fn broken(
+    session: &Session,
+    ctx: &mut Context,
+    mut error: Box<Error>,
+    client_reused: bool,
+) -> Box<Error> {
+    let failure = failure(session, ctx, &error);
+    // The read that the end of a response which cut the upload off makes fail.
+    let is_complete = ctx.upload.is_over && matches!(error.etype(), ErrorType::ReadError)
+        || failure == Failure::ClientGone && is_answered(session);
+    ctx.upload.is_over = is_complete;
+    if ctx.instead.is_some() || is_complete {
+        // A plugin answered, or the response is complete: no fault of the endpoint's.
+        ctx.last_endpoint = ctx.lease.take().map(|lease| Arc::clone(lease.endpoint()));
+        error.set_retry(false);
+        return error;
+    }
+    let h2 = error.root_cause().downcast_ref::<h2::Error>();
+    let harmless = h2.is_some_and(was_not_processed)
+        || (failure == Failure::UpstreamClosed
+            && ctx.method().unwrap_or(&session.req_header().method).is_idempotent());
+    let repeatable = harmless
+        && session.response_written().is_none_or(|head| head.status.is_informational())
+        && !session.as_ref().retry_buffer_truncated()
+        && ctx.upload.is_repeatable();
+    // One stream that ended says nothing of the others on its connection.
+    if client_reused && repeatable && !h2.is_some_and(h2::Error::is_reset) {
+        // A pooled connection that the backend had closed meanwhile: no fault of the endpoint's, and
+        // no attempt at it either.
+        ctx.attempts = ctx.attempts.saturating_sub(1);
+        ctx.tried.repeat();
+        ctx.lease = None;
+        ctx.failure = Some(failure);
+        error.set_retry(true);
+        return error;
+    }
+    give_back(ctx, TlsAttemptError { failure, cause: tls_error::of(&error, failure) });
+    error.set_retry(repeatable && ctx.may_retry());
+    error
+}
+
+/// What an attempt failed for: what the context says of an error of ours, a limit of the client's session, or the error
+/// itself.
+pub(super) fn failure(session: &Session, ctx: &Context, error: &Error) -> Failure {
+    let ours = ctx.failure.filter(|_| *error.etype() == OURS);
+    let limit = || session_control::of(session).and_then(SessionControl::failure);
+    ours.or_else(limit).unwrap_or_else(|| Failure::from(error))
+}
+
+/// Whether the client has the whole response: what it does to its upload then is no failure.
+pub(super) fn is_answered(session: &Session) -> bool {
+    session_control::of(session).is_some_and(SessionControl::is_answered)
+}
+
+/// Whether a backend says that it did nothing with the request (RFC 9113 §8.7): it refused the stream, or left
+/// it out when it said goodbye.
+fn was_not_processed(error: &h2::Error) -> bool {
+    let reason = error.reason();
+    error.is_remote()
+        && ((error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
+            || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
+}
+
+/// Gives the endpoint back with what it did, and keeps it from this request's next attempt.
+pub(super) fn give_back(ctx: &mut Context, TlsAttemptError { failure, cause }: TlsAttemptError) {
+    ctx.failure = Some(failure);
+    ctx.cause = cause;
+    if let Some(lease) = ctx.lease.take() {
+        if !failure.is_clients() && failure != Failure::Plugin {
+            lease.endpoint().metrics().failed(failure.token());
+        }
+        if let Some(reason) = failure.endpoints_fault() {
+            lease.failed(reason);
+        }
+        ctx.tried.add(lease.endpoint());
+        ctx.last_endpoint = Some(Arc::clone(lease.endpoint()));
+    }
+}

@@ -1,0 +1,345 @@
+//! The way of a request past its route's plugins: first its head, then its body, piece by piece on the
+//! way to the backend, or whole where a plugin wants to see all of it before anything goes on.
+//!
+//! How all of a body is read, and what stands in its place afterwards, is in `whole`.
+
+use super::buffered_body;
+use crate::plugin::Decision;
+use crate::proxy::context::Context;
+use crate::proxy::downstream::client_disconnect;
+use crate::proxy::failure::{Failure, OURS};
+use crate::proxy::request::plugin_exchange;
+use crate::proxy::request::request_facts::RequestLine;
+use crate::proxy::response::upstream_response::{ReplacementResponse, RequestFields};
+use crate::snapshot::Route;
+use bytes::{Bytes, BytesMut};
+use http::{Method, header};
+use moongate_sdk::{BodyLength, Piece};
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Of what passed plugins so much is kept for another attempt; Pingora keeps as much of what came.
+const KEPT: usize = 64 << 10;
+
+/// A request's body, where plugins see it.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct Upload {
+    /// All of it as it goes to the backend, when a plugin wanted to see all of it.
+    whole: Option<Bytes>,
+    /// Bytes of it that were read by then.
+    read: usize,
+    /// The plugins before this position have seen all of it.
+    seen: usize,
+    /// Its pieces pass plugins.
+    shown: bool,
+    /// What came out of the plugins so far.
+    passed: Passed,
+    /// The next piece is all that came before this attempt: the plugins have seen it.
+    again: bool,
+    /// All of it is on its way to the backend of this attempt.
+    pub(in crate::proxy) is_sent: bool,
+    /// The backend's final response came before all of it was sent.
+    pub(in crate::proxy) is_cut_off: bool,
+    /// That response is over, and the upload with it.
+    pub(in crate::proxy) is_over: bool,
+    /// The client, which waited for that, was told to send it (RFC 9110 §10.1.1).
+    is_asked_for: bool,
+}
+
+/// What came out of the plugins, for another attempt.
+#[derive(Debug, Default)]
+enum Passed {
+    /// Nothing was shown to them yet.
+    #[default]
+    Nothing,
+    /// All of it.
+    Kept(Vec<Bytes>),
+    /// More than is kept, or a piece was under way when the attempt ended: no other one can be made.
+    Lost,
+}
+
+/// What is shown to plugins.
+enum Show<'p> {
+    /// The head, from a position on.
+    Head(usize),
+    /// A piece of the body, at these positions.
+    Piece(Range<usize>, &'p mut Piece),
+    /// The whole body, to the plugin that asked for it.
+    Whole(usize, &'p mut Piece),
+}
+
+impl Upload {
+    /// Whether no plugin has to do with the body.
+    pub(in crate::proxy) fn is_plain(&self) -> bool {
+        self.whole.is_none() && !self.shown
+    }
+
+    /// Whether another attempt would send the same.
+    pub(in crate::proxy) fn is_repeatable(&self) -> bool {
+        !matches!(self.passed, Passed::Lost)
+    }
+
+    /// Bytes that came from the client. A session behind one that was read whole has read a byte that never came.
+    pub(in crate::proxy) fn received(&self, session: &Session) -> usize {
+        self.read + if self.whole.is_some() { 0 } else { session.body_bytes_read() }
+    }
+}
+
+/// The body is going to be read: tells a client that waits for that.
+///
+/// # Errors
+/// When the client is gone.
+pub(in crate::proxy) async fn ask_for(session: &mut Session, ctx: &mut Context) -> Result<()> {
+    if ctx.received.expects_continue && !std::mem::replace(&mut ctx.upload.is_asked_for, true) {
+        let limit = ctx.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.terms.send_timeout);
+        match timeout(limit, session.as_downstream_mut().write_continue_response()).await {
+            Ok(written) => written.map_err(Error::into_down)?,
+            Err(_) => return Err(Error::new_down(ErrorType::WriteTimedout)),
+        }
+    }
+    Ok(())
+}
+
+/// What the route's plugins say to a request: nothing, or what the client gets instead of an answer.
+pub(in crate::proxy) async fn ask_plugins(
+    session: &mut Session,
+    ctx: &mut Context,
+) -> Option<ReplacementResponse> {
+    let route = ctx.route.clone().filter(|route| !route.chain.skips_request_headers())?;
+    let head = session.req_header();
+    if ctx.received.is_websocket() && route.chain.rechecks().next().is_some() {
+        ctx.came = Some(Box::new(head.headers.clone()));
+    }
+    let mut from = 0;
+    loop {
+        match show(session, ctx, &route, Show::Head(from)).await {
+            Err(gone) => return Some(gone.into()),
+            Ok(Decision::Continue) => break,
+            Ok(Decision::Body { at, limit }) => {
+                from = at + 1;
+                if let Err(instead) = hold(session, ctx, &route, at, limit).await {
+                    return Some(instead);
+                }
+            }
+            Ok(decision) => return ReplacementResponse::of(decision),
+        }
+    }
+    let bytes = ctx.upload.whole.take()?;
+    let seen = ctx.upload.seen;
+    let rest = pass_whole(session, ctx, &route, seen..usize::MAX, bytes).await;
+    rest.map(|bytes| ctx.upload.whole = Some(bytes)).err()
+}
+
+/// Shows all of the body to the plugin at `at`, behind those before it.
+async fn hold(
+    session: &mut Session,
+    ctx: &mut Context,
+    route: &Arc<Route>,
+    at: usize,
+    limit: u64,
+) -> std::result::Result<(), ReplacementResponse> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let bytes = match ctx.upload.whole.take() {
+        Some(bytes) => {
+            let seen = ctx.upload.seen;
+            pass_whole(session, ctx, route, seen..at, bytes).await?
+        }
+        None => read(session, ctx, route, at, limit).await?,
+    };
+    if bytes.len() > limit {
+        return Err(Failure::BodyTooLarge.into());
+    }
+    let mut piece = Piece { bytes, last: true };
+    if let Some(instead) =
+        ReplacementResponse::of(show(session, ctx, route, Show::Whole(at, &mut piece)).await?)
+    {
+        return Err(instead);
+    }
+    ctx.upload.whole = Some(piece.bytes);
+    ctx.upload.seen = at + 1;
+    Ok(())
+}
+
+/// Reads the body to its end, past the plugins before `at`.
+async fn read(
+    session: &mut Session,
+    ctx: &mut Context,
+    route: &Arc<Route>,
+    at: usize,
+    limit: usize,
+) -> std::result::Result<Bytes, ReplacementResponse> {
+    if !buffered_body::begin(session, ctx, limit).await? {
+        return Ok(Bytes::new());
+    }
+    let filtered = route.chain.wants_request_body(0, &ctx.running);
+    let mut body = BytesMut::new();
+    let mut last = false;
+    while !last {
+        let next = buffered_body::next(session).await?;
+        ctx.upload.read += next.bytes.len();
+        last = next.last;
+        let mut piece = next;
+        if filtered {
+            let decision = show(session, ctx, route, Show::Piece(0..at, &mut piece)).await?;
+            if let Some(instead) = ReplacementResponse::of(decision) {
+                return Err(instead);
+            }
+        }
+        if ctx.upload.read.max(body.len() + piece.bytes.len()) > limit {
+            return Err(Failure::BodyTooLarge.into());
+        }
+        body.extend_from_slice(&piece.bytes);
+    }
+    buffered_body::end(session, ctx).await?;
+    Ok(body.freeze())
+}
+
+/// All of the body past the plugins at these positions.
+async fn pass_whole(
+    session: &mut Session,
+    ctx: &mut Context,
+    route: &Arc<Route>,
+    positions: Range<usize>,
+    bytes: Bytes,
+) -> std::result::Result<Bytes, ReplacementResponse> {
+    let mut piece = Piece { bytes, last: true };
+    let decision = show(session, ctx, route, Show::Piece(positions, &mut piece)).await?;
+    ReplacementResponse::of(decision).map_or(Ok(piece.bytes), Err)
+}
+
+/// # Errors
+/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
+async fn show(
+    session: &mut Session,
+    ctx: &mut Context,
+    route: &Arc<Route>,
+    what: Show<'_>,
+) -> std::result::Result<Decision, Failure> {
+    // While a plugin waits, its client may leave.
+    let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
+    let head = session.req_header_mut();
+    // Owned, for the plugins may change the fields while they look at it.
+    let (method, uri) = (Method::clone(&head.method), head.uri.clone());
+    let line = RequestLine { method: &method, uri: &uri };
+    let mut fields = RequestFields(head);
+    let mut exchange = plugin_exchange::of(ctx, route, line, &mut fields);
+    let decision = async {
+        match what {
+            Show::Head(from) => route.chain.request_headers_from(from, &mut exchange).await,
+            Show::Piece(positions, piece) => route.chain.request_body(positions, &mut exchange, piece).await,
+            Show::Whole(at, piece) => route.chain.whole_body(at, &mut exchange, piece).await,
+        }
+    };
+    client_disconnect::unless_gone(watch, decision).await
+}
+
+/// Frames the body in the head for an attempt. One that plugins may still change has no length yet.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    ctx.upload.is_sent = false;
+    if let Some(whole) = &ctx.upload.whole {
+        head.remove_header(&header::TRANSFER_ENCODING);
+        if !whole.is_empty() || head.headers.contains_key(header::CONTENT_LENGTH) || ctx.upload.read > 0 {
+            head.insert_header(header::CONTENT_LENGTH, whole.len())?;
+        }
+        return Ok(());
+    }
+    let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_request_body(0, &ctx.running));
+    ctx.upload.shown = wanted && ctx.received.body != BodyLength::Empty;
+    if ctx.upload.shown {
+        if ctx.route.as_ref().is_some_and(|route| route.chain.may_change_request_body(&ctx.running)) {
+            // Pingora frames what has no length in chunks.
+            head.remove_header(&header::CONTENT_LENGTH);
+        }
+        ctx.upload.again = !matches!(ctx.upload.passed, Passed::Nothing);
+    }
+    Ok(())
+}
+
+/// A piece of the body on its way to the backend.
+///
+/// # Errors
+/// When a plugin answered, or failed: what the client gets is in the context.
+pub(in crate::proxy) async fn pass(
+    session: &mut Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Context,
+) -> Result<()> {
+    if let Some(whole) = &ctx.upload.whole {
+        // The session's own request has one byte that was read; this is the one call for it.
+        *body = Some(whole.clone()).filter(|whole| !whole.is_empty());
+        return Ok(());
+    }
+    let Some(route) = ctx.route.clone() else { return Ok(()) };
+    let bytes = if std::mem::take(&mut ctx.upload.again) {
+        ctx.upload.passed.all()
+    } else {
+        // Whoever drops this future in between leaves a piece half shown.
+        let passed = std::mem::replace(&mut ctx.upload.passed, Passed::Lost);
+        let mut piece = Piece { bytes: body.take().unwrap_or_default(), last: end };
+        let decision = show(session, ctx, &route, Show::Piece(0..usize::MAX, &mut piece)).await;
+        if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::of) {
+            ctx.instead = Some(instead);
+            // Of any other side than the client's, Pingora would go on waiting for a backend of HTTP/2.
+            return Err(Error::new_down(OURS));
+        }
+        ctx.upload.passed = passed.and(&piece.bytes);
+        piece.bytes
+    };
+    // Nothing at all is the end to Pingora, and an empty piece at the end would be one end too many.
+    *body = Some(bytes).filter(|bytes| !(end && bytes.is_empty()));
+    Ok(())
+}
+
+/// A piece that was read before a response cut the upload off. It goes nowhere.
+///
+/// # Errors
+/// At the end of the body, which the backend must not get: the connection to it is closed.
+pub(in crate::proxy) fn drop_late(body: &mut Option<Bytes>, end: bool) -> Result<()> {
+    if end {
+        return Err(Error::new(OURS));
+    }
+    // Nothing at all would be the end to Pingora.
+    *body = Some(Bytes::new());
+    Ok(())
+}
+
+/// A piece of a body that no plugin looks at. One of HTTP/2 may end with an empty piece, which HTTP/1 would
+/// write as one end too many.
+pub(in crate::proxy) fn pass_plain(body: &mut Option<Bytes>, end: bool) {
+    if end && body.as_ref().is_some_and(Bytes::is_empty) {
+        *body = None;
+    }
+}
+
+impl Passed {
+    /// With one more piece.
+    fn and(self, piece: &Bytes) -> Self {
+        let mut pieces = match self {
+            Self::Nothing => Vec::new(),
+            Self::Kept(pieces) => pieces,
+            Self::Lost => return Self::Lost,
+        };
+        let size: usize = pieces.iter().map(Bytes::len).sum();
+        if size + piece.len() > KEPT || pieces.len() == usize::from(u8::MAX) {
+            return Self::Lost;
+        }
+        pieces.push(piece.clone());
+        Self::Kept(pieces)
+    }
+
+    fn all(&self) -> Bytes {
+        match self {
+            Self::Kept(pieces) => pieces.concat().into(),
+            Self::Nothing | Self::Lost => Bytes::new(),
+        }
+    }
+}

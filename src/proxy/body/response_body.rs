@@ -1,0 +1,121 @@
+//! The way of an answer's body past its route's plugins, and how the body is framed when they, or a
+//! changed status, make another one of it.
+
+use crate::plugin::Broken;
+use crate::proxy::context::Context;
+use crate::proxy::failure::{Failure, OURS};
+use crate::proxy::request::plugin_exchange;
+use crate::proxy::request::request_facts::RequestLine;
+use crate::snapshot::Route;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, Version, header};
+use moongate_sdk::{Piece, ReadOnlyHeaders};
+use pingora::http::ResponseHeader;
+use pingora::{Error, Result};
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// Whether an answer with this status has a body (RFC 9110 §6.4.1).
+pub(in crate::proxy) fn has_body(method: &Method, status: StatusCode) -> bool {
+    *method != Method::HEAD
+        && !status.is_informational()
+        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Whether a backend that was asked with this method sends a body behind this head.
+pub(in crate::proxy) fn has_response_body(method: &Method, head: &ResponseHeader) -> bool {
+    let is_zero =
+        |length: &HeaderValue| !length.is_empty() && length.as_bytes().iter().all(|digit| *digit == b'0');
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_some_and(is_zero);
+    has_body(method, head.status) && (!empty || head.headers.contains_key(header::TRANSFER_ENCODING))
+}
+
+/// Frames the body of a backend's answer, once the plugins are done with its head; `comes` says whether
+/// the backend sends one. What plugins may still change has no length yet.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(in crate::proxy) fn frame(
+    session: &mut Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Context,
+    comes: bool,
+) -> Result<()> {
+    let (method, version) = (&session.req_header().method, session.req_header().version);
+    let goes = has_body(method, head.status);
+    let wanted = ctx.route.as_ref().is_some_and(|route| route.chain.wants_response_body(&ctx.running));
+    ctx.shows_answer = wanted && comes && goes;
+    if head.status == StatusCode::NO_CONTENT {
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::TRANSFER_ENCODING);
+    } else if goes && !comes {
+        // The client waits for a body where the backend sends none.
+        head.remove_header(&header::TRANSFER_ENCODING);
+        head.insert_header(header::CONTENT_LENGTH, HeaderValue::from_static("0"))?;
+    } else if wanted {
+        head.remove_header(&header::CONTENT_LENGTH);
+        if goes && version == Version::HTTP_11 && !head.headers.contains_key(header::TRANSFER_ENCODING) {
+            head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        }
+    }
+    // RFC 9112 §6.1: no transfer coding to HTTP/1.0, whose bodies end with their connection.
+    if version == Version::HTTP_10 {
+        head.remove_header(&header::TRANSFER_ENCODING);
+        if goes && !head.headers.contains_key(header::CONTENT_LENGTH) {
+            session.set_keepalive(None);
+        }
+    }
+    Ok(())
+}
+
+/// A piece of an answer's body on its way to the client.
+///
+/// # Errors
+/// When a plugin failed without which the answer must not go on.
+pub(in crate::proxy) fn pass(
+    session: &Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Context,
+) -> Result<()> {
+    let bytes = body.take().unwrap_or_default();
+    if ctx.replaced {
+        return Ok(());
+    }
+    let Some(route) = ctx.route.clone() else { return Ok(()) };
+    let mut piece = Piece { bytes, last: end };
+    if show(session, ctx, &route, &mut piece).is_err() {
+        ctx.failure = Some(Failure::Plugin);
+        return Err(Error::new(OURS));
+    }
+    *body = Some(piece.bytes).filter(|bytes| !bytes.is_empty());
+    Ok(())
+}
+
+/// The whole body of an answer of the gateway's or a plugin's own.
+///
+/// # Errors
+/// As [`pass`].
+pub(in crate::proxy) fn pass_whole(
+    session: &Session,
+    ctx: &mut Context,
+    bytes: Bytes,
+) -> std::result::Result<Bytes, Broken> {
+    let wanted = ctx.route.clone().filter(|route| route.chain.wants_response_body(&ctx.running));
+    let Some(route) = wanted.filter(|_| !bytes.is_empty()) else { return Ok(bytes) };
+    let mut piece = Piece { bytes, last: true };
+    show(session, ctx, &route, &mut piece)?;
+    Ok(piece.bytes)
+}
+
+fn show(
+    session: &Session,
+    ctx: &mut Context,
+    route: &Arc<Route>,
+    piece: &mut Piece,
+) -> std::result::Result<(), Broken> {
+    let head = session.req_header();
+    let mut seen = ReadOnlyHeaders(&head.headers);
+    let mut exchange = plugin_exchange::of(ctx, route, RequestLine::of(head), &mut seen);
+    route.chain.response_body(&mut exchange, piece)
+}

@@ -1,0 +1,485 @@
+//! A request on a stream of HTTP/2, as Pingora gets it. Pingora's own session waits for the next piece of a body without a
+//! limit, cannot be told that something else has read all of it, and answers a request that it refuses with a bare status;
+//! it knows neither how long the backend may be silent nor how slowly a client may read.
+
+use super::h2_stream::StreamIo;
+use super::lazy_timer::LazyTimer;
+use super::session_control::{EndedBy, SessionControl};
+use crate::proxy::body::early_response::Gate;
+use crate::proxy::body::min_rate::Pace;
+use crate::proxy::failure::Failure;
+use crate::proxy::request::request_validation;
+use crate::snapshot::MinRate;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream as Pieces;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, Method, Request, header};
+use parking_lot::Mutex;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::protocols::http::custom::CustomMessageWrite;
+use pingora::protocols::http::custom::server::Session;
+use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::{Error, ErrorType, Result};
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// A request that h2 has read.
+pub struct ReceivedStream {
+    head: RequestHeader,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    refused: Option<Failure>,
+}
+
+impl ReceivedStream {
+    /// The head is judged, so far as HTTP/2 alone has rules for it.
+    pub fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Self {
+        let (head, body) = request.into_parts();
+        let head = RequestHeader::from(head);
+        let refused = request_validation::check_stream(&head).err();
+        Self { head, body, respond, refused }
+    }
+
+    /// Whether the request is malformed (RFC 9113 §8.1.1). It is served with its refusal.
+    pub fn is_malformed(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// A session for Pingora. `open` is held for as long as the stream is, also by a tunnel.
+    pub fn into_session(
+        mut self,
+        digest: Arc<Digest>,
+        rates: StreamRates,
+        open: Arc<dyn Any + Send + Sync>,
+    ) -> ServerSession {
+        let control = Arc::new(SessionControl::for_stream(self.refused));
+        self.head.extensions_mut().insert(Arc::clone(&control));
+        let handover = (self.head.method == Method::CONNECT).then(|| {
+            let handover = Arc::new(Handover(Mutex::new(None)));
+            self.head.extensions_mut().insert(Arc::clone(&handover));
+            handover
+        });
+        ServerSession::new_custom(Box::new(Stream {
+            head: self.head,
+            io: StreamIo::new(self.body, self.respond),
+            digest,
+            rates,
+            read_timeout: None,
+            patience: None,
+            drain_timeout: None,
+            proxied: false,
+            taken: 0,
+            control,
+            silence: LazyTimer::default(),
+            body_pace: None,
+            send_pace: None,
+            handover,
+            open,
+        }))
+    }
+}
+
+/// Where the session of a CONNECT leaves its stream when it ends: Pingora's type has no way to the session inside it.
+pub(in crate::proxy) struct Handover(Mutex<Option<Halves>>);
+
+/// Both directions of a stream whose response has begun.
+pub(in crate::proxy) struct Halves {
+    pub(in crate::proxy) from_client: RecvStream,
+    pub(in crate::proxy) to_client: SendStream<Bytes>,
+    /// What the stream's connection counts it by.
+    #[expect(dead_code, reason = "it counts while it lives")]
+    pub(in crate::proxy) open: Arc<dyn Any + Send + Sync>,
+}
+
+/// Ends the session of a CONNECT. Returns its stream, when its response has begun and has no end.
+pub(in crate::proxy) fn take_stream(session: ServerSession) -> Option<Halves> {
+    let handover = session.req_header().extensions.get::<Arc<Handover>>().map(Arc::clone)?;
+    drop(session);
+    handover.0.lock().take()
+}
+
+/// The lowest rates of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamRates {
+    /// Of a request's body.
+    pub body: Option<MinRate>,
+    /// At which a client takes a response.
+    pub send: Option<MinRate>,
+}
+
+/// Of a response so much is handed to the stream at a time: progress is seen in such pieces.
+const PIECE: usize = 16 << 10;
+
+struct Stream {
+    head: RequestHeader,
+    io: StreamIo,
+    digest: Arc<Digest>,
+    rates: StreamRates,
+    read_timeout: Option<Duration>,
+    drain_timeout: Option<Duration>,
+    /// The last read timeout that there was.
+    patience: Option<Duration>,
+    /// Pingora has begun to keep what it reads for another attempt.
+    proxied: bool,
+    /// What was read before: a plugin wanted to see all of it, and it goes to the backend from there.
+    taken: usize,
+    control: Arc<SessionControl>,
+    silence: LazyTimer,
+    /// The rates of the body and of the response, once the client was waited for.
+    body_pace: Option<Box<Pace>>,
+    send_pace: Option<Box<Pace>>,
+    /// Of a CONNECT alone.
+    handover: Option<Arc<Handover>>,
+    open: Arc<dyn Any + Send + Sync>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Some(handover) = &self.handover else { return };
+        if let Some((from_client, to_client)) = self.io.take() {
+            *handover.0.lock() = Some(Halves { from_client, to_client, open: Arc::clone(&self.open) });
+        }
+    }
+}
+
+impl Stream {
+    fn has_no_body(&self) -> bool {
+        let says_none = || self.head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        self.io.bytes_read() == 0 && (self.io.is_read() || says_none())
+    }
+
+    fn was_taken(&self) -> bool {
+        self.taken > 0 && self.io.is_read()
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>> {
+        match self.control.gate.get() {
+            Gate::Open => {}
+            Gate::Paused => return self.listen().await,
+            Gate::Ended => return Error::e_explain(ErrorType::ReadError, "the upload has ended"),
+        }
+        // A client may be silent while it listens; when there is nothing more to hear it has its patience again, or a body
+        // that never ends would hold its endpoint for ever.
+        let last = self.patience.filter(|_| self.control.is_answered());
+        let Some(time) = self.read_timeout.or(last) else { return self.read_beside_response().await };
+        let rate = self.rates.body.filter(|_| self.control.is_paced());
+        let (io, pace, control) = (&mut self.io, &mut self.body_pace, &self.control);
+        let slow = poll_fn(|cx| {
+            let Some(rate) = rate else { return Poll::Pending };
+            pace.get_or_insert_with(|| Box::new(Pace::new(rate))).poll_slow(cx)
+        });
+        let read = tokio::select! {
+            biased;
+            read = timeout(time, io.read()) => read.ok(),
+            () = slow => None,
+        };
+        let Some(read) = read else {
+            control.end(EndedBy::Body);
+            return Error::e_explain(ErrorType::ReadTimedout, "reading the body of a request");
+        };
+        let read = read?;
+        if let Some(pace) = pace {
+            pace.moved(read.as_ref().map_or(0, Bytes::len));
+        }
+        Ok(read)
+    }
+
+    /// Reads while a response is under way, and both sides may be silent.
+    async fn read_beside_response(&mut self) -> Result<Option<Bytes>> {
+        let (io, silence, control) = (&mut self.io, &mut self.silence, &self.control);
+        let read = tokio::select! {
+            biased;
+            read = io.read() => read,
+            () = poll_fn(|cx| poll_silence(silence, control, cx)) => return Error::e_explain(ErrorType::ReadTimedout, SILENT),
+        };
+        self.control.hear();
+        read
+    }
+
+    /// Waits for the client's end, or that of the backend's time.
+    async fn listen(&mut self) -> Result<Option<Bytes>> {
+        let (io, silence, control) = (&mut self.io, &mut self.silence, &self.control);
+        tokio::select! {
+            biased;
+            end = io.reset() => end,
+            () = poll_fn(|cx| poll_silence(silence, control, cx)) => Error::e_explain(ErrorType::ReadTimedout, SILENT),
+        }
+    }
+
+    /// Hands a part of a response's body to the stream, as fast as the client takes it.
+    async fn send(&mut self, mut data: Bytes, end: bool) -> Result<()> {
+        // The client is not waited for by the reader of its body meanwhile.
+        if let Some(pace) = &mut self.body_pace {
+            pace.pause();
+        }
+        let rate = self.rates.send.filter(|_| self.control.is_paced());
+        let Some(rate) = rate else {
+            let sent = self.io.write(data, end).await;
+            self.control.hear();
+            return sent;
+        };
+        loop {
+            let piece = data.split_to(data.len().min(PIECE));
+            let (size, last) = (piece.len(), data.is_empty());
+            self.send_piece(piece, end && last, rate, size).await?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn send_piece(&mut self, piece: Bytes, end: bool, rate: MinRate, size: usize) -> Result<()> {
+        let pace = self.send_pace.get_or_insert_with(|| Box::new(Pace::new(rate)));
+        let mut sending = pin!(self.io.write(piece, end));
+        // Mostly there is room, and no clock is read.
+        let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+        let sent = match at_once {
+            Poll::Ready(sent) => {
+                pace.took(size, Duration::ZERO);
+                sent
+            }
+            Poll::Pending => {
+                let begun = Instant::now();
+                let Ok(sent) = timeout(pace.limit(size), sending).await else {
+                    self.control.end(EndedBy::Send);
+                    return Error::e_explain(ErrorType::WriteTimedout, "the client reads too slowly");
+                };
+                pace.took(size, begun.elapsed());
+                sent
+            }
+        };
+        self.control.hear();
+        sent
+    }
+}
+
+const SILENT: &str = "the backend is silent";
+
+/// Ready when the backend has been silent for too long.
+fn poll_silence(silence: &mut LazyTimer, control: &SessionControl, cx: &mut Context<'_>) -> Poll<()> {
+    let Some(deadline) = control.deadline() else { return Poll::Pending };
+    ready!(silence.poll(deadline, cx));
+    control.end(EndedBy::Backend);
+    Poll::Ready(())
+}
+
+#[async_trait]
+impl Session for Stream {
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        let read = self.read().await?;
+        if !self.proxied {
+            self.taken += read.as_ref().map_or(0, Bytes::len);
+        }
+        Ok(read)
+    }
+
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if no_body_expected || self.is_body_done() {
+            return self.listen().await;
+        }
+        self.read().await
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        // A body that is not read any more is never complete, whatever has arrived of it.
+        self.control.gate.get() == Gate::Open && (self.has_no_body() || self.io.is_read())
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        self.has_no_body()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.io.bytes_read() - self.taken
+    }
+
+    fn enable_retry_buffering(&mut self) {
+        self.proxied = true;
+        if !self.was_taken() {
+            self.io.keep();
+        }
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.patience = timeout.or(self.patience);
+        self.read_timeout = timeout;
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.read_timeout
+    }
+
+    async fn abandon(&mut self, _ctx: &str) {
+        self.io.abort();
+    }
+
+    fn req_header(&self) -> &RequestHeader {
+        &self.head
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        &mut self.head
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        let wait = self.drain_timeout;
+        let drain = async {
+            // Trailers end a body without an end of the stream.
+            while !self.is_body_done() && self.io.read().await?.is_some() {}
+            Ok(())
+        };
+        let Some(wait) = wait else { return drain.await };
+        timeout(wait, drain)
+            .await
+            .unwrap_or_else(|_| Error::e_explain(ErrorType::ReadTimedout, "draining a body"))
+    }
+
+    async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
+        self.io.write_head(head, end)
+    }
+
+    async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
+        self.io.write_head(Box::new(head.clone()), end)
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.send(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.io.write_trailers(trailers)
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut ended = false;
+        for task in tasks {
+            ended |= match task {
+                HttpTask::Header(head, end) => {
+                    self.io.write_head(head, end).map_err(Error::into_down)?;
+                    end
+                }
+                HttpTask::Body(Some(data), end) if !data.is_empty() => {
+                    self.send(data, end).await.map_err(Error::into_down)?;
+                    end
+                }
+                HttpTask::Body(_, end) => end,
+                HttpTask::Trailer(Some(trailers)) => {
+                    self.io.write_trailers(*trailers)?;
+                    true
+                }
+                HttpTask::Trailer(None) | HttpTask::Done => true,
+                HttpTask::Failed(error) => return Err(error),
+                HttpTask::UpgradedBody(..) => {
+                    return Error::e_explain(ErrorType::InternalError, "an upgrade on a stream of HTTP/2");
+                }
+            };
+        }
+        if ended {
+            self.io.finish().map_err(Error::into_down)?;
+            self.control.set_answered();
+        }
+        self.control.hear();
+        Ok(ended)
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.io.write_timeout = timeout;
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.io.write_timeout
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.drain_timeout = timeout;
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.drain_timeout
+    }
+
+    fn request_summary(&self) -> String {
+        format!("{} {}", self.head.method, String::from_utf8_lossy(self.head.raw_path()))
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.io.response()
+    }
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+        self.io.abort();
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.io.finish()
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.io.bytes_sent()
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        Some(&self.digest)
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        Arc::get_mut(&mut self.digest)
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.digest.socket_digest.as_ref()?.peer_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.digest.socket_digest.as_ref()?.local_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        self.io.is_truncated()
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        // In its place the body is given from where it was read to, at every attempt.
+        if self.was_taken() { Some(Bytes::new()) } else { self.io.kept() }
+    }
+
+    // Messages beside HTTP, which this protocol has none of.
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn Pieces<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Pieces<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! Both directions of a stream of HTTP/2, as h2 hands them to a server.
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, Response, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::date::get_cached_date;
+use pingora::{Error, ErrorType, OrErr, Result};
+use std::future::poll_fn;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Of a request's body so much is kept for another attempt, as Pingora keeps of HTTP/1.
+const MAX_REPLAY: usize = 64 << 10;
+
+/// Fields of HTTP/1 connections, which HTTP/2 does not have (RFC 9113 §8.2.2).
+const CONNECTION_FIELDS: [HeaderName; 5] = [
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// A stream, from its request's head on.
+pub(in crate::proxy) struct StreamIo {
+    /// None once it was taken.
+    from_client: Option<RecvStream>,
+    respond: SendResponse<Bytes>,
+    /// Once the response has begun.
+    to_client: Option<SendStream<Bytes>>,
+    response: Option<Box<ResponseHeader>>,
+    /// END_STREAM was sent.
+    has_ended: bool,
+    /// Bytes of the request's and of the response's body.
+    read: usize,
+    sent: usize,
+    replay: Option<Replay>,
+    /// For a client that gives no window.
+    pub(in crate::proxy) write_timeout: Option<Duration>,
+}
+
+/// The beginning of a body, kept for another attempt; none of it once it was too long.
+#[derive(Default)]
+struct Replay {
+    kept: BytesMut,
+    is_truncated: bool,
+}
+
+impl Replay {
+    fn keep(&mut self, data: &[u8]) {
+        if self.is_truncated {
+            return;
+        }
+        if self.kept.len() + data.len() > MAX_REPLAY {
+            *self = Self { kept: BytesMut::new(), is_truncated: true };
+            return;
+        }
+        self.kept.extend_from_slice(data);
+    }
+}
+
+impl StreamIo {
+    pub(in crate::proxy) fn new(from_client: RecvStream, respond: SendResponse<Bytes>) -> Self {
+        Self {
+            from_client: Some(from_client),
+            respond,
+            to_client: None,
+            response: None,
+            has_ended: false,
+            read: 0,
+            sent: 0,
+            replay: None,
+            write_timeout: None,
+        }
+    }
+
+    /// Both directions, when the response has begun and has no end.
+    pub(in crate::proxy) fn take(&mut self) -> Option<(RecvStream, SendStream<Bytes>)> {
+        let to_client = self.to_client.take().filter(|_| !self.has_ended)?;
+        self.from_client.take().map(|from_client| (from_client, to_client))
+    }
+
+    pub(in crate::proxy) fn bytes_read(&self) -> usize {
+        self.read
+    }
+
+    pub(in crate::proxy) fn bytes_sent(&self) -> usize {
+        self.sent
+    }
+
+    /// The head of the response, once it was sent.
+    pub(in crate::proxy) fn response(&self) -> Option<&ResponseHeader> {
+        self.response.as_deref()
+    }
+
+    /// Whether the request's body has been read to its end.
+    pub(in crate::proxy) fn is_read(&self) -> bool {
+        self.from_client.as_ref().is_none_or(RecvStream::is_end_stream)
+    }
+
+    /// From here on what is read is kept for another attempt.
+    pub(in crate::proxy) fn keep(&mut self) {
+        self.replay.get_or_insert_default();
+    }
+
+    /// Whether more was read than is kept.
+    pub(in crate::proxy) fn is_truncated(&self) -> bool {
+        self.replay.as_ref().is_some_and(|replay| replay.is_truncated)
+    }
+
+    /// What is kept for another attempt.
+    pub(in crate::proxy) fn kept(&self) -> Option<Bytes> {
+        let kept = &self.replay.as_ref()?.kept;
+        (!kept.is_empty()).then(|| kept.clone().freeze())
+    }
+
+    /// The next piece of the request's body. Its window is given back at once: what is read is forwarded.
+    pub(in crate::proxy) async fn read(&mut self) -> Result<Option<Bytes>> {
+        let Some(from_client) = &mut self.from_client else { return Ok(None) };
+        let data = from_client.data().await.transpose();
+        let data = data.map_err(|error| {
+            // h2 itself refuses what is malformed; a reset by the client is its leaving.
+            let is_malformed = error.is_library() && error.is_reset();
+            let kind = if is_malformed { ErrorType::InvalidHTTPHeader } else { ErrorType::ReadError };
+            Error::because(kind, "reading the body of a request", error).into_down()
+        })?;
+        if let Some(data) = &data {
+            // An error says that the stream has ended, which the next read finds.
+            let _ = from_client.flow_control().release_capacity(data.len());
+            self.read += data.len();
+            if let Some(replay) = &mut self.replay {
+                replay.keep(data);
+            }
+        }
+        Ok(data)
+    }
+
+    /// Waits until the client resets the stream or its connection ends.
+    pub(in crate::proxy) async fn reset(&mut self) -> Result<Option<Bytes>> {
+        let reason = poll_fn(|cx| match &mut self.to_client {
+            Some(to_client) => to_client.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        });
+        let reason = reason.await.or_err(ErrorType::H2Error, "waiting for the client")?;
+        Error::e_explain(ErrorType::H2Error, format!("the client reset the stream: {reason}"))
+    }
+
+    /// Sends the head of the response. `end`: nothing follows.
+    pub(in crate::proxy) fn write_head(&mut self, mut head: Box<ResponseHeader>, end: bool) -> Result<()> {
+        // An interim response is not passed on over HTTP/2.
+        if self.has_ended || self.response.is_some() || head.status.is_informational() {
+            return Ok(());
+        }
+        head.insert_header(header::DATE, get_cached_date())?;
+        for name in &CONNECTION_FIELDS {
+            head.remove_header(name);
+        }
+        let response = Response::from_parts(head.as_owned_parts(), ());
+        let sent = self.respond.send_response(response, end);
+        self.to_client = Some(sent.or_err(ErrorType::WriteError, "sending the head of a response")?);
+        self.response = Some(head);
+        self.has_ended |= end;
+        Ok(())
+    }
+
+    /// Sends a part of the response's body, when the client's window takes it.
+    pub(in crate::proxy) async fn write(&mut self, data: Bytes, end: bool) -> Result<()> {
+        let Some(wait) = self.write_timeout else { return self.write_whole(data, end).await };
+        let written = timeout(wait, self.write_whole(data, end)).await;
+        written.unwrap_or_else(|_| Error::e_explain(ErrorType::WriteTimedout, "sending a body"))
+    }
+
+    async fn write_whole(&mut self, mut data: Bytes, end: bool) -> Result<()> {
+        if self.has_ended {
+            return Ok(());
+        }
+        let Some(to_client) = &mut self.to_client else {
+            return Error::e_explain(ErrorType::H2Error, "a body before the head of its response");
+        };
+        loop {
+            let mut room = 0;
+            if !data.is_empty() {
+                to_client.reserve_capacity(data.len());
+                let Some(found) = poll_fn(|cx| to_client.poll_capacity(cx)).await else {
+                    return Error::e_explain(ErrorType::H2Error, "the stream has ended");
+                };
+                room = found.or_err(ErrorType::H2Error, "waiting for the client's window")?;
+            }
+            let part = data.split_to(room.min(data.len()));
+            let (size, is_last) = (part.len(), data.is_empty());
+            to_client.send_data(part, is_last && end).or_err(ErrorType::WriteError, "sending a body")?;
+            self.sent += size;
+            if is_last {
+                self.has_ended |= end;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends the trailers of the response, which end it.
+    pub(in crate::proxy) fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        if self.has_ended {
+            return Ok(());
+        }
+        let Some(to_client) = &mut self.to_client else {
+            return Error::e_explain(ErrorType::H2Error, "trailers before the head of their response");
+        };
+        to_client.send_trailers(trailers).or_err(ErrorType::WriteError, "sending trailers")?;
+        self.has_ended = true;
+        Ok(())
+    }
+
+    /// Ends the response, unless it has its end. A stream without one is reset when it is dropped.
+    pub(in crate::proxy) fn finish(&mut self) -> Result<()> {
+        if let Some(to_client) = self.to_client.as_mut().filter(|_| !self.has_ended) {
+            to_client.send_data(Bytes::new(), true).or_err(ErrorType::WriteError, "ending a response")?;
+            self.has_ended = true;
+        }
+        Ok(())
+    }
+
+    /// Resets the stream, unless its response has its end.
+    pub(in crate::proxy) fn abort(&mut self) {
+        if !self.has_ended {
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What gRPC wants of a gateway besides HTTP/2: calls that may last, and refusals that its clients can read
+//! (the protocol is described in gRPC's PROTOCOL-HTTP2.md).
+
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use pingora::http::RequestHeader;
+
+const NAME: &str = "application/grpc";
+/// The media type of calls and answers.
+pub(in crate::proxy) const MEDIA: HeaderValue = HeaderValue::from_static(NAME);
+pub(in crate::proxy) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(in crate::proxy) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Whether a client's request is a call: POST in HTTP/2 with `te: trailers`, as gRPC demands, and
+/// `application/grpc`, alone or with the coding of its messages. What browsers speak (`application/grpc-web`) is
+/// ordinary HTTP, and so is what merely says to be a call: timeouts do not bind one.
+pub(in crate::proxy) fn is_call(head: &RequestHeader) -> bool {
+    let Some(media) = head.headers.get(header::CONTENT_TYPE) else { return false };
+    if head.version != Version::HTTP_2
+        || head.method != Method::POST
+        || head.headers.get(header::TE).is_none_or(|te| te != "trailers")
+    {
+        return false;
+    }
+    let Some((start, rest)) = media.as_bytes().split_at_checked(NAME.len()) else { return false };
+    start.eq_ignore_ascii_case(NAME.as_bytes()) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+}
+
+/// The status of gRPC for one of HTTP, as gRPC's http-grpc-status-mapping.md has it for clients; with
+/// RESOURCE_EXHAUSTED for what is too large.
+pub(in crate::proxy) fn status(status: StatusCode) -> HeaderValue {
+    HeaderValue::from_static(match status.as_u16() {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 | 405 | 501 => "12",
+        413 | 431 => "8",
+        429 | 502..=504 => "14",
+        _ => "2",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use http::Request;
+
+    fn head(method: &str, version: Version, fields: &[(&str, &str)]) -> RequestHeader {
+        let mut request = Request::builder().method(method).version(version);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        RequestHeader::from(request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn a_call_is_told_by_its_media_type() {
+        let is =
+            |media| is_call(&head("POST", Version::HTTP_2, &[("te", "trailers"), ("content-type", media)]));
+        assert!(["application/grpc", "application/grpc+proto", "Application/gRPC;x=y"].into_iter().all(is));
+        assert!(!["application/grpc-web", "application/grpcx", "application/json", "a"].into_iter().any(is));
+        assert!(!is_call(&head("POST", Version::HTTP_2, &[("te", "trailers")])));
+    }
+
+    #[test]
+    fn a_call_is_a_post_of_http_2_that_takes_trailers() {
+        let fields = [("content-type", "application/grpc"), ("te", "trailers")];
+        assert!(is_call(&head("POST", Version::HTTP_2, &fields)));
+        assert!(!is_call(&head("POST", Version::HTTP_11, &fields)));
+        assert!(!is_call(&head("GET", Version::HTTP_2, &fields)));
+        assert!(!is_call(&head("POST", Version::HTTP_2, &fields[..1])));
+    }
+}

@@ -1,0 +1,184 @@
+//! Fields that change at every hop: those that `Connection` nominates, `Via`, `Max-Forwards` (RFC 9110 §7.6). What
+//! names the client is in `x_forwarded`.
+
+use crate::net::http1::response_head::has_clear_framing;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use moongate_sdk::Fields;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{ErrorType, OrErr, Result};
+
+/// RFC 9110 §7.6.3, with our pseudonym; the version is that by which the message came.
+const VIA: HeaderValue = HeaderValue::from_static("1.1 moongate");
+const VIA_2: HeaderValue = HeaderValue::from_static("2.0 moongate");
+
+/// What may stay in a request's `Connection`: what is meant for the connection itself, and what Pingora
+/// refuses to see nominated.
+const STAYS: [&str; 10] = [
+    "close",
+    "keep-alive",
+    "upgrade",
+    "connection",
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
+/// Ends the fields that a client's `Connection` nominates (RFC 9110 §7.6.1), and the nominations with them. It is
+/// done before plugins look: what they say of the client under such a name must not be taken away behind them.
+///
+/// # Errors
+/// When a value cannot be a field value, which the parser has excluded.
+pub(in crate::proxy) fn end_nominated(head: &mut RequestHeader) -> Result<()> {
+    let all = head.headers.get_all(header::CONNECTION);
+    let tokens =
+        || all.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    // Almost every request has `close`, `keep-alive` or nothing there.
+    if tokens().all(stays) {
+        return Ok(());
+    }
+    // What can be no field's name stays, to be refused.
+    let (mut kept, mut names) = (Vec::new(), Vec::new());
+    for token in tokens() {
+        match HeaderName::from_bytes(token) {
+            Ok(name) if !stays(token) => names.push(name),
+            _ => kept.push(token),
+        }
+    }
+    let kept = kept.join(&b", "[..]);
+    for name in &names {
+        head.remove_header(name);
+    }
+    head.remove_header(&header::CONNECTION);
+    if !kept.is_empty() {
+        head.insert_header(header::CONNECTION, kept)?;
+    }
+    Ok(())
+}
+
+/// Whether a token of `Connection` is none of the fields that end here.
+fn stays(token: &[u8]) -> bool {
+    // What makes a handshake a handshake cannot be nominated away.
+    let handshakes = token.get(..14).is_some_and(|start| start.eq_ignore_ascii_case(b"sec-websocket-"));
+    token.is_empty() || handshakes || STAYS.iter().any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Prepares a request's fields for the backend; `received` is the version by which it came, where the gateway names
+/// itself.
+pub(in crate::proxy) fn request(fields: &mut impl Fields, received: Option<Version>) {
+    let left =
+        fields.map().get(header::MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok());
+    if let Some(left) = left {
+        fields.set(&header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    }
+    if let Some(version) = received {
+        fields.append(&header::VIA, if version == Version::HTTP_2 { VIA_2 } else { VIA });
+    }
+}
+
+/// A field's value of text that we have put together.
+///
+/// # Errors
+/// When it has characters that no value has.
+pub(in crate::proxy) fn value(text: impl Into<Vec<u8>>) -> Result<HeaderValue> {
+    HeaderValue::try_from(text.into()).or_err(ErrorType::InvalidHTTPHeader, "not a field value")
+}
+
+/// Whether the end of a backend's response is beyond doubt (RFC 9112 §6.3), as health checks judge it. Equal
+/// lengths said twice become one.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(in crate::proxy) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool> {
+    // RFC 9110 §8.6, RFC 9112 §6.1: neither 1xx nor 204 has a length or a coding.
+    if head.status == StatusCode::NO_CONTENT || head.status.is_informational() {
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::TRANSFER_ENCODING);
+        return Ok(true);
+    }
+    if !has_clear_framing(head.status, head.version, &head.headers) {
+        return Ok(false);
+    }
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(true) };
+    if lengths.next().is_some() || first.as_bytes().contains(&b',') {
+        let one =
+            first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii().to_vec();
+        head.insert_header(header::CONTENT_LENGTH, one)?;
+    }
+    Ok(true)
+}
+
+/// Prepares an answer's fields for the client: what was meant for our hop only ends here.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(in crate::proxy) fn response(head: &mut ResponseHeader, via: bool) -> Result<()> {
+    if head.headers.contains_key(header::CONNECTION) {
+        let nominated: Vec<_> = nominated(&head.headers).collect();
+        for name in &nominated {
+            head.remove_header(name);
+        }
+        head.remove_header(&header::CONNECTION);
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        if head.headers.contains_key(name) {
+            head.remove_header(name);
+        }
+    }
+    // Trailers are not passed on, so none is announced.
+    if head.headers.contains_key(header::TRAILER) {
+        head.remove_header(&header::TRAILER);
+    }
+    // RFC 9110 §15.5.22: a 426 names the protocols it wants.
+    if head.status != StatusCode::UPGRADE_REQUIRED && head.headers.contains_key(header::UPGRADE) {
+        head.remove_header(&header::UPGRADE);
+    }
+    if via {
+        let via = if head.version == Version::HTTP_2 { VIA_2 } else { VIA };
+        head.append_header(header::VIA, via)?;
+    }
+    Ok(())
+}
+
+/// The fields that `Connection` nominates (RFC 9110 §7.6.1), but those that frame the message.
+fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> + '_ {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| {
+            !matches!(
+                *name,
+                header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::UPGRADE
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    // Tests fail by panicking.
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_answer_loses_what_was_meant_for_one_hop() {
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [
+            ("connection", "x-secret, close"),
+            ("x-secret", "1"),
+            ("keep-alive", "5"),
+            ("upgrade", "h2c"),
+            ("x-a", "1"),
+        ] {
+            head.append_header(name, value).unwrap();
+        }
+        response(&mut head, false).unwrap();
+        let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["x-a"]);
+    }
+}

@@ -1,0 +1,248 @@
+//! A request's first steps: whose it is, what it asks for, which route takes it, and what
+//! becomes of it there.
+
+use super::h1_head::SentHead;
+use super::request_facts::{Form, Received, RequestLine};
+use super::{acme_http01, h2_to_h1, hop_by_hop, request_validation, untrusted_headers, x_forwarded};
+use crate::config::{EscapedSlashes, MergeSlashes, PathParameters, XForwarded};
+use crate::net::http1::message_framing::Reading;
+use crate::proxy::Gateway;
+use crate::proxy::body::request_body;
+use crate::proxy::context::Context;
+use crate::proxy::downstream::connection::Connection;
+use crate::proxy::downstream::session_conn_info;
+use crate::proxy::downstream::session_control;
+use crate::proxy::downstream::session_control::SessionControl;
+use crate::proxy::failure::{Detail, Failure};
+use crate::proxy::response::local_response;
+use crate::proxy::websocket::{extended_connect, upgrade};
+use crate::route::{BadTarget, RequestMatch, Target};
+use crate::snapshot::GlobalSettings;
+use crate::websocket::handshake::HandshakeError;
+use http::{Method, StatusCode, Version, header};
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// What a refusal of a path says that a setting allows.
+const ESCAPED_SLASH: Detail = Detail(
+    "the path has an escaped slash or a backslash; `escaped_slashes: match` of the route or server allows it",
+);
+const PARAMETERS: Detail =
+    Detail("the path has parameters; `path_parameters: ignore` of the route allows them");
+
+/// The head has been received: the generation is pinned, and what the head says is decided.
+pub(in crate::proxy) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
+    let snapshot = gateway.shared.live.pin();
+    let mut form = Form::Http1;
+    let sent = take_sent(session);
+    if session.req_header().version == Version::HTTP_2 {
+        ctx.refused = session_control::of(session).and_then(SessionControl::refused);
+        ctx.head_size = h2_to_h1::size(session.req_header());
+        // What would be no field value is refused with the rest of the head.
+        let extended = extended_connect::arrive(session.req_header_mut()).unwrap_or_default();
+        let ended = session.as_downstream_mut().is_body_empty();
+        h2_to_h1::make(session.req_header_mut(), ended || extended);
+        form = if extended { Form::ExtendedConnect } else { Form::Http2 { ended } };
+    }
+    if let (Some(connection), Some(session)) = (connection(session), session.as_downstream().as_http1()) {
+        ctx.head_size = connection.head_size();
+        let size = session.get_headers_raw_bytes().len();
+        if connection.compare(size, &session.req_header().headers) == Reading::Doubtful {
+            // A body that came with its head may be what is broken.
+            let framing = connection.is_broken();
+            let why =
+                if framing { "the body breaks its framing" } else { "the head has more than one reading" };
+            ctx.refused = Some(Failure::BadRequest(Detail(why)));
+        }
+    }
+    let (mut sent_target, mut has_no_method) = (None, false);
+    if let Some(sent) = sent {
+        ctx.refused = sent.refused.or(ctx.refused);
+        (sent_target, has_no_method) = (sent.target, sent.has_no_method);
+        for (name, value) in sent.fields {
+            // The names were read by a parser with the same rules.
+            let _ = session.req_header_mut().append_header(name, value);
+        }
+    }
+    let arrival = session_conn_info::of(session.as_downstream());
+    ctx.received = Received::new(session.req_header(), form, arrival, &snapshot.terms);
+    (ctx.received.sent_target, ctx.received.has_no_method) = (sent_target, has_no_method);
+    configure_session(session.as_downstream_mut(), &snapshot.terms);
+    // Pingora would keep an idle connection for ever from its second request on.
+    if session.get_keepalive().is_some() {
+        session.set_keepalive(gateway.keepalive());
+    }
+    ctx.snapshot = Some(snapshot);
+}
+
+/// What the client sent, where Pingora's parser got another head.
+fn take_sent(session: &Session) -> Option<Box<SentHead>> {
+    connection(session)?.take_sent()
+}
+
+/// How patient the session is, and what its client understands.
+pub(in crate::proxy) fn configure_session(session: &mut ServerSession, terms: &GlobalSettings) {
+    // Whether a client that ends its direction has left, its connection knows.
+    session.set_abort_on_close(false);
+    session.set_read_timeout(Some(terms.body_timeout));
+    session.set_write_timeout(Some(terms.send_timeout));
+    // RFC 9110 §15.2: HTTP/1.0 knows no interim answers.
+    if session.req_header().version == Version::HTTP_10 {
+        session.set_ignore_info_resp(true);
+    }
+}
+
+/// The client's connection; none in place of one that became a WebSocket.
+pub(in crate::proxy) fn connection(session: &Session) -> Option<&Connection> {
+    session.stream().and_then(|stream| stream.as_any().downcast_ref::<Connection>())
+}
+
+/// Checks the request, finds its route, asks its plugins, and serves it when it is a WebSocket.
+/// Returns whether it has been answered.
+///
+/// # Errors
+/// When the client went away meanwhile.
+pub(in crate::proxy) async fn route(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+) -> Result<bool> {
+    if let Some(shown) = acme_http01::wanted(session, ctx) {
+        acme_http01::show(session, ctx, &shown).await?;
+        return Ok(true);
+    }
+    // Asked before a `Connection` can take the field away.
+    let ends_here = request_validation::ends_here(session.req_header());
+    let found = match check(session, ctx) {
+        Ok(()) => {
+            let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
+            clean(session.req_header_mut(), &ctx.received, policy)?;
+            find(session, ctx)
+        }
+        refused => refused,
+    };
+    if let Err(failure) = found {
+        local_response::failure(session, ctx, failure).await?;
+        return Ok(true);
+    }
+    if let Some(instead) = request_body::ask_plugins(session, ctx).await {
+        local_response::instead(session, ctx, instead).await?;
+        return Ok(true);
+    }
+    // Acted upon after the plugins: access rules come first.
+    if ends_here {
+        local_response::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
+        return Ok(true);
+    }
+    match ctx.received.handshake {
+        Ok(handshake) => {
+            // Whatever is written here goes to the client: who cannot be written to has left.
+            let served = upgrade::serve(gateway, session, ctx, handshake).await;
+            if served.is_err() {
+                ctx.failure = Some(Failure::ClientGone);
+            }
+            served?;
+        }
+        // Not for us to switch: an ordinary request, whose Upgrade goes no further.
+        Err(HandshakeError::NotWebSocket) => return Ok(false),
+        Err(HandshakeError::Version) => {
+            local_response::failure(session, ctx, Failure::WebSocketVersion).await?
+        }
+        Err(HandshakeError::Bad(_)) => {
+            local_response::failure(session, ctx, Failure::BadWebSocketRequest).await?
+        }
+    }
+    Ok(true)
+}
+
+/// Checks the head, and reads the target in its one meaning.
+fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
+    let terms = &ctx.snapshot.as_ref().ok_or(Failure::Internal)?.terms;
+    if let Some(refused) = ctx.refused {
+        session.set_keepalive(None);
+        return Err(refused);
+    }
+    if ctx.head_size > terms.max_request_head {
+        return Err(Failure::HeadTooLarge);
+    }
+    if ctx.received.way.is_loop() {
+        return Err(Failure::LoopDetected);
+    }
+    let head = session.req_header();
+    request_validation::check(head)?;
+    let host = match head.headers.get(header::HOST) {
+        Some(host) => Some(host.to_str().map_err(|_| BadTarget::Host)?),
+        None => None,
+    };
+    let sent = ctx.received.sent_target.clone();
+    let raw = sent.as_deref().unwrap_or(head.raw_path());
+    let target = Target::parse(raw, &head.method, host)?;
+    ctx.received.set_target(&target);
+    // RFC 9112 §3.2.2: the authority of an absolute target replaces Host, for us and for the backend.
+    let authority = target.authority().map(|authority| authority.as_str()).filter(|own| host != Some(*own));
+    if let Some(authority) = authority.map(str::to_owned) {
+        session.req_header_mut().insert_header(header::HOST, authority).map_err(|_| BadTarget::Host)?;
+    }
+    Ok(())
+}
+
+/// Removes what the client may not say, and brings X-Forwarded-* to what everybody gets, before an expression, a
+/// plugin or an internal call reads a field.
+///
+/// # Errors
+/// When a value cannot be a field value, which the parser has excluded.
+pub(in crate::proxy) fn clean(
+    head: &mut RequestHeader,
+    received: &Received,
+    policy: XForwarded,
+) -> Result<()> {
+    hop_by_hop::end_nominated(head)?;
+    untrusted_headers::remove(head, received.is_trusted, policy);
+    x_forwarded::apply_policy(head, received, policy)?;
+    // The gateway answers an expectation itself, when it begins to read the body (RFC 9110 §10.1.1).
+    head.remove_header(&header::EXPECT);
+    Ok(())
+}
+
+/// Finds the route.
+fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
+    let snapshot = ctx.snapshot.as_ref().ok_or(Failure::Internal)?;
+    let head = session.req_header();
+    let request = ctx.received.request(RequestLine::of(head), ctx.listener(), "");
+    let path_with_parameters = ctx.received.path_with_parameters(&head.uri);
+    let found = snapshot.table.find(&RequestMatch { request, path_with_parameters, headers: &head.headers });
+    let route = Arc::clone(found.ok_or(Failure::NoRoute)?);
+    match route.path_parameters {
+        PathParameters::Ignore => {}
+        PathParameters::Reject if ctx.received.has_path_parameters() => {
+            ctx.route = Some(route);
+            return Err(Failure::AmbiguousPath(PARAMETERS));
+        }
+        PathParameters::Reject => {}
+        PathParameters::Keep => {
+            ctx.received.keep_path_parameters();
+            ctx.running.keep_path_parameters();
+        }
+    }
+    if let Some(control) = session_control::of(session) {
+        control.on_client_close(route.on_client_close);
+    }
+    let escaped_slashes = route.escaped_slashes.unwrap_or(snapshot.terms.escaped_slashes);
+    if escaped_slashes == EscapedSlashes::Reject && ctx.received.has_escaped_slash {
+        ctx.route = Some(route);
+        return Err(Failure::AmbiguousPath(ESCAPED_SLASH));
+    }
+    if route.merge_slashes.unwrap_or(snapshot.terms.merge_slashes) == MergeSlashes::Rewrite {
+        ctx.received.merge_slashes(&head.uri);
+    }
+    let allows_trace = route.allows_trace;
+    ctx.route = Some(route);
+    // A backend that echoes it shows fields that gateway and plugins added.
+    if head.method == Method::TRACE && !allows_trace {
+        return Err(Failure::MethodNotAllowed);
+    }
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! Requests whose framing or target has more than one reading are refused here, before anything
+//! looks at them: what one hop reads as one request, the next must not read as two (RFC 9112 §11.2).
+//!
+//! Pingora's parser has already refused what it knows to be wrong; this is what it lets through.
+
+use crate::proxy::failure::{Detail, Failure};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Version, header};
+use pingora::http::RequestHeader;
+
+/// Longer than any registered method; a longer one is noise.
+const LONGEST_METHOD: usize = 32;
+
+/// Checks a head's framing fields.
+///
+/// # Errors
+/// The failure to answer with.
+pub(in crate::proxy) fn check(head: &RequestHeader) -> Result<(), Failure> {
+    if head.method.as_str().len() > LONGEST_METHOD {
+        return Err(Failure::NotImplemented);
+    }
+    // RFC 9110 §9.3.6: to make a tunnel to anywhere is a forward proxy's. One with a protocol asks for a
+    // protocol inside HTTP/2 (RFC 8441 §4).
+    if head.method == Method::CONNECT {
+        let extended = head.extensions.get::<h2::ext::Protocol>().is_some();
+        return Err(if extended { Failure::NotImplemented } else { Failure::MethodNotAllowed });
+    }
+    if head.version == Version::HTTP_2 {
+        check_path(head)?;
+        check_values(&head.headers)?;
+    }
+    check_length(&head.headers)?;
+    check_coding(&head.headers)?;
+    check_trace(head)?;
+    check_host(head)
+}
+
+/// Checks what HTTP/2 alone has two places for, before the head has the form of one of HTTP/1 (RFC 9113 §8.3.1).
+///
+/// # Errors
+/// The failure to answer with.
+pub(in crate::proxy) fn check_stream(head: &RequestHeader) -> Result<(), Failure> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let (host, authority) = (hosts.next(), head.uri.authority());
+    if hosts.next().is_some() {
+        return Err(bad("there is not one Host"));
+    }
+    let has_user = host.is_some_and(|host| host.as_bytes().contains(&b'@'))
+        || authority.is_some_and(|authority| authority.as_str().contains('@'));
+    if has_user {
+        return Err(bad("the authority has user information"));
+    }
+    if host.is_none() && authority.is_none() {
+        return Err(bad("there is neither :authority nor Host"));
+    }
+    if let Some((host, authority)) = host.zip(authority)
+        && !is_same_authority(host.as_bytes(), authority, head.uri.scheme_str())
+    {
+        return Err(bad("Host and :authority differ"));
+    }
+    let target = head.raw_path();
+    if target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+        return Err(bad("the :path has a blank or a control character"));
+    }
+    let is_connect = head.method == Method::CONNECT && head.extensions.get::<h2::ext::Protocol>().is_none();
+    if !is_connect && !matches!(target.first(), None | Some(b'/' | b'*')) {
+        return Err(bad("the :path does not begin with a slash"));
+    }
+    Ok(())
+}
+
+/// Whether both name one host and port: in any case, and with the scheme's port said or left out.
+fn is_same_authority(host: &[u8], authority: &Authority, scheme: Option<&str>) -> bool {
+    let default_port = match scheme {
+        Some("http") => ":80",
+        Some("https") => ":443",
+        _ => "",
+    };
+    let authority = authority.as_str();
+    let without_port =
+        |text: &'_ [u8]| text.strip_suffix(default_port.as_bytes()).map_or(text.len(), <[u8]>::len);
+    let (host, authority) =
+        (&host[..without_port(host)], &authority.as_bytes()[..without_port(authority.as_bytes())]);
+    host.eq_ignore_ascii_case(authority)
+}
+
+fn bad(detail: &'static str) -> Failure {
+    Failure::BadRequest(Detail(detail))
+}
+
+/// RFC 9113 §8.3.1: a request has a `:path`, and it is not empty. h2 lets one without it pass where Host stands in for
+/// `:authority`.
+fn check_path(head: &RequestHeader) -> Result<(), Failure> {
+    if head.uri.path().is_empty() { Err(bad("there is no :path")) } else { Ok(()) }
+}
+
+/// RFC 9113 §8.2.1: a value neither begins nor ends with a blank. HTTP/1 takes blanks off, so the backend would read
+/// another value than plugins and routes did.
+fn check_values(headers: &HeaderMap) -> Result<(), Failure> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut values = headers.values().map(HeaderValue::as_bytes);
+    if values.any(|value| is_blank(value.first()) || is_blank(value.last())) {
+        return Err(bad("a field value begins or ends with a blank"));
+    }
+    Ok(())
+}
+
+/// RFC 9112 §6.3: a list of equal lengths may be collapsed or refused. Pingora forwards it as it
+/// came, and the next hop may read it otherwise; so it is refused.
+fn check_length(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = values.next() else { return Ok(()) };
+    let plain = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
+    if !plain || values.next().is_some() || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(bad("Content-Length is not one number"));
+    }
+    Ok(())
+}
+
+/// RFC 9112 §6.1: `chunked`, once, and nothing else. Other codings would be lost on the way, for the
+/// body is framed anew.
+fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(first) = values.next() else { return Ok(()) };
+    let chunked = first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if !chunked || values.next().is_some() {
+        return Err(bad("Transfer-Encoding is not `chunked`"));
+    }
+    Ok(())
+}
+
+/// RFC 9110 §9.3.8: a TRACE has no content. With some, what the next hop reads as the next request is in doubt.
+fn check_trace(head: &RequestHeader) -> Result<(), Failure> {
+    let is_zero = |length: &HeaderValue| length.as_bytes().iter().all(|digit| *digit == b'0');
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_none_or(is_zero);
+    if head.method == Method::TRACE && (!empty || head.headers.contains_key(header::TRANSFER_ENCODING)) {
+        return Err(bad("a TRACE has no body"));
+    }
+    Ok(())
+}
+
+/// RFC 9112 §3.2: exactly one Host with HTTP/1.1. Its value is read by the route's target.
+fn check_host(head: &RequestHeader) -> Result<(), Failure> {
+    let mut values = head.headers.get_all(header::HOST).iter();
+    let first = values.next();
+    if values.next().is_some() || (first.is_none() && head.version == Version::HTTP_11) {
+        return Err(bad("there is not one Host"));
+    }
+    Ok(())
+}
+
+/// Whether an OPTIONS or TRACE goes no further: its `Max-Forwards` is 0, in any spelling (RFC 9110 §7.6.2).
+pub(in crate::proxy) fn ends_here(head: &RequestHeader) -> bool {
+    let is_zero = |left: &HeaderValue| {
+        let digits = left.as_bytes().trim_ascii();
+        !digits.is_empty() && digits.iter().all(|digit| *digit == b'0')
+    };
+    matches!(head.method, Method::OPTIONS | Method::TRACE)
+        && head.headers.get_all(header::MAX_FORWARDS).iter().any(is_zero)
+}
+
+#[cfg(test)]
+mod tests {
+    // Tests fail by panicking.
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn head(fields: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    #[test]
+    fn one_length_or_one_chunked_is_a_request() {
+        assert_eq!(check(&head(&[("host", "a"), ("content-length", "5")])), Ok(()));
+        assert_eq!(check(&head(&[("host", "a"), ("transfer-encoding", "Chunked")])), Ok(()));
+    }
+
+    #[test]
+    fn a_trace_has_no_content() {
+        for (fields, fine) in [
+            (&[("host", "a")][..], true),
+            (&[("host", "a"), ("content-length", "0")], true),
+            (&[("host", "a"), ("content-length", "3")], false),
+            (&[("host", "a"), ("transfer-encoding", "chunked")], false),
+        ] {
+            let mut head = head(fields);
+            head.set_method(Method::TRACE);
+            assert_eq!(check(&head).is_ok(), fine, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn max_forwards_of_0_ends_options_and_trace_alone() {
+        for (method, left, ends) in [
+            (Method::OPTIONS, "0", true),
+            (Method::TRACE, "000", true),
+            (Method::OPTIONS, "1", false),
+            (Method::OPTIONS, "", false),
+            (Method::OPTIONS, "0x", false),
+            (Method::GET, "0", false),
+        ] {
+            let mut head = head(&[("host", "a"), ("max-forwards", left)]);
+            head.set_method(method.clone());
+            assert_eq!(ends_here(&head), ends, "{method} {left}");
+        }
+    }
+
+    #[test]
+    fn framing_with_two_readings_is_refused() {
+        for fields in [
+            &[("host", "a"), ("content-length", "5, 5")][..],
+            &[("host", "a"), ("content-length", "5"), ("content-length", "5")],
+            &[("host", "a"), ("content-length", "+5")],
+            &[("host", "a"), ("content-length", "5"), ("transfer-encoding", "chunked")],
+            &[("host", "a"), ("transfer-encoding", "gzip, chunked")],
+            &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[("host", "a"), ("host", "b")],
+            &[],
+        ] {
+            assert!(matches!(check(&head(fields)), Err(Failure::BadRequest(_))), "{fields:?}");
+        }
+    }
+}

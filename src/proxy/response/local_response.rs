@@ -1,0 +1,211 @@
+//! Answers that the gateway makes itself.
+
+use super::upstream_response::{self, GivenBy, ReplacementResponse};
+use crate::proxy::body::response_body;
+use crate::proxy::context::Context;
+use crate::proxy::failure::Failure;
+use crate::proxy::request::grpc;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, Version, header};
+use moongate_sdk::Reply;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
+use pingora_proxy::Session;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+/// How long a client told 503 should wait, in seconds (RFC 9110 §10.2.3).
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Tells the client why there is no other answer. Nothing is sent to a client that is gone, nor
+/// behind a head that was sent already.
+///
+/// # Errors
+/// When the client went away meanwhile.
+pub(in crate::proxy) async fn failure(
+    session: &mut Session,
+    ctx: &mut Context,
+    failure: Failure,
+) -> Result<()> {
+    instead(session, ctx, failure.into()).await
+}
+
+/// The same for whatever takes an answer's place.
+///
+/// # Errors
+/// When the client went away meanwhile.
+pub(in crate::proxy) async fn instead(
+    session: &mut Session,
+    ctx: &mut Context,
+    instead: ReplacementResponse,
+) -> Result<()> {
+    if let ReplacementResponse::Failure(failure) = &instead {
+        ctx.failure = Some(*failure);
+        if failure.status().is_none() {
+            return Ok(());
+        }
+    }
+    // An interim answer is not the answer.
+    if session.response_written().is_some_and(|head| !head.status.is_informational()) {
+        return Ok(());
+    }
+    let mut passed = Vec::new();
+    let made = make(session, ctx, instead, &mut passed)?;
+    deliver(session, ctx, made, passed).await
+}
+
+/// An answer of our own.
+struct Made {
+    head: ResponseHeader,
+    body: Bytes,
+}
+
+/// Makes it. A plugin that replied to an answer is not shown what comes of it.
+fn make(
+    session: &mut Session,
+    ctx: &mut Context,
+    instead: ReplacementResponse,
+    passed: &mut Vec<usize>,
+) -> Result<Made> {
+    match instead {
+        ReplacementResponse::Failure(failure) => refusal(session, ctx, failure),
+        ReplacementResponse::Reply(at, reply) => {
+            passed.extend(at);
+            replied(*reply)
+        }
+    }
+}
+
+/// The answer that tells of a failure.
+fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result<Made> {
+    ctx.failure = Some(failure);
+    let status = failure.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if ctx.received.is_grpc {
+        return refused_call(ctx, failure, status);
+    }
+    let (body, content_type) = body(session, ctx, failure, status);
+    let mut head = ResponseHeader::build(status, Some(8))?;
+    head.insert_header(header::CONTENT_TYPE, content_type)?;
+    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+    head.insert_header("x-request-id", ctx.running.request_id().clone())?;
+    match failure {
+        Failure::WebSocketVersion => {
+            head.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
+            head.insert_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))?;
+        }
+        // RFC 9110 §15.5.6: what is allowed instead.
+        Failure::MethodNotAllowed => head.insert_header(header::ALLOW, ALLOWED)?,
+        Failure::NoEndpoint | Failure::NoResources | Failure::TooManyConnections | Failure::Draining => {
+            head.insert_header(header::RETRY_AFTER, RETRY_AFTER)?;
+        }
+        Failure::TooManyHandshakes(crowded) => {
+            head.insert_header(header::RETRY_AFTER, HeaderValue::from(crowded.retry_after()))?;
+        }
+        _ => {}
+    }
+    if !failure.keeps_connection() {
+        session.set_keepalive(None);
+    }
+    Ok(Made { head, body: body.into() })
+}
+
+/// The same for a client of gRPC, which reads no other status than its own: an answer of trailers alone.
+fn refused_call(ctx: &mut Context, failure: Failure, status: StatusCode) -> Result<Made> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(5))?;
+    head.insert_header(header::CONTENT_TYPE, grpc::MEDIA)?;
+    head.insert_header(grpc::STATUS, grpc::status(status))?;
+    head.insert_header(grpc::MESSAGE, HeaderValue::from_static(failure.token()))?;
+    head.insert_header("x-request-id", ctx.running.request_id().clone())?;
+    Ok(Made { head, body: Bytes::new() })
+}
+
+/// What a client asks for decides the shape: a program gets JSON, a person a line.
+fn body(session: &Session, ctx: &mut Context, failure: Failure, status: StatusCode) -> (String, HeaderValue) {
+    let accept = session.get_header_bytes(header::ACCEPT);
+    let wants_json = accept.windows(JSON.len()).any(|part| part.eq_ignore_ascii_case(JSON.as_bytes()));
+    let (token, code) = (failure.token(), status.as_u16());
+    // An id that a client brought may be any field value; in a body only plain ones appear.
+    let id = ctx.running.request_id().to_str().unwrap_or_default().replace(['"', '\\'], "");
+    let detail = failure.detail();
+    if wants_json {
+        // No detail has a character that JSON escapes.
+        let detail = if detail.is_empty() { String::new() } else { format!("\"detail\":\"{detail}\",") };
+        (format!("{{\"error\":\"{token}\",{detail}\"status\":{code},\"request_id\":\"{id}\"}}\n"), JSON)
+    } else {
+        let reason = status.canonical_reason().unwrap_or("Error");
+        let detail = if detail.is_empty() { String::new() } else { format!("{detail}\n") };
+        (format!("{code} {reason}: {token} (request {id})\n{detail}"), PLAIN)
+    }
+}
+
+/// A plugin's answer, without the fields that are about the connection or the framing.
+fn replied(reply: Reply) -> Result<Made> {
+    let Reply { status, headers, body } = reply;
+    let mut head = ResponseHeader::build(status, Some(headers.len() + 1))?;
+    for (name, value) in &headers {
+        if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION) {
+            head.append_header(name.clone(), value.clone())?;
+        }
+    }
+    Ok(Made { head, body })
+}
+
+/// Sends a head and its whole body; `Content-Length` is ours to say.
+///
+/// # Errors
+/// When the client went away meanwhile.
+pub(in crate::proxy) async fn send(
+    session: &mut Session,
+    ctx: &mut Context,
+    head: ResponseHeader,
+    body: impl Into<Bytes>,
+) -> Result<()> {
+    deliver(session, ctx, Made { head, body: body.into() }, Vec::new()).await
+}
+
+/// Shows an answer to the plugins and sends it, or what one of them puts in its place. That ends: who
+/// replied is passed over from then on, and who failed is left out.
+async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passed: Vec<usize>) -> Result<()> {
+    let Made { mut head, mut body } = made;
+    loop {
+        // Plugins are told how long it is, as they are of a backend's answer; they may make it another length.
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+        let mut other =
+            upstream_response::finish_head(session, &mut head, ctx, &passed, GivenBy::Gateway).await?;
+        let goes = response_body::has_body(&session.req_header().method, head.status);
+        if other.is_none() && goes {
+            match response_body::pass_whole(session, ctx, body.clone()) {
+                Ok(passed) => body = passed,
+                Err(_) => other = Some(Failure::Plugin.into()),
+            }
+        }
+        let Some(instead) = other else { break };
+        Made { head, body } = make(session, ctx, instead, &mut passed)?;
+    }
+    // RFC 9110 §8.6: neither 1xx nor 204 has a length, and that of a 304 would be another answer's.
+    let lengthless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if head.status.is_informational() || lengthless {
+        head.remove_header(&header::CONTENT_LENGTH);
+    } else {
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    // A request's body that was never read must not be taken for the next request.
+    if !session.as_downstream_mut().is_body_done() {
+        session.set_keepalive(None);
+    }
+    let empty = body.is_empty() || !response_body::has_body(&session.req_header().method, head.status);
+    let head = Box::new(head);
+    if empty && session.req_header().version == Version::HTTP_2 {
+        // This way the head ends the stream: a client of gRPC takes the status from it then, and from a head with
+        // something behind it, were it nothing, it does not.
+        session.write_response_tasks(vec![HttpTask::Header(head, true)]).await?;
+        return Ok(());
+    }
+    session.write_response_header(head, empty).await?;
+    if !empty {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! Responses: the gateway's own, the upstream's, and the record of a request that has ended.
+
+pub(super) mod local_response;
+pub(super) mod non_101_response;
+pub(super) mod request_log;
+pub(super) mod upstream_response;

@@ -1,0 +1,60 @@
+//! A connection of ours that goes on as one of Pingora's: an answer to a handshake that is no 101 is read
+//! as every other answer is.
+
+use crate::tunnel::{Io, TunnelIo};
+use parking_lot::Mutex;
+use pingora::protocols::Stream;
+use pingora::protocols::l4::stream::Stream as Transport;
+use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::{fmt, io};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The backend's connection as Pingora reads it, with what we have read of it put back.
+pub(in crate::proxy) fn replay(leg: TunnelIo, read: &[u8]) -> Option<Stream> {
+    let mut transport = match leg {
+        TunnelIo::Tcp(socket) => Transport::from(socket),
+        TunnelIo::Unix(socket) => Transport::from(socket),
+        TunnelIo::Boxed(stream) => VirtualSocketStream::new(Box::new(Borne(Mutex::new(stream)))).into(),
+        TunnelIo::Gone => return None,
+    };
+    transport.rewind(read);
+    Some(Box::new(transport))
+}
+
+/// A stream of ours as Pingora takes it. Nobody locks it: whoever has it for himself needs no lock, and the
+/// type is there for its `Sync`.
+struct Borne(Mutex<Box<dyn Io>>);
+
+impl fmt::Debug for Borne {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Borne")
+    }
+}
+
+impl VirtualSocket for Borne {
+    fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncRead for Borne {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().0.get_mut()).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Borne {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self.get_mut().0.get_mut()).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().0.get_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().0.get_mut()).poll_shutdown(cx)
+    }
+}

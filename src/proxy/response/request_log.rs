@@ -1,0 +1,198 @@
+//! What is counted and written down about a request when it is over, and about a WebSocket when it
+//! opens and when it ends.
+
+use crate::net::conn_info::ConnInfo;
+use crate::plugin::Chain;
+use crate::proxy::context::Context;
+use crate::proxy::failure::Failure;
+use crate::proxy::request::plugin_exchange;
+use crate::proxy::request::request_facts::RequestLine;
+use crate::snapshot::Snapshot;
+use crate::telemetry::access_log::{Entry, Note};
+use crate::telemetry::metrics;
+use crate::telemetry::quoted;
+use crate::upstream::Endpoint;
+use http::{HeaderMap, StatusCode, Version, header};
+use log::log;
+use moongate_sdk::{ReadOnlyHeaders, Running, log_throttle};
+use pingora::http::RequestHeader;
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Counts and logs a request that is over. A WebSocket's numbers are its tunnel's.
+pub(in crate::proxy) fn request(session: &mut Session, ctx: &mut Context) {
+    if ctx.upgraded {
+        return;
+    }
+    // An interim response is none.
+    let status =
+        session.response_written().map(|head| head.status).filter(|status| !status.is_informational());
+    let code = status.map_or(unsent(ctx), |status| status.as_u16());
+    let lived = ctx.started.elapsed();
+    let Some(snapshot) = ctx.snapshot.clone() else { return };
+    count(&snapshot, ctx, code, lived);
+    tell(session, ctx, code);
+    plugins(session, ctx, status);
+    let logged = ctx.route.as_ref().is_none_or(|route| route.logged);
+    if let Some(log) = snapshot.log.as_ref().filter(|_| logged) {
+        log.write(&Entry {
+            status: code,
+            bytes_sent: session.body_bytes_sent() as u64,
+            bytes_received: ctx.upload.received(session) as u64,
+            notes: &notes(ctx),
+            duration: lived,
+            error: ctx.failure.map(crate::proxy::Failure::token),
+            error_detail: ctx.failure.map_or("", crate::proxy::Failure::detail),
+            ..entry(session.req_header(), ctx)
+        });
+    }
+}
+
+/// Counts and logs a request whose stream of HTTP/2 was reset before its head was known.
+pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, arrival: Option<&ConnInfo>, failure: Failure) {
+    metrics::global().request_failed(failure.token());
+    let Some((log, arrival)) = snapshot.log.as_ref().zip(arrival) else { return };
+    log.write(&Entry {
+        client: Some(arrival.peer.ip().to_canonical().into()),
+        protocol: protocol(Version::HTTP_2),
+        tls: arrival.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
+        status: if failure == Failure::ClientGone { CLIENT_GONE } else { failure.row().status },
+        error: Some(failure.token()),
+        error_detail: failure.detail(),
+        ..Entry::default()
+    });
+}
+
+/// The request became a WebSocket: its answer is counted, without a duration, and the plugins hear
+/// that the exchange is over. The rest is the tunnel's to tell.
+pub(in crate::proxy) fn upgraded(session: &mut Session, ctx: &mut Context) {
+    if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.cluster) {
+        // What the client got (RFC 8441 §5). To plugins it is the handshake of HTTP/1.1 throughout.
+        route.answers(cluster).handshake(if ctx.received.is_extended_connect { 200 } else { 101 });
+    }
+    plugins(session, ctx, Some(StatusCode::SWITCHING_PROTOCOLS));
+    ctx.upgraded = true;
+}
+
+/// The status of a request whose client left: nginx's.
+const CLIENT_GONE: u16 = 499;
+
+/// The status of a request that got none.
+fn unsent(ctx: &Context) -> u16 {
+    if ctx.failure == Some(Failure::ClientGone) { CLIENT_GONE } else { 0 }
+}
+
+fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
+    let answers = match (&ctx.route, &ctx.cluster) {
+        (None, _) => &*snapshot.unrouted,
+        (Some(route), Some(cluster)) => route.answers(cluster),
+        (Some(route), None) => &*route.unserved,
+    };
+    answers.request(status, lived);
+    if let Some(reason) = ctx.failure.and_then(Failure::client_abort) {
+        answers.aborted(reason);
+    }
+}
+
+/// A failure's line in the process's own log, with what an operator looks for.
+fn tell(session: &Session, ctx: &Context, status: u16) {
+    let Some(failure) = ctx.failure else { return };
+    metrics::global().request_failed(failure.token());
+    let route = ctx.route.as_ref().map_or("", |route| &*route.name);
+    let endpoint = endpoint(ctx).map_or("", |endpoint| endpoint.name());
+    let head = session.req_header();
+    let (level, reason, method, path) =
+        (failure.row().level, failure.token(), head.method.as_str(), head.uri.path());
+    // A handshake fails for reasons of its own, where requests fare well.
+    let sort = if ctx.received.is_websocket() { "websocket" } else { "" };
+    if !log_throttle::admit(level, "a request failed", &[reason, route, endpoint, sort]) {
+        return;
+    }
+    let Some((server_name, error)) = behind(failure, ctx) else {
+        log!(level,
+            reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client.address(), method, path;
+            "a request failed");
+        return;
+    };
+    log!(level,
+        reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client.address(), method, path,
+        server_name = &*server_name, error;
+        "a request failed");
+}
+
+/// Where TLS with a backend failed: the name that its certificate must have, and what TLS said.
+fn behind(failure: Failure, ctx: &Context) -> Option<(String, String)> {
+    let cause = ctx.cause.as_deref().filter(|_| failure.is_tls())?;
+    let (cluster, endpoint) = (ctx.cluster.as_ref()?, endpoint(ctx)?);
+    Some((cluster.reach().server_name(endpoint), quoted(cause)))
+}
+
+fn plugins(session: &mut Session, ctx: &mut Context, status: Option<StatusCode>) {
+    let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_log()) else { return };
+    let head = session.req_header();
+    let mut seen = ReadOnlyHeaders(&head.headers);
+    let mut exchange = plugin_exchange::of(ctx, &route, RequestLine::of(head), &mut seen);
+    route.chain.log(&mut exchange, status);
+}
+
+fn endpoint(ctx: &Context) -> Option<&Arc<Endpoint>> {
+    ctx.lease.as_ref().map(|lease| lease.endpoint()).or(ctx.last_endpoint.as_ref())
+}
+
+/// The fields that every line has.
+fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
+    Entry {
+        client: Some(ctx.received.client.address()),
+        method: if ctx.received.has_no_method { "" } else { head.method.as_str() },
+        host: host(head, ctx),
+        path: ctx.received.sent_target.as_deref().unwrap_or(head.raw_path()),
+        protocol: protocol(head.version),
+        tls: ctx.received.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
+        route: ctx.route.as_ref().map_or("", |route| &*route.name),
+        upstream: ctx.cluster.as_ref().map_or("", |cluster| cluster.name()),
+        endpoint: endpoint(ctx).map_or("", |endpoint| endpoint.name()),
+        attempts: u32::from(ctx.attempts),
+        request_id: ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        user_agent: bytes(&head.headers, &header::USER_AGENT),
+        referer: bytes(&head.headers, &header::REFERER),
+        ..Entry::default()
+    }
+}
+
+/// What the client asked for; of a request that is refused before that is read, its Host field.
+fn host<'a>(head: &'a RequestHeader, ctx: &'a Context) -> &'a [u8] {
+    match ctx.received.authority() {
+        "" => bytes(&head.headers, &header::HOST),
+        authority => authority.as_bytes(),
+    }
+}
+
+/// What plugins put on the line.
+pub(in crate::proxy) fn notes(ctx: &Context) -> Vec<Note<'_>> {
+    ctx.route.as_ref().map_or_else(Vec::new, |route| notes_of(&route.chain, &ctx.running))
+}
+
+/// The same, sorted. Of two entries with one name and one key the last word counts.
+pub(in crate::proxy) fn notes_of<'a>(chain: &'a Chain, running: &'a Running) -> Vec<Note<'a>> {
+    let name = |by: usize| chain.entries().get(by).map(|entry| &**entry.name());
+    let said = running.notes().iter().rev();
+    let mut notes: Vec<_> = said
+        .filter_map(|said| Some(Note { plugin: name(said.by)?, key: said.key, value: &said.value }))
+        .collect();
+    notes.sort_by_key(|note| (note.plugin, note.key));
+    notes.dedup_by_key(|note| (note.plugin, note.key));
+    notes
+}
+
+fn bytes<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> &'a [u8] {
+    headers.get(name).map_or(b"", |value| value.as_bytes())
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,91 @@
+//! A WebSocket over HTTP/2 arrives as a CONNECT with `:protocol: websocket` (RFC 8441 §4). It is brought into
+//! the shape that the same handshake has in HTTP/1.1, so that routes, plugins and backends know one
+//! kind of handshake; and its answer into that of HTTP/2. What carries its frames afterwards is in `duplex`.
+
+use crate::websocket::handshake;
+use h2::ext::Protocol;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+const UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
+
+/// Makes a GET of a CONNECT that asks for a WebSocket. HTTP/2 knows neither `Upgrade` nor `Connection`, so
+/// what stands there afterwards comes from here. Returns whether it was one.
+///
+/// # Errors
+/// When a value cannot be a field value, which the parser has excluded.
+pub(in crate::proxy) fn arrive(head: &mut RequestHeader) -> Result<bool> {
+    let protocol = head.extensions.get::<Protocol>().filter(|_| head.method == Method::CONNECT);
+    if !protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")) {
+        return Ok(false);
+    }
+    head.set_method(Method::GET);
+    head.insert_header(header::CONNECTION, UPGRADE)?;
+    head.insert_header(header::UPGRADE, WEBSOCKET)?;
+    Ok(true)
+}
+
+/// Tells the client that its WebSocket is open: 200, with the fields of the backend's 101 that are about
+/// the WebSocket and not about the connection (RFC 8441 §5).
+///
+/// # Errors
+/// When the client went away meanwhile.
+pub(in crate::proxy) async fn accept(session: &mut Session, fields: &HeaderMap) -> Result<()> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(fields.len() + 1))?;
+    for (name, value) in handshake::end_to_end(fields) {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    session.write_response_header(Box::new(head), false).await
+}
+
+/// The status of an answer that opens no WebSocket. It must not look like one that does, as any 2xx would
+/// (RFC 8441 §4, RFC 9110 §9.3.6).
+pub(in crate::proxy) fn refusal(status: StatusCode) -> StatusCode {
+    if status.is_success() { StatusCode::NOT_IMPLEMENTED } else { status }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn connect(protocol: Option<&'static str>) -> RequestHeader {
+        let mut request = http::Request::connect("https://a.example/chat").body(()).unwrap();
+        if let Some(protocol) = protocol {
+            request.extensions_mut().insert(Protocol::from_static(protocol));
+        }
+        request.into_parts().0.into()
+    }
+
+    #[test]
+    fn a_connect_for_a_websocket_is_a_handshake() {
+        let mut head = connect(Some("websocket"));
+        assert!(arrive(&mut head).unwrap());
+        assert_eq!((&head.method, head.raw_path()), (&Method::GET, &b"/chat"[..]));
+        assert_eq!(head.headers[header::UPGRADE], "websocket");
+    }
+
+    #[test]
+    fn a_connect_for_anything_else_stays_one() {
+        for protocol in [Some("connect-udp"), None] {
+            let mut head = connect(protocol);
+            assert!(!arrive(&mut head).unwrap());
+            assert_eq!(head.method, Method::CONNECT);
+        }
+    }
+
+    #[test]
+    fn no_refusal_looks_like_an_open_websocket() {
+        for (came, goes) in [
+            (StatusCode::OK, StatusCode::NOT_IMPLEMENTED),
+            (StatusCode::NO_CONTENT, StatusCode::NOT_IMPLEMENTED),
+            (StatusCode::FOUND, StatusCode::FOUND),
+            (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND),
+        ] {
+            assert_eq!(refusal(came), goes);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Another endpoint for a client that outlives its own: chosen as for a new request, asked with the
+//! client's handshake as it was sent to the first one, and taken only if it agrees to the same.
+
+use super::handshake_queue::{self, QueueTurn};
+use super::tunnel_task::{ClientPlace, Origin};
+use super::upgrade::attempt;
+use crate::config::PathParameters;
+use crate::proxy::failure::Failure;
+use crate::proxy::{Context, Gateway, Shared};
+use crate::snapshot::Route;
+use crate::telemetry::metrics::{RouteMetrics, TunnelMetrics};
+use crate::tunnel::{Counters, Found, HandshakeTimeout, Loss, Redial, Search, TunnelIo};
+use crate::upstream::{Cluster, Endpoint, Lease, ProxyAddrs, RequestView, Tried};
+use crate::websocket::handshake::{self, Agreement, HandshakeResponse, Request};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use moongate_sdk::{read_path, without_parameters};
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// The pauses between two rounds of attempts: from this, doubled,
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// An endpoint that is lost sooner was not worth the hurry; there is a pause before the next one.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// The pause before a turn is asked for again when too many wait for one.
+const CROWDED: Duration = Duration::from_millis(500);
+
+/// What a 101 agreed to, where the route keeps its clients and somebody else could go on from it. The
+/// client is told to keep no compression context either.
+pub(in crate::proxy) fn agreement(ctx: &Context, headers: &mut HeaderMap) -> Option<Agreement> {
+    let route = ctx.route.as_ref().filter(|route| route.policy.reconnect.is_some())?;
+    let agreement = Agreement::of(headers);
+    if agreement.is_some() {
+        handshake::forget_context(headers);
+    } else {
+        log::debug!(route = &*route.name; "a backend insists on its compression context: this WebSocket ends with it");
+    }
+    agreement
+}
+
+/// Who looks for another endpoint for one client. It holds nothing of the generation that served the
+/// handshake: endpoints are those of the one that serves now.
+pub(in crate::proxy) struct Redialer {
+    shared: Arc<Shared>,
+    origin: Arc<Origin>,
+    route: Arc<RouteMetrics>,
+    request: Request,
+    /// Whether the route matches paths with the parameters of their segments.
+    keeps_path_parameters: bool,
+    agreement: Agreement,
+    ends: ProxyAddrs,
+    /// The index of the listener that its client came by.
+    listener: u16,
+    /// How long one attempt may take, on a route with this `timeout`.
+    handshake_timeout: HandshakeTimeout,
+    timeout: Option<Duration>,
+    /// When the endpoint of now was found, and the pause before that.
+    found: Option<(Instant, Duration)>,
+    _place: ClientPlace,
+}
+
+/// What came of asking as many endpoints as for a request.
+enum Round {
+    Agreed(Box<Agreed>),
+    Nobody,
+    /// The limits of handshakes leave no turn in time.
+    NoTurn,
+}
+
+/// An endpoint that agreed.
+struct Agreed {
+    lease: Lease,
+    leg: TunnelIo,
+    early: Bytes,
+}
+
+impl Redialer {
+    pub(in crate::proxy) fn new(
+        gateway: &Gateway,
+        origin: &Arc<Origin>,
+        route: &Route,
+        place: ClientPlace,
+        (mut request, agreement, ends): (Request, Agreement, ProxyAddrs),
+        listener: u16,
+    ) -> Self {
+        request.bytes.shrink_to_fit();
+        Self {
+            shared: Arc::clone(&gateway.shared),
+            origin: Arc::clone(origin),
+            route: Arc::clone(&route.metrics),
+            request,
+            keeps_path_parameters: route.path_parameters == PathParameters::Keep,
+            agreement,
+            ends,
+            listener,
+            handshake_timeout: route.policy.handshake_timeout,
+            timeout: route.timeout,
+            found: None,
+            _place: place,
+        }
+    }
+
+    /// Looks for an endpoint until there is one. None when there is no turn for another attempt in time.
+    async fn search(&mut self, until: Instant, attempts: &mut u32) -> Option<Agreed> {
+        let mut pause = match self.found {
+            Some((at, before)) if at.elapsed() < SHORT_LIFE => longer(before),
+            _ => Duration::ZERO,
+        };
+        let mut tried = Tried::default();
+        // The one that was lost is asked again when nobody else takes its place: it may restart.
+        tried.add(&self.origin.endpoint());
+        loop {
+            if !pause.is_zero() {
+                // Of many clients that lost one endpoint not all come back at once.
+                sleep(pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
+            }
+            match self.round(tried, until, attempts).await {
+                Round::Agreed(agreed) => {
+                    self.found = Some((Instant::now(), pause));
+                    return Some(*agreed);
+                }
+                Round::NoTurn => return None,
+                Round::Nobody => {}
+            }
+            tried = Tried::default();
+            pause = longer(pause);
+        }
+    }
+
+    /// Asks endpoints until one agrees or as many were asked as for a request.
+    async fn round(&self, mut tried: Tried, until: Instant, attempts: &mut u32) -> Round {
+        let snapshot = self.shared.live.pin();
+        let Some(cluster) = snapshot.cluster(self.origin.endpoint().upstream()).map(Arc::clone) else {
+            return Round::Nobody;
+        };
+        drop(snapshot);
+        for _ in 0..=cluster.spec().retries {
+            // Without an endpoint there is no handshake to take a turn for.
+            if self.pick(&cluster, &tried).is_none() {
+                return Round::Nobody;
+            }
+            let Some(turn) = self.wait_for_turn(until).await else { return Round::NoTurn };
+            let Some(lease) = self.pick(&cluster, &tried) else { return Round::Nobody };
+            *attempts += 1;
+            let left = until.saturating_duration_since(Instant::now());
+            let limit = self.handshake_timeout.redial(self.timeout, left);
+            if let Some(agreed) = self.ask(&cluster, lease, limit, &mut tried, turn).await {
+                return Round::Agreed(Box::new(agreed));
+            }
+        }
+        Round::Nobody
+    }
+
+    /// Waits until the limits of handshakes let one more go to a backend.
+    async fn wait_for_turn(&self, until: Instant) -> Option<QueueTurn> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // A wait must not keep a generation.
+            let turn =
+                handshake_queue::redial(&self.shared.live.look(), self.origin.route(), self.listener, left);
+            if let Some(taken) = turn.await {
+                return Some(taken);
+            }
+            // Asks again beside those who are new, and not before them.
+            let pause = CROWDED.mul_f64(0.5 + fastrand::f64());
+            if Instant::now() + pause >= until {
+                return None;
+            }
+            sleep(pause).await;
+        }
+    }
+
+    fn pick(&self, cluster: &Cluster, tried: &Tried) -> Option<Lease> {
+        let (target, headers) = self.request.read()?;
+        let client = self.origin.client.address();
+        let client_network = self.shared.live.look().terms.client_prefix.identity(client);
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let request = moongate_sdk::Request::internal(&Method::GET, &target, nobody);
+        // As the route reads it: a key of the path is the same as for the first endpoint.
+        let read =
+            read_path(request.path.as_bytes()).map_or(Cow::Borrowed(request.path), |reading| reading.path);
+        let bare = if self.keeps_path_parameters { None } else { without_parameters(&read) };
+        let path = bare.as_deref().unwrap_or(&read);
+        let request = moongate_sdk::Request { path, client, client_network, is_websocket: true, ..request };
+        let view = RequestView { request, headers: &headers };
+        cluster.pick(&cluster.key(&view), tried, Duration::ZERO).ok()
+    }
+
+    /// Asks one endpoint within `limit`.
+    async fn ask(
+        &self,
+        cluster: &Cluster,
+        lease: Lease,
+        limit: Duration,
+        tried: &mut Tried,
+        turn: QueueTurn,
+    ) -> Option<Agreed> {
+        let asked = Instant::now();
+        let answer = attempt(cluster, lease.endpoint(), self.ends, &self.request, limit).await;
+        tried.add(lease.endpoint());
+        let is_sent =
+            answer.as_ref().map_or_else(|unanswered| !unanswered.failure.is_before_request(), |_| true);
+        // Where no connection came about there was no handshake: another one has the turn.
+        if is_sent {
+            turn.used();
+        }
+        match answer {
+            Ok((leg, HandshakeResponse::Upgraded { headers, early })) => {
+                lease.connected();
+                lease.answered(asked.elapsed());
+                if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
+                    return Some(Agreed { lease, leg, early });
+                }
+                lease.endpoint().metrics().failed("other_agreement");
+            }
+            Ok((_, HandshakeResponse::Other { .. })) => {
+                lease.connected();
+                lease.endpoint().metrics().failed("handshake_refused");
+            }
+            Err(unanswered) => blame(&lease, unanswered.failure),
+        }
+        None
+    }
+
+    fn found(&self, agreed: Agreed) -> Found {
+        let endpoint = agreed.lease.endpoint();
+        let metrics = TunnelMetrics::open(&self.route, endpoint.metrics());
+        Found {
+            backend: agreed.leg,
+            early: agreed.early,
+            endpoint: endpoint.token().get(),
+            counters: Counters::new(metrics),
+            guard: Box::new(agreed.lease),
+        }
+    }
+}
+
+impl Redial for Redialer {
+    fn redial(mut self: Box<Self>, loss: Loss) -> Search {
+        Box::pin(async move {
+            let began = Instant::now();
+            let mut attempts = 0;
+            let search = self.search(began + loss.limit, &mut attempts);
+            let agreed = timeout(loss.limit, search).await.ok().flatten();
+            let to: Option<&Arc<Endpoint>> = agreed.as_ref().map(|agreed| agreed.lease.endpoint());
+            self.origin.moved(to, loss.reason.token(), attempts, began.elapsed());
+            let found = agreed.map(|agreed| self.found(agreed));
+            (self as Box<dyn Redial>, found)
+        })
+    }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
+}
+
+fn blame(lease: &Lease, failure: Failure) {
+    lease.endpoint().metrics().failed(failure.token());
+    if let Some(reason) = failure.endpoints_fault() {
+        lease.failed(reason);
+    }
+}

@@ -1,0 +1,242 @@
+//! A WebSocket's opening handshake: the client's request is checked, an endpoint is asked, and the
+//! two connections become a tunnel. Up to the 101 it is HTTP, and everything of a route applies.
+
+use super::tunnel_task::{self, Beginning, ClientPlace, Origin, Said};
+use super::websocket_plugins::TunnelPlugins;
+use super::{detach, extended_connect, handshake_queue, redial};
+use crate::config::UpstreamProtocol;
+use crate::proxy::context::Context;
+use crate::proxy::downstream::client_disconnect;
+use crate::proxy::failure::tls_error::TlsAttemptError;
+use crate::proxy::failure::{Detail, Failure};
+use crate::proxy::request::request_facts::RequestLine;
+use crate::proxy::response::{local_response, request_log, upstream_response};
+use crate::proxy::{Gateway, attempt};
+use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
+use crate::upstream::{Cluster, Endpoint, ProxyAddrs};
+use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, Request};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, header};
+use pingora::Result;
+use pingora_proxy::Session;
+use std::time::{Duration, Instant};
+
+/// Serves a handshake. Always answers, one way or the other.
+///
+/// # Errors
+/// When the client went away meanwhile.
+pub(in crate::proxy) async fn serve(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+    handshake: Handshake,
+) -> Result<()> {
+    match attempt_all(gateway, session, ctx, &handshake).await {
+        Ok((permit, request, leg, HandshakeResponse::Upgraded { headers, early })) => {
+            let ends = attempt::ends(session, ctx);
+            open(gateway, session, ctx, headers, Backend { permit, leg, early, request, ends }).await
+        }
+        // To a client of HTTP/2 it would look like an open WebSocket.
+        Ok((_, _, _, HandshakeResponse::Other { status: 200..300, .. }))
+            if ctx.received.is_extended_connect =>
+        {
+            local_response::failure(session, ctx, Failure::BadHandshake).await
+        }
+        Ok((_, _, leg, HandshakeResponse::Other { read, .. })) => {
+            upstream_response::pass_on(session, ctx, leg, &read).await
+        }
+        Err(failure) => local_response::failure(session, ctx, failure).await,
+    }
+}
+
+async fn attempt_all(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+    handshake: &Handshake,
+) -> std::result::Result<(Permit, Request, TunnelIo, HandshakeResponse), Failure> {
+    // Who is refused anyway takes no turn, and who waits for one holds nothing meanwhile.
+    let mut permit = acquire_permit(session, ctx)?;
+    if let Some(wait) = handshake_queue::take(ctx)? {
+        drop(permit);
+        client_disconnect::unless_session_ends(session, handshake_queue::wait(gateway, wait)).await??;
+        permit = acquire_permit(session, ctx)?;
+    }
+    let request = request(session, ctx, handshake)?;
+    let (leg, answer) = ask(session, ctx, &request).await?;
+    Ok((permit, request, leg, answer))
+}
+
+/// Whether the route takes one more WebSocket, of this client and from this page.
+fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
+    let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
+    let head = session.req_header();
+    let view = ctx.view(head);
+    let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
+    let key = route.policy.client_key().map(|source| source.read(&view));
+    let who = match &key {
+        Some(key) if !key.is_client() => ClientKey::Key(key.as_bytes()),
+        _ => ClientKey::Client(view.request.client_network),
+    };
+    route.policy.acquire_permit(origin, who).map_err(|denial| match denial {
+        Denial::Origin => Failure::OriginDenied,
+        Denial::Full => Failure::TooManyConnections,
+        Denial::ClientFull => Failure::TooManyOfClient,
+    })
+}
+
+/// The backend's side of a handshake that was accepted.
+struct Backend {
+    permit: Permit,
+    leg: TunnelIo,
+    early: Bytes,
+    /// What it was asked, for the next one.
+    request: Request,
+    /// For whom, where that is told.
+    ends: ProxyAddrs,
+}
+
+/// The request for the backend; the same for every endpoint that is asked.
+fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::result::Result<Request, Failure> {
+    let head = session.req_header();
+    // The fields alone: the spelling of their names, which Pingora keeps beside them, goes no further.
+    let mut fields = head.headers.clone();
+    for name in HOP_BY_HOP {
+        fields.remove(name);
+    }
+    attempt::prepare_fields(&mut fields, ctx).map_err(|_| Failure::BadRequest(Detail("")))?;
+    if ctx.route.as_ref().is_some_and(|route| route.chain.inspects_any()) {
+        // Of a compressed message, or one that any other extension changed, a plugin would see nothing.
+        fields.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    }
+    if ctx.route.as_ref().is_some_and(|route| route.policy.reconnect.is_some()) {
+        handshake::offer_portable(&mut fields);
+    }
+    let target = ctx.outgoing().map_or(head.raw_path(), str::as_bytes);
+    handshake::write_request(target, &fields, handshake).map_err(|_| Failure::BadRequest(Detail("")))
+}
+
+/// RFC 9110 §7.6.1, and what §11.7.1 means for one hop.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Asks endpoints until one answers: a refused connect and a handshake without an answer go to the
+/// next, for no WebSocket exists before the 101.
+async fn ask(
+    session: &mut Session,
+    ctx: &mut Context,
+    request: &Request,
+) -> std::result::Result<(TunnelIo, HandshakeResponse), Failure> {
+    loop {
+        attempt::lease(session.req_header(), ctx)?;
+        let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
+            return Err(Failure::Internal);
+        };
+        let ends = attempt::ends(session, ctx);
+        let limit = route.policy.handshake_timeout.first(route.timeout);
+        let attempt = attempt(cluster, lease.endpoint(), ends, request, limit);
+        let unanswered = match client_disconnect::unless_session_ends(session, attempt).await {
+            // The backend's connection ends with the attempt.
+            Err(gone) => gone.into(),
+            Ok(Ok(found)) => {
+                lease.connected();
+                lease.answered(ctx.asked.elapsed());
+                ctx.failure = None;
+                return Ok(found);
+            }
+            Ok(Err(unanswered)) => unanswered,
+        };
+        let failure = unanswered.failure;
+        attempt::give_back(ctx, unanswered);
+        // A broken 101 would be broken at the next endpoint too, and a slow one may still open.
+        if matches!(
+            failure,
+            Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c | Failure::ClientGone
+        ) || !ctx.may_retry()
+        {
+            return Err(failure);
+        }
+    }
+}
+
+/// Asks one endpoint; the connect and the response's head come within `limit`. HTTP/1.1 is spoken also with backends of HTTP/2 over TLS: that is what a `wss:` URL
+/// means to most of them, and ALPN tells them.
+pub(in crate::proxy) async fn attempt(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    ends: ProxyAddrs,
+    request: &Request,
+    limit: Duration,
+) -> std::result::Result<(TunnelIo, HandshakeResponse), TlsAttemptError> {
+    let reach = cluster.reach();
+    if reach.protocol() == UpstreamProtocol::H2c {
+        return Err(Failure::WebSocketOverH2c.into());
+    }
+    let began = Instant::now();
+    let connect_limit = cluster.spec().connect_timeout.0.min(limit);
+    let mut leg = TunnelIo::from(reach.connect(endpoint, ends, false, connect_limit).await?);
+    let answer = handshake::exchange(&mut leg, request, limit.saturating_sub(began.elapsed())).await?;
+    Ok((leg, answer))
+}
+
+/// Both sides agreed: the client gets its 101 and the tunnel begins.
+async fn open(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+    mut headers: HeaderMap,
+    backend: Backend,
+) -> Result<()> {
+    let extensions = Extensions::of(&headers);
+    let agreement = redial::agreement(ctx, &mut headers);
+    let drain_moment = match upstream_response::finish_upgrade(session, &mut headers, ctx).await {
+        Ok(moment) => moment,
+        // The backend's connection ends here: the client never hears of its 101.
+        Err(instead) => return local_response::instead(session, ctx, instead).await,
+    };
+    let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {
+        return local_response::failure(session, ctx, Failure::Internal).await;
+    };
+    let mut switching = Vec::new();
+    if ctx.received.is_extended_connect {
+        extended_connect::accept(session, &headers).await?;
+    } else {
+        switching.reserve_exact(256);
+        handshake::write_switching(&mut switching, backend.request.accept(), &headers);
+    }
+    let handshake = ctx.started.elapsed();
+    request_log::upgraded(session, ctx);
+    let said = Said::all(&request_log::notes(ctx));
+    let head = session.req_header();
+    let living = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
+    let Some((client, client_early, room)) = detach::take(session).await else { return Ok(()) };
+    let Some(lease) = ctx.lease.take() else { return Ok(()) };
+    tunnel_task::spawn(
+        gateway,
+        Beginning {
+            origin,
+            said,
+            route,
+            lease,
+            place: ClientPlace { _permit: backend.permit, _room: room },
+            client,
+            client_early,
+            backend: backend.leg,
+            backend_early: backend.early,
+            extensions,
+            listener: ctx.received.listener,
+            again: agreement.map(|agreement| (backend.request, agreement, backend.ends)),
+            switching,
+            handshake,
+            drain_moment,
+            living,
+        },
+    );
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The plugins of a WebSocket that lives: they see its messages, hear of its end, and are asked again whether it may live
+//! on. Kept of its request is what they may look at, and only where a plugin does.
+
+use super::tunnel_task::Said;
+use crate::plugin::{Chain, ChainVerdict, RecheckVerdict};
+use crate::proxy::context::Context;
+use crate::proxy::request::request_facts::{Received, RequestLine};
+use crate::proxy::response::request_log;
+use crate::snapshot::Route;
+use crate::tunnel::{Asking, Inspector, Outcome, Recheck, Side};
+use http::{HeaderMap, Method, Uri};
+use moongate_sdk::{
+    Direction, Ended, Exchange, Fields, Headers, Message, ReadOnlyHeaders, Running, Services,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who looks after a tunnel for its plugins.
+#[derive(Default)]
+pub(in crate::proxy) struct TunnelPlugins {
+    pub(in crate::proxy) inspector: Option<Box<dyn Inspector>>,
+    pub(in crate::proxy) recheck: Option<Arc<dyn Recheck>>,
+    /// What the plugins have put into the access log when the tunnel has ended.
+    pub(in crate::proxy) last_words: Option<FinalLogFields>,
+}
+
+/// Filled when the tunnel ends.
+pub(in crate::proxy) type FinalLogFields = Arc<Mutex<Vec<Said>>>;
+
+impl TunnelPlugins {
+    /// Takes over what plugins keep of the request; the phases of its handshake are over.
+    pub(in crate::proxy) fn of(
+        ctx: &mut Context,
+        route: &Route,
+        line: RequestLine<'_>,
+        headers: &HeaderMap,
+    ) -> Self {
+        let chain = &route.chain;
+        let questions: Vec<_> = chain.rechecks().filter(|(at, _)| !ctx.running.skips(*at)).collect();
+        let inspects = chain.inspects_any() || !chain.skips_closed();
+        if !inspects && questions.is_empty() {
+            return Self::default();
+        }
+        let kept = Arc::new(PluginExchange::of(ctx, route, line));
+        let recheck = (!questions.is_empty()).then(|| {
+            let headers = ctx.came.take().map_or_else(HeaderMap::new, |came| *came);
+            let running = Mutex::new(apart(ctx, chain, &questions));
+            Arc::new(Doubts { kept: Arc::clone(&kept), questions, headers, running }) as Arc<dyn Recheck>
+        });
+        let last_words = inspects.then(FinalLogFields::default);
+        let inspector = last_words.clone().map(|last_words| {
+            let running = std::mem::take(&mut ctx.running);
+            Box::new(Watch { kept, headers: headers.clone(), running, last_words }) as Box<dyn Inspector>
+        });
+        Self { inspector, recheck, last_words }
+    }
+}
+
+/// What plugins that are asked again keep for that. One that looks at messages too begins anew.
+fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> Running {
+    let mut running = Running::default();
+    if let Some(id) = ctx.running.known_request_id() {
+        running.set_request_id(id.clone());
+    }
+    for (at, _) in questions {
+        let phases = chain.entries()[*at].phases();
+        if !(phases.messages_to_backend || phases.messages_to_client || phases.closed) {
+            ctx.running.hand_over(*at, &mut running);
+        }
+    }
+    running
+}
+
+/// What is kept of the request.
+struct PluginExchange {
+    chain: Arc<Chain>,
+    services: Arc<dyn Services>,
+    received: Received,
+    method: Method,
+    uri: Uri,
+    listener: Box<str>,
+    route: Arc<str>,
+}
+
+impl PluginExchange {
+    fn of(ctx: &Context, route: &Route, line: RequestLine<'_>) -> Self {
+        Self {
+            chain: Arc::clone(&route.chain),
+            services: Arc::clone(&ctx.services),
+            received: ctx.received.clone(),
+            method: line.method.clone(),
+            uri: line.uri.clone(),
+            listener: ctx.listener().into(),
+            route: Arc::clone(&route.name),
+        }
+    }
+
+    /// The handshake as a plugin sees it.
+    fn exchange<'a>(&'a self, fields: &'a mut dyn Fields, running: &'a mut Running) -> Exchange<'a> {
+        let line = RequestLine { method: &self.method, uri: &self.uri };
+        Exchange {
+            request: self.received.request(line, &self.listener, &self.route),
+            headers: Headers::request(fields),
+            running,
+            services: &self.services,
+        }
+    }
+}
+
+/// Who shows messages, and the end, to the plugins.
+struct Watch {
+    kept: Arc<PluginExchange>,
+    /// The fields as the plugins left them.
+    headers: HeaderMap,
+    running: Running,
+    last_words: FinalLogFields,
+}
+
+impl Watch {
+    fn see<T>(&mut self, look: impl FnOnce(&Chain, &mut Exchange<'_>) -> T) -> T {
+        let mut fields = ReadOnlyHeaders(&self.headers);
+        look(&self.kept.chain, &mut self.kept.exchange(&mut fields, &mut self.running))
+    }
+}
+
+impl Inspector for Watch {
+    fn inspects(&self, from: Side) -> bool {
+        self.kept.chain.inspects(match from {
+            Side::Client => Direction::ToBackend,
+            Side::Backend => Direction::ToClient,
+        })
+    }
+
+    fn message(&mut self, message: &mut Message) -> ChainVerdict {
+        self.see(|chain, exchange| chain.message(exchange, message))
+    }
+
+    fn ended(&mut self, outcome: &Outcome) {
+        let ended = Ended {
+            code: outcome.code,
+            reason: outcome.reason.token(),
+            lifetime: outcome.lifetime,
+            messages: outcome.messages,
+            bytes: outcome.bytes,
+        };
+        self.see(|chain, exchange| chain.closed(exchange, &ended));
+        *self.last_words.lock() = Said::all(&request_log::notes_of(&self.kept.chain, &self.running));
+    }
+}
+
+/// Who asks plugins again about the handshake as it came. What they remember is apart from what message plugins
+/// do: the two may be under way at once.
+struct Doubts {
+    kept: Arc<PluginExchange>,
+    /// Positions in the chain, and how often.
+    questions: Vec<(usize, Duration)>,
+    headers: HeaderMap,
+    /// Away while a question is under way; there is one at a time.
+    running: Mutex<Running>,
+}
+
+impl Recheck for Doubts {
+    fn intervals(&self) -> Vec<Duration> {
+        self.questions.iter().map(|(_, every)| *every).collect()
+    }
+
+    fn ask(self: Arc<Self>, question: usize) -> Asking {
+        Box::pin(async move {
+            let Some((at, _)) = self.questions.get(question) else { return RecheckVerdict::Granted };
+            let mut headers = self.headers.clone();
+            let mut running = std::mem::take(&mut *self.running.lock());
+            let exchange = &mut self.kept.exchange(&mut headers, &mut running);
+            let standing = self.kept.chain.recheck(*at, exchange).await;
+            *self.running.lock() = running;
+            standing
+        })
+    }
+}

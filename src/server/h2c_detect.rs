@@ -1,0 +1,102 @@
+//! Which HTTP a client speaks where both are spoken without TLS: HTTP/2 by prior knowledge begins with a preface
+//! that no HTTP/1 request begins with (RFC 9113 §3.4), so the first byte that differs from it decides. A request
+//! that is shorter than the preface waits for nothing.
+
+use crate::net::downstream_io::Socket;
+use bytes::BytesMut;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, timeout_at};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a client's first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Nothing that decides, in all the time that it had.
+    Undecided,
+}
+
+/// Reads until it is known; what was read is given back, and is never more than the preface.
+///
+/// # Errors
+/// When the client is gone.
+pub(super) async fn read(socket: &mut Socket, time: Duration) -> io::Result<(Speaks, BytesMut)> {
+    read_from(socket, time).await
+}
+
+async fn read_from(socket: &mut (impl AsyncRead + Unpin), time: Duration) -> io::Result<(Speaks, BytesMut)> {
+    let deadline = Instant::now() + time;
+    let mut early = BytesMut::with_capacity(PREFACE.len());
+    loop {
+        let left = PREFACE.len() - early.len();
+        let mut more = [0; PREFACE.len()];
+        let Ok(read) = timeout_at(deadline, socket.read(&mut more[..left])).await else {
+            return Ok((Speaks::Undecided, early));
+        };
+        let read = read?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        early.extend_from_slice(&more[..read]);
+        if !PREFACE.starts_with(&early) {
+            return Ok((Speaks::Http1, early));
+        }
+        if early.len() == PREFACE.len() {
+            return Ok((Speaks::Http2, early));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    async fn speaks(pieces: &[&[u8]]) -> (Speaks, Vec<u8>) {
+        let (mut client, mut server) = tokio::io::duplex(64);
+        let reading = tokio::spawn(async move { read_from(&mut server, LONG).await.unwrap() });
+        for piece in pieces {
+            client.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let (speaks, early) = reading.await.unwrap();
+        (speaks, early.to_vec())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_byte_that_differs_decides() {
+        for first in ["G", "PO", "PRO", "PRI /", "PRI * HTTP/1"] {
+            assert_eq!(speaks(&[first.as_bytes()]).await, (Speaks::Http1, first.as_bytes().to_vec()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_preface_is_known_however_it_is_cut_and_no_byte_behind_it_is_read() {
+        let whole = [PREFACE, b"\0\0\0"].concat();
+        assert_eq!(speaks(&[&whole]).await, (Speaks::Http2, PREFACE.to_vec()));
+        let bytes: Vec<_> = PREFACE.chunks(1).collect();
+        assert_eq!(speaks(&bytes).await, (Speaks::Http2, PREFACE.to_vec()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_undecided_and_keeps_what_came() {
+        assert_eq!(speaks(&[]).await, (Speaks::Undecided, Vec::new()));
+        assert_eq!(speaks(&[b"PRI"]).await, (Speaks::Undecided, b"PRI".to_vec()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_leaves_is_an_error() {
+        let (client, mut server) = tokio::io::duplex(64);
+        drop(client);
+        assert!(read_from(&mut server, LONG).await.is_err());
+    }
+}

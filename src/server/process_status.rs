@@ -1,0 +1,117 @@
+//! What the admin address tells of the process.
+
+use super::admin::{AdminState, ClientLimits, ReloadOutcome};
+use crate::control::Reloaded;
+use crate::proxy::Shared;
+use crate::upstream::Order;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
+use tokio::runtime::Handle;
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const DRAINING: u8 = 2;
+
+/// The process as an administrator sees it.
+pub(super) struct ProcessStatus {
+    shared: Arc<Shared>,
+    listeners: Vec<(String, String)>,
+    started: Instant,
+    stage: AtomicU8,
+    /// The runtime of reloads.
+    control: Handle,
+}
+
+impl ProcessStatus {
+    /// Not ready yet. `listeners` are their names and real addresses. On the runtime of reloads.
+    pub(super) fn new(shared: Arc<Shared>, listeners: Vec<(String, String)>) -> Self {
+        Self {
+            shared,
+            listeners,
+            started: Instant::now(),
+            stage: AtomicU8::new(STARTING),
+            control: Handle::current(),
+        }
+    }
+
+    /// Ready from now on.
+    pub(super) fn serving(&self) {
+        self.stage.store(SERVING, Ordering::Relaxed);
+    }
+
+    /// No longer ready.
+    pub(super) fn draining(&self) {
+        self.stage.store(DRAINING, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl AdminState for ProcessStatus {
+    fn ready(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == SERVING
+    }
+
+    fn status(&self) -> Value {
+        let live = &self.shared.live;
+        let snapshot = live.pin();
+        let last = live.last_reload();
+        let listeners: Vec<_> = self
+            .listeners
+            .iter()
+            .map(|(name, address)| match snapshot.secure().find(|(secure, _)| *secure == name.as_str()) {
+                Some((_, tls)) => {
+                    json!({ "name": name, "address": address, "certificates": tls.certificates() })
+                }
+                None => json!({ "name": name, "address": address }),
+            })
+            .collect();
+        let removed =
+            snapshot.removed().iter().map(|upstream| (upstream.name().to_string(), upstream.status()));
+        let upstreams: serde_json::Map<_, _> = snapshot
+            .clusters()
+            .map(|cluster| (cluster.name().to_string(), cluster.status()))
+            .chain(removed.filter(|(_, status)| !status.endpoints.is_empty()))
+            .map(|(name, status)| (name, json!(status)))
+            .collect();
+        let certificates: Vec<_> = snapshot.certificates.all().iter().map(|job| job.status()).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "generation": live.generation(),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "draining": self.stage.load(Ordering::Relaxed) == DRAINING,
+            "last_reload": { "ok": last.ok, "at": last.at, "report": last.report },
+            "listeners": listeners,
+            "acme": certificates,
+            "upstreams": upstreams,
+            "websockets": self.shared.tunnels.len(),
+            "requests": self.shared.requests(),
+        })
+    }
+
+    async fn reload(&self) -> ReloadOutcome {
+        let live = Arc::clone(&self.shared.live);
+        // In a task of its own, where the tasks of configurations live: a client that hangs up must not stop a reload
+        // half way.
+        match self.control.spawn(async move { live.reload().await }).await {
+            Ok(Ok(Reloaded { generation, report })) => ReloadOutcome::Taken { generation, report },
+            Ok(Err(refusal)) => ReloadOutcome::Refused { report: refusal.report },
+            Err(error) => ReloadOutcome::Refused { report: error.to_string() },
+        }
+    }
+
+    fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
+        self.shared.live.order(upstream, endpoint, order)
+    }
+
+    fn limits(&self) -> ClientLimits {
+        let terms = &self.shared.live.look().terms;
+        ClientLimits {
+            header_timeout: terms.header_timeout,
+            send_timeout: terms.send_timeout,
+            client_prefix: terms.client_prefix,
+        }
+    }
+}

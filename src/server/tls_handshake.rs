@@ -1,0 +1,188 @@
+//! The TLS handshake with a client: taken to its end, or cut with the answer that the standard names.
+//!
+//! The client's first message is read before it is decided what it is answered with, for the name and
+//! the protocols it asks for stand there. Nothing of a connection whose handshake fails gets any further.
+
+use super::lingering_close;
+use crate::net::downstream_io::Socket;
+use crate::telemetry::quoted;
+use crate::tls::{Acceptor, HandshakeFailure, TlsSelection};
+use log::debug;
+use moongate_sdk::Tls;
+use rustls::ServerConfig;
+use rustls::server::Accepted;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::StartHandshake;
+
+/// As nginx puts it: who reads it has seen it before.
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 46\r\n\
+    Connection: close\r\n\r\nThe plain HTTP request was sent to HTTPS port\n";
+
+/// The alert `unrecognized_name`, fatal (RFC 8446 §6, RFC 6066 §3).
+const UNKNOWN_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+
+/// The alert `no_application_protocol`, fatal (RFC 7301 §3.2).
+const NO_PROTOCOL: &[u8] = &[21, 3, 3, 0, 2, 2, 120];
+
+/// The content type of a record with a handshake message (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+
+/// The alert `protocol_version`, fatal (RFC 5246 §7.2.2), behind the type and the version of its record: old
+/// clients read none of another version than theirs.
+const PROTOCOL_VERSION: &[u8] = &[0, 2, 2, 70];
+const ALERT: u8 = 21;
+
+/// How much of a connection ends with the version in its ClientHello: the heads of the record and of the
+/// message, and the version (RFC 5246 §7.4.1.2).
+const TO_VERSION: usize = 5 + 4 + 2;
+
+/// A client that was let in.
+pub(super) struct Secured {
+    /// TLS over what it came by.
+    pub(super) socket: Socket,
+    /// What is told of it.
+    pub(super) facts: Arc<Tls>,
+    /// HTTP/2 was chosen.
+    pub(super) h2: bool,
+}
+
+/// A client that was not, and the last word for it.
+struct Refused {
+    cut: HandshakeFailure,
+    /// More of why, for the log.
+    error: Option<String>,
+    word: Option<(Socket, Vec<u8>)>,
+}
+
+/// Shakes hands within that time. Why not is counted and logged here.
+pub(super) async fn shake(
+    socket: Socket,
+    tls: &Acceptor,
+    client: SocketAddr,
+    limit: Duration,
+) -> Option<Secured> {
+    let deadline = Instant::now() + limit;
+    let refused = match timeout_at(deadline, secure(socket, tls)).await {
+        Ok(Ok(secured)) => return secured,
+        Ok(Err(refused)) => refused,
+        Err(_) => Refused { cut: HandshakeFailure::SLOW, error: None, word: None },
+    };
+    let Refused { cut: HandshakeFailure(reason), error, word } = refused;
+    tls.metrics.failed(reason);
+    debug!(listener = &*tls.listener, client:%, reason, error = quoted(error.as_deref().unwrap_or_default());
+        "a TLS handshake failed");
+    if let Some((socket, word)) = word {
+        lingering_close::close(socket, &word).await;
+    }
+    None
+}
+
+async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<Secured>, Refused> {
+    let accepted = match hello(&mut socket).await {
+        Ok(accepted) => accepted,
+        Err((cut, error, word)) => return Err(Refused { cut, error, word: Some((socket, word)) }),
+    };
+    let refuse = |cut, word: &[u8], socket| Refused { cut, error: None, word: Some((socket, word.to_vec())) };
+    let config = match tls.select_config(&accepted.client_hello()) {
+        TlsSelection::Served(config) => config,
+        TlsSelection::Proven(proof) => {
+            prove(StartHandshake::from_parts(accepted, socket), proof).await;
+            return Ok(None);
+        }
+        TlsSelection::UnknownName => {
+            let error = Some(match accepted.client_hello().server_name() {
+                Some(name) => format!("no certificate for {name}"),
+                None => "no name is asked for".to_owned(),
+            });
+            return Err(Refused { error, ..refuse(HandshakeFailure::UNKNOWN_NAME, UNKNOWN_NAME, socket) });
+        }
+        TlsSelection::NoProtocol => return Err(refuse(HandshakeFailure::NO_PROTOCOL, NO_PROTOCOL, socket)),
+    };
+    // On the heap, so that the connection's task has no room for it for the rest of its life.
+    let rest = Box::pin(StartHandshake::from_parts(accepted, socket).into_stream(config).into_fallible());
+    let stream = rest.await.map_err(|(error, socket)| Refused {
+        cut: HandshakeFailure::of_io(&error),
+        error: Some(error.to_string()),
+        // The alert was sent with the error.
+        word: Some((socket, Vec::new())),
+    })?;
+    let session = stream.get_ref().1;
+    let facts = Acceptor::facts(session).map_err(|cut| Refused { cut, error: None, word: None })?;
+    let h2 = session.alpn_protocol() == Some(b"h2") || !tls.speaks_http1();
+    tls.metrics
+        .record_handshake(facts.version, session.handshake_kind() == Some(rustls::HandshakeKind::Resumed));
+    Ok(Some(Secured { socket: Socket::Tls(Box::new(stream)), facts: Arc::new(facts), h2 }))
+}
+
+/// Shakes hands with an authority, and that is all.
+async fn prove(begun: StartHandshake<Socket>, proof: Arc<ServerConfig>) {
+    if let Ok(mut proven) = Box::pin(begun.into_stream(proof)).await {
+        // It has seen what it wanted.
+        let _ = proven.shutdown().await;
+    }
+}
+
+/// Reads the client's first message; otherwise says why not, and what it is told.
+async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Option<String>, Vec<u8>)> {
+    let mut acceptor = rustls::server::Acceptor::default();
+    let mut reading = Reading { socket, start: [0; TO_VERSION], seen: 0 };
+    loop {
+        let left = |error: io::Error| (HandshakeFailure::LEFT, Some(error.to_string()), Vec::new());
+        std::future::poll_fn(|cx| reading.socket.poll_readable(cx)).await.map_err(left)?;
+        match acceptor.read_tls(&mut reading) {
+            Ok(0) => return Err((HandshakeFailure::LEFT, None, Vec::new())),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(left(error)),
+        }
+        let first = reading.start[0];
+        if first != HANDSHAKE && first.is_ascii_uppercase() {
+            return Err((HandshakeFailure::PLAIN, None, PLAIN.to_vec()));
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Ok(accepted),
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                // rustls misses an extension of TLS 1.2 before it looks at the version.
+                if let (Some([major, minor]), rustls::Error::PeerIncompatible(_)) = (reading.old(), &error) {
+                    let word = [&[ALERT, major, minor][..], PROTOCOL_VERSION].concat();
+                    return Err((HandshakeFailure::OLD, Some("TLS 1.1 or older".to_owned()), word));
+                }
+                let mut word = Vec::new();
+                // Writing into a vector cannot fail.
+                let _ = alert.write_all(&mut word);
+                return Err((HandshakeFailure::of(&error), Some(error.to_string()), word));
+            }
+        }
+    }
+}
+
+/// Reads what is there, and remembers how it began.
+struct Reading<'a> {
+    socket: &'a mut Socket,
+    start: [u8; TO_VERSION],
+    seen: usize,
+}
+
+impl Reading<'_> {
+    /// The version of a client that speaks no TLS 1.2.
+    fn old(&self) -> Option<[u8; 2]> {
+        let version = [self.start[TO_VERSION - 2], self.start[TO_VERSION - 1]];
+        (self.seen == TO_VERSION && version < [3, 3]).then_some(version)
+    }
+}
+
+impl Read for Reading<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.socket.try_read(buffer)?;
+        let more = read.min(TO_VERSION - self.seen);
+        self.start[self.seen..][..more].copy_from_slice(&buffer[..more]);
+        self.seen += more;
+        Ok(read)
+    }
+}

@@ -1,0 +1,84 @@
+//! Certificates by name: which one a client gets for what it asks for.
+
+use super::certificate::Ready;
+use super::dynamic_certs::Slot;
+use foldhash::fast::RandomState;
+use rustls::SignatureScheme;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The certificates of a listener.
+#[derive(Debug, Default)]
+pub(super) struct CertResolver {
+    exact: HashMap<Box<str>, Offer, RandomState>,
+    /// By what follows the first label.
+    wildcard: HashMap<Box<str>, Offer, RandomState>,
+    /// For who asks for something else, or for nothing.
+    default: Offer,
+    /// The certificate that the gateway gets by itself; it comes before files for the same name.
+    later: Option<Arc<Slot>>,
+}
+
+/// Certificates for the same name with keys of different kinds, the best first.
+#[derive(Clone, Debug, Default)]
+struct Offer(Vec<Arc<CertifiedKey>>);
+
+impl Offer {
+    fn choose(&self, verifiable: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
+        // One that a client cannot verify still tells it what is wrong.
+        self.0.iter().find(|key| key.key.choose_scheme(verifiable).is_some()).or(self.0.first())
+    }
+}
+
+impl CertResolver {
+    /// Of several certificates for one name ECDSA comes before RSA, and of the same kind the one that
+    /// was written first.
+    pub(super) fn new(certificates: &[Ready], later: Option<Arc<Slot>>) -> Self {
+        let mut shelf = Self { later, ..Self::default() };
+        let (modern, old): (Vec<_>, Vec<_>) = certificates.iter().partition(|ready| ready.is_modern());
+        let default = certificates.first().map(|first| &first.about.names);
+        for ready in modern.into_iter().chain(old) {
+            for name in &ready.about.names {
+                let name = name.to_ascii_lowercase();
+                let offer = match name.strip_prefix("*.") {
+                    Some(rest) => shelf.wildcard.entry(rest.into()).or_default(),
+                    None => shelf.exact.entry(name.into()).or_default(),
+                };
+                offer.0.push(Arc::clone(&ready.key));
+            }
+            if Some(&ready.about.names) == default {
+                shelf.default.0.push(Arc::clone(&ready.key));
+            }
+        }
+        shelf
+    }
+
+    /// Whether there is a certificate for that name. Names come in lower case from rustls.
+    pub(super) fn knows(&self, name: Option<&str>) -> bool {
+        name.is_some_and(|name| self.find(name).is_some() || self.gets(name).is_some())
+    }
+
+    /// The place of a certificate for that name that the gateway gets by itself.
+    fn gets(&self, name: &str) -> Option<&Arc<Slot>> {
+        self.later.as_ref().filter(|slot| slot.names().iter().any(|known| **known == *name))
+    }
+
+    /// An exact name before a wildcard, which stands for one label (RFC 9525 §6.3).
+    fn find(&self, name: &str) -> Option<&Offer> {
+        self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1))
+    }
+}
+
+impl ResolvesServerCert for CertResolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name();
+        if let Some(key) = name.and_then(|name| self.gets(name)).and_then(|slot| slot.get()) {
+            return Some(key);
+        }
+        let offer = name.and_then(|name| self.find(name)).unwrap_or(&self.default);
+        let chosen = offer.choose(hello.signature_schemes()).cloned();
+        chosen.or_else(|| self.later.as_ref()?.get())
+    }
+}

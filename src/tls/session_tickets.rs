@@ -1,0 +1,306 @@
+//! Session tickets: what lets a client come back without a whole handshake (RFC 8446 §2.2, RFC 5077).
+//!
+//! All there is to know of a session is in its ticket, encrypted, so the gateway keeps nothing of it: a
+//! million clients take no memory, every worker knows all of them, and so does every gateway with the
+//! same key files. A ticket is bound to whose certificates the listener takes from clients, for who
+//! resumes a session is not asked for a certificate again.
+
+use super::certificate::now;
+use super::client_trust::TrustDigest;
+use moongate_config::Problem;
+use parking_lot::RwLock;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls::server::ProducesTickets;
+use std::fmt;
+use std::sync::Arc;
+
+/// How long a ticket is good, in seconds.
+const LIFETIME: u32 = 12 * 60 * 60;
+
+/// How long a key of our own encrypts, in seconds.
+const TURN: i64 = 6 * 60 * 60;
+
+/// The one that encrypts, and those whose tickets may still be good.
+const KEPT: usize = 1 + (LIFETIME as i64 / TURN) as usize;
+
+/// A key's name, in front of every ticket: nginx' files begin with it too.
+const NAME_LEN: usize = 16;
+
+/// The lengths of a key file, as nginx takes them.
+const FILE_LENS: [usize; 2] = [48, 80];
+
+/// One key.
+pub(super) struct Key {
+    name: [u8; NAME_LEN],
+    aead: LessSafeKey,
+}
+
+impl Key {
+    /// The key in a file of 48 or 80 random bytes.
+    ///
+    /// # Errors
+    /// A problem without a place.
+    pub(super) fn of_file(bytes: &[u8]) -> Result<Self, Problem> {
+        let help = "`openssl rand 80 > FILE` makes one; all gateways behind one address get the same";
+        if !FILE_LENS.contains(&bytes.len()) {
+            let length = bytes.len();
+            return Err(
+                Problem::new(format!("a ticket key is 48 or 80 bytes long, and this is {length}")).help(help)
+            );
+        }
+        if bytes.iter().all(|byte| *byte == bytes[0]) {
+            return Err(Problem::new("the ticket key is always the same byte").help(help));
+        }
+        Self::of(bytes).ok_or_else(|| Problem::new("the ticket key cannot be used"))
+    }
+
+    fn fresh(random: &SystemRandom) -> Option<Self> {
+        let mut bytes = [0; 48];
+        random.fill(&mut bytes).ok()?;
+        Self::of(&bytes)
+    }
+
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let name = *bytes.first_chunk()?;
+        // A file is as long as two keys of nginx; all of it counts.
+        let secret = Salt::new(HKDF_SHA256, b"moongate session tickets").extract(bytes);
+        let key: UnboundKey = secret.expand(&[b"aes-256-gcm"], &AES_256_GCM).ok()?.into();
+        Some(Self { name, aead: LessSafeKey::new(key) })
+    }
+}
+
+/// Keys of the process's own: one at a time encrypts, for six hours.
+pub(super) struct EphemeralTicketKeys {
+    random: SystemRandom,
+    turns: RwLock<KeyRotation>,
+}
+
+struct KeyRotation {
+    keys: Vec<Arc<Key>>,
+    /// When the newest began.
+    since: i64,
+}
+
+impl EphemeralTicketKeys {
+    pub(super) fn new() -> Self {
+        Self { random: SystemRandom::new(), turns: RwLock::new(KeyRotation { keys: Vec::new(), since: 0 }) }
+    }
+
+    /// The key that encrypts now.
+    fn newest(&self, now: i64) -> Option<Arc<Key>> {
+        let current = |turns: &KeyRotation| {
+            // A clock that was set back must not keep one key for ever.
+            let lasts = (0..TURN).contains(&(now - turns.since));
+            turns.keys.first().filter(|_| lasts).cloned()
+        };
+        if let Some(key) = current(&self.turns.read()) {
+            return Some(key);
+        }
+        let mut turns = self.turns.write();
+        if let Some(key) = current(&turns) {
+            return Some(key);
+        }
+        let key = Arc::new(Key::fresh(&self.random)?);
+        turns.keys.insert(0, Arc::clone(&key));
+        turns.keys.truncate(KEPT);
+        turns.since = now;
+        Some(key)
+    }
+
+    fn named(&self, name: &[u8]) -> Option<Arc<Key>> {
+        self.turns.read().keys.iter().find(|key| key.name == name).cloned()
+    }
+}
+
+/// Where a listener's keys are from.
+#[derive(Clone)]
+pub(super) enum Keys {
+    Own(Arc<EphemeralTicketKeys>),
+    /// The first encrypts.
+    Files(Arc<[Arc<Key>]>),
+}
+
+impl Keys {
+    fn newest(&self, now: i64) -> Option<Arc<Key>> {
+        match self {
+            Self::Own(own) => own.newest(now),
+            Self::Files(keys) => keys.first().cloned(),
+        }
+    }
+
+    fn named(&self, name: &[u8]) -> Option<Arc<Key>> {
+        match self {
+            Self::Own(own) => own.named(name),
+            Self::Files(keys) => keys.iter().find(|key| key.name == name).cloned(),
+        }
+    }
+}
+
+/// The tickets of a listener.
+pub(super) struct Tickets {
+    keys: Keys,
+    trust: TrustDigest,
+    random: SystemRandom,
+}
+
+impl Tickets {
+    pub(super) fn new(keys: Keys, trust: TrustDigest) -> Self {
+        Self { keys, trust, random: SystemRandom::new() }
+    }
+
+    fn bound(&self, key: &Key) -> Aad<[u8; NAME_LEN + 32]> {
+        let mut bytes = [0; NAME_LEN + 32];
+        bytes[..NAME_LEN].copy_from_slice(&key.name);
+        bytes[NAME_LEN..].copy_from_slice(&self.trust);
+        Aad::from(bytes)
+    }
+
+    /// A ticket: the key's name, the nonce, then encrypted the second of its making and the session, and
+    /// the tag.
+    fn seal(&self, session: &[u8], now: i64) -> Option<Vec<u8>> {
+        let key = self.keys.newest(now)?;
+        // At random: a counter would tell how busy we are, and two gateways would count the same. A key
+        // of our own makes far fewer tickets than the 2^32 that random nonces are good for.
+        let mut nonce = [0; NONCE_LEN];
+        self.random.fill(&mut nonce).ok()?;
+        let mut ticket = Vec::with_capacity(NAME_LEN + NONCE_LEN + 8 + session.len() + AES_256_GCM.tag_len());
+        ticket.extend_from_slice(&key.name);
+        ticket.extend_from_slice(&nonce);
+        ticket.extend_from_slice(&now.to_be_bytes());
+        ticket.extend_from_slice(session);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let secret = &mut ticket[NAME_LEN + NONCE_LEN..];
+        let tag = key.aead.seal_in_place_separate_tag(nonce, self.bound(&key), secret).ok()?;
+        ticket.extend_from_slice(tag.as_ref());
+        Some(ticket)
+    }
+
+    fn open(&self, ticket: &[u8], now: i64) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_at_checked(NAME_LEN)?;
+        let (nonce, secret) = rest.split_at_checked(NONCE_LEN)?;
+        let key = self.keys.named(name)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut secret = secret.to_vec();
+        let plain = key.aead.open_in_place(nonce, self.bound(&key), &mut secret).ok()?;
+        let (made, session) = plain.split_first_chunk()?;
+        // The clocks of two gateways differ a little: what was made in the future is young.
+        let age = now.saturating_sub(i64::from_be_bytes(*made));
+        (age <= i64::from(LIFETIME)).then(|| session.to_vec())
+    }
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        LIFETIME
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.seal(plain, now())
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.open(cipher, now())
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tickets")
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOON: i64 = 1_800_000_000;
+
+    fn files(seeds: &[u8]) -> Keys {
+        let key = |seed: &u8| {
+            let bytes: Vec<u8> = (0..80).map(|n| n ^ seed).collect();
+            Arc::new(Key::of_file(&bytes).unwrap())
+        };
+        Keys::Files(seeds.iter().map(key).collect())
+    }
+
+    fn tickets(keys: Keys) -> Tickets {
+        Tickets::new(keys, NOBODY)
+    }
+
+    const NOBODY: TrustDigest = [0; 32];
+
+    #[test]
+    fn the_first_key_encrypts_and_all_decrypt() {
+        let (old, both, new) = (tickets(files(&[1])), tickets(files(&[2, 1])), tickets(files(&[2])));
+        let ticket = old.seal(b"session", NOON).unwrap();
+        assert_eq!(both.open(&ticket, NOON).as_deref(), Some(&b"session"[..]));
+        assert_eq!(new.open(&ticket, NOON), None);
+        let ticket = both.seal(b"session", NOON).unwrap();
+        assert_eq!((old.open(&ticket, NOON), new.open(&ticket, NOON)), (None, Some(b"session".to_vec())));
+    }
+
+    #[test]
+    fn a_session_is_not_resumed_where_other_clients_are_trusted() {
+        let ticket = tickets(files(&[1])).seal(b"session", NOON).unwrap();
+        assert_eq!(Tickets::new(files(&[1]), [1; 32]).open(&ticket, NOON), None);
+    }
+
+    #[test]
+    fn a_ticket_is_good_for_half_a_day() {
+        let tickets = tickets(files(&[1]));
+        let ticket = tickets.seal(b"", NOON).unwrap();
+        assert!(tickets.open(&ticket, NOON + i64::from(LIFETIME)).is_some());
+        assert!(tickets.open(&ticket, NOON + i64::from(LIFETIME) + 1).is_none());
+        assert!(tickets.open(&ticket, NOON - 60).is_some(), "another gateway's clock is behind");
+    }
+
+    #[test]
+    fn own_keys_take_turns_and_are_forgotten_when_their_tickets_are_old() {
+        let own = Arc::new(EphemeralTicketKeys::new());
+        let tickets = tickets(Keys::Own(Arc::clone(&own)));
+        let ticket = tickets.seal(b"", NOON).unwrap();
+        for turn in 1..KEPT as i64 {
+            tickets.seal(b"", NOON + turn * TURN).unwrap();
+            assert!(tickets.open(&ticket, NOON + turn * TURN).is_some());
+        }
+        assert_eq!(own.turns.read().keys.len(), KEPT);
+        tickets.seal(b"", NOON + KEPT as i64 * TURN).unwrap();
+        assert!(tickets.open(&ticket, NOON).is_none(), "its key is gone");
+        assert_eq!(own.turns.read().keys.len(), KEPT);
+    }
+
+    #[test]
+    fn a_key_of_another_length_is_refused() {
+        for length in [0, 1, 47, 49, 79, 81, 160] {
+            let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            assert!(Key::of_file(&bytes).is_err(), "{length}");
+        }
+        assert!(Key::of_file(&[0; 80]).is_err(), "a file of zeros is no key");
+    }
+
+    proptest! {
+        #[test]
+        fn a_ticket_that_was_touched_is_none(at: prop::sample::Index, bit in 0_u8..8, more: Vec<u8>) {
+            let tickets = tickets(files(&[1]));
+            let mut ticket = tickets.seal(b"session", NOON).unwrap();
+            let at = at.index(ticket.len());
+            ticket[at] ^= 1 << bit;
+            prop_assert_eq!(tickets.open(&ticket, NOON), None);
+            prop_assert_eq!(tickets.open(&more, NOON), None);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Who may open a WebSocket on a route: origins of pages, how many at a time, how many a client.
+//!
+//! Counted by guards: a permit that is dropped has left, however the tunnel ended. The counts belong
+//! to the route, not to one generation of its settings.
+
+use crate::config::{self, PerClient};
+use crate::upstream::KeySource;
+use moongate_config::{Placed, Problem, Problems};
+use moongate_sdk::ClientAddress;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// A client, as the proxy found it by its route's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientKey<'a> {
+    /// By its network: also when it does not have the key that is asked for.
+    Client(ClientAddress<'a>),
+    /// By the value of its key.
+    Key(&'a [u8]),
+}
+
+/// Why a WebSocket is not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// The page's origin is not among those allowed.
+    #[error("origin not allowed")]
+    Origin,
+    /// The route has as many as it may.
+    #[error("too many WebSockets on this route")]
+    Full,
+    /// The client has as many as it may.
+    #[error("too many WebSockets of this client")]
+    ClientFull,
+}
+
+/// The limits of a route and what is counted against them.
+#[derive(Debug)]
+pub(super) struct Admission {
+    origins: Option<Vec<Origin>>,
+    connections: u32,
+    per_client: Option<(u32, KeySource)>,
+    present: Arc<Present>,
+}
+
+/// Who is connected.
+#[derive(Debug, Default)]
+struct Present {
+    all: AtomicU32,
+    // Clients by a keyed hash: an entry is 12 bytes, and nobody can choose to collide with another.
+    clients: Mutex<HashMap<u64, u32>>,
+    hasher: RandomState,
+}
+
+/// Counts a WebSocket until it is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    present: Arc<Present>,
+    client: Option<u64>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.present.all.fetch_sub(1, Relaxed);
+        let Some(client) = self.client else { return };
+        let mut clients = self.present.clients.lock();
+        if let Some(count) = clients.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&client);
+            }
+        }
+    }
+}
+
+impl Admission {
+    pub(super) fn new(written: &config::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let origins = written.origins.as_ref().map(|list| {
+            list.iter().filter_map(|origin| problems.keep(Origin::parse(origin))).collect::<Vec<_>>()
+        });
+        let per_client = match &written.connections_per_client {
+            None => None,
+            Some(PerClient::Count(limit)) => Some((limit.get(), KeySource::ClientIp)),
+            Some(PerClient::Keyed(keyed)) => {
+                problems.keep(KeySource::read_from(&keyed.key)).map(|key| (keyed.limit.get(), key))
+            }
+        };
+        if problems.refuse() {
+            return Err(problems);
+        }
+        let connections = written.connections.map_or(u32::MAX, std::num::NonZeroU32::get);
+        let present = prior.map(|prior| prior.present.clone()).unwrap_or_default();
+        Ok(Self { origins, connections, per_client, present })
+    }
+
+    pub(super) fn client_key(&self) -> Option<&KeySource> {
+        self.per_client.as_ref().map(|(_, key)| key)
+    }
+
+    pub(super) fn acquire(&self, origin: Option<&[u8]>, client: ClientKey<'_>) -> Result<Permit, Denial> {
+        if let (Some(allowed), Some(origin)) = (&self.origins, origin)
+            && !allowed.iter().any(|one| one.matches(origin))
+        {
+            return Err(Denial::Origin);
+        }
+        // Counted first and asked then: two that come at once cannot both be the last one.
+        let before = self.present.all.fetch_add(1, Relaxed);
+        let mut permit = Permit { present: self.present.clone(), client: None };
+        if before >= self.connections {
+            return Err(Denial::Full);
+        }
+        if let Some((limit, _)) = &self.per_client {
+            let client = self.present.hasher.hash_one(client);
+            let mut clients = self.present.clients.lock();
+            let count = clients.entry(client).or_default();
+            // A limit is at least 1, so a refusal never leaves an entry of 0 behind.
+            if *count >= *limit {
+                return Err(Denial::ClientFull);
+            }
+            *count += 1;
+            permit.client = Some(client);
+        }
+        Ok(permit)
+    }
+}
+
+/// An allowed origin, in lower case.
+#[derive(Debug)]
+enum Origin {
+    Exact(String),
+    /// `https://` and `.example.com[:port]`.
+    Below(String, String),
+}
+
+impl Origin {
+    fn parse(written: &Placed<String>) -> Result<Self, Problems> {
+        let text = written.value.to_ascii_lowercase();
+        let Some((scheme, host)) = text.split_once("://").filter(|(scheme, _)| !scheme.is_empty()) else {
+            if text == "null" {
+                return Ok(Self::Exact(text));
+            }
+            return Err(Self::problem(written));
+        };
+        if host.is_empty() || host.contains(['/', '?', '#', ' ']) {
+            return Err(Self::problem(written));
+        }
+        match host.strip_prefix('*') {
+            Some(below) if below.starts_with('.') && !below.contains('*') && below.len() > 1 => {
+                Ok(Self::Below(format!("{scheme}://"), below.to_owned()))
+            }
+            None if !host.contains('*') => Ok(Self::Exact(text)),
+            _ => Err(Self::problem(written)),
+        }
+    }
+
+    fn problem(written: &Placed<String>) -> Problems {
+        Problem::new(format!("`{}` is no origin", written.value))
+            .help("write scheme and host as in https://example.com, https://*.example.com, or null")
+            .at(&written.place)
+            .into()
+    }
+
+    fn matches(&self, origin: &[u8]) -> bool {
+        match self {
+            Self::Exact(text) => origin.eq_ignore_ascii_case(text.as_bytes()),
+            Self::Below(scheme, below) => {
+                let Some(name) = origin.len().checked_sub(scheme.len() + below.len()) else { return false };
+                let (start, rest) = origin.split_at(scheme.len());
+                let (name, end) = rest.split_at(name);
+                // Something stands before the dot, and it is a name: no port, no user, no path.
+                start.eq_ignore_ascii_case(scheme.as_bytes())
+                    && end.eq_ignore_ascii_case(below.as_bytes())
+                    && !name.is_empty()
+                    && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! A lane's turn: read from the source, follow the frames, hand them to the sink.
+//!
+//! What passes is passed as it was read, without a copy, up to the last whole head: a head or control
+//! frame that is cut by the end of a read waits for its rest. Only the answers to the gateway's own
+//! pings are taken out.
+
+use super::direction::{Direction, SinkMode, SourceState};
+use super::frame_stats::{FrameStats, FrameSummary};
+use crate::tunnel::TunnelIo;
+use crate::tunnel::messages::Inspector;
+use crate::websocket::frame::{MAX_WITHHELD, Rules, Violation};
+use std::io;
+use std::task::{Context, Poll};
+
+/// What a lane may do in one turn.
+pub(super) struct ReadLimits<'a> {
+    pub(super) rules: Rules,
+    /// How often it may read; 0 only delivers.
+    pub(super) reads: u32,
+    /// How many bytes it may read at once.
+    pub(super) window: usize,
+    /// Who looks at the messages of a lane that is taken apart.
+    pub(super) inspector: Option<&'a mut Box<dyn Inspector>>,
+}
+
+/// What one turn led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadOutcome {
+    /// Nothing more to do until something wakes the task.
+    Waiting,
+    /// There may be more at once; others go first.
+    Yield,
+    /// The source's transport ended in order.
+    Ended,
+    /// The source's transport failed.
+    Failed,
+    /// The sink takes nothing more.
+    SinkFailed,
+    /// The source broke the protocol; it is not followed any further.
+    Violation(Violation),
+    /// The inspector ends the tunnel; the lane has its dismissal.
+    Dismissed,
+    /// The source leaves with a Close of this code, which the sink does not see.
+    Leaves(u16),
+}
+
+impl Direction {
+    /// Moves bytes until a leg has to be waited for.
+    pub(super) fn pump(
+        &mut self,
+        (source, sink): (&mut TunnelIo, &mut TunnelIo),
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        terms: &mut ReadLimits<'_>,
+        seen: &mut FrameSummary,
+    ) -> ReadOutcome {
+        for _ in 0..terms.reads {
+            match self.deliver(sink, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return ReadOutcome::SinkFailed,
+                Poll::Pending => return ReadOutcome::Waiting,
+            }
+            if self.source == SourceState::Ended {
+                return self.flush_pending(sink, cx);
+            }
+            let read = self.read(source, cx, scratch, terms.window);
+            self.listening = read.is_pending();
+            match read {
+                Poll::Pending => return self.flush_pending(sink, cx),
+                // TLS that ends without its closing alert: the usual way for a client to leave.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return ReadOutcome::Ended;
+                }
+                Poll::Ready(Err(_)) => return ReadOutcome::Failed,
+                Poll::Ready(Ok(0)) => return ReadOutcome::Ended,
+                Poll::Ready(Ok(count)) => {
+                    let chunk = self.chunk(scratch, count, seen);
+                    match self.accept(chunk, sink, cx, terms, seen) {
+                        ReadOutcome::Waiting => {}
+                        stop => return stop,
+                    }
+                }
+            }
+        }
+        // Reading is paused, or the tunnels of this thread take turns: what was accepted goes out.
+        match self.deliver(sink, cx) {
+            Poll::Ready(Err(_)) => ReadOutcome::SinkFailed,
+            Poll::Pending => ReadOutcome::Waiting,
+            Poll::Ready(Ok(())) if terms.reads == 0 => self.flush_pending(sink, cx),
+            Poll::Ready(Ok(())) => ReadOutcome::Yield,
+        }
+    }
+
+    /// Takes bytes that were read before the relay began.
+    pub(super) fn early(
+        &mut self,
+        bytes: &[u8],
+        terms: &mut ReadLimits<'_>,
+        seen: &mut FrameSummary,
+    ) -> ReadOutcome {
+        seen.bytes += bytes.len() as u64;
+        if let (Some(inspector), true) = (&mut terms.inspector, self.is_inspected()) {
+            return self.inspect(bytes, &mut ***inspector, seen, |lane, bytes, rules, seen| {
+                lane.take_in(bytes, rules, seen)
+            });
+        }
+        self.take_in(bytes, &terms.rules, seen)
+    }
+
+    /// Follows bytes and keeps them for the next turn.
+    fn take_in(&mut self, bytes: &[u8], rules: &Rules, seen: &mut FrameSummary) -> ReadOutcome {
+        let (notes, turn) = self.follow(bytes, rules, seen);
+        self.edit(&bytes[..notes.end], &notes, seen);
+        turn
+    }
+
+    fn deliver(&mut self, sink: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.out.deliver(sink, cx)
+    }
+
+    fn flush_pending(&mut self, sink: &mut TunnelIo, cx: &mut Context<'_>) -> ReadOutcome {
+        match self.out.drop_written(sink, cx) {
+            Ok(()) => ReadOutcome::Waiting,
+            Err(_) => ReadOutcome::SinkFailed,
+        }
+    }
+
+    /// Reads behind the room for what the follower withholds.
+    fn read(
+        &self,
+        leg: &mut TunnelIo,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        window: usize,
+    ) -> Poll<io::Result<usize>> {
+        let room = scratch[MAX_WITHHELD..].len().min(window);
+        leg.poll_receive(cx, &mut scratch[MAX_WITHHELD..][..room])
+    }
+
+    /// What was read, with what was withheld before in front of it: every head and every control frame
+    /// then lies within one chunk.
+    fn chunk<'s>(&mut self, scratch: &'s mut [u8], count: usize, seen: &mut FrameSummary) -> &'s [u8] {
+        seen.bytes += count as u64;
+        let end = MAX_WITHHELD + count;
+        if self.aside.is_none() && self.follower.withheld() == 0 {
+            return &scratch[MAX_WITHHELD..end];
+        }
+        let mut before = [0; MAX_WITHHELD];
+        let withheld = match self.stage() {
+            Some(stage) => stage.reclaim(&mut before),
+            None => self.follower.reclaim(&mut before),
+        };
+        let start = MAX_WITHHELD - withheld;
+        scratch[start..MAX_WITHHELD].copy_from_slice(&before[..withheld]);
+        &scratch[start..end]
+    }
+
+    /// Follows a chunk and passes on what is to pass.
+    fn accept(
+        &mut self,
+        chunk: &[u8],
+        sink: &mut TunnelIo,
+        cx: &mut Context<'_>,
+        terms: &mut ReadLimits<'_>,
+        seen: &mut FrameSummary,
+    ) -> ReadOutcome {
+        if self.source == SourceState::Lost {
+            return ReadOutcome::Waiting;
+        }
+        if let (Some(inspector), true) = (&mut terms.inspector, self.is_inspected()) {
+            return self.inspect(chunk, &mut ***inspector, seen, |lane, chunk, rules, seen| {
+                lane.forward(chunk, sink, cx, rules, seen)
+            });
+        }
+        self.forward(chunk, sink, cx, &terms.rules, seen)
+    }
+
+    /// Follows frames and hands them to the sink.
+    fn forward(
+        &mut self,
+        chunk: &[u8],
+        sink: &mut TunnelIo,
+        cx: &mut Context<'_>,
+        rules: &Rules,
+        seen: &mut FrameSummary,
+    ) -> ReadOutcome {
+        let undisturbed = self.pass == SinkMode::Open && self.ping.is_none();
+        if undisturbed
+            && self.out.watch().is_none()
+            && let Some(opcode) = self.follower.whole_message(chunk, rules)
+        {
+            seen.message(opcode);
+            let sent = self.out.send(sink, chunk, cx);
+            return if sent.is_err() { ReadOutcome::SinkFailed } else { ReadOutcome::Waiting };
+        }
+        let (notes, turn) = self.follow(chunk, rules, seen);
+        let bytes = &chunk[..notes.end];
+        if !undisturbed || notes.cut.is_some() || notes.close.is_some() {
+            self.edit(bytes, &notes, seen);
+        } else if self.out.send(sink, bytes, cx).is_err() {
+            return ReadOutcome::SinkFailed;
+        }
+        turn
+    }
+
+    fn follow(&mut self, chunk: &[u8], rules: &Rules, seen: &mut FrameSummary) -> (FrameStats, ReadOutcome) {
+        let mut notes = FrameStats::new(self.awaited);
+        // The rest of a data frame is data too.
+        seen.data |= !chunk.is_empty() && !self.follower.may_inject();
+        let result = match self.out.watch() {
+            None => self.follower.feed(chunk, rules, &mut |event| notes.note(event, seen)),
+            Some(kept) => {
+                kept.begin();
+                self.follower.feed(chunk, rules, &mut |event| {
+                    notes.note(event, seen);
+                    kept.note(event);
+                })
+            }
+        };
+        let turn = match result {
+            Ok(()) => match notes.close {
+                Some((at, code)) if self.spares(code) => {
+                    notes.spare(at, seen);
+                    self.source = SourceState::Lost;
+                    ReadOutcome::Leaves(code)
+                }
+                Some(_) => ReadOutcome::Waiting,
+                None => {
+                    notes.end = chunk.len() - self.follower.withheld();
+                    ReadOutcome::Waiting
+                }
+            },
+            Err(violation) => {
+                notes.end = violation.at;
+                self.source = SourceState::Lost;
+                ReadOutcome::Violation(violation)
+            }
+        };
+        if notes.cut.is_some() {
+            self.awaited = None;
+            seen.ponged = true;
+        }
+        (notes, turn)
+    }
+
+    /// Passes on `bytes` without what is cut out and with what waits for a boundary.
+    fn edit(&mut self, bytes: &[u8], notes: &FrameStats, seen: &mut FrameSummary) {
+        if self.pass == SinkMode::Shut {
+            return;
+        }
+        if let (SinkMode::Behind(farewell), Some((start, _))) = (self.pass, notes.close) {
+            self.keep(bytes, 0, start, notes);
+            self.out.push(self.close_frame(farewell).as_bytes());
+            self.pass = SinkMode::Shut;
+            return;
+        }
+        let boundary = notes.first_end.filter(|end| *end <= bytes.len());
+        let waits = self.ping.is_some() || matches!(self.pass, SinkMode::Until(_));
+        let split = boundary.filter(|_| waits).unwrap_or(bytes.len());
+        self.keep(bytes, 0, split, notes);
+        if boundary.is_some() {
+            if let Some(payload) = self.ping.take() {
+                self.out.push(self.ping_frame(payload).as_bytes());
+                seen.pinged = Some(payload);
+            }
+            if let SinkMode::Until(farewell) = self.pass {
+                self.out.push(self.close_frame(farewell).as_bytes());
+                self.pass = SinkMode::Shut;
+                return;
+            }
+        }
+        self.keep(bytes, split, bytes.len(), notes);
+        if notes.close.is_some() {
+            self.pass = SinkMode::Shut;
+        }
+    }
+
+    /// Passes on `bytes[from..to]` without what is cut out of them.
+    fn keep(&mut self, bytes: &[u8], from: usize, to: usize, notes: &FrameStats) {
+        let (start, end) = notes.cut.unwrap_or((to, to));
+        let (start, end) = (start.clamp(from, to), end.clamp(from, to));
+        self.out.pass(&bytes[from..start], from);
+        self.out.pass(&bytes[end..to], end);
+    }
+}

@@ -1,0 +1,249 @@
+//! What of a client's stream would have to be said again to another backend: everything from the start
+//! of the message that is not wholly written. It lies in the outbox's backlog; here it is known where
+//! messages end in it, and which of the bytes are the gateway's own.
+
+use crate::websocket::frame::{Event, Opcode};
+
+/// What is known of the backlog towards a backend that may be lost.
+#[derive(Debug)]
+pub(super) struct ReplayBuffer {
+    /// The most that is kept of what was written, and of what comes while nobody takes it.
+    bound: usize,
+    /// Places in the backlog at which no message is under way, in ascending order.
+    places: Vec<usize>,
+    /// The gateway's own frames in the backlog: another backend has its own.
+    own: Vec<(usize, usize)>,
+    /// Such places in the bytes that were followed last.
+    fresh: Vec<usize>,
+    /// A message is under way behind the bytes that were followed last.
+    open: bool,
+    /// The message under way was longer than is kept, and its start is gone.
+    lost: bool,
+    /// There is no backend: what comes waits for one.
+    away: bool,
+}
+
+impl ReplayBuffer {
+    pub(super) fn new(bound: usize) -> Box<Self> {
+        Box::new(Self {
+            bound,
+            places: Vec::new(),
+            own: Vec::new(),
+            fresh: Vec::new(),
+            open: false,
+            lost: false,
+            away: false,
+        })
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.away
+    }
+
+    pub(super) fn set_away(&mut self, away: bool) {
+        self.away = away;
+    }
+
+    /// How much more may come while nobody takes it.
+    pub(super) fn room(&self, backlog: &[u8]) -> usize {
+        self.bound.saturating_sub(backlog.len())
+    }
+
+    /// Other bytes are about to be followed.
+    pub(super) fn begin(&mut self) {
+        self.fresh.clear();
+    }
+
+    /// Notes what the follower says of them.
+    pub(super) fn note(&mut self, event: Event<'_>) {
+        let is_data = |opcode| matches!(opcode, Opcode::Text | Opcode::Binary | Opcode::Continuation);
+        match event {
+            Event::FrameStart { opcode, .. } if is_data(opcode) => self.open = true,
+            Event::FrameEnd { opcode, fin, at } => {
+                self.open &= !(fin && is_data(opcode));
+                if !self.open {
+                    self.fresh.push(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `bytes`, which lie from `at` on in the bytes that were followed, come into the backlog.
+    pub(super) fn enter(&mut self, backlog: &mut Vec<u8>, bytes: &[u8], at: usize) {
+        let base = backlog.len();
+        let within = self.fresh.iter().filter(|place| **place > at && **place <= at + bytes.len());
+        self.places.extend(within.map(|place| base + place - at));
+        backlog.extend_from_slice(bytes);
+    }
+
+    /// A frame of the gateway's own comes into the backlog, between two frames.
+    pub(super) fn enter_own(&mut self, backlog: &mut Vec<u8>, frame: &[u8]) {
+        let start = backlog.len();
+        let end = start + frame.len();
+        let between = self.places.last().map_or(start == 0 && !self.lost, |last| *last == start);
+        self.own.push((start, end));
+        if between {
+            // Or the pings of an idle day would be kept until the next message.
+            self.places.push(end);
+        }
+        backlog.extend_from_slice(frame);
+    }
+
+    /// `bytes` were written at once, behind everything else.
+    pub(super) fn passed(&mut self, backlog: &mut Vec<u8>, written: &mut usize, bytes: &[u8]) {
+        match self.fresh.last().copied() {
+            Some(last) => {
+                self.forget(backlog);
+                self.lost = false;
+                backlog.extend_from_slice(&bytes[last..]);
+            }
+            None if self.lost => {}
+            None => backlog.extend_from_slice(bytes),
+        }
+        *written = backlog.len();
+        self.trim(backlog, written);
+    }
+
+    /// Lets go of what was wholly written, and of the start of a message that is too long to be kept.
+    pub(super) fn trim(&mut self, backlog: &mut Vec<u8>, written: &mut usize) {
+        if let Some(place) = self.last_place(*written) {
+            self.lost = false;
+            *written -= place;
+            self.cut(backlog, place);
+        }
+        if *written == backlog.len() && (self.lost || *written > self.bound) {
+            self.lost |= *written > 0;
+            self.forget(backlog);
+            *written = 0;
+        }
+    }
+
+    /// What is left in the backlog is what another backend has to be told; `false` when its start is gone.
+    pub(super) fn rewind(&mut self, backlog: &mut Vec<u8>, written: usize) -> bool {
+        match self.last_place(written) {
+            Some(place) => self.cut(backlog, place),
+            None if self.lost => return false,
+            None => {}
+        }
+        self.lost = false;
+        for (start, end) in std::mem::take(&mut self.own).into_iter().rev() {
+            backlog.drain(start..end);
+            self.places.retain(|place| *place <= start || *place > end);
+            self.places.iter_mut().filter(|place| **place > end).for_each(|place| *place -= end - start);
+        }
+        true
+    }
+
+    fn last_place(&self, written: usize) -> Option<usize> {
+        let behind = self.places.partition_point(|place| *place <= written);
+        self.places[..behind].last().copied()
+    }
+
+    /// Lets go of everything before `place`.
+    fn cut(&mut self, backlog: &mut Vec<u8>, place: usize) {
+        if place == backlog.len() {
+            return self.forget(backlog);
+        }
+        backlog.drain(..place);
+        self.places.retain(|known| *known > place);
+        self.places.iter_mut().for_each(|known| *known -= place);
+        self.own.retain(|(start, _)| *start >= place);
+        self.own.iter_mut().for_each(|own| *own = (own.0 - place, own.1 - place));
+    }
+
+    /// Lets go of everything. Memory too: most tunnels are idle most of the time.
+    fn forget(&mut self, backlog: &mut Vec<u8>) {
+        *backlog = Vec::new();
+        self.places = Vec::new();
+        self.own = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::frame::{FrameParser, Rules, Sender};
+
+    /// Follows `chunk` as a lane does.
+    fn follow(kept: &mut ReplayBuffer, follower: &mut FrameParser, chunk: &[u8]) {
+        kept.begin();
+        assert_eq!(follower.feed(chunk, &Rules::default(), &mut |event| kept.note(event)), Ok(()));
+    }
+
+    /// A masked frame whose key is zero.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    }
+
+    /// What is left for another backend when `written` of `frames` and of a ping behind `ping` were.
+    fn left(frames: &[Vec<u8>], ping: usize, written: usize) -> Vec<u8> {
+        let (mut kept, mut follower, mut backlog) =
+            (ReplayBuffer::new(1000), FrameParser::new(Sender::Client), Vec::new());
+        for (at, frame) in frames.iter().enumerate() {
+            follow(&mut kept, &mut follower, frame);
+            kept.enter(&mut backlog, frame, 0);
+            if at == ping {
+                kept.enter_own(&mut backlog, b"ping");
+            }
+        }
+        assert!(kept.rewind(&mut backlog, written));
+        backlog
+    }
+
+    #[test]
+    fn a_message_is_said_again_from_its_first_frame_and_one_that_was_written_is_not() {
+        let frames = [frame(0x81, b"one"), frame(0x01, b"tw"), frame(0x89, b"?"), frame(0x80, b"o")];
+        let all = frames.concat();
+        for written in 0..=all.len() {
+            let expected = match written {
+                0..9 => &all[..],
+                9..31 => &all[9..],
+                _ => &[],
+            };
+            assert_eq!(left(&frames, usize::MAX, written), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn the_gateways_own_frames_are_not_said_again() {
+        let frames = [frame(0x81, b"one"), frame(0x01, b"tw"), frame(0x80, b"o")];
+        let all = frames.concat();
+        for written in 0..9 {
+            assert_eq!(left(&frames, 0, written), all, "between messages, {written}");
+            assert_eq!(left(&frames, 1, written), all, "inside a message, {written}");
+        }
+        for written in 9..24 {
+            assert_eq!(left(&frames, 0, written), all[9..], "{written}");
+            assert_eq!(left(&frames, 1, written), all[9..], "{written}");
+        }
+    }
+
+    #[test]
+    fn pings_of_an_idle_day_are_not_kept() {
+        let (mut kept, mut backlog, mut written) = (ReplayBuffer::new(1000), Vec::new(), 0);
+        for _ in 0..3000 {
+            kept.enter_own(&mut backlog, b"a ping to the backend");
+            written = backlog.len();
+            kept.trim(&mut backlog, &mut written);
+            assert_eq!((backlog.len(), written), (0, 0));
+        }
+        assert!(kept.rewind(&mut backlog, written));
+    }
+
+    #[test]
+    fn a_message_longer_than_is_kept_cannot_be_said_again_until_it_is_written() {
+        let (mut kept, mut follower) = (ReplayBuffer::new(100), FrameParser::new(Sender::Client));
+        let (mut backlog, mut written) = (Vec::new(), 0);
+        let long = frame(0x02, &[7; 120]);
+        follow(&mut kept, &mut follower, &long);
+        kept.passed(&mut backlog, &mut written, &long);
+        assert_eq!((backlog.len(), written), (0, 0));
+        assert!(!kept.rewind(&mut backlog, written));
+        let rest = [frame(0x80, b"end"), frame(0x81, b"next")].concat();
+        follow(&mut kept, &mut follower, &rest[..12]);
+        kept.passed(&mut backlog, &mut written, &rest[..12]);
+        assert_eq!((&backlog[..], written), (&rest[9..12], 3));
+        assert!(kept.rewind(&mut backlog, written));
+    }
+}

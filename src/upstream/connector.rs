@@ -1,0 +1,248 @@
+//! The way to an endpoint: a connection, the PROXY header, TLS, all within one limit. Whoever speaks
+//! with a backend goes this way, but for requests over HTTP, which Pingora's connector carries with the
+//! same settings (`engine`).
+
+use super::address::Address;
+use super::dial::{self, DialError, PlainStream};
+use super::endpoint::Endpoint;
+use super::http_peer::Engine;
+use crate::config::{self, ProxyVersion, UpstreamProtocol};
+use crate::net::proxy_protocol;
+use crate::tls::Client;
+use moongate_config::{Place, Problem, Problems};
+use rustls::pki_types::ServerName;
+use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// For whom a connection is made: the client's address and the one it connected to, or nobody but the
+/// gateway itself.
+pub type ProxyAddrs = Option<(SocketAddr, SocketAddr)>;
+
+/// How the endpoints of an upstream are reached.
+#[derive(Debug)]
+pub struct Connector {
+    pub(super) protocol: UpstreamProtocol,
+    pub(super) tls: Option<Arc<Client>>,
+    pub(super) proxy: Option<ProxyVersion>,
+    pub(super) engine: Engine,
+}
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub enum UpstreamStream {
+    /// Without TLS.
+    Plain(PlainStream),
+    /// With TLS.
+    Tls(Box<TlsStream<PlainStream>>),
+}
+
+impl UpstreamStream {
+    /// Whether the backend chose HTTP/2 in ALPN (RFC 7301).
+    pub fn chose_h2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+}
+
+impl Connector {
+    /// Compiles what was written for an upstream at `place`, with the TLS of before while it is the same.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, with places.
+    pub(super) fn compile(
+        spec: &config::Upstream,
+        place: &Place,
+        prior: Option<&Self>,
+    ) -> Result<Arc<Self>, Problems> {
+        let mut problems = Problems::default();
+        let wrong = match (spec.protocol, &spec.tls) {
+            (UpstreamProtocol::H2, None) => {
+                Some((place, "`protocol: h2` needs `tls`", "HTTP/2 without TLS is `protocol: h2c`"))
+            }
+            (UpstreamProtocol::H2c, Some(tls)) => {
+                Some((&tls.place, "`protocol: h2c` is HTTP/2 without TLS", "with TLS it is `protocol: h2`"))
+            }
+            _ => None,
+        };
+        if let Some((place, wrong, help)) = wrong {
+            problems.push(Problem::new(wrong).help(help).at(place));
+        }
+        let prior_tls = prior.and_then(|prior| prior.tls.as_ref());
+        let tls = spec.tls.as_ref().map(|written| Client::compile(written, prior_tls)).transpose();
+        let Some(tls) = problems.keep(tls) else { return Err(problems) };
+        if let (Some(written), Some(client)) = (&spec.tls, &tls) {
+            let unnamed = client.verifies() && client.sni().is_none();
+            if unnamed && spec.endpoints.iter().any(|entry| entry.value.address().starts_with("unix:")) {
+                let problem = Problem::new("an endpoint on a Unix socket has no name to verify");
+                let help = "`sni` names what must stand in its certificate";
+                problems.push(problem.help(help).at(&written.place));
+            }
+        }
+        if problems.refuse() {
+            return Err(problems);
+        }
+        let first_word = (spec.protocol == UpstreamProtocol::H2c).then_some(spec.connect_timeout.0);
+        let engine = Engine::new(tls.as_deref(), first_word);
+        Ok(Arc::new(Self { protocol: spec.protocol, tls, proxy: spec.proxy_protocol, engine }))
+    }
+
+    /// Whether what it was compiled from still says the same.
+    pub(super) fn is_current(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_current())
+    }
+
+    /// Whether it leads to endpoints as another one does.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let number = |reach: &Self| reach.tls.as_ref().map(|tls| tls.number());
+        (self.protocol, self.proxy, number(self)) == (other.protocol, other.proxy, number(other))
+    }
+
+    /// What an operator should know about it.
+    pub(super) fn advice(&self) -> &[Problem] {
+        self.tls.as_ref().map_or(&[], |tls| tls.advice())
+    }
+
+    /// What the backends speak.
+    pub fn protocol(&self) -> UpstreamProtocol {
+        self.protocol
+    }
+
+    /// The name that an endpoint's certificate must have: the one that was written, its host, its address.
+    pub(super) fn name<'a>(&'a self, to: &'a Address, host: Option<&'a str>) -> Cow<'a, str> {
+        match (self.tls.as_ref().and_then(|tls| tls.sni()).or(host), to) {
+            // The dot of a name that is written whole belongs to no certificate.
+            (Some(name), _) => Cow::Borrowed(name.strip_suffix('.').unwrap_or(name)),
+            (None, Address::Tcp(address)) => Cow::Owned(address.ip().to_canonical().to_string()),
+            (None, Address::Unix(_)) => Cow::Borrowed("localhost"),
+        }
+    }
+
+    /// The name that an endpoint's certificate must have, where there is TLS.
+    pub fn server_name(&self, of: &Endpoint) -> String {
+        self.name(of.address(), of.host().as_deref()).into_owned()
+    }
+
+    /// What `Host` says of an endpoint where nobody else says it: the address, as a client that was given it
+    /// would, and with TLS the name that is asked for.
+    pub fn authority(&self, of: &Endpoint) -> String {
+        self.host_field(of.address(), of.host().as_deref())
+    }
+
+    pub(super) fn host_field(&self, to: &Address, host: Option<&str>) -> String {
+        match to {
+            Address::Tcp(address) if self.tls.is_some() => {
+                let name = self.name(to, host);
+                let name = if name.contains(':') { format!("[{name}]") } else { name.into_owned() };
+                if address.port() == 443 { name } else { format!("{name}:{}", address.port()) }
+            }
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
+    /// Connects to an endpoint within `limit`; with `h2`, HTTP/2 is offered where there is TLS.
+    ///
+    /// # Errors
+    /// [`DialError`], within `limit` in every case.
+    pub async fn connect(
+        &self,
+        to: &Endpoint,
+        ends: ProxyAddrs,
+        h2: bool,
+        limit: Duration,
+    ) -> Result<UpstreamStream, DialError> {
+        if self.tls.is_none() && self.proxy.is_none() {
+            return dial::dial(to.address(), limit).await.map(UpstreamStream::Plain);
+        }
+        let host = to.host();
+        let connect = self.open(to.address(), host.as_deref(), ends, h2);
+        tokio::time::timeout(limit, connect).await.unwrap_or(Err(DialError::TimedOut))
+    }
+
+    /// The same without a limit.
+    pub(super) async fn open(
+        &self,
+        to: &Address,
+        host: Option<&str>,
+        ends: ProxyAddrs,
+        h2: bool,
+    ) -> Result<UpstreamStream, DialError> {
+        let mut plain = dial::connect(to).await?;
+        if let Some(version) = self.proxy {
+            announce(&mut plain, version, ends).await?;
+        }
+        let Some(tls) = &self.tls else { return Ok(UpstreamStream::Plain(plain)) };
+        let name = ServerName::try_from(self.name(to, host).into_owned())
+            .map_err(|error| DialError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let connector = TlsConnector::from(Arc::clone(tls.config(h2)));
+        // Only the handshake is boxed and not kept: a plain connection has no room for it.
+        match Box::pin(connector.connect(name, plain)).await {
+            Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
+            Err(error) => Err(refused(error)),
+        }
+    }
+}
+
+/// Says for whom the connection is (the PROXY protocol).
+pub(super) async fn announce(
+    plain: &mut PlainStream,
+    version: ProxyVersion,
+    ends: ProxyAddrs,
+) -> io::Result<()> {
+    let own = || match plain {
+        // Version 1 has no word for it that every receiver takes.
+        PlainStream::Tcp(stream) if version == ProxyVersion::V1 => {
+            Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
+        }
+        _ => None,
+    };
+    let header = proxy_protocol::write(version, ends.or_else(own));
+    plain.write_all(&header).await
+}
+
+fn refused(error: io::Error) -> DialError {
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match told {
+        Some(told @ rustls::Error::InvalidCertificate(_)) => DialError::Certificate(told.clone()),
+        _ => DialError::Handshake(error),
+    }
+}
+
+impl AsyncRead for UpstreamStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for UpstreamStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

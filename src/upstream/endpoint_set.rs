@@ -1,0 +1,306 @@
+//! Who sits in an upstream now, with the balance arranged for exactly these.
+//!
+//! The engine rebuilds its selection when the membership changes; the roster is what the selection
+//! is built from, and where the rest of the room finds an endpoint by its address. Endpoints stay
+//! while their address stays, and the load of one that left is found again as long as anybody holds it.
+
+use super::address::Address;
+use super::balance::{Balance, Candidates, Group, Member, Open, RoundRobin};
+use super::clock;
+use super::discovery::{DrainMark, Named};
+use super::endpoint::{Endpoint, Health, Load, Token};
+use super::hash_key::KeySource;
+use super::lease::Tried;
+use super::slow_start::SlowStart;
+use crate::config::Panic;
+use parking_lot::{Mutex, RwLock};
+use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
+use pingora_load_balancing::Backend;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// What of an upstream's settings seats its members.
+pub(super) struct Plan {
+    pub(super) upstream: Arc<str>,
+    pub(super) balance: Box<dyn Balance>,
+    pub(super) panic: Panic,
+    /// What an endpoint is before anything is known of it.
+    pub(super) newcomer: Health,
+    /// Over how many milliseconds a newcomer's weight grows.
+    pub(super) slow_start: Option<u64>,
+}
+
+/// The members of one time.
+pub(super) struct Members {
+    seats: Vec<Member>,
+    /// The same in the same order, by address, as the engine knows them.
+    backends: Vec<Backend>,
+    balance: Box<dyn Balance>,
+    panic: Panic,
+    slow_start: Option<u64>,
+    /// Whether the balance ties sessions to members.
+    ties_sessions: bool,
+}
+
+impl Members {
+    fn new(plan: &Plan, seats: Vec<Member>, backends: Vec<Backend>) -> Arc<Self> {
+        let balance = plan.balance.arrange(&Group { upstream: &plan.upstream, members: &seats });
+        let ties_sessions = balance.key() != KeySource::Nothing || balance.cookie(&plan.upstream).is_some();
+        let (panic, slow_start) = (plan.panic, plan.slow_start);
+        Arc::new(Self { seats, backends, balance, panic, slow_start, ties_sessions })
+    }
+
+    pub(super) fn seats(&self) -> &[Member] {
+        &self.seats
+    }
+
+    pub(super) fn backend(&self, index: usize) -> Option<&Backend> {
+        self.backends.get(index)
+    }
+
+    pub(super) fn balance(&self) -> &dyn Balance {
+        &*self.balance
+    }
+
+    /// The member at an address.
+    pub(super) fn find(&self, address: &EngineAddr) -> Option<&Member> {
+        let index = self.backends.binary_search_by(|backend| backend.addr.cmp(address)).ok()?;
+        self.seats.get(index)
+    }
+
+    pub(super) fn index_of(&self, token: Token) -> Option<usize> {
+        self.seats.iter().position(|member| member.endpoint().token() == token)
+    }
+
+    /// Who may be chosen: those that take new connections and are well, or by the panic policy all
+    /// that take new connections when nobody is well.
+    pub(super) fn open(&self) -> Open {
+        let mut open = Open::with_room(self.seats.len());
+        let usable = self.takers().filter(|(_, member)| member.endpoint().is_usable());
+        usable.for_each(|(index, _)| open.insert(index));
+        if open.is_empty() && self.panic == Panic::Any {
+            self.takers().for_each(|(index, _)| open.insert(index));
+        }
+        open
+    }
+
+    /// Chooses anew for a request that was at these endpoints. The engine's turns know nothing of a request's past,
+    /// so retries do not go through it.
+    pub(super) fn choose_again(&self, key: &[u8], tried: &Tried) -> Option<&Arc<Endpoint>> {
+        let mut open = self.open();
+        for (index, member) in self.seats.iter().enumerate() {
+            if tried.contains(member.endpoint()) {
+                open.remove(index);
+            }
+        }
+        let candidates = Candidates::new(&self.seats, &open, self.slow_start()).for_retry();
+        let chosen = self.balance.choose(&candidates, key).filter(|index| open.contains(*index))?;
+        self.seats.get(chosen).map(Member::endpoint)
+    }
+
+    /// The draining endpoint that the session of `key` is still on, where drains have this window.
+    pub(super) fn draining_owner(
+        &self,
+        key: &[u8],
+        tried: &Tried,
+        window: Duration,
+    ) -> Option<&Arc<Endpoint>> {
+        if !self.ties_sessions || window.is_zero() {
+            return None;
+        }
+        let mut draining = None;
+        for (index, member) in self.seats.iter().enumerate() {
+            let is_draining = member.draining_since().is_some() && member.weight() > 0;
+            if is_draining && member.endpoint().is_usable() && !tried.contains(member.endpoint()) {
+                draining.get_or_insert_with(|| Open::with_room(self.seats.len())).insert(index);
+            }
+        }
+        let draining = draining?;
+        let mut candidates = self.open();
+        (0..self.seats.len())
+            .filter(|index| draining.contains(*index))
+            .for_each(|index| candidates.insert(index));
+        let owner = self.balance.owner_of(&Candidates::new(&self.seats, &candidates, None), key)?;
+        let member = self.seats.get(owner).filter(|_| draining.contains(owner))?;
+        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let moment = self.balance.drain_moment(key)?.within(window);
+        (clock::now() < member.draining_since()?.saturating_add(moment)).then(|| member.endpoint())
+    }
+
+    /// Whether the member at an index takes new connections and is well.
+    pub(super) fn is_usable(&self, index: usize) -> bool {
+        self.seats.get(index).is_some_and(|member| member.is_open() && member.endpoint().is_usable())
+    }
+
+    /// The slow start at this moment, while somebody is new. Without the setting no clock is asked.
+    pub(super) fn slow_start(&self) -> Option<SlowStart> {
+        let slow = SlowStart::at(clock::now(), self.slow_start?);
+        self.seats.iter().any(|member| slow.is_new(member.endpoint())).then_some(slow)
+    }
+
+    /// Whether anybody could ever be chosen.
+    pub(super) fn is_empty(&self) -> bool {
+        self.takers().next().is_none()
+    }
+
+    fn takers(&self) -> impl Iterator<Item = (usize, &Member)> {
+        self.seats.iter().enumerate().filter(|(_, member)| member.is_open())
+    }
+}
+
+/// What a roster leaves to the one of the next generation.
+#[derive(Default)]
+pub(super) struct CarriedState {
+    /// Who sat there with which weight, to be seated again when their addresses come up.
+    pub(super) heirs: Vec<Member>,
+    /// Loads of those that had left and are still in use.
+    pub(super) departed: HashMap<Address, Weak<Load>>,
+    /// Whether the start was over.
+    pub(super) settled: bool,
+}
+
+/// An endpoint that left its upstream, and that requests or WebSockets are still on.
+#[derive(Clone, Debug)]
+pub(super) struct RemovedEndpoint {
+    pub(super) token: Token,
+    pub(super) address: String,
+    pub(super) active: usize,
+}
+
+impl RemovedEndpoint {
+    /// Those that still have somebody on them, in the order of their addresses.
+    pub(super) fn of(loads: &HashMap<Address, Weak<Load>>) -> Vec<Self> {
+        let loads = loads.iter().filter_map(|(address, load)| Some((address, load.upgrade()?)));
+        let departed = |(address, load): (&Address, Arc<Load>)| Self {
+            token: load.token(),
+            address: address.to_string(),
+            active: load.active(),
+        };
+        let mut found: Vec<_> = loads.map(departed).filter(|departed| departed.active > 0).collect();
+        found.sort_by(|a, b| a.address.cmp(&b.address));
+        found
+    }
+}
+
+/// The members of an upstream over time.
+pub(super) struct EndpointSet {
+    plan: Plan,
+    // A lock and not an ArcSwap: generations are swapped in one room only, which is live. Held for
+    // one reference count.
+    current: RwLock<Arc<Members>>,
+    /// Loads of those that left and are still in use by somebody.
+    departed: Mutex<HashMap<Address, Weak<Load>>>,
+    /// Who is seated from now on is a newcomer; at a process's start nobody is.
+    settled: AtomicBool,
+}
+
+impl Default for EndpointSet {
+    /// What the engine's `build` without a configuration means: round robin, and no panic.
+    fn default() -> Self {
+        let balance = Box::new(RoundRobin::default());
+        let plan = Plan {
+            upstream: "".into(),
+            balance,
+            panic: Panic::Fail,
+            newcomer: Health::Healthy,
+            slow_start: None,
+        };
+        Self::new(plan, None)
+    }
+}
+
+impl EndpointSet {
+    /// A roster, with what the one before it leaves to it.
+    pub(super) fn new(plan: Plan, estate: Option<CarriedState>) -> Self {
+        let CarriedState { heirs, departed, settled } = estate.unwrap_or_default();
+        let settled = AtomicBool::new(settled);
+        let current = RwLock::new(Members::new(&plan, heirs, Vec::new()));
+        Self { plan, current, departed: Mutex::new(departed), settled }
+    }
+
+    /// The start is over: who comes from now on is new.
+    pub(super) fn rearrange(&self) {
+        self.settled.store(true, Relaxed);
+    }
+
+    /// The members now.
+    pub(super) fn current(&self) -> Arc<Members> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// The loads of those that left and are still in use.
+    pub(super) fn departed(&self) -> HashMap<Address, Weak<Load>> {
+        self.departed.lock().clone()
+    }
+
+    /// Those that left and still have somebody on them.
+    pub(super) fn left_behind(&self) -> Vec<RemovedEndpoint> {
+        RemovedEndpoint::of(&self.departed.lock())
+    }
+
+    /// The loads of all who are or were here and are still in use, for when the upstream is removed.
+    pub(super) fn loads(&self) -> HashMap<Address, Weak<Load>> {
+        let mut loads = self.departed();
+        for member in self.current().seats() {
+            let endpoint = member.endpoint();
+            loads.insert(endpoint.address().clone(), Arc::downgrade(endpoint.load()));
+        }
+        loads
+    }
+
+    /// Seats a new membership. Called by the engine, never twice at a time.
+    pub(super) fn seat(&self, backends: &BTreeSet<Backend>) -> Arc<Members> {
+        let before = self.current();
+        let mut known: HashMap<&Address, &Member> =
+            before.seats.iter().map(|member| (member.endpoint().address(), member)).collect();
+        let mut departed = self.departed.lock();
+        let mut seats = Vec::with_capacity(backends.len());
+        let mut seated = Vec::with_capacity(backends.len());
+        for backend in backends {
+            let Some(address) = Address::from_engine(&backend.addr) else { continue };
+            let weight = u16::try_from(backend.weight).unwrap_or(u16::MAX);
+            let is_marked = backend.ext.get::<DrainMark>().is_some();
+            let marked_before = known.get(&address).and_then(|member| member.marked_since());
+            let marked = is_marked.then(|| marked_before.unwrap_or_else(clock::now));
+            let host = backend.ext.get::<Named>().map(|Named(host)| Arc::clone(host));
+            let endpoint = match known.remove(&address) {
+                // A draft of a generation that may be refused must not change the endpoint of the one that serves.
+                Some(member) if member.endpoint().host() != host => member.endpoint().renamed(host),
+                Some(member) => {
+                    // Nothing new came to it for a while: it is as empty as if it were new itself.
+                    if (member.weight() == 0 || marked_before.is_some()) && weight > 0 && !is_marked {
+                        member.endpoint().arrival().begin(clock::now());
+                    }
+                    Arc::clone(member.endpoint())
+                }
+                None => {
+                    let load = departed.remove(&address).and_then(|load| load.upgrade());
+                    let endpoint = Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer);
+                    endpoint.set_host(host);
+                    self.welcome(endpoint)
+                }
+            };
+            seats.push(Member::new(endpoint, weight).marked(marked));
+            seated.push(backend.clone());
+        }
+        for (address, member) in known {
+            departed.insert(address.clone(), Arc::downgrade(member.endpoint().load()));
+        }
+        let members = Members::new(&self.plan, seats, seated);
+        *self.current.write() = Arc::clone(&members);
+        drop(before);
+        departed.retain(|_, load| load.strong_count() > 0);
+        members
+    }
+
+    fn welcome(&self, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
+        match (self.settled.load(Relaxed), self.plan.newcomer) {
+            (false, _) => {}
+            (true, Health::Unknown) => endpoint.arrival().expect(),
+            (true, _) => endpoint.arrival().begin(clock::now()),
+        }
+        endpoint
+    }
+}

@@ -1,0 +1,69 @@
+//! A [`Probe`] as the engine's health check: it runs them, we keep the score.
+
+use super::{Failure, Probe, Target};
+use crate::upstream::connector::Connector;
+use crate::upstream::endpoint::{Endpoint, Health};
+use crate::upstream::endpoint_set::EndpointSet;
+use async_trait::async_trait;
+use log::Level;
+use moongate_sdk::log_throttle;
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::health_check::HealthCheck;
+use std::sync::Arc;
+
+/// One upstream's health check.
+pub(in crate::upstream) struct Check {
+    probe: Box<dyn Probe>,
+    reach: Arc<Connector>,
+    roster: Arc<EndpointSet>,
+}
+
+impl Check {
+    pub(in crate::upstream) fn new(
+        probe: Box<dyn Probe>,
+        reach: Arc<Connector>,
+        roster: Arc<EndpointSet>,
+    ) -> Self {
+        Self { probe, reach, roster }
+    }
+}
+
+#[async_trait]
+impl HealthCheck for Check {
+    /// Always Ok: the verdict is the endpoint's. The engine's own starts at "healthy", belongs to one
+    /// generation and would be logged a second time, in free text.
+    async fn check(&self, target: &Backend) -> pingora::Result<()> {
+        let members = self.roster.current();
+        let Some(member) = members.find(&target.addr) else { return Ok(()) };
+        let endpoint = member.endpoint();
+        let rhythm = self.probe.rhythm();
+        let target = Target::new(endpoint.address(), endpoint.host(), &self.reach);
+        let outcome = match tokio::time::timeout(rhythm.timeout, self.probe.probe(&target)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::TimedOut(rhythm.timeout)),
+        };
+        if let Some(health) = endpoint.probed(outcome.is_ok(), self.probe.proof(), rhythm.thresholds) {
+            report(endpoint, health, outcome.err().as_ref());
+        }
+        Ok(())
+    }
+
+    fn health_threshold(&self, _: bool) -> usize {
+        1
+    }
+}
+
+fn report(endpoint: &Endpoint, health: Health, failure: Option<&Failure>) {
+    let (upstream, address) = (endpoint.upstream(), endpoint.address());
+    let object = [upstream, endpoint.name()];
+    match failure {
+        // One that is well and ill in turn at every probe must not fill the log.
+        Some(failure) if health == Health::Unhealthy => {
+            if log_throttle::admit(Level::Warn, "endpoint became unhealthy", &object) {
+                log::warn!(upstream, endpoint:% = address, reason:% = failure; "endpoint became unhealthy");
+            }
+        }
+        _ if !log_throttle::admit(Level::Info, "endpoint became healthy", &object) => {}
+        _ => log::info!(upstream, endpoint:% = address; "endpoint became healthy"),
+    }
+}

@@ -1,0 +1,101 @@
+//! When a probe runs and what a row of outcomes means: the settings that all kinds share.
+
+use super::Thresholds;
+use moongate_config::{Period, Placed, Problem, Problems};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// Nobody needs probes more often, and a zero would be a busy loop.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// When to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeSchedule {
+    /// From the start of one round to the start of the next.
+    pub interval: Duration,
+    /// For a whole probe, from the connect to the verdict.
+    pub timeout: Duration,
+    /// At most so much later than `interval`, by chance, so that gateways do not probe in step.
+    pub jitter: Duration,
+    /// How many outcomes in a row change a verdict.
+    pub thresholds: Thresholds,
+}
+
+/// The shared settings as they were written.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) interval: Option<Placed<Period>>,
+    pub(super) timeout: Option<Placed<Period>>,
+    pub(super) jitter: Option<Period>,
+    pub(super) healthy_after: Option<NonZeroU16>,
+    pub(super) unhealthy_after: Option<NonZeroU16>,
+}
+
+impl Written {
+    /// With its defaults; what is wrong goes to `problems`.
+    pub(super) fn rhythm(&self, problems: &mut Problems) -> ProbeSchedule {
+        let interval = at_least("interval", self.interval.as_ref(), 5, problems);
+        ProbeSchedule {
+            interval,
+            timeout: at_least("timeout", self.timeout.as_ref(), 2, problems),
+            jitter: self.jitter.map_or(interval / 10, |jitter| jitter.0),
+            thresholds: Thresholds {
+                healthy_after: self.healthy_after.unwrap_or(NonZeroU16::MIN),
+                unhealthy_after: self.unhealthy_after.unwrap_or(NonZeroU16::MIN.saturating_add(2)),
+            },
+        }
+    }
+}
+
+fn at_least(name: &str, written: Option<&Placed<Period>>, default: u64, problems: &mut Problems) -> Duration {
+    let Some(period) = written else { return Duration::from_secs(default) };
+    if period.value.0 < SHORTEST {
+        problems.push(Problem::new(format!("`{name}` must be at least 10ms")).at(&period.place));
+    }
+    period.value.0
+}
+
+impl ProbeSchedule {
+    /// How long to wait from the start of one round to the start of the next.
+    pub fn pause(&self) -> Duration {
+        self.interval + self.jitter.mul_f64(fastrand::f64())
+    }
+}
+
+/// A kind's settings with the shared ones behind them. Written as a macro because serde cannot both
+/// flatten a struct and refuse unknown keys.
+macro_rules! probe_settings {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$about])*
+        #[derive(Default, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        struct $name {
+            $($(#[$doc])* $field: $type,)*
+            /// From the start of one round of probes to the start of the next, at least 10ms. Default 5s.
+            interval: Option<moongate_config::Placed<moongate_config::Period>>,
+            /// For a whole probe, from the connect to the verdict, at least 10ms. Default 2s.
+            timeout: Option<moongate_config::Placed<moongate_config::Period>>,
+            /// At most so much is added to the interval by chance. `0s`: nothing. Default a tenth of it.
+            jitter: Option<moongate_config::Period>,
+            /// Successes in a row that make an endpoint healthy. Default 1.
+            healthy_after: Option<std::num::NonZeroU16>,
+            /// Failures in a row that make an endpoint unhealthy. Default 3.
+            unhealthy_after: Option<std::num::NonZeroU16>,
+        }
+
+        impl $name {
+            fn rhythm(&self, problems: &mut moongate_config::Problems) -> $crate::upstream::health::ProbeSchedule {
+                let Self { interval, timeout, jitter, healthy_after, unhealthy_after, .. } = self;
+                $crate::upstream::health::probe_schedule::Written {
+                    interval: interval.clone(),
+                    timeout: timeout.clone(),
+                    jitter: *jitter,
+                    healthy_after: *healthy_after,
+                    unhealthy_after: *unhealthy_after,
+                }
+                .rhythm(problems)
+            }
+        }
+    };
+}
+pub(super) use probe_settings;

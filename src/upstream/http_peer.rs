@@ -1,0 +1,160 @@
+//! An endpoint as Pingora's connector reaches it. Its pools are the workers' own; what may share a
+//! connection is decided here, by the number that Pingora tells connections apart by.
+
+use super::address::Address;
+use super::connector::{Connector, ProxyAddrs, announce};
+use super::dial::{self, DialError, PlainStream};
+use super::endpoint::Endpoint;
+use super::h2_settings_wait;
+use crate::config::{ProxyVersion, UpstreamProtocol};
+use crate::tls::{Client, Identity};
+use async_trait::async_trait;
+use pingora::connectors::L4Connect;
+use pingora::protocols::l4::ext::TcpKeepalive;
+use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::tls::{ALPN, CaType};
+use pingora::upstreams::peer::{HttpPeer, PeerOptions};
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+use pingora::{Error, ErrorType, OkOrErr, OrErr};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most streams of one HTTP/2 connection, if the backend allows as many.
+const MOST_STREAMS: usize = 100;
+/// What a backend may send ahead of a slow client, for a stream and for all of a connection.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// How often the backend itself is asked, by PING, whether it is still at work: Pingora ends a connection without
+/// an answer within 5 s. Servers of gRPC end connections whose clients ping more often than every five minutes.
+const PING: Duration = Duration::from_secs(360);
+
+/// When the kernel asks whether the other end of an HTTP/2 connection is still there.
+const ALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(15),
+    interval: Duration::from_secs(5),
+    count: 3,
+    user_timeout: Duration::from_secs(30),
+};
+
+/// Which versions of HTTP are spoken with backends that know more than HTTP/1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2, or HTTP/1.1 where a backend over TLS has to or wants to.
+    Either,
+    /// HTTP/2 and nothing less: gRPC is no gRPC without it.
+    Http2,
+}
+
+/// An upstream's TLS in Pingora's shape.
+#[derive(Debug, Default)]
+pub(super) struct Engine {
+    issuers: Option<Arc<CaType>>,
+    identity: Option<Arc<CertKey>>,
+    /// How HTTP/2 without TLS connects where nobody is announced: one for all requests.
+    dial: Option<Arc<Dial>>,
+}
+
+impl Engine {
+    /// For an upstream with `tls`, and with a limit for the backend's first word where that is asked for.
+    pub(super) fn new(tls: Option<&Client>, first_word: Option<Duration>) -> Self {
+        let wrap = |der: &[u8]| WrappedX509::new(der.to_vec(), parse_x509);
+        let issuers = tls.and_then(|tls| tls.issuers());
+        let identity = tls.and_then(|tls| tls.identity()).map(|Identity { chain, key }| {
+            let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
+            Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
+        });
+        Self {
+            issuers: issuers.map(|issuers| issuers.iter().map(|one| wrap(one)).collect()),
+            identity,
+            dial: first_word.map(|_| Arc::new(Dial { announced: None, first_word })),
+        }
+    }
+}
+
+impl Connector {
+    /// An endpoint as Pingora's connector wants it, over HTTP/2 where the backends speak it and `versions` say so.
+    /// Whatever they say, requests share connections.
+    ///
+    /// # Errors
+    /// When Pingora does not take the path of a Unix socket, which is excluded.
+    pub fn peer(&self, to: &Endpoint, ends: ProxyAddrs, versions: Versions) -> pingora::Result<HttpPeer> {
+        let h2 = versions != Versions::Http1;
+        let name = match &self.tls {
+            Some(_) => self.name(to.address(), to.host().as_deref()).into_owned(),
+            None => String::new(),
+        };
+        let tls = self.tls.is_some();
+        let mut peer = match to.address() {
+            Address::Tcp(address) => HttpPeer::new(*address, tls, name),
+            Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), tls, name)?,
+        };
+        if let Some(tls) = &self.tls {
+            peer.group_key = tls.number();
+            peer.client_cert_key = self.engine.identity.clone();
+            peer.options.ca = self.engine.issuers.clone();
+            peer.options.verify_cert = tls.verifies();
+        }
+        if let Some(version) = self.proxy {
+            // Requests share a connection when what its header says is true of them all.
+            let mut hasher = DefaultHasher::new();
+            (peer.group_key, version as u8, ends).hash(&mut hasher);
+            peer.group_key = hasher.finish();
+            let first_word = self.engine.dial.as_ref().filter(|_| h2).and_then(|dial| dial.first_word);
+            peer.options.custom_l4 = Some(Arc::new(Dial { announced: Some((version, ends)), first_word }));
+        } else if let (Some(dial), true) = (&self.engine.dial, h2) {
+            peer.options.custom_l4 = Some(Arc::clone(dial) as Arc<_>);
+        }
+        match self.protocol {
+            UpstreamProtocol::H2c if h2 => multiplex(&mut peer.options, ALPN::H2),
+            // Where HTTP/1.1 will do, one answer that asks for it makes Pingora stay with it.
+            UpstreamProtocol::H2 if versions == Versions::Http2 => multiplex(&mut peer.options, ALPN::H2),
+            UpstreamProtocol::H2 if h2 => multiplex(&mut peer.options, ALPN::H2H1),
+            _ => {}
+        }
+        Ok(peer)
+    }
+}
+
+fn multiplex(options: &mut PeerOptions, alpn: ALPN) {
+    options.alpn = alpn;
+    options.max_h2_streams = MOST_STREAMS;
+    options.h2_stream_window_size = Some(STREAM_WINDOW);
+    options.h2_connection_window_size = Some(CONNECTION_WINDOW);
+    options.tcp_keepalive = Some(ALIVE);
+    options.h2_ping_interval = Some(PING);
+}
+
+/// Connects, says for whom, and expects a first word within a limit.
+#[derive(Debug)]
+struct Dial {
+    announced: Option<(ProxyVersion, ProxyAddrs)>,
+    first_word: Option<Duration>,
+}
+
+#[async_trait]
+impl L4Connect for Dial {
+    async fn connect(&self, to: &EngineAddr) -> pingora::Result<Stream> {
+        let to = Address::from_engine(to).or_err(ErrorType::ConnectError, "no address")?;
+        let mut plain = dial::connect(&to).await.map_err(|error| match error {
+            DialError::Refused => Error::because(ErrorType::ConnectRefused, "", error),
+            DialError::TimedOut => Error::because(ErrorType::ConnectTimedout, "", error),
+            DialError::Exhausted(error) => Error::because(ErrorType::ConnectError, "", error),
+            other => Error::because(ErrorType::ConnectError, "", other),
+        })?;
+        if let Some((version, ends)) = self.announced {
+            announce(&mut plain, version, ends).await.or_err(ErrorType::ConnectError, "")?;
+        }
+        if let Some(limit) = self.first_word {
+            h2_settings_wait::expect(&plain, limit).or_err(ErrorType::ConnectError, "")?;
+        }
+        Ok(match plain {
+            PlainStream::Tcp(stream) => stream.into(),
+            PlainStream::Unix(stream) => stream.into(),
+        })
+    }
+}

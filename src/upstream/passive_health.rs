@@ -1,0 +1,198 @@
+//! What real traffic says about an endpoint: failures in a row put it out for a while.
+//!
+//! Time is handed in. Who reports what is the lease's; what an empty cluster does is the roster's.
+
+use super::lease::Reason;
+use crate::config::PassiveHealth;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// How many failures put an endpoint out, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy {
+    /// Failures in a row; 0 is never.
+    failures: u32,
+    /// Milliseconds.
+    eject_for: u64,
+}
+
+impl From<&PassiveHealth> for Policy {
+    fn from(spec: &PassiveHealth) -> Self {
+        let eject_for = u64::try_from(spec.eject_for.0.as_millis()).unwrap_or(u64::MAX);
+        Self { failures: u32::from(spec.failures), eject_for }
+    }
+}
+
+/// What a success proves: each of these includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Proof {
+    /// Connections are accepted.
+    Connect,
+    /// Requests are answered.
+    Exchange,
+    /// WebSocket handshakes are answered.
+    Handshake,
+}
+
+/// The passive side of an endpoint's health.
+#[derive(Debug, Default)]
+pub(super) struct Passive {
+    /// Connects that failed, since one succeeded.
+    connects: AtomicU32,
+    /// Exchanges that failed after a connect, since one was answered.
+    exchanges: AtomicU32,
+    /// WebSocket handshakes that failed, since an exchange was answered.
+    handshakes: AtomicU32,
+    /// What put it out, as a [`Proof`]: what must succeed before it is back early.
+    out_for: AtomicU8,
+    /// Out until this millisecond; 0 is in.
+    out_until: AtomicU64,
+}
+
+impl Passive {
+    /// Whether the endpoint was put out; the clock is asked only when it was.
+    pub(super) fn is_out(&self, now: impl FnOnce() -> u64) -> bool {
+        let until = self.out_until.load(Relaxed);
+        until != 0 && now() < until
+    }
+
+    /// A connect succeeded. What is behind it may still be broken.
+    pub(super) fn connected(&self) {
+        clear(&self.connects);
+    }
+
+    /// An exchange or an active probe succeeded, which proves so much and no more. The millisecond until which it was
+    /// put out, when it had been and is back now.
+    pub(super) fn well(&self, proof: Proof) -> Option<u64> {
+        clear(&self.connects);
+        if proof >= Proof::Exchange {
+            clear(&self.exchanges);
+        }
+        if proof >= Proof::Handshake {
+            clear(&self.handshakes);
+        }
+        if self.out_until.load(Relaxed) == 0 || self.out_for.load(Relaxed) > proof as u8 {
+            return None;
+        }
+        Some(self.out_until.swap(0, Relaxed)).filter(|until| *until != 0)
+    }
+
+    /// Since which millisecond it has been back in, though nothing succeeded since; 0 when it was not
+    /// out, or still is.
+    pub(super) fn back_since(&self, now: u64) -> u64 {
+        let until = self.out_until.load(Relaxed);
+        if until <= now { until } else { 0 }
+    }
+
+    /// Something failed. True when this put the endpoint out, false when it was or stays in.
+    ///
+    /// The count is kept while it is out: when it comes back, one more failure puts it out again.
+    pub(super) fn failed(&self, reason: Reason, policy: Policy, now: u64) -> bool {
+        let (row, proof) = match reason {
+            Reason::Refused | Reason::ConnectTimeout | Reason::Tls => (&self.connects, Proof::Connect),
+            Reason::Closed => (&self.exchanges, Proof::Exchange),
+            Reason::Handshake | Reason::HandshakeTimeout => (&self.handshakes, Proof::Handshake),
+        };
+        let failures = row.fetch_add(1, Relaxed).saturating_add(1);
+        if policy.failures == 0 || failures < policy.failures {
+            return false;
+        }
+        self.out_for.store(proof as u8, Relaxed);
+        let before = self.out_until.swap(now.saturating_add(policy.eject_for), Relaxed);
+        before <= now
+    }
+}
+
+/// A store to a shared line costs every other core; a load of what is already 0 does not.
+fn clear(count: &AtomicU32) {
+    if count.load(Relaxed) != 0 {
+        count.store(0, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { failures: 3, eject_for: 1000 };
+
+    #[test]
+    fn three_failures_in_a_row_put_it_out_for_a_while() {
+        let passive = Passive::default();
+        assert!(!passive.failed(Reason::Refused, POLICY, 10));
+        assert!(!passive.failed(Reason::ConnectTimeout, POLICY, 20));
+        assert!(!passive.is_out(|| 20));
+        assert!(passive.failed(Reason::Refused, POLICY, 30));
+        assert!(passive.is_out(|| 1029));
+        assert!(!passive.is_out(|| 1030));
+        assert!(passive.failed(Reason::Refused, POLICY, 2000), "one more is enough after it came back");
+    }
+
+    #[test]
+    fn a_connect_does_not_forgive_failed_handshakes() {
+        let passive = Passive::default();
+        for _ in 0..2 {
+            passive.connected();
+            assert!(!passive.failed(Reason::Handshake, POLICY, 10));
+        }
+        passive.connected();
+        assert!(passive.failed(Reason::Handshake, POLICY, 10));
+    }
+
+    #[test]
+    fn a_connect_does_not_forgive_unanswered_handshakes() {
+        let passive = Passive::default();
+        let outcomes = [(); 3].map(|()| {
+            passive.connected();
+            passive.failed(Reason::HandshakeTimeout, POLICY, 10)
+        });
+        assert_eq!(outcomes, [false, false, true]);
+    }
+
+    #[test]
+    fn an_answer_forgives_all() {
+        let passive = Passive::default();
+        for _ in 0..3 {
+            passive.failed(Reason::Closed, POLICY, 10);
+        }
+        assert_eq!(passive.back_since(500), 0, "still out");
+        assert_eq!(passive.back_since(2000), 1010);
+        assert_eq!(passive.well(Proof::Handshake), Some(1010));
+        assert_eq!((passive.well(Proof::Handshake), passive.back_since(2000)), (None, 0));
+        assert!(!passive.is_out(|| 11));
+        assert!(!passive.failed(Reason::Closed, POLICY, 12));
+    }
+
+    #[test]
+    fn a_probe_forgives_what_it_has_proven_and_no_more() {
+        for (reason, wanted) in [
+            (Reason::Refused, Proof::Connect),
+            (Reason::Closed, Proof::Exchange),
+            (Reason::Handshake, Proof::Handshake),
+            (Reason::HandshakeTimeout, Proof::Handshake),
+        ] {
+            for proof in [Proof::Connect, Proof::Exchange, Proof::Handshake] {
+                let passive = Passive::default();
+                let put_out = [(); 3].map(|()| {
+                    passive.well(proof);
+                    passive.failed(reason, POLICY, 10)
+                });
+                assert_eq!(put_out[2], proof < wanted, "{reason:?} {proof:?}");
+                let passive = Passive::default();
+                for _ in 0..3 {
+                    passive.failed(reason, POLICY, 10);
+                }
+                assert_eq!(passive.well(proof).is_some(), proof >= wanted, "{reason:?} {proof:?}");
+                assert_eq!(passive.is_out(|| 11), proof < wanted, "{reason:?} {proof:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn zero_failures_switch_it_off() {
+        let passive = Passive::default();
+        let off = Policy { failures: 0, eject_for: 1000 };
+        assert!((0..100).all(|now| !passive.failed(Reason::Refused, off, now)));
+        assert!(!passive.is_out(|| 50));
+    }
+}

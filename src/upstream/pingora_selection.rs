@@ -1,0 +1,83 @@
+//! Any [`Balance`](super::Balance) as the engine's `BackendSelection`.
+//!
+//! Who is out is left aside before the balance is asked, so that the shares of the others stay
+//! right. Retries do not come here: `Members::choose_again` chooses for them.
+
+use super::balance::{Candidates, Open};
+use super::endpoint_set::{EndpointSet, Members};
+use super::slow_start::SlowStart;
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::selection::{BackendIter, BackendSelection};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Keys up to this long are kept without allocating: addresses, UUIDs, signed tags, most session ids.
+const SHORT: usize = 64;
+
+/// The members of one time as the engine selects among them.
+pub(super) struct Selection(Arc<Members>);
+
+impl BackendSelection for Selection {
+    type Iter = CandidateIter;
+    type Config = Arc<EndpointSet>;
+
+    fn build_with_config(backends: &BTreeSet<Backend>, roster: &Arc<EndpointSet>) -> Self {
+        Self(roster.seat(backends))
+    }
+
+    fn build(backends: &BTreeSet<Backend>) -> Self {
+        Self(EndpointSet::default().seat(backends))
+    }
+
+    fn iter(self: &Arc<Self>, key: &[u8]) -> CandidateIter {
+        let (open, slow) = (self.0.open(), self.0.slow_start());
+        CandidateIter { open, slow, key: KeyBytes::new(key), members: Arc::clone(&self.0) }
+    }
+}
+
+/// The endpoints in the order in which they should be tried for one request.
+pub(super) struct CandidateIter {
+    members: Arc<Members>,
+    open: Open,
+    slow: Option<SlowStart>,
+    key: KeyBytes,
+}
+
+impl BackendIter for CandidateIter {
+    fn next(&mut self) -> Option<&Backend> {
+        let candidates = Candidates::new(self.members.seats(), &self.open, self.slow);
+        let chosen = self.members.balance().choose(&candidates, self.key.as_bytes())?;
+        // A kind that chooses somebody who is no candidate would go round forever.
+        if !self.open.contains(chosen) {
+            return None;
+        }
+        self.open.remove(chosen);
+        self.members.backend(chosen)
+    }
+}
+
+/// The engine lends us the key for one call; the turns need it longer.
+enum KeyBytes {
+    Short([u8; SHORT], usize),
+    Long(Box<[u8]>),
+}
+
+impl KeyBytes {
+    fn new(key: &[u8]) -> Self {
+        let mut short = [0; SHORT];
+        match short.get_mut(..key.len()) {
+            Some(place) => {
+                place.copy_from_slice(key);
+                Self::Short(short, key.len())
+            }
+            None => Self::Long(key.into()),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes, length) => bytes.get(..*length).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
+    }
+}

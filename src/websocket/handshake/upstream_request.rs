@@ -1,0 +1,91 @@
+//! The backend's request, as bytes.
+
+use super::downstream::field;
+use super::{Handshake, Offer};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// A request to open a WebSocket at a backend.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is sent; the same for every endpoint that is tried.
+    pub bytes: Vec<u8>,
+    /// What the answer is checked against.
+    pub offer: Offer,
+}
+
+impl Request {
+    /// What the client's 101 accepts its key with: a backend was asked with the same key.
+    #[must_use]
+    pub fn accept(&self) -> &[u8; 28] {
+        self.offer.accept()
+    }
+
+    /// The target and the fields, read again: what is kept of a request is its bytes alone.
+    #[must_use]
+    pub fn read(&self) -> Option<(String, HeaderMap)> {
+        let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count();
+        let mut fields = vec![httparse::EMPTY_HEADER; lines];
+        let mut request = httparse::Request::new(&mut fields);
+        request.parse(&self.bytes).ok()?;
+        let headers = request.headers.iter().filter_map(|field| {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(field.value).ok()?))
+        });
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, value);
+        }
+        Some((request.path?.to_owned(), map))
+    }
+}
+
+/// A request target with a space, a control character or nothing in it, or without its leading slash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request target is not a path")]
+pub struct BadTarget;
+
+/// Writes the request for `target` (path and query, as the client sent them) with the end-to-end
+/// fields in `headers`. Connection, Upgrade, key and version are always our own.
+///
+/// # Errors
+/// [`BadTarget`] when `target` could end the request line early.
+pub fn write_request(
+    target: &[u8],
+    headers: &HeaderMap,
+    handshake: &Handshake,
+) -> Result<Request, BadTarget> {
+    let good = target.first() == Some(&b'/') && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
+    if !good {
+        return Err(BadTarget);
+    }
+    // Room for the fields we add and about 40 bytes a field: one allocation for nearly every request.
+    let mut bytes = Vec::with_capacity(256 + target.len() + 64 * headers.len());
+    bytes.extend_from_slice(b"GET ");
+    bytes.extend_from_slice(target);
+    bytes.extend_from_slice(b" HTTP/1.1\r\n");
+    // Host first, as RFC 9110 §7.2 recommends.
+    if let Some(host) = headers.get(HOST) {
+        field(&mut bytes, &HOST, host);
+    }
+    bytes.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n");
+    bytes.extend_from_slice(b"sec-websocket-key: ");
+    bytes.extend_from_slice(&handshake.key);
+    bytes.extend_from_slice(b"\r\n");
+    let ours = [
+        HOST,
+        CONNECTION,
+        UPGRADE,
+        SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_VERSION,
+        CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+    ];
+    for (name, value) in headers.iter().filter(|(name, _)| !ours.contains(name)) {
+        field(&mut bytes, name, value);
+    }
+    bytes.extend_from_slice(b"\r\n");
+    Ok(Request { bytes, offer: Offer::new(&handshake.key, headers) })
+}
