@@ -45,10 +45,10 @@ struct Written {
     headers: Option<Vec<Placed<String>>>,
     /// Fields of the answer that they may read besides the usual ones; `*` for all. Default: none.
     #[serde(default)]
-    expose: Vec<Placed<String>>,
+    expose_headers: Vec<Placed<String>>,
     /// Whether requests may carry cookies and passwords. Default: false.
     #[serde(default)]
-    credentials: bool,
+    allow_credentials: bool,
     /// How long a browser remembers the answer to a preflight, in whole seconds. `0s`: not at all. Default: unsaid, which
     /// browsers take for 5s.
     max_age: Option<Period>,
@@ -82,17 +82,17 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         Some(list) if list.iter().any(|name| name.value == "*") => None,
         Some(list) => problems.keep(joined(list, field)),
     };
-    let expose = match written.expose.is_empty() {
+    let expose = match written.expose_headers.is_empty() {
         true => None,
-        false => problems.keep(joined(&written.expose, field)),
+        false => problems.keep(joined(&written.expose_headers, field)),
     };
     // With credentials a `*` is taken for a name (Fetch §3.2.5): nothing would work, and only in the browser.
     let lists = [
         ("origins", Some(&written.origins)),
         ("methods", written.methods.as_ref()),
-        ("expose", Some(&written.expose)),
+        ("expose", Some(&written.expose_headers)),
     ];
-    for (key, list) in lists.into_iter().filter(|_| written.credentials) {
+    for (key, list) in lists.into_iter().filter(|_| written.allow_credentials) {
         let star = list.into_iter().flatten().find(|text| text.value == "*");
         problems.0.extend(star.map(|star| {
             Problem::new(format!("`*` in `{key}` means nothing with credentials"))
@@ -106,8 +106,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         let problem = Problem::new("`origins` is empty").at(settings.place());
         return Err(problem.help("list origins as in https://example.com, or `*` for all").into());
     }
-    let same_for_all = origins.is_any() && !written.credentials;
-    let credentials = written.credentials;
+    let same_for_all = origins.is_any() && !written.allow_credentials;
+    let credentials = written.allow_credentials;
     let methods = methods.unwrap_or(METHODS);
     Ok(Box::new(Cors { origins, methods, headers, expose, credentials, max_age, same_for_all }))
 }

@@ -31,7 +31,7 @@ struct Written {
     /// The upstream that gets the copies, by name.
     upstream: String,
     /// How many of a hundred requests are copied. Default: 100.
-    share: Option<Placed<u8>>,
+    percent: Option<Placed<u8>>,
     /// The longest body that is copied, at most 1MiB; a request with a longer one is not. Default: 64KiB.
     max_body: Option<Placed<Size>>,
     /// How many copies may be under way; beyond them none are made. Default: 100.
@@ -65,7 +65,7 @@ impl Drop for Place {
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let written: Written = settings.read()?;
     let mut problems = Problems::default();
-    if let Some(share) = written.share.as_ref().filter(|share| !(1..=100).contains(&share.value)) {
+    if let Some(share) = written.percent.as_ref().filter(|share| !(1..=100).contains(&share.value)) {
         problems.push(Problem::new("`share` is 1 to 100").at(&share.place));
     }
     if let Some(size) = written.max_body.as_ref().filter(|size| size.0 > LONGEST_BODY) {
@@ -82,7 +82,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     }
     Ok(Box::new(Mirror {
         upstream: written.upstream,
-        share: written.share.map_or(100, |share| share.value),
+        share: written.percent.map_or(100, |share| share.value),
         max_body: written.max_body.map_or(64 << 10, |size| size.0),
         most: written.max_in_flight.map_or(100, |most| most.value),
         timeout: written.timeout.map_or(Duration::from_secs(10), |timeout| timeout.0),

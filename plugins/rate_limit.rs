@@ -64,7 +64,7 @@ struct Messages {
     burst: Option<Placed<u32>>,
     /// What becomes of those beyond.
     #[serde(default)]
-    exceed: Exceed,
+    on_exceed: Exceed,
 }
 
 /// What becomes of messages beyond the rate.
@@ -129,7 +129,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let messages = written
         .messages
         .as_ref()
-        .map(|messages| (buckets(messages.rate, messages.burst.as_ref()).0, messages.exceed));
+        .map(|messages| (buckets(messages.rate, messages.burst.as_ref()).0, messages.on_exceed));
     let told =
         requests.as_ref().filter(|_| written.headers).map(|of| RateLimitHeaders::new(settings.name(), of));
     let (Some(key), false) = (key, problems.refuse()) else { return Err(problems) };

@@ -116,7 +116,7 @@ x-common: &common { timeout: 0, methods: [GET] }
 server:
   threads: ${THREADS}
   grace_period: 1h30m
-  max_request_head: 65536
+  max_header_size: 65536
   via: off
 access_log: off
 listeners: [{ name: web, address: "0.0.0.0:80" }]

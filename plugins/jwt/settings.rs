@@ -45,7 +45,7 @@ pub(super) struct Written {
     /// Where the token is, the first that is there counts: bearer (the field Authorization), header:NAME,
     /// cookie:NAME or query:NAME. Default: bearer.
     #[serde(default)]
-    from: Vec<Placed<String>>,
+    token_from: Vec<Placed<String>>,
     /// Who must have issued it: a name or several. Default: anybody.
     #[serde(default)]
     issuer: Names,
@@ -56,7 +56,7 @@ pub(super) struct Written {
     leeway: Option<Period>,
     /// Claims that must be there, besides exp.
     #[serde(default)]
-    require: Vec<Placed<String>>,
+    required_claims: Vec<Placed<String>>,
     /// Whether a token must say when it expires (exp). One that says so is held to it in any case. Default: true.
     #[serde(default = "yes")]
     require_exp: bool,
@@ -112,8 +112,8 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
     let mut problems = Problems::default();
     let mut keep = |problem: Problem| problems.push(problem);
     let algorithms = algorithms(&written.algorithms, &mut keep);
-    let from = sources(&written.from, &mut keep);
-    let claims = claims(&written.claims, &from, &mut keep);
+    let from = sources(&written.token_from, &mut keep);
+    let claims = claims_to_headers(&written.claims, &from, &mut keep);
     let realm = written.realm.as_ref().map_or("", |realm| realm.value.as_str());
     if let Some(realm) = written.realm.as_ref().filter(|realm| !quotable(realm)) {
         keep(
@@ -130,8 +130,8 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
             keep(Problem::new(format!("`{what}` is at least {}s", least.as_secs())).at(&period.place));
         }
     }
-    let mut required: Vec<_> = written.require.iter().map(|claim| claim.value.clone()).collect();
-    match written.require.iter().find(|claim| claim.value == EXP) {
+    let mut required: Vec<_> = written.required_claims.iter().map(|claim| claim.value.clone()).collect();
+    match written.required_claims.iter().find(|claim| claim.value == EXP) {
         Some(exp) if !written.require_exp => {
             let problem = Problem::new("`exp` is required here, and is not by `require_exp`");
             keep(problem.at(&exp.place).help("leave one of the two out"));
@@ -211,7 +211,7 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
     read
 }
 
-fn claims(
+fn claims_to_headers(
     written: &IndexMap<String, Placed<String>>,
     from: &[super::From],
     keep: &mut impl FnMut(Problem),

@@ -48,10 +48,10 @@ impl Settings {
         let settings = Self {
             names: names(&spec.domains, &mut problems),
             directory: directory(&spec.directory, &mut problems),
-            contact: spec.contact.iter().filter_map(|one| contact(one, &mut problems)).collect(),
+            contact: spec.email.iter().filter_map(|one| contact(one, &mut problems)).collect(),
             challenge: spec.challenge,
             storage: problems.keep(storage(written).map_err(Into::into)).unwrap_or_default(),
-            roots: spec.ca.as_ref().and_then(|ca| problems.keep(roots(ca).map_err(Into::into))),
+            roots: spec.directory_ca.as_ref().and_then(|ca| problems.keep(roots(ca).map_err(Into::into))),
             external: spec.external_account.as_ref().and_then(|account| external(account, &mut problems)),
         };
         if problems.refuse() { Err(problems) } else { Ok(settings) }

@@ -7,6 +7,7 @@ mod foreign_names;
 mod glob;
 mod include;
 mod mapping_keys;
+mod setting_places;
 mod source_spans;
 mod yaml;
 mod yaml_errors;
@@ -14,7 +15,7 @@ mod yaml_errors;
 #[cfg(test)]
 mod tests;
 
-use super::model::Spec;
+use super::model::Config;
 use crate::diagnostics::Sources;
 use moongate_config::{Problem, Problems, Value};
 use std::collections::HashSet;
@@ -28,7 +29,7 @@ pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
-    pub spec: Spec,
+    pub spec: Config,
     /// The files it came from, for reports.
     pub sources: Sources,
     /// Advice that does not refuse it.
@@ -45,7 +46,7 @@ pub struct Refused {
     /// The files, as far as they could be read.
     pub sources: Sources,
     /// What remains without the problems, when something does: for finding more of them only.
-    pub rest: Option<Box<Spec>>,
+    pub rest: Option<Box<Config>>,
 }
 
 impl Refused {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// A configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Spec {
+pub struct Config {
     /// The process.
     pub server: Server,
     /// The administrator's address; absent: none.
@@ -59,7 +59,7 @@ pub struct Upstream {
     pub passive_health: PassiveHealth,
     /// When every endpoint is unhealthy.
     #[serde(default)]
-    pub panic: Panic,
+    pub when_all_unhealthy: WhenAllUnhealthy,
     /// Over which time the weight of an endpoint that has just come, or come back, grows from a tenth to the
     /// whole; at the process's start nobody is new. `0s` or absent: it has its whole weight at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,8 +68,8 @@ pub struct Upstream {
     #[serde(default = "defaults::connect_timeout", deserialize_with = "positive")]
     pub connect_timeout: Period,
     /// How long an idle connection is kept for reuse, longer than 0. Default 60s.
-    #[serde(default = "defaults::idle_timeout", deserialize_with = "positive")]
-    pub idle_timeout: Period,
+    #[serde(default = "defaults::keepalive_timeout", deserialize_with = "positive")]
+    pub keepalive_timeout: Period,
     /// Further endpoints tried after the first, for what is safe to repeat: 0 to 63. Default 2.
     #[serde(default = "defaults::retries", deserialize_with = "retries")]
     #[schemars(range(max = 63))]
@@ -98,10 +98,10 @@ impl Upstream {
             proxy_protocol: None,
             health_check: None,
             passive_health: PassiveHealth::default(),
-            panic: Panic::default(),
+            when_all_unhealthy: WhenAllUnhealthy::default(),
             slow_start: None,
             connect_timeout: defaults::connect_timeout(),
-            idle_timeout: defaults::idle_timeout(),
+            keepalive_timeout: defaults::keepalive_timeout(),
             retries: defaults::retries(),
             resolve: defaults::resolve(),
             resolver: None,
@@ -126,14 +126,14 @@ pub enum ResolverKind {
 #[serde(deny_unknown_fields, default)]
 pub struct Rebalance {
     /// An endpoint that holds more than so many times its share is relieved of what is above it. Default 1.3.
-    pub when: f64,
+    pub threshold: f64,
     /// The time over which those who should move are asked to come again (Close 1012), at least 1s. Default 10m.
     pub window: Period,
 }
 
 impl Default for Rebalance {
     fn default() -> Self {
-        Self { when: 1.3, window: seconds(600) }
+        Self { threshold: 1.3, window: seconds(600) }
     }
 }
 
@@ -165,7 +165,7 @@ impl Default for PassiveHealth {
 /// When every endpoint is unhealthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Panic {
+pub enum WhenAllUnhealthy {
     /// Choose among all as if they were healthy: counted and logged.
     #[default]
     Any,
@@ -326,7 +326,7 @@ mod defaults {
     pub(super) fn connect_timeout() -> Period {
         seconds(2)
     }
-    pub(super) fn idle_timeout() -> Period {
+    pub(super) fn keepalive_timeout() -> Period {
         seconds(60)
     }
     pub(super) fn retries() -> u8 {

@@ -1,6 +1,6 @@
 //! The effective configuration as YAML: with its defaults, to be loaded again.
 
-use super::model::Spec;
+use super::model::Config;
 use moongate_config::{Settings, Value, ValueKind};
 
 /// Marks an unquoted number in an unusual spelling (`1.50`, `007`), which serde_yaml would quote or
@@ -19,7 +19,7 @@ const QUOTED_WRITTEN: &str = "\"\\uFFFE";
 /// that file: they lead elsewhere when the text is loaded in place of the file that includes it.
 ///
 /// Values that came from the environment are written out, secrets too.
-pub fn print(spec: &Spec) -> String {
+pub fn print(spec: &Config) -> String {
     let mut spec = spec.clone();
     for settings in every_settings(&mut spec) {
         mark(&mut settings.value);
@@ -49,7 +49,7 @@ fn escape_values(tree: &mut serde_yaml::Value) {
     }
 }
 
-fn every_settings(spec: &mut Spec) -> impl Iterator<Item = &mut Settings> {
+fn every_settings(spec: &mut Config) -> impl Iterator<Item = &mut Settings> {
     let kinds = spec.upstreams.values_mut().flat_map(|upstream| {
         let upstream = &mut upstream.value;
         upstream.balance.iter_mut().chain(upstream.health_check.iter_mut()).map(|entry| &mut entry.settings)

@@ -1,6 +1,6 @@
 //! The JSON Schema of a configuration, for editors: the types themselves, and every kind's settings.
 
-use super::model::Spec;
+use super::model::Config;
 use moongate_config::Kind;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -89,7 +89,7 @@ impl KindTable {
 /// The JSON Schema (2020-12) of a configuration file, as `moongate schema` prints it.
 pub fn schema(tables: &[KindTable]) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
-    let mut root = generator.root_schema_for::<Spec>().to_value();
+    let mut root = generator.root_schema_for::<Config>().to_value();
     let entries: Vec<_> = tables.iter().map(|table| (table.setting, table.entry(&mut generator))).collect();
     // The kinds' settings may have defined further types.
     let definitions = generator.take_definitions(true);

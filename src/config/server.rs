@@ -41,10 +41,10 @@ pub struct Server {
     pub send_min_rate: MinRate,
     /// The largest request head, 1KiB to 800KiB, otherwise 431. Default 64KiB.
     #[serde(deserialize_with = "room_for_a_head")]
-    pub max_request_head: Size,
+    pub max_header_size: Size,
     /// Idle connections to all upstreams that are kept for reuse, at least 1. They are divided among the threads, and
     /// each keeps at least one. Default 512.
-    pub upstream_keepalive: NonZeroU32,
+    pub max_idle_connections: NonZeroU32,
     /// What looks host names up, of plugins' calls, JWKS, certificate authorities, and upstreams that name no other:
     /// `hickory` asks name servers without blocking a thread and honours TTLs; `system` calls getaddrinfo, for names
     /// that only nsswitch knows. Default hickory.
@@ -79,9 +79,9 @@ impl Default for Server {
             send_timeout: seconds(60),
             body_min_rate: MinRate::default(),
             send_min_rate: MinRate::default(),
-            max_request_head: Size(64 << 10),
+            max_header_size: Size(64 << 10),
             // 512 is not 0.
-            upstream_keepalive: NonZeroU32::MIN.saturating_add(511),
+            max_idle_connections: NonZeroU32::MIN.saturating_add(511),
             resolver: ResolverKind::default(),
             name_servers: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -158,7 +158,7 @@ pub struct Listener {
     /// WebSocket handshakes over this listener in a time, whatever their route, as `500/s`: a tenth of them
     /// may come at once, those beyond wait for their turn up to a second, and the rest gets 503.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub handshakes: Option<Rate>,
+    pub handshake_rate: Option<Rate>,
 }
 
 /// The access log.

@@ -99,7 +99,7 @@ pub enum ClientAuthMode {
     #[default]
     Require,
     /// It may come without one; one that it shows must be valid.
-    Request,
+    Optional,
 }
 
 /// Certificates that the gateway gets by itself.
@@ -113,7 +113,7 @@ pub struct Acme {
     pub directory: Placed<String>,
     /// Whom the authority may write to, as `mailto:` URLs or bare addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub contact: Vec<Placed<String>>,
+    pub email: Vec<Placed<String>>,
     /// How it is proven that the names are ours.
     #[serde(default)]
     pub challenge: Challenge,
@@ -123,7 +123,7 @@ pub struct Acme {
     pub storage: Option<Placed<String>>,
     /// The issuers trusted for the directory's own certificate, as a PEM file; absent: the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<Placed<String>>,
+    pub directory_ca: Option<Placed<String>>,
     /// An account that was made elsewhere (external account binding, RFC 8555 §7.3.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_account: Option<Placed<ExternalAccount>>,

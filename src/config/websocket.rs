@@ -38,17 +38,17 @@ pub struct WebSocket {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<Size>,
     /// What happens to a client that sends more than these two allow.
-    pub exceed: Exceed,
+    pub on_exceed: Exceed,
     /// WebSockets of this route at a time, otherwise 503.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub connections: Option<NonZeroU32>,
+    pub max_connections: Option<NonZeroU32>,
     /// WebSockets of one client at a time, otherwise 429: a number, or a mapping with the client's key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub connections_per_client: Option<PerClient>,
+    pub max_connections_per_client: Option<PerClient>,
     /// Handshakes of this route in a time, as `500/s`, `30/m` or `10/h`: a tenth of them may come at once,
     /// those beyond wait for their turn up to a second, and the rest gets 503 with Retry-After.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub handshakes: Option<Rate>,
+    pub handshake_rate: Option<Rate>,
     /// Origins of pages that may connect, otherwise 403: `https://example.com`, `https://*.example.com`
     /// or `null`. Absent: any. A request without Origin comes from no page and is not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ pub struct WebSocket {
     pub invalid_frames: InvalidFrames,
     /// The window over which the connections of a leaving endpoint, route or process are asked to come
     /// again (Close 1012), spread evenly. `0s`: all at once. Default 30s.
-    pub drain: Period,
+    pub drain_window: Period,
     /// What happens to the connections of an endpoint that is unhealthy while another one of its upstream is not.
     pub on_unhealthy: Stay,
     /// What happens to connections whose endpoint was removed from its upstream, or that were opened before
@@ -93,13 +93,13 @@ impl Default for WebSocket {
             max_message: None,
             messages_per_second: None,
             bytes_per_second: None,
-            exceed: Exceed::default(),
-            connections: None,
-            connections_per_client: None,
-            handshakes: None,
+            on_exceed: Exceed::default(),
+            max_connections: None,
+            max_connections_per_client: None,
+            handshake_rate: None,
             origins: None,
             invalid_frames: InvalidFrames::default(),
-            drain: seconds(30),
+            drain_window: seconds(30),
             on_unhealthy: Stay::default(),
             on_reload: Stay::default(),
             close_timeout: seconds(5),

@@ -189,7 +189,7 @@ impl Drains {
     }
 
     fn window(&self, route: &Arc<str>) -> Duration {
-        self.policies.get(route).map_or(config::WebSocket::default().drain.0, |policy| policy.drain)
+        self.policies.get(route).map_or(config::WebSocket::default().drain_window.0, |policy| policy.drain)
     }
 
     fn begin(&self, snapshot: &Snapshot, group: &Group, websockets: usize) -> Drain {

@@ -11,7 +11,7 @@ mod request;
 mod tests;
 mod websocket;
 
-use crate::config::{EndpointEntry, Spec, UpstreamRef};
+use crate::config::{Config, EndpointEntry, UpstreamRef};
 use log::warn;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -138,7 +138,7 @@ pub async fn backend(listener: TcpListener, name: &str) {
 }
 
 /// The loopback endpoints of a configuration, each once, in the order written: what the demo plays.
-pub fn addresses(spec: &Spec) -> Vec<SocketAddr> {
+pub fn addresses(spec: &Config) -> Vec<SocketAddr> {
     let named = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints);
     let inline = spec.routes.iter().flat_map(|route| match &route.upstream.value {
         UpstreamRef::Inline(endpoints) => endpoints.as_slice(),

@@ -74,7 +74,7 @@ pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<
     let options = &mut peer.options;
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
-    options.idle_timeout = Some(cluster.spec().idle_timeout.0);
+    options.idle_timeout = Some(cluster.spec().keepalive_timeout.0);
     // How long the backend may be silent, the client's session bounds: it tells heads from bodies.
     options.read_timeout = None;
     if cluster.reach().protocol() != UpstreamProtocol::Http1 && !is_call {

@@ -211,7 +211,7 @@ impl Failure {
     pub const fn detail(self) -> &'static str {
         match self {
             Self::BadRequest(Detail(detail)) | Self::AmbiguousPath(Detail(detail)) => detail,
-            Self::HeadTooLarge => "the head is larger than `server.max_request_head`, or has too many fields",
+            Self::HeadTooLarge => "the head is larger than `server.max_header_size`, or has too many fields",
             Self::HeaderTimeout => "the head took longer than `server.header_timeout`",
             Self::TargetTooLong => BadTarget::TooLong.detail(),
             Self::TooManyStreams => "the connection has as many streams as it may; the client may try again",

@@ -127,7 +127,7 @@ impl Gateway {
         let terms = &snapshot.terms;
         let limits = RequestLimits {
             time: terms.header_timeout,
-            size: terms.max_request_head,
+            size: terms.max_header_size,
             idle: terms.keepalive_timeout,
             body_rate: terms.body_rate,
             send_rate: terms.send_rate,
@@ -140,7 +140,7 @@ impl Gateway {
     pub fn streams(&self) -> StreamLimits {
         let terms = &self.shared.live.look().terms;
         StreamLimits {
-            head: terms.max_request_head,
+            head: terms.max_header_size,
             idle: terms.keepalive_timeout,
             send: terms.send_timeout,
             rates: StreamRates { body: terms.body_rate, send: terms.send_rate },

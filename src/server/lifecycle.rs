@@ -191,7 +191,7 @@ fn server_conf(snapshot: &Snapshot) -> ServerConf {
     ServerConf {
         threads: 1,
         work_stealing: false,
-        upstream_keepalive_pool_size: (snapshot.upstream_keepalive / snapshot.threads.max(1)).max(1),
+        upstream_keepalive_pool_size: (snapshot.max_idle_connections / snapshot.threads.max(1)).max(1),
         // How often a request is tried is the upstream's `retries`; this only bounds pooled
         // connections that turn out to be closed.
         max_retries: 64,

@@ -1,7 +1,7 @@
 //! Where a route sends its requests: one cluster, or several by shares.
 
 use super::Compiler;
-use crate::config::{self, Spec, UpstreamProtocol, UpstreamRef};
+use crate::config::{self, Config, UpstreamProtocol, UpstreamRef};
 use crate::upstream::{Affinity, Cluster, KeySource, RequestView};
 use http::header;
 use indexmap::IndexMap;
@@ -98,7 +98,7 @@ type Clusters = IndexMap<String, Arc<Cluster>>;
 impl Compiler<'_> {
     pub(super) fn destination(
         &mut self,
-        spec: &Spec,
+        spec: &Config,
         route: &str,
         written: &config::Route,
         clusters: &mut Clusters,
@@ -141,7 +141,13 @@ impl Compiler<'_> {
         }
     }
 
-    fn named(&mut self, spec: &Spec, name: &str, place: &Place, clusters: &Clusters) -> Option<Arc<Cluster>> {
+    fn named(
+        &mut self,
+        spec: &Config,
+        name: &str,
+        place: &Place,
+        clusters: &Clusters,
+    ) -> Option<Arc<Cluster>> {
         // One that is there but broken has its own problem already.
         if !spec.upstreams.contains_key(name) {
             let known = spec.upstreams.keys().map(String::as_str);
@@ -158,7 +164,7 @@ impl Compiler<'_> {
 
     fn shares(
         &mut self,
-        spec: &Spec,
+        spec: &Config,
         shares: &IndexMap<String, Placed<u32>>,
         place: &Place,
         clusters: &Clusters,

@@ -28,7 +28,7 @@ pub struct GlobalSettings {
     /// The lowest rate at which a client takes a response.
     pub send_rate: Option<MinRate>,
     /// The largest head in bytes.
-    pub max_request_head: usize,
+    pub max_header_size: usize,
     /// What identifies a client in limits and keys.
     pub client_prefix: ClientPrefix,
     /// What happens to X-Forwarded-*.
@@ -63,7 +63,7 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> GlobalSetting
         send_timeout: server.send_timeout.0,
         body_rate: MinRate::of(server.body_min_rate),
         send_rate: MinRate::of(server.send_min_rate),
-        max_request_head: usize::try_from(server.max_request_head.0).unwrap_or(usize::MAX),
+        max_header_size: usize::try_from(server.max_header_size.0).unwrap_or(usize::MAX),
         client_prefix: server.client_ipv6_prefix,
         x_forwarded: server.x_forwarded,
         via: server.via,

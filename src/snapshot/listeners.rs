@@ -268,8 +268,10 @@ pub(super) fn compile(
         }
         let max_connections = listener.max_connections.map(|most| most.get() as usize);
         let prior = prior.iter().find(|known| *known.name == *name.value);
-        let handshakes =
-            HandshakeLimiter::carry(listener.handshakes, prior.and_then(|prior| prior.handshakes.as_ref()));
+        let handshakes = HandshakeLimiter::carry(
+            listener.handshake_rate,
+            prior.and_then(|prior| prior.handshakes.as_ref()),
+        );
         let before = prior.and_then(|prior| prior.greeting.as_deref());
         let greeting =
             ListenerProtocols::compile(listener, &name.value, &address, before, certificates, problems);

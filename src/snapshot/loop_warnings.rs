@@ -1,14 +1,14 @@
 //! Endpoints that are listeners of this process: a request there comes back to the gateway.
 
 use super::listeners::{Address, Listener};
-use crate::config::{EndpointEntry, Spec, UpstreamRef};
+use crate::config::{Config, EndpointEntry, UpstreamRef};
 use crate::net::is_own_address;
 use moongate_config::{Place, Placed, Problem};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 /// Warns of each of them.
-pub(super) fn warnings(spec: &Spec, listeners: &[Listener]) -> Vec<Problem> {
+pub(super) fn warnings(spec: &Config, listeners: &[Listener]) -> Vec<Problem> {
     let of_upstreams = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints);
     let of_routes = spec.routes.iter().flat_map(|route| match &route.upstream.value {
         UpstreamRef::Inline(endpoints) => &endpoints[..],

@@ -26,7 +26,7 @@ pub use proxy_protocol_sources::Balancers;
 pub use route::Route;
 
 use crate::acme;
-use crate::config::{self, KindTable, Spec};
+use crate::config::{self, Config, KindTable};
 use crate::plugin::{Builder, Entry, Instances};
 use crate::route::{self as routing, Rule, Table};
 use crate::telemetry::AccessLog;
@@ -75,7 +75,7 @@ pub struct Snapshot {
     /// Worker threads.
     pub threads: usize,
     /// Idle connections to upstreams that are kept, over all workers.
-    pub upstream_keepalive: usize,
+    pub max_idle_connections: usize,
     /// The access log; opened by live, for compiling opens nothing.
     pub log: Option<Arc<AccessLog>>,
     /// Its settings, to see whether the next generation's are the same.
@@ -133,7 +133,7 @@ impl Snapshot {
 /// # Errors
 /// Every problem of the file, not the first. Otherwise the problems returned are warnings.
 pub fn compile(
-    spec: &Spec,
+    spec: &Config,
     prior: Option<&Snapshot>,
     kinds: Kinds,
 ) -> Result<(Snapshot, Problems), Problems> {
@@ -170,7 +170,7 @@ pub fn compile(
         certificates: certificates.finish(),
         admin,
         threads: spec.server.threads.map_or(cores, |threads| usize::from(threads.get())),
-        upstream_keepalive: spec.server.upstream_keepalive.get() as usize,
+        max_idle_connections: spec.server.max_idle_connections.get() as usize,
         log: None,
         log_settings: spec.access_log.clone(),
         unrouted: RouteMetrics::of(NONE).answers(NONE),
@@ -200,7 +200,7 @@ fn removed(prior: &Snapshot, clusters: &IndexMap<String, Arc<Cluster>>) -> Vec<R
 }
 
 /// What a running process cannot change: each a problem that names it.
-pub fn cannot_change(prior: &Snapshot, next: &Snapshot, written: &Spec) -> Problems {
+pub fn cannot_change(prior: &Snapshot, next: &Snapshot, written: &Config) -> Problems {
     let mut problems = Problems::default();
     let mut refuse = |what: &str, place: Option<&Place>| {
         let problem = Problem::new(format!("{what} cannot be changed by a reload"))
@@ -228,8 +228,8 @@ pub fn cannot_change(prior: &Snapshot, next: &Snapshot, written: &Spec) -> Probl
     if prior.threads != next.threads {
         refuse("`server.threads`", None);
     }
-    if prior.upstream_keepalive != next.upstream_keepalive {
-        refuse("`server.upstream_keepalive`", None);
+    if prior.max_idle_connections != next.max_idle_connections {
+        refuse("`server.max_idle_connections`", None);
     }
     problems
 }
@@ -243,7 +243,7 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn clusters(&mut self, spec: &Spec) -> IndexMap<String, Arc<Cluster>> {
+    fn clusters(&mut self, spec: &Config) -> IndexMap<String, Arc<Cluster>> {
         let mut clusters = IndexMap::with_capacity(spec.upstreams.len());
         for (name, upstream) in &spec.upstreams {
             if let Some(cluster) = self.cluster(name, &upstream.value, &upstream.place) {
@@ -264,7 +264,7 @@ impl Compiler<'_> {
 
     fn routes(
         &mut self,
-        spec: &Spec,
+        spec: &Config,
         listeners: &[Listener],
         clusters: &mut IndexMap<String, Arc<Cluster>>,
     ) -> Table<Arc<Route>> {

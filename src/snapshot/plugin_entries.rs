@@ -1,7 +1,7 @@
 //! The plugins of a configuration, and whether the upstreams that they call are there.
 
 use super::Compiler;
-use crate::config::{self, Spec, UpstreamProtocol};
+use crate::config::{self, Config, UpstreamProtocol};
 use crate::plugin::Entry;
 use crate::upstream::Cluster;
 use indexmap::IndexMap;
@@ -34,7 +34,7 @@ impl Compiler<'_> {
     }
 
     /// Tells of upstreams that plugins call and nobody has.
-    pub(super) fn find_called(&mut self, spec: &Spec, clusters: &IndexMap<String, Arc<Cluster>>) {
+    pub(super) fn find_called(&mut self, spec: &Config, clusters: &IndexMap<String, Arc<Cluster>>) {
         for (name, place) in std::mem::take(&mut self.called) {
             // One that is there but broken has its own problem already.
             if !clusters.contains_key(&name) && !spec.upstreams.contains_key(&name) {

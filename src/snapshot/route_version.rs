@@ -30,9 +30,9 @@ impl RouteVersion {
         let policy = config::WebSocket {
             // How WebSockets are drained holds at once for those that live, and how fast new ones come in is
             // nothing to them: nobody must reconnect for it.
-            handshakes: None,
+            handshake_rate: None,
             handshake_timeout: None,
-            drain: config::WebSocket::default().drain,
+            drain_window: config::WebSocket::default().drain_window,
             on_unhealthy: config::Stay::default(),
             on_reload: config::Stay::default(),
             ..written.clone()

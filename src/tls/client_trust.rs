@@ -42,7 +42,7 @@ pub(super) fn load(
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     let builder = match written.mode {
         ClientAuthMode::Require => builder,
-        ClientAuthMode::Request => builder.allow_unauthenticated(),
+        ClientAuthMode::Optional => builder.allow_unauthenticated(),
     };
     let verifier = builder.build();
     let verifier =
@@ -55,7 +55,7 @@ fn mark(mode: ClientAuthMode, mut issuers: Vec<CertificateDer<'_>>) -> TrustDige
     let mut digest = Sha256::new();
     digest.update([match mode {
         ClientAuthMode::Require => 1,
-        ClientAuthMode::Request => 2,
+        ClientAuthMode::Optional => 2,
     }]);
     for issuer in &issuers {
         digest.update(Sha256::digest(issuer));

@@ -81,7 +81,7 @@ impl Admission {
         let origins = written.origins.as_ref().map(|list| {
             list.iter().filter_map(|origin| problems.keep(Origin::parse(origin))).collect::<Vec<_>>()
         });
-        let per_client = match &written.connections_per_client {
+        let per_client = match &written.max_connections_per_client {
             None => None,
             Some(PerClient::Count(limit)) => Some((limit.get(), KeySource::ClientIp)),
             Some(PerClient::Keyed(keyed)) => {
@@ -91,7 +91,7 @@ impl Admission {
         if problems.refuse() {
             return Err(problems);
         }
-        let connections = written.connections.map_or(u32::MAX, std::num::NonZeroU32::get);
+        let connections = written.max_connections.map_or(u32::MAX, std::num::NonZeroU32::get);
         let present = prior.map(|prior| prior.present.clone()).unwrap_or_default();
         Ok(Self { origins, connections, per_client, present })
     }

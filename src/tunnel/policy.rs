@@ -150,7 +150,7 @@ impl Policy {
             ping_timeout: written.ping_timeout.0.min(FOREVER),
             max_age,
             jitter: written.jitter.map_or(max_age.unwrap_or_default() / 10, |jitter| jitter.0),
-            drain: written.drain.0.min(FOREVER),
+            drain: written.drain_window.0.min(FOREVER),
             on_unhealthy: written.on_unhealthy,
             on_reload: written.on_reload,
             close_timeout: written.close_timeout.0.min(FOREVER),
@@ -165,7 +165,7 @@ impl Policy {
             rates: Rates::new(written),
             admission,
             handshakes: HandshakeLimiter::carry(
-                written.handshakes,
+                written.handshake_rate,
                 prior.and_then(|prior| prior.handshakes.as_ref()),
             ),
         })

@@ -12,7 +12,7 @@ use super::endpoint::{Endpoint, Health, Load, Token};
 use super::hash_key::KeySource;
 use super::lease::Tried;
 use super::slow_start::SlowStart;
-use crate::config::Panic;
+use crate::config::WhenAllUnhealthy;
 use parking_lot::{Mutex, RwLock};
 use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
 use pingora_load_balancing::Backend;
@@ -25,7 +25,7 @@ use std::time::Duration;
 pub(super) struct Plan {
     pub(super) upstream: Arc<str>,
     pub(super) balance: Box<dyn Balance>,
-    pub(super) panic: Panic,
+    pub(super) panic: WhenAllUnhealthy,
     /// What an endpoint is before anything is known of it.
     pub(super) newcomer: Health,
     /// Over how many milliseconds a newcomer's weight grows.
@@ -38,7 +38,7 @@ pub(super) struct Members {
     /// The same in the same order, by address, as the engine knows them.
     backends: Vec<Backend>,
     balance: Box<dyn Balance>,
-    panic: Panic,
+    panic: WhenAllUnhealthy,
     slow_start: Option<u64>,
     /// Whether the balance ties sessions to members.
     ties_sessions: bool,
@@ -80,7 +80,7 @@ impl Members {
         let mut open = Open::with_room(self.seats.len());
         let usable = self.takers().filter(|(_, member)| member.endpoint().is_usable());
         usable.for_each(|(index, _)| open.insert(index));
-        if open.is_empty() && self.panic == Panic::Any {
+        if open.is_empty() && self.panic == WhenAllUnhealthy::Any {
             self.takers().for_each(|(index, _)| open.insert(index));
         }
         open
@@ -203,7 +203,7 @@ impl Default for EndpointSet {
         let plan = Plan {
             upstream: "".into(),
             balance,
-            panic: Panic::Fail,
+            panic: WhenAllUnhealthy::Fail,
             newcomer: Health::Healthy,
             slow_start: None,
         };

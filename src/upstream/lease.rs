@@ -51,7 +51,7 @@ pub enum NoEndpoint {
     /// No endpoint has an address and a weight above 0, or all that have are to be left.
     #[error("the upstream has no endpoint")]
     Empty,
-    /// All are unhealthy, and `panic: fail` says to choose none of them.
+    /// All are unhealthy, and `when_all_unhealthy: fail` says to choose none of them.
     #[error("every endpoint is unhealthy")]
     Unhealthy,
     /// All that may be used were tried for this request.

@@ -20,7 +20,7 @@ fn has_failed(reason: &'static str) -> impl Fn(&Value) -> bool {
 fn a_certificate_is_got_by_a_request_kept_for_its_owner_alone_and_served() {
     let Some(place) = Place::find("http-01") else { return };
     let pebble = place.start(&Manners { bad_nonces: 15, ..Manners::default() });
-    let more = ", challenge: http-01, contact: [admin@example.com]";
+    let more = ", challenge: http-01, email: [admin@example.com]";
     let gateway = Gateway::start_whole(&place.gateway("one.example.com, Two.example.com", more));
     let status = await_status(&gateway, "a certificate", is_issued);
     assert_eq!(status["domains"], serde_json::json!(["one.example.com", "two.example.com"]));

@@ -66,7 +66,7 @@ fn cors_answers_preflights_and_names_who_may_read() {
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nAccess-Control-Allow-Origin: *\r\n\r\na",
         Next::Keep,
     );
-    let gateway = with(&origin, "[{ kind: cors, origins: ['https://*.example'], credentials: true }]");
+    let gateway = with(&origin, "[{ kind: cors, origins: ['https://*.example'], allow_credentials: true }]");
     let preflight = "Origin: https://b.example\r\nAccess-Control-Request-Method: PUT\r\n";
     let answer = asked(&gateway, "OPTIONS /", preflight);
     assert_eq!(

@@ -20,10 +20,10 @@ fn config(server: &str, origin: &Origin) -> String {
     format!(
         "server: {{ trusted_proxies: [127.0.0.1], {server} }}
 routes:
-  - {{ path: /few, upstream: ['{origin}'], websocket: {{ connections_per_client: 1 }} }}
+  - {{ path: /few, upstream: ['{origin}'], websocket: {{ max_connections_per_client: 1 }} }}
   - path: /user
     upstream: ['{origin}']
-    websocket: {{ connections_per_client: {{ limit: 1, key: 'header:X-User' }} }}
+    websocket: {{ max_connections_per_client: {{ limit: 1, key: 'header:X-User' }} }}
   - path: /rate
     upstream: ['{origin}']
     plugins: [{{ kind: rate_limit, rate: 1/h }}]"
@@ -145,8 +145,8 @@ fn a_client_without_an_address_is_counted_by_what_it_is_called() {
 access_log: {{ path: '{}' }}
 routes:
   - {{ path: =/rate, upstream: ['{a}'], plugins: [{{ kind: rate_limit, rate: 1/h }}] }}
-  - {{ path: /user, upstream: ['{a}'], websocket: {{ connections_per_client: {{ limit: 1, key: 'header:x-user' }} }} }}
-  - {{ upstream: ['{a}'], websocket: {{ connections_per_client: 1 }} }}",
+  - {{ path: /user, upstream: ['{a}'], websocket: {{ max_connections_per_client: {{ limit: 1, key: 'header:x-user' }} }} }}
+  - {{ upstream: ['{a}'], websocket: {{ max_connections_per_client: 1 }} }}",
         log.display()
     ));
     let statuses = ["unknown", "_one", "unknown:81", "_two:80", "_one:82", "UNKNOWN", "_two:83"]

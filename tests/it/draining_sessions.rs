@@ -10,7 +10,7 @@ use std::time::Instant;
 fn file(a: &Origin, b: &Origin, balance: &str, window: &str) -> String {
     format!(
         "upstreams: {{ all: {{ endpoints: [{a}, {b}], balance: {balance} }} }}
-routes: [{{ name: chat, upstream: all, websocket: {{ drain: {window} }} }}]"
+routes: [{{ name: chat, upstream: all, websocket: {{ drain_window: {window} }} }}]"
     )
 }
 

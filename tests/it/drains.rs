@@ -15,8 +15,8 @@ fn file(endpoints: &[String], upstream: &str, websocket: &str) -> String {
         "upstreams:
   all: {{ endpoints: [{}], balance: least_connections{upstream} }}
 routes:
-  - {{ name: chat, path: /chat, upstream: all, websocket: {{ drain: 500ms, {websocket} }} }}
-  - {{ name: other, path: /other, upstream: all, websocket: {{ drain: 500ms }} }}",
+  - {{ name: chat, path: /chat, upstream: all, websocket: {{ drain_window: 500ms, {websocket} }} }}
+  - {{ name: other, path: /other, upstream: all, websocket: {{ drain_window: 500ms }} }}",
         endpoints.join(", ")
     )
 }
@@ -196,7 +196,7 @@ fn a_route_that_goes_elsewhere_asks_its_websockets_where_it_says_so() {
     let yaml = |to: &str| {
         format!(
             "upstreams: {{ one: {{ endpoints: ['{a}'] }}, two: {{ endpoints: ['{b}'] }} }}
-routes: [{{ name: chat, upstream: {to}, websocket: {{ drain: 500ms, on_reload: drain }} }}]"
+routes: [{{ name: chat, upstream: {to}, websocket: {{ drain_window: 500ms, on_reload: drain }} }}]"
         )
     };
     let gateway = Gateway::start(&yaml("one"));
@@ -258,7 +258,7 @@ fn an_operator_drains_an_endpoint_and_takes_it_back() {
 #[test]
 fn who_was_not_asked_yet_stays_when_an_operator_changes_his_mind() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let yaml = file(&both(&a, &b), "", "").replace("drain: 500ms", "drain: 1d");
+    let yaml = file(&both(&a, &b), "", "").replace("drain_window: 500ms", "drain_window: 1d");
     let gateway = Gateway::start(&yaml);
     let mut sockets = open(&gateway, "/chat", 10);
     assert_eq!(order(&gateway, "POST", &format!("all/endpoints/{a}/drain")).status, 200);
@@ -306,7 +306,7 @@ fn the_access_log_tells_why() {
 fn rebalancing_after_a_scale_out_evens_out() {
     const ALL: usize = 40;
     let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let rebalance = ", rebalance: { when: 1.3, window: 2s }";
+    let rebalance = ", rebalance: { threshold: 1.3, window: 2s }";
     let gateway = Gateway::start(&file(&[a.to_string()], rebalance, ""));
     let web = gateway.web();
     let clients: Vec<_> = open(&gateway, "/chat", ALL)

@@ -44,7 +44,7 @@ fn get(gateway: &Gateway, fields: &str) -> Response {
 fn jwt_lets_in_who_brings_a_token_and_tells_the_backend_who_it_is() {
     let origin = Origin::named("a");
     let gateway = Gateway::start(&format!(
-        "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, secret: {SECRET}, claims: {{ X-User: sub }} }}] }}]"
+        "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, secret: {SECRET}, claims_to_headers: {{ X-User: sub }} }}] }}]"
     ));
     let refused = get(&gateway, "X-User: root\r\n");
     assert_eq!((refused.status, refused.field("www-authenticate")), (401, Some("Bearer")));
@@ -69,7 +69,7 @@ fn who_comes_in_while_nobody_can_be_asked_is_nobody() {
     let gone = "\"http://127.0.0.1:1/\", on_error: open";
     let gateway = Gateway::start(&format!(
         "routes:
-  - {{ upstream: [{origin}], plugins: [{{ kind: jwt, jwks_url: {gone}, claims: {{ X-User: sub }} }}] }}
+  - {{ upstream: [{origin}], plugins: [{{ kind: jwt, jwks_url: {gone}, claims_to_headers: {{ X-User: sub }} }}] }}
   - {{ methods: [POST], upstream: [{origin}], plugins: [{{ kind: forward_auth, url: {gone}, response_headers: [X-User] }}] }}"
     ));
     let fields =
@@ -86,7 +86,7 @@ fn who_comes_in_while_nobody_can_be_asked_is_nobody() {
 fn a_living_websocket_is_closed_when_its_token_is_over() {
     let origin = Origin::named("a");
     let gateway = Gateway::start(&format!(
-        "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, secret: {SECRET}, leeway: 0s, recheck: 1s, from: [\"query:t\"] }}] }}]"
+        "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, secret: {SECRET}, leeway: 0s, recheck: 1s, token_from: [\"query:t\"] }}] }}]"
     ));
     assert_eq!(Socket::open_with(gateway.web(), "/", &[]).err(), Some(401));
     let long = token(&json!({ "exp": now() + 600 }));

@@ -315,7 +315,7 @@ fn what_is_refused_gets_its_status_and_the_connection_goes_on() {
     let gateway = start(&format!(
         "routes:
   - {{ path: /origins, upstream: ['{a}'], websocket: {{ origins: ['https://app.example'] }} }}
-  - {{ path: /one, upstream: ['{a}'], websocket: {{ connections_per_client: 1 }} }}
+  - {{ path: /one, upstream: ['{a}'], websocket: {{ max_connections_per_client: 1 }} }}
   - {{ path: /refusing, upstream: ['{refusing}'] }}
   - {{ path: /page, upstream: ['{page}'] }}
   - {{ path: /respond, upstream: ['{a}'], plugins: [{{ kind: respond, status: 200, body: hello }}] }}
@@ -400,7 +400,7 @@ fn a_route_that_goes_asks_its_clients_to_come_again() {
         format!(
             "admin: {{ address: 127.0.0.1:0 }}
 listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}]
-routes: [{{ name: '{path}', path: /{path}, upstream: ['{a}'], websocket: {{ drain: 200ms, on_reload: drain }} }}]"
+routes: [{{ name: '{path}', path: /{path}, upstream: ['{a}'], websocket: {{ drain_window: 200ms, on_reload: drain }} }}]"
         )
     };
     let gateway = Gateway::start_whole(&yaml("old"));
@@ -416,7 +416,7 @@ routes: [{{ name: '{path}', path: /{path}, upstream: ['{a}'], websocket: {{ drai
 #[test]
 fn sigterm_closes_every_websocket_and_then_the_connection() {
     let a = Origin::named("a");
-    let gateway = start(&format!("routes: [{{ upstream: ['{a}'], websocket: {{ drain: 300ms }} }}]"));
+    let gateway = start(&format!("routes: [{{ upstream: ['{a}'], websocket: {{ drain_window: 300ms }} }}]"));
     let client = Client::plain(gateway.web());
     let mut sockets: Vec<_> = (0..10).map(|_| client.open("/ws")).collect();
     gateway.signal("TERM");

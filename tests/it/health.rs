@@ -80,7 +80,7 @@ fn an_interim_response_is_no_verdict() {
 fn one_failed_probe_is_not_the_end() {
     let a = Origin::named("a");
     let patient = "{ kind: http, path: /health, interval: 20ms, timeout: 500ms, unhealthy_after: 60000 }";
-    let gateway = Gateway::start(&cluster(patient, ", panic: fail", &[&a]));
+    let gateway = Gateway::start(&cluster(patient, ", when_all_unhealthy: fail", &[&a]));
     gateway.await_health("all", a.address(), "healthy");
     a.sicken();
     let seen = a.probes();
@@ -131,7 +131,7 @@ fn all_unhealthy_serves_anyway_by_default_and_is_counted() {
 #[test]
 fn all_unhealthy_with_panic_fail_is_503() {
     let a = Origin::named("a");
-    let gateway = Gateway::start(&cluster(HTTP, ", panic: fail", &[&a]));
+    let gateway = Gateway::start(&cluster(HTTP, ", when_all_unhealthy: fail", &[&a]));
     gateway.await_health("all", a.address(), "healthy");
     a.sicken();
     gateway.await_health("all", a.address(), "unhealthy");

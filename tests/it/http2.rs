@@ -242,7 +242,7 @@ fn our_own_answers_are_whole_ones() {
 #[test]
 fn a_head_that_is_too_large_is_told_so_and_the_connection_goes_on() {
     let a = Origin::named("a");
-    let gateway = to(&a, "max_request_head: 8KiB");
+    let gateway = to(&a, "max_header_size: 8KiB");
     let client = Client::connect(gateway.web());
     for size in [10 << 10, 30 << 10] {
         let large = h2::request("GET", "/").header("x-large", "x".repeat(size)).body(()).unwrap();

@@ -50,7 +50,7 @@ fn a_guard_that_spares_websockets_spares_nothing_else() {
     let origin = Origin::named("a");
     for plugin in [
         format!(
-            "{{ kind: jwt, secret: 'a secret of at least thirty-two bytes', claims: {{ X-User: sub }}, {GUARD} }}"
+            "{{ kind: jwt, secret: 'a secret of at least thirty-two bytes', claims_to_headers: {{ X-User: sub }}, {GUARD} }}"
         ),
         format!("{{ kind: respond, status: 401, {GUARD} }}"),
         format!(

@@ -239,7 +239,7 @@ routes:
     plugins: [{{ kind: ip_access, deny: [192.0.2.66] }}]
   - path: /ws
     upstream: ['{origin}']
-    websocket: {{ connections_per_client: 1 }}",
+    websocket: {{ max_connections_per_client: 1 }}",
         log.path().display()
     ));
     let ask = |client: &str, request: &str| {

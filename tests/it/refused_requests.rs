@@ -20,7 +20,7 @@ fn a_request_that_no_parser_takes_is_answered_logged_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("access.log");
     let gateway = Gateway::start(&format!(
-        "server: {{ header_timeout: 1s, max_request_head: 8KiB }}
+        "server: {{ header_timeout: 1s, max_header_size: 8KiB }}
 access_log: {{ path: '{}' }}
 routes: [{{ upstream: ['{a}'] }}]",
         log.display()
@@ -120,7 +120,7 @@ fn a_refused_request_says_what_is_wrong() {
 fn hundreds_of_fields_pass_in_their_order() {
     let a = Origin::named("a");
     let gateway =
-        Gateway::start(&format!("server: {{ max_request_head: 256KiB }}\nroutes: [{{ upstream: ['{a}'] }}]"));
+        Gateway::start(&format!("server: {{ max_header_size: 256KiB }}\nroutes: [{{ upstream: ['{a}'] }}]"));
     let fields: String = (0..1000).map(|n| format!("X-{}: {n}\r\n", n % 300)).collect();
     let request =
         format!("POST / HTTP/1.1\r\n{fields}Host: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");

@@ -185,10 +185,10 @@ fn a_field_that_a_plugin_owns_comes_from_nobody_else() {
     let broken = "when: 'int(request.headers[\"x-none\"]) == 1', on_error: open";
     let hash = "'$2y$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O'";
     for entry in [
-        format!("kind: jwt, secret: {SECRET}, claims: {{ X-User: sub }}, {never}"),
-        format!("kind: jwt, secret: {SECRET}, claims: {{ X-User: sub }}, {broken}"),
-        format!("kind: jwt, secret: {SECRET}, claims: {{ X-User: sub }}, optional: true"),
-        format!("kind: jwt, jwks_url: '{GONE}', claims: {{ X-User: sub }}, optional: true, on_error: open"),
+        format!("kind: jwt, secret: {SECRET}, claims_to_headers: {{ X-User: sub }}, {never}"),
+        format!("kind: jwt, secret: {SECRET}, claims_to_headers: {{ X-User: sub }}, {broken}"),
+        format!("kind: jwt, secret: {SECRET}, claims_to_headers: {{ X-User: sub }}, optional: true"),
+        format!("kind: jwt, jwks_url: '{GONE}', claims_to_headers: {{ X-User: sub }}, optional: true, on_error: open"),
         format!("kind: basic_auth, users: {{ ada: {hash} }}, user_header: X-User, {never}"),
         format!("kind: basic_auth, users: {{ ada: {hash} }}, user_header: X-User, {broken}"),
         format!("kind: forward_auth, url: '{GONE}', response_headers: [X-User], {never}"),
@@ -226,7 +226,7 @@ fn owners_that_exclude_each_other_leave_what_the_other_said() {
     let origin = Origin::named("a");
     let jwt = |path: &str| {
         format!(
-            "{{ kind: jwt, secret: {SECRET}, claims: {{ X-User: sub }}, when: 'request.path == \"{path}\"' }}"
+            "{{ kind: jwt, secret: {SECRET}, claims_to_headers: {{ X-User: sub }}, when: 'request.path == \"{path}\"' }}"
         )
     };
     let gateway = gateway(&format!(
@@ -291,7 +291,7 @@ routes:
     upstream: ['{origin}']
     plugins:
       - {{ kind: forward_auth, upstream: auth, response_headers: [Authorization, Cookie], {never} }}
-      - {{ kind: jwt, secret: {SECRET}, from: [bearer, 'cookie:token'] }}
+      - {{ kind: jwt, secret: {SECRET}, token_from: [bearer, 'cookie:token'] }}
   - path: =/replaced
     upstream: ['{origin}']
     plugins:
@@ -355,7 +355,7 @@ fn no_plugin_owns_what_the_gateway_judges_itself() {
     let hash = "'$2y$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O'";
     for name in ["Host", "Via", "X-Forwarded-For"] {
         for entry in [
-            format!("kind: jwt, secret: {SECRET}, claims: {{ {name}: sub }}"),
+            format!("kind: jwt, secret: {SECRET}, claims_to_headers: {{ {name}: sub }}"),
             format!("kind: basic_auth, users: {{ ada: {hash} }}, user_header: {name}"),
             format!("kind: forward_auth, upstream: auth, response_headers: [{name}]"),
             format!("kind: request_id, owned_headers: [{name}]"),

@@ -40,7 +40,7 @@ fn storm(gateway: SocketAddr, clients: usize) -> (Vec<(Response, Wire)>, Duratio
 fn a_storm_is_let_in_at_the_rate_of_its_route_and_the_rest_is_told_when_to_come() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!(
-        "routes: [{{ name: chat, upstream: ['{a}'], websocket: {{ handshakes: 50/s }} }}]"
+        "routes: [{{ name: chat, upstream: ['{a}'], websocket: {{ handshake_rate: 50/s }} }}]"
     ));
     let (answers, took) = storm(gateway.web(), 200);
     let (open, refused): (Vec<_>, Vec<_>) =
@@ -72,7 +72,7 @@ fn those_who_wait_hold_no_endpoint_and_requests_pass_them() {
     let a = Origin::named("a");
     let yaml = format!(
         "upstreams: {{ all: {{ endpoints: ['{a}'] }} }}
-routes: [{{ upstream: all, websocket: {{ handshakes: 1/s, connections: 2 }} }}]"
+routes: [{{ upstream: all, websocket: {{ handshake_rate: 1/s, max_connections: 2 }} }}]"
     );
     let gateway = Gateway::start(&yaml);
     let first = Socket::open(gateway.web(), "/ws");
@@ -100,7 +100,7 @@ routes: [{{ upstream: all, websocket: {{ handshakes: 1/s, connections: 2 }} }}]"
 fn a_refused_websocket_takes_no_turn_of_another() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!(
-        "routes: [{{ upstream: ['{a}'], websocket: {{ handshakes: 1/h, origins: ['https://here.example'] }} }}]"
+        "routes: [{{ upstream: ['{a}'], websocket: {{ handshake_rate: 1/h, origins: ['https://here.example'] }} }}]"
     ));
     let from = |origin: &str| Socket::open_with(gateway.web(), "/ws", &[("Origin", origin)]);
     assert_eq!(from("https://there.example").err(), Some(403));
@@ -113,7 +113,9 @@ fn a_refused_websocket_takes_no_turn_of_another() {
 fn a_reload_keeps_the_turns_that_were_taken() {
     let a = Origin::named("a");
     let route = |rate: &str, more: &str| {
-        format!("routes: [{{ name: chat, upstream: ['{a}'], websocket: {{ handshakes: {rate}{more} }} }}]")
+        format!(
+            "routes: [{{ name: chat, upstream: ['{a}'], websocket: {{ handshake_rate: {rate}{more} }} }}]"
+        )
     };
     let gateway = Gateway::start(&route("1/h", ""));
     let web = gateway.web();
@@ -135,19 +137,19 @@ listeners:
   - {{ name: web, address: 127.0.0.1:0{rate} }}
   - {{ name: inside, address: 127.0.0.1:0 }}
 routes:
-  - {{ path: /one, upstream: ['{a}'], websocket: {{ handshakes: 2/h }} }}
+  - {{ path: /one, upstream: ['{a}'], websocket: {{ handshake_rate: 2/h }} }}
   - {{ path: /two, upstream: ['{a}'] }}"
         )
     };
-    let gateway = Gateway::start_whole(&yaml(", handshakes: 1/h"));
+    let gateway = Gateway::start_whole(&yaml(", handshake_rate: 1/h"));
     let (web, inside) = (gateway.web(), gateway.listener("inside"));
     assert_eq!([status(web, "/two"), status(web, "/one"), status(web, "/two")], [101, 503, 503]);
     assert_eq!(get(web, "/one").status, 200, "requests are no handshakes");
     assert_eq!(status(inside, "/one"), 101, "the turn that the listener refused went back to the route");
     assert_eq!([status(inside, "/one"), status(inside, "/two")], [503, 101]);
 
-    gateway.reload_whole(&yaml(", handshakes: 1/h, max_connections: 5")).unwrap_err();
-    gateway.reload_whole(&yaml(", handshakes: 1/h")).unwrap();
+    gateway.reload_whole(&yaml(", handshake_rate: 1/h, max_connections: 5")).unwrap_err();
+    gateway.reload_whole(&yaml(", handshake_rate: 1/h")).unwrap();
     assert_eq!(status(web, "/two"), 503, "the hour is not over");
     gateway.reload_whole(&yaml("")).unwrap();
     assert_eq!(status(web, "/two"), 101, "a listener's rate can be changed while it listens");
@@ -211,7 +213,7 @@ fn clients_that_lost_their_endpoint_take_turns_at_the_rate_of_their_listener() {
     let yaml = |endpoints: &str| {
         format!(
             "admin: {{ address: 127.0.0.1:0 }}
-listeners: [{{ name: web, address: 127.0.0.1:0, handshakes: 40/s }}]
+listeners: [{{ name: web, address: 127.0.0.1:0, handshake_rate: 40/s }}]
 upstreams: {{ chat: {{ endpoints: [{endpoints}] }} }}
 routes: [{{ upstream: chat, websocket: {{ on_endpoint_loss: reconnect, reconnect_timeout: 15s }} }}]"
         )

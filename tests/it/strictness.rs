@@ -126,7 +126,7 @@ fn what_must_be_refused_is_refused() {
 #[test]
 fn a_refusal_names_its_token() {
     let a = Origin::named("a");
-    let gateway = to(&a, "max_request_head: 8KiB");
+    let gateway = to(&a, "max_header_size: 8KiB");
     for (target, field, status, token) in [
         ("/a/../b", "", 400, "ambiguous_path"),
         ("/a%2F..", "", 400, "ambiguous_path"),

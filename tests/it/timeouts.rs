@@ -211,7 +211,7 @@ const POSITIVE: &[&str] = &[
     "server: { body_timeout: 0s }",
     "server: { send_timeout: 0 }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], connect_timeout: 0s } }",
-    "upstreams: { a: { endpoints: ['127.0.0.1:1'], idle_timeout: 0s } }",
+    "upstreams: { a: { endpoints: ['127.0.0.1:1'], keepalive_timeout: 0s } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], resolve: 0s } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], health_check: { kind: tcp, interval: 0s } } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], health_check: { kind: http, path: /, timeout: 0s } } }",
@@ -230,7 +230,7 @@ const ZERO: &[&str] = &[
     "server: { drain_delay: 0s, grace_period: 0s, body_min_rate: { grace: 0s }, send_min_rate: { rate: 0 } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], slow_start: 0s, passive_health: { eject_for: 0s } } }",
     "routes: [{ upstream: ['127.0.0.1:1'], timeout: 0s, stream_idle_timeout: 0s }]",
-    "routes: [{ upstream: ['127.0.0.1:1'], websocket: { idle_timeout: 0s, ping_interval: 0s, max_age: 0s, drain: 0s, \
+    "routes: [{ upstream: ['127.0.0.1:1'], websocket: { idle_timeout: 0s, ping_interval: 0s, max_age: 0s, drain_window: 0s, \
      close_timeout: 0s, write_timeout: 0s } }]",
 ];
 

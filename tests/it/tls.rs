@@ -179,7 +179,7 @@ fn a_session_is_resumed_at_another_gateway_with_the_same_key_and_nowhere_else() 
     let client = ca.client();
     client.get(next, "a.example", "/").unwrap();
     let tls = format!(
-        "certificates: [{}], ticket_keys: [{two}, {one}], client_auth: {{ ca: {}, mode: request }}",
+        "certificates: [{}], ticket_keys: [{two}, {one}], client_auth: {{ ca: {}, mode: optional }}",
         listed(&pair),
         ca.file().display()
     );
@@ -341,7 +341,7 @@ fn last_words_reach_clients_with_tls() {
     let pair = ca.issue("a", &["a.example"]);
     let tls = format!("certificates: [{}]", listed(&pair));
     let yaml =
-        file(&tls, &origin, "").replace("header_timeout: 2s", "header_timeout: 1s, max_request_head: 4KiB");
+        file(&tls, &origin, "").replace("header_timeout: 2s", "header_timeout: 1s, max_header_size: 4KiB");
     let gateway = Gateway::start_whole(&yaml);
     let secure = gateway.listener("secure");
     let client = ca.client().offering(&["http/1.1"]);

@@ -142,7 +142,7 @@ listeners:
       certificates: [{{ cert: site.pem, key: site.key, ocsp: site.ocsp }}]
       client_auth: {{ ca: clients.pem }}
       ticket_keys: [ticket.key]
-      acme: {{ domains: [a.example], directory: 'https://127.0.0.1:1/', ca: authority.pem, storage: acme }}
+      acme: {{ domains: [a.example], directory: 'https://127.0.0.1:1/', directory_ca: authority.pem, storage: acme }}
 upstreams:
   secure: {{ endpoints: [127.0.0.1:1], tls: {{ ca: backends.pem, cert: shown.pem, key: shown.key }} }}
 routes:

@@ -1,13 +1,13 @@
 //! A configuration without what is wrong with it, so that compiling can tell what else is wrong in
 //! the same go. Nothing is ever served from it.
 
-use crate::config::Spec;
+use crate::config::Config;
 use moongate_config::{Place, Problems, Value, ValueKind};
 use std::collections::HashSet;
 
 /// The rest of a refused configuration, when one remains that reads, and that raises no false
 /// alarms: where an upstream or a listener falls out as a whole, routes would miss it.
-pub(super) fn rest(tree: &Value, problems: &Problems) -> Option<Spec> {
+pub(super) fn rest(tree: &Value, problems: &Problems) -> Option<Config> {
     let places: HashSet<&Place> =
         problems.0.iter().map(|problem| problem.place.as_ref()).collect::<Option<_>>()?;
     let mut tree = tree.clone();

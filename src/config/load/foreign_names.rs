@@ -1,41 +1,330 @@
-//! Advice on what people write who know it from elsewhere, where the nearest name is not what they mean.
+//! Names that other gateways use for our settings, and our own settings in the wrong place: the help of an error names the
+//! setting that is meant.
 
+use super::setting_places;
 use moongate_config::Problem;
 
-/// A mistake, and what to write instead. Places are told by what their way begins and ends with.
-struct Habit {
-    message: &'static str,
+/// Part of the path at which a name has a meaning of its own. An empty one is any place.
+struct Scope {
     begin: &'static str,
     end: &'static str,
+}
+
+const ANYWHERE: Scope = Scope { begin: "", end: "" };
+
+/// A mistake with a message of its own, and its help.
+struct Confusion {
+    message: &'static str,
+    scope: Scope,
     help: &'static str,
 }
 
-const HABITS: [Habit; 6] = [
-    Habit::new("unknown value `http2`", "listeners[", "]", "HTTP/2 is `h2`, or `h2c` without TLS"),
-    Habit::new("unknown value `http2`", "upstreams.", ".protocol", "HTTP/2 is `h2`, or `h2c` without `tls`"),
-    Habit::new("unknown key `cert`", "listeners[", ".tls.cert", PAIR),
-    Habit::new("unknown key `key`", "listeners[", ".tls.key", PAIR),
-    Habit::new("missing key `from`", "listeners[", ".proxy_protocol", BALANCERS),
-    Habit::new("expected a mapping, found `true`", "listeners[", ".proxy_protocol", BALANCERS),
+const CONFUSIONS: [Confusion; 6] = [
+    Confusion::new("unknown value `http2`", "listeners[", "]", "HTTP/2 is `h2`, or `h2c` without TLS"),
+    Confusion::new(
+        "unknown value `http2`",
+        "upstreams.",
+        ".protocol",
+        "HTTP/2 is `h2`, or `h2c` without `tls`",
+    ),
+    Confusion::new("unknown key `cert`", "listeners[", ".tls.cert", CERTIFICATES),
+    Confusion::new("unknown key `key`", "listeners[", ".tls.key", CERTIFICATES),
+    Confusion::new("missing key `from`", "listeners[", ".proxy_protocol", SENDERS),
+    Confusion::new("expected a mapping, found `true`", "listeners[", ".proxy_protocol", SENDERS),
 ];
 
-const PAIR: &str = "certificates are a list: `certificates: [{ cert: …, key: … }]`";
-const BALANCERS: &str = "name the balancers, as in `from: [10.0.0.5]`";
+const CERTIFICATES: &str = "certificates are a list: `certificates: [{ cert: …, key: … }]`";
+const SENDERS: &str = "list the load balancers, as in `from: [10.0.0.5]`";
 
-impl Habit {
+impl Confusion {
     const fn new(message: &'static str, begin: &'static str, end: &'static str, help: &'static str) -> Self {
-        Self { message, begin, end, help }
+        Self { message, scope: Scope { begin, end }, help }
     }
 }
 
-/// Gives a problem the advice that fits the habit behind it, in place of the general one.
+/// A name from elsewhere, in lower case without `-` and `_`, and what it is here.
+struct Foreign {
+    name: &'static str,
+    help: &'static str,
+}
+
+const fn foreign(name: &'static str, help: &'static str) -> Foreign {
+    Foreign { name, help }
+}
+
+const ENDPOINTS: &str = "an upstream lists its `endpoints`";
+const UPSTREAMS: &str = "backends are `upstreams: { NAME: { endpoints: […] } }`";
+const UPSTREAM: &str = "a route names its `upstream`";
+const ROUTES: &str = "requests are matched by `routes`, each with `host`, `path` and `upstream`";
+const LISTENERS: &str = "sockets are `listeners: [{ name: …, address: … }]`";
+const TIMEOUTS: &str = "a route has `timeout` (to the response's header), `stream_idle_timeout` (silence in a body) and \
+                        `websocket: { idle_timeout: … }`";
+const LEAST_CONNECTIONS: &str = "it is `balance: least_connections`";
+const ROUND_ROBIN: &str = "it is `balance: round_robin`, the default";
+const CLIENT_IP_HASH: &str = "it is `balance: { kind: consistent_hash, key: client_ip }`";
+const STICKY: &str = "it is `balance: sticky`, for cookies, or `balance: { kind: consistent_hash, key: … }`";
+const HEALTH: &str = "it is `health_check: { kind: http, path: … }` of an upstream";
+const HEALTHY_AFTER: &str = "it is `healthy_after` of `health_check`";
+const UNHEALTHY_AFTER: &str = "it is `unhealthy_after` of `health_check`";
+const PASSIVE: &str = "it is `passive_health: { failures: …, eject_for: … }` of an upstream";
+const RETRIES: &str = "it is `retries` of an upstream";
+const PLUGINS: &str = "it is done by `plugins`; `moongate kinds` lists them";
+const HEADERS: &str =
+    "it is the plugin `headers`: `{ kind: headers, request: { set: … }, response: { set: … } }`";
+const CERTIFICATE: &str = "it is `tls: { certificates: [{ cert: …, key: … }] }` of a listener";
+const CLIENT_AUTH: &str = "it is `tls: { client_auth: { ca: …, mode: require } }` of a listener";
+const TRUSTED: &str = "it is `trusted_proxies` of `server`";
+const THREADS: &str = "it is `threads` of `server`";
+const NOT_NEEDED: &str = "it is not needed: WebSocket upgrades are recognized, and bodies are streamed";
+const CONNECTIONS: &str = "it is `max_connections` of a listener, or of a route's `websocket`";
+const RATE_LIMIT: &str = "it is the plugin `rate_limit`: `{ kind: rate_limit, rate: 100/s, key: client_ip }`";
+const BODY_LIMIT: &str = "it is the plugin `body_limit`: `{ kind: body_limit, max_size: 10MiB }`";
+const IP_ACCESS: &str = "it is the plugin `ip_access`: `{ kind: ip_access, allow: […] }`";
+const COMPRESS: &str = "it is the plugin `compress`";
+const REWRITE: &str = "it is the plugin `rewrite`: `{ kind: rewrite, strip_prefix: … }`";
+const ACME: &str = "it is `tls: { acme: { domains: […], email: … } }` of a listener";
+const LOG: &str = "the process log is `log: { level: …, format: … }`, the access log is `access_log`";
+
+/// nginx, HAProxy, Envoy, Traefik and Caddy, in this order. The names of one row mean the same here.
+const FOREIGN: &[Foreign] = &[
+    // nginx
+    foreign("proxypass", UPSTREAM),
+    foreign("servername", "it is `host` of a route"),
+    foreign("location", "it is `path` of a route"),
+    foreign("locations", ROUTES),
+    foreign("listen", LISTENERS),
+    foreign("upstream", UPSTREAMS),
+    foreign("leastconn", LEAST_CONNECTIONS),
+    foreign("iphash", CLIENT_IP_HASH),
+    foreign("hash", STICKY),
+    foreign("proxyreadtimeout", TIMEOUTS),
+    foreign("readtimeout", TIMEOUTS),
+    foreign("proxysendtimeout", "it is `send_timeout` of `server`, and `websocket: { write_timeout: … }`"),
+    foreign("writetimeout", "it is `send_timeout` of `server`, and `websocket: { write_timeout: … }`"),
+    foreign("proxyconnecttimeout", "it is `connect_timeout` of an upstream"),
+    foreign("proxynextupstream", RETRIES),
+    foreign("proxynextupstreamtries", RETRIES),
+    foreign("proxysetheader", HEADERS),
+    foreign("proxyhttpversion", NOT_NEEDED),
+    foreign("proxybuffering", NOT_NEEDED),
+    foreign("addheader", HEADERS),
+    foreign("clientmaxbodysize", BODY_LIMIT),
+    foreign("clientheadertimeout", "it is `header_timeout` of `server`"),
+    foreign("clientbodytimeout", "it is `body_timeout` of `server`"),
+    foreign("largeclientheaderbuffers", "it is `max_header_size` of `server`"),
+    foreign("workerprocesses", THREADS),
+    foreign("workers", THREADS),
+    foreign("workerconnections", CONNECTIONS),
+    foreign("maxfails", PASSIVE),
+    foreign("failtimeout", PASSIVE),
+    foreign("maxconns", CONNECTIONS),
+    foreign("sslcertificate", CERTIFICATE),
+    foreign("sslcertificatekey", CERTIFICATE),
+    foreign("sslprotocols", "it is `tls: { min_version: \"1.2\" }` of a listener"),
+    foreign("sslverifyclient", CLIENT_AUTH),
+    foreign("sslclientcertificate", CLIENT_AUTH),
+    foreign("limitreq", RATE_LIMIT),
+    foreign("limitconn", CONNECTIONS),
+    foreign("authbasic", "it is the plugin `basic_auth`"),
+    foreign("authrequest", "it is the plugin `forward_auth`"),
+    foreign("setrealipfrom", TRUSTED),
+    foreign("realipheader", TRUSTED),
+    foreign("errorlog", LOG),
+    foreign("gzip", COMPRESS),
+    foreign("return", "it is the plugin `respond` or `redirect`"),
+    // HAProxy
+    foreign("frontend", LISTENERS),
+    foreign("frontends", LISTENERS),
+    foreign("backend", UPSTREAMS),
+    foreign("backends", UPSTREAMS),
+    foreign("bind", "it is `address` of a listener"),
+    foreign("servers", ENDPOINTS),
+    foreign("members", ENDPOINTS),
+    foreign("targets", ENDPOINTS),
+    foreign("hosts", ENDPOINTS),
+    foreign("roundrobin", ROUND_ROBIN),
+    foreign("source", CLIENT_IP_HASH),
+    foreign("cookie", STICKY),
+    foreign("rise", HEALTHY_AFTER),
+    foreign("fall", UNHEALTHY_AFTER),
+    foreign("inter", "it is `interval` of `health_check`"),
+    foreign("httpchk", HEALTH),
+    foreign("check", HEALTH),
+    foreign("maxconn", CONNECTIONS),
+    foreign("nbthread", THREADS),
+    foreign("timeouttunnel", "it is `websocket: { idle_timeout: … }` of a route"),
+    foreign("timeoutclient", "it is `body_timeout` and `send_timeout` of `server`"),
+    foreign("timeoutserver", TIMEOUTS),
+    foreign("timeoutconnect", "it is `connect_timeout` of an upstream"),
+    foreign("usebackend", UPSTREAM),
+    foreign("defaultbackend", "it is the `upstream` of a last route without `host` and `path`"),
+    foreign("acl", "a condition is `host`, `path`, `methods`, `headers`, `query` or `when` of a route"),
+    foreign("sticktable", RATE_LIMIT),
+    foreign("acceptproxy", "it is `proxy_protocol: { from: […] }` of a listener"),
+    foreign("sendproxy", "it is `proxy_protocol: v1` of an upstream"),
+    foreign("sendproxyv2", "it is `proxy_protocol: v2` of an upstream"),
+    foreign("hardstopafter", "it is `grace_period` of `server`"),
+    // Envoy
+    foreign("clusters", UPSTREAMS),
+    foreign("cluster", UPSTREAM),
+    foreign("lbpolicy", "it is `balance` of an upstream"),
+    foreign("loadbalancing", "it is `balance` of an upstream"),
+    foreign("algorithm", "it is `balance` of an upstream"),
+    foreign("leastrequest", LEAST_CONNECTIONS),
+    foreign("ringhash", "it is `balance: { kind: consistent_hash, key: … }`"),
+    foreign("maglev", "it is `balance: { kind: consistent_hash, key: … }`"),
+    foreign("loadassignment", ENDPOINTS),
+    foreign("lbendpoints", ENDPOINTS),
+    foreign("virtualhosts", ROUTES),
+    foreign("routeconfig", ROUTES),
+    foreign("httpfilters", PLUGINS),
+    foreign("filters", PLUGINS),
+    foreign("outlierdetection", PASSIVE),
+    foreign("circuitbreakers", CONNECTIONS),
+    foreign("healthythreshold", HEALTHY_AFTER),
+    foreign("unhealthythreshold", UNHEALTHY_AFTER),
+    foreign("healthypanicthreshold", "it is `when_all_unhealthy: any | fail` of an upstream"),
+    foreign("retrypolicy", RETRIES),
+    foreign("numretries", RETRIES),
+    foreign("maxretries", RETRIES),
+    foreign("upgradeconfigs", NOT_NEEDED),
+    foreign("useremoteaddress", TRUSTED),
+    foreign("xffnumtrustedhops", TRUSTED),
+    foreign("prefix", "a `path` is a prefix of whole segments; `=/exact` and `~regex` are the others"),
+    foreign("commontlscontext", CERTIFICATE),
+    foreign("draintime", "it is `grace_period` of `server`, and `drain_window` of a route's `websocket`"),
+    // Traefik
+    foreign("entrypoints", LISTENERS),
+    foreign("routers", ROUTES),
+    foreign("rule", "a condition is `host`, `path`, `methods`, `headers`, `query` or `when` of a route"),
+    foreign("services", UPSTREAMS),
+    foreign("service", UPSTREAM),
+    foreign("middlewares", PLUGINS),
+    foreign("loadbalancer", "an upstream has `endpoints` and `balance`"),
+    foreign("healthcheck", "it is `health_check` of an upstream"),
+    foreign("certificatesresolvers", ACME),
+    foreign("certresolver", ACME),
+    foreign("stripprefix", REWRITE),
+    foreign("forwardauth", "it is the plugin `forward_auth`"),
+    foreign("basicauth", "it is the plugin `basic_auth`"),
+    foreign("ratelimit", RATE_LIMIT),
+    foreign("ipallowlist", IP_ACCESS),
+    foreign("ipwhitelist", IP_ACCESS),
+    foreign("passhostheader", "the Host is kept; the plugin `headers` sets another one"),
+    foreign("sourcecriterion", "it is `key` of the plugin `rate_limit`"),
+    foreign("gracetimeout", "it is `grace_period` of `server`"),
+    // Caddy
+    foreign("reverseproxy", UPSTREAM),
+    foreign("to", UPSTREAM),
+    foreign("handlepath", REWRITE),
+    foreign("handle", ROUTES),
+    foreign("lbretries", RETRIES),
+    foreign("leastconnections", LEAST_CONNECTIONS),
+    foreign("healthuri", HEALTH),
+    foreign("healthinterval", "it is `interval` of `health_check`"),
+    foreign("healthtimeout", "it is `timeout` of `health_check`"),
+    foreign("headerup", HEADERS),
+    foreign("headerdown", HEADERS),
+    foreign("encode", COMPRESS),
+    foreign("flushinterval", NOT_NEEDED),
+    foreign("streamtimeout", "it is `websocket: { max_age: … }` of a route"),
+    foreign(
+        "streamclosedelay",
+        "a reload closes no WebSocket; `websocket: { on_reload: drain }` asks for it",
+    ),
+    foreign("sites", ROUTES),
+    foreign("autohttps", ACME),
+    // Other words for the same.
+    foreign("loglevel", LOG),
+    foreign("logging", LOG),
+    foreign("logs", LOG),
+    foreign("port", "it is part of `address`, as in `0.0.0.0:8080`"),
+    foreign("url", "it is `address`, as in `10.0.0.5:8080`"),
+    foreign("uri", "it is `path` of a route"),
+    foreign("domain", "it is `host` of a route"),
+    foreign("domains", "they are `host` of a route: one name or a list"),
+    foreign("method", "it is `methods`, a list"),
+    foreign("header", "it is `headers`, a mapping"),
+    foreign("maxbodysize", BODY_LIMIT),
+    foreign("cors", "it is the plugin `cors`"),
+    foreign("compression", COMPRESS),
+    foreign("rewrite", REWRITE),
+    foreign("letsencrypt", ACME),
+];
+
+/// The earlier name of a setting, where it stood, and its name now.
+struct Renamed {
+    old: &'static str,
+    scope: Scope,
+    new: &'static str,
+}
+
+const fn renamed(old: &'static str, begin: &'static str, end: &'static str, new: &'static str) -> Renamed {
+    Renamed { old, scope: Scope { begin, end }, new }
+}
+
+const RENAMED: &[Renamed] = &[
+    renamed("drain", "routes[", ".websocket.drain", "drain_window"),
+    renamed("handshakes", "", ".handshakes", "handshake_rate"),
+    renamed("connections", "routes[", ".websocket.connections", "max_connections"),
+    renamed("connections_per_client", "routes[", "", "max_connections_per_client"),
+    renamed("exceed", "", ".exceed", "on_exceed"),
+    renamed("panic", "upstreams.", ".panic", "when_all_unhealthy"),
+    renamed("max_request_head", "server", "", "max_header_size"),
+    renamed("upstream_keepalive", "server", "", "max_idle_connections"),
+    renamed("idle_timeout", "upstreams.", ".idle_timeout", "keepalive_timeout"),
+    renamed("when", "upstreams.", ".rebalance.when", "threshold"),
+    renamed("contact", "listeners[", ".acme.contact", "email"),
+    renamed("ca", "listeners[", ".acme.ca", "directory_ca"),
+    renamed("ipv6_prefix", "", "", "server.client_ipv6_prefix"),
+    renamed("credentials", "", ".credentials", "allow_credentials"),
+    renamed("expose", "", ".expose", "expose_headers"),
+    renamed("from", "", ".from", "token_from"),
+    renamed("require", "", ".require", "required_claims"),
+    renamed("claims", "", ".claims", "claims_to_headers"),
+    renamed("share", "", ".share", "percent"),
+];
+
+impl Scope {
+    fn has(&self, path: &str) -> bool {
+        path.starts_with(self.begin) && path.ends_with(self.end)
+    }
+}
+
+/// Replaces the general help of a problem by help that fits the name in it.
 pub(super) fn advise(problem: &mut Problem) {
     let Some(path) = problem.place.as_ref().map(|place| &*place.path) else { return };
-    let known = |habit: &&Habit| {
-        problem.message == habit.message && path.starts_with(habit.begin) && path.ends_with(habit.end)
+    let confusion = CONFUSIONS.iter().find(|one| problem.message == one.message && one.scope.has(path));
+    let help = match confusion {
+        Some(confusion) => Some(confusion.help.to_owned()),
+        None => unknown_name(&problem.message).and_then(|name| meant(name, path, problem.label.is_some())),
     };
-    if let Some(habit) = HABITS.iter().find(known) {
+    if let Some(help) = help {
         problem.label = None;
-        problem.help = vec![habit.help.to_owned()];
+        problem.help = vec![help];
     }
+}
+
+/// The name in a message such as ``unknown key `servers` ``.
+fn unknown_name(message: &str) -> Option<&str> {
+    let rest = message.strip_prefix("unknown ")?;
+    let (_, rest) = rest.split_once('`')?;
+    rest.strip_suffix('`').or_else(|| rest.split_once('`').map(|(name, _)| name))
+}
+
+/// What a name that is unknown here stands for. `is_near`: the general help found a similar name.
+fn meant(name: &str, path: &str, is_near: bool) -> Option<String> {
+    if let Some(renamed) = RENAMED.iter().find(|one| one.old == name && one.scope.has(path)) {
+        return Some(format!("did you mean `{}`?", renamed.new));
+    }
+    if let Some(place) = setting_places::elsewhere(name) {
+        return Some(place);
+    }
+    // `retrys` is a slip of the pen, not a name from elsewhere.
+    if is_near {
+        return None;
+    }
+    let plain: String =
+        name.chars().filter(|c| !matches!(c, '-' | '_')).collect::<String>().to_ascii_lowercase();
+    FOREIGN.iter().find(|one| one.name == plain && ANYWHERE.has(path)).map(|one| one.help.to_owned())
 }

@@ -40,7 +40,7 @@ fn two_lines_are_a_configuration() {
 fn scalars_mean_what_the_type_asks_for() {
     let loaded = good(
         "routes:\n- upstream: 5\n  headers: { x-beta: 1, x-flag: true, x-text: \"2\", x-null: \"null\" }\n  timeout: 0\n\
-         server: { threads: 4, max_request_head: 65536 }\naccess_log: off\n",
+         server: { threads: 4, max_header_size: 65536 }\naccess_log: off\n",
     );
     let route = &loaded.spec.routes[0];
     assert_eq!(route.upstream.value, UpstreamRef::Name("5".to_owned()));
@@ -48,7 +48,7 @@ fn scalars_mean_what_the_type_asks_for() {
     assert_eq!(headers, ["1", "true", "2", "null"]);
     assert_eq!(route.timeout, Period::default());
     assert_eq!(loaded.spec.server.threads.map(std::num::NonZeroU16::get), Some(4));
-    assert_eq!(loaded.spec.server.max_request_head, Size(65536));
+    assert_eq!(loaded.spec.server.max_header_size, Size(65536));
     assert_eq!(loaded.spec.access_log.format, LogFormat::Off);
 }
 
@@ -56,9 +56,9 @@ fn scalars_mean_what_the_type_asks_for() {
 fn sections_with_every_line_commented_out_are_empty() {
     let loaded =
         good("server:\n  # threads: 2\nroutes:\n  # - upstream: a\nupstreams:\nplugins:\naccess_log:\n");
-    assert_eq!(loaded.spec, Spec::default());
-    assert_eq!(good("").spec, Spec::default());
-    assert_eq!(good("\u{feff}# nothing\n").spec, Spec::default());
+    assert_eq!(loaded.spec, Config::default());
+    assert_eq!(good("").spec, Config::default());
+    assert_eq!(good("\u{feff}# nothing\n").spec, Config::default());
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn anchors_aliases_and_merge_keys_are_resolved() {
 fn the_environment_fills_values_but_not_keys() {
     let loaded = good(
         "routes:\n  - upstream: [\"127.0.0.1:${PORT}\"]\n    path: ~^/a$$\n    headers: { \"${PORT}\": x }\n\
-         server:\n  threads: ${NO:-}3\n  upstream_keepalive: ${PORT}\nadmin:\n  address: a\n  token: ${NO:-}\n",
+         server:\n  threads: ${NO:-}3\n  max_idle_connections: ${PORT}\nadmin:\n  address: a\n  token: ${NO:-}\n",
     );
     assert_eq!(loaded.spec.admin.as_ref().unwrap().token, None);
     let route = &loaded.spec.routes[0];
@@ -88,7 +88,7 @@ fn the_environment_fills_values_but_not_keys() {
     assert!(matches!(&endpoints[0].value, crate::config::EndpointEntry::Address(a) if a == "127.0.0.1:8081"));
     assert!(matches!(&route.path, Some(OneOrMany::One(path)) if path.value == "~^/a$"));
     assert_eq!(route.headers.keys().collect::<Vec<_>>(), ["${PORT}"]);
-    assert_eq!(loaded.spec.server.upstream_keepalive.get(), 8081);
+    assert_eq!(loaded.spec.server.max_idle_connections.get(), 8081);
     assert_eq!(loaded.spec.server.threads.map(std::num::NonZeroU16::get), Some(3));
 }
 

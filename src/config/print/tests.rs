@@ -5,7 +5,7 @@ use crate::config::load_text;
 use crate::diagnostics::{Color, render};
 use proptest::prelude::*;
 
-fn read(text: &str) -> Spec {
+fn read(text: &str) -> Config {
     let read = load_text("printed.yaml", text, &|_| None);
     read.unwrap_or_else(|refused| {
         panic!("{}\n{text}", render(&refused.problems, &refused.sources, Color::Never))
@@ -18,10 +18,10 @@ fn what_is_printed_loads_again_as_the_same() {
     let written = r#"
 server: { threads: 2, grace_period: 90s, trusted_proxies: [10.0.0.0/8], client_ipv6_prefix: 56, x_forwarded: keep }
 admin: { address: "127.0.0.1:9901", token: "$${x} $$$$ $" }
-listeners: [{ address: "[::]:80", max_connections: 10, handshakes: 2000/s }, { name: s, address: "unix:/run/x" }]
+listeners: [{ address: "[::]:80", max_connections: 10, handshake_rate: 2000/s }, { name: s, address: "unix:/run/x" }]
 access_log: combined
 upstreams:
-  "1": { endpoints: [a:1, { address: b:2, weight: 0 }], balance: p2c, panic: fail, slow_start: 90s }
+  "1": { endpoints: [a:1, { address: b:2, weight: 0 }], balance: p2c, when_all_unhealthy: fail, slow_start: 90s }
   "$${c ${d $$": { endpoints: [x:1] }
   "a b": { endpoints: [], health_check: { kind: http, path: ~, count: 1.50, zero: 007, list: [1e3, "1e3", off, "", +1] } }
 routes:
@@ -30,7 +30,7 @@ routes:
     path: "=/x"
     headers: { x-a: "1", x-b: ~x, x-c: "null", x-d: "1.50", x-e: "a: b #c", x-f: "two\nlines\n" }
   - upstream: [c:1, { address: d:1 }]
-    websocket: { handshakes: 30/m }
+    websocket: { handshake_rate: 30/m }
     plugins: [a, { kind: b, name: c, when: "x" }, { kind: d, deep: { e: [{ f: -0.5 }] }, t: "true", u: true }]
 "#;
     let spec = read(written);
@@ -42,10 +42,10 @@ routes:
 
 #[test]
 fn defaults_are_written_out_and_what_is_absent_is_not() {
-    let printed = print(&Spec::default());
-    assert!(printed.contains("keepalive_timeout: 75s\n") && printed.contains("max_request_head: 64KiB\n"));
+    let printed = print(&Config::default());
+    assert!(printed.contains("keepalive_timeout: 75s\n") && printed.contains("max_header_size: 64KiB\n"));
     assert!(!printed.contains("null") && !printed.contains("admin"), "{printed}");
-    assert_eq!(read(&printed), Spec::default());
+    assert_eq!(read(&printed), Config::default());
 }
 
 #[test]

@@ -57,10 +57,10 @@ async fn a_reload_that_changes_nothing_asks_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_removed_endpoint_is_left_where_the_route_says_so() {
-    let (mut world, mut drains, sockets) = world("drain: 4s, on_reload: drain");
+    let (mut world, mut drains, sockets) = world("drain_window: 4s, on_reload: drain");
     let others = world.open("b", 10);
     pass(&world, &mut drains, 1).await;
-    world.reload(&file("127.0.0.1:1", "drain: 4s, on_reload: drain"));
+    world.reload(&file("127.0.0.1:1", "drain_window: 4s, on_reload: drain"));
     pass(&world, &mut drains, 6).await;
     let [stay, leave] = at(sockets);
     assert_eq!(asked(&leave), [(Some("endpoint"), 5)].into());
@@ -71,11 +71,11 @@ async fn a_removed_endpoint_is_left_where_the_route_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_comes_back_keeps_those_who_were_not_asked_yet() {
-    let (mut world, mut drains, sockets) = world("drain: 100s, on_reload: drain");
+    let (mut world, mut drains, sockets) = world("drain_window: 100s, on_reload: drain");
     pass(&world, &mut drains, 1).await;
-    world.reload(&file("127.0.0.1:1", "drain: 100s, on_reload: drain"));
+    world.reload(&file("127.0.0.1:1", "drain_window: 100s, on_reload: drain"));
     pass(&world, &mut drains, 50).await;
-    world.reload(&file(BOTH, "drain: 100s, on_reload: drain"));
+    world.reload(&file(BOTH, "drain_window: 100s, on_reload: drain"));
     let [_, leave] = at(sockets);
     let before = asked(&leave);
     assert!((1..5).contains(&before[&Some("endpoint")]), "{before:?}");
@@ -85,9 +85,9 @@ async fn an_endpoint_that_comes_back_keeps_those_who_were_not_asked_yet() {
 
 #[tokio::test(start_paused = true)]
 async fn a_marked_endpoint_is_left_and_takes_nobody_in() {
-    let (mut world, mut drains, sockets) = world("drain: 4s");
+    let (mut world, mut drains, sockets) = world("drain_window: 4s");
     pass(&world, &mut drains, 1).await;
-    world.reload(&file("127.0.0.1:1, { address: '127.0.0.1:2', drain: true }", "drain: 4s"));
+    world.reload(&file("127.0.0.1:1, { address: '127.0.0.1:2', drain: true }", "drain_window: 4s"));
     pass(&world, &mut drains, 10).await;
     let [stay, leave] = at(sockets);
     assert_eq!(asked(&leave), [(Some("endpoint"), 5)].into());
@@ -97,12 +97,12 @@ async fn a_marked_endpoint_is_left_and_takes_nobody_in() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operators_order_outlives_a_reload_and_is_taken_back() {
-    let (mut world, mut drains, sockets) = world("drain: 4s");
+    let (mut world, mut drains, sockets) = world("drain_window: 4s");
     let order = |world: &TestHarness, order| world.snapshot.cluster("chat")?.order("127.0.0.1:2", order);
     assert!(world.snapshot.cluster("chat").unwrap().order("127.0.0.1:3", Order::Drain).is_none());
     order(&world, Order::Drain).unwrap();
     let three = format!("{BOTH}, 127.0.0.1:3");
-    world.reload(&file(&three, "drain: 4s"));
+    world.reload(&file(&three, "drain_window: 4s"));
     pass(&world, &mut drains, 10).await;
     let [stay, leave] = at(sockets);
     assert_eq!(asked(&leave), [(Some("operator"), 5)].into());
@@ -125,7 +125,7 @@ fn break_down(world: &TestHarness, ports: &[u16]) {
 
 #[tokio::test(start_paused = true)]
 async fn an_unhealthy_endpoint_is_left_where_the_route_says_so() {
-    let (world, mut drains, sockets) = world("drain: 2s, on_unhealthy: drain");
+    let (world, mut drains, sockets) = world("drain_window: 2s, on_unhealthy: drain");
     let others = world.open("b", 10);
     break_down(&world, &[2]);
     pass(&world, &mut drains, 5).await;
@@ -137,7 +137,7 @@ async fn an_unhealthy_endpoint_is_left_where_the_route_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_asked_to_leave_for_nowhere() {
-    let (world, mut drains, sockets) = world("drain: 2s, on_unhealthy: drain");
+    let (world, mut drains, sockets) = world("drain_window: 2s, on_unhealthy: drain");
     break_down(&world, &[1, 2]);
     pass(&world, &mut drains, 5).await;
     assert_eq!(asked(&sockets), [(None, 10)].into());
@@ -146,10 +146,10 @@ async fn nobody_is_asked_to_leave_for_nowhere() {
 #[tokio::test(start_paused = true)]
 async fn a_changed_route_asks_its_former_websockets_where_it_says_so() {
     for (policy, expected) in [("on_reload: drain, ", Some("route")), ("", None)] {
-        let (mut world, mut drains, sockets) = world("drain: 2s");
+        let (mut world, mut drains, sockets) = world("drain_window: 2s");
         let others = world.open("b", 10);
         pass(&world, &mut drains, 1).await;
-        world.reload(&file(BOTH, &format!("{policy}drain: 2s, max_message: 1MiB")));
+        world.reload(&file(BOTH, &format!("{policy}drain_window: 2s, max_message: 1MiB")));
         let newer = world.open("a", 10);
         pass(&world, &mut drains, 70).await;
         assert_eq!(asked(&sockets), [(expected, 10)].into(), "{policy}");
@@ -160,9 +160,9 @@ async fn a_changed_route_asks_its_former_websockets_where_it_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn how_websockets_are_drained_changes_without_draining_them() {
-    let (mut world, mut drains, sockets) = world("drain: 2s");
+    let (mut world, mut drains, sockets) = world("drain_window: 2s");
     pass(&world, &mut drains, 1).await;
-    world.reload(&file(BOTH, "drain: 3s, on_reload: drain, on_unhealthy: drain"));
+    world.reload(&file(BOTH, "drain_window: 3s, on_reload: drain, on_unhealthy: drain"));
     pass(&world, &mut drains, 10).await;
     assert_eq!(asked(&sockets), [(None, 10)].into());
 }
@@ -172,7 +172,7 @@ async fn a_removed_route_goes_by_its_last_word() {
     let without = "upstreams: { chat: { endpoints: [127.0.0.1:1, 127.0.0.1:2] } }
 routes: [{ name: b, upstream: chat }]";
     for (policy, expected) in [("on_reload: drain, ", Some("route")), ("", None)] {
-        let (mut world, mut drains, sockets) = world(&format!("{policy}drain: 2s"));
+        let (mut world, mut drains, sockets) = world(&format!("{policy}drain_window: 2s"));
         pass(&world, &mut drains, 1).await;
         world.reload(without);
         world.reload(without);
@@ -191,9 +191,9 @@ routes: [{ name: b, upstream: chat }]";
 #[tokio::test(start_paused = true)]
 async fn the_endpoints_of_a_removed_upstream_are_left_only_if_the_route_says_so() {
     for (policy, expected) in [("on_reload: drain, ", Some("route")), ("", None)] {
-        let (mut world, mut drains, sockets) = world(&format!("{policy}drain: 2s"));
+        let (mut world, mut drains, sockets) = world(&format!("{policy}drain_window: 2s"));
         pass(&world, &mut drains, 1).await;
-        world.reload(&file(BOTH, &format!("{policy}drain: 2s")).replace("chat", "talk"));
+        world.reload(&file(BOTH, &format!("{policy}drain_window: 2s")).replace("chat", "talk"));
         pass(&world, &mut drains, 10).await;
         assert_eq!(asked(&sockets), [(expected, 10)].into(), "{policy}");
     }
@@ -204,7 +204,7 @@ async fn a_handshake_that_was_under_way_is_noticed_later() {
     let (mut world, mut drains, _) = world("");
     pass(&world, &mut drains, 1).await;
     let under_way = world.handshake("a");
-    world.reload(&file(BOTH, "on_reload: drain, drain: 2s, max_frame: 1MiB"));
+    world.reload(&file(BOTH, "on_reload: drain, drain_window: 2s, max_frame: 1MiB"));
     pass(&world, &mut drains, 10).await;
     let late = [world.join(under_way)];
     pass(&world, &mut drains, 10).await;

@@ -165,7 +165,7 @@ fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fa
         session.set_keepalive(None);
         return Err(refused);
     }
-    if ctx.head_size > terms.max_request_head {
+    if ctx.head_size > terms.max_header_size {
         return Err(Failure::HeadTooLarge);
     }
     if ctx.received.way.is_loop() {

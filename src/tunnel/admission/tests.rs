@@ -54,7 +54,7 @@ fn only_listed_origins_may() {
 
 #[test]
 fn a_full_route_has_room_again_when_one_leaves() {
-    let two = admission(|written| written.connections = NonZeroU32::new(2));
+    let two = admission(|written| written.max_connections = NonZeroU32::new(2));
     let first = two.acquire(None, client(1)).unwrap();
     let _second = two.acquire(None, client(2)).unwrap();
     assert_eq!(two.acquire(None, client(3)).unwrap_err(), Denial::Full);
@@ -65,7 +65,7 @@ fn a_full_route_has_room_again_when_one_leaves() {
 #[test]
 fn a_client_at_its_limit_leaves_the_others_alone() {
     let one = admission(|written| {
-        written.connections_per_client = Some(PerClient::Count(NonZeroU32::new(1).unwrap()));
+        written.max_connections_per_client = Some(PerClient::Count(NonZeroU32::new(1).unwrap()));
     });
     let first = one.acquire(None, client(1)).unwrap();
     assert_eq!(one.acquire(None, client(1)).unwrap_err(), Denial::ClientFull);
@@ -78,10 +78,10 @@ fn a_client_at_its_limit_leaves_the_others_alone() {
 
 #[test]
 fn a_reload_goes_on_to_count_those_who_are_there() {
-    let mut written = config::WebSocket { connections: NonZeroU32::new(1), ..Default::default() };
+    let mut written = config::WebSocket { max_connections: NonZeroU32::new(1), ..Default::default() };
     let before = Admission::new(&written, None).unwrap();
     let _permit = before.acquire(None, client(1)).unwrap();
-    written.connections = NonZeroU32::new(2);
+    written.max_connections = NonZeroU32::new(2);
     let after = Admission::new(&written, Some(&before)).unwrap();
     let _second = after.acquire(None, client(1)).unwrap();
     assert_eq!(after.acquire(None, client(1)).unwrap_err(), Denial::Full);

@@ -90,7 +90,7 @@ fn assemble(
     let plan = Plan {
         upstream: Arc::clone(&name),
         balance: parts.balance,
-        panic: spec.panic,
+        panic: spec.when_all_unhealthy,
         newcomer,
         slow_start: spec.slow_start.map(millis).filter(|over| *over > 0),
     };
@@ -236,7 +236,7 @@ fn check_periods(spec: &config::Upstream, place: &Place, problems: &mut Problems
 fn check_rebalance(spec: &config::Upstream, balance: &dyn Balance, problems: &mut Problems) {
     let Some(rebalance) = &spec.rebalance else { return };
     let place = &rebalance.place;
-    if !(rebalance.when.is_finite() && rebalance.when > 1.0) {
+    if !(rebalance.threshold.is_finite() && rebalance.threshold > 1.0) {
         let problem = Problem::new("`when` must be more than 1");
         problems.push(problem.help("1.3 is a third more than an endpoint's share").at(place));
     }

@@ -5,7 +5,7 @@ mod draining_sessions;
 mod slow_start;
 
 use super::*;
-use crate::config::Panic;
+use crate::config::WhenAllUnhealthy;
 use crate::upstream::health::Proof;
 use crate::upstream::testing::{kind, place, upstream};
 use crate::upstream::{Health, Reason};
@@ -168,7 +168,7 @@ fn when_all_are_out_panic_says_what_happens() {
     eject(&any, ":81");
     assert_eq!(address(&pick(&any, &Tried::new()).unwrap()), "127.0.0.1:81");
     assert_eq!(any.panics(), 1);
-    spec.panic = Panic::Fail;
+    spec.when_all_unhealthy = WhenAllUnhealthy::Fail;
     let fail = build(&spec, Some(&any));
     assert_eq!(pick(&fail, &Tried::new()).unwrap_err(), NoEndpoint::Unhealthy);
     let lease = Lease::new(Arc::clone(&fail.endpoints()[0]), fail.policy);
@@ -295,7 +295,7 @@ async fn a_new_endpoint_is_probed_before_it_gets_traffic() {
     drop(closed);
     let mut spec = upstream(&[&up, &down]);
     spec.health_check = Some(kind("tcp", &[("interval", "20ms")]));
-    spec.panic = Panic::Fail;
+    spec.when_all_unhealthy = WhenAllUnhealthy::Fail;
     let cluster = build(&spec, None);
     assert_eq!(pick(&cluster, &Tried::new()).unwrap_err(), NoEndpoint::Unhealthy);
     let _running = started(&cluster).await;

@@ -152,7 +152,7 @@ async fn a_paused_client_sends_no_more_than_its_rate() {
 async fn a_client_beyond_its_rate_is_closed_where_that_is_asked_for() {
     let (mut client, _backend, relay) = pipes(|written| {
         written.messages_per_second = NonZeroU32::new(10);
-        written.exceed = Exceed::Close;
+        written.on_exceed = Exceed::Close;
     });
     client.write_all(&question(b"x").repeat(11)).await.unwrap();
     assert_eq!(read_close(&mut client).await, 1008);
