@@ -119,7 +119,7 @@ impl Place {
     /// The settings of a listener's `acme`, with further ones behind them.
     pub(crate) fn acme(&self, domains: &str, more: &str) -> String {
         format!(
-            "{{ directory: \"https://{}/dir\", ca: {}, storage: {}, domains: [{domains}]{more} }}",
+            "{{ directory: \"https://{}/dir\", directory_ca: {}, storage: {}, domains: [{domains}]{more} }}",
             self.directory(),
             self.issuer(),
             self.storage().display(),
