@@ -9,7 +9,7 @@
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
 #   make h2spec   the HTTP/2 conformance suite, where its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
-#   make apps     Jupyter, RabbitMQ and others of docs/apps/ behind the gateway; installed when missing
+#   make apps     Jupyter, RabbitMQ and others of docs/guides/apps/ behind the gateway; installed when missing
 #   make browser  Chromium opens its WebSocket over HTTP/2; installed when missing, skipped where that is impossible
 #   make wasm-fixtures  builds the WebAssembly filters that tests run, from their sources
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)

@@ -157,9 +157,12 @@ fn every_key_is_described() {
     let mut keys = BTreeSet::new();
     collect(&schema, &mut keys);
     assert!(keys.contains("upstreams"), "the schema has no keys: {keys:?}");
-    let described = Page::read("docs/configuration.md").text + &Page::read("docs/plugins.md").text;
+    let is_reference = |page: &Page| {
+        page.name == "docs/reference/configuration.md" || page.name.starts_with("docs/reference/plugins/")
+    };
+    let described: String = pages().into_iter().filter(is_reference).map(|page| page.text).collect();
     let missing: Vec<_> = keys.iter().filter(|key| !described.contains(&format!("`{key}`"))).collect();
-    assert!(missing.is_empty(), "docs/configuration.md and docs/plugins.md say nothing about {missing:?}");
+    assert!(missing.is_empty(), "the reference says nothing about {missing:?}");
 }
 
 fn collect(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {
@@ -187,7 +190,7 @@ fn make_run_is_the_demo_with_the_shipped_configuration() {
 
 fn runs(name: &str) {
     let page = Page::read(name);
-    if name == "docs/luau.md" && !cfg!(feature = "luau") {
+    if name == "docs/reference/luau.md" && !cfg!(feature = "luau") {
         eprintln!("{name} is not run: this build is without Luau");
         return;
     }
@@ -217,8 +220,8 @@ macro_rules! pages_run {
         #[test]
         fn no_page_is_left_out() {
             let run: BTreeSet<_> = [$($name),*].into_iter().map(str::to_owned).collect();
-            // Those of docs/apps/ need the application: tests/apps runs them.
-            let with_commands = |page: &Page| !page.name.starts_with("docs/apps/") && page.blocks.iter().any(|block| block.info == "console");
+            // Those of docs/guides/apps/ need the application: tests/apps runs them.
+            let with_commands = |page: &Page| !page.name.starts_with("docs/guides/apps/") && page.blocks.iter().any(|block| block.info == "console");
             let there: BTreeSet<_> = pages().into_iter().filter(with_commands).map(|page| page.name).collect();
             assert_eq!(there.difference(&run).collect::<Vec<_>>(), Vec::<&String>::new());
         }
@@ -226,14 +229,29 @@ macro_rules! pages_run {
 }
 
 pages_run! {
-    the_readme_runs: "README.md",
     contributing_runs: "CONTRIBUTING.md",
+    the_readme_runs: "README.md",
+    concepts_health_checks_runs: "docs/concepts/health-checks.md",
     getting_started_runs: "docs/getting-started.md",
-    configuration_runs: "docs/configuration.md",
-    operations_runs: "docs/operations.md",
-    balancing_runs: "docs/balancing.md",
-    luau_runs: "docs/luau.md",
-    from_nginx_runs: "docs/from-nginx.md",
+    guides_authentication_runs: "docs/guides/authentication.md",
+    guides_behind_a_load_balancer_runs: "docs/guides/behind-a-load-balancer.md",
+    guides_drain_and_deploy_runs: "docs/guides/drain-and-deploy.md",
+    guides_failover_runs: "docs/guides/failover.md",
+    guides_from_nginx_runs: "docs/guides/from-nginx.md",
+    guides_rate_limits_runs: "docs/guides/rate-limits.md",
+    guides_reconnect_storms_runs: "docs/guides/reconnect-storms.md",
+    guides_serve_under_a_subpath_runs: "docs/guides/serve-under-a-subpath.md",
+    guides_sticky_sessions_runs: "docs/guides/sticky-sessions.md",
+    guides_websocket_cluster_runs: "docs/guides/websocket-cluster.md",
+    guides_write_a_plugin_runs: "docs/guides/write-a-plugin.md",
+    install_runs: "docs/install.md",
+    operations_running_runs: "docs/operations/running.md",
+    project_conformance_runs: "docs/project/conformance.md",
+    project_contributing_runs: "docs/project/contributing.md",
+    reference_admin_api_runs: "docs/reference/admin-api.md",
+    reference_cli_runs: "docs/reference/cli.md",
+    reference_configuration_runs: "docs/reference/configuration.md",
+    reference_luau_runs: "docs/reference/luau.md",
 }
 
 #[test]
@@ -248,22 +266,22 @@ fn an_ellipsis_stands_for_anything() {
     }
 }
 
-/// The table of docs/operations.md and the gateway's own are one.
+/// The table of docs/reference/errors.md and the gateway's own are one.
 #[test]
 fn every_reason_is_described() {
-    let page = std::fs::read_to_string("docs/operations.md").unwrap();
+    let page = std::fs::read_to_string("docs/reference/errors.md").unwrap();
     let missing: Vec<_> = moongate::proxy::Failure::ALL
         .into_iter()
         .filter(|failure| failure.status().is_some())
         .filter(|failure| !page.contains(&format!("| `{}` | {} |", failure.token(), failure.row().status)))
         .collect();
-    assert!(missing.is_empty(), "docs/operations.md says nothing about {missing:?}");
+    assert!(missing.is_empty(), "docs/reference/errors.md says nothing about {missing:?}");
 }
 
 /// One list of reasons: what the sources answer with is what the pages name, with the same status.
 #[test]
 fn every_reason_of_a_plugin_is_documented() {
-    let page = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/reference/errors.md")).unwrap();
     let table = page.lines().skip_while(|line| !line.starts_with("| reason of a plugin |")).skip(2);
     let mut rows: Vec<(String, String)> = Vec::new();
     for line in table.take_while(|line| line.starts_with("| ")) {
@@ -296,7 +314,7 @@ fn every_reason_of_a_plugin_is_documented() {
 #[test]
 fn every_reason_is_documented_as_it_is_answered() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
-    let page = read("docs/operations.md");
+    let page = read("docs/reference/errors.md");
     let rows: Vec<(String, String)> = page
         .lines()
         .skip_while(|line| !line.starts_with("| reason | status |"))

@@ -1,5 +1,5 @@
 //! The harness of `make bench`: Moongate, nginx and HAProxy on one machine in one run, each alone on a CPU,
-//! the same backend behind them and the same load before them. docs/benchmarks.md has the method.
+//! the same backend behind them and the same load before them. docs/project/benchmarks.md has the method.
 
 mod backend;
 mod cases;

@@ -1,9 +1,9 @@
-//! A page of docs/apps/: its configuration, the files of the application, and the commands that check the result.
+//! A page of docs/guides/apps/: its configuration, the files of the application, and the commands that check the result.
 
 use crate::page::{Page, shows};
 use std::process::{Command, Stdio};
 
-/// A page of docs/apps/.
+/// A page of docs/guides/apps/.
 pub(crate) struct Guide(Page);
 
 /// The gateway's address in the pages: the listener of a configuration without one.
@@ -11,7 +11,7 @@ const GATEWAY: &str = "127.0.0.1:8080";
 
 impl Guide {
     pub(crate) fn of(name: &str) -> Self {
-        Self(Page::read(&format!("docs/apps/{name}.md")))
+        Self(Page::read(&format!("docs/guides/apps/{name}.md")))
     }
 
     /// The first configuration of the page, with addresses replaced.

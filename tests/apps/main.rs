@@ -1,4 +1,4 @@
-//! Real applications behind the real gateway, with the configuration that docs/apps/ shows.
+//! Real applications behind the real gateway, with the configuration that docs/guides/apps/ shows.
 //!
 //! `make apps` installs the applications (below target/apps, and Debian's packages) and runs these tests. A test
 //! whose application is missing says so and ends. Each test has a loopback address of its own.
@@ -32,11 +32,11 @@ fn every_page_is_tested() {
     let pages = page::pages();
     let names: Vec<_> = pages
         .iter()
-        .filter_map(|page| page.name.strip_prefix("docs/apps/")?.strip_suffix(".md"))
+        .filter_map(|page| page.name.strip_prefix("docs/guides/apps/")?.strip_suffix(".md"))
         .filter(|name| *name != "README")
         .collect();
     assert!(names.len() >= 8, "{names:?}");
     for name in names {
-        assert!(tests.contains(&format!("\nmod {name};\n")), "docs/apps/{name}.md has no test");
+        assert!(tests.contains(&format!("\nmod {name};\n")), "docs/guides/apps/{name}.md has no test");
     }
 }

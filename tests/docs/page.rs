@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// A page of documentation.
 pub(crate) struct Page {
-    /// From the repository's root, as `docs/operations.md`.
+    /// From the repository's root, as `docs/concepts/routing.md`.
     pub(crate) name: String,
     pub(crate) text: String,
     pub(crate) blocks: Vec<Block>,
@@ -32,15 +32,20 @@ pub(crate) fn root() -> PathBuf {
 
 /// Every page that a reader is sent to.
 pub(crate) fn pages() -> Vec<Page> {
-    let mut names: Vec<String> = ["docs", "docs/apps"]
-        .into_iter()
-        .flat_map(|folder| {
-            let entries = std::fs::read_dir(root().join(folder)).unwrap();
-            entries.map(move |entry| format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy()))
-        })
-        .chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(str::to_owned))
-        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
-        .collect();
+    let mut names = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "plugins/README.md"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut folders = vec!["docs".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(root().join(&folder)).unwrap() {
+            let path = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
+            match Path::new(&path).extension() {
+                Some(extension) if extension == "md" => names.push(path),
+                None => folders.push(path),
+                Some(_) => {}
+            }
+        }
+    }
     names.sort();
     names.iter().map(|name| Page::read(name)).collect()
 }

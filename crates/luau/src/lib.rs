@@ -1,7 +1,7 @@
 //! Filters written in Luau: a plugin kind like any other.
 //!
 //! A script is compiled once and runs in one sandboxed state for each worker, limited in time and memory.
-//! What it sees of the gateway is what [`moongate_sdk`] shows every plugin; `docs/luau.md` tells its side.
+//! What it sees of the gateway is what [`moongate_sdk`] shows every plugin; `docs/reference/luau.md` tells its side.
 
 mod call_context;
 mod cpu_limit;

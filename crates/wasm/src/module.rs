@@ -150,7 +150,7 @@ fn misfit(error: &wasmtime::Error) -> Problem {
             unknown.module(),
             unknown.name()
         ))
-        .help("docs/wasm.md lists what a filter may call"),
+        .help("docs/reference/wasm.md lists what a filter may call"),
         None => Problem::new(format!("the module does not fit: {}", first_line(error))),
     }
 }

@@ -79,7 +79,8 @@ async fn at_endpoint(
     peer.options.total_connection_timeout = Some(connect);
     let head = http_exchange::head(call, &call.target, &host).map_err(Problem::Call)?;
     let asked = Instant::now();
-    let called = http_exchange::exchange(connector, &peer, &head, call, cluster.spec().keepalive_timeout.0).await;
+    let called =
+        http_exchange::exchange(connector, &peer, &head, call, cluster.spec().keepalive_timeout.0).await;
     match &called {
         Ok(_) => lease.answered(asked.elapsed()),
         Err(failed) => {

@@ -1,4 +1,4 @@
-//! The fields of an access-log line. Their names on the line are json's; `docs/access-log.md` describes them.
+//! The fields of an access-log line. Their names on the line are json's; `docs/reference/access-log.md` describes them.
 
 use crate::telemetry::metrics::By;
 use moongate_sdk::ClientAddress;

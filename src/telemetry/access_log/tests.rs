@@ -126,7 +126,7 @@ fn what_plugins_say_stands_under_their_names() {
 
 #[test]
 fn every_json_field_is_documented() {
-    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/access-log.md"));
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/access-log.md"));
     let mut full = closed();
     full.error = Some("connect_refused");
     full.error_detail = "d";

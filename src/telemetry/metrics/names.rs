@@ -1,4 +1,4 @@
-//! Every metric the gateway exposes, in one table: name, labels, meaning. `docs/metrics.md` is held equal to it by a test.
+//! Every metric the gateway exposes, in one table: name, labels, meaning. `docs/reference/metrics.md` is held equal to it by a test.
 
 /// What kind of number a family holds.
 #[derive(Clone, Copy, Debug, PartialEq)]

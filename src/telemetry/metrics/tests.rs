@@ -89,7 +89,7 @@ fn a_scrape_shows_every_name_of_the_table_and_no_other() {
 
 #[test]
 fn the_documentation_is_the_table() {
-    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md"));
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/metrics.md"));
     let written: Vec<&str> = page
         .lines()
         .filter(|line| line.starts_with("| `moongate_") || line.starts_with("| `process_"))
