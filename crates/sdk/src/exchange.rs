@@ -2,7 +2,9 @@
 //! keeps their fields, stays out: [`Fields`] is the seam.
 
 use crate::header_spelling::remove_other_spellings;
-use crate::{BodyLength, ClientAddress, Running, Services, Tls, read_path, without_parameters};
+use crate::{
+    BodyLength, ClientAddress, Running, SegmentParameters, Services, Tls, read_path, without_parameters,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -148,6 +150,11 @@ impl Exchange<'_> {
         if method != Method::CONNECT {
             self.running.edit().method = Some(method);
         }
+    }
+
+    /// Whether the route matches paths with the parameters of their segments.
+    pub fn segment_parameters(&self) -> SegmentParameters {
+        if self.running.keeps_path_parameters() { SegmentParameters::Keep } else { SegmentParameters::Ignore }
     }
 
     /// Changes path and query to the backend; the route stays. Only in the phase `request_headers`.
