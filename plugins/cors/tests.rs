@@ -116,7 +116,10 @@ fn what_a_browser_would_refuse_is_refused_before() {
     for (bad, message) in [
         (json!({}), "missing key `origins`"),
         (json!({ "origins": [] }), "`origins` is empty"),
-        (json!({ "origins": ["*"], "allow_credentials": true }), "`*` in `origins` means nothing with credentials"),
+        (
+            json!({ "origins": ["*"], "allow_credentials": true }),
+            "`*` in `origins` means nothing with credentials",
+        ),
         (
             json!({ "origins": ["https://a"], "methods": ["*"], "allow_credentials": true }),
             "`*` in `methods` means nothing with credentials",

@@ -314,9 +314,12 @@ fn every_demand_is_made() {
 #[test]
 fn a_token_may_be_without_an_end_only_where_that_is_written() {
     let endless = token(&json!({ "alg": "HS256" }), &json!({ "sub": "ada" }), hs256(SECRET));
-    for demands in
-        [json!({}), json!({ "required_claims": ["sub"] }), json!({ "required_claims": [] }), json!({ "required_claims": ["exp"] })]
-    {
+    for demands in [
+        json!({}),
+        json!({ "required_claims": ["sub"] }),
+        json!({ "required_claims": [] }),
+        json!({ "required_claims": ["exp"] }),
+    ] {
         assert!(why(&*plugin(demands.clone()), &endless).contains("claim"), "{demands}");
     }
     let lenient = plugin(json!({ "require_exp": false, "required_claims": ["sub"] }));
@@ -378,7 +381,10 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
         (json!({ "jwks_url": "https://a/", "refresh": "1s" }), "`refresh` is at least 10s"),
         (json!({ "secret": long, "token_from": ["client_ip"] }), "an address is no token"),
         (json!({ "secret": long, "token_from": ["beaver"] }), "`beaver` names no part of a request"),
-        (json!({ "secret": long, "token_from": ["header:Authorization"] }), "Authorization says more than a token"),
+        (
+            json!({ "secret": long, "token_from": ["header:Authorization"] }),
+            "Authorization says more than a token",
+        ),
         (
             json!({ "secret": long, "claims_to_headers": { "Content-Length": "sub" } }),
             "`Content-Length` is the gateway's own",

@@ -67,7 +67,7 @@ pub enum Failure {
     /// A WebSocket version other than 13 (RFC 6455 §4.4).
     WebSocketVersion,
     /// A handshake that RFC 6455 §4.2.1 does not allow.
-    BadWebSocketRequest,
+    BadWebSocketRequest(Detail),
     /// A browser's Origin that the route does not allow.
     OriginDenied,
     /// A limit on concurrent WebSockets is reached.
@@ -136,7 +136,7 @@ impl Failure {
         Self::BadHandshake,
         Self::UpstreamClosed,
         Self::WebSocketVersion,
-        Self::BadWebSocketRequest,
+        Self::BadWebSocketRequest(Detail("")),
         Self::OriginDenied,
         Self::TooManyConnections,
         Self::TooManyOfClient,
@@ -178,7 +178,7 @@ impl Failure {
             Self::BadHandshake => (502, "bad_handshake", Level::Warn),
             Self::UpstreamClosed => (502, "upstream_closed", Level::Warn),
             Self::WebSocketVersion => (426, "websocket_version", Level::Debug),
-            Self::BadWebSocketRequest => (400, "bad_websocket_request", Level::Debug),
+            Self::BadWebSocketRequest(_) => (400, "bad_websocket_request", Level::Debug),
             Self::OriginDenied => (403, "origin_denied", Level::Debug),
             Self::TooManyConnections => (503, "too_many_connections", Level::Debug),
             Self::TooManyHandshakes(_) => (503, "too_many_handshakes", Level::Debug),
@@ -210,7 +210,9 @@ impl Failure {
     /// What exactly is wrong; empty where the reason says it all. A refusal that a setting allows names it.
     pub const fn detail(self) -> &'static str {
         match self {
-            Self::BadRequest(Detail(detail)) | Self::AmbiguousPath(Detail(detail)) => detail,
+            Self::BadRequest(Detail(detail))
+            | Self::AmbiguousPath(Detail(detail))
+            | Self::BadWebSocketRequest(Detail(detail)) => detail,
             Self::HeadTooLarge => "the head is larger than `server.max_header_size`, or has too many fields",
             Self::HeaderTimeout => "the head took longer than `server.header_timeout`",
             Self::TargetTooLong => BadTarget::TooLong.detail(),

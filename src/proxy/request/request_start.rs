@@ -151,8 +151,8 @@ pub(in crate::proxy) async fn route(
         Err(HandshakeError::Version) => {
             local_response::failure(session, ctx, Failure::WebSocketVersion).await?
         }
-        Err(HandshakeError::Bad(_)) => {
-            local_response::failure(session, ctx, Failure::BadWebSocketRequest).await?
+        Err(HandshakeError::Bad(detail)) => {
+            local_response::failure(session, ctx, Failure::BadWebSocketRequest(Detail(detail))).await?
         }
     }
     Ok(true)
