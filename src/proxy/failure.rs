@@ -112,6 +112,10 @@ impl Failure {
     /// A request over HTTP/2 of which nothing more is known.
     pub const MALFORMED: Self = Self::BadRequest(Detail("the request is malformed (RFC 9113 8.1.1)"));
 
+    /// A connection where HTTP/2 alone is spoken begins with something else.
+    pub const NOT_HTTP2: Self =
+        Self::BadRequest(Detail("the connection does not begin as HTTP/2 (RFC 9113 3.4)"));
+
     /// All of them, in the order of the table.
     pub const ALL: [Self; 37] = [
         Self::NoRoute,

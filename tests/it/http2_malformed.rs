@@ -362,3 +362,20 @@ fn a_malformed_request_is_counted() {
     });
     assert_eq!(a.count(), 0);
 }
+
+/// RFC 9113 §3.4. The end comes without a reset, so that the client reads why.
+#[test]
+fn a_connection_that_does_not_begin_as_http2_is_told_so() {
+    let a = Origin::named("a");
+    let log = AccessLog::new();
+    let gateway = Gateway::start_whole(&format!(
+        "listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}]\n{}routes: [{{ upstream: ['{a}'] }}]",
+        log.yaml()
+    ));
+    let mut client = Frames::silent(gateway.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(50));
+    let frames = client.rest();
+    assert_eq!(frames.last().map(|frame| (frame.kind, frame.number(4))), Some((GOAWAY, PROTOCOL_ERROR)));
+    let line = log.wait("the refusal", |line| line["error"] == "bad_request");
+    assert!(line["error_detail"].as_str().unwrap().contains("HTTP/2"), "{line}");
+}
