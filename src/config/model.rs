@@ -1,7 +1,7 @@
 //! What an operator may write, as types. Every name here is in the documentation and the schema.
 
 use super::endpoint::EndpointEntry;
-use super::server::{AccessLog, Admin, Listener, Server, positive};
+use super::server::{AccessLog, Admin, Listener, ProcessLog, Server, positive};
 use super::tls::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use super::{EscapedSlashes, MergeSlashes, PathParameters, WebSocket, short_or_long};
 use indexmap::IndexMap;
@@ -18,6 +18,8 @@ pub struct Config {
     /// The administrator's address; absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<Placed<Admin>>,
+    /// The process log.
+    pub log: ProcessLog,
     /// Where clients connect; absent: one at 127.0.0.1:8080.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<Placed<Listener>>>,

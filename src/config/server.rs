@@ -161,6 +161,46 @@ pub struct Listener {
     pub handshake_rate: Option<Rate>,
 }
 
+/// Level and format of the process log, on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessLog {
+    /// Logs lines of this level and above. `RUST_LOG` has precedence. Default info.
+    pub level: LogLevel,
+    /// Writes lines as `text` or as `json`. Default text.
+    pub format: ProcessLogFormat,
+}
+
+/// A level of the process log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// No process log.
+    Off,
+    /// Failures that need somebody's attention.
+    Error,
+    /// Failures that the gateway handles.
+    Warn,
+    /// Changes of state.
+    #[default]
+    Info,
+    /// Causes of refused handshakes and the like.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The format of a line of the process log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessLogFormat {
+    /// Time, level and target in brackets, the message, and fields as `key=value`.
+    #[default]
+    Text,
+    /// One JSON object per line: `time`, `level`, `target`, `message`, and fields as further keys.
+    Json,
+}
+
 /// The access log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
