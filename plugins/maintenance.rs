@@ -172,6 +172,10 @@ impl Plugin for Maintenance {
         Phases { request_headers: true, ..Phases::default() }
     }
 
+    fn always_responds(&self) -> bool {
+        self.switch.is_none() && self.except.is_empty()
+    }
+
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let off = self.switch.as_ref().is_some_and(|switch| !switch.is_on());
         if off || exchange.request.client.ip().is_some_and(|client| self.except.contain(client)) {

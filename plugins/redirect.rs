@@ -173,6 +173,10 @@ impl Plugin for Redirect {
         Phases { request_headers: true, ..Phases::default() }
     }
 
+    fn always_responds(&self) -> bool {
+        matches!(self.goal, Goal::To { .. })
+    }
+
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         match self.goal.location(exchange) {
             Ok(None) => Flow::Continue,

@@ -139,6 +139,10 @@ impl Plugin for Respond {
         Phases { request_headers: true, ..Phases::default() }
     }
 
+    fn always_responds(&self) -> bool {
+        true
+    }
+
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let mut reply = Reply::new(self.status);
         self.body.dress(&mut reply);

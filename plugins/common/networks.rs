@@ -83,6 +83,11 @@ impl Networks {
         }
     }
 
+    /// Whether it has no address.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
     /// Whether it has this address. An IPv4 address in IPv6's clothes is the IPv4 address.
     pub(crate) fn contain(&self, address: IpAddr) -> bool {
         match address.to_canonical() {

@@ -212,8 +212,10 @@ pub struct Route {
     /// An expression that must hold as well, as in `request.client_ip != "192.0.2.1"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Placed<String>>,
-    /// A name, an inline list of endpoints, or a weighted mapping.
-    pub upstream: Placed<UpstreamRef>,
+    /// A name, an inline list of endpoints, or a weighted mapping. Optional where a plugin always responds.
+    #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Placed<UpstreamRef>")]
+    pub upstream: Option<Placed<UpstreamRef>>,
     /// How long a backend may take to the head of its response, from the last byte of the request that it was sent.
     /// `0s` switches it off. Default 60s.
     #[serde(default = "defaults::timeout")]
@@ -308,6 +310,11 @@ fn retries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
         return Err(serde::de::Error::custom(format!("must be 0 to {MOST_RETRIES}")));
     }
     Ok(retries)
+}
+
+/// A key that may be absent but not without a value: `upstream:` alone is an unfinished line.
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Placed<UpstreamRef>>, D::Error> {
+    Placed::deserialize(deserializer).map(Some)
 }
 
 /// A list that is left out when it asks nothing: an emptied one would let everything through.

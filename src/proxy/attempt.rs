@@ -34,12 +34,13 @@ const LAST_RESORT: Duration = Duration::from_secs(3600);
 pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
     if ctx.cluster.is_none() {
-        ctx.cluster = Some(Arc::clone(route.destination.choose(&ctx.view(head), route.policy.drain)));
+        ctx.cluster = route.destination.choose(&ctx.view(head), route.policy.drain).cloned();
     }
     // The one before is given back before the next is counted.
     ctx.lease = None;
     ctx.asked = Instant::now();
-    let Some(cluster) = &ctx.cluster else { return Err(Failure::Internal) };
+    // A route without an upstream: the plugin that always responds did not.
+    let Some(cluster) = &ctx.cluster else { return Err(Failure::NoEndpoint) };
     match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried, route.policy.drain) {
         Ok(lease) => {
             ctx.attempts = ctx.attempts.saturating_add(1);

@@ -64,3 +64,4 @@ mod upstreams;
 #[cfg(feature = "wasm")]
 mod wasm;
 mod websocket;
+mod without_upstream;
