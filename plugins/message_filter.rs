@@ -3,7 +3,7 @@
 //! Messages come here whole: no word slips through in two fragments, and none compressed.
 
 use crate::common;
-use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size, off_if_zero};
 use moongate_sdk::{Direction, Exchange, Message, MessageVerdict, Phases, Plugin};
 use regex::Regex;
 use schemars::JsonSchema;
@@ -33,6 +33,7 @@ struct Written {
     /// says that they may pass; else they pass.
     binary: Option<Binary>,
     /// The longest message; a longer one is refused. `max_message` of the route comes before it. Absent: any.
+    #[serde(deserialize_with = "off_if_zero")]
     max_size: Option<Size>,
     /// What becomes of a message that is refused.
     action: Action,

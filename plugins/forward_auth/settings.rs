@@ -3,7 +3,7 @@
 use super::{ForwardAuth, ForwardedFields};
 use crate::common::url;
 use http::{HeaderName, Method};
-use moongate_config::{Period, Placed, Problem, Problems, Settings};
+use moongate_config::{Period, Placed, Problem, Problems, Settings, off_if_zero};
 use moongate_sdk::CallTarget;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -34,6 +34,7 @@ pub(super) struct Written {
     timeout: Option<Placed<Period>>,
     /// How often the service is asked again about a living WebSocket, at least 1s; one that it refuses then is closed with
     /// 1008. Default: never.
+    #[serde(default, deserialize_with = "off_if_zero")]
     recheck: Option<Placed<Period>>,
 }
 

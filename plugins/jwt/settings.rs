@@ -7,7 +7,7 @@ use crate::common::request_selector::Part;
 use http::{HeaderName, header};
 use indexmap::IndexMap;
 use jsonwebtoken::Algorithm;
-use moongate_config::{Period, Placed, Problem, Problems, Settings};
+use moongate_config::{Period, Placed, Problem, Problems, Settings, off_if_zero};
 use moongate_sdk::is_same_spelling;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -74,6 +74,7 @@ pub(super) struct Written {
     realm: Option<Placed<String>>,
     /// How often the token of a living WebSocket is checked again, at least 1s; one that has expired meanwhile closes it
     /// with 1008. Default: never.
+    #[serde(default, deserialize_with = "off_if_zero")]
     recheck: Option<Placed<Period>>,
 }
 

@@ -4,7 +4,7 @@
 use super::min_rate::MinRate;
 use super::tls::{ListenerTls, Protocol, ProxyProtocol};
 use super::{EscapedSlashes, MergeSlashes, ResolverKind, Via};
-use moongate_config::{Period, Place, Placed, Rate, Size};
+use moongate_config::{Period, Place, Placed, Rate, Size, off_if_zero, rate_or_zero_schema};
 use moongate_sdk::ClientPrefix;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -153,11 +153,13 @@ pub struct Listener {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<Placed<ProxyProtocol>>,
     /// Connections at a time; the ones beyond wait in the kernel's queue.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>")]
     pub max_connections: Option<NonZeroU32>,
     /// WebSocket handshakes over this listener in a time, whatever their route, as `500/s`: a tenth of them
     /// may come at once, those beyond wait for their turn up to a second, and the rest gets 503.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rate_or_zero_schema")]
     pub handshake_rate: Option<Rate>,
 }
 
@@ -257,6 +259,25 @@ pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Per
         return Err(serde::de::Error::custom("must be longer than 0"));
     }
     Ok(period)
+}
+
+/// As [`positive`], for a setting without a value of its own.
+pub(super) fn positive_or_absent<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Period>, D::Error> {
+    match Option::<Period>::deserialize(deserializer)? {
+        Some(Period(period)) if period.is_zero() => Err(serde::de::Error::custom("must be longer than 0")),
+        period => Ok(period),
+    }
+}
+
+/// A size of at least a byte.
+pub(super) fn positive_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    if size.0 == 0 {
+        return Err(serde::de::Error::custom("must be at least 1 byte"));
+    }
+    Ok(size)
 }
 
 const fn seconds(n: u64) -> Period {

@@ -1,6 +1,7 @@
 //! The policy of a route's WebSockets as an operator writes it; what each key does is tunnel's.
 
-use moongate_config::{Period, Placed, Rate, Size};
+use super::server::{positive, positive_or_absent, positive_size};
+use moongate_config::{Period, Place, Placed, Rate, Size, off_if_zero, rate_or_zero_schema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::num::NonZeroU32;
@@ -17,37 +18,40 @@ pub struct WebSocket {
     pub ping_interval: Period,
     /// A pinged side that sends nothing for so long is dead; the other side gets Close 1001. Longer than 0, unless
     /// `ping_interval` is `0s`. Default 10s.
-    pub ping_timeout: Period,
+    pub ping_timeout: Placed<Period>,
     /// A connection is asked to come again (Close 1012) after this life. Absent or `0s`: it may live on.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Period>,
     /// Up to so much is taken off `max_age`, another share for every connection. `0s`: nothing. Default a tenth of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub jitter: Option<Period>,
+    pub jitter: Option<Placed<Period>>,
     /// The longest payload of one frame in wire bytes (compressed, when that was agreed), otherwise Close 1009.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub max_frame: Option<Size>,
     /// The longest message over all its frames in wire bytes, otherwise Close 1009. Default: off, and 1MiB in a
     /// direction whose messages plugins look at.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub max_message: Option<Size>,
     /// Messages, pings included, from a client a second; a second's worth may come at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>")]
     pub messages_per_second: Option<NonZeroU32>,
     /// Wire bytes from a client a second; a second's worth may come at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<Size>,
     /// What happens to a client that sends more than these two allow.
     pub on_exceed: Exceed,
     /// WebSockets of this route at a time, otherwise 503.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>")]
     pub max_connections: Option<NonZeroU32>,
     /// WebSockets of one client at a time, otherwise 429: a number, or a mapping with the client's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections_per_client: Option<PerClient>,
     /// Handshakes of this route in a time, as `500/s`, `30/m` or `10/h`: a tenth of them may come at once,
     /// those beyond wait for their turn up to a second, and the rest gets 503 with Retry-After.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rate_or_zero_schema")]
     pub handshake_rate: Option<Rate>,
     /// Origins of pages that may connect, otherwise 403: `https://example.com`, `https://*.example.com`
     /// or `null`. Absent: any. A request without Origin comes from no page and is not asked.
@@ -71,13 +75,15 @@ pub struct WebSocket {
     pub on_endpoint_loss: OnEndpointLoss,
     /// What is kept for a client while another backend is looked for, and of a message that is on its way;
     /// a longer message that is cut costs the connection. Default 64KiB.
+    #[serde(deserialize_with = "positive_size")]
     pub reconnect_buffer: Size,
     /// How long another backend is looked for, longer than 0; then the client gets Close 1012. Default 10s.
+    #[serde(deserialize_with = "positive")]
     pub reconnect_timeout: Period,
     /// How long one attempt at a backend may take, from the connect to the head of the response; then the next
     /// endpoint is asked. Longer than 0. Default 5s or the route's `timeout`, whichever is shorter, and at most a third of what is
     /// left of `reconnect_timeout`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "positive_or_absent", skip_serializing_if = "Option::is_none")]
     pub handshake_timeout: Option<Period>,
 }
 
@@ -86,7 +92,7 @@ impl Default for WebSocket {
         Self {
             idle_timeout: seconds(3600),
             ping_interval: seconds(30),
-            ping_timeout: seconds(10),
+            ping_timeout: Placed { value: seconds(10), place: Place::nowhere() },
             max_age: None,
             jitter: None,
             max_frame: None,
@@ -167,7 +173,7 @@ pub enum Stay {
 pub enum PerClient {
     /// So many for one address.
     #[serde(rename = "scalar")]
-    Count(NonZeroU32),
+    Count(u32),
     /// So many for one key.
     #[serde(rename = "map")]
     Keyed(PerKey),
@@ -178,7 +184,7 @@ pub enum PerClient {
 #[serde(deny_unknown_fields)]
 pub struct PerKey {
     /// How many.
-    pub limit: NonZeroU32,
+    pub limit: u32,
     /// `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`; a client without it is told
     /// apart by address.
     pub key: Placed<String>,

@@ -3,7 +3,7 @@
 use crate::phase::Phase;
 use crate::plugin::Luau;
 use crate::script::Script;
-use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings, Size};
+use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings, Size, off_if_zero};
 use moongate_sdk::Plugin;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -40,6 +40,7 @@ struct Written {
     limits: WrittenLimits,
     /// How often `request_headers` is asked again about a WebSocket that lives, at least 1s; one that is then answered
     /// is closed with 1008. Default: never.
+    #[serde(default, deserialize_with = "off_if_zero")]
     recheck: Option<Placed<Period>>,
 }
 

@@ -252,3 +252,15 @@ proptest::proptest! {
         endures(&String::from_utf8_lossy(&damaged));
     }
 }
+
+#[test]
+fn zero_turns_limits_off() {
+    let limits = "max_connections: 0, handshake_rate: 0";
+    let off = good(&format!(
+        "listeners: [{{ address: 127.0.0.1:1, {limits} }}]
+routes: [{{ upstream: a, websocket: {{ max_age: 0s, max_frame: 0, max_message: 0, messages_per_second: 0, bytes_per_second: 0, {limits} }} }}]
+"
+    ));
+    let left_out = good("listeners: [{ address: 127.0.0.1:1 }]\nroutes: [{ upstream: a }]\n");
+    assert_eq!(off.spec, left_out.spec);
+}
