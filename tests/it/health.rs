@@ -141,7 +141,7 @@ fn all_unhealthy_serves_anyway_by_default_and_is_counted() {
     gateway.await_health("all", b.address(), "unhealthy");
     let names = gateway.names("/", 20);
     assert!(names.contains(&"a".to_owned()) && names.contains(&"b".to_owned()), "{names:?}");
-    assert!(gateway.metrics().sum("moongate_upstream_panic_total", &[("upstream", "all")]) >= 20.0);
+    assert!(gateway.metrics().sum("moongate_upstream_all_unhealthy_total", &[("upstream", "all")]) >= 20.0);
 }
 
 #[test]
