@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "body_limit",
-    about: "Refuses request bodies that are too long.",
+    about: "Rejects request bodies above a size",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -18,7 +18,7 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// The longest body. Default 1MiB.
+    /// Rejects (413) longer request bodies. `0` is an error. Default 1MiB.
     max_size: Option<Placed<Size>>,
 }
 

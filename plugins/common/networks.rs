@@ -39,7 +39,7 @@ pub(crate) enum Listed {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct InFile {
-    /// The file; a relative path begins at the file it is written in.
+    /// Reads entries from this file, of at most 16 MiB. Required.
     file: Placed<String>,
 }
 

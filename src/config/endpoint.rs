@@ -4,7 +4,7 @@ use moongate_config::{Placed, Problem, raise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// An endpoint: an address alone, or a mapping.
+/// An address (`ip:port`, `name:port` or `unix:/path`), or a mapping with `address`.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename = "$shape an address, or a mapping with `address`")]
 #[schemars(untagged, rename = "EndpointEntry")]
@@ -21,13 +21,14 @@ pub enum EndpointEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// ip:port, name:port or unix:/path.
+    /// Connects to `ip:port`, `name:port` or `unix:/path`. Required.
     pub address: Placed<String>,
-    /// Its share against the others; 0 takes no new connection. Default 1, at most 1000.
+    /// Sets the endpoint's share of new connections, 0 to 1000. `0`: no new connections. Default 1.
     #[serde(default, deserialize_with = "weight", skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1000))]
     pub weight: Option<Placed<u16>>,
-    /// Takes no new connection, and asks its WebSockets to come again over their routes' `drain`. Default false.
+    /// Takes the endpoint out of rotation and closes its WebSockets with 1012 over the `drain_window` of their
+    /// routes. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drain: bool,
 }
