@@ -35,10 +35,10 @@ struct Parts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// It ends with 500: what the plugin should have checked is not known.
+    /// The request ends with 500.
     #[default]
     Closed,
-    /// It goes on without the plugin.
+    /// The request continues without the plugin.
     Open,
 }
 
@@ -184,10 +184,10 @@ macro_rules! entry_schema {
     };
 }
 
-entry_schema!(KindEntry, "A kind's name, or a mapping with `kind` and the kind's settings.");
+entry_schema!(KindEntry, "A kind's name, or a mapping with `kind` and its settings.");
 entry_schema!(
     PluginEntry,
-    "A plugin's name, or a mapping with `kind`, `name`, `on_error` and the plugin's settings."
+    "A plugin's name, or a mapping with `kind`, `name`, `on_error`, `when`, `owned_headers` and its settings."
 );
 
 impl Serialize for EndpointEntry {

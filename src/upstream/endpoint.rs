@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// What is known of an endpoint's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -103,6 +103,8 @@ pub struct Endpoint {
     /// What `score` says, to be read without its lock.
     health: AtomicU8,
     score: Mutex<Score>,
+    /// Whether a probe of it has ended.
+    is_probed: AtomicBool,
     passive: Passive,
     arrival: JoinTime,
     /// The load's, within one step: since when an operator wants it left, 0 is not at all.
@@ -128,6 +130,7 @@ impl Endpoint {
             load,
             health: AtomicU8::new(health as u8),
             score: Mutex::new(Score::new(health)),
+            is_probed: AtomicBool::new(false),
             passive: Passive::default(),
             arrival: JoinTime::default(),
         })
@@ -215,6 +218,11 @@ impl Endpoint {
         Health::from_u8(self.health.load(Relaxed))
     }
 
+    /// Whether nothing is known of it before its first probe has ended.
+    pub(super) fn awaits_first_probe(&self) -> bool {
+        self.verdict() == Health::Unknown && !self.is_probed.load(Relaxed)
+    }
+
     /// Whether it takes traffic.
     pub(super) fn is_usable(&self) -> bool {
         self.verdict() == Health::Healthy && !self.is_ejected()
@@ -272,13 +280,16 @@ impl Endpoint {
         }
         let mut score = self.score.lock();
         let before = self.verdict();
-        let changed = score.observe(well, thresholds)?;
-        match (before, changed) {
-            (Health::Unhealthy, Health::Healthy) => self.arrival.begin(now),
-            (Health::Unknown, Health::Healthy) => self.arrival.begin_if_expected(now),
-            _ => {}
+        let changed = score.observe(well, thresholds);
+        if let Some(changed) = changed {
+            match (before, changed) {
+                (Health::Unhealthy, Health::Healthy) => self.arrival.begin(now),
+                (Health::Unknown, Health::Healthy) => self.arrival.begin_if_expected(now),
+                _ => {}
+            }
+            self.health.store(changed as u8, Relaxed);
         }
-        self.health.store(changed as u8, Relaxed);
-        Some(changed)
+        self.is_probed.store(true, Relaxed);
+        changed
     }
 }

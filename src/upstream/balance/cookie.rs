@@ -41,11 +41,11 @@ pub(super) fn split(value: &[u8]) -> (&[u8], Option<&[u8]>) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum SameSite {
-    /// Never.
+    /// The cookie is not sent with cross-site requests.
     Strict,
-    /// With a link that is followed.
+    /// The cookie is sent with top-level cross-site navigation.
     Lax,
-    /// Always; needs `secure`.
+    /// The cookie is always sent; needs `secure`.
     None,
 }
 

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "sticky",
-    about: "A client stays on its endpoint by a signed cookie",
+    about: "The endpoint that a signed cookie names",
     schema: |generator| generator.subschema_for::<StickySettings>(),
     build,
 };
@@ -25,21 +25,21 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 struct StickySettings {
-    /// The cookie's name. Default `moongate_` and eight digits made from the upstream's name.
+    /// Names the cookie. Default `moongate_` and 8 digits derived from the upstream's name.
     cookie: Option<Placed<String>>,
-    /// Signs the cookie; gateways that share clients share it. Absent: random for this process.
+    /// Signs the cookie. Gateways that serve the same clients need the same secret. Default random per process.
     secret: Option<Placed<String>>,
-    /// The cookie's path. Default /.
+    /// Sets the cookie's `Path` attribute. Default /.
     path: Option<Placed<String>>,
-    /// Whether scripts in the page are kept from it. Default true.
+    /// Sets `HttpOnly`, which hides the cookie from scripts. Default true.
     http_only: Option<bool>,
-    /// Whether it is sent over TLS only. Default false.
+    /// Sets `Secure`, which restricts the cookie to TLS. Default false.
     secure: Option<bool>,
-    /// strict, lax or none; absent: the attribute is not sent.
+    /// Sets `SameSite`: `strict`, `lax` or `none`. `none` needs `secure`. Default not sent.
     same_site: Option<Placed<SameSite>>,
-    /// How long a browser keeps it, in whole seconds, at least 1s; absent: until it is closed.
+    /// Sets `Max-Age` in whole seconds, at least 1s. Default until the browser closes.
     max_age: Option<Placed<Period>>,
-    /// The kind that chooses for a client without a cookie. Default least_connections.
+    /// Chooses an endpoint for clients without a valid cookie: the name of another kind. Default least_connections.
     fallback: Option<Placed<String>>,
 }
 

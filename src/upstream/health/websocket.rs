@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(super) const KIND: Kind<dyn Probe> = Kind {
     name: "websocket",
-    about: "Well is who completes a WebSocket handshake",
+    about: "Healthy if a WebSocket handshake succeeds",
     schema: |generator| generator.subschema_for::<WebSocketSettings>(),
     build,
 };
@@ -27,11 +27,11 @@ const GOODBYE: Duration = Duration::from_millis(200);
 probe_settings! {
     /// The settings of the `websocket` probe.
     WebSocketSettings {
-        /// The path, with its query. Default /.
+        /// Requests this path, with its query. Default /.
         path: Option<Placed<String>>,
-        /// The Host field. Default the endpoint's address.
+        /// Sends this Host, or `:authority`. Default the endpoint's address.
         host: Option<Placed<String>>,
-        /// The subprotocols that are offered. Default none.
+        /// Offers these subprotocols. Default none.
         protocols: Vec<Placed<String>>,
     }
 }
