@@ -8,6 +8,7 @@ mod problem;
 mod rate;
 mod settings;
 mod units;
+mod value;
 mod yaml_scalars;
 
 pub use deserialize::raise;
@@ -15,5 +16,6 @@ pub use files::{Digest, FileRecord, Files, read_regular_file, regular_file};
 pub use kind::Kind;
 pub use problem::{Place, Problem, Problems, Severity};
 pub use rate::Rate;
-pub use settings::{Key, Placed, Quotes, Settings, Value, ValueKind};
+pub use settings::Settings;
 pub use units::{Period, Size};
+pub use value::{Key, Placed, Quotes, Value, ValueKind};
