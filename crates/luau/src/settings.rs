@@ -1,5 +1,6 @@
 //! What an operator writes behind `kind: luau`, and the plugin that comes of it.
 
+use crate::limits::Limits;
 use crate::phase::Phase;
 use crate::plugin::Luau;
 use crate::script::Script;
@@ -54,16 +55,6 @@ struct WrittenLimits {
     /// The longest body that is shown to it whole, and that `call` takes from an answer. A longer body of
     /// a request is answered with 413. Default: 1MiB.
     body: Option<Placed<Size>>,
-}
-
-/// The limits in force.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) time: Duration,
-    /// Bytes.
-    pub(crate) memory: usize,
-    /// Bytes.
-    pub(crate) body: usize,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
