@@ -27,7 +27,6 @@ pub use path_parameters::PathParameters;
 pub use print::print;
 pub use schema::{KindTable, schema};
 pub use server::*;
-pub use short_or_long::OnError;
 pub use tls::*;
 pub use via::Via;
 pub use websocket::{Exceed, InvalidFrames, OnEndpointLoss, PerClient, PerKey, Stay, WebSocket};
