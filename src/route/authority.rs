@@ -1,6 +1,6 @@
 //! Host and port of a request, checked (RFC 9112 §3.2, RFC 3986 §3.2.2).
 
-use super::BadTarget;
+use super::bad_target::BadTarget;
 use super::host::is_name;
 use std::net::Ipv6Addr;
 
