@@ -10,7 +10,7 @@ mod huffman;
 mod metered_io;
 mod refused_heads;
 
-use super::worker::ConnectionContext;
+use super::connection_context::ConnectionContext;
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
 use crate::proxy::{self, Failure, Leaving, ReceivedStream, StreamLimits};
