@@ -23,6 +23,7 @@ mod tests;
 mod tls;
 mod tunnel;
 mod weak_registry;
+mod websocket_labels;
 mod websockets;
 
 pub use dns_lookups::{LookupResult, Lookups};
@@ -36,7 +37,8 @@ pub use proxy_header::{Preamble, PreambleMetrics};
 pub use route::{Answers, ClientAbort, RouteMetrics};
 pub use tasks::Tasks;
 pub use tls::TlsMetrics;
-pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
+pub use tunnel::TunnelMetrics;
+pub use websocket_labels::{By, Direction, Opcode, Reconnected, Side};
 
 use failed_requests::Failed;
 use moongate_expr::Expression;
