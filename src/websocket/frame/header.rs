@@ -1,7 +1,9 @@
 //! The head of a frame (§5.2): up to 14 bytes, read without judging them.
 
-use super::MAX_CONTROL;
-use super::encode::apply_mask;
+use super::mask::apply_mask;
+
+/// The longest payload of a control frame (§5.5), in bytes.
+pub const MAX_CONTROL: usize = 125;
 
 /// What a frame is (§5.2, §11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
