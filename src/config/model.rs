@@ -3,7 +3,7 @@
 use super::endpoint::EndpointEntry;
 use super::server::{AccessLog, Admin, Listener, Server, positive};
 use super::tls::{ProxyVersion, UpstreamProtocol, UpstreamTls};
-use super::{EscapedSlashes, MergeSlashes, PathParameters, WebSocket, server};
+use super::{EscapedSlashes, MergeSlashes, PathParameters, ResolverKind, WebSocket, server};
 use indexmap::IndexMap;
 use moongate_config::{Period, Placed};
 use schemars::JsonSchema;
@@ -108,17 +108,6 @@ impl Upstream {
             rebalance: None,
         }
     }
-}
-
-/// What looks host names up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ResolverKind {
-    /// The gateway asks name servers itself.
-    #[default]
-    Hickory,
-    /// `getaddrinfo`.
-    System,
 }
 
 /// When and how WebSockets move from endpoints that hold too many to those that hold too few.
