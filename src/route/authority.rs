@@ -49,11 +49,6 @@ impl<'a> Authority<'a> {
         let host = &self.text[..self.host_len];
         host.strip_suffix('.').unwrap_or(host)
     }
-
-    /// The port, when one is written.
-    pub fn port(&self) -> Option<u16> {
-        self.text.get(self.host_len + 1..).and_then(|port| port.parse().ok())
-    }
 }
 
 /// Nothing, `:` alone (RFC 3986 §3.2.3 allows it), or a port.

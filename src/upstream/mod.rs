@@ -42,14 +42,14 @@ pub use balance::{BALANCE, Balance, CookieScope};
 pub use cluster::{
     Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointStatus, Leaving, Order, RemovedUpstream,
 };
-pub use connector::{Connector, UpstreamStream};
+pub use connector::UpstreamStream;
 pub use dial::{DialError, PlainStream, dial};
-pub use endpoint::{Endpoint, Token};
-pub use hash_key::{Key, KeySource, RequestView};
+pub use endpoint::Endpoint;
+pub use hash_key::{KeySource, RequestView};
 pub use health::{PROBES, Probe};
 pub use health_score::Health;
 pub use http_peer::Versions;
-pub use lease::{Lease, NoEndpoint, Tried};
+pub use lease::{Lease, Tried};
 pub use passive_health::Reason;
 pub use proxy_header::ProxyAddrs;
 pub use session_drain::DrainMoment;

@@ -73,7 +73,6 @@ pub struct Metrics {
     tls: WeakRegistry<Box<str>, TlsMetrics>,
     preambles: WeakRegistry<Box<str>, PreambleMetrics>,
     sources: Mutex<Vec<Weak<dyn MetricSource>>>,
-    requests_gone: Arc<AtomicU64>,
     config: Config,
     http2: Arc<Http2Connections>,
     failed: Failed,
@@ -94,7 +93,7 @@ struct Config {
 impl Metrics {
     /// See [`RouteMetrics::of`].
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
-        self.routes.get(name.into(), || RouteMetrics::new(name, Arc::clone(&self.requests_gone)))
+        self.routes.get(name.into(), || RouteMetrics::new(name))
     }
 
     /// See [`UpstreamMetrics::of`].
@@ -169,12 +168,6 @@ impl Metrics {
     /// The process's long-lived tasks.
     pub fn tasks(&self) -> &Tasks {
         &self.tasks
-    }
-
-    /// Requests answered since the start, those of removed routes included.
-    pub fn requests(&self) -> u64 {
-        let living: u64 = self.routes.living().iter().map(|route| route.requests()).sum();
-        living + self.requests_gone.load(Relaxed)
     }
 
     /// The text exposition format.

@@ -85,7 +85,7 @@ pub struct Tunnel {
 ///
 /// # Panics
 /// Outside a tokio runtime with time enabled.
-pub fn run(tunnel: Tunnel) -> Relay {
+pub(super) fn run(tunnel: Tunnel) -> Relay {
     let now = clock::now();
     let policy = tunnel.policy;
     let mut relay = Relay {
@@ -122,7 +122,7 @@ pub fn run(tunnel: Tunnel) -> Relay {
 }
 
 /// A running tunnel.
-pub struct Relay {
+pub(super) struct Relay {
     legs: [TunnelIo; 2],
     /// By the side they come from.
     lanes: [Direction; 2],

@@ -10,7 +10,6 @@ const TEXT: u8 = FIN | 1;
 const BINARY: u8 = FIN | 2;
 const CLOSE: u8 = FIN | 8;
 const PING: u8 = FIN | 9;
-const PONG: u8 = FIN | 10;
 const MASKED: u8 = 0x80;
 
 /// Appends a message of one frame to `out`; any opcode but [`Opcode::Text`] makes it a binary one.
@@ -68,12 +67,6 @@ impl ControlFrame {
         Self::write(PING, payload, mask)
     }
 
-    /// A Pong with the payload of the Ping it answers (§5.5.3). A payload longer than [`MAX_CONTROL`] is cut there.
-    #[must_use]
-    pub fn pong(payload: &[u8], mask: Mask) -> Self {
-        Self::write(PONG, payload, mask)
-    }
-
     /// The frame, head and payload.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -123,10 +116,10 @@ mod tests {
 
     #[test]
     fn a_frame_is_the_bytes_of_the_rfc() {
-        // §5.7: a ping with "Hello", and the masked pong to it.
+        // §5.7: a ping with "Hello", and the same with the mask of the pong to it.
         assert_eq!(ControlFrame::ping(b"Hello", Mask::Off).as_bytes(), b"\x89\x05Hello");
-        let pong = ControlFrame::pong(b"Hello", Mask::With([0x37, 0xfa, 0x21, 0x3d]));
-        assert_eq!(pong.as_bytes(), b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+        let masked = ControlFrame::ping(b"Hello", Mask::With([0x37, 0xfa, 0x21, 0x3d]));
+        assert_eq!(masked.as_bytes(), b"\x89\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
     }
 
     #[test]

@@ -43,20 +43,6 @@ impl Opcode {
     pub fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
-
-    /// The lower-case name, as metrics and logs carry it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Continuation => "continuation",
-            Self::Text => "text",
-            Self::Binary => "binary",
-            Self::Close => "close",
-            Self::Ping => "ping",
-            Self::Pong => "pong",
-            Self::Reserved => "reserved",
-        }
-    }
 }
 
 /// Where the payload of the frame at the start of `bytes` begins, and the key it is masked with; `None` while its
