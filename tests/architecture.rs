@@ -1,8 +1,12 @@
-//! The structure of the crate, held: which modules a module may import, what is used in which module alone, the length of a file.
-//! It reads the sources as text, without comments and literals, so it needs no compiler and no exceptions
-//! list beyond the tables below. What the code does is the business of other tests.
+//! The structure of the workspace: which modules a module may import, no import cycle in any folder, the layers of the
+//! crates, what is used in which module alone, and the length of a file. The sources are read as text, without comments
+//! and literals; the tables below have the only exceptions.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "architecture/import_graph.rs"]
+mod import_graph;
+
+use import_graph::Sources;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +28,19 @@ const LAYERS: &[&[&str]] = &[
 
 /// Siblings of which the first may know the second: the command line starts the demo.
 const SIDEWAYS: &[(&str, &str)] = &[("cli", "demo")];
+
+/// The crates of the workspace from the lowest layer up, with their root files; those of one line do not import each other.
+const CRATES: &[&[(&str, &str)]] = &[
+    &[("moongate-config", "crates/config/src/lib.rs")],
+    &[("moongate-sdk", "crates/sdk/src/lib.rs")],
+    &[("moongate-expr", "crates/expr/src/lib.rs")],
+    &[
+        ("moongate-wasm", "crates/wasm/src/lib.rs"),
+        ("moongate-luau", "crates/luau/src/lib.rs"),
+        ("moongate-plugins", "plugins/registry.rs"),
+    ],
+    &[("moongate", "src/lib.rs")],
+];
 
 /// Words and the modules that may use them.
 const LOCKS: &[Lock] = &[
@@ -117,6 +134,48 @@ fn every_module_has_a_layer() {
 }
 
 #[test]
+fn siblings_do_not_import_each_other() {
+    let mut report = String::new();
+    for (name, file) in CRATES.concat() {
+        let sources = Sources::read(&root().join(file));
+        assert!(sources.len() > 1, "{name} has no modules");
+        for cycle in sources.cycles() {
+            writeln!(report, "{name}: {cycle}").unwrap();
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
+
+#[test]
+fn crates_import_downward() {
+    let upper = |layer: usize| CRATES[layer..].concat().into_iter().map(|(name, _)| name);
+    for (layer, crates) in CRATES.iter().enumerate() {
+        for (name, file) in *crates {
+            let root_file = root().join(file);
+            let others: Vec<_> = upper(layer).filter(|other| other != name).collect();
+            let manifest =
+                root_file.ancestors().map(|folder| folder.join("Cargo.toml")).find(|path| path.exists());
+            let manifest = fs::read_to_string(manifest.unwrap()).unwrap();
+            assert!(
+                manifest.contains(&format!("name = \"{name}\"")),
+                "the manifest of {name} is another one's"
+            );
+            for other in &others {
+                let needs = manifest.lines().any(|line| line.split([' ', '=', '.']).next() == Some(*other));
+                assert!(!needs, "{name} depends on {other}");
+            }
+            for path in rust_files(root_file.parent().unwrap()) {
+                let code = without_tests(&blank(&fs::read_to_string(&path).unwrap()));
+                for other in &others {
+                    let imported = format!("{}::", other.replace('-', "_"));
+                    assert!(!says(&code, &imported), "{} says `{imported}`", path.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn locked_words_stay_in_their_modules() {
     complain(|source, wrong| {
         for lock in LOCKS.iter().filter(|lock| !lock.only_in.contains(&&*source.module)) {
@@ -193,6 +252,58 @@ fn after() { crate::config::load(); }
     assert!(may_import("cli", "server") && may_import("proxy", "tunnel") && may_import("config", "config"));
     assert!(
         !may_import("tunnel", "proxy") && !may_import("config", "route") && !may_import("route", "plugin")
+    );
+}
+
+/// The test of the test: the graph finds a cycle through every way to import, and nothing else.
+#[test]
+fn the_graph_finds_a_cycle() {
+    const ROOT: &str = "mod a; mod b; mod c; mod d; pub use b::B; pub use c::*;";
+    let cycle_of = |modules: &[(&str, &str)]| {
+        let with_root = [&[("", ROOT)], modules].concat();
+        Sources::of(&with_root).cycles().into_iter().map(|cycle| cycle.members.join(" ")).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    for import in
+        ["use crate::B;", "use super::{c, b as other};", "fn f() { super::b::g() }", "use crate::b::*;"]
+    {
+        let there =
+            [("a", import), ("b", "use crate::a::A; pub struct B;"), ("c", "pub struct C;"), ("d", "")];
+        assert_eq!(cycle_of(&there), ["a b"], "{import}");
+        let one_way = [there[0], ("b", "pub struct B;"), there[2], there[3]];
+        assert_eq!(cycle_of(&one_way), none, "{import}");
+    }
+    // Through a glob of the parent.
+    let ring = [("a", "use super::C;"), ("b", "use crate::a;"), ("c", "pub struct C; use crate::d;")];
+    assert_eq!(cycle_of(&[&ring[..], &[("d", "use crate::b::x;")]].concat()), ["a b c d"]);
+    // In tests, comments and literals nothing is imported; a parent may name its children, and they it.
+    for code in ["#[cfg(test)] mod tests { use crate::b; }", "// crate::b", "fn f() { g(\"crate::b\") }"] {
+        assert_eq!(cycle_of(&[("a", code), ("b", "use crate::a;"), ("c", ""), ("d", "")]), none, "{code}");
+    }
+    let family = [("a", "mod x; pub use x::X; pub struct A;"), ("a::x", "use super::A; pub struct X;")];
+    assert_eq!(cycle_of(&[&family[..], &[("b", ""), ("c", ""), ("d", "")]].concat()), none);
+    // Through a module that was imported as a whole.
+    let whole = [
+        ("a", "mod x; mod y;"),
+        ("a::x", "use crate::a; fn f() { a::y::g() }"),
+        ("a::y", "use super::x;"),
+        ("b", ""),
+    ];
+    assert_eq!(cycle_of(&[&whole[..], &[("c", ""), ("d", "")]].concat()), ["x y"]);
+    // A function that has the name of a module beside it.
+    let named = [("a", "use super::b::c;"), ("b", "use super::{a, c}; pub fn c() {}"), ("c", ""), ("d", "")];
+    assert_eq!(cycle_of(&named), ["a b"]);
+    // Below a folder, and from a module that stands in the file.
+    let below = [
+        ("a", "mod x; mod y; pub use y::Y;"),
+        ("a::x", "mod inner { use super::super::Y; } pub struct X;"),
+        ("a::y", "use crate::a::x::X; pub struct Y;"),
+    ];
+    let cycles = Sources::of(&[&[("", ROOT)], &below[..]].concat()).cycles();
+    assert_eq!(cycles.len(), 1);
+    assert_eq!(
+        cycles[0].to_string(),
+        "below a, x, y import each other:\n    a::x imports a::y\n    a::y imports a::x"
     );
 }
 

@@ -1,8 +1,7 @@
 //! The account at an authority (RFC 8555 §7.3): made once, kept, used for every certificate after it.
 
-use super::certificate_state::{Failure, Reason};
+use super::failure::{Failure, Reason};
 use super::http_client::Client;
-use super::issuance::storage;
 use super::settings::Settings;
 use super::storage;
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
@@ -25,18 +24,18 @@ pub(super) async fn known(settings: &Arc<Settings>) -> Result<Option<Account>, F
 
 async fn kept(settings: &Arc<Settings>) -> Result<Option<StoredAccount>, Failure> {
     let load = |settings: &Settings| storage::load_json::<StoredAccount>(&storage::account(settings));
-    storage::run(settings, load).await.map_err(|error| storage(&error))
+    storage::run(settings, load).await.map_err(|error| Failure::storage(&error))
 }
 
 async fn keep(settings: &Arc<Settings>, account: StoredAccount) -> Result<(), Failure> {
     let keep = move |settings: &Settings| storage::keep_json(&storage::account(settings), &account);
-    storage::run(settings, keep).await.map_err(|error| storage(&error))
+    storage::run(settings, keep).await.map_err(|error| Failure::storage(&error))
 }
 
 async fn client(settings: &Arc<Settings>) -> Result<Box<Client>, Failure> {
     // Without roots of its own it reads the system's.
     let new = |settings: &Settings| Ok(Client::new(settings.roots.as_deref()));
-    let client = storage::run(settings, new).await.map_err(|error| storage(&error))?;
+    let client = storage::run(settings, new).await.map_err(|error| Failure::storage(&error))?;
     Ok(Box::new(client.map_err(|why| Error::Other(Box::new(why)))?))
 }
 

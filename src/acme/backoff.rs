@@ -1,7 +1,7 @@
 //! When to try again. Let's Encrypt lets five proofs of a name fail in an hour, and who goes on is shut
 //! out for longer: what the authority counts is repeated four times in an hour at most.
 
-use super::certificate_state::Reason;
+use super::failure::Reason;
 use std::time::Duration;
 
 const MINUTE: u64 = 60;

@@ -1,62 +1,7 @@
 //! What is known of a certificate: how old it is, how the last try went, when the next one is.
 
-use serde::Serialize;
+use super::failure::Failure;
 use std::time::{Duration, SystemTime};
-
-/// Why a try failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The authority was not reached, or did not answer as one.
-    Unreachable,
-    /// It could not see the proof, or saw another.
-    Challenge,
-    /// It wants fewer requests.
-    RateLimited,
-    /// It does not take the account.
-    Account,
-    /// It refused for another reason.
-    Rejected,
-    /// It did not come to an end in time.
-    Timeout,
-    /// The folder cannot be written to.
-    Storage,
-}
-
-impl Reason {
-    /// All, in the order in which they are counted.
-    pub const ALL: [Self; 7] = [
-        Self::Unreachable,
-        Self::Challenge,
-        Self::RateLimited,
-        Self::Account,
-        Self::Rejected,
-        Self::Timeout,
-        Self::Storage,
-    ];
-
-    /// As metrics and the status name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Challenge => "challenge",
-            Self::RateLimited => "rate_limited",
-            Self::Account => "account",
-            Self::Rejected => "rejected",
-            Self::Timeout => "timeout",
-            Self::Storage => "storage",
-        }
-    }
-}
-
-/// A try that failed.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    /// Which sort of failure.
-    pub reason: Reason,
-    /// What the authority, or who stands in its place, said.
-    pub detail: String,
-}
 
 /// From when to when a certificate holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

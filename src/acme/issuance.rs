@@ -1,9 +1,8 @@
 //! One certificate, from the account to the file: RFC 8555 §7 in the order in which it is gone through.
 
 use super::account::{account, forgotten};
-use super::certificate_state::{Failure, Reason};
 use super::certified_key::Keyed;
-use super::http_client::AttemptError;
+use super::failure::{Failure, Reason};
 use super::job::Job;
 use super::storage;
 use crate::config::Challenge;
@@ -22,41 +21,6 @@ use std::time::Duration;
 /// How long an authority may take to look at the proofs, and to issue.
 const PATIENCE: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { reason: reason(&error), detail: error.to_string() }
-    }
-}
-
-/// What sort of failure it is (RFC 8555 §6.7).
-fn reason(error: &Error) -> Reason {
-    let problem = match error {
-        Error::Api(problem) => problem,
-        Error::Timeout(_) => return Reason::Timeout,
-        // An answer that is none of ACME is a balancer's, or a page that says sorry.
-        Error::Json(_) => return Reason::Unreachable,
-        Error::Other(other) if other.is::<AttemptError>() => return Reason::Unreachable,
-        _ => return Reason::Rejected,
-    };
-    let kind = problem.r#type.as_deref().unwrap_or_default();
-    match kind.strip_prefix("urn:ietf:params:acme:error:").unwrap_or(kind) {
-        "rateLimited" => Reason::RateLimited,
-        "connection" | "dns" | "incorrectResponse" | "tls" | "unauthorized" | "caa" => Reason::Challenge,
-        "accountDoesNotExist"
-        | "externalAccountRequired"
-        | "userActionRequired"
-        | "invalidContact"
-        | "unsupportedContact" => Reason::Account,
-        // Neither is about us; the second was repeated before it was told.
-        "serverInternal" | "badNonce" => Reason::Unreachable,
-        _ => Reason::Rejected,
-    }
-}
-
-pub(super) fn storage(error: &std::io::Error) -> Failure {
-    Failure { reason: Reason::Storage, detail: error.to_string() }
-}
-
 fn rejected(detail: impl Into<String>) -> Failure {
     Failure { reason: Reason::Rejected, detail: detail.into() }
 }
@@ -68,7 +32,7 @@ fn rejected(detail: impl Into<String>) -> Failure {
 pub(super) async fn issue(job: &Job) -> Result<(), Failure> {
     let settings = &job.settings;
     // An authority that has issued counts it, also when we cannot keep it.
-    storage::run(settings, storage::prepare).await.map_err(|error| storage(&error))?;
+    storage::run(settings, storage::prepare).await.map_err(|error| Failure::storage(&error))?;
     let unsaved = job.unsaved.lock().take();
     if let Some(pem) = unsaved {
         return keep(job, pem).await;
@@ -109,7 +73,7 @@ async fn keep(job: &Job, pem: String) -> Result<(), Failure> {
     *job.unsaved.lock() = Some(pem.clone());
     storage::run(&job.settings, move |settings| storage::keep(settings, &pem))
         .await
-        .map_err(|error| storage(&error))?;
+        .map_err(|error| Failure::storage(&error))?;
     *job.unsaved.lock() = None;
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! One certificate that the gateway gets by itself.
 
-use super::certificate_state::{CertificateState, Failure, Reason, Validity, now};
+use super::certificate_state::{CertificateState, Validity, now};
 use super::certified_key::Keyed;
+use super::failure::{Failure, Reason};
 use super::settings::Settings;
 use super::storage;
 use crate::tls::{Challenges, Slot};

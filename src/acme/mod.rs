@@ -10,6 +10,7 @@ mod account;
 mod backoff;
 mod certificate_state;
 mod certified_key;
+mod failure;
 mod http_client;
 mod issuance;
 mod job;
@@ -19,7 +20,7 @@ mod renewal_loop;
 mod settings;
 mod storage;
 
-pub use certificate_state::Reason;
+pub use failure::Reason;
 pub use job::{Job, Prepared};
 pub use job_set::{JobSetBuilder, Jobs};
 pub use settings::Settings;

@@ -1,7 +1,8 @@
 //! The years of a certificate: a try when one is due, waits between them, and what is noted of each.
 
 use super::backoff;
-use super::certificate_state::{Failure, Reason, now};
+use super::certificate_state::now;
+use super::failure::{Failure, Reason};
 use super::issuance::issue;
 use super::job::Job;
 use super::renewal_info;

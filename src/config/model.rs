@@ -3,7 +3,7 @@
 use super::endpoint::EndpointEntry;
 use super::server::{AccessLog, Admin, Listener, ProcessLog, Server, positive};
 use super::tls::{ProxyVersion, UpstreamProtocol, UpstreamTls};
-use super::{EscapedSlashes, MergeSlashes, PathParameters, WebSocket, short_or_long};
+use super::{EscapedSlashes, MergeSlashes, PathParameters, ResolverKind, WebSocket, server};
 use indexmap::IndexMap;
 use moongate_config::{Period, Placed};
 use schemars::JsonSchema;
@@ -24,8 +24,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<Placed<Listener>>>,
     /// Configures the access log. A format alone is enough: `access_log: off`. Default JSON on standard output.
-    #[serde(deserialize_with = "short_or_long::access_log")]
-    #[schemars(schema_with = "short_or_long::access_log_schema")]
+    #[serde(deserialize_with = "server::access_log")]
+    #[schemars(schema_with = "server::access_log_schema")]
     pub access_log: AccessLog,
     /// Defines clusters of backends by name. Default none.
     pub upstreams: IndexMap<String, Placed<Upstream>>,
@@ -112,17 +112,6 @@ impl Upstream {
             rebalance: None,
         }
     }
-}
-
-/// What looks host names up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ResolverKind {
-    /// Queries name servers directly and honours TTLs.
-    #[default]
-    Hickory,
-    /// Calls getaddrinfo, for names that only nsswitch knows.
-    System,
 }
 
 /// When and how WebSockets move from endpoints that hold too many to those that hold too few.
@@ -290,6 +279,17 @@ pub enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
+/// What becomes of a request when a plugin fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It ends with 500: what the plugin should have checked is not known.
+    #[default]
+    Closed,
+    /// It goes on without the plugin.
+    Open,
+}
+
 /// A plugin entry: its kind's name alone, or a mapping with `kind:`, `name:`, `on_error:`, `when:`, `owned_headers:` and
 /// the kind's settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -299,7 +299,7 @@ pub struct PluginEntry {
     /// For logs and metrics; absent: the kind's name.
     pub name: Option<Placed<String>>,
     /// What becomes of a request when it fails.
-    pub on_error: short_or_long::OnError,
+    pub on_error: OnError,
     /// An expression; the plugin takes part in requests for which it holds.
     pub when: Option<Placed<String>>,
     /// Request fields that this plugin fills and that no client may, besides those that its kind names itself.

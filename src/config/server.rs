@@ -299,3 +299,26 @@ pub(super) fn positive_size<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
 const fn seconds(n: u64) -> Period {
     Period(std::time::Duration::from_secs(n))
 }
+
+#[derive(Deserialize)]
+#[serde(rename = "$shape a format (json, combined or off), or a mapping")]
+enum AccessLogWritten {
+    #[serde(rename = "scalar")]
+    Format(LogFormat),
+    #[serde(rename = "map")]
+    Full(AccessLog),
+}
+
+/// Reads `access_log: off` as well as the mapping.
+pub(super) fn access_log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessLog, D::Error> {
+    Ok(match Option::<AccessLogWritten>::deserialize(deserializer)? {
+        Some(AccessLogWritten::Format(format)) => AccessLog { format, ..AccessLog::default() },
+        Some(AccessLogWritten::Full(log)) => log,
+        None => AccessLog::default(),
+    })
+}
+
+pub(super) fn access_log_schema(generator: &mut SchemaGenerator) -> Schema {
+    let forms = [generator.subschema_for::<LogFormat>(), generator.subschema_for::<AccessLog>()];
+    json_schema!({ "anyOf": forms })
+}

@@ -4,8 +4,7 @@
 //! whoever compiles it hands them to the kind.
 
 use super::endpoint::EndpointEntry;
-use super::model::{KindEntry, OneOrMany, PluginEntry, UpstreamRef};
-use super::server::{AccessLog, LogFormat};
+use super::model::{KindEntry, OnError, OneOrMany, PluginEntry, UpstreamRef};
 use moongate_config::{Key, Placed, Problems, Settings, Value, ValueKind, raise};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::{SerializeMap, Serializer};
@@ -29,17 +28,6 @@ struct Parts {
     when: Option<Placed<String>>,
     owned_headers: Vec<Placed<String>>,
     settings: Settings,
-}
-
-/// What becomes of a request when a plugin fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// The request ends with 500.
-    #[default]
-    Closed,
-    /// The request continues without the plugin.
-    Open,
 }
 
 impl Written {
@@ -216,27 +204,4 @@ impl<T: Serialize> Serialize for OneOrMany<T> {
             Self::Many(many) => many.serialize(serializer),
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename = "$shape a format (json, combined or off), or a mapping")]
-enum AccessLogWritten {
-    #[serde(rename = "scalar")]
-    Format(LogFormat),
-    #[serde(rename = "map")]
-    Full(AccessLog),
-}
-
-/// Reads `access_log: off` as well as the mapping.
-pub(super) fn access_log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessLog, D::Error> {
-    Ok(match Option::<AccessLogWritten>::deserialize(deserializer)? {
-        Some(AccessLogWritten::Format(format)) => AccessLog { format, ..AccessLog::default() },
-        Some(AccessLogWritten::Full(log)) => log,
-        None => AccessLog::default(),
-    })
-}
-
-pub(super) fn access_log_schema(generator: &mut SchemaGenerator) -> Schema {
-    let forms = [generator.subschema_for::<LogFormat>(), generator.subschema_for::<AccessLog>()];
-    json_schema!({ "anyOf": forms })
 }

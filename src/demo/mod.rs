@@ -96,15 +96,6 @@ impl Backends {
     }
 }
 
-/// Takes the ports and serves until dropped: [`Backends::bind`] and [`Backends::serve`] in one.
-///
-/// # Errors
-/// As [`Backends::bind`].
-pub async fn run(addresses: &[SocketAddr]) -> Result<(), Error> {
-    Backends::bind(addresses).await?.serve().await;
-    Ok(())
-}
-
 /// One backend on a listener of the caller's; serves until dropped, and then closes every connection.
 ///
 /// - `GET /` is the page, `GET /whoami` a JSON object that says who answered and what arrived,

@@ -5,7 +5,7 @@
 //! Any other is judged in `request_headers`, in its place among the plugins, so it sees what those before
 //! it changed. An answer may come before that turn: then it is judged when its next phase comes.
 
-use super::{Chain, Entry};
+use super::Chain;
 use crate::config::PluginEntry;
 use moongate_config::Problems;
 use moongate_expr::{Expression, ExpressionPhase};
@@ -29,6 +29,11 @@ impl When {
             if is_of_answers_alone(phases) { ExpressionPhase::Response } else { ExpressionPhase::Request };
         Ok(Some(Self { expression: Expression::condition(when, stage)?, stage }))
     }
+
+    /// Whether it is evaluated at this stage.
+    pub(super) fn is_judged_at(&self, stage: ExpressionPhase) -> bool {
+        self.stage == stage
+    }
 }
 
 fn is_of_answers_alone(phases: Phases) -> bool {
@@ -39,13 +44,6 @@ fn is_of_answers_alone(phases: Phases) -> bool {
         || phases.recheck.is_some()
         || phases.closed;
     !of_requests && (phases.response_headers || phases.response_body)
-}
-
-impl Entry {
-    /// Whether its condition is evaluated at this stage.
-    pub(super) fn is_judged_at(&self, stage: ExpressionPhase) -> bool {
-        self.when().is_some_and(|when| when.stage == stage)
-    }
 }
 
 /// What is known of an entry's part in a request.

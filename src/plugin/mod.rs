@@ -83,7 +83,9 @@ impl Chain {
         let phase = |takes_part: fn(Phases) -> bool| positions(&|entry| takes_part(entry.phases()));
         // The phases of heads are also those in which conditions are evaluated.
         let judging = |takes_part: fn(Phases) -> bool, stage| {
-            positions(&|entry| takes_part(entry.phases()) || entry.is_judged_at(stage))
+            positions(&|entry| {
+                takes_part(entry.phases()) || entry.when().is_some_and(|when| when.is_judged_at(stage))
+            })
         };
         // A body in another coding is nothing to look into: who makes it so comes behind all the others.
         let codings_last = |mut positions: Positions| {

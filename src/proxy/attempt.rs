@@ -1,17 +1,16 @@
 //! One attempt at an endpoint after the other: choosing it, preparing the request for it, and
 //! deciding whether the next may be asked when it fails.
 
-use super::body::{early_response, request_body};
+use super::body::{early_response, expect_continue, request_body};
 use super::context::Context;
 use super::downstream::connection::Connection;
-use super::downstream::session_control::{self, SessionControl};
+use super::downstream::session_control::SessionControl;
+use super::downstream::session_lookup::{self, connection};
 use super::failure::tls_error::{self, TlsAttemptError};
 use super::failure::{Failure, OURS};
+use super::message_fields::RequestFields;
 use super::request::hop_by_hop;
-use super::request::request_start::connection;
-use super::response::upstream_response::RequestFields;
 use crate::config::{UpstreamProtocol, XForwarded};
-use crate::proxy::downstream::session_conn_info;
 use crate::route::carried;
 use crate::upstream::{Cluster, ProxyAddrs, Versions};
 use http::{HeaderValue, StatusCode, Version, header};
@@ -107,7 +106,7 @@ fn is_call(ctx: &Context) -> bool {
 /// For whom a connection to the backend is made, where its upstream wants to be told.
 pub(super) fn ends(session: &Session, ctx: &Context) -> ProxyAddrs {
     ctx.cluster.as_ref()?.spec().proxy_protocol?;
-    let arrival = session_conn_info::of(session.as_downstream())?;
+    let arrival = session_lookup::conn_info(session.as_downstream())?;
     let local = arrival.local.or_else(|| connection(session)?.local_addr());
     // A client whose address is not known is told of as nobody.
     let client = ctx.received.client.address().ip()?;
@@ -176,8 +175,8 @@ pub(super) async fn dispatch(
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
     request_body::frame(head, ctx)?;
-    request_body::ask_for(session, ctx).await?;
-    if let (Some(control), Some(route)) = (session_control::of(session), &ctx.route) {
+    expect_continue::ask_for(session, ctx).await?;
+    if let (Some(control), Some(route)) = (session_lookup::control(session), &ctx.route) {
         if is_call(ctx) {
             control.unpace();
             control.await_response(route.silence(true));
@@ -206,14 +205,14 @@ pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &m
             ctx.upload.is_cut_off = true;
             early_response::pause(session);
         }
-        if let (Some(control), Some(route)) = (session_control::of(session), &ctx.route) {
+        if let (Some(control), Some(route)) = (session_lookup::control(session), &ctx.route) {
             let streams = is_call(ctx) || is_event_stream(head);
             if streams {
                 control.unpace();
             }
             control.stream(route.silence(streams));
         }
-    } else if let Some(control) = session_control::of(session) {
+    } else if let Some(control) = session_lookup::control(session) {
         control.hear();
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_responses());
@@ -305,13 +304,13 @@ pub(super) fn broken(
 /// itself.
 pub(super) fn failure(session: &Session, ctx: &Context, error: &Error) -> Failure {
     let ours = ctx.failure.filter(|_| *error.etype() == OURS);
-    let limit = || session_control::of(session).and_then(SessionControl::failure);
+    let limit = || session_lookup::control(session).and_then(SessionControl::failure);
     ours.or_else(limit).unwrap_or_else(|| Failure::from(error))
 }
 
 /// Whether the client has the whole response: what it does to its upload then is no failure.
 pub(super) fn is_answered(session: &Session) -> bool {
-    session_control::of(session).is_some_and(SessionControl::is_answered)
+    session_lookup::control(session).is_some_and(SessionControl::is_answered)
 }
 
 /// Whether a backend says that it did nothing with the request (RFC 9113 §8.7): it refused the stream, or left

@@ -1,15 +1,15 @@
 //! What is known of one request while it is under way. Guards in here undo themselves: whatever way
 //! a request ends, dropping its context gives back what it held.
 
-use super::body::request_body::Upload;
 use super::failure::Failure;
 use super::failure::tls_error::Cause;
+use super::replacement_response::ReplacementResponse;
 use super::request::request_facts::{Received, RequestLine, split_target};
-use super::response::upstream_response::ReplacementResponse;
+use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, RequestView, Tried};
 use http::{HeaderMap, Method};
-use moongate_sdk::{Edits, Request, Running, Services};
+use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, Running, Services};
 use pingora::http::RequestHeader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -119,6 +119,24 @@ impl Context {
         let path = edited.unwrap_or(request.path);
         let method = self.method().unwrap_or(request.method);
         RequestView { request: Request { method, path, query, ..request }, headers: &head.headers }
+    }
+
+    /// The request as the plugins of its route see it.
+    pub(super) fn exchange<'a>(
+        &'a mut self,
+        route: &'a Route,
+        line: RequestLine<'a>,
+        fields: &'a mut dyn Fields,
+    ) -> Exchange<'a> {
+        let listeners = self.snapshot.as_ref().map(|snapshot| &snapshot.listeners);
+        let listener = listeners.and_then(|all| all.get(usize::from(self.received.listener)));
+        let listener = listener.map_or("", |listener| &*listener.name);
+        Exchange {
+            request: self.received.request(line, listener, &route.name),
+            headers: Headers::request(fields),
+            running: &mut self.running,
+            services: &self.services,
+        }
     }
 
     /// The method to the backend, when a plugin changed it.

@@ -6,14 +6,18 @@ mod body;
 mod context;
 mod downstream;
 mod failure;
+mod message_fields;
+mod replacement_response;
 mod request;
+mod request_start;
 mod response;
+mod upload;
 mod websocket;
 
 pub use context::Context;
 pub use downstream::connection::{Connection, RequestLimits};
 pub use downstream::h2_session::{ReceivedStream, StreamRates};
-pub use downstream::session_conn_info::digest;
+pub use downstream::session_lookup::digest;
 pub use failure::Failure;
 pub use request::forwarded::Client;
 pub use request::preview::{Preview, preview};
@@ -25,7 +29,7 @@ use async_trait::async_trait;
 use body::{early_response, request_body, response_body};
 use bytes::Bytes;
 use context::Busy;
-use downstream::{session_conn_info, session_control};
+use downstream::session_lookup;
 use moongate_sdk::Services;
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -34,7 +38,6 @@ use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use request::request_start;
 use response::{request_log, upstream_response};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -159,7 +162,7 @@ impl Gateway {
     /// Counts and logs a request over HTTP/2 that was refused before it came here.
     pub fn refused_stream(&self, digest: &Digest, failure: Failure) {
         let snapshot = self.shared.live.look();
-        request_log::refused_stream(&snapshot, session_conn_info::of_stream(digest), failure);
+        request_log::refused_stream(&snapshot, session_lookup::stream_conn_info(digest), failure);
     }
 
     /// The client of a connection was asked to leave.
@@ -223,7 +226,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.upload.is_sent |= end;
         // What is sent to the backend gives it its time anew.
-        if let Some(control) = session_control::of(session) {
+        if let Some(control) = session_lookup::control(session) {
             control.hear();
         }
         Ok(())
@@ -255,7 +258,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
         // Also where plugins leave nothing of it for the client.
-        if let Some(control) = session_control::of(session) {
+        if let Some(control) = session_lookup::control(session) {
             control.hear();
         }
         if ctx.replaced || ctx.shows_answer {

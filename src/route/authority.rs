@@ -1,6 +1,6 @@
 //! Host and port of a request, checked (RFC 9112 §3.2, RFC 3986 §3.2.2).
 
-use super::BadTarget;
+use super::bad_target::BadTarget;
 use super::host::is_name;
 use std::net::Ipv6Addr;
 
@@ -48,11 +48,6 @@ impl<'a> Authority<'a> {
     pub fn host(&self) -> &'a str {
         let host = &self.text[..self.host_len];
         host.strip_suffix('.').unwrap_or(host)
-    }
-
-    /// The port, when one is written.
-    pub fn port(&self) -> Option<u16> {
-        self.text.get(self.host_len + 1..).and_then(|port| port.parse().ok())
     }
 }
 

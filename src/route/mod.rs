@@ -25,6 +25,7 @@
 //! and a regex for a query parameter allocates when the parameter is percent-encoded.
 
 mod authority;
+mod bad_target;
 mod conditions;
 mod explain;
 mod host;
@@ -38,12 +39,13 @@ mod unreachable;
 mod value_match;
 
 pub use authority::Authority;
+pub use bad_target::BadTarget;
 pub use explain::{Explanation, MatchReason, Other};
 pub use host::HostPattern;
 pub use path::PathPattern;
 pub use rule::{RequestMatch, Rule};
 pub use table::Table;
-pub use target::{BadTarget, Target, carried, is_carried, merge_slashes, origin_form};
+pub use target::{Target, carried, is_carried, merge_slashes, origin_form};
 pub use unreachable::{Shadowed, shadowed};
 pub use value_match::ValuePattern;
 

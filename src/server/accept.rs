@@ -1,8 +1,8 @@
 //! What comes before a connection's first request: the PROXY protocol, TLS, and which HTTP it is going to
 //! speak.
 
+use super::connection_context::ConnectionContext;
 use super::h2c_detect::Speaks;
-use super::worker::ConnectionContext;
 use super::{h2c_detect, http1, http2, proxy_header, tls_handshake};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;

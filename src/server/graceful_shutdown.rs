@@ -1,8 +1,7 @@
 //! How the process says goodbye: nobody new comes in, what is under way ends, and WebSockets are
 //! asked to come again one by one, so that they do not all come back to our neighbours at once.
 
-use super::lifecycle::again;
-use super::signals::Ask;
+use super::signal_request::{Ask, again};
 use crate::proxy::Shared;
 use crate::tunnel::{Cause, Filter};
 use log::{info, warn};

@@ -1,6 +1,6 @@
 //! A connection that speaks HTTP/1, from its first request to its last.
 
-use super::worker::ConnectionContext;
+use super::connection_context::ConnectionContext;
 use crate::proxy::{Connection, Gateway};
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;

@@ -10,8 +10,8 @@ mod huffman;
 mod metered_io;
 mod refused_heads;
 
+use super::connection_context::ConnectionContext;
 use super::lingering_close;
-use super::worker::ConnectionContext;
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
 use crate::proxy::{self, Failure, Leaving, ReceivedStream, StreamLimits};

@@ -3,7 +3,8 @@
 
 use super::bind::Bound;
 use super::shutdown_deadline::Deadline;
-use super::signals::{Ask, SignalReceiver};
+use super::signal_request::{Ask, again};
+use super::signals::SignalReceiver;
 use super::worker::{self, ProcessState, WorkerListener};
 use super::{admin, graceful_shutdown, process_status};
 use crate::control::Live;
@@ -266,11 +267,6 @@ async fn drain(
     listeners.close().await;
     let _ = stage.send(ProcessState::Draining);
     graceful_shutdown::wait(asks, shared).await;
-}
-
-/// Waits for a signal that says to end.
-pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>) {
-    while asks.recv().await == Some(Ask::Reload) {}
 }
 
 /// Ends the workers, within a bound: a thread of them that hangs is left behind. The log comes last.

@@ -4,6 +4,7 @@
 mod accept;
 pub mod admin;
 mod bind;
+mod connection_context;
 mod graceful_shutdown;
 mod h2c_detect;
 mod http1;
@@ -13,6 +14,7 @@ mod lingering_close;
 mod process_status;
 mod proxy_header;
 mod shutdown_deadline;
+mod signal_request;
 mod signals;
 mod tls_handshake;
 mod worker;

@@ -3,7 +3,7 @@
 //! In the usual case the process has ended long before. Without it a task that never returns on the runtime of reloads
 //! would hold the process for ever, for timers stop with that runtime.
 
-use super::signals::Ask;
+use super::signal_request::Ask;
 use crate::control::Live;
 use crate::telemetry::process_log;
 use log::error;

@@ -5,6 +5,7 @@
 //! in a command that serves nothing, all others do too.
 
 use super::shutdown_deadline::Deadline;
+use super::signal_request::Ask;
 use log::warn;
 use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -14,17 +15,6 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
-/// What an operator asks by signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
-    /// SIGHUP: read the configuration again.
-    Reload,
-    /// SIGTERM or SIGQUIT: let what is under way end, then end.
-    Drain,
-    /// SIGINT, or a second SIGTERM: end at once.
-    Stop,
-}
 
 /// Who follows signals now.
 enum Phase {

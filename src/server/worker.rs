@@ -4,10 +4,11 @@
 //! none waits for another and no task moves between cores.
 
 use super::bind::Bound;
+use super::connection_context::ConnectionContext;
 use super::{accept, http1};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
-use crate::proxy::{Connection, Gateway, RequestLimits};
+use crate::proxy::{Connection, Gateway};
 use crate::runtime::clock;
 use crate::runtime::supervision;
 use bytes::BytesMut;
@@ -38,19 +39,6 @@ pub(super) struct WorkerListener {
     pub(super) index: u16,
     /// Room for so many connections, shared by all workers.
     pub(super) room: Option<Arc<Semaphore>>,
-}
-
-/// What serves the connections of a worker.
-#[derive(Clone)]
-pub(super) struct ConnectionContext {
-    /// The proxy.
-    pub(super) proxy: Arc<HttpProxy<Gateway>>,
-    /// Says when connections should end.
-    pub(super) shutdown: ShutdownWatch,
-    /// What a request may take.
-    pub(super) limits: RequestLimits,
-    /// What the worker's gateway says of its connections.
-    pub(super) gateway: Arc<Gateway>,
 }
 
 /// How far the process is.

@@ -1,7 +1,8 @@
 //! What a listener does with a connection before its first request: the PROXY protocol, TLS, and which
 //! HTTP is spoken.
 
-use super::{Address, Balancers};
+use super::Balancers;
+use super::listen_address::Address;
 use crate::acme;
 use crate::config::{self, ListenerTls, Protocol};
 use crate::tls::{Acceptor, AcceptorContext, Alpn};

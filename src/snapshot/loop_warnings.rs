@@ -1,6 +1,7 @@
 //! Endpoints that are listeners of this process: a request there comes back to the gateway.
 
-use super::listeners::{Address, Listener};
+use super::listen_address::Address;
+use super::listeners::Listener;
 use crate::config::{Config, EndpointEntry, UpstreamRef};
 use crate::net::is_own_address;
 use moongate_config::{Place, Placed, Problem};

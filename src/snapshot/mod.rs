@@ -7,6 +7,7 @@
 mod cidr_set;
 mod destination;
 mod globals;
+mod listen_address;
 mod listener_protocols;
 mod listeners;
 mod loop_warnings;
@@ -19,8 +20,9 @@ mod session_warnings;
 
 pub use destination::Destination;
 pub use globals::GlobalSettings;
+pub use listen_address::{Access, Address};
 pub use listener_protocols::ListenerProtocols;
-pub use listeners::{Access, Address, AdminAddress, Listener};
+pub use listeners::{AdminAddress, Listener};
 pub use min_rate::MinRate;
 pub use proxy_protocol_sources::Balancers;
 pub use route::Route;

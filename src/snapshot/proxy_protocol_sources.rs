@@ -1,7 +1,7 @@
 //! The balancers in front of a listener that tell of their clients by the PROXY protocol.
 
 use super::cidr_set::Peers;
-use super::listeners::Address;
+use super::listen_address::Address;
 use crate::config;
 use crate::telemetry::metrics::PreambleMetrics;
 use moongate_config::{Placed, Problem, Problems};

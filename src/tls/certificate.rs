@@ -1,5 +1,6 @@
 //! One certificate with its key, read from its files and looked at from all sides.
 
+use super::unix_time::now;
 use super::{certificate_names, pem};
 use crate::config::Certificate;
 use moongate_config::{Files, Place, Placed, Problem, Problems};
@@ -9,7 +10,6 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Version;
 
@@ -52,11 +52,6 @@ impl Ready {
     pub(super) fn is(&self, chain: &[CertificateDer<'_>]) -> bool {
         self.key.cert.first() == chain.first()
     }
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> i64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).as_ref().map_or(0, Duration::as_secs) as i64
 }
 
 /// Reads a certificate, its key and its OCSP response. `serving` are those that serve now: an expired

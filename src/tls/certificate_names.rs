@@ -4,7 +4,7 @@
 //! an issuer let through can stand in a header field and on a line of a log.
 
 use super::HandshakeFailure;
-use super::certificate::now;
+use super::unix_time::now;
 use moongate_sdk::ClientCertificate;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};

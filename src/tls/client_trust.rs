@@ -67,7 +67,7 @@ fn mark(mode: ClientAuthMode, mut issuers: Vec<CertificateDer<'_>>) -> TrustDige
 pub(super) fn doubt(issuer: &CertificateDer<'_>) -> Option<Problem> {
     let parsed = certificate_names::parse(issuer)?;
     let name = certificate_names::name(parsed.subject());
-    if parsed.validity().not_after.timestamp() < super::certificate::now() {
+    if parsed.validity().not_after.timestamp() < super::unix_time::now() {
         return Some(Problem::warning(format!("the issuer `{name}` has expired")));
     }
     // One that signed itself is trusted by being listed, whatever it may do.

@@ -13,6 +13,7 @@ mod handshake_error;
 mod listener_config;
 mod pem;
 mod session_tickets;
+mod unix_time;
 mod upstream_config;
 
 pub use certificate::About;

@@ -5,8 +5,8 @@
 //! same key files. A ticket is bound to whose certificates the listener takes from clients, for who
 //! resumes a session is not asked for a certificate again.
 
-use super::certificate::now;
 use super::client_trust::TrustDigest;
+use super::unix_time::now;
 use moongate_config::Problem;
 use parking_lot::RwLock;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};

@@ -23,16 +23,13 @@ pub enum ClientKey<'a> {
 }
 
 /// Why a WebSocket is not opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// The page's origin is not among those allowed.
-    #[error("origin not allowed")]
     Origin,
     /// The route has as many as it may.
-    #[error("too many WebSockets on this route")]
     Full,
     /// The client has as many as it may.
-    #[error("too many WebSockets of this client")]
     ClientFull,
 }
 

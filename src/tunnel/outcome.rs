@@ -24,15 +24,6 @@ impl Side {
             Self::Backend => Self::Client,
         }
     }
-
-    /// `client` or `backend`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Backend => "backend",
-        }
-    }
 }
 
 /// Who ended a tunnel.
@@ -42,17 +33,6 @@ pub enum Initiator {
     Side(Side),
     /// The gateway, by policy.
     Gateway,
-}
-
-impl Initiator {
-    /// `client`, `backend` or `gateway`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Side(side) => side.name(),
-            Self::Gateway => "gateway",
-        }
-    }
 }
 
 /// Why tunnels are asked to come again.

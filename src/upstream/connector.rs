@@ -1,38 +1,33 @@
-//! The way to an endpoint: a connection, the PROXY header, TLS, all within one limit. Whoever speaks
-//! with a backend goes this way, but for requests over HTTP, which Pingora's connector carries with the
-//! same settings (`engine`).
+//! Connections to endpoints: connect, PROXY header and TLS within one limit. Requests over HTTP take Pingora's
+//! connector with the same settings (`http_peer`).
 
 use super::address::Address;
 use super::dial::{self, DialError, PlainStream};
 use super::endpoint::Endpoint;
-use super::http_peer::Engine;
+use super::http_peer::{PeerBuilder, Versions};
+use super::proxy_header::{ProxyAddrs, announce};
 use crate::config::{self, ProxyVersion, UpstreamProtocol};
-use crate::net::proxy_protocol;
 use crate::tls::Client;
 use moongate_config::{Place, Problem, Problems};
+use pingora::upstreams::peer::HttpPeer;
 use rustls::pki_types::ServerName;
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-/// For whom a connection is made: the client's address and the one it connected to, or nobody but the
-/// gateway itself.
-pub type ProxyAddrs = Option<(SocketAddr, SocketAddr)>;
 
 /// How the endpoints of an upstream are reached.
 #[derive(Debug)]
 pub struct Connector {
-    pub(super) protocol: UpstreamProtocol,
-    pub(super) tls: Option<Arc<Client>>,
-    pub(super) proxy: Option<ProxyVersion>,
-    pub(super) engine: Engine,
+    protocol: UpstreamProtocol,
+    tls: Option<Arc<Client>>,
+    proxy: Option<ProxyVersion>,
+    peers: PeerBuilder,
 }
 
 /// A connection to an endpoint.
@@ -89,8 +84,9 @@ impl Connector {
             return Err(problems);
         }
         let first_word = (spec.protocol == UpstreamProtocol::H2c).then_some(spec.connect_timeout.0);
-        let engine = Engine::new(tls.as_deref(), first_word);
-        Ok(Arc::new(Self { protocol: spec.protocol, tls, proxy: spec.proxy_protocol, engine }))
+        let (protocol, proxy) = (spec.protocol, spec.proxy_protocol);
+        let peers = PeerBuilder::new(protocol, tls.clone(), proxy, first_word);
+        Ok(Arc::new(Self { protocol, tls, proxy, peers }))
     }
 
     /// Whether what it was compiled from still says the same.
@@ -112,6 +108,11 @@ impl Connector {
     /// What the backends speak.
     pub fn protocol(&self) -> UpstreamProtocol {
         self.protocol
+    }
+
+    /// Whether connections have TLS.
+    pub(super) fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// The name that an endpoint's certificate must have: the one that was written, its host, its address.
@@ -145,6 +146,19 @@ impl Connector {
             Address::Tcp(address) => address.to_string(),
             Address::Unix(_) => "localhost".to_owned(),
         }
+    }
+
+    /// An endpoint as Pingora's connector wants it, over HTTP/2 where the backends speak it and `versions` say so.
+    /// Whatever they say, requests share connections.
+    ///
+    /// # Errors
+    /// When Pingora does not take the path of a Unix socket, which is excluded.
+    pub fn peer(&self, to: &Endpoint, ends: ProxyAddrs, versions: Versions) -> pingora::Result<HttpPeer> {
+        let name = match &self.tls {
+            Some(_) => self.server_name(to),
+            None => String::new(),
+        };
+        self.peers.peer(to.address(), name, ends, versions)
     }
 
     /// Connects to an endpoint within `limit`; with `h2`, HTTP/2 is offered where there is TLS.
@@ -188,23 +202,6 @@ impl Connector {
             Err(error) => Err(refused(error)),
         }
     }
-}
-
-/// Says for whom the connection is (the PROXY protocol).
-pub(super) async fn announce(
-    plain: &mut PlainStream,
-    version: ProxyVersion,
-    ends: ProxyAddrs,
-) -> io::Result<()> {
-    let own = || match plain {
-        // Version 1 has no word for it that every receiver takes.
-        PlainStream::Tcp(stream) if version == ProxyVersion::V1 => {
-            Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
-        }
-        _ => None,
-    };
-    let header = proxy_protocol::write(version, ends.or_else(own));
-    plain.write_all(&header).await
 }
 
 fn refused(error: io::Error) -> DialError {

@@ -8,39 +8,15 @@
 
 use super::address::Address;
 use super::clock;
-use super::health::{Score, Thresholds};
+use super::health_score::{Health, Score, Thresholds};
+use super::join_time::JoinTime;
 use super::latency::PeakEwma;
 use super::passive_health::{Passive, Proof};
-use super::slow_start::JoinTime;
 use crate::telemetry::metrics::EndpointMetrics;
 use parking_lot::{Mutex, RwLock};
-use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
-
-/// What is known of an endpoint's health.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum Health {
-    /// Not probed yet: it gets no traffic.
-    Unknown,
-    /// In use.
-    Healthy,
-    /// Its probes fail, or its traffic did just now.
-    Unhealthy,
-}
-
-impl Health {
-    const fn from_u8(value: u8) -> Self {
-        match value {
-            1 => Self::Healthy,
-            2 => Self::Unhealthy,
-            _ => Self::Unknown,
-        }
-    }
-}
 
 /// Names an endpoint for the life of the process, across reloads. Cheap to keep in a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

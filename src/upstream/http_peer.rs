@@ -2,10 +2,9 @@
 //! connection is decided here, by the number that Pingora tells connections apart by.
 
 use super::address::Address;
-use super::connector::{Connector, ProxyAddrs, announce};
 use super::dial::{self, DialError, PlainStream};
-use super::endpoint::Endpoint;
 use super::h2_settings_wait;
+use super::proxy_header::{ProxyAddrs, announce};
 use crate::config::{ProxyVersion, UpstreamProtocol};
 use crate::tls::{Client, Identity};
 use async_trait::async_trait;
@@ -50,53 +49,64 @@ pub enum Versions {
     Http2,
 }
 
-/// An upstream's TLS in Pingora's shape.
-#[derive(Debug, Default)]
-pub(super) struct Engine {
+/// What an upstream's endpoints have in common as Pingora's peers.
+#[derive(Debug)]
+pub(super) struct PeerBuilder {
+    protocol: UpstreamProtocol,
+    tls: Option<Arc<Client>>,
+    proxy: Option<ProxyVersion>,
     issuers: Option<Arc<CaType>>,
     identity: Option<Arc<CertKey>>,
     /// How HTTP/2 without TLS connects where nobody is announced: one for all requests.
     dial: Option<Arc<Dial>>,
 }
 
-impl Engine {
-    /// For an upstream with `tls`, and with a limit for the backend's first word where that is asked for.
-    pub(super) fn new(tls: Option<&Client>, first_word: Option<Duration>) -> Self {
+impl PeerBuilder {
+    /// `first_word` limits the wait for the backend's first bytes where that is asked for.
+    pub(super) fn new(
+        protocol: UpstreamProtocol,
+        tls: Option<Arc<Client>>,
+        proxy: Option<ProxyVersion>,
+        first_word: Option<Duration>,
+    ) -> Self {
         let wrap = |der: &[u8]| WrappedX509::new(der.to_vec(), parse_x509);
-        let issuers = tls.and_then(|tls| tls.issuers());
-        let identity = tls.and_then(|tls| tls.identity()).map(|Identity { chain, key }| {
+        let issuers = tls.as_deref().and_then(|tls| tls.issuers());
+        let identity = tls.as_deref().and_then(|tls| tls.identity()).map(|Identity { chain, key }| {
             let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
             Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
         });
+        let issuers = issuers.map(|issuers| issuers.iter().map(|one| wrap(one)).collect());
         Self {
-            issuers: issuers.map(|issuers| issuers.iter().map(|one| wrap(one)).collect()),
+            protocol,
+            tls,
+            proxy,
+            issuers,
             identity,
             dial: first_word.map(|_| Arc::new(Dial { announced: None, first_word })),
         }
     }
-}
 
-impl Connector {
-    /// An endpoint as Pingora's connector wants it, over HTTP/2 where the backends speak it and `versions` say so.
-    /// Whatever they say, requests share connections.
+    /// An endpoint as Pingora's connector wants it; its certificate must have `name`.
     ///
     /// # Errors
     /// When Pingora does not take the path of a Unix socket, which is excluded.
-    pub fn peer(&self, to: &Endpoint, ends: ProxyAddrs, versions: Versions) -> pingora::Result<HttpPeer> {
+    pub(super) fn peer(
+        &self,
+        to: &Address,
+        name: String,
+        ends: ProxyAddrs,
+        versions: Versions,
+    ) -> pingora::Result<HttpPeer> {
         let h2 = versions != Versions::Http1;
-        let name = match &self.tls {
-            Some(_) => self.name(to.address(), to.host().as_deref()).into_owned(),
-            None => String::new(),
-        };
         let tls = self.tls.is_some();
-        let mut peer = match to.address() {
+        let mut peer = match to {
             Address::Tcp(address) => HttpPeer::new(*address, tls, name),
             Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), tls, name)?,
         };
         if let Some(tls) = &self.tls {
             peer.group_key = tls.number();
-            peer.client_cert_key = self.engine.identity.clone();
-            peer.options.ca = self.engine.issuers.clone();
+            peer.client_cert_key = self.identity.clone();
+            peer.options.ca = self.issuers.clone();
             peer.options.verify_cert = tls.verifies();
         }
         if let Some(version) = self.proxy {
@@ -104,9 +114,9 @@ impl Connector {
             let mut hasher = DefaultHasher::new();
             (peer.group_key, version as u8, ends).hash(&mut hasher);
             peer.group_key = hasher.finish();
-            let first_word = self.engine.dial.as_ref().filter(|_| h2).and_then(|dial| dial.first_word);
+            let first_word = self.dial.as_ref().filter(|_| h2).and_then(|dial| dial.first_word);
             peer.options.custom_l4 = Some(Arc::new(Dial { announced: Some((version, ends)), first_word }));
-        } else if let (Some(dial), true) = (&self.engine.dial, h2) {
+        } else if let (Some(dial), true) = (&self.dial, h2) {
             peer.options.custom_l4 = Some(Arc::clone(dial) as Arc<_>);
         }
         match self.protocol {

@@ -2,7 +2,7 @@
 
 use super::clock;
 use super::endpoint::{Endpoint, Token};
-use super::passive_health::Policy;
+use super::passive_health::{Policy, Reason};
 use moongate_sdk::log_throttle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,40 +10,6 @@ use thiserror::Error;
 
 /// Tokens that are kept without allocating: the default of two retries never needs more.
 const FEW: usize = 4;
-
-/// Why an exchange with an endpoint failed, as far as the endpoint is to blame.
-///
-/// A slow answer to a request is not among them: it says something about the request. Neither is a pooled
-/// connection that was closed while idle: that is what idle connections do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The connect was refused or the host unreachable.
-    Refused,
-    /// The connect took too long.
-    ConnectTimeout,
-    /// The TLS handshake failed, or the certificate was refused.
-    Tls,
-    /// The answer to a WebSocket handshake was not a right one.
-    Handshake,
-    /// A WebSocket handshake got no answer in time.
-    HandshakeTimeout,
-    /// A fresh connection was closed, or broke HTTP, before an answer's head was there.
-    Closed,
-}
-
-impl Reason {
-    /// The word in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Refused => "connect_refused",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Tls => "tls_handshake",
-            Self::Handshake => "bad_handshake",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::Closed => "upstream_closed",
-        }
-    }
-}
 
 /// Why no endpoint could be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

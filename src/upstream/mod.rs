@@ -23,12 +23,15 @@ mod endpoint_set;
 mod h2_settings_wait;
 mod hash_key;
 pub mod health;
+mod health_score;
 mod http_peer;
 mod into_tunnel_io;
+mod join_time;
 mod latency;
 mod lease;
 mod passive_health;
 mod pingora_selection;
+mod proxy_header;
 mod session_drain;
 mod slow_start;
 #[cfg(test)]
@@ -39,11 +42,14 @@ pub use balance::{BALANCE, Balance, CookieScope};
 pub use cluster::{
     Affinity, Cluster, ClusterStatus, DrainingEndpoint, EndpointStatus, Leaving, Order, RemovedUpstream,
 };
-pub use connector::{Connector, ProxyAddrs, UpstreamStream};
+pub use connector::UpstreamStream;
 pub use dial::{DialError, PlainStream, dial};
-pub use endpoint::{Endpoint, Health, Token};
-pub use hash_key::{Key, KeySource, RequestView};
+pub use endpoint::Endpoint;
+pub use hash_key::{KeySource, RequestView};
 pub use health::{PROBES, Probe};
+pub use health_score::Health;
 pub use http_peer::Versions;
-pub use lease::{Lease, NoEndpoint, Reason, Tried};
+pub use lease::{Lease, Tried};
+pub use passive_health::Reason;
+pub use proxy_header::ProxyAddrs;
 pub use session_drain::DrainMoment;

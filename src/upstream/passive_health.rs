@@ -2,7 +2,6 @@
 //!
 //! Time is handed in. Who reports what is the lease's; what an empty cluster does is the roster's.
 
-use super::lease::Reason;
 use crate::config::PassiveHealth;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -19,6 +18,40 @@ impl From<&PassiveHealth> for Policy {
     fn from(spec: &PassiveHealth) -> Self {
         let eject_for = u64::try_from(spec.eject_for.0.as_millis()).unwrap_or(u64::MAX);
         Self { failures: u32::from(spec.failures), eject_for }
+    }
+}
+
+/// Why an exchange with an endpoint failed, as far as the endpoint is to blame.
+///
+/// A slow answer to a request is not among them: it says something about the request. Neither is a pooled
+/// connection that was closed while idle: that is what idle connections do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The connect was refused or the host unreachable.
+    Refused,
+    /// The connect took too long.
+    ConnectTimeout,
+    /// The TLS handshake failed, or the certificate was refused.
+    Tls,
+    /// The answer to a WebSocket handshake was not a right one.
+    Handshake,
+    /// A WebSocket handshake got no answer in time.
+    HandshakeTimeout,
+    /// A fresh connection was closed, or broke HTTP, before an answer's head was there.
+    Closed,
+}
+
+impl Reason {
+    /// The word in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Tls => "tls_handshake",
+            Self::Handshake => "bad_handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::Closed => "upstream_closed",
+        }
     }
 }
 

@@ -1,51 +1,13 @@
-//! Slow start: when an endpoint came, and how much of its weight it has got since then. What a share
+//! Slow start: how much of its weight an endpoint has got since it joined. What a share
 //! means to a choice is the balance's. Time is handed in.
 
 use super::endpoint::Endpoint;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use super::join_time::ALWAYS;
 
 /// A whole weight, in the parts that shares are counted in.
 pub(super) const WHOLE: u32 = 1000;
 /// What of its weight an endpoint begins with: nothing at all would leave it cold for ever.
 const FIRST: u64 = 100;
-
-/// It was there from the start.
-const ALWAYS: u64 = 0;
-/// It is there and has not been usable yet.
-const EXPECTED: u64 = u64::MAX;
-
-/// When an endpoint came, or came back, in milliseconds of this room's clock.
-///
-/// Noted whether or not there is a slow start: a reload may ask for one while somebody is new.
-#[derive(Debug, Default)]
-pub(super) struct JoinTime(AtomicU64);
-
-impl JoinTime {
-    /// It comes now.
-    pub(super) fn begin(&self, now: u64) {
-        self.0.store(now, Relaxed);
-    }
-
-    /// It comes when its first probes say that it is well.
-    pub(super) fn expect(&self) {
-        self.0.store(EXPECTED, Relaxed);
-    }
-
-    /// Its first probes say so.
-    pub(super) fn begin_if_expected(&self, now: u64) {
-        // Who loses against another verdict of the same moment has nothing to add.
-        let _ = self.0.compare_exchange(EXPECTED, now, Relaxed, Relaxed);
-    }
-
-    /// Takes over what is known of the same endpoint.
-    pub(super) fn inherit(&self, prior: &Self) {
-        self.0.store(prior.moment(), Relaxed);
-    }
-
-    pub(super) fn moment(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
 
 /// The slow start of an upstream at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +45,7 @@ impl SlowStart {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::join_time::JoinTime;
 
     #[test]
     fn a_weight_grows_from_a_tenth_to_the_whole() {

@@ -3,7 +3,8 @@
 
 use super::address::Origin;
 use super::balance::Member;
-use super::endpoint::{Endpoint, Health};
+use super::endpoint::Endpoint;
+use super::health_score::Health;
 use crate::config::{self, EndpointEntry, KindEntry};
 use moongate_config::{Key, Place, Placed, Quotes, Settings, Value, ValueKind};
 

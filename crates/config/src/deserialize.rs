@@ -8,7 +8,6 @@
 //!
 //! The type decides what a scalar means: `1` is text for a `String` and a number for a `u16`.
 
-mod access;
 mod error;
 mod multi_error;
 mod reader;

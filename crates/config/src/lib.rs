@@ -9,6 +9,7 @@ mod problem;
 mod rate;
 mod settings;
 mod units;
+mod value;
 mod yaml_scalars;
 
 pub use deserialize::raise;
@@ -17,5 +18,6 @@ pub use kind::Kind;
 pub use off_if_zero::{OffIfZero, RateOrZero, off_if_zero, rate_or_zero_schema};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use rate::Rate;
-pub use settings::{Key, Placed, Quotes, Settings, Value, ValueKind};
+pub use settings::Settings;
 pub use units::{Period, Size};
+pub use value::{Key, Placed, Quotes, Value, ValueKind};

@@ -1,17 +1,39 @@
-//! One call into a script: which state, what is on the stage, and what came of it. Which phase asks for it,
-//! and what the gateway is told, is the plugin's.
+//! Calls into a script: the workers' states of it, and one call from its start to its outcome. Which phase asks for
+//! it, and what the gateway is told, is the plugin's.
 
 use crate::call_context::{self, Outcome, Scene, Subject};
 use crate::http_call;
+use crate::limits::Limits;
 use crate::phase::Phase;
-use crate::plugin::Luau;
+use crate::script::Script;
+use crate::script_error;
 use crate::vm::{Machine, Step, VmGuard};
 use mlua::{IntoLuaMulti, Lua, Table, Thread};
-use moongate_sdk::{CallError, CallResponse, Exchange, Fault, Response};
+use moongate_sdk::{CallError, CallResponse, Exchange, Fault, Response, worker};
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// How many requests of its own a script may make in one phase of a request.
 const MOST_CALLS: u32 = 32;
+
+/// How many states there are at most; workers beyond that share.
+const SLOTS: usize = 64;
+
+/// A script with its states.
+pub(crate) struct ScriptRunner {
+    pub(crate) script: Arc<Script>,
+    config: serde_json::Value,
+    pub(crate) limits: Limits,
+    /// Whether a request can find again what it left in `ctx`.
+    remembers: bool,
+    /// A state for each worker, made when it is first needed.
+    slots: Box<[Slot]>,
+}
+
+/// On a cache line of its own, for every request of a worker takes its lock.
+#[derive(Default)]
+#[repr(align(64))]
+struct Slot(Mutex<Option<Arc<Machine>>>);
 
 /// What is kept about a request from call to call.
 #[derive(Default)]
@@ -54,7 +76,35 @@ struct Entrance {
     calls: u32,
 }
 
-impl Luau {
+impl ScriptRunner {
+    /// `machine` is a state that the script has been loaded into; this worker goes on with it.
+    pub(crate) fn new(
+        script: Arc<Script>,
+        config: serde_json::Value,
+        limits: Limits,
+        remembers: bool,
+        machine: Machine,
+    ) -> Self {
+        let slots: Box<[Slot]> = (0..SLOTS).map(|_| Slot::default()).collect();
+        *slots[worker() % SLOTS].0.lock() = Some(Arc::new(machine));
+        Self { script, config, limits, remembers, slots }
+    }
+
+    /// This worker's state.
+    fn machine(&self) -> Result<Arc<Machine>, Fault> {
+        let mut slot = self.slots[worker() % SLOTS].0.lock();
+        if let Some(machine) = slot.as_ref().filter(|machine| !machine.is_stale()) {
+            return Ok(Arc::clone(machine));
+        }
+        *slot = None;
+        let machine = Machine::load(&self.script, &self.config, self.limits).map_err(Fault::new)?;
+        Ok(Arc::clone(slot.insert(Arc::new(machine))))
+    }
+
+    pub(crate) fn fault(&self, error: &mlua::Error) -> Fault {
+        Fault::new(script_error::text(&self.script.name, error))
+    }
+
     /// Calls the script's function for `phase` with what `given` makes for this call.
     pub(crate) fn run<G: IntoLuaMulti>(
         &self,

@@ -10,6 +10,7 @@ mod header_fields;
 mod http_call;
 mod invoke;
 mod json;
+mod limits;
 mod phase;
 mod plugin;
 mod script;

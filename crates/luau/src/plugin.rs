@@ -2,45 +2,29 @@
 
 use crate::call_context::{self, Outcome, Subject};
 use crate::handles::Handle;
-use crate::invoke::{Memory, Played};
+use crate::invoke::{Memory, Played, ScriptRunner};
+use crate::limits::Limits;
 use crate::phase::{Defined, Phase};
 use crate::script::Script;
-use crate::script_error;
-use crate::settings::Limits;
 use crate::vm::Machine;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use moongate_config::Problem;
 use moongate_sdk::{
     Ended, Exchange, Fault, Flow, Message, MessageVerdict, Phases, Piece, Plugin, Response, Verdict,
-    log_throttle, worker,
+    log_throttle,
 };
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How many states there are at most; workers beyond that share.
-const SLOTS: usize = 64;
 
 /// One configured script.
 pub(crate) struct Luau {
     /// The entry's name, for the log.
     name: Box<str>,
-    pub(crate) script: Arc<Script>,
-    config: serde_json::Value,
-    pub(crate) limits: Limits,
+    runner: ScriptRunner,
     defined: Defined,
     phases: Phases,
-    /// Whether a request can find again what it left in `ctx`.
-    pub(crate) remembers: bool,
-    /// A state for each worker, made when it is first needed.
-    slots: Box<[Slot]>,
 }
-
-/// On a cache line of its own, for every request of a worker takes its lock.
-#[derive(Default)]
-#[repr(align(64))]
-struct Slot(Mutex<Option<Arc<Machine>>>);
 
 impl Luau {
     /// Runs the script's top level once, to see which functions it defines.
@@ -57,29 +41,13 @@ impl Luau {
         if defined == Defined::default() {
             return Err(nothing(&script, &machine));
         }
-        let slots: Box<[Slot]> = (0..SLOTS).map(|_| Slot::default()).collect();
-        *slots[worker() % SLOTS].0.lock() = Some(Arc::new(machine));
         let (phases, remembers) = (defined.phases(recheck), script.keeps && defined.remembers(recheck));
-        Ok(Self { name: name.into(), script, config, limits, defined, phases, remembers, slots })
+        let runner = ScriptRunner::new(script, config, limits, remembers, machine);
+        Ok(Self { name: name.into(), runner, defined, phases })
     }
 
     pub(crate) fn phases_without_request_headers(&self) -> bool {
         !self.defined.has(Phase::RequestHeaders)
-    }
-
-    /// This worker's state.
-    pub(crate) fn machine(&self) -> Result<Arc<Machine>, Fault> {
-        let mut slot = self.slots[worker() % SLOTS].0.lock();
-        if let Some(machine) = slot.as_ref().filter(|machine| !machine.is_stale()) {
-            return Ok(Arc::clone(machine));
-        }
-        *slot = None;
-        let machine = Machine::load(&self.script, &self.config, self.limits).map_err(Fault::new)?;
-        Ok(Arc::clone(slot.insert(Arc::new(machine))))
-    }
-
-    pub(crate) fn fault(&self, error: &mlua::Error) -> Fault {
-        Fault::new(script_error::text(&self.script, error))
     }
 
     /// What the script wants done with a request.
@@ -90,14 +58,14 @@ impl Luau {
         if outcome.skip_body || !self.defined.has(Phase::RequestBody) || !has_body(exchange) {
             return Verdict::Continue;
         }
-        Verdict::Body(self.limits.body as u64)
+        Verdict::Body(self.runner.limits.body as u64)
     }
 
     /// The outcome of a phase that never waits.
     fn done(&self, played: Result<Played, Fault>) -> Result<Outcome, Fault> {
         match played? {
             Played::Done(outcome) => Ok(outcome),
-            Played::Waits(_) => Err(self.fault(&mlua::Error::runtime("it yielded"))),
+            Played::Waits(_) => Err(self.runner.fault(&mlua::Error::runtime("it yielded"))),
         }
     }
 
@@ -120,12 +88,13 @@ impl Plugin for Luau {
         if !self.defined.has(Phase::RequestHeaders) {
             return self.judge(exchange, Outcome::default()).into();
         }
-        let played =
-            self.run(Phase::RequestHeaders, exchange, Subject::Request, |_, turn| Ok(Handle::req(turn)));
+        let played = self
+            .runner
+            .run(Phase::RequestHeaders, exchange, Subject::Request, |_, turn| Ok(Handle::req(turn)));
         match played {
             Ok(Played::Done(outcome)) => self.judge(exchange, outcome).into(),
             Ok(Played::Waits(paused)) => Flow::wait(async move {
-                match self.wait(paused, exchange, None).await {
+                match self.runner.wait(paused, exchange, None).await {
                     Ok(outcome) => self.judge(exchange, outcome),
                     Err(fault) => fault.into(),
                 }
@@ -136,7 +105,7 @@ impl Plugin for Luau {
 
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
         let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::body(turn)));
-        let played = self.run(Phase::RequestBody, exchange, Subject::Piece(piece), given);
+        let played = self.runner.run(Phase::RequestBody, exchange, Subject::Piece(piece), given);
         match self.done(played) {
             Ok(Outcome { reply: Some(reply), .. }) => Flow::Respond(reply),
             Ok(_) => Flow::Continue,
@@ -154,10 +123,10 @@ impl Plugin for Luau {
             None => Verdict::Continue,
         };
         let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::res(turn)));
-        match self.run(Phase::ResponseHeaders, exchange, Subject::Answer(answer), given) {
+        match self.runner.run(Phase::ResponseHeaders, exchange, Subject::Answer(answer), given) {
             Ok(Played::Done(outcome)) => verdict(outcome).into(),
             Ok(Played::Waits(paused)) => Flow::wait(async move {
-                let waited = self.wait(paused, exchange, Some(answer)).await;
+                let waited = self.runner.wait(paused, exchange, Some(answer)).await;
                 waited.map_or_else(Verdict::from, verdict)
             }),
             Err(fault) => fault.into(),
@@ -171,11 +140,11 @@ impl Plugin for Luau {
             piece.bytes = Bytes::from(held);
         }
         let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::body(turn)));
-        let played = self.run(Phase::ResponseBody, exchange, Subject::Piece(piece), given);
+        let played = self.runner.run(Phase::ResponseBody, exchange, Subject::Piece(piece), given);
         let outcome = self.done(played)?;
         if let Some(held) = outcome.held {
-            if held.len() > self.limits.body {
-                let (name, limit) = (&self.script.name, self.limits.body);
+            if held.len() > self.runner.limits.body {
+                let (name, limit) = (&self.runner.script.name, self.runner.limits.body);
                 return Err(Fault::new(format!("{name}: it held back more than {limit} bytes of a body")));
             }
             exchange.state::<Memory>().held = held.into();
@@ -185,7 +154,7 @@ impl Plugin for Luau {
 
     fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
         let given = |_: &mlua::Lua, turn| Ok((Handle::ws(turn), Handle::msg(turn)));
-        let played = self.run(Phase::Message, exchange, Subject::Message(message), given);
+        let played = self.runner.run(Phase::Message, exchange, Subject::Message(message), given);
         match self.done(played) {
             Ok(outcome) => match outcome.fate {
                 call_context::MessageVerdict::Forward => MessageVerdict::Forward,
@@ -209,13 +178,13 @@ impl Plugin for Luau {
             table.set("bytes", lua.create_table_from(names.into_iter().zip(ended.bytes))?)?;
             Ok((Handle::ws(turn), table))
         };
-        let played = self.run(Phase::Closed, exchange, Subject::Request, given);
+        let played = self.runner.run(Phase::Closed, exchange, Subject::Request, given);
         self.too_late(played);
     }
 
     fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
         let given = |_: &mlua::Lua, turn| Ok((Handle::req(turn), Handle::res(turn)));
-        let played = self.run(Phase::Log, exchange, Subject::Gone(status), given);
+        let played = self.runner.run(Phase::Log, exchange, Subject::Gone(status), given);
         self.too_late(played);
     }
 }

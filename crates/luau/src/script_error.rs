@@ -1,6 +1,5 @@
 //! Errors of scripts as the operator reads them: the script, the line, what was wrong; one line each.
 
-use crate::script::Script;
 use mlua::Error;
 use std::error::Error as _;
 
@@ -8,7 +7,7 @@ use std::error::Error as _;
 const LONGEST: usize = 512;
 
 /// The error in words that begin with the script's name and line, where they are known.
-pub(crate) fn text(script: &Script, error: &Error) -> String {
+pub(crate) fn text(name: &str, error: &Error) -> String {
     let (traceback, cause) = innermost(error);
     let whole = match cause {
         Error::RuntimeError(message) | Error::SyntaxError { message, .. } => message.clone(),
@@ -16,7 +15,6 @@ pub(crate) fn text(script: &Script, error: &Error) -> String {
     };
     let said = whole.split("\nstack traceback:").next().unwrap_or_default();
     let said = cut(&said.replace(['\n', '\r'], " "));
-    let name = &*script.name;
     if said.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')) {
         return said;
     }
@@ -27,10 +25,10 @@ pub(crate) fn text(script: &Script, error: &Error) -> String {
 }
 
 /// The line that the script was in.
-pub(crate) fn line_of(script: &Script, error: &Error) -> Option<u32> {
+pub(crate) fn line_of(name: &str, error: &Error) -> Option<u32> {
     let (traceback, cause) = innermost(error);
-    traceback.and_then(|traceback| line(&script.name, traceback)).or_else(|| match cause {
-        Error::RuntimeError(message) | Error::SyntaxError { message, .. } => line(&script.name, message),
+    traceback.and_then(|traceback| line(name, traceback)).or_else(|| match cause {
+        Error::RuntimeError(message) | Error::SyntaxError { message, .. } => line(name, message),
         _ => None,
     })
 }

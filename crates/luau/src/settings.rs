@@ -1,5 +1,6 @@
 //! What an operator writes behind `kind: luau`, and the plugin that comes of it.
 
+use crate::limits::Limits;
 use crate::phase::Phase;
 use crate::plugin::Luau;
 use crate::script::Script;
@@ -51,16 +52,6 @@ struct WrittenLimits {
     /// Rejects (413) longer request bodies that the script would see whole, and bounds response bodies of `call`. At
     /// most `memory`. Default 1MiB.
     body: Option<Placed<Size>>,
-}
-
-/// The limits in force.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) time: Duration,
-    /// Bytes.
-    pub(crate) memory: usize,
-    /// Bytes.
-    pub(crate) body: usize,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {

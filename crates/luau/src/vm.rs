@@ -3,10 +3,10 @@
 use crate::cpu_limit::Clock;
 use crate::handles;
 use crate::json;
+use crate::limits::Limits;
 use crate::phase::{Defined, Phase};
 use crate::script::Script;
 use crate::script_error;
-use crate::settings::Limits;
 use crate::standard_library;
 use mlua::chunk::ChunkMode;
 use mlua::thread::ThreadStatus;
@@ -201,7 +201,7 @@ fn functions(lua: &Lua) -> mlua::Result<[Option<Function>; Phase::ALL.len()]> {
 }
 
 fn failed(script: &Script, clock: &Clock, limits: Limits, error: &Error) -> String {
-    let at = || match script_error::line_of(script, error) {
+    let at = || match script_error::line_of(&script.name, error) {
         Some(line) => format!("{}:{line}", script.name),
         None => script.name.to_string(),
     };
@@ -211,5 +211,5 @@ fn failed(script: &Script, clock: &Clock, limits: Limits, error: &Error) -> Stri
     if script_error::out_of_memory(error) {
         return format!("{}: it needed more than {} KiB of memory", at(), limits.memory >> 10);
     }
-    script_error::text(script, error)
+    script_error::text(&script.name, error)
 }

@@ -1,14 +1,13 @@
-//! A request and its answer as a plugin sees them. Who received them, and in what type the gateway
-//! keeps their fields, stays out: [`Fields`] is the seam.
+//! A request and its response as a plugin sees them.
 
-use crate::header_spelling::remove_other_spellings;
+use crate::request_edits::split;
 use crate::{
-    BodyLength, ClientAddress, Running, SegmentParameters, Services, Tls, read_path, without_parameters,
+    BodyLength, ClientAddress, Edits, Headers, Running, SegmentParameters, Services, Tls, read_path,
+    without_parameters,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 
 /// What a request asked for, as it came. Every fact is decided once, when the head was received; expressions, keys,
@@ -101,25 +100,6 @@ pub struct Exchange<'a> {
     pub running: &'a mut Running,
     /// What the gateway does for its plugins.
     pub services: &'a Arc<dyn Services>,
-}
-
-/// What plugins changed of what a request asks for.
-#[derive(Clone, Debug, Default)]
-pub struct Edits {
-    /// Path and query to the backend.
-    pub target: Option<String>,
-    /// That path as it is matched, where it differs.
-    matched: Option<String>,
-    /// The method to the backend.
-    pub method: Option<Method>,
-}
-
-impl Edits {
-    /// The changed path as it is matched; `None` when no plugin changed it.
-    pub fn matched_path(&self) -> Option<&str> {
-        let target = self.target.as_deref()?;
-        Some(self.matched.as_deref().unwrap_or(split(target).0))
-    }
 }
 
 impl Exchange<'_> {
@@ -233,10 +213,6 @@ impl Exchange<'_> {
     }
 }
 
-fn split(target: &str) -> (&str, Option<&str>) {
-    target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)))
-}
-
 /// A target that no request line may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadTarget;
@@ -257,105 +233,4 @@ pub struct Response<'a> {
     pub headers: Headers<'a>,
     /// The endpoint that gave it, when one did.
     pub endpoint: Option<&'a str>,
-}
-
-/// Where the gateway keeps the fields of a request or an answer.
-pub trait Fields: Send {
-    /// All of them.
-    fn map(&self) -> &HeaderMap;
-    /// Replaces every field of this name.
-    fn set(&mut self, name: &HeaderName, value: HeaderValue);
-    /// Adds one behind those of this name.
-    fn append(&mut self, name: &HeaderName, value: HeaderValue);
-    /// Removes every field of this name.
-    fn remove(&mut self, name: &HeaderName);
-}
-
-impl Fields for HeaderMap {
-    fn map(&self) -> &HeaderMap {
-        self
-    }
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.insert(name, value);
-    }
-    fn append(&mut self, name: &HeaderName, value: HeaderValue) {
-        HeaderMap::append(self, name, value);
-    }
-    fn remove(&mut self, name: &HeaderName) {
-        HeaderMap::remove(self, name);
-    }
-}
-
-/// Fields that nobody can change any more: what is written to them goes nowhere.
-pub struct ReadOnlyHeaders<'a>(pub &'a HeaderMap);
-
-impl Fields for ReadOnlyHeaders<'_> {
-    fn map(&self) -> &HeaderMap {
-        self.0
-    }
-    fn set(&mut self, _: &HeaderName, _: HeaderValue) {}
-    fn append(&mut self, _: &HeaderName, _: HeaderValue) {}
-    fn remove(&mut self, _: &HeaderName) {}
-}
-
-/// Fields to read, as an [`http::HeaderMap`], and to change.
-///
-/// In a request all spellings of a name are one field (`X-User`, `X_User`, `X.User`): a backend may not tell them
-/// apart, so replacing or removing one removes the others too.
-pub struct Headers<'a> {
-    fields: &'a mut dyn Fields,
-    of_request: bool,
-}
-
-impl<'a> Headers<'a> {
-    /// The fields of a request.
-    pub fn request(fields: &'a mut dyn Fields) -> Self {
-        Self { fields, of_request: true }
-    }
-
-    /// The fields of a response.
-    pub fn response(fields: &'a mut dyn Fields) -> Self {
-        Self { fields, of_request: false }
-    }
-
-    /// Replaces every field of this name.
-    pub fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.remove_other_spellings(name);
-        self.fields.set(name, value);
-    }
-
-    /// Replaces every field of this very spelling, and keeps the others: for an operator who writes both.
-    pub fn set_exact(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.fields.set(name, value);
-    }
-
-    /// Adds one after those of this name.
-    pub fn append(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.fields.append(name, value);
-    }
-
-    /// Removes every field of this name.
-    pub fn remove(&mut self, name: &HeaderName) {
-        self.remove_other_spellings(name);
-        self.fields.remove(name);
-    }
-
-    /// Removes every field of this very spelling.
-    pub fn remove_exact(&mut self, name: &HeaderName) {
-        self.fields.remove(name);
-    }
-
-    fn remove_other_spellings(&mut self, name: &HeaderName) {
-        if self.of_request {
-            remove_other_spellings(self.fields, name);
-        }
-    }
-}
-
-impl Deref for Headers<'_> {
-    type Target = HeaderMap;
-
-    fn deref(&self) -> &HeaderMap {
-        self.fields.map()
-    }
 }

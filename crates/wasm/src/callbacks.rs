@@ -2,8 +2,8 @@
 
 use crate::engine::{self, Budget, LONGEST};
 use crate::exports::{Exports, On};
+use crate::host::Guest;
 use crate::host::{Buffer, Context, Host, Phase, ROOT, Shared};
-use crate::memory::Guest;
 use crate::module::{Abi, Program};
 use bytes::Bytes;
 use moongate_sdk::{CallError, CallResponse};

@@ -2,10 +2,10 @@
 
 use crate::engine::Budget;
 use crate::logs::Logs;
-use crate::memory::{Guest, Status, Stop};
 use crate::metrics::Ledger;
-use crate::settings::ModuleSettings;
+use crate::module_settings::ModuleSettings;
 use crate::shared_data::SharedData;
+use crate::status::{Status, Stop};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use moongate_sdk::{CallFuture, CallResponse, Reply, Services};
@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use wasmtime::ResourceLimiter;
+use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 /// The plugin's own context in every instance.
 pub(crate) const ROOT: u32 = 1;
@@ -79,6 +79,13 @@ pub(crate) struct Outcome {
     pub(crate) close: Option<(u16, Cow<'static, str>)>,
     /// Calls that it began, by their numbers.
     pub(crate) calls: Vec<(u32, CallFuture)>,
+}
+
+/// A module's memory and its allocator.
+#[derive(Clone)]
+pub(crate) struct Guest {
+    pub(crate) memory: Memory,
+    pub(crate) allocate: TypedFunc<i32, i32>,
 }
 
 /// One instance.

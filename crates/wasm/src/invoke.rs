@@ -5,9 +5,9 @@ use crate::host::{Buffer, Phase};
 use crate::http_calls::Calls;
 use crate::instance::{Came, Scene};
 use crate::phase_selection::{answer_ends, has_body};
-use crate::plugin::Wasm;
 use crate::request_scope::View;
 use crate::stream_state::{Run, Stream};
+use crate::worker_instances::Slots;
 use bytes::{Bytes, BytesMut};
 use moongate_sdk::{Exchange, Fault, Piece, Response, Services, Verdict};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 /// Nobody would wake it.
 pub(crate) const STUCK: Fault =
     Fault::fixed("it paused, and no call of its own is under way to let it go on");
+
 /// What comes of a callback.
 pub(crate) enum Next {
     Now(Verdict),
@@ -26,7 +27,12 @@ pub(crate) enum Next {
     Go(Bytes),
 }
 
-impl Wasm {
+/// Runs the callbacks of an entry's module.
+pub(crate) struct Invoker {
+    pub(crate) slots: Arc<Slots>,
+}
+
+impl Invoker {
     /// The stream's context, which is new in the first phase that it meets.
     pub(crate) fn run<'s>(
         &self,

@@ -2,53 +2,8 @@
 //! give it lies where its own allocator says.
 
 use crate::host::Host;
-use wasmtime::{Caller, Memory, TypedFunc};
-
-/// What a call of the host answers; the numbers are proxy-wasm's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
-    Ok = 0,
-    NotFound = 1,
-    BadArgument = 2,
-    ParseFailure = 4,
-    InvalidMemoryAccess = 6,
-    CasMismatch = 8,
-    InternalFailure = 10,
-    Unimplemented = 12,
-}
-
-/// Why a call of the host ends early.
-pub(crate) enum Stop {
-    /// The module reads a status.
-    Status(Status),
-    /// The module is at its end.
-    Trap(wasmtime::Error),
-}
-
-impl From<Status> for Stop {
-    fn from(status: Status) -> Self {
-        Self::Status(status)
-    }
-}
-
-/// How a call of the host ends.
-pub(crate) type Done = Result<(), Stop>;
-
-/// What wasmtime hands back to the module.
-pub(crate) fn end(done: Done) -> wasmtime::Result<i32> {
-    match done {
-        Ok(()) => Ok(Status::Ok as i32),
-        Err(Stop::Status(status)) => Ok(status as i32),
-        Err(Stop::Trap(error)) => Err(error),
-    }
-}
-
-/// A module's memory and its allocator.
-#[derive(Clone)]
-pub(crate) struct Guest {
-    pub(crate) memory: Memory,
-    pub(crate) allocate: TypedFunc<i32, i32>,
-}
+use crate::status::{Done, Status, Stop};
+use wasmtime::Caller;
 
 /// A module that calls us.
 pub(crate) type Call<'c> = Caller<'c, Host>;

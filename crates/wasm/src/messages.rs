@@ -4,27 +4,31 @@
 use crate::callbacks::Action;
 use crate::host::{Buffer, Phase};
 use crate::instance::Scene;
-use crate::plugin::Wasm;
+use crate::invoke::Invoker;
 use crate::request_scope::View;
 use crate::stream_state::Stream;
 use bytes::BytesMut;
 use moongate_sdk::{Direction, Exchange, Fault, Message, MessageVerdict};
 
-pub(crate) fn message(wasm: &Wasm, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
+pub(crate) fn message(
+    invoker: &Invoker,
+    exchange: &mut Exchange<'_>,
+    message: &mut Message,
+) -> MessageVerdict {
     let mut stream = Stream::take(exchange);
-    let fate = pass(wasm, &mut stream, exchange, message).unwrap_or_else(MessageVerdict::Failed);
+    let fate = pass(invoker, &mut stream, exchange, message).unwrap_or_else(MessageVerdict::Failed);
     stream.put(exchange);
     fate
 }
 
 fn pass(
-    wasm: &Wasm,
+    invoker: &Invoker,
     stream: &mut Stream,
     exchange: &mut Exchange<'_>,
     message: &mut Message,
 ) -> Result<MessageVerdict, Fault> {
     let new = stream.run.is_none();
-    let run = wasm.run(stream, exchange)?;
+    let run = invoker.run(stream, exchange)?;
     let buffer = match message.direction {
         Direction::ToBackend => Buffer::DownstreamData,
         Direction::ToClient => Buffer::UpstreamData,

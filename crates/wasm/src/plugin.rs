@@ -4,13 +4,13 @@
 //! body, a pause in a body holds it back, and any other is a fault, for nobody would ever wake it.
 
 use crate::host::{Phase, Shared};
-use crate::invoke::{Next, STUCK};
+use crate::invoke::{Invoker, Next, STUCK};
 use crate::logs::Logs;
 use crate::metrics::Ledger;
 use crate::module::Program;
+use crate::module_settings::ModuleSettings;
 use crate::phase_selection::{has_body, phases};
 use crate::request_scope::View;
-use crate::settings::ModuleSettings;
 use crate::shared_data::SharedData;
 use crate::stream_state::Stream;
 use crate::worker_instances::Slots;
@@ -28,7 +28,7 @@ const TOO_LONG: Fault = Fault::fixed("it holds back more than `limits.body`");
 
 /// An entry.
 pub(crate) struct Wasm {
-    pub(crate) slots: Arc<Slots>,
+    invoker: Invoker,
     phases: Phases,
     /// Whether the answer's head is kept for what comes behind it.
     keeps_answer: bool,
@@ -48,7 +48,7 @@ impl Wasm {
         });
         let slots = Slots::new(program, shared)
             .map_err(|fault| Problem::new(format!("the module does not start: {fault}")))?;
-        Ok(Self { slots: Arc::new(slots), phases, keeps_answer })
+        Ok(Self { invoker: Invoker { slots: Arc::new(slots) }, phases, keeps_answer })
     }
 
     /// The end of the phase `request_headers`.
@@ -58,7 +58,7 @@ impl Wasm {
             Next::Go(_) => Verdict::Continue,
             Next::Hold(_) if self.phases.request_body && has_body(exchange) => {
                 stream.whole = true;
-                Verdict::Body(self.slots.shared().terms.body as u64)
+                Verdict::Body(self.invoker.slots.shared().terms.body as u64)
             }
             Next::Hold(_) | Next::Wait(..) => Verdict::Failed(STUCK),
         }
@@ -74,7 +74,7 @@ impl Wasm {
             }
             Next::Hold(_) | Next::Wait(..) if piece.last => Verdict::Failed(STUCK),
             Next::Hold(bytes) | Next::Wait(_, bytes) => {
-                if bytes.len() > self.slots.shared().terms.body {
+                if bytes.len() > self.invoker.slots.shared().terms.body {
                     return Verdict::Respond(Box::new(Reply::new(StatusCode::PAYLOAD_TOO_LARGE)));
                 }
                 stream.held = bytes.try_into_mut().unwrap_or_else(BytesMut::from);
@@ -90,16 +90,25 @@ impl Plugin for Wasm {
     }
 
     fn background(&self, services: &Arc<dyn Services>) -> Option<Background> {
-        self.slots.program().has("proxy_on_tick").then(|| timers::keep(self.slots.clone(), services.clone()))
+        self.invoker
+            .slots
+            .program()
+            .has("proxy_on_tick")
+            .then(|| timers::keep(self.invoker.slots.clone(), services.clone()))
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let mut stream = Stream::take(exchange);
-        let next = match self.on_request(&mut stream, exchange) {
+        let next = match self.invoker.on_request(&mut stream, exchange) {
             Ok(Next::Wait(calls, body)) => {
                 return Flow::wait(async move {
-                    let wait =
-                        self.await_calls(&mut stream, exchange, None, Phase::RequestHeaders, (calls, body));
+                    let wait = self.invoker.await_calls(
+                        &mut stream,
+                        exchange,
+                        None,
+                        Phase::RequestHeaders,
+                        (calls, body),
+                    );
                     let next = wait.await.unwrap_or_else(failed);
                     let verdict = self.begun(&mut stream, exchange, next);
                     stream.put(exchange);
@@ -115,11 +124,16 @@ impl Plugin for Wasm {
 
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
         let mut stream = Stream::take(exchange);
-        let next = match self.on_body(&mut stream, exchange, piece, Phase::RequestBody) {
+        let next = match self.invoker.on_body(&mut stream, exchange, piece, Phase::RequestBody) {
             Ok(Next::Wait(calls, body)) => {
                 return Flow::wait(async move {
-                    let wait =
-                        self.await_calls(&mut stream, exchange, None, Phase::RequestBody, (calls, body));
+                    let wait = self.invoker.await_calls(
+                        &mut stream,
+                        exchange,
+                        None,
+                        Phase::RequestBody,
+                        (calls, body),
+                    );
                     let next = wait.await.unwrap_or_else(failed);
                     let verdict = self.passed(&mut stream, piece, next);
                     stream.put(exchange);
@@ -141,10 +155,10 @@ impl Plugin for Wasm {
         let mut stream = Stream::take(exchange);
         // What was held back of the request went with it.
         stream.held.clear();
-        let next = match self.on_response(&mut stream, exchange, answer) {
+        let next = match self.invoker.on_response(&mut stream, exchange, answer) {
             Ok(Next::Wait(calls, body)) => {
                 return Flow::wait(async move {
-                    let wait = self.await_calls(
+                    let wait = self.invoker.await_calls(
                         &mut stream,
                         exchange,
                         Some(answer),
@@ -167,7 +181,7 @@ impl Plugin for Wasm {
 
     fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
         let mut stream = Stream::take(exchange);
-        let next = match self.on_body(&mut stream, exchange, piece, Phase::ResponseBody) {
+        let next = match self.invoker.on_body(&mut stream, exchange, piece, Phase::ResponseBody) {
             Ok(Next::Wait(calls, body)) => {
                 // Nothing can be waited for here, so their answers come beside the body.
                 if let Some(run) = &stream.run {
@@ -188,7 +202,7 @@ impl Plugin for Wasm {
     }
 
     fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
-        messages::message(self, exchange, message)
+        messages::message(&self.invoker, exchange, message)
     }
 
     fn closed(&self, exchange: &mut Exchange<'_>, _: &Ended<'_>) {

@@ -4,7 +4,7 @@
 //! request, so the instance cannot hold it. It lies in a place of the thread instead, for the length of
 //! one callback: a callback never changes thread.
 
-use crate::memory::Status;
+use crate::status::Status;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use moongate_sdk::{Exchange, Headers, Response, Services};

@@ -2,13 +2,13 @@
 
 use crate::engine::{Allocation, LONGEST, POOLED_MEMORY};
 use crate::module::Program;
+use crate::module_settings::ModuleSettings;
 use crate::plugin::Wasm;
 use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings, Size, Value, ValueKind};
 use moongate_sdk::Plugin;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,24 +94,6 @@ enum Isolation {
     Worker,
     /// Each request has its own instance.
     Request,
-}
-
-/// The settings as the host uses them.
-pub(crate) struct ModuleSettings {
-    /// The entry's name, for logs and metrics.
-    pub(crate) name: Box<str>,
-    pub(crate) root_id: Box<str>,
-    pub(crate) vm_id: Box<str>,
-    /// The plugin configuration.
-    pub(crate) config: Box<[u8]>,
-    pub(crate) cpu: Duration,
-    /// Bytes.
-    pub(crate) memory: usize,
-    /// Bytes.
-    pub(crate) body: usize,
-    pub(crate) upstreams: HashSet<String>,
-    pub(crate) per_request: bool,
-    pub(crate) websocket: bool,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {

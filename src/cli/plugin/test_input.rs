@@ -3,8 +3,6 @@
 use super::Trial;
 use super::log_capture::Watch;
 use super::offline_services::Offline;
-use super::test_report::Report;
-use super::test_run::Played;
 use crate::snapshot::Kinds;
 use crate::websocket::handshake;
 use bytes::Bytes;
@@ -51,8 +49,16 @@ fn sort(file: &Path) -> Result<(&'static str, &'static str), Problem> {
     }
 }
 
-impl Played {
-    /// What goes through the plugin.
+/// What goes through the plugin.
+pub(super) struct TestInput {
+    pub(super) visit: TestExchange,
+    pub(super) body: Bytes,
+    pub(super) answer_body: Bytes,
+    pub(super) messages: Vec<(Direction, String)>,
+}
+
+impl TestInput {
+    /// What the command line says of it; the log lines of the plugin go to `watch`.
     pub(super) fn read(trial: &Trial, watch: &Watch) -> Result<Self, String> {
         let (method, target) = trial.request.split_once(' ').unwrap_or(("GET", &trial.request));
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
@@ -81,9 +87,8 @@ impl Played {
             || handshake::check(&visit.method, Version::HTTP_11, &visit.request)
                 != Err(handshake::HandshakeError::NotWebSocket);
         visit.status = if messages.is_empty() { trial.status } else { StatusCode::SWITCHING_PROTOCOLS };
-        let (watch, report) = (watch.clone(), Report::default());
         let answer_body = content(trial.answer_body.as_deref())?;
-        Ok(Self { visit, body, answer_body, messages, watch, report, failed: false })
+        Ok(Self { visit, body, answer_body, messages })
     }
 }
 

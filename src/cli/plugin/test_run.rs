@@ -4,7 +4,7 @@
 use super::super::{BAD_CONFIG, FAILED, color, say, say_wrong};
 use super::Trial;
 use super::log_capture::Watch;
-use super::test_input;
+use super::test_input::{self, TestInput};
 use super::test_report::{Report, shown};
 use crate::diagnostics::{self, Sources};
 use crate::snapshot::Kinds;
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 pub(super) fn main(trial: &Trial, kinds: Kinds) -> ExitCode {
     let watch = Watch::begin();
-    let played = match Played::read(trial, &watch) {
-        Ok(played) => played,
+    let input = match TestInput::read(trial, &watch) {
+        Ok(input) => input,
         Err(wrong) => {
             say_wrong(&format!("error: {wrong}\n"));
             return ExitCode::from(2);
@@ -31,23 +31,28 @@ pub(super) fn main(trial: &Trial, kinds: Kinds) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let (text, failed) = played.through(&*plugin);
+    let (text, failed) = Played::new(input, watch).through(&*plugin);
     let said = say(&text);
     if failed { ExitCode::from(FAILED) } else { said }
 }
 
-/// What goes through the plugin.
-pub(super) struct Played {
-    pub(super) visit: TestExchange,
-    pub(super) body: Bytes,
-    pub(super) answer_body: Bytes,
-    pub(super) messages: Vec<(Direction, String)>,
-    pub(super) watch: Watch,
-    pub(super) report: Report,
-    pub(super) failed: bool,
+/// What goes through the plugin, and what came of it so far.
+struct Played {
+    visit: TestExchange,
+    body: Bytes,
+    answer_body: Bytes,
+    messages: Vec<(Direction, String)>,
+    watch: Watch,
+    report: Report,
+    failed: bool,
 }
 
 impl Played {
+    fn new(input: TestInput, watch: Watch) -> Self {
+        let TestInput { visit, body, answer_body, messages } = input;
+        Self { visit, body, answer_body, messages, watch, report: Report::default(), failed: false }
+    }
+
     /// Every phase that the plugin takes part in.
     fn through(mut self, plugin: &dyn Plugin) -> (String, bool) {
         self.request(plugin);

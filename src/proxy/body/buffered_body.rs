@@ -5,13 +5,14 @@
 //! shows what it kept at every attempt, also to backends of HTTP/2, which it never asks about a request
 //! without a body. In its place the body is given to each of them whole, from one place.
 
-use super::request_body;
+use super::expect_continue;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::connection::Connection;
-use crate::proxy::downstream::session_control::{self, SessionControl};
+use crate::proxy::downstream::session_control::SessionControl;
+use crate::proxy::downstream::session_lookup::{self, connection};
+use crate::proxy::downstream::session_timeouts;
 use crate::proxy::failure::{Detail, Failure};
-use crate::proxy::request::request_start::{self, connection};
-use crate::proxy::response::upstream_response::ReplacementResponse;
+use crate::proxy::replacement_response::ReplacementResponse;
 use bytes::BytesMut;
 use http::header;
 use moongate_sdk::{BodyLength, Piece};
@@ -39,7 +40,7 @@ pub(in crate::proxy) async fn begin(
         BodyLength::Exactly(length) if length > limit as u64 => return Err(Failure::BodyTooLarge.into()),
         BodyLength::Exactly(_) | BodyLength::Unknown => {}
     }
-    if let Err(error) = request_body::ask_for(session, ctx).await {
+    if let Err(error) = expect_continue::ask_for(session, ctx).await {
         return Err(gone(session, error));
     }
     Ok(true)
@@ -63,7 +64,7 @@ pub(in crate::proxy) async fn next(session: &mut Session) -> Result<Piece, Repla
 fn gone(session: &mut Session, error: Box<Error>) -> ReplacementResponse {
     session.set_keepalive(None);
     let broken = connection(session).is_some_and(Connection::is_broken);
-    let limit = || session_control::of(session).and_then(SessionControl::failure);
+    let limit = || session_lookup::control(session).and_then(SessionControl::failure);
     let framing = Failure::BadRequest(Detail("the body breaks its framing"));
     let failure = if broken { Some(framing) } else { limit() };
     failure.unwrap_or_else(|| Failure::from(&*error.into_down())).into()
@@ -90,7 +91,7 @@ pub(in crate::proxy) async fn end(session: &mut Session, ctx: &Context) -> Resul
     let (stream, _) = reusable.into_parts();
     let mut next = standing_in(stream, head).await?;
     if let Some(snapshot) = &ctx.snapshot {
-        request_start::configure_session(&mut next, &snapshot.terms);
+        session_timeouts::configure_session(&mut next, &snapshot.terms);
     }
     next.set_keepalive(keepalive);
     *session.as_downstream_mut() = next;

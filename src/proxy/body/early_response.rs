@@ -9,10 +9,9 @@
 //! complete. So the body is never completed: a read waits while the response is under way, then fails, and an attempt
 //! that fails pools nothing. Each read gives out one chunk at the most, so none is under way when the gate closes.
 
-use crate::proxy::downstream::session_control;
-use crate::proxy::request::request_start::connection;
+use crate::proxy::downstream::session_lookup::{self, connection};
+use crate::proxy::downstream::upload_gate::{Gate, UploadGate};
 use pingora_proxy::Session;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,43 +20,9 @@ use tokio::time::{Instant, timeout_at};
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_IDLE: Duration = Duration::from_secs(5);
 
-/// What a read of a request body does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Gate {
-    /// It reads.
-    Open,
-    /// It waits: the response is under way.
-    Paused,
-    /// It fails: the response is complete.
-    Ended,
-}
-
-/// The gate of one request body.
-#[derive(Debug, Default)]
-pub(in crate::proxy) struct UploadGate(AtomicU8);
-
-impl UploadGate {
-    pub(in crate::proxy) fn get(&self) -> Gate {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Gate::Open,
-            1 => Gate::Paused,
-            _ => Gate::Ended,
-        }
-    }
-
-    /// Open again, for the next request.
-    pub(in crate::proxy) fn reset(&self) {
-        self.set(Gate::Open);
-    }
-
-    pub(in crate::proxy) fn set(&self, gate: Gate) {
-        self.0.store(gate as u8, Ordering::Relaxed);
-    }
-}
-
 /// The gate of the request.
 fn gate(session: &Session) -> Option<&UploadGate> {
-    session_control::of(session).map(|control| &control.gate)
+    session_lookup::control(session).map(|control| &control.gate)
 }
 
 /// A final response came too early: the client's body is read no further. What bounds the wait for the rest of the

@@ -8,60 +8,19 @@ use crate::plugin::Decision;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
 use crate::proxy::failure::{Failure, OURS};
-use crate::proxy::request::plugin_exchange;
+use crate::proxy::message_fields::RequestFields;
+use crate::proxy::replacement_response::ReplacementResponse;
 use crate::proxy::request::request_facts::RequestLine;
-use crate::proxy::response::upstream_response::{ReplacementResponse, RequestFields};
+use crate::proxy::upload::Passed;
 use crate::snapshot::Route;
 use bytes::{Bytes, BytesMut};
 use http::{Method, header};
 use moongate_sdk::{BodyLength, Piece};
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::timeout;
-
-/// Of what passed plugins so much is kept for another attempt; Pingora keeps as much of what came.
-const KEPT: usize = 64 << 10;
-
-/// A request's body, where plugins see it.
-#[derive(Debug, Default)]
-pub(in crate::proxy) struct Upload {
-    /// All of it as it goes to the backend, when a plugin wanted to see all of it.
-    whole: Option<Bytes>,
-    /// Bytes of it that were read by then.
-    read: usize,
-    /// The plugins before this position have seen all of it.
-    seen: usize,
-    /// Its pieces pass plugins.
-    shown: bool,
-    /// What came out of the plugins so far.
-    passed: Passed,
-    /// The next piece is all that came before this attempt: the plugins have seen it.
-    again: bool,
-    /// All of it is on its way to the backend of this attempt.
-    pub(in crate::proxy) is_sent: bool,
-    /// The backend's final response came before all of it was sent.
-    pub(in crate::proxy) is_cut_off: bool,
-    /// That response is over, and the upload with it.
-    pub(in crate::proxy) is_over: bool,
-    /// The client, which waited for that, was told to send it (RFC 9110 §10.1.1).
-    is_asked_for: bool,
-}
-
-/// What came out of the plugins, for another attempt.
-#[derive(Debug, Default)]
-enum Passed {
-    /// Nothing was shown to them yet.
-    #[default]
-    Nothing,
-    /// All of it.
-    Kept(Vec<Bytes>),
-    /// More than is kept, or a piece was under way when the attempt ended: no other one can be made.
-    Lost,
-}
 
 /// What is shown to plugins.
 enum Show<'p> {
@@ -71,38 +30,6 @@ enum Show<'p> {
     Piece(Range<usize>, &'p mut Piece),
     /// The whole body, to the plugin that asked for it.
     Whole(usize, &'p mut Piece),
-}
-
-impl Upload {
-    /// Whether no plugin has to do with the body.
-    pub(in crate::proxy) fn is_plain(&self) -> bool {
-        self.whole.is_none() && !self.shown
-    }
-
-    /// Whether another attempt would send the same.
-    pub(in crate::proxy) fn is_repeatable(&self) -> bool {
-        !matches!(self.passed, Passed::Lost)
-    }
-
-    /// Bytes that came from the client. A session behind one that was read whole has read a byte that never came.
-    pub(in crate::proxy) fn received(&self, session: &Session) -> usize {
-        self.read + if self.whole.is_some() { 0 } else { session.body_bytes_read() }
-    }
-}
-
-/// The body is going to be read: tells a client that waits for that.
-///
-/// # Errors
-/// When the client is gone.
-pub(in crate::proxy) async fn ask_for(session: &mut Session, ctx: &mut Context) -> Result<()> {
-    if ctx.received.expects_continue && !std::mem::replace(&mut ctx.upload.is_asked_for, true) {
-        let limit = ctx.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.terms.send_timeout);
-        match timeout(limit, session.as_downstream_mut().write_continue_response()).await {
-            Ok(written) => written.map_err(Error::into_down)?,
-            Err(_) => return Err(Error::new_down(ErrorType::WriteTimedout)),
-        }
-    }
-    Ok(())
 }
 
 /// What the route's plugins say to a request: nothing, or what the client gets instead of an answer.
@@ -227,7 +154,7 @@ async fn show(
     let (method, uri) = (Method::clone(&head.method), head.uri.clone());
     let line = RequestLine { method: &method, uri: &uri };
     let mut fields = RequestFields(head);
-    let mut exchange = plugin_exchange::of(ctx, route, line, &mut fields);
+    let mut exchange = ctx.exchange(route, line, &mut fields);
     let decision = async {
         match what {
             Show::Head(from) => route.chain.request_headers_from(from, &mut exchange).await,
@@ -317,29 +244,5 @@ pub(in crate::proxy) fn drop_late(body: &mut Option<Bytes>, end: bool) -> Result
 pub(in crate::proxy) fn pass_plain(body: &mut Option<Bytes>, end: bool) {
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
-    }
-}
-
-impl Passed {
-    /// With one more piece.
-    fn and(self, piece: &Bytes) -> Self {
-        let mut pieces = match self {
-            Self::Nothing => Vec::new(),
-            Self::Kept(pieces) => pieces,
-            Self::Lost => return Self::Lost,
-        };
-        let size: usize = pieces.iter().map(Bytes::len).sum();
-        if size + piece.len() > KEPT || pieces.len() == usize::from(u8::MAX) {
-            return Self::Lost;
-        }
-        pieces.push(piece.clone());
-        Self::Kept(pieces)
-    }
-
-    fn all(&self) -> Bytes {
-        match self {
-            Self::Kept(pieces) => pieces.concat().into(),
-            Self::Nothing | Self::Lost => Bytes::new(),
-        }
     }
 }

@@ -4,7 +4,6 @@
 use crate::plugin::Broken;
 use crate::proxy::context::Context;
 use crate::proxy::failure::{Failure, OURS};
-use crate::proxy::request::plugin_exchange;
 use crate::proxy::request::request_facts::RequestLine;
 use crate::snapshot::Route;
 use bytes::Bytes;
@@ -116,6 +115,6 @@ fn show(
 ) -> std::result::Result<(), Broken> {
     let head = session.req_header();
     let mut seen = ReadOnlyHeaders(&head.headers);
-    let mut exchange = plugin_exchange::of(ctx, route, RequestLine::of(head), &mut seen);
+    let mut exchange = ctx.exchange(route, RequestLine::of(head), &mut seen);
     route.chain.response_body(&mut exchange, piece)
 }

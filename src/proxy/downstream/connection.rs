@@ -6,14 +6,14 @@
 //! Pingora gets a head when it is complete and was judged (see `request_head`). While one is on its way in pieces, it gets
 //! empty lines, which a parser skips (RFC 9112 §2.2): Pingora's own timer, which answers nothing, begins anew with each.
 
-use super::client_disconnect::{Gone, SocketWatch};
 use super::lazy_timer::LazyTimer;
+use super::min_rate::Pace;
 use super::session_control::{EndedBy, SessionControl};
+use super::socket_watch::{Gone, SocketWatch};
+use super::upload_gate::Gate;
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
 use crate::net::http1::message_framing::{Boundary, ParseState, Reading};
-use crate::proxy::body::early_response::Gate;
-use crate::proxy::body::min_rate::Pace;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::h1_head::SentHead;
 use crate::proxy::request::head_buffer::HeadIntake;

@@ -4,9 +4,9 @@
 
 use super::h2_stream::StreamIo;
 use super::lazy_timer::LazyTimer;
+use super::min_rate::Pace;
 use super::session_control::{EndedBy, SessionControl};
-use crate::proxy::body::early_response::Gate;
-use crate::proxy::body::min_rate::Pace;
+use super::upload_gate::Gate;
 use crate::proxy::failure::Failure;
 use crate::proxy::request::request_validation;
 use crate::snapshot::MinRate;

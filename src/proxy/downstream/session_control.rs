@@ -5,16 +5,12 @@
 //! The session is polled while the backend is waited for, so it is where that wait is bounded: Pingora's own timeout knows
 //! one length for heads and bodies.
 
-use super::connection::Connection;
+use super::upload_gate::UploadGate;
 use crate::config::OnClientClose;
-use crate::proxy::body::early_response::UploadGate;
 use crate::proxy::failure::Failure;
-use crate::proxy::request::request_start::connection;
 use crate::runtime::clock;
-use pingora::protocols::http::ServerSession;
-use pingora_proxy::Session;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -149,13 +145,5 @@ impl SessionControl {
             3 => Some(Failure::SendTimeout),
             _ => None,
         }
-    }
-}
-
-/// The control of a request's session; none in place of one that became a WebSocket.
-pub(in crate::proxy) fn of(session: &Session) -> Option<&SessionControl> {
-    match session.as_downstream() {
-        ServerSession::H1(_) => connection(session).map(Connection::control),
-        _ => session.req_header().extensions.get::<Arc<SessionControl>>().map(|control| &**control),
     }
 }

@@ -1,16 +1,16 @@
-//! The head of a request: reading, validation, facts, forwarded fields, and the first phases up to the route.
+//! The head of a request: reading, validation, facts, forwarded fields.
 
-pub(super) mod acme_http01;
+pub(super) mod extended_connect;
+pub(super) mod field_cleaning;
 pub(super) mod forwarded;
 pub(super) mod grpc;
 pub(super) mod h1_head;
 pub(super) mod h2_to_h1;
 pub(super) mod head_buffer;
 pub(super) mod hop_by_hop;
-pub(super) mod plugin_exchange;
 pub(super) mod preview;
 pub(super) mod request_facts;
-pub(super) mod request_start;
 pub(super) mod request_validation;
 pub(super) mod untrusted_headers;
 pub(super) mod x_forwarded;
+pub(super) mod x_forwarded_policy;

@@ -1,9 +1,9 @@
 //! A request as routing would see it, for `moongate check --explain`: by the same decisions and the same removal of
 //! fields as a request that was received.
 
+use super::field_cleaning::clean;
 use super::forwarded::Client;
 use super::request_facts::{Form, Received};
-use super::request_start;
 use crate::net::conn_info::ConnInfo;
 use crate::snapshot::GlobalSettings;
 use http::{HeaderMap, Method, header};
@@ -44,7 +44,7 @@ pub fn preview(
     let arrival = ConnInfo::plain(Some(SocketAddr::new(peer, 0)), 0);
     let mut received = Received::new(&head, Form::Http1, Some(&arrival), terms);
     received.assume_tls(secure);
-    request_start::clean(&mut head, &received, terms.x_forwarded)?;
+    clean(&mut head, &received, terms.x_forwarded)?;
     Ok(Preview {
         scheme: received.scheme,
         scheme_is_certain: received.is_scheme_certain(),

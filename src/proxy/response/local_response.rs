@@ -1,9 +1,10 @@
 //! Answers that the gateway makes itself.
 
-use super::upstream_response::{self, GivenBy, ReplacementResponse};
+use super::response_head::{GivenBy, finish_head};
 use crate::proxy::body::response_body;
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
+use crate::proxy::replacement_response::ReplacementResponse;
 use crate::proxy::request::grpc;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version, header};
@@ -172,8 +173,7 @@ async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passe
     loop {
         // Plugins are told how long it is, as they are of a backend's answer; they may make it another length.
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
-        let mut other =
-            upstream_response::finish_head(session, &mut head, ctx, &passed, GivenBy::Gateway).await?;
+        let mut other = finish_head(session, &mut head, ctx, &passed, GivenBy::Gateway).await?;
         let goes = response_body::has_body(&session.req_header().method, head.status);
         if other.is_none() && goes {
             match response_body::pass_whole(session, ctx, body.clone()) {

@@ -1,6 +1,8 @@
 //! Responses: the gateway's own, the upstream's, and the record of a request that has ended.
 
+pub(super) mod acme_http01;
 pub(super) mod local_response;
 pub(super) mod non_101_response;
 pub(super) mod request_log;
+pub(super) mod response_head;
 pub(super) mod upstream_response;

@@ -5,7 +5,6 @@ use crate::net::conn_info::ConnInfo;
 use crate::plugin::Chain;
 use crate::proxy::context::Context;
 use crate::proxy::failure::Failure;
-use crate::proxy::request::plugin_exchange;
 use crate::proxy::request::request_facts::RequestLine;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{Entry, Note};
@@ -137,7 +136,7 @@ fn plugins(session: &mut Session, ctx: &mut Context, status: Option<StatusCode>)
     let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_log()) else { return };
     let head = session.req_header();
     let mut seen = ReadOnlyHeaders(&head.headers);
-    let mut exchange = plugin_exchange::of(ctx, &route, RequestLine::of(head), &mut seen);
+    let mut exchange = ctx.exchange(&route, RequestLine::of(head), &mut seen);
     route.chain.log(&mut exchange, status);
 }
 

@@ -1,71 +1,23 @@
-//! The way back: the last changes to an answer's head, answers to a handshake that are no 101, and
-//! the end of a request that nobody could serve.
+//! Responses of a backend on their way to the client, those to a handshake that are no 101 among them, and the end of
+//! a request that nobody could serve.
 
 use super::local_response;
 use super::non_101_response::replay;
-use crate::plugin::Decision;
+use super::response_head::{GivenBy, finish_head};
 use crate::proxy::attempt;
 use crate::proxy::body::response_body;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
 use crate::proxy::downstream::connection::Connection;
+use crate::proxy::downstream::session_lookup::connection;
 use crate::proxy::failure::{Detail, Failure, OURS};
 use crate::proxy::request::hop_by_hop;
-use crate::proxy::request::plugin_exchange;
-use crate::proxy::request::request_facts::RequestLine;
-use crate::proxy::request::request_start::connection;
-use crate::proxy::websocket::extended_connect;
 use crate::tunnel::TunnelIo;
-use crate::upstream::DrainMoment;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use moongate_sdk::{Fields, Headers, ReadOnlyHeaders, Reply, Response, log_throttle};
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::v1::client::HttpSession as Upstream;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
-use std::sync::Arc;
-
-/// What the client gets in place of the answer that was under way.
-#[derive(Debug)]
-pub(in crate::proxy) enum ReplacementResponse {
-    /// A plugin's reply: to the request, or to an answer, from the plugin at a position.
-    Reply(Option<usize>, Box<Reply>),
-    /// An answer of the gateway's own.
-    Failure(Failure),
-}
-
-impl ReplacementResponse {
-    /// What a decision about the request puts in place of its answer, if anything.
-    pub(in crate::proxy) fn of(decision: Decision) -> Option<Self> {
-        Self::to_answer(decision).map(|instead| match instead {
-            Self::Reply(_, reply) => Self::Reply(None, reply),
-            failure @ Self::Failure(_) => failure,
-        })
-    }
-
-    /// What a decision about an answer puts in its place, if anything.
-    fn to_answer(decision: Decision) -> Option<Self> {
-        match decision {
-            Decision::Continue => None,
-            Decision::Respond { at, by, reply } if reply.status.is_informational() => {
-                const MESSAGE: &str = "a plugin replied with an interim status";
-                if log_throttle::admit(log::Level::Error, MESSAGE, &[&by]) {
-                    log::error!(plugin = &*by, position = at; "{MESSAGE}");
-                }
-                Some(Self::Failure(Failure::Plugin))
-            }
-            Decision::Respond { at, reply, .. } => Some(Self::Reply(Some(at), reply)),
-            Decision::Body { .. } | Decision::Failed(_) => Some(Self::Failure(Failure::Plugin)),
-        }
-    }
-}
-
-impl From<Failure> for ReplacementResponse {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
 
 /// The head of a backend's answer on its way to the client. What takes its place is sent here and now
 /// when the request is over, so that both connections can go on; otherwise the attempt ends for it.
@@ -97,102 +49,6 @@ pub(in crate::proxy) async fn from_backend(
     local_response::instead(session, ctx, instead).await?;
     ctx.replaced = true;
     Ok(())
-}
-
-/// Who gave a response.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::proxy) enum GivenBy {
-    /// The endpoint of the lease.
-    Backend,
-    /// The gateway itself, or one of its plugins.
-    Gateway,
-}
-
-/// The last changes to the head of an answer, wherever it comes from. Returns what takes its place, if
-/// a plugin wants that; those at `passed` have had their say.
-///
-/// # Errors
-/// When a value cannot be a field value, which is excluded.
-pub(in crate::proxy) async fn finish_head(
-    session: &Session,
-    head: &mut ResponseHeader,
-    ctx: &mut Context,
-    passed: &[usize],
-    by: GivenBy,
-) -> Result<Option<ReplacementResponse>> {
-    let mut status = head.status;
-    let decision = dress(session, &mut status, &mut ResponseFields(head), ctx, passed, by).await;
-    // After the plugins: what they do to a backend's cookies is not meant for the gateway's own.
-    if let Some((cookie, _)) = sticky(session, ctx) {
-        head.append_header(header::SET_COOKIE, cookie)?;
-    }
-    if ctx.received.is_extended_connect {
-        status = extended_connect::refusal(status);
-    }
-    if status != head.status && !status.is_informational() {
-        head.set_status(status)?;
-    }
-    Ok(decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_answer))
-}
-
-/// The same for the fields of a 101, whose status stays. Returns when in a drain the WebSocket's session leaves.
-///
-/// # Errors
-/// What takes its place, if a plugin wants that.
-pub(in crate::proxy) async fn finish_upgrade(
-    session: &Session,
-    headers: &mut HeaderMap,
-    ctx: &mut Context,
-) -> std::result::Result<Option<DrainMoment>, ReplacementResponse> {
-    let mut status = StatusCode::SWITCHING_PROTOCOLS;
-    let decision = dress(session, &mut status, headers, ctx, &[], GivenBy::Backend).await;
-    if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_answer) {
-        return Err(instead);
-    }
-    let Some((cookie, moment)) = sticky(session, ctx) else {
-        let cluster = ctx.cluster.as_ref();
-        return Ok(
-            cluster.and_then(|cluster| cluster.drain_moment(&cluster.key(&ctx.view(session.req_header()))))
-        );
-    };
-    headers.append(header::SET_COOKIE, cookie);
-    Ok(Some(moment))
-}
-
-/// The cookie that brings the client back to this endpoint, when it does not have it yet.
-fn sticky(session: &Session, ctx: &Context) -> Option<(HeaderValue, DrainMoment)> {
-    let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
-    cluster.sticky_cookie(lease, &cluster.key(&ctx.view(session.req_header())))
-}
-
-/// The plugins' part.
-///
-/// # Errors
-/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
-async fn dress(
-    session: &Session,
-    status: &mut StatusCode,
-    fields: &mut dyn Fields,
-    ctx: &mut Context,
-    passed: &[usize],
-    by: GivenBy,
-) -> std::result::Result<Decision, Failure> {
-    let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_response_headers()) else {
-        return Ok(Decision::Continue);
-    };
-    let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
-    let request = session.req_header();
-    // The request is over for the plugins by now: they see its fields and change only the answer's.
-    let mut seen = ReadOnlyHeaders(&request.headers);
-    let lease = ctx.lease.as_ref().filter(|_| by == GivenBy::Backend);
-    let endpoint = lease.map(|lease| Arc::clone(lease.endpoint()));
-    let mut exchange = plugin_exchange::of(ctx, &route, RequestLine::of(request), &mut seen);
-    let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
-    let mut answer = Response { status: *status, headers: Headers::response(fields), endpoint };
-    let shown = route.chain.response_headers(&mut exchange, &mut answer, passed);
-    let decision = client_disconnect::unless_gone(watch, shown).await;
-    *status = answer.status;
-    decision
 }
 
 /// Passes on an answer to a handshake that is no 101: an ordinary answer, on a connection that stays
@@ -298,57 +154,4 @@ pub(in crate::proxy) async fn give_up(
         }
     };
     FailToProxy { error_code: status, can_reuse_downstream: false }
-}
-
-/// What says where a message ends (RFC 9112 §6). Plugins cannot change it: the gateway writes what is true
-/// of the body in the end.
-const FRAMING: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-
-/// Where Pingora keeps the fields of an answer.
-struct ResponseFields<'a>(&'a mut ResponseHeader);
-
-impl Fields for ResponseFields<'_> {
-    fn map(&self) -> &HeaderMap {
-        &self.0.headers
-    }
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        if !FRAMING.contains(name) {
-            // A HeaderName and a HeaderValue are always taken.
-            let _ = self.0.insert_header(name.clone(), value);
-        }
-    }
-    fn append(&mut self, name: &HeaderName, value: HeaderValue) {
-        if !FRAMING.contains(name) {
-            let _ = self.0.append_header(name.clone(), value);
-        }
-    }
-    fn remove(&mut self, name: &HeaderName) {
-        if !FRAMING.contains(name) {
-            self.0.remove_header(name);
-        }
-    }
-}
-
-/// Where Pingora keeps the fields of a request.
-pub(in crate::proxy) struct RequestFields<'a>(pub(in crate::proxy) &'a mut RequestHeader);
-
-impl Fields for RequestFields<'_> {
-    fn map(&self) -> &HeaderMap {
-        &self.0.headers
-    }
-    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        if !FRAMING.contains(name) {
-            let _ = self.0.insert_header(name.clone(), value);
-        }
-    }
-    fn append(&mut self, name: &HeaderName, value: HeaderValue) {
-        if !FRAMING.contains(name) {
-            let _ = self.0.append_header(name.clone(), value);
-        }
-    }
-    fn remove(&mut self, name: &HeaderName) {
-        if !FRAMING.contains(name) {
-            self.0.remove_header(name);
-        }
-    }
 }

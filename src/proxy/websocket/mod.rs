@@ -1,10 +1,12 @@
 //! A WebSocket from its handshake to its tunnel.
 
 pub(super) mod detach;
-pub(super) mod extended_connect;
 pub(super) mod h2_tunnel_io;
+pub(super) mod handshake_attempt;
 pub(super) mod handshake_queue;
 pub(super) mod redial;
+pub(super) mod tunnel_log;
+pub(super) mod tunnel_permits;
 pub(super) mod tunnel_task;
 pub(super) mod upgrade;
 pub(super) mod websocket_plugins;

@@ -1,9 +1,10 @@
 //! Another endpoint for a client that outlives its own: chosen as for a new request, asked with the
 //! client's handshake as it was sent to the first one, and taken only if it agrees to the same.
 
+use super::handshake_attempt::attempt;
 use super::handshake_queue::{self, QueueTurn};
-use super::tunnel_task::{ClientPlace, Origin};
-use super::upgrade::attempt;
+use super::tunnel_log::Origin;
+use super::tunnel_permits::TunnelPermits;
 use crate::config::PathParameters;
 use crate::proxy::failure::Failure;
 use crate::proxy::{Context, Gateway, Shared};
@@ -61,7 +62,7 @@ pub(in crate::proxy) struct Redialer {
     timeout: Option<Duration>,
     /// When the endpoint of now was found, and the pause before that.
     found: Option<(Instant, Duration)>,
-    _place: ClientPlace,
+    _place: TunnelPermits,
 }
 
 /// What came of asking as many endpoints as for a request.
@@ -84,7 +85,7 @@ impl Redialer {
         gateway: &Gateway,
         origin: &Arc<Origin>,
         route: &Route,
-        place: ClientPlace,
+        place: TunnelPermits,
         (mut request, agreement, ends): (Request, Agreement, ProxyAddrs),
         listener: u16,
     ) -> Self {

@@ -1,25 +1,26 @@
 //! A WebSocket's opening handshake: the client's request is checked, an endpoint is asked, and the
 //! two connections become a tunnel. Up to the 101 it is HTTP, and everything of a route applies.
 
-use super::tunnel_task::{self, Beginning, ClientPlace, Origin, Said};
+use super::handshake_attempt::attempt;
+use super::tunnel_log::{Origin, Said};
+use super::tunnel_permits::TunnelPermits;
+use super::tunnel_task::{self, Beginning};
 use super::websocket_plugins::TunnelPlugins;
-use super::{detach, extended_connect, handshake_queue, redial};
-use crate::config::UpstreamProtocol;
+use super::{detach, handshake_queue, redial};
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
-use crate::proxy::failure::tls_error::TlsAttemptError;
 use crate::proxy::failure::{Detail, Failure};
+use crate::proxy::request::extended_connect;
 use crate::proxy::request::request_facts::RequestLine;
-use crate::proxy::response::{local_response, request_log, upstream_response};
+use crate::proxy::response::{local_response, request_log, response_head, upstream_response};
 use crate::proxy::{Gateway, attempt};
 use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
-use crate::upstream::{Cluster, Endpoint, ProxyAddrs};
+use crate::upstream::ProxyAddrs;
 use crate::websocket::handshake::{self, Extensions, Handshake, HandshakeResponse, Request};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use pingora::Result;
 use pingora_proxy::Session;
-use std::time::{Duration, Instant};
 
 /// Serves a handshake. Always answers, one way or the other.
 ///
@@ -165,26 +166,6 @@ async fn ask(
     }
 }
 
-/// Asks one endpoint; the connect and the response's head come within `limit`. HTTP/1.1 is spoken also with backends of HTTP/2 over TLS: that is what a `wss:` URL
-/// means to most of them, and ALPN tells them.
-pub(in crate::proxy) async fn attempt(
-    cluster: &Cluster,
-    endpoint: &Endpoint,
-    ends: ProxyAddrs,
-    request: &Request,
-    limit: Duration,
-) -> std::result::Result<(TunnelIo, HandshakeResponse), TlsAttemptError> {
-    let reach = cluster.reach();
-    if reach.protocol() == UpstreamProtocol::H2c {
-        return Err(Failure::WebSocketOverH2c.into());
-    }
-    let began = Instant::now();
-    let connect_limit = cluster.spec().connect_timeout.0.min(limit);
-    let mut leg = TunnelIo::from(reach.connect(endpoint, ends, false, connect_limit).await?);
-    let answer = handshake::exchange(&mut leg, request, limit.saturating_sub(began.elapsed())).await?;
-    Ok((leg, answer))
-}
-
 /// Both sides agreed: the client gets its 101 and the tunnel begins.
 async fn open(
     gateway: &Gateway,
@@ -195,7 +176,7 @@ async fn open(
 ) -> Result<()> {
     let extensions = Extensions::of(&headers);
     let agreement = redial::agreement(ctx, &mut headers);
-    let drain_moment = match upstream_response::finish_upgrade(session, &mut headers, ctx).await {
+    let drain_moment = match response_head::finish_upgrade(session, &mut headers, ctx).await {
         Ok(moment) => moment,
         // The backend's connection ends here: the client never hears of its 101.
         Err(instead) => return local_response::instead(session, ctx, instead).await,
@@ -224,7 +205,7 @@ async fn open(
             said,
             route,
             lease,
-            place: ClientPlace { _permit: backend.permit, _room: room },
+            place: TunnelPermits { _permit: backend.permit, _room: room },
             client,
             client_early,
             backend: backend.leg,

@@ -1,7 +1,7 @@
 //! The plugins of a WebSocket that lives: they see its messages, hear of its end, and are asked again whether it may live
 //! on. Kept of its request is what they may look at, and only where a plugin does.
 
-use super::tunnel_task::Said;
+use super::tunnel_log::Said;
 use crate::plugin::{Chain, ChainVerdict, RecheckVerdict};
 use crate::proxy::context::Context;
 use crate::proxy::request::request_facts::{Received, RequestLine};

@@ -23,6 +23,7 @@ mod tests;
 mod tls;
 mod tunnel;
 mod weak_registry;
+mod websocket_labels;
 mod websockets;
 
 pub use dns_lookups::{LookupResult, Lookups};
@@ -36,7 +37,8 @@ pub use proxy_header::{Preamble, PreambleMetrics};
 pub use route::{Answers, ClientAbort, RouteMetrics};
 pub use tasks::Tasks;
 pub use tls::TlsMetrics;
-pub use tunnel::{By, Direction, Opcode, Reconnected, Side, TunnelMetrics};
+pub use tunnel::TunnelMetrics;
+pub use websocket_labels::{By, Direction, Opcode, Reconnected, Side};
 
 use failed_requests::Failed;
 use moongate_expr::Expression;
@@ -71,7 +73,6 @@ pub struct Metrics {
     tls: WeakRegistry<Box<str>, TlsMetrics>,
     preambles: WeakRegistry<Box<str>, PreambleMetrics>,
     sources: Mutex<Vec<Weak<dyn MetricSource>>>,
-    requests_gone: Arc<AtomicU64>,
     config: Config,
     http2: Arc<Http2Connections>,
     failed: Failed,
@@ -92,7 +93,7 @@ struct Config {
 impl Metrics {
     /// See [`RouteMetrics::of`].
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
-        self.routes.get(name.into(), || RouteMetrics::new(name, Arc::clone(&self.requests_gone)))
+        self.routes.get(name.into(), || RouteMetrics::new(name))
     }
 
     /// See [`UpstreamMetrics::of`].
@@ -167,12 +168,6 @@ impl Metrics {
     /// The process's long-lived tasks.
     pub fn tasks(&self) -> &Tasks {
         &self.tasks
-    }
-
-    /// Requests answered since the start, those of removed routes included.
-    pub fn requests(&self) -> u64 {
-        let living: u64 = self.routes.living().iter().map(|route| route.requests()).sum();
-        living + self.requests_gone.load(Relaxed)
     }
 
     /// The text exposition format.

@@ -21,8 +21,6 @@ pub struct RouteMetrics {
     sockets: OnceLock<Box<Sockets>>,
     /// By [`ClientAbort`].
     aborts: [AtomicU64; 3],
-    /// Where the counts of answers go that are no longer shown, for the total of the process.
-    gone: Arc<AtomicU64>,
 }
 
 /// Why a request ended for its client.
@@ -65,14 +63,13 @@ impl RouteMetrics {
         super::global().route(route)
     }
 
-    pub(super) fn new(name: &str, gone: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
             answers: WeakRegistry::default(),
             duration: OnceLock::new(),
             sockets: OnceLock::new(),
             aborts: Default::default(),
-            gone,
         }
     }
 
@@ -87,10 +84,6 @@ impl RouteMetrics {
 
     pub(super) fn sockets(&self) -> &Sockets {
         self.sockets.get_or_init(Box::default)
-    }
-
-    pub(super) fn requests(&self) -> u64 {
-        self.answers.living().iter().map(|answers| answers.statuses.total()).sum()
     }
 
     pub(super) fn collect(&self, scrape: &mut Exposition) {
@@ -134,16 +127,5 @@ impl Answers {
     /// Counts a WebSocket handshake that got `status`, without its duration: that of a 101 says nothing about latency.
     pub fn handshake(&self, status: u16) {
         self.statuses.add(status);
-    }
-
-    /// The route's series, for its tunnels.
-    pub fn route(&self) -> &Arc<RouteMetrics> {
-        &self.route
-    }
-}
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        self.route.gone.fetch_add(self.statuses.total(), Relaxed);
     }
 }

@@ -41,12 +41,6 @@ impl Statuses {
             count => on(OTHER, count),
         }
     }
-
-    pub(super) fn total(&self) -> u64 {
-        let mut total = 0;
-        self.each(|_, count| total += count);
-        total
-    }
 }
 
 #[cfg(test)]
@@ -62,6 +56,5 @@ mod tests {
         let mut seen = Vec::new();
         statuses.each(|label, count| seen.push((label.to_owned(), count)));
         assert_eq!(seen, [("101", 1), ("200", 2), ("599", 1), ("other", 4)].map(|(l, n)| (l.to_owned(), n)));
-        assert_eq!(statuses.total(), 8);
     }
 }

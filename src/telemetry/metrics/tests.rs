@@ -127,7 +127,6 @@ fn a_hundred_reloads_with_changing_names_leave_no_series_behind() {
         "{text}"
     );
     assert!(!text.contains("r99") && !text.contains("10.0.0."), "{text}");
-    assert_eq!(metrics.requests(), 200);
 }
 
 #[test]
@@ -138,7 +137,6 @@ fn a_name_that_a_reload_keeps_counts_on() {
     let after = metrics.route("r").answers("u");
     drop(before);
     after.request(200, Duration::ZERO);
-    assert_eq!(metrics.requests(), 2);
     assert!(metrics.render().contains(r#"moongate_http_request_duration_seconds_count{route="r"} 2"#));
 }
 

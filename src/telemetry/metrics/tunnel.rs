@@ -1,92 +1,12 @@
-//! What one WebSocket counts, and the labels it counts under.
+//! What one WebSocket counts.
 
 use super::endpoint::EndpointMetrics;
-use super::exposition::Exposition;
-use super::names;
 use super::route::RouteMetrics;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use super::websocket_labels::{By, Direction, Opcode, Reconnected, Side};
+use super::websockets::Pair;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-
-macro_rules! labels {
-    ($(#[$about:meta])+ $name:ident { $($(#[$each:meta])+ $variant:ident = $label:literal,)+ }) => {
-        $(#[$about])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$each])+ $variant,)+ }
-
-        impl $name {
-            /// Every value, in the order of its discriminants.
-            pub const ALL: [Self; [$($label),+].len()] = [$(Self::$variant),+];
-
-            /// As metrics and the access log show it.
-            pub fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label,)+ }
-            }
-        }
-    };
-}
-
-labels! {
-    /// Which way a message goes.
-    Direction {
-        /// From the client.
-        ToBackend = "to_backend",
-        /// From the backend.
-        ToClient = "to_client",
-    }
-}
-
-labels! {
-    /// What a message is: the opcode of its first frame (RFC 6455 §5.2).
-    Opcode {
-        /// A text message.
-        Text = "text",
-        /// A binary message.
-        Binary = "binary",
-        /// A Close frame.
-        Close = "close",
-        /// A Ping frame.
-        Ping = "ping",
-        /// A Pong frame.
-        Pong = "pong",
-        /// A reserved opcode, where the route passes invalid frames.
-        Other = "other",
-    }
-}
-
-labels! {
-    /// One end of a WebSocket.
-    Side {
-        /// Who connected to the gateway.
-        Client = "client",
-        /// Whom the gateway connected to.
-        Backend = "backend",
-    }
-}
-
-labels! {
-    /// Who ended a WebSocket.
-    By {
-        /// The client closed it or vanished.
-        Client = "client",
-        /// The backend closed it or vanished.
-        Backend = "backend",
-        /// The gateway: a limit, a drain, a dead peer.
-        Gateway = "gateway",
-    }
-}
-
-labels! {
-    /// What became of a WebSocket whose endpoint was lost, on a route that keeps its clients.
-    Reconnected {
-        /// Another endpoint serves it.
-        Moved = "moved",
-        /// No endpoint took it in time.
-        Failed = "failed",
-        /// A message was cut in a way that no other endpoint could continue.
-        Impossible = "impossible",
-    }
-}
 
 /// The counting handle of one living WebSocket. Dropping it takes it off the gauge, however the tunnel ended.
 #[derive(Debug)]
@@ -95,16 +15,6 @@ pub struct TunnelMetrics {
     pair: Arc<Pair>,
     // Held so that the endpoint's series stay while a WebSocket lives there.
     _endpoint: Arc<EndpointMetrics>,
-}
-
-/// The WebSockets of one route at one endpoint.
-#[derive(Debug)]
-pub(super) struct Pair {
-    endpoint: Weak<EndpointMetrics>,
-    upstream_label: Arc<str>,
-    endpoint_label: Arc<str>,
-    opened: AtomicU64,
-    ended: AtomicU64,
 }
 
 impl TunnelMetrics {
@@ -151,31 +61,5 @@ impl TunnelMetrics {
 impl Drop for TunnelMetrics {
     fn drop(&mut self) {
         self.pair.ended.fetch_add(1, Relaxed);
-    }
-}
-
-impl Pair {
-    fn new(endpoint: &Arc<EndpointMetrics>) -> Self {
-        Self {
-            endpoint: Arc::downgrade(endpoint),
-            upstream_label: Arc::clone(&endpoint.upstream),
-            endpoint_label: Arc::clone(&endpoint.endpoint),
-            opened: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether its endpoint is still one of the upstream, or has a WebSocket.
-    pub(super) fn lives(&self) -> bool {
-        self.endpoint.strong_count() > 0
-    }
-
-    pub(super) fn collect(&self, route: &str, scrape: &mut Exposition) {
-        let labels = [route, &*self.upstream_label, &*self.endpoint_label];
-        // Ended first: one that opens in between is then not missing from the gauge.
-        let ended = self.ended.load(Relaxed);
-        let opened = self.opened.load(Relaxed);
-        scrape.counter(&names::WEBSOCKET_OPENED, &labels, opened as f64);
-        scrape.gauge(&names::WEBSOCKET_ACTIVE, &labels, opened.saturating_sub(ended) as f64);
     }
 }

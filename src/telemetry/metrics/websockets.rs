@@ -1,13 +1,14 @@
 //! The WebSockets of one route, summed over its tunnels. A tunnel counts in plain integers and brings them here now and then.
 
+use super::endpoint::EndpointMetrics;
 use super::exposition::Exposition;
 use super::histogram::Histogram;
 use super::names;
-use super::tunnel::{By, Direction, Opcode, Pair, Reconnected, Side};
+use super::websocket_labels::{By, Direction, Opcode, Reconnected, Side};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
 /// Peers choose among 2,000 private close codes (RFC 6455 §7.4.2); this many of them get a label of their own.
 const PRIVATE_CODES: usize = 32;
@@ -40,6 +41,16 @@ pub(super) struct Sockets {
 struct Closed {
     counts: HashMap<(Code, By, &'static str), u64>,
     private: Vec<u16>,
+}
+
+/// The WebSockets of one route at one endpoint.
+#[derive(Debug)]
+pub(super) struct Pair {
+    endpoint: Weak<EndpointMetrics>,
+    pub(super) upstream_label: Arc<str>,
+    endpoint_label: Arc<str>,
+    pub(super) opened: AtomicU64,
+    pub(super) ended: AtomicU64,
 }
 
 impl Default for Sockets {
@@ -127,6 +138,32 @@ impl Sockets {
         for pair in pairs.values() {
             pair.collect(route, scrape);
         }
+    }
+}
+
+impl Pair {
+    pub(super) fn new(endpoint: &Arc<EndpointMetrics>) -> Self {
+        Self {
+            endpoint: Arc::downgrade(endpoint),
+            upstream_label: Arc::clone(&endpoint.upstream),
+            endpoint_label: Arc::clone(&endpoint.endpoint),
+            opened: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether its endpoint is still one of the upstream, or has a WebSocket.
+    fn lives(&self) -> bool {
+        self.endpoint.strong_count() > 0
+    }
+
+    fn collect(&self, route: &str, scrape: &mut Exposition) {
+        let labels = [route, &*self.upstream_label, &*self.endpoint_label];
+        // Ended first: one that opens in between is then not missing from the gauge.
+        let ended = self.ended.load(Relaxed);
+        let opened = self.opened.load(Relaxed);
+        scrape.counter(&names::WEBSOCKET_OPENED, &labels, opened as f64);
+        scrape.gauge(&names::WEBSOCKET_ACTIVE, &labels, opened.saturating_sub(ended) as f64);
     }
 }
 

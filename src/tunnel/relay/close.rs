@@ -7,6 +7,7 @@
 use super::direction::{PendingClose, Text};
 use super::keepalive::Due;
 use super::{Next, Relay};
+use crate::tunnel::messages::PluginClose;
 use crate::tunnel::{ABNORMAL, Cause, Initiator, Reason, Side, TunnelIo};
 use crate::websocket::frame::{FrameError, Violation, random};
 use std::task::Context;
@@ -96,6 +97,21 @@ impl Relay {
             answers.close(told);
         }
         self.lanes[side as usize].close(gone(side, reason));
+    }
+
+    /// The inspector ends the tunnel for a message from `side`.
+    pub(super) fn dismissed(&mut self, side: Side) {
+        if let Some(dismissal) = self.lanes[side as usize].take_dismissal() {
+            self.dismiss(&dismissal);
+        }
+    }
+
+    /// Ends the tunnel with this Close to both sides.
+    pub(super) fn dismiss(&mut self, dismissal: &PluginClose) {
+        self.begin_end(Initiator::Gateway, dismissal.reason, dismissal.code);
+        for lane in &mut self.lanes {
+            lane.close_with(dismissal.code, &dismissal.text);
+        }
     }
 
     /// The client sent more than it may.

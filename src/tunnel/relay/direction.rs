@@ -2,10 +2,11 @@
 //! enters it. Only control frames do, at boundaries. `turn` moves the bytes; when to do what, and every
 //! clock, is the relay's.
 
-use super::inspect::InspectState;
+use super::inspect_state::InspectState;
 use super::write_buffer::WriteBuffer;
+use crate::tunnel::messages::{self, PluginClose, Reassembler};
 use crate::tunnel::{Side, TunnelIo};
-use crate::websocket::frame::{ControlFrame, FrameError, FrameParser, Mask, Sender};
+use crate::websocket::frame::{ControlFrame, FrameError, FrameParser, Mask, Rules, Sender};
 use std::num::NonZeroU64;
 
 /// A Close of the gateway's own.
@@ -66,7 +67,7 @@ pub(super) struct Direction {
     /// Another source may take the place of one that leaves.
     pub(super) replaceable: bool,
     /// What few lanes have.
-    pub(super) aside: Option<Box<InspectState>>,
+    aside: Option<Box<InspectState>>,
 }
 
 impl Direction {
@@ -187,6 +188,47 @@ impl Direction {
         } else {
             self.close(farewell);
         }
+    }
+
+    /// From now on, messages are put together.
+    pub(super) fn take_apart(&mut self, rules: &Rules) {
+        let stage = Reassembler::new(self.from, messages::rules(rules));
+        self.aside.get_or_insert_default().stage = Some(stage);
+    }
+
+    pub(super) fn stage(&mut self) -> Option<&mut Reassembler> {
+        self.aside.as_mut()?.stage.as_mut()
+    }
+
+    pub(super) fn is_inspected(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.stage.is_some())
+    }
+
+    /// The source has sent its Close where nothing of it passes any more.
+    pub(super) fn has_closed_unseen(&self) -> bool {
+        let stage = self.aside.as_ref().and_then(|aside| aside.stage.as_ref());
+        stage.is_some_and(Reassembler::has_closed)
+    }
+
+    /// What a Close with [`Text::Given`] says.
+    pub(super) fn given(&self) -> &str {
+        self.aside.as_ref().map_or("", |aside| &aside.given)
+    }
+
+    /// Ends the sink's stream with these words, as [`Direction::close`] does.
+    pub(super) fn close_with(&mut self, code: u16, text: &str) {
+        self.aside.get_or_insert_default().given = text.into();
+        self.close(PendingClose { code, text: Text::Given });
+    }
+
+    /// The inspector ends the tunnel.
+    pub(super) fn note_dismissal(&mut self, dismissal: PluginClose) {
+        self.aside.get_or_insert_default().dismissal = Some(dismissal);
+    }
+
+    /// Why the inspector ends the tunnel; told once.
+    pub(super) fn take_dismissal(&mut self) -> Option<PluginClose> {
+        self.aside.as_mut()?.dismissal.take()
     }
 
     /// Pings the sink. Whether the ping is on its way; otherwise it goes at the next boundary.

@@ -1,6 +1,7 @@
 //! What the frames of one chunk say, gathered while they are followed.
 
 use crate::tunnel::KINDS;
+use crate::tunnel::messages::FeedResult;
 use crate::websocket::frame::{Close, Event, NO_STATUS, Opcode};
 use std::num::NonZeroU64;
 
@@ -36,6 +37,14 @@ impl FrameSummary {
     pub(super) fn message(&mut self, opcode: Opcode) {
         self.data = true;
         self.count(opcode);
+    }
+
+    /// Adds what a stage saw that does not pass.
+    pub(super) fn add(&mut self, fed: FeedResult) {
+        self.data |= fed.data;
+        for (count, dropped) in self.messages.iter_mut().zip(fed.dropped) {
+            *count += dropped;
+        }
     }
 
     fn count(&mut self, opcode: Opcode) {

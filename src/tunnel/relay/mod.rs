@@ -1,16 +1,15 @@
 //! The relay: one task a tunnel, from the 101 to the end of both sides.
 //!
 //! The future is polled when a leg, the timer or a drain wakes it, moves what there is in both
-//! directions and goes back to sleep without a buffer. `lane` moves the bytes, `vital` and `timer`
-//! keep the clocks, `ending` sees a tunnel to its end. Which endpoint it is stays out.
+//! directions and goes back to sleep without a buffer. `pump` moves the bytes, `keepalive` and `timer`
+//! keep the clocks, `close` sees a tunnel to its end. Which endpoint it is stays out.
 
-mod after_read;
 mod close;
 mod deadlines;
 mod direction;
 mod failover;
 mod frame_stats;
-mod inspect;
+mod inspect_state;
 mod keepalive;
 mod pump;
 mod read_buffer;
@@ -27,6 +26,7 @@ use super::drain::Membership;
 use super::messages::{Inspector, Recheck};
 use super::redial::Redial;
 use super::{ABNORMAL, Counters, Initiator, Outcome, Policy, Reason, Side, TunnelIo};
+use crate::config::Exceed;
 use crate::runtime::clock;
 use crate::websocket::handshake::Extensions;
 use bytes::Bytes;
@@ -85,7 +85,7 @@ pub struct Tunnel {
 ///
 /// # Panics
 /// Outside a tokio runtime with time enabled.
-pub fn run(tunnel: Tunnel) -> Relay {
+pub(super) fn run(tunnel: Tunnel) -> Relay {
     let now = clock::now();
     let policy = tunnel.policy;
     let mut relay = Relay {
@@ -122,7 +122,7 @@ pub fn run(tunnel: Tunnel) -> Relay {
 }
 
 /// A running tunnel.
-pub struct Relay {
+pub(super) struct Relay {
     legs: [TunnelIo; 2],
     /// By the side they come from.
     lanes: [Direction; 2],
@@ -169,6 +169,17 @@ impl Future for Relay {
 }
 
 impl Relay {
+    /// Takes the directions apart that the inspector looks at.
+    fn begin_inspection(&mut self) {
+        let Some(inspector) = &self.inspector else { return };
+        let rules = self.policy.rules(self.extensions);
+        for side in Side::BOTH {
+            if inspector.inspects(side) {
+                self.lanes[side as usize].take_apart(&rules);
+            }
+        }
+    }
+
     /// Does what there is to do.
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         self.listen(cx);
@@ -251,6 +262,62 @@ impl Relay {
             cx.waker().wake_by_ref();
         }
         self.digest(side, turn, &seen, news);
+    }
+
+    /// Takes the bytes that came before the relay began. They go out with the first poll.
+    fn early(&mut self, side: Side, bytes: &[u8], news: &mut Activity) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut seen = FrameSummary::default();
+        let rules = self.policy.rules(self.extensions);
+        let mut terms = ReadLimits { rules, reads: 0, window: 0, inspector: self.inspector.as_mut() };
+        let turn = self.lanes[side as usize].early(bytes, &mut terms, &mut seen);
+        self.digest(side, turn, &seen, news);
+    }
+
+    /// Counts what a turn saw and draws the consequences.
+    fn digest(&mut self, side: Side, turn: ReadOutcome, seen: &FrameSummary, news: &mut Activity) {
+        if seen.bytes > 0 {
+            self.counters.add(side, &seen.messages, seen.bytes);
+            self.messages[side as usize] += seen.data_messages();
+            self.bytes[side as usize] += seen.bytes;
+            news.note(side, seen, self.lanes[side as usize].out.take_drained());
+            if side == Side::Client {
+                news.consequences |= self.pace(seen);
+            }
+            if let Some(code) = seen.closed {
+                self.begin_end(Initiator::Side(side), Reason::Closed, code);
+            }
+        } else if self.lanes[side as usize].out.take_drained() {
+            news.drained(side.other());
+        }
+        // What is told in consequence is delivered before the task sleeps.
+        news.consequences |= !matches!(turn, ReadOutcome::Waiting | ReadOutcome::Yield);
+        match turn {
+            ReadOutcome::Waiting if side == Side::Backend && self.failover.is_some() => {
+                news.consequences |= self.heard_out();
+            }
+            ReadOutcome::Waiting | ReadOutcome::Yield => {}
+            ReadOutcome::Ended => self.source_ended(side, Reason::Eof),
+            ReadOutcome::Failed => self.source_ended(side, Reason::Reset),
+            ReadOutcome::SinkFailed if side == Side::Client && self.hears_out() => {}
+            ReadOutcome::SinkFailed => self.sink_failed(side.other()),
+            ReadOutcome::Leaves(code) => self.leaves(code),
+            ReadOutcome::Violation(violation) => self.violated(side, violation),
+            ReadOutcome::Dismissed => self.dismissed(side),
+        }
+    }
+
+    /// Charges the client for what it sent. Whether that was too much and is the end.
+    fn pace(&mut self, seen: &FrameSummary) -> bool {
+        let Some(throttle) = self.throttle.as_mut().filter(|_| self.ending.is_none()) else { return false };
+        let within = throttle.take(seen.rated(), seen.bytes, Instant::now());
+        let end = !within && throttle.exceed == Exceed::Close;
+        if end {
+            self.rate_exceeded();
+        }
+        end
     }
 
     /// Ends it here and now, by no doing of either side.

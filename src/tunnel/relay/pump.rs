@@ -1,4 +1,5 @@
-//! A lane's turn: read from the source, follow the frames, hand them to the sink.
+//! A lane's turn: read from the source, follow the frames, hand them to the sink. Where messages are shown to an
+//! inspector, what it leaves of them goes on as if the source had sent it.
 //!
 //! What passes is passed as it was read, without a copy, up to the last whole head: a head or control
 //! frame that is cut by the end of a read waits for its rest. Only the answers to the gateway's own
@@ -7,7 +8,7 @@
 use super::direction::{Direction, SinkMode, SourceState};
 use super::frame_stats::{FrameStats, FrameSummary};
 use crate::tunnel::TunnelIo;
-use crate::tunnel::messages::Inspector;
+use crate::tunnel::messages::{self, Inspector, Stop};
 use crate::websocket::frame::{MAX_WITHHELD, Rules, Violation};
 use std::io;
 use std::task::{Context, Poll};
@@ -142,7 +143,7 @@ impl Direction {
     fn chunk<'s>(&mut self, scratch: &'s mut [u8], count: usize, seen: &mut FrameSummary) -> &'s [u8] {
         seen.bytes += count as u64;
         let end = MAX_WITHHELD + count;
-        if self.aside.is_none() && self.follower.withheld() == 0 {
+        if !self.is_inspected() && self.follower.withheld() == 0 {
             return &scratch[MAX_WITHHELD..end];
         }
         let mut before = [0; MAX_WITHHELD];
@@ -173,6 +174,38 @@ impl Direction {
             });
         }
         self.forward(chunk, sink, cx, &terms.rules, seen)
+    }
+
+    /// Shows the messages that `chunk` completes, and hands what is left to `pass`.
+    fn inspect(
+        &mut self,
+        chunk: &[u8],
+        inspector: &mut dyn Inspector,
+        seen: &mut FrameSummary,
+        pass: impl FnOnce(&mut Self, &[u8], &Rules, &mut FrameSummary) -> ReadOutcome,
+    ) -> ReadOutcome {
+        messages::lend(|out| {
+            let shut = self.pass == SinkMode::Shut;
+            let Some(stage) = self.stage() else { return ReadOutcome::Waiting };
+            if shut {
+                stage.deafen();
+            }
+            seen.add(stage.feed(chunk, inspector, out));
+            let stop = stage.stopped();
+            // What a stage writes is whole and within the limits.
+            let turn = pass(self, out, &Rules::default(), seen);
+            match stop {
+                None => turn,
+                Some(Stop::Violation(violation)) => {
+                    self.source = SourceState::Lost;
+                    ReadOutcome::Violation(violation)
+                }
+                Some(Stop::Dismissed(dismissal)) => {
+                    self.note_dismissal(dismissal);
+                    ReadOutcome::Dismissed
+                }
+            }
+        })
     }
 
     /// Follows frames and hands them to the sink.

@@ -1,6 +1,5 @@
 //! Who may be chosen, as a balance kind sees it.
 
-use super::random::by_share;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::slow_start::{SlowStart, WHOLE};
 use std::sync::Arc;
@@ -99,6 +98,18 @@ impl<'a> Candidates<'a> {
         self.iter().map(|(_, member)| u64::from(self.share(member))).sum()
     }
 
+    /// The candidate whose share holds `point`, when the shares are laid end to end.
+    pub(super) fn at_share(&self, mut point: u64) -> Option<usize> {
+        for (index, member) in self.iter() {
+            let share = u64::from(self.share(member));
+            if point < share {
+                return Some(index);
+            }
+            point -= share;
+        }
+        None
+    }
+
     /// Whether shares differ from weights because one of the members is new.
     pub fn have_newcomers(&self) -> bool {
         self.slow.is_some()
@@ -113,7 +124,7 @@ impl<'a> Candidates<'a> {
         if self.iter().all(|candidate| is_new(&candidate)) {
             return None;
         }
-        let drawn = by_share(self, fastrand::u64(..self.shares().max(1)));
+        let drawn = self.at_share(fastrand::u64(..self.shares().max(1)));
         let mut open = self.open.clone();
         let waiting = self.iter().filter(is_new).filter(|(index, _)| Some(*index) != drawn);
         waiting.for_each(|(index, _)| open.remove(index));

@@ -25,18 +25,6 @@ impl Balance for Random {
         if total == 0 {
             return None;
         }
-        by_share(candidates, fastrand::u64(..total))
+        candidates.at_share(fastrand::u64(..total))
     }
-}
-
-/// The candidate whose share holds `point`, when the shares are laid end to end.
-pub(super) fn by_share(candidates: &Candidates<'_>, mut point: u64) -> Option<usize> {
-    for (index, member) in candidates.iter() {
-        let share = u64::from(candidates.share(member));
-        if point < share {
-            return Some(index);
-        }
-        point -= share;
-    }
-    None
 }

@@ -4,7 +4,8 @@
 use super::Cluster;
 use crate::upstream::balance::Member;
 use crate::upstream::clock;
-use crate::upstream::endpoint::{Health, Token};
+use crate::upstream::endpoint::Token;
+use crate::upstream::health_score::Health;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! An upstream as `/api/v1/status` shows it.
 
 use super::{Cluster, Leaving, RemovedUpstream};
-use crate::upstream::endpoint::Health;
 use crate::upstream::endpoint_set::RemovedEndpoint;
+use crate::upstream::health_score::Health;
 use serde::Serialize;
 
 /// An upstream at one moment.

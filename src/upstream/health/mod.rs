@@ -8,7 +8,6 @@ mod grpc;
 mod h2;
 mod http;
 mod pingora_check;
-mod probe_results;
 mod probe_schedule;
 mod probe_target;
 mod tcp;
@@ -17,11 +16,10 @@ mod tests;
 mod websocket;
 
 pub(super) use pingora_check::Check;
-pub(super) use probe_results::Score;
-pub use probe_results::Thresholds;
 pub use probe_schedule::ProbeSchedule;
 pub use probe_target::{Failure, Target};
 
+pub use super::health_score::Thresholds;
 pub use super::passive_health::Proof;
 use async_trait::async_trait;
 use moongate_config::Kind;

@@ -2,8 +2,9 @@
 
 use super::{Failure, Probe, Target};
 use crate::upstream::connector::Connector;
-use crate::upstream::endpoint::{Endpoint, Health};
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::endpoint_set::EndpointSet;
+use crate::upstream::health_score::Health;
 use async_trait::async_trait;
 use log::Level;
 use moongate_sdk::log_throttle;

@@ -74,18 +74,18 @@ impl<'a> Target<'a> {
     /// # Errors
     /// Why there is no connection.
     pub async fn connect(&self, h2: bool) -> Result<UpstreamStream, Failure> {
-        let h2 = h2 && self.reach.protocol == UpstreamProtocol::H2;
+        let h2 = h2 && self.reach.protocol() == UpstreamProtocol::H2;
         Ok(self.reach.open(self.address, self.host.as_deref(), None, h2).await?)
     }
 
     /// Whether HTTP/2 is spoken on a connection.
     pub fn speaks_h2(&self, wire: &UpstreamStream) -> bool {
-        self.reach.protocol == UpstreamProtocol::H2c || wire.chose_h2()
+        self.reach.protocol() == UpstreamProtocol::H2c || wire.chose_h2()
     }
 
     /// `https` where there is TLS.
     pub fn scheme(&self) -> &'static str {
-        if self.reach.tls.is_some() { "https" } else { "http" }
+        if self.reach.has_tls() { "https" } else { "http" }
     }
 
     /// What `Host` says when the operator does not: the address, as a client that was given it would, and

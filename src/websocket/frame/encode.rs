@@ -1,42 +1,16 @@
 //! The gateway's own frames: control frames (§5.5), written into a block on the stack, and messages that it sends on
 //! as one frame. Where control frames may enter is `splice.rs`'s.
 
-use super::{Opcode, may_be_sent};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::num::NonZeroU64;
-
-/// The longest payload of a control frame (§5.5), in bytes.
-pub const MAX_CONTROL: usize = 125;
+use super::header::{MAX_CONTROL, Opcode};
+use super::mask::{Mask, apply_mask};
+use super::may_be_sent;
 
 const FIN: u8 = 0x80;
 const TEXT: u8 = FIN | 1;
 const BINARY: u8 = FIN | 2;
 const CLOSE: u8 = FIN | 8;
 const PING: u8 = FIN | 9;
-const PONG: u8 = FIN | 10;
 const MASKED: u8 = 0x80;
-
-/// Whether a frame is masked. To a backend the gateway is a client, and masks (§5.1); to a client it is a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mask {
-    /// As a server sends.
-    Off,
-    /// As a client sends, with a key that is fresh for this frame and cannot be guessed (§5.3).
-    With([u8; 4]),
-}
-
-impl Mask {
-    /// With a new key.
-    #[must_use]
-    pub fn fresh() -> Self {
-        Self::With((random().get() as u32).to_be_bytes())
-    }
-}
-
-/// A number that nobody outside can guess: std's keyed hash, with a key of its own for every state.
-pub(crate) fn random() -> NonZeroU64 {
-    NonZeroU64::new(RandomState::new().build_hasher().finish()).unwrap_or(NonZeroU64::MAX)
-}
 
 /// Appends a message of one frame to `out`; any opcode but [`Opcode::Text`] makes it a binary one.
 pub fn write_message(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Mask) {
@@ -93,12 +67,6 @@ impl ControlFrame {
         Self::write(PING, payload, mask)
     }
 
-    /// A Pong with the payload of the Ping it answers (§5.5.3). A payload longer than [`MAX_CONTROL`] is cut there.
-    #[must_use]
-    pub fn pong(payload: &[u8], mask: Mask) -> Self {
-        Self::write(PONG, payload, mask)
-    }
-
     /// The frame, head and payload.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -129,19 +97,6 @@ impl ControlFrame {
     }
 }
 
-/// Masks or unmasks (§5.3): the operation is its own inverse. For a payload in pieces, the key of a later piece is
-/// turned by what was before it.
-pub fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
-    // A block as wide as the widest registers in common use: the compiler makes one instruction of the inner loop.
-    const BLOCK: usize = 32;
-    let wide: [u8; BLOCK] = std::array::from_fn(|at| key[at & 3]);
-    let (blocks, rest) = payload.as_chunks_mut::<BLOCK>();
-    for block in blocks {
-        block.iter_mut().zip(wide).for_each(|(byte, key)| *byte ^= key);
-    }
-    rest.iter_mut().zip(wide).for_each(|(byte, key)| *byte ^= key);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,10 +116,10 @@ mod tests {
 
     #[test]
     fn a_frame_is_the_bytes_of_the_rfc() {
-        // §5.7: a ping with "Hello", and the masked pong to it.
+        // §5.7: a ping with "Hello", and the same with the mask of the pong to it.
         assert_eq!(ControlFrame::ping(b"Hello", Mask::Off).as_bytes(), b"\x89\x05Hello");
-        let pong = ControlFrame::pong(b"Hello", Mask::With([0x37, 0xfa, 0x21, 0x3d]));
-        assert_eq!(pong.as_bytes(), b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+        let masked = ControlFrame::ping(b"Hello", Mask::With([0x37, 0xfa, 0x21, 0x3d]));
+        assert_eq!(masked.as_bytes(), b"\x89\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
     }
 
     #[test]

@@ -87,8 +87,8 @@ impl FrameParser {
     }
 
     /// No frame is half through: not a payload, not a head.
-    #[must_use]
-    pub fn at_boundary(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn at_boundary(&self) -> bool {
         self.left == 0 && self.held.is_none()
     }
 

@@ -1,7 +1,9 @@
 //! The head of a frame (§5.2): up to 14 bytes, read without judging them.
 
-use super::MAX_CONTROL;
-use super::encode::apply_mask;
+use super::mask::apply_mask;
+
+/// The longest payload of a control frame (§5.5), in bytes.
+pub const MAX_CONTROL: usize = 125;
 
 /// What a frame is (§5.2, §11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,20 +42,6 @@ impl Opcode {
     #[must_use]
     pub fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
-    }
-
-    /// The lower-case name, as metrics and logs carry it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Continuation => "continuation",
-            Self::Text => "text",
-            Self::Binary => "binary",
-            Self::Close => "close",
-            Self::Ping => "ping",
-            Self::Pong => "pong",
-            Self::Reserved => "reserved",
-        }
     }
 }
 

@@ -18,15 +18,17 @@ mod frame_error;
 mod frame_parser;
 mod frame_rules;
 mod header;
+mod mask;
 mod partial_header;
 
 pub use close::{Close, NO_STATUS, may_be_sent};
-pub(crate) use encode::random;
-pub use encode::{ControlFrame, MAX_CONTROL, Mask, apply_mask, write_message};
+pub use encode::{ControlFrame, write_message};
 pub use event::Event;
 pub use frame_error::{FrameError, Violation};
 pub use frame_parser::FrameParser;
-pub use header::{Opcode, payload_of};
+pub use header::{MAX_CONTROL, Opcode, payload_of};
+pub(crate) use mask::random;
+pub use mask::{Mask, apply_mask};
 pub use partial_header::MAX_WITHHELD;
 
 /// Whose frames a direction carries.

@@ -39,29 +39,14 @@ impl Handshake {
 }
 
 /// Why a request opens no WebSocket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeError {
     /// It does not ask for one. It is ordinary HTTP, to be forwarded without its `Upgrade` field.
-    #[error("not a WebSocket handshake")]
     NotWebSocket,
     /// It asks for another version: 426 with `Sec-WebSocket-Version: 13` (RFC 6455 §4.4).
-    #[error("only version 13 of the WebSocket protocol is spoken here")]
     Version,
     /// It breaks RFC 6455 §4.2.1: 400.
-    #[error("{0}")]
     Bad(&'static str),
-}
-
-impl HandshakeError {
-    /// 426 or 400; `None` for what is ordinary HTTP.
-    #[must_use]
-    pub fn status(self) -> Option<u16> {
-        match self {
-            Self::NotWebSocket => None,
-            Self::Version => Some(426),
-            Self::Bad(_) => Some(400),
-        }
-    }
 }
 
 /// Checks a client's request by RFC 6455 §4.2.1.

@@ -1,7 +1,8 @@
 //! Buffers: bodies, messages, configurations, and the bodies of the module's own calls.
 
 use crate::host::Buffer;
-use crate::memory::{Call, Done, Status, bytes, give, give_written, put_u32, split};
+use crate::memory::{Call, bytes, give, give_written, put_u32, split};
+use crate::status::{Done, Status};
 use bytes::{Bytes, BytesMut};
 
 pub(super) fn get(call: &mut Call<'_>, buffer: i32, start: i32, most: i32, at: i32, length: i32) -> Done {

@@ -2,8 +2,9 @@
 
 use super::maps;
 use crate::header_encoding;
-use crate::memory::{Call, Done, Status, bytes, put_u32, split};
+use crate::memory::{Call, bytes, put_u32, split};
 use crate::request_scope::{self, Side};
+use crate::status::{Done, Status};
 use bytes::Bytes;
 use http::Method;
 use http::header::{HOST, HeaderValue};

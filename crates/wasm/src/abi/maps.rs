@@ -6,8 +6,9 @@
 
 use crate::header_encoding::{self, Pairs};
 use crate::host::Host;
-use crate::memory::{Call, Done, Status, Stop, bytes, give_written, put_u32, split};
+use crate::memory::{Call, bytes, give_written, put_u32, split};
 use crate::request_scope::{self, Change, RequestScope, Side, pseudo_names};
+use crate::status::{Done, Status, Stop};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };

@@ -9,7 +9,8 @@ mod values;
 mod wasi;
 
 use crate::host::Host;
-use crate::memory::{Call, Status, end};
+use crate::memory::Call;
+use crate::status::{Status, end};
 use wasmtime::{Linker, Module};
 
 /// Defines one function of `env`: its name, its parameters, and what it does.

@@ -3,8 +3,9 @@
 use super::maps;
 use crate::header_encoding;
 use crate::host::{Host, Phase, ROOT};
-use crate::memory::{Call, Done, Status, bytes, split};
+use crate::memory::{Call, bytes, split};
 use crate::request_scope::{self, Side};
+use crate::status::{Done, Status};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use moongate_sdk::Reply;

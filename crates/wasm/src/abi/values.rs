@@ -1,9 +1,10 @@
 //! Logs, time, properties, shared data and metrics.
 
-use crate::memory::{Call, Done, Status, bytes, give, give_written, put, put_u32, split};
+use crate::memory::{Call, bytes, give, give_written, put, put_u32, split};
 use crate::metrics::Sort;
 use crate::properties;
 use crate::shared_data::NotSet;
+use crate::status::{Done, Status};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Properties that a module may set on a stream, and the bytes of one.

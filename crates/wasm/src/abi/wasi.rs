@@ -3,7 +3,8 @@
 
 use super::values::now;
 use crate::host::Host;
-use crate::memory::{Call, Done, Status, Stop, bytes, put, put_u32, split};
+use crate::memory::{Call, bytes, put, put_u32, split};
+use crate::status::{Done, Status, Stop};
 use std::sync::LazyLock;
 use std::time::Instant;
 use wasmtime::{ExternType, Linker, Module, Val, ValType};

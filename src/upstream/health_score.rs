@@ -1,7 +1,30 @@
-//! Keeps score of probes. Sending them is the engine's work; here nothing waits.
+//! The health of an endpoint, and the score of probe outcomes that decides it.
 
-use crate::upstream::endpoint::Health;
+use serde::Serialize;
 use std::num::NonZeroU16;
+
+/// What is known of an endpoint's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Health {
+    /// Not probed yet: it gets no traffic.
+    Unknown,
+    /// In use.
+    Healthy,
+    /// Its probes fail, or its traffic did just now.
+    Unhealthy,
+}
+
+impl Health {
+    pub(super) const fn from_u8(value: u8) -> Self {
+        match value {
+            1 => Self::Healthy,
+            2 => Self::Unhealthy,
+            _ => Self::Unknown,
+        }
+    }
+}
 
 /// How many outcomes in a row change a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,19 +37,19 @@ pub struct Thresholds {
 
 /// A verdict and the row of outcomes that speaks against it.
 #[derive(Debug)]
-pub(in crate::upstream) struct Score {
+pub(super) struct Score {
     health: Health,
     well: u16,
     ill: u16,
 }
 
 impl Score {
-    pub(in crate::upstream) const fn new(health: Health) -> Self {
+    pub(super) const fn new(health: Health) -> Self {
         Self { health, well: 0, ill: 0 }
     }
 
     /// Takes in an outcome; the new verdict when it changed.
-    pub(in crate::upstream) fn observe(&mut self, well: bool, thresholds: Thresholds) -> Option<Health> {
+    pub(super) fn observe(&mut self, well: bool, thresholds: Thresholds) -> Option<Health> {
         (self.well, self.ill) =
             if well { (self.well.saturating_add(1), 0) } else { (0, self.ill.saturating_add(1)) };
         let verdict = match self.health {

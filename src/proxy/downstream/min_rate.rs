@@ -2,7 +2,7 @@
 //! that the rate allows it, up to a minute. Only time in which the client is waited for is taken off: not that in which
 //! there is nothing to send, nor that in which the gateway does not read.
 
-use crate::proxy::downstream::lazy_timer::LazyTimer;
+use super::lazy_timer::LazyTimer;
 use crate::snapshot::MinRate;
 use std::task::{Context, Poll};
 use std::time::Duration;

@@ -1,28 +1,26 @@
 //! A request's first steps: whose it is, what it asks for, which route takes it, and what
 //! becomes of it there.
 
-use super::h1_head::SentHead;
-use super::request_facts::{Form, Received, RequestLine};
-use super::{acme_http01, h2_to_h1, hop_by_hop, request_validation, untrusted_headers, x_forwarded};
+use super::Gateway;
+use super::body::request_body;
+use super::context::Context;
+use super::downstream::session_control::SessionControl;
+use super::downstream::session_lookup::{self, connection};
+use super::downstream::session_timeouts::configure_session;
+use super::failure::{Detail, Failure};
+use super::request::field_cleaning::clean;
+use super::request::h1_head::SentHead;
+use super::request::request_facts::{Form, Received, RequestLine};
+use super::request::{extended_connect, h2_to_h1, request_validation};
+use super::response::{acme_http01, local_response};
+use super::websocket::upgrade;
 use crate::config::{EscapedSlashes, MergeSlashes, PathParameters, XForwarded};
 use crate::net::http1::message_framing::Reading;
-use crate::proxy::Gateway;
-use crate::proxy::body::request_body;
-use crate::proxy::context::Context;
-use crate::proxy::downstream::connection::Connection;
-use crate::proxy::downstream::session_conn_info;
-use crate::proxy::downstream::session_control;
-use crate::proxy::downstream::session_control::SessionControl;
-use crate::proxy::failure::{Detail, Failure};
-use crate::proxy::response::local_response;
-use crate::proxy::websocket::{extended_connect, upgrade};
 use crate::route::{BadTarget, RequestMatch, Target};
-use crate::snapshot::GlobalSettings;
 use crate::websocket::handshake::HandshakeError;
 use http::{Method, StatusCode, Version, header};
 use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
+use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
 
@@ -34,12 +32,12 @@ const PARAMETERS: Detail =
     Detail("the path has parameters; `path_parameters: ignore` of the route allows them");
 
 /// The head has been received: the generation is pinned, and what the head says is decided.
-pub(in crate::proxy) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
+pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) {
     let snapshot = gateway.shared.live.pin();
     let mut form = Form::Http1;
     let sent = take_sent(session);
     if session.req_header().version == Version::HTTP_2 {
-        ctx.refused = session_control::of(session).and_then(SessionControl::refused);
+        ctx.refused = session_lookup::control(session).and_then(SessionControl::refused);
         ctx.head_size = h2_to_h1::size(session.req_header());
         // What would be no field value is refused with the rest of the head.
         let extended = extended_connect::arrive(session.req_header_mut()).unwrap_or_default();
@@ -67,7 +65,7 @@ pub(in crate::proxy) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut
             let _ = session.req_header_mut().append_header(name, value);
         }
     }
-    let arrival = session_conn_info::of(session.as_downstream());
+    let arrival = session_lookup::conn_info(session.as_downstream());
     ctx.received = Received::new(session.req_header(), form, arrival, &snapshot.terms);
     (ctx.received.sent_target, ctx.received.has_no_method) = (sent_target, has_no_method);
     configure_session(session.as_downstream_mut(), &snapshot.terms);
@@ -83,33 +81,12 @@ fn take_sent(session: &Session) -> Option<Box<SentHead>> {
     connection(session)?.take_sent()
 }
 
-/// How patient the session is, and what its client understands.
-pub(in crate::proxy) fn configure_session(session: &mut ServerSession, terms: &GlobalSettings) {
-    // Whether a client that ends its direction has left, its connection knows.
-    session.set_abort_on_close(false);
-    session.set_read_timeout(Some(terms.body_timeout));
-    session.set_write_timeout(Some(terms.send_timeout));
-    // RFC 9110 §15.2: HTTP/1.0 knows no interim answers.
-    if session.req_header().version == Version::HTTP_10 {
-        session.set_ignore_info_resp(true);
-    }
-}
-
-/// The client's connection; none in place of one that became a WebSocket.
-pub(in crate::proxy) fn connection(session: &Session) -> Option<&Connection> {
-    session.stream().and_then(|stream| stream.as_any().downcast_ref::<Connection>())
-}
-
 /// Checks the request, finds its route, asks its plugins, and serves it when it is a WebSocket.
 /// Returns whether it has been answered.
 ///
 /// # Errors
 /// When the client went away meanwhile.
-pub(in crate::proxy) async fn route(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut Context,
-) -> Result<bool> {
+pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<bool> {
     if let Some(shown) = acme_http01::wanted(session, ctx) {
         acme_http01::show(session, ctx, &shown).await?;
         return Ok(true);
@@ -189,24 +166,6 @@ fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fa
     Ok(())
 }
 
-/// Removes what the client may not say, and brings X-Forwarded-* to what everybody gets, before an expression, a
-/// plugin or an internal call reads a field.
-///
-/// # Errors
-/// When a value cannot be a field value, which the parser has excluded.
-pub(in crate::proxy) fn clean(
-    head: &mut RequestHeader,
-    received: &Received,
-    policy: XForwarded,
-) -> Result<()> {
-    hop_by_hop::end_nominated(head)?;
-    untrusted_headers::remove(head, received.is_trusted, policy);
-    x_forwarded::apply_policy(head, received, policy)?;
-    // The gateway answers an expectation itself, when it begins to read the body (RFC 9110 §10.1.1).
-    head.remove_header(&header::EXPECT);
-    Ok(())
-}
-
 /// Finds the route.
 fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let snapshot = ctx.snapshot.as_ref().ok_or(Failure::Internal)?;
@@ -227,7 +186,7 @@ fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure
             ctx.running.keep_path_parameters();
         }
     }
-    if let Some(control) = session_control::of(session) {
+    if let Some(control) = session_lookup::control(session) {
         control.on_client_close(route.on_client_close);
     }
     let escaped_slashes = route.escaped_slashes.unwrap_or(snapshot.terms.escaped_slashes);

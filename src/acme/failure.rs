@@ -1,0 +1,99 @@
+//! Failed tries to get a certificate, and which sort of failure an ACME error is (RFC 8555 §6.7).
+
+use super::http_client::AttemptError;
+use instant_acme::Error;
+use serde::Serialize;
+use std::io;
+
+/// Why a try failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The authority was not reached, or did not answer as one.
+    Unreachable,
+    /// It could not see the proof, or saw another.
+    Challenge,
+    /// It wants fewer requests.
+    RateLimited,
+    /// It does not take the account.
+    Account,
+    /// It refused for another reason.
+    Rejected,
+    /// It did not come to an end in time.
+    Timeout,
+    /// The folder cannot be written to.
+    Storage,
+}
+
+impl Reason {
+    /// All, in the order in which they are counted.
+    pub const ALL: [Self; 7] = [
+        Self::Unreachable,
+        Self::Challenge,
+        Self::RateLimited,
+        Self::Account,
+        Self::Rejected,
+        Self::Timeout,
+        Self::Storage,
+    ];
+
+    /// As metrics and the status name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Challenge => "challenge",
+            Self::RateLimited => "rate_limited",
+            Self::Account => "account",
+            Self::Rejected => "rejected",
+            Self::Timeout => "timeout",
+            Self::Storage => "storage",
+        }
+    }
+}
+
+/// A try that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// Which sort of failure.
+    pub reason: Reason,
+    /// What the authority, or who stands in its place, said.
+    pub detail: String,
+}
+
+impl Failure {
+    /// The folder could not be read or written.
+    pub(super) fn storage(error: &io::Error) -> Self {
+        Self { reason: Reason::Storage, detail: error.to_string() }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { reason: reason(&error), detail: error.to_string() }
+    }
+}
+
+/// What sort of failure it is (RFC 8555 §6.7).
+fn reason(error: &Error) -> Reason {
+    let problem = match error {
+        Error::Api(problem) => problem,
+        Error::Timeout(_) => return Reason::Timeout,
+        // An answer that is none of ACME is a balancer's, or a page that says sorry.
+        Error::Json(_) => return Reason::Unreachable,
+        Error::Other(other) if other.is::<AttemptError>() => return Reason::Unreachable,
+        _ => return Reason::Rejected,
+    };
+    let kind = problem.r#type.as_deref().unwrap_or_default();
+    match kind.strip_prefix("urn:ietf:params:acme:error:").unwrap_or(kind) {
+        "rateLimited" => Reason::RateLimited,
+        "connection" | "dns" | "incorrectResponse" | "tls" | "unauthorized" | "caa" => Reason::Challenge,
+        "accountDoesNotExist"
+        | "externalAccountRequired"
+        | "userActionRequired"
+        | "invalidContact"
+        | "unsupportedContact" => Reason::Account,
+        // Neither is about us; the second was repeated before it was told.
+        "serverInternal" | "badNonce" => Reason::Unreachable,
+        _ => Reason::Rejected,
+    }
+}

@@ -1,0 +1,49 @@
+//! Lookup of what is ours in Pingora's session: the connection, its [`ConnInfo`] and its control. HTTP/1 has them in its stream;
+//! HTTP/2 has the information in the digest that the streams of a connection share, and the control in the extensions.
+
+use super::connection::Connection;
+use super::session_control::SessionControl;
+use crate::net::conn_info::ConnInfo;
+use pingora::http::ResponseHeader;
+use pingora::protocols::Digest;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// The client's connection; none in place of one that became a WebSocket.
+pub(in crate::proxy) fn connection(session: &Session) -> Option<&Connection> {
+    session.stream().and_then(|stream| stream.as_any().downcast_ref::<Connection>())
+}
+
+/// The control of a request's session; none in place of one that became a WebSocket.
+pub(in crate::proxy) fn control(session: &Session) -> Option<&SessionControl> {
+    match session.as_downstream() {
+        ServerSession::H1(_) => connection(session).map(Connection::control),
+        _ => session.req_header().extensions.get::<Arc<SessionControl>>().map(|control| &**control),
+    }
+}
+
+/// The origin of the connection that a request came on; none in place of one that became a WebSocket.
+pub(in crate::proxy) fn conn_info(session: &ServerSession) -> Option<&ConnInfo> {
+    match session {
+        ServerSession::H1(session) => {
+            session.stream().as_any().downcast_ref::<Connection>().map(Connection::arrival)
+        }
+        streams => stream_conn_info(streams.digest()?),
+    }
+}
+
+/// What an HTTP/2 connection's streams share: Pingora's only place for something of ours.
+///
+/// # Errors
+/// None: the answer that Pingora wants beside it is a plain 200.
+pub fn digest(arrival: ConnInfo) -> pingora::Result<Arc<Digest>> {
+    let told = ProxyDigest::new(Box::new(ResponseHeader::build_no_case(200, None)?), Some(Box::new(arrival)));
+    Ok(Arc::new(Digest { proxy_digest: Some(Arc::new(told)), ..Digest::default() }))
+}
+
+/// The origin of the connection that a stream of HTTP/2 is on.
+pub(in crate::proxy) fn stream_conn_info(digest: &Digest) -> Option<&ConnInfo> {
+    digest.proxy_digest.as_deref()?.user_data.as_ref()?.downcast_ref()
+}

@@ -1,0 +1,58 @@
+//! Header fields of Pingora's requests and responses as plugins may change them.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use moongate_sdk::Fields;
+use pingora::http::{RequestHeader, ResponseHeader};
+
+/// What says where a message ends (RFC 9112 §6). Plugins cannot change it: the gateway writes what is true
+/// of the body in the end.
+const FRAMING: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+
+/// Where Pingora keeps the fields of an answer.
+pub(super) struct ResponseFields<'a>(pub(super) &'a mut ResponseHeader);
+
+impl Fields for ResponseFields<'_> {
+    fn map(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        if !FRAMING.contains(name) {
+            // A HeaderName and a HeaderValue are always taken.
+            let _ = self.0.insert_header(name.clone(), value);
+        }
+    }
+    fn append(&mut self, name: &HeaderName, value: HeaderValue) {
+        if !FRAMING.contains(name) {
+            let _ = self.0.append_header(name.clone(), value);
+        }
+    }
+    fn remove(&mut self, name: &HeaderName) {
+        if !FRAMING.contains(name) {
+            self.0.remove_header(name);
+        }
+    }
+}
+
+/// Where Pingora keeps the fields of a request.
+pub(super) struct RequestFields<'a>(pub(super) &'a mut RequestHeader);
+
+impl Fields for RequestFields<'_> {
+    fn map(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        if !FRAMING.contains(name) {
+            let _ = self.0.insert_header(name.clone(), value);
+        }
+    }
+    fn append(&mut self, name: &HeaderName, value: HeaderValue) {
+        if !FRAMING.contains(name) {
+            let _ = self.0.append_header(name.clone(), value);
+        }
+    }
+    fn remove(&mut self, name: &HeaderName) {
+        if !FRAMING.contains(name) {
+            self.0.remove_header(name);
+        }
+    }
+}

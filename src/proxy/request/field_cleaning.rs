@@ -1,0 +1,26 @@
+//! Removal of what a client may not say, before an expression, a plugin or an internal call reads a field.
+
+use super::request_facts::Received;
+use super::{hop_by_hop, untrusted_headers, x_forwarded_policy};
+use crate::config::XForwarded;
+use http::header;
+use pingora::Result;
+use pingora::http::RequestHeader;
+
+/// Removes what the client may not say, and brings X-Forwarded-* to what everybody gets, before an expression, a
+/// plugin or an internal call reads a field.
+///
+/// # Errors
+/// When a value cannot be a field value, which the parser has excluded.
+pub(in crate::proxy) fn clean(
+    head: &mut RequestHeader,
+    received: &Received,
+    policy: XForwarded,
+) -> Result<()> {
+    hop_by_hop::end_nominated(head)?;
+    untrusted_headers::remove(head, received.is_trusted, policy);
+    x_forwarded_policy::apply_policy(head, received, policy)?;
+    // The gateway answers an expectation itself, when it begins to read the body (RFC 9110 §10.1.1).
+    head.remove_header(&header::EXPECT);
+    Ok(())
+}

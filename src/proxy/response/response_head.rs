@@ -1,0 +1,113 @@
+//! The last changes to the head of a response: plugins, and the cookie that ties the client to its endpoint.
+
+use crate::plugin::Decision;
+use crate::proxy::context::Context;
+use crate::proxy::downstream::client_disconnect;
+use crate::proxy::failure::Failure;
+use crate::proxy::message_fields::ResponseFields;
+use crate::proxy::replacement_response::ReplacementResponse;
+use crate::proxy::request::extended_connect;
+use crate::proxy::request::request_facts::RequestLine;
+use crate::upstream::DrainMoment;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use moongate_sdk::{Fields, Headers, ReadOnlyHeaders, Response};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// Who gave a response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::proxy) enum GivenBy {
+    /// The endpoint of the lease.
+    Backend,
+    /// The gateway itself, or one of its plugins.
+    Gateway,
+}
+
+/// The last changes to the head of an answer, wherever it comes from. Returns what takes its place, if
+/// a plugin wants that; those at `passed` have had their say.
+///
+/// # Errors
+/// When a value cannot be a field value, which is excluded.
+pub(in crate::proxy) async fn finish_head(
+    session: &Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Context,
+    passed: &[usize],
+    by: GivenBy,
+) -> Result<Option<ReplacementResponse>> {
+    let mut status = head.status;
+    let decision = dress(session, &mut status, &mut ResponseFields(head), ctx, passed, by).await;
+    // After the plugins: what they do to a backend's cookies is not meant for the gateway's own.
+    if let Some((cookie, _)) = sticky(session, ctx) {
+        head.append_header(header::SET_COOKIE, cookie)?;
+    }
+    if ctx.received.is_extended_connect {
+        status = extended_connect::refusal(status);
+    }
+    if status != head.status && !status.is_informational() {
+        head.set_status(status)?;
+    }
+    Ok(decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_answer))
+}
+
+/// The same for the fields of a 101, whose status stays. Returns when in a drain the WebSocket's session leaves.
+///
+/// # Errors
+/// What takes its place, if a plugin wants that.
+pub(in crate::proxy) async fn finish_upgrade(
+    session: &Session,
+    headers: &mut HeaderMap,
+    ctx: &mut Context,
+) -> std::result::Result<Option<DrainMoment>, ReplacementResponse> {
+    let mut status = StatusCode::SWITCHING_PROTOCOLS;
+    let decision = dress(session, &mut status, headers, ctx, &[], GivenBy::Backend).await;
+    if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_answer) {
+        return Err(instead);
+    }
+    let Some((cookie, moment)) = sticky(session, ctx) else {
+        let cluster = ctx.cluster.as_ref();
+        return Ok(
+            cluster.and_then(|cluster| cluster.drain_moment(&cluster.key(&ctx.view(session.req_header()))))
+        );
+    };
+    headers.append(header::SET_COOKIE, cookie);
+    Ok(Some(moment))
+}
+
+/// The cookie that brings the client back to this endpoint, when it does not have it yet.
+fn sticky(session: &Session, ctx: &Context) -> Option<(HeaderValue, DrainMoment)> {
+    let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
+    cluster.sticky_cookie(lease, &cluster.key(&ctx.view(session.req_header())))
+}
+
+/// The plugins' part.
+///
+/// # Errors
+/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
+async fn dress(
+    session: &Session,
+    status: &mut StatusCode,
+    fields: &mut dyn Fields,
+    ctx: &mut Context,
+    passed: &[usize],
+    by: GivenBy,
+) -> std::result::Result<Decision, Failure> {
+    let Some(route) = ctx.route.clone().filter(|route| !route.chain.skips_response_headers()) else {
+        return Ok(Decision::Continue);
+    };
+    let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
+    let request = session.req_header();
+    // The request is over for the plugins by now: they see its fields and change only the answer's.
+    let mut seen = ReadOnlyHeaders(&request.headers);
+    let lease = ctx.lease.as_ref().filter(|_| by == GivenBy::Backend);
+    let endpoint = lease.map(|lease| Arc::clone(lease.endpoint()));
+    let mut exchange = ctx.exchange(&route, RequestLine::of(request), &mut seen);
+    let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
+    let mut answer = Response { status: *status, headers: Headers::response(fields), endpoint };
+    let shown = route.chain.response_headers(&mut exchange, &mut answer, passed);
+    let decision = client_disconnect::unless_gone(watch, shown).await;
+    *status = answer.status;
+    decision
+}

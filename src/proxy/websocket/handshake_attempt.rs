@@ -1,0 +1,29 @@
+//! One attempt at a backend's part of the opening handshake.
+
+use crate::config::UpstreamProtocol;
+use crate::proxy::failure::Failure;
+use crate::proxy::failure::tls_error::TlsAttemptError;
+use crate::tunnel::TunnelIo;
+use crate::upstream::{Cluster, Endpoint, ProxyAddrs};
+use crate::websocket::handshake::{self, HandshakeResponse, Request};
+use std::time::{Duration, Instant};
+
+/// Asks one endpoint; the connect and the response's head come within `limit`. HTTP/1.1 is spoken also with backends of HTTP/2 over TLS: that is what a `wss:` URL
+/// means to most of them, and ALPN tells them.
+pub(in crate::proxy) async fn attempt(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    ends: ProxyAddrs,
+    request: &Request,
+    limit: Duration,
+) -> std::result::Result<(TunnelIo, HandshakeResponse), TlsAttemptError> {
+    let reach = cluster.reach();
+    if reach.protocol() == UpstreamProtocol::H2c {
+        return Err(Failure::WebSocketOverH2c.into());
+    }
+    let began = Instant::now();
+    let connect_limit = cluster.spec().connect_timeout.0.min(limit);
+    let mut leg = TunnelIo::from(reach.connect(endpoint, ends, false, connect_limit).await?);
+    let answer = handshake::exchange(&mut leg, request, limit.saturating_sub(began.elapsed())).await?;
+    Ok((leg, answer))
+}

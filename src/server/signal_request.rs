@@ -1,0 +1,19 @@
+//! What an operator asks of the process by signal.
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// What an operator asks by signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGTERM or SIGQUIT: let what is under way end, then end.
+    Drain,
+    /// SIGINT, or a second SIGTERM: end at once.
+    Stop,
+}
+
+/// Waits for a signal that says to end.
+pub(super) async fn again(asks: &mut UnboundedReceiver<Ask>) {
+    while asks.recv().await == Some(Ask::Reload) {}
+}
