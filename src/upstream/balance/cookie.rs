@@ -14,7 +14,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
 /// What is between tag and session; a tag is base64url, which does not have it.
@@ -154,10 +153,15 @@ impl Secret {
         Hmac::new_from_slice(text).ok().map(Self)
     }
 
-    /// The same for the whole life of this process, so that a reload keeps clients where they are.
+    /// Random, and the same for the whole life of this process, so that a reload keeps clients where they are. `None`
+    /// when the system has no random numbers.
     pub(super) fn of_this_process() -> Option<Self> {
-        static RANDOM: OnceLock<[u8; 32]> = OnceLock::new();
-        Self::new(RANDOM.get_or_init(random))
+        static RANDOM: OnceLock<Option<[u8; 32]>> = OnceLock::new();
+        let key = RANDOM.get_or_init(|| {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).ok().map(|()| key)
+        });
+        Self::new(key.as_ref()?)
     }
 
     /// The cookie's value for an endpoint.
@@ -169,15 +173,4 @@ impl Secret {
         mac.update(address.as_bytes());
         URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
     }
-}
-
-/// The keys of std's hash maps come from the operating system's random numbers; four of their
-/// outputs under two sets of keys are more than a cookie needs that only picks a backend.
-fn random() -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for seed in [RandomState::new(), RandomState::new()] {
-        digest.update(seed.hash_one(0_u64).to_le_bytes());
-        digest.update(seed.hash_one(1_u64).to_le_bytes());
-    }
-    digest.finalize().into()
 }

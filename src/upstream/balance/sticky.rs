@@ -100,7 +100,8 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
 
 fn secret(written: Option<&Placed<String>>) -> Result<Secret, Problems> {
     let Some(text) = written else {
-        return Secret::of_this_process().ok_or_else(|| Problem::new("no random secret").into());
+        return Secret::of_this_process()
+            .ok_or_else(|| Problem::new("the system has no random numbers for a secret").into());
     };
     if text.is_empty() {
         let problem = Problem::new("the secret is empty").help("leave `secret` out for a random one");

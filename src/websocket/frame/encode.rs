@@ -2,8 +2,7 @@
 //! as one frame. Where control frames may enter is `splice.rs`'s.
 
 use super::{Opcode, may_be_sent};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::num::NonZeroU64;
+use crate::websocket::random::random_bytes;
 
 /// The longest payload of a control frame (§5.5), in bytes.
 pub const MAX_CONTROL: usize = 125;
@@ -29,13 +28,8 @@ impl Mask {
     /// With a new key.
     #[must_use]
     pub fn fresh() -> Self {
-        Self::With((random().get() as u32).to_be_bytes())
+        Self::With(random_bytes())
     }
-}
-
-/// A number that nobody outside can guess: std's keyed hash, with a key of its own for every state.
-pub(crate) fn random() -> NonZeroU64 {
-    NonZeroU64::new(RandomState::new().build_hasher().finish()).unwrap_or(NonZeroU64::MAX)
 }
 
 /// Appends a message of one frame to `out`; any opcode but [`Opcode::Text`] makes it a binary one.

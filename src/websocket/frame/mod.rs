@@ -21,7 +21,6 @@ mod header;
 mod partial_header;
 
 pub use close::{Close, NO_STATUS, may_be_sent};
-pub(crate) use encode::random;
 pub use encode::{ControlFrame, MAX_CONTROL, Mask, apply_mask, write_message};
 pub use event::Event;
 pub use frame_error::{FrameError, Violation};
