@@ -3,7 +3,7 @@
 //! No cookie, a forged one, or one of an endpoint that is out: another kind chooses, and the answer
 //! carries a new cookie. Of several cookies with the name, one that names an endpoint counts.
 
-use super::cookie::{self, CookieScope, CookieShape, SameSite, Secret};
+use super::cookie::{self, CookieScope, CookieShape, SameSite, Secret, Tag};
 use super::{BALANCE, Balance, Candidates, Group};
 use crate::upstream::hash_key::KeySource;
 use crate::upstream::session_drain::DrainMoment;
@@ -100,7 +100,8 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
 
 fn secret(written: Option<&Placed<String>>) -> Result<Secret, Problems> {
     let Some(text) = written else {
-        return Secret::of_this_process().ok_or_else(|| Problem::new("no random secret").into());
+        return Secret::of_this_process()
+            .ok_or_else(|| Problem::new("the system has no random numbers for a secret").into());
     };
     if text.is_empty() {
         let problem = Problem::new("the secret is empty").help("leave `secret` out for a random one");
@@ -131,8 +132,8 @@ struct Sticky {
     /// The cookie's name.
     name: Box<str>,
     /// The tag of each member.
-    tags: Vec<Box<[u8]>>,
-    indices: HashMap<Box<[u8]>, usize>,
+    tags: Vec<Tag>,
+    indices: HashMap<Tag, usize>,
 }
 
 impl Balance for Sticky {
@@ -142,8 +143,7 @@ impl Balance for Sticky {
         let mut indices = HashMap::with_capacity(group.members.len());
         for (index, member) in group.members.iter().enumerate() {
             let tag = self.secret.tag(group.upstream, &member.endpoint().address().to_string());
-            let tag: Box<[u8]> = tag.into_bytes().into();
-            indices.insert(tag.clone(), index);
+            indices.insert(tag, index);
             tags.push(tag);
         }
         Box::new(Self {
@@ -157,7 +157,6 @@ impl Balance for Sticky {
         })
     }
 
-    // Looked up, not compared in constant time: who guesses a tag has chosen a backend, no more.
     fn choose(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
         self.owner_of(candidates, key).or_else(|| self.fallback.choose(candidates, key))
     }
@@ -183,12 +182,12 @@ impl Balance for Sticky {
     }
 
     fn member_of(&self, value: &[u8]) -> Option<usize> {
-        self.indices.get(cookie::split(value).0).copied()
+        self.indices.get(&Tag::read(cookie::split(value).0)?).copied()
     }
 
     fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
         let tag = self.tags.get(index)?;
-        if **tag == *cookie::split(presented).0 {
+        if Tag::read(cookie::split(presented).0).is_some_and(|presented| presented == *tag) {
             return None;
         }
         let session = cookie::new_session();
