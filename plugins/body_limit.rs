@@ -1,5 +1,5 @@
-//! Refuses request bodies that are too long: at once when the client says how long, and otherwise as soon
-//! as too much has come. A WebSocket's messages are no body; `max_message` limits them.
+//! Limit on request bodies: rejects at once if the head announces the length, otherwise as soon as the limit is
+//! exceeded. WebSocket messages are not a body; `max_message` limits them.
 
 use http::StatusCode;
 use moongate_config::{Kind, Problems, Settings, Size};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "body_limit",
-    about: "Refuses request bodies that are too long.",
+    about: "Rejects request bodies above a size",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -18,7 +18,7 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// The longest body; `0` lets none through. Default 1MiB.
+    /// Rejects (413) longer request bodies. `0` rejects every body. Default 1MiB.
     max_size: Option<Size>,
 }
 
@@ -26,7 +26,7 @@ struct BodyLimit {
     max: u64,
 }
 
-/// How much of a body has come.
+/// The bytes of a body so far.
 #[derive(Default)]
 struct Come(u64);
 
@@ -45,7 +45,7 @@ impl Plugin for BodyLimit {
             Some(length) if length > self.max => {
                 exchange.refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").into()
             }
-            // The gateway holds the client to what it said.
+            // The gateway enforces the announced length.
             Some(_) => {
                 exchange.leave_bodies();
                 Flow::Continue

@@ -1,4 +1,4 @@
-//! What an operator writes for `forward_auth`, and what is wrong with it.
+//! Settings of `forward_auth`.
 
 use super::{ForwardAuth, ForwardedFields};
 use crate::common::url;
@@ -13,27 +13,28 @@ use std::time::Duration;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
-    /// The upstream of the service, by name: balanced and health-checked as always. It or `url` is written.
+    /// Sends requests to this upstream, with its balancer and health checks. Either this or `url` is required.
+    /// Default none.
     upstream: Option<Placed<String>>,
-    /// Path and query at the upstream. Default: /.
+    /// Requests this path and query at the upstream. Default /.
     path: Option<Placed<String>>,
-    /// In place of `upstream`, an http:// or https:// URL.
+    /// Sends requests to this `http://` or `https://` URL. Its name is resolved again when its TTL expires. The
+    /// last addresses stay while no name server responds. Default none.
     url: Option<Placed<String>>,
-    /// The method that the service is asked with: GET, HEAD or POST. Default: GET.
+    /// Sends this method: `GET`, `HEAD` or `POST`. Default GET.
     method: Option<Placed<String>>,
-    /// The fields of the request that the service gets. Default: all but those of a body, of conditions, of
-    /// ranges and of a WebSocket's handshake.
+    /// Sends only these request fields to the service. Default all but those of bodies, conditions, ranges and
+    /// WebSocket handshakes.
     request_headers: Option<Vec<Placed<String>>>,
-    /// Fields of the service's yes that the backend gets; what a client sent in them is removed.
+    /// Copies these fields of a 2xx response to the backend request. Values from clients are removed. Default none.
     #[serde(default)]
     response_headers: Vec<Placed<String>>,
-    /// Fields of the service's yes that the client gets, as Set-Cookie.
+    /// Copies these fields of a 2xx response to the client's response, such as Set-Cookie. Default none.
     #[serde(default)]
     client_headers: Vec<Placed<String>>,
-    /// How long the service may take, longer than 0. Default: 5s.
+    /// Fails after this long without a response. Longer than 0. Default 5s.
     timeout: Option<Placed<Period>>,
-    /// How often the service is asked again about a living WebSocket, at least 1s; one that it refuses then is closed with
-    /// 1008. Default: never.
+    /// Repeats the request during a WebSocket, with the fields of its handshake. At least 1s. Default off.
     recheck: Option<Placed<Period>>,
 }
 
@@ -43,8 +44,9 @@ pub(super) fn read(settings: &Settings) -> Result<ForwardAuth, Problems> {
     let to = problems.keep(callee(settings, &written));
     let path = written.path.as_ref();
     if let Some(path) = path.filter(|path| !is_target(path)) {
-        let problem = Problem::new(format!("`{}` is no path", path.value)).at(&path.place);
-        problems.push(problem.help("it begins with `/` and has only visible ASCII characters but `#`"));
+        let problem = Problem::new(format!("`{}` is not a path", path.value)).at(&path.place);
+        problems
+            .push(problem.help("it must begin with `/` and have only visible ASCII characters except `#`"));
     }
     let method = problems.keep(written.method.as_ref().map_or(Ok(Method::GET), method));
     let sent = match &written.request_headers {
@@ -77,10 +79,11 @@ fn callee(settings: &Settings, written: &Written) -> Result<CallTarget, Problems
             url::check(url)?;
             Ok(CallTarget::Url(url.value.clone()))
         }
-        (None, Some(_), Some(path)) => {
-            Err(Problem::new("a URL has its own path").at(&path.place).help("write it into `url`").into())
-        }
-        _ => Err(Problem::new("`forward_auth` asks one service")
+        (None, Some(_), Some(path)) => Err(Problem::new("`path` cannot be combined with `url`")
+            .at(&path.place)
+            .help("write it into `url`")
+            .into()),
+        _ => Err(Problem::new("`forward_auth` needs exactly one service")
             .at(settings.place())
             .help("write either `upstream` (and `path`) or `url`")
             .into()),
@@ -96,7 +99,7 @@ fn method(written: &Placed<String>) -> Result<Method, Problems> {
         "GET" => Ok(Method::GET),
         "HEAD" => Ok(Method::HEAD),
         "POST" => Ok(Method::POST),
-        other => Err(Problem::new(format!("`{other}` is no method to ask with"))
+        other => Err(Problem::new(format!("`{other}` is not a supported method"))
             .at(&written.place)
             .help("write GET, HEAD or POST")
             .into()),
@@ -126,7 +129,7 @@ fn at_least(
     let written = written?;
     if written.0 < least {
         let least = Period(least);
-        problems.push(Problem::new(format!("`{what}` is at least {least}")).at(&written.place));
+        problems.push(Problem::new(format!("`{what}` must be at least {least}")).at(&written.place));
     }
     Some(written.0)
 }

@@ -1,4 +1,4 @@
-//! What an operator writes for `jwt`, and what is wrong with it.
+//! Settings of `jwt`.
 
 use super::key_source::{KeySource, Remote};
 use super::keys::{Demands, Keys};
@@ -15,9 +15,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest file of keys.
+/// The largest key file.
 const LARGEST_FILE: u64 = 1 << 20;
-/// The claim that says when a token expires (RFC 7519 §4.1.4).
+/// The expiration claim (RFC 7519 §4.1.4).
 const EXP: &str = "exp";
 /// The shortest time between two fetches of a set.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
@@ -26,54 +26,56 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
-    /// The secret of HS256, HS384 or HS512, at least 32, 48 or 64 bytes. One of `secret`, `key_file`,
-    /// `jwks_file` and `jwks_url` is written.
+    /// Verifies HS256, HS384 or HS512 with this secret of at least 32, 48 or 64 bytes. Write it as `${NAME}`.
+    /// Default none.
     secret: Option<Placed<String>>,
-    /// A file with a public key in PEM: RSA, P-256, P-384 or Ed25519.
+    /// Verifies with the PEM public key in this file: RSA of at least 2048 bits, P-256, P-384 or Ed25519. Default
+    /// none.
     key_file: Option<Placed<String>>,
-    /// A file with a set of keys (RFC 7517).
+    /// Verifies with the key set (RFC 7517) in this file, of at most 1 MiB. An unusable key is skipped with a
+    /// warning. Default none.
     jwks_file: Option<Placed<String>>,
-    /// An http:// or https:// URL of a set of keys. It is fetched beside the requests; the last good set is kept.
+    /// Verifies with the key set at this `http://` or `https://` URL. The system's CAs verify the server. At most 5
+    /// redirects to the same origin are followed. Default none.
     jwks_url: Option<Placed<String>>,
-    /// How often the set is fetched again, at least 10s. A token with an unknown key id asks earlier, every
-    /// 10 seconds at most. Default: 10m.
+    /// Fetches the set at `jwks_url` again this often. At least 10s. Default 10m.
     refresh: Option<Placed<Period>>,
-    /// The algorithms that may be used: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256,
-    /// ES384, EdDSA. Default: those that follow from the key.
+    /// Accepts only these: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.
+    /// Default those of the key.
     #[serde(default)]
     algorithms: Vec<Placed<String>>,
-    /// Where the token is, the first that is there counts: bearer (the field Authorization), header:NAME,
-    /// cookie:NAME or query:NAME. Default: bearer.
+    /// Reads the token from the first of these that is present: `bearer` (Authorization), `header:NAME`,
+    /// `cookie:NAME`, `query:NAME`. Default bearer.
     #[serde(default)]
     token_from: Vec<Placed<String>>,
-    /// Who must have issued it: a name or several. Default: anybody.
+    /// Accepts only this issuer (`iss`), or one of a list. Default any.
     #[serde(default)]
     issuer: Names,
-    /// For whom it must be meant: a name or several. Default: anybody.
+    /// Accepts only tokens for this audience (`aud`), or one of a list. Default any.
     #[serde(default)]
     audience: Names,
-    /// How far the clocks may differ. `0s`: not at all. Default: 30s.
+    /// Tolerates this much clock difference for `exp` and `nbf`. `0s`: none. Default 30s.
     leeway: Option<Period>,
-    /// Claims that must be there, besides exp.
+    /// Rejects tokens without these claims. A list. Default none.
     #[serde(default)]
     required_claims: Vec<Placed<String>>,
-    /// Whether a token must say when it expires (exp). One that says so is held to it in any case. Default: true.
+    /// Rejects tokens without `exp`. An `exp` that is present is always checked. Default true.
     #[serde(default = "yes")]
     require_exp: bool,
-    /// Fields of the request to the backend and the claims that they say, as in `X-User: sub`; a claim within a
-    /// claim is written with dots. What a client sends in such a field is removed.
+    /// Forwards claims as request fields: a mapping of field names to claims. `a.b` is `b` within `a`; a list
+    /// becomes comma-separated. Values from clients are removed. Default none.
     #[serde(default)]
-    claims: IndexMap<String, Placed<String>>,
-    /// Whether the token goes on to the backend. A cookie or a query parameter always does. Default: true.
+    claims_to_headers: IndexMap<String, Placed<String>>,
+    /// Forwards the token. `false` removes its header field; a cookie or a parameter stays. Default true.
     #[serde(default = "yes")]
     forward: bool,
-    /// Whether a request without a token passes. One with a bad token does not. Default: false.
+    /// Accepts requests without a token. An invalid token is still rejected. Default false.
     #[serde(default)]
     optional: bool,
-    /// The realm that the challenge names (RFC 9110 §11.5). Default: none.
+    /// Sends this realm in the challenge. Default none.
     realm: Option<Placed<String>>,
-    /// How often the token of a living WebSocket is checked again, at least 1s; one that has expired meanwhile closes it
-    /// with 1008. Default: never.
+    /// Verifies the token again during a WebSocket, and closes it (1008) when the token has expired or its key is
+    /// gone. At least 1s. Default off.
     recheck: Option<Placed<Period>>,
 }
 
@@ -81,7 +83,7 @@ const fn yes() -> bool {
     true
 }
 
-/// A name or several.
+/// A name or a list of names.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename = "$shape a name or a list of names")]
 #[schemars(untagged, rename = "JwtNames")]
@@ -113,7 +115,7 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
     let mut keep = |problem: Problem| problems.push(problem);
     let algorithms = algorithms(&written.algorithms, &mut keep);
     let from = sources(&written.token_from, &mut keep);
-    let claims = claims_to_headers(&written.claims, &from, &mut keep);
+    let claims = claims(&written.claims_to_headers, &from, &mut keep);
     let realm = written.realm.as_ref().map_or("", |realm| realm.value.as_str());
     if let Some(realm) = written.realm.as_ref().filter(|realm| !quotable(realm)) {
         keep(
@@ -127,14 +129,14 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
         ("recheck", &written.recheck, Duration::from_secs(1)),
     ] {
         if let Some(period) = period.as_ref().filter(|period| period.0 < least) {
-            keep(Problem::new(format!("`{what}` is at least {}s", least.as_secs())).at(&period.place));
+            keep(Problem::new(format!("`{what}` must be at least {}s", least.as_secs())).at(&period.place));
         }
     }
     let mut required: Vec<_> = written.required_claims.iter().map(|claim| claim.value.clone()).collect();
     match written.required_claims.iter().find(|claim| claim.value == EXP) {
         Some(exp) if !written.require_exp => {
-            let problem = Problem::new("`exp` is required here, and is not by `require_exp`");
-            keep(problem.at(&exp.place).help("leave one of the two out"));
+            let problem = Problem::new("`exp` is required here, but `require_exp` is false");
+            keep(problem.at(&exp.place).help("remove one of the two"));
         }
         None if written.require_exp => required.push(EXP.to_owned()),
         _ => {}
@@ -173,7 +175,7 @@ fn algorithms(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec
         match Algorithm::from_str(name) {
             Ok(algorithm) => read.push(algorithm),
             Err(_) if name.eq_ignore_ascii_case("none") => {
-                keep(Problem::new("a token without a signature proves nothing").at(&name.place));
+                keep(Problem::new("unsigned tokens cannot be verified").at(&name.place));
             }
             Err(_) => {
                 let problem = Problem::new(format!("unknown algorithm `{}`", name.value)).at(&name.place);
@@ -194,11 +196,13 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
         match Part::parse(name) {
             _ if name.value == "bearer" => read.push(super::From::Bearer),
             Ok(Part::ClientIp) => {
-                keep(Problem::new("an address is no token").at(&name.place).help(help));
+                keep(Problem::new("a client address is not a token").at(&name.place).help(help));
             }
             Ok(Part::Header(header::AUTHORIZATION)) => {
                 keep(
-                    Problem::new("Authorization says more than a token").at(&name.place).help("write bearer"),
+                    Problem::new("`header:Authorization` includes the scheme")
+                        .at(&name.place)
+                        .help("write bearer"),
                 );
             }
             Ok(part) => read.push(super::From::Part(part)),
@@ -211,7 +215,7 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
     read
 }
 
-fn claims_to_headers(
+fn claims(
     written: &IndexMap<String, Placed<String>>,
     from: &[super::From],
     keep: &mut impl FnMut(Problem),
@@ -228,7 +232,7 @@ fn claims_to_headers(
     for (name, claim) in written {
         match crate::headers::field(name) {
             Ok(field) if read.iter().any(|(known, _)| is_same_spelling(known.as_str(), field.as_str())) => {
-                keep(Problem::new(format!("`{name}` is written twice")).at(&claim.place));
+                keep(Problem::new(format!("`{name}` is set twice")).at(&claim.place));
             }
             Ok(field) if carries_token(&field) => {
                 let problem = Problem::new(format!("`{name}` carries the token")).at(&claim.place);
@@ -241,7 +245,7 @@ fn claims_to_headers(
     read
 }
 
-/// RFC 9110 §5.6.4, without what would need escapes.
+/// A quoted string (RFC 9110 §5.6.4) without characters that need escapes.
 fn quotable(text: &str) -> bool {
     text.bytes().all(|byte| (byte == b' ' || byte.is_ascii_graphic()) && byte != b'"' && byte != b'\\')
 }
@@ -254,7 +258,7 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<K
         return Err(Problem::new("`jwt` has no key").at(settings.place()).help(help).into());
     };
     if let Some(second) = all.next() {
-        return Err(Problem::new("`jwt` takes its keys from one place").at(&second.place).help(help).into());
+        return Err(Problem::new("`jwt` needs exactly one key source").at(&second.place).help(help).into());
     }
     let bad = |why: String| Problems::from(Problem::new(why).at(&first.place));
     if let Some(secret) = &written.secret {
@@ -268,7 +272,7 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<K
         let file = settings.file(path, LARGEST_FILE)?;
         let keys = Keys::set(&file.bytes, false, demands).map_err(bad)?;
         for key in keys.left_out() {
-            log::warn!(file = path.as_str(), key = key.as_str(); "a key of a set is left out");
+            log::warn!(file = path.as_str(), key = key.as_str(); "key of a key set skipped");
         }
         return Ok(KeySource::Given(keys));
     }

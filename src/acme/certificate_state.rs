@@ -1,30 +1,30 @@
-//! What is known of a certificate: how old it is, how the last try went, when the next one is.
+//! State of a certificate: validity, last failure, and next attempt.
 
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
-/// Why a try failed.
+/// The reason of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// The authority was not reached, or did not answer as one.
+    /// The CA was not reached, or the response was not ACME.
     Unreachable,
-    /// It could not see the proof, or saw another.
+    /// The challenge failed.
     Challenge,
-    /// It wants fewer requests.
+    /// The CA limits the rate.
     RateLimited,
-    /// It does not take the account.
+    /// The CA refused the account.
     Account,
-    /// It refused for another reason.
+    /// The CA refused for another reason.
     Rejected,
-    /// It did not come to an end in time.
+    /// The attempt took too long.
     Timeout,
-    /// The folder cannot be written to.
+    /// The folder is not writable.
     Storage,
 }
 
 impl Reason {
-    /// All, in the order in which they are counted.
+    /// All reasons, in the order of their counters.
     pub const ALL: [Self; 7] = [
         Self::Unreachable,
         Self::Challenge,
@@ -35,7 +35,7 @@ impl Reason {
         Self::Storage,
     ];
 
-    /// As metrics and the status name it.
+    /// The reason's name in metrics and the status.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -49,49 +49,49 @@ impl Reason {
     }
 }
 
-/// A try that failed.
+/// A failed attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    /// Which sort of failure.
+    /// The reason.
     pub reason: Reason,
-    /// What the authority, or who stands in its place, said.
+    /// The text of the error.
     pub detail: String,
 }
 
-/// From when to when a certificate holds.
+/// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Validity {
-    /// The first moment, in seconds since 1970.
+    /// The first second, in Unix seconds.
     pub from: u64,
-    /// The last one.
+    /// The last second, in Unix seconds.
     pub until: u64,
 }
 
 impl Validity {
-    /// When a new one should be asked for: with a third of the time left, and a little earlier by `chance`
-    /// (0 to 1), so that what was begun together is not renewed together.
+    /// The time of renewal: with a third of the lifetime left, and a little earlier by `chance` (0 to 1), so
+    /// that certificates issued together are not renewed together.
     pub(super) fn renewal(self, chance: f64) -> u64 {
         let life = self.until.saturating_sub(self.from);
-        // A lifetime in seconds is far below what an f64 counts exactly.
+        // An f64 is exact for a lifetime in seconds.
         let early = (life as f64 / 30.0 * chance) as u64;
         self.until.saturating_sub(life / 3).saturating_sub(early)
     }
 }
 
-/// How it stands with a certificate.
+/// The state of a certificate.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CertificateState {
-    /// That of the certificate that is served.
+    /// The validity of the certificate in use.
     pub validity: Option<Validity>,
-    /// When one was last issued, in seconds since 1970; the file's own beginning after a restart.
+    /// The time of the last issuance in Unix seconds; after a restart, the start of the validity.
     pub issued: Option<u64>,
-    /// The last try, when it failed, and when that was.
+    /// The last attempt's time and failure, if it failed.
     pub failure: Option<(u64, Failure)>,
-    /// When the next one is.
+    /// The time of the next attempt.
     pub next: Option<u64>,
 }
 
-/// Seconds since 1970.
+/// The current time in Unix seconds.
 pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }

@@ -1,5 +1,5 @@
-//! HTTP/1.1 towards an authority: one request a connection, a bounded answer. A dozen requests in two
-//! months are no reason to keep connections, or a library that does.
+//! HTTP/1.1 client for a CA: one request per connection, and a bounded response. A dozen requests in two
+//! months do not need connection reuse or a larger library.
 
 use super::settings::is_safe;
 use crate::net::resolver;
@@ -17,16 +17,16 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
-/// How long a connection may take to come about.
+/// Connect timeout, with the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a request may take with its answer.
+/// Timeout of a request with its response.
 const WHOLE: Duration = Duration::from_secs(30);
-/// The largest answer that is read; a chain of certificates is a few KiB.
+/// The largest response in bytes; a certificate chain has a few KiB.
 const LARGEST: usize = 1 << 20;
-/// The most fields of an answer.
+/// The limit on header fields of a response.
 const MOST_FIELDS: usize = 64;
 
-/// Why there is no answer.
+/// The reason for the lack of a response.
 #[derive(Debug)]
 pub(super) struct AttemptError(String);
 
@@ -44,18 +44,18 @@ impl From<io::Error> for AttemptError {
     }
 }
 
-fn unanswered(why: impl Into<String>) -> AttemptError {
+fn no_response(why: impl Into<String>) -> AttemptError {
     AttemptError(why.into())
 }
 
-/// Asks an authority.
+/// Client for one CA.
 pub(super) struct Client(Arc<ClientConfig>);
 
 impl Client {
-    /// One that trusts these issuers, or the system's.
+    /// A client that trusts these issuers, or those of the system.
     ///
     /// # Errors
-    /// When there is none to trust.
+    /// There are no trusted issuers.
     pub(super) fn new(roots: Option<&[CertificateDer<'static>]>) -> Result<Self, AttemptError> {
         let mut store = RootCertStore::empty();
         match roots {
@@ -68,11 +68,11 @@ impl Client {
             }
         }
         if store.is_empty() {
-            return Err(unanswered("no issuer is known that could be trusted; name one in `ca`"));
+            return Err(no_response("no trusted issuers found; set `directory_ca`"));
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| unanswered(error.to_string()))?
+            .map_err(|error| no_response(error.to_string()))?
             .with_root_certificates(store)
             .with_no_client_auth();
         Ok(Self(Arc::new(config)))
@@ -87,28 +87,29 @@ impl HttpClient for Client {
         let tls = TlsConnector::from(Arc::clone(&self.0));
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            // The library's own way from a body to its bytes begins at a response.
+            // instant-acme converts a body to bytes only as part of a response.
             let body = BytesResponse::from(Response::new(body)).body.into_bytes().await;
             let body = body.map_err(Error::Other)?;
             let uri = head.uri.clone();
-            let asked = tokio::time::timeout(WHOLE, ask(tls, head, body));
-            let answer = asked.await.unwrap_or_else(|_| Err(unanswered("no answer in time")));
-            let answer = answer.and_then(is_the_authoritys);
-            let (parts, body) = answer
-                .map_err(|why| Error::Other(Box::new(unanswered(format!("{uri}: {why}")))))?
+            let request = tokio::time::timeout(WHOLE, ask(tls, head, body));
+            let response = request.await.unwrap_or_else(|_| Err(no_response("no response in time")));
+            let response = response.and_then(require_acme_response);
+            let (parts, body) = response
+                .map_err(|why| Error::Other(Box::new(no_response(format!("{uri}: {why}")))))?
                 .into_parts();
             Ok(BytesResponse { parts, body: Box::new(body) })
         })
     }
 }
 
-/// Refuses what a balancer says in its place: what an authority has to tell is a document (RFC 8555 §6.7).
-fn is_the_authoritys(answer: Response<Bytes>) -> Result<Response<Bytes>, AttemptError> {
-    let told = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if answer.status().is_server_error() && !told.starts_with(b"application/problem+json") {
-        return Err(unanswered(format!("it answered {}", answer.status())));
+/// Refuses error responses that are not from the CA: its errors are problem documents (RFC 8555 §6.7).
+fn require_acme_response(response: Response<Bytes>) -> Result<Response<Bytes>, AttemptError> {
+    let content_type =
+        response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if response.status().is_server_error() && !content_type.starts_with(b"application/problem+json") {
+        return Err(no_response(format!("unexpected status {}", response.status())));
     }
-    Ok(answer)
+    Ok(response)
 }
 
 async fn ask(
@@ -116,27 +117,27 @@ async fn ask(
     head: http::request::Parts,
     body: Bytes,
 ) -> Result<Response<Bytes>, AttemptError> {
-    // An authority that we trust may still have been told to send us elsewhere.
+    // A trusted CA may still refer to an unsafe URL.
     if !is_safe(&head.uri) {
-        return Err(unanswered("it is not an https: URL"));
+        return Err(no_response("not an https: URL"));
     }
     let host = head.uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let secure = head.uri.scheme_str() == Some("https");
     let port = head.uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let wire = render(&head, &body)?;
-    let late = |_| unanswered("no connection in time");
+    let late = |_| no_response("no connection in time");
     let connect = resolver::global().connect(&bare, port);
     let stream = tokio::time::timeout(CONNECT, connect).await.map_err(late)??;
     if !secure {
         return exchange(stream, &wire, &head.method).await;
     }
-    let name = ServerName::try_from(bare).map_err(|error| unanswered(error.to_string()))?;
+    let name = ServerName::try_from(bare).map_err(|error| no_response(error.to_string()))?;
     let stream = tokio::time::timeout(CONNECT, tls.connect(name, stream)).await.map_err(late)??;
     exchange(stream, &wire, &head.method).await
 }
 
-/// The request as bytes.
+/// Encodes the request.
 fn render(head: &http::request::Parts, body: &Bytes) -> Result<Vec<u8>, AttemptError> {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut wire = format!("{} {target} HTTP/1.1\r\n", head.method).into_bytes();
@@ -161,12 +162,12 @@ fn render(head: &http::request::Parts, body: &Bytes) -> Result<Vec<u8>, AttemptE
 
 fn authority(uri: &Uri) -> Result<HeaderValue, AttemptError> {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
-    // RFC 9110 §4.2.4: what stands before an @ is no part of the host.
+    // RFC 9110 §4.2.4: userinfo before `@` is not part of the host.
     let host = authority.rsplit('@').next().unwrap_or_default();
-    HeaderValue::from_str(host).map_err(|error| unanswered(error.to_string()))
+    HeaderValue::from_str(host).map_err(|error| no_response(error.to_string()))
 }
 
-/// How the end of a body is told (RFC 9112 §6.3).
+/// The framing of a body (RFC 9112 §6.3).
 enum Framing {
     Length(usize),
     Chunks,
@@ -184,14 +185,14 @@ async fn exchange(
     let (head, framing) = loop {
         if let Some((length, head, framing)) = parse_head(&bytes, method)? {
             drop(bytes.split_to(length));
-            // RFC 9110 §15.2: an interim answer is not the answer.
+            // RFC 9110 §15.2: an interim response precedes the final one.
             if head.status().is_informational() {
                 continue;
             }
             break (head, framing);
         }
         if !more(&mut stream, &mut bytes).await? {
-            return Err(unanswered("the connection was closed before the answer"));
+            return Err(no_response("the connection was closed before the response"));
         }
     };
     let body = loop {
@@ -207,20 +208,20 @@ async fn exchange(
             if matches!(framing, Framing::Close) {
                 break bytes.freeze();
             }
-            return Err(unanswered("the connection was closed within the answer"));
+            return Err(no_response("the connection was closed within the response"));
         }
     };
     Ok(head.map(|()| body))
 }
 
-/// Reads on; false at the end.
+/// Reads more bytes; returns false at the end.
 async fn more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut BytesMut) -> Result<bool, AttemptError> {
     if bytes.len() > LARGEST {
-        return Err(unanswered("the answer is too long"));
+        return Err(no_response("the response is too large"));
     }
     match stream.read_buf(bytes).await {
         Ok(count) => Ok(count > 0),
-        // Many servers leave without the goodbye of TLS; what is missing is seen by its length.
+        // Many servers omit close_notify; a truncated body is detected by its length.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -228,9 +229,9 @@ async fn more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut BytesMut) -> Re
 
 type ResponseHead = (usize, Response<()>, Framing);
 
-/// The head with its length, once it is whole.
+/// The header and its length, once complete.
 fn parse_head(bytes: &[u8], method: &Method) -> Result<Option<ResponseHead>, AttemptError> {
-    let broken = || unanswered("the answer is not HTTP");
+    let broken = || no_response("the response is not HTTP");
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut parsed = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(|_| broken())? else {
@@ -259,9 +260,9 @@ fn framing(head: &Response<()>, method: &Method) -> Option<Framing> {
     }
 }
 
-/// The body behind its chunks (RFC 9112 §7.1), once it is whole.
+/// The decoded chunked body (RFC 9112 §7.1), once complete.
 fn unchunk(bytes: &[u8]) -> Result<Option<Bytes>, AttemptError> {
-    let broken = || unanswered("the answer's chunks are broken");
+    let broken = || no_response("the response has invalid chunks");
     let mut body = BytesMut::new();
     let mut rest = bytes;
     loop {
@@ -276,10 +277,10 @@ fn unchunk(bytes: &[u8]) -> Result<Option<Bytes>, AttemptError> {
         let size = usize::try_from(size).ok().filter(|size| *size <= LARGEST).ok_or_else(broken)?;
         let Some(chunk) = rest.get(line..line + size) else { return Ok(None) };
         body.extend_from_slice(chunk);
-        let Some(behind) = rest.get(line + size..).filter(|behind| behind.len() >= 2) else {
+        let Some(after) = rest.get(line + size..).filter(|after| after.len() >= 2) else {
             return Ok(None);
         };
-        rest = behind.strip_prefix(b"\r\n").ok_or_else(broken)?;
+        rest = after.strip_prefix(b"\r\n").ok_or_else(broken)?;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an operator may write for an endpoint.
+//! Types of an upstream's endpoint entries.
 
 use moongate_config::Placed;
 use schemars::JsonSchema;
@@ -32,7 +32,7 @@ pub struct Endpoint {
 }
 
 impl EndpointEntry {
-    /// Its address, as it was written.
+    /// The address as written.
     pub fn address(&self) -> &str {
         match self {
             Self::Address(address) => address,

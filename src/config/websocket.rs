@@ -1,4 +1,4 @@
-//! The policy of a route's WebSockets as an operator writes it; what each key does is tunnel's.
+//! Types of a route's `websocket` policy; `tunnel` implements it.
 
 use moongate_config::{Period, Placed, Rate, Size};
 use schemars::JsonSchema;

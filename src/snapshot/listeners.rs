@@ -1,4 +1,4 @@
-//! Where the process listens, for clients and for its administrator.
+//! The listeners for clients and the admin listener.
 
 use super::ListenerProtocols;
 use crate::acme;
@@ -11,7 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where clients connect when the file names no listener.
+/// The listen address without a `listeners` section.
 const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
 /// An address to listen on.
@@ -19,21 +19,21 @@ const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 pub enum Address {
     /// `ip:port` or `[ip]:port`.
     Tcp {
-        /// An IPv4 address is never written as an IPv6 one.
+        /// Never an IPv4-mapped IPv6 address.
         address: SocketAddr,
-        /// Of an IPv6 address: whether IPv4 connections are refused.
+        /// Whether an IPv6 address refuses IPv4 connections.
         ipv6_only: bool,
     },
     /// `unix:/path`.
     Unix {
         /// The file.
         path: PathBuf,
-        /// Who may connect.
+        /// The permissions of the socket file.
         access: Access,
     },
 }
 
-/// Who may connect to a Unix socket; `None`: as the process creates files.
+/// The permissions of a Unix socket file; `None`: the process's defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// The permission bits.
@@ -44,51 +44,51 @@ pub struct Access {
     pub group: Option<u32>,
 }
 
-/// Where clients connect.
+/// A listener for clients.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Its name.
+    /// The name.
     pub name: Arc<str>,
-    /// Its address.
+    /// The address.
     pub address: Address,
-    /// The most connections at a time.
+    /// The maximum number of concurrent connections.
     pub max_connections: Option<usize>,
-    /// What precedes the first request of a connection; `None` where HTTP/1 begins at once.
+    /// The protocols; `None` for plain HTTP/1.
     pub greeting: Option<Arc<ListenerProtocols>>,
-    /// Gives out the turns of WebSocket handshakes; `None` when they are not limited.
+    /// Limits WebSocket handshakes; `None` without a limit.
     pub handshakes: Option<Arc<HandshakeLimiter>>,
 }
 
 impl Listener {
-    /// Whether a process that serves one can serve the other without opening a socket anew.
+    /// Returns whether a process that serves one can serve the other without opening a new socket.
     pub fn same_socket(&self, other: &Self) -> bool {
         (&self.name, &self.address, self.max_connections)
             == (&other.name, &other.address, other.max_connections)
     }
 }
 
-/// Where the administrator connects.
+/// The admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminAddress {
     /// The address.
     pub address: SocketAddr,
-    /// The token to show, for a public address always.
+    /// The required token; always set for a public address.
     pub token: Option<String>,
 }
 
 impl Address {
-    /// Reads `ip:port`, `[ip]:port` or `unix:/path`.
+    /// Parses `ip:port`, `[ip]:port` or `unix:/path`.
     ///
     /// # Errors
     /// A problem without a place.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
-                return Err(Problem::new("`unix:` wants a path").help("as in unix:/run/moongate.sock"));
+                return Err(Problem::new("`unix:` needs a path").help("as in unix:/run/moongate.sock"));
             }
             if let Err(error) = std::os::unix::net::SocketAddr::from_pathname(path) {
                 let length = path.len();
-                return Err(Problem::new(format!("no socket can have this path of {length} bytes: {error}"))
+                return Err(Problem::new(format!("invalid socket path of {length} bytes: {error}"))
                     .help("the kernel takes at most 107 bytes"));
             }
             return Ok(Self::Unix { path: PathBuf::from(path), access: Access::default() });
@@ -107,10 +107,10 @@ impl Address {
         })
     }
 
-    /// The address of a listener, with the settings that belong to its socket.
+    /// The address of a listener, with its socket settings.
     ///
     /// # Errors
-    /// Everything that is wrong with them, with places.
+    /// Every problem of the settings, with its place.
     fn compile(written: &config::Listener) -> Result<Self, Problems> {
         let at = &written.address.place;
         let mut problems = Problems::default();
@@ -148,7 +148,7 @@ impl Address {
         if problems.refuse() { Err(problems) } else { Ok(address) }
     }
 
-    /// Whether a socket at `self` leaves none for `other`. Port 0 is another port each time.
+    /// Returns whether a socket at `self` prevents one at `other`. Port 0 is another port each time.
     fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp { address, ipv6_only }, Self::Tcp { address: other, .. }) => {
@@ -164,7 +164,7 @@ impl Address {
 }
 
 impl std::fmt::Display for Address {
-    /// As an operator writes it.
+    /// Formats as in the configuration.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp { address, .. } => address.fmt(f),
@@ -173,74 +173,74 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Whether a socket can be made at a path: in a directory that exists, and in the place of nothing but a socket.
+/// Checks that a socket can be created at a path: its directory exists, and the path is free or a socket.
 fn can_hold_a_socket(path: &Path) -> Result<(), Problem> {
     let shown = path.display();
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match directory.metadata() {
         Ok(found) if found.is_dir() => {}
         Ok(_) => return Err(Problem::new(format!("`{}` is not a directory", directory.display()))),
-        // A service manager may make it when the process starts.
+        // A service manager may create the directory when the process starts.
         Err(error) if error.kind() == ErrorKind::NotFound && !directory.is_symlink() => {
-            let problem = Problem::warning(format!("there is no directory `{}`", directory.display()));
-            return Err(problem.help("it must be there when the process starts"));
+            let problem = Problem::warning(format!("directory `{}` does not exist", directory.display()));
+            return Err(problem.help("it must exist when the process starts"));
         }
-        Err(error) => return Err(Problem::new(format!("no socket can be made at `{shown}`: {error}"))),
+        Err(error) => return Err(Problem::new(format!("cannot create a socket at `{shown}`: {error}"))),
     }
     match path.symlink_metadata() {
         Ok(found) if !found.file_type().is_socket() => {
-            Err(Problem::new(format!("`{shown}` is there already and is no socket"))
-                .help("remove it, or take another path"))
+            Err(Problem::new(format!("`{shown}` exists and is not a socket"))
+                .help("remove it, or use another path"))
         }
         _ => Ok(()),
     }
 }
 
-/// Permission bits as `chmod` takes them: three octal digits, with or without a zero before them.
+/// Permission bits as for `chmod`: three octal digits, with or without a leading zero.
 fn permissions(written: &Placed<String>) -> Result<u32, Problems> {
     let digits = written.strip_prefix("0o").unwrap_or(written);
     let good = matches!(digits.len(), 3 | 4) && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
     match u32::from_str_radix(digits, 8) {
         Ok(mode) if good && mode <= 0o777 => Ok(mode),
-        _ => Err(Problem::new(format!("`{}` is not a mode", written.value))
+        _ => Err(Problem::new(format!("invalid mode `{}`", written.value))
             .help("write octal digits, 0660 for instance: read and write for owner and group")
             .at(&written.place)
             .into()),
     }
 }
 
-/// The number of a user or a group: the number itself, or that of the name in the file where the system keeps them.
+/// The ID of a user or group: the number, or that of the name in the system's file.
 fn id(written: &Placed<String>, what: &str, file: &str) -> Result<u32, Problems> {
     match written.parse() {
-        // To chown(2) it means that nothing changes.
+        // chown(2) interprets this value as "unchanged".
         Ok(u32::MAX) => {
-            let problem = Problem::new(format!("{} is not the number of a {what}", u32::MAX));
+            let problem = Problem::new(format!("{} is not a valid {what} ID", u32::MAX));
             return Err(problem.at(&written.place).into());
         }
         Ok(number) => return Ok(number),
         Err(_) => {}
     }
-    let wrong = |message: String| Problems::from(Problem::new(message).at(&written.place));
+    let at_place = |message: String| Problems::from(Problem::new(message).at(&written.place));
     let text =
-        std::fs::read_to_string(file).map_err(|error| wrong(format!("cannot read `{file}`: {error}")))?;
+        std::fs::read_to_string(file).map_err(|error| at_place(format!("cannot read `{file}`: {error}")))?;
     let entries = || text.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let found = entries().find(|fields| fields.first() == Some(&written.as_str()));
     match found.and_then(|fields| fields.get(2)?.parse().ok()) {
         Some(number) => Ok(number),
         None => {
-            let problem = Problem::new(format!("there is no {what} `{}` in {file}", written.value));
+            let problem = Problem::new(format!("unknown {what} `{}` in {file}", written.value));
             let names: Vec<_> =
                 entries().filter_map(|fields| fields.first().map(|name| (*name).to_owned())).collect();
             let problem = problem.suggest(written, names.iter().map(String::as_str));
             Err(problem
-                .help("a number stands for one that the system has elsewhere")
+                .help("write the number of one that is not in this file")
                 .at(&written.place)
                 .into())
         }
     }
 }
 
-/// `prior` are the listeners before a reload: who waits there for a turn keeps it.
+/// `prior` are the listeners before a reload, whose handshake queues are kept.
 pub(super) fn compile(
     written: Option<&[Placed<config::Listener>]>,
     prior: &[Listener],
@@ -283,8 +283,8 @@ pub(super) fn compile(
     warn_of_unseen_proofs(written, problems);
     if written.is_empty() {
         problems.push(
-            Problem::new("`listeners` is empty: nobody could connect")
-                .help("leave it out to listen on 127.0.0.1:8080"),
+            Problem::new("`listeners` is empty: no client could connect")
+                .help("omit it to listen on 127.0.0.1:8080"),
         );
     }
     listeners
@@ -294,31 +294,32 @@ fn are_rivals(one: &Address, other: &Address) -> bool {
     one.covers(other) || other.covers(one)
 }
 
-/// Two addresses of which only one can be bound.
+/// Reports two addresses of which only one can be bound.
 fn rivals(name: &str, known: &Address, address: &Address) -> Problem {
     if known == address {
         return Problem::new(format!("two listeners have the address {address}"));
     }
-    let problem = Problem::new(format!("{address} and {known} of `{name}` cannot both be listened on"));
+    let problem = Problem::new(format!("cannot listen on both {address} and {known} of `{name}`"));
     let (wide, narrow) = if known.covers(address) { (known, address) } else { (address, known) };
-    problem.help(format!("{wide} takes the connections to {narrow} too; keep one of them"))
+    problem.help(format!("{wide} accepts connections to {narrow} too; keep one of them"))
 }
 
-/// `[::]:80` takes IPv4 connections with some servers, and not with others.
+/// Warns of `[::]:80` alone: whether it accepts IPv4 connections differs between servers.
 fn warn_of_ipv6_alone(written: &[Placed<config::Listener>], listeners: &[Listener], problems: &mut Problems) {
     for listener in written.iter().filter(|listener| listener.ipv6_only.is_none()) {
         let Ok(Address::Tcp { address, .. }) = Address::parse(&listener.address.value) else { continue };
         let ipv4 = |known: &Listener| matches!(known.address, Address::Tcp { address: other, .. } if other.is_ipv4() && other.port() == address.port());
         if address.is_ipv6() && address.ip().is_unspecified() && !listeners.iter().any(ipv4) {
-            let problem = Problem::warning(format!("{address} takes IPv6 connections alone"));
+            let problem = Problem::warning(format!("{address} accepts only IPv6 connections"));
             let help =
-                "`ipv6_only: false` takes IPv4 connections too; `ipv6_only: true` says that it is meant";
+                "`ipv6_only: false` accepts IPv4 connections too; `ipv6_only: true` confirms IPv6 only";
             problems.push(problem.help(help).at(&listener.address.place));
         }
     }
 }
 
-/// An authority that looks by http comes to a listener without TLS, or to one that redirects to us.
+/// Warns if http-01 validation cannot reach the gateway: it connects to port 80 without TLS, or follows a
+/// redirect from there.
 fn warn_of_unseen_proofs(written: &[Placed<config::Listener>], problems: &mut Problems) {
     if written.iter().any(|listener| listener.tls.is_none()) {
         return;
@@ -326,8 +327,8 @@ fn warn_of_unseen_proofs(written: &[Placed<config::Listener>], problems: &mut Pr
     let acme = written.iter().filter_map(|listener| listener.tls.as_ref()?.acme.as_ref());
     for acme in acme.filter(|acme| acme.challenge == config::Challenge::Http01) {
         problems.push(
-            Problem::warning("`http-01` without a listener for plain HTTP")
-                .help("the authority asks at port 80: add a listener, or take `tls-alpn-01`")
+            Problem::warning("`http-01` without a listener for HTTP without TLS")
+                .help("the CA connects to port 80: add a listener, or use `tls-alpn-01`")
                 .at(&acme.place),
         );
     }
@@ -354,11 +355,11 @@ pub(super) fn compile_admin(
     }
 }
 
-/// The address to bind: an `ip:port` that only this machine reaches, or any when there is a token.
+/// The address to bind: an `ip:port` on the loopback, or any with a token.
 ///
 /// # Errors
-/// When it is no `ip:port`, when the token cannot be sent in a header field, or when a public address has no token.
-/// The unspecified addresses `0.0.0.0` and `[::]` are public.
+/// When it is no `ip:port`, when the token cannot be sent in a header field, or when a public address has no
+/// token. The unspecified addresses `0.0.0.0` and `[::]` are public.
 fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Problem> {
     let Ok(parsed) = address.parse::<SocketAddr>() else {
         return Err(Problem::new(format!("the admin address `{address}` is not ip:port"))
@@ -369,11 +370,11 @@ fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Proble
         return Err(Problem::new(
             "the admin token is empty or has characters that cannot be sent in a header field",
         )
-        .help("take letters, digits and punctuation, for instance from `openssl rand -hex 32`"));
+        .help("use letters, digits and punctuation, for instance from `openssl rand -hex 32`"));
     }
     if token.is_none() && !parsed.ip().to_canonical().is_loopback() {
         return Err(Problem::new(format!("the admin address `{address}` is public and has no token"))
-            .label("anybody who reaches it could read the status and reload")
+            .label("any client that reaches it could read the status and reload")
             .help("bind it to 127.0.0.1, or set `admin.token`"));
     }
     Ok(parsed)
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_covers_those_whose_connections_it_takes() {
+    fn an_address_covers_those_whose_connections_it_accepts() {
         let address = |text: &str| match text.strip_suffix('+') {
             Some(text) => match Address::parse(text).unwrap() {
                 Address::Tcp { address, .. } => Address::Tcp { address, ipv6_only: false },

@@ -1,7 +1,6 @@
-//! What the gateway says about its own work: every metric name, and the access log with its fields.
+//! Telemetry: metrics, the access log, and the queue of the process log.
 //!
-//! It sits under every other room, so that each of them may count and none has to know how counts are
-//! shown. What stays out: deciding what is worth counting, and the process log, which is `log`'s.
+//! A layer below all others: each may count, without knowing how counts are exposed.
 
 pub mod access_log;
 pub mod metrics;

@@ -1,32 +1,32 @@
-//! The process's own log on its way to standard error: through a bounded queue, like the access log,
-//! for a terminal that was stopped or a collector that hangs must not hold up those who log.
+//! Queue of the process log to standard error: a stopped terminal or a hanging collector must not block
+//! threads that log.
 
 use super::access_log::{FormattedLine, Lines};
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Bytes that may wait; lines beyond are lost and counted.
-const ROOM: u64 = 1 << 20;
+/// The queue's limit in bytes; further lines are dropped and counted.
+const QUEUE_LIMIT: u64 = 1 << 20;
 
 static LOG: OnceLock<Arc<Lines>> = OnceLock::new();
 
-/// A writer for the logger. Every write is one line.
+/// The logger's writer. Each write is one line.
 #[derive(Debug)]
 pub struct ProcessLog(Arc<Lines>);
 
-/// Opens the way; once a process.
+/// Opens the queue; once per process.
 ///
 /// # Errors
-/// When no thread or no memory can be had for it.
+/// The thread cannot be started, or memory cannot be allocated.
 pub fn open() -> io::Result<ProcessLog> {
-    let lines = Arc::new(Lines::open("stderr", ROOM)?);
-    // A second one would be a second thread at the same descriptor; the first stays the one to flush.
+    let lines = Arc::new(Lines::open("stderr", QUEUE_LIMIT)?);
+    // A second writer would use the same descriptor; `flush` uses the first one.
     let _ = LOG.set(Arc::clone(&lines));
     Ok(ProcessLog(lines))
 }
 
-/// Waits until all that was logged is written, at most so long.
+/// Waits until every logged line is written, for at most `within`.
 pub fn flush(within: Duration) {
     if let Some(lines) = LOG.get() {
         lines.flush(within);

@@ -1,43 +1,43 @@
-//! Slow start: when an endpoint came, and how much of its weight it has got since then. What a share
-//! means to a choice is the balance's. Time is handed in.
+//! Slow start: when an endpoint joined, and the part of its weight that applies since then. Balancers
+//! interpret the share. The caller passes the time.
 
 use super::endpoint::Endpoint;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A whole weight, in the parts that shares are counted in.
+/// A full weight, in the units of shares.
 pub(super) const WHOLE: u32 = 1000;
-/// What of its weight an endpoint begins with: nothing at all would leave it cold for ever.
+/// The share at the beginning; with 0 the endpoint would never receive a request.
 const FIRST: u64 = 100;
 
-/// It was there from the start.
+/// The endpoint was present at startup.
 const ALWAYS: u64 = 0;
-/// It is there and has not been usable yet.
+/// The endpoint joined and has not been usable yet.
 const EXPECTED: u64 = u64::MAX;
 
-/// When an endpoint came, or came back, in milliseconds of this room's clock.
+/// When an endpoint joined or recovered, in milliseconds of [`clock`](super::clock).
 ///
-/// Noted whether or not there is a slow start: a reload may ask for one while somebody is new.
+/// Recorded without a slow start too: a reload may configure one while an endpoint is new.
 #[derive(Debug, Default)]
 pub(super) struct JoinTime(AtomicU64);
 
 impl JoinTime {
-    /// It comes now.
+    /// The endpoint joins now.
     pub(super) fn begin(&self, now: u64) {
         self.0.store(now, Relaxed);
     }
 
-    /// It comes when its first probes say that it is well.
+    /// The endpoint joins when its first probes succeed.
     pub(super) fn expect(&self) {
         self.0.store(EXPECTED, Relaxed);
     }
 
-    /// Its first probes say so.
+    /// The first probes succeeded.
     pub(super) fn begin_if_expected(&self, now: u64) {
-        // Who loses against another verdict of the same moment has nothing to add.
+        // A concurrent verdict set the time already.
         let _ = self.0.compare_exchange(EXPECTED, now, Relaxed, Relaxed);
     }
 
-    /// Takes over what is known of the same endpoint.
+    /// Copies the join time of the same endpoint.
     pub(super) fn inherit(&self, prior: &Self) {
         self.0.store(prior.moment(), Relaxed);
     }
@@ -55,24 +55,24 @@ pub(super) struct SlowStart {
 }
 
 impl SlowStart {
-    /// At `now`, where weights grow over so many milliseconds.
+    /// The slow start at `now`, for a duration of `over` milliseconds.
     pub(super) fn at(now: u64, over: u64) -> Self {
         Self { now, over }
     }
 
-    /// Whether an endpoint has not got its whole weight yet.
+    /// Returns whether an endpoint has not reached its full weight.
     pub(super) fn is_new(self, endpoint: &Endpoint) -> bool {
         self.part(endpoint.came(self.now)) < WHOLE
     }
 
-    /// How much of a weight of 1 an endpoint has got, in thousandths.
+    /// The current part of a weight of 1, in thousandths.
     pub(super) fn of(self, endpoint: &Endpoint) -> u32 {
         self.part(endpoint.came(self.now))
     }
 
-    fn part(self, came: u64) -> u32 {
-        let since = self.now.saturating_sub(came);
-        if came == ALWAYS || since >= self.over {
+    fn part(self, joined: u64) -> u32 {
+        let since = self.now.saturating_sub(joined);
+        if joined == ALWAYS || since >= self.over {
             return WHOLE;
         }
         let grown = since.saturating_mul(u64::from(WHOLE)) / self.over;
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_always_there_is_never_new_and_who_is_expected_is() {
+    fn an_endpoint_present_at_startup_is_never_new_and_an_expected_one_is() {
         let slow = SlowStart::at(5, 30_000);
         assert_eq!(slow.part(JoinTime::default().moment()), WHOLE);
         let arrival = JoinTime::default();

@@ -1,12 +1,11 @@
-//! Settings as the operator wrote them: a tree of values that know their places.
+//! Settings in the operator's spelling: a tree of values with their places.
 //!
-//! The tree is what the YAML reader hands on, so no other room ever meets YAML. A kind reads its
-//! own settings with [`Settings::read`] into a plain serde type; what is wrong comes back as
-//! problems with places, all of them at once.
+//! The YAML loader builds the tree, so no other module handles YAML. A kind reads its settings with
+//! [`Settings::read`] into a serde type, which returns all problems with their places at once.
 //!
-//! A type that is written in several shapes is an enum whose variants are named by them, and whose
-//! serde name begins with `$shape ` and says in words what is expected. Unlike an untagged enum it
-//! keeps places and says what is wrong inside the shape that was written:
+//! A type with several shapes is an enum whose variants are named after them. Its serde name begins with `$shape `
+//! and describes what is expected. Unlike an untagged enum it keeps places and reports the problem inside the shape
+//! that was written:
 //!
 //! ```
 //! # use moongate_config::Placed;
@@ -30,25 +29,25 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// A value and where it was written.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Value {
-    /// Where.
+    /// Its place.
     pub place: Place,
-    /// What.
+    /// Its content.
     pub kind: ValueKind,
 }
 
-/// The shapes a value can have. A scalar keeps its text: what type it is, the reader of it decides.
+/// The shapes of a value. A scalar keeps its text: the reader decides the type.
 #[derive(Clone, Debug)]
 pub enum ValueKind {
-    /// `~`, `null` or nothing at all.
+    /// `~`, `null` or an empty value.
     Null,
-    /// One word, number or text; `quotes` tells `"1"` from `1`.
+    /// A word, number or text; `quotes` distinguishes `"1"` from `1`.
     Scalar {
         /// The text without its quotes.
         text: String,
-        /// Whether it stood in quotes.
+        /// Whether it was quoted.
         quotes: Quotes,
     },
     /// A sequence.
@@ -57,35 +56,35 @@ pub enum ValueKind {
     Map(Vec<(Key, Value)>),
 }
 
-/// Whether a scalar stood in quotes.
+/// Whether and how a scalar was quoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quotes {
-    /// It did not: where nothing asks for a type, its text decides.
+    /// Unquoted: without a requested type, the text decides the type.
     Absent,
-    /// In quotes or in a block: it is text.
+    /// Quoted, or in a block: text.
     Present,
-    /// In quotes, with a value from the environment in them: text where nothing asks for a type, but a number or a
-    /// truth where one is wanted. Within braces YAML takes `${NAME}` in no other way.
+    /// Quoted, with a value from the environment: text without a requested type, but a number or a boolean where
+    /// one is requested. Inside braces YAML accepts `${NAME}` only in quotes.
     AroundVariable,
 }
 
-/// The key of a mapping, with its own place.
+/// The key of a mapping and its place.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// Where.
+    /// Its place.
     pub place: Place,
     /// Its text.
     pub text: String,
 }
 
-// Two settings are the same when they say the same, wherever they stand: an instance is kept
-// across a reload that only moved its lines.
+// Settings are equal if their content is, at any place: an instance is kept across a reload that only moved its
+// lines.
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
     }
 }
-// Quotes only tell two scalars apart where they change the meaning: `"1"` and `1`, but not `"a"` and `a`.
+// Quotes matter only where they change the meaning: `"1"` and `1` differ, `"a"` and `a` do not.
 impl PartialEq for ValueKind {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -105,12 +104,12 @@ impl PartialEq for Key {
     }
 }
 
-/// A value read into `T`, with its place kept.
+/// A value read into `T`, with its place.
 #[derive(Clone, Debug)]
 pub struct Placed<T> {
-    /// What was read.
+    /// The value.
     pub value: T,
-    /// Where it was written.
+    /// Its place.
     pub place: Place,
 }
 
@@ -128,8 +127,8 @@ impl<T> std::ops::Deref for Placed<T> {
     }
 }
 
-/// The settings of one entry of a kind: the mapping without its `kind:` key (and without the keys
-/// that belong to the entry rather than to the kind, as `name` and `when` of a plugin).
+/// The settings of one entry of a kind: the mapping without its `kind:` key and without the keys of the entry
+/// itself, such as `name` and `when` of a plugin.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The mapping.
@@ -138,7 +137,7 @@ pub struct Settings {
     files: Files,
 }
 
-/// The name, and what was read beside the settings, are no part of them.
+/// The name and the files that were read are not compared.
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -151,40 +150,40 @@ impl Settings {
         Self { value, name: Arc::from(""), files: Files::default() }
     }
 
-    /// The same, for the entry of that name, noting in `files` what [`Settings::file`] reads.
+    /// The same for the entry of that name; `files` records what [`Settings::file`] reads.
     #[must_use]
     pub fn noting(&self, name: &str, files: &Files) -> Self {
         Self { value: self.value.clone(), name: name.into(), files: files.clone() }
     }
 
-    /// The entry's name, for logs and metrics of the plugin's own: what the operator called it, or its kind.
+    /// The entry's name, for the plugin's own logs and metrics: the operator's name for it, or its kind.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Reads a file that the settings name; a relative path begins at the file it is written in. The
-    /// instance that is built from it is kept over reloads only as long as the file says the same.
+    /// Reads a file that the settings name; a relative path starts at the file that contains it. A reload keeps the
+    /// instance only while the file is unchanged.
     ///
     /// # Errors
-    /// When it cannot be read, or is larger than `limit` bytes.
+    /// The file cannot be read, or is larger than `limit` bytes.
     pub fn file(&self, path: &Placed<String>, limit: u64) -> Result<FileRecord, Problem> {
         self.files.read(path, limit)
     }
 
-    /// Reads the settings into a serde type. Unknown keys, wrong types and missing keys come back
-    /// as problems with places.
+    /// Reads the settings into a serde type. Unknown keys, wrong types and missing keys are reported as problems
+    /// with places.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problems> {
         self.value.read()
     }
 
-    /// Where the entry was written.
+    /// The place of the entry.
     pub fn place(&self) -> &Place {
         &self.value.place
     }
 }
 
 impl Value {
-    /// Nothing, written there.
+    /// A null value at that place.
     pub fn null(place: Place) -> Self {
         Self { place, kind: ValueKind::Null }
     }
@@ -195,15 +194,14 @@ impl Value {
         entries.iter().find(|(name, _)| name.text == key).map(|(_, value)| value)
     }
 
-    /// Whether a scalar's text, written as the number it looks like, would come out differently:
-    /// `1.50`, `007`, `1e3`. Who writes it back must keep the text, and keep it unquoted; so is a number from a variable
-    /// in quotes, for what its place wants is not known here.
+    /// Whether a scalar's text differs from the number's usual form: `1.50`, `007`, `1e3`. A writer must keep the
+    /// text unquoted. A quoted number from a variable counts too, because the requested type is not known here.
     pub fn is_odd_number(&self) -> bool {
         matches!(&self.kind, ValueKind::Scalar { text, quotes } if *quotes != Quotes::Present && YamlScalar::exact(text).is_none())
     }
 }
 
-/// Numbers in their usual spelling and truths are written as such, any other scalar as text.
+/// Numbers in their usual form and booleans are written as such, any other scalar as text.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.kind {
@@ -235,7 +233,7 @@ impl<T: Serialize> Serialize for Placed<T> {
     }
 }
 
-/// The schema of what was read: a place is not written by anybody.
+/// The schema of the value: a place is not written.
 impl<T: JsonSchema> JsonSchema for Placed<T> {
     fn inline_schema() -> bool {
         T::inline_schema()

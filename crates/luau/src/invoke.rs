@@ -1,5 +1,5 @@
-//! One call into a script: which state, what is on the stage, and what came of it. Which phase asks for it,
-//! and what the gateway is told, is the plugin's.
+//! One call into a script: selection of the VM, the call's context, and its outcome. The plugin selects the phase
+//! and reports to the gateway.
 
 use crate::call_context::{self, Outcome, Scene, Subject};
 use crate::http_call;
@@ -10,30 +10,30 @@ use mlua::{IntoLuaMulti, Lua, Table, Thread};
 use moongate_sdk::{CallError, CallResponse, Exchange, Fault, Response};
 use std::sync::Arc;
 
-/// How many requests of its own a script may make in one phase of a request.
+/// The maximum number of HTTP calls of a script in one phase of a request.
 const MOST_CALLS: u32 = 32;
 
-/// What is kept about a request from call to call.
+/// State of a request between calls.
 #[derive(Default)]
 pub(crate) struct Memory {
     kept: Option<RequestState>,
-    /// What of the answer's body the script held back.
+    /// The part of the response's body that the script holds back.
     pub(crate) held: Vec<u8>,
 }
 
-/// The request's table, and the state that it lives in.
+/// The request's table, and its VM.
 struct RequestState {
     machine: Arc<Machine>,
     ctx: Table,
 }
 
-/// How a call into the script ended, for now.
+/// The outcome of a call into the script.
 pub(crate) enum Played {
     Done(Outcome),
     Waits(Box<Paused>),
 }
 
-/// A script that sleeps in `call`.
+/// A script suspended in `call`.
 pub(crate) struct Paused {
     machine: Arc<Machine>,
     thread: Thread,
@@ -43,11 +43,11 @@ pub(crate) struct Paused {
     calls: u32,
 }
 
-/// Where and as what a call goes on.
+/// The VM and the number of a call that resumes.
 struct Entrance {
     machine: Arc<Machine>,
     ctx: Option<Table>,
-    /// The number of a call that goes on.
+    /// The number of a call that resumes.
     turn: Option<u64>,
     phase: Phase,
     outcome: Outcome,
@@ -55,7 +55,7 @@ struct Entrance {
 }
 
 impl Luau {
-    /// Calls the script's function for `phase` with what `given` makes for this call.
+    /// Calls the script's function for `phase` with the arguments that `given` builds.
     pub(crate) fn run<G: IntoLuaMulti>(
         &self,
         phase: Phase,
@@ -75,7 +75,7 @@ impl Luau {
         })
     }
 
-    /// Lets a script go on that waited for `called`.
+    /// Resumes a script that waited for `called`.
     fn resume(
         &self,
         paused: Paused,
@@ -121,7 +121,7 @@ impl Luau {
         }
     }
 
-    /// Waits with a script for its calls, one after the other, until it is through.
+    /// Awaits the script's HTTP calls, one after another, until it ends.
     pub(crate) async fn wait(
         &self,
         paused: Box<Paused>,

@@ -1,4 +1,4 @@
-//! The plugin: what each phase shows to the script, and what its outcome means to the gateway.
+//! The plugin: the arguments of each phase's function, and the mapping of its outcome to a verdict.
 
 use crate::call_context::{self, Outcome, Subject};
 use crate::handles::Handle;
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many states there are at most; workers beyond that share.
+/// The maximum number of VMs; workers beyond it share.
 const SLOTS: usize = 64;
 
 /// One configured script.
@@ -31,19 +31,19 @@ pub(crate) struct Luau {
     pub(crate) limits: Limits,
     defined: Defined,
     phases: Phases,
-    /// Whether a request can find again what it left in `ctx`.
+    /// Whether a request can read again what it left in `ctx`.
     pub(crate) remembers: bool,
-    /// A state for each worker, made when it is first needed.
+    /// A VM per worker, created on first use.
     slots: Box<[Slot]>,
 }
 
-/// On a cache line of its own, for every request of a worker takes its lock.
+/// On its own cache line, because every request of a worker takes its lock.
 #[derive(Default)]
 #[repr(align(64))]
 struct Slot(Mutex<Option<Arc<Machine>>>);
 
 impl Luau {
-    /// Runs the script's top level once, to see which functions it defines.
+    /// Runs the script's top level once, to learn which functions it defines.
     pub(crate) fn new(
         name: &str,
         script: Script,
@@ -67,7 +67,7 @@ impl Luau {
         !self.defined.has(Phase::RequestHeaders)
     }
 
-    /// This worker's state.
+    /// This worker's VM.
     pub(crate) fn machine(&self) -> Result<Arc<Machine>, Fault> {
         let mut slot = self.slots[worker() % SLOTS].0.lock();
         if let Some(machine) = slot.as_ref().filter(|machine| !machine.is_stale()) {
@@ -82,7 +82,7 @@ impl Luau {
         Fault::new(script_error::text(&self.script, error))
     }
 
-    /// What the script wants done with a request.
+    /// The verdict for the script's decision about a request.
     fn judge(&self, exchange: &Exchange<'_>, outcome: Outcome) -> Verdict {
         if let Some(reply) = outcome.reply {
             return Verdict::Respond(reply);
@@ -101,12 +101,12 @@ impl Luau {
         }
     }
 
-    /// Notes what nobody can be told any more.
+    /// Logs a fault that can no longer affect the request.
     fn too_late(&self, played: Result<Played, Fault>) {
         if let Err(fault) = self.done(played)
-            && log_throttle::admit(log::Level::Warn, "a plugin failed", &[&self.name])
+            && log_throttle::admit(log::Level::Warn, "plugin failed", &[&self.name])
         {
-            log::warn!(plugin = &*self.name, kind = "luau", fault:% = fault; "a plugin failed");
+            log::warn!(plugin = &*self.name, kind = "luau", fault:% = fault; "plugin failed");
         }
     }
 }
@@ -220,13 +220,14 @@ impl Plugin for Luau {
     }
 }
 
-/// Whether the request can have a body (RFC 9112 §6.3); other versions need not say so beforehand.
+/// Whether the request can have a body (RFC 9112 §6.3); versions other than HTTP/1 need not announce one.
 fn has_body(exchange: &Exchange<'_>) -> bool {
-    let told = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-    exchange.request.version > Version::HTTP_11 || told.iter().any(|name| exchange.headers.contains_key(name))
+    let framing_fields = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    exchange.request.version > Version::HTTP_11
+        || framing_fields.iter().any(|name| exchange.headers.contains_key(name))
 }
 
-/// A script without a phase does nothing: most likely a name is misspelt.
+/// A script without a phase has no effect: most likely a name is misspelt.
 fn nothing(script: &Script, machine: &Machine) -> Problem {
     let names = Phase::ALL.map(Phase::name);
     let problem = Problem::new(format!("{}: the script has no function for any phase", script.name))

@@ -1,4 +1,4 @@
-//! What an operator writes behind `kind: luau`, and the plugin that comes of it.
+//! Settings of `kind: luau`, and the plugin built from them.
 
 use crate::phase::Phase;
 use crate::plugin::Luau;
@@ -12,51 +12,47 @@ use std::time::Duration;
 /// The longest script.
 const LONGEST: u64 = 1 << 20;
 
-/// Less than this and the state of an empty script does not fit.
+/// Below this, the VM of an empty script does not fit.
 const LEAST_MEMORY: u64 = 512 << 10;
 
 /// The kind `luau`.
-pub const KIND: Kind<dyn Plugin> = Kind {
-    name: "luau",
-    about: "Runs a filter written in Luau, a script of functions named after the phases.",
-    schema: <Written as JsonSchema>::json_schema,
-    build,
-};
+pub const KIND: Kind<dyn Plugin> =
+    Kind { name: "luau", about: "Runs a script", schema: <Written as JsonSchema>::json_schema, build };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// The script's file; a relative path begins at the file it is written in.
+    /// Runs the script in this file, of at most 1 MiB. Default none.
     script: Option<Placed<String>>,
-    /// The script itself, instead of `script`.
+    /// Runs this script. Default none.
     source: Option<Placed<String>>,
-    /// What the script finds in its table `config`.
+    /// Passes this mapping to the script, as its table `config`. Default empty.
     #[serde(default)]
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
     config: Option<Placed<serde_json::Value>>,
-    /// What one worker's copy of the script may use.
+    /// Bounds one worker's copy of the script.
     #[serde(default)]
     limits: WrittenLimits,
-    /// How often `request_headers` is asked again about a WebSocket that lives, at least 1s; one that is then answered
-    /// is closed with 1008. Default: never.
+    /// Calls `request_headers` again during a WebSocket, and closes it (1008) if the script responds. At least 1s.
+    /// Default off.
     recheck: Option<Placed<Period>>,
 }
 
-/// What one worker's copy of the script may use.
+/// Limits of one worker's copy of the script.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenLimits {
-    /// The processor time of one call, from 1ms to 10s. A call that takes longer is ended and fails. Default: 20ms.
+    /// Fails a call after this much processor time, from 1ms to 10s. Default 20ms.
     cpu: Option<Placed<Period>>,
-    /// The memory of the script and all it keeps. A call that needs more fails. Default: 16MiB.
+    /// Fails a call that needs more memory, 512KiB to 1GiB. Default 16MiB.
     memory: Option<Placed<Size>>,
-    /// The longest body that is shown to it whole, and that `call` takes from an answer. A longer body of
-    /// a request is answered with 413. Default: 1MiB.
+    /// Rejects (413) longer request bodies that the script would see whole, and bounds response bodies of `call`.
+    /// At most `memory`. Default 1MiB.
     body: Option<Placed<Size>>,
 }
 
-/// The limits in force.
+/// The effective limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) time: Duration,
@@ -81,9 +77,11 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     if plugin.phases_without_request_headers() && recheck.is_some() {
         let place = written.recheck.map_or_else(|| settings.place().clone(), |period| period.place);
         let name = Phase::RequestHeaders.name();
-        return Err(Problem::new(format!("`recheck` asks a function `{name}` that the script lacks"))
-            .at(&place)
-            .into());
+        return Err(Problem::new(format!(
+            "`recheck` needs the function `{name}`, which the script does not define"
+        ))
+        .at(&place)
+        .into());
     }
     Ok(Box::new(plugin))
 }
@@ -100,10 +98,10 @@ fn script(settings: &Settings, written: &Written) -> Result<Script, Problem> {
             Script::compile("source", source).map_err(|problem| problem.at(&source.place))
         }
         (Some(path), Some(_)) => {
-            Err(Problem::new("`script` and `source` are both there").help("keep one").at(&path.place))
+            Err(Problem::new("`script` and `source` are both set").help("keep one").at(&path.place))
         }
         (None, None) => Err(Problem::new("`luau` has no script")
-            .help("write `script: plugins/hello.luau`, or the text itself below `source: |`")
+            .help("write `script: plugins/hello.luau`, or the text under `source: |`")
             .at(settings.place())),
     }
 }

@@ -1,11 +1,11 @@
-//! Spellings of a field name that a backend cannot tell apart: CGI (RFC 3875 §4.1.18) and its successors (WSGI, PHP,
-//! FastCGI) turn every character of a name that is neither a letter nor a digit into `_`, so `X-User`, `X_User` and
-//! `X.User` are one variable to them.
+//! Spellings of a field name that a backend cannot distinguish. CGI (RFC 3875 §4.1.18) and its successors (WSGI,
+//! PHP, FastCGI) replace every character other than a letter or a digit by `_`. `X-User`, `X_User` and `X.User` are
+//! one variable to them.
 
 use crate::Fields;
 use http::HeaderName;
 
-/// Whether two names, in lower case, are one to such a backend.
+/// Whether two names, in lower case, are the same to such a backend.
 #[must_use]
 pub fn is_same_spelling(one: &str, other: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'_' };
@@ -15,7 +15,7 @@ pub fn is_same_spelling(one: &str, other: &str) -> bool {
 /// Removes the other spellings of `name`; `name` itself stays.
 pub(crate) fn remove_other_spellings(fields: &mut dyn Fields, name: &HeaderName) {
     let is_other = |other: &&HeaderName| *other != name && is_same_spelling(other.as_str(), name.as_str());
-    // Almost no request has one: the list allocates nothing then.
+    // Almost no request has one, so the list does not allocate.
     let others: Vec<_> = fields.map().keys().filter(is_other).cloned().collect();
     for other in &others {
         fields.remove(other);

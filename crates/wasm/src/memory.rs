@@ -1,10 +1,10 @@
-//! A module's memory, from our side: every pointer and length that it hands over is checked, and what we
-//! give it lies where its own allocator says.
+//! Access to a module's memory: every pointer and length from the module is checked, and data for the module is
+//! stored where its own allocator says.
 
 use crate::host::Host;
 use wasmtime::{Caller, Memory, TypedFunc};
 
-/// What a call of the host answers; the numbers are proxy-wasm's.
+/// The status that a host function returns; the numbers are proxy-wasm's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Ok = 0,
@@ -17,11 +17,11 @@ pub(crate) enum Status {
     Unimplemented = 12,
 }
 
-/// Why a call of the host ends early.
+/// The reason for an early end of a host function.
 pub(crate) enum Stop {
-    /// The module reads a status.
+    /// The module gets a status.
     Status(Status),
-    /// The module is at its end.
+    /// The instance ends.
     Trap(wasmtime::Error),
 }
 
@@ -31,10 +31,10 @@ impl From<Status> for Stop {
     }
 }
 
-/// How a call of the host ends.
+/// The result of a host function.
 pub(crate) type Done = Result<(), Stop>;
 
-/// What wasmtime hands back to the module.
+/// Converts a result into wasmtime's.
 pub(crate) fn end(done: Done) -> wasmtime::Result<i32> {
     match done {
         Ok(()) => Ok(Status::Ok as i32),
@@ -50,23 +50,23 @@ pub(crate) struct Guest {
     pub(crate) allocate: TypedFunc<i32, i32>,
 }
 
-/// A module that calls us.
+/// A call from a module.
 pub(crate) type Call<'c> = Caller<'c, Host>;
 
 /// The bytes at `at`.
 pub(crate) fn bytes(memory: &[u8], at: i32, length: i32) -> Result<&[u8], Stop> {
     let (at, length) = (at.cast_unsigned() as usize, length.cast_unsigned() as usize);
-    // 32-bit numbers: the sum fits.
+    // 32-bit numbers: their sum does not overflow.
     memory.get(at..at + length).ok_or(Stop::Status(Status::InvalidMemoryAccess))
 }
 
-/// The memory of the module and what the host knows about it.
+/// The module's memory and the host's state.
 pub(crate) fn split<'c>(call: &'c mut Call<'_>) -> Result<(&'c mut [u8], &'c mut Host), Stop> {
     let memory = call.data().guest()?.memory;
     Ok(memory.data_and_store_mut(call))
 }
 
-/// Writes where the module wants a result.
+/// Writes a result to the module's memory.
 pub(crate) fn put(call: &mut Call<'_>, at: i32, bytes: &[u8]) -> Done {
     let (memory, _) = split(call)?;
     let at = at.cast_unsigned() as usize;
@@ -80,7 +80,7 @@ pub(crate) fn put_u32(call: &mut Call<'_>, at: i32, number: u32) -> Done {
     put(call, at, &number.to_le_bytes())
 }
 
-/// Copies `bytes` into memory that the module allocates, and says where and how long they are.
+/// Copies `bytes` into memory that the module allocates, and writes their address and length.
 pub(crate) fn give(call: &mut Call<'_>, bytes: &[u8], at: i32, length: i32) -> Done {
     let size = u32::try_from(bytes.len()).map_err(|_| Status::InternalFailure)?;
     let mut place = 0;
@@ -96,14 +96,14 @@ pub(crate) fn give(call: &mut Call<'_>, bytes: &[u8], at: i32, length: i32) -> D
     put_u32(call, length, size)
 }
 
-/// As [`give`], of bytes that `write` puts into a buffer that is used again.
+/// As [`give`], for bytes that `write` puts into a reusable buffer.
 pub(crate) fn give_written(
     call: &mut Call<'_>,
     at: i32,
     length: i32,
     write: impl FnOnce(&mut Call<'_>, &mut Vec<u8>) -> Done,
 ) -> Done {
-    // Taken out, for the module's allocator may call us again meanwhile.
+    // Taken out, because the module's allocator may call a host function meanwhile.
     let mut buffer = std::mem::take(&mut call.data_mut().scratch);
     buffer.clear();
     let done = write(call, &mut buffer).and_then(|()| give(call, &buffer, at, length));

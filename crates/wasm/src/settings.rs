@@ -1,4 +1,4 @@
-//! What an operator may write below `kind: wasm`, and the making of a plugin from it.
+//! Settings of `kind: wasm`, and the plugin built from them.
 
 use crate::engine::{Allocation, LONGEST, POOLED_MEMORY};
 use crate::module::Program;
@@ -19,7 +19,7 @@ const LARGEST: u64 = 64 << 20;
 /// The kind `wasm`.
 pub const KIND: Kind<dyn Plugin> = Kind {
     name: "wasm",
-    about: "Runs a proxy-wasm filter compiled to WebAssembly, limited in time and memory.",
+    about: "Runs a WebAssembly filter",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -28,42 +28,42 @@ pub const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// The module: a file with a filter for proxy-wasm 0.1.0, 0.2.0 or 0.2.1. A relative path begins at
-    /// the file it is written in.
+    /// Runs the filter in this file, of at most 64 MiB. Required.
     module: Placed<String>,
-    /// The module's SHA-256 in hexadecimal digits; another module is refused.
+    /// Rejects a module with another SHA-256, in hexadecimal. Default none.
     sha256: Option<Placed<String>>,
-    /// What the filter gets as its plugin configuration: a text as it is, a mapping or a list as JSON.
+    /// Passes this plugin configuration to the filter: text as is, a mapping or a list as JSON. Default empty.
     #[serde(rename = "config")]
     #[schemars(rename = "config", with = "Option<serde_json::Value>")]
     _config: Option<IgnoredAny>,
-    /// What it is held to.
+    /// Bounds the filter.
     #[serde(default)]
     limits: Limits,
-    /// What it may reach beyond the request.
+    /// Grants access beyond the request. Default none.
     #[serde(default)]
     allow: Allow,
-    /// Whether one instance of it serves all requests of a worker, or each request gets its own.
+    /// Shares one instance per worker (`worker`), or creates one per request (`request`). Default worker.
     #[serde(default)]
     isolation: Isolation,
-    /// Whether it is shown WebSocket messages, as a stream filter, instead of requests. Default: false.
+    /// Passes WebSocket messages to the module, as a stream filter, in place of requests. Default false.
     #[serde(default)]
     websocket: bool,
-    /// The filter's root id, for a module that holds several filters. Default: none.
+    /// Selects a filter by its root ID, for a module with several. Default empty.
     root_id: Option<String>,
-    /// Entries with the same id share the data of `proxy_set_shared_data`. Default: those with the same module.
+    /// Shares the data of `proxy_set_shared_data` with entries of the same ID. Default entries with the same
+    /// module.
     vm_id: Option<String>,
 }
 
-/// What a filter is held to.
+/// Limits of a filter.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Limits {
-    /// Processor time of one callback, at least 2ms and at most 1s. Default: 10ms.
+    /// Fails a callback after this much processor time. At least 2ms, at most 1s. Default 10ms.
     cpu: Placed<Period>,
-    /// Memory of one instance, at most 4GiB (64MiB with `isolation: request`). Default: 16MiB.
+    /// Bounds the memory of an instance, 64KiB to 4GiB, or to 64MiB with `isolation: request`. Default 16MiB.
     memory: Placed<Size>,
-    /// Bytes of a body that are held back for the filter. Default: 1MiB.
+    /// Holds back at most this many bytes of a body for the filter. Default 1MiB.
     body: Size,
 }
 
@@ -78,26 +78,26 @@ impl Default for Limits {
     }
 }
 
-/// What a filter may reach.
+/// Access of a filter beyond the request.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Allow {
-    /// Upstreams that it may send requests to, by name. Default: none.
+    /// Allows calls to these upstreams, by name. Default none.
     upstreams: Vec<String>,
 }
 
-/// Who shares an instance.
+/// The isolation of requests.
 #[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Isolation {
-    /// The requests of a worker.
+    /// The requests of a worker share an instance.
     #[default]
     Worker,
-    /// Nobody.
+    /// Each request has its own instance.
     Request,
 }
 
-/// The settings as the host uses them.
+/// The settings in the host's form.
 pub(crate) struct ModuleSettings {
     /// The entry's name, for logs and metrics.
     pub(crate) name: Box<str>,
@@ -155,7 +155,7 @@ fn limits(written: &Written, problems: &mut Problems) {
 
 fn terms(settings: &Settings, written: Written, program: &Arc<Program>) -> ModuleSettings {
     let stem = Path::new(&written.module.value).file_stem().and_then(|stem| stem.to_str()).unwrap_or("wasm");
-    // Under a name of the operator's own its metrics and log lines are found by it.
+    // A custom entry name identifies its metrics and log lines.
     let name = if matches!(settings.name(), "" | "wasm") { stem } else { settings.name() };
     ModuleSettings {
         name: name.into(),
@@ -171,12 +171,12 @@ fn terms(settings: &Settings, written: Written, program: &Arc<Program>) -> Modul
     }
 }
 
-/// A configuration as a filter reads it.
+/// A configuration in the form for the filter.
 fn bytes(config: &Value) -> Vec<u8> {
     match &config.kind {
         ValueKind::Null => Vec::new(),
         ValueKind::Scalar { text, .. } => text.clone().into_bytes(),
-        // Keys are text and numbers finite, so that this cannot fail.
+        // Keys are text and numbers finite, so this cannot fail.
         ValueKind::List(_) | ValueKind::Map(_) => serde_json::to_vec(config).unwrap_or_default(),
     }
 }

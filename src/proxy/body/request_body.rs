@@ -1,7 +1,7 @@
-//! The way of a request past its route's plugins: first its head, then its body, piece by piece on the
-//! way to the backend, or whole where a plugin wants to see all of it before anything goes on.
+//! Plugin phases of a request: first its header, then its body, chunk by chunk on the way to the backend, or
+//! whole for a plugin that buffers it.
 //!
-//! How all of a body is read, and what stands in its place afterwards, is in `whole`.
+//! `buffered_body` reads a whole body and replaces it afterwards.
 
 use super::buffered_body;
 use crate::plugin::Decision;
@@ -23,77 +23,78 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Of what passed plugins so much is kept for another attempt; Pingora keeps as much of what came.
+/// The maximum of plugin output kept for a retry; Pingora keeps the same amount of input.
 const KEPT: usize = 64 << 10;
 
-/// A request's body, where plugins see it.
+/// The request body, if plugins read it.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Upload {
-    /// All of it as it goes to the backend, when a plugin wanted to see all of it.
+    /// The whole body for the backend, if a plugin buffered it.
     whole: Option<Bytes>,
-    /// Bytes of it that were read by then.
+    /// The number of its bytes received from the client.
     read: usize,
-    /// The plugins before this position have seen all of it.
+    /// Plugins before this position have seen the whole body.
     seen: usize,
-    /// Its pieces pass plugins.
+    /// Its chunks pass plugins.
     shown: bool,
-    /// What came out of the plugins so far.
+    /// The output of the plugins so far.
     passed: Passed,
-    /// The next piece is all that came before this attempt: the plugins have seen it.
+    /// The next chunk contains everything received before this attempt, which the plugins have seen.
     again: bool,
-    /// All of it is on its way to the backend of this attempt.
+    /// The whole body was passed to the backend of this attempt.
     pub(in crate::proxy) is_sent: bool,
-    /// The backend's final response came before all of it was sent.
+    /// The backend's final response arrived before the whole body was sent.
     pub(in crate::proxy) is_cut_off: bool,
-    /// That response is over, and the upload with it.
+    /// That response is complete, and the upload has ended.
     pub(in crate::proxy) is_over: bool,
-    /// The client, which waited for that, was told to send it (RFC 9110 §10.1.1).
+    /// 100 (Continue) was sent to the client (RFC 9110 §10.1.1).
     is_asked_for: bool,
 }
 
-/// What came out of the plugins, for another attempt.
+/// The output of the plugins, for a retry.
 #[derive(Debug, Default)]
 enum Passed {
-    /// Nothing was shown to them yet.
+    /// Nothing was passed to them yet.
     #[default]
     Nothing,
     /// All of it.
     Kept(Vec<Bytes>),
-    /// More than is kept, or a piece was under way when the attempt ended: no other one can be made.
+    /// The output exceeds the limit, or the attempt ended during a chunk: no retry is possible.
     Lost,
 }
 
-/// What is shown to plugins.
+/// The argument of a plugin phase.
 enum Show<'p> {
-    /// The head, from a position on.
+    /// The header, from a position on.
     Head(usize),
-    /// A piece of the body, at these positions.
+    /// A chunk of the body, for these positions.
     Piece(Range<usize>, &'p mut Piece),
-    /// The whole body, to the plugin that asked for it.
+    /// The whole body, for the plugin that requested it.
     Whole(usize, &'p mut Piece),
 }
 
 impl Upload {
-    /// Whether no plugin has to do with the body.
+    /// Returns whether no plugin handles the body.
     pub(in crate::proxy) fn is_plain(&self) -> bool {
         self.whole.is_none() && !self.shown
     }
 
-    /// Whether another attempt would send the same.
+    /// Returns whether a retry would send the same body.
     pub(in crate::proxy) fn is_repeatable(&self) -> bool {
         !matches!(self.passed, Passed::Lost)
     }
 
-    /// Bytes that came from the client. A session behind one that was read whole has read a byte that never came.
+    /// The number of body bytes received from the client. After buffering, the session counts a byte that was
+    /// never received.
     pub(in crate::proxy) fn received(&self, session: &Session) -> usize {
         self.read + if self.whole.is_some() { 0 } else { session.body_bytes_read() }
     }
 }
 
-/// The body is going to be read: tells a client that waits for that.
+/// Sends 100 (Continue) if the client waits for it.
 ///
 /// # Errors
-/// When the client is gone.
+/// When the client disconnected.
 pub(in crate::proxy) async fn ask_for(session: &mut Session, ctx: &mut Context) -> Result<()> {
     if ctx.received.expects_continue && !std::mem::replace(&mut ctx.upload.is_asked_for, true) {
         let limit = ctx.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.terms.send_timeout);
@@ -105,7 +106,7 @@ pub(in crate::proxy) async fn ask_for(session: &mut Session, ctx: &mut Context) 
     Ok(())
 }
 
-/// What the route's plugins say to a request: nothing, or what the client gets instead of an answer.
+/// Runs the request phases of the route's plugins: `None`, or the response to send instead.
 pub(in crate::proxy) async fn ask_plugins(
     session: &mut Session,
     ctx: &mut Context,
@@ -135,7 +136,7 @@ pub(in crate::proxy) async fn ask_plugins(
     rest.map(|bytes| ctx.upload.whole = Some(bytes)).err()
 }
 
-/// Shows all of the body to the plugin at `at`, behind those before it.
+/// Passes the whole body to the plugin at `at`, after those before it.
 async fn hold(
     session: &mut Session,
     ctx: &mut Context,
@@ -165,7 +166,7 @@ async fn hold(
     Ok(())
 }
 
-/// Reads the body to its end, past the plugins before `at`.
+/// Reads the body to its end, through the plugins before `at`.
 async fn read(
     session: &mut Session,
     ctx: &mut Context,
@@ -199,7 +200,7 @@ async fn read(
     Ok(body.freeze())
 }
 
-/// All of the body past the plugins at these positions.
+/// Passes the whole body through the plugins at these positions.
 async fn pass_whole(
     session: &mut Session,
     ctx: &mut Context,
@@ -213,17 +214,17 @@ async fn pass_whole(
 }
 
 /// # Errors
-/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
+/// [`Failure::ClientGone`] when the client disconnects while a plugin waits.
 async fn show(
     session: &mut Session,
     ctx: &mut Context,
     route: &Arc<Route>,
     what: Show<'_>,
 ) -> std::result::Result<Decision, Failure> {
-    // While a plugin waits, its client may leave.
+    // The client may disconnect while a plugin waits.
     let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
     let head = session.req_header_mut();
-    // Owned, for the plugins may change the fields while they look at it.
+    // Cloned, since plugins may change the fields while they read these.
     let (method, uri) = (Method::clone(&head.method), head.uri.clone());
     let line = RequestLine { method: &method, uri: &uri };
     let mut fields = RequestFields(head);
@@ -238,10 +239,10 @@ async fn show(
     client_disconnect::unless_gone(watch, decision).await
 }
 
-/// Frames the body in the head for an attempt. One that plugins may still change has no length yet.
+/// Sets the framing of the body for an attempt. A body that plugins may still change has no length yet.
 ///
 /// # Errors
-/// When a value cannot be a field value, which is excluded.
+/// When a value is invalid in a field, which is excluded.
 pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
     ctx.upload.is_sent = false;
     if let Some(whole) = &ctx.upload.whole {
@@ -255,7 +256,7 @@ pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Re
     ctx.upload.shown = wanted && ctx.received.body != BodyLength::Empty;
     if ctx.upload.shown {
         if ctx.route.as_ref().is_some_and(|route| route.chain.may_change_request_body(&ctx.running)) {
-            // Pingora frames what has no length in chunks.
+            // Pingora uses chunked coding without a length.
             head.remove_header(&header::CONTENT_LENGTH);
         }
         ctx.upload.again = !matches!(ctx.upload.passed, Passed::Nothing);
@@ -263,10 +264,10 @@ pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Re
     Ok(())
 }
 
-/// A piece of the body on its way to the backend.
+/// Passes a chunk of the body on its way to the backend.
 ///
 /// # Errors
-/// When a plugin answered, or failed: what the client gets is in the context.
+/// When a plugin responded or failed; the context has the response.
 pub(in crate::proxy) async fn pass(
     session: &mut Session,
     body: &mut Option<Bytes>,
@@ -274,7 +275,7 @@ pub(in crate::proxy) async fn pass(
     ctx: &mut Context,
 ) -> Result<()> {
     if let Some(whole) = &ctx.upload.whole {
-        // The session's own request has one byte that was read; this is the one call for it.
+        // The session's own request has one byte that was read; this is the only call for it.
         *body = Some(whole.clone()).filter(|whole| !whole.is_empty());
         return Ok(());
     }
@@ -282,38 +283,38 @@ pub(in crate::proxy) async fn pass(
     let bytes = if std::mem::take(&mut ctx.upload.again) {
         ctx.upload.passed.all()
     } else {
-        // Whoever drops this future in between leaves a piece half shown.
+        // If this future is dropped before the end, the chunk was processed in part.
         let passed = std::mem::replace(&mut ctx.upload.passed, Passed::Lost);
         let mut piece = Piece { bytes: body.take().unwrap_or_default(), last: end };
         let decision = show(session, ctx, &route, Show::Piece(0..usize::MAX, &mut piece)).await;
         if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::of) {
             ctx.instead = Some(instead);
-            // Of any other side than the client's, Pingora would go on waiting for a backend of HTTP/2.
+            // For an error of another side, Pingora would continue to wait for an HTTP/2 backend.
             return Err(Error::new_down(OURS));
         }
         ctx.upload.passed = passed.and(&piece.bytes);
         piece.bytes
     };
-    // Nothing at all is the end to Pingora, and an empty piece at the end would be one end too many.
+    // `None` is the end to Pingora, and an empty last chunk would write a second end.
     *body = Some(bytes).filter(|bytes| !(end && bytes.is_empty()));
     Ok(())
 }
 
-/// A piece that was read before a response cut the upload off. It goes nowhere.
+/// Discards a chunk that was read before an early response.
 ///
 /// # Errors
-/// At the end of the body, which the backend must not get: the connection to it is closed.
+/// At the end of the body, which the backend must not receive: its connection is closed.
 pub(in crate::proxy) fn drop_late(body: &mut Option<Bytes>, end: bool) -> Result<()> {
     if end {
         return Err(Error::new(OURS));
     }
-    // Nothing at all would be the end to Pingora.
+    // `None` would be the end to Pingora.
     *body = Some(Bytes::new());
     Ok(())
 }
 
-/// A piece of a body that no plugin looks at. One of HTTP/2 may end with an empty piece, which HTTP/1 would
-/// write as one end too many.
+/// Passes a chunk of a body without plugins. An HTTP/2 body may end with an empty chunk, which HTTP/1 would
+/// write as a second end.
 pub(in crate::proxy) fn pass_plain(body: &mut Option<Bytes>, end: bool) {
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
@@ -321,7 +322,7 @@ pub(in crate::proxy) fn pass_plain(body: &mut Option<Bytes>, end: bool) {
 }
 
 impl Passed {
-    /// With one more piece.
+    /// Adds a chunk.
     fn and(self, piece: &Bytes) -> Self {
         let mut pieces = match self {
             Self::Nothing => Vec::new(),

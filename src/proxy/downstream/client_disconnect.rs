@@ -1,5 +1,6 @@
-//! A client that leaves while its request waits for something else than its backend's response: a plugin's call, a turn,
-//! a WebSocket's handshake. While the response is awaited or under way its session is read, which notices by itself.
+//! Detection of client disconnects while a request waits for something other than the response: a plugin's
+//! call, a handshake queue, a WebSocket handshake. While the response is awaited or sent, the session is read
+//! and detects it.
 
 use super::connection::Connection;
 use crate::proxy::failure::Failure;
@@ -14,25 +15,26 @@ use std::task::Poll;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Watches a socket of which nothing is read: what came is left there, and the end behind it is found.
+/// Watches a socket without reading: received bytes stay in the kernel, and the end after them is detected.
 pub(in crate::proxy) struct SocketWatch {
     socket: OwnedFd,
     interest: Interest,
 }
 
-/// Ready when the client has left.
+/// Ready when the client has disconnected.
 pub(in crate::proxy) type Gone = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl SocketWatch {
-    /// For the other handle of a client's socket; `finishes`: the end of its direction alone is no departure.
+    /// Creates a watch from a duplicate of the client's socket. With `finishes`, a half-close alone is no
+    /// disconnect.
     pub(in crate::proxy) fn new(socket: OwnedFd, finishes: bool) -> Self {
         Self { socket, interest: if finishes { Interest::WRITABLE } else { Interest::READABLE } }
     }
 
-    /// Ready when the client has left.
+    /// Ready when the client has disconnected.
     pub(in crate::proxy) fn gone(self) -> Gone {
         Box::pin(async move {
-            // Without a watch the client is noticed when its response is written.
+            // Without a watch, the disconnect is noticed when the response is written.
             if wait(self).await.is_err() {
                 pending::<()>().await;
             }
@@ -41,24 +43,24 @@ impl SocketWatch {
 }
 
 async fn wait(SocketWatch { socket, interest }: SocketWatch) -> io::Result<()> {
-    // Also a Unix socket: it is only waited for, and every one is registered alike.
+    // A Unix socket too: it is only waited for, and all are registered alike.
     let socket = TcpStream::from_std(std::net::TcpStream::from(socket))?;
     loop {
         let ready = socket.ready(interest).await?;
         if ready.is_read_closed() || ready.is_write_closed() {
             return Ok(());
         }
-        // Nothing is read or written here, so the runtime is told to wait for the next event.
+        // Nothing is read or written here, so the readiness is cleared to wait for the next event.
         let _ = socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }
 
-/// What may watch an HTTP/1 client while its session is lent to plugins: another handle of its socket.
+/// A watch for an HTTP/1 client while its session is lent to plugins: a duplicate of its socket.
 pub(in crate::proxy) fn watch(session: &Session) -> Option<SocketWatch> {
     connection(session).and_then(Connection::watch)
 }
 
-/// The output of `work`, unless the client leaves before.
+/// The output of `work`, unless the client disconnects first.
 ///
 /// # Errors
 /// [`Failure::ClientGone`].
@@ -73,7 +75,7 @@ pub(in crate::proxy) async fn unless_gone<T>(
         if let Poll::Ready(output) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        // The socket is watched only when there is a wait.
+        // The socket is watched only if there is a wait.
         if let Some(watch) = watch.take() {
             gone = Some(watch.gone());
         }
@@ -85,7 +87,7 @@ pub(in crate::proxy) async fn unless_gone<T>(
     .await
 }
 
-/// The same for work that does not need the session, whose client has sent its whole request.
+/// The output of work that does not need the session, for a request that was received completely.
 ///
 /// # Errors
 /// [`Failure::ClientGone`].
@@ -94,7 +96,7 @@ pub(in crate::proxy) async fn unless_session_ends<T>(
     work: impl Future<Output = T>,
 ) -> Result<T, Failure> {
     let downstream = session.as_downstream_mut();
-    // What is left of a body is not for a look at the end.
+    // The rest of a body must not be read here.
     let has_end = !matches!(downstream, ServerSession::H1(_)) || downstream.is_body_done();
     tokio::select! {
         biased;

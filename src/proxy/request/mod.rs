@@ -1,4 +1,4 @@
-//! The head of a request: reading, validation, facts, forwarded fields, and the first phases up to the route.
+//! Request header: reading, validation, facts, forwarded fields, and the first phases up to the route.
 
 pub(super) mod acme_http01;
 pub(super) mod forwarded;

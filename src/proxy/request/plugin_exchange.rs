@@ -1,11 +1,11 @@
-//! A request in the shape in which plugins see it. What they may do with it is the plugin interface's.
+//! Conversion of a request to the plugins' `Exchange`.
 
 use super::request_facts::RequestLine;
 use crate::proxy::context::Context;
 use crate::snapshot::Route;
 use moongate_sdk::{Exchange, Fields, Headers};
 
-/// The request of `ctx` for the plugins of its route.
+/// The exchange of `ctx` for the plugins of its route.
 pub(in crate::proxy) fn of<'a>(
     ctx: &'a mut Context,
     route: &'a Route,

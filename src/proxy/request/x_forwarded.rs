@@ -1,8 +1,8 @@
-//! X-Forwarded-* fields: what a trusted proxy says in them, and what they say on the way to plugins and backends.
+//! X-Forwarded-* fields: values from trusted proxies, and values for plugins and backends.
 //!
-//! Each proxy appends to a list or overwrites it, so of several values the last one was written by the nearest proxy.
-//! That one counts, here and for the backend, which gets one line: a reader that takes the first of two lines would
-//! otherwise believe what the client wrote.
+//! Each proxy appends to a list or overwrites it, so the last of several values was written by the nearest
+//! proxy. That one is used, here and for the backend, which gets one line: a reader of the first of two lines
+//! would otherwise trust the client's value.
 
 use super::forwarded::{self, Hops};
 use super::request_facts::Received;
@@ -18,25 +18,26 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Fields of one value, in which a list came about by appending. In others a comma may be part of the value.
+/// Single-value fields in which a list is the result of appending. In other fields a comma may be part of the
+/// value.
 const APPENDED: [&str; 5] =
     ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-scheme", "x-forwarded-ssl"];
 
-/// Fields that are lists, to which each proxy appends.
+/// List fields, to which each proxy appends.
 const LISTS: [&str; 5] =
     ["x-forwarded-for", "x-forwarded-server", "x-forwarded-prefix", "forwarded", "x-original-forwarded-for"];
 
-/// The scheme that trusted proxies name for the client; nothing when it is none that is known. Some proxies name those
-/// of WebSockets, and some append to the list: `https,http` is a client with TLS before a second proxy without.
+/// The client's scheme by trusted proxies; `None` if it is unknown. Some proxies send WebSocket schemes, and
+/// some append: `https,http` is a client with TLS before a second proxy without it.
 pub(in crate::proxy) fn scheme(headers: &HeaderMap, hops: Hops) -> Option<&'static str> {
     let fields = headers.get_all(&PROTO).iter().filter_map(|value| value.to_str().ok());
     let named = fields.flat_map(|list| list.split(',')).map(str::trim).filter(|scheme| !scheme.is_empty());
-    let mut said: Vec<_> = named.map(Cow::Borrowed).collect();
-    if said.is_empty() {
-        said.extend(forwarded::parameters(headers, "proto").into_iter().map(Cow::Owned));
+    let mut schemes: Vec<_> = named.map(Cow::Borrowed).collect();
+    if schemes.is_empty() {
+        schemes.extend(forwarded::parameters(headers, "proto").into_iter().map(Cow::Owned));
     }
-    let said = said.get(hops.element(said.len()))?;
-    let is = |known: &str| said.eq_ignore_ascii_case(known);
+    let scheme = schemes.get(hops.element(schemes.len()))?;
+    let is = |known: &str| scheme.eq_ignore_ascii_case(known);
     if is("https") || is("wss") {
         Some("https")
     } else if is("http") || is("ws") {
@@ -46,26 +47,26 @@ pub(in crate::proxy) fn scheme(headers: &HeaderMap, hops: Hops) -> Option<&'stat
     }
 }
 
-/// The host that the nearest proxy was asked for.
+/// The host that the nearest proxy received.
 pub(in crate::proxy) fn host(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    let said = match nearest(headers, &HOST) {
-        Some(said) => Cow::Borrowed(std::str::from_utf8(said).ok()?),
+    let host = match nearest(headers, &HOST) {
+        Some(value) => Cow::Borrowed(std::str::from_utf8(value).ok()?),
         None => Cow::Owned(forwarded::nearest_parameter(headers, "host")?),
     };
-    Some(said).filter(|host| !host.is_empty())
+    Some(host).filter(|host| !host.is_empty())
 }
 
-/// What the nearest proxy wrote.
+/// The value written by the nearest proxy.
 fn nearest<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let last = headers.get_all(name).iter().next_back()?.as_bytes();
     last.rsplit(|byte| *byte == b',').next().map(<[u8]>::trim_ascii)
 }
 
-/// Brings the fields to what plugins, internal services and backends get. Those of an untrusted client have been
+/// Normalises the fields for plugins, internal services and backends. Those of an untrusted client were
 /// removed before, unless the policy keeps them.
 ///
 /// # Errors
-/// When a value cannot be a field value, which the parser has excluded.
+/// When a value is invalid in a field, which the parser has excluded.
 pub(in crate::proxy) fn apply_policy(
     head: &mut RequestHeader,
     received: &Received,
@@ -91,7 +92,7 @@ pub(in crate::proxy) fn apply_policy(
     }
 }
 
-/// Leaves of each field that is no list what the nearest proxy wrote.
+/// Reduces each single-value field to the value of the nearest proxy.
 fn one_line_each(head: &mut RequestHeader) -> Result<()> {
     let has_several = |name: &&HeaderName| {
         let text = name.as_str();
@@ -101,7 +102,7 @@ fn one_line_each(head: &mut RequestHeader) -> Result<()> {
             && !LISTS.contains(&text)
             && (values.next().is_some() || is_list && APPENDED.contains(&text))
     };
-    // Almost no request has one: the list allocates nothing then.
+    // Almost no request has one, and then nothing is allocated.
     let names: Vec<_> = head.headers.keys().filter(has_several).cloned().collect();
     for name in names {
         let last = head.headers.get_all(&name).iter().next_back().map_or(&[][..], HeaderValue::as_bytes);
@@ -114,7 +115,7 @@ fn one_line_each(head: &mut RequestHeader) -> Result<()> {
 }
 
 fn add(head: &mut RequestHeader, received: &Received) -> Result<()> {
-    // One address of IPv4, as nearly always.
+    // The capacity of one IPv4 address, the common case.
     let mut list = Vec::with_capacity(16);
     if received.is_trusted {
         for hop in forwarded::hops(&head.headers) {
@@ -124,13 +125,13 @@ fn add(head: &mut RequestHeader, received: &Received) -> Result<()> {
     }
     address(&mut list, received.peer);
     head.insert_header(FOR, field_value(list)?)?;
-    // As it was read: backends compare with `https`, and not with `wss` or `HTTPS`.
+    // The interpreted scheme: backends compare with `https`, not with `wss` or `HTTPS`.
     head.insert_header(PROTO, HeaderValue::from_static(received.scheme))?;
-    // The port belongs to it: links that a backend makes for its clients need it.
-    let told =
+    // Includes the port, which a backend needs for links to itself.
+    let forwarded =
         if received.is_trusted { host(&head.headers).map(|host| host.as_bytes().to_vec()) } else { None };
-    let asked = || head.headers.get(header::HOST).map(|host| host.as_bytes().to_vec());
-    if let Some(host) = told.or_else(asked) {
+    let requested = || head.headers.get(header::HOST).map(|host| host.as_bytes().to_vec());
+    if let Some(host) = forwarded.or_else(requested) {
         head.insert_header(HOST, field_value(host)?)?;
     }
     Ok(())
@@ -146,7 +147,7 @@ mod tests {
     use super::super::untrusted_headers;
     use super::*;
 
-    /// What is left of fields that came from 192.0.2.7 in plain HTTP.
+    /// The resulting fields of a request from 192.0.2.7 over HTTP without TLS.
     fn settled(
         is_trusted: bool,
         policy: XForwarded,
@@ -230,7 +231,7 @@ mod tests {
                     ("x-forwarded-prefix", "/b"),
                 ],
             );
-            // Of the schemes the client's own, as it was read.
+            // The interpreted scheme of the client.
             assert_eq!(all(&head, "x-forwarded-proto"), ["https"], "{policy:?}");
             assert_eq!(all(&head, "x-forwarded-host"), ["a.example"], "{policy:?}");
             assert_eq!(all(&head, "x-forwarded-port"), ["80"], "{policy:?}");
@@ -242,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_is_told_the_scheme_as_it_was_read() {
-        for (said, counts) in [
+    fn a_backend_gets_the_interpreted_scheme() {
+        for (value, scheme) in [
             ("https", "https"),
             ("HTTPS", "https"),
             ("wss", "https"),
@@ -255,8 +256,8 @@ mod tests {
             ("ftp", "http"),
             ("https;", "http"),
         ] {
-            let head = settled(true, XForwarded::Add, &[("x-forwarded-proto", said)]);
-            assert_eq!(all(&head, "x-forwarded-proto"), [counts], "{said}");
+            let head = settled(true, XForwarded::Add, &[("x-forwarded-proto", value)]);
+            assert_eq!(all(&head, "x-forwarded-proto"), [scheme], "{value}");
         }
         let head = settled(true, XForwarded::Add, &[("forwarded", "for=1.1.1.1;proto=wss")]);
         assert_eq!(all(&head, "x-forwarded-proto"), ["https"]);

@@ -1,5 +1,4 @@
-//! The way back: the last changes to an answer's head, answers to a handshake that are no 101, and
-//! the end of a request that nobody could serve.
+//! Upstream responses: final changes to the header, non-101 responses to handshakes, and failed requests.
 
 use super::local_response;
 use super::non_101_response::replay;
@@ -26,17 +25,17 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 use std::sync::Arc;
 
-/// What the client gets in place of the answer that was under way.
+/// The response that replaces the current one.
 #[derive(Debug)]
 pub(in crate::proxy) enum ReplacementResponse {
-    /// A plugin's reply: to the request, or to an answer, from the plugin at a position.
+    /// A plugin's reply, to a request or a response, from the plugin at a position.
     Reply(Option<usize>, Box<Reply>),
-    /// An answer of the gateway's own.
+    /// A response made by the gateway.
     Failure(Failure),
 }
 
 impl ReplacementResponse {
-    /// What a decision about the request puts in place of its answer, if anything.
+    /// The replacement by a decision about a request, if any.
     pub(in crate::proxy) fn of(decision: Decision) -> Option<Self> {
         Self::to_answer(decision).map(|instead| match instead {
             Self::Reply(_, reply) => Self::Reply(None, reply),
@@ -44,12 +43,12 @@ impl ReplacementResponse {
         })
     }
 
-    /// What a decision about an answer puts in its place, if anything.
+    /// The replacement by a decision about a response, if any.
     fn to_answer(decision: Decision) -> Option<Self> {
         match decision {
             Decision::Continue => None,
             Decision::Respond { at, by, reply } if reply.status.is_informational() => {
-                const MESSAGE: &str = "a plugin replied with an interim status";
+                const MESSAGE: &str = "plugin responded with an interim status";
                 if log_throttle::admit(log::Level::Error, MESSAGE, &[&by]) {
                     log::error!(plugin = &*by, position = at; "{MESSAGE}");
                 }
@@ -67,11 +66,11 @@ impl From<Failure> for ReplacementResponse {
     }
 }
 
-/// The head of a backend's answer on its way to the client. What takes its place is sent here and now
-/// when the request is over, so that both connections can go on; otherwise the attempt ends for it.
+/// Passes the header of a backend's response to the client. If the request is complete, a replacement is sent
+/// here, so that both connections are kept; otherwise it ends the attempt.
 ///
 /// # Errors
-/// When the client went away meanwhile, or the attempt ends.
+/// When the client disconnected, or the attempt ends.
 pub(in crate::proxy) async fn from_backend(
     session: &mut Session,
     head: &mut ResponseHeader,
@@ -83,7 +82,7 @@ pub(in crate::proxy) async fn from_backend(
     let comes = response_body::has_response_body(ctx.method().unwrap_or(&session.req_header().method), head);
     let Some(instead) = finish_head(session, head, ctx, &[], GivenBy::Backend).await? else {
         attempt::reset_session(session, ctx);
-        // Nothing follows that head, whether or not the backend sends something.
+        // No body follows that header, even if the backend sends one.
         let goes = response_body::has_body(&session.req_header().method, head.status);
         if ctx.upload.is_cut_off && !(comes && goes) {
             attempt::cut_off_upload(session, ctx);
@@ -99,7 +98,7 @@ pub(in crate::proxy) async fn from_backend(
     Ok(())
 }
 
-/// Who gave a response.
+/// The origin of a response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::proxy) enum GivenBy {
     /// The endpoint of the lease.
@@ -108,11 +107,11 @@ pub(in crate::proxy) enum GivenBy {
     Gateway,
 }
 
-/// The last changes to the head of an answer, wherever it comes from. Returns what takes its place, if
-/// a plugin wants that; those at `passed` have had their say.
+/// Final changes to the header of a response of any origin. Returns the replacement, if a plugin wants one;
+/// plugins at `passed` have replaced it already.
 ///
 /// # Errors
-/// When a value cannot be a field value, which is excluded.
+/// When a value is invalid in a field, which is excluded.
 pub(in crate::proxy) async fn finish_head(
     session: &Session,
     head: &mut ResponseHeader,
@@ -122,7 +121,7 @@ pub(in crate::proxy) async fn finish_head(
 ) -> Result<Option<ReplacementResponse>> {
     let mut status = head.status;
     let decision = dress(session, &mut status, &mut ResponseFields(head), ctx, passed, by).await;
-    // After the plugins: what they do to a backend's cookies is not meant for the gateway's own.
+    // After the plugins: their changes to a backend's cookies must not apply to the gateway's own.
     if let Some((cookie, _)) = sticky(session, ctx) {
         head.append_header(header::SET_COOKIE, cookie)?;
     }
@@ -135,10 +134,11 @@ pub(in crate::proxy) async fn finish_head(
     Ok(decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::to_answer))
 }
 
-/// The same for the fields of a 101, whose status stays. Returns when in a drain the WebSocket's session leaves.
+/// Final changes to the fields of a 101, whose status is fixed. Returns when the WebSocket's session leaves
+/// in a drain.
 ///
 /// # Errors
-/// What takes its place, if a plugin wants that.
+/// The replacement, if a plugin wants one.
 pub(in crate::proxy) async fn finish_upgrade(
     session: &Session,
     headers: &mut HeaderMap,
@@ -159,16 +159,16 @@ pub(in crate::proxy) async fn finish_upgrade(
     Ok(Some(moment))
 }
 
-/// The cookie that brings the client back to this endpoint, when it does not have it yet.
+/// The cookie that ties the client to this endpoint, if it does not have it yet.
 fn sticky(session: &Session, ctx: &Context) -> Option<(HeaderValue, DrainMoment)> {
     let (cluster, lease) = (ctx.cluster.as_ref()?, ctx.lease.as_ref()?);
     cluster.sticky_cookie(lease, &cluster.key(&ctx.view(session.req_header())))
 }
 
-/// The plugins' part.
+/// Runs the plugins' response phase.
 ///
 /// # Errors
-/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
+/// [`Failure::ClientGone`] when the client disconnects while a plugin waits.
 async fn dress(
     session: &Session,
     status: &mut StatusCode,
@@ -182,7 +182,7 @@ async fn dress(
     };
     let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
     let request = session.req_header();
-    // The request is over for the plugins by now: they see its fields and change only the answer's.
+    // Plugins can read the request's fields, but only change the response's.
     let mut seen = ReadOnlyHeaders(&request.headers);
     let lease = ctx.lease.as_ref().filter(|_| by == GivenBy::Backend);
     let endpoint = lease.map(|lease| Arc::clone(lease.endpoint()));
@@ -195,11 +195,11 @@ async fn dress(
     decision
 }
 
-/// Passes on an answer to a handshake that is no 101: an ordinary answer, on a connection that stays
-/// an ordinary one.
+/// Forwards a non-101 response to a handshake as an ordinary response, on a connection that stays an ordinary
+/// one.
 ///
 /// # Errors
-/// When either side went away meanwhile.
+/// When either side disconnected.
 pub(in crate::proxy) async fn pass_on(
     session: &mut Session,
     ctx: &mut Context,
@@ -246,7 +246,7 @@ pub(in crate::proxy) async fn pass_on(
             Ok(Err(_)) => Failure::UpstreamClosed,
             Err(gone) => gone,
         };
-        // The answer breaks off, and the client's connection with it.
+        // The response is incomplete, so the client's connection is closed.
         ctx.failure = Some(failure);
         session.set_keepalive(None);
         return Ok(());
@@ -268,7 +268,7 @@ async fn write_piece(
     session.write_response_body(bytes, end).await
 }
 
-/// Nobody could serve the request, or its response was over before its body.
+/// Responds to a failed request, or to one whose response ended before its body.
 pub(in crate::proxy) async fn give_up(
     session: &mut Session,
     error: &Error,
@@ -278,15 +278,15 @@ pub(in crate::proxy) async fn give_up(
         let error_code = session.response_written().map_or(0, |head| head.status.as_u16());
         return FailToProxy { error_code, can_reuse_downstream: false };
     }
-    // Pingora only knows that a read failed.
+    // Pingora only reports a failed read.
     let failure = if connection(session).is_some_and(Connection::is_broken) {
-        Failure::BadRequest(Detail("the body breaks its framing"))
+        Failure::BadRequest(Detail("the body violates its framing"))
     } else {
         ctx.failure.unwrap_or_else(|| attempt::failure(session, ctx, error))
     };
-    // Pingora closes the client's connection behind a failed attempt; the answer says so.
+    // Pingora closes the client's connection after a failed attempt; the response announces it.
     session.set_keepalive(None);
-    // A client that is gone hears nothing; the log tells of it all the same.
+    // A disconnected client gets no response, but the log entry is written.
     let status = match ctx.instead.take() {
         Some(instead) => {
             let _ = local_response::instead(session, ctx, instead).await;
@@ -300,11 +300,10 @@ pub(in crate::proxy) async fn give_up(
     FailToProxy { error_code: status, can_reuse_downstream: false }
 }
 
-/// What says where a message ends (RFC 9112 §6). Plugins cannot change it: the gateway writes what is true
-/// of the body in the end.
+/// Framing fields (RFC 9112 §6). Plugins cannot change them: the gateway sets them for the final body.
 const FRAMING: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
 
-/// Where Pingora keeps the fields of an answer.
+/// The fields of Pingora's response type.
 struct ResponseFields<'a>(&'a mut ResponseHeader);
 
 impl Fields for ResponseFields<'_> {
@@ -313,7 +312,7 @@ impl Fields for ResponseFields<'_> {
     }
     fn set(&mut self, name: &HeaderName, value: HeaderValue) {
         if !FRAMING.contains(name) {
-            // A HeaderName and a HeaderValue are always taken.
+            // Conversion of a HeaderName and a HeaderValue cannot fail.
             let _ = self.0.insert_header(name.clone(), value);
         }
     }
@@ -329,7 +328,7 @@ impl Fields for ResponseFields<'_> {
     }
 }
 
-/// Where Pingora keeps the fields of a request.
+/// The fields of Pingora's request type.
 pub(in crate::proxy) struct RequestFields<'a>(pub(in crate::proxy) &'a mut RequestHeader);
 
 impl Fields for RequestFields<'_> {

@@ -1,5 +1,5 @@
-//! From a finished handshake to a tunnel's last log line: the task that carries it, and what it keeps
-//! of the request. It keeps no snapshot: ten thousand reloads may pass under one living socket.
+//! Start of a tunnel after its handshake, and its log entries until its end. It keeps no snapshot: ten
+//! thousand reloads may happen during one WebSocket.
 
 use super::redial::Redialer;
 use super::websocket_plugins::TunnelPlugins;
@@ -22,28 +22,28 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// What a tunnel's log lines need of its request. One lives as long as its tunnel, so it is kept small:
-/// a block of 128 bytes for the allocator, and one for the text.
+/// The parts of a request that its tunnel's log entries need. It lives as long as its tunnel and is therefore
+/// small: one block of 128 bytes, and one for the text.
 pub(in crate::proxy) struct Origin {
     lines: Option<Lines>,
     route: Arc<str>,
-    /// Where it is; one that is kept beyond its backend moves.
+    /// The current endpoint; failover changes it.
     endpoint: Mutex<Arc<Endpoint>>,
     pub(in crate::proxy) client: Client,
 }
 
-/// The log, and what of the request stands in each line.
+/// The log, and the common fields of its entries.
 struct Lines {
     log: Arc<AccessLog>,
-    /// One behind the other: method, host, path, user agent, referer, request id.
+    /// Concatenated: method, host, path, user agent, referer, request ID.
     text: Box<[u8]>,
-    /// Where each of them ends but the last.
+    /// The end of each part except the last.
     ends: [u32; 5],
-    /// The client's connection; shared, so it costs a pointer.
+    /// The TLS of the client's connection; shared, so it costs a pointer.
     tls: Option<Arc<Tls>>,
-    /// It came over HTTP/2 (RFC 8441).
+    /// It was received over HTTP/2 (RFC 8441).
     h2: bool,
-    /// How many endpoints were tried for the handshake.
+    /// The number of attempts for the handshake.
     attempts: u8,
 }
 
@@ -62,7 +62,7 @@ impl Lines {
         let mut text = Vec::with_capacity(length);
         let ends = parts.map(|part| {
             text.extend_from_slice(part);
-            // A head of four gigabytes is refused long before.
+            // A header of four gigabytes was rejected long before.
             text.len() as u32
         });
         text.extend_from_slice(request_id.as_bytes());
@@ -75,21 +75,21 @@ impl Lines {
         &self.text[number.checked_sub(1).map_or(0, end)..end(number)]
     }
 
-    /// A part that was text to begin with.
+    /// A part that was text originally.
     fn word(&self, number: usize) -> &str {
         std::str::from_utf8(self.part(number)).unwrap_or_default()
     }
 }
 
 impl Origin {
-    /// Keeps it, while the request is still there; `None` when an endpoint is missing, which is
-    /// excluded behind a handshake.
+    /// Copies the parts while the request exists; `None` without an endpoint, which is excluded after a
+    /// handshake.
     pub(in crate::proxy) fn of(head: &RequestHeader, ctx: &Context) -> Option<Arc<Self>> {
         let (route, lease) = (ctx.route.as_ref()?, ctx.lease.as_ref()?);
         let log = ctx.snapshot.as_ref().and_then(|snapshot| snapshot.log.clone()).filter(|_| route.logged);
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
         Some(Arc::new(Self {
-            // Without a log nobody asks for these, and a tunnel may live for weeks.
+            // Without a log these are not needed, and a tunnel may live for weeks.
             lines: log.map(|log| Lines::new(log, head, id, ctx)),
             route: Arc::clone(&route.name),
             endpoint: Mutex::new(Arc::clone(lease.endpoint())),
@@ -102,12 +102,12 @@ impl Origin {
         &self.route
     }
 
-    /// Where it is now.
+    /// The current endpoint.
     pub(in crate::proxy) fn endpoint(&self) -> Arc<Endpoint> {
         Arc::clone(&self.endpoint.lock())
     }
 
-    /// Logs that the endpoint was lost, and where the tunnel is now, if anywhere.
+    /// Logs that the endpoint was lost, and the new one, if any.
     pub(in crate::proxy) fn moved(
         &self,
         to: Option<&Arc<Endpoint>>,
@@ -124,7 +124,7 @@ impl Origin {
         self.write(Entry { event, duration: took, attempts, error, ..Entry::default() });
     }
 
-    /// Logs the end, with what plugins said until then.
+    /// Logs the end, with the plugins' fields.
     fn end(&self, outcome: &Outcome, said: &[Said]) {
         let flow = |side: Side| Flow {
             messages: outcome.messages[side as usize],
@@ -152,19 +152,19 @@ impl Origin {
         });
     }
 
-    /// Logs the beginning, with what plugins have to say about it.
+    /// Logs the opening, with the plugins' fields.
     fn begin(&self, handshake: Duration, said: &[Said]) {
         let attempts = self.attempts();
         let (event, duration, notes) = (Event::Open, handshake, &*Said::notes(said));
         self.write(Entry { event, duration, attempts, notes, ..Entry::default() });
     }
 
-    /// How many endpoints were tried for the handshake, for the lines that say so.
+    /// The number of attempts for the handshake, for the entries that contain it.
     fn attempts(&self) -> u32 {
         self.lines.as_ref().map_or(0, |lines| u32::from(lines.attempts))
     }
 
-    /// Writes a line of what `entry` says and of what all lines of the tunnel have in common.
+    /// Writes `entry` with the common fields of the tunnel.
     fn write(&self, entry: Entry<'_>) {
         let Some(lines) = &self.lines else { return };
         let endpoint = self.endpoint();
@@ -187,22 +187,22 @@ impl Origin {
     }
 }
 
-/// What a tunnel holds while it lives, given back whichever way it ends. Where the client is kept, its
-/// place is with who looks for another endpoint: it outlives the lease.
+/// Resources of an open tunnel, released however it ends. With failover the redialer holds the client's
+/// permits, since they outlive the lease.
 struct TunnelGuards {
     _lease: Lease,
     _place: Option<ClientPlace>,
 }
 
-/// Where a client counts while its WebSocket lives.
+/// The client's permits during its WebSocket.
 pub(in crate::proxy) struct ClientPlace {
-    /// In the limits of its route.
+    /// Of the route's limits.
     pub(in crate::proxy) _permit: Permit,
-    /// In the limit of its listener, with HTTP/1.1: a stream of HTTP/2 counts with its connection.
+    /// Of the listener's limit, with HTTP/1.1: an HTTP/2 stream counts with its connection.
     pub(in crate::proxy) _room: Option<OwnedSemaphorePermit>,
 }
 
-/// Something that a plugin put on a line of the tunnel.
+/// A log field of a plugin.
 pub(in crate::proxy) struct Said {
     plugin: String,
     key: String,
@@ -210,7 +210,7 @@ pub(in crate::proxy) struct Said {
 }
 
 impl Said {
-    /// All of it.
+    /// Converts all of them.
     pub(in crate::proxy) fn all(notes: &[Note<'_>]) -> Vec<Self> {
         let said = |note: &Note<'_>| Self {
             plugin: note.plugin.to_owned(),
@@ -225,7 +225,7 @@ impl Said {
     }
 }
 
-/// Both sides after the handshake, and what belongs to the tunnel from here on.
+/// Both sides after the handshake, and the tunnel's other parts.
 pub(in crate::proxy) struct Beginning {
     pub(in crate::proxy) origin: Arc<Origin>,
     pub(in crate::proxy) said: Vec<Said>,
@@ -237,17 +237,17 @@ pub(in crate::proxy) struct Beginning {
     pub(in crate::proxy) backend: TunnelIo,
     pub(in crate::proxy) backend_early: Bytes,
     pub(in crate::proxy) extensions: Extensions,
-    /// The index of the listener that the client came by.
+    /// The index of the client's listener.
     pub(in crate::proxy) listener: u16,
-    /// What another endpoint would be asked, and what it has to agree to.
+    /// The request for another endpoint, and what it must agree to.
     pub(in crate::proxy) again: Option<(Request, Agreement, ProxyAddrs)>,
     /// The client's 101.
     pub(in crate::proxy) switching: Vec<u8>,
-    /// From the request's head to the backend's answer.
+    /// The time from the request header to the backend's response.
     pub(in crate::proxy) handshake: Duration,
-    /// When in a drain its session leaves.
+    /// When its session leaves in a drain.
     pub(in crate::proxy) drain_moment: Option<DrainMoment>,
-    /// Its plugins from here on.
+    /// The plugins of the open WebSocket.
     pub(in crate::proxy) living: TunnelPlugins,
 }
 
@@ -270,7 +270,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, beginning: Beginning) {
             (None, Some(Box::new(redialer) as Box<dyn Redial>))
         }
     };
-    // The tunnel outlives the route's generation: of the route it keeps the policy and the counters.
+    // The tunnel outlives the route's generation: it keeps only the policy and the counters.
     drop(route);
     let tunnel = Tunnel {
         client,
@@ -286,7 +286,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, beginning: Beginning) {
         inspector: beginning.living.inspector,
         recheck: beginning.living.recheck,
     };
-    // Two kinds of tasks, so that the usual one is no larger for the other.
+    // Two kinds of tasks, so that the common one is not enlarged by the other.
     match beginning.living.last_words {
         None => tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &[])),
         Some(said) => {
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn what_a_tunnel_keeps_of_its_request_fits_the_allocator_s_block_of_128_bytes() {
-        // Behind the two counts of its `Arc`.
+        // After the two counts of its `Arc`.
         assert!(size_of::<Origin>() <= 112, "{}", size_of::<Origin>());
     }
 }

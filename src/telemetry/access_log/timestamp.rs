@@ -1,14 +1,14 @@
-//! The time of a line in both spellings, always UTC. The calendar is consulted once a second, the rest are three digits.
+//! Timestamps of a line in both formats, in UTC. The date is computed once per second.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
 const DAY: u64 = 86_400;
 
-/// The last second of 9999: beyond it the year has five digits and no format here holds it.
+/// The last second of 9999: later years have five digits, which no format here allows.
 const LAST: u64 = 253_402_300_799;
 
-/// A moment, spelled out. Kept by a thread from line to line.
+/// A formatted moment, kept by a thread from line to line.
 #[derive(Debug)]
 pub(super) struct Stamp {
     second: u64,
@@ -24,7 +24,7 @@ impl Stamp {
         Self { second: 0, rfc3339: *b"1970-01-01T00:00:00.000Z", common: *b"01/Jan/1970:00:00:00 +0000" }
     }
 
-    /// Moves to `now`; a clock before 1970 or after 9999 stays at that end.
+    /// Advances to `now`, clamped to 1970 to 9999.
     pub(super) fn update(&mut self, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let second = since.as_secs().min(LAST);
@@ -35,12 +35,12 @@ impl Stamp {
         digits(&mut self.rfc3339[20..23], u64::from(since.subsec_millis()));
     }
 
-    /// RFC 3339 with milliseconds.
+    /// RFC 3339 format with milliseconds.
     pub(super) fn rfc3339(&self) -> &[u8] {
         &self.rfc3339
     }
 
-    /// The common log format's, without its brackets.
+    /// Common log format, without its brackets.
     pub(super) fn common(&self) -> &[u8] {
         &self.common
     }
@@ -72,14 +72,14 @@ fn digits(place: &mut [u8], mut number: u64) {
     }
 }
 
-/// Year, month and day of a day since 1970. Years begin in March here, so that the leap day is the last of its year.
+/// The date of a day since 1970. The year starts in March here, so that the leap day is its last.
 fn civil(days: u64) -> (u64, u64, u64) {
     // 719,468 days lie between 0000-03-01 and 1970-01-01; 146,097 make 400 years.
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
     let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months from March have 31 30 31 30 31 days, again and again: 153 days in five.
+    // Months from March have 31, 30, 31, 30 and 31 days in turn: 153 days in five.
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_spelled_as_date_would() {
+    fn moments_are_formatted_as_by_date() {
         for (seconds, millis, rfc3339, common) in [
             (0, 0, "1970-01-01T00:00:00.000Z", "01/Jan/1970:00:00:00 +0000"),
             (951_782_400, 7, "2000-02-29T00:00:00.007Z", "29/Feb/2000:00:00:00 +0000"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_out_of_this_world_are_held_at_the_ends() {
+    fn clocks_out_of_range_are_clamped() {
         assert_eq!(spelled(1 << 40, 0).0, "9999-12-31T23:59:59.000Z");
         let mut stamp = Stamp::new();
         stamp.update(UNIX_EPOCH - Duration::from_secs(1));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_four_centuries_follows_the_one_before() {
+    fn every_day_of_four_centuries_follows_the_previous_one() {
         let mut last = civil(0);
         for day in 1..146_097 {
             let (y, m, d) = civil(day);

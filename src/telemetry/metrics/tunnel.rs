@@ -1,4 +1,4 @@
-//! What one WebSocket counts, and the labels it counts under.
+//! Counting handle of one WebSocket, and the label values of its metrics.
 
 use super::endpoint::EndpointMetrics;
 use super::exposition::Exposition;
@@ -18,7 +18,7 @@ macro_rules! labels {
             /// Every value, in the order of its discriminants.
             pub const ALL: [Self; [$($label),+].len()] = [$(Self::$variant),+];
 
-            /// As metrics and the access log show it.
+            /// The value in metrics and in the access log.
             pub fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label,)+ }
             }
@@ -27,7 +27,7 @@ macro_rules! labels {
 }
 
 labels! {
-    /// Which way a message goes.
+    /// The direction of a message.
     Direction {
         /// From the client.
         ToBackend = "to_backend",
@@ -37,7 +37,7 @@ labels! {
 }
 
 labels! {
-    /// What a message is: the opcode of its first frame (RFC 6455 §5.2).
+    /// The type of a message: the opcode of its first frame (RFC 6455 §5.2).
     Opcode {
         /// A text message.
         Text = "text",
@@ -55,45 +55,45 @@ labels! {
 }
 
 labels! {
-    /// One end of a WebSocket.
+    /// A peer of a WebSocket.
     Side {
-        /// Who connected to the gateway.
+        /// The client.
         Client = "client",
-        /// Whom the gateway connected to.
+        /// The endpoint.
         Backend = "backend",
     }
 }
 
 labels! {
-    /// Who ended a WebSocket.
+    /// The initiator of a WebSocket's end.
     By {
-        /// The client closed it or vanished.
+        /// The client closed it or disconnected.
         Client = "client",
-        /// The backend closed it or vanished.
+        /// The backend closed it or disconnected.
         Backend = "backend",
-        /// The gateway: a limit, a drain, a dead peer.
+        /// The gateway closed it: a limit, a drain, a peer without pongs.
         Gateway = "gateway",
     }
 }
 
 labels! {
-    /// What became of a WebSocket whose endpoint was lost, on a route that keeps its clients.
+    /// The result of moving a WebSocket after the loss of its endpoint, with `on_endpoint_loss: reconnect`.
     Reconnected {
-        /// Another endpoint serves it.
+        /// Another endpoint accepted it.
         Moved = "moved",
-        /// No endpoint took it in time.
+        /// No endpoint accepted it in time.
         Failed = "failed",
-        /// A message was cut in a way that no other endpoint could continue.
+        /// A partly forwarded message cannot be continued at another endpoint.
         Impossible = "impossible",
     }
 }
 
-/// The counting handle of one living WebSocket. Dropping it takes it off the gauge, however the tunnel ended.
+/// The counting handle of one open WebSocket. Dropping it decrements the gauge.
 #[derive(Debug)]
 pub struct TunnelMetrics {
     route: Arc<RouteMetrics>,
     pair: Arc<Pair>,
-    // Held so that the endpoint's series stay while a WebSocket lives there.
+    // Keeps the endpoint's series alive.
     _endpoint: Arc<EndpointMetrics>,
 }
 
@@ -108,16 +108,17 @@ pub(super) struct Pair {
 }
 
 impl TunnelMetrics {
-    /// Counts a WebSocket as opened. Takes one uncontended lock; all that follows is relaxed atomic adds.
+    /// Counts a WebSocket as opened. Takes one uncontended lock; later counts are relaxed atomic adds.
     pub fn open(route: &Arc<RouteMetrics>, endpoint: &Arc<EndpointMetrics>) -> Self {
-        // The pair keeps a weak count on its endpoint, so no other endpoint can get this address as long as it exists.
+        // The pair holds a weak reference to its endpoint, so the address is not reused during the pair's
+        // lifetime.
         let key = Arc::as_ptr(endpoint).addr();
         let pair = route.sockets().pair(key, || Pair::new(endpoint));
         pair.opened.fetch_add(1, Relaxed);
         Self { route: Arc::clone(route), pair, _endpoint: Arc::clone(endpoint) }
     }
 
-    /// Adds `count` messages or control frames; a tunnel brings what it counted in plain integers.
+    /// Adds `count` messages or control frames, which the tunnel has counted in plain integers.
     pub fn add_messages(&self, direction: Direction, opcode: Opcode, count: u64) {
         self.route.sockets().add_messages(direction, opcode, count);
     }
@@ -127,22 +128,23 @@ impl TunnelMetrics {
         self.route.sockets().add_bytes(direction, count);
     }
 
-    /// Notes a pong to the gateway's own ping, `after` it was sent.
+    /// Observes the time from the gateway's ping to its pong.
     pub fn ping_rtt(&self, side: Side, after: Duration) {
         self.route.sockets().round_trip(side, after.as_secs_f64());
     }
 
-    /// Counts an endpoint that was lost, and what became of the client.
+    /// Counts a lost endpoint with the result for the WebSocket.
     pub fn reconnected(&self, result: Reconnected) {
         self.route.sockets().reconnected(&self.pair.upstream_label, result);
     }
 
-    /// Counts the end: the close code (`None` when there was no Close frame), who caused it, and a short constant reason.
+    /// Counts the end: the close code (`None` without a Close frame), the initiator, and a short constant
+    /// reason.
     pub fn closed(&self, code: Option<u16>, by: By, reason: &'static str) {
         self.route.sockets().closed(code, by, reason);
     }
 
-    /// Notes at the end how long it lived and how many messages it carried, both directions together.
+    /// Observes the lifetime and the messages of both directions, at the end.
     pub fn lifetime(&self, lived: Duration, messages: u64) {
         self.route.sockets().lifetime(lived.as_secs_f64(), messages);
     }
@@ -165,14 +167,14 @@ impl Pair {
         }
     }
 
-    /// Whether its endpoint is still one of the upstream, or has a WebSocket.
+    /// Whether the endpoint is still part of the upstream or has a WebSocket.
     pub(super) fn lives(&self) -> bool {
         self.endpoint.strong_count() > 0
     }
 
     pub(super) fn collect(&self, route: &str, scrape: &mut Exposition) {
         let labels = [route, &*self.upstream_label, &*self.endpoint_label];
-        // Ended first: one that opens in between is then not missing from the gauge.
+        // `ended` is read first: a WebSocket opened in between must not make the gauge too small.
         let ended = self.ended.load(Relaxed);
         let opened = self.opened.load(Relaxed);
         scrape.counter(&names::WEBSOCKET_OPENED, &labels, opened as f64);

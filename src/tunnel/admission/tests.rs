@@ -1,4 +1,4 @@
-//! Claims about who may open a WebSocket.
+//! Tests of admission limits.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -21,7 +21,7 @@ fn client(last: u8) -> ClientKey<'static> {
 }
 
 #[test]
-fn without_limits_everybody_may() {
+fn without_limits_every_client_is_accepted() {
     let open = admission(|_| {});
     let _permits: Vec<_> =
         (0..100).map(|_| open.acquire(Some(b"https://evil.example"), client(1)).unwrap()).collect();
@@ -53,7 +53,7 @@ fn only_listed_origins_may() {
 }
 
 #[test]
-fn a_full_route_has_room_again_when_one_leaves() {
+fn a_full_route_accepts_again_when_one_leaves() {
     let two = admission(|written| written.max_connections = NonZeroU32::new(2));
     let first = two.acquire(None, client(1)).unwrap();
     let _second = two.acquire(None, client(2)).unwrap();
@@ -77,7 +77,7 @@ fn a_client_at_its_limit_leaves_the_others_alone() {
 }
 
 #[test]
-fn a_reload_goes_on_to_count_those_who_are_there() {
+fn a_reload_keeps_the_counts() {
     let mut written = config::WebSocket { max_connections: NonZeroU32::new(1), ..Default::default() };
     let before = Admission::new(&written, None).unwrap();
     let _permit = before.acquire(None, client(1)).unwrap();

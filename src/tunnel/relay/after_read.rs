@@ -1,4 +1,4 @@
-//! What becomes of a turn: it is counted, charged to the client's rates, and acted upon.
+//! Processing after a read: counters, rate limits and consequences.
 
 use super::Relay;
 use super::frame_stats::FrameSummary;
@@ -9,7 +9,7 @@ use crate::tunnel::{Initiator, Reason, Side};
 use tokio::time::Instant;
 
 impl Relay {
-    /// Takes the bytes that came before the relay began. They go out with the first poll.
+    /// Accepts the bytes that were received before the relay began. They are sent with the first poll.
     pub(super) fn early(&mut self, side: Side, bytes: &[u8], news: &mut Activity) {
         if bytes.is_empty() {
             return;
@@ -21,7 +21,7 @@ impl Relay {
         self.digest(side, turn, &seen, news);
     }
 
-    /// Counts what a turn saw and draws the consequences.
+    /// Counts the frames of a turn and acts on its outcome.
     pub(super) fn digest(&mut self, side: Side, turn: ReadOutcome, seen: &FrameSummary, news: &mut Activity) {
         if seen.bytes > 0 {
             self.counters.add(side, &seen.messages, seen.bytes);
@@ -37,7 +37,7 @@ impl Relay {
         } else if self.lanes[side as usize].out.take_drained() {
             news.drained(side.other());
         }
-        // What is told in consequence is delivered before the task sleeps.
+        // Frames written in consequence are sent before the task sleeps.
         news.consequences |= !matches!(turn, ReadOutcome::Waiting | ReadOutcome::Yield);
         match turn {
             ReadOutcome::Waiting if side == Side::Backend && self.failover.is_some() => {
@@ -54,7 +54,7 @@ impl Relay {
         }
     }
 
-    /// Charges the client for what it sent. Whether that was too much and is the end.
+    /// Charges the client's rate limits. Returns whether they are exceeded and the tunnel ends.
     fn pace(&mut self, seen: &FrameSummary) -> bool {
         let Some(throttle) = self.throttle.as_mut().filter(|_| self.ending.is_none()) else { return false };
         let within = throttle.take(seen.rated(), seen.bytes, Instant::now());

@@ -1,5 +1,5 @@
-//! A lane whose messages are shown to somebody: what is read goes through a stage first, and what the stage leaves of
-//! it goes on as if the source had sent it.
+//! Inspection of a direction: bytes pass through a reassembler, and its output is relayed as if the source
+//! had sent it.
 
 use super::Relay;
 use super::direction::{Direction, PendingClose, SinkMode, SourceState, Text};
@@ -9,18 +9,18 @@ use crate::tunnel::messages::{self, FeedResult, Inspector, PluginClose, Reassemb
 use crate::tunnel::{Initiator, Side};
 use crate::websocket::frame::Rules;
 
-/// What few lanes have, apart so that the others stay small.
+/// Rarely used state of a direction, boxed to keep others small.
 #[derive(Debug, Default)]
 pub(super) struct InspectState {
     stage: Option<Reassembler>,
-    /// Why the inspector ends the tunnel, until that is done.
+    /// The pending close by the inspector.
     dismissal: Option<PluginClose>,
-    /// What a Close of the gateway's own says.
+    /// The reason text of a Close frame of the gateway.
     given: Box<str>,
 }
 
 impl Direction {
-    /// From now on, messages are put together.
+    /// Enables reassembly.
     fn take_apart(&mut self, rules: &Rules) {
         let stage = Reassembler::new(self.from, messages::rules(rules));
         self.aside.get_or_insert_default().stage = Some(stage);
@@ -34,24 +34,24 @@ impl Direction {
         self.aside.as_ref().is_some_and(|aside| aside.stage.is_some())
     }
 
-    /// The source has sent its Close where nothing of it passes any more.
+    /// Returns whether the source has sent its Close frame after forwarding ended.
     pub(super) fn has_closed_unseen(&self) -> bool {
         let stage = self.aside.as_ref().and_then(|aside| aside.stage.as_ref());
         stage.is_some_and(Reassembler::has_closed)
     }
 
-    /// What a Close with [`Text::Given`] says.
+    /// The reason text of a Close frame with [`Text::Given`].
     pub(super) fn given(&self) -> &str {
         self.aside.as_ref().map_or("", |aside| &aside.given)
     }
 
-    /// Ends the sink's stream with these words, as [`Lane::close`] does.
+    /// Ends the sink's stream with this reason, like [`Direction::close`].
     fn close_with(&mut self, code: u16, text: &str) {
         self.aside.get_or_insert_default().given = text.into();
         self.close(PendingClose { code, text: Text::Given });
     }
 
-    /// Shows the messages that `chunk` completes, and hands what is left to `pass`.
+    /// Inspects the messages that `chunk` completes, and passes the output to `pass`.
     pub(super) fn inspect(
         &mut self,
         chunk: &[u8],
@@ -67,7 +67,7 @@ impl Direction {
             }
             seen.add(stage.feed(chunk, inspector, out));
             let stop = stage.stopped();
-            // What a stage writes is whole and within the limits.
+            // The output consists of complete frames within the limits.
             let turn = pass(self, out, &Rules::default(), seen);
             match stop {
                 None => turn,
@@ -85,7 +85,7 @@ impl Direction {
 }
 
 impl FrameSummary {
-    /// Adds what a stage saw that does not pass.
+    /// Adds the frames that the reassembler did not forward.
     fn add(&mut self, fed: FeedResult) {
         self.data |= fed.data;
         for (count, dropped) in self.messages.iter_mut().zip(fed.dropped) {
@@ -95,7 +95,7 @@ impl FrameSummary {
 }
 
 impl Relay {
-    /// Takes the directions apart that the inspector looks at.
+    /// Enables reassembly for the inspected directions.
     pub(super) fn begin_inspection(&mut self) {
         let Some(inspector) = &self.inspector else { return };
         let rules = self.policy.rules(self.extensions);
@@ -106,7 +106,7 @@ impl Relay {
         }
     }
 
-    /// The inspector ends the tunnel for a message from `side`.
+    /// The inspector closed the tunnel because of a message from `side`.
     pub(super) fn dismissed(&mut self, side: Side) {
         let aside = self.lanes[side as usize].aside.as_mut();
         if let Some(dismissal) = aside.and_then(|aside| aside.dismissal.take()) {
@@ -114,7 +114,7 @@ impl Relay {
         }
     }
 
-    /// Ends the tunnel with this Close to both sides.
+    /// Closes both sides with this Close frame.
     pub(super) fn dismiss(&mut self, dismissal: &PluginClose) {
         self.begin_end(Initiator::Gateway, dismissal.reason, dismissal.code);
         for lane in &mut self.lanes {

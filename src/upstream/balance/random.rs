@@ -1,11 +1,11 @@
-//! Anybody, by weight. Needs no state, so many gateways before one cluster never march in step.
+//! Weighted random. Stateless, so that many gateways before one cluster do not synchronise.
 
 use super::{Balance, Candidates, Group, Nothing};
 use moongate_config::Kind;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "random",
-    about: "Anybody, by weight",
+    about: "Weighted random",
     schema: |generator| generator.subschema_for::<Nothing>(),
     build: |settings| {
         settings.read::<Nothing>()?;
@@ -29,7 +29,7 @@ impl Balance for Random {
     }
 }
 
-/// The candidate whose share holds `point`, when the shares are laid end to end.
+/// The candidate whose share contains `point`, when the shares are laid end to end.
 pub(super) fn by_share(candidates: &Candidates<'_>, mut point: u64) -> Option<usize> {
     for (index, member) in candidates.iter() {
         let share = u64::from(candidates.share(member));

@@ -1,20 +1,20 @@
-//! Where a control frame of the gateway may enter a direction (§5.4: between the frames of a message, never inside
-//! one). What enters is `write.rs`'s, when is the relay's.
+//! Positions for the gateway's control frames in a direction: between the frames of a message, never inside
+//! one (§5.4).
 
 use super::header::FrameHeader;
 use super::{FrameParser, MAX_WITHHELD, Opcode};
 
 impl FrameParser {
-    /// Whether a control frame may be written now, behind everything fed except the withheld bytes. For a caller that
-    /// passes on the withheld bytes as well, [`Follower::at_boundary`] is the question.
+    /// Whether a control frame may be written now, after all fed bytes except the withheld ones. A caller
+    /// that forwards withheld bytes must use [`FrameParser::at_boundary`].
     #[must_use]
     pub fn may_inject(&self) -> bool {
         self.left == 0 && !self.closed()
     }
 
-    /// How many of `bytes`, the next to be fed, still belong to the frame under way: behind them a control frame may
-    /// enter. `None` when that frame does not end within `bytes`, when it is a Close, or when a Close has passed:
-    /// behind a Close nothing is read any more.
+    /// The number of `bytes`, the next to be fed, that complete the current frame; a control frame may be
+    /// inserted after them. `None` if the frame does not end within `bytes` or is a Close, or if a Close has
+    /// passed: bytes after a Close are not read.
     #[must_use]
     pub fn next_boundary(&self, bytes: &[u8]) -> Option<usize> {
         if self.closed() {
@@ -28,7 +28,7 @@ impl FrameParser {
     }
 }
 
-/// How much of `next` completes the frame that `held` starts.
+/// The number of bytes of `next` that complete the frame in `held`.
 fn rest_of_frame(held: &[u8], next: &[u8]) -> Option<usize> {
     let mut start = [0; MAX_WITHHELD + 1];
     let known = start.len().min(held.len() + next.len());

@@ -1,11 +1,11 @@
-//! The gateway's own frames: control frames (§5.5), written into a block on the stack, and messages that it sends on
-//! as one frame. Where control frames may enter is `splice.rs`'s.
+//! Encoding of the gateway's own frames: control frames (§5.5) on the stack, and messages as single frames.
+//! `control_injection` finds where control frames may be inserted.
 
 use super::{Opcode, may_be_sent};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU64;
 
-/// The longest payload of a control frame (§5.5), in bytes.
+/// The longest payload of a control frame in bytes (§5.5).
 pub const MAX_CONTROL: usize = 125;
 
 const FIN: u8 = 0x80;
@@ -16,29 +16,29 @@ const PING: u8 = FIN | 9;
 const PONG: u8 = FIN | 10;
 const MASKED: u8 = 0x80;
 
-/// Whether a frame is masked. To a backend the gateway is a client, and masks (§5.1); to a client it is a server.
+/// The masking of a frame. The gateway masks frames to a backend, as a client, and none to a client (§5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {
-    /// As a server sends.
+    /// Without masking, as from a server.
     Off,
-    /// As a client sends, with a key that is fresh for this frame and cannot be guessed (§5.3).
+    /// With this key, as from a client; it must be fresh and unpredictable for each frame (§5.3).
     With([u8; 4]),
 }
 
 impl Mask {
-    /// With a new key.
+    /// Masking with a fresh key.
     #[must_use]
     pub fn fresh() -> Self {
         Self::With((random().get() as u32).to_be_bytes())
     }
 }
 
-/// A number that nobody outside can guess: std's keyed hash, with a key of its own for every state.
+/// An unpredictable number: std's keyed hash with a new random key.
 pub(crate) fn random() -> NonZeroU64 {
     NonZeroU64::new(RandomState::new().build_hasher().finish()).unwrap_or(NonZeroU64::MAX)
 }
 
-/// Appends a message of one frame to `out`; any opcode but [`Opcode::Text`] makes it a binary one.
+/// Appends a message as one frame to `out`; any opcode but [`Opcode::Text`] makes it binary.
 pub fn write_message(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Mask) {
     out.reserve(14 + payload.len());
     out.push(if opcode == Opcode::Text { TEXT } else { BINARY });
@@ -65,7 +65,7 @@ pub fn write_message(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Ma
     }
 }
 
-/// One control frame, as it goes on the wire.
+/// An encoded control frame.
 #[derive(Clone, Copy)]
 pub struct ControlFrame {
     bytes: [u8; 6 + MAX_CONTROL],
@@ -73,8 +73,8 @@ pub struct ControlFrame {
 }
 
 impl ControlFrame {
-    /// A Close with a code and a reason. The reason is cut to 123 bytes between two characters. A code that must not
-    /// stand in a frame, such as 1005 for "no status" (§7.4.1), gives a Close with an empty body.
+    /// A Close with a code and a reason. The reason is cut to 123 bytes at a character boundary. A code that
+    /// must not be sent, such as 1005 for "no status" (§7.4.1), gives a Close with an empty body.
     #[must_use]
     pub fn close(code: u16, reason: &str, mask: Mask) -> Self {
         if !may_be_sent(code) {
@@ -87,19 +87,19 @@ impl ControlFrame {
         Self::write(CLOSE, &body[..2 + reason.len()], mask)
     }
 
-    /// A Ping. A payload longer than [`MAX_CONTROL`] is cut there.
+    /// A Ping. The payload is cut to [`MAX_CONTROL`].
     #[must_use]
     pub fn ping(payload: &[u8], mask: Mask) -> Self {
         Self::write(PING, payload, mask)
     }
 
-    /// A Pong with the payload of the Ping it answers (§5.5.3). A payload longer than [`MAX_CONTROL`] is cut there.
+    /// A Pong with the payload of its Ping (§5.5.3), cut to [`MAX_CONTROL`].
     #[must_use]
     pub fn pong(payload: &[u8], mask: Mask) -> Self {
         Self::write(PONG, payload, mask)
     }
 
-    /// The frame, head and payload.
+    /// The encoded frame.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
@@ -108,7 +108,7 @@ impl ControlFrame {
     fn write(first: u8, payload: &[u8], mask: Mask) -> Self {
         let payload = &payload[..payload.len().min(MAX_CONTROL)];
         let mut bytes = [0; 6 + MAX_CONTROL];
-        // Checked by the line above: at most 125, so it fits the 7-bit length.
+        // At most 125 after the line above, so it fits the 7-bit length.
         let short = payload.len() as u8;
         let head = match mask {
             Mask::Off => {
@@ -129,10 +129,10 @@ impl ControlFrame {
     }
 }
 
-/// Masks or unmasks (§5.3): the operation is its own inverse. For a payload in pieces, the key of a later piece is
-/// turned by what was before it.
+/// Masks or unmasks (§5.3): the operation is its own inverse. For a payload in pieces, rotate the key by the
+/// length of the earlier pieces.
 pub fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
-    // A block as wide as the widest registers in common use: the compiler makes one instruction of the inner loop.
+    // As wide as common vector registers, so that the compiler vectorizes the inner loop.
     const BLOCK: usize = 32;
     let wide: [u8; BLOCK] = std::array::from_fn(|at| key[at & 3]);
     let (blocks, rest) = payload.as_chunks_mut::<BLOCK>();
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::websocket::frame::{Close, Event, FrameParser, Rules, Sender, payload_of};
 
-    /// The payload that a follower finds in `frame`.
+    /// The payload that the parser finds in `frame`.
     fn payload(sender: Sender, frame: &ControlFrame) -> Vec<u8> {
         let mut payload = None;
         let fed = FrameParser::new(sender).feed(frame.as_bytes(), &Rules::default(), &mut |event| {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_frame_that_a_follower_takes() {
+    fn a_message_is_one_frame_that_the_parser_accepts() {
         for size in [0, 1, 125, 126, 65_535, 65_536] {
             let payload: Vec<_> = (0..size).map(|byte| byte as u8).collect();
             for (sender, mask) in [(Sender::Client, Mask::fresh()), (Sender::Server, Mask::Off)] {
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_no_frame_may_carry_gives_an_empty_body() {
+    fn a_code_that_must_not_be_sent_gives_an_empty_body() {
         assert_eq!(ControlFrame::close(1005, "none", Mask::Off).as_bytes(), [0x88, 0]);
         assert_eq!(ControlFrame::close(1006, "gone", Mask::Off).as_bytes(), [0x88, 0]);
     }
 
     #[test]
-    fn a_long_ping_is_cut_at_what_a_control_frame_holds() {
+    fn a_long_ping_is_cut_to_the_size_of_a_control_frame() {
         let ping = ControlFrame::ping(&[7; 200], Mask::With([1, 2, 3, 4]));
         assert_eq!(payload(Sender::Client, &ping), [7; MAX_CONTROL]);
     }

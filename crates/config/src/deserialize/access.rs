@@ -1,16 +1,16 @@
-//! Elements, entries and variants: what lies below one value.
+//! serde access to list elements, map entries and enum variants.
 
 use super::error::{ErrorContext, ReadError};
 use super::reader::Reader;
 use crate::{Key, Quotes, Value, ValueKind};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-/// Whether a mapping's keys are the fields of a type or the operator's own names.
+/// The kind of a mapping's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keys {
-    /// Fields: read again in each pass, since the type needs them.
+    /// Fields of a type: read again in each pass, because the type needs them.
     Fixed,
-    /// Names: an entry that was judged is not read again.
+    /// The operator's own names: a judged entry is not read again.
     Open,
 }
 
@@ -36,7 +36,7 @@ impl<'de> SeqAccess<'de> for Listed<'_> {
         let Some(item) = self.items.get(self.index) else { return Ok(None) };
         let read = Reader::new(item, self.parent.hunt).read(seed);
         self.index += 1;
-        // A tuple needs all of its elements: when one is bad, so is the tuple.
+        // A tuple needs all of its elements: one bad element makes the tuple bad.
         let (Some(hunt), false) = (self.parent.hunt, self.tuple) else { return read.map(Some) };
         if !read.as_ref().is_err_and(ReadError::again) {
             hunt.done_before(self.parent.node, self.index);
@@ -66,7 +66,7 @@ impl<'a> KeyedEntries<'a> {
         Self { parent, entries, index, keys }
     }
 
-    /// Behind the entries come the keys that are missing, when hunting.
+    /// The missing keys come after the entries, while problems are collected.
     fn stand_in(&self) -> Option<(&'static str, Value)> {
         let hunt = self.parent.hunt.filter(|_| self.keys == Keys::Fixed)?;
         hunt.stand_in(self.parent.node, self.index - self.entries.len())
@@ -84,7 +84,7 @@ impl<'a> KeyedEntries<'a> {
         })
     }
 
-    /// Leaves an entry with a bad key or a hopeless value out of the next pass.
+    /// Excludes an entry with a bad key or value from the next pass.
     fn judge(&self, index: usize, error: ReadError) -> ReadError {
         let Some(hunt) = self.parent.hunt else { return error };
         if !error.again() {
@@ -109,7 +109,7 @@ impl<'de> MapAccess<'de> for KeyedEntries<'_> {
             let Some((name, _)) = self.stand_in() else { return Ok(None) };
             return seed.deserialize(serde::de::value::StrDeserializer::new(name)).map(Some);
         };
-        // A key reads as the scalar it is; its copy lives as long as the reading.
+        // A key reads as the scalar that it is; its copy lives until the read ends.
         let scalar = ValueKind::Scalar { text: key.text.clone(), quotes: Quotes::Absent };
         let scalar = Value { place: key.place.clone(), kind: scalar };
         Reader::new(&scalar, hunt).read(seed).map(Some).map_err(|error| self.judge(self.index, error))
@@ -131,7 +131,7 @@ impl<'de> MapAccess<'de> for KeyedEntries<'_> {
     }
 }
 
-/// A variant and, unless it is a mere word, what it holds.
+/// A variant and its content, if any.
 pub(crate) struct EnumContent<'a> {
     name: &'a str,
     content: Option<Reader<'a>>,
@@ -139,12 +139,12 @@ pub(crate) struct EnumContent<'a> {
 }
 
 impl<'a> EnumContent<'a> {
-    /// A word.
+    /// A variant without content.
     pub(crate) fn unit(name: &'a str) -> Self {
         Self { name, content: None, own: false }
     }
 
-    /// A variant named by a key, with the value behind it.
+    /// A variant named by a key, with the value of that key.
     pub(crate) fn keyed(name: &'a str, value: Reader<'a>) -> Self {
         Self { name, content: Some(value), own: true }
     }
@@ -186,7 +186,7 @@ impl<'de> VariantAccess<'de> for EnumContent<'_> {
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, ReadError> {
         let own = self.own;
         let content = self.content()?;
-        // A shaped value is not yet known to be good: the enum's owner may still refuse it.
+        // A shaped value is not yet known to be good: the enum's owner may still reject it.
         if own { content.read(seed) } else { seed.deserialize(content) }
     }
 

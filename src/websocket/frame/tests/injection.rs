@@ -1,5 +1,4 @@
-//! A control frame of the gateway enters a stream wherever it is wanted, and the receiver reads the stream as if it
-//! had been there from the start.
+//! Tests of control frames inserted by the gateway: the receiver reads them as part of the stream.
 
 use super::oracle::tungstenite;
 use super::*;
@@ -12,7 +11,7 @@ fn our_ping(sender: Sender) -> ControlFrame {
     ControlFrame::ping(OURS, if sender == Client { Mask::With([9, 8, 7, 6]) } else { Mask::Off })
 }
 
-/// A small message, one in three long fragments with a ping between them, and a small one again.
+/// A small message, a message of three long fragments with a Ping between them, and another small message.
 fn stream(sender: Sender, fragment: usize) -> Vec<u8> {
     [
         frame(FIN | 1, b"before", sender),
@@ -26,7 +25,7 @@ fn stream(sender: Sender, fragment: usize) -> Vec<u8> {
     .concat()
 }
 
-/// Passes `stream` on, and wants to say something once `wanted` bytes have arrived.
+/// Forwards `stream`, and inserts a frame once `wanted` bytes have arrived.
 fn inject(sender: Sender, stream: &[u8], wanted: usize, withholding: bool) -> Vec<u8> {
     let rules = Rules::default();
     let mut follower = FrameParser::new(sender);
@@ -38,7 +37,7 @@ fn inject(sender: Sender, stream: &[u8], wanted: usize, withholding: bool) -> Ve
     let again = [&front[..carried], rest].concat();
     rest = &again;
     let now = if withholding { follower.may_inject() } else { follower.at_boundary() };
-    let more = follower.next_boundary(rest).expect("the frame under way ends within the stream");
+    let more = follower.next_boundary(rest).expect("the current frame ends within the stream");
     assert_eq!(now, more == 0);
     follower.feed(&rest[..more], &rules, &mut |_| {}).unwrap();
     assert!(follower.at_boundary());
@@ -59,7 +58,7 @@ fn reads_as_the_original_and_ours(sender: Sender, original: &[u8], with_ours: &[
 }
 
 #[test]
-fn a_ping_enters_at_every_byte_of_a_stream() {
+fn a_ping_is_inserted_at_any_byte_of_a_stream() {
     for sender in [Client, Server] {
         let original = stream(sender, 130);
         for wanted in 0..=original.len() {
@@ -72,7 +71,7 @@ fn a_ping_enters_at_every_byte_of_a_stream() {
 }
 
 #[test]
-fn a_ping_enters_a_message_with_64_bit_lengths() {
+fn a_ping_is_inserted_into_a_message_with_64_bit_lengths() {
     for sender in [Client, Server] {
         let original = stream(sender, 65_536);
         let heads = (0..40).chain(65_545..65_580).chain(131_085..131_130);
@@ -84,7 +83,7 @@ fn a_ping_enters_a_message_with_64_bit_lengths() {
 }
 
 #[test]
-fn a_close_takes_the_place_of_a_bad_frame() {
+fn a_close_replaces_a_bad_frame() {
     for sender in [Client, Server] {
         let good = stream(sender, 130);
         let bad = [&good[..], &frame(FIN | 5, b"bad", sender)].concat();
@@ -104,7 +103,7 @@ fn a_close_takes_the_place_of_a_bad_frame() {
 }
 
 #[test]
-fn no_boundary_is_promised_beyond_what_is_there() {
+fn no_boundary_is_reported_beyond_the_available_bytes() {
     let mut follower = FrameParser::new(Server);
     let stream = frame(FIN | 2, &[0; 300], Server);
     follower.feed(&stream[..100], &Rules::default(), &mut |_| {}).unwrap();
@@ -121,7 +120,7 @@ fn no_boundary_is_promised_beyond_what_is_there() {
 }
 
 #[test]
-fn nothing_enters_behind_a_close_that_is_half_through() {
+fn nothing_is_inserted_after_an_incomplete_close() {
     let stream = frame(FIN | 8, b"\x03\xe8bye", Client);
     let mut follower = FrameParser::new(Client);
     follower.feed(&stream[..8], &Rules::default(), &mut |_| {}).unwrap();
