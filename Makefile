@@ -1,21 +1,21 @@
-# What the README's commands call. Rust, git and a C compiler are enough: cmake is installed when missing.
+# Build, test and install targets. Rust, git and a C compiler are required; cmake is installed if it is missing.
 #
-#   make run      the demo: two backends, the gateway before them, a page at http://127.0.0.1:8080/
-#   make test     everything that has to hold, as CI runs it
-#   make check    the quick part of it: format, lints, documentation, licences and advisories
-#   make deny     installs cargo-deny, with which `make check` judges those; CI does it
+#   make run      the demo: two backends, the gateway in front of them, a page at http://127.0.0.1:8080/
+#   make test     all checks and tests, as CI runs them
+#   make check    the quick checks: format, lints, documentation, licences and advisories
+#   make deny     installs cargo-deny, which checks licences and advisories in `make check`
 #   make conf     every file of conf/ through `moongate check`
-#   make bench    against nginx and HAProxy; see bench/
+#   make bench    benchmarks against nginx and HAProxy; see bench/
 #   make autobahn the WebSocket conformance suite with and without the gateway; AUTOBAHN=full for all cases
-#   make h2spec   the HTTP/2 conformance suite, where its binary is installed
+#   make h2spec   the HTTP/2 conformance suite, if its binary is installed
 #   make testssl  testssl.sh against Moongate and against nginx on Mozilla's intermediate profile
-#   make apps     Jupyter, RabbitMQ and others of docs/guides/apps/ behind the gateway; installed when missing
-#   make browser  Chromium opens its WebSocket over HTTP/2; installed when missing, skipped where that is impossible
-#   make wasm-fixtures  builds the WebAssembly filters that tests run, from their sources
+#   make apps     the applications of docs/guides/apps/ behind the gateway; installed if missing
+#   make browser  Chromium opens a WebSocket over HTTP/2; installed if missing, skipped if that fails
+#   make wasm-fixtures  builds the WebAssembly filters of the tests
 #   make fuzz     every fuzz target for FUZZ_SECONDS (60)
-#   make release  the binary as it is shipped; takes minutes
-#   make pgo      the same, built with a profile of itself at work; takes three times as long
-#   make install  puts that binary, the service and a first configuration in place; PREFIX is /usr/local
+#   make release  the release binary; takes minutes
+#   make pgo      the release binary with profile-guided optimization; takes three times as long
+#   make install  installs the binary, the service and a default configuration; PREFIX is /usr/local
 
 CARGO        ?= cargo
 CONF         ?= conf/moongate.yaml
@@ -24,7 +24,7 @@ PREFIX       ?= /usr/local
 SYSCONFDIR   ?= /etc
 UNITDIR      ?= /etc/systemd/system
 
-# Where .ci/tools puts a private cmake when the system's packages are out of reach.
+# .ci/tools installs a private cmake there if it cannot install the system's package.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 STEP := @.ci/step
@@ -41,14 +41,12 @@ check: lints full
 	$(STEP) documentation env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --features full --no-deps --quiet
 	$(STEP) deny          .ci/deny
 
-# One build serves conf and the tests: that of the tests, for their features of tokio are others and
-# would have every dependency built twice.
+# conf uses the build of the tests: the tests enable more features of tokio, which would compile every dependency twice.
 conf: full
 	$(STEP) build         $(CARGO) test --workspace --features full --no-run --quiet
 	$(STEP) conf          $(CARGO) test --workspace --features full --quiet --test docs every_file_of_conf
 
-# The tests come last and have the last word: their summary is what a reader looks for.
-# cargo-deny is installed before the checks that ask it.
+# The tests run last, so that their summary ends the output. cargo-deny is installed before the checks that use it.
 test: deny check conf pebble haproxy install-apps
 	$(CARGO) test --workspace --features full --no-fail-fast
 
@@ -77,7 +75,7 @@ apps: full install-apps
 wasm-fixtures:
 	crates/wasm/fixtures/build
 
-# cargo-fuzz passes unstable flags; RUSTC_BOOTSTRAP lets the installed stable toolchain take them.
+# cargo-fuzz passes unstable flags, which RUSTC_BOOTSTRAP enables on the stable toolchain.
 fuzz: tools
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
 	@for target in $$($(CARGO) fuzz list); do \
@@ -91,7 +89,7 @@ pgo: full
 release: full
 	$(CARGO) build --release --features full
 
-# Without cargo on purpose: root copies, and does not build.
+# Without cargo on purpose: root only copies files.
 install:
 	@test -x target/release/moongate || { echo "There is no release binary yet: make release"; exit 1; }
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)/moongate $(DESTDIR)$(UNITDIR)
@@ -104,7 +102,7 @@ install:
 tools:
 	@.ci/tools
 
-# The sandboxed hosts are in what is tested, measured and shipped; Luau is written in C++.
+# Tests, benchmarks and releases include the sandboxed hosts; Luau needs a C++ compiler.
 full:
 	@.ci/tools full
 

@@ -1,8 +1,8 @@
-//! Asks for a name and a password (RFC 7617).
+//! HTTP Basic authentication (RFC 7617).
 //!
-//! Passwords are kept as slow hashes on purpose, 50 ms and more each. So a hash is computed on a thread of its own
-//! (`desk`), never on a worker, and a name with its password that was right once is remembered (`known`).
-//! Names that nobody has cost as much as wrong passwords, so that the time tells nobody which names exist.
+//! Password hashes are deliberately slow, 50 ms and more each. They are computed on separate threads (`hash_pool`),
+//! never on a worker, and a verified name and password are cached (`password_cache`). An unknown name costs as much
+//! as a wrong password, so that the time does not reveal which names exist.
 
 mod hash;
 mod hash_pool;
@@ -34,7 +34,7 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 /// The largest password file, in bytes.
 const LARGEST_FILE: u64 = 16 << 20;
 
-/// The longest password that is hashed, in bytes: the time of some hashes grows with it.
+/// The longest password that is hashed, in bytes: the time of some hashes grows with the length.
 const LONGEST_PASSWORD: usize = 512;
 
 /// The settings.
@@ -58,7 +58,7 @@ struct Written {
 
 struct BasicAuth {
     users: HashMap<Box<str>, Arc<Hash>>,
-    /// What a name that nobody has is compared with: the slowest of them.
+    /// The hash for unknown names: the slowest one.
     decoy: Arc<Hash>,
     known: Known,
     challenge: HeaderValue,
@@ -66,7 +66,7 @@ struct BasicAuth {
     user_header: Option<HeaderName>,
 }
 
-/// What a client says.
+/// The client's credentials.
 struct Given {
     user: String,
     password: Vec<u8>,
@@ -99,8 +99,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         }
         (None, _) if !problems.refuse() => {
             let problem = match &written.file {
-                Some(file) => Problem::new(format!("`{}` has no user", file.value)).at(&file.place),
-                None => Problem::new("nobody could come in").at(settings.place()),
+                Some(file) => Problem::new(format!("`{}` has no users", file.value)).at(&file.place),
+                None => Problem::new("no users are configured").at(settings.place()),
             };
             Err(problem
                 .help("write `users: { NAME: HASH }` or `file:`; `htpasswd -nB NAME` prints both")
@@ -112,13 +112,13 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 
 fn user(name: &str, hash: &str, users: &mut HashMap<Box<str>, Arc<Hash>>) -> Result<(), Problem> {
     if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
-        return Err(Problem::new(format!("`{}` is no name", name.escape_debug()))
+        return Err(Problem::new(format!("`{}` is not a user name", name.escape_debug()))
             .help("a name is not empty and has no `:` (RFC 7617 §2)"));
     }
     let hash = Arc::new(Hash::parse(hash)?);
     match users.insert(name.into(), hash) {
         None => Ok(()),
-        Some(_) => Err(Problem::new(format!("there are two users `{name}`")).label("leave one out")),
+        Some(_) => Err(Problem::new(format!("duplicate user `{name}`")).label("remove one")),
     }
 }
 
@@ -139,9 +139,9 @@ fn lines(
             continue;
         }
         let read = match line.split_once(':') {
-            // What stands behind a second colon is a comment to htpasswd's other readers.
+            // To other readers of htpasswd files, the part after a second colon is a comment.
             Some((name, rest)) => user(name, rest.split(':').next().unwrap_or_default(), users),
-            None => Err(Problem::new("there is no `:`")),
+            None => Err(Problem::new("missing `:`")),
         };
         if let Err(mut problem) = read {
             problem.message = format!("line {} of `{}`: {}", number + 1, file.value, problem.message);
@@ -156,12 +156,12 @@ fn challenge(realm: Option<&Placed<String>>) -> Result<HeaderValue, Problem> {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
     let value = HeaderValue::try_from(format!("Basic realm=\"{escaped}\", charset=\"UTF-8\""));
     value.map_err(|_| {
-        let problem = Problem::new("a control character cannot stand in a realm");
+        let problem = Problem::new("a realm cannot contain a control character");
         realm.map_or(problem.clone(), |realm| problem.at(&realm.place))
     })
 }
 
-/// Name and password of the one Authorization (RFC 7617 §2).
+/// Name and password of the only Authorization field (RFC 7617 §2).
 fn given(exchange: &Exchange<'_>) -> Option<Given> {
     let mut all = exchange.credentials(&AUTHORIZATION);
     let text = all.next().filter(|_| all.next().is_none())?.to_str().ok()?;
@@ -175,7 +175,7 @@ fn given(exchange: &Exchange<'_>) -> Option<Given> {
 }
 
 impl BasicAuth {
-    /// Waits for the desk.
+    /// Verifies in the hash pool.
     async fn verify(
         &self,
         exchange: &mut Exchange<'_>,
@@ -190,7 +190,7 @@ impl BasicAuth {
             let reply = exchange.refuse(StatusCode::SERVICE_UNAVAILABLE, "too_many_logins");
             return reply.header(RETRY_AFTER, HeaderValue::from_static("1")).into();
         };
-        // Without an answer the thread broke off: then nobody comes in.
+        // Without a result the thread panicked: the request is rejected.
         if !answer.await.unwrap_or(false) || !is_user {
             return self.refuse(exchange).into();
         }

@@ -1,5 +1,5 @@
-//! Refuses request bodies that are too long: at once when the client says how long, and otherwise as soon
-//! as too much has come. A WebSocket's messages are no body; `max_message` limits them.
+//! Limit on request bodies: rejects at once if the head announces the length, otherwise as soon as the limit is
+//! exceeded. WebSocket messages are not a body; `max_message` limits them.
 
 use http::StatusCode;
 use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size};
@@ -26,7 +26,7 @@ struct BodyLimit {
     max: u64,
 }
 
-/// How much of a body has come.
+/// The bytes of a body so far.
 #[derive(Default)]
 struct Come(u64);
 
@@ -55,7 +55,7 @@ impl Plugin for BodyLimit {
             Some(length) if length > self.max => {
                 exchange.refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").into()
             }
-            // The gateway holds the client to what it said.
+            // The gateway enforces the announced length.
             Some(_) => {
                 exchange.leave_bodies();
                 Flow::Continue

@@ -1,10 +1,10 @@
-//! Compresses answers on their way to clients that understand it.
+//! Response compression.
 //!
-//! Pieces of an answer whose length is not known leave as they come, so that server-sent events and other
-//! slow answers pass at once. What is compressed already, or must not be changed, passes as it is.
+//! Pieces of a response without a known length are flushed as they come, so that server-sent events and other slow
+//! responses are not delayed. Compressed responses, and those that must not be transformed, pass unchanged.
 //!
-//! A compressed answer has a weak tag, for it is another form of the same thing (RFC 9110 §8.8.1). A client that names it in
-//! `If-None-Match` or `If-Match` means the tag that the backend knows: see `tags`.
+//! A compressed response has a weak entity tag, because it is another representation (RFC 9110 §8.8.1). In
+//! `If-None-Match` and `If-Match` it stands for the backend's tag: see `etags`.
 
 mod accept_encoding;
 mod encoder;
@@ -61,7 +61,7 @@ enum Coding {
     Zstd,
 }
 
-/// Levels of compression: higher is smaller, and costs more time.
+/// Compression levels: a higher one is smaller and costs more CPU time.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenLevels {
@@ -82,13 +82,13 @@ struct Compress {
     has_seen_weak: AtomicBool,
 }
 
-/// The answer's encoder, when it has one.
+/// The response's encoder, if it is compressed.
 #[derive(Default)]
 struct Work {
-    /// The tags of the request that were made strong again.
+    /// The request's weak tags that were restored to strong ones.
     restored: Vec<HeaderValue>,
     encoder: Option<Encoder>,
-    /// Whether pieces must not wait for each other.
+    /// Whether each piece must be flushed at once.
     at_once: bool,
 }
 
@@ -110,8 +110,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let mut codings = Vec::new();
     for coding in written.encodings.iter().flatten() {
         if codings.contains(&coding.value) {
-            let problem = Problem::new(format!("`{}` stands twice", coding.token()));
-            problems.push(problem.label("leave one out").at(&coding.place));
+            let problem = Problem::new(format!("duplicate coding `{}`", coding.token()));
+            problems.push(problem.label("remove one").at(&coding.place));
         }
         codings.push(coding.value);
     }
@@ -119,7 +119,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         None => codings.extend(Coding::ALL),
         Some(list) if list.is_empty() => {
             let problem = Problem::new("`encodings` is empty").at(settings.place());
-            problems.push(problem.help("write `[zstd, br, gzip]`, or leave the plugin out"));
+            problems.push(problem.help("write `[zstd, br, gzip]`, or remove the plugin"));
         }
         Some(_) => {}
     }
@@ -145,16 +145,16 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 fn level(problems: &mut Problems, written: Option<&Placed<u8>>, usual: u8, range: (u8, u8)) -> u8 {
     let Some(level) = written else { return usual };
     if !(range.0..=range.1).contains(&level.value) {
-        let problem = Problem::new(format!("there is no level `{}`", level.value)).at(&level.place);
+        let problem = Problem::new(format!("`{}` is not a level", level.value)).at(&level.place);
         problems.push(problem.label(format!("{} to {}", range.0, range.1)));
     }
     level.value
 }
 
-/// Whether the body may be given another form.
+/// Whether the body may be transformed.
 fn may_change(status: StatusCode, headers: &HeaderMap) -> bool {
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
-    // A range is one of the form that the backend has (RFC 9110 §14.4).
+    // A range refers to the backend's representation (RFC 9110 §14.4).
     let range = status == StatusCode::PARTIAL_CONTENT || headers.contains_key(CONTENT_RANGE);
     let encoded = headers.contains_key(CONTENT_ENCODING);
     let fixed =
@@ -168,7 +168,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Changes the fields that describe the body's form; its length the gateway says.
+/// Changes the fields that describe the representation; the gateway sets the length.
 fn describe(headers: &mut Headers<'_>, coding: Coding) {
     headers.set(&CONTENT_ENCODING, HeaderValue::from_static(coding.token()));
     for name in [
@@ -183,16 +183,16 @@ fn describe(headers: &mut Headers<'_>, coding: Coding) {
 }
 
 impl Compress {
-    /// The coding of this answer, when it gets one.
+    /// The coding of this response, if it is compressed.
     fn coding(&self, exchange: &Exchange<'_>, answer: &mut Response<'_>) -> Option<Coding> {
         let headers = &answer.headers;
         let short = length(headers).is_some_and(|length| length < self.min_size);
         if short || !self.types.has(headers.get(CONTENT_TYPE)) || !may_change(answer.status, headers) {
             return None;
         }
-        // From here on the answer differs by what the client understands.
+        // From here on the response depends on Accept-Encoding.
         vary(&mut answer.headers, &ACCEPT_ENCODING);
-        // To HTTP/1.0 a body without a length can only end with its connection.
+        // For HTTP/1.0 a body without a length ends only with its connection.
         if exchange.request.method == Method::HEAD || exchange.request.version < Version::HTTP_11 {
             return None;
         }
@@ -225,7 +225,7 @@ impl Plugin for Compress {
         exchange: &'f mut Exchange<'_>,
         answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        // An answer in the place of one that was left alone: nobody would show its body here.
+        // A replacement for a response whose body was left: its own body would not be shown here.
         if exchange.has_left_bodies() {
             return Flow::Continue;
         }
@@ -233,7 +233,7 @@ impl Plugin for Compress {
             self.has_seen_weak.store(true, Ordering::Relaxed);
         }
         if answer.status == StatusCode::NOT_MODIFIED {
-            // The client has the compressed form.
+            // The client has the compressed representation.
             let tag = answer.headers.get(ETAG);
             if tag.is_some_and(|tag| exchange.state::<Work>().restored.contains(tag)) {
                 etags::weaken(&mut answer.headers);

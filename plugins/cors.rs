@@ -1,8 +1,8 @@
-//! Cross-origin requests as the Fetch standard has them (§3.2): preflights are answered here, and answers
-//! say who may read them.
+//! Cross-origin resource sharing by the Fetch standard (§3.2): responses to preflights, and CORS fields in other
+//! responses.
 //!
-//! It protects nobody by itself: a browser keeps a page from reading an answer, the request was made all the
-//! same. Refusing requests by their origin is the work of `origin_check`.
+//! CORS does not protect a backend: a browser keeps a page from reading a response, but sends the request anyway.
+//! `origin_check` rejects requests by origin.
 
 use crate::common::origins::Origins;
 use http::header::{
@@ -25,10 +25,10 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
-/// What a preflight's answer depends on.
+/// The request fields on which the response to a preflight depends.
 const PREFLIGHT: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
-/// What a backend may have said of its own; two of one kind make a browser refuse both.
+/// Fields of the backend that are replaced; a duplicate makes browsers reject both.
 const OWN: [HeaderName; 3] =
     [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_EXPOSE_HEADERS];
 
@@ -50,24 +50,24 @@ struct Written {
     /// `expose_headers`. Default false.
     #[serde(default)]
     allow_credentials: bool,
-    /// Lets browsers cache a preflight for this long, in whole seconds. `0s`: no caching. Default not sent; browsers
-    /// use `5s`.
+    /// Lets browsers cache a preflight for this long, in whole seconds. `0s`: no caching. Default not sent;
+    /// browsers use `5s`.
     max_age: Option<Period>,
 }
 
 struct Cors {
     origins: Origins,
     methods: HeaderValue,
-    /// Nothing: whatever is asked for.
+    /// `None`: every requested one.
     headers: Option<HeaderValue>,
     expose: Option<HeaderValue>,
     credentials: bool,
     max_age: Option<HeaderValue>,
-    /// Whether everybody gets the same answer.
+    /// Whether all clients get the same response.
     same_for_all: bool,
 }
 
-/// The methods that are allowed when none are listed.
+/// The default methods.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
@@ -87,7 +87,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         true => None,
         false => problems.keep(joined(&written.expose_headers, field)),
     };
-    // With credentials a `*` is taken for a name (Fetch §3.2.5): nothing would work, and only in the browser.
+    // With credentials `*` is a literal name (Fetch §3.2.5): requests would fail, and only in the browser.
     let lists = [
         ("origins", Some(&written.origins)),
         ("methods", written.methods.as_ref()),
@@ -96,8 +96,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     for (key, list) in lists.into_iter().filter(|_| written.allow_credentials) {
         let star = list.into_iter().flatten().find(|text| text.value == "*");
         problems.0.extend(star.map(|star| {
-            Problem::new(format!("`*` in `{key}` means nothing with credentials"))
-                .help("a browser takes it for a name then; list what is allowed")
+            Problem::new(format!("`*` in `{key}` has no effect with credentials"))
+                .help("browsers treat it as a literal name; list the allowed values")
                 .at(&star.place)
         }));
     }
@@ -128,12 +128,12 @@ fn joined(list: &[Placed<String>], check: fn(&str) -> Result<(), Problem>) -> Re
 fn method(text: &str) -> Result<(), Problem> {
     let upper = text.to_ascii_uppercase();
     match Method::from_bytes(text.as_bytes()) {
-        // The Fetch standard makes only some of them upper case by itself: `patch` stays `patch`.
+        // The Fetch standard normalizes only some methods to upper case: `patch` stays `patch`.
         Ok(_) if text == upper => Ok(()),
         Ok(_) => {
             Err(Problem::new(format!("`{text}` is not in upper case")).label(format!("write `{upper}`")))
         }
-        Err(_) => Err(Problem::new(format!("`{text}` is no method")).label("as in `GET` or `PATCH`")),
+        Err(_) => Err(Problem::new(format!("`{text}` is not a method")).label("as in `GET` or `PATCH`")),
     }
 }
 
@@ -144,7 +144,7 @@ fn field(text: &str) -> Result<(), Problem> {
     }
 }
 
-/// Adds to Vary what is not in it yet.
+/// Adds missing names to Vary.
 pub(crate) fn vary(headers: &mut Headers<'_>, name: &HeaderName) {
     let there = headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok());
     let mut named = there.flat_map(|value| value.split(',')).map(str::trim);
@@ -153,14 +153,14 @@ pub(crate) fn vary(headers: &mut Headers<'_>, name: &HeaderName) {
     }
 }
 
-/// The one origin of a request; of several, none can be meant.
+/// The origin of a request; `None` if there are several.
 pub(crate) fn origin(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut all = headers.get_all(ORIGIN).iter();
     all.next().filter(|_| all.next().is_none())
 }
 
 impl Cors {
-    /// What Access-Control-Allow-Origin says to this request.
+    /// The value of Access-Control-Allow-Origin for this request.
     fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         let origin = origin(request)?;
         if self.same_for_all {
@@ -192,7 +192,7 @@ impl Cors {
     }
 }
 
-/// Whether it asks what may be asked (Fetch §3.2.2).
+/// Whether it is a preflight (Fetch §3.2.2).
 fn is_preflight(exchange: &Exchange<'_>) -> bool {
     exchange.request.method == Method::OPTIONS
         && exchange.headers.contains_key(ORIGIN)
@@ -213,7 +213,7 @@ impl Plugin for Cors {
         exchange: &'f mut Exchange<'_>,
         answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        // A WebSocket's handshake is no cross-origin request, and a preflight has its answer.
+        // A WebSocket handshake is not a CORS request, and a preflight has its response already.
         if answer.status == StatusCode::SWITCHING_PROTOCOLS || is_preflight(exchange) {
             return Flow::Continue;
         }

@@ -1,6 +1,6 @@
-//! Asks an authentication service about every request: as nginx's auth_request and Traefik's forwardAuth.
+//! Authentication by an external service for every request, like nginx's auth_request and Traefik's forwardAuth.
 //!
-//! The service gets the request's head, never its body. Reaching it is the gateway's work.
+//! The service gets the request head, never its body.
 
 mod settings;
 #[cfg(test)]
@@ -27,8 +27,8 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     build,
 };
 
-/// What of the client's fields is never sent: those that speak of a body, ask for an answer that is no yes
-/// or no (RFC 9110 §13, §14), or belong to the handshake of a WebSocket.
+/// Client fields that are never sent: those that describe a body, make the response partial or conditional (RFC
+/// 9110 §13, §14), or belong to a WebSocket handshake.
 const NOT_SENT: [HeaderName; 13] = [
     header::HOST,
     header::CONTENT_LENGTH,
@@ -45,7 +45,7 @@ const NOT_SENT: [HeaderName; 13] = [
     header::UPGRADE,
 ];
 
-/// What of a refusal's fields is the service's connection's and not the client's.
+/// Fields of a refusal that belong to the service's connection, not to the client's.
 const NOT_ANSWERED: [HeaderName; 8] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -57,7 +57,7 @@ const NOT_ANSWERED: [HeaderName; 8] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// What of the client's fields goes to the service though its response fills it anew.
+/// Client fields that are sent to the service although its response sets them again.
 const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
 
 const X_FORWARDED: [HeaderName; 5] = [
@@ -79,9 +79,9 @@ struct ForwardAuth {
     method: Method,
     /// The fields that are sent.
     sent: ForwardedFields,
-    /// Fields of the service's yes for the request to the backend.
+    /// Fields of a 2xx response that are copied to the backend request.
     to_backend: Vec<HeaderName>,
-    /// Fields of the service's yes for the answer to the client.
+    /// Fields of a 2xx response that are copied to the client's response.
     to_client: Vec<HeaderName>,
     timeout: Duration,
     recheck: Option<Duration>,
@@ -92,12 +92,12 @@ enum ForwardedFields {
     These(Vec<HeaderName>),
 }
 
-/// What is kept of one exchange.
+/// State of one exchange.
 #[derive(Default)]
 struct AuthResponse {
-    /// The fields that the service was asked with, when it is to be asked again.
+    /// The fields of the first call, if the service is called again.
     asked: Option<HeaderMap>,
-    /// What the client's answer gets.
+    /// Fields for the client's response.
     answer: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -128,12 +128,12 @@ impl Plugin for ForwardAuth {
         let calling = exchange.services.call(call);
         Flow::wait(async move {
             match calling.await {
-                Ok(called) if called.status.is_success() => self.welcome(exchange, &called),
+                Ok(called) if called.status.is_success() => self.accept(exchange, &called),
                 Ok(called) => {
                     exchange.note("refused", called.status.as_str());
                     refusal(called).into()
                 }
-                // Its status is its word, whatever became of the body.
+                // Its status decides, even if the body was malformed.
                 Err(CallError::Cut(status)) if !status.is_success() => {
                     exchange.note("refused", status.as_str());
                     Reply::new(status).into()
@@ -173,8 +173,8 @@ impl ForwardAuth {
         }
     }
 
-    /// The fields that the service gets. What the client says of itself in X-Forwarded-* counts only as far
-    /// as the gateway trusts it, and is then in the request's facts.
+    /// The fields for the service. X-Forwarded-* of the client count only as far as the gateway trusts them, and
+    /// are then part of the request's facts.
     fn fields(&self, exchange: &Exchange<'_>) -> HeaderMap {
         let own = |name: &HeaderName| {
             NOT_SENT.contains(name)
@@ -191,7 +191,7 @@ impl ForwardAuth {
                 fields.append(name.clone(), value.clone());
             }
         }
-        // The service judges a credential, and may put another one in its place.
+        // The service checks a credential, and may replace it.
         for name in &self.to_backend {
             let wanted = match &self.sent {
                 ForwardedFields::All => CREDENTIALS.contains(name),
@@ -222,8 +222,8 @@ impl ForwardAuth {
         fields
     }
 
-    /// The service said yes: what it says of the client counts. What the client says of itself has been withdrawn.
-    fn welcome(&self, exchange: &mut Exchange<'_>, called: &CallResponse) -> Verdict {
+    /// Applies a 2xx response. The client's own values of its fields were withdrawn.
+    fn accept(&self, exchange: &mut Exchange<'_>, called: &CallResponse) -> Verdict {
         for name in &self.to_backend {
             let mut values = called.headers.get_all(name).iter().cloned();
             if let Some(first) = values.next() {
@@ -243,7 +243,7 @@ impl ForwardAuth {
     }
 }
 
-/// The service's no, as it said it.
+/// Forwards the service's refusal.
 fn refusal(called: CallResponse) -> Reply {
     let mut reply = Reply::new(called.status).body(called.body);
     for (name, value) in called.headers.iter().filter(|(name, _)| !NOT_ANSWERED.contains(name)) {
@@ -254,11 +254,11 @@ fn refusal(called: CallResponse) -> Reply {
 
 fn fault(error: CallError) -> Fault {
     Fault::fixed(match error {
-        CallError::Unknown => "the authentication service is unknown",
+        CallError::Unknown => "the upstream of the authentication service is unknown",
         CallError::Unreachable => "the authentication service cannot be reached",
-        CallError::TimedOut => "the authentication service takes too long",
+        CallError::TimedOut => "the authentication service timed out",
         CallError::Bad | CallError::Cut(_) => {
-            "the authentication service answers with something broken or too long"
+            "the response of the authentication service was malformed or too long"
         }
     })
 }

@@ -1,7 +1,7 @@
-//! Sets, adds and removes fields of requests and answers.
+//! Header fields of requests and responses: set, add and remove.
 //!
-//! Fields that frame messages or belong to one connection are the gateway's own: changing them here would
-//! make it and a backend disagree about where a message ends.
+//! Fields of framing and of one connection are excluded: a change could make the gateway and a backend disagree
+//! about the end of a message.
 
 use http::{HeaderName, HeaderValue, header};
 use indexmap::IndexMap;
@@ -30,18 +30,17 @@ struct Written {
     response: Changes,
 }
 
-/// What changes: fields are removed first, then set, then added.
+/// Changes: fields are removed first, then set, then added.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Changes {
-    /// Replaces all fields of a name; in a request also those with `_` in place of `-`, which many backends take for
-    /// the same. A mapping of names to values with placeholders: `{client_ip}`, `{host}`, `{method}`, `{path}`,
-    /// `{query}`, `{request_id}`, `{route}`, `{scheme}`, and `{cel: …}` for an expression. `{{` and `}}` are single
-    /// braces. Default none.
+    /// Replaces all fields of a name. A mapping of names to values with placeholders: `{client_ip}`, `{host}`,
+    /// `{method}`, `{path}`, `{query}`, `{request_id}`, `{route}`, `{scheme}`, and `{cel: …}` for an expression;
+    /// `{{` and `}}` are literal braces. In a request, spellings with `_` count as the same name. Default none.
     set: IndexMap<String, Placed<String>>,
     /// Adds a field and keeps others of its name. A mapping as `set`. Default none.
     add: IndexMap<String, Placed<String>>,
-    /// Removes all fields of these names; in a request also those with `_` in place of `-`. A list. Default none.
+    /// Removes all fields of these names, in a request also in spellings with `_`. A list. Default none.
     remove: Vec<Placed<String>>,
 }
 
@@ -134,7 +133,7 @@ impl Plugin for HeadersPlugin {
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         for (at, edit) in self.request.iter().enumerate() {
             let value = edit.value(exchange, None);
-            // An operator may set two spellings; what the first one put there stays.
+            // An operator may set two spellings; the first one stays.
             let is_set_before = |name: &HeaderName| {
                 let is_same = |other: &HeaderName| is_same_spelling(other.as_str(), name.as_str());
                 self.request[..at].iter().any(|edit| matches!(edit, Edit::Set(other, _) if is_same(other)))
@@ -172,7 +171,7 @@ impl Edit {
         }
     }
 
-    /// Without a value a field that is to be set is left out: never a stale or a forged one.
+    /// A field without a value is removed: no stale or forged value remains.
     fn apply(&self, value: Option<HeaderValue>, fields: &mut Headers<'_>) {
         match (self, value) {
             (Self::Set(name, _), Some(value)) => fields.set(name, value),
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_computed_and_one_that_cannot_be_leaves_its_field_out() {
+    fn a_value_that_cannot_be_computed_removes_its_field() {
         let plugin = plugin(json!({
             "request": { "set": {
                 "x-area": "{cel: request.path.split('/')[1]}",
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_says_of_a_field_that_is_set_or_removed_ends_in_every_spelling() {
+    fn a_clients_spellings_of_a_set_or_removed_field_are_removed() {
         let plugin = plugin(json!({
             "request": {
                 "set": {
@@ -264,12 +263,12 @@ mod tests {
         assert_eq!((spoken("subject"), spoken("late"), spoken("gone")), (1, 0, 0));
         assert_eq!(visit.request["x-client-subject"], "ours");
         assert_eq!((spoken("both"), visit.request["x_both_one"].as_bytes()), (2, &b"ours"[..]));
-        assert_eq!(spoken("more"), 4, "what is added to stays");
+        assert_eq!(spoken("more"), 4, "`add` keeps the others");
         assert_eq!(visit.response["x_answer_one"], "theirs");
     }
 
     #[test]
-    fn it_takes_part_only_where_it_changes_something() {
+    fn its_phases_follow_from_its_changes() {
         let plugin_of_answers = plugin(json!({ "response": { "set": { "x": "one" } } })).unwrap();
         assert_eq!(plugin_of_answers.phases(), Phases { response_headers: true, ..Phases::default() });
         assert!(plugin(json!({})).is_err());
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_reported_at_once() {
+    fn every_problem_is_reported_at_once() {
         let set = json!({ "a b": "one", "ok": "{nope}", "Upgrade": "x" });
         assert_eq!(plugin(json!({ "request": { "set": set } })).err().unwrap().0.len(), 3);
     }

@@ -1,6 +1,4 @@
-//! Lets requests in by the address of their client, and refuses others.
-//!
-//! Whose address counts the gateway decides (`trusted_proxies`); here it is only looked up.
+//! Access control by the client's IP address. The gateway determines that address (`trusted_proxies`).
 
 use crate::common::networks::{Listed, Networks};
 use crate::common::refusal;
@@ -27,15 +25,15 @@ struct Written {
     /// Denies these clients, even if `allow` lists them. Default none.
     #[serde(default)]
     deny: Vec<Listed>,
-    /// Replaces both keys by an ordered list of `allow` and `deny`. The first entry that contains the client decides.
-    /// Default none.
+    /// Replaces both keys by an ordered list of `allow` and `deny`. The first entry that contains the client
+    /// decides. A client in none is denied if an entry has `allow`. Default none.
     #[serde(default)]
     rules: Vec<Placed<WrittenRule>>,
     /// Sets the status of a refusal, 400 to 599. Default 403.
     status: Option<Placed<u16>>,
 }
 
-/// One of the lists in order, with exactly one of its keys.
+/// An entry of the ordered list, with exactly one of its keys.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenRule {
@@ -47,7 +45,7 @@ struct WrittenRule {
 
 struct IpAccess {
     rules: Vec<Rule>,
-    /// What happens to those on no list.
+    /// The access of clients in no list.
     others: Access,
     status: StatusCode,
 }
@@ -71,7 +69,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     if short.is_empty() == written.rules.is_empty() {
         let problem = match short.is_empty() {
             true => Problem::new("`ip_access` has no list").help("write `allow:`, `deny:` or `rules:`"),
-            false => Problem::new("`rules` stands in place of `allow` and `deny`")
+            false => Problem::new("`rules` cannot be combined with `allow` and `deny`")
                 .help("move them into `rules`, in the order in which they decide"),
         };
         return Err(problem.at(settings.place()).into());
@@ -99,7 +97,7 @@ fn rule(settings: &Settings, written: &Placed<WrittenRule>) -> Result<Rule, Prob
         (Some(list), None) => (Access::Allow, list),
         (None, Some(list)) => (Access::Deny, list),
         _ => {
-            let problem = Problem::new("a rule has one of `allow` and `deny`").at(&written.place);
+            let problem = Problem::new("a rule needs exactly one of `allow` and `deny`").at(&written.place);
             return Err(problem.help("write `- allow: [10.0.0.0/8]` and `- deny: [all]`").into());
         }
     };
@@ -107,7 +105,7 @@ fn rule(settings: &Settings, written: &Placed<WrittenRule>) -> Result<Rule, Prob
 }
 
 impl IpAccess {
-    /// A client whose address is not known could be any: each list that denies somebody denies it.
+    /// An unknown client address could be any: every deny list denies it.
     fn access(&self, client: ClientAddress<'_>) -> Access {
         let first = self.rules.iter().find(|rule| match client {
             ClientAddress::Ip(address) => rule.networks.contain(address),
@@ -142,7 +140,7 @@ mod tests {
         build(&settings(written))
     }
 
-    /// Which of these clients come in.
+    /// Which of these clients are allowed.
     fn admitted(written: Value, clients: &[&str]) -> Vec<bool> {
         let plugin = plugin(written).unwrap();
         let enters = |client: &&str| {
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_allowed_and_not_denied_come_in() {
+    fn only_allowed_and_not_denied_clients_pass() {
         let clients = ["10.0.0.1", "10.9.0.1", "192.0.2.1"];
         assert_eq!(admitted(json!({ "allow": ["10.0.0.0/8"] }), &clients), [true, true, false]);
         assert_eq!(admitted(json!({ "deny": ["10.0.0.0/8"] }), &clients), [false, false, true]);
@@ -163,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn of_rules_the_first_that_has_the_client_decides() {
+    fn the_first_rule_that_contains_the_client_decides() {
         let clients = ["10.0.0.1", "10.9.0.1", "192.0.2.1", "::1"];
         let rules = json!({ "rules": [
             { "deny": ["10.0.0.1"] }, { "allow": ["10.0.0.0/8"] }, { "deny": ["all"] },
@@ -177,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_403_or_what_is_written() {
+    fn a_refusal_is_403_or_the_configured_status() {
         let refused = |written| TestExchange::new("/").refused(&*plugin(written).unwrap()).status;
         assert_eq!(refused(json!({ "deny": ["all"] })), 403);
         assert_eq!(refused(json!({ "deny": ["all"], "status": 404 })), 404);
     }
 
     #[test]
-    fn a_list_that_could_mean_two_things_is_refused() {
+    fn ambiguous_lists_are_refused() {
         for bad in [
             json!({}),
             json!({ "allow": [] }),

@@ -1,7 +1,7 @@
-//! Lets only those in who bring a signed token (JWT, RFC 7519), and tells the backend who they are.
+//! Authentication by JSON Web Token (RFC 7519), with claims forwarded to the backend.
 //!
-//! Checking signatures is jsonwebtoken's work, by the algorithms of `ring`. Keys behind a URL are fetched
-//! beside the requests; a request waits for a fetch only when it brings a key that nobody knows yet.
+//! jsonwebtoken verifies signatures with `ring`'s algorithms. Keys from a URL are fetched in the background; a
+//! request waits for a fetch only if its token has an unknown key ID.
 
 mod crypto;
 mod key_source;
@@ -22,7 +22,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest token that is looked at.
+/// The longest token that is checked.
 const LONGEST_TOKEN: usize = 16 << 10;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
@@ -40,7 +40,7 @@ struct Jwt {
     source: KeySource,
     demands: Demands,
     from: Vec<From>,
-    /// Fields and the claims that they say.
+    /// Fields with the claims that they forward.
     claims: Vec<(HeaderName, Box<str>)>,
     /// The challenge of a 401.
     challenge: String,
@@ -49,31 +49,31 @@ struct Jwt {
     recheck: Option<Duration>,
 }
 
-/// Where a token may be.
+/// The location of a token.
 #[derive(Debug)]
 enum From {
     /// `Authorization: Bearer …` (RFC 6750 §2.1).
     Bearer,
-    /// Elsewhere.
+    /// Another part of the request.
     Part(Part),
 }
 
-/// What the backend gets to see.
+/// The token in the forwarded request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Forward {
     Token,
     Nothing,
 }
 
-/// The token of a WebSocket's handshake, to be checked again.
+/// The token of a WebSocket handshake, for later checks.
 #[derive(Default)]
 struct Brought(Option<Arc<[u8]>>);
 
-/// What a request brings.
+/// The token of a request.
 enum Found {
     Token(Arc<[u8]>),
     Nothing,
-    /// More than one, or one that cannot be meant: RFC 6750 §3.1, `invalid_request`.
+    /// More than one, or an ambiguous one: RFC 6750 §3.1, `invalid_request`.
     Doubtful,
 }
 
@@ -98,7 +98,7 @@ impl Plugin for Jwt {
         let token = match found {
             Found::Token(token) => token,
             Found::Nothing if self.optional => {
-                self.tell(exchange, None);
+                self.forward_claims(exchange, None);
                 return Flow::Continue;
             }
             Found::Nothing => {
@@ -126,7 +126,7 @@ impl Plugin for Jwt {
 
 impl Jwt {
     fn find(&self, exchange: &mut Exchange<'_>) -> Found {
-        // Behind the handshake the fields may no longer have it.
+        // After the handshake the fields may no longer have the token.
         if self.recheck.is_some()
             && let Some(token) = &exchange.state::<Brought>().0
         {
@@ -151,7 +151,7 @@ impl Jwt {
     fn decide(&self, exchange: &mut Exchange<'_>, checked: Result<Claims, Stop>) -> Verdict {
         match checked {
             Ok(claims) => {
-                self.tell(exchange, Some(&claims));
+                self.forward_claims(exchange, Some(&claims));
                 Verdict::Continue
             }
             Err(Stop::Refused(refusal)) => {
@@ -165,8 +165,9 @@ impl Jwt {
         }
     }
 
-    /// Tells the backend and the access log who it is. What the client says in these fields has been withdrawn.
-    fn tell(&self, exchange: &mut Exchange<'_>, claims: Option<&Claims>) {
+    /// Forwards the identity to the backend and the access log. The client's own values of these fields were
+    /// withdrawn.
+    fn forward_claims(&self, exchange: &mut Exchange<'_>, claims: Option<&Claims>) {
         for (field, claim) in &self.claims {
             if let Some(value) = claims.and_then(|claims| value(claims, claim)) {
                 exchange.headers.set(field, value);
@@ -190,7 +191,7 @@ impl Jwt {
     fn challenge(&self, reply: Reply, error: Option<&str>) -> Reply {
         let challenge = match error {
             None => self.challenge.clone(),
-            // Between the scheme and its first parameter stands a space, between parameters a comma.
+            // A space separates the scheme from its first parameter, a comma the parameters.
             Some(error) if self.challenge.contains(' ') => format!("{}, {error}", self.challenge),
             Some(error) => format!("{} {error}", self.challenge),
         };
@@ -207,7 +208,7 @@ fn bearer(exchange: &Exchange<'_>) -> Found {
     if fields.next().is_some() {
         return Found::Doubtful;
     }
-    // Another scheme is another plugin's.
+    // Another scheme belongs to another plugin.
     match field.as_bytes().split_at_checked(7) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
             Found::Token(token.trim_ascii().into())
@@ -216,7 +217,7 @@ fn bearer(exchange: &Exchange<'_>) -> Found {
     }
 }
 
-/// A claim as a field's value: texts as they are, numbers and truths in JSON, lists of these with commas.
+/// A claim as a field value: text as it is, numbers and booleans in JSON, lists of these separated by commas.
 fn value(claims: &Claims, name: &str) -> Option<HeaderValue> {
     let found = claims.get(name).or_else(|| {
         let mut steps = name.split('.');
@@ -227,7 +228,7 @@ fn value(claims: &Claims, name: &str) -> Option<HeaderValue> {
         Value::Null => return None,
         Value::String(text) => text.clone(),
         Value::Array(items) if items.iter().all(|item| !item.is_array() && !item.is_object()) => {
-            // A comma within one would make two of it.
+            // A comma within an element would split it.
             let words =
                 items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
             let words: Vec<_> = words.collect();

@@ -1,6 +1,6 @@
-//! Tells everybody to come back later, while the operator works; some may pass and look.
+//! Maintenance mode: 503 for all clients except listed ones.
 //!
-//! It is switched by a reload, or by a file: whoever creates that needs no rights over the gateway.
+//! A reload or a file activates it. Creating the file needs no rights over the gateway.
 
 use crate::common::networks::{Listed, Networks};
 use crate::respond::Page;
@@ -23,7 +23,7 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     build,
 };
 
-/// How long an answer of the file system is good for.
+/// The lifetime of a result of the file system.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The settings.
@@ -34,8 +34,8 @@ struct Written {
     retry_after: Option<Placed<Period>>,
     /// Sends this text in place of the gateway's error. Default none.
     body: Option<Placed<String>>,
-    /// Sends this file in place of the gateway's error, of at most 8 MiB. It is read with the configuration. Default
-    /// none.
+    /// Sends this file in place of the gateway's error, of at most 8 MiB. It is read with the configuration.
+    /// Default none.
     file: Option<Placed<String>>,
     /// Lets these clients pass: a list as in `ip_access`. Default none.
     #[serde(default)]
@@ -71,18 +71,18 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     });
     if let (Some(file), Some(switch)) = (&written.when_file, &switch) {
         match switch.look.exists() {
-            // The first request has something to take.
+            // The first request needs a result.
             Ok(exists) => switch.look.on.store(exists, Relaxed),
             Err(error) => {
                 let problem =
-                    Problem::new(format!("whether `{}` exists cannot be told: {error}", file.value));
+                    Problem::new(format!("whether `{}` exists cannot be checked: {error}", file.value));
                 problems.push(problem.at(&file.place));
             }
         }
     }
     match (page, except) {
         (Some(page), Some(except)) if !problems.refuse() => {
-            // Whole seconds (RFC 9110 §10.2.3), and never `at once`.
+            // Whole seconds (RFC 9110 §10.2.3), and never 0.
             let seconds = retry_after.as_secs_f64().ceil() as u64;
             let retry_after = HeaderValue::from(seconds);
             Ok(Box::new(Maintenance { retry_after, page, except, switch }))
@@ -91,23 +91,23 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     }
 }
 
-/// Whether a file exists, asked of the file system now and then, on a thread that may hang with it: requests take what
-/// is known.
+/// The existence of a file, checked now and then on a thread that may hang with the file system: requests use the
+/// last result.
 struct Switch {
     look: Arc<FileCheck>,
     fresh: Duration,
     born: Instant,
-    /// When to ask next, in milliseconds from birth.
+    /// The time of the next check, in milliseconds since creation.
     next: AtomicU64,
 }
 
-/// The file, and what is known of it.
+/// The file and the last result.
 struct FileCheck {
     file: PathBuf,
     on: AtomicBool,
-    /// The file system gave no answer the last time.
+    /// The last check failed.
     failing: AtomicBool,
-    /// A thread is at it.
+    /// A check is in progress.
     busy: AtomicBool,
 }
 
@@ -118,13 +118,13 @@ impl Switch {
         Self { look, fresh, born: Instant::now(), next: AtomicU64::new(0) }
     }
 
-    /// What is known; looked for again when it is old.
+    /// The last result; starts a check if it is old.
     fn is_on(&self) -> bool {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let now = millis(self.born.elapsed());
         let next = self.next.load(Relaxed);
         let later = now.saturating_add(millis(self.fresh));
-        // Of those that come at once, one asks; and none while a thread hangs.
+        // One of several concurrent requests starts the check, and none while a thread hangs.
         if now >= next
             && self.next.compare_exchange(next, later, Relaxed, Relaxed).is_ok()
             && !self.look.busy.swap(true, Acquire)
@@ -149,16 +149,16 @@ impl FileCheck {
                 self.on.store(exists, Relaxed);
                 self.failing.store(false, Relaxed);
             }
-            // What was known holds.
+            // The last result stays.
             Err(error) => {
                 if !self.failing.swap(true, Relaxed) {
-                    log::warn!(file:? = self.file, error:%; "a switch file cannot be looked for");
+                    log::warn!(file:? = self.file, error:%; "switch file check failed");
                 }
             }
         }
     }
 
-    /// Whether there is something of that name; a symbolic link to nothing is something.
+    /// Whether there is a file of that name; a dangling symbolic link counts.
     fn exists(&self) -> io::Result<bool> {
         match self.file.symlink_metadata() {
             Ok(_) => Ok(true),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_told_when_to_come_back() {
+    fn every_request_gets_503_with_retry_after() {
         let reply = TestExchange::new("/").refused(&*plugin(json!({})).unwrap());
         assert_eq!((reply.status.as_u16(), &reply.headers["retry-after"]), (503, &HeaderValue::from(300)));
         assert!(reply.body.starts_with(b"503 Service Unavailable: maintenance"));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_excepted_passes() {
+    fn excepted_clients_pass() {
         let plugin = plugin(json!({ "except": ["192.0.2.0/24"] })).unwrap();
         let mut visit = TestExchange::new("/");
         visit.client = "192.0.2.9".parse().unwrap();
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(TestExchange::new("/").refused(&*plugin).status, 503);
     }
 
-    /// Asks until it is so.
+    /// Polls until the state is `on`.
     fn await_on(switch: &Switch, on: bool) {
         let until = Instant::now() + Duration::from_secs(20);
         while switch.is_on() != on {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_switches_it_and_is_asked_for_rarely() {
+    fn a_file_activates_it_and_is_checked_rarely() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("closed");
         let (eager, lazy) =
@@ -253,7 +253,7 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         await_on(&eager, false);
         std::os::unix::fs::symlink("nothing", &file).unwrap();
-        // A symbolic link to nothing is there.
+        // A dangling symbolic link counts.
         await_on(&eager, true);
         let closed = plugin(json!({ "when_file": file })).unwrap();
         assert_eq!(TestExchange::new("/").refused(&*closed).status, 503);
@@ -263,18 +263,18 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_hangs_holds_up_no_request_and_is_the_only_one() {
+    fn a_hanging_check_blocks_no_request_and_is_the_only_one() {
         let switch = Switch::new("/".into(), Duration::ZERO);
         switch.look.busy.store(true, Release);
         for _ in 0..100 {
-            assert!(!switch.is_on(), "what is known");
+            assert!(!switch.is_on(), "the last result");
         }
         switch.look.busy.store(false, Release);
         await_on(&switch, true);
     }
 
     #[test]
-    fn a_file_that_cannot_be_looked_for_changes_nothing() {
+    fn a_failed_check_keeps_the_last_result() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let (parent, file) = (at("run"), at("run/closed"));
@@ -283,7 +283,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let switch = Switch::new(file.clone(), Duration::ZERO);
         await_on(&switch, true);
-        // At once: a look in between would find no file.
+        // Atomic: a check in between would find no file.
         std::fs::write(at("regular"), "").unwrap();
         symlink("regular", at("next")).unwrap();
         std::fs::rename(at("next"), &parent).unwrap();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_settings_are_refused() {
         for bad in [
             json!({ "body": "x", "file": "y" }),
             json!({ "file": "not/there" }),

@@ -1,6 +1,5 @@
-//! Lets WebSocket messages through by their kind, size and text, and drops the others or closes.
-//!
-//! Messages come here whole: no word slips through in two fragments, and none compressed.
+//! Filter of WebSocket messages by type, size and text: refused messages are dropped or close the WebSocket.
+//! Messages are reassembled and decompressed, so that no text is split over fragments.
 
 use crate::common;
 use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size, off_if_zero};
@@ -16,20 +15,22 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     build,
 };
 
-/// The longest reason of a Close (RFC 6455 §5.5), in bytes.
+/// The longest reason of a Close frame (RFC 6455 §5.5), in bytes.
 const LONGEST_REASON: usize = 123;
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
-    /// Filters messages of the client (`to_backend`), of the backend (`to_client`), or of `both`. Default to_backend.
+    /// Filters messages of the client (`to_backend`), of the backend (`to_client`), or of `both`. Default
+    /// to_backend.
     direction: Ways,
     /// Refuses text messages that match none of these regular expressions. Default any text.
     allow: Vec<Placed<String>>,
     /// Refuses text messages that match one of these regular expressions, even if `allow` matches. Default none.
     deny: Vec<Placed<String>>,
-    /// Accepts (`allow`) or refuses (`deny`) binary messages. Default `deny` with `allow` expressions, else `allow`.
+    /// Accepts (`allow`) or refuses (`deny`) binary messages. Default `deny` with `allow` expressions, else
+    /// `allow`.
     binary: Option<Binary>,
     /// Refuses longer messages of either type. `0`: off. Default off; `max_message` still applies.
     #[serde(deserialize_with = "off_if_zero")]
@@ -57,38 +58,38 @@ impl Default for Written {
     }
 }
 
-/// Whose messages are looked at.
+/// The sender of the filtered messages.
 #[derive(Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "MessageFilterDirection")]
 enum Ways {
-    /// Messages of the client.
+    /// The client.
     ToBackend,
-    /// Messages of the backend.
+    /// The backend.
     ToClient,
     /// Messages in both directions.
     Both,
 }
 
-/// What becomes of binary messages.
+/// The treatment of binary messages.
 #[derive(Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "MessageFilterBinary")]
 enum Binary {
-    /// They pass, as far as `max_size` lets them.
+    /// Binary messages pass, up to `max_size`.
     Allow,
-    /// They are refused.
+    /// Binary messages are refused.
     Deny,
 }
 
-/// What becomes of a message that is refused.
+/// The treatment of a refused message.
 #[derive(Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "MessageFilterAction")]
 enum Action {
-    /// Drops the message silently.
+    /// The message is dropped silently.
     Drop,
-    /// Closes both sides with `code` and `reason`.
+    /// Both sides get a Close frame with `code` and `reason`.
     Close,
 }
 
@@ -116,13 +117,13 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         .reason
         .as_ref()
         .map_or_else(|| Some("message refused".to_owned()), |reason| problems.keep(close_reason(reason)));
-    let told =
+    let close_setting =
         written.code.as_ref().map(|code| &code.place).or(written.reason.as_ref().map(|text| &text.place));
-    if let (Action::Drop, Some(place)) = (written.action, told) {
+    if let (Action::Drop, Some(place)) = (written.action, close_setting) {
         problems.push(
-            Problem::new("nobody is told of a message that is dropped")
+            Problem::new("`code` and `reason` have no effect with `action: drop`")
                 .at(place)
-                .help("`code` and `reason` go with `action: close`"),
+                .help("remove them, or write `action: close`"),
         );
     }
     let anything = written.allow.is_empty() && written.deny.is_empty() && written.max_size.is_none();
@@ -148,11 +149,11 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     }))
 }
 
-/// A code that [`Fate::Close`] may carry.
+/// A valid code of [`MessageVerdict::Close`].
 fn close_code(written: &Placed<u16>) -> Result<u16, Problems> {
     match written.value {
         code @ (1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999) => Ok(code),
-        code => Err(Problem::new(format!("`{code}` is no code for a Close"))
+        code => Err(Problem::new(format!("`{code}` is not a valid close code"))
             .label("1000, 1001, 1003, 1007 to 1014 or 3000 to 4999")
             .at(&written.place)
             .into()),
@@ -162,7 +163,7 @@ fn close_code(written: &Placed<u16>) -> Result<u16, Problems> {
 fn close_reason(written: &Placed<String>) -> Result<String, Problems> {
     if written.len() > LONGEST_REASON {
         let problem = Problem::new(format!("the reason has {} bytes", written.len()));
-        return Err(problem.label("a Close has room for 123").at(&written.place).into());
+        return Err(problem.label("at most 123 bytes").at(&written.place).into());
     }
     Ok(written.value.clone())
 }
@@ -177,7 +178,7 @@ impl Plugin for MessageFilter {
     }
 
     fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
-        if self.lets_through(message) {
+        if self.accepts(message) {
             return MessageVerdict::Forward;
         }
         let way = match message.direction {
@@ -193,7 +194,7 @@ impl Plugin for MessageFilter {
 }
 
 impl MessageFilter {
-    fn lets_through(&self, message: &Message) -> bool {
+    fn accepts(&self, message: &Message) -> bool {
         if message.payload.len() > self.max_size {
             return false;
         }
@@ -203,7 +204,7 @@ impl MessageFilter {
         if self.allow.is_empty() && self.deny.is_empty() {
             return true;
         }
-        // A plugin before this one may have made anything of it; what is not text fits no expression.
+        // An earlier plugin may have changed it; invalid UTF-8 matches no expression.
         let Ok(text) = std::str::from_utf8(&message.payload) else { return false };
         let allowed = self.allow.is_empty() || self.allow.iter().any(|regex| regex.is_match(text));
         allowed && !self.deny.iter().any(|regex| regex.is_match(text))
@@ -221,19 +222,19 @@ mod tests {
         build(&settings(written)).unwrap_or_else(|problems| panic!("{:?}", problems.0))
     }
 
-    fn fate(plugin: &dyn Plugin, binary: bool, payload: &[u8]) -> MessageVerdict {
+    fn verdict(plugin: &dyn Plugin, binary: bool, payload: &[u8]) -> MessageVerdict {
         let mut message = Message { direction: Direction::ToBackend, binary, payload: payload.into() };
-        let fate = TestExchange::new("/").say(plugin, &mut message);
+        let verdict = TestExchange::new("/").say(plugin, &mut message);
         assert_eq!(message.payload, payload, "it changes nothing");
-        fate
+        verdict
     }
 
     fn passes(plugin: &dyn Plugin, binary: bool, payload: &[u8]) -> bool {
-        matches!(fate(plugin, binary, payload), MessageVerdict::Forward)
+        matches!(verdict(plugin, binary, payload), MessageVerdict::Forward)
     }
 
     #[test]
-    fn text_passes_by_what_it_says() {
+    fn text_passes_by_its_content() {
         let plugin = filter(json!({ "allow": ["^\\{", "^ping$"], "deny": ["(?i)drop\\s+table", "🦀"] }));
         for (text, expected) in [
             ("{\"a\":1}", true),
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_what_may_pass_refuses_binary_messages_unless_they_are_allowed() {
+    fn allow_expressions_refuse_binary_messages_unless_allowed() {
         for (written, passing) in [
             (json!({ "allow": ["^\\{"] }), false),
             (json!({ "allow": ["."], "deny": ["x"], "max_size": "1KiB" }), false),
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn kind_and_size_count_for_all() {
+    fn type_and_size_apply_to_all_messages() {
         let plugin = filter(json!({ "binary": "deny", "max_size": "4B" }));
         assert!(passes(&*plugin, false, b"four") && !passes(&*plugin, false, b"fives"));
         assert!(!passes(&*plugin, true, b""));
@@ -273,17 +274,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_dropped_or_closes() {
-        let dropped = fate(&*filter(json!({ "deny": ["x"], "action": "drop" })), false, b"x");
+    fn a_refused_message_is_dropped_or_closes() {
+        let dropped = verdict(&*filter(json!({ "deny": ["x"], "action": "drop" })), false, b"x");
         assert!(matches!(dropped, MessageVerdict::Drop));
-        let closed = fate(&*filter(json!({ "deny": ["x"], "code": 4003, "reason": "no x" })), false, b"x");
+        let closed = verdict(&*filter(json!({ "deny": ["x"], "code": 4003, "reason": "no x" })), false, b"x");
         assert!(matches!(closed, MessageVerdict::Close { code: 4003, reason } if reason == "no x"));
-        let closed = fate(&*filter(json!({ "deny": ["x"] })), false, b"x");
+        let closed = verdict(&*filter(json!({ "deny": ["x"] })), false, b"x");
         assert!(matches!(closed, MessageVerdict::Close { code: 1008, .. }));
     }
 
     #[test]
-    fn it_looks_only_where_it_is_told_to() {
+    fn it_filters_only_the_configured_direction() {
         let ways = |written: Value| {
             let phases = filter(written).phases();
             (phases.messages_to_backend, phases.messages_to_client)
@@ -294,17 +295,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_said() {
-        for (written, said) in [
+    fn invalid_settings_are_refused_with_a_reason() {
+        for (written, wanted) in [
             (json!({}), "`message_filter` refuses nothing"),
             (json!({ "deny": ["("] }), "`(` is not a regular expression"),
-            (json!({ "deny": ["x"], "code": 1005 }), "`1005` is no code for a Close"),
-            (json!({ "deny": ["x"], "code": 2000 }), "`2000` is no code for a Close"),
+            (json!({ "deny": ["x"], "code": 1005 }), "`1005` is not a valid close code"),
+            (json!({ "deny": ["x"], "code": 2000 }), "`2000` is not a valid close code"),
             (json!({ "deny": ["x"], "reason": "é".repeat(62) }), "the reason has 124 bytes"),
-            (json!({ "deny": ["x"], "action": "drop", "code": 4000 }), "nobody is told"),
+            (
+                json!({ "deny": ["x"], "action": "drop", "code": 4000 }),
+                "`code` and `reason` have no effect with `action: drop`",
+            ),
         ] {
             let problems = build(&settings(written)).err().unwrap();
-            assert!(problems.0[0].message.starts_with(said), "{:?}", problems.0);
+            assert!(problems.0[0].message.starts_with(wanted), "{:?}", problems.0);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Sends copies of requests to another upstream, whose answers nobody sees.
+//! Copies of requests for another upstream, whose responses are discarded.
 //!
-//! The request itself never waits for its copy: one that is too long, or comes while too many are under
-//! way, is not made.
+//! The request never waits for its copy: one that is too long, or exceeds the number of pending copies, is not
+//! made.
 
 use bytes::BytesMut;
 use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings, Size};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// The longest body that may be copied.
 const LONGEST_BODY: u64 = 1 << 20;
-/// How much of an answer is read to keep its connection; a longer one costs the connection.
+/// The length of a response that is read to keep its connection; a longer one closes the connection.
 const LONGEST_ANSWER: usize = 1 << 20;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
@@ -53,7 +53,7 @@ struct Mirror {
 #[derive(Default)]
 struct Waiting(Option<(Call, BytesMut, Place)>);
 
-/// A copy's place among those under way.
+/// A copy's slot in the number of pending ones.
 struct Place(Arc<AtomicU32>);
 
 impl Drop for Place {
@@ -69,13 +69,13 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         problems.push(Problem::new("`percent` is 1 to 100").at(&share.place));
     }
     if let Some(size) = written.max_body.as_ref().filter(|size| size.0 > LONGEST_BODY) {
-        problems.push(Problem::new("`max_body` is at most 1MiB").at(&size.place));
+        problems.push(Problem::new("`max_body` must be at most 1MiB").at(&size.place));
     }
     if let Some(most) = written.max_in_flight.as_ref().filter(|most| most.value == 0) {
-        problems.push(Problem::new("`max_in_flight` is at least 1").at(&most.place));
+        problems.push(Problem::new("`max_in_flight` must be at least 1").at(&most.place));
     }
     if let Some(timeout) = written.timeout.as_ref().filter(|timeout| timeout.0.is_zero()) {
-        problems.push(Problem::new("`timeout` is at least 1ms").at(&timeout.place));
+        problems.push(Problem::new("`timeout` must be at least 1ms").at(&timeout.place));
     }
     if problems.refuse() {
         return Err(problems);
@@ -137,7 +137,7 @@ impl Plugin for Mirror {
 }
 
 impl Mirror {
-    /// A place for one more copy, if there is one.
+    /// A slot for one more copy, if there is one.
     fn place(&self) -> Option<Place> {
         let more = |under_way| (under_way < self.most).then_some(under_way + 1);
         self.under_way.fetch_update(Relaxed, Relaxed, more).ok()?;
@@ -164,7 +164,7 @@ impl Mirror {
 fn send(exchange: &Exchange<'_>, call: Call, place: Place) {
     let calling = exchange.services.call(call);
     exchange.services.spawn(Box::pin(async move {
-        // Whatever comes back, nobody waits for it.
+        // The response is discarded.
         let _ = calling.await;
         drop(place);
     }));
@@ -181,7 +181,7 @@ mod tests {
     use std::pin::Pin;
     use std::sync::Mutex;
 
-    /// Remembers what it was asked, and keeps what it should run.
+    /// Records calls, and stores background work.
     #[derive(Default)]
     struct Copies {
         asked: Mutex<Vec<Call>>,
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_a_websocket_is_not_copied() {
+    fn long_bodies_and_websockets_are_not_copied() {
         let (copies, plugin) = (Arc::new(Copies::default()), plugin(json!({ "max_body": "8" })));
         send(&*plugin, visit(&copies).field("content-length", "9"), &["123456789"]);
         send(&*plugin, visit(&copies).field("transfer-encoding", "chunked"), &["12345", "6789", "0"]);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_under_way_than_may_be_and_places_come_back() {
+    fn pending_copies_are_limited_and_release_their_slots() {
         let (copies, plugin) = (Arc::new(Copies::default()), plugin(json!({ "max_in_flight": 2 })));
         let count = || copies.asked.lock().unwrap().len();
         for _ in 0..5 {
@@ -257,7 +257,7 @@ mod tests {
         }
         assert_eq!(count(), 2);
         copies.running.lock().unwrap().clear();
-        // One that never gets its whole body gives its place back, too.
+        // A copy that never gets its whole body releases its slot, too.
         let mut cut = visit(&copies).field("content-length", "4");
         cut.ask(&*plugin);
         drop(cut);
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_work_are_refused_with_what_to_write() {
-        for (written, said) in [
+        for (written, expected) in [
             (json!({ "percent": 0 }), "`percent` is 1 to 100"),
             (json!({ "max_body": "2MiB" }), "`max_body` is at most 1MiB"),
             (json!({ "max_in_flight": 0 }), "`max_in_flight` is at least 1"),
@@ -276,7 +276,7 @@ mod tests {
         ] {
             let mut all = json!({ "upstream": "next" });
             all.as_object_mut().unwrap().extend(written.as_object().unwrap().clone());
-            assert_eq!(build(&settings(all)).err().unwrap().0[0].message, said);
+            assert_eq!(build(&settings(all)).err().unwrap().0[0].message, expected);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Refuses requests that pages of other origins make, WebSocket handshakes included.
+//! Rejection of requests from pages of other origins, WebSocket handshakes included.
 //!
-//! Browsers set Origin and pages cannot forge it; a program can write anything. So it keeps a visitor's
-//! cookies from being used by another site (cross-site request forgery, WebSocket hijacking), and nobody else out.
+//! Browsers set Origin and pages cannot forge it; other programs can. The check protects a visitor's cookies from
+//! use by another site (cross-site request forgery, WebSocket hijacking), but does not authenticate clients.
 
 use crate::common::origins::Origins;
 use http::header::ORIGIN;
@@ -25,8 +25,8 @@ struct Written {
     /// Accepts these origins, in the forms of `cors` except `*`. Default none.
     #[serde(default)]
     origins: Vec<Placed<String>>,
-    /// Accepts pages of the requested host: Origin must equal Host, with its port, and the scheme where it is known.
-    /// Default true.
+    /// Accepts pages of the requested host: Origin must equal Host, with its port, and the scheme where it is
+    /// known. Default true.
     same_host: Option<bool>,
     /// Accepts requests without Origin, such as those of programs and plain navigation. Default true.
     without_origin: Option<bool>,
@@ -43,15 +43,15 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let origins = Origins::parse(&written.origins)?;
     if origins.is_any() {
         let place = written.origins.iter().find(|text| text.value == "*").map(|text| &text.place);
-        let problem = Problem::new("a check that `*` passes checks nothing")
-            .help("list origins, or leave the plugin out");
+        let problem =
+            Problem::new("a check that accepts `*` has no effect").help("list origins, or remove the plugin");
         return Err(problem.at(place.unwrap_or(settings.place())).into());
     }
     let (same_host, without_origin) =
         (written.same_host.unwrap_or(true), written.without_origin.unwrap_or(true));
     if origins.is_empty() && !same_host {
-        let problem = Problem::new("no origin may come in").at(settings.place());
-        return Err(problem.help("list some under `origins:`, or leave `same_host` out").into());
+        let problem = Problem::new("no origin is accepted").at(settings.place());
+        return Err(problem.help("list origins under `origins:`, or remove `same_host`").into());
     }
     Ok(Box::new(OriginCheck { origins, same_host, without_origin }))
 }
@@ -70,9 +70,9 @@ impl OriginCheck {
     }
 }
 
-/// Whether the origin is the host that the request asks for, port included, and by the same scheme. A page that came
-/// by http, which anybody on the way can write, is none of the https site's. Where a balancer may have ended TLS in
-/// front, the scheme is unknown and either is taken.
+/// Whether the origin is the requested host, with its port and scheme. A page from http, which anyone on the path
+/// can modify, does not belong to the https site. If a load balancer in front may have terminated TLS, the scheme
+/// is unknown and both are accepted.
 fn is_own(origin: &[u8], request: &Request<'_>, headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST) else { return false };
     let Ok(origin) = str::from_utf8(origin) else { return false };
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_origins_and_the_own_host_come_in() {
+    fn listed_origins_and_the_requested_host_pass() {
         let written = json!({ "origins": ["https://*.b.example"] });
         for (host, origin, fine) in [
             ("a.example", "https://x.b.example", true),
@@ -164,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn without_origin_it_is_no_page() {
+    fn a_request_without_origin_passes_by_default() {
         assert!(enters(&json!({}), "a.example", &[]));
         assert!(!enters(&json!({ "without_origin": false }), "a.example", &[]));
     }
 
     #[test]
-    fn a_check_of_nothing_is_refused() {
+    fn a_check_without_effect_is_refused() {
         for bad in [json!({ "origins": ["*"] }), json!({ "same_host": false }), json!({ "origins": ["a"] })] {
             assert!(build(&settings(bad.clone())).is_err(), "{bad}");
         }

@@ -1,6 +1,4 @@
-//! Lets so many requests and WebSocket messages of one client through, and refuses those beyond.
-//!
-//! The counts are this process's own.
+//! Rate limit on requests and WebSocket messages per client. The counts are local to this process.
 
 mod buckets;
 
@@ -39,8 +37,8 @@ struct Written {
     /// Identifies clients by `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, or `cel:` and an expression.
     /// Requests without the value are counted by client IP. Default client_ip.
     key: Option<Placed<String>>,
-    /// Tracks at most this many keys, of about 50 bytes each. Beyond it, the least-loaded key of a sample is evicted.
-    /// Default 100000.
+    /// Tracks at most this many keys, of about 50 bytes each. Beyond it, the least-loaded key of a sample is
+    /// evicted. Default 100000.
     max_keys: Option<Placed<u32>>,
     /// Sends RateLimit and RateLimit-Policy with the remaining quota (IETF draft). Default true.
     #[serde(default = "yes")]
@@ -53,7 +51,7 @@ const fn yes() -> bool {
     true
 }
 
-/// What holds for messages.
+/// The limit on messages.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "RateLimitMessages")]
@@ -67,7 +65,7 @@ struct Messages {
     on_exceed: Exceed,
 }
 
-/// What becomes of messages beyond the rate.
+/// The treatment of messages beyond the rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "RateLimitExceed")]
@@ -85,17 +83,17 @@ struct RateLimit {
     begun: Instant,
     requests: Option<Buckets>,
     messages: Option<(Buckets, Exceed)>,
-    /// How answers name the policy, when they do.
-    told: Option<RateLimitHeaders>,
+    /// The name of the policy in responses, if they have one.
+    quota_headers: Option<RateLimitHeaders>,
 }
 
 struct RateLimitHeaders {
-    /// A structured field's string (RFC 9651 §3.3.3).
+    /// A string of structured fields (RFC 9651 §3.3.3).
     name: String,
     policy: HeaderValue,
 }
 
-/// What is kept of one exchange.
+/// State of one exchange.
 #[derive(Default)]
 struct RequestState {
     key: Option<u64>,
@@ -110,13 +108,13 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         problems.push(problem.help("write `rate: 100/s`, or `messages: { rate: 20/s }`"));
     }
     if let (None, Some(burst)) = (written.rate, &written.burst) {
-        problems.push(Problem::new("`burst` goes with `rate`").at(&burst.place));
+        problems.push(Problem::new("`burst` needs `rate`").at(&burst.place));
     }
     let key = written.key.as_ref().map_or(Ok(Key::Part(Part::ClientIp)), Key::parse);
     let key = problems.keep(key);
     let mut within = |what: &str, written: Option<&Placed<u32>>, default: u32, most: u32| {
         if let Some(number) = written.filter(|number| !(1..=most).contains(&number.value)) {
-            problems.push(Problem::new(format!("`{what}` is 1 to {most}")).at(&number.place));
+            problems.push(Problem::new(format!("`{what}` must be 1 to {most}")).at(&number.place));
         }
         written.map_or(default, |number| number.value)
     };
@@ -130,7 +128,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         .messages
         .as_ref()
         .map(|messages| (buckets(messages.rate, messages.burst.as_ref()).0, messages.on_exceed));
-    let told =
+    let quota_headers =
         requests.as_ref().filter(|_| written.headers).map(|of| RateLimitHeaders::new(settings.name(), of));
     let (Some(key), false) = (key, problems.refuse()) else { return Err(problems) };
     Ok(Box::new(RateLimit {
@@ -139,7 +137,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         begun: Instant::now(),
         requests: requests.map(|(buckets, _)| buckets),
         messages,
-        told,
+        quota_headers,
     }))
 }
 
@@ -149,7 +147,7 @@ impl RateLimitHeaders {
         let name: String = name.chars().filter(plain).collect();
         let window = buckets.depth().div_ceil(SECOND);
         let policy = format!("\"{name}\";q={burst};w={window}");
-        // Only plain characters are in it.
+        // It has only plain characters.
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"default\""));
         Self { name, policy }
     }
@@ -158,9 +156,9 @@ impl RateLimitHeaders {
 impl Plugin for RateLimit {
     fn phases(&self) -> Phases {
         Phases {
-            // Also for messages alone: the key is the handshake's.
+            // Also for messages alone: the key comes from the handshake.
             request_headers: true,
-            response_headers: self.told.is_some(),
+            response_headers: self.quota_headers.is_some(),
             messages_to_backend: self.messages.is_some(),
             ..Phases::default()
         }
@@ -173,7 +171,7 @@ impl Plugin for RateLimit {
             return Flow::Continue;
         };
         let taken = buckets.take(key, self.now());
-        if self.told.is_some() || self.messages.is_some() {
+        if self.quota_headers.is_some() || self.messages.is_some() {
             *exchange.state::<RequestState>() = RequestState { key: Some(key), taken: Some(taken) };
         }
         match taken {
@@ -190,17 +188,19 @@ impl Plugin for RateLimit {
         exchange: &'f mut Exchange<'_>,
         answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
-        let (Some(told), Some(taken)) = (&self.told, exchange.state::<RequestState>().taken) else {
+        let (Some(quota_headers), Some(taken)) =
+            (&self.quota_headers, exchange.state::<RequestState>().taken)
+        else {
             return Flow::Continue;
         };
         let (left, full) = match taken {
             BucketOutcome::Yes { left, full } => (left, full),
             BucketOutcome::No { full, .. } => (0, full),
         };
-        let now = format!("\"{}\";r={left};t={}", told.name, full.div_ceil(SECOND));
+        let now = format!("\"{}\";r={left};t={}", quota_headers.name, full.div_ceil(SECOND));
         if let Ok(now) = HeaderValue::try_from(now) {
             answer.headers.append(&RATE_LIMIT, now);
-            answer.headers.append(&POLICY, told.policy.clone());
+            answer.headers.append(&POLICY, quota_headers.policy.clone());
         }
         Flow::Continue
     }
@@ -222,12 +222,12 @@ impl Plugin for RateLimit {
 }
 
 impl RateLimit {
-    /// Never 0: that is a bucket nobody has taken from.
+    /// Never 0, which marks an unused bucket.
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Whoever sends it; a value never collides with an address.
+    /// The key's hash; a value never collides with an address.
     fn hash(&self, exchange: &mut Exchange<'_>) -> u64 {
         let by_value = match &self.key {
             Key::Part(Part::ClientIp) => None,

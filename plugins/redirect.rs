@@ -1,6 +1,6 @@
-//! Sends clients elsewhere: to a URL made of the request, or to the same one by https.
+//! Redirects to a URL built from the request, or to the same URL over HTTPS.
 //!
-//! A request that is where it should be already passes on, so the plugin can stand on a route that serves both.
+//! A request over HTTPS passes, so that the plugin can be on a route for both schemes.
 
 use crate::common;
 use http::{HeaderValue, StatusCode, header};
@@ -19,7 +19,7 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     build,
 };
 
-/// The statuses that name another place (RFC 9110 §15.4).
+/// Redirect statuses (RFC 9110 §15.4).
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 /// The settings; exactly one of `to` and `https`.
@@ -51,7 +51,7 @@ enum Goal {
     To {
         template: Template,
         keep_query: bool,
-        /// Whether it may name another host by beginning with `//`.
+        /// Whether it may name another host with a leading `//`.
         foreign: bool,
     },
 }
@@ -63,13 +63,12 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         problems.push(Problem::new("`port` is for `https: true`").help("write it into `to`").at(&port.place));
     }
     if let (Some(keep), true) = (&written.keep_query, written.https) {
-        problems.push(
-            Problem::new("with `https` the query is always kept").label("leave it out").at(&keep.place),
-        );
+        problems
+            .push(Problem::new("with `https` the query is always kept").label("remove it").at(&keep.place));
     }
     let status = match &written.status {
         Some(status) if !REDIRECTS.contains(status) => {
-            let problem = Problem::new(format!("`{}` does not send anybody elsewhere", status.value));
+            let problem = Problem::new(format!("`{}` is not the status of a redirect", status.value));
             problems.push(problem.label("301, 302, 303, 307 or 308").at(&status.place));
             None
         }
@@ -94,14 +93,14 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 
 fn goal(to: &Placed<String>, keep_query: bool) -> Result<Goal, Problems> {
     if to.is_empty() || has_space(to) {
-        let problem = Problem::new(format!("`{}` is no URL", to.value)).at(&to.place);
+        let problem = Problem::new(format!("`{}` is not a URL", to.value)).at(&to.place);
         return Err(problem.help("write a URL as in https://new.example{path}, or a path").into());
     }
     let template = Template::parse(to).map_err(|problem| problem.at(&to.place))?;
     Ok(Goal::To { template, keep_query, foreign: to.starts_with("//") })
 }
 
-/// Whether a space stands outside of placeholders; in an expression it may.
+/// Whether there is a space outside of placeholders; expressions may contain spaces.
 fn has_space(to: &str) -> bool {
     let mut depth = 0_usize;
     to.chars().any(|c| {
@@ -115,7 +114,7 @@ fn has_space(to: &str) -> bool {
 }
 
 impl Goal {
-    /// Where to; nothing when the request may pass.
+    /// The target; `None` if the request passes.
     fn location(&self, exchange: &mut Exchange<'_>) -> Result<Option<HeaderValue>, Homeless> {
         match self {
             Self::Https { .. } if exchange.request.scheme == "https" => Ok(None),
@@ -135,8 +134,8 @@ impl Goal {
             Self::To { template, keep_query, foreign } => {
                 let filled = template.fill(exchange).ok_or(Homeless)?;
                 let query = exchange.query().filter(|query| *keep_query && !query.is_empty());
-                // A request for `//evil.example` must not make `{path}` another host's URL; to browsers a
-                // backslash is a slash.
+                // A request for `//evil.example` must not make `{path}` a URL of another host; browsers treat a
+                // backslash as a slash.
                 let trick = !foreign && matches!(filled.as_bytes(), [b'/', b'/' | b'\\', ..]);
                 if query.is_none() && !trick {
                     return Ok(Some(filled));
@@ -152,10 +151,10 @@ impl Goal {
     }
 }
 
-/// A request from which no URL can be made.
+/// A request from which no URL can be built.
 struct Homeless;
 
-/// A query belongs before the fragment, and behind the query that is there.
+/// A query comes before the fragment, and after an existing query.
 fn with_query(url: &str, query: Option<&str>) -> String {
     let Some(query) = query else { return url.to_owned() };
     let (place, fragment) = url.find('#').map_or((url, ""), |at| url.split_at(at));
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_made_of_the_request() {
+    fn a_url_is_built_from_the_request() {
         let to = |text| json!({ "to": text });
         assert_eq!(sent(to("https://new.example{path}"), "/a?b"), (302, "https://new.example/a".into()));
         assert_eq!(sent(to("/{cel: request.method + request.path}"), "/a").1, "/GET/a");
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_query_joins_what_is_there() {
+    fn a_kept_query_is_appended_to_the_query() {
         for (to, expected) in [
             ("/x", "/x?a=1"),
             ("/x?y", "/x?y&a=1"),
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn https_keeps_path_and_query_and_lets_https_pass() {
+    fn https_keeps_path_and_query_and_passes_https() {
         assert_eq!(sent(json!({ "https": true }), "/a?b=//c"), (308, "https://example.com/a?b=//c".into()));
         let written = json!({ "https": true, "port": 8443, "status": 301 });
         assert_eq!(sent(written, "/"), (301, "https://example.com:8443/".into()));
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_nowhere_is_refused() {
+    fn a_redirect_without_a_valid_target_is_refused() {
         for bad in [
             json!({}),
             json!({ "to": "/x", "https": true }),

@@ -1,7 +1,7 @@
-//! The built-in plugins: one file and one entry in [`PLUGINS`] each.
+//! Registry of the built-in plugins: one file and one entry in [`PLUGINS`] each.
 //!
-//! A plugin here sees what [`moongate_sdk`] shows it and nothing else of the gateway, as one from an outside
-//! team does. `README.md` beside this file writes one from start to finish.
+//! Built-in plugins use only the interface of [`moongate_sdk`], like external ones. `README.md` in this directory
+//! has a complete example.
 
 mod basic_auth;
 mod body_limit;
@@ -26,7 +26,7 @@ mod security_headers;
 use moongate_config::Kind;
 use moongate_sdk::Plugin;
 
-/// Every built-in kind of plugin.
+/// All built-in kinds of plugins.
 pub const PLUGINS: &[Kind<dyn Plugin>] = &[
     basic_auth::KIND,
     body_limit::KIND,

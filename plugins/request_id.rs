@@ -1,7 +1,5 @@
-//! Gives every request an id: to the backend, back to the client, and to logs and error answers.
-//!
-//! Making ids is the gateway's work, since its own error answers name one too; here it is only decided whose
-//! id counts and which field carries it.
+//! Request IDs for the backend, the client, logs and error responses. The gateway generates IDs, which its error
+//! responses contain too; this plugin selects the field and decides about IDs from clients.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use moongate_config::{Kind, Placed, Problem, Problems, Settings};
@@ -9,7 +7,7 @@ use moongate_sdk::{Exchange, Flow, Phases, Plugin, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The longest id that is taken over from a client.
+/// The longest ID that is adopted from a client.
 const LONGEST: usize = 128;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
@@ -51,7 +49,7 @@ impl Plugin for RequestId {
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let theirs = if self.trust { sent(&exchange.headers, &self.header) } else { None };
         if let Some(id) = theirs.cloned() {
-            // The field is there already, once and as it should be.
+            // The field is present once, with the right value.
             exchange.running.set_request_id(id);
         } else {
             let id = exchange.request_id().clone();
@@ -70,7 +68,7 @@ impl Plugin for RequestId {
     }
 }
 
-/// The client's id, when it sent exactly one that is safe to write into logs.
+/// The client's ID, if it sent exactly one that is safe in logs.
 fn sent<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
     let mut all = headers.get_all(name).iter();
     let id = all.next()?;
@@ -86,7 +84,7 @@ mod tests {
     use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
-    /// A request with these fields through a plugin with these settings, both ways.
+    /// Runs a request with these fields through a plugin with these settings, both directions.
     fn trip(written: Value, fields: &[(&str, &str)]) -> TestExchange {
         let plugin = build(&settings(written)).unwrap();
         let mut visit =

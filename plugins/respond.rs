@@ -1,4 +1,4 @@
-//! Answers by itself, with a text or a file. What changes from request to request a backend has to say.
+//! Fixed responses: a text or a file.
 
 use crate::{common, headers};
 use bytes::Bytes;
@@ -21,7 +21,7 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 /// The largest file that is held in memory, in bytes.
 const LARGEST_FILE: u64 = 8 << 20;
 
-/// The types of files by the end of their names; of others a browser guesses nothing.
+/// Media types by file extension; other files have none that a browser would guess from.
 const TYPES: [(&str, &str); 14] = [
     ("css", "text/css; charset=utf-8"),
     ("csv", "text/csv; charset=utf-8"),
@@ -68,10 +68,10 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// A text, or a file; nothing when neither is given.
+    /// Reads a text or a file; `None` if neither is given.
     ///
     /// # Errors
-    /// When both are, or the file cannot be read.
+    /// Both are given, or the file cannot be read.
     pub(crate) fn read(
         settings: &Settings,
         body: Option<&Placed<String>>,
@@ -88,12 +88,12 @@ impl Page {
                 Ok(Some(Self { bytes, sort: sort(file) }))
             }
             (Some(_), Some(file)) => {
-                Err(Problem::new("`file` stands in place of `body`").label("leave one out").at(&file.place))
+                Err(Problem::new("`file` cannot be combined with `body`").label("remove one").at(&file.place))
             }
         }
     }
 
-    /// Makes it the body of an answer.
+    /// Sets it as the body of a response.
     pub(crate) fn dress(&self, reply: &mut Reply) {
         reply.body = self.bytes.clone();
         if !self.bytes.is_empty() {
@@ -126,7 +126,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         && !body.bytes.is_empty()
     {
         let place = written.body.or(written.file).map_or(settings.place().clone(), |body| body.place);
-        problems.push(Problem::new("an answer of this status has no body").label("leave it out").at(&place));
+        problems.push(Problem::new("a response with this status has no body").label("remove it").at(&place));
     }
     let Some(status) = status.filter(|_| !problems.refuse()) else { return Err(problems) };
     let none = || Page { bytes: Bytes::new(), sort: HeaderValue::from_static("text/plain") };
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_plain_unless_it_is_called_otherwise() {
+    fn a_text_is_plain_unless_content_type_is_set() {
         let plain = reply(json!({ "body": "hello {path}\n" }));
         assert_eq!((plain.status.as_u16(), &plain.body[..]), (200, &b"hello {path}\n"[..]));
         assert_eq!(plain.headers["content-type"], "text/plain; charset=utf-8");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_what_its_name_ends_with() {
+    fn a_files_type_follows_its_extension() {
         let folder = tempfile::tempdir().unwrap();
         for (name, sort) in [("a.HTML", "text/html; charset=utf-8"), ("a", "application/octet-stream")] {
             let file = folder.path().join(name);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_answer_can_be_is_refused() {
+    fn an_invalid_response_is_refused() {
         for bad in [
             json!({ "status": 101 }),
             json!({ "status": 600 }),

@@ -1,9 +1,9 @@
-//! Changes path and query on the way to the backend, and maps redirects and cookie paths of the response back; the
-//! route was chosen before.
+//! Path and query rewriting for the backend, and reverse mapping of redirects and cookie paths; routing comes
+//! before it.
 //!
-//! Prefixes and expressions look at the path in its widest reading, by which the route was found: no spelling of it
-//! slips past them. A prefix is taken from the path as it was sent, and the rest stays as it was sent; a replacement
-//! writes the path anew. What comes out is looked at again, for a replacement can make `..` of what was none.
+//! Prefixes and expressions match the normalized path, like routes, so that no spelling bypasses them. A prefix is
+//! removed from the path as sent, and the rest stays as sent; a replacement writes the path anew. The result is
+//! checked again, because a replacement can create a `..` segment.
 
 mod response_mapping;
 #[cfg(test)]
@@ -34,12 +34,12 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 /// All but the unreserved characters (RFC 3986 §2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The settings, in the order in which they are applied.
+/// The settings, in the order of their application.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// Removes this prefix of whole segments, or the first matching one of a list. `/api` is not a prefix of `/apis`.
-    /// The backend gets it in X-Forwarded-Prefix. Default none.
+    /// Removes this prefix of whole segments, or the first matching one of a list. `/api` is not a prefix of
+    /// `/apis`. Default none.
     strip_prefix: Option<Prefixes>,
     /// Redirects (301) a GET or HEAD of the stripped prefix itself, `/api`, to `/api/`, as relative links require.
     /// Other methods and WebSocket handshakes are forwarded as `/`. Default true.
@@ -66,12 +66,12 @@ enum Prefixes {
     /// One.
     #[serde(rename = "scalar")]
     One(Placed<String>),
-    /// The first that fits.
+    /// The first matching one.
     #[serde(rename = "list")]
     Many(Vec<Placed<String>>),
 }
 
-/// What is replaced by what.
+/// A replacement.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenReplacement {
@@ -81,7 +81,7 @@ struct WrittenReplacement {
     with: Placed<String>,
 }
 
-/// What changes in the query.
+/// Changes of the query.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenQuery {
@@ -91,7 +91,7 @@ struct WrittenQuery {
     remove: Vec<Placed<String>>,
 }
 
-/// Every prefix that was stripped on the way from the client (a convention of Traefik, Spring and ASP.NET).
+/// The stripped prefixes from the client on (a convention of Traefik, Spring and ASP.NET).
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 struct Rewrite {
@@ -109,7 +109,7 @@ struct Replacement {
     with: Box<str>,
 }
 
-/// A query's parameter: its name as it is compared, and as it is written.
+/// A query parameter: its decoded name for comparison, and its written form.
 struct Parameter {
     name: Box<str>,
     escaped: Box<str>,
@@ -150,7 +150,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     Ok(Box::new(Rewrite { strip, add_slash, reverse, replace, add: add.unwrap_or_default(), set, remove }))
 }
 
-/// Settings about a prefix without a prefix.
+/// Reports settings about a prefix without a prefix.
 fn needs_a_prefix(written: &Written, problems: &mut Problems) {
     let strips = written.strip_prefix.is_some();
     let either = strips || written.add_prefix.is_some();
@@ -176,10 +176,10 @@ fn prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
     let fits = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>^`{|}".contains(&byte);
     let text = written.trim_end_matches('/');
     let problem = if !written.starts_with('/') || text.is_empty() {
-        Problem::new(format!("`{}` is no prefix of a path", written.value))
+        Problem::new(format!("`{}` is not a path prefix", written.value))
             .help("a prefix is written as `/api`")
     } else if !text.bytes().all(fits) {
-        Problem::new(format!("`{}` cannot stand in a path", written.value))
+        Problem::new(format!("`{}` is not allowed in a path", written.value))
             .help("write other characters as they are sent: `%C3%A4` for `ä`")
     } else {
         return Ok(text.into());
@@ -187,14 +187,14 @@ fn prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
     Err(problem.at(&written.place).into())
 }
 
-/// A prefix of paths in their widest reading.
+/// A prefix of normalized paths.
 fn matched_prefix(written: &Placed<String>) -> Result<Box<str>, Problems> {
     let text = prefix(written)?;
     let problem = match read_path(text.as_bytes()) {
         Ok(reading) if !reading.has_escaped_slash => return Ok(reading.path.into()),
         Ok(_) => Problem::new(format!("no path begins with `{text}`: `%2F` and `%5C` are read as `/`"))
             .help("write `/` in its place"),
-        Err(_) => Problem::new(format!("`{text}` is no prefix of a path"))
+        Err(_) => Problem::new(format!("`{text}` is not a path prefix"))
             .help("a prefix has no segment `.` or `..`, and `%25` stands for a percent sign"),
     };
     Err(problem.at(&written.place).into())
@@ -205,14 +205,14 @@ fn replacement(written: &WrittenReplacement) -> Result<Replacement, Problems> {
     let with = &written.with;
     let fits = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
     if !with.bytes().all(fits) {
-        let problem = Problem::new(format!("`{}` cannot stand in a path", with.value)).at(&with.place);
+        let problem = Problem::new(format!("`{}` is not allowed in a path", with.value)).at(&with.place);
         return Err(problem.help("parameters of the query are set with `query: { set: … }`").into());
     }
     groups(&regex, with).map_err(|problem| problem.at(&with.place))?;
     Ok(Replacement { regex, with: with.as_str().into() })
 }
 
-/// Whether every group that is asked for exists; a missing one would be filled in as nothing.
+/// Checks that every referenced group exists; a missing one would be empty.
 fn groups(regex: &Regex, with: &str) -> Result<(), Problem> {
     let mut rest = with;
     while let Some(at) = rest.find('$') {
@@ -248,7 +248,7 @@ impl Parameter {
         Self { name: name.into(), escaped: escaped.into() }
     }
 
-    /// Whether a `name=value` of a query is this parameter, however it is escaped.
+    /// Whether a `name=value` of a query is this parameter, in any escaping.
     fn is(&self, pair: &str) -> bool {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         if name == &*self.name {
@@ -310,16 +310,16 @@ impl Rewrite {
     }
 }
 
-/// Whether a backend could read one of the segments as the way up.
-fn climbs(path: &str) -> bool {
+/// Whether a backend could read one of the segments as `..`.
+fn has_dot_dot(path: &str) -> bool {
     read_path(path.as_bytes()) == Err(BadPath::DotSegment)
 }
 
-/// Which prefix was stripped from this request's path.
+/// The prefix that was stripped from this request's path.
 #[derive(Default)]
 struct Stripped(Option<usize>);
 
-/// Tells the backend of a stripped prefix, after those that trusted proxies have stripped.
+/// Adds a stripped prefix to X-Forwarded-Prefix, after those of trusted proxies.
 fn forward_prefix(exchange: &mut Exchange<'_>, prefix: &str) {
     let before = exchange.headers.get_all(&X_FORWARDED_PREFIX).iter().filter_map(|value| value.to_str().ok());
     let mut whole = String::new();
@@ -327,13 +327,13 @@ fn forward_prefix(exchange: &mut Exchange<'_>, prefix: &str) {
         whole.push_str(part.trim_ascii().trim_end_matches('/'));
     }
     whole.push_str(prefix);
-    // A prefix of the settings and field values: what they are made of can stand in a field.
+    // A prefix of the settings and field values are valid in a field.
     if let Ok(value) = HeaderValue::try_from(whole) {
         exchange.headers.set(&X_FORWARDED_PREFIX, value);
     }
 }
 
-/// The redirect from the prefix itself to the folder of that name.
+/// The redirect from the prefix itself to the same path with a slash.
 fn to_folder(prefix: &str, query: Option<&str>) -> Option<Reply> {
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let location = HeaderValue::try_from(format!("{prefix}/{query}")).ok()?;
@@ -351,7 +351,7 @@ impl Plugin for Rewrite {
         answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let stripped = exchange.state::<Stripped>().0;
-        // Without `strip_prefix` the prefix that is added stands for the root; with one, it stands for what was stripped.
+        // With `strip_prefix`, the added prefix stands for the stripped one; without it, for the root.
         let client = match stripped.and_then(|index| self.strip.get(index)) {
             Some(prefix) => prefix,
             None if self.strip.is_empty() => "",
@@ -389,13 +389,13 @@ impl Plugin for Rewrite {
         if path == exchange.path() && query == exchange.query() {
             return Flow::Continue;
         }
-        let climbs = matches!(path, Cow::Owned(_)) && climbs(&path);
+        let has_dot_dot = matches!(path, Cow::Owned(_)) && has_dot_dot(&path);
         let target = match query {
             Some(query) => format!("{path}?{query}"),
             None => path.into_owned(),
         };
         match exchange.set_target(&target) {
-            Ok(()) if !climbs => Flow::Continue,
+            Ok(()) if !has_dot_dot => Flow::Continue,
             _ => exchange.refuse(StatusCode::BAD_REQUEST, "bad_target").into(),
         }
     }

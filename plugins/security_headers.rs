@@ -1,5 +1,4 @@
-//! The fields by which a site tells browsers to be careful, with defaults that break hardly any.
-//! What a backend says itself stays: it knows its pages better.
+//! Security response headers, with defaults that break few sites. Fields of the backend are kept.
 
 use http::header::{
     CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
@@ -18,7 +17,7 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     build,
 };
 
-/// What browsers' lists of preloaded sites ask for, in seconds.
+/// The minimum max-age of browsers' preload lists, in seconds.
 const PRELOAD_AGE: u64 = 365 * 86_400;
 
 /// The settings; `off` leaves a field out.
@@ -63,7 +62,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     {
         let wrong = text.as_ref().filter(|text| text.value != "off" && !known.contains(&text.as_str()));
         problems.0.extend(wrong.map(|text| {
-            let problem = Problem::new(format!("browsers do not know `{}`", text.value)).at(&text.place);
+            let problem = Problem::new(format!("unknown value `{}`", text.value)).at(&text.place);
             problem.label(format!("{} or off", known.join(", ")))
         }));
     }
@@ -84,7 +83,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
         match (HeaderValue::from_str(value), text) {
             (Ok(value), _) => fields.push((name, value)),
             (Err(_), Some(text)) => {
-                let problem = Problem::new("a field's value is one line of plain characters").at(&text.place);
+                let problem =
+                    Problem::new("a field value must be one line of plain characters").at(&text.place);
                 problems.push(problem.help("join long lines with YAML's `>-`"));
             }
             (Err(_), None) => {}
@@ -97,15 +97,15 @@ fn hsts(settings: &Settings, written: &Written) -> Result<Option<HeaderValue>, P
     let Some(age) = &written.hsts else {
         return match written.hsts_include_subdomains || written.hsts_preload {
             false => Ok(None),
-            true => Err(Problem::new("there is no `hsts` that this could belong to")
-                .label("write `hsts: 365d` too")
-                .at(settings.place())),
+            true => {
+                Err(Problem::new("this needs `hsts`").label("write `hsts: 365d` too").at(settings.place()))
+            }
         };
     };
     let seconds = age.0.as_secs();
     if written.hsts_preload && (seconds < PRELOAD_AGE || !written.hsts_include_subdomains) {
-        let problem = Problem::new("browsers' lists take no such host").at(&age.place);
-        return Err(problem.help("they ask for `hsts: 365d` at least, and `hsts_include_subdomains: true`"));
+        let problem = Problem::new("preload lists do not accept this host").at(&age.place);
+        return Err(problem.help("they require `hsts: 365d` at least, and `hsts_include_subdomains: true`"));
     }
     let mut text = format!("max-age={seconds}");
     if written.hsts_include_subdomains {
@@ -154,7 +154,7 @@ mod tests {
     use moongate_sdk::testing::{TestExchange, settings};
     use serde_json::{Value, json};
 
-    /// The fields of an answer to a client that speaks this scheme.
+    /// The fields of a response to a client with this scheme.
     fn answer(written: Value, scheme: &'static str, backend: &[(&'static str, &'static str)]) -> HeaderMap {
         let plugin = build(&settings(written)).unwrap();
         let mut fields = HeaderMap::new();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_careful_and_the_backend_has_the_last_word() {
+    fn the_defaults_are_set_unless_the_backend_sets_them() {
         let fields = answer(json!({}), "https", &[("x-frame-options", "DENY")]);
         assert_eq!(fields["x-frame-options"], "DENY");
         assert_eq!(fields["x-content-type-options"], "nosniff");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_said_and_off_is_not() {
+    fn configured_values_are_sent_and_off_is_not() {
         let written = json!({
             "frame_options": "off", "referrer_policy": "off", "content_type_options": "off",
             "content_security_policy": "default-src 'self'", "permissions_policy": "camera=()",
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn hsts_is_said_over_https_alone() {
+    fn hsts_is_sent_over_https_only() {
         let written = json!({ "hsts": "365d", "hsts_include_subdomains": true, "hsts_preload": true });
         let fields = answer(written.clone(), "https", &[]);
         assert_eq!(fields["strict-transport-security"], "max-age=31536000; includeSubDomains; preload");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_browsers_would_not_take_is_refused() {
+    fn values_that_browsers_reject_are_refused() {
         for bad in [
             json!({ "frame_options": "ALLOW-FROM https://a" }),
             json!({ "content_type_options": "sniff" }),

@@ -1,6 +1,6 @@
-//! Problems as an operator reads them: what, where, the line itself, and what next, as rustc shows it.
+//! Reports of configuration problems in the style of rustc: message, place, source line and help.
 //!
-//! Finding problems is everybody's work; this room only shows them, and prints nothing itself.
+//! Reports are only rendered here; callers print them.
 
 mod excerpt;
 
@@ -12,10 +12,10 @@ use moongate_config::{Problem, Problems, Severity};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// More than anybody reads; the rest is only counted.
+/// Problems shown in a report; the others are only counted.
 const SHOWN_MAX: usize = 100;
 
-/// The texts that problems point into, by file name.
+/// Source texts by file name.
 #[derive(Clone, Debug, Default)]
 pub struct Sources(HashMap<Arc<str>, String>);
 
@@ -29,7 +29,7 @@ impl Sources {
     fn line(&self, name: &str, number: u32) -> Option<&str> {
         let text = self.0.get(name)?;
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
-        // What the file lacks is missing at its end, which may be behind the last line.
+        // A problem at the end of a file may point after its last line.
         let behind_the_end = index > 0 && index == text.lines().count();
         text.lines().nth(index).or(behind_the_end.then_some(""))
     }
@@ -65,11 +65,11 @@ impl Color {
     }
 }
 
-/// The report: every problem by place, and a line that counts them. Nothing, if there are none.
+/// The report: every problem by place, then a count. Empty without problems.
 pub fn render(problems: &Problems, sources: &Sources, color: Color) -> String {
     let mut sorted: Vec<&Problem> = problems.0.iter().collect();
     sorted.sort_by(|a, b| a.place.cmp(&b.place));
-    // An anchor that is used twice has the same mistake twice, at one place.
+    // An anchor that is used twice has the same problem twice at one place.
     let mut seen = HashSet::new();
     sorted.retain(|problem| {
         let place = problem.place.as_ref().map(|place| (&place.file, place.line, place.column));
@@ -109,25 +109,29 @@ fn block(report: &mut String, problem: &Problem, sources: &Sources, color: Color
         Severity::Warning => "warning",
     };
     let severity = color.paint(Part::Severity(problem.severity), severity);
-    let message = color.paint(Part::Message, &format!(": {}", harmless(&problem.message)));
+    let message = color.paint(Part::Message, &format!(": {}", escape_controls(&problem.message)));
     report.push_str(&format!("{severity}{message}\n"));
 
     let mut gutter = String::new();
-    // A default and a value made by the gateway itself stand in no file.
+    // Defaults and generated values have no file.
     if let Some(place) = problem.place.as_ref().filter(|place| !place.file.is_empty()) {
         let number = place.line.to_string();
         gutter = " ".repeat(number.len());
         let line = sources.line(&place.file, place.line);
         let position = line.map(|_| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
-        let path = if place.path.is_empty() { String::new() } else { format!("  {}", harmless(&place.path)) };
+        let path =
+            if place.path.is_empty() { String::new() } else { format!("  {}", escape_controls(&place.path)) };
         let arrow = color.paint(Part::Gutter, "-->");
-        report.push_str(&format!("{gutter}{arrow} {}{position}{path}\n", harmless(&place.file)));
+        report.push_str(&format!("{gutter}{arrow} {}{position}{path}\n", escape_controls(&place.file)));
         if let Some(line) = line {
             let excerpt = Excerpt::around(line, place.column, place.width);
             let bar = color.paint(Part::Gutter, &format!("{gutter} |"));
             let numbered = color.paint(Part::Gutter, &format!("{number} |"));
-            let label =
-                problem.label.as_deref().map(|label| format!(" {}", harmless(label))).unwrap_or_default();
+            let label = problem
+                .label
+                .as_deref()
+                .map(|label| format!(" {}", escape_controls(label)))
+                .unwrap_or_default();
             let marks = color.paint(Part::Severity(problem.severity), &format!("{}{label}", excerpt.carets));
             report
                 .push_str(&format!("{bar}\n{numbered} {}\n{bar} {}{marks}\n", excerpt.text, excerpt.indent));
@@ -147,10 +151,14 @@ fn block(report: &mut String, problem: &Problem, sources: &Sources, color: Color
 
 fn help(report: &mut String, gutter: &str, text: &str, color: Color) {
     let mark = color.paint(Part::Gutter, "=");
-    report.push_str(&format!("{gutter} {mark} {}: {}\n", color.paint(Part::Message, "help"), harmless(text)));
+    report.push_str(&format!(
+        "{gutter} {mark} {}: {}\n",
+        color.paint(Part::Message, "help"),
+        escape_controls(text)
+    ));
 }
 
-/// Without control characters: a configuration must not steer the terminal it is shown on.
-fn harmless(text: &str) -> String {
+/// Replaces control characters: a configuration must not control the terminal.
+fn escape_controls(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -1,6 +1,6 @@
-//! The structure of the workspace: which modules a module may import, no import cycle in any folder, the layers of the
-//! crates, what is used in which module alone, and the length of a file. The sources are read as text, without comments
-//! and literals; the tables below have the only exceptions.
+//! Architecture tests: allowed imports between modules, names restricted to certain modules, and file
+//! lengths. They read the sources as text, without comments and literals, so they need no compiler and no
+//! exceptions beyond the tables below.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 #[path = "architecture/import_graph.rs"]
@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules of the crate from the lowest layer up; those of one line do not import each other.
+/// The modules of the crate from the lowest layer up; modules of one layer do not import each other.
 const LAYERS: &[&[&str]] = &[
     &["telemetry", "diagnostics"],
     &["config", "runtime"],
@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli", "demo"],
 ];
 
-/// Siblings of which the first may know the second: the command line starts the demo.
+/// Modules of one layer of which the first may import the second: the command line starts the demo.
 const SIDEWAYS: &[(&str, &str)] = &[("cli", "demo")];
 
 /// The crates of the workspace from the lowest layer up, with their root files; those of one line do not import each other.
@@ -97,7 +97,7 @@ struct Lock {
     why: &'static str,
 }
 
-/// Longest file, in lines, its tests not counted.
+/// The maximum number of lines of a file without its tests.
 const LONGEST: usize = 600;
 
 /// One source file.
@@ -105,9 +105,9 @@ struct Source {
     path: PathBuf,
     /// The module it belongs to: the first folder or file below `src`.
     module: String,
-    /// How many `super::` lead from its module to the crate's root.
+    /// The number of `super::` from its module to the crate's root.
     depth: usize,
-    /// Its text with comments and literals blanked and the test modules cut out.
+    /// Its text with comments and literals blanked and test modules removed.
     code: String,
     text: String,
 }
@@ -216,7 +216,7 @@ fn plugins_know_the_sdk_alone() {
     }
 }
 
-/// The test of the test: a reader that finds nothing would let everything pass.
+/// A test of the parser: a parser that finds nothing would pass everything.
 #[test]
 fn the_reader_finds_every_way_to_import() {
     let text = r##"//! Header.
@@ -326,7 +326,7 @@ fn layer(module: &str) -> Option<usize> {
 fn may_import(module: &str, other: &str) -> bool {
     match (layer(module), layer(other)) {
         (Some(mine), Some(theirs)) => module == other || theirs < mine || SIDEWAYS.contains(&(module, other)),
-        // main and lib see everything; what is no module is an item of the crate's root.
+        // main and lib may import everything; a name that is no module is an item of the crate's root.
         _ => true,
     }
 }
@@ -369,7 +369,7 @@ fn sources() -> Vec<Source> {
         .collect()
 }
 
-/// The first names behind every `crate::` and every chain of `super::` that reaches the root.
+/// The first names after every `crate::` and every chain of `super::` that reaches the root.
 fn imports(source: &Source) -> Vec<String> {
     let up = "super::".repeat(source.depth);
     ["crate::", &up]
@@ -410,7 +410,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Whether the code says it as a word of its own; `pingora` is said by `pingora_core` too.
+/// Returns whether the code contains the word; `pingora` also matches `pingora_core`.
 fn says(code: &str, what: &str) -> bool {
     let longer = what == "pingora";
     code.match_indices(what).any(|(at, _)| {
@@ -420,7 +420,7 @@ fn says(code: &str, what: &str) -> bool {
     })
 }
 
-/// Cuts out every item behind `#[cfg(test)]`.
+/// Removes every item with `#[cfg(test)]`.
 fn without_tests(code: &str) -> String {
     const MARK: &str = "#[cfg(test)]";
     let mut kept = String::new();
@@ -438,7 +438,7 @@ fn without_tests(code: &str) -> String {
     kept + rest
 }
 
-/// The code with comments and the insides of literals as spaces; lines stay where they are.
+/// The code with comments and the content of literals replaced by spaces; lines keep their numbers.
 fn blank(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -493,7 +493,7 @@ fn literal(text: &str, before: Option<char>) -> Option<usize> {
         }
     }
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-    // A lifetime is no literal: 'a is not followed by a quote.
+    // A lifetime is not a literal: 'a is not followed by a quote.
     let mut chars = text[1..].chars();
     if quote == '\'' && chars.next() != Some('\\') && chars.next() != Some('\'') {
         return None;

@@ -1,5 +1,6 @@
-//! Every `tests/diagnostics/*.yaml` is a mistake people make; the `.expect` beside it is what they
-//! are told. To add one, write the YAML and run with `UPDATE_EXPECT=1`, then read what it says.
+//! Diagnostics of configuration errors: every `tests/diagnostics/*.yaml` is a common mistake, and the
+//! `.expect` file beside it is its report. To add one, write the YAML, run with `UPDATE_EXPECT=1`, and read
+//! the report.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
@@ -9,7 +10,7 @@ use moongate::plugin::kinds::PLUGINS;
 use moongate::snapshot::Kinds;
 use std::path::Path;
 
-/// What an operator is told about a file; nothing when it is good.
+/// The report about a file; empty if it is valid.
 fn check_file(path: &Path) -> String {
     match control::check(path, Kinds { plugins: PLUGINS }, Color::Never) {
         Ok((_, _, warnings)) => warnings.unwrap_or_default(),
@@ -18,7 +19,7 @@ fn check_file(path: &Path) -> String {
 }
 
 #[test]
-fn every_mistake_is_told_in_its_golden_words() {
+fn every_mistake_gets_its_golden_report() {
     let mut files: Vec<_> = std::fs::read_dir("tests/diagnostics")
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -1,14 +1,14 @@
-//! Runs the documentation: every YAML block is checked, every command is executed, every link followed.
+//! Documentation tests: every YAML block is checked, every command executed, every link followed.
 //!
-//! A page is a session. Its ```` ```console ```` blocks run in order, in a scratch directory with a copy of
-//! `conf/`, against a real gateway; the lines below a `$ command` are its output, `…` stands for anything,
-//! and a command that shows no output only has to succeed. Each session lives on a loopback address of
-//! its own, so the pages keep their well-known ports and still run side by side. A WebSocket is opened
-//! when the gateway starts and must still echo when the page ends.
+//! A page is a session. Its ```` ```console ```` blocks run in order, in a temporary directory with a copy of
+//! `conf/`, against a real gateway. The lines below a `$ command` are its output, `…` matches anything, and a
+//! command without output only has to succeed. Each session has a loopback address of its own, so the pages
+//! keep their well-known ports and run in parallel. A WebSocket is opened when the gateway starts and must
+//! still echo at the end of the page.
 //!
-//! The machinery is in `docs/session.rs`; what a page may contain is decided here.
+//! `docs/session.rs` runs the sessions; the rules for pages are here.
 
-// Every address of 127.0.0.0/8 is local on Linux alone.
+// Only Linux treats every address of 127.0.0.0/8 as local.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests fail by panicking")]
 
@@ -40,7 +40,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("websocat", "it is not on every machine; the session holds a WebSocket of its own"),
 ];
 
-/// Whether a block has a script or a filter that this build cannot run.
+/// Returns whether a block has a script or a filter that this build cannot run.
 fn needs_a_host(text: &str) -> bool {
     let luau = text.contains("kind: luau");
     let wasm = text.contains("kind: wasm") || text.contains(".wasm");
@@ -57,7 +57,7 @@ fn every_yaml_block_is_a_configuration_that_checks() {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("moongate.yaml");
             std::fs::write(&file, &block.text).unwrap();
-            // What a block names below conf/ and certs/ is there.
+            // The files below conf/ and certs/ that a block names exist there.
             certs::write(directory.path());
             std::os::unix::fs::symlink(root().join("conf"), directory.path().join("conf")).unwrap();
             let check = Command::new(env!("CARGO_BIN_EXE_moongate"))
@@ -72,7 +72,7 @@ fn every_yaml_block_is_a_configuration_that_checks() {
     }
 }
 
-/// Beside certificates, which the repository has none of.
+/// With certificates, which the repository does not contain.
 #[test]
 fn every_file_of_conf_is_a_configuration() {
     let directory = tempfile::tempdir().unwrap();
@@ -82,7 +82,7 @@ fn every_file_of_conf_is_a_configuration() {
     // Modules and scripts are named from there.
     std::os::unix::fs::symlink(root().join("plugins"), directory.path().join("plugins")).unwrap();
     for entry in std::fs::read_dir(root().join("conf")).unwrap().map(Result::unwrap) {
-        // Who tried the example has certificates of their own there.
+        // A developer may have run the example, with certificates there.
         if entry.file_name() != "certs" {
             std::os::unix::fs::symlink(entry.path(), conf.join(entry.file_name())).unwrap();
         }
@@ -93,14 +93,14 @@ fn every_file_of_conf_is_a_configuration() {
     assert!(refused.is_empty(), "\n{refused}");
 }
 
-/// The YAML files below that folder.
+/// The YAML files below a directory.
 fn configurations(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.flat_map(|path| if path.is_dir() { configurations(&path) } else { vec![path] });
     files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
 }
 
-/// What `moongate check` says against that file, if anything.
+/// The report of `moongate check` about a file, if it is invalid.
 fn refusal(folder: &Path, file: &Path) -> Option<String> {
     let check = Command::new(env!("CARGO_BIN_EXE_moongate"))
         .args(["check", "-c"])
@@ -148,7 +148,7 @@ fn every_link_leads_somewhere() {
     }
 }
 
-/// Every key that the schema knows is on one of the pages that promise to describe them all.
+/// Every key of the schema is on one of the reference pages.
 #[test]
 fn every_key_is_described() {
     let schema = Command::new(env!("CARGO_BIN_EXE_moongate")).arg("schema").output().unwrap();
@@ -178,7 +178,7 @@ fn collect(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {
     }
 }
 
-/// `make run` is played by the very command that the Makefile gives to cargo.
+/// The Makefile's own command for `make run` is executed.
 #[test]
 fn make_run_is_the_demo_with_the_shipped_configuration() {
     let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
@@ -266,7 +266,7 @@ fn an_ellipsis_stands_for_anything() {
     }
 }
 
-/// The table of docs/reference/errors.md and the gateway's own are one.
+/// The table of docs/reference/errors.md equals the gateway's own.
 #[test]
 fn every_reason_is_described() {
     let page = std::fs::read_to_string("docs/reference/errors.md").unwrap();
@@ -278,7 +278,7 @@ fn every_reason_is_described() {
     assert!(missing.is_empty(), "docs/reference/errors.md says nothing about {missing:?}");
 }
 
-/// One list of reasons: what the sources answer with is what the pages name, with the same status.
+/// The reasons in the sources of plugins equal those of the pages, with the same statuses.
 #[test]
 fn every_reason_of_a_plugin_is_documented() {
     let page = std::fs::read_to_string(root().join("docs/reference/errors.md")).unwrap();
@@ -312,7 +312,7 @@ fn every_reason_of_a_plugin_is_documented() {
 }
 
 #[test]
-fn every_reason_is_documented_as_it_is_answered() {
+fn every_reason_is_documented_with_its_status() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     let page = read("docs/reference/errors.md");
     let rows: Vec<(String, String)> = page
@@ -332,7 +332,7 @@ fn every_reason_is_documented_as_it_is_answered() {
             let (status, rest) = line.split_once("=> (")?.1.split_once(", \"")?;
             Some((rest.split_once('"')?.0.to_owned(), status.to_owned()))
         })
-        // 0: nobody is left to answer.
+        // 0: no response is sent.
         .filter(|(_, status)| status != "0")
         .collect();
     assert!(table.len() > 20, "{table:?}");

@@ -1,6 +1,6 @@
-//! What an editor with our JSON Schema says: yes to every file of `conf/`, no to the usual mistakes.
+//! JSON Schema tests: it accepts every file of `conf/` and rejects common mistakes.
 //!
-//! The validator knows the words our schema uses and stops at any other, so that it cannot lag behind.
+//! The validator supports the keywords of our schema and panics on any other, so that it cannot lag behind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
@@ -12,7 +12,7 @@ fn schema() -> Value {
     moongate::config::schema(&tables)
 }
 
-/// Why `value` does not fit, or nothing.
+/// Why `value` does not match; `None` if it does.
 fn misfit(root: &Value, schema: &Value, value: &Value) -> Option<String> {
     let Value::Object(words) = schema else {
         return (*schema == json!(false)).then(|| format!("{value} is not allowed"));
@@ -79,7 +79,7 @@ fn is(value: &Value, kind: &Value) -> bool {
     }
 }
 
-/// The file as an editor reads it.
+/// Parses YAML as an editor does.
 fn yaml(text: &str) -> Value {
     let mut value: serde_yaml::Value = serde_yaml::from_str(text).unwrap();
     value.apply_merge().unwrap();
@@ -131,7 +131,7 @@ routes:
   - { upstream: { a: 9, b: 1 } }
 "#;
     let schema = schema();
-    // YAML 1.1 readers take `off` for a truth; the schema is for YAML 1.2, as serde_yaml is.
+    // YAML 1.1 parsers read `off` as a boolean; the schema is for YAML 1.2, like serde_yaml.
     assert_eq!(misfit(&schema, &schema, &yaml(text)), None);
     let text = text.replace("include: [conf.d/*.yaml]\n", "");
     assert!(moongate::config::load_text("x", &text, &|_| Some("4".to_owned())).is_ok());
@@ -158,7 +158,7 @@ fn editors_see_the_usual_mistakes() {
     }
 }
 
-/// Every key that takes a length of time, wherever it is, with its description.
+/// Every key with a duration, with its description.
 fn periods(schema: &Value, at: &str, found: &mut Vec<(String, String)>) {
     if let Some(properties) = schema["properties"].as_object() {
         for (key, property) in properties {
@@ -181,7 +181,7 @@ fn periods(schema: &Value, at: &str, found: &mut Vec<(String, String)>) {
 }
 
 #[test]
-fn every_length_of_time_says_what_none_means() {
+fn every_duration_documents_what_zero_means() {
     let mut found = Vec::new();
     periods(&schema(), "", &mut found);
     assert!(found.len() > 40, "{}", found.len());

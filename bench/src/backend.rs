@@ -1,6 +1,6 @@
-//! The backend behind every gateway: two bytes for a GET, an echo for a WebSocket. One thread, one epoll
-//! set, one read and one write an exchange, so that it is never the slow part. It holds no timeouts and
-//! answers nothing but what the load sends.
+//! The backend behind every gateway: two bytes for a GET, an echo for a WebSocket. One thread, one epoll set, one
+//! read and one write per exchange, so that the backend is never the bottleneck. It has no timeouts and handles
+//! only the load's requests.
 
 use crate::conn::{Conn, Got, Ready, SCRATCH, Watch};
 use crate::frames::{self, CLOSE, Frames, PING, PONG, Seen};
@@ -13,12 +13,12 @@ const LISTENER: u64 = u64::MAX;
 const PARENT: u64 = u64::MAX - 1;
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
 
-/// Serves until standard input ends: a parent that dies takes its backend along.
+/// Serves until standard input ends: a backend ends with its parent process.
 pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut watch = Watch::new()?;
     watch.add_source(listener, LISTENER)?;
-    // Not every standard input can be watched (/dev/null cannot); such a backend ends by a signal.
+    // epoll cannot watch every standard input (/dev/null); such a backend ends by a signal.
     let _ = watch.add_source(&io::stdin(), PARENT);
     let mut room = Room { connections: HashMap::new(), next: 0, scratch: vec![0; SCRATCH], out: Vec::new() };
     loop {
@@ -37,7 +37,7 @@ pub(crate) fn serve(listener: &TcpListener) -> io::Result<()> {
     }
 }
 
-/// All connections, and the buffers they share.
+/// All connections and their shared buffers.
 struct Room {
     connections: HashMap<u64, Connection>,
     next: u64,
@@ -62,7 +62,7 @@ impl Room {
         }
     }
 
-    /// A connection that fails or ends is dropped, and with it closed.
+    /// A connection that fails or ends is dropped, which closes it.
     fn attend(&mut self, ready: Ready) {
         let Some(connection) = self.connections.get_mut(&ready.number) else { return };
         connection.line.note(ready);
@@ -74,7 +74,7 @@ impl Room {
 
 struct Connection {
     line: Conn,
-    /// Bytes of a head that is not complete yet.
+    /// Bytes of an incomplete head.
     head: Vec<u8>,
     speaks: Speaks,
 }
@@ -91,7 +91,7 @@ enum After {
 }
 
 impl Connection {
-    /// Answers everything that has arrived. What the peer does not take stops the reading.
+    /// Responds to everything that has arrived. Reading stops while the peer does not take the responses.
     fn attend(&mut self, scratch: &mut [u8], out: &mut Vec<u8>) -> io::Result<After> {
         while self.line.flush()? {
             let (length, last) = match self.line.read(scratch)? {
@@ -142,7 +142,7 @@ impl Connection {
     }
 }
 
-/// Every frame comes back as it was, without its mask; a ping as a pong; behind a Close nothing follows.
+/// Every frame comes back unchanged and unmasked, a ping as a pong. Nothing follows a Close.
 fn echo(frames: &mut Frames, bytes: &mut [u8], out: &mut Vec<u8>) -> After {
     let mut after = After::Keep;
     frames.feed(bytes, |seen| match seen {

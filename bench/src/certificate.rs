@@ -1,22 +1,22 @@
-//! The certificate that all gateways show: ECDSA over P-256, signed by itself, of this run alone.
+//! The certificate of all gateways: ECDSA over P-256, self-signed, valid for this run only.
 
 use crate::Outcome;
 use crate::tls::NAME;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Its files, as PEM.
+/// Its files, in PEM.
 pub(crate) struct Certificate {
     /// The certificate.
     pub(crate) cert: PathBuf,
     /// Its key.
     pub(crate) key: PathBuf,
-    /// Both in one, as HAProxy wants them.
+    /// Both in one file, as HAProxy expects them.
     pub(crate) both: PathBuf,
 }
 
 impl Certificate {
-    /// Makes one and writes its files into a directory.
+    /// Generates a certificate and writes its files into a directory.
     pub(crate) fn make(directory: &Path) -> Outcome<Self> {
         let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());

@@ -1,6 +1,5 @@
-//! One non-blocking socket with what could not be sent yet, in the clear or under TLS, and the epoll set that
-//! watches many of them.
-//! Sockets are watched edge-triggered, once and for all: no epoll_ctl call falls into a measurement.
+//! A non-blocking socket with its write buffer, plaintext or TLS, and the epoll set for many of them. Sockets are
+//! registered once, edge-triggered: no epoll_ctl call falls into a measurement.
 
 use crate::tls::Session;
 use crate::transport::Road;
@@ -11,33 +10,33 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// Bytes that one read may bring.
+/// The largest read, in bytes.
 pub(crate) const SCRATCH: usize = 64 << 10;
 
-/// How long a connect and each blocking step of a handshake may take.
+/// The timeout of a connect and of each blocking step of a handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a read brought.
+/// The outcome of a read.
 pub(crate) enum Got {
-    /// So many bytes; more may be waiting.
+    /// This many bytes; more may be waiting.
     Some(usize),
-    /// So many bytes, and nothing else for now.
+    /// This many bytes; nothing more is available now.
     Last(usize),
-    /// The peer will send nothing more.
+    /// The peer's end of stream.
     End,
 }
 
-/// A socket, and what it would not take.
+/// A socket and its unsent bytes.
 pub(crate) struct Conn {
     stream: TcpStream,
-    /// Over which everything goes, when it is there; it keeps what is unsent itself.
+    /// The TLS connection, if any; it buffers its own unsent bytes.
     tls: Option<Box<Session>>,
     unsent: Vec<u8>,
     ending: bool,
 }
 
 impl Conn {
-    /// Connects; reads and writes block until [`Conn::unblock`]. A handshake in TLS begins with the first write.
+    /// Connects; reads and writes block until [`Conn::unblock`]. A TLS handshake begins with the first write.
     pub(crate) fn connect(road: &Road) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&road.address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -46,13 +45,13 @@ impl Conn {
         Ok(Self { tls, ..Self::from(stream)? })
     }
 
-    /// Takes over an accepted socket.
+    /// Wraps an accepted socket.
     pub(crate) fn from(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, tls: None, unsent: Vec::new(), ending: false })
     }
 
-    /// From here on nothing waits.
+    /// Switches to non-blocking I/O.
     pub(crate) fn unblock(&self) -> io::Result<()> {
         self.stream.set_nonblocking(true)
     }
@@ -62,7 +61,7 @@ impl Conn {
         &self.stream
     }
 
-    /// Sends what it can and keeps the rest for [`Conn::flush`].
+    /// Sends as much as possible and buffers the rest for [`Conn::flush`].
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(session) = &mut self.tls {
             return session.send(&self.stream, bytes);
@@ -76,7 +75,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Sends what was kept; whether all of it is gone.
+    /// Sends buffered bytes; true if none are left.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         if let Some(session) = &mut self.tls {
             return session.flush(&self.stream);
@@ -104,14 +103,13 @@ impl Conn {
         Ok(sent)
     }
 
-    /// Takes note of what the epoll set said.
+    /// Records an event of the epoll set.
     pub(crate) fn note(&mut self, ready: Ready) {
         self.ending |= ready.ending;
     }
 
-    /// Reads once. A read that does not fill the buffer has emptied the socket (epoll(7)), which
-    /// saves the second read that would only say so; except when the peer's end is waiting behind it,
-    /// for no further event would tell.
+    /// Reads once. A read that does not fill the buffer has emptied the socket (epoll(7)), so no second read is
+    /// needed. Except after the peer's end of stream, for which no further event would come.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<Got> {
         if let Some(session) = &mut self.tls {
             return session.read(&self.stream, into);
@@ -128,13 +126,13 @@ impl Conn {
         }
     }
 
-    /// Whether TLS was resumed from a ticket; `None` without TLS and while its handshake is under way.
+    /// Whether TLS was resumed from a ticket; `None` without TLS or during the handshake.
     pub(crate) fn resumed(&self) -> Option<bool> {
         self.tls.as_ref()?.resumed()
     }
 }
 
-/// A member of the set that something happened to.
+/// A ready member of the set.
 #[derive(Clone, Copy)]
 pub(crate) struct Ready {
     /// Its number.
@@ -143,7 +141,7 @@ pub(crate) struct Ready {
     ending: bool,
 }
 
-/// An epoll set; its members are known by a number.
+/// An epoll set; its members are identified by numbers.
 pub(crate) struct Watch {
     set: OwnedFd,
     events: Vec<epoll::Event>,
@@ -162,7 +160,7 @@ impl Watch {
         self.insert(socket, number, On::IN | On::OUT | On::RDHUP | On::ET)
     }
 
-    /// Watches for something to read, level-triggered: listeners and pipes.
+    /// Watches for readability, level-triggered: listeners and pipes.
     pub(crate) fn add_source(&self, source: &impl AsFd, number: u64) -> io::Result<()> {
         self.insert(source, number, epoll::EventFlags::IN)
     }
@@ -171,7 +169,7 @@ impl Watch {
         Ok(epoll::add(&self.set, source, epoll::EventData::new_u64(number), flags)?)
     }
 
-    /// The members that are ready, after at most `timeout`. An interrupting signal is an empty answer.
+    /// Waits at most `timeout` for ready members and returns their number; 0 after an interrupting signal.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         let timeout = timeout.map(|t| Timespec {
             tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
@@ -184,7 +182,7 @@ impl Watch {
         }
     }
 
-    /// The `at`th member that the last wait found ready.
+    /// The `at`th ready member of the last wait.
     pub(crate) fn ready(&self, at: usize) -> Ready {
         use epoll::EventFlags as On;
         let event = self.events[at];

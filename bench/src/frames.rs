@@ -1,5 +1,5 @@
-//! WebSocket frames as both ends of the bench need them: written whole, read from any split of bytes.
-//! Payloads are unmasked in place and never kept; what the protocol forbids is the tests' subject, not ours.
+//! WebSocket frames for both ends of the bench: written whole, parsed from any split of bytes. Payloads are
+//! unmasked in place and never stored. Protocol violations are not checked; the tests do that.
 
 /// A text frame.
 pub(crate) const TEXT: u8 = 1;
@@ -12,10 +12,11 @@ pub(crate) const PING: u8 = 9;
 /// Pong.
 pub(crate) const PONG: u8 = 10;
 
-/// The key of every masked frame we send. Any key costs the gateways the same; zero would be flattery.
+/// The key of every masked frame that the bench sends. The cost does not depend on the key, but zero could be
+/// optimized away.
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// What is known of a frame once its header is complete.
+/// A complete frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     /// The opcode, 0 to 15.
@@ -25,7 +26,7 @@ pub(crate) struct FrameHeader {
     key: Option<[u8; 4]>,
 }
 
-/// What [`Frames::feed`] sees, in order: one head, any number of payload pieces, one end.
+/// The events of [`Frames::feed`], in order: one head, any number of payload pieces, one end.
 pub(crate) enum Seen<'a> {
     /// A header is complete.
     FrameHeader(FrameHeader),
@@ -35,7 +36,7 @@ pub(crate) enum Seen<'a> {
     End(FrameHeader),
 }
 
-/// Follows frames through a stream of bytes.
+/// A parser of frames in a stream of bytes.
 #[derive(Default)]
 pub(crate) struct Frames {
     header: [u8; 14],
@@ -46,7 +47,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Reads on; `bytes` are unmasked in place.
+    /// Parses further bytes; `bytes` are unmasked in place.
     pub(crate) fn feed(&mut self, mut bytes: &mut [u8], mut each: impl FnMut(Seen<'_>)) {
         while !bytes.is_empty() {
             let Some(head) = self.current else {
@@ -66,7 +67,7 @@ impl Frames {
         }
     }
 
-    /// Collects the header, byte by byte: it is short, and may be split anywhere.
+    /// Collects the header byte by byte: a header is short and may be split anywhere.
     fn header<'a>(&mut self, bytes: &'a mut [u8], each: &mut impl FnMut(Seen<'_>)) -> &'a mut [u8] {
         for (at, byte) in bytes.iter().enumerate() {
             self.header[self.have] = *byte;
@@ -90,7 +91,7 @@ impl Frames {
     }
 }
 
-/// The head, when `bytes` are exactly a complete header.
+/// The head, if `bytes` are exactly one complete header.
 fn parse(bytes: &[u8]) -> Option<FrameHeader> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     let (length, after) = match second & 0x7f {
@@ -102,7 +103,7 @@ fn parse(bytes: &[u8]) -> Option<FrameHeader> {
     Some(FrameHeader { opcode: first & 0x0f, length, key })
 }
 
-/// Appends a header without a key: what a server sends.
+/// Appends a header without a key, as a server sends it.
 pub(crate) fn put_head(out: &mut Vec<u8>, opcode: u8, length: u64) {
     out.push(0x80 | opcode);
     match u16::try_from(length) {
@@ -118,7 +119,7 @@ pub(crate) fn put_head(out: &mut Vec<u8>, opcode: u8, length: u64) {
     }
 }
 
-/// Appends a whole masked frame: what a client sends.
+/// Appends a whole masked frame, as a client sends it.
 pub(crate) fn put_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     let start = out.len();
     put_head(out, opcode, payload.len() as u64);
@@ -129,7 +130,7 @@ pub(crate) fn put_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     mask(&mut out[body..], KEY, 0);
 }
 
-/// Eight bytes at a time, so that the backend's share of a 16 KiB message stays small.
+/// Eight bytes at a time, to keep the backend's share of a 16 KiB message small.
 fn mask(bytes: &mut [u8], key: [u8; 4], turn: usize) {
     let key: [u8; 8] = std::array::from_fn(|at| key[(turn + at) % 4]);
     let word = u64::from_ne_bytes(key);

@@ -1,5 +1,5 @@
-//! Just enough of HTTP/2 (RFC 9113) for a client that sends the same requests for ever: header blocks
-//! are written without a dynamic table or Huffman's code, and of an answer's only the status is read.
+//! A minimal HTTP/2 client (RFC 9113) for endless equal requests: header blocks without a dynamic table or Huffman
+//! coding. Of a response only the status is read.
 
 use crate::http;
 use std::io;
@@ -7,7 +7,7 @@ use std::io;
 /// The length of a frame's header.
 const HEADER: usize = 9;
 
-/// The largest frame that an end may send without being told otherwise (RFC 9113 §4.2).
+/// The largest frame without a SETTINGS_MAX_FRAME_SIZE of the peer (RFC 9113 §4.2).
 const LARGEST: usize = 16 << 10;
 
 /// The type of DATA.
@@ -24,7 +24,7 @@ pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 
-/// Nothing follows on the stream; also: an acknowledgement.
+/// Nothing follows on the stream. On SETTINGS and PING the flag means an acknowledgement.
 pub(crate) const END_STREAM: u8 = 1;
 /// See [`END_STREAM`].
 pub(crate) const ACK: u8 = 1;
@@ -41,7 +41,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) flags: u8,
     /// Its stream; 0 is the connection.
     pub(crate) stream: u32,
-    /// What it carries.
+    /// Its payload.
     pub(crate) payload: &'a [u8],
 }
 
@@ -66,23 +66,23 @@ pub(crate) fn put(out: &mut Vec<u8>, frame: &Frame<'_>) {
     out.extend_from_slice(frame.payload);
 }
 
-/// The frame at the beginning of `bytes`, once it is whole.
+/// The frame at the beginning of `bytes`, once it is complete.
 ///
 /// # Errors
-/// It is larger than it may be.
+/// The frame is larger than allowed.
 pub(crate) fn frame(bytes: &[u8]) -> io::Result<Option<Frame<'_>>> {
     let Some(([a, b, c, kind, flags, stream @ ..], rest)) = bytes.split_first_chunk::<HEADER>() else {
         return Ok(None);
     };
     let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
     if length > LARGEST {
-        return Err(io::Error::other("a frame too large for HTTP/2"));
+        return Err(io::Error::other("an HTTP/2 frame is too large"));
     }
     let stream = u32::from_be_bytes(*stream) & 0x7fff_ffff;
     Ok(rest.get(..length).map(|payload| Frame { kind: *kind, flags: *flags, stream, payload }))
 }
 
-/// What a client says first: no push, and a window for the connection that two bytes an answer never use up.
+/// The client's preface: no push, and a connection window that responses of two bytes never exhaust.
 pub(crate) fn opening() -> Vec<u8> {
     let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     put(&mut out, &Frame { kind: SETTINGS, flags: 0, stream: 0, payload: &[0, 2, 0, 0, 0, 0] });
@@ -91,10 +91,10 @@ pub(crate) fn opening() -> Vec<u8> {
     out
 }
 
-/// The header block of a request for a page behind the `number`th route: what `http::page` asks for.
+/// The header block of a request for the `number`th route, like `http::page`.
 pub(crate) fn page(number: usize) -> Vec<u8> {
-    // :method GET and :scheme https, whole in the static table (RFC 7541, appendix A); then literals with its
-    // names: :path 4, :authority 1, user-agent 58, accept 19.
+    // :method GET and :scheme https are indexed (RFC 7541, appendix A). The rest are literals with indexed names:
+    // :path 4, :authority 1, user-agent 58, accept 19.
     let mut block = vec![0x82, 0x87];
     let path = format!("{}item?id=17", http::route(number));
     for (name, value) in [(4, path.as_str()), (1, "bench.example"), (58, "moongate-bench"), (19, "*/*")] {
@@ -114,12 +114,12 @@ pub(crate) fn put_request(out: &mut Vec<u8>, stream: u32, block: &[u8]) {
 }
 
 /// # Errors
-/// The answer that begins with this frame is not a 200, or is written as we do not read it.
+/// The response that begins with this frame is not a 200, or has an unsupported encoding.
 pub(crate) fn accepted(frame: &Frame<'_>) -> io::Result<()> {
     if !frame.has(END_HEADERS) || frame.has(PADDED | PRIORITY) {
-        return Err(io::Error::other("an answer's head in more than one plain HEADERS frame"));
+        return Err(io::Error::other("a response head spans more than one plain HEADERS frame"));
     }
-    // A change of the dynamic table's size may come first, and is of no matter to who does not read it.
+    // A dynamic table size update may come first and is ignored: the decoder has no dynamic table.
     let mut block = frame.payload;
     while let [0x20..=0x3f, rest @ ..] = block {
         let more =
@@ -128,7 +128,7 @@ pub(crate) fn accepted(frame: &Frame<'_>) -> io::Result<()> {
     }
     match block.first() {
         Some(0x88) => Ok(()),
-        _ => Err(io::Error::other("an answer with another status than 200")),
+        _ => Err(io::Error::other("the status of a response is not 200")),
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_frames_are_parsed_back() {
         let mut wire = Vec::new();
         put_request(&mut wire, 5, &page(7));
         assert_eq!(frame(&wire[..wire.len() - 1]).unwrap(), None);

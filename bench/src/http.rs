@@ -1,23 +1,23 @@
-//! Just enough of HTTP/1.1 for two ends that know each other: fixed requests, fixed answers, the opening
-//! handshake of RFC 6455 §4. Anything unexpected is an error, so a figure never counts wrong answers.
+//! Minimal HTTP/1.1 for two known ends: fixed requests, fixed responses, the opening handshake of RFC 6455 §4.
+//! Anything unexpected is an error, so that a figure never counts wrong responses.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::io;
 
-/// The body of every ordinary answer.
+/// The body of every ordinary response.
 pub(crate) const BODY: &[u8] = b"ok";
 
 /// The path prefixes that each gateway routes.
 pub(crate) const ROUTES: usize = 100;
 
-/// The route behind them; on it a plugin of Moongate's looks at WebSocket messages.
+/// The route after them, on which a plugin of Moongate inspects WebSocket messages.
 pub(crate) const INSPECTED: usize = ROUTES;
 
-/// The longest head either end accepts, in bytes.
+/// The longest head that either end accepts, in bytes.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
 
-/// The key of every handshake: the one of RFC 6455 §1.3.
+/// The key of every handshake, from RFC 6455 §1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -26,7 +26,7 @@ pub(crate) fn route(number: usize) -> String {
     format!("/service-{number:02}/")
 }
 
-/// A request for a page behind the `number`th route, with the `fields` besides, each ended by CRLF.
+/// A request for the `number`th route with additional `fields`, each ended by CRLF.
 pub(crate) fn page(number: usize, fields: &str) -> Vec<u8> {
     format!(
         "GET {}item?id=17 HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: moongate-bench\r\n\
@@ -36,7 +36,7 @@ pub(crate) fn page(number: usize, fields: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An opening handshake behind the `number`th route.
+/// An opening handshake for the `number`th route.
 pub(crate) fn handshake(number: usize) -> Vec<u8> {
     format!(
         "GET {}socket HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: moongate-bench\r\nUpgrade: websocket\r\n\
@@ -46,14 +46,14 @@ pub(crate) fn handshake(number: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Where the head at the beginning of `bytes` ends, behind its empty line.
+/// The end of the head at the beginning of `bytes`, after its empty line.
 ///
 /// # Errors
 /// `bytes` are longer than [`MAX_HEAD`] and hold no complete head.
 pub(crate) fn head_end(bytes: &[u8]) -> io::Result<Option<usize>> {
     match bytes.windows(4).position(|four| four == b"\r\n\r\n") {
         Some(at) => Ok(Some(at + 4)),
-        None if bytes.len() > MAX_HEAD => Err(io::Error::other("a head without an end")),
+        None if bytes.len() > MAX_HEAD => Err(io::Error::other("a head is longer than the limit")),
         None => Ok(None),
     }
 }
@@ -67,7 +67,7 @@ pub(crate) fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     })
 }
 
-/// The status of an answer's head.
+/// The status of a response's head.
 pub(crate) fn status(head: &[u8]) -> Option<u16> {
     std::str::from_utf8(head.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?.parse().ok()
 }
@@ -80,10 +80,10 @@ pub(crate) fn accept(key: &[u8]) -> String {
     STANDARD.encode(digest.digest().bytes())
 }
 
-/// The length of the whole answer at the beginning of `bytes`, once it is there.
+/// The length of the whole response at the beginning of `bytes`, once it is complete.
 ///
 /// # Errors
-/// It is not a 200 with our body.
+/// The response is not a 200 with the expected body.
 pub(crate) fn whole_answer(bytes: &[u8]) -> io::Result<Option<usize>> {
     let Some(end) = head_end(bytes)? else { return Ok(None) };
     let (head, body) = bytes.split_at(end);
@@ -95,14 +95,14 @@ pub(crate) fn whole_answer(bytes: &[u8]) -> io::Result<Option<usize>> {
     match body.get(..BODY.len()) {
         None => Ok(None),
         Some(BODY) => Ok(Some(end + BODY.len())),
-        Some(_) => Err(io::Error::other("an answer with another body")),
+        Some(_) => Err(io::Error::other("the body of a response is wrong")),
     }
 }
 
-/// The length of the 101 at the beginning of `bytes`, once it is there.
+/// The length of the 101 at the beginning of `bytes`, once it is complete.
 ///
 /// # Errors
-/// It is another answer.
+/// The response is not a 101.
 pub(crate) fn switched(bytes: &[u8]) -> io::Result<Option<usize>> {
     let Some(end) = head_end(bytes)? else { return Ok(None) };
     if status(&bytes[..end]) == Some(101) { Ok(Some(end)) } else { Err(unexpected(&bytes[..end])) }
@@ -110,7 +110,7 @@ pub(crate) fn switched(bytes: &[u8]) -> io::Result<Option<usize>> {
 
 fn unexpected(head: &[u8]) -> io::Error {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    io::Error::other(format!("an unexpected answer: {}", String::from_utf8_lossy(line)))
+    io::Error::other(format!("unexpected response: {}", String::from_utf8_lossy(line)))
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_found_whatever_its_case() {
+    fn field_names_are_case_insensitive() {
         let head = handshake(3);
         assert_eq!(field(&head, "sec-websocket-KEY"), Some(KEY.as_bytes()));
         assert_eq!(field(&head, "sec-websocket"), None);

@@ -1,4 +1,4 @@
-//! What the machine offers: which CPUs, how many descriptors, and how quiet it is.
+//! The machine's resources: CPUs, file descriptors, load by other processes.
 
 use crate::Outcome;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -7,19 +7,19 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-/// Who runs where.
+/// The assignment of processes to CPUs.
 #[derive(Clone, Copy)]
 pub(crate) struct Seats {
     /// The gateway under test, alone.
     pub(crate) gateway: usize,
     /// The backend.
     pub(crate) backend: usize,
-    /// The load: beside the backend when there are but two CPUs.
+    /// The load: shares the backend's CPU if there are only two.
     pub(crate) load: usize,
 }
 
 impl Seats {
-    /// Takes the first CPUs this process may use, and moves to the load's.
+    /// Takes the first CPUs that this process may use, and pins itself to the load's.
     pub(crate) fn take() -> Outcome<Self> {
         let allowed = sched_getaffinity(None)?;
         let mut free = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
@@ -41,10 +41,10 @@ impl Seats {
     }
 }
 
-/// Raises the limit of open files as far as it goes, for us and for all that we start.
+/// Raises the limit of open files to its maximum, for this process and its children.
 pub(crate) fn open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    // Beyond this nothing here needs more, and HAProxy sizes tables by it.
+    // The bench needs no more, and HAProxy sizes tables by the limit.
     let most = limit.maximum.unwrap_or(u64::MAX).min(65_536);
     let raised = Rlimit { current: Some(most), maximum: limit.maximum };
     match setrlimit(Resource::Nofile, raised) {
@@ -53,10 +53,10 @@ pub(crate) fn open_files() -> u64 {
     }
 }
 
-/// Addresses on loopback that nobody listens on at this moment, no two the same.
+/// Distinct loopback addresses on which no process listens at this moment.
 pub(crate) fn free_addresses<const N: usize>() -> Outcome<[SocketAddr; N]> {
     let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
-    // Held until all are known: a port that is let go may come again.
+    // Held until all are known: a released port may be assigned again.
     let mut held = Vec::with_capacity(N);
     for address in &mut addresses {
         let listener = TcpListener::bind(*address)?;
@@ -66,14 +66,14 @@ pub(crate) fn free_addresses<const N: usize>() -> Outcome<[SocketAddr; N]> {
     Ok(addresses)
 }
 
-/// How long these CPUs together have not been idle since the machine started.
+/// The time for which these CPUs were busy since the machine started.
 pub(crate) fn busy(cpus: &[usize]) -> Duration {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let ours = text.lines().filter_map(|line| {
         let (cpu, fields) = line.strip_prefix("cpu")?.split_once(' ')?;
         cpus.contains(&cpu.parse().ok()?).then_some(fields)
     });
-    // user nice system idle iowait irq softirq steal; guest times are in the first two already.
+    // Columns: user nice system idle iowait irq softirq steal. Guest times are included in the first two.
     let busy = |fields: &str| -> u64 {
         let fields = fields.split_whitespace().filter_map(|field| field.parse::<u64>().ok()).enumerate();
         fields.take(8).filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, ticks)| ticks).sum()
@@ -82,7 +82,7 @@ pub(crate) fn busy(cpus: &[usize]) -> Duration {
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// One line on the machine.
+/// A one-line description of the machine.
 pub(crate) fn description() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let values = |name: &str| -> Vec<&str> {

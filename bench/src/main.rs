@@ -1,5 +1,5 @@
-//! The harness of `make bench`: Moongate, nginx and HAProxy on one machine in one run, each alone on a CPU,
-//! the same backend behind them and the same load before them. docs/project/benchmarks.md has the method.
+//! The harness of `make bench`: Moongate, nginx and HAProxy on one machine in one run, each alone on a CPU, with
+//! the same backend and the same load. docs/project/benchmarks.md describes the method.
 
 mod backend;
 mod cases;
@@ -33,12 +33,12 @@ use std::{env, fs};
 use stop::Stop;
 use transport::Target;
 
-/// Errors are for the person at the terminal, and end the run or a gateway's part in it.
+/// Errors are for the person at the terminal; they end the run or a gateway's part in it.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1).peekable();
-    // bench/run asks this first, so that a wrong word is told before a build of minutes.
+    // bench/run checks the arguments first, so that a mistake is reported before a build of minutes.
     let asks = arguments.next_if(|word| word == "needs").is_some();
     let command = match options::read(arguments) {
         Ok(command) => command,
@@ -98,7 +98,7 @@ fn measure(cases: &[Case], options: Options) -> Outcome<ExitCode> {
     })
 }
 
-/// Prepares everything, runs `work`, and leaves nothing behind.
+/// Prepares everything, runs `work`, and removes every file.
 fn with_bench<T>(options: Options, work: impl FnOnce(&Bench) -> Outcome<T>) -> Outcome<T> {
     let stop = Stop::on_signals()?;
     let _turn = noise::BenchLock::take(&stop)?;
@@ -113,7 +113,7 @@ fn with_bench<T>(options: Options, work: impl FnOnce(&Bench) -> Outcome<T>) -> O
     work(&Bench { options, installed, ground, seats, stop })
 }
 
-/// The gateways that were asked for and are there. What is missing is said.
+/// The selected gateways that are installed. Missing ones are reported.
 fn installed(options: &Options) -> Outcome<Vec<Installed>> {
     let mut found = Vec::new();
     for kind in KINDS {
@@ -129,17 +129,17 @@ fn installed(options: &Options) -> Outcome<Vec<Installed>> {
     if found.is_empty() { Err("no gateway to measure".into()) } else { Ok(found) }
 }
 
-/// Debian keeps servers where ordinary users do not look.
+/// Debian installs servers outside the PATH of ordinary users.
 fn program(name: &str) -> PathBuf {
     let beside = PathBuf::from("/usr/sbin").join(name);
     if beside.exists() { beside } else { PathBuf::from(name) }
 }
 
-/// As many tunnels as descriptors allow: a gateway needs two for each.
+/// As many tunnels as descriptors allow: a gateway needs two descriptors per tunnel.
 fn tunnels(options: &Options, files: u64) -> usize {
     let most = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(1024) / 2;
     if most < options.tunnels {
-        eprintln!("{files} open files are allowed here, so `idle` opens {most} tunnels");
+        eprintln!("the limit of {files} open files reduces `idle` to {most} tunnels");
     }
     options.tunnels.min(most).max(1)
 }
@@ -155,7 +155,7 @@ fn serve(address: SocketAddr) -> Outcome<()> {
     Ok(backend::serve(&listener)?)
 }
 
-/// A second process of ourselves; its standard input is ours to close, and with it the backend ends.
+/// A child process of the same program; closing its standard input ends the backend.
 fn start_backend(cpu: usize) -> Outcome<(process::Process, SocketAddr)> {
     let mut own = std::process::Command::new(env::current_exe()?);
     own.arg("backend");
@@ -167,7 +167,7 @@ fn start_backend(cpu: usize) -> Outcome<(process::Process, SocketAddr)> {
     Ok((process, line.trim().parse().map_err(|_| "the backend did not start")?))
 }
 
-/// A directory of this run alone, removed with everything in it.
+/// A directory of this run, removed with its contents.
 struct Directory(PathBuf);
 
 impl Directory {

@@ -1,4 +1,4 @@
-//! The command line. Few words and four numbers do not need a library.
+//! The command line. A few words and four numbers need no library.
 
 use crate::cases::cost::{self, Cost};
 use crate::cases::{CASES, Case};
@@ -7,62 +7,62 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What --help prints.
+/// The text of --help.
 pub(crate) const HELP: &str = "\
-bench/run [CASE]... [OPTION]...        measures Moongate beside nginx and HAProxy
-bench/run profile CASE [OPTION]...     shows where Moongate's time goes (perf)
+bench/run [CASE]... [OPTION]...        measures Moongate, nginx and HAProxy
+bench/run profile CASE [OPTION]...     profiles Moongate's CPU time (perf)
 bench/run backend [ADDRESS]            the backend alone, until standard input ends
-bench/run load CASE ADDRESS            the load alone, against whatever listens there
+bench/run load CASE ADDRESS            the load alone, against the gateway at that address
 
 CASE: http, echo, burst, bulk, messages, connect, plugins, latency, idle; over TLS tls-new, tls-resumed,
 tls-echo, tls-idle, h2; or all (the default)
   --rounds N         rounds, interleaved over the gateways (5)
-  --seconds S        of one measurement (3)
-  --rate N           messages a second that `latency` offers (10000)
+  --seconds S        seconds of one measurement (3)
+  --rate N           messages per second that `latency` offers (10000)
   --tunnels N        WebSockets that `idle` and `tls-idle` open (4000)
-  --gateways A,B     of nginx, haproxy, moongate (all)
+  --gateways A,B     a selection of nginx, haproxy, moongate (all)
   --moongate FILE    the binary to measure (target/release/moongate, built before)
-  --no-build         measure the binary as it is";
+  --no-build         measure the existing binary";
 
-/// What to do.
+/// The command.
 pub(crate) enum Command {
-    /// Explain.
+    /// Prints the help.
     Help,
-    /// Measure these.
+    /// Measures these cases.
     Measure(Vec<Case>, Options),
-    /// Profile this one.
+    /// Profiles this case.
     Profile(&'static Cost, Options),
-    /// Be the backend.
+    /// Runs the backend.
     Backend(SocketAddr),
-    /// Be the load.
+    /// Runs the load.
     Load(&'static Cost, SocketAddr, Options),
 }
 
-/// How.
+/// The options.
 #[derive(Clone)]
 pub(crate) struct Options {
     /// Rounds; at least 1.
     pub(crate) rounds: u32,
-    /// Of one measurement.
+    /// The duration of one measurement.
     pub(crate) time: Duration,
-    /// Messages a second.
+    /// Messages per second.
     pub(crate) rate: u32,
     /// Idle tunnels.
     pub(crate) tunnels: usize,
-    /// The gateways' names; empty: all.
+    /// The gateways' names; empty means all.
     pub(crate) gateways: Vec<String>,
-    /// Moongate's binary.
+    /// The path of Moongate's binary.
     pub(crate) moongate: PathBuf,
-    /// Whether it is to be built first.
+    /// Whether to build it first.
     pub(crate) build: Build,
 }
 
-/// What bench/run does about Moongate's binary.
+/// The handling of Moongate's binary by bench/run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// Brings it up to date.
+    /// Builds it.
     First,
-    /// Takes it as it is.
+    /// Uses the existing one.
     Never,
 }
 
@@ -74,7 +74,7 @@ impl Options {
 }
 
 impl Command {
-    /// What has to be there before this runs, as bench/run understands it: `build`, `nginx`, `haproxy`.
+    /// The requirements of this command, as bench/run understands them: `build`, `nginx`, `haproxy`.
     pub(crate) fn needs(&self) -> Vec<&'static str> {
         let (Self::Measure(_, options) | Self::Profile(_, options)) = self else { return Vec::new() };
         let build = options.build == Build::First && options.wants("moongate");
@@ -99,10 +99,10 @@ impl Default for Options {
     }
 }
 
-/// Reads the arguments behind the program's name.
+/// Parses the arguments after the program's name.
 ///
 /// # Errors
-/// A sentence on the first argument that makes no sense.
+/// A sentence on the first invalid argument.
 pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     let (mut words, mut options) = (Vec::new(), Options::default());
     let mut arguments = arguments;
@@ -137,7 +137,7 @@ pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Command, S
 fn set(options: &mut Options, name: &str, value: &str) -> Result<(), String> {
     let within = |least: u32, most: u32| match value.parse::<u32>() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!("{name} is a number from {least} to {most}, not `{value}`")),
+        _ => Err(format!("`{value}` is not valid for {name}: a number from {least} to {most}")),
     };
     match name {
         "--rounds" => options.rounds = within(1, 100)?,
@@ -163,9 +163,9 @@ fn case(name: &str) -> Result<Case, String> {
 fn costly(name: &str) -> Result<&'static Cost, String> {
     match case(name)? {
         Case::Cost(cost) => Ok(cost),
-        Case::Plugins => Err(format!("`plugins` has the load of `{0}`; take `{0}`", cost::HTTP.name)),
+        Case::Plugins => Err(format!("`plugins` has the same load as `{0}`; use `{0}`", cost::HTTP.name)),
         Case::Idle(_) | Case::Latency => {
-            Err(format!("`{name}` is not a matter of CPU; {} is", cost::ECHO.name))
+            Err(format!("`{name}` does not measure CPU; use {}", cost::ECHO.name))
         }
     }
 }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_takes_part_has_to_be_there() {
+    fn only_selected_gateways_are_required() {
         let needs = |line| parse(line).map(|command| command.needs());
         assert_eq!(needs("http"), Ok(vec!["build", "nginx", "haproxy"]));
         assert_eq!(needs("http --gateways nginx"), Ok(vec!["nginx"]));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn an_invalid_argument_is_named() {
         for (line, part) in [
             ("ehco", "`ehco`"),
             ("--rounds 0", "1 to 100"),

@@ -1,5 +1,5 @@
-//! A gateway's processes: started pinned to a CPU, measured as a tree, ended by id. Figures come from
-//! /proc alone, so every gateway is measured by the same ruler: the kernel's.
+//! A gateway's processes: started pinned to a CPU, measured as a tree, ended by ID. All figures come from /proc, so
+//! that every gateway is measured the same way.
 
 use crate::Outcome;
 use rustix::process::{Pid, Signal, kill_process};
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long a process may take to end before it is killed.
+/// The time limit for a process to end before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// CPU time of a tree of processes.
@@ -17,12 +17,12 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Cpu {
     /// In user space.
     pub(crate) user: Duration,
-    /// In the kernel, soft interrupts of its own sends included.
+    /// In the kernel, including soft interrupts of its own sends.
     pub(crate) system: Duration,
 }
 
 impl Cpu {
-    /// What was used since `earlier`.
+    /// The CPU time used since `earlier`.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             user: self.user.saturating_sub(earlier.user),
@@ -30,20 +30,20 @@ impl Cpu {
         }
     }
 
-    /// Both.
+    /// The sum of both.
     pub(crate) fn total(self) -> Duration {
         self.user + self.system
     }
 }
 
-/// A started process with its descendants; ended when dropped.
+/// A started process with its descendants, ended on drop.
 pub(crate) struct Process {
     child: Child,
     name: String,
 }
 
 impl Process {
-    /// Starts `command` on one CPU, its output going to a file.
+    /// Starts `command` on one CPU, with its output in a file.
     pub(crate) fn start(name: &str, cpu: usize, command: &Command, log: &fs::File) -> Outcome<Self> {
         let child = on_cpu(cpu, command)
             .stdin(Stdio::null())
@@ -54,7 +54,7 @@ impl Process {
         Ok(Self { child, name: name.to_owned() })
     }
 
-    /// Adopts a started child.
+    /// Wraps a started child.
     pub(crate) fn of(name: &str, child: Child) -> Self {
         Self { child, name: name.to_owned() }
     }
@@ -73,17 +73,17 @@ impl Process {
         }
     }
 
-    /// Sends the process itself a signal.
+    /// Sends a signal to the process itself.
     pub(crate) fn signal(&self, signal: Signal) -> Outcome<()> {
         Ok(send(self.id(), signal)?)
     }
 
-    /// CPU time used so far by the process, its threads, its descendants, and those of them that have ended.
+    /// CPU time so far of the process, its threads and its descendants, including ended ones.
     pub(crate) fn cpu(&self) -> Cpu {
         cpu_of(self.id())
     }
 
-    /// Proportional set size of the tree in bytes: its memory, with shared pages divided among the sharers.
+    /// Proportional set size of the tree in bytes: its memory, with shared pages divided among their users.
     pub(crate) fn pss(&self) -> Outcome<u64> {
         let mut sum = 0;
         for stat in tree(self.id()) {
@@ -97,7 +97,7 @@ impl Process {
         Ok(sum)
     }
 
-    /// Ends the tree: SIGINT to its root, and SIGKILL to what is left of it after a while.
+    /// Ends the tree: SIGINT to its root, then SIGKILL to the remaining processes.
     fn end(&mut self) {
         if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
             return;
@@ -109,7 +109,7 @@ impl Process {
             sleep(Duration::from_millis(5));
         }
         for member in &members {
-            // The start time tells a survivor from a stranger that got its number.
+            // The start time tells a remaining process from a new one with the same ID.
             if Stat::read(member.id).is_some_and(|now| now.started == member.started) {
                 let _ = send(member.id, Signal::KILL);
             }
@@ -124,7 +124,7 @@ impl Drop for Process {
     }
 }
 
-/// CPU time used so far by a process and its descendants, also by those that have ended.
+/// CPU time so far of a process and its descendants, including ended ones.
 pub(crate) fn cpu_of(root: u32) -> Cpu {
     let tick = Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
     let sum = |of: fn(&Stat) -> u32, members: &[Stat]| tick * members.iter().map(of).sum::<u32>();
@@ -132,7 +132,7 @@ pub(crate) fn cpu_of(root: u32) -> Cpu {
     Cpu { user: sum(|stat| stat.user, &members), system: sum(|stat| stat.system, &members) }
 }
 
-/// The same command, kept on one CPU; its children inherit that.
+/// The same command, pinned to one CPU; its children inherit the affinity.
 pub(crate) fn on_cpu(cpu: usize, command: &Command) -> Command {
     let mut pinned = Command::new("taskset");
     pinned.arg("-c").arg(cpu.to_string()).arg(command.get_program()).args(command.get_args());
@@ -149,7 +149,7 @@ fn send(id: u32, signal: Signal) -> rustix::io::Result<()> {
     kill_process(pid, signal)
 }
 
-/// A process as /proc/ID/stat has it; times in clock ticks, those of its reaped children included.
+/// A process from /proc/ID/stat; times in clock ticks, including those of reaped children.
 struct Stat {
     id: u32,
     parent: u32,
@@ -161,7 +161,7 @@ struct Stat {
 impl Stat {
     fn read(id: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // The name in parentheses may hold anything; the fields count from behind it, from number 3 on.
+        // The name in parentheses may hold any byte; the fields count from its end, beginning with number 3.
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         let ticks = |own: usize, reaped: usize| u32::try_from(field(own)? + field(reaped)?).ok();
@@ -175,7 +175,7 @@ impl Stat {
     }
 }
 
-/// The process and its living descendants.
+/// The process and its running descendants.
 fn tree(root: u32) -> Vec<Stat> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mut children: HashMap<u32, Vec<Stat>> = HashMap::new();

@@ -1,5 +1,5 @@
-//! Where the time goes: one case against Moongate under `perf record`. Without perf we say how valgrind
-//! counts instructions instead; that is slower by far, and needs no kernel support.
+//! A CPU profile: one case against Moongate under `perf record`. Without perf a hint describes valgrind's
+//! instruction counts, which are far slower and need no kernel support.
 
 use crate::Outcome;
 use crate::cases::Bench;
@@ -10,10 +10,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Samples a second: not a divisor of anybody's timer.
+/// Samples per second: not a divisor of common timer rates.
 const FREQUENCY: &str = "4999";
 
-/// Records the first installed gateway under the case's load and prints the symbols that cost most.
+/// Records the first installed gateway under the case's load and prints the most expensive symbols.
 pub(crate) fn profile(bench: &Bench, cost: &Cost, output: &Path) -> Outcome<()> {
     let installed = bench.installed.first().ok_or("no gateway to profile")?;
     let gateway = Gateway::start(installed, &bench.ground)?;
@@ -27,7 +27,7 @@ pub(crate) fn profile(bench: &Bench, cost: &Cost, output: &Path) -> Outcome<()> 
     record.args(["record", "--quiet", "--call-graph", "fp", "-F", FREQUENCY, "-o"]).arg(output);
     record.args(["-p", &gateway.process.id().to_string(), "--", "sleep"]);
     record.arg(bench.options.time.as_secs_f64().to_string());
-    // Beside the load, so that the gateway keeps its CPU to itself.
+    // On the load's CPU, so that the gateway keeps its own.
     let mut recorder = on_cpu(bench.seats.load, &record).stdin(Stdio::null()).spawn()?;
     let driven = load.drive(bench.options.time + Duration::from_millis(500));
     let status = recorder.wait()?;

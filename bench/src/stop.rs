@@ -1,15 +1,15 @@
-//! SIGINT and SIGTERM end a run early, by way of an error: every gateway is stopped and every file removed.
+//! Early end of a run by SIGINT or SIGTERM, as an error: every gateway is stopped and every file removed.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the run was asked to end.
+/// Whether a signal requested the end of the run.
 #[derive(Clone, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Takes the two signals over.
+    /// Installs the handlers of both signals.
     pub(crate) fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -19,12 +19,12 @@ impl Stop {
     }
 
     /// # Errors
-    /// The run was asked to end.
+    /// A signal requested the end of the run.
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.asked() { Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted")) } else { Ok(()) }
     }
 
-    /// Whether it was.
+    /// Whether a signal requested the end.
     pub(crate) fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

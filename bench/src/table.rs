@@ -1,17 +1,17 @@
-//! Figures as people read them: the median of the rounds, with the least and the most beside it.
+//! Figures in tables: the median of the rounds with the minimum and the maximum.
 
-/// The middle and the ends of some figures.
+/// The median and the extremes of some figures.
 pub(crate) struct Spread {
-    /// The middle one, or the mean of the middle two.
+    /// The median, or the mean of the middle two.
     pub(crate) median: f64,
-    /// The least.
+    /// The minimum.
     pub(crate) least: f64,
-    /// The most.
+    /// The maximum.
     pub(crate) most: f64,
 }
 
 impl Spread {
-    /// Of no figures: not a number.
+    /// NaN without figures.
     pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = figures.collect();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -27,13 +27,13 @@ impl Spread {
     }
 }
 
-/// Columns as wide as what is in them; the first to the left, the others to the right.
+/// Columns as wide as their contents; the first is left-aligned, the others right-aligned.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// With the columns' names.
+    /// A table with these column names.
     pub(crate) fn new(names: &[&str]) -> Self {
         Self { rows: vec![names.iter().map(|name| (*name).to_owned()).collect()] }
     }
@@ -43,7 +43,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// To standard output.
+    /// Prints to standard output.
     pub(crate) fn print(&self) {
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(String::len).max();
         for row in &self.rows {

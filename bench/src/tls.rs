@@ -1,5 +1,5 @@
-//! TLS on the load's side: one version, one cipher, one group, so that every gateway does the same
-//! cryptography. The certificate is not verified: that would be the load's work, and it is not measured.
+//! TLS on the load's side: one version, one cipher, one group, so that every gateway does the same cryptography.
+//! The certificate is not verified: that would be the load's work, which is not measured.
 
 use crate::conn::Got;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,15 +12,15 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-/// The name that is asked for, and stands in the certificate.
+/// The server name in the ClientHello and the certificate.
 pub(crate) const NAME: &str = "bench.example";
 
-/// What becomes of a gateway's session tickets.
+/// The use of a gateway's session tickets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tickets {
-    /// They are thrown away: every handshake is a full one.
+    /// Discarded: every handshake is a full one.
     Never,
-    /// They are used: every handshake but the first is resumed.
+    /// Used: every handshake but the first is resumed.
     Kept,
 }
 
@@ -46,11 +46,11 @@ pub(crate) fn client(protocol: &[u8], tickets: Tickets) -> io::Result<Arc<Client
     Ok(Arc::new(config))
 }
 
-/// The TLS of one connection. It does not know its socket, which is handed to it.
+/// The TLS state of one connection. The socket is passed to each call.
 pub(crate) struct Session(ClientConnection);
 
 impl Session {
-    /// Nothing is sent yet.
+    /// Sends nothing yet.
     pub(crate) fn new(config: &Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
         let mut connection = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
@@ -58,13 +58,13 @@ impl Session {
         Ok(Self(connection))
     }
 
-    /// Sends what the socket takes and keeps the rest; all of it while the handshake is under way.
+    /// Sends as much as the socket takes and buffers the rest; sends everything during the handshake.
     pub(crate) fn send(&mut self, stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
         self.0.writer().write_all(bytes)?;
         self.flush(stream).map(|_| ())
     }
 
-    /// Sends what was kept; whether nothing is left for the socket.
+    /// Sends buffered bytes; true if none are left.
     pub(crate) fn flush(&mut self, mut stream: &TcpStream) -> io::Result<bool> {
         while self.0.wants_write() {
             match self.0.write_tls(&mut stream) {
@@ -77,7 +77,7 @@ impl Session {
         Ok(true)
     }
 
-    /// Reads what the peer has written, and goes on with the handshake meanwhile.
+    /// Reads plaintext of the peer, and continues the handshake.
     pub(crate) fn read(&mut self, mut stream: &TcpStream, into: &mut [u8]) -> io::Result<Got> {
         loop {
             match self.0.reader().read(into) {
@@ -99,23 +99,24 @@ impl Session {
         }
     }
 
-    /// Whether the handshake was resumed from a ticket; `None` while it is under way.
+    /// Whether the handshake was resumed from a ticket; `None` during the handshake.
     pub(crate) fn resumed(&self) -> Option<bool> {
         self.0.handshake_kind().map(|kind| kind == HandshakeKind::Resumed)
     }
 }
 
-/// Behind the alert close_notify only the end of the connection counts: whoever closes first keeps the port.
+/// After close_notify only the end of the connection counts: the side that closes first keeps the port in
+/// TIME_WAIT.
 fn end(mut stream: &TcpStream, into: &mut [u8]) -> io::Result<Got> {
     match stream.read(into) {
         Ok(0) => Ok(Got::End),
-        Ok(_) => Err(io::Error::other("bytes behind the end of TLS")),
+        Ok(_) => Err(io::Error::other("bytes after close_notify")),
         Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Got::Last(0)),
         Err(e) => Err(e),
     }
 }
 
-/// Takes whatever certificate is shown.
+/// Accepts any certificate.
 #[derive(Debug)]
 struct Anybody(WebPkiSupportedAlgorithms);
 

@@ -1,4 +1,4 @@
-//! The ways to a gateway: in the clear, or over TLS. Every gateway listens once for each.
+//! The transports to a gateway: plaintext or TLS. Every gateway has one listener for each.
 
 use crate::tls::{self, Tickets};
 use rustls::ClientConfig;
@@ -6,31 +6,31 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Where a gateway listens.
+/// The addresses of a gateway.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
-    /// In the clear.
+    /// Plaintext.
     pub(crate) plain: SocketAddr,
-    /// For TLS.
+    /// TLS.
     pub(crate) tls: SocketAddr,
 }
 
-/// A way to a gateway.
+/// A transport to a gateway.
 #[derive(Clone)]
 pub(crate) struct Road {
-    /// Where it leads.
+    /// Its address.
     pub(crate) address: SocketAddr,
-    /// What is spoken on it, when it is TLS. Roads that share it share tickets.
+    /// The TLS configuration, if any. Transports with the same configuration share tickets.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 impl Target {
-    /// The same address for both: whoever gives it knows what is spoken there.
+    /// The same address for both: the caller knows which protocol the listener speaks.
     pub(crate) fn one(address: SocketAddr) -> Self {
         Self { plain: address, tls: address }
     }
 
-    /// HTTP/1.1 in the clear.
+    /// HTTP/1.1 without TLS.
     pub(crate) fn plain(self) -> Road {
         Road { address: self.plain, tls: None }
     }

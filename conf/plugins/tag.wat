@@ -1,5 +1,5 @@
-;; Writes `x-tag` into every answer, with what its configuration says; needs no toolchain but a WAT parser.
-;; tag.wasm beside it is this file: `wat2wasm tag.wat`.
+;; Sets `x-tag` of every response to the text of the configuration; needs only a WAT parser.
+;; tag.wasm is the compiled form: `wat2wasm tag.wat`.
 (module
   (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_replace_header_map_value" (func $set (param i32 i32 i32 i32 i32) (result i32)))

@@ -1,4 +1,4 @@
-//! A plugin that misbehaves where it is told to: to see what a failure of another one would do.
+//! A plugin that fails where its settings say, to test the effects of a failing plugin.
 
 use http::StatusCode;
 use moongate_config::{Kind, Problems, Settings};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "chaos",
-    about: "Fails, panics or replies in a phase of choice.",
+    about: "Fails, panics or responds in a selected phase",
     schema: <Chaos as JsonSchema>::json_schema,
     build: |settings: &Settings| -> Result<Box<dyn Plugin>, Problems> {
         Ok(Box::new(settings.read::<Chaos>()?))
@@ -21,9 +21,9 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Chaos {
-    /// Where.
+    /// The phase.
     phase: Phase,
-    /// What.
+    /// The failure.
     act: Act,
 }
 
@@ -45,7 +45,7 @@ enum Phase {
 enum Act {
     Fail,
     Panic,
-    /// Fails after it has waited.
+    /// Fails after a wait.
     FailLater,
     Reply,
 }
@@ -55,14 +55,14 @@ impl Chaos {
         self.phase == phase
     }
 
-    #[allow(clippy::panic, reason = "it is asked for")]
+    #[allow(clippy::panic, reason = "the settings request it")]
     fn act(&self) -> Flow<'static> {
         match self.act {
-            Act::Fail => Fault::new("as its settings say").into(),
-            Act::Panic => panic!("as its settings say"),
+            Act::Fail => Fault::new("requested by the settings").into(),
+            Act::Panic => panic!("requested by the settings"),
             Act::FailLater => Flow::wait(async {
                 std::future::ready(()).await;
-                Verdict::from(Fault::new("as its settings say"))
+                Verdict::from(Fault::new("requested by the settings"))
             }),
             Act::Reply => Reply::new(StatusCode::IM_A_TEAPOT).body("chaos").into(),
         }

@@ -1,4 +1,4 @@
-//! A team's own gateway: everything that Moongate has, and two plugins of the team's own.
+//! A custom gateway: all of Moongate's plugins, and two of its own.
 //!
 //! `cargo run --example own_gateway -- kinds replace`
 
@@ -9,7 +9,7 @@ use moongate_config::Kind;
 use moongate_sdk::Plugin;
 use std::process::ExitCode;
 
-/// The kinds that a configuration of this gateway may name.
+/// The plugin kinds of this gateway's configuration.
 const KINDS: &[Kind<dyn Plugin>] = &[chaos::KIND, replace::KIND];
 
 fn main() -> ExitCode {

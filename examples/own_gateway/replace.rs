@@ -1,4 +1,4 @@
-//! A plugin that replaces words in bodies, and what a request asks for.
+//! A plugin that replaces words in bodies, and changes method and target of a request.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -10,7 +10,7 @@ use std::mem::take;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "replace",
-    about: "Replaces words in bodies, and what a request asks for.",
+    about: "Replaces words in bodies, and changes method and target",
     schema: <Replace as JsonSchema>::json_schema,
     build,
 };
@@ -21,24 +21,24 @@ const LENGTH: HeaderName = HeaderName::from_static("x-body-length");
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 struct Replace {
-    /// A word in the request's body and what stands there instead; a word that two pieces share is missed.
+    /// Replaces these words in the request's body; a word split over two pieces is missed. Default none.
     request: Option<Words>,
-    /// The same in the answer's.
+    /// Replaces these words in the response's body. Default none.
     response: Option<Words>,
-    /// The whole body of a request, up to this size, is looked at before anything goes on, and its
-    /// length is told in X-Body-Length.
+    /// Reads the whole body of a request, up to this size, before it is forwarded, and sets X-Body-Length. Default
+    /// off.
     whole: Option<Size>,
-    /// Bodies are held back to their end, so that no word is missed.
+    /// Holds bodies back to their end, so that no word is missed. Default false.
     hold: bool,
-    /// The method to the backend.
+    /// Sets the method for the backend. Default unchanged.
     method: Option<String>,
-    /// Path and query to the backend.
+    /// Sets path and query for the backend. Default unchanged.
     target: Option<String>,
-    /// The answer's status.
+    /// Sets the response's status. Default unchanged.
     status: Option<u16>,
-    /// The answer's body is none of its business.
+    /// Leaves the response's body unchanged. Default false.
     leave: bool,
-    /// What stands on the access log's line.
+    /// Adds this note to the access log line. Default none.
     note: Option<String>,
 }
 
@@ -49,7 +49,7 @@ struct Words {
     to: String,
 }
 
-/// What is held back of a request and of its answer.
+/// The held-back parts of a request and of its response.
 #[derive(Default)]
 struct Held {
     request: Vec<u8>,
@@ -59,10 +59,10 @@ struct Held {
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let replace: Replace = settings.read()?;
     if replace.method.as_ref().is_some_and(|method| method.parse::<Method>().is_err()) {
-        return Err(Problem::new("`method` is none").into());
+        return Err(Problem::new("`method` is not a method").into());
     }
     if replace.status.is_some_and(|status| StatusCode::from_u16(status).is_err()) {
-        return Err(Problem::new("`status` is none").into());
+        return Err(Problem::new("`status` is not a status").into());
     }
     Ok(Box::new(replace))
 }
@@ -74,7 +74,7 @@ impl Words {
 }
 
 impl Replace {
-    /// Replaces words in what is here, or keeps it for later.
+    /// Replaces words in a piece, or holds it back.
     fn pass(&self, words: &Words, held: &mut Vec<u8>, piece: &mut Piece) {
         if !self.hold {
             piece.bytes = words.apply(&piece.bytes);

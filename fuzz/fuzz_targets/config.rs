@@ -1,5 +1,5 @@
-//! Any bytes as a configuration: reading ends, never panics, and what it prints it can read again.
-//! Files stay out: a text includes nothing.
+//! Any bytes as a configuration: parsing ends and never panics, and its output can be parsed again. A text includes
+//! no files.
 
 #![no_main]
 

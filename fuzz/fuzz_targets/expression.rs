@@ -1,5 +1,5 @@
-//! Any text as an expression, at every stage: compiling ends and never panics, every mistake has its place
-//! inside the text, and what compiled can be evaluated.
+//! Any text as an expression, in every phase: compilation ends and never panics, every problem has a place inside
+//! the text, and a compiled expression can be evaluated.
 
 #![no_main]
 

@@ -1,11 +1,11 @@
-//! Any bytes in any pieces: the follower never panics, hears the same however they are cut, and what it lets pass is
-//! the stream itself, cut where a control frame may enter.
+//! Any bytes in any split: the frame parser never panics and reports the same events for every split. Its output is
+//! the stream itself, split where a control frame may be inserted.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use moongate::tunnel::frame::{Event, Follower, MAX_WITHHELD, Rules, Sender, Violation};
 
-/// How often each kind of event came, and a sum over what they said.
+/// The number of events of each kind, and a checksum of their contents.
 type Summary = ([u64; 4], u64);
 
 fuzz_target!(|data: &[u8]| {
@@ -50,7 +50,7 @@ fn follow(sender: Sender, rules: &Rules, stream: &[u8], step: usize) -> (Summary
     (summary, None)
 }
 
-/// Adds one event. Returns its offset, if it has one: they never go back.
+/// Adds one event. Returns its offset, if it has one: offsets never decrease.
 fn note((counts, sum): &mut Summary, event: Event<'_>) -> Option<usize> {
     let (kind, value, at) = match event {
         Event::FrameStart { opcode, fin, masked, length, at } => {

@@ -1,5 +1,5 @@
-//! Any bytes in any pieces: a stage never panics, shows the same messages however they are cut, and what it writes is
-//! whole frames that a follower takes.
+//! Any bytes in any split: the reassembler never panics and shows the same messages for every split. Its output is
+//! whole frames that a frame parser accepts.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -44,7 +44,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(whole, pieces);
 });
 
-/// What was shown, how much was written, and the code of the end.
+/// The messages shown, the number of bytes written, and the close code.
 fn show(from: Side, policy: &Rules, stream: &[u8], step: usize) -> (Vec<(bool, Vec<u8>)>, usize, Option<u16>) {
     let (mut stage, mut editor) = (Stage::new(from, rules(policy)), Editor::default());
     let (mut out, mut code) = (Vec::new(), None);

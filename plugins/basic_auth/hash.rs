@@ -1,5 +1,4 @@
-//! Hashes of passwords as `htpasswd`, `openssl passwd` and `mkpasswd` write them. Comparing takes the same time
-//! wherever two differ.
+//! Password hashes in the formats of `htpasswd`, `openssl passwd` and `mkpasswd`. Comparison takes constant time.
 
 use base64::alphabet::BCRYPT;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
@@ -10,7 +9,7 @@ use sha_crypt::{Sha256Params, Sha512Params};
 use sha1::{Digest, Sha1};
 use subtle::ConstantTimeEq;
 
-/// bcrypt's own base64. The last character of a salt has bits that say nothing.
+/// bcrypt's own base64. The last character of a salt has unused bits.
 const BCRYPT_64: GeneralPurpose = GeneralPurpose::new(
     &BCRYPT,
     GeneralPurposeConfig::new()
@@ -18,16 +17,16 @@ const BCRYPT_64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
-/// The highest costs that are taken: beyond these a login takes seconds.
+/// The highest accepted costs: beyond them a login takes seconds.
 const HIGHEST_COST: u32 = 15;
 const MOST_ROUNDS: usize = 1_000_000;
-/// What crypt(3) takes when nothing is said.
+/// crypt(3)'s default.
 const USUAL_ROUNDS: usize = 5000;
 
 /// A password's hash.
 pub(super) struct Hash {
     sort: Sort,
-    /// About how many microseconds it takes; 0 when it is not worth another thread.
+    /// The approximate time in microseconds; 0 if it is too short for another thread.
     cost: u64,
 }
 
@@ -40,7 +39,7 @@ enum Sort {
 }
 
 impl Hash {
-    /// Reads a hash by what it begins with.
+    /// Parses a hash by its prefix.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
         let hash = if starts(&["$2y$", "$2b$", "$2a$"]) {
@@ -52,16 +51,16 @@ impl Hash {
         } else if starts(&["{SHA}", "{SSHA}"]) {
             sha1(text)
         } else {
-            return Err(Problem::new("this is no hash of a password that is known here").help(
+            return Err(Problem::new("unknown password hash format").help(
                 "`htpasswd -nB NAME` prints one; bcrypt, $6$, $5$, $apr1$, $1$, {SHA} and {SSHA} are known",
             ));
         };
         hash.ok_or_else(|| {
-            Problem::new("this hash of a password is broken").help("`htpasswd -nB NAME` prints a whole one")
+            Problem::new("malformed password hash").help("`htpasswd -nB NAME` prints a whole one")
         })?
     }
 
-    /// About how many microseconds it takes to compute; 0 is less than it takes to ask another thread.
+    /// The approximate time of the computation in microseconds; 0 if it is too short for another thread.
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }
@@ -70,7 +69,7 @@ impl Hash {
     pub(super) fn is_of(&self, password: &[u8]) -> bool {
         match &self.sort {
             Sort::Bcrypt { cost, salt, digest } => {
-                // A NUL behind it, and 72 bytes at most: what bcrypt hashes.
+                // bcrypt hashes the password with a final NUL, 72 bytes at most.
                 let mut whole = [password, &[0]].concat();
                 whole.truncate(72);
                 bcrypt::bcrypt(*cost, *salt, &whole)[..23].ct_eq(digest).into()
@@ -90,7 +89,7 @@ impl Hash {
     }
 }
 
-/// What a reader of one sort finds: nothing when it is broken, or a hash that is refused.
+/// The result of a parser of one format: `None` for a malformed hash, or an error for a rejected one.
 type Read = Option<Result<Hash, Problem>>;
 
 /// `10$` and 53 characters: the salt and the digest.
@@ -142,7 +141,7 @@ fn md5_crypt(text: &str) -> Read {
     fits.then_some(Ok(Hash { sort, cost: 400 }))
 }
 
-/// `{SHA}` and `{SSHA}` with the digest, and the salt behind it.
+/// `{SHA}` and `{SSHA}` with the digest, followed by the salt.
 fn sha1(text: &str) -> Read {
     let (name, encoded) = text.split_once('}')?;
     let bytes = STANDARD.decode(encoded).ok()?;
@@ -158,8 +157,8 @@ fn of_crypt(byte: u8) -> bool {
     CRYPT.contains(&byte)
 }
 
-/// MD5-crypt, which Apache calls apr1 with a magic of its own: a thousand rounds of MD5 over changing
-/// orders of the password, the salt and the digest before.
+/// MD5-crypt, or apr1 with Apache's prefix: a thousand rounds of MD5 over changing orders of the password, the salt
+/// and the previous digest.
 fn md5_of(password: &[u8], magic: &str, salt: &[u8]) -> [u8; 22] {
     let inner = Md5::new().chain_update(password).chain_update(salt).chain_update(password).finalize();
     let mut first = Md5::new().chain_update(password).chain_update(magic).chain_update(salt);
@@ -189,7 +188,7 @@ fn md5_of(password: &[u8], magic: &str, salt: &[u8]) -> [u8; 22] {
     letters(&digest.into())
 }
 
-/// The digest in crypt(3)'s letters, in the order that MD5-crypt takes its bytes.
+/// The digest in crypt(3)'s alphabet, in MD5-crypt's byte order.
 fn letters(digest: &[u8; 16]) -> [u8; 22] {
     const ORDER: [[usize; 3]; 5] = [[0, 6, 12], [1, 7, 13], [2, 8, 14], [3, 9, 15], [4, 10, 5]];
     let mut letters = [0; 22];
@@ -210,7 +209,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
 
-    /// Made by crypt(3) and openssl.
+    /// Generated by crypt(3) and openssl.
     const SESAME: [&str; 6] = [
         "$2b$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O",
         "$2y$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O",
@@ -221,7 +220,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_sort_knows_its_password() {
+    fn each_format_verifies_its_password() {
         let salted =
             [&Sha1::new().chain_update("sesame").chain_update("salt").finalize()[..], b"salt"].concat();
         let salted = format!("{{SSHA}}{}", STANDARD.encode(salted));
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_passwords_hash_as_elsewhere() {
+    fn unusual_passwords_hash_as_in_other_programs() {
         for (text, password) in [
             ("$apr1$abcdefgh$Yy.FsOea6B5.Pjzw.n8mG/", "pässwort ß"),
             ("$apr1$ab$vv77ghmKwCAoaGfFCKWSr/", "p"),
@@ -254,13 +253,13 @@ mod tests {
         ] {
             assert!(Hash::parse(text).unwrap().is_of(password.as_bytes()), "{text}");
         }
-        // bcrypt looks at 72 bytes.
+        // bcrypt uses 72 bytes.
         let hash = Hash::parse(SESAME[0]).unwrap();
         assert!(!hash.is_of(&[b'a'; 500]));
     }
 
     #[test]
-    fn what_is_no_hash_is_refused_and_never_panics() {
+    fn a_malformed_hash_is_refused_without_a_panic() {
         for text in
             SESAME.iter().copied().chain(["{SHA}", "sesame", "rl.3StKT.4T8M", "{PLAIN}x", "$2y$", "$6$é"])
         {

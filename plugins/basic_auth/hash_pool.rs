@@ -1,6 +1,5 @@
-//! The threads that compute hashes of passwords, shared by all entries. They start with the first
-//! password, and a short queue stands before them: behind it a flood of wrong passwords is refused, and those
-//! who are known already never come here.
+//! Threads that compute password hashes, shared by all entries. They start with the first password. Their queue is
+//! short: with a full queue a flood of wrong passwords is rejected. Cached passwords do not use the pool.
 
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use tokio::sync::oneshot;
 
-/// How many passwords wait at most: with the usual 60 ms each, about two seconds of a thread.
+/// The maximum number of queued passwords: with the usual 60 ms each, about two seconds of a thread.
 const QUEUE: usize = 32;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -19,11 +18,11 @@ pub(super) struct Desk(SyncSender<Job>);
 static DESK: OnceLock<Desk> = OnceLock::new();
 
 impl Desk {
-    /// Asks a question that takes long; nothing when too many are waiting.
+    /// Queues a slow computation; `None` if the queue is full.
     pub(super) fn ask(question: impl FnOnce() -> bool + Send + 'static) -> Option<oneshot::Receiver<bool>> {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(move || {
-            // Who gave up meanwhile needs no answer, and no work.
+            // A cancelled request needs no computation.
             if !answer.is_closed() {
                 let _ = answer.send(question());
             }
@@ -34,14 +33,14 @@ impl Desk {
     fn open() -> Self {
         let (jobs, queue) = sync_channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
-        // Half of the machine at most: requests are what it is for.
+        // At most half of the CPUs: the others serve requests.
         let threads = thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4));
         for _ in 0..threads {
             let queue = queue.clone();
             let work = move || work(&queue);
-            // Without a thread every question is refused.
+            // Without a thread every password is rejected.
             if let Err(error) = thread::Builder::new().name("passwords".to_owned()).spawn(work) {
-                log::error!(error:% = error; "no thread for passwords");
+                log::error!(error:% = error; "password hash threads not started");
             }
         }
         Self(jobs)
@@ -50,10 +49,10 @@ impl Desk {
 
 fn work(queue: &Mutex<Receiver<Job>>) {
     loop {
-        // The lock is let go before the work.
+        // The lock is released before the computation.
         let job = queue.lock().recv();
         let Ok(job) = job else { return };
-        // A panic costs the one who asked: the sender of the answer is dropped.
+        // A panic affects only its request: the sender of the result is dropped.
         let _ = catch_unwind(AssertUnwindSafe(job));
     }
 }
@@ -69,12 +68,12 @@ mod tests {
         let mut held = Vec::new();
         loop {
             let (release, wait) = channel::<()>();
-            // Other tests ask meanwhile; they wait for these.
+            // Other tests use the pool meanwhile; they wait for these.
             match Desk::ask(move || wait.recv().is_ok()) {
                 Some(answer) => held.push((release, answer)),
                 None => break,
             }
-            assert!(held.len() <= QUEUE + 8, "the queue has an end");
+            assert!(held.len() <= QUEUE + 8, "the queue is bounded");
         }
         for (release, _) in &held {
             release.send(()).unwrap();

@@ -1,5 +1,5 @@
-//! Names and passwords that were right, remembered as keyed hashes: who reads the process's memory
-//! finds no password there, and nobody outside can tell by the time what is in it.
+//! Cache of verified names and passwords, as keyed hashes: the process's memory holds no password, and the timing
+//! reveals nothing about the contents.
 
 use super::hash::Hash;
 use hmac::{Hmac, Mac};
@@ -11,7 +11,7 @@ use std::hash::{Hash as KeyHash, Hasher};
 use std::num::NonZeroUsize;
 use subtle::ConstantTimeEq;
 
-/// How many are remembered, the least recently used go first.
+/// The maximum number of entries; the least recently used are evicted first.
 const MOST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
 /// A keyed hash of a name and its password, compared in constant time.
@@ -32,7 +32,7 @@ impl KeyHash for Print {
 }
 
 pub(super) struct Known {
-    /// With its secret key; cloned for each question.
+    /// The hash function with its secret key; cloned for each use.
     keyed: Hmac<Sha256>,
     prints: Mutex<LruCache<Print, ()>>,
 }
@@ -46,16 +46,16 @@ impl Known {
         Ok(Self { keyed, prints: Mutex::new(LruCache::new(MOST)) })
     }
 
-    /// Whether this password was right for this user.
+    /// Whether this password was verified for this user.
     pub(super) fn has(&self, user: &str, hash: &Hash, password: &[u8]) -> bool {
-        // A fast hash needs no memory.
+        // A fast hash is not cached.
         hash.cost() > 0 && {
             let print = self.print(user, password);
             self.prints.lock().get(&print).is_some()
         }
     }
 
-    /// Remembers that this password is right for this user.
+    /// Records that this password is correct for this user.
     pub(super) fn learn(&self, user: &str, hash: &Hash, password: &[u8]) {
         if hash.cost() > 0 {
             let print = self.print(user, password);
@@ -65,7 +65,7 @@ impl Known {
 
     fn print(&self, user: &str, password: &[u8]) -> Print {
         let mut mac = self.keyed.clone();
-        // The length keeps `a` with `bc` and `ab` with `c` apart.
+        // The length distinguishes `a` with `bc` from `ab` with `c`.
         mac.update(&(user.len() as u64).to_le_bytes());
         mac.update(user.as_bytes());
         mac.update(password);

@@ -1,4 +1,4 @@
-//! Claims about who comes in.
+//! Tests of accepted and rejected credentials.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 use super::*;
@@ -30,7 +30,7 @@ fn enters(plugin: &dyn Plugin, mut visit: TestExchange) -> bool {
 }
 
 #[test]
-fn the_right_password_comes_in_again_and_again() {
+fn the_right_password_passes_repeatedly() {
     let fast = format!("{{SHA}}{}", STANDARD.encode(<sha1::Sha1 as sha1::Digest>::digest("sesame")));
     let plugin = plugin(json!({ "users": { "ada": SLOW, "eve": fast } })).unwrap();
     for _ in 0..2 {
@@ -61,7 +61,7 @@ fn a_known_password_does_not_wait_and_a_wrong_one_still_does() {
 }
 
 #[test]
-fn what_is_no_name_and_password_is_asked_again() {
+fn invalid_credentials_are_challenged() {
     let plugin = plugin(json!({ "users": { "ada": SLOW } })).unwrap();
     assert!(enters(
         &*plugin,
@@ -83,7 +83,7 @@ fn what_is_no_name_and_password_is_asked_again() {
 fn the_backend_gets_the_name_and_need_not_get_the_password() {
     let written = json!({ "users": { "ada": SLOW }, "remove_header": true, "user_header": "X-User" });
     let plugin = plugin(written).unwrap();
-    // Once by the desk, once from memory.
+    // First by the hash pool, then from the cache.
     for _ in 0..2 {
         let mut visit = visit("ada", "sesame").field("x-user", "forged");
         visit.ask(&*plugin);
@@ -117,7 +117,7 @@ fn a_realm_is_quoted() {
 }
 
 #[test]
-fn what_lets_nobody_in_is_refused() {
+fn settings_without_a_valid_user_are_refused() {
     for bad in [
         json!({}),
         json!({ "users": {} }),

@@ -1,5 +1,4 @@
-//! What several plugins read alike: named parts of a request, URLs, origins of pages, networks, regular
-//! expressions, statuses. No plugin is in here.
+//! Parsers shared by plugins: parts of a request, URLs, origins, networks, regular expressions, statuses.
 
 pub(crate) mod networks;
 pub(crate) mod origins;
@@ -10,7 +9,7 @@ use http::StatusCode;
 use moongate_config::{Placed, Problem};
 use regex::{Regex, RegexBuilder};
 
-/// How large a compiled expression may get, in bytes: enough for any that a person writes.
+/// The maximum size of a compiled expression, in bytes: enough for any handwritten one.
 const LARGEST_REGEX: usize = 1 << 20;
 
 /// A regular expression.
@@ -22,12 +21,12 @@ pub(crate) fn regex(written: &Placed<String>) -> Result<Regex, Problem> {
     })
 }
 
-/// A status that a whole response can have.
+/// A status of a final response.
 pub(crate) fn status(written: &Placed<u16>) -> Result<StatusCode, Problem> {
     within(written, 200, "a response")
 }
 
-/// A status that a refusal can have: the client must be told that it did not get what it asked for.
+/// A status of a rejection: an error, so that the client knows that the request failed.
 pub(crate) fn refusal(written: &Placed<u16>) -> Result<StatusCode, Problem> {
     within(written, 400, "a refusal")
 }

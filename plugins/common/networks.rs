@@ -1,5 +1,5 @@
-//! Sets of addresses as an operator lists them: addresses, networks, words for some, and files of them.
-//! A look-up costs a binary search, however long the list is.
+//! Sets of IP addresses in the configuration's syntax: addresses, networks, keywords, and files of them. A lookup
+//! costs a binary search, for any length of the list.
 
 use ipnet::IpNet;
 use moongate_config::{Placed, Problem, Problems, Settings};
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 /// The largest file of networks that is read, in bytes.
 const LARGEST_FILE: u64 = 16 << 20;
 
-/// What `private` stands for: RFC 1918, RFC 4193, and the addresses of one's own machine and link.
+/// The networks of `private`: RFC 1918, RFC 4193, loopback and link-local.
 const PRIVATE: [&str; 8] = [
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -46,7 +46,7 @@ pub(crate) struct InFile {
 /// A set of addresses.
 #[derive(Default)]
 pub(crate) struct Networks {
-    /// First and last addresses; sorted, and none touches the next.
+    /// First and last addresses; sorted and merged.
     v4: Box<[(u32, u32)]>,
     v6: Box<[(u128, u128)]>,
 }
@@ -55,7 +55,7 @@ impl Networks {
     /// Reads a list.
     ///
     /// # Errors
-    /// What is no address or network, and files that cannot be read.
+    /// Text that is neither an address nor a network, and unreadable files.
     pub(crate) fn read(settings: &Settings, listed: &[Listed]) -> Result<Self, Problems> {
         let (mut problems, mut found) = (Problems::default(), Vec::new());
         for entry in listed {
@@ -102,7 +102,7 @@ fn among<T: Copy + Ord>(ranges: &[(T, T)], address: T) -> bool {
     behind > 0 && address <= ranges[behind - 1].1
 }
 
-/// Sorted, and with those that touch made one.
+/// Sorted, with adjacent ranges merged.
 fn joined<T: Copy + Ord>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> Option<T>) -> Box<[(T, T)]> {
     ranges.sort_unstable();
     let mut joined: Vec<(T, T)> = Vec::with_capacity(ranges.len());
@@ -115,7 +115,7 @@ fn joined<T: Copy + Ord>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> Option<T>)
     joined.into()
 }
 
-/// The networks of one word.
+/// The networks of one entry.
 fn networks(text: &str, found: &mut Vec<IpNet>) -> Result<(), Problem> {
     let words: &[&str] = match text {
         "all" => &["0.0.0.0/0", "::/0"],
@@ -134,11 +134,11 @@ fn network(text: &str) -> Result<IpNet, Problem> {
         return Ok(IpNet::from(address.to_canonical()));
     }
     let Ok(network) = text.parse::<IpNet>() else {
-        return Err(Problem::new(format!("`{text}` is no address and no network"))
+        return Err(Problem::new(format!("`{text}` is neither an address nor a network"))
             .help("write an address, a network as in 10.0.0.0/8 or 2001:db8::/32, `private` or `all`"));
     };
     if network.addr() != network.network() {
-        return Err(Problem::new(format!("`{text}` has bits behind its prefix"))
+        return Err(Problem::new(format!("`{text}` has bits set after its prefix"))
             .label(format!("write `{}`", network.trunc())));
     }
     Ok(network)
@@ -188,7 +188,7 @@ mod tests {
             "::ffff:203.0.113.9"
         ]);
         let networks = read(&list).unwrap();
-        assert_eq!(networks.v4.len(), 3, "what touches is one range");
+        assert_eq!(networks.v4.len(), 3, "adjacent networks are one range");
         for (address, inside) in [
             ("9.255.255.255", false),
             ("10.0.0.0", true),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn words_stand_for_networks() {
+    fn keywords_are_networks() {
         let all = read(&json!(["all", "10.0.0.0/8", "::/0"])).unwrap();
         assert!(all.contain("255.255.255.255".parse().unwrap()) && all.contain("ffff::".parse().unwrap()));
         let private = read(&json!(["private"])).unwrap();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_says_what_to_write() {
+    fn every_problem_has_a_suggestion() {
         let problems = read(&json!(["10.0.0.1/8", "10.0.0.0/33", "localhost", ""])).err().unwrap();
         assert_eq!(problems.0.len(), 4);
         assert_eq!(problems.0[0].label.as_deref(), Some("write `10.0.0.0/8`"));

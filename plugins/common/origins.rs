@@ -1,5 +1,4 @@
-//! Origins of pages (RFC 6454 §7, the Fetch standard) as an operator lists them. What is done about
-//! one that is not listed stays out.
+//! Web origins (RFC 6454 §7, the Fetch standard) in the configuration's syntax.
 
 use moongate_config::{Placed, Problem, Problems};
 use regex::bytes::{Regex, RegexBuilder};
@@ -13,15 +12,15 @@ enum Pattern {
     Exact(Box<[u8]>),
     /// `https://` and `.example.com[:port]`, in lower case.
     Below(Box<[u8]>, Box<[u8]>),
-    /// The whole origin fits.
+    /// A regular expression for the whole origin.
     Regex(Regex),
 }
 
 impl Origins {
-    /// Reads `https://example.com`, `https://*.example.com`, `~regular expression`, `null` and `*`.
+    /// Parses `https://example.com`, `https://*.example.com`, `~regular expression`, `null` and `*`.
     ///
     /// # Errors
-    /// Whatever else is written.
+    /// Any other text.
     pub(crate) fn parse(written: &[Placed<String>]) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let patterns = written
@@ -31,17 +30,17 @@ impl Origins {
         if problems.refuse() { Err(problems) } else { Ok(Self(patterns)) }
     }
 
-    /// Whether every origin is on it, by a `*`.
+    /// Whether the list contains `*`.
     pub(crate) fn is_any(&self) -> bool {
         self.0.iter().any(|pattern| matches!(pattern, Pattern::Any))
     }
 
-    /// Whether it says nothing.
+    /// Whether the list is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this origin is on it.
+    /// Whether the list contains this origin.
     pub(crate) fn allow(&self, origin: &[u8]) -> bool {
         self.0.iter().any(|pattern| pattern.fits(origin))
     }
@@ -56,7 +55,7 @@ impl Pattern {
                 let Some(name) = origin.len().checked_sub(scheme.len() + below.len()) else { return false };
                 let (start, rest) = origin.split_at(scheme.len());
                 let (name, end) = rest.split_at(name);
-                // What stands before the dot is a name: no port, no user, no path.
+                // The part before the dot must be a name: no port, user or path.
                 start.eq_ignore_ascii_case(scheme)
                     && end.eq_ignore_ascii_case(below)
                     && !name.is_empty()
@@ -69,12 +68,12 @@ impl Pattern {
 
 fn pattern(written: &Placed<String>) -> Result<Pattern, Problem> {
     if let Some(regex) = written.strip_prefix('~') {
-        // A pattern that fits a part only would let `https://example.com.evil.org` in.
+        // A pattern that matches only a part would accept `https://example.com.evil.org`.
         let whole = format!("^(?:{regex})$");
         let built = RegexBuilder::new(&whole).case_insensitive(true).unicode(false).build();
         return built.map(Pattern::Regex).map_err(|_| {
             Problem::new(format!("`{regex}` is not a regular expression"))
-                .help("it has to fit the whole origin, as in ~https://(a|b)\\.example\\.com")
+                .help("it must match the whole origin, as in ~https://(a|b)\\.example\\.com")
         });
     }
     let text = written.to_ascii_lowercase();
@@ -97,7 +96,7 @@ fn pattern(written: &Placed<String>) -> Result<Pattern, Problem> {
 }
 
 fn no_origin(written: &str) -> Problem {
-    let problem = Problem::new(format!("`{written}` is no origin"));
+    let problem = Problem::new(format!("`{written}` is not an origin"));
     match written.split_once("://") {
         Some((_, host)) if host.ends_with('/') && host.matches('/').count() == 1 => {
             problem.label(format!("write `{}`", &written[..written.len() - 1]))
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_listed_fits() {
+    fn only_listed_origins_match() {
         let list = ["https://A.example", "https://*.b.example:8443", "~https://c[0-9]+\\.example", "null"];
         let list = origins(&list).unwrap();
         for good in [
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused_with_advice() {
+    fn an_invalid_origin_is_refused_with_advice() {
         let bad = [
             "example.com",
             "https://",

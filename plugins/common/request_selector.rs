@@ -1,7 +1,5 @@
-//! A part of a request that settings name: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`;
-//! and keys, which may also be expressions.
-//!
-//! What it is taken for, a token or a key, is its reader's.
+//! Selectors of a part of a request: `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`. A key may also be an
+//! expression.
 
 use http::HeaderName;
 use http::header::COOKIE;
@@ -13,7 +11,7 @@ use std::borrow::Cow;
 /// A part of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The client, by its network.
+    /// The client's network.
     ClientIp,
     /// The first value of a field.
     Header(HeaderName),
@@ -23,7 +21,7 @@ pub(crate) enum Part {
     Query(Box<str>),
 }
 
-/// What requests are told apart by: a part of them, or what an expression makes of them.
+/// The key of a request: a part of it, or the value of an expression.
 #[derive(Clone, Debug)]
 pub(crate) enum Key {
     /// A part.
@@ -33,10 +31,10 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    /// Reads what an operator wrote.
+    /// Parses a key.
     ///
     /// # Errors
-    /// Problems at their places.
+    /// Problems with their places.
     pub(crate) fn parse(written: &Placed<String>) -> Result<Self, Problems> {
         if !written.starts_with("cel:") {
             return Part::parse(written).map(Self::Part).map_err(|mut problem| {
@@ -49,26 +47,26 @@ impl Key {
 }
 
 impl Part {
-    /// Reads what an operator wrote.
+    /// Parses a selector.
     ///
     /// # Errors
-    /// A problem at its place.
+    /// A problem with its place.
     pub(crate) fn parse(written: &Placed<String>) -> Result<Self, Problem> {
         let text = written.value.as_str();
-        let bad = || Problem::new(format!("`{text}` names no part of a request")).at(&written.place);
+        let bad = || Problem::new(format!("`{text}` does not name a part of a request")).at(&written.place);
         match text.split_once(':') {
             None if text == "client_ip" => Ok(Self::ClientIp),
-            Some((_, "")) => Err(bad().help("a name is missing behind the colon")),
+            Some((_, "")) => Err(bad().help("a name is missing after the colon")),
             Some(("header", name)) => HeaderName::try_from(name)
                 .map(Self::Header)
-                .map_err(|_| bad().help("this is no name of a field")),
+                .map_err(|_| bad().help("this is not a field name")),
             Some(("cookie", name)) => Ok(Self::Cookie(name.into())),
             Some(("query", name)) => Ok(Self::Query(name.into())),
             _ => Err(bad().help("known: client_ip, header:NAME, cookie:NAME, query:NAME")),
         }
     }
 
-    /// The same as a credential, which may have been withdrawn: see [`Exchange::credentials`].
+    /// The same for a credential, which may have been withdrawn: see [`Exchange::credentials`].
     pub(crate) fn read_credential<'e>(&'e self, exchange: &'e Exchange<'_>) -> Option<Cow<'e, [u8]>> {
         let found = match self {
             Self::Header(name) => exchange.credentials(name).next()?.as_bytes(),
@@ -78,7 +76,7 @@ impl Part {
         (!found.is_empty()).then_some(found.into())
     }
 
-    /// Its bytes in this request; nothing when it is absent or empty.
+    /// The bytes of the part; `None` if it is absent or empty.
     pub(crate) fn read<'e>(&self, exchange: &'e Exchange<'_>) -> Option<Cow<'e, [u8]>> {
         let found: &[u8] = match self {
             Self::ClientIp => return Some(exchange.request.client_network.to_string().into_bytes().into()),
@@ -124,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_is_refused_with_advice() {
+    fn an_unknown_selector_is_refused_with_advice() {
         for text in ["", "ip", "header:", "header:a b", "body:x", "cookie"] {
             assert!(!part(text).unwrap_err().help.is_empty(), "{text}");
         }

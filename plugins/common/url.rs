@@ -1,31 +1,29 @@
-//! URLs that settings name: to be asked by the gateway, so that a mistake is told before a request meets it.
+//! URLs in settings, checked before a request uses them.
 
 use http::Uri;
 use moongate_config::{Placed, Problem};
 
-/// Whether the gateway can ask this.
+/// Parses a URL that the gateway can request.
 ///
 /// # Errors
-/// A problem at its place.
+/// A problem with its place.
 pub(crate) fn check(written: &Placed<String>) -> Result<Uri, Problem> {
     let bad = |help: &str| {
-        Problem::new(format!("`{}` is no URL to ask", written.value)).at(&written.place).help(help)
+        Problem::new(format!("`{}` is not a usable URL", written.value)).at(&written.place).help(help)
     };
     let uri: Uri = written.value.parse().map_err(|_| bad("as in https://auth.example.com/path"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err(bad("it begins with http:// or https://"));
+        return Err(bad("it must begin with http:// or https://"));
     }
     match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => {
-            Err(bad("leave the user and the password out"))
-        }
+        Some(authority) if authority.as_str().contains('@') => Err(bad("remove the user and the password")),
         Some(authority) if !authority.host().is_empty() => Ok(uri),
         _ => Err(bad("a host is missing")),
     }
 }
 
-/// Where a redirect of `from` to `location` leads (RFC 9110 §10.2.2); `None` where that is another origin (RFC 6454),
-/// or no URL.
+/// The target of a redirect from `from` to `location` (RFC 9110 §10.2.2); `None` for another origin (RFC 6454) or
+/// an invalid URL.
 pub(crate) fn redirect(from: &str, location: &str) -> Option<String> {
     let base: Uri = from.parse().ok()?;
     let location = location.split('#').next().unwrap_or_default();

@@ -1,10 +1,10 @@
-//! Accept-Encoding (RFC 9110 §12.5.3): which codings a client takes, and which of them it likes best.
+//! Accept-Encoding (RFC 9110 §12.5.3): the codings that a client accepts, with their preference.
 
 use super::Coding;
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
-/// Weights in thousandths; nothing where the client says nothing.
+/// Weights in thousandths; `None` for an unlisted coding.
 #[derive(Default)]
 pub(super) struct Wishes {
     codings: [Option<u16>; 3],
@@ -13,29 +13,29 @@ pub(super) struct Wishes {
 }
 
 impl Wishes {
-    /// What a request says. One that says nothing takes everything, but understands who knows what.
+    /// The preferences of a request. Without the field a client accepts everything, but may not decode it.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let mut wishes = Self::default();
+        let mut preferences = Self::default();
         let lines = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         for item in lines.flat_map(|line| line.split(',')) {
             let mut parts = item.split(';').map(str::trim);
             let (Some(name), parameter) = (parts.next(), parts.next()) else { continue };
             let Some(weight) = parameter.map_or(Some(1000), weight) else { continue };
             let slot = match name.to_ascii_lowercase().as_str() {
-                "gzip" | "x-gzip" => &mut wishes.codings[Coding::Gzip as usize],
-                "br" => &mut wishes.codings[Coding::Br as usize],
-                "zstd" => &mut wishes.codings[Coding::Zstd as usize],
-                "identity" => &mut wishes.identity,
-                "*" => &mut wishes.any,
+                "gzip" | "x-gzip" => &mut preferences.codings[Coding::Gzip as usize],
+                "br" => &mut preferences.codings[Coding::Br as usize],
+                "zstd" => &mut preferences.codings[Coding::Zstd as usize],
+                "identity" => &mut preferences.identity,
+                "*" => &mut preferences.any,
                 _ => continue,
             };
             *slot = Some(weight);
         }
-        wishes
+        preferences
     }
 
-    /// The coding that the client likes best, of equal ones the first; nothing when it takes none, or
-    /// says that it likes the plain body better.
+    /// The coding that the client prefers, the first among equals; `None` if it accepts none, or prefers the
+    /// identity.
     pub(super) fn choose(&self, codings: &[Coding]) -> Option<Coding> {
         let weight = |coding: Coding| self.codings[coding as usize].or(self.any).unwrap_or(0);
         let best = codings.iter().copied().map(weight).max().filter(|best| *best > 0)?;
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_best_is_taken_and_of_equal_ones_ours() {
+    fn the_clients_preference_decides_and_then_ours() {
         for (line, expected) in [
             ("gzip, deflate, br, zstd", Some("zstd")),
             ("gzip, br", Some("br")),

@@ -1,4 +1,4 @@
-//! One answer's encoder: pieces in, pieces out. Windows are small, for a gateway has many at once.
+//! Encoder of one response, piece by piece. Windows are small, because a gateway has many at once.
 
 use super::Coding;
 use brotli::CompressorWriter;
@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use std::io::{self, Write};
 use zstd::zstd_safe::CParameter;
 
-/// How far back codings look, in powers of two: 256 KiB, which is most of what there is to win.
+/// The window size of the codings as a power of two: 256 KiB gives most of the gain.
 const WINDOW: u32 = 18;
 
-/// How hard each coding tries.
+/// The level of each coding.
 #[derive(Clone, Copy)]
 pub(super) struct Levels {
     pub(super) gzip: u8,
@@ -27,8 +27,8 @@ impl Default for Levels {
     }
 }
 
-/// An encoder under way; it is finished by the last piece. Locked only in name: what a request keeps must be
-/// `Sync`, and not every encoder is.
+/// An encoder in progress; the last piece finishes it. The lock is never contended: request state must be `Sync`,
+/// and not every encoder is.
 pub(super) struct Encoder(Mutex<Option<Sort>>);
 
 enum Sort {
@@ -41,7 +41,7 @@ impl Encoder {
     /// An encoder of this coding.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// It cannot be allocated.
     pub(super) fn new(coding: Coding, levels: Levels) -> io::Result<Self> {
         let sort = match coding {
             Coding::Gzip => Sort::Gzip(GzEncoder::new(Vec::new(), Compression::new(levels.gzip.into()))),
@@ -62,11 +62,11 @@ impl Encoder {
         Ok(Self(Mutex::new(Some(sort))))
     }
 
-    /// What leaves when these bytes come: all that they hold when it is to leave `at_once`, and the end behind
-    /// the `last`.
+    /// Encodes a piece and returns the available output: all of it with `at_once`, and the end after the `last`
+    /// piece.
     ///
     /// # Errors
-    /// When the encoder fails, or was finished before.
+    /// The encoder fails, or was finished before.
     pub(super) fn pass(&mut self, bytes: &[u8], at_once: bool, last: bool) -> io::Result<Bytes> {
         let slot = self.0.get_mut();
         let sort = slot.as_mut().ok_or_else(|| io::Error::other("the body had ended"))?;
@@ -126,7 +126,7 @@ mod tests {
         Ok(plain)
     }
 
-    /// As much as can be read of an encoded body that has not ended.
+    /// The decodable part of an encoded body that has not ended.
     fn readable(coding: Coding, encoded: &[u8]) -> Vec<u8> {
         let mut reader: Box<dyn Read + '_> = match coding {
             Coding::Gzip => Box::new(flate2::read::GzDecoder::new(encoded)),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_come_out_whole_at_every_level() {
+    fn pieces_are_encoded_at_every_level() {
         let text: Vec<u8> = (0..100_000_u32).flat_map(|n| (n % 977).to_le_bytes()).collect();
         for (coding, levels) in [(Coding::Gzip, 1..=9), (Coding::Br, 0..=6), (Coding::Zstd, 1..=9)] {
             for level in levels {
@@ -154,13 +154,13 @@ mod tests {
                 encoded.extend(encoder.pass(b"", false, true).unwrap());
                 assert!(encoded.len() < text.len() / 2, "{coding:?} {level}: {}", encoded.len());
                 assert_eq!(decoded(coding, &encoded).unwrap(), text);
-                assert!(encoder.pass(b"x", false, false).is_err(), "the end is the end");
+                assert!(encoder.pass(b"x", false, false).is_err(), "the encoder is finished");
             }
         }
     }
 
     #[test]
-    fn a_piece_that_must_not_wait_can_be_read_at_once() {
+    fn a_flushed_piece_can_be_decoded_at_once() {
         for coding in Coding::ALL {
             let mut encoder = Encoder::new(coding, Levels::default()).unwrap();
             let (mut encoded, mut plain) = (Vec::new(), Vec::<u8>::new());
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_body_is_a_whole_one() {
+    fn an_empty_body_is_a_complete_one() {
         for coding in Coding::ALL {
             let mut encoder = Encoder::new(coding, Levels::default()).unwrap();
             let encoded = encoder.pass(b"", true, true).unwrap();

@@ -1,8 +1,9 @@
-//! Entity tags of compressed answers (RFC 9110 §8.8.3), and the way back of a client's conditions.
+//! Entity tags of compressed responses (RFC 9110 §8.8.3), and their reverse mapping in conditional requests.
 //!
-//! The strong tag `"v1"` of a backend becomes `W/"v1"` with the compressed form. In `If-None-Match` and `If-Match` it goes
-//! back as `"v1"`. Of a backend that sends weak tags of its own `W/"v1"` may be the tag itself, so both forms go there:
-//! some servers compare the text. `If-Range` stays: a range is one of the uncompressed form, so a weak tag must not match.
+//! The strong tag `"v1"` of a backend becomes `W/"v1"` with the compressed representation, and `"v1"` again in
+//! `If-None-Match` and `If-Match`. If the backend sends weak tags of its own, `W/"v1"` may be its tag, so both
+//! forms are sent: some servers compare the text. `If-Range` stays: a range refers to the uncompressed
+//! representation, so a weak tag must not match.
 
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue};
@@ -12,7 +13,7 @@ pub(super) fn is_weak(tag: &HeaderValue) -> bool {
     tag.as_bytes().starts_with(b"W/\"")
 }
 
-/// Another form of the same thing has no strong tag of it.
+/// Another representation must not share a strong tag.
 pub(super) fn weaken(headers: &mut Headers<'_>) {
     let strong = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
     if let Some(Ok(weak)) = strong.map(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())) {
@@ -20,7 +21,7 @@ pub(super) fn weaken(headers: &mut Headers<'_>) {
     }
 }
 
-/// Makes the weak tags of a request's conditions strong again, and keeps the weak ones beside them with `keep_weak`.
+/// Restores the weak tags of a request's conditions to strong ones, and with `keep_weak` keeps the weak ones too.
 /// Returns the strong tags of `If-None-Match` that were weak.
 pub(super) fn restore(headers: &mut Headers<'_>, keep_weak: bool) -> Vec<HeaderValue> {
     let mut restored = Vec::new();
@@ -34,7 +35,7 @@ pub(super) fn restore(headers: &mut Headers<'_>, keep_weak: bool) -> Vec<HeaderV
     restored
 }
 
-/// The condition as the backend gets it, and the tags in it that were weak; `None` when nothing changes.
+/// The condition for the backend, and its tags that were weak; `None` if nothing changes.
 fn strong_again(
     headers: &HeaderMap,
     name: &http::HeaderName,
@@ -62,7 +63,7 @@ fn strong_again(
     Some((HeaderValue::from_bytes(&all.join(&b", "[..])).ok()?, restored))
 }
 
-/// The tags of a list; `None` when it is none.
+/// The tags of a list; `None` for a malformed one.
 fn tags(list: &[u8]) -> Option<Vec<&[u8]>> {
     let mut tags = Vec::new();
     let mut rest = list.trim_ascii();
@@ -71,7 +72,7 @@ fn tags(list: &[u8]) -> Option<Vec<&[u8]>> {
         if rest.get(start) != Some(&b'"') {
             return None;
         }
-        // A tag may have a comma, but no quote.
+        // A tag may contain a comma, but no quote.
         let end = start + 2 + rest[start + 1..].iter().position(|byte| *byte == b'"')?;
         tags.push(&rest[..end]);
         rest = rest[end..].trim_ascii();

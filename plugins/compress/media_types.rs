@@ -1,9 +1,9 @@
-//! Media types that are worth compressing.
+//! Media types that are compressed.
 
 use http::HeaderValue;
 use moongate_config::{Placed, Problem, Problems};
 
-/// What is compressed when nothing is written: what is text, or as loosely packed.
+/// The default types: text, and similarly compressible ones.
 const USUAL: [&str; 14] = [
     "text/*",
     "application/json",
@@ -35,15 +35,15 @@ enum Pattern {
 }
 
 impl Media {
-    /// What is compressed when nothing is written.
+    /// The default types.
     pub(super) fn usual() -> Self {
         Self(USUAL.iter().filter_map(|text| pattern(text)).collect())
     }
 
-    /// Reads a list.
+    /// Parses a list.
     ///
     /// # Errors
-    /// What is no media type.
+    /// Invalid media types.
     pub(super) fn parse(written: &[Placed<String>]) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let mut patterns = Vec::new();
@@ -51,7 +51,7 @@ impl Media {
             match pattern(&text.to_ascii_lowercase()) {
                 Some(pattern) => patterns.push(pattern),
                 None => problems.push(
-                    Problem::new(format!("`{}` is no media type", text.value))
+                    Problem::new(format!("`{}` is not a media type", text.value))
                         .help("write `text/html`, `text/*`, `application/*+json`, or `*/*` for all")
                         .at(&text.place),
                 ),
@@ -60,7 +60,7 @@ impl Media {
         if problems.refuse() { Err(problems) } else { Ok(Self(patterns)) }
     }
 
-    /// Whether an answer of this Content-Type is compressed; one without is not.
+    /// Whether a response with this Content-Type is compressed; false without one.
     pub(super) fn has(&self, written: Option<&HeaderValue>) -> bool {
         let Some(text) = written.and_then(|value| value.to_str().ok()) else { return false };
         let essence = text.split(';').next().unwrap_or_default().trim();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_says_what_fits() {
+    fn a_list_selects_its_types() {
         assert!(list(&["*/*"]).unwrap().has(Some(&HeaderValue::from_static("x"))));
         assert!(!list(&[]).unwrap().has(Some(&HeaderValue::from_static("text/html"))));
         let bad = ["text", "", "/", "text/", "*/html", "a/*x", "a/*+", "a b/c", "é/x"];

@@ -1,4 +1,4 @@
-//! Claims about which answers are compressed, and what is said about them.
+//! Tests of the responses that are compressed, and of their fields.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 use super::*;
@@ -11,7 +11,7 @@ fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
     build(&settings(written))
 }
 
-/// A visit of a client that takes gzip, to an answer with these fields.
+/// An exchange with a client that accepts gzip, and a response with these fields.
 fn visit(fields: &[(&'static str, &'static str)]) -> TestExchange {
     let mut visit = TestExchange::new("/").field("accept-encoding", "gzip");
     visit.response.insert("content-type", HeaderValue::from_static("text/html"));
@@ -21,7 +21,7 @@ fn visit(fields: &[(&'static str, &'static str)]) -> TestExchange {
     visit
 }
 
-/// Whether the answer is compressed, and whether it says that it could be.
+/// Whether the response is compressed, and whether it varies by Accept-Encoding.
 fn answered(mut visit: TestExchange) -> (bool, bool) {
     visit.answer(&*plugin(json!({})).unwrap());
     let varies = visit.response.get_all("vary").iter().any(|value| value == "accept-encoding");
@@ -29,7 +29,7 @@ fn answered(mut visit: TestExchange) -> (bool, bool) {
 }
 
 #[test]
-fn only_what_is_worth_it_and_may_change_is_compressed() {
+fn only_compressible_and_transformable_responses_are_compressed() {
     assert_eq!(answered(visit(&[])), (true, true));
     assert_eq!(answered(visit(&[("content-length", "1024")])), (true, true));
     for fields in [
@@ -51,7 +51,7 @@ fn only_what_is_worth_it_and_may_change_is_compressed() {
 }
 
 #[test]
-fn a_cache_learns_that_others_get_it_compressed() {
+fn an_uncompressed_response_varies_too() {
     let mut head = visit(&[]);
     head.method = Method::HEAD;
     assert_eq!(answered(head), (false, true));
@@ -61,7 +61,7 @@ fn a_cache_learns_that_others_get_it_compressed() {
 }
 
 #[test]
-fn the_fields_tell_of_the_new_form() {
+fn the_fields_describe_the_compressed_form() {
     let mut visit = visit(&[
         ("content-length", "5000"),
         ("etag", "\"v1\""),
@@ -82,7 +82,7 @@ fn the_fields_tell_of_the_new_form() {
 }
 
 #[test]
-fn a_condition_goes_back_as_the_backend_knows_the_tag() {
+fn a_condition_is_forwarded_with_the_backends_tag() {
     let plugin = plugin(json!({})).unwrap();
     let ask = |name: &str, sent: &str| {
         let mut visit = visit(&[]).field(name, sent);
@@ -94,7 +94,7 @@ fn a_condition_goes_back_as_the_backend_knows_the_tag() {
     assert_eq!(there("if-match", "W/\"v1\""), "\"v1\"");
     assert_eq!(there("if-range", "W/\"v1\""), "W/\"v1\"");
     assert_eq!(there("if-none-match", "*"), "*");
-    // A 304 has the tag in the form that the client knows.
+    // A 304 has the client's form of the tag.
     for (sent, tag, back) in
         [("W/\"v1\"", "\"v1\"", "W/\"v1\""), ("\"v1\"", "\"v1\"", "\"v1\""), ("W/\"v0\"", "\"v1\"", "\"v1\"")]
     {
@@ -104,13 +104,13 @@ fn a_condition_goes_back_as_the_backend_knows_the_tag() {
         visit.answer(&*plugin);
         assert_eq!(visit.response["etag"], back, "{sent}");
     }
-    // Of a backend with weak tags of its own either form may be the one that it compares.
+    // If the backend sends weak tags, it may compare either form.
     visit(&[("etag", "W/\"own\"")]).answer(&*plugin);
     assert_eq!(there("if-none-match", "W/\"own\""), "\"own\", W/\"own\"");
 }
 
 #[test]
-fn a_body_is_compressed_piece_by_piece_and_another_passes() {
+fn a_body_is_compressed_piece_by_piece_or_passes() {
     let plugin = plugin(json!({ "encodings": ["gzip"] })).unwrap();
     let body = |mut visit: TestExchange| {
         visit.answer(&*plugin);
@@ -130,24 +130,24 @@ fn a_body_is_compressed_piece_by_piece_and_another_passes() {
 }
 
 #[test]
-fn what_is_not_compressed_keeps_its_body_to_itself() {
+fn a_response_that_is_not_compressed_leaves_the_body_phase() {
     let plugin = plugin(json!({})).unwrap();
     let mut visit = visit(&[("content-type", "image/png")]);
     visit.answer(&*plugin);
     assert!(visit.see(|exchange| exchange.has_left_bodies()));
-    // Another answer takes its place: its body would never be seen.
+    // A replacement response follows, whose body would not be shown.
     visit.response.insert("content-type", HeaderValue::from_static("text/html"));
     visit.answer(&*plugin);
     assert!(!visit.response.contains_key("content-encoding"));
 }
 
 #[test]
-fn it_comes_behind_all_that_look_into_an_answer() {
+fn it_runs_after_the_other_response_plugins() {
     assert!(plugin(json!({})).unwrap().phases().encodes);
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused() {
+fn invalid_settings_are_refused() {
     for bad in [
         json!({ "encodings": [] }),
         json!({ "encodings": ["gzip", "gzip"] }),

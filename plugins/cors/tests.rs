@@ -1,4 +1,4 @@
-//! Claims about what a browser is told.
+//! Tests of the CORS fields.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 use super::*;
@@ -17,11 +17,11 @@ fn preflight(written: Value, origin: &str) -> Reply {
     asked.field("access-control-request-headers", "x-a, x-b").refused(&*plugin(written).unwrap())
 }
 
-fn said<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
+fn values<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
     headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
 }
 
-/// The fields of an answer to a plain request.
+/// The fields of a response to a plain request.
 fn answer(written: Value, origin: Option<&str>, backend: &[(&'static str, &'static str)]) -> HeaderMap {
     let plugin = plugin(written).unwrap();
     let visit = TestExchange::new("/");
@@ -42,7 +42,7 @@ fn a_preflight_is_answered_for_those_on_the_list() {
     let written = json!({ "origins": ["https://*.example"], "max_age": "10m", "allow_credentials": true });
     let reply = preflight(written.clone(), "https://a.example");
     assert_eq!((reply.status.as_u16(), reply.body.len()), (204, 0));
-    let one = |name| said(&reply.headers, name);
+    let one = |name| values(&reply.headers, name);
     assert_eq!(one("access-control-allow-origin"), ["https://a.example"]);
     assert_eq!(one("access-control-allow-methods"), ["GET, HEAD, POST, PUT, PATCH, DELETE"]);
     assert_eq!(one("access-control-allow-headers"), ["x-a, x-b"]);
@@ -51,45 +51,45 @@ fn a_preflight_is_answered_for_those_on_the_list() {
     assert!(one("vary")[0].starts_with("Origin, "));
     let refused = preflight(written, "https://evil.org");
     assert_eq!(refused.status, 403);
-    assert!(said(&refused.headers, "access-control-allow-origin").is_empty());
+    assert!(values(&refused.headers, "access-control-allow-origin").is_empty());
 }
 
 #[test]
-fn listed_methods_and_fields_are_what_is_allowed() {
+fn only_listed_methods_and_fields_are_allowed() {
     let reply = preflight(json!({ "origins": ["*"], "methods": ["PUT"], "headers": ["X-A"] }), "https://a");
-    assert_eq!(said(&reply.headers, "access-control-allow-origin"), ["*"]);
-    assert_eq!(said(&reply.headers, "access-control-allow-methods"), ["PUT"]);
-    assert_eq!(said(&reply.headers, "access-control-allow-headers"), ["X-A"]);
-    assert!(said(&reply.headers, "access-control-max-age").is_empty());
+    assert_eq!(values(&reply.headers, "access-control-allow-origin"), ["*"]);
+    assert_eq!(values(&reply.headers, "access-control-allow-methods"), ["PUT"]);
+    assert_eq!(values(&reply.headers, "access-control-allow-headers"), ["X-A"]);
+    assert!(values(&reply.headers, "access-control-max-age").is_empty());
 }
 
 #[test]
-fn only_a_preflight_is_answered_here() {
+fn only_a_preflight_gets_a_response_here() {
     let plugin = plugin(json!({ "origins": ["*"] })).unwrap();
     let visit =
         || TestExchange::new("/").field("origin", "https://a").field("access-control-request-method", "PUT");
-    assert!(matches!(visit().ask(&*plugin), Verdict::Continue), "a GET is none");
+    assert!(matches!(visit().ask(&*plugin), Verdict::Continue), "a GET is not a preflight");
     let mut options = TestExchange::new("/").field("origin", "https://a");
     options.method = Method::OPTIONS;
-    assert!(matches!(options.ask(&*plugin), Verdict::Continue), "OPTIONS alone is none");
+    assert!(matches!(options.ask(&*plugin), Verdict::Continue), "OPTIONS alone is not a preflight");
 }
 
 #[test]
 fn an_answer_names_its_reader_and_varies() {
     let written = json!({ "origins": ["https://a.example"], "expose_headers": ["X-Total", "X-Page"] });
     let fields = answer(written.clone(), Some("https://a.example"), &[("vary", "accept, Cookie")]);
-    assert_eq!(said(&fields, "access-control-allow-origin"), ["https://a.example"]);
-    assert_eq!(said(&fields, "access-control-expose-headers"), ["X-Total, X-Page"]);
-    assert_eq!(said(&fields, "vary"), ["accept, Cookie", "origin"]);
-    // A cache must not give the answer for one origin, or for none, to another.
+    assert_eq!(values(&fields, "access-control-allow-origin"), ["https://a.example"]);
+    assert_eq!(values(&fields, "access-control-expose-headers"), ["X-Total, X-Page"]);
+    assert_eq!(values(&fields, "vary"), ["accept, Cookie", "origin"]);
+    // A cache must not reuse the response for another origin, or for none.
     for other in [Some("https://b.example"), None] {
         let fields = answer(written.clone(), other, &[("vary", "Origin")]);
-        assert!(said(&fields, "access-control-allow-origin").is_empty());
-        assert_eq!(said(&fields, "vary"), ["Origin"]);
+        assert!(values(&fields, "access-control-allow-origin").is_empty());
+        assert_eq!(values(&fields, "vary"), ["Origin"]);
     }
     let fields = answer(json!({ "origins": ["*"] }), Some("https://b.example"), &[]);
-    assert_eq!(said(&fields, "access-control-allow-origin"), ["*"]);
-    assert!(said(&fields, "vary").is_empty());
+    assert_eq!(values(&fields, "access-control-allow-origin"), ["*"]);
+    assert!(values(&fields, "vary").is_empty());
 }
 
 #[test]
@@ -97,22 +97,22 @@ fn the_backends_own_fields_are_replaced() {
     let own = [("access-control-allow-origin", "*"), ("access-control-allow-credentials", "true")];
     let written = json!({ "origins": ["https://a.example"] });
     let fields = answer(written.clone(), Some("https://a.example"), &own);
-    assert_eq!(said(&fields, "access-control-allow-origin"), ["https://a.example"]);
-    assert!(said(&fields, "access-control-allow-credentials").is_empty());
+    assert_eq!(values(&fields, "access-control-allow-origin"), ["https://a.example"]);
+    assert!(values(&fields, "access-control-allow-credentials").is_empty());
     let fields = answer(written, Some("https://evil.org"), &own);
-    assert!(said(&fields, "access-control-allow-origin").is_empty());
+    assert!(values(&fields, "access-control-allow-origin").is_empty());
 }
 
 #[test]
-fn two_origins_are_none() {
+fn two_origins_count_as_none() {
     let plugin = plugin(json!({ "origins": ["https://a"] })).unwrap();
     let mut visit = TestExchange::new("/").field("origin", "https://a").field("origin", "https://b");
     visit.answer(&*plugin);
-    assert!(said(&visit.response, "access-control-allow-origin").is_empty());
+    assert!(values(&visit.response, "access-control-allow-origin").is_empty());
 }
 
 #[test]
-fn what_a_browser_would_refuse_is_refused_before() {
+fn settings_that_browsers_reject_are_refused() {
     for (bad, message) in [
         (json!({}), "missing key `origins`"),
         (json!({ "origins": [] }), "`origins` is empty"),
@@ -125,9 +125,9 @@ fn what_a_browser_would_refuse_is_refused_before() {
             "`*` in `methods` means nothing with credentials",
         ),
         (json!({ "origins": ["*"], "methods": ["patch"] }), "`patch` is not in upper case"),
-        (json!({ "origins": ["*"], "methods": ["A B"] }), "`A B` is no method"),
+        (json!({ "origins": ["*"], "methods": ["A B"] }), "`A B` is not a method"),
         (json!({ "origins": ["*"], "headers": ["a b"] }), "`a b` is not a field name"),
-        (json!({ "origins": ["example.com"] }), "`example.com` is no origin"),
+        (json!({ "origins": ["example.com"] }), "`example.com` is not an origin"),
     ] {
         assert_eq!(plugin(bad).err().unwrap().0[0].message, message);
     }

@@ -1,4 +1,4 @@
-//! What an operator writes for `forward_auth`, and what is wrong with it.
+//! Settings of `forward_auth`.
 
 use super::{ForwardAuth, ForwardedFields};
 use crate::common::url;
@@ -18,8 +18,8 @@ pub(super) struct Written {
     upstream: Option<Placed<String>>,
     /// Requests this path and query at the upstream. Default /.
     path: Option<Placed<String>>,
-    /// Sends requests to this `http://` or `https://` URL. Its name is resolved again when its TTL expires. The last
-    /// addresses stay while no name server responds. Default none.
+    /// Sends requests to this `http://` or `https://` URL. Its name is resolved again when its TTL expires. The
+    /// last addresses stay while no name server responds. Default none.
     url: Option<Placed<String>>,
     /// Sends this method: `GET`, `HEAD` or `POST`. Default GET.
     method: Option<Placed<String>>,
@@ -45,8 +45,9 @@ pub(super) fn read(settings: &Settings) -> Result<ForwardAuth, Problems> {
     let to = problems.keep(callee(settings, &written));
     let path = written.path.as_ref();
     if let Some(path) = path.filter(|path| !is_target(path)) {
-        let problem = Problem::new(format!("`{}` is no path", path.value)).at(&path.place);
-        problems.push(problem.help("it begins with `/` and has only visible ASCII characters but `#`"));
+        let problem = Problem::new(format!("`{}` is not a path", path.value)).at(&path.place);
+        problems
+            .push(problem.help("it must begin with `/` and have only visible ASCII characters except `#`"));
     }
     let method = problems.keep(written.method.as_ref().map_or(Ok(Method::GET), method));
     let sent = match &written.request_headers {
@@ -79,10 +80,11 @@ fn callee(settings: &Settings, written: &Written) -> Result<CallTarget, Problems
             url::check(url)?;
             Ok(CallTarget::Url(url.value.clone()))
         }
-        (None, Some(_), Some(path)) => {
-            Err(Problem::new("a URL has its own path").at(&path.place).help("write it into `url`").into())
-        }
-        _ => Err(Problem::new("`forward_auth` asks one service")
+        (None, Some(_), Some(path)) => Err(Problem::new("`path` cannot be combined with `url`")
+            .at(&path.place)
+            .help("write it into `url`")
+            .into()),
+        _ => Err(Problem::new("`forward_auth` needs exactly one service")
             .at(settings.place())
             .help("write either `upstream` (and `path`) or `url`")
             .into()),
@@ -98,7 +100,7 @@ fn method(written: &Placed<String>) -> Result<Method, Problems> {
         "GET" => Ok(Method::GET),
         "HEAD" => Ok(Method::HEAD),
         "POST" => Ok(Method::POST),
-        other => Err(Problem::new(format!("`{other}` is no method to ask with"))
+        other => Err(Problem::new(format!("`{other}` is not a supported method"))
             .at(&written.place)
             .help("write GET, HEAD or POST")
             .into()),
@@ -128,7 +130,7 @@ fn at_least(
     let written = written?;
     if written.0 < least {
         let least = Period(least);
-        problems.push(Problem::new(format!("`{what}` is at least {least}")).at(&written.place));
+        problems.push(Problem::new(format!("`{what}` must be at least {least}")).at(&written.place));
     }
     Some(written.0)
 }

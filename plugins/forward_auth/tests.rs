@@ -1,4 +1,4 @@
-//! Claims about what the service is asked, and what becomes of its answer.
+//! Tests of the call to the service, and of the effects of its response.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -9,7 +9,7 @@ use serde_json::json;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-/// A service that answers as it was told and remembers what it was asked.
+/// A service with a fixed response, which records its requests.
 struct Service {
     answer: Result<CallResponse, CallError>,
     asked: Mutex<Vec<Call>>,
@@ -94,7 +94,7 @@ fn only_listed_fields_are_sent() {
 }
 
 #[test]
-fn a_yes_tells_the_backend_and_the_client_who_it_is() {
+fn a_2xx_copies_its_fields_to_the_backend_and_the_client() {
     let fields = [("x-user", "ada"), ("x-other", "1"), ("set-cookie", "s=1"), ("set-cookie", "t=2")];
     let service = service(200, &fields, "ignored");
     let plugin = plugin(json!({
@@ -110,7 +110,7 @@ fn a_yes_tells_the_backend_and_the_client_who_it_is() {
 }
 
 #[test]
-fn a_no_goes_to_the_client_as_it_was_said() {
+fn a_refusal_is_forwarded_to_the_client() {
     let fields =
         [("location", "/login"), ("set-cookie", "s=1"), ("connection", "close"), ("content-length", "2")];
     let service = service(302, &fields, "no");
@@ -126,7 +126,7 @@ fn a_no_goes_to_the_client_as_it_was_said() {
 }
 
 #[test]
-fn a_service_that_does_not_answer_is_a_fault() {
+fn a_service_that_does_not_respond_is_a_fault() {
     for error in [CallError::Unknown, CallError::Unreachable, CallError::TimedOut, CallError::Bad] {
         let service = Arc::new(Service { answer: Err(error), asked: Mutex::default() });
         let plugin = plugin(json!({ "upstream": "auth", "response_headers": ["X-User"] }));
@@ -148,7 +148,7 @@ fn a_living_websocket_is_asked_about_with_the_fields_of_its_handshake() {
     assert_eq!(plugin.phases().recheck, Some(Duration::from_secs(300)));
     let mut visit = visit(&service);
     visit.ask(&*plugin);
-    // A plugin behind this one took it out on the way to the backend.
+    // A later plugin removed it on the way to the backend.
     visit.request.remove("authorization");
     visit.ask(&*plugin);
     let asked = service.asked.lock().unwrap();
@@ -156,22 +156,22 @@ fn a_living_websocket_is_asked_about_with_the_fields_of_its_handshake() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused_with_what_to_write() {
-    for (written, said) in [
-        (json!({}), "`forward_auth` asks one service"),
-        (json!({ "upstream": "a", "url": "http://b/" }), "`forward_auth` asks one service"),
-        (json!({ "url": "http://b/", "path": "/" }), "a URL has its own path"),
-        (json!({ "url": "//b/" }), "`//b/` is no URL to ask"),
-        (json!({ "url": "http://u:p@b/" }), "`http://u:p@b/` is no URL to ask"),
-        (json!({ "upstream": "a", "path": "x" }), "`x` is no path"),
-        (json!({ "upstream": "a", "method": "PUT" }), "`PUT` is no method to ask with"),
+fn invalid_settings_are_refused_with_a_reason() {
+    for (written, expected) in [
+        (json!({}), "`forward_auth` needs exactly one service"),
+        (json!({ "upstream": "a", "url": "http://b/" }), "`forward_auth` needs exactly one service"),
+        (json!({ "url": "http://b/", "path": "/" }), "`path` cannot be combined with `url`"),
+        (json!({ "url": "//b/" }), "`//b/` is not a usable URL"),
+        (json!({ "url": "http://u:p@b/" }), "`http://u:p@b/` is not a usable URL"),
+        (json!({ "upstream": "a", "path": "x" }), "`x` is not a path"),
+        (json!({ "upstream": "a", "method": "PUT" }), "`PUT` is not a supported method"),
         (json!({ "upstream": "a", "request_headers": ["a b"] }), "`a b` is not a field name"),
         (json!({ "upstream": "a", "response_headers": ["Upgrade"] }), "`Upgrade` is the gateway's own"),
-        (json!({ "upstream": "a", "timeout": "0" }), "`timeout` is at least 1ms"),
-        (json!({ "upstream": "a", "recheck": "1ms" }), "`recheck` is at least 1s"),
+        (json!({ "upstream": "a", "timeout": "0" }), "`timeout` must be at least 1ms"),
+        (json!({ "upstream": "a", "recheck": "1ms" }), "`recheck` must be at least 1s"),
     ] {
         let problems =
             build(&settings(written.clone())).err().unwrap_or_else(|| panic!("{written} was taken"));
-        assert_eq!(problems.0[0].message, said, "{written}");
+        assert_eq!(problems.0[0].message, expected, "{written}");
     }
 }

@@ -1,6 +1,4 @@
-//! The algorithms of signatures, by `ring`: what jsonwebtoken asks for when it verifies.
-//!
-//! Nothing is signed here.
+//! Signature verification with `ring`, as a provider for jsonwebtoken. Signing is not supported.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -14,7 +12,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     verifier_factory: |algorithm, key| {
         Ok(Box::new(Check { algorithm: *algorithm, key: read(*algorithm, key)? }))
     },
-    // Only asked for when keys are written out, or a thumbprint is made of one.
+    // Used only to export keys or to compute a thumbprint.
     key_utils: KeyUtils {
         rsa_pub_components_from_private_key: |_| Err(ErrorKind::UnsupportedAlgorithm.into()),
         rsa_pub_components_from_public_key: |_| Err(ErrorKind::UnsupportedAlgorithm.into()),
@@ -24,7 +22,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     },
 };
 
-/// Makes `ring` the one that verifies. A program that has chosen another one before keeps it.
+/// Installs `ring` as the provider. A provider that the program has installed before stays.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -44,7 +42,7 @@ enum Key {
     Rsa { how: &'static signature::RsaParameters, n: Vec<u8>, e: Vec<u8> },
 }
 
-/// The key, when it is one for this algorithm; a public key is never taken for a secret.
+/// The key for this algorithm; a public key is never used as a secret.
 fn read(algorithm: Algorithm, key: &DecodingKey) -> Result<Key> {
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidAlgorithm.into());

@@ -1,4 +1,4 @@
-//! Where keys come from: given once, or fetched beside the requests, rotated, and kept when a fetch fails.
+//! Sources of keys: fixed, or a URL that is fetched in the background; a failed fetch keeps the last set.
 
 use super::keys::{Claims, Demands, Keys, TokenError};
 use crate::common::url;
@@ -10,57 +10,56 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-/// How long a fetch may take.
+/// The timeout of a fetch.
 const FETCH: Duration = Duration::from_secs(5);
-/// The longest set that is read.
+/// The longest key set that is read.
 const LONGEST: usize = 1 << 20;
-/// The most redirects that are followed, each to the same origin: who may answer for the keys was written by the
-/// operator.
+/// The maximum number of redirects, each to the same origin: the operator chose the origin of the keys.
 const MOST_REDIRECTS: usize = 5;
-/// Between two fetches, whatever tokens come in: who sends made-up key ids must not set the pace.
+/// The minimum time between two fetches: tokens with invented key IDs must not cause more.
 const LEAST_PAUSE: Duration = Duration::from_secs(10);
-/// The first wait after a fetch that failed; it doubles up to `refresh`.
+/// The first pause after a failed fetch; it doubles up to `refresh`.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Where keys come from.
+/// The source of keys.
 pub(super) enum KeySource {
-    /// From the settings or a file.
+    /// The settings or a file.
     Given(Keys),
-    /// From a URL.
+    /// A URL.
     Fetched(Arc<Remote>),
 }
 
-/// A set of keys behind a URL.
+/// A key set at a URL.
 pub(super) struct Remote {
     url: String,
     refresh: Duration,
     demands: Demands,
     state: watch::Sender<FetchState>,
-    /// A token asks for a key that nobody has.
+    /// Requests a fetch for a token with an unknown key.
     wanted: Notify,
 }
 
-/// What the fetches brought so far.
+/// The results of the fetches so far.
 #[derive(Clone, Default)]
 struct FetchState {
-    /// The last good set.
+    /// The last valid set.
     keys: Option<Arc<Keys>>,
-    /// The last fetch, whatever it brought.
+    /// The time of the last fetch, failed or not.
     at: Option<Instant>,
     fetches: u64,
 }
 
-/// Why a token was not passed.
+/// The reason why a token was not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// It is not good.
+    /// The token is invalid.
     Refused(TokenError),
-    /// There is nothing to check it with.
+    /// There is no key set.
     Fault(Fault),
 }
 
 impl KeySource {
-    /// Checks a token without waiting, when that is possible: `None` says that a fetch should be waited for.
+    /// Checks a token without waiting, if possible; `None` if the caller should wait for a fetch.
     pub(super) fn check(&self, token: &[u8], demands: &Demands) -> Option<Result<Claims, Stop>> {
         match self {
             Self::Given(keys) => Some(keys.check(token, demands, now()).map_err(Stop::Refused)),
@@ -83,7 +82,7 @@ impl KeySource {
             Self::Given(keys) => return keys.check(token, demands, now()).map_err(Stop::Refused),
             Self::Fetched(remote) => remote.look().0,
         };
-        let none = || Stop::Fault(Fault::fixed("the set of keys could not be fetched yet"));
+        let none = || Stop::Fault(Fault::fixed("the key set has not been fetched yet"));
         keys.ok_or_else(none)?.check(token, demands, now()).map_err(Stop::Refused)
     }
 }
@@ -104,29 +103,29 @@ impl Remote {
         (state.keys.clone(), state.at.is_some_and(|at| at.elapsed() < LEAST_PAUSE))
     }
 
-    /// Waits for the end of the next fetch, which it asks for; never much longer than a fetch may take.
+    /// Requests the next fetch and waits for its end, not much longer than the timeout of a fetch.
     async fn next_fetch(&self) {
         let mut state = self.state.subscribe();
         let before = state.borrow().fetches;
         self.wanted.notify_one();
-        // Without a set the last fetch failed: the next one is asked for, and not waited for.
+        // Without a set the last fetch failed: the next one is requested, but not awaited.
         if state.borrow().keys.is_none() && before > 0 {
             return;
         }
-        // Beyond the bound the token is checked with what is there.
+        // After the timeout the token is checked with the current set.
         let _ = timeout(FETCH + AGAIN, state.wait_for(|state| state.fetches > before)).await;
     }
 
-    /// Fetches again and again.
+    /// Fetches the set repeatedly.
     pub(super) async fn keep(self: Arc<Self>, services: Arc<dyn Services>) {
         let mut again = AGAIN;
         let mut left_out = Vec::new();
         loop {
             let fetched = self.fetch(&*services).await;
-            // What stays wrong is told once.
+            // A persistent problem is logged once.
             if let Some(now) = fetched.as_ref().ok().map(Keys::left_out).filter(|now| **now != left_out) {
                 for key in now {
-                    log::warn!(url = self.url.as_str(), key = key.as_str(); "a key of a set is left out");
+                    log::warn!(url = self.url.as_str(), key = key.as_str(); "key of a key set skipped");
                 }
                 left_out = now.to_vec();
             }
@@ -138,7 +137,7 @@ impl Remote {
                     state.keys = Some(Arc::new(keys));
                 }
             });
-            // Who asked until now was served by this one; nobody asks again so soon.
+            // Requests up to now are served by this fetch; the next one is not due immediately.
             let _ = timeout(Duration::ZERO, self.wanted.notified()).await;
             let pause = match failed {
                 None => {
@@ -146,14 +145,14 @@ impl Remote {
                     self.refresh
                 }
                 Some(reason) => {
-                    log::warn!(url = self.url.as_str(), reason = reason.as_str(); "a set of keys cannot be fetched; the last good one is kept");
+                    log::warn!(url = self.url.as_str(), reason = reason.as_str(); "key set fetch failed; last good set kept");
                     let pause = again;
                     again = (again * 2).min(self.refresh);
                     pause
                 }
             };
             tokio::time::sleep(LEAST_PAUSE.min(pause)).await;
-            // The end of the pause and a token whose key nobody has lead to the same.
+            // The end of the pause and a token with an unknown key both start a fetch.
             let _ = timeout(pause.saturating_sub(LEAST_PAUSE), self.wanted.notified()).await;
         }
     }
@@ -175,14 +174,14 @@ impl Remote {
                 200 => return Keys::set(&called.body, true, &self.demands),
                 301 | 302 | 303 | 307 | 308 => {
                     let location = called.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
-                    let location = location.ok_or("it is a redirect without a Location")?;
+                    let location = location.ok_or("the redirect has no Location")?;
                     url = url::redirect(&url, location)
-                        .ok_or_else(|| format!("it is a redirect to another origin, `{location}`"))?;
+                        .ok_or_else(|| format!("the redirect leads to another origin, `{location}`"))?;
                 }
-                status => return Err(format!("it was answered with {status}")),
+                status => return Err(format!("the response status was {status}")),
             }
         }
-        Err(format!("it is redirected more than {MOST_REDIRECTS} times"))
+        Err(format!("there were more than {MOST_REDIRECTS} redirects"))
     }
 }
 

@@ -1,7 +1,7 @@
-//! Keys, each with the algorithms it may be used with, and what a token must show to pass.
+//! Keys with their allowed algorithms, and the requirements for a token.
 //!
-//! Where they come from and when they are replaced stays out. A key is bound to its algorithms when it is
-//! read, so that a token can never choose how it is checked (RFC 8725 §3.1).
+//! A key is bound to its algorithms when it is read, so that a token can never choose how it is verified (RFC 8725
+//! §3.1).
 
 use super::crypto;
 use base64::Engine;
@@ -13,28 +13,28 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// The most keys of a set: a token without a `kid` is tried with each of them.
+/// The maximum number of keys in a set: a token without a `kid` is checked with each of them.
 const MOST_KEYS: usize = 64;
 
-/// What a token says.
+/// The claims of a token.
 pub(super) type Claims = Map<String, Value>;
 
-/// What every token must show, whatever its key.
+/// The requirements for every token, with any key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Demands {
-    /// The algorithms that may be used; empty: those that follow from the key.
+    /// The accepted algorithms; empty: those of the key.
     pub(super) algorithms: Vec<Algorithm>,
-    /// One of these must have issued it; empty: anybody.
+    /// The accepted issuers; empty: any.
     pub(super) issuers: Vec<String>,
-    /// It must be meant for one of these; empty: for anybody.
+    /// The accepted audiences; empty: any.
     pub(super) audiences: Vec<String>,
-    /// Claims that must be there.
+    /// Required claims.
     pub(super) required: Vec<String>,
-    /// How far clocks may differ.
+    /// The tolerated clock difference.
     pub(super) leeway: Duration,
 }
 
-/// Keys to check tokens with.
+/// Keys for verification.
 #[derive(Debug)]
 pub(super) struct Keys {
     keys: Vec<Key>,
@@ -48,29 +48,29 @@ struct Key {
     validation: Validation,
 }
 
-/// Why a token does not pass.
+/// The reason why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenError {
-    /// It is no signed token.
+    /// It is not a signed token.
     Malformed,
-    /// No key has its id, or may be used with its algorithm.
+    /// No key has its ID, or may be used with its algorithm.
     NoKey,
     /// The signature is wrong.
     Signature,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time has not come.
+    /// It is not valid yet.
     NotYet,
-    /// Somebody else issued it.
+    /// It has another issuer.
     Issuer,
-    /// It is meant for somebody else.
+    /// It has another audience.
     Audience,
-    /// A claim is missing, or not what it should be.
+    /// A claim is missing or invalid.
     Claim,
 }
 
 impl TokenError {
-    /// For the client, in words that may stand in a quoted string.
+    /// Text for the client that is valid in a quoted string.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "the token is malformed",
@@ -85,7 +85,7 @@ impl TokenError {
     }
 }
 
-/// A set as it is written. Its keys are read one by one: one that cannot be used must not keep the others out.
+/// A key set as received. Its keys are parsed one by one, so that an unusable one does not exclude the others.
 #[derive(Deserialize)]
 struct Set {
     keys: Vec<Value>,
@@ -95,10 +95,10 @@ impl Keys {
     /// One secret.
     ///
     /// # Errors
-    /// What is wrong, as an operator should read it.
+    /// The problem, for an operator.
     pub(super) fn secret(secret: &[u8], demands: &Demands) -> Result<Self, String> {
         let mut usable = follow(demands, AlgorithmFamily::Hmac.algorithms());
-        // RFC 7518 §3.2: a key is at least as long as the hash.
+        // A key must be at least as long as the hash (RFC 7518 §3.2).
         let long_enough = |algorithm: &Algorithm| secret.len() >= hash(*algorithm);
         let listed = !demands.algorithms.is_empty();
         if let Some(short) = usable.iter().find(|algorithm| listed && !long_enough(algorithm)) {
@@ -140,14 +140,14 @@ impl Keys {
         Self { keys: vec![key], left_out: Vec::new() }
     }
 
-    /// A set of keys (RFC 7517 §5). Keys for other purposes, and those that cannot be used, are left out;
-    /// so are secrets, when everybody could have read them.
+    /// A key set (RFC 7517 §5). Keys for other purposes and unusable ones are skipped, and in a public set also
+    /// secrets.
     ///
     /// # Errors
-    /// When it is no set, or nothing of it can be used.
+    /// It is not a key set, or has no usable key.
     pub(super) fn set(json: &[u8], public: bool, demands: &Demands) -> Result<Self, String> {
         let set: Set =
-            serde_json::from_slice(json).map_err(|error| format!("it is no set of keys: {error}"))?;
+            serde_json::from_slice(json).map_err(|error| format!("it is not a key set: {error}"))?;
         let (mut keys, mut left_out) = (Vec::new(), Vec::new());
         for (index, written) in set.keys.into_iter().enumerate() {
             let name = match &written["kid"] {
@@ -168,7 +168,7 @@ impl Keys {
         Ok(Self { keys, left_out })
     }
 
-    /// The keys of the set that cannot be used, each with the reason.
+    /// The unusable keys of the set, each with the reason.
     pub(super) fn left_out(&self) -> &[String] {
         &self.left_out
     }
@@ -176,10 +176,10 @@ impl Keys {
     /// Checks a token. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// Why it does not pass.
+    /// The reason why it is rejected.
     pub(super) fn check(&self, token: &[u8], demands: &Demands, now: u64) -> Result<Claims, TokenError> {
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
-        // RFC 7515 §4.1.11: whoever understands none of them must refuse.
+        // A recipient that does not support a critical extension must reject the token (RFC 7515 §4.1.11).
         if header.crit.is_some() {
             return Err(TokenError::Malformed);
         }
@@ -215,7 +215,7 @@ impl Key {
         };
         let mut validation = Validation::new(*first);
         validation.algorithms = algorithms;
-        // Times are looked at with our clock; see `in_time`.
+        // Times are checked with the gateway's clock; see `in_time`.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = !demands.audiences.is_empty();
@@ -232,11 +232,10 @@ impl Key {
         Ok(Self { id, key, validation })
     }
 
-    /// A key of a set; `None` when it is for another purpose, or of a type or an algorithm that is not used here
-    /// (RFC 7517 §5).
+    /// A key of a set; `None` for another purpose, or for an unsupported type or algorithm (RFC 7517 §5).
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// The reason why it cannot be used.
     fn in_set(written: &Value, public: bool, demands: &Demands) -> Result<Option<Self>, String> {
         if let Some(kind) = written["kty"].as_str().filter(|kind| !TYPES.contains(kind)) {
             return Err(format!("its type `{kind}` is not known"));
@@ -247,14 +246,14 @@ impl Key {
             Some(PublicKeyUse::Encryption) => return Ok(None),
             Some(PublicKeyUse::Other(purpose)) => return Err(format!("its use `{purpose}` is not known")),
         }
-        // RFC 7517 §4.3: the operations that it may be used for.
+        // The operations for which it may be used (RFC 7517 §4.3).
         if let Some(operations) = written["key_ops"].as_array()
             && !operations.iter().any(|operation| operation == "verify")
         {
             return Ok(None);
         }
         if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) && public {
-            return Err("a secret that everybody can read".to_owned());
+            return Err("a secret in a public key set".to_owned());
         }
         if let Some(algorithm) = written["alg"].as_str().filter(|algorithm| !is_registered(algorithm)) {
             return Err(format!("its algorithm `{algorithm}` is not known"));
@@ -279,8 +278,8 @@ impl Key {
             _ => return Err("its curve is none of P-256, P-384 and Ed25519".to_owned()),
         };
         let mut algorithms = follow(demands, natural);
-        if let Some(said) = jwk.common.key_algorithm {
-            algorithms.retain(|algorithm| said == (*algorithm).into());
+        if let Some(declared) = jwk.common.key_algorithm {
+            algorithms.retain(|algorithm| declared == (*algorithm).into());
         }
         if algorithms.is_empty() {
             return Ok(None);
@@ -290,7 +289,7 @@ impl Key {
     }
 }
 
-/// The types of keys (RFC 7518 §6.1, RFC 8037 §2).
+/// Key types (RFC 7518 §6.1, RFC 8037 §2).
 const TYPES: [&str; 4] = ["RSA", "EC", "oct", "OKP"];
 
 /// Whether an algorithm is registered for signatures or encryption (RFC 7518 §3.1, §4.1, RFC 8037 §3.1, RFC 8812 §3.2).
@@ -301,8 +300,8 @@ fn is_registered(algorithm: &str) -> bool {
         || matches!(algorithm, "EdDSA" | "Ed25519" | "dir")
 }
 
-/// Whether the numbers of a public key have the sizes that its type demands: a set of keys that cannot work must not
-/// replace one that does.
+/// Whether the parameters of a public key have the sizes of its type: an unusable key set must not replace a usable
+/// one.
 fn check_parameters(algorithm: &AlgorithmParameters, written: &Value) -> Result<(), String> {
     let length = |name: &str| {
         let text = written[name].as_str().unwrap_or_default();
@@ -317,7 +316,7 @@ fn check_parameters(algorithm: &AlgorithmParameters, written: &Value) -> Result<
     };
     match algorithm {
         AlgorithmParameters::RSA(_) => match length("n")? {
-            // RFC 7518 §3.3: at least 2048 bits.
+            // At least 2048 bits (RFC 7518 §3.3).
             short @ 0..256 => Err(format!("its `n` has {} bits, and 2048 are the least", short * 8)),
             _ => Ok(()),
         },
@@ -331,7 +330,7 @@ fn check_parameters(algorithm: &AlgorithmParameters, written: &Value) -> Result<
     }
 }
 
-/// The bytes of an HMAC's hash.
+/// The length of an HMAC's hash, in bytes.
 const fn hash(algorithm: Algorithm) -> usize {
     match algorithm {
         Algorithm::HS512 => 64,
@@ -340,15 +339,15 @@ const fn hash(algorithm: Algorithm) -> usize {
     }
 }
 
-/// Those of the key's own algorithms that the operator allows.
+/// The key's own algorithms that the operator allows.
 fn follow(demands: &Demands, natural: &[Algorithm]) -> Vec<Algorithm> {
     let allowed =
         |algorithm: &&Algorithm| demands.algorithms.is_empty() || demands.algorithms.contains(algorithm);
     natural.iter().filter(allowed).copied().collect()
 }
 
-/// RFC 7519 §4.1.4, §4.1.5: before its end, not before its beginning, give or take the leeway; and the
-/// claims that jsonwebtoken does not know must be there too.
+/// Checks `exp` and `nbf` with the leeway (RFC 7519 §4.1.4, §4.1.5), and the presence of required claims that
+/// jsonwebtoken does not know.
 fn in_time(claims: &Claims, demands: &Demands, now: u64) -> Result<(), TokenError> {
     let moment = |name| match claims.get(name) {
         None => Ok(None),
@@ -357,7 +356,7 @@ fn in_time(claims: &Claims, demands: &Demands, now: u64) -> Result<(), TokenErro
     if demands.required.iter().any(|name| claims.get(name).is_none_or(Value::is_null)) {
         return Err(TokenError::Claim);
     }
-    // Far fewer seconds than an f64 counts exactly.
+    // Timestamps are far below the limit of exact integers in an f64.
     let (now, leeway) = (now as f64, demands.leeway.as_secs_f64());
     if moment("exp")?.is_some_and(|exp| now >= exp + leeway) {
         return Err(TokenError::Expired);

@@ -1,4 +1,4 @@
-//! What an operator writes for `jwt`, and what is wrong with it.
+//! Settings of `jwt`.
 
 use super::key_source::{KeySource, Remote};
 use super::keys::{Demands, Keys};
@@ -15,9 +15,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest file of keys.
+/// The largest key file.
 const LARGEST_FILE: u64 = 1 << 20;
-/// The claim that says when a token expires (RFC 7519 §4.1.4).
+/// The expiration claim (RFC 7519 §4.1.4).
 const EXP: &str = "exp";
 /// The shortest time between two fetches of a set.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
@@ -26,8 +26,8 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
-    /// Verifies HS256, HS384 or HS512 with this secret of at least 32, 48 or 64 bytes. Write it as `${NAME}`. Default
-    /// none.
+    /// Verifies HS256, HS384 or HS512 with this secret of at least 32, 48 or 64 bytes. Write it as `${NAME}`.
+    /// Default none.
     secret: Option<Placed<String>>,
     /// Verifies with the PEM public key in this file: RSA of at least 2048 bits, P-256, P-384 or Ed25519. Default
     /// none.
@@ -62,8 +62,8 @@ pub(super) struct Written {
     /// Rejects tokens without `exp`. An `exp` that is present is always checked. Default true.
     #[serde(default = "yes")]
     require_exp: bool,
-    /// Forwards claims as request fields: a mapping of field names to claims. `a.b` is `b` within `a`; a list becomes
-    /// comma-separated. Values from clients are removed. Default none.
+    /// Forwards claims as request fields: a mapping of field names to claims. `a.b` is `b` within `a`; a list
+    /// becomes comma-separated. Values from clients are removed. Default none.
     #[serde(default)]
     claims_to_headers: IndexMap<String, Placed<String>>,
     /// Forwards the token. `false` removes its header field; a cookie or a parameter stays. Default true.
@@ -84,7 +84,7 @@ const fn yes() -> bool {
     true
 }
 
-/// A name or several.
+/// A name or a list of names.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename = "$shape a name or a list of names")]
 #[schemars(untagged, rename = "JwtNames")]
@@ -116,7 +116,7 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
     let mut keep = |problem: Problem| problems.push(problem);
     let algorithms = algorithms(&written.algorithms, &mut keep);
     let from = sources(&written.token_from, &mut keep);
-    let claims = claims_to_headers(&written.claims_to_headers, &from, &mut keep);
+    let claims = claims(&written.claims_to_headers, &from, &mut keep);
     let realm = written.realm.as_ref().map_or("", |realm| realm.value.as_str());
     if let Some(realm) = written.realm.as_ref().filter(|realm| !quotable(realm)) {
         keep(
@@ -130,14 +130,14 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
         ("recheck", &written.recheck, Duration::from_secs(1)),
     ] {
         if let Some(period) = period.as_ref().filter(|period| period.0 < least) {
-            keep(Problem::new(format!("`{what}` is at least {}s", least.as_secs())).at(&period.place));
+            keep(Problem::new(format!("`{what}` must be at least {}s", least.as_secs())).at(&period.place));
         }
     }
     let mut required: Vec<_> = written.required_claims.iter().map(|claim| claim.value.clone()).collect();
     match written.required_claims.iter().find(|claim| claim.value == EXP) {
         Some(exp) if !written.require_exp => {
-            let problem = Problem::new("`exp` is required here, and is not by `require_exp`");
-            keep(problem.at(&exp.place).help("leave one of the two out"));
+            let problem = Problem::new("`exp` is required here, but `require_exp` is false");
+            keep(problem.at(&exp.place).help("remove one of the two"));
         }
         None if written.require_exp => required.push(EXP.to_owned()),
         _ => {}
@@ -176,7 +176,7 @@ fn algorithms(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec
         match Algorithm::from_str(name) {
             Ok(algorithm) => read.push(algorithm),
             Err(_) if name.eq_ignore_ascii_case("none") => {
-                keep(Problem::new("a token without a signature proves nothing").at(&name.place));
+                keep(Problem::new("unsigned tokens cannot be verified").at(&name.place));
             }
             Err(_) => {
                 let problem = Problem::new(format!("unknown algorithm `{}`", name.value)).at(&name.place);
@@ -197,11 +197,13 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
         match Part::parse(name) {
             _ if name.value == "bearer" => read.push(super::From::Bearer),
             Ok(Part::ClientIp) => {
-                keep(Problem::new("an address is no token").at(&name.place).help(help));
+                keep(Problem::new("a client address is not a token").at(&name.place).help(help));
             }
             Ok(Part::Header(header::AUTHORIZATION)) => {
                 keep(
-                    Problem::new("Authorization says more than a token").at(&name.place).help("write bearer"),
+                    Problem::new("`header:Authorization` includes the scheme")
+                        .at(&name.place)
+                        .help("write bearer"),
                 );
             }
             Ok(part) => read.push(super::From::Part(part)),
@@ -214,7 +216,7 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
     read
 }
 
-fn claims_to_headers(
+fn claims(
     written: &IndexMap<String, Placed<String>>,
     from: &[super::From],
     keep: &mut impl FnMut(Problem),
@@ -231,7 +233,7 @@ fn claims_to_headers(
     for (name, claim) in written {
         match crate::headers::field(name) {
             Ok(field) if read.iter().any(|(known, _)| is_same_spelling(known.as_str(), field.as_str())) => {
-                keep(Problem::new(format!("`{name}` is written twice")).at(&claim.place));
+                keep(Problem::new(format!("`{name}` is set twice")).at(&claim.place));
             }
             Ok(field) if carries_token(&field) => {
                 let problem = Problem::new(format!("`{name}` carries the token")).at(&claim.place);
@@ -244,7 +246,7 @@ fn claims_to_headers(
     read
 }
 
-/// RFC 9110 §5.6.4, without what would need escapes.
+/// A quoted string (RFC 9110 §5.6.4) without characters that need escapes.
 fn quotable(text: &str) -> bool {
     text.bytes().all(|byte| (byte == b' ' || byte.is_ascii_graphic()) && byte != b'"' && byte != b'\\')
 }
@@ -257,7 +259,7 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<K
         return Err(Problem::new("`jwt` has no key").at(settings.place()).help(help).into());
     };
     if let Some(second) = all.next() {
-        return Err(Problem::new("`jwt` takes its keys from one place").at(&second.place).help(help).into());
+        return Err(Problem::new("`jwt` needs exactly one key source").at(&second.place).help(help).into());
     }
     let bad = |why: String| Problems::from(Problem::new(why).at(&first.place));
     if let Some(secret) = &written.secret {
@@ -271,7 +273,7 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<K
         let file = settings.file(path, LARGEST_FILE)?;
         let keys = Keys::set(&file.bytes, false, demands).map_err(bad)?;
         for key in keys.left_out() {
-            log::warn!(file = path.as_str(), key = key.as_str(); "a key of a set is left out");
+            log::warn!(file = path.as_str(), key = key.as_str(); "key of a key set skipped");
         }
         return Ok(KeySource::Given(keys));
     }

@@ -1,4 +1,4 @@
-//! Claims about tokens: the examples of the RFCs, tokens signed here, and those that try to get around it.
+//! Tests of tokens: the examples of the RFCs, tokens signed here, and attacks.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -23,7 +23,7 @@ const SECRET: &str = "a secret of at least thirty-two bytes";
 /// 2100-01-01.
 const LATER: u64 = 4_102_444_800;
 
-// RFC 7515, appendices A.1 to A.3: one payload, three signatures. Its end was in 2011.
+// RFC 7515, appendices A.1 to A.3: one payload, three signatures. It expired in 2011.
 const PAYLOAD: &str =
     "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 const EXPIRES: u64 = 1_300_819_380;
@@ -67,7 +67,7 @@ fn hs256(secret: &str) -> impl Fn(&[u8]) -> Vec<u8> {
     move |message| hmac::sign(&key, message).as_ref().to_vec()
 }
 
-/// `all` with what `extra` has, which counts.
+/// `all` with the entries of `extra`, which take precedence.
 fn with(mut all: Value, extra: Value) -> Value {
     let (Value::Object(map), Value::Object(extra)) = (&mut all, extra) else { panic!("both are objects") };
     map.extend(extra);
@@ -141,7 +141,7 @@ fn the_example_of_rfc_8037_is_verified() {
     assert!(!verify(b"another").unwrap());
 }
 
-/// A key in PEM, and how tokens are signed with it.
+/// A key in PEM, and the function that signs tokens with it.
 type Signer = (&'static str, String, Box<dyn Fn(&[u8]) -> Vec<u8>>);
 
 fn rsa(name: &'static str, pem: &str, how: &'static dyn sig::RsaEncoding) -> Signer {
@@ -192,7 +192,7 @@ fn signers() -> Vec<Signer> {
 }
 
 #[test]
-fn every_algorithm_verifies_what_its_key_signed_and_nothing_else() {
+fn every_algorithm_verifies_only_signatures_of_its_key() {
     let claims = json!({ "exp": LATER });
     let demands = Demands::default();
     for (name, pem, sign) in &signers() {
@@ -201,7 +201,7 @@ fn every_algorithm_verifies_what_its_key_signed_and_nothing_else() {
         keys.check(good.as_bytes(), &demands, 0).unwrap_or_else(|why| panic!("{name}: {why:?}"));
         let other = token(&json!({ "alg": name }), &claims, |message| sign(&[message, b"x"].concat()));
         assert_eq!(keys.check(other.as_bytes(), &demands, 0), Err(TokenError::Signature), "{name}");
-        // The public key taken for a secret: the classic way in.
+        // The public key used as a secret: the classic attack.
         for secret in [pem.as_str(), pem.trim_end()] {
             let confused = token(&json!({ "alg": "HS256" }), &claims, hs256(secret));
             assert_eq!(keys.check(confused.as_bytes(), &demands, 0), Err(TokenError::NoKey), "{name}");
@@ -222,7 +222,7 @@ fn only_listed_algorithms_pass() {
 }
 
 #[test]
-fn a_good_token_passes_and_says_who_it_is() {
+fn a_valid_token_passes_and_its_claims_are_forwarded() {
     let plugin = plugin(json!({
         "claims_to_headers": { "X-User": "sub", "X-Roles": "realm.roles", "X-Age": "age", "X-Gone": "nobody" },
         "forward": false,
@@ -231,15 +231,15 @@ fn a_good_token_passes_and_says_who_it_is() {
     let visit = TestExchange::new("/").field("authorization", &format!("bearer {token}"));
     let mut visit = visit.field("x-user", "root").field("x-gone", "root");
     assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
-    for (field, said) in [("x-user", "ada"), ("x-roles", "a,b"), ("x-age", "42")] {
-        assert_eq!(visit.request[field], said);
+    for (field, wanted) in [("x-user", "ada"), ("x-roles", "a,b"), ("x-age", "42")] {
+        assert_eq!(visit.request[field], wanted);
     }
     assert!(!visit.request.contains_key("x-gone") && !visit.request.contains_key("authorization"));
     assert_eq!((visit.running.notes()[0].key, visit.running.notes()[0].value.as_str()), ("sub", "ada"));
 }
 
 #[test]
-fn a_request_without_a_token_is_challenged_as_rfc_6750_says() {
+fn a_request_without_a_token_gets_the_challenge_of_rfc_6750() {
     let plain = plugin(json!({}));
     assert_eq!(TestExchange::new("/").refused(&*plain).headers[WWW_AUTHENTICATE], "Bearer");
     let basic = TestExchange::new("/").field("authorization", "Basic YTpi").refused(&*plain);
@@ -259,12 +259,12 @@ fn a_request_without_a_token_is_challenged_as_rfc_6750_says() {
     let optional = plugin(json!({ "optional": true, "claims_to_headers": { "X-User": "sub" } }));
     let mut visit = TestExchange::new("/").field("x-user", "root");
     assert!(matches!(visit.ask(&*optional), Verdict::Continue));
-    assert!(!visit.request.contains_key("x-user"), "nobody vouches for it");
+    assert!(!visit.request.contains_key("x-user"), "it was not verified");
     assert!(why(&*optional, "x.y.z").contains("invalid_token"));
 }
 
 #[test]
-fn a_token_is_found_where_the_settings_say() {
+fn a_token_is_read_from_the_configured_parts() {
     let token = simple(json!({}));
     let plugin = plugin(json!({ "token_from": ["cookie:session", "query:t", "header:X-Token", "bearer"] }));
     let passes = |mut visit: TestExchange| matches!(visit.ask(&*plugin), Verdict::Continue);
@@ -273,12 +273,12 @@ fn a_token_is_found_where_the_settings_say() {
     assert!(passes(TestExchange::new("/").field("x-token", &token)));
     assert!(passes(TestExchange::new("/").field("authorization", &format!("Bearer {token}"))));
     assert!(!passes(TestExchange::new("/?other=1")));
-    // The first that is there counts, also when it is a bad one.
+    // The first token counts, even if it is invalid.
     assert!(!passes(TestExchange::new("/?t=bad").field("authorization", &format!("Bearer {token}"))));
 }
 
 #[test]
-fn every_demand_is_made() {
+fn every_requirement_is_checked() {
     let plugin = plugin(json!({
         "issuer": ["us", "them"], "audience": "api", "required_claims": ["team"], "leeway": "0",
     }));
@@ -288,7 +288,7 @@ fn every_demand_is_made() {
         simple(all)
     };
     assert!(matches!(ask(&*plugin, &with(json!({}))), Verdict::Continue));
-    for (extra, said) in [
+    for (extra, wanted) in [
         (json!({ "iss": "others" }), "issuer"),
         (json!({ "iss": null }), "claim"),
         (json!({ "aud": "web" }), "audience"),
@@ -301,7 +301,7 @@ fn every_demand_is_made() {
         (json!({ "nbf": {} }), "claim"),
     ] {
         let why = why(&*plugin, &with(extra.clone()));
-        assert!(why.contains(said), "{extra}: {why}");
+        assert!(why.contains(wanted), "{extra}: {why}");
     }
     let critical = token(
         &json!({ "alg": "HS256", "crit": ["b64"], "b64": false }),
@@ -312,7 +312,7 @@ fn every_demand_is_made() {
 }
 
 #[test]
-fn a_token_may_be_without_an_end_only_where_that_is_written() {
+fn a_token_without_exp_passes_only_where_configured() {
     let endless = token(&json!({ "alg": "HS256" }), &json!({ "sub": "ada" }), hs256(SECRET));
     for demands in [
         json!({}),
@@ -330,7 +330,7 @@ fn a_token_may_be_without_an_end_only_where_that_is_written() {
 }
 
 #[test]
-fn broken_tokens_are_refused_and_nothing_worse() {
+fn malformed_tokens_are_refused_without_a_panic() {
     let plugin = plugin(json!({}));
     let long = "a".repeat(LONGEST_TOKEN + 1);
     for broken in
@@ -347,7 +347,7 @@ fn broken_tokens_are_refused_and_nothing_worse() {
 }
 
 #[test]
-fn a_living_websocket_is_refused_when_its_token_is_over() {
+fn a_websocket_is_refused_when_its_token_has_expired() {
     let plugin = plugin(json!({ "recheck": "5m", "forward": false, "leeway": "0" }));
     assert_eq!(plugin.phases().recheck, Some(Duration::from_secs(300)));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
@@ -364,9 +364,9 @@ fn a_living_websocket_is_refused_when_its_token_is_over() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused_with_what_to_write() {
+fn invalid_settings_are_refused_with_a_reason() {
     let long = "x".repeat(32);
-    for (written, said) in [
+    for (written, wanted) in [
         (json!({}), "`jwt` has no key"),
         (json!({ "secret": "short" }), "it has 5 bytes; HS256 needs at least 32"),
         (json!({ "secret": long, "algorithms": ["HS512"] }), "it has 32 bytes; HS512 needs at least 64"),
@@ -374,7 +374,7 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
             json!({ "secret": long, "algorithms": ["RS256"] }),
             "none of `algorithms` can be used with this key",
         ),
-        (json!({ "secret": long, "algorithms": ["none"] }), "a token without a signature proves nothing"),
+        (json!({ "secret": long, "algorithms": ["none"] }), "unsigned tokens cannot be verified"),
         (json!({ "secret": long, "algorithms": ["RS257"] }), "unknown algorithm `RS257`"),
         (json!({ "secret": long, "jwks_url": "https://a/" }), "`jwt` takes its keys from one place"),
         (json!({ "jwks_url": "ftp://a/" }), "`ftp://a/` is no URL to ask"),
@@ -402,7 +402,7 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
     ] {
         let problems =
             build(&settings(written.clone())).err().unwrap_or_else(|| panic!("{written} was taken"));
-        assert_eq!(problems.0[0].message, said, "{written}");
+        assert_eq!(problems.0[0].message, wanted, "{written}");
     }
     assert!(
         Keys::pem(b"-----BEGIN PRIVATE KEY-----\n", &Demands::default()).unwrap_err().contains("private")
@@ -435,13 +435,10 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
     let why = keys.left_out().iter().find(|why| why.contains("FOO")).unwrap();
     assert!(why.ends_with("its type `FOO` is not known"), "{why}");
     let public = json!({ "keys": [{ "kty": "oct", "k": A1_KEY }] }).to_string();
-    assert!(
-        Keys::set(public.as_bytes(), true, &Demands::default()).is_err(),
-        "a secret that everybody can read"
-    );
+    assert!(Keys::set(public.as_bytes(), true, &Demands::default()).is_err(), "a secret in a public key set");
 }
 
-/// A gateway whose calls are answered from a list.
+/// A gateway that completes calls from a list.
 #[derive(Default)]
 struct Answers {
     next: Mutex<VecDeque<Result<(u16, String), CallError>>>,
@@ -474,7 +471,7 @@ impl Services for Answers {
     }
 }
 
-/// A set with one key of each of these ids.
+/// A set with one key for each of these IDs.
 fn set(signers: &[(&str, &Signer)]) -> String {
     let keys: Vec<_> = signers
         .iter()
@@ -509,7 +506,7 @@ async fn decide(plugin: &dyn Plugin, token: &str) -> Result<(), Option<StatusCod
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_behind_a_url_is_fetched_rotated_and_kept() {
+async fn a_set_at_a_url_is_fetched_rotated_and_kept() {
     let (first, second) = (ed(), ed());
     let sign = |id: &str, signer: &Signer| {
         token(&json!({ "alg": "EdDSA", "kid": id }), &json!({ "exp": LATER }), &signer.2)
@@ -524,22 +521,22 @@ async fn a_set_behind_a_url_is_fetched_rotated_and_kept() {
     answers.push(Err(CallError::TimedOut));
     answers.push(Ok((200, set(&[("one", &first)]))));
     let work = tokio::spawn(plugin.background(&services).unwrap());
-    // The first fetch fails: that is a fault of ours, not of the token's. The next one is better.
+    // The first fetch fails: a fault of the gateway, not of the token. The next one succeeds.
     assert_eq!(decide(&*plugin, &one).await, Err(None));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(decide(&*plugin, &one).await, Ok(()));
-    // Just fetched: an unknown key does not lead to another fetch.
+    // Within the minimum time an unknown key does not cause another fetch.
     assert_eq!(decide(&*plugin, &two).await, refused);
     assert_eq!(answers.calls(), 2);
-    // A while later it does, and the request waits for it.
+    // Later it does, and the request waits for it.
     tokio::time::sleep(Duration::from_secs(30)).await;
     answers.push(Ok((200, set(&[("two", &second)]))));
     assert_eq!(decide(&*plugin, &two).await, Ok(()));
     assert_eq!(answers.calls(), 3);
-    // The first key was taken out. Made-up ids do not set the pace.
+    // The first key was removed. Invented IDs do not cause more fetches.
     assert_eq!(decide(&*plugin, &one).await, refused);
     assert_eq!(answers.calls(), 3);
-    // What cannot be fetched, or is no set, takes nothing away.
+    // A failed fetch, or an invalid set, removes no key.
     answers.push(Ok((500, String::new())));
     answers.push(Ok((200, "{}".to_owned())));
     tokio::time::sleep(Duration::from_secs(605)).await;
@@ -549,7 +546,7 @@ async fn a_set_behind_a_url_is_fetched_rotated_and_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_that_can_be_fetched_again_is_fetched_when_a_token_wants_it() {
+async fn a_recovered_set_is_fetched_for_an_unknown_key() {
     let (first, second) = (ed(), ed());
     let sign = |id: &str, signer: &Signer| {
         token(&json!({ "alg": "EdDSA", "kid": id }), &json!({ "exp": LATER }), &signer.2)
@@ -559,7 +556,7 @@ async fn a_set_that_can_be_fetched_again_is_fetched_when_a_token_wants_it() {
     let plugin = build(&settings(json!({ "jwks_url": "https://issuer.example/keys" }))).unwrap();
     let services: Arc<dyn Services> = answers.clone();
     let work = tokio::spawn(plugin.background(&services).unwrap());
-    // Nobody answers for an hour, so that the pauses are long; then somebody does.
+    // No fetch succeeds for an hour, so that the pauses are long; then one does.
     tokio::time::sleep(Duration::from_secs(3605)).await;
     answers.push(Ok((200, set(&[("one", &first)]))));
     assert_eq!(decide(&*plugin, &one).await, Err(None));

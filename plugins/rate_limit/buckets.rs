@@ -1,25 +1,25 @@
-//! Token buckets by key, so many and no more.
+//! Token buckets by key, bounded in number.
 //!
-//! A bucket is one number: the moment at which everything taken so far would be paid for (the generic cell rate
-//! algorithm). One in the past is as good as none, so forgetting it costs nothing; a key is kept as 64 bits of a
-//! hash that nobody outside can compute. That is some 50 bytes a key, however long it is; a library that keeps
-//! whole keys and never forgets them on its own would be at the mercy of whoever makes them up.
+//! A bucket is one number: the time at which all tokens taken so far are refilled (the generic cell rate
+//! algorithm). A bucket with a time in the past is full and can be evicted without loss. A key is stored as a
+//! 64-bit keyed hash, about 50 bytes per key for any length. A library that stores whole keys and never evicts them
+//! would let clients exhaust the memory with invented keys.
 
 use indexmap::IndexMap;
 use moongate_config::Rate;
 use parking_lot::Mutex;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Locks that keys are spread over.
+/// The number of locks over which keys are spread.
 const SHARDS: usize = 16;
-/// Buckets that are looked at to find one to forget.
+/// The number of sampled buckets for an eviction.
 const SAMPLE: usize = 8;
 
 /// Buckets by key.
 pub(super) struct Buckets {
-    /// From one token to the next, in nanoseconds.
+    /// The interval of tokens, in nanoseconds.
     interval: u64,
-    /// What may be owed.
+    /// The maximum debt, in nanoseconds.
     depth: u64,
     most: usize,
     shards: Box<[Mutex<Shard>]>,
@@ -27,19 +27,19 @@ pub(super) struct Buckets {
 
 type Shard = IndexMap<u64, u64, BuildHasherDefault<Hashed>>;
 
-/// What one request got.
+/// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BucketOutcome {
-    /// A token.
+    /// A token was taken.
     Yes {
-        /// Tokens that are left.
+        /// Remaining tokens.
         left: u64,
         /// Nanoseconds until the bucket is full.
         full: u64,
     },
-    /// None.
+    /// No token was available.
     No {
-        /// Nanoseconds until there is one.
+        /// Nanoseconds until the next token.
         wait: u64,
         /// Nanoseconds until the bucket is full.
         full: u64,
@@ -47,7 +47,7 @@ pub(super) enum BucketOutcome {
 }
 
 impl Buckets {
-    /// Buckets that hold `burst` tokens each, at most `most` of them (as a multiple of the shards).
+    /// Buckets of `burst` tokens each, at most `most` of them (rounded to the shards).
     pub(super) fn new(rate: Rate, burst: u32, most: usize) -> Self {
         let interval = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
         Self {
@@ -58,7 +58,7 @@ impl Buckets {
         }
     }
 
-    /// Nanoseconds in which an empty bucket fills.
+    /// Nanoseconds in which an empty bucket refills.
     pub(super) fn depth(&self) -> u64 {
         self.depth
     }
@@ -87,8 +87,8 @@ impl Buckets {
     }
 }
 
-/// Room for one more: what is paid for is forgotten before the table grows, and when it may not grow, the one
-/// of a few that owes least.
+/// Makes space for one more: full buckets are evicted before the table grows. If it must not grow, the least-loaded
+/// of a sample is evicted.
 fn make_room(shard: &mut Shard, most: usize, now: u64) {
     if shard.len() == shard.capacity() && shard.len() < most {
         shard.retain(|_, paid| *paid > now);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn made_up_keys_take_no_more_memory_than_allowed_and_leave_debtors_alone() {
+    fn invented_keys_are_bounded_and_do_not_evict_loaded_keys() {
         let buckets = buckets(10, 16 * 64);
         let now = SECOND;
         while matches!(buckets.take(u64::MAX, now), BucketOutcome::Yes { .. }) {}
@@ -160,12 +160,12 @@ mod tests {
         assert!(buckets.len() <= 16 * 64);
         assert!(
             matches!(buckets.take(u64::MAX, now), BucketOutcome::No { .. }),
-            "who owes most is forgotten last"
+            "the most loaded key is evicted last"
         );
     }
 
     #[test]
-    fn what_is_paid_for_is_forgotten() {
+    fn full_buckets_are_evicted() {
         let buckets = buckets(1, 1 << 20);
         for key in 0..50_000_u64 {
             buckets.take(key.wrapping_mul(0x9E37_79B9_7F4A_7C15), SECOND * (1 + key));

@@ -1,4 +1,4 @@
-//! Claims about who is counted together, and what those are told that come too often.
+//! Tests of keys, limits and the responses beyond them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -23,7 +23,7 @@ fn from(client: &str) -> TestExchange {
 }
 
 #[test]
-fn beyond_the_burst_a_client_is_refused_and_told_when_to_come_again() {
+fn beyond_the_burst_a_client_gets_429_with_retry_after() {
     let plugin = plugin(json!({ "rate": "1/h", "burst": 2 }));
     assert!(passes(&*plugin, from("192.0.2.1")));
     let mut second = from("192.0.2.1");
@@ -43,14 +43,17 @@ fn beyond_the_burst_a_client_is_refused_and_told_when_to_come_again() {
 }
 
 #[test]
-fn clients_are_told_apart_by_the_key() {
+fn the_key_distinguishes_clients() {
     let by_header = plugin(json!({ "rate": "1/h", "key": "header:X-Api-Key" }));
     assert!(passes(&*by_header, from("192.0.2.1").field("x-api-key", "a")));
     assert!(!passes(&*by_header, from("192.0.2.2").field("x-api-key", "a")));
     assert!(passes(&*by_header, from("192.0.2.1").field("x-api-key", "b")));
     assert!(passes(&*by_header, from("192.0.2.1")), "without one the address counts");
     assert!(!passes(&*by_header, from("192.0.2.1")));
-    assert!(passes(&*by_header, from("192.0.2.9").field("x-api-key", "192.0.2.1")), "a value is no address");
+    assert!(
+        passes(&*by_header, from("192.0.2.9").field("x-api-key", "192.0.2.1")),
+        "a value is not an address"
+    );
     let by_network = plugin(json!({ "rate": "1/h" }));
     assert!(passes(&*by_network, from("2001:db8::1")));
     assert!(!passes(&*by_network, from("2001:db8::ffff:2")), "one client has a whole /64");
@@ -70,7 +73,7 @@ fn clients_are_told_apart_by_the_key() {
 }
 
 #[test]
-fn messages_have_a_bucket_of_their_own() {
+fn messages_have_their_own_bucket() {
     let message = || Message { direction: Direction::ToBackend, binary: false, payload: BytesMut::new() };
     let plugin = plugin(json!({ "messages": { "rate": "1/h", "burst": 2, "on_exceed": "drop" } }));
     let (mut one, mut two) = (from("192.0.2.1"), from("192.0.2.1"));
@@ -89,17 +92,17 @@ fn messages_have_a_bucket_of_their_own() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused_with_what_to_write() {
-    for (written, said) in [
+fn invalid_settings_are_refused_with_a_reason() {
+    for (written, expected) in [
         (json!({}), "`rate_limit` has no rate"),
-        (json!({ "burst": 1, "messages": { "rate": "1/s" } }), "`burst` goes with `rate`"),
-        (json!({ "rate": "1/s", "burst": 0 }), "`burst` is 1 to 4294967295"),
-        (json!({ "rate": "1/s", "max_keys": 0 }), "`max_keys` is 1 to 10000000"),
+        (json!({ "burst": 1, "messages": { "rate": "1/s" } }), "`burst` needs `rate`"),
+        (json!({ "rate": "1/s", "burst": 0 }), "`burst` must be 1 to 4294967295"),
+        (json!({ "rate": "1/s", "max_keys": 0 }), "`max_keys` must be 1 to 10000000"),
         (json!({ "rate": "1/s", "ipv6_prefix": 56 }), "unknown key `ipv6_prefix`"),
-        (json!({ "rate": "1/s", "key": "client" }), "`client` names no part of a request"),
+        (json!({ "rate": "1/s", "key": "client" }), "`client` does not name a part of a request"),
     ] {
         let problems =
             build(&settings(written.clone())).err().unwrap_or_else(|| panic!("{written} was taken"));
-        assert_eq!(problems.0[0].message, said, "{written}");
+        assert_eq!(problems.0[0].message, expected, "{written}");
     }
 }

@@ -1,7 +1,7 @@
-//! The reverse mapping of a path prefix in a backend's response: redirects and cookie paths as the client needs them.
+//! Reverse mapping of a path prefix in a backend's response: redirects and cookie paths in the client's view.
 //!
-//! A backend behind `strip_prefix: /app` says `Location: /login` and `Set-Cookie: …; Path=/`. The client needs `/app/login`
-//! and `Path=/app`. A path that begins with the prefix already is left alone: a backend that reads X-Forwarded-Prefix
+//! A backend after `strip_prefix: /app` sends `Location: /login` and `Set-Cookie: …; Path=/`; the client needs
+//! `/app/login` and `Path=/app`. A path with the prefix is unchanged: a backend that reads X-Forwarded-Prefix
 //! writes such paths itself.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -12,7 +12,7 @@ use std::borrow::Cow;
 const REFERENCES: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
-/// Which fields of a response are mapped.
+/// The mapped fields of a response.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Reverse {
     /// Location, Content-Location and Refresh.
@@ -21,7 +21,7 @@ pub(super) struct Reverse {
     pub(super) cookie_path: bool,
 }
 
-/// A prefix of the client's paths and the prefix of the backend's paths that stands for it. Each begins with `/` and
+/// A prefix of the client's paths and the corresponding prefix of the backend's paths. Each begins with `/` and
 /// does not end with one, or is empty.
 #[derive(Clone, Copy)]
 pub(super) struct Mapping<'a> {
@@ -37,7 +37,7 @@ impl Reverse {
         !self.location && !self.cookie_path
     }
 
-    /// Maps the fields of a backend's response. A response that the gateway made itself is left alone.
+    /// Maps the fields of a backend's response. A response of the gateway itself is unchanged.
     pub(super) fn apply(self, mapping: Mapping<'_>, exchange: &Exchange<'_>, answer: &mut Response<'_>) {
         let Some(endpoint) = answer.endpoint else { return };
         if self.location {
@@ -77,12 +77,12 @@ impl Reverse {
     }
 }
 
-/// The authorities in whose URLs the mapping holds.
+/// The authorities whose URLs are mapped.
 struct Hosts<'a> {
-    /// What the client asked for, and by which scheme.
+    /// The client's requested host, and its scheme.
     client: &'a str,
     scheme: &'a str,
-    /// What the backend may take itself for: the Host that it received, and its address.
+    /// The backend's possible names: the Host that it received, and its address.
     backend: [Option<&'a str>; 2],
 }
 
@@ -90,16 +90,16 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The rest of `path` after `prefix`, which is whole segments.
+/// The rest of `path` after `prefix`, which consists of whole segments.
 fn rest<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(prefix)?;
     (rest.is_empty() || rest.starts_with(['/', '?', '#'])).then_some(rest)
 }
 
 impl Mapping<'_> {
-    /// A reference (RFC 3986 §4.1) as the client needs it; `None` when it stays as it is.
+    /// A reference (RFC 3986 §4.1) in the client's view; `None` if it is unchanged.
     fn reference<'v>(self, value: &'v str, hosts: &Hosts<'_>) -> Option<Cow<'v, str>> {
-        // Everything else that has no authority is relative to the request's own URL, and right as it stands.
+        // Any other reference without an authority is relative to the request's own URL and already correct.
         let Some((scheme, after)) = split_authority(value) else {
             return if value.starts_with('/') { self.path(value) } else { None };
         };
@@ -113,13 +113,13 @@ impl Mapping<'_> {
         let is = |host: &str| !host.is_empty() && bare(host) == bare(authority);
         let path = if path.starts_with('/') { Cow::Borrowed(path) } else { Cow::Owned(format!("/{path}")) };
         if is(hosts.client) {
-            // A backend that does not know that the client uses TLS would send it to a port that speaks nothing else.
+            // A backend that does not know about the client's TLS would redirect it to plaintext on the TLS port.
             if hosts.scheme == "https" && scheme.eq_ignore_ascii_case("http://") {
                 return Some(self.path(&path).map_or_else(|| path.to_string(), Cow::into_owned).into());
             }
             return Some(Cow::Owned(format!("{scheme}{authority}{}", self.path(&path)?)));
         }
-        // The client cannot reach the backend by its own name: the host that it asked for is meant.
+        // The client cannot reach the backend by the backend's name: the requested host is meant.
         hosts
             .backend
             .into_iter()
@@ -144,7 +144,7 @@ impl Mapping<'_> {
         Some(Cow::Owned(format!("{}{slash}{rest}", self.client)))
     }
 
-    /// `5; url=/login`, as browsers read it.
+    /// `5; url=/login`, in browsers' syntax.
     fn refresh(self, value: &str, hosts: &Hosts<'_>) -> Option<String> {
         let after_delay = value.find([';', ','])? + 1;
         let name = after_delay + value[after_delay..].find(|c: char| !c.is_ascii_whitespace())?;
@@ -160,9 +160,9 @@ impl Mapping<'_> {
         Some(format!("{}{mapped}{}", &value[..start], &value[start + url.len()..]))
     }
 
-    /// A `Set-Cookie` with its Path (RFC 6265 §5.2.4) as the client needs it.
+    /// A `Set-Cookie` with its Path (RFC 6265 §5.2.4) in the client's view.
     fn cookie<'c>(self, cookie: &'c [u8]) -> Cow<'c, [u8]> {
-        // Browsers refuse a cookie of such a name with another path than `/`.
+        // Browsers reject a cookie with such a name and a path other than `/`.
         const HOST_ONLY: &[u8] = b"__host-";
         if cookie.get(..HOST_ONLY.len()).is_some_and(|name| name.eq_ignore_ascii_case(HOST_ONLY)) {
             return Cow::Borrowed(cookie);
@@ -188,7 +188,7 @@ impl Mapping<'_> {
                 (prefix, rest) => format!("{prefix}{rest}"),
             });
         }
-        // A cookie of a folder above the mapped one is sent with all that is mapped.
+        // A cookie for a directory above the mapped one is sent with all mapped paths.
         let above = path.trim_end_matches('/');
         rest(self.backend, above).map(|_| if self.client.is_empty() { "/" } else { self.client }.to_owned())
     }
@@ -201,12 +201,12 @@ fn path_attribute(part: &[u8]) -> Option<&str> {
     (name.trim_ascii().eq_ignore_ascii_case("path") && value.starts_with('/')).then_some(value)
 }
 
-/// The port that an authority of a scheme has when it names none, as it would be written.
+/// The default port of a scheme, as it would be written in an authority.
 fn default_port(scheme: &str) -> &'static str {
     if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" }
 }
 
-/// The scheme with `://`, or `//`, and what comes after; `None` for a reference without an authority.
+/// The scheme with `://`, or `//`, and the rest; `None` for a reference without an authority.
 fn split_authority(value: &str) -> Option<(&str, &str)> {
     if let Some(after) = value.strip_prefix("//") {
         return Some(("//", after));

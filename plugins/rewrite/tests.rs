@@ -1,4 +1,4 @@
-//! Claims about targets before and after.
+//! Tests of targets before and after rewriting.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 use super::*;
@@ -23,7 +23,7 @@ fn rewritten(written: &Value, target: &str) -> String {
     }
 }
 
-/// The response's field after the plugin, for a response of the endpoint 10.0.0.1:80 to a request for `target`.
+/// A field of the response after the plugin, for a request of `target` to the endpoint 10.0.0.1:80.
 fn mapped(written: &Value, target: &str, name: &str, value: &str) -> String {
     let plugin = plugin(written.clone()).unwrap();
     let mut visit = TestExchange::new(target).field("host", "example.com:8080");
@@ -36,11 +36,11 @@ fn mapped(written: &Value, target: &str, name: &str, value: &str) -> String {
 }
 
 #[test]
-fn a_redirect_of_the_backend_leads_to_where_the_client_sees_it() {
+fn a_redirect_of_the_backend_is_mapped_to_the_clients_path() {
     let app = json!({ "strip_prefix": "/app", "rewrite_location": true });
     let moved = json!({ "strip_prefix": "/app", "add_prefix": "/v2", "rewrite_location": true });
     let added = json!({ "add_prefix": "/v2", "rewrite_location": true });
-    for (written, said, expected) in [
+    for (written, sent, expected) in [
         (&app, "/login?next=/x", "/app/login?next=/x"),
         (&app, "/", "/app/"),
         (&app, "?page=2", "?page=2"),
@@ -70,19 +70,19 @@ fn a_redirect_of_the_backend_leads_to_where_the_client_sees_it() {
         (&added, "/other", "/other"),
     ] {
         for name in ["location", "content-location"] {
-            assert_eq!(mapped(written, "/app/x", name, said), expected, "{said}");
+            assert_eq!(mapped(written, "/app/x", name, sent), expected, "{sent}");
         }
     }
-    // Nothing was stripped from this one.
+    // Nothing was stripped from this path.
     assert_eq!(mapped(&app, "/other", "location", "/login"), "/login");
-    // Not asked for.
+    // Not configured.
     assert_eq!(mapped(&json!({ "strip_prefix": "/app" }), "/app/x", "location", "/login"), "/login");
 }
 
 #[test]
 fn a_refresh_is_mapped_as_browsers_read_it() {
     let app = json!({ "strip_prefix": "/app", "rewrite_location": true });
-    for (said, expected) in [
+    for (sent, expected) in [
         ("0; url=/login", "0; url=/app/login"),
         ("5,URL = '/login' x", "5,URL = '/app/login' x"),
         ("5;url=\"/a\"", "5;url=\"/app/a\""),
@@ -95,16 +95,16 @@ fn a_refresh_is_mapped_as_browsers_read_it() {
         ("5; url='", "5; url='"),
         ("5; url=https://elsewhere.example/", "5; url=https://elsewhere.example/"),
     ] {
-        assert_eq!(mapped(&app, "/app/x", "refresh", said), expected);
+        assert_eq!(mapped(&app, "/app/x", "refresh", sent), expected);
     }
 }
 
 #[test]
-fn a_cookie_of_the_backend_is_for_the_path_that_the_client_sees() {
+fn a_cookie_path_of_the_backend_is_mapped_to_the_clients_path() {
     let app = json!({ "strip_prefix": "/app", "rewrite_cookie_path": true });
     let moved = json!({ "strip_prefix": "/app", "add_prefix": "/v2/api", "rewrite_cookie_path": true });
     let added = json!({ "add_prefix": "/v2", "rewrite_cookie_path": true });
-    for (written, said, expected) in [
+    for (written, sent, expected) in [
         (&app, "a=b; Path=/; Secure", "a=b; Path=/app; Secure"),
         (&app, "a=b;PATH = /x/ ;Max-Age=1", "a=b; Path=/app/x/;Max-Age=1"),
         (&app, "a=b; Path=/x; path=/y", "a=b; Path=/app/x; Path=/app/y"),
@@ -122,12 +122,12 @@ fn a_cookie_of_the_backend_is_for_the_path_that_the_client_sees() {
         (&added, "a=b; Path=/v2", "a=b; Path=/"),
         (&added, "a=b; Path=/v2/x", "a=b; Path=/x"),
     ] {
-        assert_eq!(mapped(written, "/app/x", "set-cookie", said), expected);
+        assert_eq!(mapped(written, "/app/x", "set-cookie", sent), expected);
     }
 }
 
 #[test]
-fn every_cookie_stays_and_a_response_of_the_gateway_is_left_alone() {
+fn every_cookie_is_kept_and_a_response_of_the_gateway_is_unchanged() {
     let plugin =
         plugin(json!({ "strip_prefix": "/app", "rewrite_cookie_path": true, "rewrite_location": true }))
             .unwrap();
@@ -148,7 +148,7 @@ fn every_cookie_stays_and_a_response_of_the_gateway_is_left_alone() {
 }
 
 #[test]
-fn a_page_at_the_prefix_itself_is_sent_to_its_folder() {
+fn a_request_of_the_prefix_itself_is_redirected_to_the_slash() {
     let written = json!({ "strip_prefix": ["/app", "/b/c"] });
     let ask = |written: &Value, method: http::Method, target: &str, is_websocket| {
         let plugin = plugin(written.clone()).unwrap();
@@ -205,13 +205,13 @@ fn the_backend_is_told_of_every_prefix_that_was_stripped() {
             visit = visit.field("x-forwarded-prefix", value);
         }
         visit.ask(&*plugin);
-        let told = visit.request.get("x-forwarded-prefix").map(|value| value.to_str().unwrap());
-        assert_eq!(told, expected, "{target} {before:?}");
+        let prefixes = visit.request.get("x-forwarded-prefix").map(|value| value.to_str().unwrap());
+        assert_eq!(prefixes, expected, "{target} {before:?}");
     }
 }
 
 #[test]
-fn a_prefix_goes_by_whole_segments() {
+fn a_prefix_matches_whole_segments() {
     let written = json!({ "strip_prefix": ["/api/", "/api/v1"] });
     for (target, expected) in [
         ("/api/users?x=1", "/users?x=1"),
@@ -244,7 +244,7 @@ fn prefixes_and_replacements_follow_each_other() {
 }
 
 #[test]
-fn a_query_is_set_and_removed_however_it_is_escaped() {
+fn query_parameters_are_matched_in_any_escaping() {
     let written = json!({ "query": {
         "set": { "client": "{client_ip}", "a b": "x&y=z?{path}" },
         "remove": ["debug"],
@@ -275,18 +275,18 @@ fn a_replacement_that_climbs_is_400() {
 }
 
 #[test]
-fn what_could_not_be_meant_is_refused() {
+fn invalid_settings_are_refused() {
     for (bad, message) in [
         (json!({}), "`rewrite` changes nothing"),
         (json!({ "add_prefix": "/a", "add_slash": false }), "`add_slash` without a prefix has no effect"),
         (json!({ "rewrite_location": true }), "`rewrite_location` without a prefix has no effect"),
         (json!({ "rewrite_cookie_path": false }), "`rewrite_cookie_path` without a prefix has no effect"),
-        (json!({ "strip_prefix": "api" }), "`api` is no prefix of a path"),
-        (json!({ "strip_prefix": "/" }), "`/` is no prefix of a path"),
-        (json!({ "add_prefix": "/ä" }), "`/ä` cannot stand in a path"),
-        (json!({ "add_prefix": "/a?b" }), "`/a?b` cannot stand in a path"),
+        (json!({ "strip_prefix": "api" }), "`api` is not a path prefix"),
+        (json!({ "strip_prefix": "/" }), "`/` is not a path prefix"),
+        (json!({ "add_prefix": "/ä" }), "`/ä` is not allowed in a path"),
+        (json!({ "add_prefix": "/a?b" }), "`/a?b` is not allowed in a path"),
         (json!({ "replace": [{ "regex": "(", "with": "x" }] }), "`(` is not a regular expression"),
-        (json!({ "replace": [{ "regex": "a", "with": "/a?b" }] }), "`/a?b` cannot stand in a path"),
+        (json!({ "replace": [{ "regex": "a", "with": "/a?b" }] }), "`/a?b` is not allowed in a path"),
         (json!({ "replace": [{ "regex": "(a)", "with": "$2" }] }), "the expression has no group `2`"),
         (json!({ "replace": [{ "regex": "(a)", "with": "$1x" }] }), "the expression has no group `1x`"),
         (json!({ "query": { "set": { "a": "{nope}" } } }), "unknown placeholder `{nope}`"),

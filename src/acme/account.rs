@@ -1,4 +1,4 @@
-//! The account at an authority (RFC 8555 §7.3): made once, kept, used for every certificate after it.
+//! Account at a CA (RFC 8555 §7.3): created once, stored, and used for every later certificate.
 
 use super::failure::{Failure, Reason};
 use super::http_client::Client;
@@ -8,14 +8,14 @@ use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAc
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// An account as it is kept.
+/// A stored account.
 #[derive(Serialize, Deserialize)]
 struct StoredAccount {
     contact: Vec<String>,
     credentials: AccountCredentials,
 }
 
-/// The account that is kept, if one is.
+/// The stored account, if any.
 pub(super) async fn known(settings: &Arc<Settings>) -> Result<Option<Account>, Failure> {
     let Some(StoredAccount { credentials, .. }) = kept(settings).await? else { return Ok(None) };
     let client = client(settings).await?;
@@ -33,13 +33,13 @@ async fn keep(settings: &Arc<Settings>, account: StoredAccount) -> Result<(), Fa
 }
 
 async fn client(settings: &Arc<Settings>) -> Result<Box<Client>, Failure> {
-    // Without roots of its own it reads the system's.
+    // Without roots, the client reads those of the system.
     let new = |settings: &Settings| Ok(Client::new(settings.roots.as_deref()));
     let client = storage::run(settings, new).await.map_err(|error| Failure::storage(&error))?;
     Ok(Box::new(client.map_err(|why| Error::Other(Box::new(why)))?))
 }
 
-/// The account: the one that is kept, or a new one.
+/// The stored account, or a new one.
 pub(super) async fn account(settings: &Arc<Settings>) -> Result<Account, Failure> {
     let contact: Vec<_> = settings.contact.iter().map(String::as_str).collect();
     let Some(kept) = kept(settings).await? else {
@@ -54,11 +54,11 @@ pub(super) async fn account(settings: &Arc<Settings>) -> Result<Account, Failure
         keep(settings, kept).await?;
         return Ok(account);
     };
-    let StoredAccount { contact: told, credentials } = kept;
-    // What is sent to keep the new contact is taken back apart: the credentials cannot be copied.
+    let StoredAccount { contact: sent_contact, credentials } = kept;
+    // The credentials cannot be cloned, so a copy is deserialized to store the new contact.
     let again = serde_json::to_value(&credentials).map_err(Error::from)?;
     let account = Account::builder_with_http(client(settings).await?).from_credentials(credentials).await?;
-    if told != settings.contact {
+    if sent_contact != settings.contact {
         if let Err(error) = account.update_contacts(&contact).await {
             return Err(forgotten(error, settings).await);
         }
@@ -69,7 +69,7 @@ pub(super) async fn account(settings: &Arc<Settings>) -> Result<Account, Failure
     Ok(account)
 }
 
-/// A new account that is refused is refused as an account, whatever the authority calls it.
+/// The failure of a refused new account, with `Account` for any error of the CA.
 fn account_failed(error: Error) -> Failure {
     let failure = Failure::from(error);
     match failure.reason {
@@ -78,7 +78,7 @@ fn account_failed(error: Error) -> Failure {
     }
 }
 
-/// An account that the authority no longer knows is put aside, so that the next try makes a new one.
+/// Moves an account that the CA no longer knows aside, so that the next attempt creates a new one.
 pub(super) async fn forgotten(error: Error, settings: &Arc<Settings>) -> Failure {
     if let Error::Api(problem) = &error
         && problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":accountDoesNotExist"))
@@ -88,7 +88,7 @@ pub(super) async fn forgotten(error: Error, settings: &Arc<Settings>) -> Failure
             std::fs::rename(&path, path.with_extension("json.unknown"))
         };
         if let Err(error) = storage::run(settings, put_aside).await {
-            log::warn!(file:? = storage::account(settings), error:%; "an account that the authority does not know cannot be put aside");
+            log::warn!(file:? = storage::account(settings), error:%; "unknown account not moved aside");
         }
     }
     error.into()

@@ -1,5 +1,5 @@
-//! When to try again. Let's Encrypt lets five proofs of a name fail in an hour, and who goes on is shut
-//! out for longer: what the authority counts is repeated four times in an hour at most.
+//! Backoff of failed attempts. Let's Encrypt allows five failed validations of a name per hour and blocks
+//! further ones, so failures that the CA counts are limited to four per hour.
 
 use super::failure::Reason;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use std::time::Duration;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// So many failures that an authority counts may be in an hour, restarts included.
+/// The limit per hour on failures that the CA counts, across restarts.
 const IN_AN_HOUR: usize = 4;
 
-/// The wait behind so many failures in a row, from 1; `chance` (0 to 1) makes it a tenth longer at most.
+/// The wait after this many failures in a row, from 1; `chance` (0 to 1) adds up to a tenth.
 pub(super) fn wait(reason: Reason, in_a_row: u32, chance: f64) -> Duration {
     let (first, longest) = match reason {
-        // Costs nobody anything: the network comes up, the authority comes back.
+        // The CA does not count these: the network or the CA recovers.
         Reason::Unreachable => (5, HOUR),
         Reason::RateLimited => (HOUR, 24 * HOUR),
         Reason::Timeout | Reason::Storage | Reason::Challenge | Reason::Account | Reason::Rejected => {
@@ -24,18 +24,18 @@ pub(super) fn wait(reason: Reason, in_a_row: u32, chance: f64) -> Duration {
     Duration::from_secs(doubled.min(longest)).mul_f64(1.0 + chance / 10.0)
 }
 
-/// Whether the authority counts such a failure.
+/// Whether the CA counts such a failure.
 pub(super) fn counts(reason: Reason) -> bool {
     !matches!(reason, Reason::Unreachable)
 }
 
-/// Forgets the failures that no longer matter at `now`.
+/// Drops failures that are too old at `now`.
 pub(super) fn forget(failed: &mut Vec<u64>, now: u64) {
-    // One from the future was written by a clock that went wrong.
+    // A time in the future comes from a clock that was wrong.
     failed.retain(|at| *at <= now && now - at < HOUR);
 }
 
-/// When, in seconds since 1970, a try may be made behind the failures of the last hour.
+/// The earliest time of an attempt after the last hour's failures, in Unix seconds.
 pub(super) fn allowed(failed: &[u64], now: u64) -> u64 {
     match failed.len().checked_sub(IN_AN_HOUR) {
         Some(at) => failed.get(at).map_or(now, |at| (at + HOUR).max(now)),
@@ -47,7 +47,7 @@ pub(super) fn allowed(failed: &[u64], now: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// The failures of a day's tries that all fail so.
+    /// The failures of one day if every attempt fails with this reason.
     fn day(reason: Reason) -> Vec<u64> {
         let mut tries = vec![0];
         let mut at = 0;
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_an_authority_counts_is_tried_more_than_four_times_in_an_hour() {
+    fn counted_failures_are_limited_to_four_per_hour() {
         for reason in Reason::ALL.into_iter().filter(|reason| counts(*reason)) {
             let tries = day(reason);
             for first in &tries {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_started_again_and_again_keeps_to_it_too() {
+    fn the_limit_holds_across_restarts() {
         let now = 10 * HOUR;
         assert_eq!(allowed(&[], now), now);
         assert_eq!(allowed(&[now - 3, now - 2, now - 1], now), now);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_has_an_end_and_is_never_nothing() {
+    fn a_wait_is_bounded_and_never_zero() {
         for reason in Reason::ALL {
             for in_a_row in [0, 1, 30, u32::MAX] {
                 let wait = wait(reason, in_a_row, 1.0);

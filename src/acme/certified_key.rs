@@ -1,4 +1,4 @@
-//! A certificate with its key, from the one text in which both are kept.
+//! A certificate with its key, read from one PEM text.
 
 use super::certificate_state::Validity;
 use rustls::crypto::ring;
@@ -8,12 +8,12 @@ use rustls::sign::CertifiedKey;
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-/// A certificate that can be served.
+/// A certificate that can be used in handshakes.
 #[derive(Debug)]
 pub(super) struct Keyed {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) validity: Validity,
-    /// The names in it, in lower case.
+    /// The certificate's names, in lower case.
     pub(super) names: Vec<String>,
 }
 
@@ -21,14 +21,14 @@ impl Keyed {
     /// Reads a key and the chain of its certificate from PEM.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it: unreadable, or the key is not the certificate's.
+    /// A sentence about the problem: unreadable, or the key does not match the certificate.
     pub(super) fn read(pem: &[u8]) -> Result<Self, String> {
-        let unreadable = |error: &dyn std::fmt::Display| format!("it cannot be read: {error}");
+        let unreadable = |error: &dyn std::fmt::Display| format!("cannot be read: {error}");
         let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<_, _>>()
             .map_err(|error| unreadable(&error))?;
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| unreadable(&error))?;
-        let leaf = chain.first().ok_or("there is no certificate in it")?;
+        let leaf = chain.first().ok_or("no certificate found")?;
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|error| unreadable(&error))?;
         let seconds = |time: i64| u64::try_from(time).unwrap_or_default();
         let validity = Validity {
@@ -41,12 +41,11 @@ impl Keyed {
         Ok(Self { key: Arc::new(key), validity, names })
     }
 
-    /// Whether it is for every one of these names.
+    /// Whether the certificate covers all of these names.
     pub(super) fn covers(&self, names: &[Box<str>]) -> bool {
         self.shares(names) == names.len()
     }
-
-    /// For how many of these names it is.
+    /// The number of these names that the certificate covers.
     pub(super) fn shares(&self, names: &[Box<str>]) -> usize {
         names.iter().filter(|name| self.names.iter().any(|own| **own == ***name)).count()
     }

@@ -61,7 +61,7 @@ impl From<hyper::Error> for AttemptError {
     }
 }
 
-fn unanswered(why: impl Into<String>) -> AttemptError {
+fn no_response(why: impl Into<String>) -> AttemptError {
     AttemptError(why.into())
 }
 
@@ -85,11 +85,11 @@ impl Client {
             }
         }
         if store.is_empty() {
-            return Err(unanswered("no issuer is known that could be trusted; name one in `ca`"));
+            return Err(no_response("no issuer is known that could be trusted; name one in `ca`"));
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| unanswered(error.to_string()))?
+            .map_err(|error| no_response(error.to_string()))?
             .with_root_certificates(store)
             .with_no_client_auth();
         Ok(Self(Arc::new(config)))
@@ -105,10 +105,10 @@ impl HttpClient for Client {
         Box::pin(async move {
             let uri = request.uri().clone();
             let asked = tokio::time::timeout(WHOLE, ask(tls, request));
-            let answer = asked.await.unwrap_or_else(|_| Err(unanswered("no answer in time")));
+            let answer = asked.await.unwrap_or_else(|_| Err(no_response("no answer in time")));
             let answer = answer.and_then(is_the_authoritys);
             let (parts, body) = answer
-                .map_err(|why| Error::Other(Box::new(unanswered(format!("{uri}: {why}")))))?
+                .map_err(|why| Error::Other(Box::new(no_response(format!("{uri}: {why}")))))?
                 .into_parts();
             Ok(BytesResponse { parts, body: Box::new(body) })
         })
@@ -119,7 +119,7 @@ impl HttpClient for Client {
 fn is_the_authoritys(answer: Response<Bytes>) -> Result<Response<Bytes>, AttemptError> {
     let told = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if answer.status().is_server_error() && !told.starts_with(b"application/problem+json") {
-        return Err(unanswered(format!("it answered {}", answer.status())));
+        return Err(no_response(format!("it answered {}", answer.status())));
     }
     Ok(answer)
 }
@@ -130,7 +130,7 @@ where
 {
     // An authority that we trust may still have been told to send us elsewhere.
     if !is_safe(request.uri()) {
-        return Err(unanswered("it is not an https: URL"));
+        return Err(no_response("it is not an https: URL"));
     }
     let uri = request.uri();
     let host = uri.host().unwrap_or_default();
@@ -138,13 +138,13 @@ where
     let secure = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let request = origin_form(request)?;
-    let late = |_| unanswered("no connection in time");
+    let late = |_| no_response("no connection in time");
     let connect = resolver::global().connect(&bare, port);
     let stream = tokio::time::timeout(CONNECT, connect).await.map_err(late)??;
     if !secure {
         return exchange(stream, request).await;
     }
-    let name = ServerName::try_from(bare).map_err(|error| unanswered(error.to_string()))?;
+    let name = ServerName::try_from(bare).map_err(|error| no_response(error.to_string()))?;
     let stream = tokio::time::timeout(CONNECT, tls.connect(name, stream)).await.map_err(late)??;
     exchange(stream, request).await
 }
@@ -153,7 +153,7 @@ where
 fn origin_form<B>(mut request: Request<B>) -> Result<Request<B>, AttemptError> {
     let host = authority(request.uri())?;
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let target = Uri::try_from(target).map_err(|error| unanswered(error.to_string()))?;
+    let target = Uri::try_from(target).map_err(|error| no_response(error.to_string()))?;
     *request.uri_mut() = target;
     request.headers_mut().insert(header::HOST, host);
     request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -164,7 +164,7 @@ fn authority(uri: &Uri) -> Result<HeaderValue, AttemptError> {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     // RFC 9110 §4.2.4: what stands before an @ is no part of the host.
     let host = authority.rsplit('@').next().unwrap_or_default();
-    HeaderValue::from_str(host).map_err(|error| unanswered(error.to_string()))
+    HeaderValue::from_str(host).map_err(|error| no_response(error.to_string()))
 }
 
 async fn exchange<B>(
@@ -183,9 +183,9 @@ where
         let (parts, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, LARGEST).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                unanswered("the answer is too long")
+                no_response("the answer is too long")
             } else {
-                unanswered(with_causes(&*error))
+                no_response(with_causes(&*error))
             }
         })?;
         Ok(Response::from_parts(parts, body.to_bytes()))

@@ -1,4 +1,4 @@
-//! One certificate that the gateway gets by itself.
+//! One ACME certificate: settings, slot for listeners, and state.
 
 use super::certificate_state::{CertificateState, Validity, now};
 use super::certified_key::Keyed;
@@ -13,35 +13,35 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A certificate: as it is wanted, where listeners find it, how it stands with it.
+/// A certificate that the gateway requests and renews.
 pub struct Job {
     pub(super) settings: Arc<Settings>,
-    /// Where its folder is written.
+    /// The place of its folder in the configuration.
     place: Place,
     slot: Arc<Slot>,
     pub(super) challenges: Arc<Challenges>,
     pub(super) state: Mutex<CertificateState>,
-    /// A key and its chain that could not be kept yet.
+    /// A key and its chain that could not be stored yet.
     pub(super) unsaved: Mutex<Option<String>>,
     issued: AtomicU64,
     failures: [AtomicU64; Reason::ALL.len()],
 }
 
-/// A certificate that is ready to be served by a generation that is taken.
+/// A loaded certificate, for use once its configuration is applied.
 pub struct Prepared {
     job: Arc<Job>,
-    /// What is kept, and whether it is its own.
+    /// The stored certificate, and whether it covers exactly the configured names.
     kept: Option<(Keyed, bool)>,
 }
 
 impl Prepared {
-    /// Serves what was kept; to be called before anybody connects.
+    /// Puts the stored certificate in use; to be called before listeners accept.
     pub fn commit(self) {
         let Self { job, kept } = self;
         if let Some((kept, own)) = kept
             && job.slot.get().is_none()
         {
-            // Another one's stands in until this one's is there, and is to be replaced at once.
+            // Another name set's certificate is a substitute, to be replaced at once.
             let validity = own.then_some(kept.validity);
             job.serve(kept.key, validity, kept.validity.from);
         }
@@ -62,34 +62,34 @@ impl Job {
         }
     }
 
-    /// Where listeners find it.
+    /// The slot in which listeners find the certificate.
     pub fn slot(&self) -> &Arc<Slot> {
         &self.slot
     }
 
-    /// As it is wanted.
+    /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Loads what is kept, and sees whether its folder can be made or written to. Nothing is changed: see
-    /// [`Prepared::commit`]. It waits for disks.
+    /// Loads the stored certificate and checks the folder, without side effects; see [`Prepared::commit`].
+    /// Blocks on the disk.
     ///
     /// # Errors
-    /// When the folder cannot be written to, or a certificate in it cannot be read; at the folder's place.
+    /// The folder is not writable, or a stored certificate cannot be read; at the folder's place.
     pub fn prepare(self: &Arc<Self>) -> Result<Prepared, Problem> {
         if self.slot.get().is_some() {
             return Ok(Prepared { job: Arc::clone(self), kept: None });
         }
         storage::check(&self.settings).map_err(|error| {
             let folder = self.settings.storage.display();
-            Problem::new(format!("certificates cannot be kept in `{folder}`: {error}"))
-                .help("name a folder in `storage` that the gateway may write to, as /var/lib/moongate/acme")
+            Problem::new(format!("certificates cannot be stored in `{folder}`: {error}"))
+                .help("set `storage` to a folder that is writable for the gateway, for example /var/lib/moongate/acme")
                 .at(&self.place)
         })?;
         let kept = storage::load(&self.settings).map_err(|error| {
-            Problem::new(format!("a kept certificate cannot be used: {error}"))
-                .help("make the file readable; or move it away, and the gateway orders another one")
+            Problem::new(format!("a stored certificate cannot be used: {error}"))
+                .help("make the file readable, or move it away to request a new certificate")
                 .at(&self.place)
         })?;
         Ok(Prepared { job: Arc::clone(self), kept })
@@ -102,13 +102,13 @@ impl Job {
         self.slot.put(key);
     }
 
-    /// A new one is there.
+    /// Puts a new certificate in use.
     pub(super) fn renewed(&self, key: Arc<CertifiedKey>, validity: Validity) {
         self.serve(key, Some(validity), now());
         self.issued.fetch_add(1, Relaxed);
     }
 
-    /// A try failed, and the next one is at that time; what was served before serves on.
+    /// Records a failed attempt and the time of the next one; the previous certificate stays in use.
     pub(super) fn failed(&self, failure: Failure, next: u64) {
         if let Some(count) = self.failures.get(failure.reason as usize) {
             count.fetch_add(1, Relaxed);
@@ -117,24 +117,24 @@ impl Job {
         (state.failure, state.next) = (Some((now(), failure)), Some(next));
     }
 
-    /// How often a certificate was issued to this process.
+    /// Certificates issued to this process.
     pub fn issued(&self) -> u64 {
         self.issued.load(Relaxed)
     }
 
-    /// How often a try failed, for each reason.
+    /// Failed attempts by reason.
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.failures.iter().map(|count| count.load(Relaxed));
         Reason::ALL.iter().map(|reason| reason.name()).zip(counts)
     }
 
-    /// When one was last issued and until when it holds, in seconds since 1970.
+    /// The last issuance and the expiry, in Unix seconds.
     pub fn times(&self) -> (Option<u64>, Option<u64>) {
         let state = self.state.lock();
         (state.issued, state.validity.map(|validity| validity.until))
     }
 
-    /// For the administrator.
+    /// The status for the admin API.
     pub fn status(&self) -> Value {
         let state = self.state.lock().clone();
         let failure = state.failure.map(

@@ -1,4 +1,4 @@
-//! The certificates of a generation, and which of them were there before.
+//! ACME certificates of a configuration, shared with the previous generation.
 
 use super::job::Job;
 use super::settings::Settings;
@@ -7,7 +7,7 @@ use crate::tls::Challenges;
 use moongate_config::{Placed, Problem, Problems};
 use std::sync::Arc;
 
-/// The certificates that a generation gets by itself.
+/// The ACME certificates of a generation.
 #[derive(Default)]
 pub struct Jobs {
     list: Vec<Arc<Job>>,
@@ -15,40 +15,40 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// All of them; one that several listeners want is there once.
+    /// All certificates; one used by several listeners is listed once.
     pub fn all(&self) -> &[Arc<Job>] {
         &self.list
     }
 
-    /// The proofs that authorities may ask for; the same set in every generation.
+    /// The pending challenges; the same set in every generation.
     pub fn challenges(&self) -> &Arc<Challenges> {
         &self.challenges
     }
 }
 
-/// Gathers those of a generation while it is compiled.
+/// Collects the certificates while a configuration is compiled.
 pub struct JobSetBuilder<'a> {
     prior: &'a [Arc<Job>],
     jobs: Jobs,
 }
 
 impl<'a> JobSetBuilder<'a> {
-    /// Behind the generation that serves now, if one does.
+    /// A builder that reuses certificates of the generation in use.
     pub fn after(prior: Option<&'a Jobs>) -> Self {
         let challenges = prior.map(|prior| Arc::clone(&prior.challenges)).unwrap_or_default();
         Self { prior: prior.map_or(&[], |prior| &prior.list), jobs: Jobs { list: Vec::new(), challenges } }
     }
 
-    /// The proofs that authorities may ask for.
+    /// The pending challenges.
     pub fn challenges(&self) -> &Arc<Challenges> {
         &self.jobs.challenges
     }
 
-    /// The certificate that these settings ask for: that of another listener or of the prior generation
-    /// when it is the same one.
+    /// The certificate with these settings: an existing one of another listener or of the previous
+    /// generation, or a new one.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings, with places.
+    /// Every invalid setting, with its place.
     pub fn add(&mut self, written: &Placed<config::Acme>) -> Result<Arc<Job>, Problems> {
         let settings = Settings::read(written)?;
         if let Some(same) = self.jobs.list.iter().find(|job| *job.settings == settings) {
@@ -58,10 +58,11 @@ impl<'a> JobSetBuilder<'a> {
             (&job.settings.directory, job.settings.id()) == (&settings.directory, settings.id())
         };
         if self.jobs.list.iter().any(rival) {
-            let problem = Problem::new("a certificate of these names is wanted twice, with other settings");
+            let problem =
+                Problem::new("a certificate for these names is configured twice, with different settings");
             return Err(Problems::from(
                 problem
-                    .help("write the same settings at both listeners, for instance by a YAML anchor")
+                    .help("use the same settings at both listeners, for example with a YAML anchor")
                     .at(&written.place),
             ));
         }
@@ -72,7 +73,7 @@ impl<'a> JobSetBuilder<'a> {
         Ok(job)
     }
 
-    /// All that were gathered.
+    /// All collected certificates.
     pub fn finish(self) -> Jobs {
         self.jobs
     }

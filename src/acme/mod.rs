@@ -1,10 +1,9 @@
-//! Certificates that the gateway gets by itself (ACME, RFC 8555).
+//! ACME certificates (RFC 8555): issuance, renewal and storage.
 //!
-//! A [`Job`] is one certificate: its settings, the place in which the listeners find it, and what is known
-//! of it. It is compiled with the configuration and kept over reloads while its settings stay the same.
-//! Compiling and [`Job::prepare`], which loads what is kept, contact nobody and write nothing;
-//! [`Job::run`] gets certificates and renews them until it is dropped. Who runs it is live's business, who
-//! makes the handshakes the server's.
+//! A [`Job`] is one certificate with its settings, its slot for listeners, and its state. It is compiled with
+//! the configuration and kept over reloads while its settings are unchanged. Compiling and [`Job::prepare`],
+//! which loads the stored certificate, send and write nothing. [`Job::run`] requests and renews it until
+//! dropped; `control` runs it, and `server` makes the handshakes.
 
 mod account;
 mod backoff;

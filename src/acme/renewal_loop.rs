@@ -1,4 +1,5 @@
-//! The years of a certificate: a try when one is due, waits between them, and what is noted of each.
+//! Renewal loop of one certificate: an attempt when due, backoff after failures, and a record of failed
+//! attempts.
 
 use super::backoff;
 use super::certificate_state::now;
@@ -13,18 +14,18 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-/// How long a try may take from the account to the file.
+/// The time limit of an attempt, from the account to the stored file.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
-/// The clock is looked at again at least so often: it may have been set, and a machine sleeps.
+/// The longest sleep: the clock may be set, and the machine may be suspended.
 const LOOK: Duration = Duration::from_secs(10 * 60);
 
-/// How often an authority is asked at most when it wants a certificate renewed.
+/// The minimum interval between requests for renewal information.
 const ASK: Duration = Duration::from_secs(6 * 60 * 60);
 
 impl Job {
-    /// Gets the certificate and renews it, for as long as it is polled. Who holds `turn` is at work: the
-    /// certificates of a process are got one behind another.
+    /// Requests the certificate and renews it, for as long as it is polled. `turn` serializes the attempts of
+    /// all certificates of the process.
     pub async fn run(&self, turn: &Mutex<()>) {
         let mut tries = self.tries().await;
         let mut in_a_row: u32 = 0;
@@ -35,7 +36,7 @@ impl Job {
             let outcome = {
                 let _turn = turn.lock().await;
                 timeout(LONGEST, issue(self)).await.unwrap_or_else(|_| {
-                    let detail = format!("it was not done within {LONGEST:?}");
+                    let detail = format!("not finished within {LONGEST:?}");
                     Err(Failure { reason: Reason::Timeout, detail })
                 })
             };
@@ -57,7 +58,7 @@ impl Job {
         }
     }
 
-    /// When the next try is, when nothing failed since the last one.
+    /// The time of the next attempt, without a failure since the last one.
     fn due(&self, tries: &mut Tries) -> u64 {
         let now = now();
         backoff::forget(&mut tries.failed, now);
@@ -65,21 +66,21 @@ impl Job {
         if let Some(validity) = validity {
             info!(
                 certificate = self.settings.id().as_str(), expires = validity.until;
-                "a certificate is served"
+                "certificate in use"
             );
         }
         let due = validity.map_or(now, |validity| validity.renewal(fastrand::f64()));
         due.max(backoff::allowed(&tries.failed, now))
     }
 
-    /// Notes a failure. Returns when to try again.
+    /// Records a failure and returns the time of the next attempt.
     fn put_off(&self, failure: Failure, in_a_row: u32, tries: &mut Tries) -> u64 {
         let now = now();
         let wait = backoff::wait(failure.reason, in_a_row, fastrand::f64());
         let (reason, detail) = (failure.reason.name(), failure.detail.as_str());
         warn!(
             certificate = self.settings.id().as_str(), reason, again_in_seconds = wait.as_secs(), detail;
-            "a certificate could not be got"
+            "certificate request failed"
         );
         backoff::forget(&mut tries.failed, now);
         if backoff::counts(failure.reason) {
@@ -90,11 +91,11 @@ impl Job {
         next
     }
 
-    /// The tries of late that failed. A file system that hangs has none to tell.
+    /// The recent failed attempts; none if the file system hangs.
     async fn tries(&self) -> Tries {
         let load = |settings: &Settings| Ok(storage::load_tries(settings));
         storage::run(&self.settings, load).await.unwrap_or_else(|error| {
-            warn!(certificate = self.settings.id().as_str(), error:%; "the record of failed orders cannot be read");
+            warn!(certificate = self.settings.id().as_str(), error:%; "record of failed orders not read");
             Tries::default()
         })
     }
@@ -103,15 +104,15 @@ impl Job {
         let tries = tries.clone();
         let keep = move |settings: &Settings| storage::keep_tries(settings, &tries);
         if let Err(error) = storage::run(&self.settings, keep).await {
-            warn!(certificate = self.settings.id().as_str(), error:%; "failed tries cannot be noted");
+            warn!(certificate = self.settings.id().as_str(), error:%; "record of failed orders not written");
         }
     }
 
-    /// Waits until the try is due, or earlier where the authority wants a certificate renewed that is served.
+    /// Waits until the attempt is due, or earlier if the CA's renewal information says so.
     async fn wait_until(&self, mut due: u64) {
         let mut ask = {
             let state = self.state.lock();
-            // Not while it refuses, and not of one that was just issued: who asks for that is mistaken.
+            // Not after a failure, and not right after an issuance.
             let served = state.validity.and(state.issued).filter(|_| state.failure.is_none());
             served.map(|issued| (issued + ASK.as_secs()).max(now()))
         };

@@ -1,4 +1,4 @@
-//! What was written for a certificate, read in its one meaning.
+//! Validated settings of an ACME certificate.
 
 use crate::config::{self, Challenge};
 use base64::Engine;
@@ -12,36 +12,36 @@ use std::fmt::Write;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The folder of an operator who names none.
+/// The default of `storage`.
 const STORAGE: &str = "acme";
 
-/// The largest file of issuers that is read.
+/// The size limit of a file of issuers.
 const LARGEST: u64 = 1 << 20;
 
-/// A certificate as it is wanted. Two that are equal are the same one.
+/// The settings of a certificate; equal settings mean the same certificate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The names, in lower case, in the order written.
+    /// The names, in lower case, in the order of the configuration.
     pub names: Vec<Box<str>>,
-    /// The authority's directory.
+    /// The CA's directory URL.
     pub directory: String,
-    /// Whom the authority may write to, as URLs.
+    /// Contact URLs.
     pub contact: Vec<String>,
-    /// How it is proven that the names are ours.
+    /// The challenge type.
     pub challenge: Challenge,
-    /// The folder that keeps everything of every authority.
+    /// The storage folder of all CAs.
     pub storage: PathBuf,
-    /// The issuers that are trusted for the directory; `None`: the system's.
+    /// The issuers trusted for the directory's certificate; `None` means those of the system.
     pub roots: Option<Vec<CertificateDer<'static>>>,
-    /// The identifier and the key of an account that was made elsewhere.
+    /// The key identifier and key for external account binding.
     pub external: Option<(String, Vec<u8>)>,
 }
 
 impl Settings {
-    /// Reads what was written.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// Everything that is wrong with it, with places.
+    /// Every invalid setting, with its place.
     pub(super) fn read(written: &Placed<config::Acme>) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let spec = &written.value;
@@ -57,7 +57,7 @@ impl Settings {
         if problems.refuse() { Err(problems) } else { Ok(settings) }
     }
 
-    /// What tells it from every other certificate of its directory, in letters that a file's name may have.
+    /// An identifier that is unique within its directory, usable as a file name.
     pub fn id(&self) -> String {
         let mut sorted = self.names.clone();
         sorted.sort();
@@ -67,13 +67,13 @@ impl Settings {
         }
         let digest = Sha256::digest(sorted.join("\n"));
         digest[..4].iter().fold(format!("{first}-"), |mut id, byte| {
-            // Writing to a text does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(id, "{byte:02x}");
             id
         })
     }
 
-    /// The directory in letters that a folder's name may have.
+    /// The directory URL as a folder name.
     pub fn authority(&self) -> String {
         let rest = self.directory.split_once("://").map_or(&*self.directory, |(_, rest)| rest);
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
@@ -84,15 +84,17 @@ impl Settings {
 fn names(written: &Placed<Vec<Placed<String>>>, problems: &mut Problems) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = Vec::with_capacity(written.value.len());
     if written.value.is_empty() {
-        let problem = Problem::new("`domains` is empty: a certificate needs a name");
-        problems.push(problem.help("name what clients connect to, as in example.com").at(&written.place));
+        let problem = Problem::new("`domains` is empty; a certificate needs a name");
+        problems.push(
+            problem.help("add the host names that clients use, for example example.com").at(&written.place),
+        );
     }
     for domain in &written.value {
         let name: Box<str> = domain.value.to_ascii_lowercase().into();
         match check_name(&name) {
             Err(problem) => problems.push(problem.at(&domain.place)),
             Ok(()) if names.contains(&name) => {
-                problems.push(Problem::new(format!("`{name}` is named twice")).at(&domain.place));
+                problems.push(Problem::new(format!("duplicate domain `{name}`")).at(&domain.place));
             }
             Ok(()) => names.push(name),
         }
@@ -100,20 +102,21 @@ fn names(written: &Placed<Vec<Placed<String>>>, problems: &mut Problems) -> Vec<
     names
 }
 
-/// RFC 1035 §2.3.1 as RFC 1123 §2.1 relaxes it.
+/// Host names by RFC 1035 §2.3.1, as relaxed by RFC 1123 §2.1.
 fn check_name(name: &str) -> Result<(), Problem> {
     if name.contains('*') {
-        return Err(Problem::new(format!("`{name}` is a wildcard; these challenges prove single names"))
+        return Err(Problem::new(format!("`{name}` is a wildcard; these challenges validate single names only"))
             .help(
-                "list every name, or get a wildcard with another client and name its files in `certificates`",
+                "list every name, or get a wildcard certificate with another ACME client and set its files in `certificates`",
             ));
     }
     if name.parse::<std::net::IpAddr>().is_ok() {
-        return Err(Problem::new(format!("`{name}` is an address, not a name")));
+        return Err(Problem::new(format!("`{name}` is an IP address, not a host name")));
     }
     if !name.is_ascii() {
-        return Err(Problem::new(format!("`{name}` has letters that a name on the wire has not"))
-            .help("write it as clients send it, in punycode: xn--…"));
+        return Err(
+            Problem::new(format!("`{name}` has non-ASCII characters")).help("write it in punycode: xn--…")
+        );
     }
     let fits = |label: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -123,8 +126,8 @@ fn check_name(name: &str) -> Result<(), Problem> {
             && !label.ends_with('-')
     };
     if name.len() > 253 || !name.split('.').all(fits) {
-        return Err(Problem::new(format!("`{name}` is not a host's name"))
-            .help("as in example.com, without a dot at the end"));
+        return Err(Problem::new(format!("`{name}` is not a valid host name"))
+            .help("use a name such as example.com, without a final dot"));
     }
     Ok(())
 }
@@ -133,15 +136,15 @@ fn directory(written: &Placed<String>, problems: &mut Problems) -> String {
     let good = written.value.parse::<Uri>().is_ok_and(|uri| is_safe(&uri));
     if !good {
         problems.push(
-            Problem::new(format!("the directory `{}` is not an https: URL", written.value))
-                .help("as in https://acme-v02.api.letsencrypt.org/directory; http: only on this machine")
+            Problem::new(format!("directory `{}` is not an https: URL", written.value))
+                .help("use a URL such as https://acme-v02.api.letsencrypt.org/directory; http: is allowed for loopback only")
                 .at(&written.place),
         );
     }
     written.value.clone()
 }
 
-/// Whether what is told and asked there is between the two: over TLS, or inside this machine.
+/// Whether the connection is private: over TLS, or to a loopback address.
 pub(super) fn is_safe(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default();
     let inside = || host == "localhost" || ip(host).is_some_and(|ip| ip.is_loopback());
@@ -152,7 +155,7 @@ pub(super) fn is_safe(uri: &Uri) -> bool {
     }
 }
 
-/// An address as it stands in a URL.
+/// The IP address of a URL's host.
 fn ip(host: &str) -> Option<std::net::IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
@@ -167,17 +170,18 @@ fn contact(written: &Placed<String>, problems: &mut Problems) -> Option<String> 
         return Some(format!("mailto:{address}"));
     }
     problems.push(
-        Problem::new(format!("`{}` is not an address to write to", written.value))
-            .help("as in admin@example.com or mailto:admin@example.com")
+        Problem::new(format!("`{}` is not a contact address", written.value))
+            .help("use an address such as admin@example.com or mailto:admin@example.com")
             .at(&written.place),
     );
     None
 }
 
-/// The folder, relative to the file that names it or, by default, to the one that asks for a certificate.
+/// The storage folder, relative to the file that sets it, or by default to the file with the listener.
 ///
 /// # Errors
-/// When it could never be made: something on its path is not a directory, or cannot be looked at. It need not exist.
+/// The folder can never be created: a part of its path is not a directory or cannot be examined. It need not
+/// exist.
 fn storage(written: &Placed<config::Acme>) -> Result<PathBuf, Problem> {
     let (place, name) = match &written.value.storage {
         Some(storage) => (&storage.place, storage.value.as_str()),
@@ -188,15 +192,15 @@ fn storage(written: &Placed<config::Acme>) -> Result<PathBuf, Problem> {
     {
         let wrong = match path.metadata() {
             Ok(found) if found.is_dir() => break,
-            Ok(_) => "it is not a directory".to_owned(),
+            Ok(_) => "not a directory".to_owned(),
             Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => continue,
             Err(error) if error.kind() == ErrorKind::NotADirectory && !path.is_symlink() => continue,
             Err(error) => error.to_string(),
         };
         let message =
-            format!("certificates cannot be kept in `{}`: `{}`: {wrong}", folder.display(), path.display());
+            format!("certificates cannot be stored in `{}`: `{}`: {wrong}", folder.display(), path.display());
         return Err(Problem::new(message)
-            .help("name a directory in `storage` that the gateway may make or write to, as /var/lib/moongate/acme")
+            .help("set `storage` to a directory that the gateway can create or write to, for example /var/lib/moongate/acme")
             .at(place));
     }
     Ok(folder)
@@ -207,12 +211,9 @@ fn roots(written: &Placed<String>) -> Result<Vec<CertificateDer<'static>>, Probl
     let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.bytes).collect();
     match roots {
         Ok(roots) if !roots.is_empty() => Ok(roots),
-        Ok(_) => {
-            Err(Problem::new(format!("`{}` has no certificate in PEM", written.value)).at(&written.place))
-        }
+        Ok(_) => Err(Problem::new(format!("`{}` has no PEM certificate", written.value)).at(&written.place)),
         Err(error) => {
-            Err(Problem::new(format!("`{}` cannot be read as PEM: {error}", written.value))
-                .at(&written.place))
+            Err(Problem::new(format!("`{}` is not valid PEM: {error}", written.value)).at(&written.place))
         }
     }
 }
@@ -225,8 +226,8 @@ fn external(written: &Placed<config::ExternalAccount>, problems: &mut Problems) 
         Ok(decoded) if !decoded.is_empty() => Some((id.value.clone(), decoded)),
         _ => {
             problems.push(
-                Problem::new("the account's key is not base64url")
-                    .help("take it as the authority shows it: letters, digits, `-` and `_`")
+                Problem::new("the account key is not base64url")
+                    .help("copy it from the CA: letters, digits, `-` and `_`")
                     .at(&key.place),
             );
             None

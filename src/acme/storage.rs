@@ -1,13 +1,12 @@
-//! The folder of a certificate. Below the operator's `storage` each authority has a folder, named after
-//! its directory, and in it:
+//! Storage of certificates. `storage` has a folder for each CA, named after its directory URL, with these
+//! files:
 //!
-//! - `account.json`: the account and its key. An account that was made elsewhere (external account
-//!   binding) has its identifier's digest in the name.
-//! - `NAME.pem`: a key and the chain of its certificate, in one file, so that both change in one step.
-//! - `NAME.json`: when tries of late failed, so that a process that is started again and again does not
-//!   bother the authority each time.
+//! - `account.json`: the account and its key. With external account binding, the name has a digest of the
+//!   identifier.
+//! - `NAME.pem`: a key and its certificate chain, in one file, so that both change in one step.
+//! - `NAME.json`: times of recent failed attempts, so that a process in a restart loop respects the backoff.
 //!
-//! Everything is readable by its owner alone, and written beside its place and then moved into it.
+//! Every file is readable by its owner only, written as a draft, and renamed into place.
 
 use super::certificate_state::now;
 use super::certified_key::Keyed;
@@ -27,23 +26,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest file that is read.
+/// The largest file in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// The tries of late that failed.
+/// The recent failed attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tries {
-    /// When, in seconds since 1970.
+    /// Their times, in Unix seconds.
     pub(super) failed: Vec<u64>,
 }
 
-/// For one of the operations below, wherever it is waited for. A file system may hang.
+/// The time limit for any operation below: a file system may hang.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Runs an operation of this module on a thread that may hang, and waits for it, within a bound.
+/// Runs an operation of this module on a thread that may hang, and waits for it with a time limit.
 ///
 /// # Errors
-/// Those of the operation, and when the file system does not answer in time.
+/// Those of the operation, and a timeout.
 pub(super) async fn run<T: Send + 'static>(
     settings: &Arc<Settings>,
     operation: impl FnOnce(&Settings) -> io::Result<T> + Send + 'static,
@@ -64,8 +63,8 @@ fn tries(settings: &Settings) -> PathBuf {
     folder(settings).join(settings.id() + ".json")
 }
 
-/// Where the account is kept. It cannot be a certificate's: no host's name ends in `.json`'s `account`
-/// alone and has a certificate there, for those end in `.pem`.
+/// The account's file. It cannot collide with a certificate's file, because those end in `.pem`, and the
+/// record of attempts has a host name with a digest.
 pub(super) fn account(settings: &Settings) -> PathBuf {
     let name = settings.external.as_ref().map_or_else(
         || "account.json".to_owned(),
@@ -78,10 +77,10 @@ pub(super) fn account(settings: &Settings) -> PathBuf {
     folder(settings).join(name)
 }
 
-/// Makes the folder and sees that it can be written to.
+/// Creates the folder and checks that it is writable.
 ///
 /// # Errors
-/// What the system says.
+/// I/O errors.
 pub(super) fn prepare(settings: &Settings) -> io::Result<()> {
     let folder = folder(settings);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -91,10 +90,10 @@ pub(super) fn prepare(settings: &Settings) -> io::Result<()> {
     fs::remove_file(probe)
 }
 
-/// Removes what writes of a process that died have left of this certificate's files.
+/// Removes drafts of this certificate's files that a dead process left.
 fn remove_drafts(folder: &Path, settings: &Settings) -> io::Result<()> {
     for path in [certificate(settings), tries(settings)] {
-        // One of this process may be under way.
+        // A write of this process may be in progress.
         if *writes_of(&path).lock() > 0 {
             continue;
         }
@@ -112,11 +111,10 @@ fn remove_drafts(folder: &Path, settings: &Settings) -> io::Result<()> {
     Ok(())
 }
 
-/// Sees, without making anything, whether [`prepare`] can be expected to succeed: the nearest directory that exists is
-/// one that may be written to.
+/// Checks whether [`prepare`] can succeed, without side effects: the nearest existing directory is writable.
 ///
 /// # Errors
-/// What the system says.
+/// I/O errors.
 pub(super) fn check(settings: &Settings) -> io::Result<()> {
     let folder = folder(settings);
     for path in folder.ancestors() {
@@ -131,20 +129,19 @@ pub(super) fn check(settings: &Settings) -> io::Result<()> {
     Ok(())
 }
 
-/// The certificate that is kept and still holds, and whether it is for all the names and no others' file.
-/// Where it has none of its own, another one's of the same authority stands in that is for the most of its
-/// names: who adds a name must not lose the others until the authority has seen it.
+/// The stored certificate that is still valid, and whether it covers exactly the configured names. Without
+/// one, the certificate of the same CA that covers most of the names: after a name is added, the others must
+/// stay in use.
 ///
 /// # Errors
-/// When a kept certificate cannot be read. An order for a second one would not mend that, and would count at the
-/// authority.
+/// A stored certificate cannot be read. A new order would not fix that, and would count at the CA.
 pub(super) fn load(settings: &Settings) -> io::Result<Option<(Keyed, bool)>> {
     let holds = |kept: &Keyed| kept.validity.until > now();
     let file = certificate(settings);
     let own = match read(&file).map(|pem| Keyed::read(&pem)) {
         Ok(Ok(kept)) => Some(kept).filter(holds),
         Ok(Err(wrong)) => {
-            log::warn!(file:? = file; "a certificate that was kept is left aside: {wrong}");
+            log::warn!(file:? = file; "stored certificate ignored: {wrong}");
             None
         }
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -155,14 +152,14 @@ pub(super) fn load(settings: &Settings) -> io::Result<Option<(Keyed, bool)>> {
         return Ok(Some((own, whole)));
     }
     let entries = match fs::read_dir(folder(settings)) {
-        // It is made with the first certificate.
+        // The folder is created with the first certificate.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         entries => entries?.collect::<io::Result<Vec<_>>>()?,
     };
     let others = entries.iter().map(fs::DirEntry::path);
     Ok(others
         .filter(|path| path.extension().is_some_and(|ending| ending == "pem"))
-        // One of another certificate's files is that certificate's problem.
+        // An unreadable file of another certificate is reported for that certificate.
         .filter_map(|path| Keyed::read(&read(&path).ok()?).ok())
         .filter(holds)
         .filter(|kept| kept.shares(&settings.names) > 0)
@@ -170,33 +167,32 @@ pub(super) fn load(settings: &Settings) -> io::Result<Option<(Keyed, bool)>> {
         .map(|kept| (kept, false)))
 }
 
-/// Keeps a key and the chain of its certificate.
+/// Stores a key and its certificate chain.
 ///
 /// # Errors
-/// What the system says; what was kept before is there then.
+/// I/O errors; the previous file is still there then.
 pub(super) fn keep(settings: &Settings, pem: &str) -> io::Result<()> {
     write(&certificate(settings), pem.as_bytes())
 }
 
-/// The tries that failed; none when nothing is kept of them. A file that cannot be read is a warning: the waits
-/// begin anew.
+/// The recorded failed attempts. An unreadable record is a warning: the backoff starts again.
 pub(super) fn load_tries(settings: &Settings) -> Tries {
     let file = tries(settings);
     load_json(&file)
         .unwrap_or_else(|error| {
-            log::warn!(file:? = file, error:%; "the record of failed orders cannot be read");
+            log::warn!(file:? = file, error:%; "record of failed orders not read");
             None
         })
         .unwrap_or_default()
 }
 
-/// Keeps them; with none the file goes.
+/// Stores the failed attempts; without any, removes the file.
 ///
 /// # Errors
-/// What the system says.
+/// I/O errors.
 pub(super) fn keep_tries(settings: &Settings, kept: &Tries) -> io::Result<()> {
     if kept.failed.is_empty() {
-        // A turn as a write has: one that hangs must not bring the file back.
+        // Numbered like a write: a hanging write must not restore the file.
         let writes = writes_of(&tries(settings));
         let mut newest = writes.lock();
         *newest += 1;
@@ -205,10 +201,10 @@ pub(super) fn keep_tries(settings: &Settings, kept: &Tries) -> io::Result<()> {
     keep_json(&tries(settings), kept)
 }
 
-/// What is kept in a file; `None` where there is none.
+/// The content of a file; `None` if it does not exist.
 ///
 /// # Errors
-/// When it cannot be read, or says something else.
+/// The file cannot be read, or has other content.
 pub(super) fn load_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -217,10 +213,10 @@ pub(super) fn load_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
     }
 }
 
-/// Keeps it in a file.
+/// Stores a value in a file.
 ///
 /// # Errors
-/// What the system says.
+/// I/O errors.
 pub(super) fn keep_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     write(path, &serde_json::to_vec_pretty(value)?)
 }
@@ -231,7 +227,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     })
 }
 
-/// The writes of each file so far.
+/// The number of writes of each file.
 static WRITES: Mutex<BTreeMap<PathBuf, Arc<Mutex<u64>>>> = Mutex::new(BTreeMap::new());
 
 fn writes_of(path: &Path) -> Arc<Mutex<u64>> {
@@ -245,8 +241,8 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// In one step: a reader finds the old content whole or the new one, also after a loss of power. A write that hangs and
-/// goes on when a later one has begun is given up, so that content is never replaced by older content.
+/// Replaces the file atomically, also across a power failure. A hanging write that continues after the start
+/// of a later one is abandoned, so that old content never replaces newer content.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let writes = writes_of(path);
     let turn = {
@@ -257,18 +253,18 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = folder.join(format!(".{name}.{turn}.new"));
-    // One that was left by a process that died, perhaps with other rights.
+    // A dead process may have left a draft, perhaps with other permissions.
     remove_if_there(&draft)?;
     let placed = draw(&draft, bytes).and_then(|()| {
-        // Held while it is renamed: a later write waits for that, within its own bound.
+        // Held during the rename: a later write waits for it, within its own time limit.
         let newest = writes.lock();
         if *newest != turn {
-            return Err(io::Error::other("a later write of the file has begun"));
+            return Err(io::Error::other("a later write of the file has started"));
         }
         fs::rename(&draft, path)
     });
     if placed.is_err() {
-        // It may hold a part of a key. The error that is returned says more than one of this.
+        // The draft may contain part of a key. The returned error matters more than an error here.
         let _ = fs::remove_file(&draft);
     }
     placed?;

@@ -1,4 +1,4 @@
-//! `moongate check`: reads and compiles a file, touching nothing else.
+//! `moongate check`: reads and compiles a configuration without applying it.
 
 use super::{BAD_CONFIG, color, say, say_wrong};
 use crate::config::{self, EscapedSlashes, MergeSlashes, PathParameters};
@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// A request whose route is to be explained.
-pub(super) struct Asked {
+/// The request of `--explain`.
+pub(super) struct ExplainArguments {
     /// Method and URL.
     pub(super) explain: Vec<String>,
     pub(super) headers: Vec<String>,
@@ -22,7 +22,7 @@ pub(super) struct Asked {
     pub(super) client: IpAddr,
 }
 
-pub(super) fn main(path: &Path, kinds: Kinds, print: bool, asked: Option<&Asked>) -> ExitCode {
+pub(super) fn main(path: &Path, kinds: Kinds, print: bool, arguments: Option<&ExplainArguments>) -> ExitCode {
     let (snapshot, loaded, warnings) = match control::check(path, kinds, color()) {
         Ok(checked) => checked,
         Err(refusal) => {
@@ -33,11 +33,11 @@ pub(super) fn main(path: &Path, kinds: Kinds, print: bool, asked: Option<&Asked>
     if let Some(warnings) = warnings {
         say_wrong(&warnings);
     }
-    if let Some(asked) = asked {
-        return match explained(&snapshot, asked) {
+    if let Some(arguments) = arguments {
+        return match explain_request(&snapshot, arguments) {
             Ok(text) => say(&text),
-            Err(wrong) => {
-                say_wrong(&format!("error: {wrong}\n"));
+            Err(error) => {
+                say_wrong(&format!("error: {error}\n"));
                 ExitCode::from(2)
             }
         };
@@ -48,48 +48,50 @@ pub(super) fn main(path: &Path, kinds: Kinds, print: bool, asked: Option<&Asked>
     let routes = snapshot.routes();
     let upstreams = snapshot.clusters().count();
     let (routes, upstreams) = (count(routes, "route"), count(upstreams, "upstream"));
-    say(&format!("{}: fine ({routes}, {upstreams})\n", path.display()))
+    say(&format!("{}: valid ({routes}, {upstreams})\n", path.display()))
 }
 
 fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Which route a request takes and why, in words.
-fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
-    let [method, url] = asked.explain.as_slice() else { return Err("a method and a URL are missing".into()) };
+/// The route of a request, with the reasons, as text.
+fn explain_request(snapshot: &Snapshot, arguments: &ExplainArguments) -> Result<String, String> {
+    let [method, url] = arguments.explain.as_slice() else {
+        return Err("`--explain` needs a method and a URL".into());
+    };
     let method = Method::from_bytes(method.to_uppercase().as_bytes())
         .map_err(|_| format!("`{method}` is no method"))?;
     let (raw, url) = read_url(url)?;
     let mut headers = HeaderMap::new();
-    for field in &asked.headers {
+    for field in &arguments.headers {
         let (name, value) = field.split_once(':').ok_or_else(|| format!("`{field}` is not `name: value`"))?;
         let name = HeaderName::from_bytes(name.trim().as_bytes())
-            .map_err(|_| format!("`{name}` is no field name"))?;
-        let value =
-            HeaderValue::from_str(value.trim()).map_err(|_| format!("`{value}` is no field value"))?;
+            .map_err(|_| format!("`{name}` is not a header field name"))?;
+        let value = HeaderValue::from_str(value.trim())
+            .map_err(|_| format!("`{value}` is not a header field value"))?;
         headers.append(name, value);
     }
-    // A WebSocket begins as a request, and has its scheme.
+    // The scheme `wss` means a WebSocket handshake over TLS.
     let is = |known: &str| url.scheme_str().is_some_and(|scheme| scheme.eq_ignore_ascii_case(known));
     let secure = is("https") || is("wss");
-    let (listener, assumed) = match asked.listener.as_deref() {
+    let (listener, note) = match arguments.listener.as_deref() {
         None => {
-            let listener = assumed(snapshot, secure);
-            (listener, format!("by listener {listener}; `--listener` names another\n"))
+            let listener = default_listener(snapshot, secure);
+            (listener, format!("at listener {listener}; `--listener` selects another\n"))
         }
         Some(name) if snapshot.listeners.iter().any(|known| &*known.name == name) => (name, String::new()),
-        Some(name) => return Err(format!("no listener is named `{name}`")),
+        Some(name) => return Err(format!("unknown listener `{name}`")),
     };
     let host = url.authority().map(http::uri::Authority::as_str);
     let target = Target::parse(raw.as_bytes(), &method, host)
-        .map_err(|wrong| format!("the gateway refuses this request: {wrong}"))?;
-    let asks = is("ws")
+        .map_err(|error| format!("the gateway refuses this request: {error}"))?;
+    let is_websocket = is("ws")
         || is("wss")
         || handshake::check(&method, Version::HTTP_11, &headers)
             != Err(handshake::HandshakeError::NotWebSocket);
-    let seen = proxy::preview(&method, host, &headers, (asked.client, secure), &snapshot.terms)
-        .map_err(|error| format!("this is no request: {error}"))?;
+    let seen = proxy::preview(&method, host, &headers, (arguments.client, secure), &snapshot.terms)
+        .map_err(|error| format!("invalid request: {error}"))?;
     let request = Request {
         scheme: seen.scheme,
         host: target.host().unwrap_or_default(),
@@ -99,21 +101,21 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         raw_path: target.raw_path(),
         scheme_is_certain: seen.scheme_is_certain,
         query: target.query(),
-        is_websocket: asks,
+        is_websocket,
         body: BodyLength::of_http1(&headers),
         listener,
         client: seen.client.address(),
-        ..Request::internal(&method, "/", asked.client)
+        ..Request::internal(&method, "/", arguments.client)
     };
     let head = RequestMatch { request, path_with_parameters: target.read_path(), headers: &seen.headers };
     let form = match snapshot.table.find(&head) {
         Some(route) => form(snapshot, route, &target)?,
         None => String::new(),
     };
-    Ok(format!("{}{form}{assumed}", snapshot.table.explain(&head)))
+    Ok(format!("{}{form}{note}", snapshot.table.explain(&head)))
 }
 
-/// How the path is matched and forwarded, where that is not as it was sent, or not the same.
+/// The matched and forwarded forms of the path, unless both equal the path that was sent.
 fn form(snapshot: &Snapshot, route: &Route, target: &Target<'_>) -> Result<String, String> {
     let refused = |what: &str, setting: &str| {
         Err(format!(
@@ -158,7 +160,7 @@ fn read_url(url: &str) -> Result<(String, Uri), String> {
 }
 
 /// The listener by which such a request would come in where nobody says it: the first one that takes it.
-fn assumed(snapshot: &Snapshot, secure: bool) -> &str {
+fn default_listener(snapshot: &Snapshot, secure: bool) -> &str {
     let has_tls =
         |listener: &Listener| listener.greeting.as_ref().is_some_and(|greeting| greeting.tls.is_some());
     let listeners = &snapshot.listeners;

@@ -1,7 +1,6 @@
-//! `moongate demo`: the gateway before embedded backends, in one process, with the shipped
-//! configuration to play with.
+//! `moongate demo`: the gateway and embedded backends in one process, with the shipped configuration.
 
-use super::{FAILED, color, ended, say, say_wrong};
+use super::{FAILED, color, exit_code_of, say, say_wrong};
 use crate::config;
 use crate::demo;
 use crate::server::{self, SignalReceiver};
@@ -10,14 +9,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCode {
-    // A file that cannot be read is reported by the gateway itself, in the same words as ever.
+    // `server::run` reports an unreadable file, as it does for `moongate run`.
     let Ok(loaded) = config::load(path) else {
-        return ended(server::run(path, kinds, signals, color(), |_| {}));
+        return exit_code_of(server::run(path, kinds, signals, color(), |_| {}));
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            say_wrong(&format!("error: no runtime for the backends: {error}\n"));
+            say_wrong(&format!("error: the runtime of the demo backends cannot be started: {error}\n"));
             return ExitCode::from(FAILED);
         }
     };
@@ -29,7 +28,7 @@ pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCo
             return ExitCode::from(FAILED);
         }
     };
-    let played = backends.addresses();
+    let backend_addresses = backends.addresses();
     let admin = loaded.spec.admin.as_ref().map(|admin| admin.address.value.clone());
     let config = path.display().to_string();
     runtime.spawn(backends.serve());
@@ -39,10 +38,10 @@ pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCo
             admin: admin.as_deref(),
             config: &config,
             pid: std::process::id(),
-            backends: &played,
+            backends: &backend_addresses,
         };
         say(&demo::banner(&facts));
     });
     runtime.shutdown_background();
-    ended(outcome)
+    exit_code_of(outcome)
 }

@@ -1,4 +1,4 @@
-//! `moongate kinds`: what can be written behind `kind:`, from the same tables that compile it.
+//! `moongate kinds`: the available balancers, health checks and plugins, from the tables that compile them.
 
 use super::{say, say_wrong};
 use crate::snapshot::Kinds;
@@ -16,14 +16,14 @@ pub(super) fn main(kinds: &Kinds, name: Option<&str>) -> ExitCode {
     list(&mut text, "plugins", kinds.plugins, name);
     match name {
         Some(name) if text.is_empty() => {
-            say_wrong(&format!("error: no kind is named `{name}`; `moongate kinds` lists them\n"));
+            say_wrong(&format!("error: unknown kind `{name}`; `moongate kinds` lists all kinds\n"));
             ExitCode::from(2)
         }
         _ => say(&text),
     }
 }
 
-/// The kinds of one table, or the one that was asked for, with its settings.
+/// Lists the kinds of one table, or the kind `name` with its settings.
 fn list<T: ?Sized>(text: &mut String, place: &str, kinds: &[Kind<T>], name: Option<&str>) {
     let wanted: Vec<_> = kinds.iter().filter(|kind| name.is_none_or(|name| name == kind.name)).collect();
     if wanted.is_empty() {
@@ -39,7 +39,7 @@ fn list<T: ?Sized>(text: &mut String, place: &str, kinds: &[Kind<T>], name: Opti
     }
 }
 
-/// A kind's settings, a line each.
+/// Lists a kind's settings, one per line.
 fn settings(text: &mut String, schema: fn(&mut SchemaGenerator) -> Schema) {
     let mut generator = SchemaGenerator::default();
     let schema = schema(&mut generator).to_value();

@@ -1,6 +1,6 @@
-//! The command line: what each subcommand does, what it prints and how it exits.
+//! Command line: subcommands, their output and exit codes.
 //!
-//! Exit codes: 0 fine, 1 failed while running, 2 usage, 78 a configuration that is refused.
+//! Exit codes: 0 success, 1 runtime failure, 2 usage error, 78 invalid configuration.
 
 mod check;
 mod demo;
@@ -13,7 +13,7 @@ use crate::diagnostics::Color;
 use crate::server::{self, Failed};
 use crate::snapshot::{self, Kinds};
 use crate::telemetry::process_log::{self, LogColor};
-use check::Asked;
+use check::ExplainArguments;
 use clap::{Parser, Subcommand};
 use moongate_config::{Kind, Period};
 use moongate_sdk::Plugin;
@@ -23,17 +23,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Failed while running, or could not begin to.
+/// Exit code of a runtime failure, also at startup.
 const FAILED: u8 = 1;
-/// The command line is refused.
+/// Exit code of an invalid command line.
 const USAGE: u8 = 2;
-/// The configuration is refused (EX_CONFIG of sysexits.h).
+/// Exit code of an invalid configuration (EX_CONFIG of sysexits.h).
 const BAD_CONFIG: u8 = 78;
 
-/// The configuration of an operator who names none.
+/// The configuration file without `-c`.
 const DEFAULT_FILE: &str = "conf/moongate.yaml";
 
-/// How long the log's last lines may take at the end.
+/// Time limit for flushing the log at exit.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// A programmable gateway for WebSocket clusters and the HTTP beside them.
@@ -43,7 +43,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Check the configuration and exit, as `moongate check` does; also before or after `run`
+    /// Check the configuration and exit, as `moongate check` does; also with `run`
     #[arg(short = 't')]
     test: bool,
 
@@ -53,7 +53,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve; SIGHUP reloads, SIGUSR1 reopens log files, SIGTERM drains and ends, SIGINT ends at once
+    /// Run the gateway; SIGHUP reloads, SIGUSR1 reopens log files, SIGTERM shuts down gracefully, SIGINT at
+    /// once
     Run {
         #[command(flatten)]
         file: File,
@@ -61,53 +62,53 @@ enum Command {
         #[arg(short = 't')]
         test: bool,
     },
-    /// Check a configuration; exits 0 when it is good and 78 when it is not
+    /// Check a configuration; exits with 0 if it is valid and with 78 if it is not
     Check {
         #[command(flatten)]
         file: File,
-        /// Print the effective configuration with its defaults; secrets as they are, paths as they were written
+        /// Print the effective configuration with defaults; includes secrets, paths are not resolved
         #[arg(long)]
         print: bool,
-        /// Say which route a request takes and why
+        /// Show which route a request takes and why
         #[arg(long, num_args = 2, value_names = ["METHOD", "URL"])]
         explain: Option<Vec<String>>,
-        /// A field of the request to explain, as `name: value`
+        /// Header field of the request to explain, as `name: value`; may be repeated
         #[arg(short = 'H', long = "header", value_name = "FIELD", requires = "explain")]
         headers: Vec<String>,
-        /// The listener by which the request to explain comes in
+        /// Listener that receives the request to explain
         #[arg(long, value_name = "NAME", requires = "explain")]
         listener: Option<String>,
-        /// The client of the request to explain
+        /// Client address of the request to explain
         #[arg(long, value_name = "ADDRESS", requires = "explain", default_value = "127.0.0.1")]
         client: IpAddr,
     },
-    /// Make a running gateway read its configuration again; waits for the outcome
+    /// Reload the configuration of a running gateway; waits for the result
     Reload {
         #[command(flatten)]
         file: File,
-        /// How long to wait for the outcome, as 90s or 5m; the gateway goes on with it in any case
+        /// Wait this long for the result, as 90s or 5m; the reload continues after the timeout
         #[arg(long, value_name = "TIME", default_value = "60s", value_parser = period)]
         timeout: Duration,
     },
-    /// List what can be written behind `kind:`
+    /// List available balancers, health checks and plugins
     Kinds {
-        /// Tell all about one of them
+        /// Show this kind with its settings
         name: Option<String>,
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
-    /// Begin a plugin, or try one outside the gateway
+    /// Create a plugin, or run one without the gateway
     Plugin {
         #[command(subcommand)]
         command: plugin::Command,
     },
-    /// Serve two embedded backends, with a page to try
+    /// Run the gateway with two embedded backends and a test page
     Demo(File),
 }
 
 #[derive(clap::Args)]
 struct File {
-    /// The configuration file; before or after the command [default: conf/moongate.yaml]
+    /// Configuration file; before or after the command [default: conf/moongate.yaml]
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -119,24 +120,25 @@ impl File {
 }
 
 impl Arguments {
-    /// The command with the options before it. An option that the command does not have is refused, not ignored.
+    /// The command, with the options before it. An option that the command does not have is an error.
     fn into_command(self) -> Result<Command, String> {
         let Self { command, test, file: File { config: before } } = self;
         let mut command = match command {
             None if test => Command::check(File { config: None }),
-            None => return Err("no command; `moongate --help` lists them".to_owned()),
+            None => return Err("no command given; `moongate --help` lists the commands".to_owned()),
             Some(Command::Run { file, test: after }) if test || after => Command::check(file),
             Some(command) if test && !matches!(command, Command::Check { .. }) => {
-                return Err("`-t` stands alone, or with `run` or `check`".to_owned());
+                return Err("`-t` cannot be used with this command; use it alone, or with `run` or `check`"
+                    .to_owned());
             }
             Some(command) => command,
         };
         let Some(before) = before else { return Ok(command) };
-        let after = command.file().ok_or("this command reads no configuration; leave `-c` out")?;
+        let after = command.file().ok_or("this command reads no configuration; remove `-c`")?;
         match &after.config {
             Some(after) if *after != before => {
                 let (before, after) = (before.display(), after.display());
-                Err(format!("two configuration files, `{before}` and `{after}`; `-c` names one"))
+                Err(format!("two configuration files, `{before}` and `{after}`; give `-c` once"))
             }
             _ => {
                 after.config = Some(before);
@@ -158,7 +160,7 @@ impl Command {
         }
     }
 
-    /// The configuration file of a command that reads one.
+    /// The configuration file argument, if the command has one.
     fn file(&mut self) -> Option<&mut File> {
         match self {
             Self::Run { file, .. }
@@ -170,13 +172,13 @@ impl Command {
     }
 }
 
-/// Runs the command, with these kinds of plugins. A gateway with plugins of its own is this call
-/// with another table.
+/// Runs the command with these kinds of plugins. A gateway with its own plugins calls this with another
+/// table.
 pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
-    // Before anything that takes time: a SIGHUP that arrives from here on waits instead of killing.
+    // Before any slow step: a SIGHUP from here on is queued instead of terminating the process.
     let signals = server::SignalReceiver::take();
     let arguments = Arguments::parse();
-    // A plugin that is tried has its log lines among the rest of what it does.
+    // `moongate plugin test` captures log records for its report.
     if !matches!(arguments.command, Some(Command::Plugin { .. })) {
         process_log::install(match color() {
             Color::Always => LogColor::Always,
@@ -186,8 +188,8 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     let kinds = Kinds { plugins };
     let command = match arguments.into_command() {
         Ok(command) => command,
-        Err(wrong) => {
-            say_wrong(&format!("error: {wrong}\n"));
+        Err(error) => {
+            say_wrong(&format!("error: {error}\n"));
             return ExitCode::from(USAGE);
         }
     };
@@ -201,16 +203,21 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     };
     match command {
         Command::Run { file, .. } => match signals {
-            Ok(signals) => ended(server::run(file.path(), kinds, signals, color(), |_| {})),
-            Err(error) => ended(Err(Failed::Process(format!("signals cannot be taken: {error}")))),
+            Ok(signals) => exit_code_of(server::run(file.path(), kinds, signals, color(), |_| {})),
+            Err(error) => {
+                exit_code_of(Err(Failed::Process(format!("signal handlers cannot be installed: {error}"))))
+            }
         },
         Command::Demo(file) => match signals {
             Ok(signals) => demo::main(file.path(), kinds, signals),
-            Err(error) => ended(Err(Failed::Process(format!("signals cannot be taken: {error}")))),
+            Err(error) => {
+                exit_code_of(Err(Failed::Process(format!("signal handlers cannot be installed: {error}"))))
+            }
         },
         Command::Check { file, print, explain, headers, listener, client } => {
-            let asked = explain.map(|explain| Asked { explain, headers, listener, client });
-            check::main(file.path(), kinds, print, asked.as_ref())
+            let explain_arguments =
+                explain.map(|explain| ExplainArguments { explain, headers, listener, client });
+            check::main(file.path(), kinds, print, explain_arguments.as_ref())
         }
         Command::Reload { file, timeout } => reload::main(file.path(), timeout),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
@@ -220,7 +227,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
 }
 
 /// The exit code of a gateway that served.
-fn ended(outcome: Result<(), Failed>) -> ExitCode {
+fn exit_code_of(outcome: Result<(), Failed>) -> ExitCode {
     process_log::flush(LAST_LINES);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -235,16 +242,16 @@ fn ended(outcome: Result<(), Failed>) -> ExitCode {
     }
 }
 
-/// A length of time as the configuration has it.
+/// Parses a duration as in the configuration.
 fn period(text: &str) -> Result<Duration, String> {
     match text.parse::<Period>() {
         Ok(Period(period)) if !period.is_zero() => Ok(period),
-        Ok(_) => Err("it must be longer than 0".to_owned()),
-        Err(wrong) => Err(wrong.to_string()),
+        Ok(_) => Err("must be longer than 0".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
-/// Prints to standard output. A reader that closed the pipe (`| head`) has had enough: no error.
+/// Prints to standard output. A closed pipe (`| head`) is not an error.
 fn say(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -255,11 +262,11 @@ fn say(text: &str) -> ExitCode {
 
 /// Prints to standard error.
 fn say_wrong(text: &str) {
-    // When even that is closed there is nobody to tell.
+    // Without standard error, there is no place left for the report.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Colours for a report on standard error.
+/// Whether reports on standard error are coloured.
 fn color() -> Color {
     if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         Color::Always

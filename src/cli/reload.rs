@@ -1,5 +1,5 @@
-//! `moongate reload`: asks a running gateway through its admin address, waits, and prints what came
-//! of it. The file is read here only to find that address.
+//! `moongate reload`: requests a reload through the admin address and prints the result. The file is read
+//! here only for the admin address.
 
 use super::{BAD_CONFIG, FAILED, color, say, say_wrong};
 use crate::config;
@@ -11,19 +11,19 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// How long a connection may take to come about.
+/// Connect timeout.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// The largest response; a report of many problems is far below.
+/// The largest response in bytes, far above a report of many problems.
 const LARGEST: usize = 16 << 20;
 
-/// Waits at most for `timeout`.
+/// Waits at most `timeout` for the result.
 pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
-    // A gateway that is told of a file with mistakes says so in its status and metrics too; one
-    // whose address cannot be found in it is not asked.
+    // The gateway reports an invalid file in its status and metrics too, so the request is sent if the admin
+    // address can be read.
     let until = Instant::now() + timeout;
     let Some(loaded) = load(path, timeout) else {
-        say_wrong(&format!("error: {} could not be read within {timeout:?}\n", path.display()));
+        say_wrong(&format!("error: {} was not read within {timeout:?}\n", path.display()));
         return ExitCode::from(FAILED);
     };
     let spec = match loaded {
@@ -36,14 +36,14 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
     };
     let Some(admin) = spec.admin.as_ref() else {
         say_wrong(&format!(
-            "error: {} names no admin address to ask\n  = help: add `admin: {{ address: 127.0.0.1:9901 }}`, or send the process a SIGHUP\n",
+            "error: {} has no admin address\n  = help: add `admin: {{ address: 127.0.0.1:9901 }}`, or send SIGHUP to the process\n",
             path.display()
         ));
         return ExitCode::from(FAILED);
     };
-    match ask(&admin.address.value, admin.token.as_deref(), until) {
+    match request_reload(&admin.address.value, admin.token.as_deref(), until) {
         Ok(ReloadResponse { status: 200, report, .. }) => {
-            // As `moongate check` does: warnings are no reason to fail.
+            // As in `moongate check`, warnings do not fail the command.
             say_wrong(&report.unwrap_or_default());
             say("configuration reloaded\n")
         }
@@ -53,40 +53,43 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
         }
         Ok(ReloadResponse { status, body, .. }) => {
             let body = body.trim();
-            say_wrong(&format!("error: the gateway at {} answered {status}: {body}\n", admin.address.value));
+            say_wrong(&format!(
+                "error: the gateway at {} responded with {status}: {body}\n",
+                admin.address.value
+            ));
             ExitCode::from(FAILED)
         }
         Err(error) if is_late(&error) => {
             say_wrong(&format!(
-                "error: no response of the gateway at {} within {timeout:?}\n  = help: the reload may still be under way: \
+                "error: no response from the gateway at {} within {timeout:?}\n  = help: the reload may still be under way: \
                  its outcome will be in the log and in `last_reload` of /api/v1/status; `--timeout` waits longer\n",
                 admin.address.value
             ));
             ExitCode::from(FAILED)
         }
         Err(error) => {
-            say_wrong(&format!("error: no gateway answers at {}: {error}\n", admin.address.value));
+            say_wrong(&format!("error: cannot reach the gateway at {}: {error}\n", admin.address.value));
             ExitCode::from(FAILED)
         }
     }
 }
 
-/// Reads the file on a thread that is left when that takes too long: a file system may hang.
+/// Reads the file on a separate thread, which is abandoned after the timeout: a file system may hang.
 fn load(path: &Path, timeout: Duration) -> Option<Result<config::Loaded, config::Refused>> {
     let (result, loaded) = mpsc::channel();
     let path = path.to_owned();
     let work = move || {
-        // Nobody may wait any more.
+        // The receiver is gone after a timeout.
         let _ = result.send(config::load(&path));
     };
     std::thread::Builder::new().name("load".to_owned()).spawn(work).ok()?;
     loaded.recv_timeout(timeout).ok()
 }
 
-/// What the gateway says.
+/// The response of the gateway.
 struct ReloadResponse {
     status: u16,
-    /// Why the configuration was refused, or the warnings of one that was taken.
+    /// The reasons of a refused configuration, or the warnings of an applied one.
     report: Option<String>,
     body: String,
 }
@@ -95,39 +98,39 @@ fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
-/// What is left until then; at least a moment, for a socket takes no timeout of 0.
-fn left(until: Instant) -> io::Result<Duration> {
+/// The time until then, at least a moment: a socket timeout of 0 is an error.
+fn remaining(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-fn ask(address: &str, token: Option<&str>, until: Instant) -> io::Result<ReloadResponse> {
+fn request_reload(address: &str, token: Option<&str>, until: Instant) -> io::Result<ReloadResponse> {
     let parsed: SocketAddr = address.parse().map_err(|_| io::Error::other("not an ip:port"))?;
-    let mut stream = TcpStream::connect_timeout(&parsed, CONNECT.min(left(until)?))?;
-    stream.set_write_timeout(Some(left(until)?))?;
+    let mut stream = TcpStream::connect_timeout(&parsed, CONNECT.min(remaining(until)?))?;
+    stream.set_write_timeout(Some(remaining(until)?))?;
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     write!(
         stream,
         "POST /api/v1/reload HTTP/1.1\r\nHost: {address}\r\n{authorization}Content-Length: 0\r\nConnection: close\r\n\r\n"
     )?;
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let mut piece = [0; 4096];
     loop {
-        // For the whole, not for each read: a byte now and then must not hold the command.
-        stream.set_read_timeout(Some(left(until)?))?;
+        // Set before each read: the deadline is for the whole response, not for each read.
+        stream.set_read_timeout(Some(remaining(until)?))?;
         match stream.read(&mut piece) {
             Ok(0) => break,
-            Ok(count) => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            Ok(count) => response.extend_from_slice(piece.get(..count).unwrap_or_default()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if answer.len() > LARGEST {
-            return Err(io::Error::other("the response is too long"));
+        if response.len() > LARGEST {
+            return Err(io::Error::other("the response is too large"));
         }
     }
-    let answer = String::from_utf8_lossy(&answer);
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let response = String::from_utf8_lossy(&response);
+    let status = response.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let report = serde_json::from_str::<serde_json::Value>(body)
         .ok()
         .and_then(|body| Some(body.get("report")?.as_str()?.to_owned()));

@@ -1,4 +1,4 @@
-//! What an operator may write for an endpoint.
+//! Types of an upstream's endpoint entries.
 
 use moongate_config::{Placed, Problem, raise};
 use schemars::JsonSchema;
@@ -50,7 +50,7 @@ fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Placed<u1
 }
 
 impl EndpointEntry {
-    /// Its address, as it was written.
+    /// The address as written.
     pub fn address(&self) -> &str {
         match self {
             Self::Address(address) => address,

@@ -1,5 +1,5 @@
-//! From files to a [`Spec`]: YAML, environment, includes, types. What the names in it mean, and
-//! whether they exist, is not ours: that is compiling.
+//! Configuration loader: YAML, environment variables, includes and types. References between names are
+//! checked when the configuration is compiled.
 
 mod env;
 mod error_recovery;
@@ -22,54 +22,54 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The environment as the loader sees it: a name's value, if it is set.
+/// The environment: the value of a variable, if it is set.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// A configuration that reads as one.
+/// A loaded configuration.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub spec: Config,
-    /// The files it came from, for reports.
+    /// The source files, for reports.
     pub sources: Sources,
-    /// Advice that does not refuse it.
+    /// Warnings, which do not refuse the configuration.
     pub warnings: Problems,
-    /// The tree it was read from: merged, with the environment's values.
+    /// The merged source tree, with environment variables expanded.
     pub value: Value,
 }
 
-/// A configuration that does not.
+/// A refused configuration.
 #[derive(Debug)]
 pub struct Refused {
-    /// All that is wrong, by place.
+    /// All problems, by place.
     pub problems: Problems,
-    /// The files, as far as they could be read.
+    /// The source files that could be read.
     pub sources: Sources,
-    /// What remains without the problems, when something does: for finding more of them only.
+    /// The configuration without its invalid parts, if any: only for finding further problems.
     pub rest: Option<Box<Config>>,
 }
 
 impl Refused {
-    /// Adds what compiling the rest found. What it says of a whole is left out where a part of that could not
-    /// be read: it may be untrue of what was meant.
+    /// Adds the problems from compiling the rest. A problem about a whole value is dropped if a part of the
+    /// value could not be read: it may be false for the intended value.
     pub fn also(&mut self, mut more: Problems) {
         more.0.retain(|problem| !self.problems.0.iter().any(|known| is_within(known, problem)));
         self.problems.extend(more);
     }
 }
 
-/// Whether a problem is about a part of what another one is about.
+/// Whether one problem is about a part of another problem's value.
 fn is_within(part: &Problem, whole: &Problem) -> bool {
     let (Some(part), Some(whole)) = (&part.place, &whole.place) else { return false };
     let below = part.path.strip_prefix(&*whole.path);
     !whole.path.is_empty() && below.is_some_and(|below| below.starts_with(['.', '[']))
 }
 
-/// Reads a configuration file and what it includes, with the process's environment.
+/// Reads a configuration file and its includes, with the environment of the process.
 ///
 /// # Errors
-/// Everything that is wrong with the files themselves: unreadable, not YAML, unknown or repeated
-/// keys, wrong types, variables that are not set.
+/// All problems of the files: unreadable files, invalid YAML, unknown or duplicate keys, wrong types and
+/// unset variables.
 pub fn load(path: &Path) -> Result<Loaded, Refused> {
     let env = |name: &str| std::env::var(name).ok();
     let mut loader = include::Loader::new(&env);
@@ -77,7 +77,7 @@ pub fn load(path: &Path) -> Result<Loaded, Refused> {
     finish(tree, loader.problems, loader.sources, &env)
 }
 
-/// Reads a configuration from a text that has no file; it cannot include any.
+/// Reads a configuration from text; `include` is an error.
 ///
 /// # Errors
 /// As [`load`].
@@ -97,7 +97,7 @@ fn finish(
     let mut value = None;
     if let Some(mut tree) = tree {
         let named = source_spans::name(&mut tree, "", env);
-        // A value that is wrong already need not be wrong twice.
+        // An invalid value is reported once.
         let known: HashSet<_> = problems.0.iter().chain(&named.0).filter_map(spot).collect();
         match tree.read() {
             Ok(read) => spec = Some(read),
@@ -122,7 +122,7 @@ fn finish(
     }
 }
 
-/// Where a problem points, whatever way led there.
+/// The position of a problem, without its path.
 fn spot(problem: &Problem) -> Option<(Arc<str>, u32, u32)> {
     problem.place.as_ref().map(|place| (place.file.clone(), place.line, place.column))
 }

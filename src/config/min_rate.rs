@@ -1,5 +1,4 @@
-//! The lowest rate of a client's transfer, as an operator writes it: bytes a second alone, or with the time before they
-//! count.
+//! Minimum transfer rate of a client: bytes per second alone, or with a grace period.
 
 use moongate_config::{Period, Size};
 use schemars::JsonSchema;

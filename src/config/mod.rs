@@ -1,7 +1,7 @@
-//! What an operator may write, and how it is read. YAML lives only here.
+//! Configuration model and loader. YAML is read and written only here.
 //!
-//! `load` takes files to a [`Spec`] and reports every problem at once; `print` writes one back. What
-//! the names in a `Spec` mean, whether they exist and fit together, is not asked here.
+//! `load` reads files into a [`Config`] and reports every problem at once; `print` writes one back.
+//! References between names are checked when the configuration is compiled.
 
 mod endpoint;
 mod load;

@@ -1,4 +1,4 @@
-//! What an operator may write, as types. Every name here is in the documentation and the schema.
+//! Types of the configuration file. Every name here is part of the documentation and the JSON Schema.
 
 use super::endpoint::EndpointEntry;
 use super::server::{AccessLog, Admin, Listener, ProcessLog, Server, positive};
@@ -332,9 +332,7 @@ fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Placed
 fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Placed<String>>, D::Error> {
     let list = Vec::deserialize(deserializer)?;
     if list.is_empty() {
-        return Err(serde::de::Error::custom(
-            "an empty list matches nothing; leave the key out to match all",
-        ));
+        return Err(serde::de::Error::custom("an empty list matches nothing; remove the key to match all"));
     }
     Ok(list)
 }

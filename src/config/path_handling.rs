@@ -1,4 +1,4 @@
-//! How paths are read and forwarded: escaped slashes, and several slashes in a row.
+//! The settings `escaped_slashes` and `merge_slashes`.
 
 use super::word_choice::choice;
 use schemars::JsonSchema;

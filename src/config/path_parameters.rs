@@ -1,4 +1,4 @@
-//! How a route reads the parameters of path segments (`/a;x=1/b`).
+//! The setting `path_parameters` of a route: parameters of path segments (`/a;x=1/b`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

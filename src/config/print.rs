@@ -1,30 +1,30 @@
-//! The effective configuration as YAML: with its defaults, to be loaded again.
+//! The effective configuration as YAML, with defaults; it can be loaded again.
 
 use super::model::Config;
 use moongate_config::{Settings, Value, ValueKind};
 
-/// Marks an unquoted number in an unusual spelling (`1.50`, `007`), which serde_yaml would quote or
-/// respell; it vanishes from the finished text. A private-use character that nobody types.
+/// Marks an unquoted number in an unusual spelling (`1.50`, `007`), which serde_yaml would quote or respell.
+/// This private-use character is removed from the finished text.
 const ODD: char = '\u{e000}';
 
-/// Makes serde_yaml write a text in double quotes: a character that cannot be printed, and that nobody
-/// types. It vanishes from the finished text as it is written there.
+/// Makes serde_yaml write text in double quotes, because the character is not printable. It is removed from
+/// the finished text in its escaped form.
 const QUOTED: char = '\u{fffe}';
 const QUOTED_WRITTEN: &str = "\"\\uFFFE";
 
-/// Writes a configuration with every default that does not depend on other keys, as a listener's `protocols`
-/// do on its `tls`. Loading the text again gives an equal [`Spec`].
+/// Writes a configuration with every default that does not depend on other keys, as `protocols` of a listener
+/// depends on `tls`. Loading the text again gives an equal [`Config`].
 ///
-/// Paths are written as they were, so those of a file that was included from another folder are relative to
-/// that file: they lead elsewhere when the text is loaded in place of the file that includes it.
+/// Paths are written as they were. In a file from another folder they are relative to that folder, so they
+/// break if the text is loaded in place of the including file.
 ///
-/// Values that came from the environment are written out, secrets too.
+/// Values from the environment are written out, secrets too.
 pub fn print(spec: &Config) -> String {
     let mut spec = spec.clone();
     for settings in every_settings(&mut spec) {
         mark(&mut settings.value);
     }
-    // Writing to memory fails only for values that no configuration holds.
+    // Serializing to memory fails only for values that a configuration cannot hold.
     let text = serde_yaml::to_value(&spec).and_then(|mut tree| {
         escape_values(&mut tree);
         serde_yaml::to_string(&tree)
@@ -32,12 +32,12 @@ pub fn print(spec: &Config) -> String {
     text.unwrap_or_else(|error| format!("# {error}\n")).replace(ODD, "").replace(QUOTED_WRITTEN, "\"")
 }
 
-/// Variables are looked for in values only, so only there a dollar is doubled.
+/// Doubles dollars in values; keys have no variables.
 fn escape_values(tree: &mut serde_yaml::Value) {
     match tree {
         serde_yaml::Value::String(text) => {
             *text = escape_dollars(text);
-            // In single quotes YAML 1.1 takes these for line breaks, and indents what follows.
+            // In single quotes, YAML 1.1 treats these as line breaks and indents the rest.
             if text.contains(['\u{85}', '\u{2028}', '\u{2029}']) {
                 text.insert(0, QUOTED);
             }
@@ -73,7 +73,7 @@ fn mark(value: &mut Value) {
     }
 }
 
-/// A dollar that would begin a variable, or pair with the next, is doubled.
+/// Doubles a dollar that would start a variable or pair with the next dollar.
 fn escape_dollars(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();

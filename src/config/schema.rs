@@ -1,31 +1,31 @@
-//! The JSON Schema of a configuration, for editors: the types themselves, and every kind's settings.
+//! JSON Schema of the configuration, for editors: the model's types, and the settings of every kind.
 
 use super::model::Config;
 use moongate_config::Kind;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-/// One kind, for the schema.
+/// One kind in the schema.
 struct Row {
     name: &'static str,
     about: &'static str,
     schema: fn(&mut SchemaGenerator) -> schemars::Schema,
 }
 
-/// The kinds that one setting chooses from.
+/// The kinds of one setting.
 pub struct KindTable {
     setting: &'static str,
     rows: Vec<Row>,
 }
 
 impl KindTable {
-    /// The kinds behind `setting`: `balance`, `health_check` or `plugins`.
+    /// The kinds of `setting`: `balance`, `health_check` or `plugins`.
     pub fn new<T: ?Sized>(setting: &'static str, kinds: &[Kind<T>]) -> Self {
         let row = |kind: &Kind<T>| Row { name: kind.name, about: kind.about, schema: kind.schema };
         Self { setting, rows: kinds.iter().map(row).collect() }
     }
 
-    /// The schema of an entry: a name alone, or a mapping with `kind` and that kind's settings.
+    /// The schema of an entry: a name alone, or a mapping with `kind` and the kind's settings.
     fn entry(&self, generator: &mut SchemaGenerator) -> Value {
         let names = self.rows.iter().map(|row| json!({ "const": row.name, "description": row.about }));
         let mut forms: Vec<Value> = names.collect();
@@ -77,7 +77,7 @@ impl KindTable {
                 }
                 Value::Object(object)
             }
-            // Settings in several forms: they cannot take `kind` in, so it stands beside them.
+            // Settings with several forms cannot contain `kind`, so it is required beside them.
             settings => {
                 json!({ "title": row.name, "required": ["kind"], "properties": own, "allOf": [settings] })
             }
@@ -90,7 +90,7 @@ pub fn schema(tables: &[KindTable]) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let mut root = generator.root_schema_for::<Config>().to_value();
     let entries: Vec<_> = tables.iter().map(|table| (table.setting, table.entry(&mut generator))).collect();
-    // The kinds' settings may have defined further types.
+    // The kinds' schemas may have defined further types.
     let definitions = generator.take_definitions(true);
     let Some(object) = root.as_object_mut() else { return root };
     let known = object.entry("$defs").or_insert_with(|| json!({}));
@@ -116,7 +116,7 @@ fn include() -> Value {
     })
 }
 
-/// The schema behind a `$ref` to one of our definitions.
+/// The schema that a `$ref` to a local definition refers to.
 fn resolve(schema: Value, generator: &mut SchemaGenerator) -> Value {
     let target = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix("#/$defs/"));
     match target.and_then(|name| generator.definitions().get(name)) {
@@ -125,7 +125,7 @@ fn resolve(schema: Value, generator: &mut SchemaGenerator) -> Value {
     }
 }
 
-/// Puts the kinds where the model only says "a kind".
+/// Replaces the model's generic entry with the kinds.
 fn place(root: &mut Map<String, Value>, setting: &str, entry: Value) {
     let Some(Value::Object(definitions)) = root.get_mut("$defs") else { return };
     if setting == "plugins" {
@@ -141,7 +141,7 @@ fn place(root: &mut Map<String, Value>, setting: &str, entry: Value) {
     *property = json!({ "description": about, "anyOf": [entry, { "type": "null" }] });
 }
 
-/// Numbers and truths may come from the environment: `threads: ${THREADS}` is a text to an editor.
+/// Numbers and booleans may be variables: `threads: ${THREADS}` is text to an editor.
 fn allow_variables(schema: &mut Value) {
     match schema {
         Value::Object(object) => {

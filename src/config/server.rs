@@ -1,5 +1,4 @@
-//! What an operator may write about the process: its limits towards clients, its listeners, the
-//! administrator's address and the access log.
+//! Types of the process's settings: limits on clients, listeners, admin address and access log.
 
 use super::min_rate::MinRate;
 use super::tls::{ListenerTls, Protocol, ProxyProtocol};
@@ -261,7 +260,7 @@ pub enum LogFormat {
 /// A size that a request's head can have at all.
 fn room_for_a_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     let size = Size::deserialize(deserializer)?;
-    // Pingora takes 1 MiB, and what is given to it may be longer than what was sent.
+    // Pingora accepts 1 MiB, and the header may grow before it is passed to Pingora.
     if !(1 << 10..=800 << 10).contains(&size.0) {
         return Err(serde::de::Error::custom("must be 1KiB to 800KiB"));
     }

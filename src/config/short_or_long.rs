@@ -1,7 +1,6 @@
-//! Entries that an operator writes short or long: a name alone, or a mapping.
+//! Entries with a short form (a name alone) and a long form (a mapping).
 //!
-//! Which kinds there are nobody here knows: an entry keeps its settings as they were written, and
-//! whoever compiles it hands them to the kind.
+//! An entry keeps its settings as written; compiling passes them to the kind. Kinds are unknown here.
 
 use super::endpoint::EndpointEntry;
 use super::model::{KindEntry, OnError, OneOrMany, PluginEntry, UpstreamRef};
@@ -20,7 +19,7 @@ enum Written {
     Full(Value),
 }
 
-/// An entry on its way: the kind, what belongs to the entry itself, and the rest.
+/// An entry's kind, its own settings, and the kind's settings.
 struct Parts {
     kind: Placed<String>,
     name: Option<Placed<String>>,
@@ -31,7 +30,7 @@ struct Parts {
 }
 
 impl Written {
-    /// Takes `kind`, and what else belongs to the entry itself, out of the mapping.
+    /// Takes `kind` and the entry's own settings out of the mapping.
     fn parts(self, named: Named) -> Result<Parts, Problems> {
         let mut value = match self {
             Self::Name(kind) => {
@@ -110,7 +109,7 @@ impl Serialize for PluginEntry {
     }
 }
 
-/// What belongs to the entry itself.
+/// Settings of the entry itself.
 #[derive(Clone, Copy, Default, PartialEq)]
 struct KindSettings<'a> {
     name: Option<&'a String>,
@@ -154,7 +153,7 @@ fn write_entry<S: Serializer>(
 
 macro_rules! entry_schema {
     ($type:ident, $about:literal) => {
-        // Replaced by the kinds themselves where their tables are known: see `spec::schema`.
+        // Replaced by `config::schema`, which knows the tables of kinds.
         impl JsonSchema for $type {
             fn schema_name() -> Cow<'static, str> {
                 stringify!($type).into()

@@ -1,5 +1,4 @@
-//! What an operator may write about the two edges: how clients connect to a listener, and how the
-//! gateway connects to a backend. TLS, the versions of HTTP, the PROXY protocol.
+//! Types of TLS, HTTP versions and the PROXY protocol, for listeners and upstreams.
 
 use moongate_config::{Place, Placed};
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! Where the gateway adds `Via`.
+//! The setting `server.via`.
 
 use super::word_choice::choice;
 use schemars::JsonSchema;

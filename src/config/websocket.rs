@@ -1,4 +1,4 @@
-//! The policy of a route's WebSockets as an operator writes it; what each key does is tunnel's.
+//! Types of a route's `websocket` policy; `tunnel` implements it.
 
 use super::server::{positive, positive_or_absent, positive_size};
 use moongate_config::{Period, Place, Placed, Rate, Size, off_if_zero, rate_or_zero_schema};

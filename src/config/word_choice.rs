@@ -1,14 +1,13 @@
-//! A setting that is one word of a few, some of whose earlier values get an error that names the new ones.
+//! Settings with a few words as values; a removed value gets an error that names its replacement.
 
 use moongate_config::{Problem, raise};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// Reads one of `names` as the value at its place; `replaced` has the values that are no longer taken, with what to write
-/// in their place.
+/// Reads one of `names` as the value at the same index; `replaced` has removed values, each with its help.
 ///
 /// # Errors
-/// Every other word.
+/// Any other word.
 pub(super) fn choice<'de, D: Deserializer<'de>, T: Copy>(
     deserializer: D,
     names: &'static [&'static str],

@@ -1,4 +1,4 @@
-//! Certificates that the gateway gets by itself: one task each, kept over reloads as the certificate is.
+//! Tasks of automatic certificates: one per certificate, kept over reloads.
 
 use crate::acme::{Job, Prepared};
 use crate::runtime::supervision::{self, Backoff};
@@ -10,29 +10,29 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-/// The wait before work that panicked is begun again: what it asked of the authority may have counted there.
+/// The delay before a panicked task is restarted: its requests may count against the CA's rate limits.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(15 * 60), longest: Duration::from_secs(2 * 60 * 60) };
 
-/// The running tasks, by the certificate they belong to. It is held, so that its address is not given to
-/// another while it is a key.
+/// The running tasks by certificate. The certificate is held, so that its address is not reused while it is a
+/// key.
 #[derive(Default)]
 pub(super) struct Certificates {
     tasks: HashMap<usize, (Arc<Job>, JoinHandle<()>)>,
-    /// Whose turn it is to ask an authority.
+    /// Serialises requests to CAs.
     turn: Arc<Mutex<()>>,
 }
 
-/// A certificate's name among the tasks: its address, which is never followed.
+/// A certificate's task key: its address, which is never dereferenced.
 fn name(job: &Arc<Job>) -> usize {
     Arc::as_ptr(job).addr()
 }
 
-/// Reads what is kept of a generation's certificates, and sees whether their folders can be written to. Changes nothing.
-/// It waits for disks.
+/// Reads the stored state of a generation's certificates, and checks that their directories are writable.
+/// Changes nothing. Blocks on disk access.
 ///
 /// # Errors
-/// Every folder that cannot be used.
+/// Every directory that cannot be used.
 pub(super) fn prepare(jobs: &[Arc<Job>]) -> Result<Vec<Prepared>, Problems> {
     let mut problems = Problems::default();
     let prepared =
@@ -41,8 +41,7 @@ pub(super) fn prepare(jobs: &[Arc<Job>]) -> Result<Vec<Prepared>, Problems> {
 }
 
 impl Certificates {
-    /// Begins the work for certificates that are new in this generation, and ends that for those it no
-    /// longer has.
+    /// Starts tasks for new certificates, and aborts those of removed ones.
     pub(super) fn follow(&mut self, snapshot: &Snapshot) {
         let jobs = snapshot.certificates.all();
         let living: HashSet<_> = jobs.iter().map(name).collect();

@@ -1,9 +1,9 @@
-//! Certificates that change on disk: noticed without a signal, and taken when nothing is wrong with them.
+//! Certificate watcher: reloads changed certificate files without a signal, if they are valid.
 //!
-//! Whoever renews a certificate seldom tells. So the files are read again every few seconds, off the
-//! workers, and a listener whose files say something else serves new connections by them; those that
-//! are open keep theirs. What is wrong with new files is told once, and the old ones serve on. A file system
-//! that does not answer holds one thread, and is told of once too.
+//! Tools that renew certificates rarely send a signal. The files are read again every few seconds, outside
+//! the workers. A listener with changed files uses them for new connections; open connections keep theirs. A
+//! problem with new files is logged once, and the old ones stay in use. A hung file system holds one thread
+//! and is logged once too.
 
 use super::Live;
 use crate::diagnostics::{self, Color, Sources};
@@ -17,22 +17,22 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How often files are read at most.
+/// The minimum interval of reads.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Of the time at most one part in so many is spent reading: thousands of files are read less often.
+/// At most 1/REST of the time is spent reading: thousands of files are read less often.
 const REST: u32 = 50;
 
-/// A look that takes longer is told of, for until it ends there is no other.
+/// A read that takes longer is logged, since no other one starts until it ends.
 const SLOW: Duration = Duration::from_secs(30);
 
-/// A certificate with less life left is warned of.
+/// Certificates that expire within this time are logged.
 const SOON: Duration = Duration::from_secs(7 * 86_400);
 
-/// How often it is warned of.
+/// The interval of that warning.
 const AGAIN: Duration = Duration::from_secs(86_400);
 
-/// Keeps at it for as long as the configuration lives.
+/// Runs while the configuration is in use.
 pub(super) async fn keep(live: Weak<Live>) {
     let mut warned = HashMap::new();
     let mut hung = None;
@@ -41,49 +41,49 @@ pub(super) async fn keep(live: Weak<Live>) {
         let began = Instant::now();
         warn_of_the_old(&snapshot, &mut warned);
         check_once(&mut hung, SLOW, move || look(&snapshot)).await;
-        // Whether it has ended is soon seen.
+        // While a read hangs, its end is checked frequently.
         let rest = if hung.is_some() { LOOK } else { LOOK.max(began.elapsed() * REST) };
         sleep(rest).await;
     }
 }
 
-/// One look, unless the one before it has not ended: it would hang where that one does, in a thread of its own.
+/// Reads once, unless the previous read is still hung: a new one would hang in another thread.
 async fn check_once(hung: &mut Option<JoinHandle<()>>, slow: Duration, look: impl FnOnce() + Send + 'static) {
     if hung.as_ref().is_some_and(|before| !before.is_finished()) {
         return;
     }
     if hung.take().is_some() {
-        info!("certificate files can be read again");
+        info!("certificate files readable again");
     }
     let mut look = tokio::spawn(async move {
-        // A panic would be ours; the next look is as good.
+        // A panic would be a bug of the watcher; the next read tries again.
         let _ = ROTATION.run(look).await;
     });
     if timeout(slow, &mut look).await.is_err() {
-        warn!(seconds = slow.as_secs(); "certificate files cannot be read: their file system does not answer");
+        warn!(seconds = slow.as_secs(); "certificate files not read: the file system does not respond");
         *hung = Some(look);
     }
 }
 
 fn look(snapshot: &Snapshot) {
     for (listener, tls) in snapshot.secure() {
-        let told = |problems| diagnostics::render(&problems, &Sources::default(), Color::Never);
+        let report = |problems| diagnostics::render(&problems, &Sources::default(), Color::Never);
         match tls.look() {
             RefreshOutcome::Same => {}
             RefreshOutcome::Changed(warnings) => {
-                info!(listener; "new certificates serve");
+                info!(listener; "certificates reloaded");
                 if !warnings.0.is_empty() {
-                    warn!(listener; "the new certificates have warnings\n{}", told(warnings));
+                    warn!(listener; "certificates reloaded with warnings\n{}", report(warnings));
                 }
             }
             RefreshOutcome::Refused(problems) => {
-                warn!(listener; "new certificates are refused; the old ones serve on\n{}", told(problems));
+                warn!(listener; "new certificates rejected; previous ones kept\n{}", report(problems));
             }
         }
     }
 }
 
-/// Warns once a day of every certificate that will not serve much longer.
+/// Warns once a day of every certificate that expires soon.
 fn warn_of_the_old(snapshot: &Snapshot, warned: &mut HashMap<(Arc<str>, String), Instant>) {
     warned.retain(|_, at| at.elapsed() < AGAIN);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
@@ -99,8 +99,8 @@ fn warn_of_the_old(snapshot: &Snapshot, warned: &mut HashMap<(Arc<str>, String),
                 continue;
             }
             match left {
-                0.. => warn!(listener, certificate, hours = left / 3600; "a certificate expires soon"),
-                _ => warn!(listener, certificate, hours = -left / 3600; "a certificate has expired"),
+                0.. => warn!(listener, certificate, hours = left / 3600; "certificate expires soon"),
+                _ => warn!(listener, certificate, hours = -left / 3600; "certificate expired"),
             }
             warned.insert(key, Instant::now());
         }
@@ -115,7 +115,7 @@ mod tests {
     use std::sync::mpsc;
 
     #[tokio::test]
-    async fn a_look_that_hangs_is_left_alone_until_it_ends() {
+    async fn a_hung_read_is_the_only_one_until_it_ends() {
         let looks = Arc::new(AtomicUsize::new(0));
         let count = || {
             let looks = Arc::clone(&looks);

@@ -1,10 +1,9 @@
-//! Which WebSockets should come again, whatever the cause, and seeing to it that they are asked.
+//! WebSocket drains: selects the WebSockets to close with 1012, for any cause.
 //!
-//! Every look reckons anew what should be: no WebSocket of this route at that endpoint, because it
-//! leaves; none of an edition of that route that is gone. What is missing from it is begun, what is no
-//! longer wanted is called off, and those who were not asked yet stay. So an endpoint that comes back, a
-//! reload that is taken back and an operator who changes his mind need nothing of their own. The pace of
-//! asking is the registry's.
+//! Every check computes the desired state anew: no WebSocket of a route at a draining endpoint, and none of
+//! an obsolete version of a route. Missing drains are started, unwanted ones are aborted, and the remaining
+//! WebSockets stay. A recovered endpoint, a reverted reload and a changed order therefore need no special
+//! case. The tunnel registry paces the closing.
 
 use super::Live;
 use super::rebalance::Rebalances;
@@ -19,16 +18,16 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-/// How often endpoints are looked at. Reloads and operators are not waited for so long: they tell.
+/// The interval of checks. Reloads and orders trigger a check at once.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often WebSockets are counted again while something is to be left: that costs a walk over all.
+/// The interval of recounts during a drain, since each iterates over all WebSockets.
 const RECOUNT: Duration = Duration::from_secs(5);
 
-/// A handshake that was under way at a change may become a WebSocket so much later.
+/// A handshake in progress during a change may open a WebSocket up to this much later.
 const AFTERMATH: Duration = Duration::from_secs(60);
 
-/// Keeps at it for as long as the configuration lives.
+/// Runs while the configuration is in use.
 pub(super) async fn keep(live: Weak<Live>) {
     let Some((tunnels, changed)) =
         live.upgrade().map(|live| (Arc::clone(&live.tunnels), Arc::clone(&live.changed)))
@@ -40,7 +39,7 @@ pub(super) async fn keep(live: Weak<Live>) {
     loop {
         {
             let Some(live) = live.upgrade() else { return };
-            // The number first: a generation that is newer than its number is looked at once more.
+            // The number is read first: a generation newer than its number is checked once more.
             let generation = live.generation();
             let snapshot = live.pin();
             drains.look(&snapshot, generation);
@@ -53,12 +52,12 @@ pub(super) async fn keep(live: Weak<Live>) {
     }
 }
 
-/// Those who are asked together, over one window.
+/// WebSockets that are drained together over one window.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Group {
     /// Those of a route at an endpoint.
     At(u64, Arc<str>),
-    /// Those of former editions of a route.
+    /// Those of obsolete versions of a route.
     Former(Arc<str>),
 }
 
@@ -70,7 +69,7 @@ impl Group {
     }
 }
 
-/// A drain under way. It ends with this.
+/// A drain in progress, aborted on drop.
 struct Drain {
     cause: Cause,
     window: Duration,
@@ -85,15 +84,15 @@ impl Drop for Drain {
 
 struct Drains {
     tunnels: Arc<Registry>,
-    /// The last policy of every route that is there or still has WebSockets.
+    /// The last policy of every route that exists or still has WebSockets.
     policies: HashMap<Arc<str>, Arc<Policy>>,
-    /// The generation that the policies are of.
+    /// The generation of the policies.
     generation: u64,
-    /// Who should be left, as it was last seen.
+    /// The draining endpoints of the last check.
     leaving: HashMap<u64, DrainingEndpoint>,
     under_way: HashMap<Group, Drain>,
     recount: Instant,
-    /// Until then there may be late comers.
+    /// Until then, handshakes of earlier generations may open WebSockets.
     aftermath: Instant,
 }
 
@@ -111,7 +110,7 @@ impl Drains {
         }
     }
 
-    /// Looks whether anything changed, and does what follows from it.
+    /// Checks for changes and applies them.
     fn look(&mut self, snapshot: &Snapshot, generation: u64) {
         let now = Instant::now();
         self.under_way.retain(|_, drain| !drain.task.is_finished());
@@ -133,8 +132,8 @@ impl Drains {
         }
     }
 
-    /// Takes over the policies of a new generation. A route that is gone keeps its last one for as long
-    /// as it has WebSockets.
+    /// Stores the policies of a new generation. A removed route keeps its last policy while it has
+    /// WebSockets.
     fn learn(&mut self, snapshot: &Snapshot) {
         if self.policies.keys().any(|name| snapshot.route(name).is_none()) {
             let inhabited = self.tunnels.tally(|seen| Some(Arc::clone(seen.route)));
@@ -147,7 +146,7 @@ impl Drains {
 
     fn reconcile(&mut self, snapshot: &Snapshot) {
         let wanted = self.tunnels.tally(|seen| self.group(snapshot, seen));
-        // A reload that changes the window has it hold for WebSockets as it does for the requests of their sessions.
+        // A changed window applies to WebSockets as it does to the requests of their sessions.
         let now: HashMap<_, _> = wanted
             .keys()
             .map(|group| (group.clone(), (self.cause(group), self.window(group.route()))))
@@ -161,13 +160,13 @@ impl Drains {
         }
     }
 
-    /// With whom a WebSocket is to be asked to come again; `None` when it may stay.
+    /// The group that a WebSocket is drained with; `None` if it may stay.
     fn group(&self, snapshot: &Snapshot, seen: TunnelView<'_>) -> Option<Group> {
         let policy = |choose: fn(&Policy) -> Stay| self.policies.get(seen.route).map(|policy| choose(policy));
         let leaves = self.leaving.get(&seen.endpoint).is_some_and(|leaver| match leaver.why {
             Leaving::Marked | Leaving::Operator => true,
-            // A reload ends no connection unless the route says so, and neither does an answer of the
-            // resolver that leaves an address out for a while.
+            // A reload closes no connection unless the route demands it, and neither does a DNS response that
+            // omits an address.
             Leaving::Removed => policy(|policy| policy.on_reload) == Some(Stay::Drain),
             Leaving::Unhealthy => policy(|policy| policy.on_unhealthy) == Some(Stay::Drain),
         });
@@ -197,14 +196,14 @@ impl Drains {
         let (route, filter, (upstream, endpoint)) = match group {
             Group::At(endpoint, route) => {
                 let leaver = self.leaving.get(endpoint);
-                // From then on its sessions leave: those of requests as those of WebSockets.
+                // Sessions leave from then on, for requests and WebSockets alike.
                 let draining = leaver.and_then(DrainingEndpoint::draining_for);
                 since = draining.and_then(|draining| since.checked_sub(draining)).unwrap_or(since);
                 let named = leaver.map(|leaver| (&*leaver.upstream, &*leaver.endpoint));
                 (route, Filter::RouteAt(Arc::clone(route), *endpoint), named.unwrap_or_default())
             }
             Group::Former(route) => {
-                // No edition has the number 0: of a route that is gone all are former ones.
+                // No version has number 0, so all versions of a removed route are obsolete.
                 let current = snapshot.route(route).map_or(0, |route| route.edition());
                 (route, Filter::Outdated(Arc::clone(route), current), ("", ""))
             }
@@ -213,7 +212,7 @@ impl Drains {
         let window = self.window(route);
         info!(
             route = &**route, upstream, endpoint, cause:? = cause, websockets, window:? = window;
-            "asking WebSockets to come again"
+            "WebSocket drain started"
         );
         Drain { cause, window, task: tokio::spawn(self.tunnels.drain(filter, window, cause, Some(since))) }
     }

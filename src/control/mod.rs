@@ -1,7 +1,7 @@
-//! The living configuration: the one place that swaps generations, and what a reload does.
+//! Control plane: the current snapshot, reloads and long-lived tasks. Only this module swaps generations.
 //!
-//! A reload reads, compiles, probes what is new, and only then swaps. Whatever fails before the swap
-//! leaves the old generation serving, whole.
+//! A reload reads, compiles, probes new endpoints, and then swaps. A failure before the swap leaves the old
+//! generation unchanged.
 
 mod acme_tasks;
 mod cert_watcher;
@@ -49,18 +49,18 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use upstream_tasks::Supervisor;
 
-/// How long a generation may wait for its new endpoints' first probes before it serves all the same:
-/// a slow backend must not hold back the change of another's route.
+/// The time limit for the first probes of new endpoints before a generation serves: a slow backend must not
+/// delay changes of other routes.
 const FIRST_PROBES: Duration = Duration::from_secs(5);
 
-/// How long reading, compiling and checking a configuration may take before the reload is refused: its files may be on a
-/// file system that does not answer.
+/// The time limit for reading, compiling and checking a configuration, whose files may be on a hung file
+/// system. The reload is rejected after it.
 const LONGEST_PREPARATION: Duration = Duration::from_secs(45);
 
-/// How long opening a log file may take.
+/// The time limit for opening a log file.
 const LONGEST_REOPEN: Duration = Duration::from_secs(10);
 
-/// The current generation and the way to the next.
+/// The current generation and its replacement.
 pub struct Live {
     path: PathBuf,
     kinds: Kinds,
@@ -69,33 +69,33 @@ pub struct Live {
     background: Mutex<Background>,
     certificates: Mutex<Certificates>,
     services: OnceLock<Arc<dyn Services>>,
-    /// Reloads take turns: each starts from what the one before it left.
+    /// Serialises reloads: each starts from the result of the previous one.
     turn: tokio::sync::Mutex<()>,
     last: Mutex<LastReload>,
     generation: AtomicU64,
     tunnels: Arc<Registry>,
-    /// Something changed that may ask WebSockets to come again.
+    /// Notified of changes that may drain WebSockets.
     changed: Arc<Notify>,
-    /// The next reload panics.
+    /// Makes the next reload panic.
     #[cfg(test)]
     panics_at_commit: std::sync::atomic::AtomicBool,
 }
 
-/// How the last reload ended.
+/// The result of the last reload.
 #[derive(Clone, Debug)]
 pub struct LastReload {
-    /// Whether it was taken.
+    /// Whether it was applied.
     pub ok: bool,
     /// When, in seconds since 1970.
     pub at: u64,
-    /// The report of a refusal, or the warnings of a reload that was taken.
+    /// The report of a rejected reload, or the warnings of an applied one.
     pub report: Option<String>,
 }
 
-/// Reads a file and compiles it without touching anything else: all that `moongate check` does.
+/// Reads a file and compiles it without side effects: everything that `moongate check` does.
 ///
 /// # Errors
-/// The rendered report, when the file cannot be read or one of its problems refuses it.
+/// The rendered report, if the file cannot be read or has an error.
 pub fn check(
     path: &Path,
     kinds: Kinds,
@@ -123,7 +123,7 @@ fn prepare(
     prior: Option<&Snapshot>,
 ) -> Result<(Snapshot, config::Loaded, Problems), Refused> {
     let loaded = config::load(path).map_err(|mut refused| {
-        // Names that do not exist are told in the same go as keys that do not.
+        // Unknown names are reported together with unknown keys.
         let rest = refused.rest.take();
         if let Some(Err(more)) = rest.map(|rest| snapshot::compile(&rest, prior, kinds)) {
             refused.also(more);
@@ -143,7 +143,7 @@ fn prepare(
 }
 
 impl Live {
-    /// The first generation.
+    /// Builds the first generation.
     ///
     /// # Errors
     /// The rendered report.
@@ -159,7 +159,7 @@ impl Live {
         resolver::global().configure(first.terms.resolver, &first.terms.name_servers);
         let report = (!warnings.0.is_empty()).then(|| diagnostics::render(&warnings, &loaded.sources, color));
         if let Some(report) = &report {
-            warn!("the configuration has warnings\n{report}");
+            warn!("configuration has warnings\n{report}");
         }
         metrics::global().config_taken(1);
         Ok(Self {
@@ -180,7 +180,7 @@ impl Live {
         })
     }
 
-    /// Starts the first generation's tasks and waits for the first probes, within a bound. To be called once.
+    /// Starts the first generation's tasks and waits for the first probes, within a bound. Call it once.
     pub async fn wait_until_ready(self: &Arc<Self>) {
         let live = Arc::downgrade(self);
         supervision::spawn("drains", "", move || drains::keep(Weak::clone(&live)));
@@ -194,27 +194,27 @@ impl Live {
         self.certificates.lock().follow(&snapshot);
     }
 
-    /// What plugins may ask of the gateway.
+    /// The services of the gateway for plugins.
     pub fn services(self: &Arc<Self>) -> &Arc<dyn Services> {
         self.services.get_or_init(|| Arc::new(plugin_services::Gateway::new(self)))
     }
 
-    /// The current generation, for a look. Keep it no longer than a few lines.
+    /// The current generation, for a short access. Do not keep the guard.
     pub fn look(&self) -> Guard<Arc<Snapshot>> {
         self.current.load()
     }
 
-    /// The current generation, to keep for one request.
+    /// The current generation, pinned for one request.
     pub fn pin(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// The living WebSockets.
+    /// The open WebSockets.
     pub fn tunnels(&self) -> &Arc<Registry> {
         &self.tunnels
     }
 
-    /// Takes an operator's order for an endpoint; `None` when there is no such upstream or endpoint.
+    /// Applies an operator's order to an endpoint; `None` if the upstream or endpoint does not exist.
     pub fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
         self.pin().cluster(upstream)?.order(endpoint, order)?;
         self.changed.notify_one();
@@ -226,27 +226,27 @@ impl Live {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// How the last reload ended.
+    /// The result of the last reload.
     pub fn last_reload(&self) -> LastReload {
         self.last.lock().clone()
     }
 
-    /// Opens the file of the access log again, after it was moved away (logrotate). The configuration stays.
+    /// Reopens the access log's file after it was moved (logrotate). The configuration is unchanged.
     ///
     /// # Errors
-    /// When it cannot be opened; the one open so far stays in use.
+    /// When it cannot be opened; the open file stays in use.
     pub async fn reopen_logs(&self) -> io::Result<()> {
         let Some(log) = self.look().log.clone() else { return Ok(()) };
-        // A file system may hang.
+        // The file system may hang.
         blocking_pool::LOGS.run_within(LONGEST_REOPEN, move || log.reopen()).await?
     }
 
-    /// Reads the file again and, when nothing is wrong with it, serves by it.
+    /// Reads the file again and, if it is valid, swaps to the new generation.
     pub async fn reload(&self) -> Outcome {
         let _turn = self.turn.lock().await;
-        // A panic refuses the reload, and ends nothing else.
+        // A panic rejects the reload and has no other effect.
         let outcome = Guarded::new(Box::pin(self.next_generation())).await.unwrap_or_else(|| {
-            // What was begun for the next generation ends with it.
+            // Tasks started for the rejected generation are aborted.
             self.supervisor.lock().end_all_but(&self.pin());
             Err(halted(&"it panicked"))
         });
@@ -255,12 +255,12 @@ impl Live {
             Ok(report) => {
                 info!(generation; "configuration reloaded");
                 if let Some(report) = report {
-                    warn!("the configuration has warnings\n{report}");
+                    warn!("configuration has warnings\n{report}");
                 }
             }
             Err(refusal) => {
-                error!(generation; "configuration refused; the old one serves on");
-                error!("why it was refused\n{}", refusal.report);
+                error!(generation; "configuration rejected; previous one kept");
+                error!("configuration problems\n{}", refusal.report);
             }
         }
         match &outcome {
@@ -279,7 +279,8 @@ impl Live {
         let prior = self.pin();
         let (path, kinds) = (self.path.clone(), self.kinds);
         let from = Arc::clone(&prior);
-        // Compiling ten thousand routes takes its milliseconds, and files may hang: on threads that nobody joins.
+        // Compiling ten thousand routes takes milliseconds, and file systems may hang: both run on detached
+        // threads.
         let work = move || {
             let (next, loaded, warnings) =
                 prepare(&path, kinds, Some(&from)).map_err(|refused| refused.render(Color::Never))?;
@@ -297,8 +298,8 @@ impl Live {
             .await
             .map_err(|error| halted(&error))??;
         let Ready { mut next, loaded, warnings, certificates } = ready;
-        // The log last, for opening it makes a file, and in a step of its own: what takes too long above is refused, and
-        // goes on in its thread without a trace outside. Nothing is refused from then on.
+        // The log is opened last and in a separate step, since opening creates a file. A timeout above
+        // rejects the reload without side effects. Nothing is rejected from here on.
         let (settings, kept) = (loaded.spec.access_log.clone(), Arc::clone(&prior));
         let opened = blocking_pool::RELOAD
             .run_within(LONGEST_PREPARATION, move || open_log(&settings, Some(&kept)))
@@ -327,7 +328,7 @@ impl Live {
     }
 }
 
-/// A generation that nothing can refuse any more.
+/// A generation that can no longer be rejected.
 struct Ready {
     next: Snapshot,
     loaded: config::Loaded,
@@ -335,9 +336,9 @@ struct Ready {
     certificates: Vec<Prepared>,
 }
 
-/// What a reload that has no outcome is called.
+/// The refusal of a reload that timed out or panicked.
 fn halted(error: &dyn fmt::Display) -> ReloadRefusal {
-    ReloadRefusal { report: format!("error: the reload came to a halt: {error}\n") }
+    ReloadRefusal { report: format!("error: reload aborted: {error}\n") }
 }
 
 /// The settings of the process log.
@@ -360,7 +361,7 @@ fn log_settings(written: config::ProcessLog) -> LogSettings {
 /// The access log of a generation, open and not written to yet.
 enum OpenedLog {
     New(Arc<AccessLog>),
-    /// That of the generation before, with its file opened again: the operator may have moved it away (logrotate).
+    /// The prior generation's log with its file reopened: the operator may have moved it (logrotate).
     Kept(Arc<AccessLog>, Option<File>),
 }
 
@@ -376,10 +377,10 @@ impl OpenedLog {
     }
 }
 
-/// Opens the access log, or the file of the prior generation's when its settings are the same.
+/// Opens the access log, or reopens the file of the prior one if the settings are equal.
 fn open_log(settings: &config::AccessLog, prior: Option<&Snapshot>) -> Result<Option<OpenedLog>, Problem> {
     let problem = |error: io::Error| {
-        Problem::new(format!("the access log `{}` cannot be opened: {error}", settings.path.value))
+        Problem::new(format!("cannot open the access log `{}`: {error}", settings.path.value))
             .at(&settings.path.place)
     };
     let kept = prior.filter(|prior| prior.log_settings == *settings).and_then(|prior| prior.log.clone());
@@ -397,7 +398,7 @@ fn open_log(settings: &config::AccessLog, prior: Option<&Snapshot>) -> Result<Op
     }))
 }
 
-/// Counts the log lines that are held back, and writes the counts.
+/// Counts suppressed log lines and logs the counts.
 async fn count_repeated_lines() {
     let mut rounds = tokio::time::interval(log_throttle::EVERY);
     loop {

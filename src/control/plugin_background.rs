@@ -1,4 +1,4 @@
-//! Work of the plugins beside the requests: one task an instance, kept over reloads as the instance is.
+//! Background tasks of plugins: one per instance, kept over reloads.
 
 use crate::plugin::Entry;
 use crate::runtime::supervision;
@@ -9,20 +9,19 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// The running tasks, by the entry they belong to. The entry is held, so that its address is not given
-/// to another while it is a key.
+/// The running tasks by entry. The entry is held, so that its address is not reused while it is a key.
 #[derive(Default)]
 pub(super) struct Background {
     tasks: HashMap<usize, (Arc<Entry>, JoinHandle<()>)>,
 }
 
-/// An entry's name among the tasks: its address, which is never followed.
+/// An entry's task key: its address, which is never dereferenced.
 fn name(entry: &Arc<Entry>) -> usize {
     Arc::as_ptr(entry).addr()
 }
 
 impl Background {
-    /// Begins the work of the entries that are new in this generation, and ends that of those it no longer has.
+    /// Starts tasks for new entries, and aborts those of removed ones.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, services: &Arc<dyn Services>) {
         let living: HashSet<_> = snapshot.plugins().map(name).collect();
         self.tasks.retain(|entry, (_, task)| {
@@ -39,7 +38,7 @@ impl Background {
                     let (own, services) = (Arc::clone(&own), Arc::clone(&services));
                     async move {
                         if let Err(broken) = own.background(&services).await {
-                            // The hook has told of the panic already.
+                            // The panic hook logged it already.
                             resume_unwind(Box::new(broken));
                         }
                     }

@@ -1,9 +1,9 @@
-//! Evens out WebSockets after a scale-out: an endpoint that holds more than its share is relieved of
-//! some, slowly. Off unless an upstream says `rebalance`.
+//! Rebalancing of WebSockets after a scale-out: an endpoint above its share slowly closes some with 1012. Off
+//! by default.
 //!
-//! A round asks as many as are above the share, once. Before the next one begins as many WebSockets must
-//! have arrived as were asked to come again, whoever they are: clients that take their time do not make
-//! it ask others, and an upstream that nobody comes to has nothing to be evened out by.
+//! A round closes as many WebSockets as are above the share, once. Before the next round, as many new
+//! WebSockets must have arrived as were closed, from any client. Slow clients therefore cause no further
+//! closes, and an upstream without new connections is not rebalanced.
 
 use crate::config;
 use crate::snapshot::Snapshot;
@@ -17,14 +17,14 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How often WebSockets are counted, at most and at least; between them it is a part of the window.
+/// The minimum and maximum interval of counts; between them it is a part of the window.
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(10);
 
-/// A surplus of fewer is chance, and not worth anybody's reconnect.
+/// A smaller surplus is random and does not justify a reconnect.
 const FEW: usize = 5;
 
-/// After so many windows those who were asked and did not come back are not expected any more.
+/// After this many windows, closed WebSockets that did not reconnect are no longer expected.
 const PATIENCE: u32 = 10;
 
 /// The rounds of all upstreams.
@@ -34,9 +34,9 @@ pub(super) struct Rebalances {
     next: Instant,
 }
 
-/// One round of one upstream: those who are being asked, then those who are waited for.
+/// A round of one upstream: first it closes WebSockets, then it waits for new ones.
 struct Round {
-    /// Whoever arrived at this number or later arrived since it began.
+    /// WebSockets with this number or a higher one arrived after the round began.
     mark: u64,
     asked: Arc<AtomicUsize>,
     /// By endpoint.
@@ -44,7 +44,7 @@ struct Round {
     patience: Instant,
 }
 
-/// An endpoint's share of a round. It ends with this.
+/// An endpoint's part of a round, aborted on drop.
 struct Asking(JoinHandle<()>);
 
 impl Drop for Asking {
@@ -66,7 +66,7 @@ impl Rebalances {
         Self { tunnels, rounds: HashMap::new(), next: Instant::now() }
     }
 
-    /// Looks whether it is time, and asks those who should move.
+    /// Checks whether a round is due, and closes the surplus.
     pub(super) fn look(&mut self, snapshot: &Snapshot) {
         let settings = |cluster: &Arc<Cluster>| Some(cluster.spec().rebalance.as_ref()?.value.window.0);
         let Some(shortest) = snapshot.clusters().filter_map(settings).min() else {
@@ -111,7 +111,7 @@ impl Rebalances {
         }
     }
 
-    /// Goes on with the upstream's round, or begins one.
+    /// Continues the upstream's round, or starts one.
     fn advance(
         &mut self,
         cluster: &Cluster,
@@ -123,7 +123,7 @@ impl Rebalances {
         if let Some(round) = self.rounds.get_mut(cluster.name()) {
             let missing = round.asked.load(Relaxed).saturating_sub(arrived);
             round.asking.retain(|endpoint, asking| {
-                // Others may have left by themselves: nobody is asked below the share.
+                // WebSockets may have ended for other reasons: no endpoint goes below its share.
                 !asking.0.is_finished() && surplus(holders, *endpoint, missing).is_some_and(|above| above > 0)
             });
             if !round.asking.is_empty() || (missing > 0 && now < round.patience) {
@@ -131,7 +131,7 @@ impl Rebalances {
             }
         }
         self.rounds.remove(cluster.name());
-        // Whoever leaves an endpoint that is on its way out moves already.
+        // WebSockets of a draining endpoint move already.
         if cluster.leaving().iter().any(|leaver| leaver.why != Leaving::Unhealthy) {
             return;
         }
@@ -146,7 +146,7 @@ impl Rebalances {
         let websockets: usize = overloaded.iter().map(|(_, surplus)| surplus).sum();
         info!(
             upstream = &**cluster.name(), endpoints = overloaded.len(), websockets, window:? = window;
-            "asking WebSockets to come again, for others to take their share"
+            "WebSocket rebalance started"
         );
         let asked = Arc::<AtomicUsize>::default();
         let mark = self.tunnels.arrivals();
@@ -161,23 +161,23 @@ impl Rebalances {
     }
 }
 
-/// How many WebSockets an endpoint holds above its share by weight, when so many more are expected to
-/// arrive somewhere; `None` when it takes no part any more.
+/// The number of WebSockets that an endpoint holds above its share, if `expected` more will arrive; `None` if
+/// it no longer takes part.
 fn surplus(holders: &[Holder], endpoint: u64, expected: usize) -> Option<usize> {
     let holder = holders.iter().find(|holder| holder.endpoint == endpoint)?;
     let share = share(holders, holder.weight, expected);
     Some((holder.websockets as f64 - share).max(0.0) as usize)
 }
 
-/// A weight's part of all WebSockets.
+/// A weight's share of all WebSockets.
 fn share(holders: &[Holder], weight: u16, expected: usize) -> f64 {
     let all = holders.iter().map(|holder| holder.websockets).sum::<usize>() + expected;
     let weights: u32 = holders.iter().map(|holder| u32::from(holder.weight)).sum();
-    // No holder has the weight 0, so there is something to divide by.
+    // No holder has weight 0, so the divisor is positive.
     all as f64 * f64::from(weight) / f64::from(weights.max(1))
 }
 
-/// The endpoints that hold more than `when` times their share, each with what is above it.
+/// The endpoints with more than `when` times their share, each with its surplus.
 fn overloaded(holders: &[Holder], when: f64) -> Vec<(u64, usize)> {
     let above = |holder: &Holder| {
         let surplus = surplus(holders, holder.endpoint, 0)?;

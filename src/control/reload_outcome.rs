@@ -1,20 +1,20 @@
-//! How a reload ends.
+//! The result of a reload.
 
-/// The new generation, or why there is none.
+/// The new generation, or why it was rejected.
 pub type Outcome = Result<Reloaded, ReloadRefusal>;
 
-/// A configuration that was taken.
+/// An applied configuration.
 #[derive(Clone, Debug)]
 pub struct Reloaded {
-    /// Its generation's number.
+    /// The number of its generation.
     pub generation: u64,
-    /// Its warnings, rendered, when it has some.
+    /// Its rendered warnings, if any.
     pub report: Option<String>,
 }
 
-/// Why a configuration was not taken.
+/// Why a configuration was rejected.
 #[derive(Clone, Debug)]
 pub struct ReloadRefusal {
-    /// The rendered report, all problems in it.
+    /// The rendered report with all problems.
     pub report: String,
 }

@@ -1,4 +1,4 @@
-//! Numbers that already exist in the current generation, shown to a scrape where they are.
+//! Gauges read from the current generation at scrape time.
 
 use super::Live;
 use crate::snapshot::Snapshot;
@@ -23,7 +23,7 @@ impl MetricSource for Live {
                 let labels = [&**cluster.name(), endpoint.name()];
                 let healthy = f64::from(u8::from(endpoint.health() == Health::Healthy));
                 scrape.gauge(&UPSTREAM_HEALTHY, &labels, healthy);
-                // Far fewer than an f64 counts exactly.
+                // Far below the largest integer that f64 represents exactly.
                 scrape.gauge(&UPSTREAM_CONNECTIONS_ACTIVE, &labels, endpoint.active() as f64);
             }
         }
@@ -34,8 +34,7 @@ impl MetricSource for Live {
     }
 }
 
-/// The endpoints that were removed, until the last connection to them has ended. They have no health: nothing probes
-/// them, and nothing is wrong with them.
+/// Removed endpoints with open connections. They have no health, since they are not probed.
 fn removed(snapshot: &Snapshot, scrape: &mut Exposition) {
     let present = snapshot.clusters().map(|cluster| (cluster.name(), cluster.status()));
     let gone = snapshot.removed().iter().map(|upstream| (upstream.name(), upstream.status()));
@@ -49,13 +48,13 @@ fn removed(snapshot: &Snapshot, scrape: &mut Exposition) {
     }
 }
 
-/// The certificates that the gateway gets by itself.
+/// The automatic certificates.
 fn certificates(live: &Live, scrape: &mut Exposition) {
     for job in live.pin().certificates.all() {
         let (id, directory) = (job.settings().id(), &*job.settings().directory);
         let labels = [&*id, directory];
         let (issued, expires) = job.times();
-        // Seconds since 1970 are far below what an f64 counts exactly.
+        // Seconds since 1970 are far below the largest integer that f64 represents exactly.
         if let Some(issued) = issued {
             scrape.gauge(&ACME_LAST_SUCCESS, &labels, issued as f64);
         }
@@ -69,7 +68,7 @@ fn certificates(live: &Live, scrape: &mut Exposition) {
     }
 }
 
-/// What WebAssembly filters count themselves.
+/// Metrics defined by WebAssembly filters.
 #[cfg(feature = "wasm")]
 fn filters(scrape: &mut Exposition) {
     use crate::telemetry::metrics::Observed;

@@ -1,5 +1,5 @@
-//! A gateway without sockets, for the tests of this room: generations compiled from text, and WebSockets
-//! that are a lease and a place in the registry.
+//! A gateway without sockets, for the tests of this module: generations compiled from text, and WebSockets
+//! that are a lease and an entry in the registry.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use crate::config;
@@ -25,12 +25,12 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Why it is asked to come again, once it is.
+    /// The cause of its drain, if it is drained.
     pub(super) fn asked(&self) -> Option<Cause> {
         self.member.order()
     }
 
-    /// Its endpoint refuses a connect.
+    /// Fails a connect to its endpoint.
     pub(super) fn fail(&self) {
         self.lease.failed(Reason::Refused);
     }
@@ -51,23 +51,23 @@ impl TestHarness {
         Self { tunnels: Arc::default(), snapshot: compile(yaml, None), generation: 1 }
     }
 
-    /// Puts the next generation in place.
+    /// Swaps to the next generation.
     pub(super) fn reload(&mut self, yaml: &str) {
         self.snapshot = compile(yaml, Some(&self.snapshot));
         self.generation += 1;
     }
 
-    /// Opens that many WebSockets on a route.
+    /// Opens `count` WebSockets on a route.
     pub(super) fn open(&self, route: &str, count: usize) -> Vec<Socket> {
         (0..count).map(|_| self.join(self.handshake(route))).collect()
     }
 
-    /// A handshake that was accepted behind it.
+    /// A handshake that was accepted before the drain.
     pub(super) fn join(&self, (lease, seat): (Lease, TunnelKey)) -> Socket {
         Socket { member: self.tunnels.join(seat), lease }
     }
 
-    /// A handshake under way at a route.
+    /// A handshake in progress on a route.
     pub(super) fn handshake(&self, route: &str) -> (Lease, TunnelKey) {
         let route = self.snapshot.route(route).expect("the route is there");
         let headers = HeaderMap::new();
@@ -87,7 +87,7 @@ impl TestHarness {
     }
 }
 
-/// How many are asked to come again, and why.
+/// The number of drained WebSockets by cause.
 pub(super) fn asked(sockets: &[Socket]) -> BTreeMap<Option<&'static str>, usize> {
     let mut causes = BTreeMap::new();
     for socket in sockets {
@@ -104,7 +104,7 @@ pub(super) fn asked(sockets: &[Socket]) -> BTreeMap<Option<&'static str>, usize>
     causes
 }
 
-/// How many each port holds.
+/// The number of WebSockets by port.
 pub(super) fn held(sockets: &[Socket]) -> BTreeMap<u16, usize> {
     let mut ports = BTreeMap::new();
     for socket in sockets {

@@ -1,4 +1,4 @@
-//! Claims about reloads that go wrong half way.
+//! Tests of reloads that fail half-way.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -13,7 +13,7 @@ fn write(file: &Path, port: u16) {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_reload_refuses_it_and_the_next_one_is_taken() {
+async fn a_panic_in_a_reload_rejects_it_and_the_next_one_is_applied() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("moongate.yaml");
     let live = live(&file, 1);

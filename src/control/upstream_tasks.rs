@@ -1,5 +1,5 @@
-//! The tasks that belong to a cluster: probes and name resolution. One task a cluster instance, kept
-//! over reloads as the instance is; a generation that is refused leaves none behind.
+//! Tasks of clusters: probes and name resolution. One task per cluster instance, kept over reloads; a
+//! rejected generation leaves none.
 
 use crate::runtime::supervision;
 use crate::snapshot::Snapshot;
@@ -9,20 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// The running tasks, by the cluster instance they belong to. The instance is held here, so that its
-/// address is not given to another while it is a key.
+/// The running tasks by cluster instance. The instance is held, so that its address is not reused while it is
+/// a key.
 #[derive(Default)]
 pub(super) struct Supervisor {
     tasks: HashMap<usize, (Arc<Cluster>, JoinHandle<()>)>,
 }
 
-/// An instance's name among the tasks: its address, which is never followed.
+/// An instance's task key: its address, which is never dereferenced.
 fn name(cluster: &Arc<Cluster>) -> usize {
     Arc::as_ptr(cluster).addr()
 }
 
 impl Supervisor {
-    /// Starts the tasks of clusters that have none yet and returns those clusters.
+    /// Starts the tasks of new clusters and returns those clusters.
     pub(super) fn begin(&mut self, snapshot: &Snapshot) -> Vec<Arc<Cluster>> {
         let mut fresh = Vec::new();
         for cluster in snapshot.clusters() {
@@ -36,7 +36,7 @@ impl Supervisor {
         fresh
     }
 
-    /// Ends the tasks of clusters that the generation no longer has.
+    /// Aborts the tasks of clusters that the generation does not contain.
     pub(super) fn end_all_but(&mut self, snapshot: &Snapshot) {
         let living: HashSet<_> = snapshot.clusters().map(name).collect();
         self.tasks.retain(|cluster, (_, task)| {
@@ -56,6 +56,6 @@ pub(super) async fn first_rounds(clusters: Vec<Arc<Cluster>>, bound: Duration) {
             cluster.first_round().await;
         }
     };
-    // Beyond the bound the generation serves; endpoints that were not probed yet get no traffic.
+    // After the bound the generation serves; endpoints without a probe result get no traffic.
     let _ = tokio::time::timeout(bound, all).await;
 }

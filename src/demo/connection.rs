@@ -1,6 +1,5 @@
-//! One connection of a stand-in backend: requests in a row, until one of them opens a WebSocket.
-//!
-//! Whatever goes wrong ends this connection and nothing else; nobody is told but the peer.
+//! One connection of a demo backend: requests in a row, until one of them opens a WebSocket. An error ends only
+//! this connection, and is reported only to the peer.
 
 use super::Backend;
 use super::request::{BODY_LIMIT, BodyFraming, DemoResponse, Request, RequestError};
@@ -14,18 +13,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a head may take, the silence before it included. Longer than the gateway keeps an idle
-/// connection (60 s), so that it is never the backend that closes just as a request sets out.
+/// The timeout of a request head, including the idle time before it. Longer than the gateway keeps an idle
+/// connection (60 s), so that the backend never closes just as a request is sent.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long a body, and the reader of an answer, may take.
+/// The timeout of a body, and of writing a response.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a refused client may go on sending before the connection is closed over it.
+/// The time for which a rejected client may continue to send before the connection is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
 const PAGE: &str = include_str!("page.html");
 
-/// A stream and the bytes that came behind what was read from it.
+/// A stream and the bytes received after the last read message.
 struct Connection {
     stream: TcpStream,
     waiting: Vec<u8>,
@@ -33,9 +32,9 @@ struct Connection {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(stream: TcpStream, backend: Arc<Backend>) {
-    // Echoes are small; waiting for more of them would only show as latency.
+    // Echoes are small; Nagle's algorithm would only add latency.
     let _ = stream.set_nodelay(true);
-    // A peer that is gone is an everyday matter for a backend: there is nobody to tell.
+    // A disconnected peer is normal for a backend, so the error is dropped.
     let _ = (Connection { stream, waiting: Vec::new() }).requests(&backend).await;
 }
 
@@ -94,7 +93,7 @@ impl Connection {
     }
 
     async fn skip(&mut self, length: u64) -> io::Result<()> {
-        // The length was held to BODY_LIMIT when it was read.
+        // The length was checked against BODY_LIMIT.
         let mut left = usize::try_from(length).map_err(io::Error::other)?;
         loop {
             let here = left.min(self.waiting.len());
@@ -118,7 +117,7 @@ impl Connection {
         answer.extra = (status == 426).then_some(("Sec-WebSocket-Version", "13"));
         self.write(&answer.bytes(&backend.name, "", BodyFraming::Close)).await?;
         self.stream.shutdown().await?;
-        // Closing over unread bytes resets the connection, and the reset may overtake the answer.
+        // Closing a socket with unread bytes resets the connection, and the reset may overtake the response.
         let mut rest = self.stream.take(BODY_LIMIT);
         timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await??;
         Ok(())
@@ -129,7 +128,7 @@ impl Connection {
     }
 }
 
-/// What a client began with.
+/// The first bytes of a client.
 enum Head {
     Request(Request),
     Refused(RequestError),

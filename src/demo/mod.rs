@@ -1,9 +1,8 @@
-//! Stand-in backends, so that a newcomer sees a cluster work before owning one.
+//! Demo backends, so that a new user can try a cluster without having one.
 //!
-//! `moongate demo` plays every loopback endpoint of a configuration: a page, a few plain answers and an
-//! echo on any WebSocket. Tests and the documentation's examples run against the same backends. They
-//! share no code with the gateway, so that one mistake cannot hide behind its mirror image. The gateway
-//! itself is started by the command, and printing is the command's work too.
+//! `moongate demo` serves every loopback endpoint of a configuration: a page, a few plain responses and an echo on
+//! any WebSocket. Tests and the documentation's examples run against the same backends. They share no code with the
+//! gateway, so that a mistake cannot cancel itself out. The command starts the gateway and prints.
 
 mod connection;
 mod request;
@@ -21,49 +20,51 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// What the backends are called, in the order of their endpoints; the page knows these as colours.
+/// The backends' names, in the order of their endpoints; the page uses them as colours.
 const NAMES: [&str; 6] = ["blue", "green", "amber", "violet", "coral", "teal"];
 
-/// The pause after a failed accept: out of descriptors, trying at once would only burn the processor.
+/// The pause after a failed accept: without descriptors, an immediate retry would only use CPU time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why the backends could not start.
+/// The reason why the backends could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody else listens there, most likely a backend of the reader's own.
-    #[error("{0} is taken: stop what listens there, or use `moongate run` to have it as the backend")]
+    /// Another process listens there, most likely a backend of the user.
+    #[error(
+        "{0} is in use: stop the process that listens on it, or use `moongate run` with it as the backend"
+    )]
     Taken(SocketAddr),
-    /// The configuration names no endpoint that could be played.
-    #[error("no upstream has a loopback endpoint (such as 127.0.0.1:8081) to play the part of")]
+    /// The configuration has no endpoint that the demo could serve.
+    #[error("no upstream has a loopback endpoint (such as 127.0.0.1:8081) for the demo to serve")]
     NothingToPlay,
     /// The system refused the address for another reason.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
 }
 
-/// One backend's name and numbers.
+/// The name and the counters of a backend.
 #[derive(Debug)]
 struct Backend {
     name: String,
-    /// Requests answered, the page and probes included.
+    /// Requests served, including the page and health checks.
     served: AtomicU64,
-    /// WebSockets ever opened, probes left out.
+    /// WebSockets opened so far, without health checks.
     opened: AtomicU64,
-    /// WebSockets open now, probes left out.
+    /// WebSockets open now, without health checks.
     open: AtomicU64,
 }
 
-/// Backends that hold their ports and wait to be served.
+/// Bound backends that are not serving yet.
 #[derive(Debug)]
 pub struct Backends(Vec<(String, TcpListener)>);
 
 impl Backends {
-    /// Takes the ports. Nothing is answered before [`Backends::serve`], but connects already queue.
+    /// Binds the addresses. Connections are queued, and served after [`Backends::serve`].
     ///
     /// Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// The first address that is taken or refused, or no address at all.
+    /// The first address that cannot be bound, or no address at all.
     pub async fn bind(addresses: &[SocketAddr]) -> Result<Self, Error> {
         if addresses.is_empty() {
             return Err(Error::NothingToPlay);
@@ -79,14 +80,14 @@ impl Backends {
         Ok(Self(backends))
     }
 
-    /// Each backend's name and the address it really has, in the order asked for.
+    /// Each backend's name and actual address, in the requested order.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
         let real =
             |(name, listener): &(String, TcpListener)| Some((name.clone(), listener.local_addr().ok()?));
         self.0.iter().filter_map(real).collect()
     }
 
-    /// Serves until dropped; that closes every listener and every connection.
+    /// Serves until dropped; the drop closes every listener and every connection.
     pub async fn serve(self) {
         let mut running = JoinSet::new();
         for (name, listener) in self.0 {
@@ -98,11 +99,11 @@ impl Backends {
 
 /// One backend on a listener of the caller's; serves until dropped, and then closes every connection.
 ///
-/// - `GET /` is the page, `GET /whoami` a JSON object that says who answered and what arrived,
+/// - `GET /` is the page, `GET /whoami` a JSON object with the backend's name and the request as received,
 ///   `GET /health` is `ok`; anything else is 404.
-/// - A WebSocket on any path is greeted with `{"backend":NAME,"n":N,"path":PATH}` (`N` counts the
-///   backend's WebSockets from 1) and then echoed. One on `/health` is a probe and not counted.
-/// - Every answer carries `X-Backend: NAME`.
+/// - A WebSocket on any path gets the message `{"backend":NAME,"n":N,"path":PATH}` (`N` counts the backend's
+///   WebSockets from 1) and then echoes. A WebSocket on `/health` is a health check and not counted.
+/// - Every response has `X-Backend: NAME`.
 pub async fn backend(listener: TcpListener, name: &str) {
     let backend = Arc::new(Backend {
         name: name.to_owned(),
@@ -118,17 +119,17 @@ pub async fn backend(listener: TcpListener, name: &str) {
                     connections.spawn(connection::serve(stream, Arc::clone(&backend)));
                 }
                 Err(error) => {
-                    warn!(backend = backend.name.as_str(), error:%; "demo backend cannot accept");
+                    warn!(backend = backend.name.as_str(), error:%; "demo backend accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            // Reaped as they end, or a long demo would keep every connection it ever had.
+            // Finished tasks are removed, or a long demo would accumulate them.
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// The loopback endpoints of a configuration, each once, in the order written: what the demo plays.
+/// The loopback endpoints of a configuration, each once, in their order: the addresses of the demo.
 pub fn addresses(spec: &Config) -> Vec<SocketAddr> {
     let named = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints);
     let inline = spec.routes.iter().flat_map(|route| match route.upstream.as_deref() {
@@ -155,14 +156,14 @@ fn name(index: usize) -> String {
     NAMES.get(index).map_or_else(|| format!("backend-{}", index + 1), |&name| name.to_owned())
 }
 
-/// What the banner needs to know of the running demo.
+/// Facts about the running demo, for the banner.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Where the gateway listens, as `127.0.0.1:8080`.
+    /// The gateway's address, as `127.0.0.1:8080`.
     pub gateway: &'a str,
-    /// The administrator's address, if there is one.
+    /// The admin address, if there is one.
     pub admin: Option<&'a str>,
-    /// The configuration file, as the operator named it.
+    /// The configuration file, in the operator's spelling.
     pub config: &'a str,
     /// The gateway's process id, for `kill -HUP`.
     pub pid: u32,
@@ -170,10 +171,10 @@ pub struct Facts<'a> {
     pub backends: &'a [(String, SocketAddr)],
 }
 
-/// What to try, for the command to print once the gateway listens. Ends with a newline.
+/// Commands to try, printed after the gateway has started to listen. Ends with a newline.
 pub fn banner(facts: &Facts<'_>) -> String {
     let Facts { gateway, admin, config, pid, backends } = facts;
-    let mut text = format!("\n  Moongate is open: http://{gateway}/\n\n");
+    let mut text = format!("\n  Moongate listens on http://{gateway}/\n\n");
     for (name, address) in *backends {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  backend {name:<8} {address}");
@@ -185,8 +186,8 @@ pub fn banner(facts: &Facts<'_>) -> String {
         text,
         "
   Try, in another terminal:
-    curl -i http://{gateway}/whoami        which backend answers; again, and the other one does
-    websocat ws://{gateway}/ws             type: it comes back
+    curl -i http://{gateway}/whoami        the backend that responds; a second request reaches the other one
+    websocat ws://{gateway}/ws             type a message: it is echoed
     moongate check -c {config} --explain GET http://{gateway}/ws
 
   Change the routes while sockets are open:

@@ -1,32 +1,31 @@
-//! Reads one request head and writes one answer: just enough HTTP/1.1 for a stand-in backend.
-//!
-//! Anything unclear ends in an error status and a closed connection. Routing of paths is next door.
+//! Minimal HTTP/1.1 for a demo backend: parses a request head and writes a response. Anything unclear is an error
+//! status and a closed connection. Paths are routed in `connection`.
 
 use httparse::Status;
 use std::fmt::Write as _;
 
-/// The longest request head that is read.
+/// The longest request head.
 pub(super) const HEAD_LIMIT: usize = 16 << 10;
-/// The most fields that a head may have.
+/// The maximum number of fields in a head.
 const FIELD_LIMIT: usize = 100;
 /// The longest body that is skipped to keep the connection.
 pub(super) const BODY_LIMIT: u64 = 1 << 20;
 
-/// A request's head. Names are compared without regard to case.
+/// A request head. Field names are case-insensitive.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) method: String,
-    /// As on the request line, without the query.
+    /// The path from the request line, without the query.
     pub(super) path: String,
     fields: Vec<(String, String)>,
     http11: bool,
 }
 
-/// A request that gets no answer but its status; the connection is closed behind it.
+/// A request that gets only an error status; the connection is closed after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestError(pub(super) u16, pub(super) &'static str);
 
-/// What comes behind the head.
+/// The use of the connection after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
     KeepAlive,
@@ -34,8 +33,7 @@ pub(super) enum BodyFraming {
 }
 
 impl Request {
-    /// Parses a head from the front of `bytes`: the request and the head's length, or `None` while it
-    /// is not whole.
+    /// Parses a head at the start of `bytes`: the request and the head's length, or `None` while it is incomplete.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, RequestError> {
         let mut fields = [httparse::EMPTY_HEADER; FIELD_LIMIT];
         let mut head = httparse::Request::new(&mut fields);
@@ -74,7 +72,7 @@ impl Request {
         fields.any(|(_, value)| value.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
     }
 
-    /// How many bytes of body follow.
+    /// The number of body bytes.
     pub(super) fn body(&self) -> Result<u64, RequestError> {
         if self.field("transfer-encoding").is_some() {
             return Err(RequestError(411, "Length Required"));
@@ -97,13 +95,13 @@ impl Request {
         if stays { BodyFraming::KeepAlive } else { BodyFraming::Close }
     }
 
-    /// Whether the request asks for a WebSocket, rightly or not.
+    /// Whether the request is a WebSocket handshake, valid or not.
     pub(super) fn wants_websocket(&self) -> bool {
         self.lists("upgrade", "websocket") && self.lists("connection", "upgrade")
     }
 }
 
-/// An answer with a body.
+/// A response with a body.
 #[derive(Debug)]
 pub(super) struct DemoResponse<'a> {
     pub(super) status: u16,
@@ -123,7 +121,7 @@ impl<'a> DemoResponse<'a> {
         Self { status, reason, kind: "text/plain; charset=utf-8", body, extra: None }
     }
 
-    /// The answer's bytes; a HEAD request gets them without the body.
+    /// The response's bytes; a HEAD request gets them without the body.
     pub(super) fn bytes(&self, backend: &str, method: &str, then: BodyFraming) -> Vec<u8> {
         let Self { status, reason, kind, body, extra } = self;
         let mut head = format!(

@@ -1,4 +1,4 @@
-//! The stand-in backends, asked over real sockets.
+//! The demo backends over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 use tungstenite::{Message, WebSocket};
 
-/// A backend that lives as long as this does.
+/// A backend that runs until dropped.
 struct Running {
     address: SocketAddr,
     _runtime: tokio::runtime::Runtime,
@@ -35,7 +35,7 @@ fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     stream.write_all(bytes).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
-    // A reset behind the answer is fine: what matters is what was said before it.
+    // A reset after the response is acceptable: only the bytes before it matter.
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -47,7 +47,7 @@ fn open(address: SocketAddr, path: &str) -> (WebSocket<TcpStream>, serde_json::V
 }
 
 #[test]
-fn the_page_needs_nothing_from_elsewhere() {
+fn the_page_has_no_external_references() {
     let running = start();
     let answer = exchange(running.address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -58,7 +58,7 @@ fn the_page_needs_nothing_from_elsewhere() {
 }
 
 #[test]
-fn whoami_names_the_backend_and_what_arrived() {
+fn whoami_names_the_backend_and_the_request() {
     let running = start();
     let request = b"GET /whoami?a=1 HTTP/1.1\r\nHost: shop\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
     let answer = exchange(running.address, request);
@@ -113,7 +113,7 @@ fn a_probe_is_greeted_but_not_counted() {
 }
 
 #[test]
-fn a_wrong_handshake_is_told_what_is_wrong() {
+fn an_invalid_handshake_gets_a_matching_status() {
     let running = start();
     let handshake = |line: &str, version: &str, key: &str| {
         let head = format!(
@@ -132,7 +132,7 @@ fn a_wrong_handshake_is_told_what_is_wrong() {
 }
 
 #[test]
-fn nonsense_ends_its_own_connection_only() {
+fn malformed_requests_end_only_their_own_connection() {
     let running = start();
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(20_000));
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(200));
@@ -153,7 +153,7 @@ fn nonsense_ends_its_own_connection_only() {
 }
 
 #[test]
-fn a_backend_that_is_dropped_takes_its_sockets_along() {
+fn a_dropped_backend_closes_its_sockets() {
     let running = start();
     let (mut socket, _) = open(running.address, "/ws");
     drop(running);
@@ -166,12 +166,12 @@ fn a_taken_port_is_named() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let refused = runtime.block_on(Backends::bind(&[running.address])).unwrap_err();
     assert!(matches!(refused, Error::Taken(address) if address == running.address));
-    assert!(refused.to_string().starts_with(&format!("{} is taken: ", running.address)));
+    assert!(refused.to_string().starts_with(&format!("{} is in use: ", running.address)));
     assert!(matches!(runtime.block_on(Backends::bind(&[])), Err(Error::NothingToPlay)));
 }
 
 #[test]
-fn loopback_endpoints_are_played_once_and_others_never() {
+fn loopback_endpoints_are_served_once_and_others_never() {
     let written = [
         "127.0.0.1:8081",
         "192.0.2.1:80",
@@ -186,7 +186,7 @@ fn loopback_endpoints_are_played_once_and_others_never() {
 }
 
 #[test]
-fn the_banner_names_what_really_runs() {
+fn the_banner_names_the_actual_addresses() {
     let backends = [("blue".to_owned(), "127.0.0.1:8081".parse().unwrap())];
     let facts = Facts {
         gateway: "127.0.0.1:8080",

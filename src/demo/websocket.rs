@@ -1,7 +1,7 @@
-//! The WebSocket side of a stand-in backend: the handshake's answer, a greeting, an echo.
+//! WebSockets of a demo backend: handshake, a first message, an echo.
 //!
-//! Frames are tungstenite's business, not the tunnel's: a backend that shared the gateway's frame code
-//! would share its mistakes.
+//! Frames are handled by tungstenite, not by the gateway's frame code: a backend with the same code would have the
+//! same mistakes.
 
 use super::Backend;
 use super::request::{Request, RequestError};
@@ -18,11 +18,11 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 /// RFC 6455 §1.3.
 const ACCEPT_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// Where health checks ask: their sockets come and go, and counting them would only puzzle.
+/// The path of health checks: their WebSockets are frequent and not counted.
 const PROBE_PATH: &str = "/health";
 /// The largest message that is echoed.
 const MESSAGE_LIMIT: usize = 16 << 20;
-/// Read ahead and allocated at once: with the default of 128 KiB, a thousand idle sockets take 128 MiB.
+/// Allocated at once per socket: with the default of 128 KiB, a thousand idle sockets take 128 MiB.
 const READ_BUFFER: usize = 4 << 10;
 
 /// Checks a handshake (RFC 6455 §4.2.1) and writes the 101.
@@ -48,7 +48,7 @@ fn sixteen_bytes(key: &str) -> bool {
     BASE64_STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
-/// Greets, then sends every text and binary message back as it came, until either side closes.
+/// Sends the first message, then echoes every text and binary message, until either side closes.
 pub(super) async fn echo(stream: TcpStream, early: Vec<u8>, path: &str, backend: &Backend) {
     let mut config = WebSocketConfig::default();
     config.read_buffer_size = READ_BUFFER;
@@ -63,7 +63,7 @@ pub(super) async fn echo(stream: TcpStream, early: Vec<u8>, path: &str, backend:
     if socket.send(Message::text(greeting.to_string())).await.is_err() {
         return;
     }
-    // Pings are answered and Close frames returned inside `next`.
+    // `next` replies to pings and Close frames.
     while let Some(Ok(message)) = socket.next().await {
         let data = matches!(message, Message::Text(_) | Message::Binary(_));
         if data && socket.send(message).await.is_err() {
@@ -72,7 +72,7 @@ pub(super) async fn echo(stream: TcpStream, early: Vec<u8>, path: &str, backend:
     }
 }
 
-/// Counts a WebSocket as open for as long as it lives.
+/// Counts a WebSocket as open until it is dropped.
 struct Counted<'a> {
     open: &'a AtomicU64,
     n: u64,

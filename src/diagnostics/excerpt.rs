@@ -1,17 +1,17 @@
-//! One line of a file with something underlined: tabs, wide characters and endless lines included.
+//! One source line with an underline, with support for tabs, wide characters and very long lines.
 
 use unicode_width::UnicodeWidthChar;
 
-/// Columns of a line that are shown.
+/// Columns shown of a line.
 const WINDOW: usize = 100;
-/// Columns shown before the place when the line is cut.
+/// Columns before the place in a cut line.
 const LEAD: usize = 40;
-/// Spaces for a tab.
+/// A tab, as spaces.
 const TAB: &str = "    ";
 
-/// A line, cut to a window, with its underline.
+/// A line, cut to the window, and its underline.
 pub(super) struct Excerpt {
-    /// The line as it is shown.
+    /// The shown text.
     pub(super) text: String,
     /// Spaces before the underline.
     pub(super) indent: String,
@@ -20,7 +20,7 @@ pub(super) struct Excerpt {
 }
 
 impl Excerpt {
-    /// The line around `width` characters from `column` on, counted from 1.
+    /// The line around `width` characters at `column`, counted from 1.
     pub(super) fn around(line: &str, column: u32, width: u32) -> Self {
         let start = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1);
         let width = usize::try_from(width).unwrap_or(usize::MAX).max(1);
@@ -48,7 +48,7 @@ impl Excerpt {
     }
 }
 
-/// Characters left out at the beginning so that the place is in the window.
+/// Characters left out at the start to move the place into the window.
 fn skipped(line: &str, start: usize) -> usize {
     let mut columns = 0;
     let mut widths = line.chars().take(start).map(shown_width);

@@ -38,7 +38,7 @@ error: unknown upstream `wsbackned`
 }
 
 #[test]
-fn problems_come_by_place_and_are_counted() {
+fn problems_are_sorted_by_place_and_counted() {
     let mut problems = Problems::default();
     problems.push(Problem::warning("late").at(&place(3, 1, 1, "")));
     problems.push(Problem::new("early").at(&place(1, 2, 1, "")));
@@ -58,7 +58,7 @@ fn tabs_and_wide_characters_keep_the_underline_in_place() {
 }
 
 #[test]
-fn an_endless_line_is_cut_around_the_place() {
+fn a_very_long_line_is_cut_around_the_place() {
     let line = format!("{}HERE{}", "a".repeat(5000), "b".repeat(5000));
     let report = one(Problem::new("x").at(&place(1, 5001, 4, "")), &line);
     let shown = report.lines().nth(3).unwrap();
@@ -82,7 +82,7 @@ fn a_place_outside_the_file_is_still_shown() {
 }
 
 #[test]
-fn what_stands_in_no_file_is_told_without_a_place() {
+fn a_problem_without_a_file_is_shown_without_a_place() {
     let report = one(Problem::new("x").label("y").at(&Place::nowhere()), "");
     assert_eq!(report, "error: x\n = help: y\n\n1 error\n");
 }

@@ -1,20 +1,20 @@
-//! The origin of a client's connection: addresses, listener and TLS, known before its first request.
+//! Facts of a client connection, known before its first request: addresses, listener and TLS.
 
 use moongate_sdk::Tls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-/// A client's connection, from where and how.
+/// A client connection's origin.
 #[derive(Debug)]
 pub struct ConnInfo {
-    /// The other end's address; 127.0.0.1 for a Unix socket. With the PROXY protocol, the one that the
-    /// balancer tells.
+    /// The client's address; 127.0.0.1 for a Unix socket. With the PROXY protocol, the address from the
+    /// header.
     pub peer: SocketAddr,
-    /// The address it was made to, where that had to be asked for already.
+    /// The local address, if it is known already.
     pub local: Option<SocketAddr>,
-    /// The index of the listener it came in by.
+    /// The index of the listener.
     pub listener: u16,
-    /// Its TLS, unless it is plain.
+    /// The TLS facts; `None` for a plain connection.
     pub tls: Option<Arc<Tls>>,
 }
 

@@ -1,5 +1,4 @@
-//! The kinds of stream that a client's connection may have, as one. Nothing is buffered here but what
-//! TLS needs.
+//! Downstream stream types: TCP, Unix socket and TLS behind one type, without buffers beyond those of TLS.
 
 use super::tunnel_io::{Io, TlsIo};
 use pingora::protocols::l4::ext::get_tcp_info;
@@ -13,19 +12,19 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-/// The stream under a connection.
+/// The stream of a client connection.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP, with Nagle's algorithm off.
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
-    /// TLS over one of them. Boxed: a plain connection has no room for it.
+    /// TLS over TCP or a Unix socket, boxed to keep plain connections small.
     Tls(Box<TlsStream<Socket>>),
 }
 
 impl Socket {
-    /// The address that a client connected to; none of a Unix socket.
+    /// The local address; `None` for a Unix socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Socket::Tcp(socket) => socket.local_addr().ok(),
@@ -34,12 +33,11 @@ impl Socket {
         }
     }
 
-    /// Waits for bytes and shows them without taking them; 0 is the end. Bytes that are left there are
-    /// shown again at once: whoever looks takes what it saw, or stops looking. Not for TLS, whose bytes
-    /// are nobody's to see.
+    /// Waits for bytes and copies them without consuming; 0 means the end. Bytes that are not consumed are
+    /// returned again at once. Not for TLS.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// I/O errors.
     pub async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(socket) => socket.peek(into).await,
@@ -51,7 +49,7 @@ impl Socket {
         }
     }
 
-    /// Whether the kernel knows what the other end has acknowledged.
+    /// Whether the kernel knows the acknowledged bytes.
     pub(crate) fn is_tcp(&self) -> bool {
         match self {
             Socket::Tcp(_) => true,
@@ -60,13 +58,13 @@ impl Socket {
         }
     }
 
-    /// Bytes that the other end has acknowledged so far; 0 without TCP.
+    /// The bytes that the peer has acknowledged; 0 without TCP.
     pub(crate) fn acknowledged(&self) -> u64 {
         let info = self.is_tcp().then(|| get_tcp_info(self.as_raw_fd()));
         info.and_then(Result::ok).map_or(0, |info| info.tcpi_bytes_acked)
     }
 
-    /// Another handle of it, for watching it beside its reader.
+    /// A second handle, for watching the connection beside its reader.
     pub(crate) fn another_handle(&self) -> io::Result<OwnedFd> {
         match self {
             Socket::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
@@ -75,7 +73,7 @@ impl Socket {
         }
     }
 
-    /// Whether bytes wait (1), or the end (0), at this moment; under TLS of the connection below.
+    /// Whether bytes (1) or the end (0) are available now; with TLS, of the connection below.
     pub(crate) fn peek_now(&self) -> io::Result<usize> {
         let mut byte = [0; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -86,9 +84,9 @@ impl Socket {
         }
     }
 
-    /// Ends the sending direction, unless TLS has to say so first.
+    /// Shuts down the sending direction, except with TLS, which needs an alert first.
     pub(crate) fn end_sending(&self) {
-        // A peer that is gone needs no end.
+        // The connection may be closed already.
         let _ = match self {
             Socket::Tcp(socket) => socket2::SockRef::from(socket).shutdown(Shutdown::Write),
             Socket::Unix(socket) => socket2::SockRef::from(socket).shutdown(Shutdown::Write),
@@ -96,7 +94,7 @@ impl Socket {
         };
     }
 
-    /// Reads what has come already. Under TLS nothing has: what came is not for who asks here.
+    /// Reads available bytes. Never any with TLS.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(socket) => socket.try_read(buffer),
@@ -105,7 +103,7 @@ impl Socket {
         }
     }
 
-    /// Whether [`Socket::try_read`] may find something.
+    /// Whether [`Socket::try_read`] may return bytes.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Tcp(socket) => socket.poll_read_ready(cx),
@@ -167,7 +165,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // TLS writes its records so, mostly one at a time: send(2) is cheaper than writev(2).
+        // TLS usually writes one record at a time, and send(2) is cheaper than writev(2).
         if let [one] = bytes {
             return self.poll_write(cx, one);
         }

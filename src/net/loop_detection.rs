@@ -1,41 +1,41 @@
-//! Requests that come back: `CDN-Loop` (RFC 8586) with a name of this process counts how often a request came through it.
+//! Loop detection: `CDN-Loop` (RFC 8586) with this process's name counts the passes of a request.
 //!
-//! A request that no proxy has forwarded yet cannot be in a loop, so it gets no field. `X-Forwarded-For`, which the gateway
-//! adds itself, says that it was forwarded; where `x_forwarded` does not add it, every request is marked. What a client
-//! writes there makes its own request fail, and no other.
+//! Only a forwarded request can be in a loop, so others get no field. `X-Forwarded-For`, which the gateway
+//! adds, shows that a request was forwarded; if `x_forwarded` does not add it, every request is marked.
+//! Forged fields only make the client's own request fail.
 
 use crate::config::XForwarded;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::LazyLock;
 
-/// How often a request may come through this process. One that goes from a listener to another and back comes twice.
+/// The limit on passes. A request from one listener to another and back has two.
 const MAX_PASSES: usize = 5;
 
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The name of this process: random, so that another gateway's is no match.
+/// The name of this process: random, so that it differs from other gateways.
 static OWN: LazyLock<HeaderValue> = LazyLock::new(|| {
     // Not fastrand: gateways of one image that start together could begin with one seed.
     let number = getrandom::u64().unwrap_or_else(|_| fastrand::u64(..));
     HeaderValue::try_from(format!("moongate-{number:016x}")).unwrap_or(HeaderValue::from_static("moongate"))
 });
 
-/// The field that a call of the gateway's own gets: what a plugin asks for on behalf of a request may lead back here.
+/// The field for the gateway's own calls: a plugin's call for a request may lead back here.
 pub fn own_mark() -> (HeaderName, HeaderValue) {
     (CDN_LOOP, OWN.clone())
 }
 
-/// What a request's fields say of the way that it took.
+/// The history of a request in its fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Way {
-    /// It was forwarded before.
+    /// Whether the request was forwarded before.
     is_forwarded: bool,
     passes: usize,
 }
 
 impl Way {
-    /// Reads the fields as they came.
+    /// Reads the fields as received.
     pub fn of(headers: &HeaderMap) -> Self {
         if !headers.contains_key(CDN_LOOP) {
             return Self { is_forwarded: headers.contains_key(X_FORWARDED_FOR), passes: 0 };
@@ -46,12 +46,12 @@ impl Way {
         Self { is_forwarded: true, passes }
     }
 
-    /// Whether the request came through this process too often.
+    /// Whether the request passed this process too often.
     pub fn is_loop(self) -> bool {
         self.passes >= MAX_PASSES
     }
 
-    /// The field that the request gets on its way to the backend.
+    /// The field for the request to the backend.
     pub fn mark(self, policy: XForwarded) -> Option<(HeaderName, HeaderValue)> {
         (self.is_forwarded || policy != XForwarded::Add).then(|| (CDN_LOOP, OWN.clone()))
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_a_loop_when_it_came_five_times() {
+    fn a_request_is_a_loop_after_five_passes() {
         let mut headers = HeaderMap::new();
         assert_eq!(Way::of(&headers).mark(XForwarded::Add), None);
         assert!(Way::of(&headers).mark(XForwarded::Remove).is_some());

@@ -11,7 +11,7 @@ pub mod tunnel_io;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-/// Whether an address is one of this machine's. The kernel says so: a socket can be bound to those alone.
+/// Whether an address belongs to this machine: only such an address can be bound.
 pub fn is_own_address(ip: IpAddr) -> bool {
     UdpSocket::bind(SocketAddr::new(ip, 0)).is_ok()
 }

@@ -1,7 +1,7 @@
-//! One side of a tunnel: the bytes of a client or of a backend, whatever carries them.
+//! I/O of one side of a tunnel: the byte stream of a client or a backend.
 //!
-//! Plain sockets are told apart from everything else because they need no box, no buffer and no
-//! flush: reading them is one system call and nothing more (`plain`). Frames are not known here.
+//! Plain sockets have their own variants, because they need no box, no buffer and no flush: a read is one
+//! system call (`plain`).
 
 mod plain;
 mod tls;
@@ -17,15 +17,16 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// A byte stream in both directions: TLS, a stream of HTTP/2, a pipe in a test.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Reads what there is into `into`; 0 is the end. Whoever gets `Pending` is woken when there is more.
+    /// Reads available bytes into `into`; 0 means the end. After `Pending`, the waker is called when bytes
+    /// arrive.
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(into);
         Pin::new(self).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
     }
 
-    /// Whether nothing is to be read, for certain: since [`Io::poll_receive`] was last `Pending`, nothing
-    /// came, no end and no error, and the waker it got is still to be woken. The thread that asks must be
-    /// the one that polls the runtime's sockets. `false` is never wrong.
+    /// Whether reading would certainly find nothing: since the last `Pending` of [`Io::poll_receive`], no
+    /// bytes, end or error arrived, and its waker is still registered. Must be called on the thread that
+    /// polls the runtime's sockets. `false` is always correct.
     fn is_silent(&self) -> bool {
         false
     }
@@ -40,14 +41,14 @@ pub enum TunnelIo {
     Tcp(TcpStream),
     /// A plain unix socket.
     Unix(UnixStream),
-    /// Anything else; it may buffer, so what is written is flushed.
+    /// Any other stream; writes may be buffered, so they are flushed.
     Boxed(Box<dyn Io>),
-    /// Already let go: nothing comes from it and nothing is taken.
+    /// Closed: reads and writes do nothing.
     Gone,
 }
 
 impl TunnelIo {
-    /// Reads what there is into `into`; 0 is the end.
+    /// Reads available bytes into `into`; 0 means the end.
     #[inline]
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
@@ -69,11 +70,11 @@ impl TunnelIo {
         }
     }
 
-    /// Sends as much of `bytes` as is taken now. Unlike [`Leg::poll_write`](AsyncWrite::poll_write),
-    /// nobody is woken when more would be: `WouldBlock` is for a `poll_write` to wait out.
+    /// Sends as many `bytes` as possible now. Unlike [`AsyncWrite::poll_write`], registers no waker: after
+    /// `WouldBlock`, `poll_write` waits.
     ///
     /// # Errors
-    /// The socket's; `WouldBlock` when it takes nothing now, and from legs that are no plain sockets.
+    /// Errors of the socket; `WouldBlock` if nothing can be sent now, or the stream is not a plain socket.
     #[inline]
     pub(crate) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -84,7 +85,7 @@ impl TunnelIo {
         }
     }
 
-    /// Whether what is written may stay in a buffer until it is flushed.
+    /// Whether written bytes may be buffered until a flush.
     pub(crate) fn buffers(&self) -> bool {
         matches!(self, Self::Boxed(_))
     }

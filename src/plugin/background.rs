@@ -1,4 +1,4 @@
-//! What a plugin does beside the requests, and whom it calls. Who keeps it running stays out.
+//! Background work of a plugin, and the upstreams that it calls. `control` keeps it running.
 
 use super::panic_guard::{Guarded, guard};
 use super::{Broken, Entry};
@@ -9,15 +9,15 @@ impl Entry {
     /// The upstreams that the plugin calls.
     ///
     /// # Errors
-    /// When it panicked.
+    /// When the plugin panicked.
     pub fn upstreams(&self) -> Result<Vec<&str>, Broken> {
         guard(|| self.plugin().upstreams()).ok_or_else(|| Broken { plugin: self.name().clone() })
     }
 
-    /// The plugin's work beside the requests, until it is done; at once when it has none.
+    /// The plugin's background work, until it is done; returns at once if there is none.
     ///
     /// # Errors
-    /// When it panicked.
+    /// When the plugin panicked.
     pub async fn background(&self, services: &Arc<dyn Services>) -> Result<(), Broken> {
         let broken = || Broken { plugin: self.name().clone() };
         match guard(|| self.plugin().background(services)).ok_or_else(broken)? {

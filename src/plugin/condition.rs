@@ -1,9 +1,10 @@
-//! The condition of an entry: evaluated once per request, when the entry's first turn has come, and
-//! remembered for its other phases.
+//! The `when` condition of a plugin entry, evaluated once per request before the entry's first phase and
+//! stored for its other phases.
 //!
-//! An entry that takes part in answers alone is judged when the answer is here, and may look at it.
-//! Any other is judged in `request_headers`, in its place among the plugins, so it sees what those before
-//! it changed. An answer may come before that turn: then it is judged when its next phase comes.
+//! An entry with response phases only is evaluated when the response header is received, and may read the
+//! response. Any other entry is evaluated in `request_headers`, in chain order, so it sees the changes of
+//! plugins before it. If a plugin responds before that, the condition is evaluated before the entry's next
+//! phase.
 
 use super::Chain;
 use crate::config::PluginEntry;
@@ -11,7 +12,7 @@ use moongate_config::Problems;
 use moongate_expr::{Expression, ExpressionPhase};
 use moongate_sdk::{Exchange, Phases, Response};
 
-/// When an entry takes part.
+/// When an entry runs.
 #[derive(Debug)]
 pub(super) struct When {
     expression: Expression,
@@ -19,10 +20,10 @@ pub(super) struct When {
 }
 
 impl When {
-    /// The condition of an entry that takes part in these phases, if it has one.
+    /// The condition of an entry with these phases, if it has one.
     ///
     /// # Errors
-    /// Whatever is wrong with the expression.
+    /// Every problem of the expression.
     pub(super) fn read(written: &PluginEntry, phases: Phases) -> Result<Option<Self>, Problems> {
         let Some(when) = &written.when else { return Ok(None) };
         let stage =
@@ -49,16 +50,16 @@ fn is_of_answers_alone(phases: Phases) -> bool {
 /// What is known of an entry's part in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// It takes part.
+    /// The entry runs.
     Taken,
-    /// It is left out: it failed, or its condition does not hold.
+    /// The entry is skipped: it failed, or its condition is false.
     LeftOut,
     /// Its condition could not be evaluated.
     Unknown,
 }
 
 impl Chain {
-    /// Whether a plugin takes part in this request. One without a condition costs two comparisons.
+    /// Returns whether a plugin runs for this request. Without a condition this costs two comparisons.
     pub(super) fn part(&self, at: usize, exchange: &mut Exchange<'_>, answer: Option<&Response<'_>>) -> Part {
         if exchange.running.skips(at) {
             return Part::LeftOut;
@@ -72,7 +73,7 @@ impl Chain {
         }
         exchange.running.judge(at);
         let expression = &when.expression;
-        // The expression counts and logs one that cannot be evaluated.
+        // `Expression` counts and logs failed evaluations.
         let part = match expression.holds(&expression.facts(exchange, answer)) {
             Ok(true) => return Part::Taken,
             Ok(false) => Part::LeftOut,
@@ -82,7 +83,7 @@ impl Chain {
         part
     }
 
-    /// Whether a plugin is left out where nothing can be decided about the request any more.
+    /// Returns whether a plugin is skipped in a phase that can no longer affect the request.
     pub(super) fn leaves_out(&self, at: usize, exchange: &mut Exchange<'_>) -> bool {
         self.part(at, exchange, None) != Part::Taken
     }

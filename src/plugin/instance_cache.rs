@@ -1,5 +1,5 @@
-//! Same settings, same instance: a plugin whose owner, kind, name, `on_error`, `when` and settings are unchanged, and the
-//! files that they name, outlives a reload.
+//! Reuse of plugin instances over reloads: a plugin is kept while its owner, kind, name, `on_error`, `when`,
+//! settings and the files that they name are unchanged.
 
 use super::Broken;
 use super::condition::When;
@@ -14,21 +14,21 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// A configured plugin: what the operator wrote, and the instance of it.
+/// A configured plugin: its configuration and its instance.
 pub struct Entry {
     name: Arc<str>,
     kind: &'static str,
     on_error: OnError,
     metrics: Arc<PluginMetrics>,
     settings: Settings,
-    /// What was read beside the settings.
+    /// The files that its settings name.
     files: Files,
     phases: Phases,
     always_responds: bool,
     /// The fields that only the plugin may fill: its own, and those that the operator names.
     owned: Box<[HeaderName]>,
     written_owned: Vec<Placed<String>>,
-    /// What was written, and what it means for these phases.
+    /// The configured condition, and its compiled form for these phases.
     written_when: Option<Placed<String>>,
     when: Option<When>,
     plugin: CaughtDrop<Box<dyn Plugin>>,
@@ -45,7 +45,7 @@ struct Key {
     name: Box<str>,
 }
 
-/// Makes the entries of a generation, or takes them over from the one before it.
+/// Builds the entries of a generation, or reuses those of the prior one.
 pub struct Builder<'a> {
     kinds: &'a [Kind<dyn Plugin>],
     prior: &'a Instances,
@@ -53,16 +53,16 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// A builder with these kinds, after the generation `prior`.
+    /// Creates a builder with these kinds, after the generation `prior`.
     pub fn new(kinds: &'a [Kind<dyn Plugin>], prior: &'a Instances) -> Self {
         Self { kinds, prior, made: Instances::default() }
     }
 
-    /// The entry of `owner` (a route's name, or a constant for the plugins of every route). An instance
-    /// is never shared between owners: two routes with the same rate limit have a bucket each.
+    /// The entry of `owner` (a route's name, or a constant for the plugins of every route). Owners never
+    /// share an instance: two routes with the same rate limit have a bucket each.
     ///
     /// # Errors
-    /// An unknown kind, and whatever is wrong with the settings.
+    /// An unknown kind, and every problem of the settings.
     pub fn entry(&mut self, owner: &str, written: &PluginEntry) -> Result<Arc<Entry>, Problems> {
         let name = written.name.as_ref().unwrap_or(&written.kind);
         let key = Key { owner: owner.into(), kind: written.kind.as_str().into(), name: name.as_str().into() };
@@ -74,12 +74,12 @@ impl<'a> Builder<'a> {
         Ok(entry)
     }
 
-    /// The instances of this generation, for the next one to take over.
+    /// The instances of this generation, for reuse by the next one.
     pub fn finish(self) -> Instances {
         self.made
     }
 
-    /// An entry of the prior generation that nobody took over yet: an operator may write the same entry twice.
+    /// An entry of the prior generation that was not reused yet: the configuration may contain equal entries.
     fn carried(&self, key: &Key, written: &PluginEntry) -> Option<Arc<Entry>> {
         let taken = self.made.0.get(key).map_or(&[][..], Vec::as_slice);
         let free = |entry: &&Arc<Entry>| !taken.iter().any(|other| Arc::ptr_eq(entry, other));
@@ -98,8 +98,8 @@ impl<'a> Builder<'a> {
             .map_err(|problem| problem.at(&written.kind.place))?;
         let files = Files::default();
         let panicked = || {
-            Problem::new(format!("the plugin `{}` panicked while it was built", kind.name))
-                .help("this is a defect of the plugin; the process's log has the panic")
+            Problem::new(format!("plugin `{}` panicked while it was built", kind.name))
+                .help("this is a bug in the plugin; the process log has the panic")
                 .at(&written.kind.place)
         };
         let built = guard(|| (kind.build)(&written.settings.noting(name, &files))).ok_or_else(panicked)?;
@@ -137,26 +137,26 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Fields in which the gateway itself has put what it knows before the first plugin runs.
+/// Fields that the gateway itself sets before the first plugin runs.
 const SETTLED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via"];
 
-/// Refuses a field that is not a plugin's to own: what a client sends there is the gateway's to judge.
+/// Rejects a field that a plugin may not own, because the gateway itself decides about a client's value.
 fn may_be_owned(name: &HeaderName, written: &str) -> Result<(), Problem> {
     let help = if *name == http::header::HOST {
         "routes and backends need the host that the client asked for"
     } else if is_gateways_own(name) {
         "it frames messages or belongs to one connection"
     } else if *name == http::header::VIA {
-        "the gateway writes it"
+        "the gateway sets it"
     } else if SETTLED.contains(&name.as_str()) {
-        "the gateway writes it; what a client sends there counts from `trusted_proxies` alone"
+        "the gateway sets it; a client's value counts only from `trusted_proxies`"
     } else {
         return Ok(());
     };
     Err(Problem::new(format!("no plugin can own `{written}`")).help(help))
 }
 
-/// A field that an entry may own.
+/// Parses the name of a field that an entry may own.
 fn field(written: &str) -> Result<HeaderName, Problem> {
     match HeaderName::from_bytes(written.as_bytes()) {
         Ok(name) => may_be_owned(&name, written).map(|()| name),
@@ -166,24 +166,24 @@ fn field(written: &str) -> Result<HeaderName, Problem> {
 }
 
 impl Instances {
-    /// Each entry, in no order.
+    /// All entries, in arbitrary order.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.0.values().flatten()
     }
 }
 
 impl Entry {
-    /// Its name, for logs and metrics.
+    /// The name, for logs and metrics.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Its kind's name.
+    /// The name of the kind.
     pub fn kind(&self) -> &'static str {
         self.kind
     }
 
-    /// The phases it takes part in.
+    /// The phases of the plugin.
     pub fn phases(&self) -> Phases {
         self.phases
     }
@@ -205,24 +205,24 @@ impl Entry {
         &**self.plugin
     }
 
-    /// Where its calls are counted.
+    /// The metrics of the plugin.
     pub fn metrics(&self) -> &PluginMetrics {
         &self.metrics
     }
 
-    /// Whether requests go on without it when it fails.
+    /// Returns whether requests continue without the plugin when it fails.
     pub(super) fn is_dispensable(&self) -> bool {
         self.on_error == OnError::Open
     }
 
-    /// Logs that this plugin panicked, or could not do its work. Nothing when requests go on without it.
+    /// Logs that the plugin panicked or failed. Returns `None` if requests continue without it.
     pub(super) fn failed(&self, fault: Option<&Fault>) -> Option<Broken> {
         match fault {
-            None if !log_throttle::admit(Level::Error, "a plugin panicked", &[&self.name]) => {}
-            None => log::error!(plugin = &*self.name, kind = self.kind; "a plugin panicked"),
-            Some(_) if !log_throttle::admit(Level::Warn, "a plugin failed", &[&self.name]) => {}
+            None if !log_throttle::admit(Level::Error, "plugin panicked", &[&self.name]) => {}
+            None => log::error!(plugin = &*self.name, kind = self.kind; "plugin panicked"),
+            Some(_) if !log_throttle::admit(Level::Warn, "plugin failed", &[&self.name]) => {}
             Some(fault) => {
-                log::warn!(plugin = &*self.name, kind = self.kind, fault:% = fault; "a plugin failed");
+                log::warn!(plugin = &*self.name, kind = self.kind, fault:% = fault; "plugin failed");
             }
         }
         match self.on_error {

@@ -1,7 +1,7 @@
-//! Which kinds of plugins this build has: the built-in ones, and the hosts of sandboxed ones.
+//! The plugin kinds of this build: built-in ones and the hosts of sandboxed ones.
 //!
-//! A host that was left out of the build keeps its name, so that an operator who writes it reads what
-//! is missing instead of `unknown plugin`. What a kind does is its crate's.
+//! A host that is excluded from the build keeps its name, so that its error names the missing feature instead
+//! of `unknown plugin`.
 
 #[cfg(not(all(feature = "wasm", feature = "luau")))]
 use moongate_config::{Problem, Problems, Settings};
@@ -18,7 +18,7 @@ const WASM: Kind<dyn Plugin> = moongate_wasm::KIND;
 #[cfg(not(feature = "wasm"))]
 const WASM: Kind<dyn Plugin> = Kind {
     name: "wasm",
-    about: "Runs a filter compiled to WebAssembly; this build is without it.",
+    about: "Runs a WebAssembly filter (not included in this build)",
     schema: |_| schemars::json_schema!({ "type": "object" }),
     build: |settings| missing(settings, "wasm"),
 };
@@ -29,14 +29,14 @@ const LUAU: Kind<dyn Plugin> = moongate_luau::KIND;
 #[cfg(not(feature = "luau"))]
 const LUAU: Kind<dyn Plugin> = Kind {
     name: "luau",
-    about: "Runs a filter written in Luau; this build is without it.",
+    about: "Runs a script (not included in this build)",
     schema: |_| schemars::json_schema!({ "type": "object" }),
     build: |settings| missing(settings, "luau"),
 };
 
 const COUNT: usize = moongate_plugins::PLUGINS.len() + HOSTS.len();
 
-/// Every kind of plugin of this build.
+/// Every plugin kind of this build.
 pub const PLUGINS: &[Kind<dyn Plugin>] = &{
     let mut all = [WASM; COUNT];
     let mut at = 0;
@@ -48,7 +48,7 @@ pub const PLUGINS: &[Kind<dyn Plugin>] = &{
     all
 };
 
-/// Those and a team's own, for [`crate::cli::main`]. Called once, it lasts as long as the process.
+/// The built-in kinds and `own` ones, for [`crate::cli::main`]. Leaked: call it once per process.
 pub fn and(own: &[Kind<dyn Plugin>]) -> &'static [Kind<dyn Plugin>] {
     [PLUGINS, own].concat().leak()
 }
@@ -68,7 +68,7 @@ mod tests {
     use moongate_sdk::testing::settings;
 
     #[test]
-    fn a_host_that_was_left_out_says_how_to_get_it() {
+    fn an_excluded_host_explains_how_to_get_it() {
         let kind = Kind::find(PLUGINS, "plugin", "wasm").unwrap();
         let problems = (kind.build)(&settings(serde_json::json!({ "module": "x.wasm" }))).err().unwrap();
         assert_eq!(problems.0[0].message, "this build of moongate has no `wasm`");

@@ -1,7 +1,7 @@
-//! The ordered plugins of one route, and the instances behind them.
+//! The plugin chain of a route, and its plugin instances.
 //!
-//! What plugins do stays in their crates, and which kinds exist is a parameter: a gateway with plugins of
-//! its own passes another table. Running a chain allocates nothing and waits only when a plugin does.
+//! The table of kinds is a parameter, so that a gateway with plugins of its own passes another table. Running
+//! a chain allocates nothing and waits only when a plugin does.
 
 mod background;
 mod condition;
@@ -20,8 +20,8 @@ use moongate_expr::ExpressionPhase;
 use moongate_sdk::{Phases, Reply, Running};
 use std::sync::Arc;
 
-/// The plugins of one route in the order written: those of every route first, then its own. For answers,
-/// those that give bodies another coding come last.
+/// The plugins of one route in configured order: global ones first, then the route's own. For responses,
+/// plugins that encode bodies come last.
 #[derive(Debug, Default)]
 pub struct Chain {
     entries: Box<[Arc<Entry>]>,
@@ -31,63 +31,63 @@ pub struct Chain {
     response: Positions,
     response_body: Positions,
     log: Positions,
-    /// By the way that messages go: to the backend, to the client.
+    /// By direction: to the backend, to the client.
     messages: [Positions; 2],
     closed: Positions,
     waits: bool,
 }
 
-/// Positions of the plugins that take part in a phase, in order.
+/// Positions of the plugins of a phase, in order.
 type Positions = Box<[usize]>;
 
-/// What the plugins decided about a request.
+/// The chain's decision about a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// On to a backend.
+    /// Forward the request.
     Continue,
-    /// This is the answer.
+    /// Send this response.
     Respond {
-        /// The position in the chain of the plugin that made it.
+        /// The position in the chain of the plugin that responded.
         at: usize,
-        /// That entry's name.
+        /// The name of that entry.
         by: Arc<str>,
-        /// The answer.
+        /// The response.
         reply: Box<Reply>,
     },
-    /// A plugin wants the whole body, up to so many bytes, before anything goes on.
+    /// Buffer the whole body, up to a limit in bytes, for a plugin before continuing.
     Body {
-        /// Its position in the chain.
+        /// The plugin's position in the chain.
         at: usize,
-        /// The longest body.
+        /// The maximum size of the body.
         limit: u64,
     },
-    /// A plugin panicked or failed, and the request must not go on without it.
+    /// A plugin panicked or failed, and its `on_error` is `closed`.
     Failed(Broken),
 }
 
-/// A plugin panicked or failed whose `on_error` is `closed`. The request ends with 500; the plugin and
-/// every other request go on.
+/// A plugin with `on_error: closed` panicked or failed. The request ends with 500; other requests are not
+/// affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the plugin `{plugin}` failed")]
+#[error("plugin `{plugin}` failed")]
 pub struct Broken {
-    /// The entry's name.
+    /// The name of the entry.
     pub plugin: Arc<str>,
 }
 
 impl Chain {
-    /// The chain of these entries.
+    /// Builds the chain of these entries.
     pub fn build(entries: &[Arc<Entry>]) -> Self {
         let positions = |wanted: &dyn Fn(&Entry) -> bool| {
             entries.iter().enumerate().filter(|(_, entry)| wanted(entry)).map(|(at, _)| at).collect()
         };
         let phase = |takes_part: fn(Phases) -> bool| positions(&|entry| takes_part(entry.phases()));
-        // The phases of heads are also those in which conditions are evaluated.
+        // The header phases are also those in which conditions are evaluated.
         let judging = |takes_part: fn(Phases) -> bool, stage| {
             positions(&|entry| {
                 takes_part(entry.phases()) || entry.when().is_some_and(|when| when.is_judged_at(stage))
             })
         };
-        // A body in another coding is nothing to look into: who makes it so comes behind all the others.
+        // Plugins cannot read an encoded body, so the plugins that encode come after all others.
         let codings_last = |mut positions: Positions| {
             positions.sort_by_key(|at| entries[*at].phases().encodes);
             positions
@@ -111,38 +111,39 @@ impl Chain {
         &self.entries
     }
 
-    /// Whether a plugin may wait for something in a phase.
+    /// Returns whether a plugin may wait in a phase.
     pub fn may_wait(&self) -> bool {
         self.waits
     }
 
-    /// Whether no plugin looks at requests or owns a field; then an [`moongate_sdk::Exchange`] need not even be made.
+    /// Returns whether no plugin has request phases or owns a field, so that no [`moongate_sdk::Exchange`] is
+    /// needed.
     pub fn skips_request_headers(&self) -> bool {
         self.request.is_empty() && self.owns_nothing()
     }
 
-    /// Whether no plugin looks at answers.
+    /// Returns whether no plugin has response phases.
     pub fn skips_response_headers(&self) -> bool {
         self.response.is_empty()
     }
 
-    /// Whether no plugin looks at the end.
+    /// Returns whether no plugin has the log phase.
     pub fn skips_log(&self) -> bool {
         self.log.is_empty()
     }
 
-    /// Whether a plugin that is not left out wants the request's body, among those from a position on.
+    /// Returns whether a plugin at or after `from` that is not skipped reads the request body.
     pub fn wants_request_body(&self, from: usize, running: &Running) -> bool {
         self.request_body.iter().any(|at| *at >= from && !running.skips_bodies(*at))
     }
 
-    /// Whether a plugin that is not left out may make another body of the request's.
+    /// Returns whether a plugin that is not skipped may change the request body.
     pub fn may_change_request_body(&self, running: &Running) -> bool {
         let changes = |at: &usize| !self.entries[*at].phases().looks_only && !running.skips_bodies(*at);
         self.request_body.iter().any(changes)
     }
 
-    /// Whether a plugin that is not left out wants the answer's body.
+    /// Returns whether a plugin that is not skipped reads the response body.
     pub fn wants_response_body(&self, running: &Running) -> bool {
         self.response_body.iter().any(|at| !running.skips_bodies(*at))
     }

@@ -1,9 +1,9 @@
-//! Request fields that belong to a plugin: who the client is, say. What a client sends in them reaches no other plugin
-//! and no backend, also when the plugin is left out of the request: its `when` does not hold or cannot be evaluated, or
-//! it failed and `on_error` is `open`.
+//! Request fields owned by a plugin, such as the client's identity. A client's value reaches no other plugin
+//! and no backend, even if the plugin is skipped: its `when` is false or cannot be evaluated, or it failed
+//! with `on_error: open`.
 //!
-//! A field is withdrawn before the first plugin runs. Credentials (RFC 9110 §11.6.2, RFC 6265 §4.2) are withdrawn right
-//! before the owner runs: plugins before it, and its own condition, may have to look at them.
+//! A field is removed before the first plugin runs. Credentials (RFC 9110 §11.6.2, RFC 6265 §4.2) are removed
+//! directly before the owner runs, since plugins before it and its own condition may need them.
 
 use super::{Chain, Entry};
 use http::{HeaderName, HeaderValue, header};
@@ -12,16 +12,16 @@ use std::sync::Arc;
 
 const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
-/// A field and the position of a plugin that owns it.
+/// A field and the position of its owner.
 #[derive(Debug)]
 pub(super) struct Owned {
     name: HeaderName,
     at: usize,
-    /// It is withdrawn right before the owner runs.
+    /// Whether the field is removed directly before its owner runs.
     is_late: bool,
 }
 
-/// What the plugins of a chain own.
+/// The owned fields of a chain.
 pub(super) fn of(entries: &[Arc<Entry>]) -> Box<[Owned]> {
     let owned = entries.iter().enumerate().flat_map(|(at, entry)| {
         let may_be_late = entry.phases().request_headers;
@@ -36,12 +36,12 @@ pub(super) fn of(entries: &[Arc<Entry>]) -> Box<[Owned]> {
 }
 
 impl Chain {
-    /// Whether no plugin owns a field.
+    /// Returns whether no plugin owns a field.
     pub(super) fn owns_nothing(&self) -> bool {
         self.owned.is_empty()
     }
 
-    /// Withdraws what the client of a new request sent in fields that plugins own.
+    /// Removes a client's values of owned fields from a new request.
     pub(super) fn withdraw(&self, exchange: &mut Exchange<'_>) {
         if self.owns_nothing() {
             return;
@@ -66,8 +66,8 @@ impl Chain {
         exchange.running.set_client_fields(sent);
     }
 
-    /// Withdraws the credentials that a plugin owns, right before it runs or is left out. Values that a plugin before it
-    /// has set stay.
+    /// Removes owned credentials directly before the owner runs or is skipped. Values set by plugins before
+    /// it are kept.
     pub(super) fn withdraw_at(&self, at: usize, exchange: &mut Exchange<'_>) {
         for owned in self.owned.iter().filter(|owned| owned.at == at && owned.is_late) {
             let standing: Vec<HeaderValue> = exchange.headers.get_all(&owned.name).iter().cloned().collect();

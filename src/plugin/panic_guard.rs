@@ -1,13 +1,13 @@
-//! A panic in a plugin ends here. On the way without one it costs nothing but an inlining barrier.
+//! Containment of panics in plugins. Without a panic it costs only an inlining barrier.
 //!
-//! What a panicking plugin was changing may be half changed: the exchange goes no further, and a plugin's
-//! own shared state is as safe as its locks are (a poisoned one makes it panic again, and be reported again).
+//! State that a panicking plugin was changing may be inconsistent. The exchange therefore ends, and a
+//! plugin's shared state is protected by its locks (a poisoned one panics again and is reported again).
 
 use moongate_sdk::call_caught;
 
 pub use moongate_sdk::Guarded;
 
-/// What `call` returns, or `None` when it panics.
+/// Returns the result of `call`, or `None` if it panics.
 pub(super) fn guard<T>(call: impl FnOnce() -> T) -> Option<T> {
     call_caught(call)
 }

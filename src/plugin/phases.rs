@@ -1,7 +1,7 @@
-//! A chain at work: each phase shown to the plugins that take part in it, one after the other.
+//! Execution of a chain: each phase calls its plugins in order.
 //!
-//! A plugin that failed is left out of the rest of the request, whatever its `on_error`: what it knows of
-//! the request may be half of the truth.
+//! A plugin that failed is skipped for the rest of the request, regardless of its `on_error`, since its view
+//! of the request may be incomplete.
 
 use super::condition::Part;
 use super::panic_guard::{Guarded, guard};
@@ -11,9 +11,8 @@ use http::StatusCode;
 use moongate_sdk::{Direction, Exchange, Fault, Flow, Piece, Response, Running, Verdict};
 use std::time::Instant;
 
-/// A plugin asked for a body where there is none to ask for.
-pub(super) const MISPLACED: Fault =
-    Fault::fixed("it asked for the request's body outside of request_headers");
+/// A plugin requested a body in a phase without one.
+pub(super) const MISPLACED: Fault = Fault::fixed("it requested the request body outside of request_headers");
 
 const UNKNOWN: Fault = Fault::fixed("its condition `when` could not be evaluated");
 
@@ -21,12 +20,12 @@ const UNKNOWN: Fault = Fault::fixed("its condition `when` could not be evaluated
 pub(super) struct Panicked;
 
 impl Chain {
-    /// Shows the request's head to the plugins, until one decides.
+    /// Calls the plugins with the request header, until one decides.
     pub async fn request_headers(&self, exchange: &mut Exchange<'_>) -> Decision {
         self.request_headers_from(0, exchange).await
     }
 
-    /// The same from a position on: behind the plugin that has seen the whole body.
+    /// Continues from a position on: after the plugin that received the whole body.
     pub async fn request_headers_from(&self, from: usize, exchange: &mut Exchange<'_>) -> Decision {
         if from == 0 {
             self.withdraw(exchange);
@@ -67,8 +66,8 @@ impl Chain {
         Decision::Continue
     }
 
-    /// Shows a piece of the request's body to the plugins at these positions, until one decides. What
-    /// holds bytes back leaves nothing to show to the next, unless it was the last piece.
+    /// Calls the plugins at these positions with a chunk of the request body, until one decides. If a plugin
+    /// holds back all bytes, the next ones are not called, unless it was the last chunk.
     pub async fn request_body(
         &self,
         positions: std::ops::Range<usize>,
@@ -90,7 +89,7 @@ impl Chain {
         Decision::Continue
     }
 
-    /// Shows the whole body to the plugin that asked for it, whether or not its phases name bodies.
+    /// Calls the plugin that requested the whole body, even if its phases contain no body phase.
     pub async fn whole_body(&self, at: usize, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Decision {
         self.body_shown(at, exchange, piece).await.unwrap_or(Decision::Continue)
     }
@@ -102,9 +101,9 @@ impl Chain {
         piece: &mut Piece,
     ) -> Option<Decision> {
         let entry = &self.entries[at];
-        // The length of the body may be told to the backend already: it stays what it is.
+        // The body's length may already be sent to the backend, so it must not change.
         let looks_only = entry.phases().looks_only;
-        let came = (looks_only || entry.is_dispensable()).then(|| piece.clone());
+        let original = (looks_only || entry.is_dispensable()).then(|| piece.clone());
         let last = piece.last;
         exchange.running.begin_plugin(at);
         let mut call = entry.metrics().call(Phase::RequestBody);
@@ -114,40 +113,40 @@ impl Chain {
         piece.last = last;
         let failed = !matches!(verdict, Ok(Verdict::Continue | Verdict::Respond(_)));
         let decision = self.decide(at, verdict, exchange.running, &call);
-        let Some(came) = came else { return decision };
+        let Some(original) = original else { return decision };
         if looks_only {
-            piece.bytes = came.bytes;
+            piece.bytes = original.bytes;
             return decision;
         }
-        let cut = self.body_left(at, failed, came, piece, exchange.running, Direction::ToBackend);
+        let cut = self.body_left(at, failed, original, piece, exchange.running, Direction::ToBackend);
         decision.or(cut.map(Decision::Failed))
     }
 
-    /// What becomes of a piece that a plugin was shown which need not be there. One that failed leaves the piece as it
-    /// came; unless it had made something else of an earlier piece, for what is left would not fit to that.
+    /// The chunk to forward after a dispensable plugin. After a failure that is the original chunk, unless
+    /// the plugin changed an earlier one: the rest would not match it.
     fn body_left(
         &self,
         at: usize,
         failed: bool,
-        came: Piece,
+        original: Piece,
         piece: &mut Piece,
         running: &mut Running,
         direction: Direction,
     ) -> Option<Broken> {
         if failed {
-            *piece = came;
+            *piece = original;
             let cut = running.has_changed_body(at, direction);
             return cut.then(|| Broken { plugin: self.entries[at].name().clone() });
         }
-        // The same bytes at the same place: most plugins hand on what they were shown.
-        if came.bytes.as_ptr() != piece.bytes.as_ptr() || came.bytes.len() != piece.bytes.len() {
+        // Comparing pointers suffices: most plugins return the bytes that they received.
+        if original.bytes.as_ptr() != piece.bytes.as_ptr() || original.bytes.len() != piece.bytes.len() {
             running.change_body(at, direction);
         }
         None
     }
 
-    /// Shows the answer's head to the plugins, until one answers in its place. Those at `passed` have
-    /// done so before; theirs is the answer that the others see.
+    /// Calls the plugins with the response header, until one replaces the response. Those at `passed`
+    /// replaced it before; the others see their response.
     pub async fn response_headers(
         &self,
         exchange: &mut Exchange<'_>,
@@ -185,21 +184,22 @@ impl Chain {
         Decision::Continue
     }
 
-    /// Shows a piece of the answer's body to the plugins.
+    /// Calls the plugins with a chunk of the response body.
     ///
     /// # Errors
-    /// When one fails without which the answer must not go on.
+    /// When a plugin with `on_error: closed` fails.
     pub fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Broken> {
         for &at in &self.response_body {
             if piece.bytes.is_empty() && !piece.last {
                 break;
             }
-            // An answer of a plugin before it may be the first that it meets: it is judged now.
+            // The response of an earlier plugin may be the first that the plugin sees, so its condition is
+            // evaluated now.
             if exchange.running.skips_bodies(at) || self.leaves_out(at, exchange) {
                 continue;
             }
             let entry = &self.entries[at];
-            let came = entry.is_dispensable().then(|| piece.clone());
+            let original = entry.is_dispensable().then(|| piece.clone());
             let last = piece.last;
             exchange.running.begin_plugin(at);
             let mut call = entry.metrics().call(Phase::ResponseBody);
@@ -212,8 +212,8 @@ impl Chain {
                 Some(Err(fault)) => self.fail(at, Some(fault), exchange.running, &call),
                 None => self.fail(at, None, exchange.running, &call),
             };
-            let cut = came.and_then(|came| {
-                self.body_left(at, failed, came, piece, exchange.running, Direction::ToClient)
+            let cut = original.and_then(|original| {
+                self.body_left(at, failed, original, piece, exchange.running, Direction::ToClient)
             });
             if let Some(broken) = broken.or(cut) {
                 return Err(broken);
@@ -222,7 +222,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Tells the plugins that the exchange is over. A panic of one is logged, and the next is told.
+    /// Calls the plugins after the exchange. A panic is logged, and the next plugin is called.
     pub fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
         for &at in &self.log {
             if self.leaves_out(at, exchange) {
@@ -231,23 +231,23 @@ impl Chain {
             let entry = &self.entries[at];
             exchange.running.begin_plugin(at);
             let mut call = entry.metrics().call(Phase::Log);
-            let told = guard(|| entry.plugin().log(exchange, status));
+            let result = guard(|| entry.plugin().log(exchange, status));
             call.returned();
-            if told.is_none() {
+            if result.is_none() {
                 self.fail(at, None, exchange.running, &call);
             }
         }
     }
 
-    /// A condition could not be evaluated: the entry's `on_error` decides, as when its plugin fails. A guard
-    /// that might have been needed is not passed by.
+    /// Handles a condition that could not be evaluated like a failed plugin: `on_error` decides. A guard is
+    /// not bypassed.
     fn unknown(&self, at: usize, exchange: &mut Exchange<'_>, phase: Phase) -> Option<Decision> {
         let mut call = self.entries[at].metrics().call(phase);
         call.returned();
         self.decide(at, Ok(Verdict::Failed(UNKNOWN)), exchange.running, &call)
     }
 
-    /// What a verdict means for the request; nothing when it goes on.
+    /// Converts a verdict to a decision; `None` if the request continues.
     fn decide(
         &self,
         at: usize,
@@ -267,7 +267,7 @@ impl Chain {
         self.fail(at, fault.as_ref(), running, call).map(Decision::Failed)
     }
 
-    /// A plugin failed, or panicked when there is no fault to tell of. Nothing when the request goes on
+    /// Handles a failed plugin, or a panic if there is no fault. Returns `None` if the request continues
     /// without it.
     fn fail(
         &self,
@@ -282,7 +282,7 @@ impl Chain {
     }
 }
 
-/// Waits for what the plugin decides.
+/// Awaits the plugin's verdict.
 pub(super) async fn await_verdict(flow: Option<Flow<'_>>, call: &mut Call<'_>) -> Result<Verdict, Panicked> {
     Ok(match flow.ok_or(Panicked)? {
         Flow::Continue => Verdict::Continue,

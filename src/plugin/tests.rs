@@ -1,4 +1,4 @@
-//! Claims about chains, with plugins made for them.
+//! Tests of chains, with plugins written for them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 mod bodies;
@@ -16,7 +16,7 @@ mod when;
 
 const TRAIL: HeaderName = HeaderName::from_static("trail");
 
-/// Leaves its letter in the field `trail` and then does what its settings say.
+/// Appends its letter to the field `trail`, then acts by its settings.
 struct Walker {
     letter: HeaderValue,
     then: Then,
@@ -125,7 +125,7 @@ fn chain(walkers: &[(&str, &str)]) -> Chain {
     Chain::build(&walkers.iter().map(entry).collect::<Vec<_>>())
 }
 
-/// Runs all phases; gives the decision, the trail of the request and that of the answer.
+/// Runs all phases; returns the decision, the request's trail and the response's trail.
 fn run(chain: &Chain) -> (Decision, Vec<String>, (Decision, Vec<String>)) {
     let mut visit = TestExchange::new("/");
     let mut response = HeaderMap::new();
@@ -142,13 +142,13 @@ fn run(chain: &Chain) -> (Decision, Vec<String>, (Decision, Vec<String>)) {
     (decision, trail(&visit.request), (answered, trail(&response)))
 }
 
-/// The gateway's threads hand tasks to each other, so a chain must be able to move while it waits.
+/// Worker threads exchange tasks, so the future of a chain must be `Send`.
 pub(super) fn sendable<T: Send>(future: T) -> T {
     future
 }
 
 #[test]
-fn plugins_run_in_the_order_written_and_remember_each_their_own() {
+fn plugins_run_in_order_and_keep_separate_state() {
     let (decision, request, response) = run(&chain(&[("a", "go"), ("b", "wait"), ("c", "go")]));
     assert!(matches!(decision, Decision::Continue));
     assert_eq!(request, ["a", "b", "waited", "c", "11", "1", "11"]);
@@ -156,7 +156,7 @@ fn plugins_run_in_the_order_written_and_remember_each_their_own() {
 }
 
 #[test]
-fn an_answer_ends_the_request_phase_and_everybody_sees_the_answer() {
+fn a_response_ends_the_request_phase_and_all_plugins_see_it() {
     let (decision, request, response) = run(&chain(&[("a", "answer"), ("b", "go")]));
     assert!(
         matches!(decision, Decision::Respond { at: 0, by, reply } if &*by == "walker" && reply.body == "no")

@@ -1,8 +1,8 @@
-//! What the plugins of a route have to do with its living WebSockets: their messages, their end, and whether they may
-//! live on. Where messages come from and how a WebSocket is closed stays out.
+//! The plugins of a route's open WebSockets: messages, end, and periodic rechecks. The tunnel parses messages
+//! and closes WebSockets.
 //!
-//! A plugin that failed at one message is shown the next one: a WebSocket lives long, and what one client says must not
-//! rid it of a plugin whose `on_error` is `open`.
+//! A plugin that failed on a message is called with the next one. Otherwise one client message could disable
+//! a plugin with `on_error: open` for the life of a WebSocket.
 
 use super::panic_guard::guard;
 use super::phases::{MISPLACED, Panicked, await_verdict};
@@ -14,58 +14,58 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What becomes of a message when all plugins have seen it.
+/// The chain's verdict on a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainVerdict {
-    /// It goes on as they left it.
+    /// Forward the message as the plugins changed it.
     Forward,
-    /// It goes no further.
+    /// Drop the message.
     Drop,
-    /// It goes no further, and the WebSocket ends with this Close.
+    /// Drop the message and close the WebSocket.
     Close {
-        /// The plugin's code.
+        /// The plugin's close code.
         code: u16,
-        /// The plugin's reason.
+        /// The plugin's close reason.
         reason: Cow<'static, str>,
     },
-    /// It goes no further, for a plugin panicked or failed whose `on_error` is `closed`: the WebSocket ends with 1011.
+    /// Drop the message and close with 1011: a plugin with `on_error: closed` panicked or failed.
     Failed,
 }
 
-/// What a plugin says of a WebSocket that it let in.
+/// A plugin's verdict on an open WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecheckVerdict {
-    /// It may live on.
+    /// The WebSocket may stay open.
     Granted,
-    /// It would be answered with this status now.
+    /// The handshake would be rejected with this status now.
     Refused(StatusCode),
-    /// The plugin panicked or failed, and its `on_error` is `closed`: the WebSocket ends with 1011.
+    /// A plugin with `on_error: closed` panicked or failed: the WebSocket is closed with 1011.
     Failed,
 }
 
 impl Chain {
-    /// Whether a plugin looks at messages that go this way.
+    /// Returns whether a plugin inspects messages in a direction.
     pub fn inspects(&self, direction: Direction) -> bool {
         !self.messages[direction as usize].is_empty()
     }
 
-    /// Whether a plugin looks at messages, either way.
+    /// Returns whether a plugin inspects messages in either direction.
     pub fn inspects_any(&self) -> bool {
         self.messages.iter().any(|phase| !phase.is_empty())
     }
 
-    /// Whether no plugin asks for the end of a WebSocket.
+    /// Returns whether no plugin has the closed phase.
     pub fn skips_closed(&self) -> bool {
         self.closed.is_empty()
     }
 
-    /// The plugins that are asked again about a WebSocket that lives: their positions, and how often.
+    /// The plugins that recheck open WebSockets: positions and intervals.
     pub fn rechecks(&self) -> impl Iterator<Item = (usize, Duration)> {
         let every = |(at, entry): (usize, &Arc<Entry>)| Some((at, entry.phases().recheck?));
         self.entries.iter().enumerate().filter_map(every)
     }
 
-    /// Shows a message to the plugins, until one keeps it from going on.
+    /// Calls the plugins with a message, until one drops it.
     pub fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> ChainVerdict {
         for &at in &self.messages[message.direction as usize] {
             if exchange.running.skips(at) {
@@ -73,8 +73,8 @@ impl Chain {
             }
             let entry = &self.entries[at];
             exchange.running.begin_plugin(at);
-            // Who is as if it were not there when it fails must leave nothing half changed.
-            let came = entry.is_dispensable().then(|| message.clone());
+            // A dispensable plugin that fails must leave no partial change.
+            let original = entry.is_dispensable().then(|| message.clone());
             let mut call = entry.metrics().call(Phase::Message);
             let fate = guard(|| entry.plugin().message(exchange, message));
             call.returned();
@@ -91,14 +91,14 @@ impl Chain {
             if entry.ends(fault.as_ref(), &call) {
                 return ChainVerdict::Failed;
             }
-            if let Some(came) = came {
-                *message = came;
+            if let Some(original) = original {
+                *message = original;
             }
         }
         ChainVerdict::Forward
     }
 
-    /// Tells the plugins how the WebSocket ended. A panic of one is logged, and the next is told.
+    /// Calls the plugins after the WebSocket ended. A panic is logged, and the next plugin is called.
     pub fn closed(&self, exchange: &mut Exchange<'_>, ended: &Ended<'_>) {
         for &at in &self.closed {
             if exchange.running.skips(at) {
@@ -107,15 +107,15 @@ impl Chain {
             let entry = &self.entries[at];
             exchange.running.begin_plugin(at);
             let mut call = entry.metrics().call(Phase::Closed);
-            let told = guard(|| entry.plugin().closed(exchange, ended));
+            let result = guard(|| entry.plugin().closed(exchange, ended));
             call.returned();
-            if told.is_none() {
+            if result.is_none() {
                 entry.ends(None, &call);
             }
         }
     }
 
-    /// Asks the plugin at this position again about the handshake in `exchange`.
+    /// Rechecks the handshake in `exchange` with the plugin at this position.
     pub async fn recheck(&self, at: usize, exchange: &mut Exchange<'_>) -> RecheckVerdict {
         let Some(entry) = self.entries.get(at).filter(|_| !exchange.running.skips(at)) else {
             return RecheckVerdict::Granted;
@@ -139,16 +139,16 @@ impl Chain {
     }
 }
 
-/// A Close that no frame may carry.
-const UNSENDABLE: Fault = Fault::fixed("it closed a WebSocket with a code that no Close may carry");
+/// A close code or reason that no frame may carry.
+const UNSENDABLE: Fault = Fault::fixed("it closed a WebSocket with a code that no Close frame may carry");
 
-/// The codes of [`Fate::Close`].
+/// Returns whether a code is allowed in [`MessageVerdict::Close`].
 fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999)
 }
 
 impl Entry {
-    /// It failed, or panicked when there is no fault to tell of. Whether the WebSocket ends with it.
+    /// Handles a failed plugin, or a panic if there is no fault. Returns whether the WebSocket ends.
     fn ends(&self, fault: Option<&Fault>, call: &Call<'_>) -> bool {
         call.failed();
         self.failed(fault).is_some()

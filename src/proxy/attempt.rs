@@ -1,5 +1,5 @@
-//! One attempt at an endpoint after the other: choosing it, preparing the request for it, and
-//! deciding whether the next may be asked when it fails.
+//! Attempts of a request at endpoints: selection of an endpoint, the upstream request, and the decision about
+//! a retry.
 
 use super::body::{early_response, expect_continue, request_body};
 use super::context::Context;
@@ -23,7 +23,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The least silence that Pingora itself ends, where nothing else is asked any more.
+/// Pingora's own read timeout, used only after the session no longer enforces its limits.
 const LAST_RESORT: Duration = Duration::from_secs(3600);
 
 /// Leases the next endpoint. Waits for the first probe of endpoints where no other is healthy.
@@ -35,7 +35,7 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
     if ctx.cluster.is_none() {
         ctx.cluster = route.destination.choose(&ctx.view(head), route.policy.drain).cloned();
     }
-    // The one before is given back before the next is counted.
+    // The previous lease is released before the next endpoint is counted.
     ctx.lease = None;
     if let Some(cluster) = &ctx.cluster {
         cluster.await_first_probe().await;
@@ -49,12 +49,12 @@ pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::resul
             ctx.lease = Some(lease);
             Ok(())
         }
-        // When endpoints were asked, what the last of them did says more than that none is left.
+        // If endpoints were tried, the last failure is more specific than "no endpoint".
         Err(_) => Err(ctx.failure.unwrap_or(Failure::NoEndpoint)),
     }
 }
 
-/// The next endpoint, as Pingora wants it.
+/// The next endpoint as Pingora's peer.
 ///
 /// # Errors
 /// As [`lease`].
@@ -78,55 +78,57 @@ pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Resul
     options.connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.total_connection_timeout = Some(cluster.spec().connect_timeout.0);
     options.idle_timeout = Some(cluster.spec().keepalive_timeout.0);
-    // How long the backend may be silent, the client's session bounds: it tells heads from bodies.
+    // The client's session limits the backend's idle time: it distinguishes headers from bodies.
     options.read_timeout = None;
     if cluster.reach().protocol() != UpstreamProtocol::Http1 && !is_call {
-        // Once an upload to a backend of HTTP/2 has failed, Pingora asks the session nothing more: this bounds the wait.
-        // Pingora counts it from the start of the request, so it must be longer than an upload or a stream takes.
+        // After a failed upload to an HTTP/2 backend, Pingora no longer polls the session, and this limits
+        // the wait. Pingora counts it from the start of the request, so it must exceed the duration of an
+        // upload or a stream.
         let longest = route.timeout.zip(route.silence(true)).map(|(head, body)| head.max(body));
         options.read_timeout = longest.map(|longest| longest.max(LAST_RESORT));
     }
     if is_call {
-        // A stream may be silent in both directions; how long a call may take, the client says with its deadline.
+        // A stream may be idle in both directions; the client limits a call with its deadline.
         session.as_downstream_mut().set_read_timeout(None);
     } else {
         options.write_timeout = route.timeout;
     }
-    // A WebSocket never comes here, and nothing else may switch protocols.
+    // WebSockets do not use this path, and nothing else may switch protocols.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Ok(Box::new(peer))
 }
 
-/// Whether the request is a gRPC call whose backend speaks HTTP/2.
+/// Returns whether the request is a gRPC call to an HTTP/2 backend.
 fn is_call(ctx: &Context) -> bool {
     let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
     ctx.received.is_grpc && ctx.cluster.as_ref().is_some_and(speaks_h2)
 }
 
-/// For whom a connection to the backend is made, where its upstream wants to be told.
+/// The addresses for the PROXY header, if the upstream sends one.
 pub(super) fn ends(session: &Session, ctx: &Context) -> ProxyAddrs {
     ctx.cluster.as_ref()?.spec().proxy_protocol?;
     let arrival = session_lookup::conn_info(session.as_downstream())?;
     let local = arrival.local.or_else(|| connection(session)?.local_addr());
-    // A client whose address is not known is told of as nobody.
+    // A client without a known address is sent as unknown.
     let client = ctx.received.client.address().ip()?;
     if client == arrival.peer.ip().to_canonical() {
         return Some((arrival.peer, local?));
     }
-    // Who comes through a trusted proxy has a port that it does not tell.
+    // The port of a client behind a trusted proxy is unknown.
     let client = SocketAddr::new(client, 0);
     Some((client, local.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0))))
 }
 
-/// Prepares the request's head for the backend.
+/// Prepares the request header for the backend.
 ///
 /// # Errors
-/// When a value cannot be a field value, which is excluded.
+/// When a value is invalid in a field, which is excluded.
 pub(super) fn prepare(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
     match (ctx.outgoing(), ctx.received.sent_target.as_deref()) {
-        // What a plugin wrote may have what no URI has.
+        // A plugin's target may contain characters that are invalid in a URI.
         (Some(target), _) => head.set_raw_path(&carried(target.as_bytes()))?,
-        // The request line has this target encoded, for the parser takes UTF-8 alone. So does HTTP/2.
+        // The request line has an encoded form of this target, since the parser accepts only UTF-8. HTTP/2
+        // does too.
         (None, Some(sent)) if head.version != Version::HTTP_2 && sent.first() == Some(&b'/') => {
             head.set_raw_path(&carried(sent))?;
         }
@@ -138,9 +140,9 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Context) -> Result<()> {
 /// Prepares the request's fields for the backend.
 ///
 /// # Errors
-/// When a value cannot be a field value, which is excluded.
+/// When a value is invalid in a field, which is excluded.
 pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<()> {
-    // An HTTP/1.0 client may name no host; the backend's HTTP/1.1 needs one (RFC 9112 §3.2).
+    // An HTTP/1.0 client may omit Host; the backend's HTTP/1.1 needs one (RFC 9112 §3.2).
     if !fields.map().contains_key(header::HOST) {
         let host = match (&ctx.cluster, &ctx.lease) {
             (Some(cluster), Some(lease)) => cluster.reach().authority(lease.endpoint()),
@@ -157,7 +159,7 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
     Ok(())
 }
 
-/// The same for a request that is no handshake: its method, and how its body is framed.
+/// Prepares a request other than a handshake: method and body framing in addition.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -171,7 +173,7 @@ pub(super) async fn dispatch(
         head.set_method(method.clone());
     }
     if head.version == Version::HTTP_2 && ctx.received.is_grpc {
-        // Servers of gRPC want to be told that trailers get through, which is true of this hop too.
+        // gRPC servers require `te: trailers`, which this hop supports too.
         head.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
     }
     request_body::frame(head, ctx)?;
@@ -187,10 +189,10 @@ pub(super) async fn dispatch(
     Ok(())
 }
 
-/// The backend's head is here.
+/// Handles the backend's response header.
 ///
 /// # Errors
-/// When it is a 101 that nobody asked for, or has no clear end.
+/// When it is an unrequested 101, or its body length is ambiguous.
 pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS || !hop_by_hop::frame_is_clear(head)? {
         ctx.failure = Some(Failure::BadResponse);
@@ -217,12 +219,12 @@ pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &m
     }
     let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_responses());
     hop_by_hop::response(head, via)?;
-    // RFC 9110 §2.5: the version of a message is its sender's, and to the client that is ours.
+    // RFC 9110 §2.5: the version of a message is its sender's, here the gateway's.
     head.set_version(Version::HTTP_11);
     Ok(())
 }
 
-/// Whether a response is a stream of events, which is silent by nature.
+/// Returns whether a response is an event stream, which may be idle for long.
 pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
     const NAME: &[u8] = b"text/event-stream";
     let Some(media) = head.headers.get(header::CONTENT_TYPE) else { return false };
@@ -230,9 +232,8 @@ pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
     start.eq_ignore_ascii_case(NAME) && matches!(rest.trim_ascii_start().first(), None | Some(b';'))
 }
 
-/// The backend's answer goes out. Where HTTP/2 is spoken on both sides they may talk from now on, and a client
-/// that is silent meanwhile listens: only before its answer is silence a fault of its own. What bounds it is the
-/// longest silence of the stream.
+/// Adjusts the limits once the backend's response starts. With HTTP/2 on both sides they may exchange
+/// messages from now on, and a silent client listens: only the stream's idle limit applies.
 pub(super) fn reset_session(session: &mut Session, ctx: &Context) {
     let speaks_h2 = |cluster: &Arc<Cluster>| cluster.reach().protocol() != UpstreamProtocol::Http1;
     if ctx.received.is_http2() && ctx.cluster.as_ref().is_some_and(speaks_h2) {
@@ -240,13 +241,14 @@ pub(super) fn reset_session(session: &mut Session, ctx: &Context) {
     }
 }
 
-/// The response that cut the upload off is over: the client's rest is not read for the backend any more.
+/// The response that ended the upload early is complete: the rest of the request body is no longer read for
+/// the backend.
 pub(super) fn cut_off_upload(session: &Session, ctx: &mut Context) {
     ctx.upload.is_over = true;
     early_response::end(session);
 }
 
-/// No connection came about: nothing was sent, so any request may go to the next endpoint.
+/// No connection was established: nothing was sent, so any request may be retried.
 pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
     let failure = Failure::from(&*error);
     give_back(ctx, TlsAttemptError { failure, cause: tls_error::of(&error, failure) });
@@ -254,11 +256,11 @@ pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Err
     error
 }
 
-/// The connection broke, or the answer was none.
+/// The connection failed, or the response was invalid.
 ///
-/// A request goes to the next endpoint only when repeating it does no harm (RFC 9110 §9.2.2), all of
-/// it is still here, and the client has seen nothing of an answer. A backend that is merely slow is
-/// not left for another: its neighbours would get its load on top of theirs.
+/// A request is retried only if that is safe (RFC 9110 §9.2.2), its body is still complete, and the client
+/// has received no part of a response. A slow backend is not retried elsewhere: the other endpoints would get
+/// its load in addition.
 pub(super) fn broken(
     session: &Session,
     ctx: &mut Context,
@@ -266,12 +268,12 @@ pub(super) fn broken(
     client_reused: bool,
 ) -> Box<Error> {
     let failure = failure(session, ctx, &error);
-    // The read that the end of a response which cut the upload off makes fail.
+    // The read failure that ends a request after an early response.
     let is_complete = ctx.upload.is_over && matches!(error.etype(), ErrorType::ReadError)
         || failure == Failure::ClientGone && is_answered(session);
     ctx.upload.is_over = is_complete;
     if ctx.instead.is_some() || is_complete {
-        // A plugin answered, or the response is complete: no fault of the endpoint's.
+        // A plugin responded, or the response is complete: the endpoint is not at fault.
         ctx.last_endpoint = ctx.lease.take().map(|lease| Arc::clone(lease.endpoint()));
         error.set_retry(false);
         return error;
@@ -284,10 +286,9 @@ pub(super) fn broken(
         && session.response_written().is_none_or(|head| head.status.is_informational())
         && !session.as_ref().retry_buffer_truncated()
         && ctx.upload.is_repeatable();
-    // One stream that ended says nothing of the others on its connection.
+    // A reset stream does not concern the other streams on its connection.
     if client_reused && repeatable && !h2.is_some_and(h2::Error::is_reset) {
-        // A pooled connection that the backend had closed meanwhile: no fault of the endpoint's, and
-        // no attempt at it either.
+        // The backend had closed the pooled connection: it is not at fault, and the attempt is not counted.
         ctx.attempts = ctx.attempts.saturating_sub(1);
         ctx.tried.repeat();
         ctx.lease = None;
@@ -300,21 +301,21 @@ pub(super) fn broken(
     error
 }
 
-/// What an attempt failed for: what the context says of an error of ours, a limit of the client's session, or the error
-/// itself.
+/// The failure of an attempt: the context's for an error of ours, a limit of the client's session, or the
+/// error itself.
 pub(super) fn failure(session: &Session, ctx: &Context, error: &Error) -> Failure {
     let ours = ctx.failure.filter(|_| *error.etype() == OURS);
     let limit = || session_lookup::control(session).and_then(SessionControl::failure);
     ours.or_else(limit).unwrap_or_else(|| Failure::from(error))
 }
 
-/// Whether the client has the whole response: what it does to its upload then is no failure.
+/// Returns whether the client has the whole response; errors of its upload are then ignored.
 pub(super) fn is_answered(session: &Session) -> bool {
     session_lookup::control(session).is_some_and(SessionControl::is_answered)
 }
 
-/// Whether a backend says that it did nothing with the request (RFC 9113 §8.7): it refused the stream, or left
-/// it out when it said goodbye.
+/// Returns whether a backend signals that it did not process the request (RFC 9113 §8.7): by a refused stream
+/// or GOAWAY.
 fn was_not_processed(error: &h2::Error) -> bool {
     let reason = error.reason();
     error.is_remote()
@@ -322,7 +323,7 @@ fn was_not_processed(error: &h2::Error) -> bool {
             || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
 }
 
-/// Gives the endpoint back with what it did, and keeps it from this request's next attempt.
+/// Releases the lease with the attempt's failure, and excludes the endpoint from the request's next attempt.
 pub(super) fn give_back(ctx: &mut Context, TlsAttemptError { failure, cause }: TlsAttemptError) {
     ctx.failure = Some(failure);
     ctx.cause = cause;

@@ -1,5 +1,5 @@
-//! What is known of one request while it is under way. Guards in here undo themselves: whatever way
-//! a request ends, dropping its context gives back what it held.
+//! The state of one request. Its guards undo themselves: dropping the context releases everything, however
+//! the request ends.
 
 use super::failure::Failure;
 use super::failure::tls_error::Cause;
@@ -15,52 +15,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// One request's context.
+/// The context of a request.
 pub struct Context {
-    /// When its head had been read.
+    /// When its header had been read.
     pub(super) started: Instant,
-    /// The generation it is served by, whatever is swapped in meanwhile.
+    /// The generation that serves it, pinned across reloads.
     pub(super) snapshot: Option<Arc<Snapshot>>,
-    /// What was decided about it when its head had been received.
+    /// The facts about the request, determined when its header was received.
     pub(super) received: Received,
-    /// Its route.
+    /// The route.
     pub(super) route: Option<Arc<Route>>,
-    /// What the gateway does for its plugins.
+    /// The services for its plugins.
     pub(super) services: Arc<dyn Services>,
-    /// What its plugins keep of it, and its id.
+    /// The plugins' state of the request, and its request ID.
     pub(super) running: Running,
-    /// Its body, where plugins see it.
+    /// The request body, if plugins read it.
     pub(super) upload: Upload,
-    /// The pieces of the answer's body pass plugins.
+    /// The chunks of the response body pass plugins.
     pub(super) shows_answer: bool,
-    /// What the client gets in place of what is under way, which breaks off.
+    /// The response that replaces the current one, which is aborted.
     pub(super) instead: Option<ReplacementResponse>,
-    /// The client has its whole answer, and what still comes from the backend goes nowhere.
+    /// The client has its whole response, and further bytes of the backend are discarded.
     pub(super) replaced: bool,
-    /// The fields of a handshake as they came, where plugins are asked again while the WebSocket lives.
+    /// The original fields of a handshake, if plugins recheck the WebSocket.
     pub(super) came: Option<Box<HeaderMap>>,
-    /// Why it is refused, whatever else is found: its head is none, or has more than one reading, or so has the beginning
-    /// of its body.
+    /// Why the request is rejected, regardless of later checks: its header is invalid or ambiguous, or the
+    /// start of its body is.
     pub(super) refused: Option<Failure>,
-    /// Bytes of its head.
+    /// The size of its header in bytes.
     pub(super) head_size: usize,
-    /// The cluster it goes to.
+    /// The cluster.
     pub(super) cluster: Option<Arc<Cluster>>,
-    /// When the endpoint was asked.
+    /// When the current attempt began.
     pub(super) asked: Instant,
-    /// The endpoint it is at.
+    /// The lease of the current endpoint.
     pub(super) lease: Option<Lease>,
-    /// The last endpoint it was at, for the log.
+    /// The last endpoint, for the log.
     pub(super) last_endpoint: Option<Arc<Endpoint>>,
-    /// The endpoints it has been at.
+    /// The endpoints tried.
     pub(super) tried: Tried,
-    /// How many endpoints were asked.
+    /// The number of attempts.
     pub(super) attempts: u8,
-    /// Why the last of them failed, or why there is no answer but ours.
+    /// Why the last attempt failed, or why the gateway responds itself.
     pub(super) failure: Option<Failure>,
-    /// What is behind it, where TLS with a backend failed.
+    /// The cause of a failed TLS handshake with a backend.
     pub(super) cause: Cause,
-    /// The connection became a WebSocket; its lines and numbers are the tunnel's.
+    /// The connection became a WebSocket, which the tunnel logs and counts.
     pub(super) upgraded: bool,
     busy: Option<Busy>,
 }
@@ -95,7 +95,7 @@ impl Context {
         }
     }
 
-    /// Path and query to the backend, when they differ from what was sent.
+    /// Path and query for the backend, if they differ from the received ones.
     pub(super) fn outgoing(&self) -> Option<&str> {
         self.running.edits().and_then(|edits| edits.target.as_deref()).or(self.received.rewritten_target())
     }
@@ -107,7 +107,8 @@ impl Context {
         listener.map_or("", |listener| &*listener.name)
     }
 
-    /// What keys and balancers look at: the path as its route reads it, with what plugins changed.
+    /// The request as keys and balancers see it: the path in the route's interpretation, with plugins'
+    /// changes.
     pub(super) fn view<'a>(&'a self, head: &'a RequestHeader) -> RequestView<'a> {
         let route = self.route.as_ref().map_or("", |route| &*route.name);
         let request = self.received.request(RequestLine::of(head), self.listener(), route);
@@ -144,19 +145,19 @@ impl Context {
         self.running.edits()?.method.as_ref()
     }
 
-    /// The request is over: gives back its endpoint, and counts as under way no longer.
+    /// Ends the request: releases its endpoint, and no longer counts it as active.
     pub(super) fn release(&mut self) {
         self.lease = None;
         self.busy = None;
     }
 
-    /// Whether another endpoint may be asked.
+    /// Returns whether another attempt is allowed.
     pub(super) fn may_retry(&self) -> bool {
         self.cluster.as_ref().is_some_and(|cluster| self.attempts <= cluster.spec().retries)
     }
 }
 
-/// Counts a request as under way until it is dropped.
+/// Counts a request as active until dropped.
 pub(super) struct Busy(Arc<AtomicUsize>);
 
 impl Busy {

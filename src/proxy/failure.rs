@@ -1,5 +1,4 @@
-//! What a client is told when a request fails, in one table. Pingora's errors become ours here and
-//! nowhere else.
+//! Failures of requests and their responses, in one table. Only this file converts Pingora's errors.
 
 pub(super) mod tls_error;
 
@@ -12,57 +11,57 @@ use http::StatusCode;
 use log::Level;
 use pingora::{Error, ErrorSource, ErrorType};
 
-/// Pingora's name for an error that was ours to begin with; the context has the reason.
-pub(super) const OURS: ErrorType = ErrorType::Custom("refused by the gateway");
+/// The type of Pingora errors made by the gateway; the context has the reason.
+pub(super) const OURS: ErrorType = ErrorType::Custom("rejected by the gateway");
 
-/// What exactly is wrong with a request, as a sentence for the client and the log; empty where the reason says it all.
+/// What is wrong with a request, as a sentence for the client and the log; empty if the reason says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detail(pub &'static str);
 
-/// Why the gateway itself answers a request.
+/// Why the gateway itself responds to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// No route matches.
     NoRoute,
-    /// The request breaks RFC 9112 in a way that leaves its meaning in doubt.
+    /// The request violates RFC 9112 in a way that makes it ambiguous.
     BadRequest(Detail),
-    /// Its path has more than one reading.
+    /// Its path is ambiguous.
     AmbiguousPath(Detail),
-    /// Its head is too large.
+    /// Its header is too large.
     HeadTooLarge,
-    /// Its head took longer than `header_timeout`.
+    /// Its header took longer than `header_timeout`.
     HeaderTimeout,
-    /// Its target is longer than a URI may be.
+    /// Its target is too long.
     TargetTooLong,
-    /// A version of HTTP that this listener does not speak.
+    /// An HTTP version that the listener does not support.
     VersionNotSupported,
-    /// It came through this gateway too often (RFC 5842 §7.2).
+    /// It passed this gateway too often (RFC 5842 §7.2).
     LoopDetected,
-    /// Its body is larger than a plugin that wants all of it allows.
+    /// Its body exceeds the limit of a plugin that reads the whole body.
     BodyTooLarge,
-    /// No endpoint may take it.
+    /// No endpoint is available.
     NoEndpoint,
-    /// Every endpoint tried refused the connection.
+    /// Every endpoint refused the connection.
     ConnectRefused,
-    /// Every endpoint tried was out of reach for the connect timeout.
+    /// The connect to every endpoint timed out.
     ConnectTimeout,
-    /// Every endpoint tried failed in the TLS handshake.
+    /// The TLS handshake failed on every endpoint.
     TlsHandshake,
-    /// The certificate of every endpoint tried is not one to trust, or not for its name.
+    /// The certificate of every endpoint is untrusted or has another name.
     TlsCertificate,
-    /// A WebSocket for backends that speak HTTP/2 without TLS alone.
+    /// A WebSocket to an upstream that supports only HTTP/2 without TLS.
     WebSocketOverH2c,
-    /// The backend took longer than the route's timeout.
+    /// The response took longer than the route's timeout.
     ResponseTimeout,
-    /// The backend was silent inside its response for longer than the route's `stream_idle_timeout`.
+    /// The response was idle for longer than the route's `stream_idle_timeout`.
     StreamIdleTimeout,
-    /// The backend took longer than `handshake_timeout` to answer a WebSocket handshake.
+    /// The response to a WebSocket handshake took longer than `handshake_timeout`.
     HandshakeTimeout,
-    /// The backend's answer is not HTTP, or not one that may be passed on.
+    /// The backend's response is not HTTP, or must not be forwarded.
     BadResponse,
-    /// The backend answered a WebSocket handshake with a 101 that breaks RFC 6455 §4.1.
+    /// The backend's 101 violates RFC 6455 §4.1.
     BadHandshake,
-    /// The backend closed the connection before it answered.
+    /// The backend closed the connection before its response.
     UpstreamClosed,
     /// A WebSocket version other than 13 (RFC 6455 §4.4).
     WebSocketVersion,
@@ -72,44 +71,44 @@ pub enum Failure {
     OriginDenied,
     /// A limit on concurrent WebSockets is reached.
     TooManyConnections,
-    /// More handshakes wait for their turn than may.
+    /// The handshake queue is full.
     TooManyHandshakes(QueueFull),
-    /// This client has as many WebSockets as it may.
+    /// The client has its maximum of WebSockets.
     TooManyOfClient,
-    /// An HTTP/2 connection has as many streams as it may.
+    /// An HTTP/2 connection has its maximum of streams.
     TooManyStreams,
-    /// The gateway is ending.
+    /// The gateway is shutting down.
     Draining,
-    /// This machine ran out of descriptors, ports or memory: no endpoint's fault.
+    /// This machine ran out of descriptors, ports or memory; no endpoint is at fault.
     NoResources,
-    /// A method that the gateway does not serve.
+    /// A method that the gateway does not support.
     NotImplemented,
-    /// CONNECT: the gateway makes no tunnels to where a client says. TRACE, where no route names it.
+    /// CONNECT to an arbitrary destination, or TRACE without a route that lists it.
     MethodNotAllowed,
-    /// The client took too long to send the request's body.
+    /// The client sent the request body too slowly.
     BodyTimeout,
-    /// The client took too long to take its response; nobody is told anything.
+    /// The client read its response too slowly; no response is sent.
     SendTimeout,
-    /// The client went away; nobody is told anything.
+    /// The client disconnected; no response is sent.
     ClientGone,
-    /// A plugin of the route panicked or failed; nothing it should have checked is known.
+    /// A plugin of the route panicked or failed; its checks were not made.
     Plugin,
-    /// Ours.
+    /// An internal error.
     Internal,
 }
 
 /// One row of the table.
 pub struct Row {
-    /// The status of the answer; 0 when nobody is left to answer.
+    /// The status of the response; 0 if none is sent.
     pub status: u16,
-    /// The reason's name in the answer, the access log and the metrics.
+    /// The reason token in the response, the access log and the metrics.
     pub token: &'static str,
-    /// How loud the log is.
+    /// The log level.
     pub level: Level,
 }
 
 impl Failure {
-    /// A request over HTTP/2 of which nothing more is known.
+    /// A malformed HTTP/2 request without further details.
     pub const MALFORMED: Self = Self::BadRequest(Detail("the request is malformed (RFC 9113 8.1.1)"));
 
     /// A connection where HTTP/2 alone is spoken begins with something else.
@@ -201,17 +200,17 @@ impl Failure {
         Row { status, token, level }
     }
 
-    /// The status of the answer; `None` when nobody is left to answer.
+    /// The status of the response; `None` if none is sent.
     pub fn status(self) -> Option<StatusCode> {
         StatusCode::from_u16(self.row().status).ok()
     }
 
-    /// The reason's name.
+    /// The reason token.
     pub const fn token(self) -> &'static str {
         self.row().token
     }
 
-    /// What exactly is wrong; empty where the reason says it all. A refusal that a setting allows names it.
+    /// What is wrong; empty if the reason says it. A rejection that a setting would allow names the setting.
     pub const fn detail(self) -> &'static str {
         match self {
             Self::BadRequest(Detail(detail))
@@ -220,17 +219,16 @@ impl Failure {
             Self::HeadTooLarge => "the head is larger than `server.max_header_size`, or has too many fields",
             Self::HeaderTimeout => "the head took longer than `server.header_timeout`",
             Self::TargetTooLong => BadTarget::TooLong.detail(),
-            Self::TooManyStreams => "the connection has as many streams as it may; the client may try again",
-            Self::LoopDetected => {
-                "the request came through this gateway five times: an upstream leads back to it"
+            Self::TooManyStreams => {
+                "the connection has its maximum of concurrent streams; the client may retry"
             }
-            Self::VersionNotSupported => "this listener speaks HTTP/1.1 and HTTP/1.0 here",
+            Self::LoopDetected => "the request passed this gateway five times: an upstream points back to it",
+            Self::VersionNotSupported => "this listener supports HTTP/1.1 and HTTP/1.0 here",
             _ => "",
         }
     }
 
-    /// Whether the connection to the client may serve another request: never while the end of this
-    /// one is in doubt.
+    /// Returns whether the client's connection may be reused: never while the end of the request is in doubt.
     pub const fn keeps_connection(self) -> bool {
         !matches!(
             self,
@@ -250,7 +248,7 @@ impl Failure {
 }
 
 impl Failure {
-    /// How the client ended the request, when it did.
+    /// How the client ended the request, if it did.
     pub const fn client_abort(self) -> Option<ClientAbort> {
         match self {
             Self::ClientGone => Some(ClientAbort::Gone),
@@ -260,17 +258,17 @@ impl Failure {
         }
     }
 
-    /// Whether the client caused it: no endpoint is counted for it.
+    /// Returns whether the client caused the failure, which counts for no endpoint.
     pub const fn is_clients(self) -> bool {
         self.client_abort().is_some() || matches!(self, Self::BadRequest(_))
     }
 
-    /// Whether TLS with a backend is what failed.
+    /// Returns whether TLS with a backend failed.
     pub const fn is_tls(self) -> bool {
         matches!(self, Self::TlsHandshake | Self::TlsCertificate)
     }
 
-    /// Whether no connection came about, so that the backend was asked for nothing.
+    /// Returns whether no connection was established, so that no request was sent.
     pub const fn is_before_request(self) -> bool {
         matches!(
             self,
@@ -278,17 +276,17 @@ impl Failure {
         )
     }
 
-    /// What passive health is told, when an endpoint is to blame.
+    /// The reason for passive health, if the endpoint is at fault.
     pub const fn endpoints_fault(self) -> Option<Reason> {
         match self {
             Self::ConnectRefused => Some(Reason::Refused),
             Self::ConnectTimeout => Some(Reason::ConnectTimeout),
             Self::TlsHandshake | Self::TlsCertificate => Some(Reason::Tls),
             Self::BadHandshake => Some(Reason::Handshake),
-            // A handshake asks for no work: a backend that does not answer one answers none.
+            // A handshake needs no work: a backend that does not respond to one responds to none.
             Self::HandshakeTimeout => Some(Reason::HandshakeTimeout),
             Self::BadResponse | Self::UpstreamClosed => Some(Reason::Closed),
-            // A slow answer says something about the request, not about the endpoint.
+            // A slow response depends on the request, not on the endpoint.
             _ => None,
         }
     }
@@ -341,13 +339,13 @@ impl From<&Error> for Failure {
         match (error.esource(), error.etype()) {
             (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Self::BadRequest(Detail("")),
             (ErrorSource::Downstream, ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd")) => {
-                Self::BadRequest(Detail("the body breaks its framing"))
+                Self::BadRequest(Detail("the body violates its framing"))
             }
             (ErrorSource::Downstream, ErrorType::ReadTimedout) => Self::BodyTimeout,
             (ErrorSource::Downstream, ErrorType::WriteTimedout) => Self::SendTimeout,
             (ErrorSource::Downstream, _) => Self::ClientGone,
             (_, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => Self::ConnectTimeout,
-            // Pingora tells why as text alone.
+            // Pingora exposes the cause only as text.
             (_, ErrorType::TLSHandshakeFailure) if says(error, "invalid peer certificate") => {
                 Self::TlsCertificate
             }
@@ -365,7 +363,7 @@ impl From<&Error> for Failure {
                 ErrorSource::Upstream,
                 ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError,
             ) => Self::UpstreamClosed,
-            // It did not answer a PING.
+            // It did not acknowledge a PING.
             (ErrorSource::Upstream, ErrorType::Custom("PingTimedout")) => Self::UpstreamClosed,
             (ErrorSource::Upstream, ErrorType::H2Error) if !is_nonsense(error) => Self::UpstreamClosed,
             (ErrorSource::Upstream, _) => Self::BadResponse,
@@ -374,17 +372,18 @@ impl From<&Error> for Failure {
     }
 }
 
-/// Whether an error of HTTP/2 is about what the backend sent, and not about the end of a stream or connection.
+/// Returns whether an HTTP/2 error concerns the content sent by the backend, not the end of a stream or
+/// connection.
 fn is_nonsense(error: &Error) -> bool {
-    let told = error.root_cause().downcast_ref::<h2::Error>();
-    told.is_none_or(|told| !(told.is_remote() || told.is_io()))
+    let h2_error = error.root_cause().downcast_ref::<h2::Error>();
+    h2_error.is_none_or(|h2_error| !(h2_error.is_remote() || h2_error.is_io()))
 }
 
 fn says(error: &Error, words: &str) -> bool {
     error.context.as_ref().is_some_and(|context| context.as_str().contains(words))
 }
 
-/// Whether the kernel had nothing left to give, wherever in the chain of causes it says so.
+/// Returns whether the chain of causes contains an exhausted kernel resource.
 fn is_exhaustion(error: &Error) -> bool {
     let cause = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     matches!(cause, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL))

@@ -1,5 +1,5 @@
-//! The `ProxyHttp` implementation: one request's way from its head to its log line. Each hook is a
-//! few lines here; what it does has a file of its own.
+//! The `ProxyHttp` implementation: a request from its header to its log entry. Each hook has a few lines here
+//! and an implementation in a file of its own.
 
 mod attempt;
 mod body;
@@ -43,23 +43,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What all workers share.
+/// The state that all workers share.
 pub struct Shared {
-    /// The living configuration.
+    /// The current configuration.
     pub live: Arc<Live>,
-    /// The living tunnels.
+    /// The open tunnels.
     pub tunnels: Arc<Registry>,
-    /// What plugins may ask of the gateway.
+    /// The services for plugins.
     services: Arc<dyn Services>,
     draining: AtomicBool,
-    /// Connections whose clients were asked to leave and have not.
+    /// Connections whose clients were sent GOAWAY and are still open.
     leaving: Arc<AtomicUsize>,
-    /// Requests under way, a counter for each worker: they do not fight for one cache line.
+    /// Active requests, one counter per worker to avoid sharing a cache line.
     busy: Mutex<Vec<Arc<AtomicUsize>>>,
 }
 
 impl Shared {
-    /// Nothing is under way yet.
+    /// Creates the state without active requests.
     pub fn new(live: Arc<Live>) -> Self {
         Self {
             tunnels: Arc::clone(live.tunnels()),
@@ -71,44 +71,44 @@ impl Shared {
         }
     }
 
-    /// From now on connections are closed behind their answers.
+    /// From now on, connections are closed after their responses.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the process is ending.
+    /// Returns whether the process is shutting down.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Requests under way.
+    /// The number of active requests.
     pub fn requests(&self) -> usize {
         self.busy.lock().iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// Whether nothing of a request is under way any more, the last bytes of HTTP/2's answers included.
+    /// Returns whether no request is active, the last bytes of HTTP/2 responses included.
     pub fn is_idle(&self) -> bool {
         self.requests() == 0 && self.leaving.load(Ordering::Relaxed) == 0
     }
 }
 
-/// What the current generation allows a connection that speaks HTTP/2.
+/// The current generation's limits of an HTTP/2 connection.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
-    /// Bytes of a request's head; answered with 431 beyond.
+    /// The maximum size of a request header in bytes; 431 above it.
     pub head: usize,
-    /// How long it is kept without a request.
+    /// How long the connection is kept without a request.
     pub idle: Duration,
-    /// The longest wait for a client that does not read.
+    /// The maximum wait for a client that does not read.
     pub send: Duration,
-    /// The lowest rates of its streams.
+    /// The minimum rates of its streams.
     pub rates: StreamRates,
 }
 
-/// A connection whose client was asked to leave, until this is dropped: the process waits for it.
+/// A connection whose client was sent GOAWAY; the shutdown waits until it is dropped.
 pub struct Leaving(#[expect(dead_code, reason = "it counts while it lives")] Busy);
 
-/// The gateway as one worker's Pingora proxy sees it.
+/// The gateway as the Pingora proxy of one worker.
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
@@ -116,15 +116,15 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// For one more worker.
+    /// Creates the gateway of one more worker.
     pub fn new(shared: &Arc<Shared>) -> Self {
         let busy = Arc::new(AtomicUsize::new(0));
         shared.busy.lock().push(Arc::clone(&busy));
         Self { shared: Arc::clone(shared), busy }
     }
 
-    /// What the current generation allows a request, and how it has the listener of that index greet
-    /// a connection; `None` when there is nothing to do before HTTP/1.
+    /// The current generation's limits of a request, and the protocols of the listener with that index;
+    /// `None` for plain HTTP/1.
     pub fn welcome(&self, listener: u16) -> (RequestLimits, Option<Arc<ListenerProtocols>>) {
         let snapshot = self.shared.live.look();
         let terms = &snapshot.terms;
@@ -159,18 +159,18 @@ impl Gateway {
         }
     }
 
-    /// Counts and logs a request over HTTP/2 that was refused before it came here.
+    /// Counts and logs an HTTP/2 request that was rejected before the proxy.
     pub fn refused_stream(&self, digest: &Digest, failure: Failure) {
         let snapshot = self.shared.live.look();
         request_log::refused_stream(&snapshot, session_lookup::stream_conn_info(digest), failure);
     }
 
-    /// The client of a connection was asked to leave.
+    /// Counts a connection whose client was sent GOAWAY.
     pub fn leaving(&self) -> Leaving {
         Leaving(Busy::new(&self.shared.leaving))
     }
 
-    /// How long an idle connection is kept, in whole seconds as Pingora counts.
+    /// How long an idle connection is kept, in Pingora's unit of whole seconds.
     pub fn keepalive(&self) -> Option<u64> {
         let keep = self.shared.live.look().terms.keepalive_timeout;
         (!self.shared.is_draining()).then(|| keep.as_secs().max(1))
@@ -185,7 +185,7 @@ impl ProxyHttp for Gateway {
         Context::new(Busy::new(&self.busy), Arc::clone(&self.shared.services))
     }
 
-    // Pingora's compression module is a cost for each request and not used here.
+    // Pingora's compression module costs time per request and is not used.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
@@ -297,14 +297,14 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         request_log::request(session, ctx);
-        // What is left of the request is no work that the end of the process waits for.
+        // The shutdown does not wait for the rest of the request.
         ctx.release();
         if !ctx.upgraded {
             early_response::linger(session).await;
         }
     }
 
-    // Failures have their own line with the route and endpoint in it; see `record`.
+    // Failures are logged with route and endpoint in `request_log`.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
         true
     }

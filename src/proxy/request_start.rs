@@ -1,5 +1,4 @@
-//! A request's first steps: whose it is, what it asks for, which route takes it, and what
-//! becomes of it there.
+//! The first phases of a request: facts, validation, routing, plugins, and the start of a WebSocket.
 
 use super::Gateway;
 use super::body::request_body;
@@ -24,7 +23,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
 
-/// What a refusal of a path says that a setting allows.
+/// The texts of rejected paths that a setting would allow.
 const ESCAPED_SLASH: Detail = Detail(
     "the path has an escaped slash or a backslash; `escaped_slashes: match` of the route or server allows it",
 );
@@ -39,7 +38,7 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     if session.req_header().version == Version::HTTP_2 {
         ctx.refused = session_lookup::control(session).and_then(SessionControl::refused);
         ctx.head_size = h2_to_h1::size(session.req_header());
-        // What would be no field value is refused with the rest of the head.
+        // Invalid field values are rejected with the rest of the header.
         let extended = extended_connect::arrive(session.req_header_mut()).unwrap_or_default();
         let ended = session.as_downstream_mut().is_body_empty();
         h2_to_h1::make(session.req_header_mut(), ended || extended);
@@ -49,10 +48,9 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         ctx.head_size = connection.head_size();
         let size = session.get_headers_raw_bytes().len();
         if connection.compare(size, &session.req_header().headers) == Reading::Doubtful {
-            // A body that came with its head may be what is broken.
+            // A body received with its header may be malformed.
             let framing = connection.is_broken();
-            let why =
-                if framing { "the body breaks its framing" } else { "the head has more than one reading" };
+            let why = if framing { "the body violates its framing" } else { "the header is ambiguous" };
             ctx.refused = Some(Failure::BadRequest(Detail(why)));
         }
     }
@@ -61,7 +59,7 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         ctx.refused = sent.refused.or(ctx.refused);
         (sent_target, has_no_method) = (sent.target, sent.has_no_method);
         for (name, value) in sent.fields {
-            // The names were read by a parser with the same rules.
+            // The names were parsed by the same rules.
             let _ = session.req_header_mut().append_header(name, value);
         }
     }
@@ -69,14 +67,14 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     ctx.received = Received::new(session.req_header(), form, arrival, &snapshot.terms);
     (ctx.received.sent_target, ctx.received.has_no_method) = (sent_target, has_no_method);
     configure_session(session.as_downstream_mut(), &snapshot.terms);
-    // Pingora would keep an idle connection for ever from its second request on.
+    // Pingora would keep an idle connection forever from its second request on.
     if session.get_keepalive().is_some() {
         session.set_keepalive(gateway.keepalive());
     }
     ctx.snapshot = Some(snapshot);
 }
 
-/// What the client sent, where Pingora's parser got another head.
+/// The received header, if Pingora's parser got another one.
 fn take_sent(session: &Session) -> Option<Box<SentHead>> {
     connection(session)?.take_sent()
 }
@@ -91,7 +89,7 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         acme_http01::show(session, ctx, &shown).await?;
         return Ok(true);
     }
-    // Asked before a `Connection` can take the field away.
+    // Evaluated before a `Connection` can remove the field.
     let ends_here = request_validation::ends_here(session.req_header());
     let found = match check(session, ctx) {
         Ok(()) => {
@@ -109,21 +107,21 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         local_response::instead(session, ctx, instead).await?;
         return Ok(true);
     }
-    // Acted upon after the plugins: access rules come first.
+    // Applied after the plugins: access rules come first.
     if ends_here {
         local_response::send(session, ctx, ResponseHeader::build(StatusCode::NO_CONTENT, None)?, "").await?;
         return Ok(true);
     }
     match ctx.received.handshake {
         Ok(handshake) => {
-            // Whatever is written here goes to the client: who cannot be written to has left.
+            // Everything written here goes to the client, so a write error is its disconnect.
             let served = upgrade::serve(gateway, session, ctx, handshake).await;
             if served.is_err() {
                 ctx.failure = Some(Failure::ClientGone);
             }
             served?;
         }
-        // Not for us to switch: an ordinary request, whose Upgrade goes no further.
+        // An ordinary request, whose Upgrade is not forwarded.
         Err(HandshakeError::NotWebSocket) => return Ok(false),
         Err(HandshakeError::Version) => {
             local_response::failure(session, ctx, Failure::WebSocketVersion).await?
@@ -135,7 +133,7 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
     Ok(true)
 }
 
-/// Checks the head, and reads the target in its one meaning.
+/// Validates the header and interprets the target.
 fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let terms = &ctx.snapshot.as_ref().ok_or(Failure::Internal)?.terms;
     if let Some(refused) = ctx.refused {
@@ -158,7 +156,7 @@ fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Fa
     let raw = sent.as_deref().unwrap_or(head.raw_path());
     let target = Target::parse(raw, &head.method, host)?;
     ctx.received.set_target(&target);
-    // RFC 9112 §3.2.2: the authority of an absolute target replaces Host, for us and for the backend.
+    // RFC 9112 §3.2.2: the authority of an absolute target replaces Host, for the gateway and the backend.
     let authority = target.authority().map(|authority| authority.as_str()).filter(|own| host != Some(*own));
     if let Some(authority) = authority.map(str::to_owned) {
         session.req_header_mut().insert_header(header::HOST, authority).map_err(|_| BadTarget::Host)?;
@@ -199,7 +197,7 @@ fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure
     }
     let allows_trace = route.allows_trace;
     ctx.route = Some(route);
-    // A backend that echoes it shows fields that gateway and plugins added.
+    // A backend that echoes a TRACE reveals fields added by gateway and plugins.
     if head.method == Method::TRACE && !allows_trace {
         return Err(Failure::MethodNotAllowed);
     }

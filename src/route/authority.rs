@@ -1,13 +1,13 @@
-//! Host and port of a request, checked (RFC 9112 §3.2, RFC 3986 §3.2.2).
+//! Validated authority of a request: host and port (RFC 9112 §3.2, RFC 3986 §3.2.2).
 
 use super::bad_target::BadTarget;
 use super::host::is_name;
 use std::net::Ipv6Addr;
 
-/// The longest host that is read.
+/// The longest accepted host.
 const LONGEST: usize = 255;
 
-/// A host, perhaps with a port, as the client wrote it.
+/// A host with an optional port, as sent by the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
     text: &'a str,
@@ -15,11 +15,11 @@ pub struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// Reads a Host field's value, or the authority of an absolute target.
+    /// Parses a Host field's value, or the authority of an absolute target.
     ///
     /// # Errors
-    /// [`BadTarget::Host`] for an empty host, for userinfo, spaces, slashes, commas, percent escapes and
-    /// whatever else no host name has, for a malformed IPv6 address and for a port beyond 1 to 65535.
+    /// [`BadTarget::Host`] for an empty host; userinfo, spaces, slashes, commas, percent escapes and other
+    /// characters that are invalid in host names; a malformed IPv6 address; and a port outside 1 to 65535.
     pub fn parse(text: &'a str) -> Result<Self, BadTarget> {
         let host_len = match text.strip_prefix('[') {
             Some(rest) => {
@@ -39,19 +39,19 @@ impl<'a> Authority<'a> {
         Ok(Self { text, host_len })
     }
 
-    /// Host and port, as a Host field holds them.
+    /// Host and port, as in a Host field.
     pub fn as_str(&self) -> &'a str {
         self.text
     }
 
-    /// The host without port and final dot, an IPv6 address in its brackets.
+    /// The host without port and final dot, with the brackets of an IPv6 address.
     pub fn host(&self) -> &'a str {
         let host = &self.text[..self.host_len];
         host.strip_suffix('.').unwrap_or(host)
     }
 }
 
-/// Nothing, `:` alone (RFC 3986 §3.2.3 allows it), or a port.
+/// Accepts nothing, `:` alone (RFC 3986 §3.2.3 allows it), or a port.
 fn check_port(text: &str) -> Result<(), BadTarget> {
     let Some(port) = text.strip_prefix(':') else {
         return if text.is_empty() { Ok(()) } else { Err(BadTarget::Host) };
@@ -61,11 +61,11 @@ fn check_port(text: &str) -> Result<(), BadTarget> {
     if digits && fits { Ok(()) } else { Err(BadTarget::Host) }
 }
 
-/// Splits an absolute http or https URL into its authority and what follows.
+/// Splits an absolute http or https URL into its authority and the rest.
 pub(super) fn split(raw: &[u8]) -> Option<(&str, &[u8])> {
     let colon = raw.iter().position(|byte| *byte == b':')?;
     let (scheme, rest) = raw.split_at(colon);
-    // Some WebSocket libraries write their own scheme.
+    // Some WebSocket libraries use the schemes ws and wss here.
     let known: [&[u8]; 4] = [b"http", b"https", b"ws", b"wss"];
     if !known.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;

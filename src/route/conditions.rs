@@ -1,4 +1,4 @@
-//! What a rule asks of a request beside host and path.
+//! Conditions of a rule other than host and path.
 
 use super::{RequestMatch, ValuePattern, query};
 use crate::config::PathParameters;
@@ -7,7 +7,7 @@ use moongate_expr::Expression;
 use moongate_sdk::Fault;
 use std::fmt;
 
-/// Methods, listeners, headers, query parameters and an expression; an empty list asks nothing.
+/// Methods, listeners, headers, query parameters and an expression; an empty list matches any request.
 #[derive(Debug)]
 pub(super) struct Conditions {
     pub(super) methods: Box<[Method]>,
@@ -15,22 +15,22 @@ pub(super) struct Conditions {
     pub(super) headers: Box<[(HeaderName, ValuePattern)]>,
     pub(super) query: Box<[(String, ValuePattern)]>,
     pub(super) when: Option<Expression>,
-    /// Which form of the path the expression reads.
+    /// The form of the path for the expression.
     pub(super) path_parameters: PathParameters,
 }
 
-/// The first condition a request does not meet.
+/// The first failed condition.
 pub(super) enum Unmet<'a> {
     Method(&'a [Method]),
     Listener(&'a [String]),
     Header(&'a HeaderName, &'a ValuePattern),
     Query(&'a str, &'a ValuePattern),
-    /// It does not hold, or cannot be evaluated.
+    /// The expression is false or cannot be evaluated.
     When(&'a Expression, Option<Fault>),
 }
 
 impl Conditions {
-    /// How many there are, for specificity.
+    /// The number of conditions, for specificity.
     pub(super) fn count(&self) -> usize {
         usize::from(!self.methods.is_empty())
             + usize::from(!self.listeners.is_empty())
@@ -39,7 +39,7 @@ impl Conditions {
             + usize::from(self.when.is_some())
     }
 
-    /// The first that the request does not meet, cheapest first.
+    /// The first failed condition, tested in order of cost.
     pub(super) fn unmet(&self, head: &RequestMatch<'_>) -> Option<Unmet<'_>> {
         if !self.methods.is_empty() && !self.methods.contains(head.request.method) {
             return Some(Unmet::Method(&self.methods));
@@ -87,11 +87,11 @@ impl fmt::Display for Unmet<'_> {
         match self {
             Self::Method(wanted) => write!(f, "the method is not {}", list(wanted)),
             Self::Listener(wanted) => write!(f, "the listener is not {}", list(wanted)),
-            Self::Header(name, ValuePattern::Any) => write!(f, "there is no header {name}"),
+            Self::Header(name, ValuePattern::Any) => write!(f, "header {name} is missing"),
             Self::Header(name, pattern) => write!(f, "no header {name} is `{pattern}`"),
-            Self::Query(name, ValuePattern::Any) => write!(f, "there is no query parameter {name}"),
+            Self::Query(name, ValuePattern::Any) => write!(f, "query parameter {name} is missing"),
             Self::Query(name, pattern) => write!(f, "no query parameter {name} is `{pattern}`"),
-            Self::When(when, None) => write!(f, "`{when}` does not hold"),
+            Self::When(when, None) => write!(f, "`{when}` is false"),
             Self::When(when, Some(fault)) => write!(f, "`{when}` cannot be evaluated: {fault}"),
         }
     }

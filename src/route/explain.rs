@@ -1,4 +1,4 @@
-//! Why a request goes where it goes, in words: what `moongate check --explain` prints.
+//! Explanation of a route lookup, as `moongate check --explain` prints it.
 
 use super::host::NormalizedHost;
 use super::table::{Candidate, HostMatch, PathMatch};
@@ -6,44 +6,44 @@ use super::{RequestMatch, Table};
 use std::fmt;
 use std::ops::ControlFlow;
 
-/// Others that are written out; the rest is counted.
+/// Losing rules that are printed; the others are counted.
 const SHOWN: usize = 20;
 
-/// The winner of a lookup, and why the others lost.
+/// The winner of a lookup, and the reasons against other rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// The winner's name and what of it matched, the most telling first; `None` when no rule matches.
+    /// The winner and its matching parts, the most significant first; `None` if no rule matches.
     pub winner: Option<MatchReason>,
-    /// The rules of this host that lost, most specific first, then those whose path does not match.
+    /// The losing rules of this host, most specific first, then those whose path does not match.
     pub others: Vec<Other>,
-    /// Rules of other hosts.
+    /// The number of rules of other hosts.
     pub elsewhere: usize,
 }
 
-/// A rule that matched, and by what.
+/// A matching rule, and its matching parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MatchReason {
     /// The rule's position in the table.
     pub rule: usize,
-    /// Its name.
+    /// The rule's name.
     pub name: String,
-    /// Host, path and conditions, a phrase each.
+    /// Host, path and conditions, one phrase each.
     pub because: Vec<String>,
 }
 
-/// A rule that lost, and the first reason.
+/// A losing rule, and the first reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Other {
     /// The rule's position in the table.
     pub rule: usize,
-    /// Its name.
+    /// The rule's name.
     pub name: String,
-    /// One phrase.
+    /// The reason, as one phrase.
     pub reason: String,
 }
 
 impl<R> Table<R> {
-    /// Explains a lookup. It looks at every rule and allocates; it is for people, not for traffic.
+    /// Explains a lookup. Visits every rule and allocates, so it is not for the request path.
     pub fn explain(&self, head: &RequestMatch<'_>) -> Explanation {
         let mut winner: Option<Candidate<'_>> = None;
         let mut others = Vec::new();
@@ -54,7 +54,7 @@ impl<R> Table<R> {
                 let unmet = self.rules[index].conditions.unmet(head).map(|unmet| unmet.to_string());
                 match (unmet, &winner) {
                     (Some(reason), _) => others.push(self.other(index, reason)),
-                    (None, Some(won)) => others.push(self.other(index, self.outdone(won, &candidate))),
+                    (None, Some(won)) => others.push(self.other(index, self.losing_reason(won, &candidate))),
                     (None, None) => winner = Some(candidate),
                 }
             }
@@ -65,10 +65,10 @@ impl<R> Table<R> {
         Explanation { winner: winner.map(|won| self.why(&won)), others, elsewhere }
     }
 
-    /// Adds the rules of this host whose path does not match; counts those of other hosts.
+    /// Adds the rules of this host whose path does not match, and counts those of other hosts.
     fn unseen(&self, head: &RequestMatch<'_>, seen: &[bool], others: &mut Vec<Other>) -> usize {
-        let mut folded = NormalizedHost::new();
-        let host = head.host().and_then(|host| folded.fold(host));
+        let mut normalized = NormalizedHost::new();
+        let host = head.host().and_then(|host| normalized.fold(host));
         let mut elsewhere = 0;
         for (index, rule) in self.rules.iter().enumerate().filter(|(index, _)| !seen[*index]) {
             let here = host.is_some_and(|host| rule.hosts.iter().any(|pattern| pattern.matches(host)));
@@ -86,8 +86,8 @@ impl<R> Table<R> {
         Other { rule, name: self.rules[rule].name.clone(), reason }
     }
 
-    /// What the winner has over a rule that matches as well.
-    fn outdone(&self, won: &Candidate<'_>, lost: &Candidate<'_>) -> String {
+    /// The reason for which another matching rule lost.
+    fn losing_reason(&self, won: &Candidate<'_>, lost: &Candidate<'_>) -> String {
         let count = |candidate: &Candidate<'_>| self.rules[candidate.rule].conditions.count();
         let what = if won.host != lost.host {
             format!("its host is less specific: {}", lost.host)
@@ -96,9 +96,9 @@ impl<R> Table<R> {
         } else if count(won) != count(lost) {
             "it has fewer conditions".to_owned()
         } else {
-            "it is written later".to_owned()
+            "it comes later in the configuration".to_owned()
         };
-        format!("it matches too, but {what}")
+        format!("it also matches, but {what}")
     }
 
     fn why(&self, won: &Candidate<'_>) -> MatchReason {
@@ -148,7 +148,7 @@ impl fmt::Display for Explanation {
         }
         match self.others.len().saturating_sub(SHOWN) {
             0 => {}
-            rest => writeln!(f, "  nor {rest} more of this host")?,
+            rest => writeln!(f, "  {rest} more routes of this host")?,
         }
         match self.elsewhere {
             0 => Ok(()),

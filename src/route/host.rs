@@ -1,18 +1,18 @@
-//! Hosts of rules and of requests, brought to one spelling: lower case, without port and final dot.
+//! Hosts of rules and requests in normal form: lower case, without port and final dot.
 
 use moongate_config::Problem;
 use std::fmt;
 use std::net::Ipv6Addr;
 
-/// The longest host name (RFC 1035 §2.3.4) with room for a final dot.
+/// The longest host name (RFC 1035 §2.3.4) and a final dot.
 const LONGEST: usize = 255;
 
-/// A host as a rule names it.
+/// The host pattern of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
-    /// Exactly this one.
+    /// Exactly this host.
     Exact(Box<str>),
-    /// `*.example.com`, kept as `.example.com`: one or more labels before it.
+    /// `*.example.com`, stored as `.example.com`: one or more labels before the suffix.
     Under(Box<str>),
 }
 
@@ -20,7 +20,7 @@ impl HostPattern {
     /// Reads `example.com`, `*.example.com`, `192.0.2.1` or `[2001:db8::1]`.
     ///
     /// # Errors
-    /// A port, a wildcard elsewhere than as the first label, and anything that no `Host` field can hold.
+    /// A port, a wildcard that is not the first label, and anything that a `Host` field cannot contain.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let bad = |why: &str| Problem::new(format!("`{text}` is not a host: {why}"));
         let (wildcard, name) = match text.strip_prefix("*.") {
@@ -28,12 +28,8 @@ impl HostPattern {
             None => (false, text),
         };
         if name.contains('*') {
-            let problem = bad("`*` stands for whole labels at the start, as in `*.example.com`");
-            return Err(if text == "*" {
-                problem.help("leave `host` out to match any host")
-            } else {
-                problem
-            });
+            let problem = bad("`*` can only be the first label, as in `*.example.com`");
+            return Err(if text == "*" { problem.help("remove `host` to match any host") } else { problem });
         }
         if !text.starts_with('[') {
             check_name(name).map_err(|(why, help)| bad(why).help(help))?;
@@ -41,7 +37,8 @@ impl HostPattern {
         let mut folded = NormalizedHost::new();
         match folded.fold(name) {
             Some(host) if text.starts_with('[') && !text.ends_with(']') => {
-                Err(bad("it has a port or more").help(format!("write `{host}`; ports belong to listeners")))
+                Err(bad("it has a port or other text after the host")
+                    .help(format!("write `{host}`; ports are set at listeners")))
             }
             Some(host) if wildcard => Ok(Self::Under(format!(".{host}").into())),
             Some(host) => Ok(Self::Exact(host.into())),
@@ -49,7 +46,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether it matches a host in its one spelling; `None` is a request that names no host.
+    /// Whether the pattern matches a host in normal form; `None` means a request without a host.
     pub(super) fn matches(&self, host: &str) -> bool {
         match self {
             Self::Exact(name) => **name == *host,
@@ -69,24 +66,27 @@ impl fmt::Display for HostPattern {
 
 fn check_name(name: &str) -> Result<(), (&'static str, &'static str)> {
     if name.parse::<Ipv6Addr>().is_ok() {
-        return Err(("an IPv6 address stands in brackets", "write it as in `[2001:db8::1]`"));
+        return Err(("an IPv6 address needs brackets", "write it as `[2001:db8::1]`"));
     }
     if name.contains(':') {
-        return Err(("it has a port", "leave the port out; ports belong to listeners"));
+        return Err(("it has a port", "remove the port; ports are set at listeners"));
     }
     if !name.is_ascii() {
-        return Err(("it has letters beyond ASCII", "write it in punycode, as in `xn--strae-oqa.example`"));
+        return Err((
+            "it has non-ASCII characters",
+            "write it in punycode, for example `xn--strae-oqa.example`",
+        ));
     }
     if !is_name(name) {
-        let help = "a name has labels of letters, digits, `-` and `_` with single dots between them";
-        return Err(("it has characters that no host name has", help));
+        let help = "use labels of letters, digits, `-` and `_`, separated by single dots";
+        return Err(("it has characters that are invalid in a host name", help));
     }
     Ok(())
 }
 
-/// Whether it is labels of letters, digits, `-` and `_`, with at most one final dot. RFC 3986 §3.2.2
-/// would allow percent-encoding and sub-delimiters too; no name in the DNS or a hosts file has them, and
-/// each would be a second spelling of a host.
+/// Whether the text is labels of letters, digits, `-` and `_`, with at most one final dot. RFC 3986 §3.2.2
+/// also allows percent-encoding and sub-delimiters. No name in the DNS or a hosts file has them, and each
+/// would be a second spelling of a host.
 pub(super) fn is_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let mut empty = true;
@@ -102,7 +102,7 @@ pub(super) fn is_name(name: &str) -> bool {
     !empty
 }
 
-/// Room on the stack for one host in its one spelling.
+/// A stack buffer for a host in normal form.
 pub(super) struct NormalizedHost {
     bytes: [u8; LONGEST],
     len: usize,
@@ -114,7 +114,7 @@ impl NormalizedHost {
     }
 
     /// The host without port and final dot, in lower case; an IPv6 address in its shortest form (RFC 5952).
-    /// `None` when it is empty, too long, or a malformed IPv6 address.
+    /// `None` if it is empty, too long, or a malformed IPv6 address.
     pub(super) fn fold<'a>(&'a mut self, host: &'a str) -> Option<&'a str> {
         if host.starts_with('[') {
             return self.fold_ipv6(host);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_one_spelling() {
+    fn a_host_has_one_normal_form() {
         for (written, folded) in [
             ("Example.COM", "example.com"),
             ("example.com.", "example.com"),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_host_field_can_hold_is_a_problem() {
+    fn what_a_host_field_cannot_contain_is_a_problem() {
         let bad = [
             "", "*", "*.", "a.*", "a*.b", "a:80", "::1", "[::1]:80", "[::1", "[::1]x", "ä.de", "a b", "a/b",
             "a..b", ".a", "a,b", "*.[::1]",

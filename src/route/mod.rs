@@ -1,10 +1,11 @@
-//! Which rule a request belongs to, and what its target means: pure, without sockets, clocks or tasks.
+//! Request routing: the lookup of a rule, and the parsing of request targets; pure, without sockets, clocks
+//! or tasks.
 //!
-//! What a rule's target is (an upstream, a chain, a policy) stays out: [`Table`] carries any `R`.
+//! [`Table`] is generic in the target of a rule.
 //!
 //! # Which rule wins
 //!
-//! Among all rules that match a request the most specific one wins:
+//! The most specific rule that matches a request wins:
 //!
 //! 1. **host**: exact, then a longer wildcard, then a shorter one, then any;
 //! 2. **path**: exact, then regex, then a longer prefix, then a shorter one, then none;
@@ -12,17 +13,17 @@
 //!    and every query parameter counts once;
 //! 4. **order**: the one written first.
 //!
-//! A rule that does not match is passed over and the next one is tried, so a host's own rules fall
-//! through to those of a wildcard and of any host.
+//! A rule that does not match is skipped, so requests of a host fall through to the rules of a wildcard and
+//! of any host.
 //!
-//! # What a lookup costs
+//! # Cost of a lookup
 //!
-//! Hosts are found by hash: the exact name, then each suffix that a wildcard could have, then any.
-//! Below a host exact paths are found by hash and prefixes by one walk down a tree of segments. So the
-//! cost follows the request's labels and segments, not the number of rules, and nothing is allocated.
-//! Three things do take longer the more there are of them: regexes of one host, which are tried one by
-//! one; rules with the same host and path that differ in conditions alone, each with its expression last;
-//! and a regex for a query parameter allocates when the parameter is percent-encoded.
+//! Hosts are found by hash: the exact name, then each suffix of a possible wildcard, then any. Within a host,
+//! exact paths are found by hash, and prefixes by one walk down a tree of segments. The cost follows the
+//! labels and segments of the request, not the number of rules, and nothing is allocated. Three parts grow
+//! with their number: regexes of one host, tried one by one; rules with equal host and path that differ in
+//! conditions, with each expression last; and a regex for a query parameter allocates if the parameter is
+//! percent-encoded.
 
 mod authority;
 mod bad_target;

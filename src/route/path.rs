@@ -1,4 +1,4 @@
-//! Paths as a rule names them: prefixes of whole segments, `=/exact` and `~regex`.
+//! Path patterns of rules: prefixes of whole segments, `=/exact` and `~regex`.
 
 use crate::config::PathParameters;
 use moongate_config::Problem;
@@ -6,15 +6,16 @@ use moongate_sdk::{BadPath, has_parameters, read_path};
 use regex::{Regex, RegexBuilder};
 use std::fmt;
 
-/// What a compiled regex may take, in bytes: a mistake or a mischief costs an error, not the memory.
+/// The size limit of a compiled regex in bytes, so that a bad pattern is an error and does not fill the
+/// memory.
 pub(super) const REGEX_SIZE: usize = 1 << 20;
 
-/// A path as a rule names it.
+/// The path pattern of a rule.
 #[derive(Clone, Debug)]
 pub enum PathPattern {
-    /// Exactly this one, written `=/exact`.
+    /// Exactly this path, written `=/exact`.
     Exact(Box<str>),
-    /// What a regex finds anywhere in the path, written `~regex`.
+    /// A regex that matches anywhere in the path, written `~regex`.
     Regex(Regex),
     /// A prefix of whole segments, without its final slash: `/acts/` and `/acts` are both `/acts`, and
     /// `/` is the empty prefix.
@@ -22,11 +23,11 @@ pub enum PathPattern {
 }
 
 impl PathPattern {
-    /// Reads `/prefix`, `=/exact` or `~regex`. Paths are brought to the form that requests have when
-    /// they are matched: unreserved characters decoded, all others encoded with upper-case digits.
+    /// Parses `/prefix`, `=/exact` or `~regex`. Paths are normalized as for matching: unreserved characters
+    /// are decoded, others encoded with upper-case digits.
     ///
     /// # Errors
-    /// A path that no request could have when it is matched, and a regex that does not compile or is larger than 1 MiB.
+    /// A path that a normalized request cannot have, and a regex that is invalid or larger than 1 MiB.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(pattern) = text.strip_prefix('~') {
             let folded = pattern.to_ascii_lowercase();
@@ -45,16 +46,16 @@ impl PathPattern {
         let prefix = normal_path(text)?;
         if prefix.ends_with("/*") {
             let short = prefix.trim_end_matches('*');
-            return Err(Problem::new(format!("a path is a prefix already; `{text}` needs no `*`"))
+            return Err(Problem::new(format!("`{text}` has a `*`, but paths are prefixes already"))
                 .help(format!("write `{short}`, or `~regex` for a pattern")));
         }
         Ok(Self::Prefix(prefix.strip_suffix('/').unwrap_or(&prefix).into()))
     }
 
-    /// The same for a route that reads the parameters of segments so.
+    /// Parses a pattern for a route with this setting of `path_parameters`.
     ///
     /// # Errors
-    /// Parameters, where paths are matched without them: no request would match.
+    /// Parameters in a pattern for paths without parameters, which could not match.
     pub fn parse_for(text: &str, parameters: PathParameters) -> Result<Self, Problem> {
         let pattern = Self::parse(text)?;
         let written = match &pattern {
@@ -65,12 +66,12 @@ impl PathPattern {
             return Err(Problem::new(format!(
                 "no request matches `{text}`: paths are matched without the parameters of their segments"
             ))
-            .help("leave out what begins with `;`, or write `path_parameters: keep`"));
+            .help("remove the part from `;`, or set `path_parameters: keep`"));
         }
         Ok(pattern)
     }
 
-    /// Whether it matches a path in its normal form: what the table must agree with.
+    /// Whether the pattern matches a normalized path; the table must agree.
     #[cfg(test)]
     pub(super) fn matches(&self, path: &str) -> bool {
         match self {
@@ -97,12 +98,12 @@ impl fmt::Display for PathPattern {
     }
 }
 
-/// The problem of a regex that does not compile, in one line: the pattern stands in the report already.
+/// The problem of an invalid regex, in one line: the report already shows the pattern.
 pub(super) fn bad_regex(pattern: &str, error: &regex::Error) -> Problem {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
     Problem::new(format!("`{pattern}` is not a regular expression: {last}"))
-        .help("the syntax is that of https://docs.rs/regex: no look-around and no back-references")
+        .help("see https://docs.rs/regex for the syntax; look-around and back-references are not supported")
 }
 
 fn normal_path(text: &str) -> Result<Box<str>, Problem> {
@@ -112,12 +113,10 @@ fn normal_path(text: &str) -> Result<Box<str>, Problem> {
             .help("write a prefix `/…`, an exact path `=/…`, or a regular expression `~…`"));
     }
     if text.contains(['?', '#']) {
-        return Err(
-            bad("it has a `?` or `#`").help("a path ends before the query; parameters go under `query:`")
-        );
+        return Err(bad("it has a `?` or `#`").help("a path has no query; use `query:` for parameters"));
     }
     if text.contains("//") {
-        return Err(bad("it has an empty segment").help("`//` is read as `/`; write one slash"));
+        return Err(bad("it has an empty segment").help("write one slash; `//` is matched as `/`"));
     }
     match read_path(text.as_bytes()) {
         Ok(reading) if reading.has_escaped_slash => {
@@ -136,7 +135,8 @@ fn normal_path(text: &str) -> Result<Box<str>, Problem> {
 }
 
 fn escaped_slash(message: &str) -> Problem {
-    Problem::new(message).help("write `/`; `when: 'request.raw_path.contains(\"%2F\")'` tells the two apart")
+    Problem::new(message)
+        .help("write `/`; `when: 'request.raw_path.contains(\"%2F\")'` distinguishes the two")
 }
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_brought_to_the_form_of_requests() {
+    fn patterns_are_normalized_like_requests() {
         for (written, normal) in
             [("/stra%c3%9fe", "/stra%C3%9Fe"), ("/straße", "/stra%C3%9Fe"), ("/%61", "/a")]
         {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_for_a_route_that_keeps_them() {
+    fn parameters_need_a_route_that_keeps_them() {
         for text in ["/a;x=1/b", "=/a;", "/a%3bx"] {
             assert!(PathPattern::parse_for(text, PathParameters::Keep).is_ok(), "{text}");
             for parameters in [PathParameters::Ignore, PathParameters::Reject] {

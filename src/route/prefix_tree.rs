@@ -1,9 +1,9 @@
-//! Path prefixes as a tree of segments: one walk finds the longest, links lead to the shorter ones.
+//! Path prefixes as a tree of segments: one walk finds the longest match, and links lead to shorter ones.
 
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
-/// A node of the tree; it stands for one prefix below one host.
+/// A node of the tree: one prefix of one host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NodeId(u32);
 
@@ -16,7 +16,7 @@ pub(super) struct Tree {
 #[derive(Debug)]
 struct Node {
     children: HashMap<Box<str>, NodeId, RandomState>,
-    /// The nearest shorter prefix that has rules; nothing is visited in vain on the way up.
+    /// The nearest shorter prefix with rules, so that the way up skips empty nodes.
     shorter: Option<NodeId>,
     prefix: Box<str>,
     rules: Vec<u32>,
@@ -29,7 +29,7 @@ pub(super) struct Prefix<'t> {
 }
 
 impl Tree {
-    /// A new root: the prefix `/` of one more host.
+    /// Adds a root: the prefix `/` of another host.
     pub(super) fn root(&mut self) -> NodeId {
         self.node("")
     }
@@ -52,9 +52,9 @@ impl Tree {
         self.nodes[node.0 as usize].rules.push(rule);
     }
 
-    /// Puts every node's rules into the order in which they are tried, and links nodes to shorter prefixes.
+    /// Sorts the rules of every node into lookup order, and links nodes to shorter prefixes.
     pub(super) fn finish(&mut self, order: impl Fn(&mut Vec<u32>)) {
-        // A child always comes behind its parent, so one pass is enough.
+        // A child has a higher index than its parent, so one pass is enough.
         for index in 0..self.nodes.len() {
             order(&mut self.nodes[index].rules);
             let node = &self.nodes[index];
@@ -67,7 +67,7 @@ impl Tree {
         }
     }
 
-    /// The prefixes of a path that have rules (and perhaps one that has none), longest first.
+    /// The prefixes of a path that have rules (and possibly one without), longest first.
     pub(super) fn prefixes(&self, root: NodeId, path: &str) -> impl Iterator<Item = Prefix<'_>> {
         let deepest = path.strip_prefix('/').map(|rest| self.deepest(root, rest));
         std::iter::successors(deepest, |node| self.at(*node).shorter).map(|node| {
@@ -95,7 +95,7 @@ impl Tree {
     }
 
     fn node(&mut self, prefix: &str) -> NodeId {
-        // Four thousand million nodes would need a configuration larger than any memory.
+        // Four billion nodes would need a configuration larger than any memory.
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         self.nodes.push(Node {
             children: HashMap::default(),

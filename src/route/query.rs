@@ -1,14 +1,13 @@
-//! Query parameters, compared without decoding them into memory first.
+//! Query parameters, compared without allocating a decoded copy.
 //!
-//! Names and values are read as forms and `URLSearchParams` write them: `+` is a space, `%XX` is a byte,
-//! and a percent sign that starts no escape stands for itself. A parameter that occurs more than once
-//! matches when any of its values does.
+//! Names and values are decoded like forms and `URLSearchParams`: `+` is a space, `%XX` is a byte, and a
+//! percent sign without an escape is literal. A repeated parameter matches if any of its values does.
 
 use super::ValuePattern;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// Whether a parameter of this name has a value that the pattern matches.
+/// Whether a parameter with this name has a value that the pattern matches.
 pub(super) fn matches(query: Option<&str>, name: &str, pattern: &ValuePattern) -> bool {
     let Some(query) = query else { return false };
     query.split('&').any(|pair| {

@@ -1,4 +1,4 @@
-//! A rule as the table takes it, read from a route of the configuration, and the request's side of it.
+//! A rule of the table, read from a route of the configuration, and the request facts that it matches.
 
 use super::{HostPattern, PathPattern, ValuePattern};
 use crate::config::{OneOrMany, PathParameters, Route};
@@ -7,7 +7,7 @@ use moongate_config::{Placed, Problem, Problems};
 use moongate_expr::{Expression, ExpressionPhase, Facts};
 use moongate_sdk::Request;
 
-/// What a request must be for `target`; an empty list asks nothing.
+/// A rule that selects `target`; an empty list matches any request.
 #[derive(Clone, Debug)]
 pub struct Rule<R> {
     /// The route's name, for explanations.
@@ -16,46 +16,46 @@ pub struct Rule<R> {
     pub hosts: Vec<HostPattern>,
     /// Any of these paths.
     pub paths: Vec<PathPattern>,
-    /// Which form of a request's path is looked at.
+    /// The form of a request's path for this rule.
     pub path_parameters: PathParameters,
-    /// Any of these methods. GET does not mean HEAD too.
+    /// Any of these methods. GET does not include HEAD.
     pub methods: Vec<Method>,
-    /// All of these fields.
+    /// All of these header fields.
     pub headers: Vec<(HeaderName, ValuePattern)>,
     /// All of these parameters, by their decoded names.
     pub query: Vec<(String, ValuePattern)>,
     /// Any of these listeners, by name.
     pub listeners: Vec<String>,
-    /// What must hold beside all of these.
+    /// An expression that must be true too.
     pub when: Option<Expression>,
-    /// What the lookup gives.
+    /// The result of the lookup.
     pub target: R,
 }
 
-/// What of a request rules look at.
+/// The facts of a request that rules match.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestMatch<'a> {
-    /// What it asks for, in the form that [`super::Target`] gives: `path` without the parameters of its segments. No
-    /// route is known yet.
+    /// The request in the form of [`super::Target`]: `path` is without the parameters of segments. The route
+    /// is unknown.
     pub request: Request<'a>,
-    /// The same path with them.
+    /// The same path with its parameters.
     pub path_with_parameters: &'a str,
-    /// The fields.
+    /// The header fields.
     pub headers: &'a HeaderMap,
 }
 
 impl<'a> RequestMatch<'a> {
-    /// The host asked for, with or without port, in any case; `None` when there is none.
+    /// The requested host, with or without port, in any case; `None` without one.
     pub(super) fn host(&self) -> Option<&'a str> {
         Some(self.request.host).filter(|host| !host.is_empty())
     }
 
-    /// Whether a segment of the path has parameters: leaving them out makes it shorter.
+    /// Whether a segment of the path has parameters: the path without them is shorter.
     pub(super) fn has_parameters(&self) -> bool {
         self.request.path.len() != self.path_with_parameters.len()
     }
 
-    /// The path as a rule reads it.
+    /// The form of the path for a rule.
     pub(super) fn path_for(&self, parameters: PathParameters) -> &'a str {
         match parameters {
             PathParameters::Keep => self.path_with_parameters,
@@ -63,7 +63,7 @@ impl<'a> RequestMatch<'a> {
         }
     }
 
-    /// What the expression of a rule may read before the route is known.
+    /// The facts for a rule's expression, before the route is known.
     pub(super) fn facts(&self, parameters: PathParameters) -> Facts<'a> {
         let request = Request { path: self.path_for(parameters), ..self.request };
         Facts { request, headers: self.headers, id: None, answer: None }
@@ -87,17 +87,17 @@ impl<R> Rule<R> {
         }
     }
 
-    /// Reads the matching part of a route. Whether its listeners exist is for the caller to check.
+    /// Reads the matching part of a route. The caller checks that its listeners exist.
     ///
     /// # Errors
-    /// Every host, path, method, header, value and expression that cannot be read, each at its place.
+    /// Every invalid host, path, method, header, value and expression, each at its place.
     pub fn read(name: impl Into<String>, route: &Route, target: R) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         for list in [&route.host, &route.path] {
             if matches!(list, Some(OneOrMany::Many(many)) if many.is_empty()) {
                 problems.push(
                     Problem::new("an empty list of hosts or paths matches nothing")
-                        .help("leave the key out to match all"),
+                        .help("remove the key to match all"),
                 );
             }
         }
@@ -155,17 +155,14 @@ fn method(text: &str) -> Result<Method, Problem> {
     let problem = || Problem::new(format!("`{text}` is not a method"));
     match Method::from_bytes(text.as_bytes()) {
         Ok(method) if upper == text => Ok(method),
-        Ok(_) => {
-            Err(problem().label(format!("did you mean `{upper}`?")).help("methods are written in capitals"))
-        }
-        Err(_) => Err(problem().help("a method is one word, as in `GET`")),
+        Ok(_) => Err(problem().label(format!("did you mean `{upper}`?")).help("methods are case-sensitive")),
+        Err(_) => Err(problem().help("use a method such as `GET`")),
     }
 }
 
 fn header(text: &str) -> Result<HeaderName, Problem> {
     HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
-        Problem::new(format!("`{text}` is not a header name"))
-            .help("a name has letters, digits and `-`, as in `X-Beta`")
+        Problem::new(format!("`{text}` is not a header name")).help("use a name such as `X-Beta`")
     })
 }
 
@@ -200,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_read_as_it_is_written() {
+    fn a_route_is_read_into_a_rule() {
         let rule = read(&[
             ("host", text("*.Example.com")),
             ("path", list(&["/a/", "=/b"])),

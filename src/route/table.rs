@@ -1,4 +1,4 @@
-//! The table itself: rules by host, then by path, tried from the most specific to the least.
+//! Route table: rules by host, then by path, tried from the most specific to the least.
 
 use super::conditions::Conditions;
 use super::host::NormalizedHost;
@@ -11,20 +11,20 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-/// Rules, ready to be looked up. It is never changed: a reload builds another.
+/// Rules compiled for lookups. Immutable: a reload builds another table.
 #[derive(Debug)]
 pub struct Table<R> {
     pub(super) rules: Vec<Stored<R>>,
     exact: HashMap<Box<str>, Paths, RandomState>,
-    /// By suffix, with its first dot.
+    /// By suffix, with its leading dot.
     under: HashMap<Box<str>, Paths, RandomState>,
-    /// Dots of the longest such suffix: a host of a hundred labels does not cost a hundred lookups.
+    /// Dots of the longest suffix, so that a host with a hundred labels does not cost a hundred lookups.
     most_dots: usize,
     any: Paths,
     tree: Tree,
 }
 
-/// A rule without what the table's structure already says.
+/// A rule without the parts that the structure of the table implies.
 #[derive(Debug)]
 pub(super) struct Stored<R> {
     pub(super) name: String,
@@ -43,14 +43,14 @@ struct Paths {
     any: Vec<u32>,
 }
 
-/// A rule whose host and path match, and how.
+/// A rule whose host and path match, with the kinds of match.
 pub(super) struct Candidate<'t> {
     pub(super) rule: usize,
     pub(super) host: HostMatch<'t>,
     pub(super) path: PathMatch<'t>,
 }
 
-/// How a host matched; a later variant is less specific.
+/// The kind of a host match; a later variant is less specific.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum HostMatch<'t> {
     Exact,
@@ -58,7 +58,7 @@ pub(super) enum HostMatch<'t> {
     Any,
 }
 
-/// How a path matched; a later variant is less specific.
+/// The kind of a path match; a later variant is less specific.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum PathMatch<'t> {
     Exact,
@@ -68,7 +68,7 @@ pub(super) enum PathMatch<'t> {
 }
 
 impl PathMatch<'_> {
-    /// Its place among the matches of a path; less is more specific.
+    /// The rank among path matches; less is more specific.
     fn rank(self) -> (u8, Reverse<usize>) {
         match self {
             Self::Exact => (0, Reverse(0)),
@@ -80,8 +80,8 @@ impl PathMatch<'_> {
 }
 
 impl<R> Table<R> {
-    /// Builds the table. A rule with several hosts and paths stands at each of them, and is as specific
-    /// there as that host and path are.
+    /// Builds the table. A rule with several hosts and paths has an entry for each, with the specificity of
+    /// that host and path.
     pub fn build(rules: Vec<Rule<R>>) -> Self {
         let mut tree = Tree::default();
         let any = Paths::new(&mut tree);
@@ -100,7 +100,7 @@ impl<R> Table<R> {
         table
     }
 
-    /// The target of the most specific rule that matches. Only an expression may allocate.
+    /// The target of the most specific matching rule. Only an expression may allocate.
     pub fn find(&self, head: &RequestMatch<'_>) -> Option<&R> {
         let found = self.walk(head, |candidate| {
             let rule = &self.rules[candidate.rule];
@@ -117,8 +117,8 @@ impl<R> Table<R> {
         self.rules.iter().map(|rule| &rule.target)
     }
 
-    /// Visits the rules whose host and path match, from the most specific to the least. The lookup and
-    /// the explanation both go this way, so that they cannot disagree.
+    /// Visits the rules whose host and path match, from the most specific to the least. Lookup and
+    /// explanation share this walk, so that they cannot disagree.
     pub(super) fn walk<'t, B>(
         &'t self,
         head: &RequestMatch<'_>,
@@ -136,19 +136,19 @@ impl<R> Table<R> {
         self.walk_paths(&self.any, HostMatch::Any, head, &mut visit)
     }
 
-    /// The wildcards of a host, longest first.
+    /// The wildcards that match a host, longest first.
     fn wildcards<'s>(&'s self, host: &str) -> impl Iterator<Item = (&'s str, &'s Paths)> {
         let dots = if self.most_dots == 0 { 0 } else { host.bytes().filter(|byte| *byte == b'.').count() };
         let skipped = dots.saturating_sub(self.most_dots);
         let suffixes = host.match_indices('.').skip(skipped).take(dots - skipped);
-        // The first label has at least one character: `.example.com` is not below `example.com`.
+        // The first label is not empty: `*.example.com` does not match `.example.com`.
         suffixes.filter(|(at, _)| *at > 0).filter_map(|(at, _)| {
             self.under.get_key_value(&host[at..]).map(|(suffix, paths)| (&**suffix, paths))
         })
     }
 
-    /// Visits the rules of a host whose path matches. Each rule looks at the form of the path that it asks for;
-    /// nearly always there is one form.
+    /// Visits the rules of a host whose path matches. Each rule reads its own form of the path; usually there
+    /// is only one.
     fn walk_paths<'t, B>(
         &'t self,
         paths: &'t Paths,
@@ -167,9 +167,9 @@ impl<R> Table<R> {
                 }
                 ControlFlow::Continue(())
             });
-            debug_assert!(all.is_continue(), "nothing ends this walk early");
+            debug_assert!(all.is_continue(), "this walk does not end early");
         }
-        // The order of `walk_path`, for the two lists together.
+        // The order of `walk_path`, over both lists.
         found.sort_by_key(|candidate| (candidate.path.rank(), self.key(candidate.rule)));
         found.into_iter().try_for_each(visit)
     }
@@ -230,17 +230,18 @@ impl<R> Table<R> {
         });
     }
 
-    /// Which form of a path a rule looks at.
+    /// The form of the path that a rule reads.
     pub(super) fn path_parameters(&self, rule: usize) -> PathParameters {
         self.rules[rule].conditions.path_parameters
     }
 
-    /// The order of rules with the same host and path: more conditions first, then the order of the file.
+    /// The order of rules with equal host and path: more conditions first, then the order of the
+    /// configuration.
     fn key(&self, rule: usize) -> (Reverse<usize>, usize) {
         (Reverse(self.rules[rule].conditions.count()), rule)
     }
 
-    /// Brings rules with the same host and path into their order.
+    /// Sorts rules with equal host and path.
     fn finish(&mut self) {
         let rules = &self.rules;
         let key = |rule: &u32| (Reverse(rules[*rule as usize].conditions.count()), *rule);

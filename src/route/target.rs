@@ -1,12 +1,12 @@
-//! One meaning of a request's target: the form in which rules look at it, and the bytes that a backend receives.
+//! Request targets: the form that rules match, and the bytes that a backend receives.
 //!
-//! - The target is a path (origin-form), an `http` or `https` URL (absolute-form, whose authority replaces the Host
-//!   field), or `*` for OPTIONS (RFC 9112 §3.2). Everything else is refused.
-//! - Rules match the path in its widest reading ([`moongate_sdk::read_path`]): whatever servers could read differently is
-//!   one form there, or refused. A path with parameters of segments (`/a;x/b`) is matched without them, unless a rule
+//! - The target is a path (origin-form), an `http` or `https` URL (absolute-form, whose authority replaces the
+//!   Host field), or `*` for OPTIONS (RFC 9112 §3.2). Other forms are refused.
+//! - Rules match the path in its widest reading ([`moongate_sdk::read_path`]): spellings that servers may read
+//!   differently become one form or are refused. Parameters of segments (`/a;x/b`) are removed, unless a rule
 //!   keeps them.
-//! - The backend receives path and query as they were sent. Plugins see them as ASCII: what may not stand in a URI is
-//!   percent-encoded there.
+//! - The backend receives path and query as sent. Plugins see them as ASCII: characters that are invalid in a
+//!   URI are percent-encoded.
 //! - Control bytes, spaces and a `#` are refused in path and query.
 
 use super::bad_target::BadTarget;
@@ -16,20 +16,20 @@ use moongate_sdk::{read_path, without_parameters};
 use percent_encoding::{CONTROLS, percent_encode, percent_encode_byte};
 use std::borrow::Cow;
 
-/// The longest target that `http::Uri` holds.
+/// The longest target that `http::Uri` supports.
 const MAX_LENGTH: usize = u16::MAX as usize - 1;
 
-/// A request's target. An ordinary one borrows and allocates nothing.
+/// A request's target. A usual target borrows and allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// Path and query as they are forwarded, in ASCII.
+    /// Path and query as forwarded, in ASCII.
     whole: Cow<'a, str>,
     path_len: usize,
-    /// The path as it was sent, where the forwarded one is written otherwise.
+    /// The path as sent, if it differs from the forwarded one.
     raw_path: Option<String>,
-    /// The path in its widest reading, where it differs from the forwarded one.
+    /// The path in its widest reading, if it differs from the forwarded one.
     read: Option<String>,
-    /// The same without the parameters of its segments, where it has any.
+    /// The same without the parameters of segments, if there are any.
     bare: Option<String>,
     has_escaped_slash: bool,
     authority: Option<Authority<'a>>,
@@ -48,7 +48,7 @@ pub fn origin_form<'a>(raw: &'a [u8], method: &[u8]) -> Option<Cow<'a, [u8]>> {
     }
     let (_, rest) = authority::split(raw)?;
     Some(match rest.first() {
-        // RFC 9112 §3.2.4: to the last proxy such an OPTIONS means the server as a whole.
+        // RFC 9112 §3.2.4: for the last proxy, such an OPTIONS means the server as a whole.
         None if is_options => Cow::Borrowed(b"*"),
         None => Cow::Borrowed(b"/"),
         Some(b'/') => carried(rest),
@@ -56,7 +56,7 @@ pub fn origin_form<'a>(raw: &'a [u8], method: &[u8]) -> Option<Cow<'a, [u8]>> {
     })
 }
 
-/// A path with several slashes in a row as one.
+/// A path with repeated slashes merged.
 pub fn merge_slashes(path: &str) -> String {
     let mut merged = String::with_capacity(path.len());
     for part in path.split_inclusive('/') {
@@ -67,12 +67,12 @@ pub fn merge_slashes(path: &str) -> String {
     merged
 }
 
-/// Whether `http::Uri` holds a target, which is in origin-form, as it is.
+/// Whether `http::Uri` supports a target in origin-form as it is.
 pub fn is_carried(raw: &[u8]) -> bool {
     raw.len() <= MAX_LENGTH && matches!(carried(raw), Cow::Borrowed(_))
 }
 
-/// Path and query with what `http::Uri` does not hold percent-encoded.
+/// Path and query, with bytes that `http::Uri` does not support percent-encoded.
 pub fn carried(raw: &[u8]) -> Cow<'_, [u8]> {
     encode(raw, |byte, in_query| match byte {
         b'<' | b'>' => true,
@@ -82,7 +82,7 @@ pub fn carried(raw: &[u8]) -> Cow<'_, [u8]> {
     })
 }
 
-/// The same in ASCII.
+/// Path and query in ASCII.
 fn in_ascii(raw: &[u8]) -> Cow<'_, [u8]> {
     encode(raw, |byte, in_query| match byte {
         b'<' | b'>' | 0x80.. => true,
@@ -113,11 +113,11 @@ fn encode(raw: &[u8], mut must: impl FnMut(u8, bool) -> bool) -> Cow<'_, [u8]> {
 }
 
 impl<'a> Target<'a> {
-    /// Reads a target as it came, with the value of the Host field when there is one. A missing Host is
-    /// for the caller to judge: HTTP/1.0 allows it. An empty one names no host (RFC 9112 §3.2).
+    /// Parses a target with the value of the Host field, if present. The caller handles a missing Host, which
+    /// HTTP/1.0 allows. An empty one means no host (RFC 9112 §3.2).
     ///
     /// # Errors
-    /// [`BadTarget`], to be answered with 400 or, when it is too long, with 414.
+    /// [`BadTarget`]: the response is 400, or 414 for a target that is too long.
     pub fn parse(raw: &'a [u8], method: &Method, host: Option<&'a str>) -> Result<Self, BadTarget> {
         let named = host.filter(|host| !host.is_empty()).map(Authority::parse).transpose()?;
         if *method == Method::CONNECT {
@@ -132,7 +132,7 @@ impl<'a> Target<'a> {
         let (authority, rest) = authority::split(raw).ok_or(BadTarget::Form)?;
         let authority = Some(Authority::parse(authority)?);
         let target = match rest.first() {
-            // RFC 9112 §3.2.4: to the last proxy such an OPTIONS means the server as a whole.
+            // RFC 9112 §3.2.4: for the last proxy, such an OPTIONS means the server as a whole.
             None if *method == Method::OPTIONS => Self::server_wide(authority),
             None => Self::read(b"/", authority)?,
             Some(b'/') => Self::read(rest, authority)?,
@@ -174,7 +174,7 @@ impl<'a> Target<'a> {
         let bare = without_parameters(read.as_deref().unwrap_or(&path));
         let path_len = path.len();
         let whole = match (path, query) {
-            // Both borrow, so the target is what came; it is ASCII, as both of them checked.
+            // Both borrow, so the target is unchanged, and both have checked that it is ASCII.
             (Cow::Borrowed(_), Cow::Borrowed(_)) => {
                 Cow::Borrowed(std::str::from_utf8(raw).map_err(|_| BadTarget::Byte)?)
             }
@@ -196,22 +196,22 @@ impl<'a> Target<'a> {
         text(in_ascii(raw))
     }
 
-    /// The path as it is matched: in its widest reading, without the parameters of its segments.
+    /// The path for matching: in its widest reading, without the parameters of segments.
     pub fn bare_path(&self) -> &str {
         self.bare.as_deref().unwrap_or(self.read_path())
     }
 
-    /// The path in its widest reading, with the parameters of its segments.
+    /// The path in its widest reading, with the parameters of segments.
     pub fn read_path(&self) -> &str {
         self.read.as_deref().unwrap_or(self.path())
     }
 
-    /// The path as it is forwarded, in ASCII; `*` for OPTIONS of the server as a whole.
+    /// The forwarded path, in ASCII; `*` for OPTIONS of the server as a whole.
     pub fn path(&self) -> &str {
         &self.whole[..self.path_len]
     }
 
-    /// The path as it was sent; bytes that are not UTF-8 are encoded.
+    /// The path as sent; bytes that are not UTF-8 are encoded.
     pub fn raw_path(&self) -> &str {
         self.raw_path.as_deref().unwrap_or(self.path())
     }
@@ -231,22 +231,22 @@ impl<'a> Target<'a> {
         self.whole.get(self.path_len + 1..)
     }
 
-    /// Path and query as they are forwarded, in ASCII.
+    /// Path and query as forwarded, in ASCII.
     pub fn forwarded(&self) -> &str {
         &self.whole
     }
 
-    /// Whether [`Target::forwarded`] is not the text that came.
+    /// Whether [`Target::forwarded`] differs from the text that was sent.
     pub fn is_rewritten(&self) -> bool {
         !self.origin_form || matches!(self.whole, Cow::Owned(_))
     }
 
-    /// The host and port asked for: the target's own, else the Host field's.
+    /// The requested host and port: the target's authority, or the Host field.
     pub fn authority(&self) -> Option<Authority<'a>> {
         self.authority
     }
 
-    /// The host asked for, without port and final dot.
+    /// The requested host, without port and final dot.
     pub fn host(&self) -> Option<&'a str> {
         self.authority.map(|authority| authority.host())
     }
@@ -259,7 +259,7 @@ fn text(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, str>, BadTarget> {
     }
 }
 
-/// The text that was sent; bytes that are not UTF-8 are encoded.
+/// The text as sent; bytes that are not UTF-8 are encoded.
 fn as_sent(raw: &[u8]) -> String {
     let mut out = String::with_capacity(raw.len());
     for chunk in raw.utf8_chunks() {

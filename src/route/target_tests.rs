@@ -1,4 +1,4 @@
-//! Claims about targets; the properties hold for any bytes.
+//! Tests of targets; the properties hold for any bytes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 use super::{Authority, BadTarget, Target, carried, is_carried, origin_form};
@@ -21,7 +21,7 @@ fn an_ordinary_target_borrows() {
 }
 
 #[test]
-fn a_path_is_matched_in_one_spelling_and_forwarded_as_sent() {
+fn a_path_is_matched_in_normal_form_and_forwarded_as_sent() {
     for (raw, matched, forwarded) in [
         ("/%61%2Db/%7e", "/a-b/~", "/%61%2Db/%7e"),
         ("/%c3%9f", "/%C3%9F", "/%c3%9f"),
@@ -40,7 +40,7 @@ fn a_path_is_matched_in_one_spelling_and_forwarded_as_sent() {
 }
 
 #[test]
-fn what_no_uri_has_is_encoded_in_the_text() {
+fn bytes_that_are_invalid_in_a_uri_are_encoded() {
     for (raw, text, raw_path) in
         [("/ß?ß", "/%C3%9F?%C3%9F", "/ß"), ("/a<b>`?\"<>`", "/a%3Cb%3E%60?%22%3C%3E`", "/a<b>`")]
     {
@@ -52,7 +52,7 @@ fn what_no_uri_has_is_encoded_in_the_text() {
 }
 
 #[test]
-fn what_two_readers_could_read_differently_is_refused() {
+fn ambiguous_targets_are_refused() {
     let ambiguous = [
         "/.",
         "/..",
@@ -114,7 +114,7 @@ fn what_two_readers_could_read_differently_is_refused() {
 }
 
 #[test]
-fn parameters_are_forwarded_and_left_out_for_matching() {
+fn parameters_are_forwarded_and_ignored_for_matching() {
     for (raw, forwarded, read, bare) in [
         ("/ip;a=b/x?c;d", "/ip;a=b/x", "/ip;a=b/x", "/ip/x"),
         ("/a%3bx", "/a%3bx", "/a%3Bx", "/a"),
@@ -143,7 +143,7 @@ fn the_authority_of_an_absolute_target_wins() {
 }
 
 #[test]
-fn a_star_is_for_options_alone() {
+fn a_star_is_for_options_only() {
     let options = |raw: &'static [u8]| Target::parse(raw, &Method::OPTIONS, None);
     assert_eq!(options(b"*").unwrap().path(), "*");
     assert_eq!(options(b"http://h").unwrap().forwarded(), "*");
@@ -188,7 +188,7 @@ fn a_bad_host_is_refused_also_beside_an_absolute_target() {
     }
 }
 
-/// Bytes that look like targets, so that most runs get past the first check.
+/// Bytes similar to targets, so that most cases pass the first check.
 fn targets() -> impl Strategy<Value = Vec<u8>> {
     let pieces = [
         "/", "/", ".", "..", "%2e", "%2F", "%5c", "\\", "a", "%61", "%c3", "ß", ";", "%3b", "?", "%", "%25",
@@ -203,7 +203,7 @@ fn targets() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => built, 1 => any::<Vec<u8>>()]
 }
 
-/// What a backend makes of a path that decodes everything, backslashes and path parameters included.
+/// The result of a backend that decodes everything, backslashes and path parameters included.
 fn resolves_upwards(path: &str) -> bool {
     let text = path.replace("%2F", "/").replace("%5C", "/").replace("%3B", ";").replace("%2E", ".");
     let mut names = text.split(['/', '\\']).map(|segment| segment.split(';').next().unwrap_or(segment));
@@ -212,7 +212,7 @@ fn resolves_upwards(path: &str) -> bool {
 
 proptest! {
     #[test]
-    fn the_reading_is_final_and_safe_and_the_bytes_stay(raw in targets()) {
+    fn the_reading_is_stable_and_safe_and_the_bytes_stay(raw in targets()) {
         if let Ok(target) = get(&raw) {
             let forwarded = target.forwarded();
             prop_assert!(forwarded.is_ascii() && !forwarded.bytes().any(|byte| byte <= b' ' || byte == 0x7f));
@@ -236,7 +236,7 @@ proptest! {
     }
 
     #[test]
-    fn a_guard_sees_every_spelling(spelling in guarded()) {
+    fn a_guarded_path_is_recognized_in_every_spelling(spelling in guarded()) {
         if let Ok(target) = get(spelling.as_bytes()) {
             let bare = target.bare_path();
             prop_assert!(bare == "/admin" || bare.starts_with("/admin/"), "{} is {}", spelling, bare);

@@ -1,4 +1,4 @@
-//! Claims about the table. An oracle that tries every rule stands against the lookup.
+//! Tests of the table, with an oracle that tries every rule.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 use super::*;
@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
 
-/// `host path`, each `-` for none or several with `|`, and conditions behind them.
+/// Parses `host path` and conditions; `-` means none, and `|` separates alternatives.
 fn rule(text: &str) -> Rule<String> {
     let mut words = text.split(' ');
     let mut rule = Rule::any(text, text.to_owned());
@@ -37,7 +37,7 @@ fn rule(text: &str) -> Rule<String> {
     rule
 }
 
-struct Ask {
+struct TestRequest {
     host: &'static str,
     path: &'static str,
     bare: Option<String>,
@@ -47,8 +47,8 @@ struct Ask {
     listener: &'static str,
 }
 
-fn ask(host: &'static str, path: &'static str) -> Ask {
-    Ask {
+fn ask(host: &'static str, path: &'static str) -> TestRequest {
+    TestRequest {
         host,
         path,
         bare: without_parameters(path),
@@ -59,7 +59,7 @@ fn ask(host: &'static str, path: &'static str) -> Ask {
     }
 }
 
-impl Ask {
+impl TestRequest {
     fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         self
@@ -77,7 +77,7 @@ impl Ask {
     }
 }
 
-fn found(rules: &[&str], ask: &Ask) -> Option<String> {
+fn found(rules: &[&str], ask: &TestRequest) -> Option<String> {
     Table::build(rules.iter().map(|text| rule(text)).collect()).find(&ask.head()).cloned()
 }
 
@@ -115,7 +115,7 @@ fn more_conditions_win_and_then_the_order() {
     assert_eq!(found(&rules, &ask("h", "/a").header("x-b", "2")).as_deref(), Some("- /a"));
     let several = ask("h", "/a").header("x-c", "").header("x-b", "0").header("x-b", "1");
     assert_eq!(found(&["- /a x-b=0 GET", "- /a x-b=1 x-c=*"], &several).as_deref(), Some("- /a x-b=0 GET"));
-    let post = Ask { method: Method::POST, ..ask("h", "/a").header("x-b", "12") };
+    let post = TestRequest { method: Method::POST, ..ask("h", "/a").header("x-b", "12") };
     assert_eq!(found(&rules, &post).as_deref(), Some("- /a POST x-b=~2|3"));
 }
 
@@ -123,7 +123,7 @@ fn more_conditions_win_and_then_the_order() {
 fn a_rule_that_does_not_match_falls_through_to_the_next() {
     let rules = ["a.com /x POST", "*.com /x @tls", "- /x ?v=2", "- /"];
     assert_eq!(found(&rules, &ask("a.com", "/x")).as_deref(), Some("- /"));
-    let asked = Ask { query: Some("a&v=%32"), ..ask("a.com", "/x") };
+    let asked = TestRequest { query: Some("a&v=%32"), ..ask("a.com", "/x") };
     assert_eq!(found(&rules, &asked).as_deref(), Some("- /x ?v=2"));
     assert_eq!(found(&["*.b.com /x", "*.com /y", "- -"], &ask("a.b.com", "/y")).as_deref(), Some("*.com /y"));
 }
@@ -138,7 +138,7 @@ fn hosts_and_paths_of_one_rule_are_alternatives() {
 }
 
 #[test]
-fn an_explanation_says_who_won_and_why_the_others_lost() {
+fn an_explanation_names_the_winner_and_the_reasons_against_the_others() {
     let rules = [
         "a.com /acts",
         "*.com /acts/x",
@@ -153,8 +153,8 @@ fn an_explanation_says_who_won_and_why_the_others_lost() {
         text,
         "a.com /acts/x GET: exact host, prefix /acts/x, method GET\n  \
          not a.com /acts/x x-beta=1: no header x-beta is `1`\n  \
-         not a.com /acts: it matches too, but its path is less specific: prefix /acts\n  \
-         not *.com /acts/x: it matches too, but its host is less specific: host *.com\n  \
+         not a.com /acts: it also matches, but its path is less specific: prefix /acts\n  \
+         not *.com /acts/x: it also matches, but its host is less specific: host *.com\n  \
          not a.com /api: the path does not match `/api`\n  \
          1 route is for another host\n"
     );
@@ -177,7 +177,7 @@ fn parameters_count_for_the_rules_that_keep_them() {
     ] {
         assert_eq!(found(&rules, &ask("h", path)).as_deref(), winner, "{path}");
     }
-    // Of two rules that match by different forms, the longer prefix wins, and then the conditions and the order.
+    // By different forms of the path, the longer prefix wins, then the conditions, then the order.
     let rules = ["- /a", "- /a;x keep", "- /a/b GET", "- /a;x/b keep"];
     assert_eq!(found(&rules, &ask("h", "/a;x/c")).as_deref(), Some("- /a;x keep"));
     assert_eq!(found(&rules, &ask("h", "/a;x/b")).as_deref(), Some("- /a;x/b keep"));
@@ -186,7 +186,7 @@ fn parameters_count_for_the_rules_that_keep_them() {
 }
 
 #[test]
-fn a_condition_reads_the_path_that_its_rule_matches() {
+fn a_condition_reads_the_path_of_its_rule() {
     let ignoring = when("- /", "request.path == '/admin'");
     let keeping = Rule { path_parameters: PathParameters::Keep, ..when("- /", "request.path == '/admin;x'") };
     for rule in [ignoring, keeping] {
@@ -206,15 +206,15 @@ fn when(text: &str, condition: &str) -> Rule<String> {
 }
 
 #[test]
-fn an_expression_is_one_more_condition_and_the_last_one_asked() {
+fn an_expression_is_a_condition_and_evaluated_last() {
     let inside = r#"cidr("10.0.0.0/8").containsIP(request.client_ip) && request.params.v != "1""#;
     let table =
         Table::build(vec![rule("a.com /x"), when("a.com /x", inside), when("a.com /x", "1 / 0 == 1")]);
-    let asked = |query| Ask { query, ..ask("A.com", "/x") };
+    let asked = |query| TestRequest { query, ..ask("A.com", "/x") };
     assert_eq!(table.find(&asked(None).head()).unwrap(), "a.com /x when");
     assert_eq!(table.find(&asked(Some("v=1")).head()).unwrap(), "a.com /x");
     let text = table.explain(&asked(Some("v=1")).head()).to_string();
-    assert!(text.contains(&format!("not a.com /x when: `{inside}` does not hold")), "{text}");
+    assert!(text.contains(&format!("not a.com /x when: `{inside}` is false")), "{text}");
     assert!(text.contains("`1 / 0 == 1` cannot be evaluated: Division by zero"), "{text}");
     let text = table.explain(&asked(None).head()).to_string();
     assert!(text.starts_with(&format!("a.com /x when: exact host, prefix /x, when `{inside}`")), "{text}");
@@ -229,7 +229,7 @@ fn rules_are_alike_only_with_the_same_expression() {
 }
 
 #[test]
-fn a_rule_that_asks_the_same_as_an_earlier_one_is_unreachable() {
+fn a_rule_with_the_conditions_of_an_earlier_one_is_unreachable() {
     let rules = [
         "a.com /x GET x=1",
         "b.com /x/",
@@ -258,8 +258,7 @@ fn a_table_of_many_rules_finds_each() {
     }
 }
 
-/// How specific a rule is for a request by the documented order, found by trying everything; `None` when
-/// it does not match.
+/// A rule's rank for a request by the documented order, computed by brute force; `None` without a match.
 fn rank(rule: &Rule<String>, order: usize, head: &RequestMatch<'_>) -> Option<impl Ord + use<>> {
     let host = head.host()?.to_ascii_lowercase();
     let hosts = rule.hosts.iter().filter(|pattern| pattern.matches(&host)).map(|pattern| match pattern {

@@ -1,4 +1,4 @@
-//! Rules that no request can reach, because an earlier one asks exactly the same.
+//! Unreachable rules: an earlier rule has the same conditions.
 
 use super::Rule;
 use crate::config::PathParameters;
@@ -7,21 +7,20 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Display;
 
-/// A rule that never wins.
+/// An unreachable rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shadowed {
-    /// Its position among the rules.
+    /// The rule's position.
     pub rule: usize,
-    /// The position of an earlier one that takes its requests.
+    /// The position of the earlier rule that matches its requests.
     pub by: usize,
 }
 
 impl Shadowed {
-    /// The advice to the operator. `by` is the earlier rule's name, `at` its place.
+    /// The warning. `by` is the earlier rule's name, `at` its place.
     pub fn problem(&self, by: &str, at: Option<&Place>) -> Problem {
-        let problem = Problem::warning(format!(
-            "no request reaches this route; `{by}` asks the same and stands earlier"
-        ));
+        let problem =
+            Problem::warning(format!("unreachable: `{by}` has the same conditions and comes first"));
         match at {
             Some(place) => problem.help(format!("`{by}` is at {}:{}", place.file, place.line)),
             None => problem,
@@ -29,7 +28,7 @@ impl Shadowed {
     }
 }
 
-/// The rules that have, at each of their hosts and paths, an earlier rule with equal conditions.
+/// The rules that have, for each host and path, an earlier rule with equal conditions.
 pub fn shadowed<R>(rules: &[Rule<R>]) -> Vec<Shadowed> {
     let mut first = HashMap::new();
     let mut found = Vec::new();
@@ -53,7 +52,7 @@ pub fn shadowed<R>(rules: &[Rule<R>]) -> Vec<Shadowed> {
     found
 }
 
-/// Every pair of a host and a path of the rule with its conditions, in one spelling.
+/// Every pair of host and path of the rule, with its conditions in normal form.
 fn places<R>(rule: &Rule<R>) -> Vec<(String, String, Vec<String>)> {
     let conditions = conditions(rule);
     let paths = or_any(&rule.paths);

@@ -1,26 +1,26 @@
-//! What a header or a query parameter must be: exactly this, `~regex`, or `*` for anything.
+//! Value patterns of headers and query parameters: exact, `~regex`, or `*` for any value.
 
 use super::path::{REGEX_SIZE, bad_regex};
 use moongate_config::Problem;
 use regex::bytes::{Regex, RegexBuilder};
 use std::fmt;
 
-/// A value as a rule names it.
+/// The value pattern of a rule.
 #[derive(Clone, Debug)]
 pub enum ValuePattern {
-    /// Any value; it only has to be there.
+    /// Any value; the field must be present.
     Any,
     /// Exactly these bytes.
     Exact(Box<str>),
-    /// What a regex finds anywhere in the value.
+    /// A regex that matches anywhere in the value.
     Regex(Regex),
 }
 
 impl ValuePattern {
-    /// Reads `*`, `~regex` or an exact value.
+    /// Parses `*`, `~regex` or an exact value.
     ///
     /// # Errors
-    /// A regex that does not compile or is larger than 1 MiB.
+    /// A regex that is invalid or larger than 1 MiB.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         match text.strip_prefix('~') {
             _ if text == "*" => Ok(Self::Any),
@@ -32,7 +32,7 @@ impl ValuePattern {
         }
     }
 
-    /// Whether it matches these bytes.
+    /// Whether the pattern matches these bytes.
     pub(super) fn matches(&self, value: &[u8]) -> bool {
         match self {
             Self::Any => true,

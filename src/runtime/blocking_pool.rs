@@ -1,8 +1,8 @@
-//! Threads for calls that may block for ever: file systems and the system's resolver.
+//! Thread pools for calls that may block forever: file systems and the system's resolver.
 //!
-//! Each kind of work has a pool of its own, so that a hung call delays calls of its own kind alone. The threads are
-//! never joined: the process ends while they hang. A caller that stops waiting leaves the thread behind; work that no
-//! thread has begun by then is dropped.
+//! Each kind of work has its own pool, so that a hanging call delays only its kind. The threads are never
+//! joined: the process can end while they hang. A caller that stops waiting abandons its work, which is
+//! dropped if it has not started.
 
 use moongate_sdk::call_caught;
 use parking_lot::{Condvar, Mutex};
@@ -13,39 +13,38 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-/// How long an idle thread waits for work before it ends.
+/// The idle time after which a thread ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Reading, checking and opening what a configuration names. Reloads take turns, so more than one thread is in use only
-/// while another one hangs.
+/// Files named by a configuration. Reloads are serialized, so a second thread is needed only if one hangs.
 pub static RELOAD: BlockingPool = BlockingPool::new("reload", 4);
 
-/// Reading certificate files again. One look at a time.
+/// Refreshes of certificate files, one at a time.
 pub static ROTATION: BlockingPool = BlockingPool::new("rotation", 1);
 
 /// Reopening log files.
 pub static LOGS: BlockingPool = BlockingPool::new("logs", 1);
 
-/// The files of certificates that the gateway orders. One order is at work at a time, and every certificate has files.
+/// Files of ACME certificates. One issuance runs at a time, and every certificate has files.
 pub static ACME: BlockingPool = BlockingPool::new("acme", 4);
 
-/// What the end of the process waits for: the access log's last lines, the files of Unix sockets.
+/// Work at the end of the process: the access log's last lines, and the files of Unix sockets.
 pub static LAST_LINES: BlockingPool = BlockingPool::new("last-lines", 2);
 
-/// Everything else that reads files: the system's root certificates, `/etc/resolv.conf`, `/etc/hosts`.
+/// Other files: the system's root certificates, `/etc/resolv.conf`, `/etc/hosts`.
 pub static SYSTEM_FILES: BlockingPool = BlockingPool::new("files", 4);
 
 /// `getaddrinfo`, for `resolver: system`.
 pub static GETADDRINFO: BlockingPool = BlockingPool::new("getaddrinfo", 8);
 
-/// Queued work, from this many on, is searched for work that nobody waits for any more.
+/// The queue length at which abandoned work is removed.
 const PRUNE_FROM: usize = 64;
 
-/// Work for one of the threads.
+/// Work for a thread of the pool.
 trait Work: Send {
-    /// Does it and hands over the result.
+    /// Runs the work and sends the result.
     fn perform(self: Box<Self>);
-    /// Whether its caller has stopped waiting.
+    /// Whether the caller has stopped waiting.
     fn is_abandoned(&self) -> bool;
 }
 
@@ -58,7 +57,7 @@ impl<T: Send, F: FnOnce() -> T + Send> Work for Job<T, F> {
     fn perform(self: Box<Self>) {
         if !self.result.is_closed() {
             let Self { work, result } = *self;
-            // A panic drops the sender, which tells the caller.
+            // A panic drops the sender, which reports it to the caller.
             let _ = result.send(work());
         }
     }
@@ -68,17 +67,17 @@ impl<T: Send, F: FnOnce() -> T + Send> Work for Job<T, F> {
     }
 }
 
-/// Why work has no result.
+/// The reason for the lack of a result.
 #[derive(Debug, Error)]
 pub enum Halted {
     /// The work panicked.
-    #[error("it panicked")]
+    #[error("panicked")]
     Panicked,
-    /// No thread can be had.
-    #[error("no thread can be had: {0}")]
+    /// No thread could be started.
+    #[error("no thread could be started: {0}")]
     NoThread(io::Error),
-    /// It took longer than the caller waits.
-    #[error("it did not return within {0:?}")]
+    /// The work exceeded the caller's time limit.
+    #[error("did not return within {0:?}")]
     TimedOut(Duration),
 }
 
@@ -92,7 +91,7 @@ impl From<Halted> for io::Error {
     }
 }
 
-/// A bounded number of detached threads, with a queue before them.
+/// A bounded number of detached threads with a queue.
 pub struct BlockingPool {
     name: &'static str,
     limit: usize,
@@ -102,24 +101,24 @@ pub struct BlockingPool {
 
 struct PoolState {
     queue: VecDeque<Box<dyn Work>>,
-    /// Abandoned work is searched for when the queue has this length.
+    /// The queue length at which abandoned work is removed.
     prune_at: usize,
     threads: usize,
     idle: usize,
 }
 
 impl BlockingPool {
-    /// A pool without a thread yet.
+    /// A pool without threads yet.
     pub const fn new(name: &'static str, limit: usize) -> Self {
         let state = PoolState { queue: VecDeque::new(), prune_at: PRUNE_FROM, threads: 0, idle: 0 };
         Self { name, limit, state: Mutex::new(state), queued: Condvar::new() }
     }
 
-    /// Runs `work` on one of the threads. When all of them are at work it waits in the queue. Dropping the future
-    /// abandons the work: it does not begin any more, and its result is dropped if it has begun.
+    /// Runs `work` on a thread of the pool, after a wait in the queue if all are busy. Dropping the future
+    /// abandons the work: it does not start, or its result is dropped.
     ///
     /// # Errors
-    /// When it panicked, or no thread can be had.
+    /// The work panicked, or no thread could be started.
     pub async fn run<T: Send + 'static>(
         &'static self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -129,10 +128,10 @@ impl BlockingPool {
         awaited.await.map_err(|_| Halted::Panicked)
     }
 
-    /// As [`BlockingPool::run`], for at most `limit`.
+    /// Like [`BlockingPool::run`], for at most `limit`.
     ///
     /// # Errors
-    /// As there, and when the time is over. The thread may hang on.
+    /// As for `run`, and a timeout. The thread may hang further.
     pub async fn run_within<T: Send + 'static>(
         &'static self,
         limit: Duration,
@@ -144,7 +143,7 @@ impl BlockingPool {
     fn push(&'static self, work: Box<dyn Work>) -> io::Result<()> {
         let mut state = self.state.lock();
         if state.queue.len() >= state.prune_at {
-            // Behind threads that hang, work that was abandoned must not pile up.
+            // Abandoned work must not accumulate while all threads hang.
             state.queue.retain(|work| !work.is_abandoned());
             state.prune_at = (state.queue.len() * 2).max(PRUNE_FROM);
         }
@@ -159,7 +158,7 @@ impl BlockingPool {
         let started = thread::Builder::new().name(self.name.to_owned()).spawn(|| self.serve());
         match started {
             Ok(_) => state.threads += 1,
-            // One of the threads that are there takes it later.
+            // An existing thread runs it later.
             Err(_) if state.threads > 0 => {}
             Err(error) => {
                 state.queue.pop_back();
@@ -174,7 +173,7 @@ impl BlockingPool {
         loop {
             if let Some(work) = state.queue.pop_front() {
                 drop(state);
-                // The result's channel has told the caller of a panic.
+                // The result's channel has reported a panic.
                 let _ = call_caught(|| work.perform());
                 state = self.state.lock();
                 continue;
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_hangs_is_left_and_the_other_threads_work_on() {
+    async fn hanging_work_does_not_stop_the_other_threads() {
         let pool = pool(2);
         let (end, ended) = mpsc::channel::<()>();
         let hung = pool.run_within(Duration::from_millis(20), move || ended.recv()).await;
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn abandoned_work_that_no_thread_has_begun_is_never_done() {
+    async fn abandoned_work_that_has_not_started_is_dropped() {
         let pool = pool(1);
         let (end, ended) = mpsc::channel::<()>();
         let hung = tokio::spawn(pool.run(move || ended.recv()));
@@ -232,14 +231,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn abandoned_work_does_not_pile_up() {
+    async fn abandoned_work_does_not_accumulate() {
         let pool = pool(1);
         let (end, ended) = mpsc::channel::<()>();
         let hung = pool.run_within(Duration::from_millis(20), move || ended.recv()).await;
         assert!(hung.is_err());
         for _ in 0..PRUNE_FROM * 4 {
             let mut abandoned = Box::pin(pool.run(|| ()));
-            // Queued with the first poll, abandoned with the drop.
+            // Queued by the first poll, abandoned by the drop.
             assert!(tokio::time::timeout(Duration::ZERO, &mut abandoned).await.is_err());
         }
         assert!(pool.state.lock().queue.len() <= PRUNE_FROM);
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_told_and_takes_no_thread() {
+    async fn a_panic_is_reported_and_keeps_the_thread() {
         let pool = pool(1);
         for _ in 0..3 {
             assert!(matches!(pool.run(|| panic!("on purpose")).await, Err(Halted::Panicked)));

@@ -1,13 +1,13 @@
-//! The time, as tunnels need it: read once for a turn of a worker's runtime and not once for every
-//! message, which on some machines costs as much as following the message's frames.
+//! Coarse clock for tunnels: read once per poll of a worker's runtime. A reading per message would, on some
+//! machines, cost as much as parsing the message's frames.
 //!
-//! Clocks of tunnels count in seconds; what is due is decided by `read`, and so is a round trip.
+//! Tunnels count in seconds; deadlines and round trips use `read`.
 
 use std::cell::Cell;
 use tokio::time::Instant;
 
-/// So many tunnels share a reading when a runtime is too busy to come to rest. Each of them takes some
-/// microseconds, a few hundred when it moves a megabyte.
+/// The number of tunnels that share a reading on a runtime that never rests. Each takes some microseconds, or
+/// a few hundred for a megabyte.
 const USES: u8 = 32;
 
 thread_local! {
@@ -18,18 +18,18 @@ thread_local! {
 struct CachedNow {
     at: Option<Instant>,
     left: u8,
-    /// Somebody says when turns begin; without that every reading is a new one.
+    /// Whether the runtime reports its polls; without that, every reading is new.
     kept: bool,
 }
 
-/// The thread's runtime has slept, and goes on: for
-/// [`on_thread_unpark`](tokio::runtime::Builder::on_thread_unpark). From the first call on, readings of
-/// this thread are shared.
+/// Starts a new poll, after the thread's runtime has slept; for
+/// [`on_thread_unpark`](tokio::runtime::Builder::on_thread_unpark). From the first call on, readings of this
+/// thread are shared.
 pub fn turn_begins() {
     TURN.set(CachedNow { at: None, left: 0, kept: true });
 }
 
-/// The time when this turn began or a little later; never before a moment that this thread has read.
+/// The time of this poll's start or a little later; never before an earlier reading of this thread.
 #[inline]
 pub fn now() -> Instant {
     let turn = TURN.get();
@@ -42,7 +42,7 @@ pub fn now() -> Instant {
     }
 }
 
-/// The time.
+/// The exact time.
 pub(crate) fn read() -> Instant {
     let now = Instant::now();
     let turn = TURN.get();
@@ -56,30 +56,30 @@ pub(crate) fn read() -> Instant {
 mod tests {
     use super::*;
 
-    /// Until the clock has moved.
+    /// Waits until the clock has advanced.
     fn later_than(moment: Instant) {
         while Instant::now() == moment {}
     }
 
     #[test]
-    fn a_reading_serves_a_turn_and_not_for_ever() {
+    fn a_reading_is_shared_within_a_poll() {
         turn_begins();
         let first = now();
         later_than(first);
         assert_eq!(now(), first);
         let exact = read();
-        assert!(exact > first, "a reading that has to be exact is");
+        assert!(exact > first, "`read` is exact");
         later_than(exact);
-        assert!((0..USES).all(|_| now() == exact), "and serves the others from then on");
+        assert!((0..USES).all(|_| now() == exact), "and later readings share it");
         let next = now();
-        assert!(next > exact, "a turn without an end has a new one now and then");
+        assert!(next > exact, "a long poll gets a new reading");
         later_than(next);
         turn_begins();
         assert!(now() > next);
     }
 
     #[test]
-    fn without_turns_every_reading_is_a_new_one() {
+    fn without_polls_every_reading_is_new() {
         let first = now();
         later_than(first);
         assert!(now() > first);

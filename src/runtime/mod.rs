@@ -1,4 +1,4 @@
-//! Threads, tasks and time: pools for blocking calls, supervision of long-lived tasks, a clock that is read once a poll.
+//! Threads, tasks and time: pools for blocking calls, supervision of long-lived tasks, and a coarse clock.
 
 pub mod blocking_pool;
 pub mod clock;

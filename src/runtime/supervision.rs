@@ -1,4 +1,4 @@
-//! Long-lived tasks of the process: one that panics is started again, with back-off, and that is logged and counted.
+//! Supervision of long-lived tasks: a task that panics is restarted with backoff, logged and counted.
 
 use crate::telemetry::metrics;
 use log::error;
@@ -8,21 +8,21 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-/// The pauses before a task that panicked is started again; each is twice the one before.
+/// The pauses before a restart; each is twice the previous one.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
-    /// The first one, also after a run that was longer than the longest.
+    /// The first pause, also after a run longer than `longest`.
     pub first: Duration,
-    /// The longest one.
+    /// The longest pause.
     pub longest: Duration,
 }
 
 impl Backoff {
-    /// For work that costs nobody else anything.
+    /// For tasks whose restart is cheap.
     pub const SOON: Self = Self { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 }
 
-/// Starts a task of this kind for `object`, under supervision. It ends when it returns, or is aborted.
+/// Starts a supervised task of this kind for `object`. It ends on return or abort.
 pub fn spawn<W: Future<Output = ()> + Send + 'static>(
     task: &'static str,
     object: impl Into<String>,
@@ -31,7 +31,7 @@ pub fn spawn<W: Future<Output = ()> + Send + 'static>(
     tokio::spawn(keep(task, object.into(), Backoff::SOON, work))
 }
 
-/// Does the work until it returns; after a panic again. Dropping the future ends it.
+/// Runs the work until it returns, and restarts it after a panic. Dropping the future ends it.
 pub async fn keep<W: Future<Output = ()>>(
     task: &'static str,
     object: String,
@@ -50,8 +50,8 @@ pub async fn keep<W: Future<Output = ()>>(
             pause = backoff.first;
         }
         metrics::global().tasks().restarted(task);
-        // The panic's own message is on standard error.
-        error!(task, object = object.as_str(), again_in_seconds = pause.as_secs(); "a task panicked");
+        // The panic's message is already on standard error.
+        error!(task, object = object.as_str(), again_in_seconds = pause.as_secs(); "task panicked");
         sleep(pause).await;
         pause = (pause * 2).min(backoff.longest);
     }
@@ -66,7 +66,7 @@ mod tests {
     use tokio::sync::Notify;
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_panics_is_started_again_later_each_time() {
+    async fn a_panicking_task_is_restarted_with_growing_pauses() {
         let begun = Arc::new(std::sync::Mutex::new(Vec::new()));
         let times = Arc::clone(&begun);
         let work = move || {
@@ -78,7 +78,7 @@ mod tests {
                     times.len()
                 };
                 tokio::task::yield_now().await;
-                assert!(number > 4, "as the test wants");
+                assert!(number > 4, "intended panic");
             }
         };
         spawn("testing_backoff", "x", work).await.unwrap();
@@ -90,11 +90,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_panic_before_the_first_await_is_no_other() {
+    async fn a_panic_before_the_first_await_is_handled() {
         let calls = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&calls);
         spawn("testing", "y", move || {
-            assert!(count.fetch_add(1, SeqCst) > 0, "as the test wants");
+            assert!(count.fetch_add(1, SeqCst) > 0, "intended panic");
             std::future::ready(())
         })
         .await
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_long_run_makes_the_next_pause_short_again() {
+    async fn a_long_run_resets_the_pause() {
         let begun = Arc::new(std::sync::Mutex::new(Vec::new()));
         let times = Arc::clone(&begun);
         let work = move || {
@@ -117,7 +117,7 @@ mod tests {
                 if number == 3 {
                     sleep(Duration::from_secs(600)).await;
                 }
-                assert!(number > 3, "as the test wants");
+                assert!(number > 3, "intended panic");
             }
         };
         spawn("testing", "z", work).await.unwrap();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_aborted_task_is_over() {
+    async fn an_aborted_task_ends() {
         let dropped = Arc::new(Notify::new());
         struct Tell(Arc<Notify>);
         impl Drop for Tell {

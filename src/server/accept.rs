@@ -1,5 +1,4 @@
-//! What comes before a connection's first request: the PROXY protocol, TLS, and which HTTP it is going to
-//! speak.
+//! Start of a connection before its first request: PROXY protocol, TLS, and the choice of HTTP version.
 
 use super::connection_context::ConnectionContext;
 use super::h2c_detect::Speaks;
@@ -13,51 +12,51 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Takes a connection in and serves it to its end.
+/// Accepts a connection and serves it to its end.
 pub(super) async fn enter(
     socket: Socket,
     mut arrival: ConnInfo,
     greeting: Arc<ListenerProtocols>,
-    house: ConnectionContext,
+    context: ConnectionContext,
     permit: Option<OwnedSemaphorePermit>,
 ) {
-    let mut house = house;
+    let mut context = context;
     let mut socket = socket;
     if let Some(balancers) = &greeting.balancers
-        && !proxy_header::hear(balancers, &mut socket, &mut arrival, house.limits.time).await
+        && !proxy_header::hear(balancers, &mut socket, &mut arrival, context.limits.time).await
     {
         return;
     }
     let mut early = BytesMut::new();
-    // Streams of HTTP/2 do not know their connection's socket.
+    // HTTP/2 streams have no access to their connection's socket.
     arrival.local = socket.local_addr();
     let mut h2 = greeting.h2c;
     if let Some(tls) = &greeting.tls {
-        let secured = tls_handshake::shake(socket, tls, arrival.peer, house.limits.time).await;
+        let secured = tls_handshake::shake(socket, tls, arrival.peer, context.limits.time).await;
         let Some(secured) = secured else { return };
         socket = secured.socket;
         arrival.tls = Some(secured.facts);
         h2 = secured.h2;
     } else if greeting.h2c {
-        let Ok((speaks, read)) = h2c_detect::read(&mut socket, house.limits.time).await else { return };
+        let Ok((speaks, read)) = h2c_detect::read(&mut socket, context.limits.time).await else { return };
         early = read;
         h2 = speaks == Speaks::Http2;
         if !greeting.http1 && !h2 {
-            return http2::refuse_preface(socket, arrival, house, speaks == Speaks::Undecided).await;
+            return http2::refuse_preface(socket, arrival, context, speaks == Speaks::Undecided).await;
         }
         if speaks == Speaks::Undecided {
             if early.is_empty() {
                 return;
             }
-            // Its time is over: HTTP/1 says so at once.
-            house.limits.time = Duration::ZERO;
+            // The time limit has passed: HTTP/1 responds with 408 at once.
+            context.limits.time = Duration::ZERO;
         }
     }
     if h2 {
-        http2::serve(socket, early, arrival, house).await;
+        http2::serve(socket, early, arrival, context).await;
         drop(permit);
     } else {
-        let connection = Connection::new(socket, early, arrival, house.limits, permit);
-        http1::serve(Box::new(connection), house).await;
+        let connection = Connection::new(socket, early, arrival, context.limits, permit);
+        http1::serve(Box::new(connection), context).await;
     }
 }

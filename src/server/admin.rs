@@ -1,6 +1,6 @@
-//! The administrator's address: health, readiness, metrics, status, reload, orders for endpoints, and a page that shows them.
+//! Admin API: health, readiness, metrics, status, reload, orders for endpoints, and a status page.
 //!
-//! What to respond is a table. What the responses say comes through [`AdminState`], so that nothing here knows snapshots
+//! The routes are a table. [`AdminState`] supplies the data, so that this module does not depend on snapshots
 //! or workers.
 
 mod access_control;
@@ -30,50 +30,50 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the administrator's address shows and does.
+/// The state and the actions of the admin API.
 #[async_trait]
 pub trait AdminState: Send + Sync {
-    /// Whether new connections are wanted: false while draining.
+    /// Returns whether new connections are accepted: false while draining.
     fn ready(&self) -> bool;
-    /// The whole state, as `/api/v1/status` shows it.
+    /// The whole state, as in `/api/v1/status`.
     fn status(&self) -> Value;
-    /// Reads the configuration again and waits for the outcome.
+    /// Reloads the configuration and waits for the outcome.
     async fn reload(&self) -> ReloadOutcome;
-    /// Takes an order for an endpoint of an upstream; `None` when there is no such one.
+    /// Applies an order to an endpoint of an upstream; `None` if it does not exist.
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()>;
-    /// What the current configuration allows a client.
+    /// The current limits of a client.
     fn limits(&self) -> ClientLimits;
 }
 
-/// What the current configuration allows a client of the admin address.
+/// The limits of a client of the admin address.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLimits {
-    /// The time for a request head, `server.header_timeout`.
+    /// The time limit of a request header, `server.header_timeout`.
     pub header_timeout: Duration,
-    /// The time for a whole response, `server.send_timeout`.
+    /// The time limit of a whole response, `server.send_timeout`.
     pub send_timeout: Duration,
-    /// What one client is, `server.client_ipv6_prefix`.
+    /// The prefix that identifies a client, `server.client_ipv6_prefix`.
     pub client_prefix: ClientPrefix,
 }
 
-/// How a reload went.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// The new configuration serves.
+    /// The new configuration is used.
     Taken {
-        /// Its number.
+        /// The number of its generation.
         generation: u64,
-        /// The rendered warnings, when there are some.
+        /// The rendered warnings, if any.
         report: Option<String>,
     },
-    /// The one before serves on.
+    /// The previous configuration stays in use.
     Refused {
         /// The rendered problems.
         report: String,
     },
 }
 
-/// The HTTP application behind the administrator's address.
+/// The HTTP application of the admin address.
 pub struct Admin {
     state: Arc<dyn AdminState>,
     access: Access,
@@ -90,7 +90,7 @@ enum Page {
     Endpoint(EndpointPath),
 }
 
-/// Path, page, and what else it wants.
+/// Path and page.
 const PAGES: [(&str, Page); 6] = [
     ("/", Page::Index),
     ("/healthz", Page::Health),
@@ -100,7 +100,7 @@ const PAGES: [(&str, Page); 6] = [
     ("/api/v1/reload", Page::Reload),
 ];
 
-/// A response of this address.
+/// A response of the admin API.
 struct Response {
     status: StatusCode,
     media: &'static str,
@@ -109,7 +109,7 @@ struct Response {
 }
 
 impl Admin {
-    /// An application that wants `token` as `Authorization: Bearer …`, when there is one.
+    /// Creates the application; with `token`, requests need `Authorization: Bearer …`.
     pub fn new(state: Arc<dyn AdminState>, token: Option<&str>) -> Self {
         Self { state, access: Access::new(token) }
     }
@@ -118,19 +118,19 @@ impl Admin {
         self.state.limits()
     }
 
-    /// What a connection is trusted with before its first request.
+    /// The trust of a connection before its first request.
     fn initial_trust(&self) -> Trust {
         if self.access.wants_token() { Trust::Unauthenticated } else { Trust::NoTokenConfigured }
     }
 
-    /// Whether a request has the token, or what is required instead where there is none.
+    /// Returns whether a request has the token; without one, whether it passes the other checks.
     fn is_authenticated(&self, fields: &HeaderMap) -> bool {
         self.access.check(fields).is_ok()
     }
 
     async fn respond(&self, head: &RequestHeader, scope: Scope) -> Response {
         let page = Page::at(head.uri.path());
-        // Probes of orchestrators carry no token and no wanted Host, and learn nothing but one bit.
+        // Health probes of orchestrators have no token and arbitrary Hosts, and get only one bit.
         if !matches!(page, Some(Page::Health | Page::Readiness)) {
             if scope == Scope::Probes {
                 return Response::error(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections")
@@ -197,7 +197,7 @@ impl Page {
         fixed.or_else(|| EndpointPath::parse(path).map(Self::Endpoint))
     }
 
-    /// The methods it answers to.
+    /// The allowed methods.
     fn allow(&self) -> &'static str {
         match self {
             Self::Reload => "POST",
@@ -206,7 +206,7 @@ impl Page {
         }
     }
 
-    /// Whether it changes anything.
+    /// Returns whether the page changes state.
     fn acts(&self) -> bool {
         matches!(self, Self::Reload | Self::Endpoint(_))
     }
@@ -243,7 +243,7 @@ impl Response {
         Self { field: Some(field), ..self }
     }
 
-    /// The head and the body; of a response to a HEAD request, the head alone.
+    /// The header and the body; for a HEAD request, the header alone.
     fn into_parts(self, head_only: bool) -> (ResponseHeader, Vec<u8>) {
         let mut response = http::Response::new(());
         *response.status_mut() = self.status;

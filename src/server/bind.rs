@@ -1,5 +1,5 @@
-//! Listening sockets: bound by us and not by Pingora, so that port 0 works, a taken address is a
-//! sentence instead of a panic, and every worker accepts from the same queue.
+//! Listening sockets. The gateway binds them instead of Pingora, so that port 0 works, an address in use is
+//! an error instead of a panic, and all workers share one accept queue.
 
 use crate::snapshot::{Access, Address};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// As many as the kernel's somaxconn lets through.
+/// The kernel reduces it to somaxconn.
 const BACKLOG: i32 = 65_535;
 
 /// A bound socket.
@@ -24,7 +24,7 @@ impl Bound {
     /// Binds and listens.
     ///
     /// # Errors
-    /// What the kernel says: the address is taken, not ours, or needs more rights.
+    /// The kernel's error: the address is in use, not local, or needs more privileges.
     pub(super) fn bind(address: &Address) -> io::Result<Self> {
         match address {
             Address::Tcp { address, ipv6_only } => bind_tcp(*address, *ipv6_only).map(Self::Tcp),
@@ -34,7 +34,7 @@ impl Bound {
         }
     }
 
-    /// The address, with the real port when the operator wrote 0.
+    /// The address, with the actual port if the configuration has 0.
     pub(super) fn local(&self) -> String {
         match self {
             Self::Tcp(listener) => {
@@ -44,10 +44,10 @@ impl Bound {
         }
     }
 
-    /// Another handle to the same queue, for another worker.
+    /// Another handle to the same accept queue, for another worker.
     ///
     /// # Errors
-    /// What the kernel says when no descriptor is left.
+    /// The kernel's error when no descriptor is left.
     pub(super) fn share(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
@@ -58,14 +58,14 @@ impl Bound {
 
 fn bind_tcp(address: SocketAddr, ipv6_only: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the last process's connections in TIME_WAIT.
+    // A restart must not wait for the previous process's connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         // By default `[::]:80` beside `0.0.0.0:80` are two listeners, as in nginx.
         socket.set_only_v6(ipv6_only)?;
     }
-    // Accepted sockets inherit it: small frames and answers never wait for an acknowledgement, and no
-    // connection pays a syscall for that.
+    // Accepted sockets inherit it, which saves a syscall per connection: small frames and responses never
+    // wait for an acknowledgement.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -74,7 +74,7 @@ fn bind_tcp(address: SocketAddr, ipv6_only: bool) -> io::Result<std::net::TcpLis
 }
 
 fn bind_unix(path: &Path, access: Access) -> io::Result<std::os::unix::net::UnixListener> {
-    // A socket file that nobody answers on was left by a process that died; one that answers is taken.
+    // A socket file without a listening process is stale; with one it is in use.
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::ErrorKind::AddrInUse.into());
     }
@@ -86,10 +86,10 @@ fn bind_unix(path: &Path, access: Access) -> io::Result<std::os::unix::net::Unix
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    // Before listening: a socket that does not listen refuses connections, so nobody connects in between.
+    // Before listening: a socket that does not listen yet refuses connections, so no client connects earlier.
     let allowed = allow(path, access);
     if allowed.is_err() {
-        // Somebody may have taken it away already.
+        // It may have been removed already.
         let _ = std::fs::remove_file(path);
     }
     allowed?;
@@ -98,7 +98,7 @@ fn bind_unix(path: &Path, access: Access) -> io::Result<std::os::unix::net::Unix
     Ok(socket.into())
 }
 
-/// Gives the file of a socket its owner, its group and its permissions.
+/// Sets owner, group and permissions of a socket file.
 fn allow(path: &Path, Access { mode, owner, group }: Access) -> io::Result<()> {
     if owner.is_some() || group.is_some() {
         std::os::unix::fs::lchown(path, owner, group)?;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_address_is_an_error_and_not_a_panic() {
+    fn an_address_in_use_is_an_error_and_not_a_panic() {
         let first = Bound::bind(&Address::parse("127.0.0.1:0").unwrap()).unwrap();
         let error = Bound::bind(&Address::parse(&first.local()).unwrap()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

@@ -1,5 +1,5 @@
-//! How the process says goodbye: nobody new comes in, what is under way ends, and WebSockets are
-//! asked to come again one by one, so that they do not all come back to our neighbours at once.
+//! Graceful shutdown: stop accepting, finish active requests, and close WebSockets with 1012 one by one, so
+//! that their clients do not reconnect to other gateways all at once.
 
 use super::signal_request::{Ask, again};
 use crate::proxy::Shared;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// How often the end of the last request is looked for. WebSockets tell of theirs.
+/// The interval of checks for the end of the last request. WebSockets notify instead.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Waits until nothing is under way any more, at most the grace period, or until asked again.
+/// Waits until nothing is active, at most the grace period, or until another signal.
 pub(super) async fn wait(asks: &mut UnboundedReceiver<Ask>, shared: &Arc<Shared>) {
     let grace = shared.live.look().terms.grace_period;
     info!(requests = shared.requests(), websockets = shared.tunnels.len(); "draining");
@@ -20,9 +20,9 @@ pub(super) async fn wait(asks: &mut UnboundedReceiver<Ask>, shared: &Arc<Shared>
     tokio::select! {
         () = all_gone(shared) => {}
         () = tokio::time::sleep(grace) => {
-            warn!(requests = shared.requests(), websockets = shared.tunnels.len(); "the grace period is over");
+            warn!(requests = shared.requests(), websockets = shared.tunnels.len(); "grace period expired");
         }
-        () = again(asks) => warn!("asked again to end: ending now"),
+        () = again(asks) => warn!("second signal received; process exits"),
     }
     asking.abort();
 }
@@ -37,8 +37,8 @@ async fn all_gone(shared: &Shared) {
     }
 }
 
-/// Asks the WebSockets of each route over its own `drain` window, and whoever is left then. The last
-/// one is asked early enough that its answering Close fits into the grace period too.
+/// Drains the WebSockets of each route over its own `drain` window, and then the remaining ones. The last one
+/// is drained early enough for its Close frame to arrive within the grace period.
 async fn ask_all(shared: Arc<Shared>, grace: Duration) {
     let snapshot = shared.live.pin();
     let routes: Vec<_> = snapshot.table.targets().cloned().collect();
@@ -57,7 +57,7 @@ async fn ask_all(shared: Arc<Shared>, grace: Duration) {
         ));
     }
     while windows.join_next().await.is_some() {}
-    // Those of routes that a reload had removed.
+    // Those of routes that a reload removed.
     shared
         .tunnels
         .drain(Filter::All, (latest - longest).min(Duration::from_secs(1)), Cause::Shutdown, None)

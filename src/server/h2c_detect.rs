@@ -1,6 +1,6 @@
-//! Which HTTP a client speaks where both are spoken without TLS: HTTP/2 by prior knowledge begins with a preface
-//! that no HTTP/1 request begins with (RFC 9113 §3.4), so the first byte that differs from it decides. A request
-//! that is shorter than the preface waits for nothing.
+//! Detection of HTTP/2 with prior knowledge on listeners without TLS. Its preface differs from every HTTP/1
+//! request (RFC 9113 §3.4), so the first differing byte decides. A request shorter than the preface does not
+//! wait.
 
 use crate::net::downstream_io::Socket;
 use bytes::BytesMut;
@@ -11,21 +11,21 @@ use tokio::time::{Instant, timeout_at};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a client's first bytes say.
+/// The protocol of a client's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Speaks {
     /// HTTP/1.
     Http1,
     /// HTTP/2.
     Http2,
-    /// Nothing that decides, in all the time that it had.
+    /// The time limit passed without a decision.
     Undecided,
 }
 
-/// Reads until it is known; what was read is given back, and is never more than the preface.
+/// Reads until the protocol is known; returns the read bytes, at most the preface.
 ///
 /// # Errors
-/// When the client is gone.
+/// When the client disconnected.
 pub(super) async fn read(socket: &mut Socket, time: Duration) -> io::Result<(Speaks, BytesMut)> {
     read_from(socket, time).await
 }

@@ -1,4 +1,4 @@
-//! A connection that speaks HTTP/1, from its first request to its last.
+//! An HTTP/1 connection, from its first request to its last.
 
 use super::connection_context::ConnectionContext;
 use crate::proxy::{Connection, Gateway};
@@ -9,17 +9,17 @@ use pingora_proxy::HttpProxy;
 use std::sync::Arc;
 
 /// Serves one connection, request by request.
-pub(super) async fn serve(connection: Box<Connection>, house: ConnectionContext) {
-    let ConnectionContext { proxy, shutdown, limits, .. } = house;
-    // Until the first byte a new connection has as long as a head may take. The connection itself keeps that time once
-    // a head has begun, and is a little earlier than this.
+pub(super) async fn serve(connection: Box<Connection>, context: ConnectionContext) {
+    let ConnectionContext { proxy, shutdown, limits, .. } = context;
+    // The first byte of a new connection must arrive within the header timeout. The connection enforces that
+    // limit once a header has begun, slightly earlier than this.
     let patience = |session: &mut ServerSession| session.set_keepalive(Some(limits.time.as_secs() + 1));
     let mut next = process(connection, patience, &proxy, &shutdown).await;
     while let Some((stream, settings)) = next.map(ReusedHttpStream::consume) {
         let Ok(mut connection) = stream.into_any().downcast::<Connection>() else { return };
-        // RFC 9112 §9.3.2: requests sent behind one another are answered in order. The connection gives
-        // them out one by one, so Pingora's own pipelining stays off: bytes that it read too far would
-        // be a disagreement, and end the connection.
+        // RFC 9112 §9.3.2: pipelined requests are answered in order. The connection returns them one by one,
+        // and Pingora's own pipelining stays off: bytes read too far are a disagreement, and close the
+        // connection.
         if !connection.next_request() {
             return;
         }
@@ -32,8 +32,8 @@ pub(super) async fn serve(connection: Box<Connection>, house: ConnectionContext)
     }
 }
 
-/// The next request of a connection. The session is made here and not in [`serve`], whose future would
-/// have room for two of them otherwise, and would be copied with it for every connection.
+/// The next request of a connection. The session is created here, because the future of [`serve`] would
+/// otherwise reserve space for two sessions in every connection.
 fn process<'a>(
     connection: Box<Connection>,
     settings: impl FnOnce(&mut ServerSession),

@@ -1,5 +1,5 @@
-//! A connection that speaks HTTP/2: its streams are taken in one by one, and each is a request. What h2 has no
-//! bound for is in `meter`.
+//! An HTTP/2 connection: accepts its streams, each of which is a request. `metered_io` enforces limits that
+//! h2 lacks.
 
 mod bucket;
 mod field_sections;
@@ -33,49 +33,58 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-/// What a client may send on one stream before we have taken it: at 256 KiB an upload fills a line of 40
-/// Mbit/s at 50 ms. nginx gives 64 KiB, the protocol's default, which is slow over distance.
+/// The receive window of a stream in bytes: 256 KiB is enough for an upload of 40 Mbit/s at 50 ms. The
+/// protocol's default of 64 KiB, which nginx uses, is slow over distance.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// Streams of a connection at a time.
+/// The maximum number of concurrent streams.
 const STREAMS: u32 = 100;
-/// What a client may send on a connection: as much as on all its streams. A stream whose backend reads nothing
-/// keeps its part of it, so with less a few such would hold up all others, WebSockets for as long as they
-/// live. It is the most that a client can make us hold of its bodies, when every backend is stuck.
+/// The receive window of a connection: the sum of its streams' windows. A stream with a stuck backend keeps
+/// its part of it. With less, a few of them would block all others, WebSockets for their whole life. It
+/// bounds the memory for bodies when every backend is stuck.
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
-/// What of an answer waits on a stream for the socket to take it.
+/// The maximum bytes of a response that wait for the socket, per stream.
 const SEND_BUFFER: usize = 128 << 10;
-/// DATA frames below 256 bytes may wait until they together lack so many bytes of that: the small messages that
-/// a stream's window holds are fewer, so a WebSocket whose backend reads nothing ends no connection.
+/// The limit of missing bytes in DATA frames below 256 bytes. The messages that fit in a stream's window stay
+/// below it, so that a WebSocket with a stuck backend does not close the connection.
 const SMALL_FRAMES: usize = CONNECTION_WINDOW as usize / 2;
-/// Requests of a connection that may be malformed at once, whatever else it sends (CVE-2026-105297).
+/// Malformed requests that a connection may send at once, regardless of its other requests (CVE-2026-105297).
 const MALFORMED: u32 = 32;
-/// In which time there may be one more: 30 a minute. Many clients may share a connection through a balancer, and
-/// one of them that now and then sends what is none must not end it for all.
+/// The time after which one more is allowed: 30 per minute. Clients may share a connection through a load
+/// balancer, and an occasional malformed request of one must not close it for all.
 const MALFORMED_EACH: Duration = Duration::from_secs(2);
-/// The same for those that h2 refuses; streams beyond the 100 at a time are among them, which a client that has not
-/// heard of that bound yet makes in good faith.
+/// The limit of requests that h2 rejects. Streams above the 100 concurrent ones are among them, which a
+/// client may open before it has received that limit.
 const REFUSED: usize = 200;
-/// How long a client may take to notice that it should leave.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a client may take to react to GOAWAY.
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves a connection until its client leaves, or has to. `early` was read from the socket before.
-pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: ConnInfo, house: ConnectionContext) {
+/// Serves a connection until its client leaves, or must leave. `early` was read from the socket before.
+pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: ConnInfo, context: ConnectionContext) {
     let Ok(digest) = proxy::digest(arrival) else { return };
-    let limits = house.gateway.streams();
-    let patience = FrameTimeouts { head: house.limits.time, send: limits.send };
-    let (gateway, arrived) = (house.gateway.clone(), Arc::clone(&digest));
+    let limits = context.gateway.streams();
+    let patience = FrameTimeouts { head: context.limits.time, send: limits.send };
+    let (gateway, arrived) = (context.gateway.clone(), Arc::clone(&digest));
     let heads = Arc::new(Heads::new(move |failure| gateway.refused_stream(&arrived, failure)));
     let (meter, alarm) = Meter::new(socket, early, patience, Arc::clone(&heads));
     let counted = metrics::global().http2().opened();
-    let began = timeout(house.limits.time, options(&limits).handshake(meter)).await;
+    let began = timeout(context.limits.time, options(&limits).handshake(meter)).await;
     let ended = match began {
         Ok(Ok(connection)) => {
-            let house = Arc::new(house);
+            let context = Arc::new(context);
             let active = Arc::default();
             let malformed = Bucket::full(MALFORMED, MALFORMED_EACH);
             let heads = Arc::clone(&heads);
-            let served =
-                Served { connection, digest, house, limits, alarm, heads, active, malformed, leaving: None };
+            let served = Served {
+                connection,
+                digest,
+                context,
+                limits,
+                alarm,
+                heads,
+                active,
+                malformed,
+                leaving: None,
+            };
             Box::pin(served.run()).await
         }
         Ok(Err(_)) => Ended::Error,
@@ -112,11 +121,12 @@ pub(super) async fn refuse_preface(
 
 fn options(limits: &StreamLimits) -> Builder {
     let mut options = Builder::new();
-    // A head that is too large gets our own answer, like one of HTTP/1; h2's ends what is twice as large.
+    // A header that is too large gets the gateway's own response, as in HTTP/1; h2's limit rejects one twice
+    // as large.
     options.max_header_list_size(u32::try_from(limits.head.saturating_mul(2)).unwrap_or(u32::MAX));
     options.max_concurrent_streams(STREAMS);
-    // RFC 8441 §3. Every route serves a WebSocket over HTTP/2 wherever it serves one over HTTP/1.1: both are
-    // one handshake behind this, and what cannot open one by either gets the same answer.
+    // RFC 8441 §3. Every route serves WebSockets over HTTP/2 and HTTP/1.1 alike: both are converted to one
+    // handshake, and errors get the same response.
     options.enable_connect_protocol();
     options.initial_window_size(STREAM_WINDOW);
     options.initial_connection_window_size(CONNECTION_WINDOW);
@@ -126,34 +136,34 @@ fn options(limits: &StreamLimits) -> Builder {
     options
 }
 
-/// A connection under way.
+/// An open connection.
 struct Served {
     connection: Connection<Meter, Bytes>,
     digest: Arc<Digest>,
-    house: Arc<ConnectionContext>,
+    context: Arc<ConnectionContext>,
     limits: StreamLimits,
     alarm: Arc<Alarm>,
     heads: Arc<Heads>,
     active: Arc<Active>,
-    /// What is left for requests that are none.
+    /// The remaining allowance of malformed requests.
     malformed: Bucket,
-    /// The client was asked to leave; the process waits for it.
+    /// Set once GOAWAY was sent; the shutdown waits for the connection.
     leaving: Option<Leaving>,
 }
 
-/// A request that h2 has read; none when the connection has ended.
+/// A request parsed by h2; `None` at the end of the connection.
 type Accepted = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
-/// What happens to a connection.
+/// An event of a connection.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack; a box would be one a request")]
 enum Event {
-    /// The process ends.
+    /// The process shuts down.
     Shutdown,
-    /// The client floods it.
+    /// The client floods the connection.
     Flood,
-    /// The client sent what no stream's error can refuse any more.
+    /// The client violated the protocol in a way that no stream error can report.
     Malformed,
-    /// No stream has been open for a while.
+    /// No stream was open for the keep-alive timeout.
     Idle,
     /// A request, or the end.
     Accepted(Accepted),
@@ -161,13 +171,13 @@ enum Event {
 
 impl Served {
     async fn run(mut self) -> Ended {
-        let mut shutdown = self.house.shutdown.clone();
+        let mut shutdown = self.context.shutdown.clone();
         if *shutdown.borrow() {
             self.ask_to_leave();
         }
         loop {
             let asked = self.leaving.is_some();
-            let patience = if asked { FAREWELL } else { self.limits.idle };
+            let patience = if asked { GOAWAY_TIMEOUT } else { self.limits.idle };
             let event = tokio::select! {
                 biased;
                 _ = shutdown.changed(), if !asked => Event::Shutdown,
@@ -193,7 +203,7 @@ impl Served {
                 Event::Accepted(None) if asked => return Ended::Idle,
                 Event::Accepted(None) => return Ended::Client,
                 Event::Accepted(Some(Err(error))) => {
-                    debug!(error:%; "an HTTP/2 connection ended");
+                    debug!(error:%; "HTTP/2 connection closed");
                     if error.is_go_away() && error.is_library() {
                         self.heads.end(Failure::MALFORMED);
                     }
@@ -203,35 +213,35 @@ impl Served {
         }
     }
 
-    /// A request, in a task of its own.
+    /// Starts a task for a request.
     fn begin(&self, request: ReceivedStream) {
-        let house = Arc::clone(&self.house);
+        let context = Arc::clone(&self.context);
         // A WebSocket outlives the task.
         let open = Arc::new(self.active.begin());
         let session =
             request.into_session(Arc::clone(&self.digest), self.limits.rates, Arc::clone(&open) as _);
         tokio::spawn(async move {
-            house.proxy.process_new_http(session, &house.shutdown).await;
+            context.proxy.process_new_http(session, &context.shutdown).await;
             drop(open);
         });
     }
 
-    /// RFC 9113 §6.8: what is under way goes on, and nothing new should come.
+    /// Sends GOAWAY (RFC 9113 §6.8): active streams continue, and new ones are not expected.
     fn ask_to_leave(&mut self) {
         self.connection.graceful_shutdown();
-        self.leaving = Some(self.house.gateway.leaving());
+        self.leaving = Some(self.context.gateway.leaving());
     }
 
-    /// Ends the connection, with a last word for a client that reads.
+    /// Ends the connection with GOAWAY.
     async fn end(mut self, reason: Reason, ended: Ended) -> Ended {
         self.connection.abrupt_shutdown(reason);
-        // Who is gone, or does not read, hears nothing.
-        let _ = timeout(FAREWELL, poll_fn(|cx| self.connection.poll_closed(cx))).await;
+        // A client that has disconnected, or does not read, gets no GOAWAY.
+        let _ = timeout(GOAWAY_TIMEOUT, poll_fn(|cx| self.connection.poll_closed(cx))).await;
         ended
     }
 }
 
-/// The next request. It drives all streams of the connection, and may be dropped and asked again.
+/// The next request. It drives all streams of the connection, and is cancel-safe.
 async fn accept(connection: &mut Connection<Meter, Bytes>, heads: &Heads) -> Accepted {
     poll_fn(|cx| {
         let accepted = connection.poll_accept(cx);
@@ -243,14 +253,14 @@ async fn accept(connection: &mut Connection<Meter, Bytes>, heads: &Heads) -> Acc
     .await
 }
 
-/// How many streams of a connection are open.
+/// The number of open streams of a connection.
 #[derive(Debug, Default)]
 struct Active {
     count: AtomicUsize,
     none: Notify,
 }
 
-/// One of them, until it is dropped.
+/// An open stream, counted until dropped.
 struct Open(Arc<Active>);
 
 impl Active {
@@ -259,7 +269,7 @@ impl Active {
         Open(Arc::clone(self))
     }
 
-    /// Waits until none has been open for that long.
+    /// Waits until no stream has been open for that long.
     async fn idle(&self, time: Duration) {
         while self.count.load(Ordering::Relaxed) > 0 {
             self.none.notified().await;

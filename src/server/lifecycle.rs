@@ -1,5 +1,4 @@
-//! The process from its first bind to its exit code: what is started in which order, and what waits
-//! for what when it ends.
+//! Process lifecycle from the first bind to the exit code: the order of startup and shutdown.
 
 use super::bind::Bound;
 use super::shutdown_deadline::Deadline;
@@ -24,34 +23,35 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-/// Why a gateway did not serve, or stopped serving.
+/// Why a gateway failed to start.
 #[derive(Debug)]
 pub enum Failed {
-    /// The configuration is refused; the rendered report.
+    /// The configuration was rejected; contains the rendered report.
     Config(String),
-    /// The process: an address is taken, no thread can be had.
+    /// A process error: for example an address in use.
     Process(String),
 }
 
-/// How long the access log's last lines may take at the end.
+/// The time limit for flushing the access log at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// The threads of the workers, and what tells that each takes connections.
+/// The worker threads, and the receivers of their startup.
 type Workers = (Vec<JoinHandle<()>>, Vec<oneshot::Receiver<io::Result<()>>>);
 
-/// How long a worker may take to start: it reads the system's root certificates, and that may hang.
+/// The time limit for the start of a worker, which reads the system's root certificates and may hang.
 const LONGEST_START: Duration = Duration::from_secs(30);
 
-/// How long the workers' threads may take to end when nothing is under way any more, and how often they are looked at.
+/// The time limit for the end of idle worker threads, and the interval of checks.
 const LAST_TURNS: Duration = Duration::from_secs(2);
 const JOIN_LOOK: Duration = Duration::from_millis(2);
 
-/// Serves until a signal ends it: SIGINT at once, SIGTERM after what is under way.
+/// Serves until a signal: SIGINT ends at once, SIGTERM after a graceful shutdown.
 ///
 /// # Errors
 /// [`Failed`], before anything was served.
 ///
-/// `color` is for the report of a refused configuration. `ready` is called with the names and real addresses of the listeners once they serve.
+/// `color` applies to the report of a rejected configuration. `ready` is called with the names and actual
+/// addresses of the listeners once they serve.
 pub fn run(
     path: &Path,
     kinds: Kinds,
@@ -62,14 +62,14 @@ pub fn run(
     let live = Live::start(path, kinds, color).map_err(|refusal| Failed::Config(refusal.report))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        // What blocks has threads of its own.
+        // Blocking work has threads of its own.
         .max_blocking_threads(1)
         .thread_name("control")
         .enable_all()
         .build()
-        .map_err(|error| Failed::Process(format!("no runtime: {error}")))?;
+        .map_err(|error| Failed::Process(format!("cannot start the runtime: {error}")))?;
     let ended = runtime.block_on(serve(Arc::new(live), signals, ready));
-    // Probes and the admin's connections have nothing to lose.
+    // Probes and admin connections can be aborted.
     runtime.shutdown_background();
     ended.map_err(Failed::Process)
 }
@@ -82,7 +82,7 @@ async fn serve(
     let gauges: Weak<dyn MetricSource> = Arc::<Live>::downgrade(&live);
     metrics::global().register(gauges);
     let snapshot = live.pin();
-    // Sockets first: an address that is taken must be told before anything else has begun.
+    // Sockets first: an address in use must be reported before anything else starts.
     let listeners = Listeners(bind_all(&snapshot)?);
     let admin_listener = snapshot
         .admin
@@ -94,7 +94,7 @@ async fn serve(
     let reopener = move || reopen_logs_when(Arc::clone(&wanted), Arc::clone(&own));
     supervision::spawn("log_reopen", "", reopener);
     let deadline = Deadline::new(Arc::clone(&live))
-        .map_err(|error| format!("no thread can watch over the end of the process: {error}"))?;
+        .map_err(|error| format!("cannot start the thread of the shutdown deadline: {error}"))?;
     let shared = Arc::new(Shared::new(Arc::clone(&live)));
     let names: Vec<_> = snapshot
         .listeners
@@ -106,9 +106,9 @@ async fn serve(
     if let (Some(listener), Some(settings)) = (admin_listener, &snapshot.admin) {
         info!(name = "admin", address = listener.local().as_str(); "listening");
         admin::start(listener, settings.token.as_deref(), Arc::clone(&state) as _)
-            .map_err(|error| format!("the admin address cannot be served: {error}"))?;
+            .map_err(|error| format!("cannot serve the admin address: {error}"))?;
     }
-    // Until then a signal has its default action: a name server that does not answer holds up no end.
+    // Until then signals have their default actions: a hung name server does not delay the end.
     live.wait_until_ready().await;
     let asks = signals.watch(reopen, deadline);
     let (stage, watching) = watch::channel(ProcessState::Serving);
@@ -168,18 +168,18 @@ fn start_workers(
                         started,
                     )
                 })
-                .map_err(|error| format!("worker {number} cannot be started: {error}"))
+                .map_err(|error| format!("cannot start worker {number}: {error}"))
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok((workers, starting))
 }
 
-/// Waits until every worker takes connections: a process that is ready without one serves nobody.
+/// Waits until every worker accepts connections, since readiness without workers would be wrong.
 async fn await_workers(starting: Vec<oneshot::Receiver<io::Result<()>>>) -> Result<(), String> {
     for (number, started) in starting.into_iter().enumerate() {
         match tokio::time::timeout(LONGEST_START, started).await {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => return Err(format!("worker {number} cannot be started: {error}")),
+            Ok(Ok(Err(error))) => return Err(format!("cannot start worker {number}: {error}")),
             Ok(Err(_)) => return Err(format!("worker {number} panicked at its start")),
             Err(_) => return Err(format!("worker {number} did not start within {LONGEST_START:?}")),
         }
@@ -187,21 +187,21 @@ async fn await_workers(starting: Vec<oneshot::Receiver<io::Result<()>>>) -> Resu
     Ok(())
 }
 
-/// Pingora's own settings. One proxy serves one thread here.
+/// Pingora's own settings. Here one proxy serves one thread.
 fn server_conf(snapshot: &Snapshot) -> ServerConf {
     ServerConf {
         threads: 1,
         work_stealing: false,
         upstream_keepalive_pool_size: (snapshot.max_idle_connections / snapshot.threads.max(1)).max(1),
-        // How often a request is tried is the upstream's `retries`; this only bounds pooled
-        // connections that turn out to be closed.
+        // The upstream's `retries` limits attempts; this only bounds pooled connections that turn out to be
+        // closed.
         max_retries: 64,
         ..ServerConf::default()
     }
 }
 
-/// Follows the signals until the process should end: SIGINT or a second SIGTERM at once, a first
-/// SIGTERM when what is under way has ended or had its grace.
+/// Handles signals until the process should end: SIGINT or a second SIGTERM at once, a first SIGTERM after
+/// the graceful shutdown.
 async fn follow(
     mut asks: UnboundedReceiver<Ask>,
     shared: &Arc<Shared>,
@@ -215,7 +215,7 @@ async fn follow(
     let reloader = supervision::spawn("reload", "", work);
     while let Some(ask) = asks.recv().await {
         match ask {
-            // A burst leaves one wish behind: the reload that follows reads the newest file.
+            // A burst of signals leaves one notification: the next reload reads the newest file.
             Ask::Reload => wanted.notify_one(),
             Ask::Stop => break,
             Ask::Drain => {
@@ -232,19 +232,20 @@ async fn reload_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
     loop {
         wanted.notified().await;
         notify(&[sd_notify::NotifyState::Reloading]);
-        // Its outcome is logged and kept where `status` finds it.
+        // Its outcome is logged and shown in the status.
         let _ = live.reload().await;
         notify(&[sd_notify::NotifyState::Ready]);
     }
 }
 
-/// Reopens the log files each time it is notified, until the process ends: a log is rotated while it drains too.
+/// Reopens the log files on each notification, until the process ends: logs are rotated during a shutdown
+/// too.
 async fn reopen_logs_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
     loop {
         wanted.notified().await;
         match live.reopen_logs().await {
             Ok(()) => info!("log files reopened"),
-            Err(error) => error!(error:%; "log files cannot be reopened; the old ones are written on"),
+            Err(error) => error!(error:%; "log files not reopened; previous ones kept"),
         }
     }
 }
@@ -256,7 +257,7 @@ async fn drain(
     stage: &watch::Sender<ProcessState>,
     listeners: Listeners,
 ) {
-    // Readiness fails first; how long a balancer before us has to notice is the operator's to say.
+    // Readiness fails first; `drain_delay` gives load balancers time to notice.
     state.draining();
     let delay = shared.live.look().terms.drain_delay;
     if tokio::time::timeout(delay, again(asks)).await.is_ok() {
@@ -273,10 +274,10 @@ async fn drain(
 async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Sender<ProcessState>) {
     let _ = stage.send(ProcessState::Ended);
     let until = Instant::now() + LAST_TURNS;
-    // A join would block, and could not be given up.
+    // A join would block and could not be abandoned.
     while workers.iter().any(|worker| !worker.is_finished()) {
         if Instant::now() >= until {
-            error!("a worker does not end; the process ends without it");
+            error!("worker not stopped in time; process exits without it");
             break;
         }
         tokio::time::sleep(JOIN_LOOK).await;
@@ -284,20 +285,20 @@ async fn finish(workers: Vec<JoinHandle<()>>, shared: &Shared, stage: &watch::Se
     last_lines(shared).await;
 }
 
-/// Writes what the access log still holds, within a bound.
+/// Flushes the access log within a time limit.
 async fn last_lines(shared: &Shared) {
     if let Some(log) = shared.live.look().log.clone() {
-        // The bound is the log's own as well; this one holds if its lock hangs.
+        // The log has the same limit; this one applies if its lock hangs.
         let _ = blocking_pool::LAST_LINES.run_within(LAST_LINES * 2, move || log.close(LAST_LINES)).await;
     }
 }
 
-/// The sockets that clients connect to. The queues close with the last handle to them, and the file
-/// of a Unix socket goes with it.
+/// The sockets of the listeners. An accept queue is closed with its last handle, and the file of a Unix
+/// socket is removed with it.
 struct Listeners(Vec<Bound>);
 
 impl Listeners {
-    /// Closes them and removes the files, within a bound.
+    /// Closes them and removes the files, within a time limit.
     async fn close(mut self) {
         let bound = std::mem::take(&mut self.0);
         let _ = blocking_pool::LAST_LINES.run_within(LAST_LINES, move || drop(Self(bound))).await;
@@ -308,14 +309,14 @@ impl Drop for Listeners {
     fn drop(&mut self) {
         for listener in &self.0 {
             if let Bound::Unix(_, path) = listener {
-                // Somebody may have taken it away already.
+                // It may have been removed already.
                 let _ = std::fs::remove_file(path);
             }
         }
     }
 }
 
-/// Tells systemd, when there is one.
+/// Notifies systemd, if it started the process.
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     let _ = sd_notify::notify(false, states);
 }

@@ -1,5 +1,5 @@
-//! Lingering close: end the sending direction, then read for a while what the client still sends, so that the last
-//! response is not lost by a reset (RFC 9112 §9.6).
+//! Lingering close: half-close, then read and discard what the client still sends, so that a reset does not
+//! destroy the last response (RFC 9112 §9.6).
 
 use crate::net::downstream_io::Socket;
 use std::io;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// A connection that is closed while bytes are unread is reset, and what was written last is lost with it.
+/// A connection that is closed with unread bytes is reset, and the last response is lost.
 const TIME: Duration = Duration::from_secs(1);
 const BYTES: usize = 64 << 10;
 
 /// Sends `last` and closes the connection, within a second.
 pub(super) async fn close(socket: Socket, last: &[u8]) {
-    // Neither a slow client nor one that is gone changes anything: the connection is closed.
+    // Errors and timeouts are ignored: the connection is closed in either case.
     let _ = timeout(TIME, linger(socket, last)).await;
 }
 

@@ -1,5 +1,5 @@
-//! The process: sockets, workers, signals, the admin address, and the order in which they start and
-//! end. What a request meets is the proxy's.
+//! Server process: sockets, workers, signals, the admin API, and the order of startup and shutdown. `proxy`
+//! handles requests.
 
 mod accept;
 pub mod admin;

@@ -1,4 +1,4 @@
-//! What the admin address tells of the process.
+//! Process status for the admin API.
 
 use super::admin::{AdminState, ClientLimits, ReloadOutcome};
 use crate::control::Reloaded;
@@ -15,7 +15,7 @@ const STARTING: u8 = 0;
 const SERVING: u8 = 1;
 const DRAINING: u8 = 2;
 
-/// The process as an administrator sees it.
+/// The process as the admin API shows it.
 pub(super) struct ProcessStatus {
     shared: Arc<Shared>,
     listeners: Vec<(String, String)>,
@@ -26,7 +26,8 @@ pub(super) struct ProcessStatus {
 }
 
 impl ProcessStatus {
-    /// Not ready yet. `listeners` are their names and real addresses. On the runtime of reloads.
+    /// Creates the status, not ready yet. `listeners` are their names and actual addresses. Call it on the
+    /// runtime of reloads.
     pub(super) fn new(shared: Arc<Shared>, listeners: Vec<(String, String)>) -> Self {
         Self {
             shared,
@@ -37,12 +38,12 @@ impl ProcessStatus {
         }
     }
 
-    /// Ready from now on.
+    /// Sets the status to ready.
     pub(super) fn serving(&self) {
         self.stage.store(SERVING, Ordering::Relaxed);
     }
 
-    /// No longer ready.
+    /// Sets the status to not ready.
     pub(super) fn draining(&self) {
         self.stage.store(DRAINING, Ordering::Relaxed);
     }
@@ -93,8 +94,8 @@ impl AdminState for ProcessStatus {
 
     async fn reload(&self) -> ReloadOutcome {
         let live = Arc::clone(&self.shared.live);
-        // In a task of its own, where the tasks of configurations live: a client that hangs up must not stop a reload
-        // half way.
+        // A task of its own on the runtime of reloads: a client that disconnects must not abort a reload
+        // half-way.
         match self.control.spawn(async move { live.reload().await }).await {
             Ok(Ok(Reloaded { generation, report })) => ReloadOutcome::Taken { generation, report },
             Ok(Err(refusal)) => ReloadOutcome::Refused { report: refusal.report },

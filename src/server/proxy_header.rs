@@ -1,4 +1,4 @@
-//! The PROXY header of a balancer's connection: read before anything else, and not a byte further.
+//! The PROXY header of a connection: read before anything else, without reading beyond it.
 
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
@@ -11,19 +11,19 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-/// Longer than every header without uncommon elements: such a one is seen whole at the first look.
+/// Longer than any header without uncommon TLVs, so that the first peek shows it whole.
 const FIRST_LOOK: usize = 256;
 
 /// Why there is no header.
 enum Lack {
-    /// The connection ended before its first byte, as a look at whether the port is open does.
+    /// The connection ended before its first byte, as in a TCP health check.
     Nothing,
-    /// It is refused.
+    /// The header is rejected.
     Refused(Preamble),
 }
 
-/// Reads the header of a balancer's connection and takes its word: the peer of `arrival` is the client from
-/// then on. Anybody else's connection begins at once. Returns whether the connection may go on.
+/// Reads the PROXY header if the peer is a configured source, and replaces the client address in `arrival`.
+/// Other connections are unchanged. Returns whether the connection may continue.
 pub(super) async fn hear(
     balancers: &Balancers,
     socket: &mut Socket,
@@ -34,13 +34,13 @@ pub(super) async fn hear(
     if !balancers.include(peer) {
         return true;
     }
-    // Boxed: its state would be part of every connection's to the end.
+    // Boxed: its state would otherwise be part of every connection's task to the end.
     let why = match Box::pin(timeout(limit, read(socket))).await {
-        Ok(Ok(told)) => {
-            if let Some((source, _)) = told.ends {
+        Ok(Ok(preamble)) => {
+            if let Some((source, _)) = preamble.ends {
                 arrival.peer = source;
             }
-            arrival.tls = told.tls.map(Into::into);
+            arrival.tls = preamble.tls.map(Into::into);
             return true;
         }
         Ok(Err(Lack::Nothing)) => return false,
@@ -49,12 +49,12 @@ pub(super) async fn hear(
     };
     let metrics = &balancers.metrics;
     metrics.refused(why);
-    debug!(listener = metrics.listener(), peer:% = arrival.peer, reason = why.label(); "PROXY header refused");
+    debug!(listener = metrics.listener(), peer:% = arrival.peer, reason = why.label(); "PROXY header rejected");
     false
 }
 
-/// A look at what waits tells where the header ends; that much is taken. Bytes that were looked at and
-/// are all the header's are taken too, so the next look waits for new ones.
+/// Peeks to find the header's end, then reads that much. Peeked bytes that belong to the header are read too,
+/// so that the next peek waits for new ones.
 async fn read(socket: &mut Socket) -> Result<ProxyHeader, Lack> {
     let mut header = Vec::new();
     loop {
@@ -75,8 +75,8 @@ async fn read(socket: &mut Socket) -> Result<ProxyHeader, Lack> {
 }
 
 impl From<HeaderError> for Lack {
-    fn from(wrong: HeaderError) -> Self {
-        Self::Refused(match wrong {
+    fn from(error: HeaderError) -> Self {
+        Self::Refused(match error {
             HeaderError::Missing => Preamble::Missing,
             HeaderError::Malformed => Preamble::Malformed,
             HeaderError::TooLong => Preamble::TooLong,

@@ -1,7 +1,7 @@
-//! The end of the process in time, whatever hangs: a thread of its own ends it when everything else had its time.
+//! Shutdown deadline: a thread of its own ends the process if anything hangs after the grace period.
 //!
-//! In the usual case the process has ended long before. Without it a task that never returns on the runtime of reloads
-//! would hold the process for ever, for timers stop with that runtime.
+//! Usually the process has ended before. Without the deadline, a task that blocks the runtime of reloads
+//! would hang the process, since the timers of that runtime stop too.
 
 use super::signal_request::Ask;
 use crate::control::Live;
@@ -13,16 +13,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What ending may take beyond the grace period: the last log lines, the workers' last turns.
+/// The time beyond the grace period for the last log lines and the workers.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// The same after a signal that says at once.
+/// The same after a signal to stop at once.
 const MARGIN_AT_ONCE: Duration = Duration::from_secs(2);
 
-/// For the lines of the logs when the process is ended so.
+/// The time limit for the log lines when the deadline ends the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Ends the process a while after it was asked to end.
+/// Ends the process after a time limit.
 pub(super) struct Deadline {
     live: Arc<Live>,
     moments: Sender<Instant>,
@@ -31,10 +31,10 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// Its thread is there from now on: when the end is asked for, there may be none to be had.
+    /// Starts the thread in advance: at the deadline the system may have none left.
     ///
     /// # Errors
-    /// When there is none now.
+    /// When no thread can be started.
     pub(super) fn new(live: Arc<Live>) -> io::Result<Self> {
         let (moments, earlier) = mpsc::channel();
         let watched = Arc::clone(&live);
@@ -42,7 +42,7 @@ impl Deadline {
         Ok(Self { live, moments, drains: false, ends: false })
     }
 
-    /// Notes a signal. The first one that asks for a drain begins the time for it, the next one ends it.
+    /// Records a signal. The first one that starts a drain sets the deadline, the next one moves it earlier.
     pub(super) fn asked(&mut self, ask: Ask) {
         let limit = match ask {
             Ask::Reload => return,
@@ -58,21 +58,21 @@ impl Deadline {
                 MARGIN_AT_ONCE
             }
         };
-        // A grace period that no clock reaches has no end.
+        // A grace period beyond the clock's range has no deadline.
         if let Some(moment) = Instant::now().checked_add(limit) {
             let _ = self.moments.send(moment);
         }
     }
 }
 
-/// Ends the process at the earliest of the moments that it is told.
+/// Ends the process at the earliest of the received times.
 fn watch(live: &Live, moments: &Receiver<Instant>) {
     let Ok(mut end_at) = moments.recv() else { return };
     loop {
         match moments.recv_timeout(end_at.saturating_duration_since(Instant::now())) {
             Ok(moment) => end_at = end_at.min(moment),
             Err(RecvTimeoutError::Timeout) => end(live),
-            // Nobody tells of another one.
+            // No earlier deadline can be set any more.
             Err(RecvTimeoutError::Disconnected) => {
                 thread::sleep(end_at.saturating_duration_since(Instant::now()));
                 end(live);
@@ -81,13 +81,13 @@ fn watch(live: &Live, moments: &Receiver<Instant>) {
     }
 }
 
-/// Ends the process where it is. The only place that does.
+/// Ends the process immediately. The only place that does.
 fn end(live: &Live) -> ! {
-    error!("something hangs: the process ends without it");
+    error!("shutdown deadline exceeded; process exits");
     if let Some(log) = live.look().log.clone() {
         log.close(LAST_LINES);
     }
     process_log::flush(LAST_LINES);
-    // Without handlers and destructors: one of them may be what hangs.
+    // Without exit handlers and destructors: one of them may be what hangs.
     signal_hook::low_level::exit(1)
 }

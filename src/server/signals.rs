@@ -1,8 +1,8 @@
-//! Signals, taken in the first line of `main`: the default action of SIGHUP, SIGUSR1 and SIGUSR2 would end the
-//! process, and an operator's script may send one the moment it knows the process id.
+//! Signal handling, installed in the first line of `main`. The default action of SIGHUP, SIGUSR1 and SIGUSR2
+//! would end the process, and a script may send one as soon as it knows the process ID.
 //!
-//! Until a gateway serves, SIGINT, SIGTERM and SIGQUIT end the process by their default actions, whatever it waits for;
-//! in a command that serves nothing, all others do too.
+//! Until a gateway serves, SIGINT, SIGTERM and SIGQUIT end the process by their default actions. In a command
+//! that does not serve, all others do too.
 
 use super::shutdown_deadline::Deadline;
 use super::signal_request::Ask;
@@ -18,9 +18,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Who follows signals now.
 enum Phase {
-    /// Nobody yet. Signals that would not end the process wait in here, none is lost.
+    /// None yet. Signals that would not end the process are stored here.
     Starting(Vec<i32>),
-    /// A command that serves nothing: every signal has its default action.
+    /// A command that does not serve: every signal has its default action.
     Command,
     /// A gateway.
     Serving(Serving),
@@ -32,19 +32,19 @@ struct Serving {
     deadline: Deadline,
 }
 
-/// Signals that were taken from their default actions.
+/// Installed signal handlers.
 pub struct SignalReceiver(Arc<Mutex<Phase>>);
 
 impl SignalReceiver {
-    /// Takes the signals from their default actions.
+    /// Installs the handlers.
     ///
     /// # Errors
-    /// What the kernel says when it refuses a handler, or a thread.
+    /// The kernel's error when it refuses a handler or a thread.
     pub fn take() -> io::Result<Self> {
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2])?;
         let phase = Arc::new(Mutex::new(Phase::Starting(Vec::new())));
         let taken = Self(Arc::clone(&phase));
-        // It lives as long as the process.
+        // The thread lives as long as the process.
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
                 phase.lock().handle(signal);
@@ -53,7 +53,7 @@ impl SignalReceiver {
         Ok(taken)
     }
 
-    /// Gives every signal its default action back: the command serves nothing, and should end on any of them.
+    /// Restores the default action of every signal, for a command that does not serve.
     pub fn release(self) {
         let before = std::mem::replace(&mut *self.0.lock(), Phase::Command);
         if let Phase::Starting(waiting) = before {
@@ -61,8 +61,8 @@ impl SignalReceiver {
         }
     }
 
-    /// Hands them on. SIGUSR1 notifies `reopen`, also while the process drains. `deadline` sees to it that the process
-    /// ends in time.
+    /// Forwards the signals. SIGUSR1 notifies `reopen`, also during a shutdown. `deadline` ends the process
+    /// in time.
     pub(super) fn watch(self, reopen: Arc<Notify>, deadline: Deadline) -> UnboundedReceiver<Ask> {
         let (asks, receiver) = unbounded_channel();
         let mut phase = self.0.lock();
@@ -95,12 +95,12 @@ impl Serving {
             _ => Ask::Drain,
         };
         self.deadline.asked(ask);
-        // Who no longer listens is ending already.
+        // The receiver is gone only when the process already ends.
         let _ = self.asks.send(ask);
     }
 }
 
 fn default_action(signal: i32) {
-    // It fails for numbers that are no signal.
+    // Fails only for invalid signal numbers.
     let _ = emulate_default_handler(signal);
 }

@@ -1,7 +1,7 @@
-//! The TLS handshake with a client: taken to its end, or cut with the answer that the standard names.
+//! TLS handshake with a client: completed, or ended with the alert that the standard specifies.
 //!
-//! The client's first message is read before it is decided what it is answered with, for the name and
-//! the protocols it asks for stand there. Nothing of a connection whose handshake fails gets any further.
+//! The ClientHello is read before the configuration is selected, since it contains the server name and the
+//! protocols. A connection with a failed handshake is closed here.
 
 use super::lingering_close;
 use crate::net::downstream_io::Socket;
@@ -19,7 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::StartHandshake;
 
-/// As nginx puts it: who reads it has seen it before.
+/// nginx's text, which operators know.
 const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 46\r\n\
     Connection: close\r\n\r\nThe plain HTTP request was sent to HTTPS port\n";
 
@@ -32,34 +32,34 @@ const NO_PROTOCOL: &[u8] = &[21, 3, 3, 0, 2, 2, 120];
 /// The content type of a record with a handshake message (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
 
-/// The alert `protocol_version`, fatal (RFC 5246 §7.2.2), behind the type and the version of its record: old
-/// clients read none of another version than theirs.
+/// The alert `protocol_version`, fatal (RFC 5246 §7.2.2), after the type and the version of its record: old
+/// clients accept only their own version.
 const PROTOCOL_VERSION: &[u8] = &[0, 2, 2, 70];
 const ALERT: u8 = 21;
 
-/// How much of a connection ends with the version in its ClientHello: the heads of the record and of the
-/// message, and the version (RFC 5246 §7.4.1.2).
+/// The length of a connection's bytes up to the version in its ClientHello: the headers of the record and of
+/// the message, and the version (RFC 5246 §7.4.1.2).
 const TO_VERSION: usize = 5 + 4 + 2;
 
-/// A client that was let in.
+/// A completed handshake.
 pub(super) struct Secured {
-    /// TLS over what it came by.
+    /// TLS over the accepted socket.
     pub(super) socket: Socket,
-    /// What is told of it.
+    /// The facts about the TLS connection.
     pub(super) facts: Arc<Tls>,
-    /// HTTP/2 was chosen.
+    /// HTTP/2 was negotiated.
     pub(super) h2: bool,
 }
 
-/// A client that was not, and the last word for it.
+/// A failed handshake, and the bytes to send before the connection is closed.
 struct Refused {
     cut: HandshakeFailure,
-    /// More of why, for the log.
+    /// The cause, for the log.
     error: Option<String>,
     word: Option<(Socket, Vec<u8>)>,
 }
 
-/// Shakes hands within that time. Why not is counted and logged here.
+/// Performs the handshake within the time limit. Failures are counted and logged here.
 pub(super) async fn shake(
     socket: Socket,
     tls: &Acceptor,
@@ -75,7 +75,7 @@ pub(super) async fn shake(
     let Refused { cut: HandshakeFailure(reason), error, word } = refused;
     tls.metrics.failed(reason);
     debug!(listener = &*tls.listener, client:%, reason, error = quoted(error.as_deref().unwrap_or_default());
-        "a TLS handshake failed");
+        "TLS handshake failed");
     if let Some((socket, word)) = word {
         lingering_close::close(socket, &word).await;
     }
@@ -97,13 +97,13 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<Secured>, R
         TlsSelection::UnknownName => {
             let error = Some(match accepted.client_hello().server_name() {
                 Some(name) => format!("no certificate for {name}"),
-                None => "no name is asked for".to_owned(),
+                None => "no server name (SNI)".to_owned(),
             });
             return Err(Refused { error, ..refuse(HandshakeFailure::UNKNOWN_NAME, UNKNOWN_NAME, socket) });
         }
         TlsSelection::NoProtocol => return Err(refuse(HandshakeFailure::NO_PROTOCOL, NO_PROTOCOL, socket)),
     };
-    // On the heap, so that the connection's task has no room for it for the rest of its life.
+    // Boxed, so that the connection's task does not reserve its size for the rest of its life.
     let rest = Box::pin(StartHandshake::from_parts(accepted, socket).into_stream(config).into_fallible());
     let stream = rest.await.map_err(|(error, socket)| Refused {
         cut: HandshakeFailure::of_io(&error),
@@ -119,15 +119,15 @@ async fn secure(mut socket: Socket, tls: &Acceptor) -> Result<Option<Secured>, R
     Ok(Some(Secured { socket: Socket::Tls(Box::new(stream)), facts: Arc::new(facts), h2 }))
 }
 
-/// Shakes hands with an authority, and that is all.
+/// Performs the handshake of a tls-alpn-01 validation, and nothing else.
 async fn prove(begun: StartHandshake<Socket>, proof: Arc<ServerConfig>) {
     if let Ok(mut proven) = Box::pin(begun.into_stream(proof)).await {
-        // It has seen what it wanted.
+        // The CA has seen the certificate.
         let _ = proven.shutdown().await;
     }
 }
 
-/// Reads the client's first message; otherwise says why not, and what it is told.
+/// Reads the ClientHello; otherwise returns the failure and the alert.
 async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Option<String>, Vec<u8>)> {
     let mut acceptor = rustls::server::Acceptor::default();
     let mut reading = Reading { socket, start: [0; TO_VERSION], seen: 0 };
@@ -148,13 +148,13 @@ async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Optio
             Ok(Some(accepted)) => return Ok(accepted),
             Ok(None) => {}
             Err((error, mut alert)) => {
-                // rustls misses an extension of TLS 1.2 before it looks at the version.
+                // rustls reports a missing TLS 1.2 extension before an unsupported version.
                 if let (Some([major, minor]), rustls::Error::PeerIncompatible(_)) = (reading.old(), &error) {
                     let word = [&[ALERT, major, minor][..], PROTOCOL_VERSION].concat();
                     return Err((HandshakeFailure::OLD, Some("TLS 1.1 or older".to_owned()), word));
                 }
                 let mut word = Vec::new();
-                // Writing into a vector cannot fail.
+                // Writing to a vector cannot fail.
                 let _ = alert.write_all(&mut word);
                 return Err((HandshakeFailure::of(&error), Some(error.to_string()), word));
             }
@@ -162,7 +162,7 @@ async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Optio
     }
 }
 
-/// Reads what is there, and remembers how it began.
+/// Reads from the socket, and records the first bytes.
 struct Reading<'a> {
     socket: &'a mut Socket,
     start: [u8; TO_VERSION],
@@ -170,7 +170,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// The version of a client that speaks no TLS 1.2.
+    /// The version of a client older than TLS 1.2.
     fn old(&self) -> Option<[u8; 2]> {
         let version = [self.start[TO_VERSION - 2], self.start[TO_VERSION - 1]];
         (self.seen == TO_VERSION && version < [3, 3]).then_some(version)

@@ -1,7 +1,7 @@
-//! A worker: one thread, one single-threaded runtime, one Pingora proxy with its own pool.
+//! Worker: one thread, one single-threaded runtime, one Pingora proxy with its own pool.
 //!
-//! Nothing is shared between workers on the path of a request but the snapshot and the counters, so
-//! none waits for another and no task moves between cores.
+//! On the request path, workers share only the snapshot and the counters: none waits for another, and no task
+//! moves between cores.
 
 use super::bind::Bound;
 use super::connection_context::ConnectionContext;
@@ -24,20 +24,20 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-/// After the kernel ran out of descriptors, the wait before the next try: without one the loop would
-/// spin, for the connection stays in the queue.
-const BREATHER: Duration = Duration::from_millis(50);
+/// The delay after the kernel ran out of descriptors: without it the loop would spin, since the connection
+/// stays in the queue.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Between two complaints of one accept loop.
-const QUIET: Duration = Duration::from_secs(10);
+/// The minimum interval of log lines of one accept loop.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// One listener as a worker sees it.
+/// A listener as a worker sees it.
 pub(super) struct WorkerListener {
     /// The socket.
     pub(super) bound: Bound,
     /// Its index in the configuration.
     pub(super) index: u16,
-    /// Room for so many connections, shared by all workers.
+    /// The connection limit, shared by all workers.
     pub(super) room: Option<Arc<Semaphore>>,
 }
 
@@ -46,19 +46,19 @@ pub(super) struct WorkerListener {
 pub(super) enum ProcessState {
     /// Accepting.
     Serving,
-    /// Not accepting; what is under way goes on.
+    /// Not accepting; active connections continue.
     Draining,
     /// Ending now.
     Ended,
 }
 
-/// The pause before a listener that could not be watched is tried again.
+/// The delay before a listener that could not be registered is tried again.
 const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
-/// Starts a worker's thread, which tells `started` when it takes connections.
+/// Starts a worker's thread, which notifies `started` when it accepts connections.
 ///
 /// # Errors
-/// What the kernel says when no thread can be had.
+/// The kernel's error when no thread can be started.
 pub(super) fn spawn(
     number: usize,
     doors: Vec<WorkerListener>,
@@ -68,19 +68,19 @@ pub(super) fn spawn(
     started: oneshot::Sender<io::Result<()>>,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        // 0 is every thread that serves no requests.
+        // 0 stands for every thread that serves no requests.
         moongate_sdk::set_worker(number + 1);
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = match builder.enable_all().on_thread_unpark(clock::turn_begins).build() {
             Ok(runtime) => runtime,
             Err(error) => {
-                // The start fails with it; who waits for that may be gone.
+                // The startup fails; its receiver may be gone.
                 let _ = started.send(Err(error));
                 return;
             }
         };
         runtime.block_on(run(doors, gateway, conf, stage, started));
-        // Tasks that are still under way had their time; they must not hold the process.
+        // Remaining tasks had their time; they must not hold the process.
         runtime.shutdown_background();
     })
 }
@@ -94,7 +94,7 @@ async fn run(
 ) {
     let mut proxy = HttpProxy::new(gateway.clone(), conf);
     proxy.handle_init_modules();
-    // A WebSocket over HTTP/2 begins with CONNECT (RFC 8441 §4); every other CONNECT is refused by us.
+    // A WebSocket over HTTP/2 begins with CONNECT (RFC 8441 §4); the proxy rejects every other CONNECT.
     let mut options = HttpServerOptions::default();
     options.allow_connect_method_proxying = true;
     proxy.server_options = Some(options);
@@ -102,46 +102,48 @@ async fn run(
     let (ending, shutdown) = watch::channel(false);
     let accepting: Vec<_> = doors
         .into_iter()
-        .map(|door| {
-            let (door, gateway, proxy) = (Arc::new(door), gateway.clone(), Arc::clone(&proxy));
+        .map(|worker_listener| {
+            let (worker_listener, gateway, proxy) =
+                (Arc::new(worker_listener), gateway.clone(), Arc::clone(&proxy));
             let shutdown = shutdown.clone();
-            let work =
-                move || accept(Arc::clone(&door), gateway.clone(), Arc::clone(&proxy), shutdown.clone());
+            let work = move || {
+                accept(Arc::clone(&worker_listener), gateway.clone(), Arc::clone(&proxy), shutdown.clone())
+            };
             supervision::spawn("accept", "", work)
         })
         .collect();
     let _ = started.send(Ok(()));
-    // The sender lives in the supervisor; when it is gone, the process is ending anyway.
+    // The sender is owned by the lifecycle; an error means that the process ends anyway.
     let _ = stage.wait_for(|stage| *stage != ProcessState::Serving).await;
     for task in &accepting {
         task.abort();
     }
     let _ = ending.send(true);
-    // Idle keep-alive connections are waiting for a next request that will not come here.
+    // Wakes idle keep-alive connections, which will get no further request.
     proxy.http_cleanup().await;
     let _ = stage.wait_for(|stage| *stage == ProcessState::Ended).await;
 }
 
 async fn accept(
-    door: Arc<WorkerListener>,
+    worker_listener: Arc<WorkerListener>,
     gateway: Gateway,
     proxy: Arc<HttpProxy<Gateway>>,
     shutdown: ShutdownWatch,
 ) {
-    let index = door.index;
-    // Shared within the worker: no connection touches what other workers count in.
+    let index = worker_listener.index;
+    // Shared within the worker: no connection touches counters of other workers.
     let gateway = Arc::new(gateway);
     let listener = loop {
-        match door.bound.share().and_then(Listener::new) {
+        match worker_listener.bound.share().and_then(Listener::new) {
             Ok(listener) => break listener,
-            // Without descriptors for a while: the listener must not be lost for good.
-            Err(error) => error!(error:%; "listener not watched; trying again"),
+            // Descriptors may be exhausted for a while: the listener must not be lost for good.
+            Err(error) => error!(error:%; "listener not registered; retrying"),
         }
         tokio::time::sleep(WATCH_AGAIN).await;
     };
     let mut complained = None;
     loop {
-        let permit = match &door.room {
+        let permit = match &worker_listener.room {
             Some(room) => match Arc::clone(room).try_acquire_owned() {
                 Ok(permit) => Some(permit),
                 Err(_) => {
@@ -154,7 +156,7 @@ async fn accept(
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let (limits, greeting) = gateway.welcome(index);
-                let house = ConnectionContext {
+                let context = ConnectionContext {
                     proxy: Arc::clone(&proxy),
                     shutdown: shutdown.clone(),
                     limits,
@@ -164,19 +166,19 @@ async fn accept(
                 match greeting {
                     None => {
                         let connection = Connection::new(socket, BytesMut::new(), arrival, limits, permit);
-                        tokio::spawn(http1::serve(Box::new(connection), house));
+                        tokio::spawn(http1::serve(Box::new(connection), context));
                     }
                     Some(greeting) => {
-                        tokio::spawn(accept::enter(socket, arrival, greeting, house, permit));
+                        tokio::spawn(accept::enter(socket, arrival, greeting, context, permit));
                     }
                 }
             }
             Err(error) => {
-                if complained.is_none_or(|last: Instant| last.elapsed() >= QUIET) {
+                if complained.is_none_or(|last: Instant| last.elapsed() >= LOG_INTERVAL) {
                     complained = Some(Instant::now());
-                    warn!(error:%; "connections cannot be accepted");
+                    warn!(error:%; "connection not accepted");
                 }
-                tokio::time::sleep(BREATHER).await;
+                tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
     }

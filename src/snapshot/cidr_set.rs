@@ -1,4 +1,4 @@
-//! Sets of addresses as the file lists them: addresses and CIDR blocks.
+//! Sets of IP addresses and CIDR blocks.
 
 use ipnet::IpNet;
 use moongate_config::{Placed, Problem, Problems};
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 pub(super) struct Peers(Vec<IpNet>);
 
 impl Peers {
-    /// Reads a list; what is wrong with it goes to `problems`.
+    /// Parses a list; problems are added to `problems`.
     pub(super) fn read<'a>(
         written: impl IntoIterator<Item = &'a Placed<String>>,
         problems: &mut Problems,
@@ -26,12 +26,12 @@ impl Peers {
         Self(read.filter_map(|block| problems.keep(block.map_err(Problems::from))).collect())
     }
 
-    /// Whether it has every address of one of the two families.
+    /// Returns whether the set contains every address of one of the two families.
     pub(super) fn are_all(&self) -> bool {
         self.0.iter().any(|block| block.prefix_len() == 0)
     }
 
-    /// Whether it has this address. An IPv4 address in IPv6's clothes is the IPv4 address.
+    /// Returns whether the set contains this address. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub(super) fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|block| block.contains(&address))

@@ -1,4 +1,4 @@
-//! Where a route sends its requests: one cluster, or several by shares.
+//! The destination of a route: one cluster, or several by shares.
 
 use super::Compiler;
 use crate::config::{self, Config, UpstreamProtocol, UpstreamRef};
@@ -10,25 +10,25 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where a route sends its requests.
+/// The destination of a route's requests.
 pub enum Destination {
     /// Nowhere: a plugin responds to every request.
     None,
     /// Always here.
     One(Arc<Cluster>),
-    /// By shares: a client stays where its cookie or key leads, others are drawn for each request.
+    /// Several clusters: a client stays where its cookie or key leads, others are drawn for each request.
     Shares {
         /// Each with the sum of the shares up to and including its own.
         upto: Vec<(u32, Arc<Cluster>)>,
         /// The sum of all shares.
         total: u32,
-        /// The key that every cluster hashes by, where they have one in common.
+        /// The key that every cluster hashes, if they have one in common.
         key: Option<KeySource>,
     },
 }
 
 impl Destination {
-    /// Every cluster it may choose.
+    /// Every cluster that may be selected.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         let (one, shares) = match self {
             Self::None => (None, &[][..]),
@@ -51,7 +51,7 @@ impl Destination {
                         None => fastrand::u32(..*total),
                     };
                     let found = upto.partition_point(|(sum, _)| *sum <= drawn);
-                    // The last sum is the total and above every draw; the first stands in for what cannot be.
+                    // The last sum is the total and above every draw, so the fallback is never used.
                     &upto.get(found).unwrap_or(&upto[0]).1
                 }))
             }
@@ -59,8 +59,8 @@ impl Destination {
     }
 }
 
-/// The cluster that a client has a cookie of. Of several, the first one whose cookie names an endpoint that takes
-/// requests.
+/// The cluster that a client has a cookie of. Of several, the first one whose cookie names an available
+/// endpoint.
 fn by_cookie<'a>(
     upto: &'a [(u32, Arc<Cluster>)],
     request: &RequestView<'_>,
@@ -80,15 +80,15 @@ fn by_cookie<'a>(
     upstream
 }
 
-/// A number below `total` from a key: the same at every gateway and in every version, so that a key keeps its
-/// share. It must not follow the ring inside a cluster, hence the prefix.
+/// A number below `total` from a key, equal at every gateway and in every version, so that a key keeps its
+/// share. The prefix makes it independent of the ring inside a cluster.
 fn hashed(key: &[u8], total: u32) -> u32 {
     let digest = Sha256::new().chain_update(b"moongate share").chain_update(key).finalize();
     let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     u32::try_from(number % u64::from(total.max(1))).unwrap_or_default()
 }
 
-/// The key that all of these hash by.
+/// The key that all of these hash.
 fn common_key(upto: &[(u32, Arc<Cluster>)]) -> Option<KeySource> {
     let key = upto.first()?.1.key_source();
     let is_hashed =
@@ -116,10 +116,10 @@ impl Compiler<'_> {
                 if clusters.insert(route.to_owned(), Arc::clone(&cluster)).is_some() {
                     self.problems.push(
                         Problem::new(format!(
-                            "the inline upstream of route `{route}` meets an upstream of that name"
+                            "the inline upstream of route `{route}` has the name of another upstream"
                         ))
                         .at(place)
-                        .help("an inline list goes by its route's name; rename one of them"),
+                        .help("an inline upstream has the name of its route; rename one of them"),
                     );
                 }
                 Some(Destination::One(cluster))
@@ -128,7 +128,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// No WebSocket is opened with HTTP/2 at a backend: settings for them say that some are expected.
+    /// Warns of WebSocket settings on a route to h2c backends: the gateway opens no WebSocket over HTTP/2 to
+    /// a backend.
     pub(super) fn warn_of_h2c(&mut self, written: &config::Route, destination: &Destination) {
         if written.websocket == config::WebSocket::default() {
             return;
@@ -137,7 +138,7 @@ impl Compiler<'_> {
             if cluster.reach().protocol() == UpstreamProtocol::H2c {
                 let name = cluster.name();
                 let problem = Problem::warning(format!(
-                    "upstream `{name}` is of `protocol: h2c`: WebSockets get 502 there, whatever `websocket` of this route says"
+                    "upstream `{name}` has `protocol: h2c`: WebSockets of this route get 502"
                 ));
                 let help = "send them to an upstream with `protocol: http1`, or take `websocket` out";
                 let place =
@@ -154,14 +155,14 @@ impl Compiler<'_> {
         place: &Place,
         clusters: &Clusters,
     ) -> Option<Arc<Cluster>> {
-        // One that is there but broken has its own problem already.
+        // An upstream with errors has its own problem already.
         if !spec.upstreams.contains_key(name) {
             let known = spec.upstreams.keys().map(String::as_str);
             let mut problem =
                 Problem::new(format!("unknown upstream `{name}`")).at(place).suggest(name, known);
             if spec.upstreams.is_empty() {
                 problem = problem
-                    .help("`upstreams:` names none; an address alone is written as a list: [127.0.0.1:8081]");
+                    .help("`upstreams:` defines none; write a single address as a list: [127.0.0.1:8081]");
             }
             self.problems.push(problem);
         }
@@ -180,7 +181,7 @@ impl Compiler<'_> {
         for (name, share) in shares {
             let cluster = self.named(spec, name, &share.place, clusters);
             match (total.checked_add(share.value), cluster) {
-                // A share of 0 is a way to keep a name in the file without sending anything there.
+                // A share of 0 keeps a name in the file without sending requests to it.
                 (Some(sum), Some(cluster)) if share.value > 0 => {
                     total = sum;
                     upto.push((sum, cluster));

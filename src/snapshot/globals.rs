@@ -1,4 +1,4 @@
-//! What holds for every request, whatever its route.
+//! Settings that apply to every request, regardless of its route.
 
 use super::cidr_set::Peers;
 use super::min_rate::MinRate;
@@ -8,46 +8,46 @@ use moongate_sdk::ClientPrefix;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// What holds for every request.
+/// Settings that apply to every request.
 #[derive(Clone, Debug)]
 pub struct GlobalSettings {
-    /// How long connections are taken although the process is ending.
+    /// How long connections are accepted after shutdown began.
     pub drain_delay: Duration,
-    /// How long the process may take to end from then on.
+    /// The time limit of the shutdown from then on.
     pub grace_period: Duration,
-    /// How long a client may take to send a head.
+    /// The time limit for receiving a request header.
     pub header_timeout: Duration,
-    /// How long an idle connection of a client is kept.
+    /// How long an idle downstream connection is kept.
     pub keepalive_timeout: Duration,
-    /// The longest silence inside a request's body.
+    /// The maximum time without data inside a request body.
     pub body_timeout: Duration,
-    /// How long a client may take to read.
+    /// The maximum time without progress while a response is sent.
     pub send_timeout: Duration,
-    /// The lowest rate of a request's body.
+    /// The minimum rate of a request body.
     pub body_rate: Option<MinRate>,
-    /// The lowest rate at which a client takes a response.
+    /// The minimum rate at which a client reads a response.
     pub send_rate: Option<MinRate>,
-    /// The largest head in bytes.
+    /// The maximum size of a request header in bytes.
     pub max_header_size: usize,
-    /// What identifies a client in limits and keys.
+    /// The prefix lengths that identify a client in limits and keys.
     pub client_prefix: ClientPrefix,
-    /// What happens to X-Forwarded-*.
+    /// The policy for X-Forwarded-*.
     pub x_forwarded: XForwarded,
-    /// Which messages `Via` is added to.
+    /// The messages that `Via` is added to.
     pub via: Via,
-    /// What happens to escaped slashes, where a route says nothing else.
+    /// The policy for escaped slashes, unless the route has its own.
     pub escaped_slashes: EscapedSlashes,
-    /// What happens to several slashes in a row, likewise.
+    /// The policy for repeated slashes, unless the route has its own.
     pub merge_slashes: MergeSlashes,
-    /// The name servers to ask; none are those of the system.
+    /// The name servers; empty for those of the system.
     pub name_servers: Vec<SocketAddr>,
-    /// What looks them up where an upstream does not say.
+    /// The resolver, unless the upstream has its own.
     pub resolver: ResolverKind,
     trusted: Peers,
 }
 
 impl GlobalSettings {
-    /// Whether the word of this peer counts.
+    /// Returns whether the forwarding fields of this peer are trusted.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.contain(peer)
     }
@@ -75,24 +75,24 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> GlobalSetting
     }
 }
 
-/// The port of a name server that none is written for (RFC 1035 §4.2).
+/// The default port of a name server (RFC 1035 §4.2).
 const DNS: u16 = 53;
 
 fn name_servers(written: &[Placed<String>], problems: &mut Problems) -> Vec<SocketAddr> {
     let mut servers: Vec<SocketAddr> = Vec::with_capacity(written.len());
     for one in written {
         let address = one.value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS));
-        let wrong = match address.or_else(|_| one.value.parse::<SocketAddr>()) {
+        let message = match address.or_else(|_| one.value.parse::<SocketAddr>()) {
             Ok(server) if server.port() == 0 => format!("no name server listens on port 0: `{}`", one.value),
             Ok(server) if servers.contains(&server) => format!("name server `{}` is listed twice", one.value),
             Ok(server) => {
                 servers.push(server);
                 continue;
             }
-            Err(_) => format!("bad address `{}` of a name server", one.value),
+            Err(_) => format!("invalid name server address `{}`", one.value),
         };
         problems.push(
-            Problem::new(wrong)
+            Problem::new(message)
                 .help("write ip or ip:port, as 10.0.0.2 or [2001:db8::53]:5353")
                 .at(&one.place),
         );

@@ -1,5 +1,4 @@
-//! What a listener does with a connection before its first request: the PROXY protocol, TLS, and which
-//! HTTP is spoken.
+//! The protocols of a listener: PROXY protocol, TLS and HTTP versions.
 
 use super::Balancers;
 use super::listen_address::Address;
@@ -9,25 +8,25 @@ use crate::tls::{Acceptor, AcceptorContext, Alpn};
 use moongate_config::{Placed, Problem, Problems};
 use std::sync::Arc;
 
-/// What precedes the first request of a connection.
+/// The protocols of a listener, if they are not plain HTTP/1.
 #[derive(Debug)]
 pub struct ListenerProtocols {
-    /// Whose connections begin with a PROXY header, where there are such.
+    /// The sources whose connections begin with a PROXY header, if any.
     pub balancers: Option<Balancers>,
-    /// TLS, where it is spoken.
+    /// TLS, if configured.
     pub tls: Option<Arc<Acceptor>>,
-    /// HTTP/1 is spoken.
+    /// Whether HTTP/1 is accepted.
     pub http1: bool,
-    /// HTTP/2 without TLS is spoken (RFC 9113 §3.3).
+    /// Whether HTTP/2 without TLS is accepted (RFC 9113 §3.3).
     pub h2c: bool,
 }
 
 impl ListenerProtocols {
-    /// Compiles what was written for a listener; `None` where HTTP/1 begins at once. `prior` is what
-    /// that listener did before a reload.
+    /// Compiles the protocols of a listener; `None` for plain HTTP/1. `prior` are those of the same listener
+    /// before a reload.
     ///
     /// # Errors
-    /// Everything that is wrong with it, with places. Warnings go into `warnings`.
+    /// Every problem of the settings, with its place. Warnings are added to `warnings`.
     pub(super) fn compile(
         listener: &config::Listener,
         name: &str,
@@ -57,7 +56,7 @@ impl ListenerProtocols {
     }
 }
 
-/// TLS, with the certificate that the gateway gets by itself where it should.
+/// TLS, with an automatic certificate if configured.
 fn secure(
     written: &Placed<ListenerTls>,
     alpn: Alpn,
@@ -77,7 +76,7 @@ fn secure(
     }
 }
 
-/// What is spoken, written or by default.
+/// The protocols, configured or by default.
 fn protocols(listener: &config::Listener) -> Result<Vec<Protocol>, Problems> {
     let secure = listener.tls.is_some();
     let Some(written) = &listener.protocols else {
@@ -85,18 +84,18 @@ fn protocols(listener: &config::Listener) -> Result<Vec<Protocol>, Problems> {
     };
     let mut problems = Problems::default();
     for protocol in &written.value {
-        let wrong = match protocol.value {
-            Protocol::H2 if !secure => Some(("h2 needs TLS", "without TLS, HTTP/2 is h2c")),
-            Protocol::H2c if secure => Some(("h2c is HTTP/2 without TLS", "with TLS, HTTP/2 is h2")),
+        let message = match protocol.value {
+            Protocol::H2 if !secure => Some(("h2 needs TLS", "use h2c for HTTP/2 without TLS")),
+            Protocol::H2c if secure => Some(("h2c means HTTP/2 without TLS", "use h2 for HTTP/2 over TLS")),
             _ => None,
         };
-        if let Some((wrong, help)) = wrong {
-            problems.push(Problem::new(wrong).help(help).at(&protocol.place));
+        if let Some((message, help)) = message {
+            problems.push(Problem::new(message).help(help).at(&protocol.place));
         }
     }
     if written.value.is_empty() {
-        let problem = Problem::new("`protocols` is empty: nobody could speak with it");
-        problems.push(problem.help("leave it out for the default").at(&written.place));
+        let problem = Problem::new("`protocols` is empty: no client could connect");
+        problems.push(problem.help("omit it for the default").at(&written.place));
     }
     let spoken = written.value.iter().map(|Placed { value, .. }| *value).collect();
     if problems.refuse() { Err(problems) } else { Ok(spoken) }

@@ -1,4 +1,4 @@
-//! Where the process listens, for clients and for its administrator.
+//! The listeners for clients and the admin listener.
 
 use super::ListenerProtocols;
 use super::listen_address::{Address, are_rivals, rivals};
@@ -9,38 +9,38 @@ use moongate_config::{Placed, Problem, Problems};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Where clients connect when the file names no listener.
+/// The listen address without a `listeners` section.
 const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
 /// Where clients connect.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Its name.
+    /// The name.
     pub name: Arc<str>,
-    /// Its address.
+    /// The address.
     pub address: Address,
-    /// The most connections at a time.
+    /// The maximum number of concurrent connections.
     pub max_connections: Option<usize>,
-    /// What precedes the first request of a connection; `None` where HTTP/1 begins at once.
+    /// The protocols; `None` for plain HTTP/1.
     pub greeting: Option<Arc<ListenerProtocols>>,
-    /// Gives out the turns of WebSocket handshakes; `None` when they are not limited.
+    /// Limits WebSocket handshakes; `None` without a limit.
     pub handshakes: Option<Arc<HandshakeLimiter>>,
 }
 
 impl Listener {
-    /// Whether a process that serves one can serve the other without opening a socket anew.
+    /// Returns whether a process that serves one can serve the other without opening a new socket.
     pub fn same_socket(&self, other: &Self) -> bool {
         (&self.name, &self.address, self.max_connections)
             == (&other.name, &other.address, other.max_connections)
     }
 }
 
-/// Where the administrator connects.
+/// The admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminAddress {
     /// The address.
     pub address: SocketAddr,
-    /// The token to show, for a public address always.
+    /// The required token; always set for a public address.
     pub token: Option<String>,
 }
 
@@ -87,8 +87,8 @@ pub(super) fn compile(
     warn_of_unseen_proofs(written, problems);
     if written.is_empty() {
         problems.push(
-            Problem::new("`listeners` is empty: nobody could connect")
-                .help("leave it out to listen on 127.0.0.1:8080"),
+            Problem::new("`listeners` is empty: no client could connect")
+                .help("omit it to listen on 127.0.0.1:8080"),
         );
     }
     listeners
@@ -100,15 +100,16 @@ fn warn_of_ipv6_alone(written: &[Placed<config::Listener>], listeners: &[Listene
         let Ok(Address::Tcp { address, .. }) = Address::parse(&listener.address.value) else { continue };
         let ipv4 = |known: &Listener| matches!(known.address, Address::Tcp { address: other, .. } if other.is_ipv4() && other.port() == address.port());
         if address.is_ipv6() && address.ip().is_unspecified() && !listeners.iter().any(ipv4) {
-            let problem = Problem::warning(format!("{address} takes IPv6 connections alone"));
+            let problem = Problem::warning(format!("{address} accepts only IPv6 connections"));
             let help =
-                "`ipv6_only: false` takes IPv4 connections too; `ipv6_only: true` says that it is meant";
+                "`ipv6_only: false` accepts IPv4 connections too; `ipv6_only: true` confirms IPv6 only";
             problems.push(problem.help(help).at(&listener.address.place));
         }
     }
 }
 
-/// An authority that looks by http comes to a listener without TLS, or to one that redirects to us.
+/// Warns if http-01 validation cannot reach the gateway: it connects to port 80 without TLS, or follows a
+/// redirect from there.
 fn warn_of_unseen_proofs(written: &[Placed<config::Listener>], problems: &mut Problems) {
     if written.iter().any(|listener| listener.tls.is_none()) {
         return;
@@ -116,8 +117,8 @@ fn warn_of_unseen_proofs(written: &[Placed<config::Listener>], problems: &mut Pr
     let acme = written.iter().filter_map(|listener| listener.tls.as_ref()?.acme.as_ref());
     for acme in acme.filter(|acme| acme.challenge == config::Challenge::Http01) {
         problems.push(
-            Problem::warning("`http-01` without a listener for plain HTTP")
-                .help("the authority asks at port 80: add a listener, or take `tls-alpn-01`")
+            Problem::warning("`http-01` without a listener for HTTP without TLS")
+                .help("the CA connects to port 80: add a listener, or use `tls-alpn-01`")
                 .at(&acme.place),
         );
     }
@@ -144,11 +145,11 @@ pub(super) fn compile_admin(
     }
 }
 
-/// The address to bind: an `ip:port` that only this machine reaches, or any when there is a token.
+/// The address to bind: an `ip:port` on the loopback, or any with a token.
 ///
 /// # Errors
-/// When it is no `ip:port`, when the token cannot be sent in a header field, or when a public address has no token.
-/// The unspecified addresses `0.0.0.0` and `[::]` are public.
+/// When it is no `ip:port`, when the token cannot be sent in a header field, or when a public address has no
+/// token. The unspecified addresses `0.0.0.0` and `[::]` are public.
 fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Problem> {
     let Ok(parsed) = address.parse::<SocketAddr>() else {
         return Err(Problem::new(format!("the admin address `{address}` is not ip:port"))
@@ -159,11 +160,11 @@ fn bind_address(address: &str, token: Option<&str>) -> Result<SocketAddr, Proble
         return Err(Problem::new(
             "the admin token is empty or has characters that cannot be sent in a header field",
         )
-        .help("take letters, digits and punctuation, for instance from `openssl rand -hex 32`"));
+        .help("use letters, digits and punctuation, for instance from `openssl rand -hex 32`"));
     }
     if token.is_none() && !parsed.ip().to_canonical().is_loopback() {
         return Err(Problem::new(format!("the admin address `{address}` is public and has no token"))
-            .label("anybody who reaches it could read the status and reload")
+            .label("any client that reaches it could read the status and reload")
             .help("bind it to 127.0.0.1, or set `admin.token`"));
     }
     Ok(parsed)

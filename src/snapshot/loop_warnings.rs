@@ -1,4 +1,4 @@
-//! Endpoints that are listeners of this process: a request there comes back to the gateway.
+//! Warnings about endpoints that are listeners of this process, which would loop requests.
 
 use super::listen_address::Address;
 use super::listeners::Listener;
@@ -8,7 +8,7 @@ use moongate_config::{Place, Placed, Problem};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-/// Warns of each of them.
+/// Warns of each such endpoint.
 pub(super) fn warnings(spec: &Config, listeners: &[Listener]) -> Vec<Problem> {
     let of_upstreams = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints);
     let of_routes = spec.routes.iter().flat_map(|route| match route.upstream.as_deref() {
@@ -24,13 +24,14 @@ fn warning(endpoint: &Placed<EndpointEntry>, listeners: &[Listener]) -> Option<P
     let listener = listeners.iter().find(|listener| leads_to(text, &listener.address))?;
     Some(
         Problem::warning(format!("`{text}` is the listener `{}` of this gateway", listener.name))
-            .label("requests come back")
-            .help("name the backend; a request that comes back five times is answered with 508")
+            .label("requests would loop")
+            .help("name the backend; a request that passes this gateway five times gets 508")
             .at(place),
     )
 }
 
-/// Whether connections to an endpoint arrive at a listener with this address, as far as that is known without a resolver.
+/// Returns whether connections to an endpoint reach a listener with this address, as far as known without a
+/// resolver.
 fn leads_to(endpoint: &str, listener: &Address) -> bool {
     match listener {
         Address::Unix { path, .. } => {
@@ -42,7 +43,8 @@ fn leads_to(endpoint: &str, listener: &Address) -> bool {
     }
 }
 
-/// The addresses of an endpoint: that of `ip:port`, and the loopback ones of `localhost:port` (RFC 6761 §6.3).
+/// The addresses of an endpoint: that of `ip:port`, and the loopback ones of `localhost:port` (RFC 6761
+/// §6.3).
 fn targets(endpoint: &str) -> Vec<SocketAddr> {
     if let Ok(address) = endpoint.parse::<SocketAddr>() {
         return vec![SocketAddr::new(address.ip().to_canonical(), address.port())];
@@ -58,11 +60,11 @@ fn targets(endpoint: &str) -> Vec<SocketAddr> {
 }
 
 fn takes(listener: SocketAddr, ipv6_only: bool, target: SocketAddr) -> bool {
-    // A port of 0 is any free one.
+    // Port 0 is any free one.
     if listener.port() != target.port() || target.port() == 0 {
         return false;
     }
-    // To connect to the unspecified address is to connect to this machine.
+    // Connecting to the unspecified address connects to this machine.
     let ip = match target.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -1,8 +1,8 @@
-//! A generation of the configuration, compiled: everything a request needs, in its final shape.
+//! Compiled configuration: one generation in the form that requests use.
 //!
-//! Compiling is pure. It reads no file but those that settings name (certificates, keys, modules), opens no socket and starts no task, so `moongate check` is
-//! the first half of a reload and nothing but that. What has the same settings as in the prior
-//! generation is taken over as the same instance, so its health and counts live on.
+//! Compiling is pure. It reads only the files that settings name (certificates, keys, modules), opens no
+//! socket and starts no task, so that `moongate check` is the first half of a reload. An instance with the
+//! same settings in the prior generation is reused, so that its health and counts survive.
 
 mod cidr_set;
 mod destination;
@@ -42,18 +42,17 @@ use moongate_sdk::Plugin;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The owner of the plugins of every route; no route can have this name, for names are not empty.
+/// The owner of global plugins; no route can have this name, since names are not empty.
 const EVERY_ROUTE: &str = "";
 
-/// The tables of what an operator may write behind `kind:`. Balancers and probes are ours; plugins
-/// may be a team's own.
+/// The tables of kinds. Plugins are a parameter, since a build may add its own.
 #[derive(Clone, Copy)]
 pub struct Kinds {
     /// Plugins.
     pub plugins: &'static [Kind<dyn Plugin>],
 }
 
-/// Every table of kinds with where they are written, for the schema.
+/// Every table of kinds with the keys that use it, for the schema.
 pub fn tables(plugins: &[Kind<dyn Plugin>]) -> Vec<KindTable> {
     vec![
         KindTable::new("balance", upstream::BALANCE),
@@ -64,76 +63,76 @@ pub fn tables(plugins: &[Kind<dyn Plugin>]) -> Vec<KindTable> {
 
 /// One generation.
 pub struct Snapshot {
-    /// Which route a request takes.
+    /// The route table.
     pub table: Table<Arc<Route>>,
-    /// What holds for every request.
+    /// Settings that apply to every request.
     pub terms: GlobalSettings,
-    /// Where clients connect, in the order written.
+    /// The listeners, in configured order.
     pub listeners: Vec<Listener>,
-    /// The certificates that the gateway gets by itself.
+    /// The automatic certificates.
     pub certificates: acme::Jobs,
-    /// The administrator's address.
+    /// The admin listener.
     pub admin: Option<AdminAddress>,
-    /// Worker threads.
+    /// The number of worker threads.
     pub threads: usize,
-    /// Idle connections to upstreams that are kept, over all workers.
+    /// The maximum number of idle upstream connections, over all workers.
     pub max_idle_connections: usize,
-    /// The access log; opened by live, for compiling opens nothing.
+    /// The access log; `control` opens it, since compiling opens nothing.
     pub log: Option<Arc<AccessLog>>,
-    /// Its settings, to see whether the next generation's are the same.
+    /// Its settings, for comparison with those of the next generation.
     pub log_settings: config::AccessLog,
-    /// Counts the answers to requests that matched no route.
+    /// Counts the responses to requests without a route.
     pub unrouted: Arc<Answers>,
     clusters: IndexMap<String, Arc<Cluster>>,
-    /// Upstreams that earlier generations had, with something still on their endpoints.
+    /// Upstreams of earlier generations that are still in use.
     removed: Vec<RemovedUpstream>,
     by_name: HashMap<Arc<str>, Arc<Route>>,
     plugins: Instances,
 }
 
 impl Snapshot {
-    /// Every cluster, those of a single route's inline list included.
+    /// Every cluster, those of a route's inline endpoints included.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.clusters.values()
     }
 
-    /// What is left of upstreams that were removed.
+    /// The removed upstreams that are still in use.
     pub fn removed(&self) -> &[RemovedUpstream] {
         &self.removed
     }
 
-    /// The cluster of that name.
+    /// The cluster with this name.
     pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
         self.clusters.get(name)
     }
 
-    /// The route of that name.
+    /// The route with this name.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         self.by_name.get(name)
     }
 
-    /// The listeners that speak TLS, by name.
+    /// The listeners with TLS, by name.
     pub fn secure(&self) -> impl Iterator<Item = (&str, &Arc<Acceptor>)> {
         self.listeners
             .iter()
             .filter_map(|listener| Some((&*listener.name, listener.greeting.as_ref()?.tls.as_ref()?)))
     }
 
-    /// Every instance of a plugin, in no order.
+    /// Every plugin instance, in arbitrary order.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.plugins.entries()
     }
 
-    /// How many routes there are.
+    /// The number of routes.
     pub fn routes(&self) -> usize {
         self.table.targets().count()
     }
 }
 
-/// Compiles a specification. `prior` is the generation that serves now, if one does.
+/// Compiles a configuration. `prior` is the serving generation, if any.
 ///
 /// # Errors
-/// Every problem of the file, not the first. Otherwise the problems returned are warnings.
+/// Every problem of the file. On success the returned problems are warnings.
 pub fn compile(
     spec: &Config,
     prior: Option<&Snapshot>,
@@ -153,7 +152,7 @@ pub fn compile(
     let table = compiler.routes(spec, &listeners, &mut clusters);
     if spec.routes.is_empty() {
         compiler.problems.push(
-            Problem::warning("no routes: every request is answered 404")
+            Problem::warning("no routes: every request gets 404")
                 .help("the shortest route is `routes: [{ upstream: [127.0.0.1:8081] }]`"),
         );
     }
@@ -196,25 +195,24 @@ fn check_log(written: &config::AccessLog, problems: &mut Problems) {
         return;
     }
     if let Err(error) = AccessLog::check(&written.path) {
-        let problem =
-            Problem::new(format!("the access log `{}` cannot be opened: {error}", written.path.value));
+        let problem = Problem::new(format!("cannot open the access log `{}`: {error}", written.path.value));
         problems.push(problem.at(&written.path.place));
     }
 }
 
-/// What is left of the upstreams that are none any more.
+/// The upstreams of the prior generation that no longer exist.
 fn removed(prior: &Snapshot, clusters: &IndexMap<String, Arc<Cluster>>) -> Vec<RemovedUpstream> {
     let removed = prior.clusters.values().map(|cluster| RemovedUpstream::of(cluster));
     let all = removed.chain(prior.removed.iter().cloned());
     all.filter(|removed| !clusters.contains_key(&**removed.name()) && !removed.is_unused()).collect()
 }
 
-/// What a running process cannot change: each a problem that names it.
+/// The settings that a running process cannot change, each as a problem that names it.
 pub fn cannot_change(prior: &Snapshot, next: &Snapshot, written: &Config) -> Problems {
     let mut problems = Problems::default();
     let mut refuse = |what: &str, place: Option<&Place>| {
         let problem = Problem::new(format!("{what} cannot be changed by a reload"))
-            .help("restart the process for it, or take the change back");
+            .help("restart the process, or revert the change");
         problems.push(match place {
             Some(place) => problem.at(place),
             None => problem,
@@ -248,7 +246,7 @@ struct Compiler<'a> {
     prior: Option<&'a Snapshot>,
     problems: Problems,
     plugins: Builder<'a>,
-    /// The upstreams that plugins call, and where they are named.
+    /// The upstreams that plugins call, with their places.
     called: Vec<(String, Place)>,
 }
 
@@ -308,7 +306,7 @@ impl Compiler<'_> {
                 self.problems.push(without_upstream().at(&written.place));
             }
             let Some(destination) = destination else {
-                // What else is wrong with the route is told in the same go.
+                // Other problems of the route are reported in the same run.
                 self.problems.keep(Rule::read(&*name, &written.value, ()).map(drop));
                 self.problems.keep(Policy::new(&written.websocket, None).map(drop));
                 continue;

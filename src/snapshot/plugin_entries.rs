@@ -1,4 +1,4 @@
-//! The plugins of a configuration, and whether the upstreams that they call are there.
+//! The plugin entries of a configuration, and the existence of the upstreams that they call.
 
 use super::Compiler;
 use crate::config::{self, Config, UpstreamProtocol};
@@ -19,39 +19,38 @@ impl Compiler<'_> {
         let upstreams = match entry.upstreams() {
             Ok(upstreams) => upstreams,
             Err(broken) => {
-                let problem =
-                    Problem::new(format!("{broken}: it panicked when it was asked for its upstreams"));
+                let problem = Problem::new(format!("{broken}: it panicked while listing its upstreams"));
                 self.problems.push(problem.at(&written.place));
                 return None;
             }
         };
         for name in upstreams {
-            // An entry that was carried over knows the places of another file.
+            // An entry reused from the prior generation has places of another file.
             let place = place_of(&written.settings.value, name).unwrap_or(&written.place);
             self.called.push((name.to_owned(), place.clone()));
         }
         Some(entry)
     }
 
-    /// Tells of upstreams that plugins call and nobody has.
+    /// Reports unknown upstreams that plugins call.
     pub(super) fn find_called(&mut self, spec: &Config, clusters: &IndexMap<String, Arc<Cluster>>) {
         for (name, place) in std::mem::take(&mut self.called) {
-            // One that is there but broken has its own problem already.
+            // An upstream with errors has its own problem already.
             if !clusters.contains_key(&name) && !spec.upstreams.contains_key(&name) {
                 let problem = Problem::new(format!("unknown upstream `{name}`")).at(&place);
                 self.problems.push(problem.suggest(&name, spec.upstreams.keys().map(String::as_str)));
             }
             if clusters.get(&name).is_some_and(|found| found.spec().protocol == UpstreamProtocol::H2c) {
-                let problem = Problem::new(format!("upstream `{name}` speaks HTTP/2 alone"));
+                let problem = Problem::new(format!("upstream `{name}` supports only HTTP/2"));
                 let help =
-                    "plugins ask with HTTP/1.1; name an upstream of `protocol: http1`, or `h2` with `tls`";
+                    "plugins use HTTP/1.1; name an upstream with `protocol: http1`, or `h2` with `tls`";
                 self.problems.push(problem.help(help).at(&place));
             }
         }
     }
 }
 
-/// Where a text stands among settings.
+/// The place of a text within settings.
 fn place_of<'v>(value: &'v Value, wanted: &str) -> Option<&'v Place> {
     match &value.kind {
         ValueKind::Null => None,

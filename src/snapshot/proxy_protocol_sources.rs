@@ -1,4 +1,4 @@
-//! The balancers in front of a listener that tell of their clients by the PROXY protocol.
+//! PROXY protocol sources: the load balancers in front of a listener that send a PROXY header.
 
 use super::cidr_set::Peers;
 use super::listen_address::Address;
@@ -8,30 +8,31 @@ use moongate_config::{Placed, Problem, Problems};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// In the list: whoever reaches the listener's Unix socket.
+/// In the list: every peer of the listener's Unix socket.
 const UNIX: &str = "unix";
 
-/// Whose connections begin with a PROXY header.
+/// The sources whose connections begin with a PROXY header.
 #[derive(Debug)]
 pub struct Balancers {
     known: Known,
-    /// Counts the connections that are ended for their header.
+    /// Counts the connections closed because of their header.
     pub metrics: Arc<PreambleMetrics>,
 }
 
 #[derive(Debug)]
 enum Known {
-    /// Those of these addresses.
+    /// Peers with these addresses.
     At(Peers),
-    /// All: the rights on the Unix socket's file say who that is.
+    /// All peers: the permissions of the socket file restrict them.
     OnSocket,
 }
 
 impl Balancers {
-    /// Compiles what was written for a listener of that name at that address.
+    /// Compiles the sources of a listener with that name and address.
     ///
     /// # Errors
-    /// An empty list, what is no address, and what cannot be at that address. Warnings go into `warnings`.
+    /// An empty list, an invalid address, and a source that cannot reach that address. Warnings are added to
+    /// `warnings`.
     pub(super) fn compile(
         written: &Placed<config::ProxyProtocol>,
         name: &str,
@@ -43,28 +44,30 @@ impl Balancers {
         if from.is_empty() {
             let problem = Problem::new("`from` is empty: no connection would begin with a PROXY header");
             problems
-                .push(problem.help("name the balancers, or leave `proxy_protocol` out").at(&written.place));
+                .push(problem.help("list the load balancers, or omit `proxy_protocol`").at(&written.place));
         }
         let known = match address {
             Address::Tcp { .. } => Known::At(addresses(from, &mut problems)),
             Address::Unix { .. } => {
-                for wrong in from.iter().filter(|entry| entry.value != UNIX) {
-                    let problem = Problem::new("whoever connects to a Unix socket has no address");
-                    problems.push(problem.help("write `from: [unix]`").at(&wrong.place));
+                for entry in from.iter().filter(|entry| entry.value != UNIX) {
+                    let problem = Problem::new("peers of a Unix socket have no address");
+                    problems.push(problem.help("write `from: [unix]`").at(&entry.place));
                 }
                 Known::OnSocket
             }
         };
         if matches!(&known, Known::At(peers) if peers.are_all()) {
-            let problem = Problem::warning("everybody is a balancer: each client says by itself who it is");
-            warnings
-                .push(problem.help("name the balancers alone, as in `from: [10.0.0.5]`").at(&written.place));
+            let problem =
+                Problem::warning("every client is trusted as a load balancer: it can forge its address");
+            warnings.push(
+                problem.help("list only the load balancers, as in `from: [10.0.0.5]`").at(&written.place),
+            );
         }
         let metrics = PreambleMetrics::of(name);
         if problems.refuse() { Err(problems) } else { Ok(Self { known, metrics }) }
     }
 
-    /// Whether a connection from there begins with a header; `None` is the other end of a Unix socket.
+    /// Returns whether a connection from this peer begins with a header; `None` is a peer of a Unix socket.
     pub fn include(&self, peer: Option<IpAddr>) -> bool {
         match &self.known {
             Known::At(peers) => peer.is_some_and(|peer| peers.contain(peer)),
@@ -74,9 +77,9 @@ impl Balancers {
 }
 
 fn addresses(from: &[Placed<String>], problems: &mut Problems) -> Peers {
-    for wrong in from.iter().filter(|entry| entry.value == UNIX) {
+    for entry in from.iter().filter(|entry| entry.value == UNIX) {
         let problem = Problem::new("`unix` is for a listener at unix:/path");
-        problems.push(problem.help("write the balancer's address").at(&wrong.place));
+        problems.push(problem.help("write the load balancer's address").at(&entry.place));
     }
     Peers::read(from.iter().filter(|entry| entry.value != UNIX), problems)
 }
@@ -118,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_everybody_is_taken_with_a_warning() {
+    fn a_list_of_all_addresses_is_accepted_with_a_warning() {
         for (from, warned) in
             [(&["0.0.0.0/0"][..], true), (&["10.0.0.1", "::/0"], true), (&["10.0.0.0/8", "::1"], false)]
         {

@@ -1,4 +1,4 @@
-//! A route as a request meets it.
+//! A compiled route.
 
 use super::Destination;
 use super::route_version::RouteVersion;
@@ -11,40 +11,40 @@ use moongate_config::{Period, Placed, Problems};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest silence in a response's body where nothing else is written.
+/// The default maximum time without data in a response body.
 const IDLE_BODY: Duration = Duration::from_secs(60);
-/// The same for event streams and calls of gRPC, which are silent by nature.
+/// The same for event streams and gRPC calls, which may be idle for long.
 const IDLE_STREAM: Duration = Duration::from_secs(3600);
 
-/// A route as a request meets it.
+/// A compiled route.
 pub struct Route {
-    /// Its name.
+    /// The name.
     pub name: Arc<str>,
-    /// Where it sends its requests.
+    /// The destination of its requests.
     pub destination: Destination,
-    /// How long a backend may take to the head of its response.
+    /// The time limit for the backend's response header.
     pub timeout: Option<Duration>,
     stream_idle_timeout: Option<Duration>,
-    /// What happens when an HTTP/1.1 client closes its direction before its response has ended.
+    /// The action when an HTTP/1.1 client half-closes its connection before the response has ended.
     pub on_client_close: OnClientClose,
-    /// Whether TRACE is passed on: its `methods` name it.
+    /// Whether TRACE is forwarded: its `methods` contain it.
     pub allows_trace: bool,
-    /// How it reads the parameters of path segments.
+    /// The interpretation of path parameters.
     pub path_parameters: PathParameters,
-    /// What happens to escaped slashes, where the server's word does not hold.
+    /// The policy for escaped slashes, if it differs from the global one.
     pub escaped_slashes: Option<EscapedSlashes>,
-    /// What happens to several slashes in a row, likewise.
+    /// The policy for repeated slashes, if it differs from the global one.
     pub merge_slashes: Option<MergeSlashes>,
     /// Whether its requests are logged.
     pub logged: bool,
-    /// Its plugins, the ones of every route first. WebSockets that they look at keep them.
+    /// Its plugins, global ones first. WebSockets with plugin phases keep the chain.
     pub chain: Arc<Chain>,
-    /// Its series.
+    /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
-    /// Counts the answers that no cluster had a part in.
+    /// Counts the responses that no cluster was involved in.
     pub unserved: Arc<Answers>,
     answers: Vec<(Arc<Cluster>, Arc<Answers>)>,
-    /// The policy of its WebSockets; they keep this and nothing else of the route.
+    /// The policy of its WebSockets, which keep nothing else of the route.
     pub policy: Arc<Policy>,
     edition: Arc<RouteVersion>,
 }
@@ -86,26 +86,26 @@ impl Route {
         })
     }
 
-    /// The longest silence in a response; `streams` for an event stream or a call of gRPC.
+    /// The maximum time without data in a response; `streams` for an event stream or a gRPC call.
     pub fn silence(&self, streams: bool) -> Option<Duration> {
         let default = if streams { IDLE_STREAM } else { IDLE_BODY };
         Some(self.stream_idle_timeout.unwrap_or(default)).filter(|silence| !silence.is_zero())
     }
 
-    /// Its edition: the same number over reloads as long as its destination and the policy of its
-    /// WebSockets stay, and never 0.
+    /// Its version: constant over reloads while its destination and WebSocket policy are unchanged, and never
+    /// 0.
     pub fn edition(&self) -> u64 {
         self.edition.number()
     }
 
-    /// Where answers through this cluster are counted; a route has one cluster or a handful.
+    /// The response counters for this cluster; a route has one cluster or a handful.
     pub fn answers(&self, cluster: &Arc<Cluster>) -> &Answers {
         let found = self.answers.iter().find(|(known, _)| Arc::ptr_eq(known, cluster));
         found.map_or(&self.unserved, |(_, answers)| answers)
     }
 }
 
-/// `0s` is no limit.
+/// `0s` means no limit.
 fn limit(period: Period) -> Option<Duration> {
     Some(period.0).filter(|limit| !limit.is_zero())
 }

@@ -1,11 +1,11 @@
-//! When a route is another one to the WebSockets it has: its destination or their policy was changed.
+//! The version of a route for its WebSockets: it changes with the destination or the WebSocket policy.
 
 use super::Destination;
 use crate::config;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What makes a route what it is to its WebSockets, with a number for it.
+/// The properties of a route that concern its WebSockets, and their version number.
 pub(super) struct RouteVersion {
     number: u64,
     /// The clusters by name, with the sums of their shares.
@@ -14,7 +14,7 @@ pub(super) struct RouteVersion {
 }
 
 impl RouteVersion {
-    /// The prior one while nothing changed, otherwise a new one.
+    /// The prior version if nothing changed, otherwise a new one.
     pub(super) fn of(
         destination: &Destination,
         written: &config::WebSocket,
@@ -29,8 +29,8 @@ impl RouteVersion {
             }
         };
         let policy = config::WebSocket {
-            // How WebSockets are drained holds at once for those that live, and how fast new ones come in is
-            // nothing to them: nobody must reconnect for it.
+            // Drain settings apply to open WebSockets at once, and the handshake rate does not concern them:
+            // neither needs a reconnect.
             handshake_rate: None,
             handshake_timeout: None,
             drain_window: config::WebSocket::default().drain_window,

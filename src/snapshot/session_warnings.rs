@@ -1,5 +1,5 @@
-//! Warnings about clients that will not stay where the balance of their upstream wants them: cookies that overwrite
-//! each other or are never sent, and shares between upstreams that do not agree on a key.
+//! Warnings about ineffective session affinity: cookies that overwrite each other or are never sent, and
+//! shares between upstreams without a common key.
 
 use super::{Destination, Route};
 use crate::route::{HostPattern, PathPattern, Rule};
@@ -8,7 +8,7 @@ use moongate_config::{Place, Problem};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What is wrong with the stickiness of these rules; `places` are those of the routes, in the same order.
+/// The warnings for these rules; `places` are those of the routes, in the same order.
 pub(super) fn warnings(rules: &[Rule<Arc<Route>>], places: &[&Place]) -> Vec<Problem> {
     let mut warnings = overwritten(rules, places);
     for (rule, place) in rules.iter().zip(places) {
@@ -18,8 +18,8 @@ pub(super) fn warnings(rules: &[Rule<Arc<Route>>], places: &[&Place]) -> Vec<Pro
     warnings
 }
 
-/// Pairs of upstreams whose cookies are the same to a browser, each with a route of its own under one host. Upstreams
-/// that are shares of every such route together are none: what one of them does not know, the other does.
+/// Pairs of upstreams whose cookies are identical to a browser, each with a route of its own under one host.
+/// Upstreams that share every such route are excluded, since each sees the other's cookie.
 fn overwritten(rules: &[Rule<Arc<Route>>], places: &[&Place]) -> Vec<Problem> {
     let mut warned = BTreeSet::new();
     let mut problems = Vec::new();
@@ -37,7 +37,7 @@ fn overwritten(rules: &[Rule<Arc<Route>>], places: &[&Place]) -> Vec<Problem> {
     problems
 }
 
-/// The pairs of an upstream that only the one rule leads to, and one that only the other rule leads to.
+/// The pairs of an upstream of one rule only and an upstream of the other rule only.
 fn pairs<'a>(
     one: &'a Rule<Arc<Route>>,
     other: &'a Rule<Arc<Route>>,
@@ -59,7 +59,7 @@ fn overwrites(cluster: &Cluster, other: &Cluster, cookie: &CookieScope) -> Probl
         cluster.name(),
         cookie.name
     ))
-    .help("give them different values of `cookie` or `path`, or leave `cookie` out")
+    .help("set different values of `cookie` or `path`, or omit `cookie`")
 }
 
 fn share_a_host(one: &Rule<Arc<Route>>, other: &Rule<Arc<Route>>) -> bool {
@@ -77,7 +77,7 @@ fn overlap(a: &HostPattern, b: &HostPattern) -> bool {
     }
 }
 
-/// Shares between which a client moves although one of the upstreams wants to keep it.
+/// Warns of shares between which a client moves although one of the upstreams has affinity.
 fn drawn_anew(destination: &Destination) -> Option<Problem> {
     let Destination::Shares { key, .. } = destination else { return None };
     let all: Vec<_> = destination.clusters().collect();
@@ -105,7 +105,7 @@ fn drawn_anew(destination: &Destination) -> Option<Problem> {
     )
 }
 
-/// A cookie whose `path` covers nothing of one of a route's paths (RFC 6265 §5.1.4).
+/// Warns of a cookie whose `path` matches none of a route's paths (RFC 6265 §5.1.4).
 fn never_sent(rule: &Rule<Arc<Route>>) -> Vec<Problem> {
     let cookies = rule.target.destination.clusters().filter_map(|cluster| Some((cluster, cluster.cookie()?)));
     let problem = |(cluster, cookie): (&Arc<Cluster>, &CookieScope)| {
@@ -119,7 +119,7 @@ fn never_sent(rule: &Rule<Arc<Route>>) -> Vec<Problem> {
             cluster.name(),
             cookie.path
         ));
-        Some(problem.help("leave `path` out, or write the path of the route"))
+        Some(problem.help("omit `path`, or write the path of the route"))
     };
     cookies.filter_map(problem).collect()
 }
@@ -136,7 +136,7 @@ fn may_be_sent(cookie: &str, route: &PathPattern) -> bool {
     }
 }
 
-/// Whether a request path path-matches a cookie's path (RFC 6265 §5.1.4).
+/// Returns whether a request path path-matches a cookie's path (RFC 6265 §5.1.4).
 fn path_matches(path: &str, cookie: &str) -> bool {
     let Some(rest) = path.strip_prefix(cookie) else { return false };
     rest.is_empty() || cookie.ends_with('/') || rest.starts_with('/')

@@ -1,6 +1,6 @@
-//! Metrics, the access log and the output of the process log.
+//! Telemetry: metrics, the access log, and the queue of the process log.
 //!
-//! The lowest layer: every other module may count, and none has to know how counts are exported.
+//! A layer below all others: each may count, without knowing how counts are exposed.
 
 pub mod access_log;
 pub mod metrics;

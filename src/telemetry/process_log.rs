@@ -1,5 +1,5 @@
-//! The process log: records of the `log` facade as text or JSON on standard error. Lines pass a bounded queue, as
-//! those of the access log do: a stopped terminal or a collector that hangs must not hold up the threads that log.
+//! Queue of the process log to standard error: a stopped terminal or a hanging collector must not block
+//! threads that log.
 
 use super::access_log::{FormattedLine, Lines, json_record};
 use env_logger::{Logger, Target, WriteStyle};

@@ -1,13 +1,13 @@
-//! A text in which a peer may have had a hand, as it can stand in a field of the process's log.
+//! Quoting of peer-influenced text in a field of the process log.
 
-/// Bytes of the text that are told at most. A certificate may have a thousand names, and a line is read by people.
+/// The limit in bytes. A certificate may have a thousand names, and a line must stay readable.
 const LONGEST: usize = 400;
 
-/// The text in quotes, cut to 400 bytes, with what would end the field or the line escaped.
+/// The text in quotes, cut to 400 bytes, with line feeds and controls escaped.
 pub fn quoted(text: &str) -> String {
-    let told = text.floor_char_boundary(LONGEST);
-    let rest = if told < text.len() { "…" } else { "" };
-    format!("{:?}{rest}", &text[..told])
+    let shown = text.floor_char_boundary(LONGEST);
+    let rest = if shown < text.len() { "…" } else { "" };
+    format!("{:?}{rest}", &text[..shown])
 }
 
 #[cfg(test)]
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_s_words_cannot_end_the_field_or_the_line() {
+    fn text_of_a_peer_cannot_end_the_field_or_the_line() {
         assert_eq!(quoted("no \"a\" here"), "\"no \\\"a\\\" here\"");
         assert_eq!(quoted("a\nERROR b\u{1b}[2J\u{202e}"), "\"a\\nERROR b\\u{1b}[2J\\u{202e}\"");
     }

@@ -1,4 +1,4 @@
-//! Certificates by name: which one a client gets for what it asks for.
+//! Certificate resolver: selects a listener's certificate by SNI and signature schemes.
 
 use super::certificate::Ready;
 use super::dynamic_certs::Slot;
@@ -13,28 +13,28 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct CertResolver {
     exact: HashMap<Box<str>, Offer, RandomState>,
-    /// By what follows the first label.
+    /// By the name after the first label.
     wildcard: HashMap<Box<str>, Offer, RandomState>,
-    /// For who asks for something else, or for nothing.
+    /// For other names, and without SNI.
     default: Offer,
-    /// The certificate that the gateway gets by itself; it comes before files for the same name.
+    /// The slot of the ACME certificate, which has precedence over files for the same name.
     later: Option<Arc<Slot>>,
 }
 
-/// Certificates for the same name with keys of different kinds, the best first.
+/// Certificates for the same name with keys of different types, in order of preference.
 #[derive(Clone, Debug, Default)]
 struct Offer(Vec<Arc<CertifiedKey>>);
 
 impl Offer {
     fn choose(&self, verifiable: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
-        // One that a client cannot verify still tells it what is wrong.
+        // Without a verifiable key, the first certificate still tells the client the problem.
         self.0.iter().find(|key| key.key.choose_scheme(verifiable).is_some()).or(self.0.first())
     }
 }
 
 impl CertResolver {
-    /// Of several certificates for one name ECDSA comes before RSA, and of the same kind the one that
-    /// was written first.
+    /// Of certificates for one name, ECDSA comes before RSA; of the same type, the first one in the
+    /// configuration.
     pub(super) fn new(certificates: &[Ready], later: Option<Arc<Slot>>) -> Self {
         let mut shelf = Self { later, ..Self::default() };
         let (modern, old): (Vec<_>, Vec<_>) = certificates.iter().partition(|ready| ready.is_modern());
@@ -55,17 +55,17 @@ impl CertResolver {
         shelf
     }
 
-    /// Whether there is a certificate for that name. Names come in lower case from rustls.
+    /// Whether there is a certificate for the name. rustls passes names in lower case.
     pub(super) fn knows(&self, name: Option<&str>) -> bool {
         name.is_some_and(|name| self.find(name).is_some() || self.gets(name).is_some())
     }
 
-    /// The place of a certificate for that name that the gateway gets by itself.
+    /// The slot of an ACME certificate for the name.
     fn gets(&self, name: &str) -> Option<&Arc<Slot>> {
         self.later.as_ref().filter(|slot| slot.names().iter().any(|known| **known == *name))
     }
 
-    /// An exact name before a wildcard, which stands for one label (RFC 9525 §6.3).
+    /// Finds an exact name, then a wildcard, which stands for one label (RFC 9525 §6.3).
     fn find(&self, name: &str) -> Option<&Offer> {
         self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1))
     }

@@ -1,4 +1,4 @@
-//! One certificate with its key, read from its files and looked at from all sides.
+//! One certificate with its key: reading from files, and validation.
 
 use super::unix_time::now;
 use super::{certificate_names, pem};
@@ -13,25 +13,25 @@ use std::sync::Arc;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Version;
 
-/// The largest file that is read.
+/// The largest file in bytes.
 pub(super) const LARGEST: u64 = 1 << 20;
 
-/// A certificate that serves, as an administrator sees it.
+/// A certificate in use, as shown by the admin API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct About {
-    /// Where it is from: the file as the operator wrote it.
+    /// The source: the file as configured.
     pub certificate: String,
-    /// The names it is for.
+    /// The certificate's names.
     pub names: Vec<String>,
-    /// The kind of its key: `ecdsa`, `rsa` or `ed25519`.
+    /// The type of the key: `ecdsa`, `rsa` or `ed25519`.
     pub key: &'static str,
-    /// Its serial number in hexadecimal digits.
+    /// The serial number in hexadecimal digits.
     pub serial: String,
-    /// Its issuer, as RFC 4514 writes it.
+    /// The issuer in the format of RFC 4514.
     pub issuer: String,
-    /// The first second of its life, since 1970.
+    /// The first second of validity, in Unix seconds.
     pub not_before: i64,
-    /// The last one.
+    /// The last second of validity, in Unix seconds.
     pub not_after: i64,
 }
 
@@ -43,12 +43,12 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Whether it has a key that older clients cannot verify and younger ones like better.
+    /// Whether the key has a type that older clients cannot verify and newer ones prefer.
     pub(super) fn is_modern(&self) -> bool {
         self.about.key != "rsa"
     }
 
-    /// Whether it is the same certificate.
+    /// Whether this is the same certificate.
     pub(super) fn is(&self, chain: &[CertificateDer<'_>]) -> bool {
         self.key.cert.first() == chain.first()
     }
@@ -58,7 +58,7 @@ impl Ready {
 /// one among them is no reason to refuse what else changed.
 ///
 /// # Errors
-/// Everything that is wrong with the files, at the places that name them.
+/// Every problem of the files, at the places of their settings.
 pub(super) fn load(
     written: &Placed<Certificate>,
     files: &Files,
@@ -98,10 +98,10 @@ pub(super) fn load(
     }
 }
 
-/// Puts a certificate and its key together; `cert` and `path` are the files they are from.
+/// Combines a certificate and its key; `cert` and `path` are their files.
 ///
 /// # Errors
-/// What one of the two, or both together, cannot be used for, at the file that is to blame.
+/// The problem of one of the files, or of both together, at the place of the responsible file.
 pub(super) fn certify(
     cert: &Placed<String>,
     path: &Placed<String>,
@@ -110,32 +110,32 @@ pub(super) fn certify(
 ) -> Result<CertifiedKey, Problem> {
     if chain.first().and_then(certificate_names::parse).is_some_and(|leaf| leaf.version() == X509Version::V1)
     {
-        let wrong = "the certificate is of X.509 version 1; version 3 with subjectAltName is needed";
+        let wrong = "the certificate has X.509 version 1; version 3 with subjectAltName is required";
         return Err(Problem::new(wrong)
-            .help("`openssl x509 -req` makes version 3 with `-extfile`, and `openssl req -x509` does with `-addext`")
+            .help("create it with `openssl x509 -req -extfile` or `openssl req -x509 -addext`")
             .at(&cert.place));
     }
     CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            Problem::new("the private key does not fit the certificate")
-                .help("one of the two files is of another time or another name; `openssl x509 -pubkey -noout` and `openssl pkey -pubout` show both public keys")
+            Problem::new("the private key does not match the certificate")
+                .help("compare the public keys with `openssl x509 -pubkey -noout` and `openssl pkey -pubout`")
                 .at(&path.place)
         }
         Error::General(why) => Problem::new(format!("the private key cannot be used: {why}"))
-            .help("ECDSA on P-256 and P-384, RSA from 2048 bits, and Ed25519 can")
+            .help("use ECDSA on P-256 or P-384, RSA with at least 2048 bits, or Ed25519")
             .at(&path.place),
         other => Problem::new(format!("the certificate cannot be used: {other}")).at(&cert.place),
     })
 }
 
-/// What a certificate says of itself; `key` is not known yet.
+/// Reads a certificate's description; `key` is still unknown.
 fn describe(
     written: &Certificate,
     chain: &[CertificateDer<'_>],
     serving: &[Ready],
     warnings: &mut Problems,
 ) -> Result<About, Problem> {
-    let unreadable = || Problem::new("the certificate cannot be read: it is no X.509");
+    let unreadable = || Problem::new("the certificate is not valid X.509");
     let parsed: Vec<_> =
         chain.iter().map(certificate_names::parse).collect::<Option<_>>().ok_or_else(unreadable)?;
     let leaf = parsed.first().ok_or_else(unreadable)?;
@@ -145,16 +145,23 @@ fn describe(
         warn(doubt);
     }
     let names = certificate_names::alternative(leaf);
-    // One of an older version cannot have any, and is refused for that.
+    // Older versions cannot have names, and are refused for their version.
     if names.is_empty() && leaf.version() == X509Version::V3 {
-        warn(Problem::warning("the certificate is for no name: nobody is given it by name, and clients do not take it")
-            .help("names are alternative names (SAN); the common name of the subject has not counted since 2017"));
+        warn(
+            Problem::warning("the certificate has no names; clients will reject it")
+                .help("add subjectAltName entries; clients ignore the common name"),
+        );
     }
     if let Some(at) = parsed.windows(2).position(|pair| pair[0].issuer() != pair[1].subject()) {
         let (this, next) =
             (certificate_names::name(parsed[at].issuer()), certificate_names::name(parsed[at + 1].subject()));
-        warn(Problem::warning(format!("the chain is out of order: certificate {} is by `{this}`, and behind it is `{next}`", at + 1))
-            .help("each certificate is followed by that of its issuer; some clients cannot verify another order"));
+        warn(
+            Problem::warning(format!(
+                "the chain is out of order: certificate {} is issued by `{this}`, but `{next}` follows",
+                at + 1
+            ))
+            .help("put the issuer of each certificate after it; some clients cannot verify another order"),
+        );
     }
     Ok(About {
         certificate: written.cert.value.clone(),
@@ -167,27 +174,27 @@ fn describe(
     })
 }
 
-/// Looks whether a certificate is valid now. For one that is in use already it is advice when it is not.
+/// Checks that a certificate is valid now. For a certificate in use, the problem is a warning.
 ///
 /// # Errors
-/// When it is not valid, without a place.
+/// The certificate is not valid now; without a place.
 pub(super) fn in_time(certificate: &X509Certificate<'_>, in_use: bool) -> Result<Option<Problem>, Problem> {
     let (now, valid) = (now(), certificate.validity());
     let problem = if valid.not_after.timestamp() < now {
-        Problem::new(format!("the certificate expired: it was valid until {}", valid.not_after))
+        Problem::new(format!("the certificate expired at {}", valid.not_after))
     } else if valid.not_before.timestamp() > now {
-        Problem::new(format!("the certificate is not valid yet: it will be from {}", valid.not_before))
-            .help("if that is past, this machine's clock is wrong")
+        Problem::new(format!("the certificate is not valid before {}", valid.not_before))
+            .help("if that time is past, correct the clock of this machine")
     } else {
         return Ok(None);
     };
     match in_use {
-        true => Ok(Some(Problem::warning(problem.message).help("it is in use already, and so it stays"))),
+        true => Ok(Some(Problem::warning(problem.message).help("it stays in use; replace it"))),
         false => Err(problem),
     }
 }
 
-/// An OCSP response that can be stapled: DER, and an answer (RFC 6960 §4.2.1).
+/// Checks that an OCSP response can be stapled: DER, with the status successful (RFC 6960 §4.2.1).
 fn response(bytes: &[u8]) -> Result<Vec<u8>, Problem> {
     let body = match bytes {
         [0x30, 0x81, length, body @ ..] if body.len() == usize::from(*length) => body,
@@ -198,15 +205,15 @@ fn response(bytes: &[u8]) -> Result<Vec<u8>, Problem> {
         }
         [0x30, length @ ..=0x7f, body @ ..] if body.len() == usize::from(*length) => body,
         _ => {
-            return Err(Problem::new("there is no OCSP response in DER in the file")
-                .help("`openssl ocsp -respout FILE` writes one"));
+            return Err(Problem::new("the file has no OCSP response in DER")
+                .help("create one with `openssl ocsp -respout FILE`"));
         }
     };
     match body {
         [0x0a, 1, 0, ..] => Ok(bytes.to_vec()),
         [0x0a, 1, status, ..] => {
-            Err(Problem::new(format!("the OCSP response is a refusal, with status {status}")))
+            Err(Problem::new(format!("the OCSP response is an error, with status {status}")))
         }
-        _ => Err(Problem::new("there is no OCSP response in the file")),
+        _ => Err(Problem::new("the file has no OCSP response")),
     }
 }

@@ -1,7 +1,7 @@
-//! A certificate's names as texts: of a client's for plugins and headers, of ours for choosing by SNI.
+//! Names of certificates as text: of clients for plugins and header fields, of servers for SNI.
 //!
-//! A name is written as RFC 4514 says, with everything but printable ASCII escaped, so that whatever
-//! an issuer let through can stand in a header field and on a line of a log.
+//! Names have the format of RFC 4514. Everything but printable ASCII is escaped, so that any issued name is
+//! safe in a header field and in a log line.
 
 use super::HandshakeFailure;
 use super::unix_time::now;
@@ -15,7 +15,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-/// The attributes that have a short name (RFC 4514 §3); all others are told by their numbers.
+/// Attributes with a short name (RFC 4514 §3); others are written as object identifiers.
 const SHORT: [(&str, &str); 9] = [
     ("2.5.4.3", "CN"),
     ("2.5.4.7", "L"),
@@ -28,16 +28,16 @@ const SHORT: [(&str, &str); 9] = [
     ("0.9.2342.19200300.100.1.1", "UID"),
 ];
 
-/// Parses a certificate; `None` when it is none.
+/// Parses a certificate; `None` if it is invalid.
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     let (_, parsed) = X509Certificate::from_der(der).ok()?;
     Some(parsed)
 }
 
-/// What plugins may know of a client's certificate.
+/// The facts of a client certificate for plugins.
 ///
 /// # Errors
-/// When it cannot be read, or has expired: who resumes a session shows what was verified at its beginning.
+/// The certificate cannot be parsed, or has expired: a resumed session has the certificate of its start.
 pub(super) fn client_in_time(der: &CertificateDer<'_>) -> Result<ClientCertificate, HandshakeFailure> {
     let parsed = parse(der).ok_or(HandshakeFailure::CLIENT_CERTIFICATE)?;
     if parsed.validity().not_after.timestamp() < now() {
@@ -58,14 +58,14 @@ fn client(der: &CertificateDer<'_>, parsed: &X509Certificate<'_>) -> ClientCerti
 
 /// The serial number in hexadecimal digits, upper case.
 pub(super) fn serial(certificate: &X509Certificate<'_>) -> String {
-    // The zero before a first digit of 8 and more only says that the number is not negative.
+    // A zero before a first digit of 8 or more only marks a positive number.
     match certificate.raw_serial() {
         [0, rest @ ..] if !rest.is_empty() => hex(rest, true),
         all => hex(all, true),
     }
 }
 
-/// The alternative names: DNS names, URIs, mail addresses and IP addresses.
+/// The subject alternative names: DNS names, URIs, mail addresses and IP addresses.
 pub(super) fn alternative(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
     let text = |name: &GeneralName<'_>| match name {
@@ -86,7 +86,7 @@ fn address(bytes: &[u8]) -> Option<String> {
     Some(address.to_string())
 }
 
-/// A name as RFC 4514 writes it, as in `CN=alice,O=Example`: the last part first.
+/// A name in the format of RFC 4514, last part first, for example `CN=alice,O=Example`.
 pub(super) fn name(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let mut text = String::new();
@@ -111,7 +111,7 @@ fn write_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
     text.push('=');
     match (short, attribute.as_str()) {
         (Some(_), Ok(value)) => text.push_str(&escaped(value)),
-        // §2.4: what has no short name, or is no text, is told by its encoding.
+        // §2.4: without a short name or a text value, the encoding is written.
         _ => {
             let value = attribute.attr_value();
             text.push('#');
@@ -122,7 +122,7 @@ fn write_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
 
 /// A value with its tag and length (X.690 §8.1).
 fn encoded(tag: u32, value: &[u8]) -> Vec<u8> {
-    // The tags of texts are below 31, so one byte holds them.
+    // Tags of text types are below 31, so one byte is enough.
     let mut bytes = vec![(tag & 0x1f) as u8];
     let length = value.len().to_be_bytes();
     let length = &length[length.iter().position(|byte| *byte != 0).unwrap_or(length.len() - 1)..];
@@ -136,7 +136,7 @@ fn encoded(tag: u32, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// RFC 4514 §2.4, and beyond it: only printable ASCII is left as it is.
+/// Escapes by RFC 4514 §2.4, and also everything but printable ASCII.
 fn escaped(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     let last = value.len().saturating_sub(1);
@@ -147,7 +147,7 @@ fn escaped(value: &str) -> String {
             b' ' if at == last => text.push_str("\\ "),
             b' '..=b'~' => text.push(char::from(byte)),
             _ => {
-                // Writing into a string cannot fail.
+                // Writing to a String cannot fail.
                 let _ = write!(text, "\\{byte:02X}");
             }
         }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_is_written_from_its_end_with_what_disturbs_escaped() {
+    fn a_subject_is_written_last_part_first_and_escaped() {
         let der = made(|params| {
             params.distinguished_name.push(DnType::CountryName, "DE");
             params.distinguished_name.push(DnType::OrganizationName, "Müller, Söhne");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_without_a_short_name_is_told_by_its_encoding() {
+    fn an_attribute_without_a_short_name_is_written_as_its_encoding() {
         let der = made(|params| {
             params.distinguished_name.push(DnType::CustomDnType(vec![1, 2, 840, 113_549, 1, 9, 1]), "a@b");
         });
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn all_kinds_of_alternative_names_are_told() {
+    fn all_types_of_alternative_names_are_read() {
         let der = made(|params| {
             params.subject_alt_names.push(SanType::URI("spiffe://a/b".try_into().unwrap()));
             params.subject_alt_names.push(SanType::Rfc822Name("a@b.example".try_into().unwrap()));
@@ -214,12 +214,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_are_no_certificate_and_no_panic(bytes: Vec<u8>) {
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
             let _ = client_in_time(&CertificateDer::from(bytes));
         }
 
         #[test]
-        fn a_changed_certificate_is_no_panic(at: prop::sample::Index, byte: u8) {
+        fn a_changed_certificate_does_not_panic(at: prop::sample::Index, byte: u8) {
             let mut der = made(|_| ()).to_vec();
             let at = at.index(der.len());
             der[at] = byte;

@@ -1,4 +1,4 @@
-//! Whose certificates a listener takes from clients.
+//! Trust in client certificates: a listener's verifier and its digest.
 
 use super::{certificate_names, pem};
 use crate::config::{ClientAuth, ClientAuthMode};
@@ -10,17 +10,17 @@ use rustls::{RootCertStore, pki_types::CertificateDer};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// Who is trusted, in short. A session may only be resumed where the same clients are trusted as where
-/// it began: it is not asked for a certificate again.
+/// A digest of the trusted issuers. A session is resumed only with the same digest, because it is not asked
+/// for a certificate again.
 pub(super) type TrustDigest = [u8; 32];
 
-/// Where clients are not asked for certificates.
-pub(super) const NOBODY_ASKED: TrustDigest = [0; 32];
+/// The digest without client certificates.
+pub(super) const NO_CLIENT_CERTIFICATES: TrustDigest = [0; 32];
 
-/// The verifier of clients' certificates, and its mark.
+/// The verifier of client certificates, and its digest.
 ///
 /// # Errors
-/// When the file cannot be read or holds no issuer, at its place.
+/// The file cannot be read or has no issuers; at its place.
 pub(super) fn load(
     written: &Placed<ClientAuth>,
     files: &Files,
@@ -63,16 +63,16 @@ fn mark(mode: ClientAuthMode, mut issuers: Vec<CertificateDer<'_>>) -> TrustDige
     digest.finalize().into()
 }
 
-/// What an operator should know of an issuer.
+/// A warning about an issuer.
 pub(super) fn doubt(issuer: &CertificateDer<'_>) -> Option<Problem> {
     let parsed = certificate_names::parse(issuer)?;
     let name = certificate_names::name(parsed.subject());
     if parsed.validity().not_after.timestamp() < super::unix_time::now() {
         return Some(Problem::warning(format!("the issuer `{name}` has expired")));
     }
-    // One that signed itself is trusted by being listed, whatever it may do.
+    // A self-signed certificate is trusted if listed, whatever its constraints.
     (!parsed.is_ca() && parsed.issuer() != parsed.subject()).then(|| {
-        Problem::warning(format!("`{name}` is no issuer: it may not sign certificates"))
-            .help("a certificate that somebody else signed is not trusted by being listed; list its issuer's")
+        Problem::warning(format!("`{name}` is not a CA certificate; it cannot issue certificates"))
+            .help("list the certificate of its issuer instead")
     })
 }

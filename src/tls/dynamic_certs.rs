@@ -1,8 +1,7 @@
-//! What an acceptor learns after the configuration was compiled: certificates that come later than it, and
-//! the proofs that an authority asks for (RFC 8555 §8.3, RFC 8737).
+//! Certificates that change while an acceptor is in use: slots for ACME certificates, and pending challenges
+//! (RFC 8555 §8.3, RFC 8737).
 //!
-//! Who gets the certificates and which proofs are wanted is not known here. Every read is one short lock
-//! that writers hold for a moment, a few times in months.
+//! Reads take one short lock; writes are rare.
 
 use parking_lot::RwLock;
 use rustls::ServerConfig;
@@ -12,10 +11,10 @@ use rustls::sign::CertifiedKey;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The protocol of a handshake that proves that a name is ours, and carries nothing else (RFC 8737 §4).
+/// The ALPN protocol of a validation handshake, which carries no data (RFC 8737 §4).
 const ACME_TLS: &[u8] = b"acme-tls/1";
 
-/// The place of a certificate that comes later, and is replaced while the gateway serves.
+/// A slot for a certificate that arrives after the start, and that is replaced at runtime.
 #[derive(Debug)]
 pub struct Slot {
     names: Box<[Box<str>]>,
@@ -23,38 +22,38 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// An empty one for these names, in lower case.
+    /// An empty slot for these names, in lower case.
     pub fn new(names: impl IntoIterator<Item = Box<str>>) -> Self {
         Self { names: names.into_iter().collect(), key: RwLock::default() }
     }
 
-    /// The names that the certificate is for; known before it is there.
+    /// The names of the certificate, also before it exists.
     pub fn names(&self) -> &[Box<str>] {
         &self.names
     }
 
-    /// The certificate with its key, once there is one.
+    /// The certificate with its key, if there is one.
     pub fn get(&self) -> Option<Arc<CertifiedKey>> {
         self.key.read().clone()
     }
 
-    /// Serves this one from now on. Connections that are open keep theirs.
+    /// Puts this certificate in use. Open connections keep theirs.
     pub fn put(&self, key: Arc<CertifiedKey>) {
         *self.key.write() = Some(key);
     }
 }
 
-/// The proofs that authorities may ask for now. A process has one set, shared by all its listeners and kept
-/// over reloads.
+/// Pending challenges of ACME authorizations. A process has one set, shared by all listeners and kept over
+/// reloads.
 #[derive(Debug, Default)]
 pub struct Challenges {
-    /// What a handshake for a name is made with.
+    /// Configurations of validation handshakes, by name.
     handshakes: RwLock<HashMap<Box<str>, Arc<ServerConfig>>>,
-    /// What a request for a token is answered.
-    answers: RwLock<HashMap<Box<str>, Arc<str>>>,
+    /// Responses by token.
+    responses: RwLock<HashMap<Box<str>, Arc<str>>>,
 }
 
-/// The proof is shown while this lives.
+/// A guard: the challenge is answered until it is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Shown {
@@ -65,14 +64,14 @@ pub struct Shown {
 #[derive(Debug)]
 enum Proof {
     Handshake(Box<str>),
-    Answer(Box<str>),
+    Response(Box<str>),
 }
 
 impl Challenges {
-    /// What to make a client's handshake with when it asks for a proof and for nothing else: it offers
-    /// `acme-tls/1` alone and a name that is being proven. Such a connection is closed behind its handshake.
-    /// `None` for everybody else, who is to be met by the listener's own certificates; one that asks for a
-    /// proof of another name fails there, for it offers no protocol that is spoken.
+    /// The configuration of a validation handshake: the client offers only `acme-tls/1` and a name with a
+    /// pending challenge. The connection is closed after the handshake. `None` for other clients, which use
+    /// the listener's certificates; a validation of another name fails there, because no common protocol is
+    /// offered.
     pub fn handshake(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
         let mut offered = hello.alpn()?;
         if offered.next() != Some(ACME_TLS) || offered.next().is_some() {
@@ -81,15 +80,15 @@ impl Challenges {
         self.handshakes.read().get(&*hello.server_name()?.to_ascii_lowercase()).cloned()
     }
 
-    /// What a request for this token is answered (RFC 8555 §8.3).
+    /// The response to a request for this token (RFC 8555 §8.3).
     pub fn answer(&self, token: &str) -> Option<Arc<str>> {
-        self.answers.read().get(token).cloned()
+        self.responses.read().get(token).cloned()
     }
 
-    /// Shows a certificate to whoever asks for a proof of `name`.
+    /// Presents a certificate in validation handshakes for `name`.
     ///
     /// # Errors
-    /// When rustls cannot take the certificate.
+    /// rustls does not accept the certificate.
     pub fn show_handshake(
         self: &Arc<Self>,
         name: &str,
@@ -97,7 +96,7 @@ impl Challenges {
     ) -> Result<Shown, rustls::Error> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(rustls::ALL_VERSIONS)?;
-        // RFC 8737 §3: the authority shows no certificate, whatever the listener asks of others.
+        // RFC 8737 §3: the CA has no client certificate, even if the listener requires one.
         let mut config = config.with_no_client_auth().with_cert_resolver(Arc::new(Single(key)));
         config.alpn_protocols = vec![ACME_TLS.to_vec()];
         config.send_tls13_tickets = 0;
@@ -106,10 +105,10 @@ impl Challenges {
         Ok(Shown { challenges: Arc::clone(self), proof: Proof::Handshake(name) })
     }
 
-    /// Answers requests for `token`.
+    /// Responds to requests for `token`.
     pub fn show_answer(self: &Arc<Self>, token: &str, answer: &str) -> Shown {
-        self.answers.write().insert(token.into(), answer.into());
-        Shown { challenges: Arc::clone(self), proof: Proof::Answer(token.into()) }
+        self.responses.write().insert(token.into(), answer.into());
+        Shown { challenges: Arc::clone(self), proof: Proof::Response(token.into()) }
     }
 }
 
@@ -117,12 +116,12 @@ impl Drop for Shown {
     fn drop(&mut self) {
         match &self.proof {
             Proof::Handshake(name) => drop(self.challenges.handshakes.write().remove(name)),
-            Proof::Answer(token) => drop(self.challenges.answers.write().remove(token)),
+            Proof::Response(token) => drop(self.challenges.responses.write().remove(token)),
         }
     }
 }
 
-/// One certificate, whoever asks.
+/// A resolver with one certificate for all clients.
 #[derive(Debug)]
 struct Single(Arc<CertifiedKey>);
 
@@ -137,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_known_for_as_long_as_it_is_shown() {
+    fn a_response_exists_while_its_guard_lives() {
         let challenges = Arc::<Challenges>::default();
         let shown = challenges.show_answer("token", "token.thumb");
         assert_eq!(challenges.answer("token").as_deref(), Some("token.thumb"));

@@ -1,32 +1,32 @@
-//! Why a handshake came to nothing, in the words of metrics and logs.
+//! Reasons of failed TLS handshakes, for metrics and logs.
 
 use rustls::{CertificateError, Error, PeerIncompatible};
 use std::io;
 
-/// Why a client was not let in.
+/// The reason of a failed handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandshakeFailure(pub &'static str);
 
 impl HandshakeFailure {
-    /// It took too long.
+    /// The handshake took too long.
     pub const SLOW: Self = Self("timeout");
-    /// The client left.
+    /// The client closed the connection.
     pub const LEFT: Self = Self("closed");
-    /// It spoke plain HTTP.
+    /// The client sent plain HTTP.
     pub const PLAIN: Self = Self("plain_http");
-    /// It speaks nothing above TLS 1.1.
+    /// The client supports TLS 1.1 at most.
     pub const OLD: Self = Self("version");
-    /// It asked for a name of no certificate, where that is refused.
+    /// There is no certificate for the requested name, and such names are refused.
     pub const UNKNOWN_NAME: Self = Self("unknown_name");
-    /// It speaks no protocol that the listener does (RFC 7301).
+    /// The client and the listener have no common protocol (RFC 7301).
     pub const NO_PROTOCOL: Self = Self("no_protocol");
-    /// Its certificate was good, and cannot be read by us.
+    /// The client certificate was accepted and cannot be parsed.
     pub const CLIENT_CERTIFICATE: Self = Self("client_certificate");
 
-    /// Its certificate has expired since the session began that it resumes.
+    /// The client certificate has expired since the start of the resumed session.
     pub const CLIENT_EXPIRED: Self = Self("client_certificate_expired");
 
-    /// What rustls says.
+    /// The reason for an error of rustls.
     pub fn of(error: &Error) -> Self {
         Self(match error {
             Error::NoCertificatesPresented => "no_client_certificate",
@@ -38,14 +38,14 @@ impl HandshakeFailure {
             Error::InvalidCertificate(_) => return Self::CLIENT_CERTIFICATE,
             Error::NoApplicationProtocol => return Self::NO_PROTOCOL,
             Error::PeerIncompatible(why) => incompatible(why),
-            // The resolver had nothing to show: the certificate that is to come has not come yet.
+            // The resolver has no certificate: the ACME certificate is not issued yet.
             Error::General(_) => "no_certificate",
             Error::AlertReceived(_) => "refused_by_client",
             _ => "malformed",
         })
     }
 
-    /// What the connection says, which has rustls' error inside when it is one.
+    /// The reason for an I/O error, which may contain an error of rustls.
     pub fn of_io(error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(error) => Self::of(error),

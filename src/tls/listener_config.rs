@@ -1,4 +1,4 @@
-//! TLS towards clients: a listener's settings as rustls takes them, and looking at their files again.
+//! TLS for clients: a listener's settings as rustls configurations, and the refresh of their files.
 
 use super::cert_resolver::CertResolver;
 use super::certificate::{self, About, Ready};
@@ -16,7 +16,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage};
 use rustls::{ServerConfig, ServerConnection, version};
 use std::sync::Arc;
 
-/// What a listener offers in ALPN (RFC 7301).
+/// The ALPN protocols of a listener (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alpn {
     /// `h2`.
@@ -25,49 +25,49 @@ pub struct Alpn {
     pub http1: bool,
 }
 
-/// A listener's TLS, ready for handshakes.
+/// A listener's TLS configuration.
 #[derive(Debug)]
 pub struct Acceptor {
     written: Placed<ListenerTls>,
     alpn: Alpn,
-    /// What the files said; the one thing that changes when they do.
+    /// The files' content, which a refresh replaces.
     current: ArcSwap<Material>,
-    /// What was wrong with the files when they were looked at last.
+    /// The problem found by the last refresh.
     wrong: Mutex<FileProblem>,
     later: Option<Arc<Slot>>,
     challenges: Arc<Challenges>,
     /// The listener's name.
     pub listener: Box<str>,
-    /// What handshakes count.
+    /// The metrics of handshakes.
     pub metrics: Arc<TlsMetrics>,
 }
 
-/// What an acceptor needs to know beside what was written.
+/// The surroundings of an acceptor, beside its settings.
 pub struct AcceptorContext<'a> {
     /// The listener's name.
     pub listener: &'a str,
-    /// What serves there now, if something does: its clients can resume their sessions.
+    /// The acceptor in use there, if any: its sessions can be resumed.
     pub prior: Option<&'a Acceptor>,
-    /// The place of the certificate that the gateway gets by itself, where it should.
+    /// The slot of the listener's ACME certificate, if configured.
     pub later: Option<Arc<Slot>>,
-    /// The proofs that authorities may ask for.
+    /// The pending ACME challenges.
     pub challenges: &'a Arc<Challenges>,
 }
 
-/// How a client is met that begins its handshake.
+/// The TLS configuration for a ClientHello.
 #[derive(Debug)]
 pub enum TlsSelection {
-    /// The handshake is made with this.
+    /// A handshake with this configuration.
     Served(Arc<ServerConfig>),
-    /// It is an authority that asks for a proof: the handshake is all that it wants (RFC 8737 §3).
+    /// A validation handshake of a CA, which carries no data (RFC 8737 §3).
     Proven(Arc<ServerConfig>),
-    /// Nobody is there for the name it wants.
+    /// There is no certificate for the requested name, and such names are refused.
     UnknownName,
-    /// It does not say what it speaks, which means HTTP/1.1, and that is not spoken.
+    /// Without ALPN, the protocol is HTTP/1.1, which the listener does not serve.
     NoProtocol,
 }
 
-/// What is made of a listener's files.
+/// The configuration made of a listener's files.
 #[derive(Debug)]
 struct Material {
     config: Arc<ServerConfig>,
@@ -77,30 +77,29 @@ struct Material {
     files: Files,
 }
 
-/// What looking at the files again found.
+/// The result of a refresh.
 #[derive(Debug)]
 pub enum RefreshOutcome {
-    /// They say what they said, or what is wrong with them was told.
+    /// The files are unchanged, or their problem was already reported.
     Same,
-    /// They changed, and new connections are served by them. What is doubtful comes along.
+    /// The files changed, and new connections use them; with warnings.
     Changed(Problems),
-    /// They changed, and something is wrong with them: what served before serves on.
+    /// The files changed and are invalid; the previous ones stay in use.
     Refused(Problems),
 }
 
-/// A pair of files is written one after the other: what is wrong is told when it was seen twice.
+/// A problem is reported if two refreshes find it: a pair of files is written one after the other.
 #[derive(Debug, Default)]
 struct FileProblem {
     seen: Option<Problems>,
-    told: bool,
+    reported: bool,
 }
 
 impl Acceptor {
-    /// Compiles what was written for a listener.
+    /// Compiles a listener's settings.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings and the files they name, with places. Warnings go into
-    /// `warnings`.
+    /// Every problem of the settings and their files, with places. Warnings go to `warnings`.
     pub fn compile(
         written: &Placed<ListenerTls>,
         alpn: Alpn,
@@ -122,7 +121,7 @@ impl Acceptor {
         }))
     }
 
-    /// How a client is met that begins so.
+    /// Selects the configuration for a ClientHello.
     pub fn select_config(&self, hello: &ClientHello<'_>) -> TlsSelection {
         if let Some(proof) = self.challenges.handshake(hello) {
             return TlsSelection::Proven(proof);
@@ -131,23 +130,22 @@ impl Acceptor {
         if self.written.unknown_sni == UnknownSni::Reject && !current.shelf.knows(hello.server_name()) {
             return TlsSelection::UnknownName;
         }
-        // Of one that offers protocols rustls judges.
+        // If the client offers protocols, rustls decides.
         if !self.alpn.http1 && hello.alpn().is_none() {
             return TlsSelection::NoProtocol;
         }
         TlsSelection::Served(Arc::clone(&current.config))
     }
 
-    /// Whether HTTP/1 is spoken.
+    /// Whether HTTP/1 is served.
     pub fn speaks_http1(&self) -> bool {
         self.alpn.http1
     }
 
-    /// What is told of a connection whose handshake is made.
+    /// The facts of a completed handshake.
     ///
     /// # Errors
-    /// When its client is not the one it was: a session that was resumed does not outlive the client's
-    /// certificate.
+    /// The client certificate has expired: a resumed session must not outlive it.
     pub fn facts(session: &ServerConnection) -> Result<Tls, HandshakeFailure> {
         let shown = session.peer_certificates().and_then(|chain| chain.first());
         let client = shown.map(certificate_names::client_in_time).transpose()?;
@@ -163,12 +161,12 @@ impl Acceptor {
         })
     }
 
-    /// The certificates that serve now.
+    /// The certificates in use.
     pub fn certificates(&self) -> Vec<About> {
         self.current.load().certificates.iter().map(|ready| ready.about.clone()).collect()
     }
 
-    /// Looks whether the files changed, and takes what they say now. Reads files: not for a worker.
+    /// Rereads the files and uses changed ones. Blocks on the disk: not for a worker.
     pub fn look(&self) -> RefreshOutcome {
         let current = self.current.load_full();
         if current.files.unchanged() {
@@ -190,10 +188,10 @@ impl Acceptor {
     fn refuse(&self, problems: Problems) -> RefreshOutcome {
         let mut wrong = self.wrong.lock();
         if wrong.seen.as_ref() != Some(&problems) {
-            *wrong = FileProblem { seen: Some(problems), told: false };
+            *wrong = FileProblem { seen: Some(problems), reported: false };
             return RefreshOutcome::Same;
         }
-        if std::mem::replace(&mut wrong.told, true) {
+        if std::mem::replace(&mut wrong.reported, true) {
             return RefreshOutcome::Same;
         }
         self.metrics.not_rotated();
@@ -219,9 +217,8 @@ impl Material {
             .collect();
         if written.certificates.is_empty() && written.acme.is_none() {
             let problem =
-                Problem::new("`tls` without a certificate: nobody could connect").at(&written.place);
-            problems
-                .push(problem.help("name files in `certificates`, or let the gateway get one with `acme`"));
+                Problem::new("`tls` has no certificate; clients could not connect").at(&written.place);
+            problems.push(problem.help("set files in `certificates`, or configure `acme`"));
         }
         let keys = problems.keep(ticket_keys(written, &files, prior));
         let provider = Arc::new(ring::default_provider());
@@ -240,13 +237,13 @@ impl Material {
             .map_err(|error| Problem::new(format!("TLS cannot be set up: {error}")).at(&written.place))?;
         let (config, mark) = match trust.flatten() {
             Some((verifier, mark)) => (config.with_client_cert_verifier(verifier), mark),
-            None => (config.with_no_client_auth(), client_trust::NOBODY_ASKED),
+            None => (config.with_no_client_auth(), client_trust::NO_CLIENT_CERTIFICATES),
         };
         let shelf = Arc::new(CertResolver::new(&certificates, later.cloned()));
         let mut config = config.with_cert_resolver(Arc::clone(&shelf) as _);
         config.alpn_protocols = alpn.names();
         config.ticketer = Arc::new(Tickets::new(keys.clone(), mark));
-        // Sessions are in their tickets. A store would be memory that clients fill.
+        // Sessions are in tickets. A session store would be memory that clients can fill.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self { config: Arc::new(config), shelf, keys, certificates, files })
     }
@@ -254,13 +251,13 @@ impl Material {
 
 impl Alpn {
     fn names(self) -> Vec<Vec<u8>> {
-        // A client that offers `http/1.0` alone is served HTTP/1 too.
+        // A client that offers only `http/1.0` uses HTTP/1 too.
         let known = [(self.h2, &b"h2"[..]), (self.http1, b"http/1.1"), (self.http1, b"http/1.0")];
         known.into_iter().filter(|(spoken, _)| *spoken).map(|(_, name)| name.to_vec()).collect()
     }
 }
 
-/// The name of a cipher suite in IANA's registry: rustls marks those of TLS 1.3 with it.
+/// A cipher suite's name in the IANA registry: rustls prefixes those of TLS 1.3.
 fn iana(name: &'static str) -> &'static str {
     match name {
         "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
@@ -270,8 +267,7 @@ fn iana(name: &'static str) -> &'static str {
     }
 }
 
-/// The keys of the files, or of our own: those that serve already, so that a reload makes nobody shake
-/// hands anew.
+/// The keys of the files, or generated keys: those in use, so that sessions can be resumed after a reload.
 fn ticket_keys(written: &ListenerTls, files: &Files, prior: Option<&Material>) -> Result<Keys, Problems> {
     if written.ticket_keys.is_empty() {
         return Ok(match prior.map(|prior| &prior.keys) {

@@ -1,8 +1,7 @@
-//! Certificates and keys, in the shape in which rustls takes them.
+//! TLS: certificates, keys and trust, as rustls configurations.
 //!
-//! Files are read when a configuration is compiled, so that `moongate check` finds what is wrong with
-//! them, and again when they change; a connection meets finished values alone. Who connects, and over
-//! what, stays out, and so does the clock that says when to look at the files again.
+//! Files are read when a configuration is compiled, so that `moongate check` finds their problems, and again
+//! when they change; connections use finished values. `control` decides when files are read again.
 
 mod cert_resolver;
 mod certificate;

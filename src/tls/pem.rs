@@ -1,4 +1,4 @@
-//! What a PEM file holds, or in an operator's words why it does not hold what it should.
+//! PEM files of certificates and keys, with messages about common mistakes.
 
 use moongate_config::Problem;
 use rustls::pki_types::pem::{self, PemObject};
@@ -12,11 +12,13 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) if has(bytes, "PRIVATE KEY") => Err(Problem::new("there is a private key, and no certificate")
-            .help("`cert` and `key` may have been mistaken for each other")),
+        Ok(_) if has(bytes, "PRIVATE KEY") => {
+            Err(Problem::new("the file has a private key and no certificate")
+                .help("are `cert` and `key` swapped?"))
+        }
         Ok(_) if has(bytes, "CERTIFICATE REQUEST") => {
-            Err(Problem::new("this is a request for a certificate, not a certificate")
-                .help("the authority that it was sent to answers with the certificate"))
+            Err(Problem::new("the file is a certificate signing request, not a certificate")
+                .help("use the certificate that the CA issued for it"))
         }
         Ok(_) => Err(none("certificate", bytes, "openssl x509 -inform der -in FILE -out FILE.pem")),
         Err(error) => Err(broken("certificate", &error)),
@@ -29,14 +31,14 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 /// A problem without a place.
 pub(super) fn key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
     if has(bytes, "ENCRYPTED PRIVATE KEY") || has_line(bytes, b"Proc-Type: 4,ENCRYPTED") {
-        return Err(Problem::new("the private key is encrypted, and there is nobody to type its password")
-            .help("`openssl pkey -in FILE -out FILE.plain` takes the password away; mind who may read the result"));
+        return Err(Problem::new("the private key is encrypted; the gateway cannot ask for a password")
+            .help("decrypt it with `openssl pkey -in FILE -out FILE.plain`, and restrict the permissions of the result"));
     }
     match PrivateKeyDer::from_pem_slice(bytes) {
         Ok(key) => Ok(key),
         Err(pem::Error::NoItemsFound) if has(bytes, "CERTIFICATE") => {
-            Err(Problem::new("there is a certificate, and no private key")
-                .help("`cert` and `key` may have been mistaken for each other"))
+            Err(Problem::new("the file has a certificate and no private key")
+                .help("are `cert` and `key` swapped?"))
         }
         Err(pem::Error::NoItemsFound) => {
             Err(none("private key", bytes, "openssl pkey -inform der -in FILE -out FILE.pem"))
@@ -49,12 +51,11 @@ fn none(what: &str, bytes: &[u8], convert: &str) -> Problem {
     if bytes.trim_ascii().is_empty() {
         return Problem::new("the file is empty");
     }
-    // Every certificate and key in DER is a sequence whose length takes more than one byte.
+    // A certificate or key in DER is a sequence with a length of more than one byte.
     if matches!(bytes, [0x30, 0x81..=0x84, ..]) {
-        return Problem::new("the file is in DER, and PEM is wanted")
-            .help(format!("`{convert}` converts it"));
+        return Problem::new("the file is DER, not PEM").help(format!("convert it with `{convert}`"));
     }
-    Problem::new(format!("there is no {what} in the file")).help(format!(
+    Problem::new(format!("the file has no {what}")).help(format!(
         "a PEM file has it between `-----BEGIN {}-----` and the `END` of it",
         what.to_uppercase()
     ))
@@ -62,15 +63,15 @@ fn none(what: &str, bytes: &[u8], convert: &str) -> Problem {
 
 fn broken(what: &str, error: &pem::Error) -> Problem {
     let why = match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no end: the file may be cut off".to_owned(),
-        pem::Error::IllegalSectionStart { .. } => "a line that begins a section is broken".to_owned(),
-        pem::Error::Base64Decode(_) => "it is no base64".to_owned(),
+        pem::Error::MissingSectionEnd { .. } => "a section has no end; is the file truncated?".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is invalid".to_owned(),
+        pem::Error::Base64Decode(_) => "invalid base64".to_owned(),
         other => other.to_string(),
     };
     Problem::new(format!("the {what} cannot be read: {why}"))
 }
 
-/// Whether a section of that name, or one that ends so, begins in the file.
+/// Whether the file has a section whose name ends with `name`.
 fn has(bytes: &[u8], name: &str) -> bool {
     bytes.split(|byte| *byte == b'\n').any(|line| {
         let line = line.trim_ascii().strip_prefix(b"-----BEGIN ");

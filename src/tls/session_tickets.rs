@@ -1,9 +1,8 @@
-//! Session tickets: what lets a client come back without a whole handshake (RFC 8446 §2.2, RFC 5077).
+//! Stateless session tickets for resumption (RFC 8446 §2.2, RFC 5077).
 //!
-//! All there is to know of a session is in its ticket, encrypted, so the gateway keeps nothing of it: a
-//! million clients take no memory, every worker knows all of them, and so does every gateway with the
-//! same key files. A ticket is bound to whose certificates the listener takes from clients, for who
-//! resumes a session is not asked for a certificate again.
+//! A ticket contains the whole session, encrypted, so the gateway stores nothing: tickets work at every
+//! worker, and at every gateway with the same key files. A ticket is bound to the issuers that the listener
+//! trusts for client certificates, because a resumed session is not asked for a certificate again.
 
 use super::client_trust::TrustDigest;
 use super::unix_time::now;
@@ -16,42 +15,43 @@ use rustls::server::ProducesTickets;
 use std::fmt;
 use std::sync::Arc;
 
-/// How long a ticket is good, in seconds.
+/// The lifetime of a ticket, in seconds.
 const LIFETIME: u32 = 12 * 60 * 60;
 
-/// How long a key of our own encrypts, in seconds.
+/// The time for which a generated key encrypts, in seconds.
 const TURN: i64 = 6 * 60 * 60;
 
-/// The one that encrypts, and those whose tickets may still be good.
+/// The encrypting key, and those whose tickets may still be valid.
 const KEPT: usize = 1 + (LIFETIME as i64 / TURN) as usize;
 
-/// A key's name, in front of every ticket: nginx' files begin with it too.
+/// The length of a key's name, which starts each ticket, and each key file of nginx.
 const NAME_LEN: usize = 16;
 
-/// The lengths of a key file, as nginx takes them.
+/// The lengths of a key file, as in nginx.
 const FILE_LENS: [usize; 2] = [48, 80];
 
-/// One key.
+/// A ticket key.
 pub(super) struct Key {
     name: [u8; NAME_LEN],
     aead: LessSafeKey,
 }
 
 impl Key {
-    /// The key in a file of 48 or 80 random bytes.
+    /// Reads a key from a file of 48 or 80 random bytes.
     ///
     /// # Errors
     /// A problem without a place.
     pub(super) fn of_file(bytes: &[u8]) -> Result<Self, Problem> {
-        let help = "`openssl rand 80 > FILE` makes one; all gateways behind one address get the same";
+        let help =
+            "create one with `openssl rand 80 > FILE`; all gateways behind one address need the same file";
         if !FILE_LENS.contains(&bytes.len()) {
             let length = bytes.len();
             return Err(
-                Problem::new(format!("a ticket key is 48 or 80 bytes long, and this is {length}")).help(help)
+                Problem::new(format!("a ticket key must have 48 or 80 bytes, not {length}")).help(help)
             );
         }
         if bytes.iter().all(|byte| *byte == bytes[0]) {
-            return Err(Problem::new("the ticket key is always the same byte").help(help));
+            return Err(Problem::new("the ticket key repeats a single byte").help(help));
         }
         Self::of(bytes).ok_or_else(|| Problem::new("the ticket key cannot be used"))
     }
@@ -64,14 +64,14 @@ impl Key {
 
     fn of(bytes: &[u8]) -> Option<Self> {
         let name = *bytes.first_chunk()?;
-        // A file is as long as two keys of nginx; all of it counts.
+        // A file may be as long as two keys of nginx; all bytes are used.
         let secret = Salt::new(HKDF_SHA256, b"moongate session tickets").extract(bytes);
         let key: UnboundKey = secret.expand(&[b"aes-256-gcm"], &AES_256_GCM).ok()?.into();
         Some(Self { name, aead: LessSafeKey::new(key) })
     }
 }
 
-/// Keys of the process's own: one at a time encrypts, for six hours.
+/// Generated keys; each encrypts for six hours.
 pub(super) struct EphemeralTicketKeys {
     random: SystemRandom,
     turns: RwLock<KeyRotation>,
@@ -79,7 +79,7 @@ pub(super) struct EphemeralTicketKeys {
 
 struct KeyRotation {
     keys: Vec<Arc<Key>>,
-    /// When the newest began.
+    /// The start of the newest key.
     since: i64,
 }
 
@@ -88,10 +88,10 @@ impl EphemeralTicketKeys {
         Self { random: SystemRandom::new(), turns: RwLock::new(KeyRotation { keys: Vec::new(), since: 0 }) }
     }
 
-    /// The key that encrypts now.
+    /// The encrypting key.
     fn newest(&self, now: i64) -> Option<Arc<Key>> {
         let current = |turns: &KeyRotation| {
-            // A clock that was set back must not keep one key for ever.
+            // A clock that was set back must not keep a key forever.
             let lasts = (0..TURN).contains(&(now - turns.since));
             turns.keys.first().filter(|_| lasts).cloned()
         };
@@ -114,11 +114,11 @@ impl EphemeralTicketKeys {
     }
 }
 
-/// Where a listener's keys are from.
+/// The source of a listener's keys.
 #[derive(Clone)]
 pub(super) enum Keys {
     Own(Arc<EphemeralTicketKeys>),
-    /// The first encrypts.
+    /// The first key encrypts.
     Files(Arc<[Arc<Key>]>),
 }
 
@@ -138,7 +138,7 @@ impl Keys {
     }
 }
 
-/// The tickets of a listener.
+/// The ticketer of a listener.
 pub(super) struct Tickets {
     keys: Keys,
     trust: TrustDigest,
@@ -157,12 +157,11 @@ impl Tickets {
         Aad::from(bytes)
     }
 
-    /// A ticket: the key's name, the nonce, then encrypted the second of its making and the session, and
-    /// the tag.
+    /// A ticket: the key's name, the nonce, the encrypted time of creation and session, and the tag.
     fn seal(&self, session: &[u8], now: i64) -> Option<Vec<u8>> {
         let key = self.keys.newest(now)?;
-        // At random: a counter would tell how busy we are, and two gateways would count the same. A key
-        // of our own makes far fewer tickets than the 2^32 that random nonces are good for.
+        // Random: a counter would reveal the load, and two gateways would use the same one. A generated key
+        // makes far fewer tickets than the 2^32 that are safe with random nonces.
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).ok()?;
         let mut ticket = Vec::with_capacity(NAME_LEN + NONCE_LEN + 8 + session.len() + AES_256_GCM.tag_len());
@@ -185,7 +184,7 @@ impl Tickets {
         let mut secret = secret.to_vec();
         let plain = key.aead.open_in_place(nonce, self.bound(&key), &mut secret).ok()?;
         let (made, session) = plain.split_first_chunk()?;
-        // The clocks of two gateways differ a little: what was made in the future is young.
+        // The clocks of gateways differ a little: a ticket from the future is new.
         let age = now.saturating_sub(i64::from_be_bytes(*made));
         (age <= i64::from(LIFETIME)).then(|| session.to_vec())
     }
@@ -238,10 +237,10 @@ mod tests {
     }
 
     fn tickets(keys: Keys) -> Tickets {
-        Tickets::new(keys, NOBODY)
+        Tickets::new(keys, NO_TRUST)
     }
 
-    const NOBODY: TrustDigest = [0; 32];
+    const NO_TRUST: TrustDigest = [0; 32];
 
     #[test]
     fn the_first_key_encrypts_and_all_decrypt() {
@@ -254,22 +253,22 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_not_resumed_where_other_clients_are_trusted() {
+    fn a_session_is_not_resumed_with_other_trusted_issuers() {
         let ticket = tickets(files(&[1])).seal(b"session", NOON).unwrap();
         assert_eq!(Tickets::new(files(&[1]), [1; 32]).open(&ticket, NOON), None);
     }
 
     #[test]
-    fn a_ticket_is_good_for_half_a_day() {
+    fn a_ticket_is_valid_for_half_a_day() {
         let tickets = tickets(files(&[1]));
         let ticket = tickets.seal(b"", NOON).unwrap();
         assert!(tickets.open(&ticket, NOON + i64::from(LIFETIME)).is_some());
         assert!(tickets.open(&ticket, NOON + i64::from(LIFETIME) + 1).is_none());
-        assert!(tickets.open(&ticket, NOON - 60).is_some(), "another gateway's clock is behind");
+        assert!(tickets.open(&ticket, NOON - 60).is_some(), "the clock of another gateway is slow");
     }
 
     #[test]
-    fn own_keys_take_turns_and_are_forgotten_when_their_tickets_are_old() {
+    fn generated_keys_rotate_and_are_dropped_with_their_tickets() {
         let own = Arc::new(EphemeralTicketKeys::new());
         let tickets = tickets(Keys::Own(Arc::clone(&own)));
         let ticket = tickets.seal(b"", NOON).unwrap();
@@ -279,7 +278,7 @@ mod tests {
         }
         assert_eq!(own.turns.read().keys.len(), KEPT);
         tickets.seal(b"", NOON + KEPT as i64 * TURN).unwrap();
-        assert!(tickets.open(&ticket, NOON).is_none(), "its key is gone");
+        assert!(tickets.open(&ticket, NOON).is_none(), "its key is dropped");
         assert_eq!(own.turns.read().keys.len(), KEPT);
     }
 
@@ -289,12 +288,12 @@ mod tests {
             let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
             assert!(Key::of_file(&bytes).is_err(), "{length}");
         }
-        assert!(Key::of_file(&[0; 80]).is_err(), "a file of zeros is no key");
+        assert!(Key::of_file(&[0; 80]).is_err(), "a file of zeros is not a key");
     }
 
     proptest! {
         #[test]
-        fn a_ticket_that_was_touched_is_none(at: prop::sample::Index, bit in 0_u8..8, more: Vec<u8>) {
+        fn a_changed_ticket_is_invalid(at: prop::sample::Index, bit in 0_u8..8, more: Vec<u8>) {
             let tickets = tickets(files(&[1]));
             let mut ticket = tickets.seal(b"session", NOON).unwrap();
             let at = at.index(ticket.len());

@@ -1,4 +1,4 @@
-//! Claims about a listener's files, whatever stands in them.
+//! Tests of a listener's files with any content.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::{Acceptor, AcceptorContext, Alpn, Challenges, RefreshOutcome};
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// `openssl x509 -req` without `-extfile`.
+/// The output of `openssl x509 -req` without `-extfile`.
 pub(super) const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
 MIIBEjCBugIBATAKBggqhkjOPQQDAjAVMRMwEQYDVQQDDAp2MS5leGFtcGxlMCAX
 DTI2MTEyMzA3NDgwM1oYDzIxMjYxMDMwMDc0ODAzWjAVMRMwEQYDVQQDDAp2MS5l
@@ -28,7 +28,7 @@ fn placed<T>(value: T) -> Placed<T> {
     Placed { value, place: Place::nowhere() }
 }
 
-/// A folder with good files for everything that a listener may name.
+/// A folder with valid files for all settings of a listener.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let key = KeyPair::generate().unwrap();
@@ -73,7 +73,7 @@ fn compile(folder: &Path) -> (Result<Arc<Acceptor>, Problems>, Problems) {
 }
 
 #[test]
-fn good_files_are_taken_and_looked_at_again() {
+fn valid_files_are_used_and_refreshed() {
     let folder = folder();
     let (acceptor, _) = compile(folder.path());
     let acceptor = acceptor.unwrap();
@@ -85,28 +85,28 @@ fn good_files_are_taken_and_looked_at_again() {
 }
 
 #[test]
-fn what_is_wrong_is_told_when_it_was_seen_twice_and_then_no_more() {
+fn a_problem_is_reported_once_after_two_refreshes() {
     let folder = folder();
     let acceptor = compile(folder.path()).0.unwrap();
     let good = fs::read(folder.path().join("a.key")).unwrap();
     for _ in 0..2 {
         fs::write(folder.path().join("a.key"), "half").unwrap();
-        assert!(matches!(acceptor.look(), RefreshOutcome::Same), "it may be half written");
+        assert!(matches!(acceptor.look(), RefreshOutcome::Same), "the file may be partly written");
         assert!(matches!(acceptor.look(), RefreshOutcome::Refused(_)));
         assert!(matches!(acceptor.look(), RefreshOutcome::Same));
         assert_eq!(acceptor.certificates().len(), 1);
         fs::write(folder.path().join("a.key"), &good).unwrap();
-        assert!(matches!(acceptor.look(), RefreshOutcome::Same), "what serves is what is there");
+        assert!(matches!(acceptor.look(), RefreshOutcome::Same), "the certificate in use equals the file");
     }
 }
 
 #[test]
 fn a_chain_in_the_wrong_order_is_a_warning() {
     let folder = folder();
-    let mut stranger = CertificateParams::new(vec!["b.example".to_owned()]).unwrap();
-    stranger.distinguished_name.push(rcgen::DnType::CommonName, "b");
-    let stranger = stranger.self_signed(&KeyPair::generate().unwrap()).unwrap();
-    let chain = fs::read_to_string(folder.path().join("a.pem")).unwrap() + &stranger.pem();
+    let mut unrelated = CertificateParams::new(vec!["b.example".to_owned()]).unwrap();
+    unrelated.distinguished_name.push(rcgen::DnType::CommonName, "b");
+    let unrelated = unrelated.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let chain = fs::read_to_string(folder.path().join("a.pem")).unwrap() + &unrelated.pem();
     fs::write(folder.path().join("a.pem"), chain).unwrap();
     let (acceptor, warnings) = compile(folder.path());
     acceptor.unwrap();
@@ -118,14 +118,17 @@ fn a_certificate_of_version_1_is_refused_for_that_alone() {
     let folder = folder();
     fs::write(folder.path().join("a.pem"), VERSION_1).unwrap();
     let (refused, warnings) = compile(folder.path());
-    let told: Vec<_> = refused.unwrap_err().0.into_iter().map(|problem| problem.message).collect();
-    let wrong = "the certificate is of X.509 version 1; version 3 with subjectAltName is needed";
-    assert!(told.iter().any(|message| message == wrong), "{told:?}");
-    assert!(told.iter().all(|message| message == wrong || message.contains("not valid yet")), "{told:?}");
+    let messages: Vec<_> = refused.unwrap_err().0.into_iter().map(|problem| problem.message).collect();
+    let wrong = "the certificate has X.509 version 1; version 3 with subjectAltName is required";
+    assert!(messages.iter().any(|message| message == wrong), "{messages:?}");
+    assert!(
+        messages.iter().all(|message| message == wrong || message.contains("not valid before")),
+        "{messages:?}"
+    );
     assert_eq!(warnings.0, []);
 }
 
-/// Bytes of no shape, or sections of PEM with something in them.
+/// Arbitrary bytes, or PEM sections with arbitrary content.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let label = prop::sample::select(vec!["CERTIFICATE", "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"]);
     let section = (label, "[A-Za-z0-9+/=\n]{0,200}", any::<bool>()).prop_map(|(label, text, whole)| {
@@ -146,7 +149,7 @@ proptest! {
     }
 
     #[test]
-    fn a_good_file_with_other_bytes_in_it_does_not_panic(which in 0..NAMES.len(), at: prop::sample::Index, byte: u8) {
+    fn a_damaged_file_does_not_panic(which in 0..NAMES.len(), at: prop::sample::Index, byte: u8) {
         let folder = folder();
         let path = folder.path().join(NAMES[which]);
         let mut bytes = fs::read(&path).unwrap();

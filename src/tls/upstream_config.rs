@@ -1,4 +1,4 @@
-//! TLS towards backends: an upstream's settings as rustls takes them.
+//! TLS to backends: an upstream's settings as rustls configurations.
 
 use super::{certificate, certificate_names, client_trust, pem};
 use crate::config::UpstreamTls;
@@ -11,8 +11,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-/// An upstream's TLS, ready for handshakes. Sessions are resumed as long as it lives: it is kept over
-/// reloads that change neither the settings nor what their files say.
+/// An upstream's TLS configuration with its session cache. It is kept over reloads unless the settings or
+/// their files change.
 pub struct Client {
     number: u64,
     written: UpstreamTls,
@@ -24,10 +24,10 @@ pub struct Client {
     advice: Vec<Problem>,
 }
 
-/// A certificate that is shown to backends, with the ones behind it, and its key.
+/// The certificate chain that is presented to backends, and its key.
 #[derive(Debug)]
 pub struct Identity {
-    /// The certificate first.
+    /// The chain, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its private key.
     pub key: PrivateKeyDer<'static>,
@@ -40,10 +40,10 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Compiles what was written for an upstream; `prior` itself while nothing changed.
+    /// Compiles an upstream's settings; returns `prior` if nothing changed.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings and the files they name, with places.
+    /// Every problem of the settings and their files, with places.
     pub fn compile(written: &Placed<UpstreamTls>, prior: Option<&Arc<Self>>) -> Result<Arc<Self>, Problems> {
         if let Some(prior) = prior.filter(|prior| prior.written == written.value && prior.is_current()) {
             return Ok(Arc::clone(prior));
@@ -77,27 +77,27 @@ impl Client {
         }))
     }
 
-    /// Whether its files say what they said when they were read.
+    /// Whether the files are unchanged since they were read.
     pub fn is_current(&self) -> bool {
         self.files.unchanged()
     }
 
-    /// Tells it from every other one of this process: connections made by two of them are not the same.
+    /// A number that is unique in the process: connections of different configurations are not shared.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// What an operator should know about the settings, though they are taken.
+    /// Warnings about the settings.
     pub fn advice(&self) -> &[Problem] {
         &self.advice
     }
 
-    /// For a handshake that offers `http/1.1` in ALPN, and `h2` before it when that is spoken.
+    /// The configuration with `http/1.1` in ALPN, after `h2` if that is used.
     pub fn config(&self, h2: bool) -> &Arc<ClientConfig> {
         if h2 { &self.h2 } else { &self.http1 }
     }
 
-    /// The name that was written for the backends.
+    /// The configured server name.
     pub fn sni(&self) -> Option<&str> {
         self.written.sni.as_deref().map(String::as_str)
     }
@@ -107,12 +107,12 @@ impl Client {
         self.written.verify
     }
 
-    /// The issuers that are trusted in place of the system's.
+    /// The issuers that are trusted instead of those of the system.
     pub fn issuers(&self) -> Option<&[CertificateDer<'static>]> {
         self.issuers.as_deref()
     }
 
-    /// What is shown to backends.
+    /// The client certificate for backends.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
@@ -122,12 +122,12 @@ fn check_name(written: &Placed<UpstreamTls>, problems: &mut Problems) {
     if let Some(sni) = &written.sni
         && ServerName::try_from(sni.as_str()).is_err()
     {
-        let problem = Problem::new(format!("`{}` is no name that a certificate could have", sni.value));
-        problems.push(problem.help("write a host name, as in api.internal, or an IP address").at(&sni.place));
+        let problem = Problem::new(format!("`{}` is not a valid server name", sni.value));
+        problems.push(problem.help("use a host name such as api.internal, or an IP address").at(&sni.place));
     }
     if !written.verify {
-        let problem = Problem::warning("backends' certificates are not verified");
-        let help = "anybody in between can read and change everything; `ca` names the issuer to trust";
+        let problem = Problem::warning("certificates of backends are not verified");
+        let help = "an attacker in between can read and change all traffic; set `ca` to the issuer of the certificates";
         problems.push(problem.help(help).at(&written.place));
     }
 }
@@ -136,22 +136,22 @@ fn certificates(files: &Files, path: &Placed<String>) -> Result<Vec<CertificateD
     let file = files.read(path, certificate::LARGEST)?;
     let found = pem::certificates(&file.bytes).map_err(|problem| problem.at(&path.place))?;
     for certificate in &found {
-        // What the engine could not read would end the process.
+        // rustls would reject an unreadable certificate only later, during a handshake.
         if x509_parser::parse_x509_certificate(certificate).is_err() {
-            let problem = Problem::new(format!("`{}` has a certificate that cannot be read", path.value));
+            let problem = Problem::new(format!("`{}` contains an invalid certificate", path.value));
             return Err(problem.at(&path.place).into());
         }
     }
     Ok(found)
 }
 
-/// What an operator should know of the issuers in `ca`.
+/// Warnings about the issuers in `ca`.
 fn doubts(written: &UpstreamTls, issuers: Option<&[CertificateDer<'_>]>) -> Vec<Problem> {
     let (Some(path), Some(issuers)) = (&written.ca, issuers) else { return Vec::new() };
     issuers.iter().filter_map(client_trust::doubt).map(|doubt| doubt.at(&path.place)).collect()
 }
 
-/// What is shown to backends, and what is doubtful about it; `shown` is what they are shown now.
+/// The client certificate with its warnings; `shown` is the present one.
 fn identity(
     files: &Files,
     written: &Placed<UpstreamTls>,
@@ -161,12 +161,12 @@ fn identity(
         (Some(cert), Some(key)) => (cert, key),
         (None, None) => return Ok(None),
         (Some(cert), None) => {
-            let problem = Problem::new("`cert` without `key`");
-            return Err(problem.help("write the file of its private key as `key`").at(&cert.place).into());
+            let problem = Problem::new("`cert` needs `key`");
+            return Err(problem.help("set `key` to the file of its private key").at(&cert.place).into());
         }
         (None, Some(key)) => {
-            let problem = Problem::new("`key` without `cert`");
-            return Err(problem.help("write the file of its certificate as `cert`").at(&key.place).into());
+            let problem = Problem::new("`key` needs `cert`");
+            return Err(problem.help("set `cert` to the file of its certificate").at(&key.place).into());
         }
     };
     let mut problems = Problems::default();
@@ -197,7 +197,7 @@ fn roots(path: &Placed<String>, issuers: &[CertificateDer<'static>]) -> Result<A
     Ok(Arc::new(roots))
 }
 
-/// The issuers that the system trusts, read once.
+/// The trusted issuers of the system, read once.
 fn system(written: &Placed<UpstreamTls>) -> Result<Arc<RootCertStore>, Problems> {
     static ROOTS: OnceLock<Result<Arc<RootCertStore>, String>> = OnceLock::new();
     if !written.verify {
@@ -206,15 +206,15 @@ fn system(written: &Placed<UpstreamTls>) -> Result<Arc<RootCertStore>, Problems>
     let read = || {
         let found = rustls_native_certs::load_native_certs().map_err(|error| error.to_string())?;
         let mut roots = RootCertStore::empty();
-        // One that is broken is no reason to trust none.
+        // A broken certificate must not disable the others.
         let (taken, _) = roots.add_parsable_certificates(found);
-        if taken == 0 { Err("there is none".to_owned()) } else { Ok(Arc::new(roots)) }
+        if taken == 0 { Err("none found".to_owned()) } else { Ok(Arc::new(roots)) }
     };
     match ROOTS.get_or_init(read) {
         Ok(roots) => Ok(Arc::clone(roots)),
         Err(error) => {
             let problem = Problem::new(format!("the system's root certificates cannot be read: {error}"));
-            let help = "install them (Debian: ca-certificates), or name the issuers to trust as `ca`";
+            let help = "install them (Debian: ca-certificates), or set `ca` to a file of trusted issuers";
             Err(problem.help(help).at(&written.place).into())
         }
     }
@@ -246,7 +246,8 @@ fn configure(
     }
 }
 
-/// The same with what it offers in ALPN. Sessions are its own: one of h2 is nothing to http/1.1.
+/// A copy with these ALPN protocols and its own session cache: a session of h2 cannot be resumed with
+/// http/1.1.
 fn speaking(config: &ClientConfig, protocols: &[&[u8]]) -> Arc<ClientConfig> {
     let mut config = config.clone();
     config.resumption = rustls::client::Resumption::default();
@@ -254,7 +255,7 @@ fn speaking(config: &ClientConfig, protocols: &[&[u8]]) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Takes every certificate; whoever has it must still show that its key is theirs.
+/// Accepts every certificate; the handshake still proves possession of its key.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

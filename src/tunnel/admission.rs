@@ -1,7 +1,7 @@
-//! Who may open a WebSocket on a route: origins of pages, how many at a time, how many a client.
+//! Admission limits of a route: allowed origins, concurrent WebSockets, and WebSockets per client.
 //!
-//! Counted by guards: a permit that is dropped has left, however the tunnel ended. The counts belong
-//! to the route, not to one generation of its settings.
+//! Permits count: dropping one undoes its count, however the tunnel ended. The counts belong to the route and
+//! survive reloads of its settings.
 
 use crate::config::{self, PerClient};
 use crate::upstream::KeySource;
@@ -13,10 +13,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// A client, as the proxy found it by its route's key.
+/// A client, identified by the route's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientKey<'a> {
-    /// By its network: also when it does not have the key that is asked for.
+    /// By its address prefix; also the fallback for a request without the key.
     Client(ClientAddress<'a>),
     /// By the value of its key.
     Key(&'a [u8]),
@@ -33,7 +33,7 @@ pub enum Denial {
     ClientFull,
 }
 
-/// The limits of a route and what is counted against them.
+/// The limits of a route and their current counts.
 #[derive(Debug)]
 pub(super) struct Admission {
     origins: Option<Vec<Origin>>,
@@ -42,11 +42,11 @@ pub(super) struct Admission {
     present: Arc<Present>,
 }
 
-/// Who is connected.
+/// The current counts.
 #[derive(Debug, Default)]
 struct Present {
     all: AtomicU32,
-    // Clients by a keyed hash: an entry is 12 bytes, and nobody can choose to collide with another.
+    // Keyed by a keyed hash of the client: an entry is 12 bytes, and no client can choose a collision.
     clients: Mutex<HashMap<u64, u32>>,
     hasher: RandomState,
 }
@@ -105,7 +105,7 @@ impl Admission {
         {
             return Err(Denial::Origin);
         }
-        // Counted first and asked then: two that come at once cannot both be the last one.
+        // Counted before the comparison, so that two concurrent handshakes cannot both take the last permit.
         let before = self.present.all.fetch_add(1, Relaxed);
         let mut permit = Permit { present: self.present.clone(), client: None };
         if before >= self.connections {
@@ -115,7 +115,7 @@ impl Admission {
             let client = self.present.hasher.hash_one(client);
             let mut clients = self.present.clients.lock();
             let count = clients.entry(client).or_default();
-            // A limit is at least 1, so a refusal never leaves an entry of 0 behind.
+            // A limit is at least 1, so a rejection never leaves an entry of 0.
             if *count >= *limit {
                 return Err(Denial::ClientFull);
             }
@@ -156,7 +156,7 @@ impl Origin {
     }
 
     fn problem(written: &Placed<String>) -> Problems {
-        Problem::new(format!("`{}` is no origin", written.value))
+        Problem::new(format!("`{}` is not an origin", written.value))
             .help("write scheme and host as in https://example.com, https://*.example.com, or null")
             .at(&written.place)
             .into()
@@ -169,7 +169,7 @@ impl Origin {
                 let Some(name) = origin.len().checked_sub(scheme.len() + below.len()) else { return false };
                 let (start, rest) = origin.split_at(scheme.len());
                 let (name, end) = rest.split_at(name);
-                // Something stands before the dot, and it is a name: no port, no user, no path.
+                // A non-empty prefix that is a name: no port, user or path.
                 start.eq_ignore_ascii_case(scheme.as_bytes())
                     && end.eq_ignore_ascii_case(below.as_bytes())
                     && !name.is_empty()

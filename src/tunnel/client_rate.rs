@@ -1,26 +1,26 @@
-//! How much a client may send a second. A bucket is one moment: the one at which everything taken so
-//! far would be paid for (the generic cell rate algorithm), so there is nothing to refill.
+//! Rate limits of a client's messages and bytes, by the generic cell rate algorithm. The state of a bucket is
+//! one time: when all usage so far is paid for.
 
 use crate::config::{self, Exceed};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What may come at once: a second's worth.
+/// The burst: one second's worth.
 const BURST: Duration = Duration::from_secs(1);
-/// A paused client goes on once so much of a second's worth is free again: a few wake-ups a second
-/// rather than one a message.
+/// A paused client continues when this part of a second's worth is free again: a few wake-ups per second
+/// instead of one per message.
 const QUANTUM: Duration = Duration::from_millis(50);
-/// The shortest frame of a client: two bytes and a key.
+/// The smallest frame of a client: two bytes and a masking key.
 const SHORTEST: u64 = 6;
-/// The least that is read at once, however little is left: what it may hold beyond the limit is paid for later.
+/// The minimum read size; usage above the limit is paid for later.
 const LEAST: usize = 1 << 10;
 
-/// The rates of a route.
+/// The rate limits of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     messages: Option<u64>,
     bytes: Option<u64>,
-    /// What happens to a client that sends more.
+    /// The action when a client exceeds them.
     pub exceed: Exceed,
 }
 
@@ -32,13 +32,13 @@ impl Rates {
     }
 }
 
-/// What one client has taken of its rates.
+/// The usage of one client.
 #[derive(Debug)]
 pub(super) struct Throttle {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
     pub(super) exceed: Exceed,
-    /// The client is not read before this moment.
+    /// The client is not read before this time.
     until: Option<Instant>,
 }
 
@@ -53,12 +53,12 @@ impl Throttle {
         }
     }
 
-    /// When the client is read again, while it is not.
+    /// When reading continues, while the client is paused.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// How many bytes may be read at once, or `None` while the client has to wait.
+    /// The maximum number of bytes to read at once; `None` while the client is paused.
     pub(super) fn window(&mut self, now: Instant) -> Option<usize> {
         if self.exceed == Exceed::Close {
             return Some(usize::MAX);
@@ -72,14 +72,14 @@ impl Throttle {
         if self.until.is_some() {
             return None;
         }
-        // No more messages than are left can lie in so many bytes.
+        // This number of bytes cannot contain more messages than are left.
         let messages =
             self.messages.as_ref().map_or(u64::MAX, |bucket| bucket.left(now).saturating_mul(SHORTEST));
         let bytes = self.bytes.as_ref().map_or(u64::MAX, |bucket| bucket.left(now));
         Some(usize::try_from(messages.min(bytes)).unwrap_or(usize::MAX).max(LEAST))
     }
 
-    /// Takes what came. Whether it is within the rates.
+    /// Records usage; returns whether it is within the rates.
     pub(super) fn take(&mut self, messages: u32, bytes: u64, now: Instant) -> bool {
         let messages = self.messages.as_mut().is_none_or(|bucket| bucket.take(u64::from(messages), now));
         let bytes = self.bytes.as_mut().is_none_or(|bucket| bucket.take(bytes, now));
@@ -89,9 +89,9 @@ impl Throttle {
 
 #[derive(Debug)]
 struct Bucket {
-    /// A second.
+    /// Per second.
     rate: u64,
-    /// When everything taken is paid for.
+    /// When all usage is paid for.
     paid: Instant,
 }
 
@@ -102,7 +102,7 @@ impl Bucket {
         self.paid <= now + BURST
     }
 
-    /// How many may come now.
+    /// The amount that is available now.
     fn left(&self, now: Instant) -> u64 {
         let free = (now + BURST).saturating_duration_since(self.paid).min(BURST);
         u64::try_from(free.as_nanos() * u128::from(self.rate) / 1_000_000_000).unwrap_or(u64::MAX)
@@ -135,7 +135,7 @@ mod tests {
         assert!(throttle.window(now).is_some());
         throttle.take(200, 0, now);
         assert_eq!(throttle.window(now), None);
-        // 200 taken, 100 at once allowed: a second of debt, and a quantum.
+        // 200 taken, 100 allowed at once: one second of debt, and a quantum.
         assert_eq!(throttle.until(), Some(now + Duration::from_millis(1050)));
         assert_eq!(throttle.window(now + Duration::from_millis(1000)), None);
         assert!(throttle.window(now + Duration::from_millis(1050)).is_some());

@@ -1,26 +1,26 @@
-//! What a tunnel counts, brought to its route's series. How they are named and shown is telemetry's.
+//! Counters of a tunnel, added to the metrics of its route, upstream and endpoint.
 
 use super::{ABNORMAL, Initiator, Outcome, Side};
 use crate::telemetry::metrics::{self, Reconnected, TunnelMetrics};
 use crate::websocket::frame::Opcode;
 use std::time::Duration;
 
-/// The kinds of messages that are told apart.
+/// The message kinds that are counted separately.
 pub const KINDS: [Opcode; 5] = [Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Pong, Opcode::Close];
 
-/// Where a tunnel's numbers go.
+/// The metrics of a tunnel.
 #[derive(Debug)]
 pub struct Counters(TunnelMetrics);
 
 impl Counters {
-    /// Counts on these series.
+    /// Creates counters for these metrics.
     #[must_use]
     pub fn new(metrics: TunnelMetrics) -> Self {
         Self(metrics)
     }
 
-    /// Adds what one turn saw come from `side`. Series that did not change are not touched: the line
-    /// they lie on is shared by every thread.
+    /// Adds the frames of one turn from `side`. Unchanged metrics are not written, since their cache lines
+    /// are shared by all threads.
     pub(super) fn add(&self, side: Side, messages: &[u32; KINDS.len()], bytes: u64) {
         let direction = direction(side);
         for (kind, more) in KINDS.into_iter().zip(messages) {
@@ -31,17 +31,17 @@ impl Counters {
         self.0.add_bytes(direction, bytes);
     }
 
-    /// Notes how long `side` took to answer a ping of the gateway.
+    /// Records the round-trip time of a gateway ping to `side`.
     pub(super) fn round_trip(&self, side: Side, after: Duration) {
         self.0.ping_rtt(metric_side(side), after);
     }
 
-    /// Counts an endpoint that was lost, and what became of the client.
+    /// Counts a lost endpoint and the result of the failover.
     pub(super) fn reconnected(&self, result: Reconnected) {
         self.0.reconnected(result);
     }
 
-    /// Counts the end.
+    /// Counts the end of the tunnel.
     pub(super) fn ended(&self, outcome: &Outcome) {
         self.0.closed(outcome.close_code(), outcome.by.into(), outcome.reason.token());
         self.0.lifetime(outcome.lifetime, outcome.messages.iter().sum());
@@ -49,7 +49,7 @@ impl Counters {
 }
 
 impl Outcome {
-    /// The code of the Close, when there was one: 1006 is never on the wire (RFC 6455 §7.4.1).
+    /// The code of the Close frame, if there was one: 1006 is never sent (RFC 6455 §7.4.1).
     #[must_use]
     pub fn close_code(&self) -> Option<u16> {
         Some(self.code).filter(|code| *code != ABNORMAL)

@@ -1,8 +1,8 @@
-//! Who is connected, and the one way to ask tunnels to come again, whatever the cause.
+//! Tunnel registry, and draining: the only way to close tunnels with 1012, for any cause.
 //!
-//! A drain chooses tunnels, gives each a moment within the window, and wakes each at its moment, so
-//! that those who come back do not come back at once. Tunnels of one session share its moment. What an asked tunnel does is the relay's: Close
-//! 1012 at a boundary, the answering Close awaited, then the transport closed.
+//! A drain selects tunnels, assigns each a moment within the window and wakes it then, so that clients do not
+//! reconnect all at once. Tunnels of one session share its moment. The relay of a drained tunnel sends Close
+//! 1012 at a frame boundary, awaits the Close frame of the client, and closes the transport.
 
 mod filter;
 
@@ -21,25 +21,26 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// Joining and leaving take a lock of a shard; so many are enough for the threads of any machine.
+/// Joining and leaving lock one shard; this many suffice for the threads of any machine.
 const SHARDS: usize = 32;
 
-/// How often a drain looks for tunnels of a session that joined after it began.
+/// The interval at which a drain checks for tunnels of its sessions that joined after it began.
 const SESSIONS_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long after a session's requests its tunnels leave: one that comes back must find that its requests go elsewhere.
+/// The delay between a session's requests and its tunnels: a reconnecting client's requests must already go
+/// elsewhere.
 const AFTER_REQUESTS: Duration = Duration::from_millis(10);
 
-/// The order of a tunnel that has ended: it cannot be asked any more.
+/// The order of an ended tunnel, which can no longer be drained.
 const ENDED: u8 = u8::MAX;
 
-/// The living tunnels of the process.
+/// The open tunnels of the process.
 #[derive(Debug, Default)]
 pub struct Registry {
     shards: [Mutex<Shard>; SHARDS],
     next: AtomicU64,
     living: AtomicUsize,
-    /// Who waits for the last one to leave.
+    /// The tasks that wait until no tunnel is open.
     waiting: Mutex<Vec<Waker>>,
 }
 
@@ -49,22 +50,22 @@ struct Shard {
     free: Vec<u32>,
 }
 
-/// What the registry knows of a tunnel.
+/// The registry's state of a tunnel.
 #[derive(Debug)]
 struct Member {
-    /// 0 while it is between two.
+    /// 0 during a failover.
     endpoint: AtomicU64,
     route: Arc<str>,
     edition: u64,
     arrival: u64,
-    /// The part of a drain's window, in 2^-32, after which its session leaves.
+    /// The fraction of a drain's window, in units of 2^-32, after which its session leaves.
     drain_part: Option<u32>,
     /// A [`Cause`], 0 or [`ENDED`].
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
 
-/// A tunnel's place in the registry; dropping it leaves.
+/// A tunnel's entry in the registry; dropping it removes the entry.
 #[derive(Debug)]
 pub struct Membership {
     registry: Arc<Registry>,
@@ -93,26 +94,26 @@ impl Registry {
         Membership { registry: self.clone(), member, shard: shard as u32, slot }
     }
 
-    /// How many tunnels live.
+    /// The number of open tunnels.
     #[must_use]
     pub fn len(&self) -> usize {
         self.living.load(Relaxed)
     }
 
-    /// Whether none lives.
+    /// Returns whether no tunnel is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many tunnels have joined so far: those that join from now on arrive at this number or later.
+    /// The number of tunnels that have joined so far; later ones have this number or a higher one.
     #[must_use]
     pub fn arrivals(&self) -> u64 {
         self.next.load(Relaxed)
     }
 
-    /// Counts the living tunnels that nobody asked yet by `key`; those without one are not
-    /// counted. It is called under a lock: make it short.
+    /// Counts the open tunnels that are not drained yet by `key`; tunnels with `None` are not counted. `key`
+    /// is called under a lock and must be fast.
     pub fn tally<K: Eq + Hash>(&self, key: impl Fn(TunnelView<'_>) -> Option<K>) -> HashMap<K, usize> {
         let mut counts = HashMap::new();
         for shard in &self.shards {
@@ -126,11 +127,11 @@ impl Registry {
         counts
     }
 
-    /// Waits until no tunnel lives.
+    /// Waits until no tunnel is open.
     pub async fn wait_empty(&self) {
         poll_fn(|cx| {
             let mut waiting = self.waiting.lock();
-            // Asked under the lock under which the last one looks for whom to wake.
+            // Checked under the lock that the last tunnel takes to wake the waiting tasks.
             if self.living.load(Acquire) == 0 {
                 return Poll::Ready(());
             }
@@ -142,12 +143,12 @@ impl Registry {
         .await;
     }
 
-    /// Asks every tunnel that `filter` chooses to come again, spread evenly with jitter over `window`,
-    /// and returns how many were asked. Tunnels that join meanwhile are asked at the window's end, one
-    /// by one. Dropping the future leaves those unasked whose moment has not come.
+    /// Drains every tunnel that `filter` selects, spread evenly with jitter over `window`, and returns their
+    /// number. Tunnels that join meanwhile are drained at the window's end, one by one. Dropping the future
+    /// keeps the tunnels whose moment has not come.
     ///
-    /// With `sessions_since`, those of one session are asked together, at their session's moment in a window that began
-    /// then.
+    /// With `sessions_since`, tunnels of one session are drained together, at their session's moment in a
+    /// window that began then.
     pub fn drain(
         self: &Arc<Self>,
         filter: Filter,
@@ -176,9 +177,9 @@ impl Registry {
         }
     }
 
-    /// Asks `count` of the tunnels that `filter` chooses now, any of them, spread as in
-    /// [`Registry::drain`], and counts in `asked` those that were asked: one that ended by itself before
-    /// its moment was not, and nobody is asked in its stead.
+    /// Drains `count` of the tunnels that `filter` selects now, any of them, spread as in
+    /// [`Registry::drain`], and adds the drained ones to `asked`. A tunnel that ends before its moment is not
+    /// counted and not replaced.
     pub fn drain_some(
         self: &Arc<Self>,
         filter: Filter,
@@ -192,8 +193,8 @@ impl Registry {
         async move { pace(members, &filter, window, cause, &asked).await }
     }
 
-    /// Asks each at its session's moment in a window that began at `since`, and those of these sessions that join
-    /// meanwhile.
+    /// Drains each tunnel at its session's moment in a window that began at `since`, including tunnels of
+    /// these sessions that join meanwhile.
     async fn ask_sessions(
         &self,
         mut members: Vec<Arc<Member>>,
@@ -225,7 +226,7 @@ impl Registry {
         }
     }
 
-    /// Those that `filter` chooses and nobody asked yet, in random order.
+    /// The tunnels that `filter` selects and that are not drained yet, in random order.
     fn choose(&self, filter: &Filter) -> Vec<Arc<Member>> {
         let mut chosen = Vec::new();
         for shard in &self.shards {
@@ -238,7 +239,7 @@ impl Registry {
     }
 }
 
-/// Asks each at a moment of its own within `window`.
+/// Drains each tunnel at a moment of its own within `window`.
 async fn pace(
     members: Vec<Arc<Member>>,
     filter: &Filter,
@@ -249,8 +250,8 @@ async fn pace(
     let began = Instant::now();
     let slot = window.div_f64(members.len().max(1) as f64);
     for (number, member) in members.into_iter().enumerate() {
-        // Each tunnel has a slot of the window of its own and a moment anywhere in it: even, and
-        // without a beat that clients could fall into.
+        // Each tunnel has a slot of the window and a random moment in it: evenly spread, without a period
+        // that clients could synchronise to.
         sleep_until(began + slot.mul_f64(number as f64 + fastrand::f64())).await;
         // It may have moved to another endpoint meanwhile.
         if member.is_meant(filter) {
@@ -266,7 +267,7 @@ impl Shard {
             return slot;
         }
         self.members.push(Some(member));
-        // Four thousand million tunnels do not fit into a machine.
+        // No machine holds 2^32 tunnels.
         (self.members.len() - 1) as u32
     }
 }
@@ -285,7 +286,7 @@ impl Member {
         self.order.load(Relaxed) == 0
     }
 
-    /// Asks it to come again; whether it is now asked by this. The first one to ask gives the cause.
+    /// Drains the tunnel; returns whether this call did. The first call sets the cause.
     fn ask(&self, cause: Cause) -> bool {
         let first = self.order.compare_exchange(0, cause as u8, AcqRel, Relaxed).is_ok();
         if first && let Some(waker) = self.waker.lock().take() {
@@ -296,7 +297,7 @@ impl Member {
 }
 
 impl Membership {
-    /// Why the tunnel is asked to come again, once it is.
+    /// The cause of the drain, if the tunnel is drained.
     #[must_use]
     pub fn order(&self) -> Option<Cause> {
         let order = self.member.order.load(Acquire);
@@ -306,12 +307,12 @@ impl Membership {
         Cause::ALL.into_iter().find(|cause| *cause as u8 == order)
     }
 
-    /// The tunnel is at another endpoint now; 0 is none.
+    /// Records the tunnel's new endpoint; 0 is none.
     pub(super) fn moved(&self, endpoint: u64) {
         self.member.endpoint.store(endpoint, Relaxed);
     }
 
-    /// Wakes `waker` when the tunnel is asked. To be followed by a look at [`Membership::order`].
+    /// Registers `waker` for a drain of the tunnel. Call [`Membership::order`] afterwards.
     pub(super) fn listen(&self, waker: &Waker) {
         *self.member.waker.lock() = Some(waker.clone());
     }
@@ -319,7 +320,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        // A drain may still hold it, to ask it at a moment that does not come any more.
+        // A drain may still hold the member until its moment.
         self.member.order.store(ENDED, Relaxed);
         let mut shard = self.registry.shards[self.shard as usize].lock();
         shard.members[self.slot as usize] = None;

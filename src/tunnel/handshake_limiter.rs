@@ -1,9 +1,9 @@
-//! Opening handshakes at a steady rate: after a restart every client comes back at once, and what
-//! opens a WebSocket (a session looked up, a room joined) is what a backend has least of then.
+//! Rate limit of WebSocket handshakes. After a restart all clients reconnect at once, and opening a WebSocket
+//! (session lookups, subscriptions) is expensive for a backend.
 //!
-//! The queue is one number: the moment at which everybody let in so far has been paid for (the
-//! generic cell rate algorithm). A comer is told when its turn is and waits by itself, so there is no
-//! list, no lock and nobody to wake; first come is first served. Time is handed in.
+//! The queue is one number: the time at which all accepted handshakes are paid for (the generic cell rate
+//! algorithm). A caller gets its waiting time and sleeps, so there is no list, no lock and no wake-up. Order
+//! is first come, first served. The caller passes the time.
 
 use moongate_config::Rate;
 use std::sync::Arc;
@@ -12,36 +12,36 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The longest wait for a turn. No more than this time's worth of handshakes can be waiting.
+/// The maximum wait. No more handshakes can wait than the rate allows in this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// This part of a rate's count may come at once, and at least one: fifty of `500/s`, one of `10/h`.
+/// This fraction of a rate's count may start at once, and at least one: fifty of `500/s`, one of `10/h`.
 const BURST_PART: u32 = 10;
 
-/// Over so many seconds the refused are spread when they are told when to come again.
+/// The `Retry-After` values of rejected handshakes are spread over this many seconds.
 const SPREAD: u64 = 5;
 
-/// Gives out turns at a rate. Shared by every worker, and kept over reloads that leave the rate as it is.
+/// A handshake rate limit, shared by all workers and kept over reloads that do not change the rate.
 #[derive(Debug)]
 pub struct HandshakeLimiter {
     rate: Rate,
-    /// From one turn to the next, in nanoseconds.
+    /// Nanoseconds per handshake.
     interval: u64,
-    /// So much may be owed without waiting, in nanoseconds.
+    /// The burst in nanoseconds.
     burst: u64,
-    /// When this pacer was first asked: the moments below count from here.
+    /// The time of the first use, from which `paid` counts.
     start: OnceLock<Instant>,
-    /// When everything taken is paid for, in nanoseconds.
+    /// When all accepted handshakes are paid for, in nanoseconds.
     paid: AtomicU64,
 }
 
-/// Nobody more may wait. Holds how long it is until somebody may again.
+/// The queue is full. Contains the time until there is capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull(pub Duration);
 
 impl QueueFull {
-    /// When to come again, in whole seconds: not before there is room, and each at another time, so
-    /// that those who were refused together do not come back together.
+    /// The `Retry-After` in whole seconds: after there is capacity, and randomised so that rejected clients
+    /// do not return together.
     #[must_use]
     pub fn retry_after(self) -> u32 {
         let earliest = self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0);
@@ -50,7 +50,7 @@ impl QueueFull {
 }
 
 impl HandshakeLimiter {
-    /// One that has let nobody in yet.
+    /// Creates an unused limiter.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
         let interval = nanos(rate.interval());
@@ -58,7 +58,7 @@ impl HandshakeLimiter {
         Self { rate, interval, burst, start: OnceLock::new(), paid: AtomicU64::new(0) }
     }
 
-    /// The pacer for a rate: `prior` when its rate is the same, so that a reload lets nobody in early.
+    /// The limiter for a rate: `prior` if its rate is the same, so that a reload does not reset the limit.
     #[must_use]
     pub fn carry(rate: Option<Rate>, prior: Option<&Arc<Self>>) -> Option<Arc<Self>> {
         let rate = rate?;
@@ -66,18 +66,19 @@ impl HandshakeLimiter {
         Some(kept.unwrap_or_else(|| Arc::new(Self::new(rate))))
     }
 
-    /// Takes the next turn: how long to wait for it, nothing or up to a second.
+    /// Reserves the next handshake and returns how long to wait for it: between zero and one second.
     ///
     /// # Errors
-    /// [`Crowded`] when it would be longer; then no turn is taken.
+    /// [`QueueFull`] when the wait would be longer; nothing is reserved.
     pub fn take(&self, now: Instant) -> Result<Duration, QueueFull> {
         self.take_within(now, LONGEST_WAIT)
     }
 
-    /// The same for whoever waits as long as `longest`: a client that is connected, and whose backend is lost.
+    /// As [`take`](Self::take), with a maximum wait of `longest`: for a connected client whose backend is
+    /// lost.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`take`](Self::take).
     pub fn take_within(&self, now: Instant, longest: Duration) -> Result<Duration, QueueFull> {
         let now = nanos(now.saturating_duration_since(*self.start.get_or_init(|| now)));
         let free = now + self.burst;
@@ -88,7 +89,7 @@ impl HandshakeLimiter {
             if wait > longest {
                 return Err(QueueFull(wait - longest));
             }
-            // Turns are all that is agreed on here; nothing else is published with them.
+            // Relaxed: no other data is published with the number.
             match self.paid.compare_exchange_weak(paid, next, Relaxed, Relaxed) {
                 Ok(_) => return Ok(wait),
                 Err(moved) => paid = moved,
@@ -96,9 +97,9 @@ impl HandshakeLimiter {
         }
     }
 
-    /// Gives a turn back that was taken and will not be used.
+    /// Returns an unused reservation.
     pub fn give_back(&self) {
-        // Below zero is nowhere to go: a turn was added before, and nobody takes more than was added.
+        // Cannot go below zero: the reservation was added before.
         self.paid.fetch_sub(self.interval, Relaxed);
     }
 }

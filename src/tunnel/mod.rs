@@ -1,10 +1,10 @@
-//! The WebSocket path: from the upgrade request that leaves Pingora's HTTP machinery to the last
-//! byte of the tunnel.
+//! WebSocket tunnels: from the upgrade request that leaves Pingora's HTTP code to the last byte.
 //!
-//! The proxy checks the client's request, asks the route's [`Policy`] and its [`HandshakeLimiter`], connects to an
-//! endpoint, makes the handshake there, joins the [`Registry`] and hands both sides to [`launch`]. Where plugins read
-//! messages, it brings an [`Inspector`]. The choice of a route or an endpoint, and everything that is still HTTP, is the
-//! proxy's.
+//! The proxy checks the client's request (`handshake::check`) and applies the route's policy
+//! ([`Policy::acquire_permit`]) and its [`HandshakeLimiter`]. It connects to an endpoint and does the
+//! handshake there (`handshake::exchange`). Then it joins the [`Registry`] and passes both sides to [`run`],
+//! with an [`Inspector`] for plugins with message phases. Routing, selection of endpoints and HTTP are in the
+//! proxy.
 
 mod admission;
 mod client_rate;

@@ -1,4 +1,4 @@
-//! How a tunnel ended, for the access log, the metrics and passive health.
+//! The outcome of a tunnel, for the access log, the metrics and passive health.
 
 use crate::websocket::frame::FrameError;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// One of the two sides of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// Who opened the WebSocket.
+    /// The client that opened the WebSocket.
     Client = 0,
     /// The endpoint that serves it.
     Backend = 1,
@@ -16,7 +16,7 @@ impl Side {
     /// Both, the client first.
     pub const BOTH: [Self; 2] = [Self::Client, Self::Backend];
 
-    /// The other one.
+    /// The other side.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -26,10 +26,10 @@ impl Side {
     }
 }
 
-/// Who ended a tunnel.
+/// The initiator of a tunnel's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Initiator {
-    /// One of the sides: by a Close, or by vanishing.
+    /// One of the sides: by a Close frame or by disconnecting.
     Side(Side),
     /// The gateway, by policy.
     Gateway,
@@ -39,15 +39,15 @@ pub enum Initiator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Cause {
-    /// The gateway ends.
+    /// The gateway shuts down.
     Shutdown = 1,
-    /// The endpoint was removed or marked.
+    /// The endpoint was removed or is marked.
     Endpoint,
     /// The endpoint is unhealthy.
     Unhealthy,
     /// The route was removed or changed.
     Route,
-    /// An operator asked for it.
+    /// An operator ordered it.
     Operator,
     /// The endpoint holds more than its share.
     Rebalance,
@@ -61,33 +61,33 @@ impl Cause {
 /// Why a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// A side sent a Close.
+    /// A side sent a Close frame.
     Closed,
-    /// A side's transport ended in order, without a Close.
+    /// A side closed its transport without a Close frame.
     Eof,
     /// A side's transport failed.
     Reset,
-    /// A side answered no ping.
+    /// A side did not respond to a ping.
     PingTimeout,
-    /// A side took nothing of what was sent to it.
+    /// A side stopped reading.
     WriteTimeout,
-    /// No data frame passed for `idle_timeout`.
+    /// No data frame was relayed for `idle_timeout`.
     Idle,
     /// `max_age` was reached.
     MaxAge,
-    /// Asked to come again.
+    /// Drained.
     Drain(Cause),
-    /// A side broke the protocol.
+    /// A side violated the protocol.
     Invalid(Side, FrameError),
-    /// A side sent a frame or message longer than allowed.
+    /// A side sent a frame or message above the limit.
     TooBig(Side, FrameError),
-    /// The client sent more than its rate.
+    /// The client exceeded its rate.
     Rate,
-    /// A plugin ended it for a message.
+    /// A plugin closed it because of a message.
     Plugin,
-    /// A plugin could not do its work.
+    /// A plugin failed.
     PluginFailed,
-    /// A plugin that was asked again refused what it had let in.
+    /// A recheck by a plugin rejected it.
     Refused,
     /// The process ended.
     Aborted,
@@ -96,7 +96,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word for logs and metrics.
+    /// The token in logs and metrics.
     #[must_use]
     pub fn token(self) -> &'static str {
         match self {
@@ -127,25 +127,25 @@ impl Reason {
     }
 }
 
-/// The code of RFC 6455 §7.1.5 for an end without a Close.
+/// The code for an end without a Close frame (RFC 6455 §7.1.5).
 pub const ABNORMAL: u16 = 1006;
 
 /// How a tunnel ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Who ended it: the first to do so.
+    /// The first initiator.
     pub by: Initiator,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The code of the first Close, a side's or the gateway's own; 1005 for one without a code and
-    /// [`ABNORMAL`] for an end without a Close.
+    /// The code of the first Close frame, of a side or of the gateway. 1005 for one without a code,
+    /// [`ABNORMAL`] for an end without a Close frame.
     pub code: u16,
-    /// Messages (text and binary) of each side, by [`Side`].
+    /// Messages (text and binary) from each side, by [`Side`].
     pub messages: [u64; 2],
-    /// Wire bytes of each side, heads of frames included.
+    /// Wire bytes from each side, frame headers included.
     pub bytes: [u64; 2],
     /// From the start of the relay to its end.
     pub lifetime: Duration,
-    /// The last round trip of a gateway's ping to each side.
+    /// The last ping round-trip time of each side.
     pub ping_rtt: [Option<Duration>; 2],
 }

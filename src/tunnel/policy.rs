@@ -1,7 +1,7 @@
-//! What a route asks of its tunnels, compiled from what the operator wrote and shared by all of them.
+//! WebSocket policy of a route, compiled from its settings and shared by its tunnels.
 //!
-//! Compiling is pure. Acting on the policy is the relay's; here only the limits that hold before a
-//! tunnel begins are kept ([`Policy::admit`]).
+//! Compiling is pure. The relay applies most of the policy; the limits that precede a tunnel are here
+//! ([`Policy::acquire_permit`]).
 
 use super::admission::{Admission, ClientKey, Denial, Permit};
 use super::client_rate::Rates;
@@ -14,31 +14,32 @@ use moongate_config::{Period, Problem, Problems};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest length of time a policy reckons with: moments stay within what a clock can hold.
+/// The maximum duration in a policy, so that times do not overflow.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// How long one attempt at a backend may take where nothing else is written.
+/// The default time limit of one attempt at a backend.
 const DEFAULT_ATTEMPT: Duration = Duration::from_secs(5);
-/// A redial waits at least so long, however little of `reconnect_timeout` is left: a backend that needs a moment
-/// is not to blame.
+/// The minimum time limit of a redial, even if less of `reconnect_timeout` is left: a backend that needs a
+/// moment is not at fault.
 const SHORTEST_REDIAL: Duration = Duration::from_millis(500);
 
-/// How long one attempt at a backend may take, from the connect to the head of the response.
+/// The time limit of one attempt at a backend, from the connect to the response header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandshakeTimeout {
     written: Option<Duration>,
 }
 
 impl HandshakeTimeout {
-    /// For the first handshake of a client, on a route whose `timeout` is `request`; `None` for none.
+    /// The limit for a client's first handshake, on a route with the `timeout` `request`; `None` for no
+    /// timeout.
     #[must_use]
     pub fn first(self, request: Option<Duration>) -> Duration {
         self.written
             .unwrap_or_else(|| request.map_or(DEFAULT_ATTEMPT, |request| DEFAULT_ATTEMPT.min(request)))
     }
 
-    /// For a redial, when `left` is left of `reconnect_timeout`: at most a third of it, so that a third endpoint is asked
-    /// when two do not answer.
+    /// The limit for a redial with `left` of `reconnect_timeout`: at most a third of it, so that a third
+    /// endpoint is tried after two time out.
     #[must_use]
     pub fn redial(self, request: Option<Duration>, left: Duration) -> Duration {
         self.first(request).min((left / 3).max(SHORTEST_REDIAL))
@@ -48,29 +49,29 @@ impl HandshakeTimeout {
 /// The policy of a route's tunnels.
 #[derive(Debug)]
 pub struct Policy {
-    /// The longest time without a data frame in either direction.
+    /// The maximum time without a data frame in either direction.
     pub idle_timeout: Option<Duration>,
-    /// The silence after which a side is pinged.
+    /// A side is pinged after this long without a frame from it.
     pub ping_interval: Option<Duration>,
-    /// How long a pinged side may stay silent.
+    /// The time limit for a sign of life after a ping.
     pub ping_timeout: Duration,
-    /// The longest life of a connection.
+    /// The maximum age of a connection.
     pub max_age: Option<Duration>,
-    /// Up to so much is taken off `max_age`.
+    /// The maximum random reduction of `max_age`.
     pub jitter: Duration,
     /// The window over which a drain is spread.
     pub drain: Duration,
-    /// What happens to those at an endpoint that became unhealthy.
+    /// What happens to tunnels of an endpoint that became unhealthy.
     pub on_unhealthy: Stay,
-    /// What happens to those whose route was removed or changed.
+    /// What happens to tunnels of a removed or changed route.
     pub on_reload: Stay,
-    /// How long an answering Close is waited for.
+    /// The time limit for the peer's Close frame.
     pub close_timeout: Duration,
-    /// How long a side may take nothing.
+    /// The maximum time without progress in writing to a side.
     pub write_timeout: Option<Duration>,
-    /// How a client is kept whose backend is lost, when it is.
+    /// The failover settings, if enabled.
     pub reconnect: Option<Reconnect>,
-    /// How long one attempt at a backend may take.
+    /// The time limit of one attempt at a backend.
     pub handshake_timeout: HandshakeTimeout,
     max_frame: u64,
     max_message: u64,
@@ -80,12 +81,12 @@ pub struct Policy {
     handshakes: Option<Arc<HandshakeLimiter>>,
 }
 
-/// How a client is kept whose backend is lost.
+/// The failover of a client whose backend is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
-    /// Bytes that are kept of a message on its way, and for a client that waits.
+    /// The maximum bytes buffered for an incomplete message and during a failover.
     pub buffer: usize,
-    /// How long another backend is looked for.
+    /// The time limit for finding another backend.
     pub timeout: Duration,
 }
 
@@ -99,11 +100,11 @@ impl Reconnect {
 }
 
 impl Policy {
-    /// Compiles what the operator wrote. `prior` is the route's policy before a reload: who is
-    /// connected goes on to count, and who waits for a turn keeps it.
+    /// Compiles the settings. `prior` is the route's policy before a reload, whose counts and handshake queue
+    /// are kept.
     ///
     /// # Errors
-    /// Every setting that cannot be, with its place where it has one.
+    /// Every invalid setting, with its place where it has one.
     pub fn new(written: &config::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         match (&written.jitter, written.max_age) {
@@ -152,8 +153,7 @@ impl Policy {
         })
     }
 
-    /// Whether a client may open a WebSocket now. The permit counts it until it is dropped: put it
-    /// into the tunnel's guard.
+    /// Acquires a permit for a WebSocket. The permit counts it until dropped: put it into the tunnel's guard.
     ///
     /// # Errors
     /// [`Denial`].
@@ -161,38 +161,38 @@ impl Policy {
         self.admission.acquire(origin, client)
     }
 
-    /// What tells clients apart for `connections_per_client`; `None` when that is not limited.
+    /// The key of `connections_per_client`; `None` without that limit.
     #[must_use]
     pub fn client_key(&self) -> Option<&KeySource> {
         self.admission.client_key()
     }
 
-    /// What gives out the turns of handshakes; `None` when they are not limited.
+    /// The handshake rate limit; `None` without one.
     #[must_use]
     pub fn handshakes(&self) -> Option<&Arc<HandshakeLimiter>> {
         self.handshakes.as_ref()
     }
 
-    /// The rules of frames for a tunnel whose handshake agreed on `extensions`.
+    /// The frame rules for a tunnel whose handshake negotiated `extensions`.
     #[must_use]
     pub fn rules(&self, extensions: Extensions) -> Rules {
         Rules {
             max_frame: self.max_frame,
             max_message: self.max_message,
             deflate: extensions == Extensions::Deflate,
-            // What an unknown extension makes of the reserved bits and opcodes is not ours to judge.
+            // An unknown extension may redefine the reserved bits and opcodes, so they cannot be validated.
             strict: self.strict && extensions != Extensions::Unknown,
         }
     }
 
-    /// The client's rates, when they are limited.
+    /// The client's rate limits, if any.
     #[must_use]
     pub fn rates(&self) -> Option<&Rates> {
         self.rates.as_ref()
     }
 }
 
-/// `0s` is no limit.
+/// `0s` means no limit.
 fn limit(period: Period) -> Option<Duration> {
     (!period.0.is_zero()).then_some(period.0.min(FOREVER))
 }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_kept_where_that_is_asked_for() {
+    fn a_client_is_kept_if_configured() {
         let written = config::WebSocket { on_endpoint_loss: OnEndpointLoss::Reconnect, ..Default::default() };
         let kept = Policy::new(&written, None).unwrap().reconnect.unwrap();
         assert_eq!((kept.buffer, kept.timeout.as_secs()), (64 << 10, 10));

@@ -1,5 +1,5 @@
-//! What a tunnel asks for when its backend is lost. Which endpoints there are, how one is chosen and how
-//! a handshake is repeated stays out: whoever has led the tunnel here brings a [`Redial`].
+//! Interface for failover: a tunnel whose backend is lost asks its [`Redial`] for another one. The proxy
+//! implements it, including the selection of an endpoint and the handshake.
 
 use super::{Counters, Reason, TunnelIo};
 use bytes::Bytes;
@@ -7,34 +7,34 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-/// How a backend was lost, and how long another one may be looked for.
+/// How a backend was lost, and the time limit for finding another one.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss {
-    /// How it was lost.
+    /// The reason.
     pub reason: Reason,
-    /// The search is over within this time, whatever it finds.
+    /// The search ends within this time.
     pub limit: Duration,
 }
 
-/// A backend that agreed to what the client was told by the first one.
+/// A backend that negotiated the same as the first one.
 pub struct Found {
-    /// Its side.
+    /// The connection.
     pub backend: TunnelIo,
-    /// What it sent behind its 101.
+    /// The bytes that it sent after its 101.
     pub early: Bytes,
-    /// Its endpoint, for the registry.
+    /// The endpoint's number, for the registry.
     pub endpoint: u64,
-    /// Its counters.
+    /// The counters.
     pub counters: Counters,
-    /// Dropped when it is lost or the tunnel ends: the lease of the endpoint.
+    /// Dropped when the backend is lost or the tunnel ends: the lease of the endpoint.
     pub guard: Box<dyn Send>,
 }
 
-/// A search under way. It gives back who searches, for the next time.
+/// A search in progress. It returns the redialer for the next search.
 pub type Search = Pin<Box<dyn Future<Output = (Box<dyn Redial>, Option<Found>)> + Send>>;
 
-/// Looks for other backends, with the client's own handshake.
+/// Finds other backends, with the client's original handshake.
 pub trait Redial: Send {
-    /// Looks for one; none is found when the time is over. Dropping the future ends the search.
+    /// Finds one, or none within the time limit. Dropping the future cancels the search.
     fn redial(self: Box<Self>, loss: Loss) -> Search;
 }

@@ -1,4 +1,4 @@
-//! A tunnel's own task: it greets the client and relays until the end. What served the handshake is
+//! A tunnel's own task: sends the 101 to the client and relays until the end. The state of the handshake is
 //! freed meanwhile.
 
 use super::relay::{self, Relay, Tunnel};
@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-/// `write_timeout: 0s`: longer than any process lives.
+/// `write_timeout: 0s`: longer than any process runs.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Sends the client its 101, relays, and hands the outcome to `ended`, whatever ends the tunnel: also when its task is
-/// dropped at the end of the process, or panics. A client that has its answer already is sent nothing.
+/// Sends the client its 101, relays, and passes the outcome to `ended` in every case: also if the task is
+/// dropped at the end of the process, or panics. If the 101 was already sent, nothing is sent.
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub fn launch(tunnel: Tunnel, switching: Vec<u8>, ended: impl FnOnce(&Outcome) + Send + Unpin + 'static) {
-    // A plain socket behind a request takes a 101 whole, so the task is made for the relay alone: it is
-    // the memory of an idle tunnel.
+    // A plain socket accepts a 101 at once, so the task is made for the relay alone: its size is the memory
+    // of an idle tunnel.
     let sent = if switching.is_empty() { Ok(0) } else { tunnel.client.try_send(&switching) };
     match sent {
         Ok(sent) if sent == switching.len() => {
@@ -35,7 +35,7 @@ pub fn launch(tunnel: Tunnel, switching: Vec<u8>, ended: impl FnOnce(&Outcome) +
     }
 }
 
-/// For a client that has to be waited for, and for legs that have buffers of their own.
+/// For a client that is not writable, and for sides with buffers of their own.
 fn greet_slowly(
     tunnel: Tunnel,
     switching: Vec<u8>,
@@ -45,7 +45,7 @@ fn greet_slowly(
     let mut unopened = Unopened::new(tunnel, ended);
     unopened.reason = Reason::Aborted;
     tokio::spawn(async move {
-        // Whole, and not field by field: its drop tells of the end.
+        // Moved as a whole, not field by field: its drop reports the end.
         let mut unopened = unopened;
         let Some(tunnel) = &mut unopened.tunnel else { return };
         let limit = tunnel.policy.write_timeout.unwrap_or(NEVER);
@@ -64,11 +64,11 @@ fn greet_slowly(
     });
 }
 
-/// A tunnel whose client does not have its 101 yet. Dropped with it, the tunnel has ended.
+/// A tunnel whose 101 has not been sent. Dropping it ends the tunnel.
 struct Unopened<E: FnOnce(&Outcome)> {
     tunnel: Option<Tunnel>,
     ended: Option<E>,
-    /// Why it ends if it is dropped now.
+    /// The reason if it is dropped now.
     reason: Reason,
     began: Instant,
 }
@@ -107,15 +107,15 @@ async fn greet(client: &mut TunnelIo, switching: &[u8]) -> io::Result<()> {
     client.flush().await
 }
 
-/// A relay, and who is told how it ended. Written out because an `async` block would hold the relay
-/// twice: as what it was given and as what it waits for.
+/// A relay and the receiver of its outcome. Written by hand, because an `async` block would hold the relay
+/// twice: as captured and as awaited.
 struct Life<E: FnOnce(&Outcome)> {
     relay: Option<Relay>,
     ended: Option<E>,
 }
 
 impl<E: FnOnce(&Outcome)> Life<E> {
-    /// What the tunnel held is given back before anybody hears of its end.
+    /// The tunnel's resources are released before its end is reported.
     fn end(&mut self, outcome: &Outcome) {
         self.relay = None;
         if let Some(ended) = self.ended.take() {
@@ -149,13 +149,13 @@ impl<E: FnOnce(&Outcome) + Unpin> Future for Life<E> {
 mod tests {
     use super::*;
 
-    /// What tokio adds to a task's future: its header, its links and its waker.
+    /// The bytes that tokio adds to a task's future: its header, its links and its waker.
     const TASK: usize = 104;
 
     #[test]
     fn a_tunnel_s_task_fits_the_allocator_s_block_of_896_bytes() {
-        // With the boxed `Arc` that a tunnel's log line lives in, as the proxy launches it.
-        let told = size_of::<Life<Box<dyn FnOnce(&Outcome)>>>() - size_of::<usize>();
-        assert!(told + TASK <= 896, "{told}");
+        // Includes the boxed `Arc` of a tunnel's log entry, as the proxy launches it.
+        let size = size_of::<Life<Box<dyn FnOnce(&Outcome)>>>() - size_of::<usize>();
+        assert!(size + TASK <= 896, "{size}");
     }
 }

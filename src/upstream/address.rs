@@ -1,4 +1,4 @@
-//! Where an endpoint is, and what an operator may write for it. Resolving names is discovery's.
+//! The address of an endpoint and its syntax in the configuration. Names are resolved in `discovery`.
 
 use moongate_config::Problem;
 use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::PathBuf;
 
-/// The longest host name, RFC 1035 section 2.3.4.
+/// The longest host name (RFC 1035 §2.3.4).
 const LONGEST_NAME: usize = 253;
 
 /// An address that can be connected to.
@@ -20,7 +20,7 @@ pub enum Address {
 }
 
 impl fmt::Display for Address {
-    /// `127.0.0.1:80`, `[::1]:80` or `unix:/path`, as an operator writes it.
+    /// Formats as in the configuration: `127.0.0.1:80`, `[::1]:80` or `unix:/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -30,7 +30,8 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// The same for the engine; none when the path fits no socket address, which parsing refuses.
+    /// Converts to pingora-load-balancing's type; `None` if the path is too long for a socket address, which
+    /// parsing rejects.
     pub(super) fn to_engine(&self) -> Option<EngineAddr> {
         match self {
             Self::Tcp(address) => Some(EngineAddr::Inet(*address)),
@@ -38,7 +39,8 @@ impl Address {
         }
     }
 
-    /// The engine's address as ours; none for an unnamed socket, which we never give it.
+    /// Converts from pingora-load-balancing's type; `None` for an unnamed socket, which is never passed to
+    /// it.
     pub(super) fn from_engine(address: &EngineAddr) -> Option<Self> {
         match address {
             EngineAddr::Inet(address) => Some(Self::Tcp(*address)),
@@ -47,22 +49,22 @@ impl Address {
     }
 }
 
-/// What stands in an upstream's list of endpoints.
+/// One entry in an upstream's list of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
     /// An address.
     Fixed(Address),
-    /// A host name with a port, resolved again and again.
+    /// A host name with a port, resolved periodically.
     Name {
         /// The name, in lower case.
         host: Box<str>,
-        /// The port of every address that the name has.
+        /// The port of every address of the name.
         port: u16,
     },
 }
 
 impl Origin {
-    /// Reads `ip:port`, `[ip]:port`, `name:port` or `unix:/path`.
+    /// Parses `ip:port`, `[ip]:port`, `name:port` or `unix:/path`.
     ///
     /// # Errors
     /// A problem without a place, with the form that was probably meant.
@@ -74,7 +76,7 @@ impl Origin {
             port_of(text, address.port())?;
             return Ok(Self::Fixed(Address::Tcp(address)));
         }
-        let bad = || Problem::new(format!("bad address `{text}`"));
+        let bad = || Problem::new(format!("invalid address `{text}`"));
         if text.contains("://") {
             return Err(bad().help("write the address without a scheme, as in 127.0.0.1:8081"));
         }
@@ -94,7 +96,7 @@ impl Origin {
 }
 
 fn unix(text: &str, path: &str) -> Result<Origin, Problem> {
-    let bad = || Problem::new(format!("bad address `{text}`"));
+    let bad = || Problem::new(format!("invalid address `{text}`"));
     if !path.starts_with('/') {
         return Err(bad().help("the path of a Unix socket is absolute, as in unix:/run/app.sock"));
     }
@@ -107,12 +109,13 @@ fn unix(text: &str, path: &str) -> Result<Origin, Problem> {
 
 fn port_of(text: &str, port: u16) -> Result<u16, Problem> {
     if port == 0 {
-        return Err(Problem::new(format!("bad address `{text}`")).help("nothing listens on port 0"));
+        return Err(Problem::new(format!("invalid address `{text}`")).help("nothing listens on port 0"));
     }
     Ok(port)
 }
 
-/// Letters, digits, `-` and `_` in labels of 1 to 63, and not what is meant as an IPv4 address.
+/// Returns whether every label has 1 to 63 letters, digits, `-` or `_`, and the name is no mistyped IPv4
+/// address.
 fn is_name(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let label = |label: &str| {

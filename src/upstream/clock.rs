@@ -1,9 +1,9 @@
-//! Milliseconds since the process first asked: small enough for one half of an atomic word.
+//! Milliseconds since the first use of the clock: small enough for half of an atomic word.
 
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// Milliseconds since the first call, from 1 on: 0 is free to mean "never".
+/// Milliseconds since the first call, starting at 1: 0 is free to mean "never".
 pub(super) fn now() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed();

@@ -1,5 +1,5 @@
-//! Connections to endpoints: connect, PROXY header and TLS within one limit. Requests over HTTP take Pingora's
-//! connector with the same settings (`http_peer`).
+//! Connector for endpoints: a connection, the PROXY header and TLS within one time limit. Probes, tunnels and
+//! plugin calls use it; HTTP requests use Pingora's connector with the same settings (`http_peer`).
 
 use super::address::Address;
 use super::dial::{self, DialError, PlainStream};
@@ -40,34 +40,37 @@ pub enum UpstreamStream {
 }
 
 impl UpstreamStream {
-    /// Whether the backend chose HTTP/2 in ALPN (RFC 7301).
+    /// Returns whether the backend selected HTTP/2 in ALPN (RFC 7301).
     pub fn chose_h2(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 }
 
 impl Connector {
-    /// Compiles what was written for an upstream at `place`, with the TLS of before while it is the same.
+    /// Compiles the settings of an upstream at `place`. The TLS configuration of `prior` is reused if its
+    /// settings are equal.
     ///
     /// # Errors
-    /// Everything that is wrong with it, with places.
+    /// Every problem of the settings, with its place.
     pub(super) fn compile(
         spec: &config::Upstream,
         place: &Place,
         prior: Option<&Self>,
     ) -> Result<Arc<Self>, Problems> {
         let mut problems = Problems::default();
-        let wrong = match (spec.protocol, &spec.tls) {
+        let message = match (spec.protocol, &spec.tls) {
             (UpstreamProtocol::H2, None) => {
-                Some((place, "`protocol: h2` needs `tls`", "HTTP/2 without TLS is `protocol: h2c`"))
+                Some((place, "`protocol: h2` needs `tls`", "use `protocol: h2c` for HTTP/2 without TLS"))
             }
-            (UpstreamProtocol::H2c, Some(tls)) => {
-                Some((&tls.place, "`protocol: h2c` is HTTP/2 without TLS", "with TLS it is `protocol: h2`"))
-            }
+            (UpstreamProtocol::H2c, Some(tls)) => Some((
+                &tls.place,
+                "`protocol: h2c` means HTTP/2 without TLS",
+                "use `protocol: h2` for HTTP/2 over TLS",
+            )),
             _ => None,
         };
-        if let Some((place, wrong, help)) = wrong {
-            problems.push(Problem::new(wrong).help(help).at(place));
+        if let Some((place, message, help)) = message {
+            problems.push(Problem::new(message).help(help).at(place));
         }
         let prior_tls = prior.and_then(|prior| prior.tls.as_ref());
         let tls = spec.tls.as_ref().map(|written| Client::compile(written, prior_tls)).transpose();
@@ -75,8 +78,8 @@ impl Connector {
         if let (Some(written), Some(client)) = (&spec.tls, &tls) {
             let unnamed = client.verifies() && client.sni().is_none();
             if unnamed && spec.endpoints.iter().any(|entry| entry.value.address().starts_with("unix:")) {
-                let problem = Problem::new("an endpoint on a Unix socket has no name to verify");
-                let help = "`sni` names what must stand in its certificate";
+                let problem = Problem::new("an endpoint on a Unix socket has no name for its certificate");
+                let help = "set `sni` to the name in its certificate";
                 problems.push(problem.help(help).at(&written.place));
             }
         }
@@ -89,23 +92,23 @@ impl Connector {
         Ok(Arc::new(Self { protocol, tls, proxy, peers }))
     }
 
-    /// Whether what it was compiled from still says the same.
+    /// Returns whether the files that the connector was compiled from are unchanged.
     pub(super) fn is_current(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| tls.is_current())
     }
 
-    /// Whether it leads to endpoints as another one does.
+    /// Returns whether both connectors connect in the same way.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let number = |reach: &Self| reach.tls.as_ref().map(|tls| tls.number());
         (self.protocol, self.proxy, number(self)) == (other.protocol, other.proxy, number(other))
     }
 
-    /// What an operator should know about it.
+    /// Warnings about the settings.
     pub(super) fn advice(&self) -> &[Problem] {
         self.tls.as_ref().map_or(&[], |tls| tls.advice())
     }
 
-    /// What the backends speak.
+    /// The HTTP version of the backends.
     pub fn protocol(&self) -> UpstreamProtocol {
         self.protocol
     }
@@ -118,20 +121,19 @@ impl Connector {
     /// The name that an endpoint's certificate must have: the one that was written, its host, its address.
     pub(super) fn name<'a>(&'a self, to: &'a Address, host: Option<&'a str>) -> Cow<'a, str> {
         match (self.tls.as_ref().and_then(|tls| tls.sni()).or(host), to) {
-            // The dot of a name that is written whole belongs to no certificate.
+            // The trailing dot of a fully qualified name appears in no certificate.
             (Some(name), _) => Cow::Borrowed(name.strip_suffix('.').unwrap_or(name)),
             (None, Address::Tcp(address)) => Cow::Owned(address.ip().to_canonical().to_string()),
             (None, Address::Unix(_)) => Cow::Borrowed("localhost"),
         }
     }
 
-    /// The name that an endpoint's certificate must have, where there is TLS.
+    /// The name that an endpoint's certificate must have, for an upstream with TLS.
     pub fn server_name(&self, of: &Endpoint) -> String {
         self.name(of.address(), of.host().as_deref()).into_owned()
     }
 
-    /// What `Host` says of an endpoint where nobody else says it: the address, as a client that was given it
-    /// would, and with TLS the name that is asked for.
+    /// The default `Host` for an endpoint: its address, or the server name for an upstream with TLS.
     pub fn authority(&self, of: &Endpoint) -> String {
         self.host_field(of.address(), of.host().as_deref())
     }
@@ -180,7 +182,7 @@ impl Connector {
         tokio::time::timeout(limit, connect).await.unwrap_or(Err(DialError::TimedOut))
     }
 
-    /// The same without a limit.
+    /// Connects without a time limit.
     pub(super) async fn open(
         &self,
         to: &Address,
@@ -196,7 +198,7 @@ impl Connector {
         let name = ServerName::try_from(self.name(to, host).into_owned())
             .map_err(|error| DialError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let connector = TlsConnector::from(Arc::clone(tls.config(h2)));
-        // Only the handshake is boxed and not kept: a plain connection has no room for it.
+        // Boxed for the handshake alone, so that a plain connection does not reserve its size.
         match Box::pin(connector.connect(name, plain)).await {
             Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
             Err(error) => Err(refused(error)),
@@ -205,9 +207,11 @@ impl Connector {
 }
 
 fn refused(error: io::Error) -> DialError {
-    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match told {
-        Some(told @ rustls::Error::InvalidCertificate(_)) => DialError::Certificate(told.clone()),
+    let rustls_error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match rustls_error {
+        Some(rustls_error @ rustls::Error::InvalidCertificate(_)) => {
+            DialError::Certificate(rustls_error.clone())
+        }
         _ => DialError::Handshake(error),
     }
 }

@@ -1,5 +1,5 @@
-//! Connecting to an address within a time limit. Which endpoint, and whether another one is tried,
-//! is the proxy's decision; here the ways to fail are told apart so that it can decide.
+//! Dialing of an address within a time limit. The errors are distinguished so that the proxy can decide
+//! whether to try another endpoint.
 
 use super::Address;
 use std::io;
@@ -10,25 +10,25 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
-/// Why there is no connection.
+/// A connection could not be established.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Nobody listens there.
+    /// The address refused the connection.
     #[error("connection refused")]
     Refused,
-    /// No answer within the time limit.
+    /// The time limit passed.
     #[error("connect timed out")]
     TimedOut,
-    /// This machine ran out of descriptors, ports or memory: no fault of the endpoint's.
-    #[error("no connection possible from here: {0}")]
+    /// This machine ran out of descriptors, ports or memory; the endpoint is not at fault.
+    #[error("no resources for a connection: {0}")]
     Exhausted(io::Error),
     /// The TLS handshake failed.
     #[error("TLS handshake failed: {0}")]
     Handshake(io::Error),
-    /// The certificate that was shown is not one to trust, or not for this name.
-    #[error("certificate refused: {0}")]
+    /// The certificate is not trusted or has another name.
+    #[error("certificate rejected: {0}")]
     Certificate(rustls::Error),
-    /// Anything else: no way there, reset, no permission.
+    /// Any other error, for example: unreachable, reset, permission denied.
     #[error("connect failed: {0}")]
     Other(io::Error),
 }
@@ -36,7 +36,7 @@ pub enum DialError {
 impl From<io::Error> for DialError {
     fn from(error: io::Error) -> Self {
         match (error.kind(), error.raw_os_error()) {
-            // A unix socket whose file is gone has nobody behind it either.
+            // A Unix socket without a file refuses connections too.
             (io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound, _) => Self::Refused,
             (io::ErrorKind::TimedOut, _) => Self::TimedOut,
             (io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory, _) => Self::Exhausted(error),
@@ -46,7 +46,7 @@ impl From<io::Error> for DialError {
     }
 }
 
-/// A connection as the kernel made it.
+/// A connection without TLS.
 #[derive(Debug)]
 pub enum PlainStream {
     /// TCP, with Nagle's algorithm off.
@@ -55,8 +55,8 @@ pub enum PlainStream {
     Unix(UnixStream),
 }
 
-/// Connects to `target` within `limit`. TCP connections get `TCP_NODELAY`: a frame never waits for
-/// the acknowledgement of the one before it.
+/// Connects to `target` within `limit`. TCP connections get `TCP_NODELAY`, so that no frame waits for the
+/// acknowledgement of the one before it.
 ///
 /// # Errors
 /// [`DialError`], within `limit` in every case.
@@ -64,7 +64,7 @@ pub async fn dial(target: &Address, limit: Duration) -> Result<PlainStream, Dial
     tokio::time::timeout(limit, connect(target)).await.unwrap_or(Err(DialError::TimedOut))
 }
 
-/// The same without a limit.
+/// Connects without a time limit.
 pub(super) async fn connect(target: &Address) -> Result<PlainStream, DialError> {
     Ok(match target {
         Address::Tcp(address) => PlainStream::Tcp(tcp(*address).await?),

@@ -1,10 +1,9 @@
-//! One backend of one upstream, and all that is known of it. Who is chosen is the balance's.
+//! One endpoint of one upstream: load, health and metrics. Selection is in `balance`.
 //!
-//! It comes in two layers. The inner one, the load, belongs to (upstream, address) and survives
-//! every reload and every change of membership: a WebSocket opened a week ago is still counted.
-//! The outer one adds the health, which is the verdict of one health check: a reload with other
-//! `health_check` settings starts a new outer layer from the old verdict, so that the probes of two
-//! generations never push each other over their thresholds.
+//! An endpoint has two layers. The inner one, the load, belongs to (upstream, address) and survives every
+//! reload and every change of membership: a WebSocket opened a week ago is still counted. The outer one adds
+//! the health. A reload with other `health_check` settings starts a new outer layer from the old verdict, so
+//! that probes of two generations do not share thresholds.
 
 use super::address::Address;
 use super::clock;
@@ -18,12 +17,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Names an endpoint for the life of the process, across reloads. Cheap to keep in a tunnel.
+/// Identifies an endpoint for the lifetime of the process, across reloads. Small enough to keep in a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(u64);
 
 impl Token {
-    /// As a number, for rooms that know no endpoints.
+    /// The token as a number, for modules that do not know endpoints.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -35,13 +34,14 @@ impl fmt::Display for Token {
     }
 }
 
-/// What belongs to (upstream, address) and outlives every generation.
+/// The state of (upstream, address), which survives every generation.
 #[derive(Debug)]
 pub(super) struct Load {
     token: Token,
     active: AtomicUsize,
     latency: PeakEwma,
-    // An allocation of its own: it is read for every choice, while the counts beside it change with every request.
+    // Allocated separately: it is read for every selection, while the counts beside it change with every
+    // request.
     drained: Arc<AtomicU64>,
 }
 
@@ -72,23 +72,24 @@ pub struct Endpoint {
     upstream: Arc<str>,
     address: Address,
     name: Box<str>,
-    /// The host name that stands for its address now, if one does.
+    /// The host name that currently resolves to this address, if any.
     host: RwLock<Option<Arc<str>>>,
     metrics: Arc<EndpointMetrics>,
     load: Arc<Load>,
-    /// What `score` says, to be read without its lock.
+    /// A copy of the verdict in `score`, readable without a lock.
     health: AtomicU8,
     score: Mutex<Score>,
     /// Whether a probe of it has ended.
     is_probed: AtomicBool,
     passive: Passive,
     arrival: JoinTime,
-    /// The load's, within one step: since when an operator wants it left, 0 is not at all.
+    /// The drain flag of `load`, without an indirection: when an operator's drain began; 0 means not
+    /// draining.
     drained: Arc<AtomicU64>,
 }
 
 impl Endpoint {
-    /// A new endpoint, with the load that its address had before if it had one.
+    /// Creates an endpoint with the load that its address had before, if any.
     pub(super) fn new(
         upstream: &Arc<str>,
         address: Address,
@@ -112,7 +113,7 @@ impl Endpoint {
         })
     }
 
-    /// The same endpoint under another host name: with its load, its health and its arrival.
+    /// A copy with another host name and the same load, health and join time.
     pub(super) fn renamed(&self, host: Option<Arc<str>>) -> Arc<Self> {
         let load = Some(Arc::clone(&self.load));
         let endpoint = Self::new(&self.upstream, self.address.clone(), load, self.verdict());
@@ -121,27 +122,27 @@ impl Endpoint {
         endpoint
     }
 
-    /// The name of its upstream.
+    /// The name of the upstream.
     pub fn upstream(&self) -> &str {
         &self.upstream
     }
 
-    /// Its address as text, for logs and metrics.
+    /// The address as text, for logs and metrics.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its series.
+    /// The metrics of the endpoint.
     pub fn metrics(&self) -> &Arc<EndpointMetrics> {
         &self.metrics
     }
 
-    /// Where it is.
+    /// The address.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The host name that stands for its address, as it was written; none where the address was.
+    /// The configured host name that resolves to the address; `None` for a configured address.
     pub fn host(&self) -> Option<Arc<str>> {
         self.host.read().clone()
     }
@@ -150,33 +151,34 @@ impl Endpoint {
         *self.host.write() = host;
     }
 
-    /// Its name within this process; a reload does not change it.
+    /// The token of the endpoint; it survives reloads.
     pub fn token(&self) -> Token {
         self.load.token
     }
 
-    /// The requests and WebSockets that are on it or on their way to it.
+    /// Requests and WebSockets at the endpoint, connecting ones included.
     pub fn active(&self) -> usize {
         self.load.active()
     }
 
-    /// Whether an operator wants it left. That belongs to its address too, and survives reloads.
+    /// Returns whether an operator drains the endpoint. The drain belongs to the address and survives
+    /// reloads.
     pub fn is_drained(&self) -> bool {
         self.drained.load(Relaxed) != 0
     }
 
-    /// Since when an operator wants it left, in milliseconds of this module's clock.
+    /// When an operator's drain began, in milliseconds of [`clock`].
     pub(super) fn drained_since(&self) -> Option<u64> {
         Some(self.drained.load(Relaxed)).filter(|since| *since != 0)
     }
 
     pub(super) fn set_drained(&self, drained: bool) {
-        // The same order once more changes nothing: the drain goes on from where it began.
+        // A repeated order changes nothing: the drain continues from its beginning.
         let changed = |since| (drained != (since != 0)).then(|| if drained { clock::now() } else { 0 });
         let _ = self.drained.fetch_update(Relaxed, Relaxed, changed);
     }
 
-    /// The verdict of its probes; while its traffic failed too often, unhealthy.
+    /// The verdict of its probes; unhealthy while the endpoint is ejected.
     pub fn health(&self) -> Health {
         match self.verdict() {
             Health::Healthy if self.is_ejected() => Health::Unhealthy,
@@ -184,12 +186,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether its traffic failed so often that it is out for a while.
+    /// Returns whether the endpoint is ejected.
     pub fn is_ejected(&self) -> bool {
         self.passive.is_out(clock::now)
     }
 
-    /// The verdict of its probes alone.
+    /// The verdict of its probes, without passive health.
     pub(super) fn verdict(&self) -> Health {
         Health::from_u8(self.health.load(Relaxed))
     }
@@ -204,7 +206,7 @@ impl Endpoint {
         self.verdict() == Health::Healthy && !self.is_ejected()
     }
 
-    /// Its decayed peak latency in microseconds; 0 when nothing is known.
+    /// The decayed peak latency in microseconds; 0 if unknown.
     pub(super) fn latency(&self) -> f32 {
         self.load.latency.read(clock::now())
     }
@@ -217,12 +219,12 @@ impl Endpoint {
         &self.passive
     }
 
-    /// When it came, as it is noted.
+    /// The join time as stored.
     pub(super) fn arrival(&self) -> &JoinTime {
         &self.arrival
     }
 
-    /// When it came or came back, in milliseconds of this room's clock; 0 when it was there from the start.
+    /// When the endpoint joined or recovered, in milliseconds of [`clock`]; 0 if it was present at startup.
     pub(super) fn came(&self, now: u64) -> u64 {
         self.arrival.moment().max(self.passive.back_since(now))
     }
@@ -242,13 +244,13 @@ impl Endpoint {
     }
 
     fn well(&self, proof: Proof, now: u64) {
-        // It is back since its time was over; since now, when a success ended that earlier.
+        // After an ejection the join time is the end of the ejection, or now if a success ended it early.
         if let Some(until) = self.passive.well(proof) {
             self.arrival.begin(until.min(now));
         }
     }
 
-    /// Takes in a probe's outcome, and what its success proves; the new health when it changed.
+    /// Records a probe's outcome and what its success proves; returns the new health if it changed.
     pub(super) fn probed(&self, well: bool, proof: Proof, thresholds: Thresholds) -> Option<Health> {
         let now = clock::now();
         if well {

@@ -1,8 +1,8 @@
-//! Who sits in an upstream now, with the balance arranged for exactly these.
+//! The endpoints of an upstream over time, with the balancer arranged for the current ones.
 //!
-//! The engine rebuilds its selection when the membership changes; the roster is what the selection
-//! is built from, and where the rest of the room finds an endpoint by its address. Endpoints stay
-//! while their address stays, and the load of one that left is found again as long as anybody holds it.
+//! pingora-load-balancing rebuilds its selection from the endpoint set when the membership changes. An
+//! endpoint lives as long as its address is a member. The load of a removed endpoint is found again while a
+//! lease holds it.
 
 use super::address::Address;
 use super::balance::{Balance, Candidates, Group, Member, Open, RoundRobin};
@@ -24,26 +24,26 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// What of an upstream's settings seats its members.
+/// The settings of an upstream that apply to its members.
 pub(super) struct Plan {
     pub(super) upstream: Arc<str>,
     pub(super) balance: Box<dyn Balance>,
     pub(super) panic: WhenAllUnhealthy,
-    /// What an endpoint is before anything is known of it.
+    /// The health of an endpoint before its first probe.
     pub(super) newcomer: Health,
-    /// Over how many milliseconds a newcomer's weight grows.
+    /// The duration of the slow start in milliseconds.
     pub(super) slow_start: Option<u64>,
 }
 
-/// The members of one time.
+/// The members of one membership.
 pub(super) struct Members {
     seats: Vec<Member>,
-    /// The same in the same order, by address, as the engine knows them.
+    /// The members in the same order, by address, as pingora-load-balancing's type.
     backends: Vec<Backend>,
     balance: Box<dyn Balance>,
     panic: WhenAllUnhealthy,
     slow_start: Option<u64>,
-    /// Whether the balance ties sessions to members.
+    /// Whether the balancer ties sessions to members.
     ties_sessions: bool,
 }
 
@@ -67,7 +67,7 @@ impl Members {
         &*self.balance
     }
 
-    /// The member at an address.
+    /// The member with an address.
     pub(super) fn find(&self, address: &EngineAddr) -> Option<&Member> {
         let index = self.backends.binary_search_by(|backend| backend.addr.cmp(address)).ok()?;
         self.seats.get(index)
@@ -77,8 +77,8 @@ impl Members {
         self.seats.iter().position(|member| member.endpoint().token() == token)
     }
 
-    /// Who may be chosen: those that take new connections and are well, or by the panic policy all
-    /// that take new connections when nobody is well.
+    /// The members that may be selected: those that accept new connections and are healthy. If none is
+    /// healthy, the panic policy may add the unhealthy ones.
     pub(super) fn open(&self) -> Open {
         let mut open = Open::with_room(self.seats.len());
         let usable = self.takers().filter(|(_, member)| member.endpoint().is_usable());
@@ -89,8 +89,8 @@ impl Members {
         open
     }
 
-    /// Chooses anew for a request that was at these endpoints. The engine's turns know nothing of a request's past,
-    /// so retries do not go through it.
+    /// Selects for a retry. pingora-load-balancing's iterator does not know the tried endpoints, so retries
+    /// do not use it.
     pub(super) fn choose_again(&self, key: &[u8], tried: &Tried) -> Option<&Arc<Endpoint>> {
         let mut open = self.open();
         for (index, member) in self.seats.iter().enumerate() {
@@ -103,7 +103,7 @@ impl Members {
         self.seats.get(chosen).map(Member::endpoint)
     }
 
-    /// The draining endpoint that the session of `key` is still on, where drains have this window.
+    /// The draining endpoint that the session of `key` still belongs to, on a route with this drain window.
     pub(super) fn draining_owner(
         &self,
         key: &[u8],
@@ -143,13 +143,13 @@ impl Members {
         self.seats.get(index).is_some_and(|member| member.is_open() && member.endpoint().is_usable())
     }
 
-    /// The slow start at this moment, while somebody is new. Without the setting no clock is asked.
+    /// The slow start at this moment, while a member is new. Without the setting the clock is not read.
     pub(super) fn slow_start(&self) -> Option<SlowStart> {
         let slow = SlowStart::at(clock::now(), self.slow_start?);
         self.seats.iter().any(|member| slow.is_new(member.endpoint())).then_some(slow)
     }
 
-    /// Whether anybody could ever be chosen.
+    /// Returns whether no endpoint can ever be selected.
     pub(super) fn is_empty(&self) -> bool {
         self.takers().next().is_none()
     }
@@ -159,18 +159,18 @@ impl Members {
     }
 }
 
-/// What a roster leaves to the one of the next generation.
+/// The state that the endpoint set of the next generation inherits.
 #[derive(Default)]
 pub(super) struct CarriedState {
-    /// Who sat there with which weight, to be seated again when their addresses come up.
+    /// The members with their weights, reused when their addresses appear again.
     pub(super) heirs: Vec<Member>,
-    /// Loads of those that had left and are still in use.
+    /// Loads of removed endpoints that are still in use.
     pub(super) departed: HashMap<Address, Weak<Load>>,
-    /// Whether the start was over.
+    /// Whether startup was complete.
     pub(super) settled: bool,
 }
 
-/// An endpoint that left its upstream, and that requests or WebSockets are still on.
+/// A removed endpoint that still has requests or WebSockets.
 #[derive(Clone, Debug)]
 pub(super) struct RemovedEndpoint {
     pub(super) token: Token,
@@ -179,7 +179,7 @@ pub(super) struct RemovedEndpoint {
 }
 
 impl RemovedEndpoint {
-    /// Those that still have somebody on them, in the order of their addresses.
+    /// The loads that are still in use, ordered by address.
     pub(super) fn of(loads: &HashMap<Address, Weak<Load>>) -> Vec<Self> {
         let loads = loads.iter().filter_map(|(address, load)| Some((address, load.upgrade()?)));
         let departed = |(address, load): (&Address, Arc<Load>)| Self {
@@ -196,19 +196,19 @@ impl RemovedEndpoint {
 /// The members of an upstream over time.
 pub(super) struct EndpointSet {
     plan: Plan,
-    // A lock and not an ArcSwap: generations are swapped in one room only, which is live. Held for
-    // one reference count.
+    // A lock instead of an ArcSwap: only `control` swaps generations. Held for one reference count.
     current: RwLock<Arc<Members>>,
-    /// Loads of those that left and are still in use by somebody.
+    /// Loads of removed endpoints that are still in use.
     departed: Mutex<HashMap<Address, Weak<Load>>>,
-    /// Who is seated from now on is a newcomer; at a process's start nobody is.
+    /// Whether startup is complete: endpoints that join from then on are new.
     settled: AtomicBool,
     /// A probe has ended, or the members have changed.
     news: Notify,
 }
 
 impl Default for EndpointSet {
-    /// What the engine's `build` without a configuration means: round robin, and no panic.
+    /// The defaults that pingora-load-balancing's `build` without a configuration implies: round robin,
+    /// without a panic policy.
     fn default() -> Self {
         let balance = Box::new(RoundRobin::default());
         let plan = Plan {
@@ -223,15 +223,15 @@ impl Default for EndpointSet {
 }
 
 impl EndpointSet {
-    /// A roster, with what the one before it leaves to it.
-    pub(super) fn new(plan: Plan, estate: Option<CarriedState>) -> Self {
-        let CarriedState { heirs, departed, settled } = estate.unwrap_or_default();
+    /// Creates an endpoint set with the state carried over from the prior one.
+    pub(super) fn new(plan: Plan, carried: Option<CarriedState>) -> Self {
+        let CarriedState { heirs, departed, settled } = carried.unwrap_or_default();
         let settled = AtomicBool::new(settled);
         let current = RwLock::new(Members::new(&plan, heirs, Vec::new()));
         Self { plan, current, departed: Mutex::new(departed), settled, news: Notify::new() }
     }
 
-    /// The start is over: who comes from now on is new.
+    /// Completes startup: endpoints that join from now on are new.
     pub(super) fn rearrange(&self) {
         self.settled.store(true, Relaxed);
     }
@@ -259,17 +259,17 @@ impl EndpointSet {
         Arc::clone(&self.current.read())
     }
 
-    /// The loads of those that left and are still in use.
+    /// The loads of removed endpoints that are still in use.
     pub(super) fn departed(&self) -> HashMap<Address, Weak<Load>> {
         self.departed.lock().clone()
     }
 
-    /// Those that left and still have somebody on them.
+    /// The removed endpoints that are still in use.
     pub(super) fn left_behind(&self) -> Vec<RemovedEndpoint> {
         RemovedEndpoint::of(&self.departed.lock())
     }
 
-    /// The loads of all who are or were here and are still in use, for when the upstream is removed.
+    /// The loads of all present and removed endpoints that are still in use, for the removal of the upstream.
     pub(super) fn loads(&self) -> HashMap<Address, Weak<Load>> {
         let mut loads = self.departed();
         for member in self.current().seats() {
@@ -279,7 +279,7 @@ impl EndpointSet {
         loads
     }
 
-    /// Seats a new membership. Called by the engine, never twice at a time.
+    /// Installs a new membership. pingora-load-balancing calls it, never concurrently.
     pub(super) fn seat(&self, backends: &BTreeSet<Backend>) -> Arc<Members> {
         let before = self.current();
         let mut known: HashMap<&Address, &Member> =
@@ -295,10 +295,11 @@ impl EndpointSet {
             let marked = is_marked.then(|| marked_before.unwrap_or_else(clock::now));
             let host = backend.ext.get::<Named>().map(|Named(host)| Arc::clone(host));
             let endpoint = match known.remove(&address) {
-                // A draft of a generation that may be refused must not change the endpoint of the one that serves.
+                // A generation that may still be rejected must not change an endpoint of the serving one.
                 Some(member) if member.endpoint().host() != host => member.endpoint().renamed(host),
                 Some(member) => {
-                    // Nothing new came to it for a while: it is as empty as if it were new itself.
+                    // The endpoint received no new requests for a while, so its caches are as empty as those
+                    // of a new one.
                     if (member.weight() == 0 || marked_before.is_some()) && weight > 0 && !is_marked {
                         member.endpoint().arrival().begin(clock::now());
                     }

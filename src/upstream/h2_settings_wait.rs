@@ -1,7 +1,7 @@
-//! Whether a backend of HTTP/2 without TLS says anything at all. Its first word is its SETTINGS, whoever is asked
-//! for what (RFC 9113 §3.4), but a client need not wait for it, and Pingora's does not: a process that
-//! hangs would get calls, which may be silent for hours, for as long as its kernel accepts connections.
-//! With TLS the handshake is the first word, and has its limit in the connector.
+//! Time limit for the SETTINGS frame of a backend with HTTP/2 without TLS, which every server sends first
+//! (RFC 9113 §3.4). Pingora's client does not wait for it. Without the limit, a hung process would receive
+//! calls for as long as its kernel accepts connections. With TLS the handshake has its limit in the
+//! connector.
 
 use super::dial::PlainStream;
 use pingora::protocols::l4::ext::get_tcp_info;
@@ -11,10 +11,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
-/// Ends a connection whose other side has said nothing within `limit`, and with it what waits there.
+/// Shuts the connection down if its peer sends nothing within `limit`, which fails the requests on it.
 ///
 /// # Errors
-/// When there is no descriptor left to look at it.
+/// When no file descriptor is left to watch it.
 pub(super) fn expect(plain: &PlainStream, limit: Duration) -> io::Result<()> {
     let watch = again(plain)?;
     tokio::spawn(async move {
@@ -25,7 +25,7 @@ pub(super) fn expect(plain: &PlainStream, limit: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// The same connection by a descriptor of its own: whoever reads from the other one does not take the news of it.
+/// Duplicates the connection's descriptor: readiness is reported to each descriptor separately.
 fn again(plain: &PlainStream) -> io::Result<PlainStream> {
     Ok(match plain {
         PlainStream::Tcp(stream) => {
@@ -46,16 +46,16 @@ async fn readable(plain: &PlainStream) -> io::Result<()> {
 
 fn end_unless_spoken(plain: &PlainStream) {
     let socket = match plain {
-        // The kernel counts; news of what another has read meanwhile may be lost.
+        // The kernel's counter is read, since a readiness event may be lost to the other reader.
         PlainStream::Tcp(stream)
-            if get_tcp_info(stream.as_raw_fd()).is_ok_and(|told| told.tcpi_bytes_received > 0) =>
+            if get_tcp_info(stream.as_raw_fd()).is_ok_and(|info| info.tcpi_bytes_received > 0) =>
         {
             return;
         }
         PlainStream::Tcp(stream) => socket2::SockRef::from(stream),
         PlainStream::Unix(stream) => socket2::SockRef::from(stream),
     };
-    // One that has ended already is ended.
+    // Fails only if the connection is already closed.
     let _ = socket.shutdown(Shutdown::Both);
 }
 
@@ -72,7 +72,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(50);
 
     #[tokio::test]
-    async fn a_connection_where_nothing_is_said_ends() {
+    async fn a_silent_connection_ends() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mute.sock");
@@ -86,14 +86,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_word_is_enough() {
+    async fn a_kind_without_settings_is_one_word() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut plain = dial(&Address::Tcp(listener.local_addr().unwrap()), LIMIT).await.unwrap();
         expect(&plain, SHORT).unwrap();
         let (mut other, _) = listener.accept().await.unwrap();
         other.write_all(b"1").await.unwrap();
         assert_eq!(plain.read(&mut [0]).await.unwrap(), 1);
-        // The silence after it is longer than the limit, and ends nothing.
+        // The pause after SETTINGS is longer than the limit and closes nothing.
         assert!(tokio::time::timeout(SHORT * 4, plain.read(&mut [0])).await.is_err());
         other.write_all(b"2").await.unwrap();
         assert_eq!(plain.read(&mut [0]).await.unwrap(), 1);

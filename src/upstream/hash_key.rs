@@ -1,5 +1,5 @@
-//! What a request is hashed or recognised by. Reading it borrows from the request; only an expression's
-//! value is made anew.
+//! The key by which a request is hashed or recognised. Reading it borrows from the request; only the value of
+//! an expression is allocated.
 
 use http::{HeaderMap, HeaderName};
 use moongate_config::{Placed, Problem, Problems};
@@ -7,33 +7,33 @@ use moongate_expr::{Expression, ExpressionPhase, Facts};
 use moongate_sdk::{ClientAddress, Request, cookie};
 use std::net::IpAddr;
 
-/// What of a request an upstream may look at to choose an endpoint.
+/// The parts of a request that selection may read.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
-    /// What it asks for, as it goes to the backend.
+    /// The request line as it is sent to the backend.
     pub request: Request<'a>,
-    /// Its fields.
+    /// The header fields.
     pub headers: &'a HeaderMap,
 }
 
 impl<'a> RequestView<'a> {
-    /// What a key's expression may read; it was compiled to read nothing else.
+    /// The facts that a key's expression may read; compiling rejects other ones.
     fn facts(&self) -> Facts<'a> {
         Facts { request: self.request, headers: self.headers, id: None, answer: None }
     }
 }
 
-/// Which part of a request a balance kind asks for.
+/// The part of a request that a balancer uses as key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum KeySource {
-    /// Nothing: the kind does not look at requests.
+    /// No part: the balancer ignores requests.
     #[default]
     Nothing,
-    /// The client, by its network.
+    /// The client's address prefix.
     ClientIp,
-    /// The first value of a field.
+    /// The first value of a header field.
     Header(HeaderName),
-    /// A cookie's value.
+    /// The value of a cookie.
     Cookie(Box<str>),
     /// The raw value of a query parameter.
     Query(Box<str>),
@@ -43,14 +43,14 @@ pub enum KeySource {
     Computed(Expression),
 }
 
-/// What begins an expression.
+/// The prefix of an expression.
 const EXPRESSION: &str = "cel:";
 
 impl KeySource {
-    /// Reads `client_ip`, `path`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`.
+    /// Parses `client_ip`, `path`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`.
     ///
     /// # Errors
-    /// An unknown key, a name that is none, and whatever is wrong with an expression.
+    /// An unknown key, an invalid name, and every problem of an expression.
     pub fn read_from(written: &Placed<String>) -> Result<Self, Problems> {
         if written.starts_with(EXPRESSION) {
             let part = EXPRESSION.len()..written.len();
@@ -64,10 +64,9 @@ impl KeySource {
         match text.split_once(':') {
             None if text == "client_ip" => Ok(Self::ClientIp),
             None if text == "path" => Ok(Self::Path),
-            Some((_, "")) => Err(bad().help("a name is missing behind the colon")),
+            Some((_, "")) => Err(bad().help("a name is missing after the colon")),
             Some(("header", name)) => {
-                let name =
-                    HeaderName::try_from(name).map_err(|_| bad().help("this is no name of a field"))?;
+                let name = HeaderName::try_from(name).map_err(|_| bad().help("this is not a field name"))?;
                 Ok(Self::Header(name))
             }
             Some(("cookie", name)) => Ok(Self::Cookie(name.into())),
@@ -78,7 +77,7 @@ impl KeySource {
         }
     }
 
-    /// Reads the key of a request; what is absent or empty falls back to the client's network.
+    /// Reads the key of a request; an absent or empty value falls back to the client's address prefix.
     pub fn read<'a>(&self, request: &RequestView<'a>) -> Key<'a> {
         let found = match self {
             Self::Nothing => return Key(Part::Bytes(&[])),
@@ -99,7 +98,7 @@ impl KeySource {
     }
 }
 
-/// What one request is hashed or recognised by.
+/// The key of one request.
 #[derive(Clone, Debug)]
 pub struct Key<'a>(Part<'a>);
 
@@ -128,12 +127,13 @@ impl<'a> Key<'a> {
         Self(Part::Bytes(value))
     }
 
-    /// Whether it is the client's network. The bytes of a header field may be the same as those of an address.
+    /// Returns whether the key is the client's address prefix. A header field may have the same bytes as an
+    /// address.
     pub fn is_client(&self) -> bool {
         matches!(self.0, Part::V4(_) | Part::V6(_) | Part::UnreadableClient(_))
     }
 
-    /// Its bytes; none for a kind that does not look at requests.
+    /// The bytes of the key; empty for a balancer that ignores requests.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Part::Bytes(bytes) => bytes,
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_from_where_it_is_said_to_be() {
+    fn a_key_is_read_from_its_configured_source() {
         let mut headers = HeaderMap::new();
         headers.insert("x-user", "ada".parse().unwrap());
         headers.append(COOKIE, "a=1; session=\"s 1\"".parse().unwrap());

@@ -1,4 +1,4 @@
-//! The health of an endpoint, and the score of probe outcomes that decides it.
+//! Results of consecutive probes, compared with thresholds. pingora-load-balancing sends the probes.
 
 use serde::Serialize;
 use std::num::NonZeroU16;
@@ -35,30 +35,30 @@ pub struct Thresholds {
     pub unhealthy_after: NonZeroU16,
 }
 
-/// A verdict and the row of outcomes that speaks against it.
+/// A verdict and the consecutive outcomes that contradict it.
 #[derive(Debug)]
 pub(super) struct Score {
     health: Health,
-    well: u16,
-    ill: u16,
+    successes: u16,
+    failures: u16,
 }
 
 impl Score {
     pub(super) const fn new(health: Health) -> Self {
-        Self { health, well: 0, ill: 0 }
+        Self { health, successes: 0, failures: 0 }
     }
 
     /// Takes in an outcome; the new verdict when it changed.
     pub(super) fn observe(&mut self, well: bool, thresholds: Thresholds) -> Option<Health> {
-        (self.well, self.ill) =
-            if well { (self.well.saturating_add(1), 0) } else { (0, self.ill.saturating_add(1)) };
+        (self.successes, self.failures) =
+            if well { (self.successes.saturating_add(1), 0) } else { (0, self.failures.saturating_add(1)) };
         let verdict = match self.health {
-            Health::Unknown | Health::Unhealthy if self.well >= thresholds.healthy_after.get() => {
+            Health::Unknown | Health::Unhealthy if self.successes >= thresholds.healthy_after.get() => {
                 Health::Healthy
             }
-            // One failure is enough to say it of an endpoint that never was well.
-            Health::Unknown if self.ill > 0 => Health::Unhealthy,
-            Health::Healthy if self.ill >= thresholds.unhealthy_after.get() => Health::Unhealthy,
+            // One failure is enough for an endpoint that was never healthy.
+            Health::Unknown if self.failures > 0 => Health::Unhealthy,
+            Health::Healthy if self.failures >= thresholds.unhealthy_after.get() => Health::Unhealthy,
             same => same,
         };
         let changed = verdict != self.health;

@@ -1,5 +1,5 @@
-//! An endpoint as Pingora's connector reaches it. Its pools are the workers' own; what may share a
-//! connection is decided here, by the number that Pingora tells connections apart by.
+//! An endpoint as Pingora's `HttpPeer`. Pingora pools connections per worker by a hash of the peer, so this
+//! file decides which requests may share a connection.
 
 use super::address::Address;
 use super::dial::{self, DialError, PlainStream};
@@ -20,17 +20,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most streams of one HTTP/2 connection, if the backend allows as many.
+/// The maximum number of concurrent streams per HTTP/2 connection, if the backend allows as many.
 const MOST_STREAMS: usize = 100;
-/// What a backend may send ahead of a slow client, for a stream and for all of a connection.
+/// The receive window in bytes, for a stream and for a connection: what a backend may send ahead of a slow
+/// client.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// How often the backend itself is asked, by PING, whether it is still at work: Pingora ends a connection without
-/// an answer within 5 s. Servers of gRPC end connections whose clients ping more often than every five minutes.
+/// The interval of HTTP/2 PING frames. Pingora closes a connection without an acknowledgement within 5 s.
+/// gRPC servers close connections of clients that ping more often than every five minutes.
 const PING: Duration = Duration::from_secs(360);
 
-/// When the kernel asks whether the other end of an HTTP/2 connection is still there.
+/// TCP keepalive of HTTP/2 connections.
 const ALIVE: TcpKeepalive = TcpKeepalive {
     idle: Duration::from_secs(15),
     interval: Duration::from_secs(5),
@@ -38,14 +39,14 @@ const ALIVE: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::from_secs(30),
 };
 
-/// Which versions of HTTP are spoken with backends that know more than HTTP/1.1.
+/// The HTTP versions allowed for a request to backends that support more than HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Versions {
-    /// HTTP/1.1 alone.
+    /// HTTP/1.1 only.
     Http1,
-    /// HTTP/2, or HTTP/1.1 where a backend over TLS has to or wants to.
+    /// HTTP/2, or HTTP/1.1 if a backend with TLS selects it.
     Either,
-    /// HTTP/2 and nothing less: gRPC is no gRPC without it.
+    /// HTTP/2 only, for gRPC.
     Http2,
 }
 
@@ -57,7 +58,7 @@ pub(super) struct PeerBuilder {
     proxy: Option<ProxyVersion>,
     issuers: Option<Arc<CaType>>,
     identity: Option<Arc<CertKey>>,
-    /// How HTTP/2 without TLS connects where nobody is announced: one for all requests.
+    /// The dialer for HTTP/2 without TLS and without PROXY header, shared by all requests.
     dial: Option<Arc<Dial>>,
 }
 
@@ -110,7 +111,7 @@ impl PeerBuilder {
             peer.options.verify_cert = tls.verifies();
         }
         if let Some(version) = self.proxy {
-            // Requests share a connection when what its header says is true of them all.
+            // Requests share a connection if its PROXY header is true of all of them.
             let mut hasher = DefaultHasher::new();
             (peer.group_key, version as u8, ends).hash(&mut hasher);
             peer.group_key = hasher.finish();
@@ -121,7 +122,7 @@ impl PeerBuilder {
         }
         match self.protocol {
             UpstreamProtocol::H2c if h2 => multiplex(&mut peer.options, ALPN::H2),
-            // Where HTTP/1.1 will do, one answer that asks for it makes Pingora stay with it.
+            // If HTTP/1.1 is acceptable, one response that demands it makes Pingora remember it for the peer.
             UpstreamProtocol::H2 if versions == Versions::Http2 => multiplex(&mut peer.options, ALPN::H2),
             UpstreamProtocol::H2 if h2 => multiplex(&mut peer.options, ALPN::H2H1),
             _ => {}
@@ -139,7 +140,7 @@ fn multiplex(options: &mut PeerOptions, alpn: ALPN) {
     options.h2_ping_interval = Some(PING);
 }
 
-/// Connects, says for whom, and expects a first word within a limit.
+/// Connects, sends the PROXY header and waits for SETTINGS within a limit.
 #[derive(Debug)]
 struct Dial {
     announced: Option<(ProxyVersion, ProxyAddrs)>,

@@ -1,26 +1,26 @@
-//! The peak EWMA of an endpoint's latencies in one atomic word. Time is handed in: no clock here.
+//! Peak EWMA of an endpoint's latencies in one atomic word. The caller passes the time.
 //!
-//! A latency above the average is taken at once, one below pulls it down slowly, and silence lets
-//! it fade, so that an endpoint that was slow once is tried again.
+//! A latency above the average replaces it at once, one below lowers it slowly. Without observations the
+//! average decays, so that a once slow endpoint is tried again.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// After this many milliseconds an old observation weighs 1/e.
+/// After this many milliseconds the weight of an observation is 1/e.
 const DECAY: f32 = 10_000.0;
 
-/// Microseconds as f32 in the upper half, the low 32 bits of the milliseconds in the lower.
+/// The average in microseconds (f32) in the upper half, the low 32 bits of the milliseconds in the lower.
 #[derive(Debug, Default)]
 pub(super) struct PeakEwma(AtomicU64);
 
 impl PeakEwma {
-    /// Takes in one latency, seen at `now` (milliseconds).
+    /// Records a latency observed at `now` (milliseconds).
     pub(super) fn observe(&self, latency: Duration, now: u64) {
         let seen = (latency.as_secs_f32() * 1e6).max(1.0);
         let _ = self.0.fetch_update(Relaxed, Relaxed, |word| Some(pack(merge(word, seen, now), now)));
     }
 
-    /// The average at `now` in microseconds; 0 when nothing was seen, or nothing for long.
+    /// The average at `now` in microseconds; 0 without recent observations.
     pub(super) fn read(&self, now: u64) -> f32 {
         let word = self.0.load(Relaxed);
         average(word) * fading(word, now)
@@ -44,10 +44,10 @@ fn average(word: u64) -> f32 {
     f32::from_bits((word >> 32) as u32)
 }
 
-/// What is left of an average after the time since it was written.
+/// The average decayed by the time since its last update.
 fn fading(word: u64, now: u64) -> f32 {
-    // Wrapping: the half word of milliseconds starts again after 49 days. An observation that
-    // another thread made a moment later than `now` counts as made now.
+    // Wrapping: the 32 bits of milliseconds overflow after 49 days. A concurrent observation later than `now`
+    // counts as made now.
     let age = low(now).wrapping_sub(word as u32) as i32;
     (-(age.max(0) as f32) / DECAY).exp()
 }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_taken_at_once_and_forgotten_slowly() {
+    fn a_peak_counts_at_once_and_decays_slowly() {
         let ewma = PeakEwma::default();
         assert_eq!(ewma.read(5), 0.0, "nothing seen");
         ewma.observe(ms(10), 100);

@@ -1,4 +1,4 @@
-//! A place at an endpoint, from the choice to the end of the exchange. Guards, not bookkeeping.
+//! Lease of an endpoint for one exchange. Counts are undone on drop.
 
 use super::clock;
 use super::endpoint::{Endpoint, Token};
@@ -8,34 +8,34 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Tokens that are kept without allocating: the default of two retries never needs more.
+/// Tokens stored inline: the default of two retries never needs more.
 const FEW: usize = 4;
 
 /// Why no endpoint could be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NoEndpoint {
-    /// No endpoint has an address and a weight above 0, or all that have are to be left.
+    /// Every endpoint has no address, has weight 0 or is draining.
     #[error("the upstream has no endpoint")]
     Empty,
-    /// All are unhealthy, and `when_all_unhealthy: fail` says to choose none of them.
+    /// All are unhealthy, and `when_all_unhealthy: fail` is set.
     #[error("every endpoint is unhealthy")]
     Unhealthy,
-    /// All that may be used were tried for this request.
+    /// Every eligible endpoint was tried for this request.
     #[error("every endpoint was tried")]
     Tried,
 }
 
-/// The endpoints that one request was sent to already.
+/// The endpoints that a request was already sent to.
 #[derive(Clone, Debug, Default)]
 pub struct Tried {
     few: [Option<Token>; FEW],
     more: Vec<Token>,
-    /// An endpoint was chosen, and may be chosen again.
+    /// An endpoint was selected and may be selected again.
     is_repeated: bool,
 }
 
 impl Tried {
-    /// None yet.
+    /// Creates an empty set.
     pub const fn new() -> Self {
         Self { few: [None; FEW], more: Vec::new(), is_repeated: false }
     }
@@ -49,36 +49,36 @@ impl Tried {
         }
     }
 
-    /// The request is sent again, though no endpoint failed: the pooled connection it went to had been closed.
+    /// The request is sent again although no endpoint failed: its pooled connection had been closed.
     pub fn repeat(&mut self) {
         self.is_repeated = true;
     }
 
-    /// Whether no endpoint was chosen for the request before.
+    /// Returns whether no endpoint was selected for the request before.
     pub fn is_first_choice(&self) -> bool {
         self.is_empty() && !self.is_repeated
     }
 
-    /// Whether an endpoint is among them.
+    /// Returns whether an endpoint was tried.
     pub fn contains(&self, endpoint: &Endpoint) -> bool {
         let token = endpoint.token();
         self.few.contains(&Some(token)) || self.more.contains(&token)
     }
 
-    /// Whether there is none.
+    /// Returns whether no endpoint was tried.
     pub fn is_empty(&self) -> bool {
         self.few[0].is_none()
     }
 
-    /// How many there are.
+    /// The number of tried endpoints.
     pub fn len(&self) -> usize {
         self.few.iter().flatten().count() + self.more.len()
     }
 }
 
-/// A living request or WebSocket at an endpoint, counted until this is dropped.
+/// An active request or WebSocket at an endpoint, counted until drop.
 ///
-/// It holds the endpoint and nothing of the generation that chose it.
+/// A lease holds the endpoint but not the generation that selected it.
 #[derive(Debug)]
 pub struct Lease {
     endpoint: Arc<Endpoint>,
@@ -97,17 +97,18 @@ impl Lease {
         &self.endpoint
     }
 
-    /// A fresh connection to it was made.
+    /// Records a successful connect.
     pub fn connected(&self) {
         self.endpoint.passive().connected();
     }
 
-    /// An answer's head (or a right 101) came, so long after the request was sent on an open connection.
+    /// Records a response header (or a valid 101) and the time since the request was sent on an open
+    /// connection.
     pub fn answered(&self, latency: Duration) {
         self.endpoint.answered(latency);
     }
 
-    /// It failed; enough of this in a row puts the endpoint out for a while.
+    /// Records a failure; enough consecutive ones eject the endpoint.
     pub fn failed(&self, reason: Reason) {
         if !self.endpoint.passive().failed(reason, self.policy, clock::now()) {
             return;
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn tried_remembers_more_than_fit_inline() {
+    fn tried_holds_more_than_fit_inline() {
         let endpoints: Vec<_> = (1..=9).map(endpoint).collect();
         let mut tried = Tried::new();
         assert!(tried.is_empty());

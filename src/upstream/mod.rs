@@ -1,15 +1,15 @@
-//! The clusters of backends: who belongs to them, who of them is well, and who is next.
+//! Upstream clusters: membership, health and selection.
 //!
-//! [pingora-load-balancing](pingora_load_balancing) is the engine: its `Backends` hold the
-//! membership, its `LoadBalancer` rebuilds a selection when the membership changes, its health
-//! runner sends the probes. Our kinds plug in at its traits: `selection` is its
-//! `BackendSelection` over any [`Balance`], `health` is its `HealthCheck` over any [`Probe`],
-//! `discovery` is its `ServiceDiscovery`. What it has no notion of we add at these seams: living
-//! counts that survive a reload, the state "not probed yet", passive ejection, panic mode.
+//! [pingora-load-balancing](pingora_load_balancing) supplies the mechanism: its `Backends` hold the
+//! membership, its `LoadBalancer` rebuilds a selection when the membership changes, its health runner sends
+//! the probes. Our kinds implement its traits: `pingora_selection` is its `BackendSelection` over any
+//! [`Balance`], `pingora_check` is its `HealthCheck` over any [`Probe`], `discovery` is its
+//! `ServiceDiscovery`. This module adds what it lacks: counts that survive a reload, the state "not probed
+//! yet", passive ejection and panic mode.
 //!
-//! How an endpoint is reached is here too ([`Reach`]): TLS, HTTP/2, the PROXY protocol. Retrying and the
-//! meaning of a failure for a client stay out: they are the proxy's and the tunnel's. So does spawning: [`Cluster::run`] is a future that the
-//! supervisor owns.
+//! The connection to an endpoint is here too ([`Connector`]): TLS, HTTP/2, the PROXY protocol. Retries and
+//! the mapping of failures to responses are in the proxy and the tunnel. [`Cluster::run`] is a future that
+//! the supervisor spawns.
 
 mod address;
 pub mod balance;

@@ -1,14 +1,15 @@
-//! What real traffic says about an endpoint: failures in a row put it out for a while.
+//! Passive health: consecutive failures of real traffic eject an endpoint for a while.
 //!
-//! Time is handed in. Who reports what is the lease's; what an empty cluster does is the roster's.
+//! The caller passes the time. `lease` reports failures; `endpoint_set` decides what happens when no endpoint
+//! is healthy.
 
 use crate::config::PassiveHealth;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// How many failures put an endpoint out, and for how long.
+/// When to eject an endpoint and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
-    /// Failures in a row; 0 is never.
+    /// Consecutive failures; 0 means never.
     failures: u32,
     /// Milliseconds.
     eject_for: u64,
@@ -61,41 +62,41 @@ impl Reason {
 pub enum Proof {
     /// Connections are accepted.
     Connect,
-    /// Requests are answered.
+    /// The endpoint responds to requests.
     Exchange,
-    /// WebSocket handshakes are answered.
+    /// The endpoint responds to WebSocket handshakes.
     Handshake,
 }
 
-/// The passive side of an endpoint's health.
+/// The passive health of an endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Passive {
-    /// Connects that failed, since one succeeded.
+    /// Failed connects since the last success.
     connects: AtomicU32,
-    /// Exchanges that failed after a connect, since one was answered.
+    /// Exchanges that failed after a connect, since the last response.
     exchanges: AtomicU32,
-    /// WebSocket handshakes that failed, since an exchange was answered.
+    /// Failed WebSocket handshakes since the last successful exchange.
     handshakes: AtomicU32,
-    /// What put it out, as a [`Proof`]: what must succeed before it is back early.
+    /// The cause of the ejection as a [`Proof`]: the success that ends it early.
     out_for: AtomicU8,
-    /// Out until this millisecond; 0 is in.
+    /// Ejected until this millisecond; 0 means not ejected.
     out_until: AtomicU64,
 }
 
 impl Passive {
-    /// Whether the endpoint was put out; the clock is asked only when it was.
+    /// Returns whether the endpoint is ejected; the clock is read only if it was.
     pub(super) fn is_out(&self, now: impl FnOnce() -> u64) -> bool {
         let until = self.out_until.load(Relaxed);
         until != 0 && now() < until
     }
 
-    /// A connect succeeded. What is behind it may still be broken.
+    /// Records a connect. The application may still be broken.
     pub(super) fn connected(&self) {
         clear(&self.connects);
     }
 
-    /// An exchange or an active probe succeeded, which proves so much and no more. The millisecond until which it was
-    /// put out, when it had been and is back now.
+    /// Records a successful exchange or probe. If it ended an ejection, returns the millisecond at which the
+    /// ejection would have ended.
     pub(super) fn well(&self, proof: Proof) -> Option<u64> {
         clear(&self.connects);
         if proof >= Proof::Exchange {
@@ -110,16 +111,15 @@ impl Passive {
         Some(self.out_until.swap(0, Relaxed)).filter(|until| *until != 0)
     }
 
-    /// Since which millisecond it has been back in, though nothing succeeded since; 0 when it was not
-    /// out, or still is.
+    /// The millisecond at which an ejection expired without a success since; 0 if there was none or it lasts.
     pub(super) fn back_since(&self, now: u64) -> u64 {
         let until = self.out_until.load(Relaxed);
         if until <= now { until } else { 0 }
     }
 
-    /// Something failed. True when this put the endpoint out, false when it was or stays in.
+    /// Records a failure; returns true if it ejected the endpoint.
     ///
-    /// The count is kept while it is out: when it comes back, one more failure puts it out again.
+    /// The count is kept during an ejection, so that one more failure after it ejects the endpoint again.
     pub(super) fn failed(&self, reason: Reason, policy: Policy, now: u64) -> bool {
         let (row, proof) = match reason {
             Reason::Refused | Reason::ConnectTimeout | Reason::Tls => (&self.connects, Proof::Connect),
@@ -136,7 +136,7 @@ impl Passive {
     }
 }
 
-/// A store to a shared line costs every other core; a load of what is already 0 does not.
+/// A store to a shared cache line costs every other core; a load of 0 does not.
 fn clear(count: &AtomicU32) {
     if count.load(Relaxed) != 0 {
         count.store(0, Relaxed);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connect_does_not_forgive_unanswered_handshakes() {
+    fn a_connect_does_not_reset_failed_handshakes() {
         let passive = Passive::default();
         let outcomes = [(); 3].map(|()| {
             passive.connected();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_forgives_all() {
+    fn a_response_resets_all_failures() {
         let passive = Passive::default();
         for _ in 0..3 {
             passive.failed(Reason::Closed, POLICY, 10);

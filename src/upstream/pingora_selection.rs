@@ -1,7 +1,7 @@
-//! Any [`Balance`](super::Balance) as the engine's `BackendSelection`.
+//! Adapter from [`Balance`](super::Balance) to pingora-load-balancing's `BackendSelection`.
 //!
-//! Who is out is left aside before the balance is asked, so that the shares of the others stay
-//! right. Retries do not come here: `Members::choose_again` chooses for them.
+//! Unavailable endpoints are excluded before the balancer is called, so that the shares of the others stay
+//! right. Retries use `Members::choose_again` instead.
 
 use super::balance::{Candidates, Open};
 use super::endpoint_set::{EndpointSet, Members};
@@ -11,10 +11,10 @@ use pingora_load_balancing::selection::{BackendIter, BackendSelection};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Keys up to this long are kept without allocating: addresses, UUIDs, signed tags, most session ids.
+/// Keys up to this length are stored inline: addresses, UUIDs, signed tags, most session IDs.
 const SHORT: usize = 64;
 
-/// The members of one time as the engine selects among them.
+/// The members of one membership, as pingora-load-balancing selects among them.
 pub(super) struct Selection(Arc<Members>);
 
 impl BackendSelection for Selection {
@@ -35,7 +35,7 @@ impl BackendSelection for Selection {
     }
 }
 
-/// The endpoints in the order in which they should be tried for one request.
+/// The endpoints in the order in which one request should try them.
 pub(super) struct CandidateIter {
     members: Arc<Members>,
     open: Open,
@@ -47,7 +47,7 @@ impl BackendIter for CandidateIter {
     fn next(&mut self) -> Option<&Backend> {
         let candidates = Candidates::new(self.members.seats(), &self.open, self.slow);
         let chosen = self.members.balance().choose(&candidates, self.key.as_bytes())?;
-        // A kind that chooses somebody who is no candidate would go round forever.
+        // A balancer that returned a non-candidate would loop forever.
         if !self.open.contains(chosen) {
             return None;
         }
@@ -56,7 +56,7 @@ impl BackendIter for CandidateIter {
     }
 }
 
-/// The engine lends us the key for one call; the turns need it longer.
+/// pingora-load-balancing lends the key for one call; the iterator needs it longer.
 enum KeyBytes {
     Short([u8; SHORT], usize),
     Long(Box<[u8]>),

@@ -1,13 +1,13 @@
 //! The moment within a drain at which a session leaves the draining endpoint.
 //!
-//! A session is what a cookie of `sticky` or a key of `consistent_hash` ties to an endpoint. Its requests and its WebSockets
-//! leave together: those of a chat room are not split over two backends, and a client on long polling keeps its session. The
-//! moments of many sessions are spread evenly over the window. Each follows from the session alone, so that several
-//! gateways agree on it.
+//! A session is what a cookie of `sticky` or a key of `consistent_hash` ties to an endpoint. Its requests and
+//! WebSockets leave together: a chat group is not split over two backends, and a long-polling client keeps
+//! its session. The moments of many sessions are spread evenly over the window. Each is computed from the
+//! session alone, so that several gateways agree on it.
 
 use sha2::{Digest, Sha256};
 
-/// A part of a drain's window, in 2^-32.
+/// A fraction of a drain's window, in units of 2^-32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DrainMoment(u32);
 
@@ -15,22 +15,22 @@ impl DrainMoment {
     /// The end of the window.
     pub const LAST: Self = Self(u32::MAX);
 
-    /// That of the session which `key` names.
+    /// The moment of the session that `key` names.
     pub fn of(key: &[u8]) -> Self {
-        // It must not follow the ring, on which the keys of one endpoint lie close together.
+        // Independent of the ring, on which the keys of one endpoint are adjacent.
         let digest = Sha256::new().chain_update(b"moongate drain").chain_update(key).finalize();
         Self(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]))
     }
 
-    /// The part of the window, in 2^-32.
+    /// The fraction of the window, in units of 2^-32.
     pub const fn part(self) -> u32 {
         self.0
     }
 
-    /// The milliseconds from the start of a drain with a window of so many.
+    /// The moment in milliseconds from the start of a drain with a window of `window` milliseconds.
     pub(super) fn within(self, window: u64) -> u64 {
         let moment = (u128::from(window) * u128::from(self.0)) >> 32;
-        // A part of the window is no longer than the window.
+        // A fraction of the window is never longer than the window.
         u64::try_from(moment).unwrap_or(window)
     }
 }

@@ -1,12 +1,12 @@
-//! Slow start: how much of its weight an endpoint has got since it joined. What a share
-//! means to a choice is the balance's. Time is handed in.
+//! Slow start: when an endpoint joined, and the part of its weight that applies since then. Balancers
+//! interpret the share. The caller passes the time.
 
 use super::endpoint::Endpoint;
 use super::join_time::ALWAYS;
 
-/// A whole weight, in the parts that shares are counted in.
+/// A full weight, in the units of shares.
 pub(super) const WHOLE: u32 = 1000;
-/// What of its weight an endpoint begins with: nothing at all would leave it cold for ever.
+/// The share at the beginning; with 0 the endpoint would never receive a request.
 const FIRST: u64 = 100;
 
 /// The slow start of an upstream at one moment.
@@ -17,24 +17,24 @@ pub(super) struct SlowStart {
 }
 
 impl SlowStart {
-    /// At `now`, where weights grow over so many milliseconds.
+    /// The slow start at `now`, for a duration of `over` milliseconds.
     pub(super) fn at(now: u64, over: u64) -> Self {
         Self { now, over }
     }
 
-    /// Whether an endpoint has not got its whole weight yet.
+    /// Returns whether an endpoint has not reached its full weight.
     pub(super) fn is_new(self, endpoint: &Endpoint) -> bool {
         self.part(endpoint.came(self.now)) < WHOLE
     }
 
-    /// How much of a weight of 1 an endpoint has got, in thousandths.
+    /// The current part of a weight of 1, in thousandths.
     pub(super) fn of(self, endpoint: &Endpoint) -> u32 {
         self.part(endpoint.came(self.now))
     }
 
-    fn part(self, came: u64) -> u32 {
-        let since = self.now.saturating_sub(came);
-        if came == ALWAYS || since >= self.over {
+    fn part(self, joined: u64) -> u32 {
+        let since = self.now.saturating_sub(joined);
+        if joined == ALWAYS || since >= self.over {
             return WHOLE;
         }
         let grown = since.saturating_mul(u64::from(WHOLE)) / self.over;
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_always_there_is_never_new_and_who_is_expected_is() {
+    fn an_endpoint_present_at_startup_is_never_new_and_an_expected_one_is() {
         let slow = SlowStart::at(5, 30_000);
         assert_eq!(slow.part(JoinTime::default().moment()), WHOLE);
         let arrival = JoinTime::default();

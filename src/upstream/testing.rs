@@ -1,4 +1,4 @@
-//! What the tests of this room build their upstreams from.
+//! Builders for the tests of this module.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::address::Origin;
@@ -39,7 +39,7 @@ pub(super) fn kind(name: &str, pairs: &[(&str, &str)]) -> KindEntry {
     KindEntry { kind: placed(name.to_owned()), settings: settings(pairs) }
 }
 
-/// An upstream of `address` or `address*weight` lines, with every default.
+/// An upstream of `address` or `address*weight` lines, with defaults.
 pub(super) fn upstream(lines: &[&str]) -> config::Upstream {
     let entry = |line: &&str| {
         placed(match line.split_once('*') {
@@ -54,7 +54,7 @@ pub(super) fn upstream(lines: &[&str]) -> config::Upstream {
     config::Upstream::of(lines.iter().map(entry).collect())
 }
 
-/// Healthy members by the same lines.
+/// Healthy members from the same syntax.
 pub(super) fn members(lines: &[&str]) -> Vec<Member> {
     let member = |line: &&str| {
         let (address, weight) = line.split_once('*').unwrap_or((line, "1"));

@@ -1,4 +1,4 @@
-//! What was asked of a backend, against which its 101 is checked.
+//! The offer of a WebSocket handshake to a backend, and the validation of its 101 against it.
 
 use super::{accept, elements, has_token};
 use http::header::{
@@ -6,20 +6,20 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What the two ends agreed to do with frames.
+/// The negotiated extensions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Extensions {
-    /// Nothing.
+    /// No extension.
     #[default]
     None,
-    /// permessage-deflate (RFC 7692) and nothing else.
+    /// permessage-deflate (RFC 7692) only.
     Deflate,
-    /// Something that the gateway does not know.
+    /// An extension that is unknown to the gateway.
     Unknown,
 }
 
 impl Extensions {
-    /// What the fields of a 101 agree to.
+    /// The extensions in the fields of a 101.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         elements(headers, &SEC_WEBSOCKET_EXTENSIONS).fold(Self::None, |known, element| {
@@ -29,7 +29,7 @@ impl Extensions {
     }
 }
 
-/// What was offered to a backend.
+/// The offer to a backend.
 #[derive(Clone, Debug)]
 pub struct Offer {
     accept: [u8; 28],
@@ -38,8 +38,8 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// The offer of a request with this key and these fields. Cloning their values copies no bytes,
-    /// and a request without subprotocols and extensions allocates nothing.
+    /// The offer of a request with this key and these fields. Cloning their values copies no bytes; without
+    /// subprotocols and extensions, nothing is allocated.
     #[must_use]
     pub fn new(key: &[u8], headers: &HeaderMap) -> Self {
         let all = |name: &HeaderName| headers.get_all(name).iter().cloned().collect();
@@ -50,16 +50,16 @@ impl Offer {
         }
     }
 
-    /// The `Sec-WebSocket-Accept` that answers the key.
+    /// The `Sec-WebSocket-Accept` for the key.
     #[must_use]
     pub fn accept(&self) -> &[u8; 28] {
         &self.accept
     }
 
-    /// Checks the fields of a 101 by RFC 6455 §4.1.
+    /// Validates the fields of a 101 by RFC 6455 §4.1.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The reason for refusing the 101.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), &'static str> {
         if !has_token(headers, &UPGRADE, "websocket") {
             return Err("101 without Upgrade: websocket");
@@ -81,14 +81,14 @@ impl Offer {
         Ok(())
     }
 
-    /// At most one subprotocol, one of those offered; their letters' case counts (§4.1).
+    /// At most one subprotocol, which must have been offered; case-sensitive (§4.1).
     fn has_protocol(&self, headers: &HeaderMap) -> bool {
         let mut chosen = elements(headers, &SEC_WEBSOCKET_PROTOCOL);
         let Some(protocol) = chosen.next() else { return true };
         chosen.next().is_none() && offered(&self.protocols).any(|offer| offer == protocol)
     }
 
-    /// Names are compared; parameters are between the client and the backend.
+    /// Compares extension names only; parameters are negotiated between client and backend.
     fn has_extension(&self, element: &[u8]) -> bool {
         offered(&self.extensions).any(|offer| extension(offer).eq_ignore_ascii_case(extension(element)))
     }
@@ -98,7 +98,7 @@ fn offered(values: &[HeaderValue]) -> impl Iterator<Item = &[u8]> {
     values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// The name of an extension, without its parameters.
+/// The name of an extension, without parameters.
 fn extension(element: &[u8]) -> &[u8] {
     element.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }

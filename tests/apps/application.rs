@@ -1,5 +1,5 @@
-//! An application as a process: found where `make apps` puts it, started on a loopback address of its own,
-//! ended with its children.
+//! An application as a process: installed by `make apps`, started on a loopback address of its own, ended
+//! with its children.
 
 use crate::support::eventually::within;
 use crate::support::{Response, Wire};
@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long a start may take. Several applications start side by side, and compile or unpack on their first start.
+/// The time limit of a start. Several applications start in parallel, and compile or unpack on their first
+/// start.
 pub(crate) const START: Duration = Duration::from_secs(180);
 
-/// How long an application may take to end after SIGTERM, before it is killed.
+/// How long an application may take to end after SIGTERM before it is killed.
 const END: Duration = Duration::from_secs(10);
 
 /// A file below the repository's root.
@@ -23,12 +24,13 @@ pub(crate) fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A file that belongs to the tests of applications.
+/// A file of the application tests.
 pub(crate) fn own_file(name: &str) -> PathBuf {
     root("tests/apps/files").join(name)
 }
 
-/// Whether all of these are there: paths from the repository's root, or absolute ones. A test that cannot run says so.
+/// Returns whether all of these paths exist, relative to the repository's root or absolute. A skipped test is
+/// reported.
 pub(crate) fn installed(test: &str, programs: &[&str]) -> bool {
     let missing: Vec<_> = programs.iter().filter(|program| !root(program).exists()).collect();
     if !missing.is_empty() {
@@ -40,7 +42,7 @@ pub(crate) fn installed(test: &str, programs: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// The response to a GET, if somebody listens there and answers as HTTP wants it.
+/// The response to a GET, if a server listens there and sends valid HTTP.
 pub(crate) fn answer(address: SocketAddr, target: &str) -> Option<Response> {
     TcpStream::connect(address).ok()?;
     let mut wire = Wire::connect(address);
@@ -48,7 +50,7 @@ pub(crate) fn answer(address: SocketAddr, target: &str) -> Option<Response> {
     wire.try_response("GET").ok()
 }
 
-/// The addresses and the folder of one test.
+/// The addresses and the directory of one test.
 pub(crate) struct Place {
     ip: Ipv4Addr,
     folder: TempDir,
@@ -57,13 +59,13 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
-        // Beside those of the tests of ACME, which begin at 64.
+        // Distinct from those of the ACME tests, which begin at 64.
         let process = std::process::id().to_le_bytes()[0] / 8 + 16;
         let ip = Ipv4Addr::new(127, process, NEXT.fetch_add(1, Ordering::Relaxed), 1);
         Self { ip, folder: tempfile::tempdir().unwrap() }
     }
 
-    /// An address at which nobody listens.
+    /// An address without a listener.
     pub(crate) fn address(&self) -> SocketAddr {
         TcpListener::bind((self.ip, 0)).unwrap().local_addr().unwrap()
     }
@@ -72,7 +74,7 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// Writes a file, with its folder.
+    /// Writes a file and creates its directory.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -80,14 +82,14 @@ impl Place {
         path
     }
 
-    /// A command that has this folder as its home and working directory.
+    /// A command with this directory as its home and working directory.
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(root(program.as_ref().to_str().unwrap()));
         command.current_dir(self.folder.path()).env("HOME", self.folder.path()).stdin(Stdio::null());
         command
     }
 
-    /// Runs a command to its end; returns what it printed. Panics when it fails.
+    /// Runs a command to its end; returns its output. Panics if it fails.
     pub(crate) fn run(&self, command: &mut Command) -> String {
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -131,13 +133,13 @@ impl Application {
         });
     }
 
-    /// What it has printed.
+    /// Its output so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }
 
     fn signal(&self, name: &str) {
-        // Ended already is as good.
+        // It may have ended already.
         let _ = Command::new("kill")
             .args([&format!("-{name}"), "--", &format!("-{}", self.child.id())])
             .stderr(Stdio::null())
@@ -162,7 +164,7 @@ impl Drop for Application {
         while start.elapsed() < END && matches!(self.child.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(20));
         }
-        // What is left of the group: children that ignore SIGTERM.
+        // Remaining processes of the group: children that ignore SIGTERM.
         self.signal("KILL");
         let _ = self.child.wait();
     }

@@ -1,11 +1,11 @@
-//! A browser as far as the tests of applications need one: cookies with their paths, redirects that are seen and
-//! not followed, and the assets that a page names.
+//! A minimal browser for application tests: cookies with paths, redirects that are reported instead of
+//! followed, and the assets of a page.
 
 use crate::support::{LIMIT, Response, Socket, Wire};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-/// How long a response may take: a first page is often rendered or compiled when it is asked for.
+/// The time limit of a response: a first page is often rendered or compiled on request.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// A client with cookies.
@@ -25,7 +25,7 @@ impl Browser {
         Self { gateway, cookies: Vec::new() }
     }
 
-    /// `http://HOST:PORT`, as an `Origin` field says it.
+    /// `http://HOST:PORT`, the value of `Origin`.
     pub(crate) fn origin(&self) -> String {
         format!("http://{}", self.gateway)
     }
@@ -34,7 +34,7 @@ impl Browser {
         self.send("GET", target, &[], b"")
     }
 
-    /// A GET that must be answered with 200.
+    /// A GET whose response must be 200.
     pub(crate) fn good(&mut self, target: &str) -> Response {
         let response = self.get(target);
         assert_eq!(response.status, 200, "{target}: {}{}", response.head, response.text());
@@ -66,7 +66,7 @@ impl Browser {
         response
     }
 
-    /// Sends a request and leaves the response to be read.
+    /// Sends a request without reading the response.
     pub(crate) fn wire(&self, method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Wire {
         let path = target.split('?').next().unwrap_or_default();
         let mut head = format!(
@@ -134,8 +134,8 @@ impl Browser {
         }
     }
 
-    /// Opens a page and everything that its `script`, `link` and `img` elements name on this origin. All of it must be
-    /// answered with 200 and lie below `below`; `except` names what the application itself gets wrong.
+    /// Opens a page and everything that its `script`, `link` and `img` elements name on this origin. All
+    /// responses must be 200 and all paths below `below`; `except` lists errors of the application itself.
     pub(crate) fn open(
         &mut self,
         target: &str,
@@ -153,7 +153,7 @@ impl Browser {
         (page, assets)
     }
 
-    /// `target` must be answered with a redirect to `wanted`, a path of this origin.
+    /// The response to `target` must be a redirect to `wanted`, a path of this origin.
     pub(crate) fn redirected(&mut self, target: &str, wanted: &str) {
         let response = self.get(target);
         let location = response.field("location").unwrap_or_default();
@@ -185,7 +185,7 @@ impl Browser {
     }
 }
 
-/// Whether a cookie of that path is sent with a request for `path` (RFC 6265 §5.1.4).
+/// Returns whether a cookie with that path is sent with a request for `path` (RFC 6265 §5.1.4).
 fn covers(cookie: &str, path: &str) -> bool {
     path.strip_prefix(cookie)
         .is_some_and(|rest| cookie.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
@@ -203,7 +203,7 @@ fn assets(html: &str, page: &str, origin: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The tags of that name, without their brackets.
+/// The tags with that name, without their brackets.
 fn elements<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     html.split('<')
         .filter(move |tag| tag.strip_prefix(name).is_some_and(|rest| rest.starts_with(char::is_whitespace)))
@@ -219,7 +219,8 @@ fn attribute<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     start[1..].split(quote).next()
 }
 
-/// A reference against the target of a page (RFC 3986 §5.2); `None` for another origin and for data.
+/// Resolves a reference against the target of a page (RFC 3986 §5.2); `None` for another origin and for
+/// `data:`.
 fn resolve(reference: &str, page: &str, origin: &str) -> Option<String> {
     let reference = reference.split('#').next().unwrap_or_default();
     if let Some(rest) = reference.strip_prefix(origin) {

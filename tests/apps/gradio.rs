@@ -9,12 +9,13 @@ use std::net::TcpStream;
 
 const PROGRAM: &str = "target/apps/gradio/bin/python";
 
-/// The page names `/manifest.json` from the root, whatever `root_path` says; browsers only use it to install an app.
+/// The page names `/manifest.json` from the root, regardless of `root_path`; browsers only use it to install
+/// an app.
 const ROOTED: &[&str] = &["/manifest.json"];
 
 #[test]
-fn a_person_opens_the_app_and_gets_answers_from_the_queue() {
-    if !installed("a_person_opens_the_app_and_gets_answers_from_the_queue", &[PROGRAM]) {
+fn a_user_opens_the_app_and_gets_responses_from_the_queue() {
+    if !installed("a_user_opens_the_app_and_gets_responses_from_the_queue", &[PROGRAM]) {
         return;
     }
     let (place, guide) = (Place::new(), Guide::of("gradio"));
@@ -37,7 +38,7 @@ fn a_person_opens_the_app_and_gets_answers_from_the_queue() {
     browser.redirected("/gradio", "/gradio/");
     log_in(&mut browser);
     let (page, _) = browser.open("/gradio/", "/gradio/", ROOTED);
-    // The app calls this address from now on.
+    // The app uses this address from now on.
     let own = format!("{}/gradio", browser.origin());
     assert!(page.text().contains(&format!("\"root\":\"{own}\"")), "the page does not call itself {own}");
     assert_eq!(browser.good("/gradio/config").json()["root"], own);
@@ -54,11 +55,11 @@ fn a_person_opens_the_app_and_gets_answers_from_the_queue() {
             "complete [\"step 2\"]"
         ]
     );
-    the_queue_answers(&mut browser);
+    the_queue_responds(&mut browser);
     files_go_both_ways(&mut browser);
 }
 
-/// The login form of the app, whose cookies are for `/` when they leave it.
+/// The login form of the app, whose cookies have the path `/` at the app.
 fn log_in(browser: &mut Browser) {
     assert_eq!(browser.get("/gradio/config").status, 401);
     browser.open("/gradio/", "/gradio/", ROOTED);
@@ -85,8 +86,8 @@ fn ask(browser: &mut Browser, function: &str, data: &Value) -> Vec<String> {
     events.filter(|event| !event.starts_with("heartbeat")).collect()
 }
 
-/// What the page itself uses: one stream for all answers of a session.
-fn the_queue_answers(browser: &mut Browser) {
+/// The page's own way: one stream for all responses of a session.
+fn the_queue_responds(browser: &mut Browser) {
     let join = json!({ "data": ["queue"], "fn_index": 0, "session_hash": "here" });
     let joined = browser.post_json("/gradio/gradio_api/queue/join?", &[], &join);
     assert_eq!(joined.status, 200, "{}{}", joined.head, joined.text());

@@ -1,4 +1,5 @@
-//! A page of docs/guides/apps/: its configuration, the files of the application, and the commands that check the result.
+//! A page of docs/guides/apps/: its configuration, the files of the application, and the commands that check
+//! the result.
 
 use crate::page::{Page, shows};
 use std::process::{Command, Stdio};
@@ -27,7 +28,7 @@ impl Guide {
         yamls
     }
 
-    /// The application's own file of that name, with addresses and ports replaced.
+    /// The application's own file with that name, with addresses and ports replaced.
     pub(crate) fn file(&self, name: &str, replace: &[(&str, &str)]) -> String {
         let block =
             self.0.blocks.iter().find(|block| block.language() == "text" && block.file() == Some(name));
@@ -43,7 +44,7 @@ impl Guide {
         })
     }
 
-    /// Runs the commands of the page against the gateway; each must print what the page shows.
+    /// Runs the commands of the page against the gateway; each must print the output on the page.
     pub(crate) fn check(&self, gateway: std::net::SocketAddr, replace: &[(&str, &str)]) {
         let blocks: Vec<_> = self.0.blocks.iter().filter(|block| block.info == "console").collect();
         assert!(!blocks.is_empty(), "{}: no command", self.0.name);

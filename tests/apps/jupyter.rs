@@ -26,7 +26,7 @@ fn start(place: &Place, guide: &Guide) -> (Application, SocketAddr) {
     (place.start(&mut command, || TcpStream::connect(address).is_ok()), address)
 }
 
-/// Types the token into the login form.
+/// Enters the token in the login form.
 fn log_in(browser: &mut Browser) {
     browser.redirected("/jupyter/lab", "/jupyter/login?next=%2Fjupyter%2Flab");
     let (page, _) = browser.open("/jupyter/login?next=%2Fjupyter%2Flab", "/jupyter/", &[]);
@@ -70,7 +70,7 @@ fn a_person_logs_in_opens_the_lab_and_runs_a_cell() {
     let target = format!("/jupyter/api/kernels/{kernel}/channels?session_id=here");
     let mut socket = browser.socket(&target, &[]);
     assert_eq!(run(&mut socket, "print(6 * 7)"), "42\n");
-    // A result of 2 MiB, beyond what fits into one frame of many programs.
+    // A result of 2 MiB, larger than one frame of many programs.
     let long = run(&mut socket, "print('x' * (2 << 20))");
     assert_eq!(long.len(), (2 << 20) + 1);
     socket.close();
@@ -80,8 +80,8 @@ fn a_person_logs_in_opens_the_lab_and_runs_a_cell() {
     assert_eq!(removed.status, 204, "{}", removed.head);
 }
 
-/// Files in folders, with spaces and with `%2F` between the folder and the name, as some clients send it; one is
-/// larger than the 1 MiB that nginx lets through by itself.
+/// Files in directories, with spaces and with `%2F` between the directory and the name, as some clients send
+/// it; one is larger than nginx's default limit of 1 MiB.
 fn files_are_kept(browser: &mut Browser) {
     let token = xsrf(browser);
     let fields = [("X-XSRFToken", token.as_str()), ("Content-Type", "application/json")];
@@ -103,7 +103,7 @@ fn files_are_kept(browser: &mut Browser) {
     assert_eq!(put.status, 201, "{}{}", put.head, put.text());
     let read = browser.good("/jupyter/api/contents/my%20data%2Fa%20b.txt?type=file&format=text");
     assert!(read.json()["content"] == text, "the file came back changed");
-    // Jupyter gives files to its own pages alone.
+    // Jupyter serves files only to its own pages.
     let page = format!("{}/jupyter/lab", browser.origin());
     let target = "/jupyter/files/my%20data/a%20b.txt";
     assert_eq!(browser.get(target).status, 403);
@@ -112,7 +112,7 @@ fn files_are_kept(browser: &mut Browser) {
     assert!(download.text() == text, "the file came back changed");
 }
 
-/// Has the kernel execute that; returns what it printed.
+/// Executes code in the kernel; returns its output.
 fn run(socket: &mut Socket, code: &str) -> String {
     let id = format!("request-{}", code.len());
     let request = json!({

@@ -1,9 +1,9 @@
-//! Real applications behind the real gateway, with the configuration that docs/guides/apps/ shows.
+//! Real applications behind the real gateway, with the configuration of docs/guides/apps/.
 //!
-//! `make apps` installs the applications (below target/apps, and Debian's packages) and runs these tests. A test
-//! whose application is missing says so and ends. Each test has a loopback address of its own.
+//! `make apps` installs the applications (below target/apps, and Debian's packages) and runs these tests. A
+//! test whose application is missing is skipped with a message. Each test has a loopback address of its own.
 
-// Every address of 127.0.0.0/8 is local on Linux alone.
+// Only Linux treats every address of 127.0.0.0/8 as local.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
@@ -25,7 +25,7 @@ mod streamlit;
 mod support;
 mod yjs;
 
-/// The page of every application has a test of its name.
+/// The page of every application has a test with its name.
 #[test]
 fn every_page_is_tested() {
     let tests = include_str!("main.rs");

@@ -10,12 +10,12 @@ const WEBSOCKIFY: &str = "/usr/bin/websockify";
 const VNC: &str = "/usr/bin/Xvnc";
 const PAGE: &str = "/usr/share/novnc/vnc.html";
 
-/// A screen that nobody looks at, with a VNC server.
+/// A virtual screen with a VNC server.
 fn screen(place: &Place) -> (Application, SocketAddr) {
     let address = place.address();
     let mut command = place.command(VNC);
     command
-        // Xvnc takes the first display that is free, and says which on standard output.
+        // Xvnc takes the first free display and prints its number on standard output.
         .args(["-displayfd", "1", "-SecurityTypes", "None", "-desktop", "moon", "-geometry", "640x480"])
         .args(["-interface", &address.ip().to_string(), "-rfbport", &address.port().to_string()]);
     (place.start(&mut command, || TcpStream::connect(address).is_ok()), address)
@@ -62,7 +62,7 @@ fn shows_the_screen(socket: &mut Socket) {
     assert!(read(socket, count).contains(&1), "no access without a password");
     socket.say_bytes(&[1]);
     assert_eq!(read(socket, 4), [0; 4], "the server refuses");
-    // Shared with others.
+    // The shared flag of ClientInit.
     socket.say_bytes(&[1]);
     let init = read(socket, 24);
     let size = [u16::from_be_bytes([init[0], init[1]]), u16::from_be_bytes([init[2], init[3]])];
@@ -70,7 +70,7 @@ fn shows_the_screen(socket: &mut Socket) {
     let length = u32::from_be_bytes(init[20..24].try_into().unwrap()) as usize;
     let name = read(socket, length);
     assert_eq!(String::from_utf8_lossy(&name), "moon");
-    // The whole screen, raw: 32 bits a pixel as ServerInit says.
+    // The whole screen, raw, with the bits per pixel of ServerInit.
     let pixel = usize::from(init[4] / 8);
     socket.say_bytes(&[2, 0, 0, 1, 0, 0, 0, 0]);
     socket.say_bytes(&[3, 0, 0, 0, 0, 0, 0x02, 0x80, 0x01, 0xe0]);

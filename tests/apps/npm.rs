@@ -9,7 +9,7 @@ use std::process::Command;
 
 const VERDACCIO: &str = "target/apps/npm/node_modules/.bin/verdaccio";
 
-/// npm with nothing of this machine's settings.
+/// npm without this machine's settings.
 struct Npm<'a> {
     place: &'a Place,
     token: String,
@@ -18,7 +18,7 @@ struct Npm<'a> {
 impl Npm<'_> {
     fn run(&self, folder: &str, arguments: &[&str]) -> String {
         let mut command = Command::new("npm");
-        // Settings in the environment come before those in files.
+        // Environment settings take precedence over those in files.
         for (name, _) in std::env::vars().filter(|(name, _)| name.to_lowercase().starts_with("npm_")) {
             command.env_remove(name);
         }
@@ -68,7 +68,7 @@ fn npm_publishes_views_and_installs_a_scoped_package() {
     let npm = Npm { place: &place, token: made.json()["token"].as_str().unwrap().to_owned() };
     assert_eq!(npm.run("", &["whoami"]), "me");
 
-    // 3 MiB that do not compress: the upload is a JSON document with all of it.
+    // 3 MiB that do not compress: the upload is a JSON document that contains all of it.
     let mut state = 1u64;
     let noise: Vec<u8> = (0..3 << 20)
         .map(|_| {

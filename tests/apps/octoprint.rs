@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const PROGRAM: &str = "target/apps/octoprint/bin/octoprint";
 
-/// What the page leaves out: no wizard, no accounts of other services, nothing that asks the Internet, and the printer.
+/// Settings that skip the wizard and accounts of other services, disable Internet requests, and add the
+/// printer.
 const OVERLAY: &str = "
 server: { firstRun: false, seenWizards: {}, onlineCheck: { enabled: false }, pluginBlacklist: { enabled: false } }
 accessControl: { salt: moon }
@@ -41,7 +42,7 @@ fn start(place: &Place, guide: &Guide) -> (Application, SocketAddr) {
     let mut command = place.command(PROGRAM);
     command.args(["serve", "--iknowwhatimdoing", "--basedir"]).arg(&folder).arg("--overlay").arg(&overlay);
     command.args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()]);
-    // It answers with a page that asks for patience until it has started.
+    // It responds with a startup page until it has started.
     let started = || answer(address, "/login/").is_some_and(|page| page.text().contains("OctoPrint Login"));
     (place.start(&mut command, started), address)
 }
@@ -97,13 +98,13 @@ fn log_in(browser: &mut Browser) -> String {
     response.json()["session"].as_str().unwrap().to_owned()
 }
 
-/// The token that the page's scripts send back, from a cookie with the port and the prefix in its name.
+/// The token that the page's scripts send back, from a cookie whose name contains the port and the prefix.
 fn csrf(browser: &Browser) -> String {
     let port = browser.origin().rsplit(':').next().unwrap().to_owned();
     browser.cookie("/octoprint/", &format!("csrf_token_P{port}_R|octoprint"))
 }
 
-/// Waits for a SockJS message like that.
+/// Waits for a matching SockJS message.
 fn hear(socket: &mut Socket, wanted: impl Fn(&Value) -> bool) -> Value {
     loop {
         let frame = socket.hear_within(START).expect("SockJS says nothing");
@@ -115,7 +116,7 @@ fn hear(socket: &mut Socket, wanted: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-/// Connects the printer and uploads a file; the socket tells of both.
+/// Connects the printer and uploads a file; the socket reports both.
 fn print_something(browser: &mut Browser, socket: &mut Socket) {
     let token = csrf(browser);
     let connect = json!({ "command": "connect", "port": "VIRTUAL", "baudrate": 250_000 });
@@ -143,7 +144,7 @@ fn print_something(browser: &mut Browser, socket: &mut Socket) {
     hear(socket, |message| message["event"]["type"] == "FileAdded");
 }
 
-/// SockJS without WebSockets, as behind a gateway that lets none through.
+/// SockJS without WebSockets, as behind a proxy that does not forward them.
 fn polls(browser: &mut Browser) {
     let target = "/octoprint/sockjs/000/pollpoll/xhr";
     let opened = browser.send("POST", target, &[], b"");
@@ -152,7 +153,7 @@ fn polls(browser: &mut Browser) {
     assert!(heard.text().starts_with("a["), "{}{}", heard.head, heard.text());
 }
 
-/// What mjpg-streamer is: pictures without an end, over HTTP/1.0, as fast as they are taken.
+/// A camera like mjpg-streamer: an endless stream of pictures over HTTP/1.0.
 struct Camera {
     address: SocketAddr,
     viewers: Arc<AtomicUsize>,
@@ -170,7 +171,7 @@ impl Camera {
                 let (stream, viewers) = (stream.unwrap(), Arc::clone(&viewers));
                 std::thread::spawn(move || {
                     viewers.fetch_add(1, Ordering::SeqCst);
-                    // The viewer left, or sent no request.
+                    // The viewer disconnected, or sent no request.
                     let _ = show(stream);
                     viewers.fetch_sub(1, Ordering::SeqCst);
                 });

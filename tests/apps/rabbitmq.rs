@@ -1,5 +1,5 @@
-//! RabbitMQ's management UI under a subpath, both ways of the page: the UI with its assets, the API with `%2F` in its
-//! paths, messages, and definitions as files.
+//! RabbitMQ's management UI under a subpath, with both configurations of the page: the UI with its assets,
+//! the API with `%2F` in its paths, messages, and definitions as files.
 
 use crate::application::{Application, Place, START, installed};
 use crate::browser::Browser;
@@ -9,14 +9,14 @@ use crate::support::eventually::within;
 use serde_json::json;
 use std::net::{SocketAddr, TcpStream};
 
-/// The server itself: the wrapper in /usr/sbin starts it as another user, with the system's folders.
+/// The server itself: the wrapper in /usr/sbin starts it as another user, with the system's directories.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const EPMD: &str = "/usr/bin/epmd";
 
 /// `guest:guest` in base64.
 const GUEST: (&str, &str) = ("Authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=");
 
-/// A broker of its own: node name, ports, data, and the daemon that maps node names to ports.
+/// A separate broker: node name, ports, data, and the daemon that maps node names to ports.
 struct Broker {
     _server: Application,
     _names: Application,
@@ -79,7 +79,7 @@ fn an_operator_uses_the_ui_under_the_brokers_own_prefix() {
     works(&gateway);
 }
 
-/// The UI loads, and everything that it does through its API works, the default virtual host `/` included.
+/// The UI loads, and its API calls work, those of the default virtual host `/` included.
 fn works(gateway: &Gateway) {
     let mut browser = Browser::new(gateway.web());
     browser.redirected("/rabbitmq", "/rabbitmq/");
@@ -91,12 +91,12 @@ fn works(gateway: &Gateway) {
     let me = browser.send("GET", "/rabbitmq/api/whoami", &[GUEST], b"");
     assert_eq!((me.status, &me.json()["name"]), (200, &json!("guest")), "{}", me.head);
 
-    // A virtual host is one segment of the path, and the default one is called "/". A queue may be as unkind.
+    // A virtual host is one path segment, and the default one is named "/". A queue may have such a name too.
     let queue = "/rabbitmq/api/queues/%2F/orders%2F2026%20%25";
     let fields = [GUEST, ("Content-Type", "application/json")];
     let put = browser.send("PUT", queue, &fields, json!({ "durable": true }).to_string().as_bytes());
     assert_eq!(put.status, 201, "{}{}", put.head, put.text());
-    // The statistics of a new queue come a little later.
+    // The statistics of a new queue appear a little later.
     let read = browser.send("GET", queue, &[GUEST], b"");
     assert_eq!((read.status, &read.json()["name"]), (200, &json!("orders/2026 %")), "{}", read.head);
     let message = json!({

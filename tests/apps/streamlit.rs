@@ -7,7 +7,7 @@ use crate::support::Gateway;
 
 const PROGRAM: &str = "target/apps/streamlit/bin/streamlit";
 
-/// `BackMsg { rerun_script {} }` in Protocol Buffers: what a page sends first.
+/// `BackMsg { rerun_script {} }` in Protocol Buffers: the first message of a page.
 const RUN: &[u8] = &[0x5a, 0];
 
 #[test]
@@ -48,7 +48,7 @@ fn a_person_opens_the_app_and_uploads_a_file() {
     }
     let session = session(&heard);
 
-    // 12 MiB: beyond the limits that other proxies begin with, below Streamlit's own of 200 MB.
+    // 12 MiB: above the defaults of other proxies, below Streamlit's own limit of 200 MB.
     let mut form =
         b"--edge\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.bin\"\r\n\r\n".to_vec();
     form.resize(form.len() + (12 << 20), b'x');
@@ -66,7 +66,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// `Initialize.session_id` in the first message: field 6, a text of 36 bytes.
+/// `Initialize.session_id` in the first message: field 6, a string of 36 bytes.
 fn session(heard: &[u8]) -> String {
     let at = heard.windows(2).position(|tag| tag == [0x32, 36]).expect("no session in the first message") + 2;
     String::from_utf8(heard[at..at + 36].to_vec()).unwrap()

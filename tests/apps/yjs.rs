@@ -1,4 +1,5 @@
-//! Yjs with y-websocket: two editors in two programs' worth of state that see each other's edits, rooms over two servers.
+//! Yjs with y-websocket: two editors with separate state that receive each other's edits, documents spread
+//! over two servers.
 
 use crate::application::{Application, Place, installed, own_file, root};
 use crate::guide::Guide;
@@ -27,7 +28,7 @@ fn two_editors_see_each_others_edits() {
     );
     guide.check(gateway.web(), &[]);
     let script = std::fs::read_to_string(own_file("yjs.mjs")).unwrap();
-    // Rooms enough to meet both servers; each server keeps its rooms to itself.
+    // Enough documents to use both servers; each server keeps its documents to itself.
     for room in 0..8 {
         let output = Command::new("node")
             .current_dir(root("target/apps/npm"))

@@ -1,5 +1,5 @@
-// The suite speaks HTTP/1.1 only. This takes its WebSockets and carries each of them on over HTTP/2 (RFC 8441), all on one
-// connection to the port given, byte for byte: what the suite then judges is the gateway's HTTP/2.
+// Bridge from HTTP/1.1 to HTTP/2 for the suite, which supports only HTTP/1.1. It forwards each WebSocket byte for byte over
+// HTTP/2 (RFC 8441), all on one connection to the given port, so that the suite tests the gateway's HTTP/2.
 const { createHash } = require('crypto');
 const http = require('http');
 const http2 = require('http2');
@@ -10,7 +10,7 @@ const OFFERS = ['sec-websocket-version', 'sec-websocket-protocol', 'sec-websocke
 
 let connections = 0;
 let current;
-// One that was idle for long is closed by the gateway; the next WebSocket has a new one.
+// The gateway closes an idle connection; the next WebSocket opens a new one.
 const connection = () => {
   if (!current || current.closed || current.destroyed) {
     connections += 1;

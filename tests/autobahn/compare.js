@@ -1,5 +1,5 @@
-// Compares two reports of the suite case by case: verdict, verdict on the close, and the close code. On the route
-// `messages` the gateway reads messages itself: it offers no compression, and it may be stricter than the echo server.
+// Compares two reports of the suite case by case: result, result of the close, and the close code. On the route
+// `messages` the gateway inspects messages: it offers no compression, and it may be stricter than the echo server.
 const { readFileSync } = require('fs');
 
 const read = (file) => Object.values(JSON.parse(readFileSync(file)))[0];

@@ -1,5 +1,5 @@
-// The backend of the suite: npm's `ws`, which answers every message with itself and refuses none for
-// its size or its fragments, so that every verdict is about the protocol.
+// Backend of the suite: npm's `ws`, which echoes every message and rejects none for its size or its fragments, so that
+// every result concerns the protocol.
 const { WebSocketServer } = require('ws');
 
 const server = new WebSocketServer({
@@ -10,7 +10,7 @@ const server = new WebSocketServer({
   perMessageDeflate: { threshold: 0 },
 });
 server.on('connection', (socket) => {
-  // The suite breaks the protocol on purpose; `ws` has closed the connection by now.
+  // The suite violates the protocol on purpose; `ws` has closed the connection already.
   socket.on('error', () => {});
   socket.on('message', (data, binary) => socket.send(data, { binary }));
 });

@@ -1,14 +1,14 @@
-//! The files below `certs/` that pages and examples name: the pages show none, and a key has no place in a
-//! repository. They are made when a test wants them.
+//! The files below `certs/` that pages and examples name. The pages do not show them, and a key does not
+//! belong in a repository, so they are generated.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use std::fs;
 use std::path::Path;
 
-/// Certificates, each with its key.
+/// Certificates, each with a key.
 const CERTIFICATES: [&str; 4] = ["site", "site-rsa", "other", "client"];
 
-/// Writes them into a folder `certs` of that folder.
+/// Writes them to the subdirectory `certs` of a directory.
 pub(crate) fn write(folder: &Path) {
     let certs = folder.join("certs");
     fs::create_dir_all(&certs).unwrap();
@@ -23,7 +23,7 @@ pub(crate) fn write(folder: &Path) {
     issuer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     fs::write(certs.join("ca.pem"), issuer.self_signed(&KeyPair::generate().unwrap()).unwrap().pem())
         .unwrap();
-    // `successful`, and nothing that anybody reads here.
+    // The status `successful`, without a response that is read here.
     fs::write(certs.join("site.ocsp"), [0x30, 5, 0x0a, 1, 0, 5, 0]).unwrap();
     for (seed, name) in (1..).zip(["tickets-new.key", "tickets-old.key"]) {
         fs::write(certs.join(name), (0..80).map(|byte: u8| byte ^ seed).collect::<Vec<_>>()).unwrap();

@@ -1,10 +1,10 @@
-//! Reads pages of Markdown: their fenced blocks, and the commands of a console block.
+//! Parser for Markdown pages: their fenced blocks, and the commands of a console block.
 
 use std::path::{Path, PathBuf};
 
 /// A page of documentation.
 pub(crate) struct Page {
-    /// From the repository's root, as `docs/concepts/routing.md`.
+    /// Relative to the repository's root, for example `docs/concepts/routing.md`.
     pub(crate) name: String,
     pub(crate) text: String,
     pub(crate) blocks: Vec<Block>,
@@ -12,17 +12,17 @@ pub(crate) struct Page {
 
 /// A fenced block.
 pub(crate) struct Block {
-    /// What stands behind the fence: a language, and for YAML and text a file name if somebody needs the file.
+    /// The text after the fence: a language, and for YAML and text an optional file name.
     pub(crate) info: String,
     pub(crate) text: String,
-    /// Of its first line in the page, from 1.
+    /// The page's line of its first line, from 1.
     pub(crate) line: usize,
 }
 
 /// A command of a console block.
 pub(crate) struct Shown {
     pub(crate) text: String,
-    /// What the page shows below it; empty for nothing.
+    /// The output on the page; empty if it shows none.
     pub(crate) output: String,
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every page that a reader is sent to.
+/// Every page that readers are directed to.
 pub(crate) fn pages() -> Vec<Page> {
     let mut names = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "plugins/README.md"]
         .map(str::to_owned)
@@ -85,12 +85,12 @@ impl Block {
         self.info.split_whitespace().next().unwrap_or_default()
     }
 
-    /// The name behind `yaml` or `text`, if the block is a file that commands or an application use.
+    /// The name after `yaml` or `text`, if the block is a file that commands or an application use.
     pub(crate) fn file(&self) -> Option<&str> {
         self.info.split_whitespace().nth(1)
     }
 
-    /// `$ ` begins a command, `> ` goes on with it, anything else is output.
+    /// `$ ` begins a command, `> ` continues it, any other line is output.
     pub(crate) fn commands(&self) -> Vec<Shown> {
         let mut commands: Vec<Shown> = Vec::new();
         for line in self.text.lines() {
@@ -110,7 +110,8 @@ impl Block {
     }
 }
 
-/// Whether `actual` is what the page shows, where `…` stands for anything; a last line of it, for nothing too.
+/// Returns whether `actual` matches the page, where `…` matches anything; as the last line it matches nothing
+/// too.
 pub(crate) fn shows(expected: &str, actual: &str) -> bool {
     let expected = expected.trim();
     let expected = expected.strip_suffix("\n…").map_or(expected.to_owned(), |start| format!("{start}…"));

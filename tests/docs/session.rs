@@ -1,4 +1,4 @@
-//! Runs one page's commands against a gateway of its own.
+//! Execution of one page's commands against a gateway of its own.
 
 use crate::page::{Block, Shown, root, shows};
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -11,19 +11,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use tungstenite::{Message, WebSocket};
 
-/// Far beyond what any command needs; only a hang gets there.
+/// Far above the duration of any command; only a hang reaches it.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Marks the end of a command's output; never part of it.
+/// Marks the end of a command's output, which never contains it.
 const MARK: char = '\u{1}';
 
 static SESSIONS: AtomicU32 = AtomicU32::new(1);
 
 pub(crate) struct Session {
-    /// Where the commands run: `conf/` is here, and the files that the page shows.
+    /// The working directory of the commands: it has `conf/` and the files that the page shows.
     directory: tempfile::TempDir,
-    /// Our loopback address, in place of the pages' 127.0.0.1.
+    /// The session's loopback address, which replaces 127.0.0.1 of the pages.
     address: String,
-    /// The stand-in backends of `moongate run`; `moongate demo` has its own.
+    /// The backends for `moongate run`; `moongate demo` has its own.
     backends: Option<tokio::runtime::Runtime>,
     gateway: Option<Gateway>,
 }
@@ -31,11 +31,11 @@ pub(crate) struct Session {
 struct Gateway {
     process: Child,
     log: Log,
-    /// Opened when the gateway listened, to see that nothing the page does disturbs it.
+    /// Opened when the gateway listened, to verify that the page does not disturb it.
     socket: Option<WebSocket<TcpStream>>,
 }
 
-/// What the gateway prints, read by a thread.
+/// The gateway's output, read by a thread.
 struct Log {
     lines: Receiver<String>,
     seen: String,
@@ -68,7 +68,7 @@ impl Session {
                 self.copy(&entry.path(), &name);
             } else {
                 let bytes = std::fs::read(entry.path()).unwrap();
-                // A module is copied as it is: it has no addresses to make the session's own.
+                // A module is copied unchanged: it contains no addresses to replace.
                 match std::str::from_utf8(&bytes) {
                     Ok(text) => self.write(&name, text),
                     Err(_) => std::fs::write(self.directory.path().join(&name), &bytes).unwrap(),
@@ -81,7 +81,7 @@ impl Session {
         std::fs::write(self.directory.path().join(name), self.ours(text)).unwrap();
     }
 
-    /// Commands that must not reach beyond the session: other gateways may run on this machine.
+    /// Replaces commands that must not reach beyond the session: other gateways may run on this machine.
     fn tools(&self) {
         let moongate = env!("CARGO_BIN_EXE_moongate");
         for (name, script) in [
@@ -117,7 +117,7 @@ impl Session {
         command
     }
 
-    /// Puts a block that is a file where the commands expect it.
+    /// Writes a block that is a file to where the commands expect it.
     pub(crate) fn keep(&self, block: &Block) {
         if let Some(name) = block.file() {
             self.write(Path::new(name), &block.text);
@@ -135,7 +135,7 @@ impl Session {
                 self.start(&place, &command);
                 continue;
             }
-            // Pages take the demo for granted.
+            // Pages assume a running demo.
             if self.gateway.is_none() {
                 self.start(&place, &Shown { text: "make run".to_owned(), output: String::new() });
             }
@@ -160,7 +160,7 @@ impl Session {
         self.gateway = Some(Gateway { process, log, socket });
     }
 
-    /// The listeners that the started configuration opens and commands may ask at once.
+    /// The listeners of the started configuration that commands may use at once.
     fn listeners(&self, command: &str) -> Vec<&'static str> {
         let file = command.split_once(" -c ").map_or("conf/moongate.yaml", |(_, file)| file.trim());
         let text = std::fs::read_to_string(self.directory.path().join(file)).unwrap();
@@ -179,7 +179,7 @@ impl Session {
             expected.is_empty() || shows(expected, &output),
             "{place} showed\n{output}\nand not\n{expected}"
         );
-        // A page that shows an error means the command to fail.
+        // If a page shows an error, the command must fail.
         let fails = expected.lines().any(|line| line.starts_with("error"));
         assert_eq!(status != "0", fails, "{place} ended with {status}:\n{output}");
 
@@ -195,7 +195,7 @@ impl Session {
         }
     }
 
-    /// The WebSocket of the first hour still echoes; then the gateway is drained.
+    /// The first WebSocket must still echo; then the gateway is drained.
     pub(crate) fn end(&mut self) {
         let Some(mut gateway) = self.gateway.take() else { return };
         if let Some(mut socket) = gateway.socket.take() {
@@ -213,7 +213,7 @@ impl Session {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // Already gone, unless the test failed.
+        // It has ended, unless the test failed.
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
@@ -233,7 +233,7 @@ impl Log {
         Self { lines, seen: String::new() }
     }
 
-    /// Reads on until the log satisfies `fact`.
+    /// Reads until the log satisfies `fact`.
     fn wait(&mut self, place: &str, fact: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !fact(&self.seen) {
@@ -262,12 +262,12 @@ impl Log {
     }
 }
 
-/// Reloads so far, good and refused.
+/// The number of reloads so far, applied and rejected.
 fn count(log: &str) -> usize {
-    log.matches("configuration reloaded").count() + log.matches("configuration refused").count()
+    log.matches("configuration reloaded").count() + log.matches("configuration rejected").count()
 }
 
-/// Runs to the end, bounded: the output and the exit status that stands behind the mark.
+/// Runs a command with a time limit: returns the output and the exit status after the mark.
 fn finish(place: &str, mut command: Command) -> (String, String) {
     let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = process.stdout.take().unwrap();
@@ -295,7 +295,8 @@ fn backends(address: &str) -> tokio::runtime::Runtime {
     runtime
 }
 
-/// A greeted WebSocket through the gateway, if its configuration leads one to the backends.
+/// A WebSocket through the gateway that has received its greeting, if the configuration routes one to the
+/// backends.
 fn websocket(address: &str) -> Option<WebSocket<TcpStream>> {
     let stream = TcpStream::connect(format!("{address}:8080")).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -1,4 +1,4 @@
-"""The backend behind the gateway that h2spec talks to: reads every request to its end and answers it."""
+"""Backend for h2spec: reads every request to its end and responds."""
 
 import http.server
 

@@ -1,4 +1,4 @@
-//! Certificates that the gateway gets by itself, from Pebble over real sockets.
+//! Automatic certificates from Pebble over real sockets.
 #![cfg(target_os = "linux")]
 
 use crate::support::eventually::within;
@@ -41,7 +41,7 @@ fn a_certificate_is_got_by_a_request_kept_for_its_owner_alone_and_served() {
     for file in &kept {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
     }
-    // Nobody asks for it any more: a request like any other.
+    // The challenge is over: a request like any other.
     assert_eq!(get(gateway.web(), "/.well-known/acme-challenge/token").status, 502);
 }
 
@@ -67,7 +67,7 @@ fn a_handshake_proves_a_name_and_a_restart_needs_no_authority() {
 }
 
 #[test]
-fn a_certificate_is_renewed_ahead_of_time_and_one_that_cannot_be_serves_on() {
+fn a_certificate_is_renewed_ahead_of_time_and_stays_in_use_if_that_fails() {
     let Some(place) = Place::find("renewal") else { return };
     let pebble = place.start(&Manners { validity: Some(30), ..Manners::default() });
     let gateway = Gateway::start_whole(&place.gateway("name.example.com", ""));
@@ -89,7 +89,7 @@ fn a_certificate_is_renewed_ahead_of_time_and_one_that_cannot_be_serves_on() {
 }
 
 #[test]
-fn a_reload_with_one_more_name_serves_the_others_meanwhile_and_an_unchanged_one_asks_nobody() {
+fn a_reload_with_one_more_name_serves_the_others_meanwhile_and_an_unchanged_one_orders_nothing() {
     let Some(place) = Place::find("a reload") else { return };
     let pebble = place.start(&Manners::default());
     let gateway = Gateway::start_whole(&place.gateway("one.example.com", ""));
@@ -106,14 +106,14 @@ fn a_reload_with_one_more_name_serves_the_others_meanwhile_and_an_unchanged_one_
 }
 
 #[test]
-fn an_account_that_was_made_elsewhere_is_used_and_a_wrong_key_is_told() {
+fn an_external_account_is_used_and_a_wrong_key_is_reported() {
     let Some(place) = Place::find("external accounts") else { return };
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let _pebble = place.start(&Manners { external: Some(("kid-1", key)), ..Manners::default() });
     let account = |key: &str| format!(", external_account: {{ id: kid-1, key: {key} }}");
     let gateway = Gateway::start_whole(&place.gateway("name.example.com", &account("d3Jvbmc")));
     await_status(&gateway, "a failure", has_failed("account"));
-    // An authority that asks for a proof shows no certificate, whatever is asked of others.
+    // A CA shows no client certificate to a validation, even if clients must have one.
     let ca = place.issuer();
     let strict =
         format!("tls: {{ min_version: \"1.3\", unknown_sni: reject, client_auth: {{ ca: {ca} }}, acme");
@@ -123,7 +123,7 @@ fn an_account_that_was_made_elsewhere_is_used_and_a_wrong_key_is_told() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_to_is_told_before_anything_is_served() {
+fn an_unwritable_folder_is_reported_before_anything_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let taken = folder.path().join("taken");
     std::fs::write(&taken, "a file").unwrap();
@@ -139,9 +139,9 @@ fn a_folder_that_cannot_be_written_to_is_told_before_anything_is_served() {
         let output = moongate(&[command, "-c", file]);
         let report = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{command}: {report}");
-        assert!(report.contains("certificates cannot be kept in"), "{command}: {report}");
+        assert!(report.contains("certificates cannot be stored in"), "{command}: {report}");
     }
-    // A folder that can be made is fine, and checking makes none.
+    // A directory that can be created is accepted, and checking does not create it.
     std::fs::remove_file(&taken).unwrap();
     assert!(moongate(&["check", "-c", file]).status.success());
     assert!(!taken.exists(), "checking touches nothing");

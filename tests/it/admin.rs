@@ -1,4 +1,4 @@
-//! The administrator's address.
+//! The admin address.
 
 use crate::support::metrics::Metrics;
 use crate::support::raw::ask;
@@ -21,7 +21,7 @@ fn post(gateway: &Gateway, path: &str, fields: &str) -> Response {
 }
 
 #[test]
-fn the_status_tells_what_is_there() {
+fn the_status_shows_the_current_state() {
     let a = Origin::named("a");
     let gateway = served(&a);
     gateway.names("/", 5);
@@ -39,7 +39,7 @@ fn the_status_tells_what_is_there() {
     assert_eq!(web.unwrap()["address"], gateway.web().to_string());
 }
 
-/// The scrape that has that many requests; an answer is there a moment before it is counted.
+/// The scrape with that many requests; a response is sent shortly before it is counted.
 fn counted(gateway: &Gateway, labels: &[(&str, &str)], requests: f64) -> Metrics {
     eventually("the requests are counted", || {
         let metrics = gateway.metrics();
@@ -71,7 +71,7 @@ fn series_of_a_removed_route_leave_with_it() {
 }
 
 #[test]
-fn a_reload_by_post_tells_its_outcome() {
+fn a_reload_by_post_returns_its_outcome() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let gateway = served(&a);
     gateway.write(&format!("routes: [{{ upstream: ['{b}'] }}]"));
@@ -103,7 +103,7 @@ fn a_page_in_a_browser_cannot_reload() {
 }
 
 #[test]
-fn what_is_not_there_is_told_as_such() {
+fn unknown_paths_are_404() {
     let a = Origin::named("a");
     let gateway = served(&a);
     assert_eq!(get(gateway.admin(), "/healthz").status, 200);
@@ -155,7 +155,7 @@ routes:
         let text = fs::read_to_string(&path).ok()?;
         (text.lines().count() >= 20 && text.ends_with('\n')).then_some(text)
     });
-    // A line is written behind its answer: two threads may swap two of them.
+    // A line is written after its response: two threads may swap two lines.
     let mut paths = BTreeSet::new();
     for line in lines.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();

@@ -1,4 +1,4 @@
-//! Slow, silent, broken and fast clients of the admin address. Others are served meanwhile.
+//! Slow, silent, invalid and fast clients of the admin address, while others are served.
 
 use crate::support::metrics::Metrics;
 use crate::support::raw::ask;
@@ -25,11 +25,11 @@ routes: [{{ upstream: [127.0.0.1:1] }}]"
     ))
 }
 
-/// How many lines say so, of all that have been logged so far.
+/// The number of log lines so far that contain the text.
 fn logged(gateway: &Gateway, needle: &str) -> usize {
     let mark = gateway.log().mark();
     gateway.signal("HUP");
-    // Lines are written in order: those before are there with this one.
+    // Lines are written in order: earlier ones are present with this one.
     gateway.log().wait(mark, &["configuration reloaded"]);
     gateway.log().count(0, needle)
 }
@@ -41,7 +41,7 @@ fn scrape(admin: SocketAddr) -> Response {
     )
 }
 
-/// Sends a byte now and then until there is a response or the end.
+/// Sends a byte from time to time until there is a response or the end.
 fn drip(wire: &mut Wire) {
     wire.patience(SHORT);
     eventually("the slow head is cut", || {
@@ -98,7 +98,7 @@ fn clients_that_connect_fast_do_not_displace_others() {
         scope.spawn(|| {
             let mut open = VecDeque::new();
             while !over.load(Relaxed) {
-                // The whole of 127.0.0.0/8 is this machine: this client has another address than the test.
+                // 127.0.0.0/8 is local: this client has another address than the test.
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
                 socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
                 if socket.connect(&admin.into()).is_ok() {
@@ -112,7 +112,7 @@ fn clients_that_connect_fast_do_not_displace_others() {
         });
         eventually("every place is taken", || (connected.load(Relaxed) > 2 * CONNECTIONS).then_some(()));
         for _ in 0..50 {
-            // A probe that pauses in its head is no attacker.
+            // A probe that pauses within its header is no attack.
             let mut probe = Wire::connect(admin);
             probe.send("GET /healthz HTTP/1.1\r\n");
             assert_eq!(scrape(admin).status, 200);
@@ -153,7 +153,7 @@ fn a_client_that_sends_nothing_is_closed_before_and_between_requests() {
 
 #[test]
 fn a_client_that_reads_nothing_is_closed() {
-    // A status that does not fit into the buffers of a connection.
+    // A status that exceeds the buffers of a connection.
     let endpoints: Vec<_> = (1..=5000).map(|port| format!("'127.0.0.1:{port}'")).collect();
     let gateway = Gateway::start_whole(&format!(
         "server: {{ send_timeout: 1s }}
@@ -175,7 +175,7 @@ routes: [{{ upstream: [{}] }}]",
             wire
         })
         .collect();
-    // A connection of before may still be closing.
+    // An earlier connection may still be closing.
     let most = before + unread.len() / 2;
     eventually("the connections are open", || (descriptors() > most).then_some(()));
     eventually("the connections are closed", || (descriptors() < most).then_some(()));
@@ -246,7 +246,7 @@ fn aborted_connections_leave_no_error_in_the_log() {
         let mut wire = Wire::connect(admin);
         wire.send(half);
         wire.half_close();
-        // The gateway has logged what it logs before it closes.
+        // The gateway logs before it closes.
         wire.rest();
     }
     let mut unread = Wire::connect(admin);

@@ -1,4 +1,4 @@
-//! How every balance kind spreads requests and WebSockets through the real gateway.
+//! Distribution of requests and WebSockets by every balancer, through the real gateway.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, Response, Socket, eventually};
@@ -41,7 +41,7 @@ fn held(sockets: &[Socket]) -> HashMap<String, usize> {
 }
 
 #[test]
-fn round_robin_gives_everybody_the_same() {
+fn round_robin_distributes_evenly() {
     let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
     let gateway = Gateway::start(&plain("round_robin", &[&a, &b, &c]));
     assert_eq!(tally(gateway.names("/", 90)), of(&[("a", 30), ("b", 30), ("c", 30)]));
@@ -84,7 +84,7 @@ fn random_is_fair_and_follows_weights() {
     let endpoints = [a.to_string(), b.to_string(), format!("{{ address: {c}, weight: 2 }}")];
     let gateway = Gateway::start(&cluster("random", &endpoints));
     let tally = tally(gateway.names("/", 800));
-    // Five standard deviations of 800 draws.
+    // Within five standard deviations of 800 draws.
     for (name, expected) in [("a", 200_usize), ("b", 200), ("c", 400)] {
         assert!(tally[name].abs_diff(expected) < 71, "{tally:?}");
     }
@@ -153,7 +153,7 @@ fn p2c_spreads_living_websockets() {
     let gateway = Gateway::start(&plain("p2c", &[&a, &b, &c]));
     let held = held(&open(&gateway, 60));
     assert_eq!(held.len(), 3, "{held:?}");
-    // By latency: an endpoint whose one slow moment was remembered may get few, but none gets most.
+    // By latency: an endpoint with a slow response on record may get few, but none gets most.
     assert!(held.values().all(|count| *count >= 1) && held.values().all(|count| *count <= 45), "{held:?}");
 }
 
@@ -269,12 +269,12 @@ fn a_sticky_client_moves_when_its_backend_dies_and_then_stays() {
     assert_eq!(seated(&gateway, &cookie).text(), moved.text());
 }
 
-/// A browser: it sends the cookies that it was given.
+/// A browser: it sends the cookies that it has received.
 #[derive(Default)]
 struct Jar(Vec<String>);
 
 impl Jar {
-    /// Asks for a path, with every cookie; the name of the backend, and whether a cookie came.
+    /// Requests a path with every cookie; returns the name of the backend, and whether a cookie was set.
     fn ask(&mut self, gateway: &Gateway, path: &str) -> (String, bool) {
         let cookies = self.0.join("; ");
         let head = format!(
@@ -339,13 +339,13 @@ routes: [{{ upstream: {{ stable: 1, canary: {canary} }} }}]"
         let socket = Socket::open_with(gateway.web(), "/ws", &[("Cookie", &jar.0.join("; "))]).unwrap();
         assert_eq!(socket.backend, *first, "a WebSocket keeps it too");
     }
-    // An endpoint that is gone: its clients stay in their share.
+    // After an endpoint is gone, its clients stay in their share.
     b.die();
     for (jar, first) in clients.iter_mut().filter(|(_, first)| first != "c") {
         let expected = if first == "a" { "a" } else { "c" };
         assert_eq!(jar.ask(&gateway, "/").0, expected);
     }
-    // A share that was set to 0 keeps no client.
+    // A share of 0 keeps no client.
     gateway.reload(&shares(0)).unwrap();
     for (jar, _) in &mut clients {
         assert_eq!(jar.ask(&gateway, "/").0, "a");

@@ -1,10 +1,10 @@
-//! A real browser, Debian's Chromium without a screen: it takes up what RFC 8441 offers by itself.
+//! A real browser, Debian's headless Chromium: it uses WebSockets over HTTP/2 (RFC 8441) if they are offered.
 
 use crate::support::h2ws::certificate;
 use crate::support::{Gateway, LIMIT, Origin};
 use std::process::{Child, Command, Stdio};
 
-/// Opens a WebSocket to where it came from, and tells the backend what came back.
+/// Opens a WebSocket to its own origin, and reports the result to the backend.
 const PAGE: &str = "<!doctype html><script>
 const heard = [];
 const tell = (what) => fetch('/told?' + encodeURIComponent(what));
@@ -14,12 +14,12 @@ socket.onmessage = (event) => { heard.push(event.data); if (heard.length === 100
 socket.onclose = (event) => tell(heard.every((text, n) => text === 'message ' + n) + '-' + heard.length + '-' + event.code);
 </script>";
 
-/// Ended whichever way the test ends.
+/// Ended in every case.
 struct Browser(Child);
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Ended already is as good.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

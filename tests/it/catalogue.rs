@@ -1,4 +1,4 @@
-//! Each built-in plugin once through the real gateway; what its settings mean in detail is proven beside it.
+//! Each built-in plugin once through the real gateway; unit tests cover the settings in detail.
 
 use crate::support::raw::ask;
 use crate::support::{Gate, Gateway, LIMIT, Load, Next, Origin, Response, Socket, eventually};
@@ -18,7 +18,7 @@ fn asked(gateway: &Gateway, line: &str, fields: &str) -> Response {
 }
 
 #[test]
-fn ip_access_refuses_who_is_not_allowed() {
+fn ip_access_rejects_addresses_that_are_not_allowed() {
     let origin = Origin::named("a");
     let gateway = Gateway::start(&format!(
         "server: {{ trusted_proxies: [127.0.0.1] }}
@@ -50,7 +50,7 @@ routes:
 }
 
 #[test]
-fn respond_answers_alone() {
+fn respond_needs_no_backend() {
     let origin = Origin::named("a");
     let gateway =
         with(&origin, "[{ kind: respond, status: 203, body: hello, headers: { X-Path: '{path}' } }]");
@@ -61,7 +61,7 @@ fn respond_answers_alone() {
 }
 
 #[test]
-fn cors_answers_preflights_and_names_who_may_read() {
+fn cors_responds_to_preflights_and_lists_allowed_origins() {
     let origin = Origin::fixed(
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nAccess-Control-Allow-Origin: *\r\n\r\na",
         Next::Keep,
@@ -139,7 +139,7 @@ fn origin_check_compares_the_scheme_that_a_trusted_proxy_tells() {
     }
 }
 
-/// The hash of `sesame` takes about 50 ms and more; meanwhile the one worker answers others.
+/// The hash of `sesame` takes 50 ms or more; meanwhile the one worker serves others.
 #[test]
 fn basic_auth_asks_and_never_holds_a_worker() {
     let origin = Origin::named("a");
@@ -213,7 +213,7 @@ routes: [{{ upstream: [{origin}], plugins: [{{ kind: security_headers, hsts: 1d 
 }
 
 #[test]
-fn rewrite_changes_what_the_backend_is_asked_for() {
+fn rewrite_changes_the_target_for_the_backend() {
     let origin = Origin::named("a");
     let gateway = Gateway::start(&format!(
         "routes:
@@ -249,12 +249,12 @@ fn body_limit_refuses_at_once_or_as_soon_as_too_much_has_come() {
     );
     let exact = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 10\r\n\r\n0123456789";
     assert_eq!(ask(gateway.web(), exact).status, 200);
-    // A length that is fine leaves the body's framing alone.
+    // A length within the limit leaves the body's framing unchanged.
     assert_eq!(origin.seen().pop().unwrap().field("content-length"), Some("10"));
 }
 
-/// An origin that answers `/long` with 5000 bytes of text, `/image` with as many of an image, and `/events` with
-/// two events, the second behind the gate.
+/// An origin that responds to `/long` with 5000 bytes of text, to `/image` with an image of that size, and to
+/// `/events` with two events, the second after the gate opens.
 fn pages(gate: Arc<Gate>) -> Origin {
     Origin::scripted("pages", move |seen, wire| {
         let page = |sort: &str| {
@@ -279,7 +279,7 @@ fn pages(gate: Arc<Gate>) -> Origin {
 
 fn gunzip(bytes: &[u8]) -> String {
     let mut plain = String::new();
-    // A stream that has not ended reads as far as it goes.
+    // A stream without an end is decoded as far as possible.
     let _ = flate2::read::GzDecoder::new(bytes).read_to_string(&mut plain);
     plain
 }
@@ -302,7 +302,7 @@ fn compress_makes_text_smaller_and_leaves_the_rest_alone() {
         assert_eq!(plain.field("content-length"), Some("5000"));
         assert_eq!(plain.field("vary").is_some(), line == "GET /long");
     }
-    // Both answers of one connection are whole.
+    // Both responses of one connection are complete.
     let mut wire = gateway.wire();
     for _ in 0..2 {
         wire.send("GET /long HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
@@ -319,7 +319,7 @@ fn compressed_events_pass_one_by_one() {
     wire.send("GET /events HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
     let head = wire.head().unwrap().unwrap();
     assert!(String::from_utf8_lossy(&head).to_lowercase().contains("content-encoding: gzip"));
-    // The backend waits: what can be read now came with the first event alone.
+    // The backend waits: only the first event can have been received.
     let mut body = Vec::new();
     while gunzip(&body) != "data: 1\n\n" {
         body.extend(wire.chunk().unwrap());
@@ -329,9 +329,9 @@ fn compressed_events_pass_one_by_one() {
     assert_eq!(gunzip(&body), "data: 1\n\ndata: 2\n\n");
 }
 
-/// A gateway's own answers and those of other plugins pass `compress` too, when they are worth it.
+/// Responses of the gateway and of other plugins pass `compress` too, if they are large enough.
 #[test]
-fn an_answer_that_no_backend_gave_is_compressed_when_it_is_long() {
+fn a_local_response_is_compressed_when_it_is_long() {
     let origin = Origin::named("a");
     let body = "x".repeat(5000);
     let gateway = Gateway::start(&format!(
@@ -350,7 +350,7 @@ routes:
 }
 
 #[test]
-fn the_access_log_says_who_came_and_who_was_refused() {
+fn the_access_log_has_tls_clients_and_failed_handshakes() {
     let origin = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");

@@ -1,4 +1,4 @@
-//! The command line: what each command prints and how it exits.
+//! Command line: the output and exit status of each command.
 
 use crate::support::certs::Authority;
 use crate::support::moongate;
@@ -76,29 +76,29 @@ fn an_option_before_the_command_counts_as_one_after_it_or_is_refused() {
     let (good, bad) = (folder.file("good.yaml", GOOD), folder.file("bad.yaml", BAD));
     let (good, bad) = (good.as_str(), bad.as_str());
     for (arguments, expected, told) in [
-        // A bad file shows which one is read, and that none is served.
+        // An invalid file shows which file is read, and that none is served.
         (&["-c", bad, "run"][..], 78, "bad.yaml"),
         (&["-c", bad, "check"], 78, "bad.yaml"),
         (&["-c", bad, "demo"], 78, "bad.yaml"),
-        (&["-c", good, "check"], 0, "fine"),
-        (&["-t", "-c", good, "run"], 0, "fine"),
-        (&["-t", "-c", good, "check"], 0, "fine"),
-        (&["-t", "run", "-c", good], 0, "fine"),
-        (&["run", "-t", "-c", good], 0, "fine"),
-        (&["-c", good, "run", "-t"], 0, "fine"),
-        (&["-c", good, "-t"], 0, "fine"),
-        (&["-c", good, "check", "-c", good], 0, "fine"),
-        (&["-c", good, "reload"], 1, "names no admin address"),
+        (&["-c", good, "check"], 0, "valid"),
+        (&["-t", "-c", good, "run"], 0, "valid"),
+        (&["-t", "-c", good, "check"], 0, "valid"),
+        (&["-t", "run", "-c", good], 0, "valid"),
+        (&["run", "-t", "-c", good], 0, "valid"),
+        (&["-c", good, "run", "-t"], 0, "valid"),
+        (&["-c", good, "-t"], 0, "valid"),
+        (&["-c", good, "check", "-c", good], 0, "valid"),
+        (&["-c", good, "reload"], 1, "has no admin address"),
         (&["-c", good, "check", "-c", bad], 2, "two configuration files"),
         (&["-c", good, "run", "-c", bad], 2, "two configuration files"),
         (&["-c", good, "kinds"], 2, "reads no configuration"),
         (&["-c", good, "schema"], 2, "reads no configuration"),
         (&["-c", good, "plugin", "test", "--kind", "request_id"], 2, "reads no configuration"),
-        (&["-t", "reload", "-c", good], 2, "`-t` stands alone"),
-        (&["-t", "-c", good, "demo"], 2, "`-t` stands alone"),
+        (&["-t", "reload", "-c", good], 2, "`-t` cannot be used"),
+        (&["-t", "-c", good, "demo"], 2, "`-t` cannot be used"),
         (&["-c", good], 2, "no command"),
-        // The default file, which this folder has.
-        (&["-t"], 0, "conf/moongate.yaml: fine"),
+        // The default file, which this directory contains.
+        (&["-t"], 0, "conf/moongate.yaml: valid"),
         (&["run", "--version"], 0, "moongate"),
     ] {
         let output = moongate(arguments);
@@ -108,7 +108,7 @@ fn an_option_before_the_command_counts_as_one_after_it_or_is_refused() {
 }
 
 #[test]
-fn a_bad_file_is_reported_whole_with_places_and_suggestions() {
+fn an_invalid_file_is_reported_completely_with_places_and_suggestions() {
     let folder = Folder::new();
     let output = moongate(&["check", "-c", &folder.file("bad.yaml", BAD)]);
     let report = both(&output);
@@ -156,7 +156,7 @@ fn explain_names_the_winner() {
 }
 
 #[test]
-fn explain_takes_the_listener_that_the_scheme_means_and_says_so() {
+fn explain_selects_the_listener_by_the_scheme_and_reports_it() {
     let (folder, ca) = (Folder::new(), Authority::new());
     let pair = listed(&ca.issue("site", &["a.example"]));
     let file = |listeners: &str| {
@@ -174,7 +174,7 @@ fn explain_takes_the_listener_that_the_scheme_means_and_says_so() {
         (format!("{plain}\n{secure}"), "http://a.example/", None, "to-https", Some("plain")),
         (format!("{secure}\n{plain}"), "http://a.example/", None, "to-https", Some("plain")),
         (format!("{secure}\n{plain}"), "ws://a.example/", None, "to-https", Some("plain")),
-        // TLS may have ended before the gateway.
+        // A proxy may have terminated TLS before the gateway.
         (plain.to_owned(), "https://a.example/", None, "to-https", Some("plain")),
         (format!("{plain}\n{secure}"), "https://a.example/", Some("plain"), "to-https", None),
     ] {
@@ -187,8 +187,8 @@ fn explain_takes_the_listener_that_the_scheme_means_and_says_so() {
         assert!(told.lines().next().unwrap().contains(winner), "{listeners} {url}:\n{told}");
         let last = told.lines().last().unwrap();
         match by {
-            Some(by) => assert_eq!(last, format!("by listener {by}; `--listener` names another"), "{url}"),
-            None => assert!(!told.contains("by listener"), "{told}"),
+            Some(by) => assert_eq!(last, format!("at listener {by}; `--listener` selects another"), "{url}"),
+            None => assert!(!told.contains("at listener"), "{told}"),
         }
     }
 }
@@ -236,7 +236,7 @@ fn the_schema_is_json_that_knows_the_keys() {
 }
 
 #[test]
-fn kinds_are_listed_and_told() {
+fn kinds_are_listed_and_described() {
     let output = moongate(&["kinds"]);
     assert_eq!(code(&output), Some(0));
     let list = out(&output);

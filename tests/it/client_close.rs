@@ -1,5 +1,5 @@
-//! A client that leaves before its response has ended: its request ends at once, wherever it is. And a client that only
-//! closes its direction, on a route that finishes such requests.
+//! Clients that disconnect before their response has ended: the request ends at once, in any phase. And
+//! clients that half-close, on a route that finishes such requests.
 
 use crate::support::access_log::AccessLog;
 use crate::support::certs::Authority;
@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A backend that says this much and then waits for the end of its connection, which it tells.
+/// A backend that sends this much, waits for the end of its connection and reports it.
 fn silent(beginning: &'static str) -> (Origin, Receiver<()>) {
     let (told, ends) = channel();
     let told = Mutex::new(told);
@@ -33,7 +33,7 @@ fn to(origin: &Origin, log: &AccessLog, more: &str) -> Gateway {
     ))
 }
 
-/// The client is gone without a word, as after kill -9 of a peer with unread bytes.
+/// The client resets its connection, as after kill -9 of a peer with unread bytes.
 fn reset(wire: Wire) {
     let (stream, _) = wire.into_parts();
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -119,7 +119,7 @@ fn what_is_sent_behind_a_request_that_waits_is_the_next_request() {
     let mut wire = gateway.wire();
     wire.send(GET);
     origin.await_seen(1);
-    // In pieces, of which each wakes the gateway, and together more than it reads ahead.
+    // In pieces that each wake the gateway and together exceed what it reads ahead.
     let large =
         format!("POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n{}", "x".repeat(40_000));
     for piece in [POST, CHUNKS, &large].concat().as_bytes().chunks(7000) {
@@ -131,7 +131,7 @@ fn what_is_sent_behind_a_request_that_waits_is_the_next_request() {
     }
 }
 
-/// A backend that answers when it is told to.
+/// A backend that responds on demand.
 fn patient() -> (Origin, std::sync::mpsc::Sender<()>) {
     let (go, gone) = channel::<()>();
     let gone = Mutex::new(gone);
@@ -146,7 +146,7 @@ fn patient() -> (Origin, std::sync::mpsc::Sender<()>) {
 }
 
 #[test]
-fn a_route_that_finishes_answers_a_client_that_closed_its_direction() {
+fn a_route_that_finishes_responds_to_a_half_closed_client() {
     for request in [GET, POST] {
         let (origin, go) = patient();
         let log = AccessLog::new();
@@ -198,7 +198,7 @@ fn the_stream_of_an_http_2_backend_is_cancelled() {
     eventually("the lease is given back", || {
         (gateway.active("all", backend.address) == Some(0)).then_some(())
     });
-    // The connection goes on.
+    // The connection stays open.
     assert_eq!(gateway.get("/").text(), "two");
     assert_eq!(backend.seen.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
@@ -267,7 +267,7 @@ fn a_handshake_ends_with_its_client() {
     let mut wire = gateway.wire();
     wire.send(ws::handshake("/one", ""));
     origin.await_seen(1);
-    // Frames that come early are no departure.
+    // Early frames are no disconnect.
     wire.send(ws::masked(1, b"early"));
     assert!(ends.recv_timeout(Duration::from_millis(200)).is_err(), "its client is there");
     drop(wire);
@@ -297,8 +297,8 @@ fn a_response_to_a_handshake_ends_with_its_client() {
 }
 
 #[test]
-fn no_other_endpoint_is_asked_for_a_client_that_left() {
-    // The kernel takes the connections, and nobody shakes hands.
+fn no_other_endpoint_is_tried_for_a_client_that_left() {
+    // The kernel accepts the connections, without a handshake.
     let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let [one, two] = [0, 1].map(|at| listeners[at].local_addr().unwrap());
     let log = AccessLog::new();

@@ -82,7 +82,7 @@ routes: [{{ upstream: all }}]",
     };
     assert_eq!(reached(&gateway), 1);
     gateway.reload(&config("client_ipv6_prefix: 128")).unwrap();
-    // How many of the four, is chance.
+    // How many of the four is random.
     assert!(reached(&gateway) > 1);
 }
 
@@ -96,7 +96,7 @@ fn a_key_s_value_is_no_address() {
     let _by_address = open(&gateway, "97.98.99.100", "/user").unwrap();
 }
 
-/// What a trusted proxy says of the client, and the status that a route answers.
+/// The statuses of routes for a client that a trusted proxy names.
 fn asked(gateway: &Gateway, path: &str, fields: &str) -> u16 {
     let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
     ask(gateway.web(), format!("{head}{fields}\r\n\r\n")).status
@@ -119,7 +119,7 @@ routes:
         ("X-Forwarded-For: 203.0.113.7, ", 403, 403, 503),
         ("Forwarded: for=\"[2001:db8::1]:443\";proto=https", 403, 200, 503),
         ("Forwarded: for=10.1.2.3", 200, 200, 503),
-        // Its address is not known: what lets some in does not let it in, and what keeps some out keeps it out.
+        // Its address is unknown: an allow list does not match it, and a deny list does.
         ("X-Forwarded-For: unknown", 403, 403, 503),
         ("X-Forwarded-For: 10.1.2.3, _hidden", 403, 403, 503),
         ("Forwarded: proto=https", 403, 403, 503),
@@ -156,10 +156,10 @@ routes:
     let _first = open("/", &[("x-forwarded-for", "unknown")]).unwrap();
     let _other = open("/", &[("x-forwarded-for", "_one")]).unwrap();
     assert_eq!(open("/", &[("x-forwarded-for", "unknown")]).err(), Some(429));
-    // The text is no value of a key.
+    // The text is not the value of a key.
     let _by_key = open("/user", &[("x-forwarded-for", "_one"), ("x-user", "unknown")]).unwrap();
     let _by_text = open("/user", &[("x-forwarded-for", "unknown")]).unwrap();
-    // Each hop goes on as it was written.
+    // Each hop is forwarded as received.
     assert_eq!(a.seen()[0].fields("x-forwarded-for"), ["unknown, 127.0.0.1"]);
     let text = eventually("the log names the client", || {
         std::fs::read_to_string(&log).ok().filter(|text| text.contains("\"client\":\"_two\""))
@@ -168,7 +168,7 @@ routes:
 }
 
 #[test]
-fn forwarded_tells_the_scheme_and_the_host_where_nothing_else_does() {
+fn forwarded_sets_the_scheme_and_the_host_where_nothing_else_does() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!(
         "server: {{ trusted_proxies: [127.0.0.1] }}
@@ -186,7 +186,7 @@ routes: [{{ upstream: ['{a}'], plugins: [{{ kind: redirect, https: true }}] }}]"
     for fields in [
         "X-Forwarded-Proto: http,https",
         "X-Forwarded-Proto: ws",
-        // What the client wrote before the proxy appended to both does not count.
+        // What the client sent before the proxy appended to both is ignored.
         "X-Forwarded-For: 1.1.1.1, 203.0.113.7\r\nX-Forwarded-Proto: https, http",
     ] {
         assert_eq!(asked(&gateway, "/", fields), 308, "{fields}");

@@ -1,5 +1,5 @@
-//! Sessions of a draining endpoint, through the real gateway: their requests stay until they leave, and the WebSockets of
-//! one session leave together.
+//! Sessions of a draining endpoint, through the real gateway: requests stay until the session leaves, and the
+//! WebSockets of one session leave together.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, Socket, eventually};
@@ -14,7 +14,7 @@ routes: [{{ name: chat, upstream: all, websocket: {{ drain_window: {window} }} }
     )
 }
 
-/// The name of the backend that answers a request with these lines.
+/// The name of the backend that responds to a request with these lines.
 fn asked(gateway: &Gateway, lines: &str) -> String {
     let response =
         ask(gateway.web(), format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n"));
@@ -30,7 +30,8 @@ fn order(gateway: &Gateway, order: &str, origin: &Origin) {
     assert_eq!(ask(host, head).status, 200);
 }
 
-/// A cookie that ties a client to the backend `a`. Without its session, so that it leaves at the end of the window.
+/// A cookie that ties a client to the backend `a`. Without its session, so that it leaves at the end of the
+/// window.
 fn cookie_of_a(gateway: &Gateway) -> String {
     let cookie = eventually("a client comes to a", || {
         let socket = Socket::open(gateway.web(), "/");
@@ -54,10 +55,10 @@ fn the_requests_of_a_sticky_client_stay_at_a_draining_endpoint() {
     }
     let fields = [("Cookie", cookie["Cookie: ".len()..].trim_end())];
     assert_eq!(Socket::open_with(gateway.web(), "/", &fields).unwrap().backend, "a", "so do handshakes");
-    // A reload changes nothing about it.
+    // A reload does not change that.
     gateway.reload(&file(&a, &b, "sticky", "1h").replace("name: chat", "name: talk")).unwrap();
     assert_eq!(asked(&gateway, &cookie), "a");
-    // With the window it ends, and the client gets another cookie.
+    // It ends with the window, and the client gets another cookie.
     gateway.reload(&file(&a, &b, "sticky", "1ms")).unwrap();
     assert_eq!(asked(&gateway, &cookie), "b");
     order(&gateway, "undrain", &a);
@@ -95,7 +96,7 @@ fn a_window_that_a_reload_changes_holds_for_websockets_as_for_requests() {
 }
 
 #[test]
-fn a_room_leaves_a_draining_endpoint_as_a_whole() {
+fn a_group_leaves_a_draining_endpoint_together() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let balance = "{ kind: consistent_hash, key: 'query:room' }";
     let gateway = Gateway::start(&file(&a, &b, balance, "3s"));
@@ -115,15 +116,15 @@ fn a_room_leaves_a_draining_endpoint_as_a_whole() {
             let (web, path) = (gateway.web(), path(room));
             thread::spawn(move || {
                 assert_eq!(socket.end(), Some(1012));
-                // Who comes back at once finds the room at its new place.
+                // A client that reconnects at once finds its group at the new endpoint.
                 (room, Instant::now(), Socket::open(web, &path).backend)
             })
         })
         .collect();
     let mut ends: Vec<_> = waits.into_iter().map(|wait| wait.join().unwrap()).collect();
     assert!(ends.iter().all(|(_, _, backend)| backend == "b"), "{ends:?}");
-    // In the order of time each room is one piece, whatever the machine is busy with: their moments differ by far more
-    // than their sockets' do.
+    // Ordered by time, each group is contiguous under any load: the groups' moments differ by far more than
+    // their sockets'.
     ends.sort_by_key(|(_, at, _)| *at);
     let mut spans: BTreeMap<u32, (Instant, Instant)> = BTreeMap::new();
     for (room, at, _) in &ends {

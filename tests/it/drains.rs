@@ -1,4 +1,4 @@
-//! Who is asked to come again, for every cause: Close 1012 for those meant, nothing for the others.
+//! Drains for every cause: the selected WebSockets are closed with 1012, the others stay.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, Response, Socket, eventually};
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Long enough for a mistake to show.
 const QUIET: Duration = Duration::from_millis(1500);
 
-/// One upstream behind a route of its own policy and another one.
+/// One upstream behind a route with its own policy, and behind another one.
 fn file(endpoints: &[String], upstream: &str, websocket: &str) -> String {
     format!(
         "upstreams:
@@ -29,19 +29,19 @@ fn open(gateway: &Gateway, path: &str, count: usize) -> Vec<Socket> {
     (0..count).map(|_| Socket::open(gateway.web(), path)).collect()
 }
 
-/// Those of the backend `a`, and the others.
+/// The WebSockets of the backend `a`, and the others.
 fn part(sockets: Vec<Socket>) -> (Vec<Socket>, Vec<Socket>) {
     sockets.into_iter().partition(|socket| socket.backend == "a")
 }
 
-/// All of them are asked to come again.
+/// All of them are closed with 1012.
 fn asked(sockets: &mut [Socket]) {
     for socket in sockets {
         assert_eq!(socket.end(), Some(1012));
     }
 }
 
-/// None of them notices anything.
+/// None of them is closed.
 fn spared(sockets: &mut [Socket]) {
     if let Some(first) = sockets.first_mut() {
         first.stay_silent(QUIET);
@@ -49,7 +49,7 @@ fn spared(sockets: &mut [Socket]) {
     sockets.iter_mut().for_each(|socket| socket.echo("still here"));
 }
 
-/// The metrics count so many closed by the gateway with 1012 for that reason, and none for another one.
+/// The metrics count this number closed by the gateway with 1012 for that reason, and none for another one.
 fn counted(gateway: &Gateway, route: &str, reason: &str, count: usize) {
     let name = "moongate_websocket_closed_total";
     let labels = [("route", route), ("code", "1012"), ("by", "gateway"), ("reason", reason)];
@@ -72,7 +72,7 @@ fn draining(gateway: &Gateway, origin: &Origin) -> Value {
 }
 
 #[test]
-fn a_reload_that_changes_nothing_closes_nobody() {
+fn a_reload_that_changes_nothing_closes_no_websocket() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let yaml = file(&both(&a, &b), "", "on_reload: drain, on_unhealthy: drain");
     let gateway = Gateway::start(&yaml);
@@ -85,7 +85,7 @@ fn a_reload_that_changes_nothing_closes_nobody() {
 }
 
 #[test]
-fn the_websockets_of_a_removed_endpoint_are_asked_to_come_again_where_the_route_says_so() {
+fn the_websockets_of_a_removed_endpoint_are_drained_if_the_route_demands_it() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let gateway = Gateway::start(&file(&both(&a, &b), "", "on_reload: drain"));
     let (mut on_a, mut on_b) = part(open(&gateway, "/chat", 10));
@@ -106,7 +106,7 @@ fn the_websockets_of_a_removed_endpoint_stay_by_default() {
 }
 
 #[test]
-fn a_request_at_a_removed_endpoint_is_answered() {
+fn a_request_at_a_removed_endpoint_gets_its_response() {
     let gate = std::sync::Arc::new(crate::support::Gate::default());
     let held = std::sync::Arc::clone(&gate);
     let a = Origin::scripted("a", move |_, wire| {
@@ -145,7 +145,7 @@ fn a_marked_endpoint_is_left_and_gets_nothing_new() {
 }
 
 #[test]
-fn an_unhealthy_endpoint_is_left_where_the_route_says_so() {
+fn an_unhealthy_endpoint_is_drained_if_the_route_demands_it() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let check = ", health_check: { kind: http, path: /health, interval: 50ms, unhealthy_after: 2 }";
     let gateway = Gateway::start(&file(&both(&a, &b), check, "on_unhealthy: drain"));
@@ -160,7 +160,7 @@ fn an_unhealthy_endpoint_is_left_where_the_route_says_so() {
 }
 
 #[test]
-fn an_unhealthy_endpoint_keeps_its_websockets_when_nobody_is_well() {
+fn an_unhealthy_endpoint_keeps_its_websockets_when_none_is_healthy() {
     let a = Origin::named("a");
     let check = ", health_check: { kind: http, path: /health, interval: 50ms, unhealthy_after: 2 }";
     let gateway = Gateway::start(&file(&[a.to_string()], check, "on_unhealthy: drain"));
@@ -171,7 +171,7 @@ fn an_unhealthy_endpoint_keeps_its_websockets_when_nobody_is_well() {
 }
 
 #[test]
-fn a_changed_route_asks_its_websockets_where_it_says_so() {
+fn a_changed_route_drains_its_websockets_if_configured() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     for (policy, leaves) in [("on_reload: drain", true), ("on_reload: keep", false)] {
         let gateway = Gateway::start(&file(&both(&a, &b), "", policy));
@@ -191,7 +191,7 @@ fn a_changed_route_asks_its_websockets_where_it_says_so() {
 }
 
 #[test]
-fn a_route_that_goes_elsewhere_asks_its_websockets_where_it_says_so() {
+fn a_route_with_another_destination_drains_its_websockets_if_configured() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let yaml = |to: &str| {
         format!(
@@ -208,7 +208,7 @@ routes: [{{ name: chat, upstream: {to}, websocket: {{ drain_window: 500ms, on_re
 }
 
 #[test]
-fn a_removed_route_asks_its_websockets_where_it_said_so() {
+fn a_removed_route_drains_its_websockets_if_configured() {
     let a = Origin::named("a");
     let without = format!(
         "upstreams: {{ all: {{ endpoints: ['{a}'] }} }}
@@ -224,7 +224,7 @@ routes: [{{ name: other, path: /other, upstream: all }}]"
         } else {
             spared(&mut sockets);
         }
-        // To drain over another window is no change that anybody must reconnect for.
+        // A changed window needs no reconnect.
         spared(&mut others);
     }
 }
@@ -256,13 +256,13 @@ fn an_operator_drains_an_endpoint_and_takes_it_back() {
 }
 
 #[test]
-fn who_was_not_asked_yet_stays_when_an_operator_changes_his_mind() {
+fn undrained_websockets_stay_when_an_order_is_reverted() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let yaml = file(&both(&a, &b), "", "").replace("drain_window: 500ms", "drain_window: 1d");
     let gateway = Gateway::start(&yaml);
     let mut sockets = open(&gateway, "/chat", 10);
     assert_eq!(order(&gateway, "POST", &format!("all/endpoints/{a}/drain")).status, 200);
-    gateway.log().wait(0, &["asking WebSockets to come again"]);
+    gateway.log().wait(0, &["WebSocket drain started"]);
     assert_eq!(order(&gateway, "POST", &format!("all/endpoints/{a}/undrain")).status, 200);
     spared(&mut sockets);
 }
@@ -280,7 +280,7 @@ fn an_order_for_what_is_not_there_is_refused() {
 }
 
 #[test]
-fn the_access_log_tells_why() {
+fn the_access_log_has_the_reason() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
@@ -301,7 +301,7 @@ fn the_access_log_tells_why() {
     );
 }
 
-/// Clients that come back at once, on threads of their own, until they are told to stop.
+/// Clients that reconnect at once, on threads of their own, until they are stopped.
 #[test]
 fn rebalancing_after_a_scale_out_evens_out() {
     const ALL: usize = 40;
@@ -326,7 +326,7 @@ fn rebalancing_after_a_scale_out_evens_out() {
     a.await_sockets(ALL / 2);
     b.await_sockets(ALL / 2);
     counted(&gateway, "chat", "drain_rebalance", ALL / 2);
-    // Two more looks: it is even, so nobody is asked.
+    // After two more checks it is even, and none is closed.
     open(&gateway, "/other", 1)[0].stay_silent(Duration::from_millis(2500));
     counted(&gateway, "chat", "drain_rebalance", ALL / 2);
     a.die();

@@ -1,6 +1,6 @@
-//! Connections to backends: which are used again, and above all which are not. One is reused only when both messages
-//! on it ended where both sides know it, nothing is unread and nothing unsent. Whatever else happened on it, the next
-//! client must not get the response to somebody else's bytes.
+//! Reuse of backend connections. One is reused only if both messages on it ended unambiguously, with nothing
+//! unread and nothing unsent. In any other case the next client must not get the response to another client's
+//! bytes.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, LIMIT, Wire, eventually, h2};
@@ -13,11 +13,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// A request that a client hides in a body.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: b\r\n\r\n";
 
-/// A backend that believes no framing but its own: it reads one head, answers as the test wants, and takes whatever
-/// comes next on that connection for a request.
+/// A backend with its own view of framing: it reads one header, responds as the test demands, and parses all
+/// further bytes on that connection as a request.
 struct Naive {
     address: SocketAddr,
-    /// The head of each request, with the number of its connection.
+    /// The header of each request, with the number of its connection.
     heads: Receiver<(usize, String)>,
     connections: Arc<AtomicUsize>,
 }
@@ -75,7 +75,7 @@ fn refusing(status: &'static str) -> Naive {
     })
 }
 
-/// That the next requests get their own answers, and that no backend saw the hidden one.
+/// Asserts that the next requests get their own responses, and that no backend received the hidden one.
 fn assert_unpoisoned(gateway: &Gateway, backend: &Naive) {
     for path in ["/one", "/two", "/three"] {
         let response =
@@ -109,7 +109,7 @@ fn what_follows_an_early_response_reaches_no_backend() {
             wire.send(HIDDEN);
             assert_eq!(wire.rest(), b"", "one response to one request");
             assert_unpoisoned(&gateway, &backend);
-            // None of the three came on the connection of the upload.
+            // None of the three used the connection of the upload.
             assert!(backend.connections.load(SeqCst) > first + 1, "{status} {expect}");
         }
     }
@@ -136,17 +136,17 @@ fn the_same_holds_for_chunks_and_for_http2() {
         let (answer, mut body) = client.begin(request.body(()).unwrap(), false);
         assert_eq!(client.read(answer).unwrap().status, 401);
         backend.next();
-        // The stream may be reset by now: then nothing can be sent on it.
+        // The stream may be reset already: then nothing can be sent on it.
         let _ = client.write(&mut body, HIDDEN.as_bytes(), true);
         assert_unpoisoned(&gateway, &backend);
     }
-    // The connection goes on.
+    // The connection stays open.
     assert_eq!(client.ask(h2::get("/four"), &[]).status, 200);
 }
 
 #[test]
 fn an_early_response_arrives_whole_and_the_endpoint_is_free_at_once() {
-    // It goes on for long after it began, and says nothing of the upload.
+    // The response takes long, without relation to the upload.
     let (go, wait) = channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -158,7 +158,7 @@ fn an_early_response_arrives_whole_and_the_endpoint_is_free_at_once() {
         wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")?;
         wait.lock().unwrap().recv_timeout(LIMIT).map_err(io::Error::other)?;
         wire.try_send("rest")?;
-        // To the end of the connection: what was forwarded of the upload.
+        // The bytes to the end of the connection: the forwarded part of the upload.
         wire.try_rest()
     });
     let mut wire = gateway.wire();
@@ -169,7 +169,7 @@ fn an_early_response_arrives_whole_and_the_endpoint_is_free_at_once() {
     wire.send(vec![b'x'; 100_000]);
     go.send(()).unwrap();
     assert_eq!(wire.exactly(4).unwrap(), b"rest");
-    // The backend is let go although the client has not ended its upload.
+    // The backend's connection is closed although the client has not ended its upload.
     assert_eq!(serving.join().unwrap().unwrap(), b"", "nothing of the body was forwarded");
     eventually("the endpoint is free", || {
         (gateway.metrics().sum("moongate_upstream_connections_active", &[]) == 0.0).then_some(())
@@ -177,7 +177,7 @@ fn an_early_response_arrives_whole_and_the_endpoint_is_free_at_once() {
     wire.send(vec![b'x'; 100_000]);
 }
 
-/// Each way in which a connection is not fit for another request, by what the backend sends.
+/// Each way in which a connection is not reusable, by the bytes that the backend sends.
 #[test]
 fn only_a_connection_with_nothing_left_on_it_is_used_again() {
     for (what, method, answer, reused) in [
@@ -203,7 +203,7 @@ fn only_a_connection_with_nothing_left_on_it_is_used_again() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\nab",
             false,
         ),
-        // The coding counts (RFC 9112 §6.3).
+        // The coding takes precedence (RFC 9112 §6.3).
         (
             "a length and chunks",
             "GET",
@@ -240,14 +240,14 @@ fn only_a_connection_with_nothing_left_on_it_is_used_again() {
     }
 }
 
-/// The number of connections that three requests take, one after the other.
+/// The number of connections that three consecutive requests use.
 fn reuse(answer: &'static str, method: &str) -> usize {
     let backend = Naive::answering(move |_| answer.as_bytes().to_vec());
     let gateway = to(&backend.address);
     for _ in 0..3 {
         let mut wire = gateway.wire();
         wire.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
-        // Some of them break off.
+        // Some of them are incomplete.
         let _ = wire.try_response(method);
         let _ = wire.try_rest();
         backend.next();
@@ -269,7 +269,7 @@ fn a_client_that_leaves_in_mid_upload_leaves_no_connection_behind() {
     wire.send(format!("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", HIDDEN.len() + 1));
     backend.next();
     wire.send(HIDDEN);
-    // The backend takes it for a request; what it answers is for nobody.
+    // The backend parses it as a request; its response must be discarded.
     backend.next();
     drop(wire);
     assert_unpoisoned(&gateway, &backend);
@@ -295,7 +295,7 @@ fn an_early_response_without_a_body_ends_the_request() {
         ("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n", ""),
         ("HTTP/1.1 400 Bad\r\nContent-Length: 00\r\n\r\n", ""),
         ("HTTP/1.1 204 No Content\r\n\r\n", ""),
-        // A plugin leaves nothing of the body that comes.
+        // A plugin discards the whole body.
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab",
             "plugins: [{ kind: luau, source: 'function response_headers(req, res) res:set_status(204) end' }]",
@@ -332,7 +332,7 @@ routes: [{{ upstream: ['{origin}'], plugins: [{{ kind: respond, status: 401, bod
     for _ in 0..20 {
         let mut wire = gateway.wire();
         wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
-        // More than the gateway has read when it responds. A reset would take the response with it.
+        // More than the gateway has read when it responds. A reset would destroy the response.
         let _ = wire.try_send(vec![b'x'; 200_000]);
         assert_eq!((wire.response().status, wire.rest()), (401, Vec::new()));
     }
@@ -359,7 +359,7 @@ fn a_client_that_leaves_before_its_100_is_no_error_and_no_failure_of_the_endpoin
 }
 
 #[test]
-fn an_expectation_is_answered_wherever_it_stands_in_the_field() {
+fn an_expectation_is_met_anywhere_in_the_field() {
     let backend = refusing("401 Unauthorized");
     let gateway = to(&backend.address);
     for expect in ["Expect: 100-Continue", "Expect: x, 100-continue", "Expect: x\r\nExpect: 100-continue"] {

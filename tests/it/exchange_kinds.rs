@@ -1,5 +1,5 @@
-//! What holds for everything that a client may keep open: a plain request, a WebSocket over HTTP/1.1, one over HTTP/2
-//! (RFC 8441), and a stream of gRPC. Each claim is made for all of them.
+//! Claims about everything that a client may keep open: a plain request, a WebSocket over HTTP/1.1, one over
+//! HTTP/2 (RFC 8441), and a gRPC stream. Each claim is tested for all of them.
 
 use crate::support::access_log::AccessLog;
 use crate::support::secured::Http2;
@@ -22,7 +22,7 @@ enum Kind {
     Grpc,
 }
 
-/// One of them that is open, on a connection of its own.
+/// An open exchange, on a connection of its own.
 enum Open {
     Request(Wire),
     WebSocket(Box<Socket>),
@@ -37,7 +37,7 @@ struct Setup {
     plain: Origin,
     sockets: Origin,
     grpc: Http2,
-    /// Lets the plain requests end.
+    /// Lets plain requests finish.
     gate: Arc<Gate>,
 }
 
@@ -111,7 +111,7 @@ impl Setup {
         }
     }
 
-    /// Whether it still works: what it says arrives. A plain request ends with that.
+    /// Asserts that it still works: its bytes arrive. A plain request ends with that.
     fn finish(&self, open: Open) {
         match open {
             Open::Request(mut wire) => {
@@ -247,7 +247,8 @@ fn the_access_log_has_every_field_of_each() {
 fn a_websocket_that_has_a_first_line_has_a_last_one_whatever_ends_the_process() {
     for kind in WEBSOCKETS {
         for signals in [&["INT"][..], &["TERM"], &["TERM", "TERM"], &["TERM", "INT"]] {
-            // A client that does not answer the Close of the drain is cut at the end of the grace period.
+            // A client that does not respond to the drain's Close frame is disconnected at the end of the
+            // grace period.
             let setup = Setup::new("grace_period: 1s", "", ", websocket: { close_timeout: 1h }");
             let open = [setup.open(kind), setup.open(kind)];
             eventually("the first lines", || (setup.log.lines().len() == 2).then_some(()));

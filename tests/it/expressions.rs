@@ -73,7 +73,7 @@ upstreams:
 routes: [{{ upstream: rooms }}]"#
     ));
     let of = |room: usize, rest: usize| asked(&gateway, &format!("GET /rooms/{room}/{rest}"), "").text();
-    // So many that none of the three is left out by chance.
+    // Enough that none of the three is left out by chance.
     for room in 0..60 {
         let first = of(room, 0);
         assert!((1..4).all(|rest| of(room, rest) == first), "room {room}");

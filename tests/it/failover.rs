@@ -1,4 +1,4 @@
-//! A backend ends and its clients do not notice.
+//! Failover: a backend ends, and its clients stay connected.
 
 use crate::support::ws::{accepted, frame, handshake, masked, read_frame};
 use crate::support::{Gateway, Next, Origin, Socket, Wire, eventually};
@@ -9,7 +9,7 @@ use std::time::Duration;
 const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
 
-/// A route that keeps its clients, before these backends.
+/// A route with failover, before these backends.
 fn keeping(endpoints: &[&Origin], more: &str) -> String {
     let endpoints: Vec<_> = endpoints.iter().map(|origin| format!("'{origin}'")).collect();
     format!(
@@ -21,8 +21,8 @@ routes:
     )
 }
 
-/// A client that echoes until it is told to stop. What it hears nothing of, it says again: what was on
-/// its way when a backend was killed is lost, and everything else is not.
+/// A client that echoes until it is stopped. It repeats messages without an echo: messages in transit are
+/// lost when a backend is killed, all others are not.
 fn talk(sockets: &mut [Socket], echoes: &AtomicUsize, stop: &AtomicBool) {
     let mut number = 0;
     while !stop.load(SeqCst) {
@@ -224,7 +224,7 @@ fn a_move_is_in_the_access_log() {
 }
 
 #[test]
-fn without_the_setting_a_lost_backend_is_told() {
+fn without_the_setting_a_lost_backend_closes_the_client() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let gateway = Gateway::start(&format!("routes: [{{ upstream: ['{a}', '{b}'] }}]"));
     let mut socket = Socket::open(gateway.web(), "/ws");

@@ -1,4 +1,4 @@
-//! What a client is told when a backend fails, and what is tried before it is told anything.
+//! Responses to clients when a backend fails, and the retries before them.
 
 use crate::support::log::field;
 use crate::support::raw::ask;
@@ -15,7 +15,7 @@ routes: [{{ upstream: one{route} }}]"
     )
 }
 
-/// Asks twice, as a program and as a person: both are told the same.
+/// Sends the request with both Accept values: both get the same status and token.
 fn told(gateway: &Gateway, status: u16, token: &str) {
     let request = |accept: &str| {
         format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: {accept}\r\n\r\n")
@@ -44,8 +44,8 @@ fn a_refused_connect_is_502() {
 }
 
 #[test]
-fn a_connect_that_gets_no_answer_is_504() {
-    // A listener whose queue is full: the kernel drops what comes on top.
+fn a_connect_without_a_response_is_504() {
+    // A listener with a full queue: the kernel drops further SYNs.
     let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     full.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     full.listen(0).unwrap();
@@ -57,9 +57,9 @@ fn a_connect_that_gets_no_answer_is_504() {
 }
 
 #[test]
-fn a_backend_that_does_not_answer_is_504() {
+fn a_backend_that_does_not_respond_is_504() {
     let silent = Origin::scripted("silent", |_, wire| {
-        // Held until the gateway gives up.
+        // Held until the gateway times out.
         let _ = wire.fill();
         Next::Close
     });
@@ -77,13 +77,13 @@ fn a_backend_that_speaks_something_else_is_502() {
 }
 
 #[test]
-fn a_backend_that_closes_before_it_answers_is_502() {
+fn a_backend_that_closes_before_its_response_is_502() {
     let closing = Origin::scripted("closing", |_, _| Next::Close);
     told(&Gateway::start(&one(closing.address(), ", retries: 0", "")), 502, "upstream_closed");
 }
 
 #[test]
-fn an_upstream_without_anybody_is_503() {
+fn an_upstream_without_endpoints_is_503() {
     let a = Origin::named("a");
     let yaml = format!("routes: [{{ upstream: [{{ address: '{a}', weight: 0 }}] }}]");
     told(&Gateway::start(&yaml), 503, "no_endpoint");
@@ -102,7 +102,7 @@ fn a_body_that_is_cut_looks_cut() {
 }
 
 #[test]
-fn a_silence_inside_an_answer_ends_it() {
+fn a_silence_inside_a_response_ends_it() {
     let gate = std::sync::Arc::new(Gate::default());
     let held = std::sync::Arc::clone(&gate);
     let stalling = Origin::scripted("stalling", move |_, wire| {
@@ -147,7 +147,7 @@ fn post(wire: &mut Wire, body: &str) -> Response {
     wire.response()
 }
 
-/// Two backends, one of which takes requests and hangs up.
+/// Two backends, one of which closes without a response.
 fn closing_and_well() -> (Origin, Origin, String) {
     let closing = Origin::scripted("closing", |_, _| Next::Close);
     let well = Origin::named("well");
@@ -179,7 +179,7 @@ fn a_get_that_reached_a_closing_backend_is_repeated_elsewhere() {
 }
 
 #[test]
-fn a_post_that_reached_nobody_goes_to_the_next_endpoint_whole() {
+fn an_undelivered_post_goes_to_the_next_endpoint_whole() {
     let (dead, well) = (Origin::named("dead"), Origin::named("well"));
     dead.die();
     let gateway = Gateway::start(&format!("routes: [{{ upstream: ['{dead}', '{well}'] }}]"));
@@ -216,9 +216,9 @@ fn an_idle_connection_that_the_backend_closed_costs_no_request() {
     assert_eq!(gateway.names("/", 50).len(), 50);
 }
 
-/// `attempts` counts endpoints that were asked, not the search for one more.
+/// `attempts` counts endpoints that were tried, not the search for one more.
 #[test]
-fn attempts_are_endpoints_that_were_asked() {
+fn attempts_are_endpoints_that_were_tried() {
     for (endpoints, asked) in [(1, "1"), (2, "2"), (3, "3")] {
         let gone: Vec<_> = (0..endpoints).map(|_| Origin::named("gone")).collect();
         let list: Vec<_> = gone.iter().map(|origin| format!("'{}'", origin.address())).collect();
@@ -230,7 +230,7 @@ fn attempts_are_endpoints_that_were_asked() {
         ] {
             let mark = gateway.log().mark();
             assert_eq!(ask(gateway.web(), request).status, 502);
-            let line = gateway.log().wait(mark, &["a request failed"]);
+            let line = gateway.log().wait(mark, &["request failed"]);
             assert_eq!(field(&line, "attempts"), asked, "{line}");
         }
     }

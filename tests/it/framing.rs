@@ -1,5 +1,5 @@
-//! Where one message ends and the next begins (RFC 9112 §6 to §9): the gateway and a backend never
-//! disagree about it, and after any doubt the connection is closed.
+//! Message framing (RFC 9112 §6 to §9): the gateway and a backend never disagree about the end of a message,
+//! and after any doubt the connection is closed.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, LIMIT, Next, Origin, Wire};
@@ -9,7 +9,7 @@ fn to(origin: &Origin) -> Gateway {
     Gateway::start(&format!("routes: [{{ upstream: ['{origin}'] }}]"))
 }
 
-/// A client that ends its direction waits for its responses.
+/// A client that half-closes waits for its responses.
 fn finishing(origin: &Origin) -> Gateway {
     Gateway::start(&format!("routes: [{{ upstream: ['{origin}'], on_client_close: finish }}]"))
 }
@@ -17,7 +17,7 @@ fn finishing(origin: &Origin) -> Gateway {
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\n";
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Nothing behind the head of any of these may ever be taken for a request, by anybody.
+/// Nothing after the header of any of these may be parsed as a request, by any recipient.
 #[test]
 fn a_body_of_doubtful_length_is_refused_and_hides_no_request() {
     let a = Origin::named("a");
@@ -58,10 +58,10 @@ fn a_body_of_doubtful_length_is_refused_and_hides_no_request() {
     }
 }
 
-/// Taken as one length, or refused; never passed on as two (stock Pingora passed a list on, with the
-/// body behind it as the next request).
+/// Used as one length, or rejected; never forwarded as two. Stock Pingora forwarded a list, with the body as
+/// the next request.
 #[test]
-fn a_length_said_twice_is_one_length_or_none() {
+fn a_repeated_length_is_one_length_or_rejected() {
     let a = Origin::named("a");
     let gateway = to(&a);
     let length = HIDDEN.len();
@@ -156,7 +156,7 @@ fn a_chunked_body_arrives_whole_however_it_is_cut() {
     }
 }
 
-/// Chunked bodies that end early, or nowhere, or differently for different readers.
+/// Chunked bodies that end early, do not end, or differ between parsers.
 const BROKEN: &[&str] = &[
     "\r\nhello\r\n0\r\n\r\n",
     ";x\r\n\r\n",
@@ -183,13 +183,13 @@ fn a_broken_chunk_is_no_end() {
     let gateway = to(&a);
     let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(5000));
     for chunks in BROKEN.iter().copied().chain([&*long]) {
-        // Behind its head in one packet.
+        // In one packet with its header.
         let mut wire = gateway.wire();
         let _ = wire.try_send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n{chunks}{HIDDEN}"));
         let response = wire.try_response("POST").unwrap_or_else(|e| panic!("{chunks:?}: no answer: {e}"));
         assert_eq!(response.status, 400, "{chunks:?}");
         assert!(wire.ended(), "{chunks:?}: nothing after a refusal");
-        // When the request is at the backend already.
+        // After the request has reached the backend.
         let mut wire = gateway.wire();
         wire.send(format!("{POST}Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"));
         assert_eq!(wire.response().status, 100);
@@ -199,13 +199,13 @@ fn a_broken_chunk_is_no_end() {
         assert!(wire.ended(), "{chunks:?}: nothing after a refusal");
         assert_eq!(a.count(), 0, "{chunks:?}: a body that never ended: {:?}", a.seen());
     }
-    // Nor are trailers that take for ever; the client may still be sending when the connection closes.
+    // Endless trailers are rejected too; the client may still be sending when the connection closes.
     let mut wire = gateway.wire();
     let trailers = "X: 0123456789\r\n".repeat(6000);
     let _ = wire.try_send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n0\r\n{trailers}\r\n"));
     assert!(wire.try_response("POST").map_or(true, |response| response.status == 400));
     assert_eq!(a.count(), 0);
-    // A cut body is no end either.
+    // An incomplete body is not complete either.
     let mut wire = gateway.wire();
     wire.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"));
     wire.half_close();
@@ -214,7 +214,7 @@ fn a_broken_chunk_is_no_end() {
     assert_eq!(a.count(), 1);
 }
 
-/// What came in one packet with an earlier request is looked at as closely.
+/// Pipelined bytes are validated like any other request.
 #[test]
 fn a_broken_request_behind_another_is_refused() {
     let a = Origin::named("a");
@@ -266,17 +266,17 @@ fn pipeline(end: impl FnOnce(&Wire)) {
 }
 
 #[test]
-fn pipelined_requests_are_all_answered_in_order() {
+fn pipelined_requests_all_get_responses_in_order() {
     pipeline(|_| {});
 }
 
 #[test]
-fn pipelined_requests_are_answered_although_their_client_ended_its_direction() {
+fn pipelined_requests_get_responses_after_a_half_close() {
     pipeline(Wire::half_close);
 }
 
 #[test]
-fn a_request_is_answered_although_its_client_ended_its_direction() {
+fn a_request_gets_its_response_after_a_half_close() {
     let a = Origin::named("a");
     let gateway = finishing(&a);
     let mut wire = gateway.wire();
@@ -286,7 +286,7 @@ fn a_request_is_answered_although_its_client_ended_its_direction() {
 }
 
 #[test]
-fn expect_is_answered_exactly_once() {
+fn expect_gets_exactly_one_100() {
     let a = Origin::named("a");
     let gateway = to(&a);
     let mut wire = gateway.wire();
@@ -297,15 +297,15 @@ fn expect_is_answered_exactly_once() {
     assert_eq!((response.status, response.text().as_str()), (200, "a"), "{}", response.head);
     assert_eq!(a.seen()[0].body, b"body");
 
-    // A client that does not wait gets its answer too, and HTTP/1.0 no interim one.
+    // A client that does not wait gets its response too, and HTTP/1.0 gets no interim one.
     let mut wire = gateway.wire();
     wire.send("POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody");
     assert_eq!(wire.response().status, 200);
 }
 
-/// A backend may answer while it reads, and the client may wait for that before it goes on.
+/// A backend may respond while it reads, and the client may wait for that before it continues.
 #[test]
-fn an_answer_that_begins_before_its_request_has_ended_is_passed_on_at_once() {
+fn a_response_that_begins_before_its_request_has_ended_is_forwarded_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let backend = std::thread::spawn(move || {
@@ -328,7 +328,7 @@ fn an_answer_that_begins_before_its_request_has_ended_is_passed_on_at_once() {
 }
 
 #[test]
-fn answers_without_a_body_have_none() {
+fn responses_without_a_body_have_none() {
     for (answer, method, status) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", "HEAD", 200),
         ("HTTP/1.1 204 No Content\r\n\r\n", "GET", 204),
@@ -370,7 +370,7 @@ fn an_error_of_the_gateway_to_head_has_no_body() {
 }
 
 #[test]
-fn an_answer_of_doubtful_length_is_502() {
+fn a_response_of_ambiguous_length_is_502() {
     let mut wrong = Vec::new();
     for fields in [
         "Content-Length: 2\r\nContent-Length: 3\r\n",
@@ -393,7 +393,7 @@ fn an_answer_of_doubtful_length_is_502() {
 }
 
 #[test]
-fn a_length_said_twice_in_an_answer_is_one_length_or_502() {
+fn a_repeated_length_in_a_response_is_one_length_or_502() {
     for fields in ["Content-Length: 2\r\nContent-Length: 2\r\n", "Content-Length: 2, 2\r\n"] {
         let a = Origin::fixed(format!("HTTP/1.1 200 OK\r\n{fields}\r\nok"), Next::Close);
         let gateway = to(&a);
@@ -412,7 +412,7 @@ fn a_length_said_twice_in_an_answer_is_one_length_or_502() {
 }
 
 #[test]
-fn what_a_backend_says_too_much_reaches_nobody() {
+fn surplus_bytes_of_a_backend_reach_no_client() {
     let a = Origin::fixed(
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
         Next::Keep,

@@ -1,5 +1,5 @@
-//! The plugins that let in and refuse with the help of others, through the real gateway: `jwt`,
-//! `forward_auth`, `rate_limit`; and `mirror`, that asks others too.
+//! Plugins that authorise by a credential or a service, through the real gateway: `jwt`, `forward_auth`,
+//! `rate_limit`; and `mirror`, which calls services too.
 
 use crate::support::origin::answer;
 use crate::support::raw::ask;
@@ -41,7 +41,7 @@ fn get(gateway: &Gateway, fields: &str) -> Response {
 }
 
 #[test]
-fn jwt_lets_in_who_brings_a_token_and_tells_the_backend_who_it_is() {
+fn jwt_requires_a_token_and_sends_its_subject_to_the_backend() {
     let origin = Origin::named("a");
     let gateway = Gateway::start(&format!(
         "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, secret: {SECRET}, claims_to_headers: {{ X-User: sub }} }}] }}]"
@@ -64,7 +64,7 @@ fn jwt_lets_in_who_brings_a_token_and_tells_the_backend_who_it_is() {
 }
 
 #[test]
-fn who_comes_in_while_nobody_can_be_asked_is_nobody() {
+fn requests_are_rejected_while_the_service_is_down() {
     let origin = Origin::named("a");
     let gone = "\"http://127.0.0.1:1/\", on_error: open";
     let gateway = Gateway::start(&format!(
@@ -99,20 +99,20 @@ fn a_living_websocket_is_closed_when_its_token_is_over() {
 }
 
 #[test]
-fn keys_come_over_tls_from_whom_the_system_trusts() {
+fn keys_come_over_tls_from_a_server_that_the_system_trusts() {
     let origin = Origin::named("a");
     let keys = secure::json(ED_KEY.to_owned());
     let yaml = format!(
         "routes: [{{ upstream: [{origin}], plugins: [{{ kind: jwt, jwks_url: \"https://localhost:{}/keys\" }}] }}]",
         keys.port()
     );
-    // The key has the id of the token and is none for its algorithm: the set is here.
+    // A key of the token's ID exists for another algorithm: the key set has been loaded.
     let bad = format!("Authorization: Bearer {}\r\n", token(&json!({ "exp": now() + 600 })));
     let trusting = Gateway::start_with("SSL_CERT_FILE", secure::authority().as_os_str(), &yaml);
     let refused = get(&trusting, &bad);
     assert!(refused.status == 401 && refused.field("www-authenticate").unwrap().contains("known key"));
     let wary = Gateway::start(&yaml);
-    wary.log().wait(0, &["a set of keys cannot be fetched"]);
+    wary.log().wait(0, &["key set fetch failed"]);
     assert_eq!(get(&wary, &bad).status, 500, "nothing to check a token with");
     assert_eq!(get(&wary, "").status, 401, "no token to check");
     assert_eq!(origin.count(), 0);
@@ -146,19 +146,19 @@ fn a_set_is_fetched_behind_a_redirect_and_serves_without_the_keys_that_cannot_be
         )
     };
     let gateway = Gateway::start(&yaml("/keys"));
-    // The key has the id of the token and is none for its algorithm: the set is here.
+    // A key of the token's ID exists for another algorithm: the key set has been loaded.
     let bad = format!("Authorization: Bearer {}\r\n", token(&json!({ "exp": now() + 600 })));
     let refused = get(&gateway, &bad);
     assert!(refused.status == 401 && refused.field("www-authenticate").unwrap().contains("known key"));
     for left_out in ["with kid 7", "text-x5c", "keys[2]", "later"] {
         let line = gateway.log().wait(0, &[left_out]);
-        assert!(line.contains("a key of a set is left out"), "{line}");
+        assert!(line.contains("key of a key set skipped"), "{line}");
     }
     let seen = keys.seen();
     assert_eq!(seen.iter().map(|seen| seen.target().to_owned()).collect::<Vec<_>>(), ["/keys", "/set?v=1"]);
     assert!(seen.iter().all(|seen| seen.field("user-agent") == Some("moongate")));
     gateway.reload(&yaml("/away")).unwrap();
-    let line = gateway.log().wait(0, &["a set of keys cannot be fetched"]);
+    let line = gateway.log().wait(0, &["key set fetch failed"]);
     assert!(line.contains("another origin"), "{line}");
 }
 
@@ -185,7 +185,7 @@ fn a_changed_key_file_counts_from_the_next_reload() {
     assert_eq!(get(&gateway, &fields).status, 200);
 }
 
-/// A service that lets in who says `Authorization: yes`, until it is told to let nobody in.
+/// A service that accepts `Authorization: yes`, until it is set to reject everything.
 fn service() -> (Origin, Arc<AtomicBool>) {
     let open = Arc::new(AtomicBool::new(true));
     let state = Arc::clone(&open);
@@ -201,7 +201,7 @@ fn service() -> (Origin, Arc<AtomicBool>) {
 }
 
 #[test]
-fn forward_auth_asks_the_service_and_passes_its_answer_on() {
+fn forward_auth_calls_the_service_and_forwards_its_response() {
     let origin = Origin::named("a");
     let (service, _) = service();
     let gateway = Gateway::start(&format!(
@@ -233,7 +233,7 @@ routes:
         "GET /url/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: yes\r\n\r\n",
     );
     assert_eq!(by_url.text(), "a");
-    // Nobody is let in while nobody can be asked.
+    // Without the service, every request is rejected.
     service.die();
     assert_eq!(get(&gateway, "Authorization: yes\r\n").status, 500);
     assert_eq!(origin.count(), 3);
@@ -334,7 +334,7 @@ routes: [{{ upstream: [{origin}], plugins: [{{ kind: mirror, upstream: next }}] 
     let copy = &copies.await_seen(1)[0];
     assert_eq!((copy.line(), copy.field("host")), ("POST /a?b HTTP/1.1", Some("a.example")));
     assert_eq!(copy.field("content-length"), Some("4"));
-    // Who looks at the body does not change what the backend is told of it.
+    // A plugin that only reads the body does not change its framing.
     let seen = &origin.seen()[0];
     assert_eq!((seen.field("content-length"), seen.field("transfer-encoding")), (Some("4"), None));
     copies.die();

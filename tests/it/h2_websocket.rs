@@ -1,4 +1,5 @@
-//! WebSockets over HTTP/2 (RFC 8441): the same handshake, the same tunnel, on streams that share a connection.
+//! WebSockets over HTTP/2 (RFC 8441): the same handshake and the same tunnel, on streams that share a
+//! connection.
 
 use crate::support::h2ws::{Client, Stream, certificate};
 use crate::support::ws::{accepted, frame, read_frame};
@@ -57,7 +58,7 @@ fn text(length: usize) -> Vec<u8> {
     (b'a'..=b'z').cycle().take(length).collect()
 }
 
-/// The lines of the access log so far, once there is one with that event.
+/// The access log so far, once it contains that event.
 fn logged(log: &std::path::Path, event: &str) -> serde_json::Value {
     eventually(&format!("a line {event}"), || {
         let lines = std::fs::read_to_string(log).unwrap_or_default();
@@ -141,7 +142,7 @@ fn five_hundred_small_messages_come_back_in_order() {
     }
 }
 
-/// A backend that sends so many bytes as messages of 16 KiB, which count up.
+/// A backend that sends this many bytes as messages of 16 KiB with consecutive numbers.
 fn pouring(total: usize) -> Origin {
     Origin::scripted("pouring", move |seen, wire| {
         wire.try_send(accepted(seen, "")).unwrap();
@@ -156,7 +157,7 @@ fn pouring(total: usize) -> Origin {
 }
 
 #[test]
-fn clients_that_do_not_read_hold_up_nobody_else_and_lose_nothing() {
+fn clients_that_do_not_read_block_no_other_and_lose_nothing() {
     const TOTAL: usize = 2 << 20;
     let (a, pouring) = (Origin::named("a"), pouring(TOTAL));
     let gateway = start(&format!(
@@ -164,7 +165,7 @@ fn clients_that_do_not_read_hold_up_nobody_else_and_lose_nothing() {
     ));
     let client = Client::plain(gateway.web());
     let mut slow: Vec<_> = (0..20).map(|_| client.open("/pour")).collect();
-    // Their windows are 0 by now or soon are.
+    // Their windows are 0 by now or soon will be.
     let mut quick = client.open("/ws");
     for n in 0..200 {
         quick.echo(&format!("past them {n}"));
@@ -178,7 +179,7 @@ fn clients_that_do_not_read_hold_up_nobody_else_and_lose_nothing() {
 }
 
 #[test]
-fn backends_that_do_not_read_hold_up_their_own_client_and_nobody_else() {
+fn backends_that_do_not_read_block_only_their_own_client() {
     let a = Origin::named("a");
     let (open, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
@@ -199,7 +200,7 @@ fn backends_that_do_not_read_hold_up_their_own_client_and_nobody_else() {
     let mut quick = client.open("/ws");
     let mut stuck: Vec<_> = (0..8).map(|_| client.open("/deaf")).collect();
     let mut sent = 0;
-    // More than the kernels of both ends take.
+    // More than the kernels of both ends buffer.
     for socket in &mut stuck {
         while socket.try_say(BINARY, &[7; 32 << 10]) {
             sent += 1;
@@ -235,7 +236,7 @@ fn a_backends_close_passes_with_its_code_and_ends_the_stream() {
     assert_eq!(socket.read(), Ok(None));
 }
 
-/// A backend that tells with what Close it is left.
+/// A backend that reports the Close frame that it receives.
 fn left() -> (Origin, mpsc::Receiver<Vec<u8>>) {
     let (told, tells) = mpsc::channel();
     let told = Mutex::new(told);
@@ -255,7 +256,7 @@ fn left() -> (Origin, mpsc::Receiver<Vec<u8>>) {
 }
 
 #[test]
-fn a_client_that_is_gone_in_any_way_is_told_to_its_backend() {
+fn any_client_disconnect_closes_the_backend_with_1001() {
     type Leave = fn(&mut Stream);
     let ways: [(&str, Leave); 3] = [
         ("cancelled", |socket| socket.reset(Reason::CANCEL)),
@@ -361,7 +362,7 @@ fn a_rule_about_the_upgrade_field_holds_for_it_too() {
 }
 
 #[test]
-fn plugins_that_look_at_messages_and_bodies_do_so() {
+fn plugins_with_message_and_body_phases_get_them() {
     let a = Origin::named("a");
     let gateway = start(&format!(
         "routes:
@@ -394,7 +395,7 @@ routes: [{{ upstream: chat, websocket: {{ on_endpoint_loss: reconnect }} }}]"
 }
 
 #[test]
-fn a_route_that_goes_asks_its_clients_to_come_again() {
+fn a_removed_route_closes_its_websockets_with_1012() {
     let a = Origin::named("a");
     let yaml = |path: &str| {
         format!(

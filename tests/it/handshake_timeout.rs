@@ -1,8 +1,8 @@
-//! Backends that accept a connection and never answer: what a WebSocket's client waits for, and who is blamed.
+//! Backends that accept a connection and do not respond: the client's wait, and passive health.
 
 use crate::support::{Gateway, Next, Origin, Socket};
 
-/// Takes every request and answers none, until the gateway gives up.
+/// Accepts every request without a response, until the gateway times out.
 fn mute() -> Origin {
     Origin::scripted("mute", |_, wire| {
         let _ = wire.fill();
@@ -21,7 +21,7 @@ routes: [{{ name: chat, upstream: all, websocket: {{ {websocket} }} }}]",
 }
 
 #[test]
-fn a_backend_that_answers_no_handshake_is_ejected() {
+fn a_backend_that_responds_to_no_handshake_is_ejected() {
     let (mute, well) = (mute(), Origin::named("well"));
     let passive = ", passive_health: { failures: 3, eject_for: 1h }";
     let gateway = Gateway::start(&route(&[&mute, &well], passive, "handshake_timeout: 200ms"));
@@ -44,7 +44,7 @@ fn the_routes_timeout_bounds_a_handshake_where_it_is_shorter_than_the_default() 
 }
 
 #[test]
-fn retries_take_nobodys_turn() {
+fn retries_consume_no_turn() {
     let (mute, a, b) = (mute(), Origin::named("a"), Origin::named("b"));
     let never = ", retries: 1, passive_health: { failures: 0 }";
     let gateway = Gateway::start(&route(&[&mute, &a, &b], never, "handshake_timeout: 100ms"));
@@ -65,10 +65,10 @@ fn retries_take_nobodys_turn() {
 }
 
 #[test]
-fn a_redial_passes_by_backends_that_do_not_answer() {
+fn a_redial_skips_backends_that_do_not_respond() {
     let (first, well) = (Origin::named("first"), Origin::named("well"));
     let (one, two) = (mute(), mute());
-    // Nothing says how long an attempt may take: a third of what is left.
+    // Without a configured limit, an attempt gets a third of the remaining time.
     let keep = "on_endpoint_loss: reconnect, reconnect_timeout: 6s";
     let never = ", passive_health: { failures: 0 }";
     let gateway = Gateway::start(&route(&[&first], never, keep));

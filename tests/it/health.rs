@@ -1,4 +1,4 @@
-//! Probes and what they change: who gets traffic, what the status says, what happens when nobody is well.
+//! Health checks and their effects: traffic, status, and the policy for all-unhealthy upstreams.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, LIMIT, Next, Origin, eventually};

@@ -1,5 +1,5 @@
-//! HTTP/2 from clients: what of a request reaches an HTTP/1 backend and what of the answer comes back, bodies,
-//! how a listener tells the versions apart, and how connections end.
+//! HTTP/2 from clients: conversion to HTTP/1 and back, bodies, detection of the version, and the end of
+//! connections.
 
 use crate::support::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM,
@@ -12,7 +12,7 @@ use crate::support::{Gate, Gateway, LIMIT, Next, Origin, Wire, eventually};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A gateway whose listener speaks both versions.
+/// A gateway whose listener supports both versions.
 fn both(server: &str, rest: &str) -> Gateway {
     Gateway::start_whole(&whole(server, rest))
 }
@@ -33,7 +33,7 @@ fn to(origin: &Origin, server: &str) -> Gateway {
     )
 }
 
-/// The lines of an access log, once there are so many.
+/// The lines of an access log, once there are this many.
 fn lines(path: &std::path::Path, count: usize) -> Vec<serde_json::Value> {
     eventually("the access log's lines", || {
         let text = std::fs::read_to_string(path).ok()?;
@@ -83,11 +83,11 @@ fn a_request_reaches_the_backend_as_one_of_http1() {
 }
 
 #[test]
-fn many_streams_of_one_connection_are_answered_each() {
+fn many_streams_of_one_connection_get_their_own_responses() {
     let a = Origin::named("a");
     let gateway = to(&a, "");
     let client = Client::connect(gateway.web());
-    // From its answer on the client knows how many may be under way, and waits by itself.
+    // After its first response the client knows the limit of concurrent streams and keeps to it.
     assert_eq!(client.ask(get("/"), &[]).status, 200);
     let begun: Vec<_> = (0..300).map(|n| client.begin(get(&format!("/{n}")), true).0).collect();
     for answer in begun {
@@ -97,7 +97,7 @@ fn many_streams_of_one_connection_are_answered_each() {
 }
 
 #[test]
-fn answers_without_a_body_end_with_their_head() {
+fn responses_without_a_body_end_with_their_header() {
     let gone = Origin::fixed("HTTP/1.1 204 No Content\r\n\r\n", Next::Keep);
     let same = Origin::fixed("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", Next::Keep);
     let head = Origin::fixed("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", Next::Keep);
@@ -115,7 +115,7 @@ fn answers_without_a_body_end_with_their_head() {
 }
 
 #[test]
-fn an_interim_answer_is_not_the_answer() {
+fn an_interim_response_is_not_the_response() {
     let hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".to_vec();
     let origin = Origin::fixed([hints, answer(200, "", b"real")].concat(), Next::Keep);
     let gateway = to(&origin, "");
@@ -139,12 +139,12 @@ fn a_body_has_one_end_however_it_comes() {
         assert_eq!(seen.wire_body.windows(5).filter(|bytes| *bytes == b"0\r\n\r\n").count(), 1);
     }
     assert_eq!(a.seen()[4].body, b"");
-    // The backend's connection went on behind each: an end too many would be a broken next request.
+    // The backend's connection was reused after each: a second end would be an invalid next request.
     assert_eq!((a.count(), a.connections()), (5, 1));
 }
 
 #[test]
-fn a_length_that_is_said_is_kept() {
+fn a_declared_length_is_kept() {
     let a = Origin::named("a");
     let gateway = to(&a, "");
     let client = Client::connect(gateway.web());
@@ -224,7 +224,7 @@ routes: [{{ upstream: two, plugins: [{{ kind: replace, whole: 8MiB, request: {{ 
 }
 
 #[test]
-fn our_own_answers_are_whole_ones() {
+fn local_responses_are_complete() {
     let a = Origin::named("a");
     let gateway = both("", &format!("routes: [{{ path: /a, upstream: ['{a}'] }}]"));
     let client = Client::connect(gateway.web());
@@ -233,14 +233,14 @@ fn our_own_answers_are_whole_ones() {
     assert_eq!(answer.status, 404);
     assert!(answer.text().contains("\"error\":\"no_route\""), "{}", answer.text());
     assert!(answer.field("x-request-id").is_some());
-    // A body that nobody reads does not keep the answer back, nor the connection.
+    // An unread body delays neither the response nor the connection.
     let (early, _body) = client.begin(h2::request("POST", "/b").body(()).unwrap(), false);
     assert_eq!(client.read(early).unwrap().status, 404);
     assert_eq!(client.ask(get("/a"), &[]).status, 200);
 }
 
 #[test]
-fn a_head_that_is_too_large_is_told_so_and_the_connection_goes_on() {
+fn a_header_that_is_too_large_gets_431_and_the_connection_stays_open() {
     let a = Origin::named("a");
     let gateway = to(&a, "max_header_size: 8KiB");
     let client = Client::connect(gateway.web());
@@ -391,7 +391,7 @@ fn a_client_that_does_not_decide_is_timed_out_as_in_http1() {
     assert!(wire.ended());
     assert!(gateway.wire().ended(), "silence is closed without a word");
     assert!(begun.elapsed() < Duration::from_secs(10));
-    // Behind the preface too: silence inside a head, in one frame or between two.
+    // After the preface too: silence within a header, in one frame or between two.
     let whole = section(&request("GET", "/", &[]));
     let one = frame(HEADERS, END_HEADERS | END_STREAM, 1, &whole);
     for bytes in [one[..one.len() - 1].to_vec(), frame(HEADERS, END_STREAM, 1, &whole)] {
@@ -422,7 +422,7 @@ fn an_upgrade_to_h2c_is_never_honoured() {
 }
 
 #[test]
-fn a_listener_of_http2_alone_has_no_answer_for_http1() {
+fn an_http2_only_listener_does_not_respond_to_http1() {
     let a = Origin::named("a");
     let gateway = Gateway::start_whole(&format!(
         "admin: {{ address: 127.0.0.1:0 }}\n\
@@ -436,7 +436,7 @@ fn a_listener_of_http2_alone_has_no_answer_for_http1() {
 }
 
 #[test]
-fn an_idle_connection_is_told_to_leave() {
+fn an_idle_connection_gets_goaway() {
     let a = Origin::named("a");
     let gateway = to(&a, "keepalive_timeout: 300ms");
     let mut client = Frames::connect(gateway.web());
@@ -444,7 +444,7 @@ fn an_idle_connection_is_told_to_leave() {
     assert_eq!(client.next_on(HEADERS, 1).status(), 200);
     let goodbye = client.next_of(GOAWAY);
     assert_eq!(goodbye.number(4), 0, "no error");
-    // A client that answers the ping is told which request was the last one.
+    // A client that acknowledges the ping gets the last stream ID.
     let ping = client.next_of(PING);
     client.frame(PING, ACK, 0, &ping.payload);
     let last = client.next_of(GOAWAY);
@@ -468,14 +468,14 @@ fn a_request_under_way_keeps_its_connection() {
     let client = Client::connect(gateway.web());
     let (slow, _) = client.begin(get("/"), true);
     a.await_seen(1);
-    // One that came later and asks for nothing ends meanwhile.
+    // A later connection without requests ends meanwhile.
     Frames::connect(gateway.web()).rest();
     gate.open();
     assert_eq!(client.read(slow).unwrap().text(), "late");
 }
 
 #[test]
-fn a_process_that_ends_answers_what_is_under_way() {
+fn a_process_that_ends_completes_active_requests() {
     let gate = Arc::new(Gate::default());
     let held = Arc::clone(&gate);
     let big = vec![b'x'; 1 << 20];
@@ -500,7 +500,7 @@ fn a_process_that_ends_answers_what_is_under_way() {
 }
 
 #[test]
-fn a_connection_takes_room_until_it_ends() {
+fn a_connection_counts_until_it_ends() {
     let a = Origin::named("a");
     let gateway = Gateway::start_whole(&format!(
         "admin: {{ address: 127.0.0.1:0 }}\n\
@@ -535,7 +535,7 @@ fn a_head_may_come_in_many_frames() {
     assert_eq!(a.seen()[0].field("x").map(str::len), Some(3_000));
 }
 
-/// Silence of HTTP/1, as a measure beside that of HTTP/2.
+/// HTTP/1 silence, for comparison with HTTP/2.
 #[test]
 fn a_stalled_upload_ends_after_the_body_timeout() {
     let a = Origin::named("a");

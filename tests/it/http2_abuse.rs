@@ -1,5 +1,5 @@
-//! HTTP/2 against us: floods, windows that stay shut, and bytes that are no HTTP/2. Each ends its connection in
-//! bounded time, none reaches a backend, and nobody else notices.
+//! HTTP/2 attacks: floods, closed windows, and bytes that are not HTTP/2. Each ends its connection in bounded
+//! time, none reaches a backend, and other clients are not affected.
 
 use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
@@ -18,7 +18,7 @@ fn to(origin: &Origin, server: &str) -> Gateway {
     ))
 }
 
-/// Sends these bytes again and again, until the connection has ended.
+/// Sends these bytes repeatedly until the connection has ended.
 fn flood(client: &mut Frames, bytes: &[u8]) {
     let many = bytes.repeat(100);
     for _ in 0..10_000 {
@@ -72,7 +72,7 @@ fn a_client_that_floods_hears_why() {
     let a = Origin::named("a");
     let gateway = to(&a, "");
     let mut client = Frames::connect(gateway.web());
-    // No more than ends it, so that nothing unread makes the kernel reset the connection.
+    // Just enough to end it, so that no unread bytes make the kernel reset the connection.
     client.send(frame(PING, 0, 0, &[0; 8]).repeat(600));
     let frames = client.rest();
     let goodbye = frames.iter().rev().find(|frame| frame.kind == GOAWAY).expect("a GOAWAY");
@@ -118,9 +118,9 @@ fn requests_that_are_all_cancelled_end_their_connection() {
 }
 
 #[test]
-fn answers_that_are_left_before_their_end_are_no_flood() {
+fn responses_cancelled_before_their_end_are_no_flood() {
     let a = Origin::scripted("watched", |_, wire| {
-        // More would come, until the gateway hangs up.
+        // More would follow, until the gateway disconnects.
         drop(wire.try_send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na").map(|()| wire.fill()));
         Next::Close
     });
@@ -140,14 +140,14 @@ fn malformed_requests_are_counted_over_the_connection() {
     let gateway = to(&a, "");
     let mut client = Frames::connect(gateway.web());
     for stream in (1..199).step_by(2) {
-        // One in two is a good one: it does not make the others undone.
+        // Every second one is valid, which does not compensate for the others.
         let other = [("host", "b")];
         let fields = request("GET", "/", if stream % 4 == 1 { &other } else { &[] });
         client.head(stream, &fields, true);
     }
     let frames = client.rest();
     let refused = frames.iter().filter(|frame| frame.kind == HEADERS && frame.status() == 400).count();
-    // 32 at once, and a few more where the machine is slow: 50 were sent.
+    // 32 at once, and a few more on a slow machine: 50 were sent.
     assert!(refused < 45, "{refused}");
     let counted =
         || gateway.metrics().sum("moongate_http2_connections_closed_total", &[("reason", "malformed")]);
@@ -173,7 +173,7 @@ fn requests_that_h2_refuses_are_counted_too() {
 #[test]
 fn more_streams_than_allowed_are_refused_one_by_one() {
     let a = Origin::scripted("mute", |_, wire| {
-        // Until the gateway hangs up.
+        // Until the gateway disconnects.
         drop(wire.fill());
         Next::Close
     });
@@ -237,9 +237,9 @@ fn a_slow_reader_of_one_stream_holds_up_no_other() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
-    /// Whatever stands behind a preface: the process lives, and no backend hears of it.
+    /// For any bytes after a preface, the process continues, and no backend receives a request.
     #[test]
-    fn bytes_that_are_no_http2_reach_nobody(
+    fn bytes_that_are_no_http2_reach_no_backend(
         connections in proptest::collection::vec(
             proptest::collection::vec((any::<u8>(), any::<u8>(), 0_u32..8, proptest::collection::vec(any::<u8>(), 0..60)), 0..12),
             0..24,
@@ -251,7 +251,7 @@ proptest! {
         for frames in connections {
             let mut client = Frames::connect(gateway.web());
             for (kind, flags, stream, payload) in frames {
-                // What can be a request's head begins with what is none.
+                // A possible request header begins with an invalid byte.
                 let payload = if kind % 12 == HEADERS { [&[0x80], &payload[..]].concat() } else { payload };
                 if client.try_send(frame(kind % 12, flags, stream, &payload)).is_err() {
                     break;

@@ -1,5 +1,5 @@
-//! Malformed messages of HTTP/2 (RFC 9113 §8) that a client library refuses to send: each ends its stream with an error or
-//! is answered with 400, no backend sees it, and the connection goes on.
+//! Malformed HTTP/2 messages (RFC 9113 §8) that a client library refuses to send: each ends its stream with
+//! an error or gets a 400, no backend receives it, and the connection stays open.
 
 use crate::support::access_log::AccessLog;
 use crate::support::frames::{
@@ -18,7 +18,7 @@ fn to(origin: &Origin) -> Gateway {
     ))
 }
 
-/// What ends the stream: a reset, an answer, or the end of the connection.
+/// The frame that ends the stream: a reset, a response, or GOAWAY.
 fn end_of(client: &mut Frames, stream: u32) -> Frame {
     loop {
         let frame = client.next().unwrap_or_else(|e| panic!("stream {stream}: {e}"));
@@ -58,12 +58,12 @@ fn values_have_no_blanks_around_them() {
         stream += 2;
     }
     assert_eq!(a.count(), 0);
-    // Blanks inside are fine, and so is nothing at all.
+    // Inner whitespace is valid, and so is an empty value.
     client.head(stream, &request("GET", "/", &[("x-user", "a b\tc"), ("x-empty", "")]), true);
     assert_eq!(client.next_on(HEADERS, stream).status(), 200);
 }
 
-/// h2 makes some of these an error of the connection.
+/// h2 makes some of these a connection error.
 #[test]
 fn pseudo_fields_have_no_blanks_around_them() {
     let a = Origin::named("a");
@@ -88,7 +88,7 @@ fn pseudo_fields_have_no_blanks_around_them() {
     assert_eq!(a.count(), 0);
 }
 
-/// `/#` in Huffman's code, behind the index of `:path` in the static table.
+/// `/#` in Huffman code, after the index of `:path` in the static table.
 const HUFFMAN: [u8; 5] = [0x04, 0x83, 0x63, 0xfe, 0xbf];
 
 #[test]
@@ -108,7 +108,7 @@ fn a_path_has_no_fragment() {
     for block in [
         [&others[..], &HUFFMAN].concat(),
         inserted,
-        // The one that was inserted.
+        // The inserted one.
         [&others[..], &[0x80 | 62]].concat(),
     ] {
         client.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block);
@@ -148,7 +148,7 @@ fn trailers_with_pseudo_fields_end_their_stream() {
         section(&[(":authority", "b")]),
         vec![0x82],
         vec![0x04, 1, b'/'],
-        // `:path` in Huffman's code.
+        // `:path` in Huffman code.
         vec![0x00, 0x84, 0xb9, 0x58, 0xd3, 0x3f, 1, b'/'],
     ] {
         let head = frame(HEADERS, END_HEADERS, stream, &section(&request("POST", "/", &[])));
@@ -240,7 +240,7 @@ fn a_request_has_a_path_and_an_authority() {
     assert!(client.lives());
 }
 
-/// RFC 9110 §4.2.3: a host has no case, and the scheme's port may be said or left out.
+/// RFC 9110 §4.2.3: hosts are case-insensitive, and the scheme's default port may be explicit or omitted.
 #[test]
 fn host_may_name_the_authority_in_another_spelling() {
     let a = Origin::named("a");
@@ -265,8 +265,8 @@ fn host_may_name_the_authority_in_another_spelling() {
     }
 }
 
-/// What h2 refuses by itself, before anything here sees it, has a line and is counted too; and so has a head that is never
-/// whole, because of the client or of time.
+/// Requests that h2 itself rejects are logged and counted too, and so are incomplete headers, after a
+/// disconnect or a timeout.
 #[test]
 fn what_h2_refuses_is_logged() {
     let a = Origin::named("a");
@@ -294,7 +294,7 @@ fn what_h2_refuses_is_logged() {
         assert!(is_refused(&end_of(&mut client, stream)), "{name}: {value}");
         stream += 2;
     }
-    // Larger than h2 takes: its own response has no body.
+    // Above h2's limit: its own response has no body.
     let large = "x".repeat(60_000);
     client.long_head(stream, &request("GET", "/", &[("x-1", &large), ("x-2", &large), ("x-3", &large)]));
     let answered = client.next_on(HEADERS, stream);
@@ -307,18 +307,18 @@ fn what_h2_refuses_is_logged() {
     let bad = (Some(0), Some("bad_request"));
     assert_eq!(told, [bad, bad, bad, bad, bad, (Some(431), Some("head_too_large"))]);
     assert!(told_of.iter().all(|line| line["client"] == "127.0.0.1" && line["protocol"] == "HTTP/2.0"));
-    // What is wrong with a body counts once, though h2 finds it in the same read as the head.
+    // A malformed body counts once, though h2 finds it in the same read as the header.
     let mut early = Frames::connect(gateway.web());
     let head = frame(HEADERS, END_HEADERS, 1, &section(&request("POST", "/", &[("content-length", "5")])));
     early.send([head, frame(DATA, END_STREAM, 1, b"abc")].concat());
     assert!(is_refused(&end_of(&mut early, 1)));
     assert_eq!(lines(7)[6]["error"], "bad_request");
-    // An error of the connection.
+    // A connection error.
     let mut other = Frames::connect(gateway.web());
     other.head(1, &request("GET", "/", &[("x", "a\nb")]), true);
     other.next_of(GOAWAY);
     assert_eq!(lines(8)[7]["error"], "bad_request");
-    // A head that is never whole.
+    // A header that times out.
     let mut slow = Frames::connect(gateway.web());
     slow.frame(HEADERS, 0, 1, &section(&valid));
     let told_of = lines(9);

@@ -1,4 +1,4 @@
-//! Plugins of routes that are asked by HTTP/2: what they put in an answer's place, copy, or change.
+//! Plugins with HTTP/2 requests: replaced responses, copies and changes.
 
 use crate::support::h2::{self, Client, get};
 use crate::support::origin::answer;
@@ -16,14 +16,14 @@ fn post() -> http::Request<()> {
 }
 
 #[test]
-fn a_reply_takes_an_answers_place_in_every_phase() {
+fn a_reply_replaces_a_response_in_every_phase() {
     let origin = Origin::named("a");
     for phase in ["request_headers", "request_body", "response_headers"] {
         let gateway = one(&origin, &format!("{{ kind: chaos, phase: {phase}, act: reply }}"));
         let client = Client::connect(gateway.web());
         let plain = client.ask(post(), &[b"one", b"two"]);
         assert!(!plain.text().is_empty() && plain.text() != "a", "{phase}: {plain:?}");
-        // The connection goes on, and so does the next stream.
+        // The connection stays open, and so does the next stream.
         assert_eq!(client.ask(post(), &[b"one"]).status, plain.status, "{phase}");
     }
 }
@@ -39,7 +39,7 @@ fn a_reply_ends_an_upload_that_is_still_under_way() {
 }
 
 #[test]
-fn a_plugin_that_fails_is_told_with_500() {
+fn a_plugin_that_fails_is_500() {
     let origin = Origin::named("a");
     let gateway = one(&origin, "{ kind: chaos, phase: request_body, act: panic }");
     let client = Client::connect(gateway.web());
@@ -49,7 +49,7 @@ fn a_plugin_that_fails_is_told_with_500() {
 }
 
 #[test]
-fn an_answers_body_is_changed_and_has_no_length_then() {
+fn a_changed_response_body_has_no_length() {
     let origin = Origin::fixed(answer(200, "", b"a quiet word"), Next::Keep);
     let gateway = one(&origin, "{ kind: replace, response: { from: quiet, to: LOUD } }");
     let client = Client::connect(gateway.web());

@@ -1,4 +1,4 @@
-//! Nothing slow holds up anything else: name servers, file systems and commands that wait.
+//! Isolation of slow parts: name servers, file systems and commands that wait delay nothing else.
 
 #![cfg(target_os = "linux")]
 
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Soon: what "at once" may take on a busy machine.
+/// The bound for "at once" on a busy machine.
 const SOON: Duration = Duration::from_secs(8);
 
 fn ends_soon(gateway: &Gateway) {
@@ -23,7 +23,7 @@ fn ends_soon(gateway: &Gateway) {
     assert_eq!(gateway.exit_within(SOON).code(), Some(0));
 }
 
-/// The addresses of the upstream `web` now.
+/// The current addresses of the upstream `web`.
 fn members(gateway: &Gateway) -> Vec<String> {
     let status = gateway.status();
     let endpoints = status["upstreams"]["web"]["endpoints"].as_array().unwrap();
@@ -56,7 +56,7 @@ fn twelve_upstreams_and_a_dead_name_server_hold_up_neither_a_reload_nor_the_end(
 }
 
 #[test]
-fn a_name_is_asked_for_again_after_its_ttl_and_a_failure_keeps_its_addresses() {
+fn a_name_is_resolved_again_after_its_ttl_and_a_failure_keeps_its_addresses() {
     let origin = Origin::named("a");
     let port = origin.address().port();
     let names = NameServer::start(Says::Address(Ipv4Addr::new(127, 9, 9, 9), 1));
@@ -81,7 +81,7 @@ routes: [{{ upstream: web }}]",
 }
 
 #[test]
-fn a_name_without_an_answer_delays_no_other_of_its_upstream() {
+fn an_unresolved_name_delays_no_other_of_its_upstream() {
     let names = NameServer::start(Says::Address(Ipv4Addr::new(127, 9, 9, 9), 1));
     let gateway = Gateway::start(&format!(
         "server: {{ name_servers: ['{}'] }}
@@ -95,7 +95,7 @@ routes: [{{ upstream: web }}]",
 }
 
 #[test]
-fn other_name_servers_are_asked_after_a_reload_and_not_after_one_that_is_refused() {
+fn other_name_servers_are_queried_after_a_reload_and_not_after_a_rejected_one() {
     let (first, second) = (
         NameServer::start(Says::Address(Ipv4Addr::new(127, 9, 9, 1), 3600)),
         NameServer::start(Says::Address(Ipv4Addr::new(127, 9, 9, 2), 3600)),
@@ -183,7 +183,7 @@ listeners:
         pair.key.display()
     );
     let gateway = Gateway::start_whole(&probing(&origin, &listeners));
-    // The look for changed files meets it, and a reload as well.
+    // The certificate watcher blocks on it, and so does a reload.
     let hung = HungFile::hold(&pair.key);
     hung.await_opener();
     gateway.signal("HUP");
@@ -206,8 +206,8 @@ listeners:
         storage.display()
     );
     let gateway = Gateway::start_whole(&probing(&origin, &listeners));
-    // The first try makes the folder and reaches no authority; the next one reads the account.
-    gateway.log().wait(0, &["a certificate could not be got"]);
+    // The first attempt creates the directory and reaches no CA; the next one reads the account.
+    gateway.log().wait(0, &["certificate request failed"]);
     let account = storage.join("127.0.0.1_1_dir").join("account.json");
     fs::write(&account, "{}").unwrap();
     let hung = HungFile::hold(&account);
@@ -231,7 +231,7 @@ fn a_second_signal_ends_a_drain_although_a_file_system_hangs() {
     gateway.exit_within(SOON);
 }
 
-/// A command of the binary under way.
+/// A running command of the binary.
 struct Running(Child);
 
 impl Running {
@@ -251,7 +251,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ended already is as good.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -263,13 +263,13 @@ const ENDING: [(&str, i32); 3] = [("INT", 2), ("TERM", 15), ("HUP", 1)];
 fn commands_that_read_a_fifo_end_on_a_signal() {
     let folder = tempfile::tempdir().unwrap();
     for command in ["run", "check", "reload"] {
-        // Of one that is going to serve, a SIGHUP waits until it does.
+        // If it is going to serve, a SIGHUP waits until then.
         for (signal, number) in ENDING.into_iter().filter(|(signal, _)| command != "run" || *signal != "HUP")
         {
             let fifo = folder.path().join(format!("{command}-{signal}"));
             assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
             let mut running = Running::start(&[command, "-c", fifo.to_str().unwrap()]);
-            // It opens without a wait once there is a reader.
+            // It opens without blocking once there is a reader.
             let _writer = eventually("the file is read", || {
                 fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&fifo).ok()
             });
@@ -330,12 +330,12 @@ routes: [{{ upstream: ['{origin}'] }}]",
         format!("certificates: [{{ cert: '{}', key: '{}' }}]", pair.cert.display(), pair.key.display());
     let acme = format!("acme: {{ domains: [a.example], storage: '{}' }}", at("acme").display());
     let gateway = Gateway::start_whole(&yaml(&files, &at("first.log")));
-    // Every check takes a FIFO; opening one that nobody reads fails, and comes last.
+    // Every check accepts a FIFO; opening one without a reader fails, and comes last.
     assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
     let report = gateway.reload_whole(&yaml(&acme, &at("fifo"))).unwrap_err();
     assert!(report.contains("fifo"), "{report}");
     assert!(!at("acme").exists());
-    // What is kept and cannot be read refuses, before a log is made.
+    // Unreadable stored state rejects the file before a log is created.
     let own = at("acme").join("acme-v02.api.letsencrypt.org_directory");
     fs::create_dir_all(&own).unwrap();
     fs::create_dir(own.join("a.example.pem")).unwrap();
@@ -355,7 +355,7 @@ fn lines_that_requests_cause_are_counted_once_a_second() {
     let told = || {
         let text = gateway.log().text();
         let lines: Vec<_> =
-            text.lines().filter(|line| line.contains("a request failed")).map(str::to_owned).collect();
+            text.lines().filter(|line| line.contains("request failed")).map(str::to_owned).collect();
         let counted = |line: &String| -> usize {
             line.split_once("repeated=")
                 .map_or(1, |(_, count)| count.split(' ').next().unwrap().parse().unwrap())

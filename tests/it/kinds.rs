@@ -1,5 +1,5 @@
-//! One test for every kind of every table: a name of its own, a sentence, settings with a schema, and an
-//! example in conf/kinds that the gateway takes.
+//! Every kind of every table: a unique name, a description, a settings schema, and an example in conf/kinds
+//! that the gateway accepts.
 
 use crate::support::moongate;
 use moongate::plugin::kinds::PLUGINS;
@@ -41,16 +41,16 @@ fn hold<T: ?Sized>(group: &str, table: &[Kind<T>]) {
 }
 
 #[test]
-fn every_balance_kind_is_whole() {
+fn every_balance_kind_is_complete() {
     hold("balance", BALANCE);
 }
 
 #[test]
-fn every_probe_is_whole() {
+fn every_probe_is_complete() {
     hold("health", PROBES);
 }
 
 #[test]
-fn every_plugin_is_whole() {
+fn every_plugin_is_complete() {
     hold("plugins", PLUGINS);
 }

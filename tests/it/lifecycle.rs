@@ -1,4 +1,4 @@
-//! How the process ends: politely, in time, or at once.
+//! End of the process: gracefully, in time, or at once.
 
 use crate::support::eventually::within;
 use crate::support::{Gate, Gateway, LIMIT, Next, Origin, Socket, eventually, get};
@@ -6,10 +6,10 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Soon: what "at once" may take on a busy machine.
+/// The bound for "at once" on a busy machine.
 const SOON: Duration = Duration::from_secs(6);
 
-/// A backend that answers when the gate opens.
+/// A backend that responds when the gate opens.
 fn gated() -> (Arc<Gate>, Origin) {
     let gate = Arc::new(Gate::default());
     let held = Arc::clone(&gate);
@@ -174,15 +174,15 @@ routes: [{{ path: /slow, upstream: [{origin}] }}]",
     gateway.get("/after");
     has(&log, "/after");
     assert_eq!((gateway.generation(), gateway.log().count(0, "configuration reloaded")), (1, 0));
-    // A log that cannot be opened is written on where it is, and a reload of such a file is refused.
+    // A log that cannot be opened keeps its old file, and a reload of such a configuration is rejected.
     std::fs::rename(&log, &aside).unwrap();
     std::fs::create_dir(&log).unwrap();
-    assert!(reopen().contains("cannot be reopened"));
+    assert!(reopen().contains("log files not reopened"));
     gateway.get("/kept");
     has(&aside, "/kept");
     assert!(gateway.reload(&yaml).unwrap_err().contains("access_log.path"));
     std::fs::remove_dir(&log).unwrap();
-    // While it drains as well.
+    // During a shutdown too.
     let mut wire = gateway.wire();
     wire.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
     origin.await_seen(1);
@@ -196,7 +196,7 @@ routes: [{{ path: /slow, upstream: [{origin}] }}]",
 }
 
 #[test]
-fn sigusr2_is_ignored_and_told() {
+fn sigusr2_is_ignored_and_logged() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!("routes: [{{ upstream: [{a}] }}]"));
     gateway.signal("USR2");
@@ -206,7 +206,7 @@ fn sigusr2_is_ignored_and_told() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_told_and_exits_1() {
+fn an_address_in_use_is_reported_and_exits_1() {
     let a = Origin::named("a");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

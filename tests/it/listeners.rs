@@ -1,4 +1,4 @@
-//! The sockets that clients connect to: who may open a Unix socket, and which IP versions an address takes.
+//! The sockets of listeners: permissions of Unix sockets, and the IP versions of an address.
 
 use crate::support::{Gateway, Origin, Wire, eventually};
 use std::fs;
@@ -19,10 +19,10 @@ routes: [{{ upstream: [{origin}] }}]
 }
 
 #[test]
-fn a_unix_socket_has_the_mode_and_the_owners_that_are_asked_for() {
+fn a_unix_socket_has_the_configured_mode_and_owners() {
     let (origin, folder) = (Origin::named("a"), tempfile::tempdir().unwrap());
     let path = folder.path().join("gate.sock");
-    // A process may give a file to itself; to others only as root.
+    // A process may set itself as owner of a file; only root may set others.
     let me = folder.path().metadata().unwrap();
     let (uid, gid) = if me.uid() == 0 { (4711, 4712) } else { (me.uid(), me.gid()) };
     let listener = |mode: &str| {
@@ -56,9 +56,9 @@ fn without_a_mode_the_umask_decides() {
 }
 
 #[test]
-fn an_ipv6_address_takes_ipv4_when_it_is_told_to() {
+fn an_ipv6_address_accepts_ipv4_if_configured() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        return; // There is no IPv6 here.
+        return; // IPv6 is not available here.
     }
     let origin = Origin::named("a");
     for (only, taken) in [("false", true), ("true", false)] {

@@ -1,4 +1,4 @@
-//! A gateway that sends requests to itself.
+//! Loops: a gateway that sends requests to itself.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, eventually, moongate};
@@ -17,7 +17,7 @@ listeners: [{{ name: web, address: 127.0.0.1:0 }}, {{ name: own, address: '{own}
 }
 
 #[test]
-fn a_request_that_comes_back_is_answered_with_508() {
+fn a_looping_request_gets_508() {
     let gateway = with_own_socket(|own| format!("routes: [{{ upstream: ['{own}'] }}]"));
     let response = gateway.get("/");
     assert_eq!(response.status, 508, "{}", response.text());
@@ -26,7 +26,7 @@ fn a_request_that_comes_back_is_answered_with_508() {
 }
 
 #[test]
-fn a_loop_through_other_proxies_is_found_and_strangers_names_make_none() {
+fn a_loop_through_other_proxies_is_detected_and_other_names_are_not() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!("routes: [{{ upstream: ['{a}'] }}]"));
     let get = |fields: &str| {
@@ -41,7 +41,7 @@ fn a_loop_through_other_proxies_is_found_and_strangers_names_make_none() {
     );
     let own = a.seen()[0].fields("cdn-loop").last().unwrap().to_string();
     assert!(own.starts_with("moongate-"), "{own}");
-    // Another proxy joins the values, and adds its own.
+    // Another proxy joins the values and adds its own.
     for (passes, status) in [(4, 200), (5, 508)] {
         let names = vec![format!("other, {own}"); passes].join(", ");
         assert_eq!(get(&format!("CDN-Loop: {names}\r\n")).status, status, "{passes}");

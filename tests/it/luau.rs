@@ -1,4 +1,5 @@
-//! Scripts through the real gateway: heads, bodies, calls, messages, reloads; and what a bad one costs.
+//! Luau scripts through the real gateway: header and body phases, calls, messages, reloads, and the effect of
+//! faulty scripts.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, Load, Origin, Response, Socket, eventually};
@@ -53,7 +54,7 @@ end"#,
 }
 
 #[test]
-fn a_script_asks_an_upstream_and_decides_by_its_answer() {
+fn a_script_calls_an_upstream_and_decides_by_its_response() {
     let (origin, auth) = (Origin::named("in"), Origin::named("ada"));
     let gateway = Gateway::start(&yaml(
         &origin,
@@ -152,16 +153,16 @@ fn a_script_in_a_file_is_read_again_when_it_changes() {
 }
 
 #[test]
-fn a_script_that_says_too_much_is_cut_short_and_counted() {
+fn a_script_that_logs_too_much_is_limited_and_counted() {
     let origin = Origin::named("a");
     let gateway =
         with(&origin, "function request_headers(req) for i = 1, 150 do logger.warn('line', i) end end");
     assert_eq!(asked(&gateway, "GET /", "\r\n").status, 200);
-    let written = || gateway.log().count(0, "a script says script=");
+    let written = || gateway.log().count(0, "script logged script=");
     eventually("a hundred lines", || (written() == 100).then_some(()));
-    // The next second tells of the others.
+    // The log line of the next second counts the others.
     eventually("the count", || {
         asked(&gateway, "GET /", "\r\n");
-        (gateway.log().count(0, "lines were left out") > 0).then_some(())
+        (gateway.log().count(0, "script log lines dropped") > 0).then_some(())
     });
 }

@@ -1,5 +1,5 @@
-//! The gateway as a process: the real binary, real sockets, real signals. One binary for all of it, so
-//! that a change of the gateway links the tests once. What a room can prove alone is proven in the room.
+//! Integration tests: the real binary, real sockets, real signals. One test binary, so that a change of the
+//! gateway links the tests once. Unit tests cover single modules.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod acme;

@@ -1,4 +1,4 @@
-//! Routes whose plugins look at messages: what they let through, what they end, and what stays as it was.
+//! Routes whose plugins inspect messages: forwarded, dropped and unchanged messages, and closed WebSockets.
 
 use crate::support::ws::{accepted, frame, handshake, masked, open_raw, read_frame};
 use crate::support::{Gateway, Next, Origin, Socket, eventually};
@@ -13,7 +13,7 @@ fn filtered(origin: &Origin, filter: &str) -> Gateway {
 }
 
 #[test]
-fn what_plugins_said_is_on_the_last_line() {
+fn plugin_fields_are_on_the_last_line() {
     let a = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("access.log");
@@ -43,7 +43,7 @@ fn closed(gateway: &Gateway, code: &str, reason: &str) {
 }
 
 #[test]
-fn what_is_allowed_passes_whole_and_what_is_not_closes_both_sides() {
+fn allowed_messages_pass_whole_and_others_close_both_sides() {
     let a = Origin::named("a");
     let gateway = filtered(&a, "deny: [secret], code: 4003, reason: not here");
     let mut socket = Socket::open(gateway.web(), "/ws");
@@ -56,7 +56,7 @@ fn what_is_allowed_passes_whole_and_what_is_not_closes_both_sides() {
 }
 
 #[test]
-fn a_list_of_texts_lets_no_binary_message_pass_unless_it_is_told_to() {
+fn a_list_of_texts_passes_no_binary_message_unless_configured() {
     let origin = Origin::named("a");
     for (filter, passes) in [
         (r"allow: ['^\{']", false),
@@ -77,7 +77,7 @@ fn a_list_of_texts_lets_no_binary_message_pass_unless_it_is_told_to() {
 }
 
 #[test]
-fn a_word_in_two_fragments_does_not_slip_through() {
+fn a_word_in_two_fragments_is_detected() {
     let a = Origin::named("a");
     let gateway = filtered(&a, "deny: [secret]");
     let mut wire = open_raw(gateway.web(), "/ws");
@@ -97,7 +97,7 @@ fn a_word_in_two_fragments_does_not_slip_through() {
 }
 
 #[test]
-fn what_is_dropped_is_missed_by_nobody_else() {
+fn a_dropped_message_affects_no_other() {
     let a = Origin::named("a");
     let gateway = filtered(&a, "direction: both, allow: ['^[a-z ]+$'], binary: deny, action: drop");
     let mut socket = Socket::open(gateway.web(), "/ws");
@@ -112,7 +112,7 @@ fn what_is_dropped_is_missed_by_nobody_else() {
 }
 
 #[test]
-fn a_backends_messages_are_looked_at_where_that_is_asked_for() {
+fn a_backends_messages_are_inspected_if_configured() {
     let talker = Origin::scripted("talker", |seen, wire| {
         wire.try_send(accepted(seen, "")).unwrap();
         for text in ["one", "password: x", "two"] {
@@ -127,7 +127,7 @@ fn a_backends_messages_are_looked_at_where_that_is_asked_for() {
 }
 
 #[test]
-fn extensions_are_not_offered_where_messages_are_looked_at() {
+fn extensions_are_not_offered_where_messages_are_inspected() {
     let a = Origin::scripted("a", |seen, wire| {
         wire.try_send(accepted(seen, "")).unwrap();
         let _ = read_frame(wire);
@@ -145,7 +145,7 @@ fn extensions_are_not_offered_where_messages_are_looked_at() {
     let seen = &a.seen()[0];
     assert_eq!(seen.field("sec-websocket-extensions"), None);
     assert_eq!(seen.field("sec-websocket-protocol"), Some("chat"));
-    // A frame that says it is compressed is none.
+    // A frame with the bit of compression is invalid.
     let mut compressed = masked(TEXT, b"secret?");
     compressed[0] |= 0x40;
     wire.send(compressed);
@@ -166,7 +166,7 @@ fn an_extension_that_was_not_offered_is_a_broken_handshake() {
 }
 
 #[test]
-fn a_message_beyond_a_megabyte_is_1009_unless_the_route_says_more() {
+fn a_message_above_a_megabyte_is_1009_unless_the_route_allows_more() {
     let a = Origin::named("a");
     let gateway = filtered(&a, "deny: [secret]");
     let mut socket = Socket::open(gateway.web(), "/ws");
@@ -192,7 +192,7 @@ fn text_that_is_not_utf8_is_1007() {
 }
 
 #[test]
-fn a_client_whose_messages_are_looked_at_outlives_its_backend() {
+fn a_client_with_inspected_messages_survives_its_backend() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let gateway = Gateway::start(&format!(
         "routes:

@@ -1,5 +1,5 @@
-//! "Does this request ask for a WebSocket" has one answer, whoever asks: routes, expressions, plugins of every kind and
-//! the upgrade itself. What is no handshake by RFC 6455 §4.1 is guarded and forwarded as ordinary HTTP, and what is one
+//! One detection of WebSocket handshakes for routes, expressions, plugins of every kind and the upgrade. A
+//! request that is no handshake by RFC 6455 §4.1 is guarded and forwarded as ordinary HTTP, and a handshake
 //! never reaches a backend as anything else.
 
 use crate::support::raw::ask;
@@ -7,7 +7,7 @@ use crate::support::{Gateway, Origin, Response, Socket, eventually, h2, h2ws, ws
 
 const GUARD: &str = "when: '!request.is_websocket'";
 
-/// Requests with an `Upgrade` that ask for no WebSocket. Each has the fields of a handshake but for one.
+/// Requests with an `Upgrade` that are no handshake: each lacks one field of it.
 fn impostors() -> Vec<(&'static str, String)> {
     let key = format!("Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\n", ws::KEY);
     let both = format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{key}");
@@ -38,7 +38,7 @@ fn asked(gateway: &Gateway, request: &str) -> Response {
     wire.send(format!("{request}X-User: root\r\n\r\n{body}"));
     let method = request.split(' ').next().unwrap();
     let mut response = wire.try_response(method).unwrap();
-    // The gateway asks for the body of a guarded request in no way, but a backend's answer may follow.
+    // The gateway does not wait for the body of a guarded request, but an interim response may precede.
     if response.status < 200 {
         response = wire.try_response(method).unwrap();
     }
@@ -56,7 +56,7 @@ fn a_guard_that_spares_websockets_spares_nothing_else() {
         format!(
             "{{ kind: luau, source: 'function request_headers(req) req:respond(401, \"no\") end', {GUARD} }}"
         ),
-        // Refuses what brings no X-Team.
+        // Rejects requests without X-Team.
         format!(
             "{{ kind: wasm, module: '{}/crates/wasm/fixtures/c.wasm', {GUARD} }}",
             env!("CARGO_MANIFEST_DIR")
@@ -69,12 +69,12 @@ routes: [{{ upstream: ['{origin}'], plugins: [{plugin}] }}]"
         for (what, request) in impostors() {
             assert_eq!(asked(&gateway, &request).status, 401, "{what} past {plugin}");
         }
-        // In HTTP/2 there is no Upgrade; a body makes no difference either.
+        // HTTP/2 has no Upgrade; a body makes no difference either.
         let client = h2::Client::connect(gateway.web());
         assert_eq!(client.ask(h2::get("/x"), &[]).status, 401, "{plugin}");
         assert_eq!(client.ask(h2::request("PUT", "/x").body(()).unwrap(), &[b"ab"]).status, 401, "{plugin}");
         assert_eq!(origin.count(), 0, "{plugin}");
-        // True handshakes pass.
+        // Valid handshakes pass.
         Socket::open(gateway.web(), "/x").echo("hello");
         let client = h2ws::Client::plain(gateway.web());
         client.open("/x");
@@ -110,7 +110,7 @@ fn a_handshake_with_a_fault_is_refused_and_never_ordinary_http() {
 }
 
 #[test]
-fn routes_and_keys_know_a_websocket_by_the_same_answer() {
+fn routes_and_keys_detect_a_websocket_alike() {
     let (http, sockets) = (Origin::named("http"), Origin::named("sockets"));
     let gateway = Gateway::start(&format!(
         "routes:

@@ -1,12 +1,11 @@
-//! Parameters of path segments (`/a;x=1/b`): which route takes the request, what conditions and plugins see, and what
-//! the backend receives.
+//! Path parameters (`/a;x=1/b`): routing, conditions, plugins, and the target at the backend.
 
 use crate::support::h2::{self, Client};
 use crate::support::h2ws;
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, Socket, moongate};
 
-/// A gateway that speaks HTTP/1 and HTTP/2 on one port.
+/// A gateway with HTTP/1 and HTTP/2 on one port.
 fn gateway(rest: &str) -> Gateway {
     Gateway::start_whole(&format!(
         "admin: {{ address: 127.0.0.1:0 }}\n\
@@ -108,7 +107,7 @@ fn a_route_may_keep_parameters_or_refuse_them() {
     assert!(strict.seen().iter().all(|seen| !seen.line().contains("/x;")));
 }
 
-/// A guard that looks at the path of a request, in each place that has a condition.
+/// A guard on the path of a request, in each place with a condition.
 #[test]
 fn conditions_see_the_path_that_is_matched() {
     let origin = Origin::named("a");
@@ -182,7 +181,7 @@ routes:
 }
 
 #[test]
-fn an_explanation_tells_which_form_was_matched() {
+fn an_explanation_shows_which_form_was_matched() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
     let text = "routes:

@@ -1,4 +1,4 @@
-//! Paths are matched in their widest reading, and forwarded with the bytes that the client sent.
+//! Paths are matched in their most permissive interpretation, and forwarded with the received bytes.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, eventually};
@@ -29,7 +29,7 @@ fn what_programs_send_reaches_the_backend_unchanged() {
         assert_eq!(response.status, 200, "{target}: {}", response.text());
         assert_eq!(a.seen()[0].target(), target);
     }
-    // What Pingora's URIs do not hold is forwarded in its encoded form.
+    // Characters that Pingora's URIs do not allow are forwarded in encoded form.
     for (target, arrives) in [("/pkg/<a>`", "/pkg/%3Ca%3E%60"), ("/pkg?\"<a>\"", "/pkg?%22%3Ca%3E%22")] {
         a.forget();
         assert_eq!(get(&gateway, target.as_bytes()).status, 200, "{target}");

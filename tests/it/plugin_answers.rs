@@ -1,4 +1,4 @@
-//! What plugins change of a request and of its answer besides bodies, and what stands in an answer's place.
+//! Changes of plugins to a request and its response other than bodies, and replacement responses.
 
 use crate::support::origin::answer;
 use crate::support::{Gateway, Next, Origin, Socket, Wire, eventually};
@@ -14,7 +14,7 @@ fn one(origin: &Origin, plugins: &str) -> Gateway {
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const REPLY: &str = "{ kind: chaos, phase: response_headers, act: reply }";
 
-/// The lines of an access log, once there are so many.
+/// The lines of an access log, once there are this many.
 fn lines(path: &std::path::Path, count: usize) -> Vec<Value> {
     eventually("the lines of the access log", || {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -24,7 +24,7 @@ fn lines(path: &std::path::Path, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn the_backend_is_asked_what_plugins_say_and_the_log_tells_what_the_client_asked() {
+fn the_backend_gets_the_plugins_request_and_the_log_has_the_client_s() {
     let origin = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
@@ -36,7 +36,7 @@ routes: [{{ name: r, upstream: ['{}'], plugins: [
         origin.address()
     ));
     assert_eq!(gateway.get("/asked?y=2").status, 200);
-    // The line comes behind the answer, and another worker may take the handshake.
+    // The line is written after the response, and another worker may accept the handshake.
     lines(&path, 1);
     let mut socket = Socket::open(gateway.web(), "/ws?z=3");
     socket.say("hello");
@@ -55,7 +55,7 @@ routes: [{{ name: r, upstream: ['{}'], plugins: [
 }
 
 #[test]
-fn a_changed_method_decides_about_the_answers_body() {
+fn a_changed_method_decides_about_the_response_body() {
     let origin = Origin::scripted("a", |seen, wire| {
         let whole = answer(200, "", b"body");
         let sent = if seen.line().starts_with("HEAD") { whole.len() - 4 } else { whole.len() };
@@ -73,7 +73,7 @@ fn a_changed_method_decides_about_the_answers_body() {
 }
 
 #[test]
-fn a_changed_status_is_the_answers() {
+fn a_changed_status_is_sent() {
     for (came, goes, body) in
         [(200, 404, "body"), (200, 204, ""), (200, 304, ""), (204, 200, ""), (304, 200, "")]
     {
@@ -96,7 +96,7 @@ fn a_changed_status_is_the_answers() {
 }
 
 #[test]
-fn a_reply_takes_the_place_of_a_backends_answer_and_the_connection_goes_on() {
+fn a_reply_replaces_a_backends_response_and_the_connection_stays_open() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nlong\r\n0\r\n\r\n";
     for came in [
         answer(200, "X-Was: 1\r\n", &vec![b'x'; 1 << 20]),
@@ -110,7 +110,7 @@ fn a_reply_takes_the_place_of_a_backends_answer_and_the_connection_goes_on() {
         let gateway = one(&origin, REPLY);
         let mut wire = gateway.wire();
         for method in ["GET", "HEAD", "GET"] {
-            // The script answers a HEAD with a body; a backend that does so is left.
+            // The script responds to a HEAD with a body; a connection to a backend that does so is closed.
             let method = if came.len() > 1 << 10 { "GET" } else { method };
             if method == "HEAD" && came.ends_with(b"short") {
                 continue;
@@ -126,7 +126,7 @@ fn a_reply_takes_the_place_of_a_backends_answer_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_reply_takes_the_place_of_the_gateways_and_of_a_plugins_answer() {
+fn a_reply_replaces_the_gateways_and_a_plugins_response() {
     let dead = Origin::named("dead");
     dead.die();
     assert_eq!(one(&dead, REPLY).get("/").text(), "chaos");
@@ -157,7 +157,7 @@ fn a_reply_to_a_101_refuses_the_websocket() {
 }
 
 #[test]
-fn an_answer_to_a_handshake_that_is_no_101_passes_plugins_too() {
+fn a_non_101_response_to_a_handshake_passes_plugins_too() {
     let origin = Origin::fixed(answer(403, "", b"a quiet no"), Next::Close);
     let handshake = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -176,7 +176,7 @@ fn an_answer_to_a_handshake_that_is_no_101_passes_plugins_too() {
 }
 
 #[test]
-fn a_reply_to_a_piece_of_the_request_is_the_answer() {
+fn a_reply_to_a_piece_of_the_request_is_the_response() {
     let origin = Origin::named("a");
     let gateway = one(&origin, "{ kind: chaos, phase: request_body, act: reply }");
     let mut wire = gateway.wire();
@@ -191,13 +191,13 @@ fn a_reply_to_a_piece_of_the_request_is_the_answer() {
 
 #[test]
 fn a_reply_ends_an_upload_that_is_still_under_way() {
-    // Reads the head alone, and answers at once with more than fits into any buffer.
+    // Reads only the header, and responds at once with more than any buffer holds.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let backend = thread::spawn(move || {
         let mut wire = Wire::of(listener.accept().unwrap().0);
         wire.head().unwrap();
-        // Whoever is not read any more is told so by an error.
+        // The write fails once the gateway stops reading.
         let _ = wire.try_send(answer(200, "", &vec![b'x'; 16 << 20]));
     });
     let gateway = Gateway::start_own(&format!("routes: [{{ upstream: ['{address}'], plugins: [{REPLY}] }}]"));

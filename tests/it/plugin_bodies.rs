@@ -1,4 +1,4 @@
-//! Bodies on their way past plugins: piece by piece, and whole where one wants to see all of it first.
+//! Bodies through plugins: in chunks, and buffered for a plugin that reads the whole body.
 
 use crate::support::origin::answer;
 use crate::support::raw::ask;
@@ -23,7 +23,7 @@ fn a_requests_body_passes_plugins_and_has_no_length_any_more() {
     let mut wire = gateway.wire();
     wire.send(post("", "a quiet word"));
     assert_eq!(wire.response().status, 200);
-    // The same connection goes on, and a request without a body stays one.
+    // The connection is reused, and a request without a body stays one.
     wire.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(wire.response().status, 200);
     let [first, second] = &origin.seen()[..] else { panic!("two requests") };
@@ -50,7 +50,7 @@ fn what_a_plugin_holds_back_goes_out_at_the_end() {
 }
 
 #[test]
-fn an_answers_body_passes_plugins_and_keeps_the_connection() {
+fn a_response_body_passes_plugins_and_keeps_the_connection() {
     let origin = Origin::fixed(answer(200, "", b"a quiet word"), Next::Keep);
     let gateway = one(&origin, SHOUT);
     let mut wire = gateway.wire();
@@ -72,7 +72,7 @@ fn to_http_1_0_a_changed_body_ends_with_its_connection() {
 }
 
 #[test]
-fn answers_without_a_body_are_framed_as_such() {
+fn responses_without_a_body_are_framed_as_such() {
     for (method, status, body) in
         [("HEAD", 200, &b""[..]), ("GET", 204, b""), ("GET", 304, b""), ("GET", 200, b"")]
     {
@@ -94,7 +94,7 @@ fn answers_without_a_body_are_framed_as_such() {
 }
 
 #[test]
-fn who_leaves_a_body_alone_leaves_its_length_too() {
+fn an_unchanged_body_keeps_its_length() {
     let origin = Origin::fixed(answer(200, "", b"a quiet word"), Next::Keep);
     let gateway = one(&origin, "{ kind: replace, leave: true, response: { from: quiet, to: LOUD } }");
     let response = gateway.get("/");
@@ -102,7 +102,7 @@ fn who_leaves_a_body_alone_leaves_its_length_too() {
 }
 
 #[test]
-fn the_gateways_and_plugins_own_answers_pass_the_same_way() {
+fn local_responses_of_gateway_and_plugins_pass_the_same_way() {
     let origin = Origin::named("a");
     let words = "response: { from: chaos, to: order }";
     let gateway = one(
@@ -123,7 +123,7 @@ fn the_gateways_and_plugins_own_answers_pass_the_same_way() {
 const WHOLE: &str = "{ kind: replace, whole: 8MiB, request: { from: quiet, to: LOUD } }";
 
 #[test]
-fn a_whole_body_of_megabytes_is_seen_before_the_head_goes_on() {
+fn a_whole_body_of_megabytes_is_seen_before_the_header_is_forwarded() {
     let origin = Origin::named("a");
     let gateway = one(&origin, WHOLE);
     let big = format!("quiet {}", "x".repeat(5 << 20));
@@ -166,7 +166,7 @@ fn a_whole_body_may_come_in_chunks_and_passes_the_plugins_around() {
 }
 
 #[test]
-fn a_whole_body_of_a_client_that_sends_no_more_is_answered_too() {
+fn a_whole_body_of_a_half_closed_client_gets_a_response_too() {
     let origin = Origin::named("a");
     let gateway = one(&origin, WHOLE);
     let response = ask(gateway.web(), post("Connection: close\r\n", "a quiet word"));
@@ -193,7 +193,7 @@ fn a_whole_body_that_is_too_long_is_413() {
 }
 
 #[test]
-fn a_client_that_waits_is_told_to_go_on() {
+fn a_client_that_waits_gets_a_100() {
     let origin = Origin::named("a");
     let gateway = one(&origin, WHOLE);
     let mut wire = gateway.wire();
@@ -206,7 +206,7 @@ fn a_client_that_waits_is_told_to_go_on() {
 }
 
 #[test]
-fn a_client_that_leaves_in_its_body_costs_nobody_else() {
+fn a_client_that_leaves_in_its_body_affects_no_other_client() {
     let origin = Origin::named("a");
     let gateway = one(&origin, WHOLE);
     for _ in 0..20 {
@@ -223,7 +223,7 @@ fn a_client_that_leaves_in_its_body_costs_nobody_else() {
     eventually("nothing is under way", || (gateway.status()["requests"] == 0).then_some(()));
 }
 
-/// Two backends of which each that is asked first closes without an answer, once in all.
+/// Two backends of which the first one tried closes without a response, once in total.
 fn one_fails() -> (Origin, Origin, std::sync::Arc<AtomicBool>) {
     let failed = std::sync::Arc::new(AtomicBool::new(false));
     let backend = |name: &'static str| {

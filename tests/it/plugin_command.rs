@@ -1,16 +1,16 @@
-//! `moongate plugin`: what it writes compiles and runs, and what it tells of a plugin is what the plugin did.
+//! `moongate plugin`: its templates compile and run, and its trial reports what the plugin did.
 
 use crate::support::moongate;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// The template of a native plugin, compiled and tested as it is written.
+/// The template of a native plugin, compiled and tested unchanged.
 #[path = "../../src/cli/plugin/scaffold/native/lib.rs"]
 #[allow(unreachable_pub, dead_code, clippy::unwrap_used, reason = "it is a crate of its own")]
 mod my_plugin;
 
-/// And the gateway around it.
+/// The gateway with it.
 #[allow(dead_code, unreachable_pub, reason = "compiling it is the test")]
 mod gateway {
     use super::my_plugin;
@@ -39,12 +39,12 @@ fn nothing_is_overwritten_and_no_odd_name_is_taken() {
     }
     let again = within(directory.path(), &["plugin", "new", "mine", "--wasm"]);
     assert_eq!(again.status.code(), Some(1));
-    assert_eq!(both(&again), "error: `mine` is there already; nothing was written\n");
+    assert_eq!(both(&again), "error: `mine` already exists; nothing was written\n");
     assert!(!directory.path().join("mine/mine.luau").exists(), "the first one stays as it is");
     for name in ["../up", "a/b", "1st", "", "a b", ".."] {
         let refused = within(directory.path(), &["plugin", "new", name]);
         assert_eq!(refused.status.code(), Some(1), "{name}");
-        assert!(both(&refused).contains("cannot be a plugin's name"), "{name}: {}", both(&refused));
+        assert!(both(&refused).contains("is not a valid plugin name"), "{name}: {}", both(&refused));
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
@@ -83,7 +83,7 @@ fn a_kind_of_the_build_is_tried_with_its_settings() {
 request POST /a?b
   - x-gone: 1
   ~ x-a: old -> POST
-answer 200
+response 200
   nothing
 ";
     assert_eq!(both(&tried), expected);
@@ -91,15 +91,15 @@ answer 200
 }
 
 #[test]
-fn what_cannot_be_tried_says_why() {
+fn a_plugin_that_cannot_be_tried_is_reported() {
     for (arguments, code, words) in [
         (&["--kind", "headres"][..], 78, "unknown plugin `headres`"),
         (&["--kind", "headers"], 78, "`headers` changes nothing"),
         (&["--kind", "headers", "--config", "{"], 78, "`--config` is not JSON"),
-        (&["--kind", "headers", "--config", "7"], 78, "must be an object"),
-        (&["x.txt"], 78, "neither a script nor a filter"),
+        (&["--kind", "headers", "--config", "7"], 78, "must be a JSON object"),
+        (&["x.txt"], 78, "unknown type of plugin file"),
         (&[], 2, "required"),
-        (&["--kind", "request_id", "--request", "G@T /"], 2, "`G@T` is no method"),
+        (&["--kind", "request_id", "--request", "G@T /"], 2, "`G@T` is not an HTTP method"),
         (&["--kind", "request_id", "-H", "x"], 2, "is not `name: value`"),
         (&["--kind", "request_id", "--body", "@/there/is/none"], 2, "cannot read `/there/is/none`"),
     ] {
@@ -127,15 +127,15 @@ mod luau {
         let expected = "\
 request GET /
   + x-greeting: ahoy
-answer 200
+response 200
   + x-greeting: ahoy
 ";
         assert_eq!(both(&tried), expected);
     }
 
-    /// One script that does everything, and the report of it.
+    /// One script with every function, and the report about it.
     #[test]
-    fn a_trial_tells_all_that_a_script_does() {
+    fn a_trial_reports_all_that_a_script_does() {
         let directory = tempfile::tempdir().unwrap();
         let script = r#"
 function request_headers(req)
@@ -190,15 +190,15 @@ request POST /a?b
   ~ method: POST -> PUT
   ~ target: /a?b -> /new?c=d
   ~ body: \"hello\" -> \"HELLO\"
-  log warn: a script says script=all.luau said=seen 127.0.0.1
-  call GET /who to the upstream auth: not made, there are no upstreams here
-  log info: a script says script=all.luau said=nil nobody could be connected to
-answer 200
+  log warn: script logged script=all.luau said=seen 127.0.0.1
+  call GET /who to the upstream auth: not made, `plugin test` has no upstreams
+  log info: script logged script=all.luau said=nil connection failed
+response 200
   ~ status: 200 -> 201
   + x-new: 1
   ~ body: \"twelve bytes\" -> \"12 bytes\"
 log
-  log info: a script says script=all.luau said=over 201
+  log info: script logged script=all.luau said=over 201
 notes
   team: red
 ";
@@ -206,7 +206,7 @@ notes
     }
 
     #[test]
-    fn messages_answers_and_faults_are_told_too() {
+    fn messages_responses_and_faults_are_reported_too() {
         let directory = tempfile::tempdir().unwrap();
         let script = r#"
 function request_headers(req)
@@ -237,7 +237,7 @@ function closed(ws, ended) print("closed", ended.code, ended.messages.to_backend
         let expected = "\
 request GET /
   nothing
-answer 101
+response 101
   nothing
 message to the backend \"a\"
   ~ payload: \"a\" -> \"<a>\"
@@ -249,7 +249,7 @@ message to the client \"b\"
 message to the client \"close\"
   close 4000 enough
 closed 4000
-  log info: a script says script=ws.luau said=closed 4000 2
+  log info: script logged script=ws.luau said=closed 4000 2
 ";
         assert_eq!(both(&tried), expected);
         let tried = test(&["--request", "/no"]);
@@ -258,7 +258,7 @@ request GET /no
   respond 403
     vary: x
     \"no\\n\"
-answer 403
+response 403
   nothing
 ";
         assert_eq!(both(&tried), expected);
@@ -273,7 +273,7 @@ request GET /bad
 
 #[cfg(not(feature = "luau"))]
 #[test]
-fn a_build_without_luau_says_how_to_get_it() {
+fn a_build_without_luau_explains_how_to_get_it() {
     let tried = moongate(&["plugin", "test", "x.luau"]);
     assert_eq!(tried.status.code(), Some(78));
     assert!(both(&tried).contains("this build of moongate has no `luau`"), "{}", both(&tried));

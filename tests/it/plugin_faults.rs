@@ -1,4 +1,4 @@
-//! Plugins that fail: what becomes of the request, and of the gateway.
+//! Plugins that fail: the effects on the request and on the gateway.
 
 use crate::support::origin::answer;
 use crate::support::{Gate, Gateway, LIMIT, Next, Origin, Socket, eventually, moongate};
@@ -17,7 +17,7 @@ fn faulty(origin: &Origin, phase: &str, act: &str, on_error: &str) -> Gateway {
 }
 
 #[test]
-fn a_fault_is_500_or_passed_over_as_the_entry_says() {
+fn a_fault_is_500_or_skipped_by_on_error() {
     let origin = Origin::fixed(answer(200, "", b"fine"), Next::Keep);
     for phase in PHASES {
         for act in ["fail", "panic", "fail_later"] {
@@ -47,7 +47,7 @@ fn a_fault_is_500_or_passed_over_as_the_entry_says() {
 }
 
 #[test]
-fn an_answer_whose_head_is_out_breaks_off() {
+fn a_response_whose_header_was_sent_is_aborted() {
     let gate = Arc::new(Gate::default());
     let held = gate.clone();
     let origin = Origin::scripted("slow", move |_, wire| {
@@ -113,7 +113,7 @@ fn a_panic_at_a_message_is_1011_or_as_if_the_plugin_were_not_there() {
 }
 
 #[test]
-fn a_panic_while_a_websocket_is_asked_about_again_is_1011_or_nothing() {
+fn a_panic_in_a_recheck_is_1011_or_ignored() {
     let origin = Origin::named("a");
     for act in ["fail", "panic", "fail_later"] {
         let closed = faulty(&origin, "recheck", act, "closed");
@@ -143,7 +143,7 @@ fn a_panic_at_the_end_of_a_websocket_costs_nothing() {
     });
 }
 
-/// A script's error and a filter's trap are faults of their own, in each of their functions.
+/// An error in a script and a trap in a filter are faults of their own, in each of their functions.
 #[cfg(feature = "luau")]
 #[test]
 fn an_error_of_a_script_is_its_on_error_in_every_function() {
@@ -245,7 +245,7 @@ fn ten_thousand_failing_requests_leave_nothing_behind() {
 }
 
 #[test]
-fn what_on_error_can_be_is_told() {
+fn the_values_of_on_error_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
     std::fs::write(

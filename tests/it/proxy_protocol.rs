@@ -1,7 +1,7 @@
-//! The PROXY protocol from balancers: raw headers in any shape, and HAProxy itself. 127.0.0.1 is the
-//! balancer here; whoever comes from another address of the loopback network is none.
+//! The PROXY protocol from load balancers: raw headers in any form, and HAProxy itself. 127.0.0.1 is the load
+//! balancer; other loopback addresses are not.
 
-// Every address of 127.0.0.0/8 is local on Linux alone.
+// Only Linux treats every address of 127.0.0.0/8 as local.
 #![cfg(target_os = "linux")]
 
 use crate::support::raw::{Wire, fields};
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const ERRORS: &str = "moongate_proxy_protocol_errors_total";
 
-/// A gateway that takes headers from 127.0.0.1, with more settings of the listener and of the process.
+/// A gateway that accepts headers from 127.0.0.1, with more settings of the listener and of the process.
 fn gateway(origin: &Origin, listener: &str, server: &str) -> Gateway {
     Gateway::start_whole(&configuration(origin, "127.0.0.1", listener, server))
 }
@@ -46,7 +46,7 @@ fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
     [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, family], &length, block].concat()
 }
 
-/// The client 192.0.2.9 in version 2, with these elements.
+/// The client 192.0.2.9 in version 2, with these TLVs.
 fn v2_client(elements: &[u8]) -> Vec<u8> {
     v2(0x21, 0x11, &[&[192, 0, 2, 9, 192, 0, 2, 250, 0x12, 0x67, 0x01, 0xbb], elements].concat())
 }
@@ -61,14 +61,14 @@ fn from(source: &str, to: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// A request behind these bytes, in one write.
+/// A request after these bytes, in one write.
 fn ask(gateway: &Gateway, header: &[u8]) -> Response {
     let mut wire = gateway.wire();
     wire.send([header, GET.as_bytes()].concat());
     wire.response()
 }
 
-/// The client of the newest request, as the backend was told.
+/// The client of the latest request, as the backend received it.
 fn told(origin: &Origin) -> String {
     let seen = origin.seen().pop().unwrap();
     fields(&seen.head, "x-forwarded-for").collect::<Vec<_>>().join(" and ")
@@ -82,10 +82,10 @@ fn refused(gateway: &Gateway, reason: &str, count: f64) {
 }
 
 #[test]
-fn a_header_tells_who_the_client_is() {
+fn a_header_sets_the_client() {
     let origin = Origin::named("a");
     let gateway = gateway(&origin, "", "");
-    // An element that says nothing and is longer than any first look.
+    // A padding TLV longer than the first peek.
     let padding = [&[4, 0x0e, 0][..], &[0; 0x0e00]].concat();
     let six = [&[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9][..], &[0; 16], &[0; 4]].concat();
     for (header, client) in [
@@ -107,7 +107,7 @@ fn a_header_tells_who_the_client_is() {
         assert_eq!((response.status, &*told(&origin)), (200, client), "{shown:?}");
     }
     assert!(!gateway.metrics().has(ERRORS, &[]));
-    // What was told holds for the whole connection, and a second header is no request.
+    // The header applies to the whole connection, and a second header is no request.
     let mut wire = gateway.wire();
     wire.send([&v1("192.0.2.7")[..], GET.as_bytes(), GET.as_bytes()].concat());
     for _ in 0..2 {
@@ -126,7 +126,7 @@ fn a_header_may_come_in_any_pieces() {
         for cut in 1..header.len() + 2 {
             let mut wire = gateway.wire();
             wire.send(&whole[..cut]);
-            // An answer on another connection: time for the first piece to be looked at alone.
+            // A response on another connection: time for the first piece to be read alone.
             assert_eq!(ask(&gateway, &v1("192.0.2.1")).status, 200);
             wire.send(&whole[cut..]);
             assert_eq!((wire.response().status, &*told(&origin)), (200, client), "cut at {cut}");
@@ -164,7 +164,7 @@ fn what_is_no_header_ends_the_connection() {
         let labels = [("listener", "web"), ("reason", reason)];
         let before = gateway.metrics().sum(ERRORS, &labels);
         let mut wire = gateway.wire();
-        // The connection may be over before the last byte is sent.
+        // The connection may be closed before the last byte is sent.
         let _ = wire.try_send(&bytes);
         assert!(wire.ended(), "{:?}", String::from_utf8_lossy(&bytes));
         refused(&gateway, reason, before + 1.0);
@@ -174,7 +174,7 @@ fn what_is_no_header_ends_the_connection() {
     wire.half_close();
     assert!(wire.ended());
     refused(&gateway, "closed", 1.0);
-    // Whoever looks whether the port is open is no error.
+    // A connection without bytes, as from a port check, is no error.
     let wire = gateway.wire();
     wire.half_close();
     let mut wire = wire;
@@ -199,7 +199,7 @@ fn a_slow_header_costs_its_time_and_nothing_else() {
     let mut wires = [slow(b"PROXY TCP4 19"), slow(&header[..20]), slow(b"P"), slow(b"\r\n\r"), slow(b"")];
     assert!(wires.iter_mut().all(Wire::ended));
     assert!(start.elapsed() >= Duration::from_millis(900));
-    // A loop that looks at the same bytes again and again would have taken the whole second.
+    // A busy loop over the same bytes would have used the whole second.
     let took = cpu() - before;
     assert!(took < 0.5, "{took} s of processor time");
     refused(&gateway, "timeout", 5.0);
@@ -207,7 +207,7 @@ fn a_slow_header_costs_its_time_and_nothing_else() {
 }
 
 #[test]
-fn nobody_else_is_believed() {
+fn no_other_source_is_trusted() {
     let origin = Origin::named("a");
     let gateway = gateway(&origin, "", "");
     let send = |bytes: &[u8]| {
@@ -225,7 +225,7 @@ fn nobody_else_is_believed() {
 }
 
 #[test]
-fn everything_goes_by_the_client_that_was_told() {
+fn everything_uses_the_client_of_the_header() {
     let origin = Origin::named("a");
     let log = tempfile::NamedTempFile::new().unwrap();
     let gateway = Gateway::start_whole(&format!(
@@ -249,7 +249,7 @@ routes:
         (response.status, wire)
     };
     assert_eq!(ask("192.0.2.66", GET).0, 403);
-    // The client is a proxy that is trusted; the balancer is not.
+    // The client is a trusted proxy; the load balancer is not.
     let forwarded = "GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.5\r\n\r\n";
     assert_eq!(ask("192.0.2.7", forwarded).0, 200);
     assert_eq!(told(&origin), "203.0.113.5, 192.0.2.7");
@@ -293,7 +293,7 @@ fn on_a_tls_listener_the_header_comes_before_the_handshake() {
         let mut session = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
         let mut stream = from(source, gateway.web());
         stream.set_nodelay(true).unwrap();
-        // The header and the first of the handshake in one packet, or the header in two.
+        // The header and the first bytes of the handshake in one packet, or the header in two.
         let mut first = header.to_vec();
         session.write_tls(&mut first).unwrap();
         stream.write_all(&first[..cut]).unwrap();
@@ -320,7 +320,8 @@ fn on_a_tls_listener_the_header_comes_before_the_handshake() {
 
 #[test]
 fn http2_begins_behind_the_header() {
-    // Preface, SETTINGS, and a GET of / with every field from HPACK's static table but the authority's value.
+    // Preface, SETTINGS, and a GET of / with every field from HPACK's static table except the authority's
+    // value.
     let request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
                     \0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x41\x09localhost";
     for protocols in ["h2c", "http1, h2c"] {
@@ -348,7 +349,7 @@ fn tls_that_the_balancer_ended_is_https() {
 }
 
 #[test]
-fn a_reload_changes_who_is_believed() {
+fn a_reload_changes_the_trusted_sources() {
     let origin = Origin::named("a");
     let gateway = gateway(&origin, "", "");
     let web = gateway.web();
@@ -371,7 +372,7 @@ fn a_reload_changes_who_is_believed() {
 }
 
 #[test]
-fn over_a_unix_socket_everybody_tells_of_a_client() {
+fn over_a_unix_socket_every_peer_may_send_a_header() {
     let origin = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("web.sock");
@@ -389,7 +390,7 @@ routes: [{{ upstream: ['{origin}'], on_client_close: finish }}]",
         pieces.iter().for_each(|piece| stream.write_all(piece).unwrap());
         stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
-        // A refusal may reset what was not read.
+        // A rejection may reset unread bytes.
         let _ = stream.read_to_string(&mut answer);
         answer
     };
@@ -404,7 +405,7 @@ routes: [{{ upstream: ['{origin}'], on_client_close: finish }}]",
     assert_eq!(origin.count(), 0);
 }
 
-/// HAProxy in front of a gateway, on a socket that the test made: its port is known.
+/// HAProxy in front of a gateway, on a socket created by the test, so that its port is known.
 struct Haproxy {
     child: Child,
     address: SocketAddr,
@@ -438,18 +439,18 @@ impl Haproxy {
 
 impl Drop for Haproxy {
     fn drop(&mut self) {
-        // Ended already is as good.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 #[test]
-fn haproxy_tells_of_its_clients() {
-    // Debian's is where only root looks.
+fn haproxy_reports_its_clients() {
+    // Debian installs it outside of a user's PATH.
     let runs = |program: &&str| Command::new(program).arg("-v").stdout(Stdio::null()).status().is_ok();
     let Some(program) = ["haproxy", "/usr/sbin/haproxy"].into_iter().find(runs) else {
-        // Not by a macro, whose output a test that passes does not show.
+        // Not by a macro, whose output is hidden for a test that passes.
         writeln!(std::io::stderr(), "skipped: there is no haproxy here (apt-get install haproxy)").unwrap();
         return;
     };
@@ -460,7 +461,7 @@ fn haproxy_tells_of_its_clients() {
         "send-proxy-v2",
         "send-proxy-v2 proxy-v2-options crc32c,unique-id,authority,ssl",
         "send-proxy-v2-ssl-cn",
-        // Its checks come with a header of their own.
+        // Its health checks send a header of their own.
         "send-proxy check inter 100ms check-send-proxy",
         "send-proxy-v2 check inter 100ms check-send-proxy",
     ] {

@@ -1,11 +1,11 @@
-//! Whatever is refused, by the parser too, gets a response of the gateway's own, a line in the access log and a count.
+//! Rejected requests, also by the parser, get a response of the gateway, an access log line and a count.
 
 use crate::support::raw::{Wire, ask};
 use crate::support::{Gateway, Origin, eventually};
 use serde_json::Value;
 use std::path::Path;
 
-/// The lines of an access log, when there are so many.
+/// The lines of an access log, once there are this many.
 fn lines(path: &Path, count: usize) -> Vec<Value> {
     eventually("the lines are written", || {
         let text = std::fs::read_to_string(path).ok()?;
@@ -15,7 +15,7 @@ fn lines(path: &Path, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn a_request_that_no_parser_takes_is_answered_logged_and_counted() {
+fn a_request_that_no_parser_accepts_gets_a_response_a_log_line_and_a_count() {
     let a = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("access.log");
@@ -102,7 +102,7 @@ routes: [{{ upstream: ['{a}'] }}]",
 }
 
 #[test]
-fn a_refused_request_says_what_is_wrong() {
+fn a_rejected_request_gets_the_detail() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!("routes: [{{ upstream: ['{a}'] }}]"));
     for (request, detail) in [

@@ -1,4 +1,4 @@
-//! Reloads: all or nothing, noticed by nobody who does not look for them.
+//! Reloads: all or nothing, without an effect on clients.
 
 use crate::support::eventually::within;
 use crate::support::log::field;
@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::net::TcpListener;
 
-/// A file of a hundred routes, so that a generation that is kept by mistake weighs something.
+/// A file of a hundred routes, so that a generation kept by mistake is noticeable.
 fn big(origins: [&Origin; 2], version: usize) -> String {
     let [a, b] = origins;
     let mut yaml = format!(
@@ -25,8 +25,8 @@ routes:
     yaml
 }
 
-/// 100 WebSockets before the first reload and one more with each of the first 100, a stream of
-/// requests all the while. Nothing is dropped, nothing fails, and the last 100 reloads cost no memory.
+/// 100 WebSockets before the first reload and one more with each of the first 100, with a stream of requests.
+/// Nothing is dropped, nothing fails, and the last 100 reloads cost no memory.
 #[test]
 fn two_hundred_reloads_under_two_hundred_websockets_cost_nothing() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
@@ -43,8 +43,8 @@ fn two_hundred_reloads_under_two_hundred_websockets_cost_nothing() {
     for version in 101..=200 {
         gateway.reload(&big(origins, version)).unwrap();
     }
-    // A generation that is kept by mistake shows in every hundred; the allocator's and the kernel's
-    // steps show in one or the other.
+    // A generation kept by mistake shows in every hundred; steps of the allocator and the kernel only in one
+    // of them.
     let mut version = 200;
     let mut hundred_more = || {
         let settled = gateway.memory();
@@ -59,12 +59,12 @@ fn two_hundred_reloads_under_two_hundred_websockets_cost_nothing() {
     assert_eq!(load.stop(), Vec::<String>::new());
     sockets.iter_mut().for_each(|socket| socket.echo("still here"));
     assert_eq!(a.sockets() + b.sockets(), 200);
-    // A generation kept by mistake weighs more than 100 KiB; the kernel may hand out 2 MiB at a time.
+    // A generation kept by mistake exceeds 100 KiB; the kernel may allocate 2 MiB at a time.
     assert!(growth < 5 << 10, "a hundred more reloads added {growth} KiB");
 }
 
 #[test]
-fn a_broken_file_keeps_the_old_generation_and_says_why() {
+fn an_invalid_file_keeps_the_old_generation_and_is_reported() {
     let a = Origin::named("a");
     let good = format!(
         "upstreams:
@@ -109,13 +109,13 @@ fn every_kind_of_broken_file_is_survived() {
         gateway.write_whole(bad);
         let mark = gateway.log().mark();
         gateway.signal("HUP");
-        gateway.log().wait(mark, &["configuration refused"]);
+        gateway.log().wait(mark, &["configuration rejected"]);
         assert_eq!(gateway.get("/").text(), "a", "{bad:?}");
     }
     fs::remove_file(gateway.file()).unwrap();
     let mark = gateway.log().mark();
     gateway.signal("HUP");
-    gateway.log().wait(mark, &["configuration refused"]);
+    gateway.log().wait(mark, &["configuration rejected"]);
     assert_eq!(gateway.get("/").text(), "a");
 }
 
@@ -203,11 +203,11 @@ fn a_burst_of_signals_coalesces_and_the_last_file_wins() {
     assert!(gateway.ended().is_none());
 }
 
-/// SIGHUP's default action kills a process; ours is taken before there is a listener to reload.
+/// The default action of SIGHUP kills a process; the handler is installed before the first listener.
 #[test]
 fn a_signal_at_the_very_start_does_not_kill() {
     let a = Origin::named("a");
-    // Its silent probe holds up the start, so that the signals fall into it.
+    // Its silent probe delays the start, so that the signals arrive during it.
     a.fall_silent();
     let gateway = Gateway::spawn(&format!(
         "listeners: [{{ name: web, address: 127.0.0.1:0 }}]
@@ -230,14 +230,14 @@ routes: [{{ upstream: slow }}]"
     assert!(gateway.ended().is_none());
 }
 
-/// A port that is free now, below those that the kernel gives away.
+/// A port that is free now, below the ephemeral ones.
 fn free_port() -> u16 {
     let start = 20_000 + (std::process::id() % 8_000) as u16;
     (start..start + 2_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 #[test]
-fn the_reload_command_tells_the_outcome_and_its_warnings_and_exits_0_or_78() {
+fn the_reload_command_prints_the_outcome_and_warnings_and_exits_0_or_78() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let port = free_port();
     let file = |origin: &str| {

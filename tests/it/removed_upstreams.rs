@@ -1,4 +1,4 @@
-//! Endpoints and upstreams that a reload removed while WebSockets are on them: what the status and the metrics show.
+//! Endpoints and upstreams removed by a reload while WebSockets are on them: their status and metrics.
 
 use crate::support::{Gateway, Origin, Socket, eventually};
 
@@ -12,7 +12,7 @@ routes: [{{ name: chat, upstream: all }}]",
     )
 }
 
-/// What the status and the metrics say of an endpoint: why it is left, and how many are on it.
+/// The drain reason and the active count of an endpoint in the status and the metrics.
 fn seen(gateway: &Gateway, upstream: &str, origin: &Origin) -> Option<(String, u64, f64)> {
     let status = gateway.status();
     let endpoints = status["upstreams"][upstream]["endpoints"].as_array()?;
@@ -33,7 +33,7 @@ fn a_removed_endpoint_is_seen_until_its_last_socket_has_ended() {
     assert_eq!(seen(&gateway, "all", &a), Some(("removed".to_owned(), 2, 2.0)));
     assert_eq!(seen(&gateway, "all", &b), Some((String::new(), 2, 2.0)));
 
-    // The upstream itself is removed, and comes back with one of the two.
+    // The upstream itself is removed, and added again with one of the two.
     let other = format!("routes: [{{ name: other, upstream: ['{b}'] }}]");
     gateway.reload(&other).unwrap();
     gateway.reload(&format!("# once more\n{other}")).unwrap();

@@ -1,4 +1,4 @@
-//! Which requests reach which upstream, and that no spelling of a path changes the answer.
+//! Routing of requests to upstreams, independent of the spelling of a path.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, Response};
@@ -69,7 +69,7 @@ fn the_most_specific_route_wins() {
 }
 
 #[test]
-fn a_request_that_nobody_wants_is_404_with_a_token() {
+fn a_request_without_a_route_is_404_with_a_token() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!("routes: [{{ path: /only/, upstream: [{a}] }}]"));
     let response = asked(&gateway, "GET", "localhost", "/other", "Accept: application/json\r\n");
@@ -108,7 +108,7 @@ routes:
     assert_eq!(crate::support::get(gateway.listener("private"), "/").text(), "inner");
 }
 
-/// However `/admin` is spelled: either the request is refused, or it goes where `/admin` goes. It never
+/// For any spelling of `/admin`, the request is rejected or reaches the upstream of `/admin`. It never
 /// matches one route and reaches a backend as another.
 #[test]
 fn no_spelling_of_a_path_slips_past_its_route() {
@@ -161,7 +161,7 @@ fn no_spelling_of_a_path_slips_past_its_route() {
         let sent = guarded.seen()[0].target().to_owned();
         assert_eq!(sent, target.trim_start_matches("http://localhost"), "it is sent on as it came");
     }
-    // Other odd spellings stay where they belong.
+    // Other unusual spellings keep their own route.
     assert_eq!(asked(&gateway, "GET", "localhost", "/administrator", "").text(), "open");
     assert_eq!(asked(&gateway, "GET", "localhost", "/x?y=/admin", "").text(), "open");
 }

@@ -1,5 +1,5 @@
-//! Fields that a client has no right to send: they reach no expression, no authentication service, no mirror and no
-//! backend, in whatever spelling, over every version of HTTP, and whatever becomes of the plugin that owns them.
+//! Fields that a client may not send: they reach no expression, authentication service, mirror or backend.
+//! This holds in any spelling, over every HTTP version, and whatever happens to the plugin that owns them.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, Origin, Seen, Socket, eventually, h2, h2ws, moongate};
@@ -10,10 +10,10 @@ use sha2::Sha256;
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 
-/// Nothing listens there.
+/// An address without a listener.
 const GONE: &str = "http://127.0.0.1:1/";
 
-/// What a client claims of itself, each of which some backend or service would believe.
+/// Forged fields, each of which some backend or service would trust.
 const CLAIMS: [(&str, &str); 14] = [
     ("x_forwarded_uri", "/public"),
     ("x-forwarded-uri", "/public"),
@@ -43,7 +43,7 @@ fn lines(fields: &[(&str, &str)]) -> String {
     fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
 }
 
-/// Asks over HTTP/1.0, 1.1, 2, and for a WebSocket over both, with these fields.
+/// Sends these fields over HTTP/1.0, 1.1 and 2, and with a WebSocket over both.
 fn ask_all(gateway: &Gateway, fields: &[(&str, &str)]) {
     for version in ["1.0", "1.1"] {
         let head = format!("GET /secret HTTP/{version}\r\nHost: a.example:81\r\nConnection: close\r\n");
@@ -59,10 +59,10 @@ fn ask_all(gateway: &Gateway, fields: &[(&str, &str)]) {
     let _ = h2ws::Client::plain(gateway.web()).open_with("/secret", fields);
 }
 
-/// How many requests [`ask_all`] makes.
+/// The number of requests of [`ask_all`].
 const ALL: usize = 5;
 
-/// That nothing of what a client claims is left; of the spellings that the gateway writes itself, its own value is.
+/// Asserts that no forged value is left; fields that the gateway sets have its own value.
 fn assert_clean(seen: &Seen, method: &str) {
     for (name, value) in CLAIMS {
         assert!(!seen.fields(name).contains(&value), "{name} in {}", seen.head);
@@ -77,7 +77,7 @@ fn assert_clean(seen: &Seen, method: &str) {
 }
 
 #[test]
-fn what_an_untrusted_client_claims_reaches_nobody() {
+fn forged_fields_of_an_untrusted_client_reach_no_backend() {
     let (origin, auth, copies) = (Origin::named("a"), Origin::named("auth"), Origin::named("copy"));
     let gateway = gateway(&format!(
         "upstreams: {{ auth: {{ endpoints: ['{auth}'] }}, copies: {{ endpoints: ['{copies}'] }} }}
@@ -101,7 +101,7 @@ routes:
         assert_clean(request, "backend");
         assert_eq!(request.field("x-forwarded-host"), request.field("host"), "{}", request.head);
     }
-    // No copy is made of a WebSocket.
+    // WebSockets are not copied.
     eventually("copies of what is no WebSocket", || (copies.count() == ALL - 2).then_some(()));
     for request in copies.seen() {
         assert_clean(&request, "mirror");
@@ -134,7 +134,7 @@ routes:
   - {{ path: =/https, upstream: ['{origin}'], plugins: [{{ kind: redirect, https: true }}] }}
   - {{ upstream: ['{origin}'], plugins: [{{ kind: forward_auth, upstream: auth }}] }}"
         ));
-        // The proxy has appended to both lists: what stands first is the client's own word.
+        // The proxy has appended to both lists: the first element is the client's own.
         let hops = "X-Forwarded-For: 1.1.1.1, 203.0.113.7\r\n";
         let twice = format!("{hops}X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n");
         let list = format!("{hops}X-Forwarded-Proto: https, http\r\n");
@@ -153,7 +153,7 @@ routes:
         ];
         origin.forget();
         auth.forget();
-        // A WebSocket client of the tests has one line of a name.
+        // The WebSocket client of the tests sends one line per name.
         let head = "GET /x HTTP/1.1\r\nHost: inner\r\nConnection: close\r\n";
         assert_eq!(ask(gateway.web(), format!("{head}{}\r\n", lines(&fields))).status, 200);
         let client = h2::Client::connect(gateway.web());
@@ -178,7 +178,7 @@ fn token(claims: &serde_json::Value) -> String {
 }
 
 #[test]
-fn a_field_that_a_plugin_owns_comes_from_nobody_else() {
+fn an_owned_field_comes_only_from_its_plugin() {
     let origin = Origin::named("a");
     let forged = [("x-user", "root"), ("x_user", "root"), ("x.user", "root")];
     let never = "when: 'request.path == \"/never\"'";
@@ -222,7 +222,7 @@ fn a_field_that_a_plugin_owns_comes_from_nobody_else() {
 }
 
 #[test]
-fn owners_that_exclude_each_other_leave_what_the_other_said() {
+fn owners_that_exclude_each_other_leave_the_other_s_value() {
     let origin = Origin::named("a");
     let jwt = |path: &str| {
         format!(
@@ -272,7 +272,7 @@ routes:
     assert_eq!(get("/", "Bearer wrong"), 401);
     assert_eq!(get("/", "Bearer outside"), 200);
     assert_eq!(get("/silent", "Bearer outside"), 200);
-    // Its own condition sees the credential; the backend does not.
+    // The condition sees the credential; the backend does not.
     assert_eq!(get("/skipped", "Bearer outside"), 200);
     let passed: Vec<_> =
         origin.seen().iter().map(|seen| seen.field("authorization").map(str::to_owned)).collect();
@@ -319,7 +319,7 @@ routes:
     assert_eq!(get("/removed", "Authorization: Bearer client").status, 200);
     let asked: Vec<_> = auth.seen().iter().map(|seen| seen.fields("authorization").join("|")).collect();
     assert_eq!(asked, ["ours", ""]);
-    // The challenge tells that the password was looked at: without one it is the same.
+    // The challenge shows that the password was checked: without one it is the same.
     assert_eq!(get("/basic", "Authorization: Basic YWRhOndyb25n").status, 401);
 }
 

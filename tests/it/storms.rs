@@ -1,5 +1,4 @@
-//! Everybody comes at once: handshakes are let in at a rate, and an endpoint that has just come is
-//! not buried.
+//! Reconnect storms: handshakes are accepted at a rate, and a new endpoint is not overloaded.
 
 use crate::support::ws::handshake;
 use crate::support::{Gateway, Origin, Response, Socket, Wire, eventually, get};
@@ -8,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// A handshake by hand: its answer, and the connection that it leaves.
+/// A handshake by hand: its response, and the connection.
 fn knock(gateway: SocketAddr, path: &str) -> (Response, Wire) {
     let mut wire = Wire::connect(gateway);
     wire.send(handshake(path, ""));
@@ -19,7 +18,7 @@ fn status(gateway: SocketAddr, path: &str) -> u16 {
     knock(gateway, path).0.status
 }
 
-/// So many handshakes in one moment: their answers, and how long the last of them took to come.
+/// Concurrent handshakes: their responses, and the time to the last one.
 fn storm(gateway: SocketAddr, clients: usize) -> (Vec<(Response, Wire)>, Duration) {
     let barrier = Barrier::new(clients + 1);
     std::thread::scope(|scope| {
@@ -28,7 +27,7 @@ fn storm(gateway: SocketAddr, clients: usize) -> (Vec<(Response, Wire)>, Duratio
             knock(gateway, "/ws")
         };
         let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-        // Taken before anybody goes: the time can only be longer than what the gateway saw.
+        // Taken before the first one: the measured time is at least the gateway's.
         let start = Instant::now();
         barrier.wait();
         let answers = clients.into_iter().map(|client| client.join().unwrap()).collect();
@@ -37,7 +36,7 @@ fn storm(gateway: SocketAddr, clients: usize) -> (Vec<(Response, Wire)>, Duratio
 }
 
 #[test]
-fn a_storm_is_let_in_at_the_rate_of_its_route_and_the_rest_is_told_when_to_come() {
+fn a_storm_is_accepted_at_the_rate_of_its_route_and_the_rest_gets_retry_after() {
     let a = Origin::named("a");
     let gateway = Gateway::start(&format!(
         "routes: [{{ name: chat, upstream: ['{a}'], websocket: {{ handshake_rate: 50/s }} }}]"
@@ -58,7 +57,7 @@ fn a_storm_is_let_in_at_the_rate_of_its_route_and_the_rest_is_told_when_to_come(
         moments.insert(seconds);
     }
     assert!(moments.len() > 1, "they are not to come back together: {moments:?}");
-    // A line is written when the answer is out: the count may follow it by a moment.
+    // A line is written after the response: the count may follow shortly after.
     let labels = [("route", "chat"), ("status", "503")];
     eventually("the refused are counted", || {
         let counted = gateway.metrics().sum("moongate_http_requests_total", &labels);
@@ -68,7 +67,7 @@ fn a_storm_is_let_in_at_the_rate_of_its_route_and_the_rest_is_told_when_to_come(
 }
 
 #[test]
-fn those_who_wait_hold_no_endpoint_and_requests_pass_them() {
+fn waiting_handshakes_hold_no_endpoint_and_requests_pass_them() {
     let a = Origin::named("a");
     let yaml = format!(
         "upstreams: {{ all: {{ endpoints: ['{a}'] }} }}
@@ -76,7 +75,7 @@ routes: [{{ upstream: all, websocket: {{ handshake_rate: 1/s, max_connections: 2
     );
     let gateway = Gateway::start(&yaml);
     let first = Socket::open(gateway.web(), "/ws");
-    // The second one's turn comes within a second of the first one's.
+    // The second one's turn is within a second of the first one's.
     let mut waiting = Wire::connect(gateway.web());
     waiting.send(handshake("/ws", ""));
     eventually("it waits, or its turn has come", || {
@@ -110,7 +109,7 @@ fn a_refused_websocket_takes_no_turn_of_another() {
 }
 
 #[test]
-fn a_reload_keeps_the_turns_that_were_taken() {
+fn a_reload_keeps_reservations() {
     let a = Origin::named("a");
     let route = |rate: &str, more: &str| {
         format!(
@@ -174,7 +173,7 @@ fn on(sockets: &[Socket], name: &str) -> usize {
 }
 
 #[test]
-fn a_newcomer_by_reload_is_not_buried_and_nobody_is_new_at_the_start() {
+fn an_endpoint_added_by_reload_is_not_overloaded_and_none_is_new_at_the_start() {
     let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
     let slow = ", slow_start: 1h";
     let gateway = Gateway::start(&cluster("least_connections", slow, &[&a, &b]));
@@ -182,7 +181,7 @@ fn a_newcomer_by_reload_is_not_buried_and_nobody_is_new_at_the_start() {
     assert_eq!((on(&old, "a"), on(&old, "b")), (10, 10), "both were there from the start");
     gateway.reload(&cluster("least_connections", slow, &[&a, &b, &c])).unwrap();
     let new = open(&gateway, 20);
-    // A tenth of what the others hold is one or two; without slow start all twenty but a few would go there.
+    // A tenth of what the others hold is one or two; without slow start nearly all twenty would go there.
     assert!(on(&new, "c") <= 2, "{}", on(&new, "c"));
     gateway.reload(&cluster("least_connections", "", &[&a, &b, &c])).unwrap();
     let rest = open(&gateway, 10);
@@ -190,7 +189,7 @@ fn a_newcomer_by_reload_is_not_buried_and_nobody_is_new_at_the_start() {
 }
 
 #[test]
-fn an_endpoint_that_is_well_again_starts_slowly() {
+fn a_recovered_endpoint_starts_slowly() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let more =
         ", slow_start: 1h, health_check: { kind: http, path: /health, interval: 50ms, unhealthy_after: 1 }";

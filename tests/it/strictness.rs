@@ -1,5 +1,5 @@
-//! Odd requests: what is refused, and for what is not, exactly what reaches the backend (RFC 9110 and
-//! 9112). Framing and pipelining have a file of their own.
+//! Unusual requests: the rejected ones, and the exact form of accepted ones at the backend (RFC 9110 and
+//! 9112). Framing and pipelining are in `framing`.
 
 use crate::support::raw::{ask, fields};
 use crate::support::{Gateway, LIMIT, Next, Origin, Seen, Socket};
@@ -10,8 +10,8 @@ fn to(origin: &Origin, server: &str) -> Gateway {
     Gateway::start(&format!("server: {{ {server} }}\nroutes: [{{ upstream: ['{origin}'] }}]"))
 }
 
-/// The fields that reached the backend, names in lower case, in order of their names; those that the
-/// gateway adds to every request are checked and left out.
+/// The fields that reached the backend, in lower case, ordered by name; those that the gateway adds to every
+/// request are checked and omitted.
 fn reached(seen: &Seen) -> Vec<String> {
     assert_eq!(seen.field("via"), None, "{}", seen.head);
     assert_eq!(seen.field("x-forwarded-for"), Some("127.0.0.1"), "{}", seen.head);
@@ -53,7 +53,7 @@ fn an_ordinary_request_arrives_as_it_was_sent() {
     assert_eq!(seen.body, b"body");
 }
 
-/// Each is refused with one of these statuses, once, and no backend hears of it.
+/// Each is rejected with one of these statuses, once, and reaches no backend.
 #[test]
 fn what_must_be_refused_is_refused() {
     let a = Origin::named("a");
@@ -105,7 +105,7 @@ fn what_must_be_refused_is_refused() {
         ("20000 fields", format!("{get}Host: a\r\n{many}"), &[400, 431]),
     ] {
         let mut wire = gateway.wire();
-        // A refusal may come, and the connection close, before the last byte is sent.
+        // The response and the close may precede the last byte.
         let _ = wire.try_send(format!("{request}\r\n"));
         match wire.try_response("GET") {
             Ok(response) if !statuses.contains(&response.status) => wrong.push((what, response.head)),
@@ -167,7 +167,7 @@ fn a_path_is_forwarded_as_it_was_sent() {
 }
 
 #[test]
-fn slashes_are_read_as_the_operator_says() {
+fn slashes_are_interpreted_as_configured() {
     let a = Origin::named("a");
     let gateway = to(&a, "merge_slashes: rewrite");
     for (sent, arrives) in [("//a//b?c=//", "/a/b?c=//"), ("/a%2fb//c", "/a%2fb/c"), ("/a", "/a")] {
@@ -229,7 +229,7 @@ fn options_of_the_server_itself_passes() {
 }
 
 #[test]
-fn max_forwards_0_is_answered_here() {
+fn max_forwards_0_gets_a_local_response() {
     let a = Origin::named("a");
     let gateway = to(&a, "");
     for left in ["0", "00"] {
@@ -262,7 +262,7 @@ fn fields_of_one_hop_stay_on_it() {
     }
 }
 
-/// What a client nominates must not take away what the gateway itself says (CVE-2026-105299).
+/// A client's nomination must not remove fields of the gateway (CVE-2026-105299).
 #[test]
 fn a_nomination_removes_no_field_of_the_gateway() {
     let a = Origin::named("a");
@@ -277,14 +277,14 @@ fn a_nomination_removes_no_field_of_the_gateway() {
             continue;
         }
         let mut fields = reached(&a.seen()[0]);
-        // A body whose length was nominated may arrive in chunks, as long as it arrives.
+        // A body whose length was nominated may arrive chunked.
         fields.retain(|field| field != "content-length: 2" && field != "transfer-encoding: chunked");
         assert_eq!(fields, ["host: a"], "{nominated}");
         assert_eq!(a.seen()[0].body, b"hi", "{nominated}");
     }
 }
 
-/// Nor what a plugin says of the client: a backend may take a request without that field for one of its own.
+/// Nor fields of a plugin: a backend may trust a request without that field.
 #[test]
 fn a_nomination_removes_no_field_of_a_plugin() {
     let a = Origin::named("a");
@@ -299,7 +299,7 @@ fn a_nomination_removes_no_field_of_a_plugin() {
 }
 
 #[test]
-fn forwarded_fields_of_a_stranger_are_replaced() {
+fn forwarded_fields_of_an_untrusted_client_are_replaced() {
     let a = Origin::named("a");
     let gateway = to(&a, "");
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8\r\n\
@@ -315,9 +315,9 @@ fn forwarded_fields_of_a_stranger_are_replaced() {
     }
 }
 
-/// What an operator has the gateway say in such a field is no stranger's.
+/// A configured value of such a field is not the client's.
 #[test]
-fn the_gateways_own_word_replaces_a_strangers() {
+fn the_gateways_own_value_replaces_a_client_s() {
     let a = Origin::named("a");
     let plugin =
         "{ kind: headers, request: { set: { X-Real-IP: '{client_ip}', X-Original-URI: '{path}' } } }";
@@ -330,7 +330,7 @@ fn the_gateways_own_word_replaces_a_strangers() {
 }
 
 #[test]
-fn forwarded_fields_follow_the_operators_word() {
+fn forwarded_fields_follow_the_configuration() {
     let sent = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.example\r\n";
     for (server, expected) in [
         ("trusted_proxies: [127.0.0.0/8]", [&["1.2.3.4, 127.0.0.1"][..], &["https"], &["shop.example"]]),
@@ -423,7 +423,7 @@ fn a_head_that_does_not_come_is_cut() {
     assert_eq!(a.count(), 0);
 }
 
-/// The limit is for the whole head: a byte now and then does not start the clock again.
+/// The limit is for the whole header: single bytes do not restart the timer.
 #[test]
 fn a_head_that_trickles_is_cut_too() {
     let a = Origin::named("a");
@@ -460,7 +460,7 @@ fn idle_connections_are_closed_in_time() {
 }
 
 #[test]
-fn a_client_that_leaves_in_the_middle_harms_nobody() {
+fn a_client_that_leaves_half_way_affects_no_other_client() {
     let a = Origin::named("a");
     let gateway = to(&a, "");
     for n in 0..50 {

@@ -1,4 +1,5 @@
-//! An application under a subpath: the redirect to its folder, X-Forwarded-Prefix, and its redirects and cookies mapped back.
+//! An application under a subpath: the redirect to its directory, X-Forwarded-Prefix, and the mapping of
+//! redirects and cookies.
 
 use crate::support::h2::{self, Client};
 use crate::support::raw::{ask, fields};
@@ -6,7 +7,7 @@ use crate::support::{Gateway, Next, Origin, Socket};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-/// A backend that knows nothing of its subpath.
+/// A backend without knowledge of its subpath.
 fn application() -> Origin {
     Origin::scripted("app", |seen, wire| {
         let host = seen.field("host").unwrap_or_default();
@@ -48,7 +49,7 @@ fn the_subpath_without_its_slash_is_redirected() {
     let response = Client::connect(gateway.web()).ask(h2::get("/rabbit"), &[]);
     assert_eq!(response.status.as_u16(), 301);
     assert_eq!(origin.count(), 0);
-    // Who follows no redirect is served as before.
+    // A client that follows no redirect is served as before.
     assert_eq!(Socket::open(gateway.web(), "/rabbit").backend, "app");
     let post = "POST /rabbit HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(ask(gateway.web(), post).status, 200);
@@ -56,7 +57,7 @@ fn the_subpath_without_its_slash_is_redirected() {
 }
 
 #[test]
-fn the_backend_is_told_of_the_stripped_prefix() {
+fn the_backend_gets_the_stripped_prefix() {
     let origin = Origin::named("app");
     let gateway = gateway(&origin.to_string(), "add_slash: true");
     for (more, expected) in [("", "/rabbit"), ("X-Forwarded-Prefix: /outer\r\n", "/outer/rabbit")] {
@@ -71,7 +72,7 @@ fn the_backend_is_told_of_the_stripped_prefix() {
 }
 
 #[test]
-fn redirects_and_cookies_of_the_backend_are_mapped_when_asked_for() {
+fn redirects_and_cookies_of_the_backend_are_mapped_if_configured() {
     let origin = application();
     let both = "rewrite_location: true, rewrite_cookie_path: true";
     for (rewrite, location, refresh, a, b) in [

@@ -1,5 +1,5 @@
-//! How long a backend may be silent: to the head of its response (`timeout`), and inside it (`stream_idle_timeout`). And
-//! what `0s` means for each length of time.
+//! Timeouts of a backend: to its response header (`timeout`), and within the response
+//! (`stream_idle_timeout`). And the meaning of `0s` for each duration.
 
 use crate::support::access_log::AccessLog;
 use crate::support::secured::Http2;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 const GET: &str = "GET /get HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// A backend that sends the head after one gate, and the body after another.
+/// A backend that sends the header after one gate, and the body after another.
 fn paced(media: &'static str) -> (Origin, [Arc<Gate>; 2]) {
     let gates = [Arc::new(Gate::default()), Arc::new(Gate::default())];
     let [head, body] = gates.clone();
@@ -36,7 +36,7 @@ fn to(origin: &impl std::fmt::Display, log: &AccessLog, route: &str) -> Gateway 
 
 #[test]
 fn the_time_to_the_head_and_the_silence_in_a_body_are_two() {
-    // The head is late.
+    // The header is late.
     let (origin, gates) = paced("");
     let log = AccessLog::new();
     let gateway = to(&origin, &log, "timeout: 300ms, stream_idle_timeout: 1h");
@@ -46,7 +46,7 @@ fn the_time_to_the_head_and_the_silence_in_a_body_are_two() {
     assert_eq!(response.status, 504, "{}", response.head);
     assert!(response.text().contains("response_timeout"));
     gates[0].open();
-    // The head is in time, and the body is not asked to be.
+    // The header is in time, and the body needs not be.
     let mut wire = gateway.wire();
     wire.send(GET);
     wire.head().unwrap();
@@ -54,7 +54,7 @@ fn the_time_to_the_head_and_the_silence_in_a_body_are_two() {
     gates[1].open();
     assert_eq!(wire.exactly(4).unwrap(), b"body");
 
-    // The other way round.
+    // The reverse.
     let (origin, gates) = paced("");
     let log = AccessLog::new();
     let gateway = to(&origin, &log, "timeout: 1h, stream_idle_timeout: 300ms");
@@ -146,7 +146,8 @@ fn a_slow_reader_is_no_silence_of_the_backend() {
 
 #[test]
 fn event_streams_and_calls_of_grpc_may_be_silent_by_default() {
-    // The default is a minute for others: what is tested is that the response's type is seen, with a time of its own.
+    // The default for others is a minute: the test covers that the response's type is detected, with a
+    // shorter limit.
     let (origin, gates) = paced("Content-Type: text/event-stream; charset=utf-8\r\n");
     gates[0].open();
     let log = AccessLog::new();
@@ -204,7 +205,7 @@ fn a_time_of_0_is_no_limit() {
     eventually("the lines", || (log.lines().len() == 2).then_some(()));
 }
 
-/// The keys for which no time at all is an error, each with its place in a file.
+/// The keys for which zero is an error, each with its place in a file.
 const POSITIVE: &[&str] = &[
     "server: { header_timeout: 0s }",
     "server: { keepalive_timeout: 0s }",
@@ -225,7 +226,7 @@ const POSITIVE: &[&str] = &[
     "routes: [{ upstream: ['127.0.0.1:1'], plugins: [{ kind: forward_auth, url: 'http://127.0.0.1:1/', timeout: 0s }] }]",
 ];
 
-/// Those for which it says something.
+/// The keys for which zero has a meaning.
 const ZERO: &[&str] = &[
     "server: { drain_delay: 0s, grace_period: 0s, body_min_rate: { grace: 0s }, send_min_rate: { rate: 0 } }",
     "upstreams: { a: { endpoints: ['127.0.0.1:1'], slow_start: 0s, passive_health: { eject_for: 0s } } }",
@@ -244,7 +245,7 @@ fn check(yaml: &str) -> std::process::Output {
 }
 
 #[test]
-fn no_time_at_all_is_an_error_or_says_what_it_means() {
+fn zero_durations_are_an_error_or_have_a_documented_meaning() {
     for yaml in POSITIVE {
         let checked = check(yaml);
         let report =

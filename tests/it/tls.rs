@@ -1,4 +1,5 @@
-//! TLS towards clients: which certificate, who is let in, what is told of it, and what those get who are not.
+//! TLS to clients: selection of certificates, client authentication, the reported facts, and failed
+//! handshakes.
 
 use crate::support::certs::{Authority, Client, Pair, Sort, der};
 use crate::support::raw::ask;
@@ -45,7 +46,7 @@ fn failures(gateway: &Gateway, reason: &str) -> f64 {
 }
 
 #[test]
-fn the_certificate_is_chosen_by_the_name_that_is_asked_for() {
+fn the_certificate_is_selected_by_sni() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let default = ca.issue("default", &["default.example"]);
     let exact = ca.issue("exact", &["b.wild.example", "second.example"]);
@@ -64,12 +65,12 @@ fn the_certificate_is_chosen_by_the_name_that_is_asked_for() {
         assert_eq!(connection.shown(), der(pair), "{name}");
         assert_eq!(connection.get(name, "/").unwrap().text(), "a");
     }
-    // A wildcard stands for one label.
+    // A wildcard matches one label.
     for name in ["wild.example", "a.b.wild.example", "other.example"] {
         let shown = anybody().0.connect(secure, name).unwrap().shown();
         assert_eq!(shown, der(&default), "{name}");
     }
-    // An address is no name: nothing is asked for.
+    // An address is no server name: no SNI is sent.
     assert_eq!(anybody().0.connect(secure, "127.0.0.1").unwrap().shown(), der(&default));
     let status = gateway.status();
     let shown = &status["listeners"][1]["certificates"];
@@ -107,19 +108,19 @@ fn a_client_gets_the_key_that_it_can_verify() {
 }
 
 #[test]
-fn an_unknown_name_gets_the_alert_where_the_listener_says_so() {
+fn an_unknown_name_gets_the_alert_if_configured() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let tls = format!("certificates: [{}], unknown_sni: reject", listed(&pair));
     let level = std::ffi::OsStr::new("info,moongate::server::tls_handshake=debug");
     let gateway = Gateway::start_whole_with("RUST_LOG", level, &file(&tls, &origin, ""));
     let secure = gateway.listener("secure");
-    for (name, told) in [("b.example", "no certificate for b.example"), ("127.0.0.1", "no name is asked for")]
+    for (name, told) in [("b.example", "no certificate for b.example"), ("127.0.0.1", "no server name (SNI)")]
     {
         let mark = gateway.log().mark();
         let cut = anybody().0.connect(secure, name).unwrap_err();
         assert_eq!(cut.alert(), Some(AlertDescription::UnrecognisedName), "{cut:?}");
-        let line = gateway.log().wait(mark, &["a TLS handshake failed"]);
+        let line = gateway.log().wait(mark, &["TLS handshake failed"]);
         assert!(line.contains(" listener=secure client=127.0.0.1:"), "{line}");
         assert!(line.ends_with(&format!(" reason=unknown_name error=\"{told}\"")), "{line}");
     }
@@ -175,7 +176,7 @@ fn a_session_is_resumed_at_another_gateway_with_the_same_key_and_nowhere_else() 
     resumed.get("a.example", "/").unwrap();
     assert!(client.connect(other, "a.example").unwrap().is_resumed(), "the first key encrypts");
 
-    // A session of clients that nobody asked for a certificate is none where they are asked.
+    // A session without a client certificate is not resumed where one is required.
     let client = ca.client();
     client.get(next, "a.example", "/").unwrap();
     let tls = format!(
@@ -188,7 +189,7 @@ fn a_session_is_resumed_at_another_gateway_with_the_same_key_and_nowhere_else() 
 }
 
 #[test]
-fn only_clients_with_a_certificate_are_let_in_and_plugins_know_them() {
+fn only_clients_with_a_certificate_are_accepted_and_plugins_know_them() {
     let (ca, other, origin) = (Authority::new(), Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let alice = ca.issue("alice", &["alice.example"]);
@@ -252,7 +253,7 @@ fn only_clients_with_a_certificate_are_let_in_and_plugins_know_them() {
 }
 
 #[test]
-fn what_is_no_handshake_gets_the_answer_that_the_standard_names() {
+fn failed_tls_handshakes_get_the_alert_of_the_standard() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let tls = format!("certificates: [{}], min_version: '1.3'", listed(&pair));
@@ -296,7 +297,7 @@ fn what_is_no_handshake_gets_the_answer_that_the_standard_names() {
 }
 
 #[test]
-fn a_client_of_tls_1_1_is_told_that_its_version_is_too_old() {
+fn a_tls_1_1_client_gets_the_protocol_version_alert() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let (gateway, secure) = start(&format!("certificates: [{}]", listed(&pair)), &origin);
@@ -336,7 +337,7 @@ fn the_ocsp_response_is_stapled() {
 }
 
 #[test]
-fn last_words_reach_clients_with_tls() {
+fn last_responses_reach_clients_with_tls() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let tls = format!("certificates: [{}]", listed(&pair));
@@ -358,7 +359,7 @@ fn last_words_reach_clients_with_tls() {
 }
 
 #[test]
-fn http_leads_to_https_and_https_says_so() {
+fn http_redirects_to_https_and_https_sends_hsts() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let tls = format!("certificates: [{}]", listed(&pair));
@@ -380,7 +381,7 @@ fn http_leads_to_https_and_https_says_so() {
 }
 
 #[test]
-fn the_access_log_tells_the_version_and_the_cipher() {
+fn the_access_log_has_the_version_and_the_cipher() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let log = ca.path("access.log");
@@ -400,7 +401,7 @@ fn the_access_log_tells_the_version_and_the_cipher() {
     assert!(of("/plain").get("tls_version").is_none(), "{lines:?}");
 }
 
-/// A client that takes every certificate, and the verifier that noted what came with it.
+/// A client that accepts every certificate, and the verifier that recorded the stapled data.
 fn anybody() -> (Client, Arc<Anything>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let schemes = provider.signature_verification_algorithms.supported_schemes();

@@ -1,4 +1,4 @@
-//! Certificates that change: by a reload and without one, noticed by nobody who is connected.
+//! Certificate changes, by a reload and without one, without an effect on connected clients.
 
 use crate::support::certs::{Authority, Client, Pair, Secure, Sort, der, replace};
 use crate::support::ws::{handshake, masked};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-/// Clients at work: one keeps its connection, one shakes hands for every request.
+/// Active clients: one keeps its connection, one does a handshake for every request.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -73,7 +73,7 @@ fn a_certificate_that_changes_serves_without_a_signal_and_by_one_and_drops_nothi
     socket.echo("before");
     for round in 1..=3 {
         load.await_more(10);
-        // The certificate first and the key behind it, as most tools write them.
+        // The certificate first and then the key, as most tools write them.
         ca.issue("a", &["a.example"]);
         eventually("the new one serves", || serves(&ca, secure, &pair));
         assert_eq!(rotations(&gateway, "taken"), f64::from(round));
@@ -81,7 +81,7 @@ fn a_certificate_that_changes_serves_without_a_signal_and_by_one_and_drops_nothi
     socket.echo("after");
     assert_eq!(gateway.generation(), 1, "no reload was needed");
 
-    // By a signal at once; nobody but the reload looks at the files of a name that is new.
+    // By a signal at once; only the reload reads the files of a new name.
     for name in ["a", "b", "a"] {
         load.await_more(10);
         let pair = ca.issue(name, &["a.example"]);
@@ -95,7 +95,7 @@ fn a_certificate_that_changes_serves_without_a_signal_and_by_one_and_drops_nothi
 }
 
 #[test]
-fn what_is_wrong_with_new_files_is_told_once_and_the_old_ones_serve_on() {
+fn problems_with_new_files_are_logged_once_and_the_old_ones_stay_in_use() {
     let (ca, origin) = (Authority::new(), Origin::named("a"));
     let pair = ca.issue("a", &["a.example"]);
     let gateway = Gateway::start_whole(&file(&format!("certificates: [{}]", listed(&pair)), &origin, ""));
@@ -103,9 +103,9 @@ fn what_is_wrong_with_new_files_is_told_once_and_the_old_ones_serve_on() {
     let (old, first) = (der(&pair), fs::read(&pair.cert).unwrap());
     let shown = || ca.client().connect(secure, "a.example").unwrap().shown();
 
-    let refused = "new certificates are refused";
+    let refused = "new certificates rejected";
     for (bad, why) in [
-        (&b"garbage"[..], "there is no certificate in the file"),
+        (&b"garbage"[..], "the file has no certificate"),
         (
             fs::read(ca.issue_expired("late", &["a.example"]).cert).unwrap().as_slice(),
             "the certificate expired",
@@ -119,7 +119,7 @@ fn what_is_wrong_with_new_files_is_told_once_and_the_old_ones_serve_on() {
         assert_eq!(shown(), old, "{why}");
     }
     assert_eq!(rotations(&gateway, "refused"), 3.0);
-    // What is taken next shows that looks went by without another word.
+    // The next change shows that reads happened without further log lines.
     replace(&pair.cert, &first);
     let pair = ca.issue("a", &["a.example"]);
     eventually("the new one serves", || serves(&ca, secure, &pair));
@@ -175,17 +175,17 @@ fn a_bad_file_refuses_a_reload_at_its_place() {
         (
             format!("certificates: [{{ cert: {}, key: {key} }}]", half.display()),
             "certificates[0].cert",
-            "cut off",
+            "truncated",
         ),
         (
             format!("certificates: [{{ cert: {key}, key: {cert} }}]"),
             "certificates[0].cert",
-            "private key, and no certificate",
+            "private key and no certificate",
         ),
         (
             format!("certificates: [{{ cert: {cert}, key: {cert} }}]"),
             "certificates[0].key",
-            "certificate, and no private key",
+            "certificate and no private key",
         ),
         (
             format!("certificates: [{{ cert: {cert}, key: {} }}]", other.key.display()),
@@ -198,7 +198,7 @@ fn a_bad_file_refuses_a_reload_at_its_place() {
             "is encrypted",
         ),
         (format!("certificates: [{}]", listed(&late)), "certificates[0].cert", "expired"),
-        (format!("certificates: [{}]", listed(&early)), "certificates[0].cert", "not valid yet"),
+        (format!("certificates: [{}]", listed(&early)), "certificates[0].cert", "not valid before"),
         (
             format!("certificates: [{{ cert: {cert}, key: {key}, ocsp: {cert} }}]"),
             "certificates[0].ocsp",
@@ -232,7 +232,7 @@ fn a_certificate_that_expired_while_it_served_is_no_reason_to_refuse_other_chang
     });
     let good = file(&format!("certificates: [{}]", listed(&pair)), &origin, "");
     let gateway = Gateway::start_whole(&good);
-    gateway.log().wait(0, &["a certificate expires soon"]);
+    gateway.log().wait(0, &["certificate expires soon"]);
     eventually("it has expired", || (now() > soon).then_some(()));
     gateway.reload_whole(&good).unwrap();
     let last = gateway.status()["last_reload"]["report"].as_str().unwrap().to_owned();
@@ -244,7 +244,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A WebSocket with TLS, of as much as these claims need.
+/// A WebSocket with TLS, as far as needed here.
 struct SecureSocket(Secure);
 
 impl SecureSocket {

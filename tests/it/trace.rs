@@ -1,5 +1,5 @@
-//! TRACE, and `Max-Forwards: 0` (RFC 9110 §7.6.2, §9.3.8): refused unless a route names the method, and answered behind
-//! access rules.
+//! TRACE, and `Max-Forwards: 0` (RFC 9110 §7.6.2, §9.3.8): rejected unless a route lists the method, and
+//! answered after access rules.
 
 use crate::support::frames::{Frames, HEADERS, request};
 use crate::support::h2::{self, Client};
@@ -82,7 +82,7 @@ fn a_trace_with_content_is_malformed() {
 }
 
 #[test]
-fn access_rules_come_before_an_answer_to_max_forwards() {
+fn access_rules_come_before_a_response_to_max_forwards() {
     let origin = Origin::named("a");
     for rule in [
         "{ kind: ip_access, deny: [127.0.0.0/8] }",
@@ -104,12 +104,12 @@ fn access_rules_come_before_an_answer_to_max_forwards() {
     for (status, _) in in_every_version(&open, "OPTIONS", &[("max-forwards", "0")]) {
         assert_eq!(status, 204);
     }
-    // Nominating the field does not take it away.
+    // Nominating the field does not remove it.
     let nominated =
         "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nConnection: close, max-forwards\r\n\r\n";
     assert_eq!(ask(open.web(), nominated).status, 204);
     assert_eq!(origin.count(), 0);
-    // Of other methods it says nothing.
+    // For other methods it has no meaning.
     for (status, _) in in_every_version(&open, "GET", &[("max-forwards", "0")]) {
         assert_eq!(status, 200);
     }

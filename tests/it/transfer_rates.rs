@@ -1,4 +1,4 @@
-//! Clients that send or read so slowly that they hold a place for nothing, and ends of uploads that are nobody's fault.
+//! Clients that send or read too slowly, and aborted uploads that are not errors.
 
 use crate::support::access_log::AccessLog;
 use crate::support::secured::Http2;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 fn to(origin: &impl std::fmt::Display, log: &AccessLog, server: &str, route: &str) -> Gateway {
-    // The plugin that wants whole bodies is one of the example's.
+    // The plugin that buffers bodies is one of the example's.
     let start = if route.contains("replace") { Gateway::start_own_whole } else { Gateway::start_whole };
     start(&format!(
         "admin: {{ address: 127.0.0.1:0 }}\n{}server: {{ {server} }}\n\
@@ -20,7 +20,7 @@ fn to(origin: &impl std::fmt::Display, log: &AccessLog, server: &str, route: &st
 const SLOW_BODIES: &str = "body_min_rate: { rate: 10KiB, grace: 500ms }";
 const SLOW_READERS: &str = "send_min_rate: { rate: 100MiB, grace: 500ms }";
 
-/// Sends a byte now and then until the gateway has had enough.
+/// Sends a byte from time to time until the gateway closes.
 fn trickle(wire: &mut Wire) {
     let done = AtomicBool::new(false);
     let mut writer = wire.another();
@@ -41,7 +41,7 @@ fn trickle(wire: &mut Wire) {
 #[test]
 fn a_body_that_trickles_is_ended_with_408() {
     let origin = Origin::named("a");
-    // One plugin looks at the body's pieces, another one wants all of it.
+    // One plugin reads the body in chunks, another one buffers it.
     let whole = ", plugins: [{ kind: replace, whole: 1MiB, request: { from: body, to: LOUD } }]";
     for plugins in ["", ", plugins: [{ kind: body_limit, max_size: 1MiB }]", whole] {
         for framing in ["Content-Length: 100000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nfffff\r\n"] {
@@ -139,7 +139,7 @@ fn a_reader_that_takes_nothing_or_little_is_cut() {
     let mut wire = gateway.wire();
     wire.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
     let line = eventually("the cut", || {
-        // A little now and then is too little.
+        // Small amounts are too little.
         let _ = wire.exactly(64 << 10);
         log.lines().into_iter().next()
     });
@@ -203,7 +203,7 @@ fn calls_and_refusals_that_end_before_their_upload_are_not_their_client_s_fault(
         log.yaml(),
         backend.address
     ));
-    // A call whose service answers at once, and whose client then leaves its stream.
+    // A call whose service responds at once, and whose client then resets its stream.
     let client = h2::Client::connect(gateway.web());
     let head =
         h2::request("POST", "/grpc/none").header("content-type", "application/grpc").header("te", "trailers");
@@ -212,7 +212,7 @@ fn calls_and_refusals_that_end_before_their_upload_are_not_their_client_s_fault(
     drop(body);
     let line = log.of("/grpc/none");
     assert_eq!((&line["status"], &line["error"]), (&200.into(), &serde_json::Value::Null), "{line}");
-    // A body that is too long for a plugin, in both protocols; its client goes when it has the answer.
+    // A body above a plugin's limit, in both protocols; its client leaves after the response.
     let mut wire = gateway.wire();
     wire.send(
         "POST /limited/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nxxxxxxxxxxxxxxxxxxxxxxxxxx",
@@ -232,7 +232,7 @@ fn calls_and_refusals_that_end_before_their_upload_are_not_their_client_s_fault(
         assert_eq!(line["status"], 413, "{line}");
         assert_ne!(line["error"], "client_gone", "{line}");
     }
-    // The backend's own refusal.
+    // The backend's own rejection.
     let mut wire = gateway.wire();
     wire.send("POST /refused/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
     assert_eq!(wire.response().status, 413);

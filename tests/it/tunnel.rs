@@ -1,4 +1,4 @@
-//! After the 101: every byte arrives, in order, at the pace of its reader, for as long as it takes.
+//! Tunnels after the 101: every byte arrives, in order, at the pace of its reader, for any duration.
 
 use crate::support::eventually::within;
 use crate::support::ws::{accepted, frame, handshake, masked, open_raw, read_frame};
@@ -32,7 +32,7 @@ fn frames_sent_behind_the_handshake_arrive() {
     assert_eq!(read_frame(&mut wire).unwrap().1, b"late");
 }
 
-/// More than any buffer on the way holds, while the backend has not even answered.
+/// More than all buffers hold, before the backend has responded.
 #[test]
 fn a_megabyte_behind_the_handshake_arrives() {
     let a = Origin::named("a");
@@ -85,7 +85,7 @@ fn a_close_frame_passes_with_its_code() {
 }
 
 #[test]
-fn what_a_client_said_before_it_left_is_delivered() {
+fn bytes_of_a_client_that_left_are_delivered() {
     let (said, hears) = std::sync::mpsc::channel();
     let said = std::sync::Mutex::new(said);
     let listening = Origin::scripted("listening", move |seen, wire| {
@@ -109,7 +109,7 @@ fn what_a_client_said_before_it_left_is_delivered() {
 }
 
 #[test]
-fn what_a_backend_said_before_it_left_is_delivered_to_a_slow_client() {
+fn bytes_of_a_backend_that_left_are_delivered_to_a_slow_client() {
     let body = vec![b'x'; 3 << 20];
     let packet = frame(BINARY, &body);
     let leaving = Origin::scripted("leaving", move |seen, wire| {
@@ -124,14 +124,14 @@ fn what_a_backend_said_before_it_left_is_delivered_to_a_slow_client() {
 }
 
 #[test]
-fn a_client_that_ends_its_direction_still_gets_what_it_asked_for() {
+fn a_client_that_half_closes_still_gets_its_response() {
     let body = vec![b'y'; 1 << 20];
     let packet = frame(BINARY, &body);
     let answering = Origin::scripted("answering", move |seen, wire| {
         wire.try_send(accepted(seen, "")).unwrap();
         read_frame(wire).unwrap();
         wire.try_send(&packet).unwrap();
-        // Whatever tells of the client's end is read: closing on it unread would reset the connection.
+        // The client's end is read: closing with it unread would reset the connection.
         while read_frame(wire).is_ok() {}
         Next::Close
     });
@@ -162,7 +162,7 @@ fn a_client_that_vanishes_ends_the_backends_side() {
     a.await_sockets(0);
 }
 
-/// A reader that stops, stops its writer; the gateway keeps a bounded remainder and loses nothing.
+/// A reader that stops also stops its writer; the gateway buffers a bounded amount and loses nothing.
 #[test]
 fn a_client_that_does_not_read_stops_its_backend() {
     const FRAMES: usize = 2048;
@@ -186,7 +186,7 @@ fn a_client_that_does_not_read_stops_its_backend() {
     });
     let yaml = format!("server: {{ threads: 1 }}\nroutes: [{{ upstream: ['{pouring}'] }}]");
     let gateway = Gateway::start(&yaml);
-    // What the first request of a thread allocates is not this one's.
+    // The first request of a thread allocates memory that must not count here.
     assert_eq!(gateway.get("/").status, 404);
     let before = gateway.memory();
     let mut wire = open_raw(gateway.web(), "/ws");
@@ -201,7 +201,7 @@ fn a_client_that_does_not_read_stops_its_backend() {
     });
     assert!(last.0 < FRAMES, "128 MiB went somewhere");
     let growth = gateway.memory() - before;
-    // 128 MiB came; what is kept must be a small part of it, whatever the allocator holds besides.
+    // 128 MiB were sent; the buffered amount must be a small part of it, whatever the allocator holds.
     assert!(growth < 16 << 10, "the gateway keeps {growth} KiB");
 
     for n in 0..FRAMES {
@@ -216,7 +216,7 @@ fn silence_past_the_idle_timeout_closes_both_sides() {
     let gateway =
         Gateway::start(&format!("routes: [{{ upstream: ['{a}'], websocket: {{ idle_timeout: 2s }} }}]"));
     let mut socket = Socket::open(gateway.web(), "/ws");
-    // Life in it: data starts the clock again.
+    // Data restarts the idle timeout.
     socket.stay_silent(Duration::from_millis(1300));
     socket.echo("not idle");
     socket.stay_silent(Duration::from_millis(1300));
@@ -227,8 +227,8 @@ fn silence_past_the_idle_timeout_closes_both_sides() {
     a.await_sockets(0);
 }
 
-/// The one slow test: Pingora's hidden cut is at 60 s, and only more than 60 s proves it gone. The
-/// route's `timeout` (for HTTP) is short, since that must not matter either.
+/// The only slow test: Pingora has an internal timeout of 60 s, and only a longer wait shows that it does not
+/// apply. The route's `timeout` (for HTTP) is short, since it must not apply either.
 #[test]
 fn sixty_five_seconds_of_silence_cut_nothing() {
     let a = Origin::named("a");
@@ -236,7 +236,7 @@ fn sixty_five_seconds_of_silence_cut_nothing() {
     let mut socket = Socket::open(gateway.web(), "/ws");
     let mut spoken = Socket::open(gateway.web(), "/ws");
     spoken.echo("once");
-    // Both answer the gateway's pings and say nothing else.
+    // Both respond to the gateway's pings and send nothing else.
     std::thread::scope(|scope| {
         scope.spawn(|| spoken.stay_silent(Duration::from_secs(65)));
         socket.stay_silent(Duration::from_secs(65));

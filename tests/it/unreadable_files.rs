@@ -1,9 +1,9 @@
-//! Every key that names a file, and every way in which a file cannot be read: `check` refuses it, a reload refuses it
-//! and the old configuration serves on.
+//! Every key that names a file, and every way in which a file cannot be read: `check` rejects it, a reload
+//! rejects it, and the old configuration stays in use.
 //!
-//! Permissions are not among the ways: the tests may run as root, whom no mode keeps from reading. A loop of symbolic
-//! links (ELOOP), a path through a regular file (ENOTDIR) and a file whose read fails (EIO of `/proc/self/mem`) fail
-//! for root as well.
+//! Permissions are not among the ways: the tests may run as root, whom no mode keeps from reading. A loop of
+//! symbolic links (ELOOP), a path through a regular file (ENOTDIR) and a file whose read fails (EIO of
+//! `/proc/self/mem`) fail for root as well.
 
 use crate::support::certs::Authority;
 use crate::support::{Gateway, Origin, moongate};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// What stands where a file should.
+/// The fault in place of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     Missing,
@@ -38,7 +38,7 @@ impl Fault {
         Self::Empty,
     ];
 
-    /// Puts it in place of `path`.
+    /// Replaces `path` by it.
     fn apply(self, path: &Path) {
         remove(path);
         match self {
@@ -59,18 +59,18 @@ fn remove(path: &Path) {
     if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
 }
 
-/// What the gateway does with what a key names.
+/// How the gateway uses a named file.
 #[derive(Clone, Copy, PartialEq)]
 enum Use {
-    /// Reads it; an empty file says nothing.
+    /// Reads it; an empty file is an error.
     Read,
-    /// Reads it; an empty file is one: a page without content, a list of nobody.
+    /// Reads it; an empty file is valid: a page without content, an empty list.
     ReadAnything,
     /// Appends to it, and creates it.
     Append,
-    /// Keeps files in it, and creates it.
+    /// Stores files in it, and creates it.
     Folder,
-    /// Looks whether it exists.
+    /// Checks that it exists.
     Look,
 }
 
@@ -79,16 +79,16 @@ impl Use {
         match self {
             Self::Read => true,
             Self::ReadAnything => fault != Fault::Empty,
-            // A FIFO without a reader is refused when it is opened; that `check` leaves alone.
+            // A FIFO without a reader is an error when opened, which `check` does not do.
             Self::Append => !matches!(fault, Fault::Missing | Fault::Empty | Fault::ReadError | Fault::Fifo),
             Self::Folder => !matches!(fault, Fault::Missing | Fault::Directory),
-            // A link is there, wherever it leads; the path itself has to lead through a file to be wrong.
+            // A link exists, wherever it leads; only a path through a file is an error.
             Self::Look => false,
         }
     }
 }
 
-/// A key, by its place, and the file that it names in the folder of the configuration.
+/// A key, by its place, and the file that it names in the configuration's directory.
 struct Named {
     place: &'static str,
     file: &'static str,
@@ -127,7 +127,7 @@ const KEYS: &[Named] = &[
     named("routes[3].plugins[0].module", "filter.wasm", Use::Read),
 ];
 
-/// Keys whose description speaks of files and that name none.
+/// Keys whose description mentions files and that name none.
 const NOT_PATHS: &[&str] = &["headers", "kind", "allow", "except", "directory", "secret"];
 
 fn yaml(origin: &Origin) -> String {
@@ -170,7 +170,7 @@ routes:
     yaml
 }
 
-/// Every file as it should be, to copy from.
+/// Every file in a valid state, to copy from.
 struct Good {
     folder: TempDir,
 }
@@ -206,7 +206,7 @@ impl Good {
         Self { folder }
     }
 
-    /// Puts the file of that key as it should be into `folder`.
+    /// Restores the file of that key in `folder`.
     fn restore(&self, named: &Named, folder: &Path) {
         let path = folder.join(named.file);
         remove(&path);
@@ -300,11 +300,11 @@ routes: [{{ upstream: [{origin}] }}]
         assert!(report.contains("conf.d` cannot be read"), "{fault:?}:\n{report}");
         assert_eq!(gateway.get("/").status, 403, "{fault:?}");
     }
-    // A folder that is gone matches nothing, as an empty one; the operator is told.
+    // A missing directory matches nothing, like an empty one; a warning is reported.
     remove(&conf);
     gateway.reload_whole(&whole).unwrap();
     let report = gateway.status()["last_reload"]["report"].as_str().unwrap().to_owned();
-    assert!(report.contains("there is no directory"), "{report}");
+    assert!(report.contains("does not exist"), "{report}");
     fs::create_dir(&conf).unwrap();
     gateway.reload_whole(&whole).unwrap();
     assert!(gateway.status()["last_reload"]["report"].is_null());
@@ -328,7 +328,7 @@ fn every_key_that_names_a_file_is_in_the_table() {
     assert_eq!(found, Vec::<String>::new(), "they name files and are not in KEYS");
 }
 
-/// The names of keys whose description speaks of files.
+/// The names of keys whose description mentions files.
 fn walk(schema: &serde_json::Value, found: &mut Vec<String>) {
     match schema {
         serde_json::Value::Object(entries) => {

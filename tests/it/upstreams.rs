@@ -1,4 +1,4 @@
-//! How backends are reached: TLS, HTTP/2, gRPC, the PROXY protocol; and what happens when they are not.
+//! Connections to backends: TLS, HTTP/2, gRPC, the PROXY protocol, and their failures.
 
 use crate::support::secured::{Front, Http2, Issuer, Life, quoted};
 use crate::support::{Gateway, LIMIT, Next, Origin, Socket, Wire, eventually};
@@ -16,7 +16,7 @@ fn https(issuer: &Issuer, front: SocketAddr, more: &str) -> String {
     )
 }
 
-/// A backend behind TLS with a certificate for this address of ours.
+/// A backend behind TLS with a certificate for our address.
 fn secured(issuer: &Issuer, names: &[&str], life: Life) -> (Origin, Front) {
     let origin = Origin::named("a");
     let front = Front::start(Some(issuer.server(names, life, false)), false, origin.address());
@@ -48,7 +48,7 @@ fn websockets_run_over_tls_and_resume_sessions() {
 }
 
 #[test]
-fn an_answer_to_a_handshake_that_is_no_101_comes_through_tls() {
+fn a_non_101_response_to_a_handshake_is_forwarded_over_tls() {
     let issuer = Issuer::new();
     let origin = Origin::fixed("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", Next::Keep);
     let front = Front::start(Some(issuer.server(&["127.0.0.1"], Life::Now, false)), false, origin.address());
@@ -60,7 +60,7 @@ fn an_answer_to_a_handshake_that_is_no_101_comes_through_tls() {
 }
 
 #[test]
-fn the_host_s_name_is_asked_for_and_verified() {
+fn the_host_name_is_sent_as_sni_and_verified() {
     let issuer = Issuer::new();
     let (_origin, front) = secured(&issuer, &["localhost"], Life::Now);
     let port = front.address.port();
@@ -103,7 +103,7 @@ fn a_certificate_that_is_not_to_be_trusted_gets_nothing() {
         assert_eq!(origin.seen().len(), 0, "nothing was sent");
         let failed = [("upstream", "all"), ("reason", "tls_certificate")];
         assert_eq!(gateway.metrics().sum("moongate_upstream_failures_total", &failed), 2.0);
-        // The log says to both why, without a word of how to make it talk.
+        // The log gives the cause for both, without advice to disable verification.
         for path in ["/secret", "/ws"] {
             let line = gateway.log().wait(0, &[&format!("path={path} ")]);
             let (_, told) =
@@ -127,7 +127,7 @@ fn a_backend_without_tls_fails_the_handshake() {
     let answer = gateway.get("/");
     assert_eq!(answer.status, 502, "{}", answer.text());
     assert!(answer.text().contains("tls_handshake"), "{}", answer.text());
-    let line = gateway.log().wait(0, &["a request failed"]);
+    let line = gateway.log().wait(0, &["request failed"]);
     assert!(
         line.ends_with(
             " server_name=127.0.0.1 error=\"received corrupt message of type InvalidContentType\""
@@ -185,7 +185,7 @@ fn a_reload_that_trusts_somebody_else_uses_no_old_connection() {
     gateway.reload(&yaml).unwrap();
     ask(200);
     assert_eq!(front.seen.handshakes.load(SeqCst), 1, "nothing changed");
-    // The settings are the same, and the file says something else.
+    // The settings are equal, and the file is changed.
     std::fs::copy(other.file("ca.pem"), &ca).unwrap();
     gateway.reload(&yaml).unwrap();
     ask(502);
@@ -234,7 +234,7 @@ fn h2c(backend: SocketAddr, more: &str) -> Gateway {
     Gateway::start_whole(&both(backend, more))
 }
 
-/// Listeners of both versions before a backend of HTTP/2.
+/// Listeners of both versions before an HTTP/2 backend.
 fn both(backend: SocketAddr, more: &str) -> String {
     format!(
         "admin: {{ address: 127.0.0.1:0 }}\n\
@@ -268,7 +268,7 @@ fn http_2_over_tls_is_chosen_by_alpn_and_its_scheme_is_https() {
     let gateway = Gateway::start(&https(&issuer, backend.address, "protocol: h2"));
     assert_eq!(gateway.get("/a").text(), "two");
     assert_eq!(backend.last().0, format!("https://{}/a", "localhost"));
-    // A backend that speaks HTTP/1.1 alone is spoken to so.
+    // A backend that supports only HTTP/1.1 gets HTTP/1.1.
     let (_origin, front) = secured(&issuer, &["127.0.0.1"], Life::Now);
     gateway.reload(&https(&issuer, front.address, "protocol: h2")).unwrap();
     assert_eq!(gateway.names("/", 5), ["a"; 5]);
@@ -276,7 +276,7 @@ fn http_2_over_tls_is_chosen_by_alpn_and_its_scheme_is_https() {
 }
 
 #[test]
-fn what_a_backend_did_not_process_is_asked_again() {
+fn unprocessed_requests_are_retried() {
     let backend = Http2::start(None);
     let gateway = h2c(backend.address, "");
     let post = |path: &str| {
@@ -284,7 +284,7 @@ fn what_a_backend_did_not_process_is_asked_again() {
         wire.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"));
         wire.response().status
     };
-    // The endpoint is alone, and one that refused is not asked twice for one request.
+    // The endpoint is the only one, and a rejecting one is not tried twice for one request.
     assert_eq!(post("/refused"), 502);
     assert_eq!(post("/refused"), 200);
     assert_eq!(post("/reset"), 502);
@@ -294,7 +294,7 @@ fn what_a_backend_did_not_process_is_asked_again() {
 }
 
 #[test]
-fn a_websocket_to_backends_of_h2c_is_told_why_not() {
+fn a_websocket_to_h2c_backends_gets_the_reason() {
     let backend = Http2::start(None);
     let gateway = h2c(backend.address, "");
     let mut wire = gateway.wire();
@@ -303,11 +303,11 @@ fn a_websocket_to_backends_of_h2c_is_told_why_not() {
     assert!(answer.status == 502 && answer.text().contains("websocket_over_h2c"), "{}", answer.text());
 }
 
-/// What a call of gRPC came to.
+/// The result of a gRPC call.
 struct Call {
     status: StatusCode,
     fields: HeaderMap,
-    /// The head ended the stream.
+    /// The header ended the stream.
     alone: bool,
     body: Vec<u8>,
     trailers: HeaderMap,
@@ -398,7 +398,7 @@ fn a_stream_in_both_directions_outlives_the_route_s_timeout() {
         let mut body = None;
         let mut answer = Some(answer);
         for round in 0..4_u8 {
-            // Longer than the timeout: nothing is said by anybody meanwhile.
+            // Longer than the timeout, without data in either direction.
             tokio::time::sleep(std::time::Duration::from_millis(400)).await;
             stream.send_data(Bytes::from(vec![round; 9]), false).unwrap();
             if let Some(answer) = answer.take() {
@@ -415,7 +415,7 @@ fn a_stream_in_both_directions_outlives_the_route_s_timeout() {
 }
 
 #[test]
-fn the_timeouts_bind_whoever_merely_says_grpc() {
+fn the_timeouts_apply_to_requests_that_merely_claim_grpc() {
     let backend = Http2::start(None);
     let gateway = h2c(backend.address, ", timeout: 300ms");
     let mut wire = gateway.wire();
@@ -434,7 +434,7 @@ fn the_timeouts_bind_whoever_merely_says_grpc() {
 }
 
 #[test]
-fn a_client_may_be_silent_once_its_answer_has_begun() {
+fn a_client_may_be_silent_once_its_response_has_begun() {
     let backend = Http2::start(None);
     let gateway =
         Gateway::start_whole(&format!("server: {{ body_timeout: 300ms }}\n{}", both(backend.address, "")));
@@ -449,7 +449,7 @@ fn a_client_may_be_silent_once_its_answer_has_begun() {
         for round in 0..2_u8 {
             stream.send_data(Bytes::from(vec![round; 9]), false).unwrap();
             assert_eq!(body.data().await.unwrap().unwrap(), vec![round; 9]);
-            // Another that began later is ended for its silence: so much time has passed.
+            // A later one is ended for its silence, which shows how much time has passed.
             let (answer, _stalled) = sender.send_request(head("/silent"), false).unwrap();
             assert!(answer.await.map_or(true, |answer| !answer.status().is_success()));
         }
@@ -459,7 +459,7 @@ fn a_client_may_be_silent_once_its_answer_has_begun() {
 }
 
 #[test]
-fn silence_behind_the_end_of_an_answer_is_not_waited_for() {
+fn silence_after_the_end_of_a_response_is_not_awaited() {
     let backend = Http2::start(None);
     let gateway =
         Gateway::start_whole(&format!("server: {{ body_timeout: 300ms }}\n{}", both(backend.address, "")));
@@ -474,7 +474,7 @@ fn silence_behind_the_end_of_an_answer_is_not_waited_for() {
 }
 
 #[test]
-fn a_refused_call_is_told_in_grpc_s_own_words() {
+fn a_rejected_call_gets_a_grpc_status() {
     let gone = Origin::named("gone").address();
     let gateway = h2c(gone, "");
     run(async {
@@ -507,7 +507,7 @@ fn a_call_never_goes_by_http_1() {
     assert_eq!(backend.seen.connections.load(SeqCst), 2);
 }
 
-/// Accepts connections, in the kernel alone, and says nothing.
+/// Accepts connections in the kernel alone, and sends nothing.
 fn mute() -> (std::net::TcpListener, SocketAddr) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -515,7 +515,7 @@ fn mute() -> (std::net::TcpListener, SocketAddr) {
 }
 
 #[test]
-fn a_backend_of_h2c_that_says_nothing_loses_its_share_of_calls() {
+fn an_h2c_backend_without_settings_gets_no_more_calls() {
     let well = Http2::start(None);
     let (_mute, hung) = mute();
     for more in ["", ", proxy_protocol: v2"] {
@@ -556,7 +556,7 @@ fn a_backend_of_h2c_that_says_nothing_loses_its_share_of_calls() {
 }
 
 #[test]
-fn a_backend_that_has_said_its_first_word_may_be_silent() {
+fn a_backend_that_has_sent_settings_may_be_silent() {
     let backend = Http2::start(None);
     let gateway = Gateway::start_whole(
         &both(backend.address, "").replace("protocol: h2c }", "protocol: h2c, connect_timeout: 100ms }"),
@@ -580,7 +580,7 @@ fn announced(version: &str, front: &Front, more: &str) -> Gateway {
 }
 
 #[test]
-fn backends_are_told_the_client_s_address() {
+fn backends_get_the_client_s_address() {
     let origin = Origin::named("a");
     let front = Front::start(None, true, origin.address());
     let gateway = announced("v1", &front, "");

@@ -1,4 +1,5 @@
-//! Filters through the real gateway: stock SDKs, calls, messages, bad modules, and reloads under load.
+//! WebAssembly filters through the real gateway: stock SDKs, calls, messages, invalid modules, and reloads
+//! under load.
 
 use crate::support::raw::ask;
 use crate::support::{Gateway, Load, Origin, Response, Socket};
@@ -71,7 +72,7 @@ fn a_stock_stream_filter_takes_messages_apart() {
 }
 
 #[test]
-fn a_bad_module_is_refused_and_the_old_one_serves_on() {
+fn an_invalid_module_is_rejected_and_the_old_one_stays_in_use() {
     let origin = Origin::named("answer");
     let gateway = Gateway::start(&yaml(&origin, &origin, "c.wasm", ""));
     let report = gateway.reload(&yaml(&origin, &origin, "README.md", "")).unwrap_err();
@@ -96,6 +97,6 @@ fn reloads_under_load_fail_no_request_and_keep_no_module() {
     let before = gateway.memory();
     round(51);
     assert_eq!(load.stop(), Vec::<String>::new(), "no request failed");
-    // A kept instance would be an engine's memory and its code at each turn.
+    // A kept instance would keep an engine's memory and code at each reload.
     assert!(gateway.memory() - before < 16 << 10, "{before} KiB became {}", gateway.memory());
 }

@@ -1,4 +1,4 @@
-//! The handshake of a WebSocket: who gets a tunnel, who gets an answer, and which backend is asked.
+//! WebSocket handshake: tunnels, other responses, and the selected backend.
 
 use crate::support::raw::{Wire, lossy};
 use crate::support::ws::{accepted, frame, handshake, masked, open_raw, read_frame};
@@ -8,7 +8,7 @@ fn to(origin: &Origin) -> Gateway {
     Gateway::start(&format!("routes: [{{ upstream: ['{origin}'] }}]"))
 }
 
-/// A backend that accepts and then does that.
+/// A backend that accepts and then does `then`.
 fn accepting(name: &str, then: impl Fn(&mut Wire) + Send + Sync + 'static) -> Origin {
     Origin::scripted(name, move |seen, wire| {
         wire.try_send(accepted(seen, "")).unwrap();
@@ -86,7 +86,7 @@ fn a_handshake_without_a_good_key_is_400() {
     assert_eq!(a.count(), 0);
 }
 
-/// Not a WebSocket handshake, whatever `Upgrade` says: ordinary HTTP, without that field.
+/// No WebSocket handshake, whatever `Upgrade` says: ordinary HTTP, without that field.
 #[test]
 fn an_upgrade_that_is_no_websocket_is_ordinary_http() {
     let a = Origin::named("a");
@@ -143,7 +143,7 @@ fn an_upgrade_field_skips_no_rule_and_no_plugin() {
 }
 
 #[test]
-fn an_answer_other_than_101_is_passed_on_and_the_connection_lives() {
+fn a_non_101_response_is_forwarded_and_the_connection_stays_open() {
     let refusing = Origin::scripted("refusing", |seen, wire| {
         let answer = match seen.field("upgrade") {
             Some(_) => {
@@ -180,7 +180,7 @@ fn a_refusal_of_any_framing_is_passed_on_whole() {
 }
 
 #[test]
-fn interim_answers_before_the_101_are_skipped() {
+fn interim_responses_before_the_101_are_skipped() {
     let origin = Origin::scripted("early hints", |seen, wire| {
         let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
         wire.try_send(format!("{hints}{}", accepted(seen, ""))).unwrap();
@@ -223,7 +223,7 @@ fn a_101_that_is_not_right_is_502() {
 }
 
 #[test]
-fn a_101_that_nobody_asked_for_is_502() {
+fn an_unrequested_101_is_502() {
     let origin = Origin::fixed(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhidden",
         Next::Close,
@@ -256,7 +256,7 @@ routes: [{{ upstream: all }}]"
 }
 
 #[test]
-fn a_handshake_without_an_answer_goes_to_the_next_endpoint() {
+fn a_handshake_without_a_response_goes_to_the_next_endpoint() {
     let closing = Origin::scripted("closing", |_, _| Next::Close);
     let live = Origin::named("live");
     let gateway = Gateway::start(&format!(
@@ -271,7 +271,7 @@ routes: [{{ upstream: all }}]"
 }
 
 #[test]
-fn a_backend_that_is_away_is_told_as_for_any_request() {
+fn an_unreachable_backend_is_reported_as_for_any_request() {
     let dead = Origin::named("dead");
     dead.die();
     let gateway = to(&dead);
@@ -281,7 +281,7 @@ fn a_backend_that_is_away_is_told_as_for_any_request() {
     assert_eq!((response.status, &response.json()["error"]), (502, &"connect_refused".into()));
 }
 
-/// Stock Pingora tore the tunnel down when the 101 overtook the request's empty body (its issue #946).
+/// Stock Pingora closed the tunnel when the 101 overtook the request's empty body (its issue #946).
 #[test]
 fn a_101_with_a_frame_in_one_packet_opens_every_time() {
     let eager = Origin::scripted("eager", |seen, wire| {

@@ -1,5 +1,5 @@
-# compare.awk nginx.csv moongate.csv: prints what the two show above INFO, and fails when Moongate shows
-# something that nginx does not, or something worse.
+# compare.awk nginx.csv moongate.csv: prints the findings above INFO of both, and fails if Moongate has
+# a finding that nginx does not have, or a worse one.
 
 BEGIN {
   FS = "\",\""
@@ -13,14 +13,14 @@ FNR == 1 { file++; next }
   id = substr($1, 2)
   severity = $4
   if (!(severity in rank)) next
-  # What is said of the second certificate has its number behind it.
+  # Findings about the second certificate have its number appended.
   sub(/ <cert#[0-9]+>$/, "", id)
   if (file == 1) {
     if (rank[severity] > theirs[id]) theirs[id] = rank[severity]
     next
   }
   seen[id] = 1
-  # Asked before it is compared: awk makes what it compares.
+  # Tested before the comparison, which would create the entry.
   note = id in theirs ? " (nginx: " order[theirs[id]] ")" : " (nginx: nothing)"
   if (rank[severity] > theirs[id]) {
     worse++
@@ -33,6 +33,6 @@ FNR == 1 { file++; next }
 END {
   for (id in theirs) if (!(id in seen)) print "  better  nginx alone shows " order[theirs[id]] " " id
   if (file < 2) { print "testssl: nothing to compare"; exit 1 }
-  print worse ? "testssl: " worse " findings that nginx does not show" : "testssl: nothing that nginx does not show"
+  print worse ? "testssl: " worse " findings that nginx does not have" : "testssl: no finding that nginx does not have"
   exit worse > 0
 }

@@ -1,4 +1,4 @@
-//! CPU an operation: what the kernel says a gateway's processes used while the load counted operations.
+//! CPU time per operation: what the kernel reports for a gateway's processes while the load counts operations.
 
 use crate::Outcome;
 use crate::cases::{Bench, Contestant, Disturbed, failures};
@@ -17,14 +17,14 @@ use crate::transport::{Road, Target};
 use std::io;
 use std::time::Duration;
 
-/// Before each measurement: connections are new, caches cold.
+/// Warm-up before each measurement: connections are new, caches cold.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// A load whose operations are counted.
 pub(crate) struct Cost {
-    /// What the command line calls it.
+    /// Its name on the command line.
     pub(crate) name: &'static str,
-    /// What stands above its table.
+    /// The title of its table.
     pub(super) title: &'static str,
     /// Opens the load.
     pub(crate) open: fn(Target, &Stop) -> io::Result<Box<dyn Load>>,
@@ -58,17 +58,17 @@ pub(crate) const BULK: Cost = Cost {
     open: |target, stop| talkers(&target.plain(), stop, &Batch::of(1, 16 << 10, Again::Always)),
 };
 
-/// One small message at a time, each looked at by a plugin.
+/// One small message at a time, each inspected by a plugin.
 pub(crate) const MESSAGES: Cost = Cost {
     name: "messages",
-    title: "messages: as echo, on a route where a native plugin of Moongate's sees each message, both ways",
+    title: "messages: as echo, on a route where a native plugin of Moongate inspects each message, both ways",
     open: |target, stop| {
         let (road, batch) = (target.plain(), Batch::of(1, 128, Again::Always));
         Ok(Box::new(Crowd::open(64, stop, |_| Talker::open(&road, &batch, INSPECTED))?))
     },
 };
 
-/// Short lives.
+/// Short connections.
 pub(crate) const CONNECT: Cost = Cost {
     name: "connect",
     title: "connect: connect, handshake, an echo of 128 bytes, close; 16 at a time",
@@ -78,14 +78,14 @@ pub(crate) const CONNECT: Cost = Cost {
     },
 };
 
-/// Short lives under TLS, each begun by a full handshake.
+/// Short TLS connections, each with a full handshake.
 pub(crate) const TLS_NEW: Cost = Cost {
     name: "tls-new",
     title: "tls-new: connect, a full handshake in TLS 1.3 (ECDSA), a GET of 2 bytes, close; 16 at a time",
     open: |target, stop| callers(target, stop, Tickets::Never),
 };
 
-/// Short lives under TLS, each with the ticket of the one before it.
+/// Short TLS connections, each resumed with the previous ticket.
 pub(crate) const TLS_RESUMED: Cost = Cost {
     name: "tls-resumed",
     title: "tls-resumed: connect, a handshake in TLS 1.3 resumed by a ticket, a GET of 2 bytes, close; 16 at a time",
@@ -109,7 +109,7 @@ pub(crate) const H2: Cost = Cost {
     },
 };
 
-/// Sixteen readers, whose requests have the `fields` besides.
+/// Sixteen keep-alive clients; their requests also carry `fields`.
 pub(super) fn readers(target: Target, stop: &Stop, fields: &str) -> io::Result<Box<dyn Load>> {
     let (road, requests) = (target.plain(), pages::requests(fields));
     Ok(Box::new(Crowd::open(16, stop, |number| Reader::open(&road, &requests, number))?))
@@ -125,11 +125,11 @@ fn callers(target: Target, stop: &Stop, tickets: Tickets) -> io::Result<Box<dyn 
 
 /// One round of one gateway.
 pub(super) struct Sample {
-    /// CPU microseconds an operation.
+    /// CPU microseconds per operation.
     pub(super) micros: f64,
-    /// The share of it that was in user space.
+    /// Its share in user space.
     pub(super) user: f64,
-    /// Operations a second.
+    /// Operations per second.
     pub(super) rate: f64,
     /// The share of its CPU that the gateway kept busy.
     busy: f64,
@@ -146,7 +146,7 @@ pub(crate) fn measure(bench: &Bench, cost: &Cost) -> Outcome<Vec<String>> {
     Ok(failures(&contestants))
 }
 
-/// What the load's operations cost this gateway.
+/// The cost of the load's operations for this gateway.
 pub(super) fn sample(bench: &Bench, cost: &Cost, gateway: &mut Gateway) -> Outcome<Sample> {
     let mut load = (cost.open)(gateway.target, &bench.stop)?;
     load.drive(WARM_UP)?;
@@ -156,7 +156,7 @@ pub(super) fn sample(bench: &Bench, cost: &Cost, gateway: &mut Gateway) -> Outco
     gateway.process.check()?;
     let (used, elapsed) = (cpu.total().as_secs_f64(), tally.elapsed.as_secs_f64());
     if tally.operations == 0 || used == 0.0 {
-        return Err("nothing was measured; give it more seconds".into());
+        return Err("no operation completed; increase `--seconds`".into());
     }
     Ok(Sample {
         micros: used * 1e6 / tally.operations as f64,
@@ -185,7 +185,7 @@ fn print(bench: &Bench, cost: &Cost, contestants: &[Contestant<'_, Sample>]) {
     bench.print_circumstances(contestants);
 }
 
-/// The cost against another's of the same round.
+/// The cost relative to another gateway's in the same round.
 fn ratio(contestants: &[Contestant<'_, Sample>], own: &Contestant<'_, Sample>, other: &str) -> String {
     let Some(other) = contestants.iter().find(|contestant| contestant.name == other) else {
         return "-".into();

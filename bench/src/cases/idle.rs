@@ -1,5 +1,5 @@
-//! Memory of a tunnel that has spoken once and fallen silent: the growth of the processes' proportional set
-//! size. Memory of the kernel's sockets is the same for all and not in it.
+//! Memory of an idle tunnel after one message each way: the growth of the processes' proportional set size. The
+//! kernel's socket memory is the same for all gateways and not counted.
 
 use crate::Outcome;
 use crate::cases::{Bench, Contestant, Disturbed, failures};
@@ -13,37 +13,37 @@ use crate::transport::{Road, Target};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Silent WebSockets whose memory is measured.
+/// Idle WebSockets whose memory is measured.
 pub(crate) struct Idle {
-    /// What the command line calls it.
+    /// Its name on the command line.
     pub(crate) name: &'static str,
-    /// What stands above its table.
+    /// The title of its table.
     title: &'static str,
-    /// How they come.
+    /// The transport of the connections.
     road: fn(Target) -> io::Result<Road>,
 }
 
-/// In the clear.
+/// Plaintext.
 pub(crate) const IDLE: Idle =
-    Idle { name: "idle", title: "idle: memory of a silent WebSocket", road: |target| Ok(target.plain()) };
+    Idle { name: "idle", title: "idle: memory of an idle WebSocket", road: |target| Ok(target.plain()) };
 
-/// Under TLS.
+/// TLS.
 pub(crate) const TLS_IDLE: Idle = Idle {
     name: "tls-idle",
     title: "tls-idle: as idle, with TLS between client and gateway",
     road: |target| target.tls(Tickets::Never),
 };
 
-/// Tunnels opened and closed before the baseline, so that what is allocated once is not counted.
+/// Tunnels opened and closed before the baseline, so that one-time allocations are not counted.
 const WARM_UP: usize = 64;
 
-/// Between two looks at the memory.
+/// The time between two samples of the memory.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// After this, memory that still moves is taken as it is.
+/// After this time, memory that still changes is taken as it is.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// More rounds tell little: the figure does not depend on what else the machine does.
+/// More rounds add little: the figure does not depend on other load of the machine.
 const ROUNDS: u32 = 3;
 
 /// Measures the rounds, each with a new process, and prints the table.
@@ -51,7 +51,7 @@ pub(crate) fn measure(bench: &Bench, idle: &Idle) -> Outcome<Vec<String>> {
     let mut contestants = bench.contestants();
     let rounds = bench.options.rounds.min(ROUNDS);
     bench.rounds(rounds, Disturbed::Counts, &mut contestants, |contestant| {
-        // A gateway that has held tunnels before has memory to give: every round begins with a new one.
+        // Every round starts a new process: a gateway that has held tunnels before has free memory to reuse.
         let gateway = Gateway::start(contestant.installed, &bench.ground)?;
         sample(bench, idle, gateway)
     })?;
@@ -59,7 +59,7 @@ pub(crate) fn measure(bench: &Bench, idle: &Idle) -> Outcome<Vec<String>> {
     Ok(failures(&contestants))
 }
 
-/// Bytes a tunnel.
+/// Bytes per tunnel.
 fn sample(bench: &Bench, idle: &Idle, mut gateway: Gateway) -> Outcome<f64> {
     let (count, road) = (bench.ground.tunnels, (idle.road)(gateway.target)?);
     drop(open(bench, &road, WARM_UP.min(count))?);
@@ -81,7 +81,7 @@ fn open(bench: &Bench, road: &Road, count: usize) -> Outcome<Crowd<Talker>> {
     Ok(crowd)
 }
 
-/// The memory in bytes once it has stopped moving.
+/// The memory in bytes once it no longer changes.
 fn settled(gateway: &Gateway, mut wait: impl FnMut() -> Outcome<()>) -> Outcome<u64> {
     let began = Instant::now();
     let mut last = gateway.process.pss()?;

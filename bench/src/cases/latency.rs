@@ -1,5 +1,5 @@
-//! Latency of an echo at a fixed offered rate; then the same while the gateway's configuration changes and
-//! is reloaded every second.
+//! Latency of an echo at a fixed offered rate, then the same with a changed configuration and a reload every
+//! second.
 
 use crate::Outcome;
 use crate::cases::{Bench, Contestant, Disturbed, failures};
@@ -12,16 +12,16 @@ use std::time::Duration;
 /// WebSockets that share the rate.
 const CONNECTIONS: usize = 64;
 
-/// Bytes a message.
+/// Bytes per message.
 const SIZE: usize = 128;
 
-/// Before each measurement.
+/// Warm-up before each measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Between two reloads.
+/// The time between two reloads.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What happens meanwhile.
+/// Activity during the measurement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Meanwhile {
     Nothing,
@@ -56,7 +56,7 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
 fn sample(bench: &Bench, gateway: &mut Gateway, meanwhile: Meanwhile) -> Outcome<Sample> {
     let mut load = Paced::open(&gateway.target.plain(), CONNECTIONS, SIZE, &bench.stop)?;
     load.drive(bench.options.rate, WARM_UP, |_| Ok(()))?;
-    // The first reload comes after half a period, so that every one of them is inside the measurement.
+    // The first reload comes after half a period, so that every reload is inside the measurement.
     let mut next = PERIOD / 2;
     let latencies = load.drive(bench.options.rate, bench.options.time, |elapsed| {
         if meanwhile == Meanwhile::Reloads && elapsed >= next {
@@ -86,5 +86,5 @@ fn print(bench: &Bench, contestants: &[Contestant<'_, Sample>]) {
     }
     table.print();
     bench.print_circumstances(contestants);
-    println!("  every message was answered");
+    println!("  every message was echoed");
 }

@@ -1,5 +1,5 @@
-//! What is measured, and the run that measures it: every case over every gateway that is installed, in
-//! interleaved rounds, so that a slow minute of the machine falls on all of them alike.
+//! The measured cases and the run: every case over every installed gateway, in interleaved rounds, so that a noisy
+//! minute of the machine affects all gateways alike.
 
 pub(crate) mod cost;
 pub(crate) mod idle;
@@ -16,22 +16,22 @@ use crate::options::Options;
 use crate::stop::Stop;
 use crate::table::Spread;
 
-/// Strangers that use more than this share of a CPU disturb a measurement.
+/// Other processes that use more than this share of a CPU disturb a measurement.
 const CALM: f64 = 0.05;
 
-/// How often a disturbed measurement is taken before the calmest of them counts.
+/// The number of attempts for a disturbed measurement before the calmest one counts.
 const ATTEMPTS: usize = 3;
 
 /// A case.
 #[derive(Clone, Copy)]
 pub(crate) enum Case {
-    /// CPU an operation.
+    /// CPU per operation.
     Cost(&'static Cost),
-    /// Memory a tunnel.
+    /// Memory per tunnel.
     Idle(&'static Idle),
     /// Latency at an offered rate, undisturbed and with reloads.
     Latency,
-    /// CPU a request with plugins and without: Moongate alone.
+    /// CPU per request with and without plugins: Moongate alone.
     Plugins,
 }
 
@@ -54,7 +54,7 @@ pub(crate) const CASES: [Case; 14] = [
 ];
 
 impl Case {
-    /// What the command line calls it.
+    /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cost(cost) => cost.name,
@@ -65,12 +65,12 @@ impl Case {
     }
 }
 
-/// What happens to a sample while somebody else was on our CPUs.
+/// Handling of a sample during which other processes used the bench's CPUs.
 #[derive(Clone, Copy)]
 enum Disturbed {
-    /// It is taken again.
+    /// The sample is taken again.
     Again,
-    /// It counts: it is none of time.
+    /// The sample counts: it does not measure time.
     Counts,
 }
 
@@ -83,22 +83,22 @@ impl Disturbed {
     }
 }
 
-/// All that a case needs.
+/// Everything that a case needs.
 pub(crate) struct Bench {
-    /// What the user asked for.
+    /// The user's options.
     pub(crate) options: Options,
-    /// The gateways that are there.
+    /// The installed gateways.
     pub(crate) installed: Vec<Installed>,
-    /// Where they start.
+    /// The environment in which gateways start.
     pub(crate) ground: Ground,
-    /// Who runs where.
+    /// The assignment of processes to CPUs.
     pub(crate) seats: Seats,
-    /// Whether to go on.
+    /// The stop flag.
     pub(crate) stop: Stop,
 }
 
 impl Bench {
-    /// Measures one case, prints its table, and returns what failed.
+    /// Measures one case, prints its table, and returns the failures.
     ///
     /// # Errors
     /// The run was interrupted.
@@ -111,7 +111,7 @@ impl Bench {
         }
     }
 
-    /// Every gateway with room for its samples.
+    /// Every gateway with an empty list of samples.
     fn contestants<S>(&self) -> Vec<Contestant<'_, S>> {
         self.installed.iter().map(|installed| Contestant::new(installed.kind.name, installed)).collect()
     }
@@ -140,8 +140,8 @@ impl Bench {
         Ok(())
     }
 
-    /// A sample and the share of a CPU that others took meanwhile. A disturbed one is taken again; which of
-    /// them counts is decided by the disturbance, never by the figure.
+    /// A sample and the share of a CPU that other processes used meanwhile. A disturbed sample is taken again; the
+    /// disturbance decides which one counts, never the figure.
     fn calmest<S>(
         &self,
         contestant: &mut Contestant<'_, S>,
@@ -160,14 +160,14 @@ impl Bench {
                 break;
             }
         }
-        best.ok_or_else(|| "no attempt was made".into())
+        best.ok_or_else(|| "no sample was taken".into())
     }
 
-    /// How many rounds, how long, how quiet.
+    /// Prints the number and length of the rounds and the disturbance by other processes.
     fn print_circumstances<S>(&self, contestants: &[Contestant<'_, S>]) {
         let others = Spread::of(contestants.iter().flat_map(|one| &one.others).copied());
         println!(
-            "  {} rounds of {} s; others took {:.0} % of a CPU (median), {:.0} % (worst); {} measured again",
+            "  {} rounds of {} s; other processes used {:.0} % of a CPU (median), {:.0} % (worst); {} samples repeated",
             self.options.rounds,
             self.options.time.as_secs_f64(),
             others.median * 100.0,
@@ -175,7 +175,7 @@ impl Bench {
             contestants.iter().map(|one| one.repeated).sum::<usize>()
         );
         if others.median > CALM {
-            println!("  The machine was not quiet: these figures are for orientation only.");
+            println!("  The machine was not idle: these figures are for orientation only.");
         }
     }
 }
@@ -184,10 +184,10 @@ impl Bench {
 struct Contestant<'a, S> {
     name: &'static str,
     installed: &'a Installed,
-    /// Running, once it was needed; ended with the case.
+    /// The running gateway, started on first use and stopped with the case.
     gateway: Option<Gateway>,
     samples: Vec<S>,
-    /// The share of a CPU that others took, for each sample.
+    /// The share of a CPU that other processes used, for each sample.
     others: Vec<f64>,
     /// Samples that were taken again.
     repeated: usize,
@@ -207,13 +207,13 @@ impl<'a, S> Contestant<'a, S> {
         }
     }
 
-    /// It takes no further part, and its processes end: what it has left undone would disturb the others.
+    /// Ends the contestant's part and its processes: leftover work would disturb the others.
     fn fail(&mut self, reason: &str) {
         self.failure = Some(format!("{} failed: {reason}", self.name));
         self.gateway = None;
     }
 
-    /// The running gateway, started now if need be.
+    /// The running gateway, started if necessary.
     fn gateway(&mut self, ground: &Ground) -> Outcome<&mut Gateway> {
         let gateway = match self.gateway.take() {
             Some(gateway) => gateway,
@@ -223,7 +223,7 @@ impl<'a, S> Contestant<'a, S> {
     }
 }
 
-/// What went wrong, for the end of the run.
+/// The failures, for the end of the run.
 fn failures<S>(contestants: &[Contestant<'_, S>]) -> Vec<String> {
     contestants.iter().filter_map(|contestant| contestant.failure.clone()).collect()
 }

@@ -1,5 +1,5 @@
-//! CPU of the whole gateway for a request that passes 0, 1 and 5 plugins of each tier. Moongate alone: the
-//! others have nothing that would do the same. Every tier does the same work, a field each way.
+//! CPU of the whole gateway for a request through 0, 1 and 5 plugins of each tier, Moongate alone: the other
+//! gateways have no equivalent. Every tier does the same work, one field each way.
 
 use crate::Outcome;
 use crate::cases::cost::{self, Cost, Sample};
@@ -13,13 +13,13 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// Reads X-Team, writes X-Seen-Team to the backend and X-Filter to the client: what all tiers here do.
+/// Reads X-Team, writes X-Seen-Team to the backend and X-Filter to the client, as every tier here does.
 const MODULE: &[u8] = include_bytes!("../../../crates/wasm/fixtures/c.wasm");
 
 /// The field that the filters read.
 const FIELDS: &str = "X-Team: blue\r\n";
 
-/// A probe's patience.
+/// Timeout of a probe.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const PAGES: Cost = Cost {
@@ -28,23 +28,23 @@ const PAGES: Cost = Cost {
     open: |target, stop| cost::readers(target, stop, FIELDS),
 };
 
-/// A kind of plugin.
+/// A tier of plugins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tier {
     /// Compiled in.
     Native,
-    /// The same under a condition.
+    /// Compiled in, with a condition.
     Cel,
-    /// A module of WebAssembly.
+    /// A WebAssembly module.
     Wasm,
     /// A script.
     Luau,
 }
 
-/// A row: its name, and how many plugins of which tier.
+/// A row: its name, and the number of plugins of a tier.
 type Row = (&'static str, Tier, usize);
 
-/// The first is what the others are compared with.
+/// The first row is the baseline of the others.
 const ROWS: [Row; 9] = [
     ("none", Tier::Native, 0),
     ("native", Tier::Native, 1),
@@ -60,7 +60,10 @@ const ROWS: [Row; 9] = [
 /// Measures the rounds, each with a new process, and prints the table.
 pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
     let Some(moongate) = bench.installed.iter().find(|installed| installed.kind.name == "moongate") else {
-        println!("\n{}\n  moongate does not take part, and the others have no such plugins", PAGES.title);
+        println!(
+            "\n{}\n  skipped: moongate is not selected, and the other gateways have no such plugins",
+            PAGES.title
+        );
         return Ok(Vec::new());
     };
     let module = bench.ground.directory.join("filter.wasm");
@@ -72,7 +75,7 @@ pub(crate) fn measure(bench: &Bench) -> Outcome<Vec<String>> {
     let mut contestants: Vec<_> =
         ROWS.iter().zip(&gateways).map(|((name, ..), gateway)| Contestant::new(name, gateway)).collect();
     bench.rounds(bench.options.rounds, Disturbed::Again, &mut contestants, |contestant| {
-        // One that waits beside the measured one would have its timers run on the same CPU.
+        // A second, idle gateway would run its timers on the same CPU.
         let mut gateway = Gateway::start(contestant.installed, &bench.ground)?;
         probe(&gateway, !contestant.installed.plugins.is_empty())?;
         cost::sample(bench, &PAGES, &mut gateway)
@@ -99,7 +102,7 @@ fn entry(tier: Tier, number: usize, module: &Path) -> String {
     }
 }
 
-/// One request before the load: a plugin that were not there would cost nothing.
+/// Sends one request before the load: a plugin that is not loaded would cost nothing.
 fn probe(gateway: &Gateway, filtered: bool) -> Outcome<()> {
     let mut stream = TcpStream::connect_timeout(&gateway.target.plain, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -110,25 +113,25 @@ fn probe(gateway: &Gateway, filtered: bool) -> Outcome<()> {
         answer.extend_from_slice(&piece[..length]);
         match http::whole_answer(&answer)? {
             Some(end) => break end,
-            None if length == 0 => return Err("the gateway closed in an answer".into()),
+            None if length == 0 => return Err("the gateway closed the connection in a response".into()),
             None => {}
         }
     };
     match http::field(&answer[..end], "x-filter").is_some() == filtered {
         true => Ok(()),
-        false => Err("the answer did not pass the plugins of its row".into()),
+        false => Err("the response did not pass the plugins of its row".into()),
     }
 }
 
 fn print(bench: &Bench, contestants: &[Contestant<'_, Sample>]) {
-    let mut table = Table::new(&["", "CPU us/op", "user", "ops/s", "more than none", "a plugin"]);
+    let mut table = Table::new(&["", "CPU us/op", "user", "ops/s", "over none", "per plugin"]);
     let Some(none) = contestants.first() else { return };
     for (contestant, (_, _, count)) in contestants.iter().zip(&ROWS) {
         if contestant.samples.is_empty() {
             continue;
         }
         let spread = |of: fn(&Sample) -> f64| Spread::of(contestant.samples.iter().map(of));
-        // Within a round, as the ratios of the other cases are.
+        // Computed within a round, like the ratios of the other cases.
         let more = |share: f64| {
             let pairs = contestant.samples.iter().zip(&none.samples);
             Spread::of(pairs.map(|(own, none)| (own.micros - none.micros) / share)).show(2)

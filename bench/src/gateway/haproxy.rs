@@ -1,5 +1,5 @@
-//! HAProxy with one thread under its master, routes in a map, the access log in a ring in memory: the
-//! cheapest log it has. (Backed by a file, a ring costs an old worker its life at a reload.)
+//! HAProxy with one thread and its master, routes in a map, the access log in a ring in memory: its cheapest log. A
+//! ring backed by a file makes old workers crash at a reload.
 
 use crate::gateway::{CIPHERS, Kind, Site};
 use rustix::process::Signal;

@@ -1,6 +1,6 @@
-//! The gateways under test: one table of three, each with the files it reads, its command, and how it
-//! reloads. All do the same work: a hundred routes to one backend, X-Forwarded-*, an access log; in the clear,
-//! and over TLS by Mozilla's intermediate profile, with session tickets.
+//! The gateways under test: a table of three, each with its configuration files, command and reload signal. All do
+//! the same work: a hundred routes to one backend, X-Forwarded-*, an access log, plaintext and TLS by Mozilla's
+//! intermediate profile with session tickets.
 
 mod haproxy;
 mod moongate;
@@ -19,7 +19,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long a gateway may take until it accepts connections.
+/// The time limit until a gateway accepts connections.
 const START: Duration = Duration::from_secs(15);
 
 /// A kind of gateway.
@@ -32,34 +32,34 @@ pub(crate) struct Kind {
     files: fn(&Site) -> Vec<(&'static str, String)>,
     /// Its arguments.
     arguments: fn(&Site) -> Vec<String>,
-    /// What makes it read its files again.
+    /// The signal that reloads its configuration.
     reload: Signal,
 }
 
 /// Every gateway, in the order of the rounds.
 pub(crate) const KINDS: [&Kind; 3] = [&nginx::NGINX, &haproxy::HAPROXY, &moongate::MOONGATE];
 
-/// The ciphers of TLS 1.2 in Mozilla's intermediate profile that go with our certificate, in OpenSSL's words.
+/// The TLS 1.2 ciphers of Mozilla's intermediate profile that match the ECDSA certificate, by their OpenSSL names.
 const CIPHERS: &str =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305";
 
-/// What a gateway's files depend on.
+/// The inputs of a gateway's configuration files.
 pub(crate) struct Site {
-    /// Where it listens.
+    /// Its listening addresses.
     target: Target,
-    /// The certificate's file, its key's, and the one with both.
+    /// The certificate's file, its key's, and the file with both.
     cert: String,
     key: String,
     both: String,
-    /// A further address, for those that have one for the operator.
+    /// An admin address, for gateways that have one.
     admin: SocketAddr,
-    /// Where it forwards to.
+    /// The backend's address.
     backend: SocketAddr,
     /// Its own directory.
     directory: PathBuf,
-    /// The tunnels it must be able to hold.
+    /// The number of tunnels that it must be able to hold.
     tunnels: usize,
-    /// Reloads so far; every one changes a route.
+    /// Reloads so far; each changes a route.
     generation: u32,
     /// See [`Installed::plugins`].
     plugins: String,
@@ -85,30 +85,30 @@ impl Site {
     }
 }
 
-/// What is the same for all gateways of a run.
+/// The environment shared by all gateways of a run.
 pub(crate) struct Ground {
-    /// Holds a directory for each start.
+    /// The parent of the directories of all starts.
     pub(crate) directory: PathBuf,
-    /// What clients over TLS are shown.
+    /// The certificate for TLS clients.
     pub(crate) certificate: Certificate,
     /// The backend.
     pub(crate) backend: SocketAddr,
     /// The CPU of the gateway under test.
     pub(crate) cpu: usize,
-    /// The tunnels a gateway must be able to hold.
+    /// The number of tunnels that a gateway must be able to hold.
     pub(crate) tunnels: usize,
 }
 
 /// An installed gateway.
 #[derive(Clone)]
 pub(crate) struct Installed {
-    /// Which.
+    /// Its kind.
     pub(crate) kind: &'static Kind,
     /// Its program.
     pub(crate) program: PathBuf,
-    /// The first line of what it says of its version.
+    /// The first line of its version output.
     pub(crate) version: String,
-    /// Moongate's plugins for every request: entries of a list in YAML. The others have none.
+    /// Moongate's plugins for every request: entries of a YAML list. The other gateways have none.
     pub(crate) plugins: String,
 }
 
@@ -128,9 +128,9 @@ impl Installed {
 
 /// A running gateway.
 pub(crate) struct Gateway {
-    /// Which.
+    /// Its kind.
     pub(crate) kind: &'static Kind,
-    /// Where it listens.
+    /// Its listening addresses.
     pub(crate) target: Target,
     /// Its processes.
     pub(crate) process: Process,
@@ -138,10 +138,10 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it and waits until it accepts connections.
+    /// Starts the gateway and waits until it accepts connections.
     ///
     /// # Errors
-    /// It ends, or takes too long; with the end of what it said.
+    /// The gateway ends or takes too long; the error has the end of its output.
     pub(crate) fn start(installed: &Installed, ground: &Ground) -> Outcome<Self> {
         let kind = installed.kind;
         let [plain, tls, admin] = machine::free_addresses()?;
@@ -177,14 +177,16 @@ impl Gateway {
         while TcpStream::connect(self.target.plain).is_err() {
             self.process.check()?;
             if Instant::now() > until {
-                return Err(format!("{} does not listen after {} s", self.kind.name, START.as_secs()).into());
+                return Err(
+                    format!("{} accepts no connections after {} s", self.kind.name, START.as_secs()).into()
+                );
             }
             sleep(Duration::from_millis(20));
         }
         self.process.check()
     }
 
-    /// Changes a route and asks for a reload, without waiting for it.
+    /// Changes a route and sends the reload signal, without waiting for the reload.
     pub(crate) fn reload(&mut self) -> Outcome<()> {
         self.site.generation += 1;
         self.site.write(self.kind)?;

@@ -1,12 +1,12 @@
-//! Moongate with one thread: its defaults, TLS and HTTP/2 among them, the admin address (and so the metrics)
-//! on, the access log in a file.
+//! Moongate with one thread and its defaults: TLS and HTTP/2, the admin listener (and so the metrics) on, the
+//! access log in a file.
 
 use crate::gateway::{Kind, Site};
 use crate::http::{INSPECTED, route};
 use rustix::process::Signal;
 use std::fmt::Write;
 
-/// A native plugin that sees every message, both ways, and lets it pass.
+/// A native plugin that inspects every message in both directions and forwards it.
 const FILTER: &str = ", plugins: [{ kind: message_filter, direction: both, max_size: 1MiB }]";
 
 /// The table's entry.

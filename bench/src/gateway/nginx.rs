@@ -1,4 +1,4 @@
-//! nginx with one worker, as its documentation sets up a WebSocket proxy with upstream keep-alive.
+//! nginx with one worker, a WebSocket proxy with upstream keep-alive as its documentation configures it.
 
 use crate::gateway::{CIPHERS, Kind, Site};
 use rustix::process::Signal;
@@ -19,7 +19,7 @@ fn arguments(site: &Site) -> Vec<String> {
 }
 
 fn files(site: &Site) -> Vec<(&'static str, String)> {
-    // Both sides of every tunnel, and some to spare.
+    // Two connections per tunnel, and some spare.
     let connections = site.tunnels * 2 + 512;
     let mut text = format!(
         "daemon off;

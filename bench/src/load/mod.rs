@@ -1,5 +1,5 @@
-//! The load: many connections on one thread, each with one thing in flight (a closed loop), or fed by the
-//! clock (`paced`). What a gateway answers wrongly, or not at all, ends the measurement as an error.
+//! The load: many connections on one thread, each with one operation in flight (a closed loop), or at a fixed rate
+//! (`paced`). A wrong or missing response ends the measurement with an error.
 
 pub(crate) mod paced;
 pub(crate) mod pages;
@@ -13,13 +13,13 @@ use crate::stop::Stop;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// The silence after which a gateway counts as stuck.
+/// The time without progress after which a gateway counts as stuck.
 const STALL: Duration = Duration::from_secs(5);
 
-/// How often a waiting load looks whether it is to stop.
+/// The interval at which a waiting load checks the stop flag.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// One connection of a closed loop, opened before it gets here.
+/// One connection of a closed loop, already open.
 pub(crate) trait Client {
     /// Its socket.
     fn line(&mut self) -> &mut Conn;
@@ -27,35 +27,36 @@ pub(crate) trait Client {
     /// Begins the first operation.
     fn start(&mut self) -> io::Result<()>;
 
-    /// Reads what has come, begins the next operation when one is complete, and says how many were.
+    /// Reads available bytes, begins the next operation if one is complete, and returns the number of completed
+    /// operations.
     fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Advance>;
 }
 
-/// What one look at a connection brought.
+/// The outcome of one pass over a connection.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Advance {
     /// Operations completed.
     pub(crate) done: u64,
-    /// The client has a new socket, which has to be watched.
+    /// The client has a new socket, which must be registered.
     pub(crate) renewed: bool,
 }
 
-/// Operations, and the time they took.
+/// Operations and their duration.
 #[derive(Clone, Copy)]
 pub(crate) struct Tally {
     /// Operations completed.
     pub(crate) operations: u64,
-    /// Between the first and the last moment.
+    /// The time from start to end.
     pub(crate) elapsed: Duration,
 }
 
 /// A closed loop of any kind of client.
 pub(crate) trait Load {
-    /// Runs for so long. Operations in flight at the end are completed by the next call.
+    /// Runs for this long. The next call completes operations still in flight.
     fn drive(&mut self, duration: Duration) -> io::Result<Tally>;
 }
 
-/// A crowd of clients of one kind.
+/// Clients of one kind.
 pub(crate) struct Crowd<C> {
     clients: Vec<C>,
     watch: Watch,
@@ -64,7 +65,7 @@ pub(crate) struct Crowd<C> {
 }
 
 impl<C: Client> Crowd<C> {
-    /// Opens `count` clients one after the other, then begins the first operation of each.
+    /// Opens `count` clients one after another, then begins the first operation of each.
     pub(crate) fn open(
         count: usize,
         stop: &Stop,
@@ -83,7 +84,7 @@ impl<C: Client> Crowd<C> {
         Ok(Self { clients, watch, scratch: vec![0; SCRATCH], stop: stop.clone() })
     }
 
-    /// Runs until so many operations are complete.
+    /// Runs until this many operations are complete.
     pub(crate) fn complete(&mut self, wanted: u64) -> io::Result<()> {
         let (mut done, mut last) = (0, Instant::now());
         while done < wanted {
@@ -94,7 +95,7 @@ impl<C: Client> Crowd<C> {
         Ok(())
     }
 
-    /// Answers what comes for so long: pings, for connections that are idle.
+    /// Serves idle connections for this long by replying to pings.
     pub(crate) fn attend(&mut self, duration: Duration) -> io::Result<()> {
         let until = Instant::now() + duration;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
@@ -148,7 +149,7 @@ impl<C: Client> Load for Crowd<C> {
 fn alive(done: u64, last: Instant) -> io::Result<Instant> {
     match done {
         0 if last.elapsed() > STALL => {
-            Err(io::Error::other(format!("nothing was answered for {} s", STALL.as_secs())))
+            Err(io::Error::other(format!("no response for {} s", STALL.as_secs())))
         }
         0 => Ok(last),
         _ => Ok(Instant::now()),

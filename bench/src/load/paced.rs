@@ -1,6 +1,6 @@
-//! Echoes at an offered rate, for latency. Every message has the moment at which it is due; it is sent then,
-//! whether or not the answers of earlier ones are back, and its latency counts from that moment even when
-//! the sender was late: a stall shows in every message it delayed (no coordinated omission).
+//! Echoes at an offered rate, for latency. Every message has a due time and is sent then, whether or not earlier
+//! echoes are back. Its latency counts from the due time even if the sender is late, so a stall shows in every
+//! delayed message (no coordinated omission).
 
 use crate::conn::{Conn, Got, SCRATCH, Watch};
 use crate::frames::{self, BINARY};
@@ -12,10 +12,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How long the last answers may take.
+/// The timeout of the last echoes.
 const STRAGGLERS: Duration = Duration::from_secs(5);
 
-/// Open WebSockets that take turns.
+/// Open WebSockets, used in turn.
 pub(crate) struct Paced {
     sockets: Vec<Socket>,
     watch: Watch,
@@ -27,7 +27,7 @@ pub(crate) struct Paced {
 struct Socket {
     line: Conn,
     inbox: Inbox,
-    /// When the messages in flight were due, oldest first.
+    /// The due times of the messages in flight, oldest first.
     due: VecDeque<Instant>,
 }
 
@@ -48,8 +48,8 @@ impl Paced {
         Ok(Self { sockets, watch, message, scratch: vec![0; SCRATCH], stop: stop.clone() })
     }
 
-    /// Offers `rate` messages a second for so long and returns the latency of each, sorted. `every` is
-    /// called about once a turn with the time since the beginning.
+    /// Offers `rate` messages per second for this long and returns the latency of each, sorted. `every` is called
+    /// about once per iteration with the elapsed time.
     pub(crate) fn drive(
         &mut self,
         rate: u32,
@@ -70,7 +70,7 @@ impl Paced {
             }
             if sent == total && now > due(total) + STRAGGLERS {
                 let lost = total - latencies.len() as u64;
-                return Err(io::Error::other(format!("{lost} of {total} messages were not answered")));
+                return Err(io::Error::other(format!("{lost} of {total} messages were not echoed")));
             }
             let wait =
                 if sent < total { due(sent).saturating_duration_since(Instant::now()) } else { STRAGGLERS };
@@ -110,11 +110,12 @@ impl Socket {
             let now = Instant::now();
             self.inbox.take(&mut scratch[..length], &mut self.line)?;
             for _ in 0..std::mem::take(&mut self.inbox.messages) {
-                let due = self.due.pop_front().ok_or_else(|| io::Error::other("an echo of nothing"))?;
+                let due =
+                    self.due.pop_front().ok_or_else(|| io::Error::other("an echo without a message"))?;
                 latencies.push(now.saturating_duration_since(due));
             }
             if self.inbox.closed {
-                return Err(io::Error::other("the gateway sent a Close"));
+                return Err(io::Error::other("the gateway sent a Close frame"));
             }
             if last {
                 return Ok(());

@@ -1,4 +1,4 @@
-//! Keep-alive GETs of two bytes, one in flight a connection, over all routes in turn.
+//! Keep-alive GETs of two bytes, one in flight per connection, over all routes in turn.
 
 use crate::conn::{Conn, Got};
 use crate::http;
@@ -7,7 +7,7 @@ use crate::transport::Road;
 use std::io;
 use std::rc::Rc;
 
-/// A browser that never tires of the same pages.
+/// A keep-alive client.
 pub(crate) struct Reader {
     line: Conn,
     requests: Rc<[Vec<u8>]>,
@@ -15,15 +15,15 @@ pub(crate) struct Reader {
     answer: Vec<u8>,
 }
 
-/// A request for every route, with the `fields` besides, each ended by CRLF.
+/// A request for every route with additional `fields`, each ended by CRLF.
 pub(crate) fn requests(fields: &str) -> Rc<[Vec<u8>]> {
     (0..http::ROUTES).map(|number| http::page(number, fields)).collect()
 }
 
 impl Reader {
-    /// Connects; `number` decides which route comes first.
+    /// Connects; `number` selects the first route.
     pub(crate) fn open(road: &Road, requests: &Rc<[Vec<u8>]>, number: usize) -> io::Result<Self> {
-        // Spread over the routes, so that the connections do not ask for the same one at the same time.
+        // Spread over the routes, so that the connections do not request the same one at the same time.
         let turn = number * 7 % requests.len();
         Ok(Self { line: Conn::connect(road)?, requests: requests.clone(), turn, answer: Vec::new() })
     }

@@ -1,5 +1,5 @@
-//! Calls: connect, shake hands in TLS, one GET, the end of the connection; then again with a new one. The
-//! gateway closes, for the request asks it to.
+//! Short connections: connect, TLS handshake, one GET, end of the connection, then a new one. The gateway closes,
+//! as the request's `Connection: close` asks.
 
 use crate::conn::{Conn, Got};
 use crate::http;
@@ -8,19 +8,19 @@ use crate::tls::Tickets;
 use crate::transport::{Road, Target};
 use std::io;
 
-/// Somebody who calls, asks for one thing and hangs up.
+/// A client that connects, sends one request and closes.
 pub(crate) struct Caller {
     road: Road,
     request: Vec<u8>,
     tickets: Tickets,
     line: Conn,
     answer: Vec<u8>,
-    /// An earlier call brought a ticket.
+    /// An earlier connection received a ticket.
     known: bool,
 }
 
 impl Caller {
-    /// Connects for the first time. Every caller keeps its own tickets.
+    /// Connects for the first time. Every client keeps its own tickets.
     pub(crate) fn open(target: Target, tickets: Tickets, number: usize) -> io::Result<Self> {
         let road = target.tls(tickets)?;
         let line = Conn::connect(&road)?;
@@ -30,7 +30,7 @@ impl Caller {
 
     fn again(&mut self) -> io::Result<Advance> {
         if http::whole_answer(&self.answer)? != Some(self.answer.len()) {
-            return Err(io::Error::other("the gateway ended a call before its answer"));
+            return Err(io::Error::other("the gateway closed a connection before its response"));
         }
         let wanted = self.known && self.tickets == Tickets::Kept;
         if self.line.resumed() != Some(wanted) {

@@ -1,5 +1,5 @@
-//! Short visits: connect, shake hands, one echo, the closing handshake, the end of the connection; then
-//! again with a new one. The server ends the TCP connection, as RFC 6455 §7.1.1 wants it.
+//! Short WebSockets: connect, handshake, one echo, closing handshake, end of the connection, then a new one. The
+//! server ends the TCP connection, as RFC 6455 §7.1.1 demands.
 
 use crate::conn::{Conn, Got};
 use crate::frames::{self, CLOSE, TEXT};
@@ -9,10 +9,10 @@ use crate::load::{Advance, Client};
 use crate::transport::Road;
 use std::io;
 
-/// The message of a visit, in bytes.
+/// The message of a WebSocket, in bytes.
 const MESSAGE: usize = 128;
 
-/// Somebody who never stays.
+/// A client of short WebSockets.
 pub(crate) struct Visitor {
     road: Road,
     handshake: Vec<u8>,
@@ -23,11 +23,11 @@ pub(crate) struct Visitor {
 }
 
 enum VisitState {
-    /// The request is out; so much of the answer is here.
+    /// The request is sent; this many bytes of the response have arrived.
     Handshake(Vec<u8>),
-    /// The message is out.
+    /// The message is sent.
     Echo(Inbox),
-    /// Our Close is out; the end of the connection ends the visit.
+    /// The Close frame is sent; the end of the connection ends the cycle.
     Farewell(Inbox),
 }
 

@@ -1,5 +1,5 @@
-//! WebSockets that stay: a batch of messages goes out in one write, and the next one when the last echo
-//! is back. A batch of one is the plain echo.
+//! Long-lived WebSockets: a batch of messages goes out in one write, the next one after the last echo. A batch of
+//! one is the plain echo.
 
 use crate::conn::{Conn, Got, SCRATCH};
 use crate::frames::{self, BINARY, CLOSE, Frames, PING, PONG, Seen};
@@ -9,7 +9,7 @@ use crate::transport::Road;
 use std::io;
 use std::rc::Rc;
 
-/// What goes out in one write.
+/// The messages of one write.
 #[derive(Clone)]
 pub(crate) struct Batch {
     wire: Rc<[u8]>,
@@ -18,17 +18,17 @@ pub(crate) struct Batch {
     again: Again,
 }
 
-/// Whether a batch follows a batch.
+/// Whether another batch follows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Again {
-    /// As soon as it has come back.
+    /// After the last echo.
     Always,
-    /// One, then silence.
+    /// One batch, then silence.
     Never,
 }
 
 impl Batch {
-    /// So many messages of so many bytes.
+    /// A batch of `messages` messages of `size` bytes.
     pub(crate) fn of(messages: usize, size: usize, again: Again) -> Self {
         let payload: Vec<u8> = (0..size).map(|at| b'a' + (at % 26) as u8).collect();
         let mut wire = Vec::new();
@@ -39,15 +39,15 @@ impl Batch {
     }
 }
 
-/// What arrives on a WebSocket, counted; pings are answered.
+/// The receiving side of a WebSocket: counts messages and replies to pings.
 #[derive(Default)]
 pub(crate) struct Inbox {
     frames: Frames,
-    /// Messages that are complete.
+    /// Complete messages.
     pub(crate) messages: u64,
     /// Bytes of all messages.
     pub(crate) payload: u64,
-    /// A Close is complete.
+    /// Whether a Close frame is complete.
     pub(crate) closed: bool,
     opcode: u8,
     ping: Vec<u8>,
@@ -55,7 +55,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Reads on, and answers pings on `line`.
+    /// Parses further bytes, and replies to pings on `line`.
     pub(crate) fn take(&mut self, bytes: &mut [u8], line: &mut Conn) -> io::Result<()> {
         let Self { frames, messages, payload, closed, opcode, ping, pongs } = self;
         frames.feed(bytes, |seen| match seen {
@@ -89,14 +89,14 @@ pub(crate) struct Talker {
 }
 
 impl Talker {
-    /// Connects and shakes hands behind the `route`th route.
+    /// Connects and completes the handshake on the `route`th route.
     pub(crate) fn open(road: &Road, batch: &Batch, route: usize) -> io::Result<Self> {
         let (line, inbox) = shake_hands(road, route)?;
         Ok(Self { line, inbox, batch: batch.clone() })
     }
 }
 
-/// An open WebSocket behind the `route`th route, still blocking.
+/// An open WebSocket on the `route`th route, still blocking.
 pub(crate) fn shake_hands(road: &Road, route: usize) -> io::Result<(Conn, Inbox)> {
     let mut line = Conn::connect(road)?;
     line.send(&http::handshake(route))?;
@@ -134,11 +134,11 @@ impl Client for Talker {
             };
             self.inbox.take(&mut scratch[..length], &mut self.line)?;
             if self.inbox.closed {
-                return Err(io::Error::other("the gateway sent a Close"));
+                return Err(io::Error::other("the gateway sent a Close frame"));
             }
             if self.inbox.messages >= self.batch.messages {
                 if (self.inbox.messages, self.inbox.payload) != (self.batch.messages, self.batch.payload) {
-                    return Err(io::Error::other("more or less came back than was sent"));
+                    return Err(io::Error::other("the echo differs in length from the batch"));
                 }
                 advance.done += self.inbox.messages;
                 (self.inbox.messages, self.inbox.payload) = (0, 0);

@@ -1,5 +1,5 @@
-//! Connections of HTTP/2 that stay: some streams are open at any time, each with a GET of two bytes, and
-//! behind every answer comes the next request, over all routes in turn.
+//! Long-lived HTTP/2 connections: a fixed number of open streams, each with a GET of two bytes. A new request
+//! follows every response, over all routes in turn.
 
 use crate::conn::{Conn, Got};
 use crate::h2::{self, ACK, DATA, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS};
@@ -9,10 +9,10 @@ use crate::transport::Road;
 use std::io;
 use std::rc::Rc;
 
-/// Streams that are open at a time.
+/// Concurrent streams.
 const STREAMS: usize = 8;
 
-/// A browser with many tabs.
+/// An HTTP/2 client.
 pub(crate) struct Browser {
     line: Conn,
     requests: Rc<[Vec<u8>]>,
@@ -20,7 +20,7 @@ pub(crate) struct Browser {
     /// The number of the next stream.
     next: u32,
     open: Vec<Tab>,
-    /// Bytes of a frame that is not whole yet.
+    /// Bytes of an incomplete frame.
     arrived: Vec<u8>,
     out: Vec<u8>,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Browser {
 struct Tab {
     stream: u32,
     answered: bool,
-    /// Bytes of the body that are here.
+    /// Bytes of the body so far.
     body: usize,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn requests() -> Rc<[Vec<u8>]> {
 }
 
 impl Browser {
-    /// Connects; `number` decides which route comes first.
+    /// Connects; `number` selects the first route.
     pub(crate) fn open(road: &Road, requests: &Rc<[Vec<u8>]>, number: usize) -> io::Result<Self> {
         Ok(Self {
             line: Conn::connect(road)?,
@@ -59,7 +59,7 @@ impl Browser {
         self.next += 2;
     }
 
-    /// Takes in the frames that are whole, and writes what follows from them; the answers that ended.
+    /// Handles complete frames and their replies; returns the number of ended responses.
     fn take(&mut self) -> io::Result<u64> {
         let (mut done, mut at) = (0, 0);
         let arrived = std::mem::take(&mut self.arrived);
@@ -75,7 +75,7 @@ impl Browser {
         Ok(done)
     }
 
-    /// Whether the frame ends an answer.
+    /// Whether the frame ends a response.
     fn see(&mut self, frame: &Frame<'_>) -> io::Result<bool> {
         match frame.kind {
             HEADERS | DATA => return self.answer(frame),
@@ -84,7 +84,7 @@ impl Browser {
             }
             PING if !frame.has(ACK) => h2::put(&mut self.out, &Frame { flags: ACK, ..*frame }),
             RST_STREAM => return Err(io::Error::other("the gateway reset a stream")),
-            GOAWAY => return Err(io::Error::other("the gateway said GOAWAY")),
+            GOAWAY => return Err(io::Error::other("the gateway sent GOAWAY")),
             _ => {}
         }
         Ok(false)
@@ -92,7 +92,7 @@ impl Browser {
 
     fn answer(&mut self, frame: &Frame<'_>) -> io::Result<bool> {
         let at = self.open.iter().position(|tab| tab.stream == frame.stream);
-        let at = at.ok_or_else(|| io::Error::other("an answer on a stream that is not open"))?;
+        let at = at.ok_or_else(|| io::Error::other("a response on a stream that is not open"))?;
         let tab = &mut self.open[at];
         if frame.kind == HEADERS {
             h2::accepted(frame)?;
@@ -100,7 +100,7 @@ impl Browser {
         } else {
             let end = tab.body + frame.payload.len();
             if !tab.answered || BODY.get(tab.body..end) != Some(frame.payload) {
-                return Err(io::Error::other("an answer with another body"));
+                return Err(io::Error::other("the body of a response is wrong"));
             }
             tab.body = end;
         }
@@ -108,7 +108,7 @@ impl Browser {
             return Ok(false);
         }
         if tab.body != BODY.len() {
-            return Err(io::Error::other("an answer without its body"));
+            return Err(io::Error::other("a response without its body"));
         }
         self.open.swap_remove(at);
         Ok(true)
@@ -140,7 +140,7 @@ impl Client for Browser {
             let (length, last) = match self.line.read(scratch)? {
                 Got::Some(length) => (length, false),
                 Got::Last(length) => (length, true),
-                Got::End => return Err(io::Error::other("the gateway closed a connection of HTTP/2")),
+                Got::End => return Err(io::Error::other("the gateway closed an HTTP/2 connection")),
             };
             self.arrived.extend_from_slice(&scratch[..length]);
             advance.done += self.take()?;

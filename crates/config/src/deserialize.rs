@@ -1,12 +1,11 @@
-//! Reads a [`Value`] into a serde type and reports everything that is wrong with it, not only the
-//! first thing.
+//! Conversion of a [`Value`] into a serde type, with all problems at once instead of only the first.
 //!
-//! serde stops at the first error. So a value that fails is read again and again, each time without
-//! what was already judged ([`Hunt`]): elements of lists and maps once they were read, good or bad,
-//! and keys that are unknown or hold something unreadable. Every pass goes on where the last one
-//! stopped, so the cost stays linear; a good configuration is read exactly once.
+//! serde stops at the first error. A value that fails is therefore read repeatedly, each time without the parts
+//! that were already judged ([`ErrorCollector`]): elements of lists and maps that were read, good or bad, and keys
+//! that are unknown or unreadable. Every pass continues where the last one stopped, so the cost stays linear. A
+//! good configuration is read exactly once.
 //!
-//! The type decides what a scalar means: `1` is text for a `String` and a number for a `u16`.
+//! The type decides the meaning of a scalar: `1` is text for a `String` and a number for a `u16`.
 
 mod error;
 mod multi_error;
@@ -29,8 +28,8 @@ impl Value {
     /// Reads the value into a serde type.
     ///
     /// # Errors
-    /// Every unknown key, missing key, wrong type and value out of range, each with its place.
-    /// Unknown keys are always refused, with or without `deny_unknown_fields`.
+    /// Every unknown key, missing key, wrong type and value out of range, each with its place. Unknown keys are
+    /// always rejected, with or without `deny_unknown_fields`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problems> {
         let error = match Reader::new(self, None).read(PhantomData::<T>) {
             Ok(value) => return Ok(value),

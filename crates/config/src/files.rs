@@ -1,5 +1,5 @@
-//! Files that settings name: modules, scripts, keys. What was read is noted, so that a reload knows
-//! whether an instance built from it is still the same.
+//! Files that settings name: modules, scripts, keys. Every file that was read is recorded, so that a reload knows
+//! whether an instance built from it is still current.
 
 use crate::{Placed, Problem};
 use std::fs::{self, File};
@@ -8,27 +8,27 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A file that was read.
+/// A file and its content.
 #[derive(Clone, Debug)]
 pub struct FileRecord {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What it says.
+    /// Its content.
     pub bytes: Arc<[u8]>,
 }
 
-/// What a file said, in 64 bits; against change, not against an enemy.
+/// A 64-bit digest of a file's content: it detects changes, not attacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest(u64);
 
 impl Digest {
-    /// The digest of these bytes.
+    /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(BuildHasherDefault::<DefaultHasher>::default().hash_one(bytes))
     }
 }
 
-/// The files that were read for one instance.
+/// The files that one instance was built from.
 #[derive(Clone, Debug, Default)]
 pub struct Files(Arc<Mutex<Vec<Noted>>>);
 
@@ -43,7 +43,7 @@ impl Files {
     /// Reads a file that a setting names, relative to the file with that setting, up to `limit` bytes.
     ///
     /// # Errors
-    /// With the place of the name, when it cannot be read, is no file or is too large.
+    /// The file cannot be read, is not a regular file or is too large. The problem has the place of the name.
     pub fn read(&self, path: &Placed<String>, limit: u64) -> Result<FileRecord, Problem> {
         let base = Path::new(&*path.place.file).parent().unwrap_or(Path::new(""));
         let whole = base.join(&path.value);
@@ -55,7 +55,7 @@ impl Files {
         Ok(FileRecord { path: whole, bytes: bytes.into() })
     }
 
-    /// Whether every file says what it said when it was read.
+    /// Whether every file still has the content that was read.
     pub fn unchanged(&self) -> bool {
         let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         noted.iter().all(|file| {
@@ -64,11 +64,11 @@ impl Files {
     }
 }
 
-/// Reads a regular file, or a symbolic link to one, of at most `limit` bytes. Never waits for a writer, as opening a
-/// FIFO would.
+/// Reads a regular file, or a symbolic link to one, of at most `limit` bytes. Never blocks on a writer, as opening
+/// a FIFO would.
 ///
 /// # Errors
-/// When the file is missing ([`ErrorKind::NotFound`]), cannot be read, is something else or is too large.
+/// The file is missing ([`ErrorKind::NotFound`]), unreadable, not a regular file or too large.
 pub fn read_regular_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     regular_file(path)?;
     let mut bytes = Vec::new();
@@ -82,7 +82,7 @@ pub fn read_regular_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// Whether `path` is a regular file, or a symbolic link to one.
 ///
 /// # Errors
-/// Why it is not. Only a name that is not there is [`ErrorKind::NotFound`]: a symbolic link to nothing is there.
+/// The reason why it is not. Only a missing name is [`ErrorKind::NotFound`]: a dangling symbolic link exists.
 pub fn regular_file(path: &Path) -> io::Result<()> {
     let metadata = path.metadata().map_err(|error| match fs::read_link(path) {
         Ok(target) if error.kind() == ErrorKind::NotFound => {

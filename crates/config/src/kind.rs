@@ -1,13 +1,13 @@
-//! The one shape of every extension point: balancers, probes and plugins are tables of [`Kind`].
+//! Registry entries of the extension points: balancers, probes and plugins are tables of [`Kind`].
 
 use crate::{Problem, Problems, Settings};
 use schemars::{Schema, SchemaGenerator};
 
-/// One choice that an operator can write behind `kind:`.
+/// A value of `kind:` in the configuration.
 pub struct Kind<T: ?Sized> {
-    /// What the operator writes.
+    /// Its name in the configuration.
     pub name: &'static str,
-    /// One sentence for `moongate kinds`.
+    /// A sentence for `moongate kinds`.
     pub about: &'static str,
     /// The JSON Schema of its settings, for editors.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
@@ -15,7 +15,7 @@ pub struct Kind<T: ?Sized> {
     pub build: fn(&Settings) -> Result<Box<T>, Problems>,
 }
 
-// By hand: a derive would ask the same of `T`, and a kind only names what it builds.
+// Manual: a derive would require `T: Clone`, but a kind does not hold a `T`.
 impl<T: ?Sized> Clone for Kind<T> {
     fn clone(&self) -> Self {
         *self
@@ -24,7 +24,7 @@ impl<T: ?Sized> Clone for Kind<T> {
 impl<T: ?Sized> Copy for Kind<T> {}
 
 impl<T: ?Sized> Kind<T> {
-    /// The kind of that name in a table, or a problem that names what was likely meant.
+    /// The kind with that name in a table, or a problem that suggests a similar one.
     pub fn find<'a>(table: &'a [Kind<T>], what: &str, name: &str) -> Result<&'a Kind<T>, Problem> {
         table.iter().find(|kind| kind.name == name).ok_or_else(|| {
             let known: Vec<_> = table.iter().map(|kind| kind.name).collect();

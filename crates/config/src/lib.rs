@@ -1,5 +1,5 @@
-//! Configuration values of Moongate: settings as the operator wrote them, with source spans, their reading into serde types, and
-//! problems with places. No YAML comes in here: a loader makes [`Value`]s of it.
+//! Configuration values of Moongate: settings with source places, conversion into serde types, and problems. The
+//! crate does not parse YAML: a loader builds [`Value`]s.
 
 mod deserialize;
 mod files;

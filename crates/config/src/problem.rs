@@ -1,54 +1,54 @@
-//! What is wrong with a configuration, and where. Rendering it is the command's work, not ours.
+//! Problems of a configuration and their places. The command renders them.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Where in the operator's files a thing was written.
+/// The place of a value in the operator's files.
 ///
-/// Cloning is two reference counts: every value of a configuration carries one.
+/// Cloning costs two reference counts: every value of a configuration has a place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
-    /// The file, as the operator named it.
+    /// The path of the file in the operator's spelling.
     pub file: Arc<str>,
     /// Line, from 1.
     pub line: u32,
     /// Column in characters, from 1.
     pub column: u32,
-    /// Width in characters of what is underlined; at least 1.
+    /// Width of the underline in characters; at least 1.
     pub width: u32,
-    /// The way to the value, as in `routes[2].upstream`; empty for the whole file.
+    /// The path of the value, as in `routes[2].upstream`; empty for the whole file.
     pub path: Arc<str>,
 }
 
 impl Place {
-    /// The place of what nobody wrote: a default, or a value made by a test.
+    /// The place of a value that is in no file: a default, or a value made by a test.
     pub fn nowhere() -> Self {
         Self { file: Arc::from(""), line: 1, column: 1, width: 1, path: Arc::from("") }
     }
 }
 
-/// Whether a problem refuses the configuration or only deserves a look.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
-    /// The configuration is refused.
+    /// The configuration is rejected.
     Error,
-    /// The configuration is taken; the operator is told.
+    /// The configuration is accepted, with a warning.
     Warning,
 }
 
-/// One thing that is wrong: what, where, and what next.
+/// One problem: what is wrong, where, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Refusal or advice.
+    /// The severity.
     pub severity: Severity,
-    /// Where; the loader adds it when the author of the message did not know.
+    /// The place; the loader adds it if the author of the message did not know it.
     pub place: Option<Place>,
-    /// One sentence without a full stop, in lower case, as rustc writes them.
+    /// One sentence without a full stop, in lower case, like rustc's messages.
     pub message: String,
-    /// Written beside the underline, for instance ``did you mean `x`?``.
-    // A boxed text keeps the whole small enough to be the error of a `Result`.
+    /// Text beside the underline, for instance ``did you mean `x`?``.
+    // Boxed, to keep the problem small enough for the error of a `Result`.
     pub label: Option<Box<str>>,
-    /// What to do next, a sentence a line.
+    /// How to fix it, one sentence per line.
     pub help: Vec<String>,
 }
 
@@ -64,33 +64,33 @@ impl Problem {
         }
     }
 
-    /// Advice without a place.
+    /// A warning without a place.
     pub fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::new(message) }
     }
 
-    /// Gives the problem its place, unless a nearer author already did.
+    /// Sets the place, unless one is set already.
     #[must_use]
     pub fn at(mut self, place: &Place) -> Self {
         self.place.get_or_insert_with(|| place.clone());
         self
     }
 
-    /// Writes beside the underline.
+    /// Sets the text beside the underline.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into().into_boxed_str());
         self
     }
 
-    /// Adds a line of advice.
+    /// Adds a help line.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
         self
     }
 
-    /// Adds ``did you mean `near`?`` when one of `known` is near to `written`.
+    /// Adds ``did you mean `near`?`` if one of `known` is similar to `written`.
     #[must_use]
     pub fn suggest<'a>(self, written: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let limit = (written.chars().count() / 3).max(1) + 1;
@@ -105,7 +105,7 @@ impl Problem {
         }
     }
 
-    /// How a likely meaning is put.
+    /// The text of a suggestion.
     pub(crate) fn meant(name: &str) -> String {
         format!("did you mean `{name}`?")
     }
@@ -120,22 +120,22 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every problem found in one go, in the order of their places.
+/// All problems, sorted by place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// Adds one.
+    /// Adds a problem.
     pub fn push(&mut self, problem: impl Into<Problem>) {
         self.0.push(problem.into());
     }
 
-    /// Adds all of another list.
+    /// Adds all problems of another list.
     pub fn extend(&mut self, other: Problems) {
         self.0.extend(other.0);
     }
 
-    /// Keeps the value of `result`, or notes its problems.
+    /// Returns the value of `result`, or records its problems.
     pub fn keep<T>(&mut self, result: Result<T, Problems>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -146,12 +146,12 @@ impl Problems {
         }
     }
 
-    /// Whether one of them refuses the configuration.
+    /// Whether one of them is an error.
     pub fn refuse(&self) -> bool {
         self.0.iter().any(|problem| problem.severity == Severity::Error)
     }
 
-    /// Gives `place` to those that have none.
+    /// Sets `place` where none is set.
     #[must_use]
     pub fn at(self, place: &Place) -> Self {
         Self(self.0.into_iter().map(|problem| problem.at(place)).collect())

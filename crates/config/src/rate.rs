@@ -1,6 +1,5 @@
-//! Rates (`500/s`, `30/m`, `10/h`) as an operator writes them.
-//!
-//! How many may come at once and what happens to those beyond, whoever keeps to the rate decides.
+//! Rates (`500/s`, `30/m`, `10/h`) in the configuration's syntax. The limiter that uses a rate decides the burst
+//! and the treatment of the excess.
 
 use crate::Problem;
 use crate::units::{UnitVisitor, unit};
@@ -13,14 +12,14 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// So many a second, a minute or an hour, written `500/s`, `30/m` or `10/h`; at least one.
+/// A count per second, minute or hour, written `500/s`, `30/m` or `10/h`; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     count: NonZeroU32,
     per: Per,
 }
 
-/// What a rate counts over.
+/// The period of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Per {
     Second,
@@ -49,12 +48,12 @@ impl Per {
 }
 
 impl Rate {
-    /// So many a second.
+    /// A rate of `count` per second.
     pub const fn per_second(count: NonZeroU32) -> Self {
         Self { count, per: Per::Second }
     }
 
-    /// How many in a [`Rate::period`].
+    /// The count per [`Rate::period`].
     pub const fn count(self) -> NonZeroU32 {
         self.count
     }
@@ -64,7 +63,7 @@ impl Rate {
         Duration::from_secs(self.per.seconds())
     }
 
-    /// From one to the next when they come evenly, at least a nanosecond.
+    /// The interval of an even rate, at least a nanosecond.
     pub fn interval(self) -> Duration {
         (self.period() / self.count.get()).max(Duration::from_nanos(1))
     }
@@ -83,8 +82,8 @@ impl FromStr for Rate {
         let too_many = || Problem::new(format!("`{text}` is out of range")).label("at most 4294967295");
         let count = count.parse().map_err(|_| too_many())?;
         let Some(count) = NonZeroU32::new(count) else {
-            return Err(Problem::new(format!("`{text}` would let nothing through"))
-                .label("at least 1; leave the key out for no limit"));
+            return Err(Problem::new(format!("`{text}` allows nothing"))
+                .label("at least 1; remove the key for no limit"));
         };
         let rate = Self { count, per };
         if u128::from(count.get()) > rate.period().as_nanos() {
@@ -104,7 +103,7 @@ fn no_period(text: &str) -> Problem {
 
 fn no_count(text: &str, count: &str, unit: &str) -> Problem {
     let problem = Problem::new(format!("`{text}` is not a rate"));
-    // `0.5/s` is understood, but whole numbers read the same for everybody.
+    // `0.5/s` is understood, but whole numbers are clearer.
     if let (Ok(number), Some(per)) = (count.parse::<f64>(), Per::ALL.iter().find(|per| per.unit() == unit)) {
         let meant = Per::ALL.iter().find_map(|other| {
             let count = number * other.seconds() as f64 / per.seconds() as f64;
@@ -116,7 +115,7 @@ fn no_count(text: &str, count: &str, unit: &str) -> Problem {
             None => problem.label("a whole number of at least 1"),
         };
     }
-    // As nginx writes it.
+    // nginx's syntax.
     match (count.strip_suffix('r'), unit) {
         (Some(count), "s" | "m") if count.bytes().all(|byte| byte.is_ascii_digit()) && !count.is_empty() => {
             problem.label(format!("write `{count}/{unit}`"))
@@ -146,7 +145,7 @@ unit!(
     Rate,
     "a rate",
     json_schema!({
-        "description": "So many a second, a minute or an hour: 500/s, 30/m, 10/h.",
+        "description": "A count per second, minute or hour: 500/s, 30/m, 10/h.",
         "type": "string",
         "pattern": "^[1-9][0-9]*/[smh]$|\\$\\{"
     })
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_rate_says_what_to_write() {
+    fn a_bad_rate_gets_a_suggestion() {
         for (text, meant) in [
             ("500", "write `500/s` for 500 a second"),
             ("500/sec", "write `500/s`"),
@@ -192,7 +191,7 @@ mod tests {
             ("0.1/h", "a whole number of at least 1"),
             ("100r/s", "write `100/s`"),
             ("10/d", "the periods are s, m and h"),
-            ("0/s", "at least 1; leave the key out for no limit"),
+            ("0/s", "at least 1; remove the key for no limit"),
             ("4294967296/s", "at most 4294967295"),
             ("1000000001/s", "at most 1000000000/s"),
         ] {

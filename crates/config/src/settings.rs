@@ -1,5 +1,25 @@
-//! Settings of one entry of a kind, with the files that they name. A kind reads its own settings with
-//! [`Settings::read`] into a plain serde type.
+//! Settings in the operator's spelling: a tree of values with their places.
+//!
+//! The YAML loader builds the tree, so no other module handles YAML. A kind reads its settings with
+//! [`Settings::read`] into a serde type, which returns all problems with their places at once.
+//!
+//! A type with several shapes is an enum whose variants are named after them. Its serde name begins with `$shape `
+//! and describes what is expected. Unlike an untagged enum it keeps places and reports the problem inside the shape
+//! that was written:
+//!
+//! ```
+//! # use moongate_config::Placed;
+//! #[derive(serde::Deserialize)]
+//! #[serde(rename = "$shape a name or a list of names")]
+//! enum Names {
+//!     #[serde(rename = "scalar")]
+//!     One(Placed<String>),
+//!     #[serde(rename = "list")]
+//!     Many(Vec<Placed<String>>),
+//! }
+//! ```
+//!
+//! The shapes are `null`, `scalar`, `list` and `map`.
 
 use crate::{FileRecord, Files, Place, Placed, Problem, Problems, Value};
 use serde::de::DeserializeOwned;
@@ -15,7 +35,7 @@ pub struct Settings {
     files: Files,
 }
 
-/// The name, and what was read beside the settings, are no part of them.
+/// The name and the files that were read are not compared.
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -28,33 +48,33 @@ impl Settings {
         Self { value, name: Arc::from(""), files: Files::default() }
     }
 
-    /// The same, for the entry of that name, noting in `files` what [`Settings::file`] reads.
+    /// The same for the entry of that name; `files` records what [`Settings::file`] reads.
     #[must_use]
     pub fn noting(&self, name: &str, files: &Files) -> Self {
         Self { value: self.value.clone(), name: name.into(), files: files.clone() }
     }
 
-    /// The entry's name, for logs and metrics of the plugin's own: what the operator called it, or its kind.
+    /// The entry's name, for the plugin's own logs and metrics: the operator's name for it, or its kind.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Reads a file that the settings name; a relative path begins at the file it is written in. The
-    /// instance that is built from it is kept over reloads only as long as the file says the same.
+    /// Reads a file that the settings name; a relative path starts at the file that contains it. A reload keeps the
+    /// instance only while the file is unchanged.
     ///
     /// # Errors
-    /// When it cannot be read, or is larger than `limit` bytes.
+    /// The file cannot be read, or is larger than `limit` bytes.
     pub fn file(&self, path: &Placed<String>, limit: u64) -> Result<FileRecord, Problem> {
         self.files.read(path, limit)
     }
 
-    /// Reads the settings into a serde type. Unknown keys, wrong types and missing keys come back
-    /// as problems with places.
+    /// Reads the settings into a serde type. Unknown keys, wrong types and missing keys are reported as problems
+    /// with places.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problems> {
         self.value.read()
     }
 
-    /// Where the entry was written.
+    /// The place of the entry.
     pub fn place(&self) -> &Place {
         &self.value.place
     }

@@ -1,6 +1,5 @@
-//! Durations (`500ms`, `30s`, `1h`) and sizes (`64KiB`, `1MiB`) as an operator writes them.
-//!
-//! What a period or a size is for, and whether zero makes sense there, its reader decides.
+//! Durations (`500ms`, `30s`, `1h`) and sizes (`64KiB`, `1MiB`) in the configuration's syntax. The reader decides
+//! whether zero is valid.
 
 use crate::{Problem, raise};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -28,7 +27,7 @@ const PERIOD_UNITS: [(&str, u64); 5] =
 /// The longest period in milliseconds.
 const PERIOD_MAX: u64 = 3650 * 86_400_000;
 
-/// The units of a size in bytes; those that are written back first, the largest first.
+/// The units of a size in bytes; first those used for output, the largest first.
 const SIZE_UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -42,12 +41,12 @@ const SIZE_UNITS: [(&str, u64); 9] = [
 ];
 
 impl Period {
-    /// So many seconds.
+    /// A duration in seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// So many milliseconds.
+    /// A duration in milliseconds.
     pub const fn millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))
     }
@@ -104,7 +103,7 @@ fn factor(units: &[(&str, u64)], unit: &str) -> Option<u64> {
 
 fn not_a_period(text: &str) -> Problem {
     let problem = Problem::new(format!("`{text}` is not a duration"));
-    // `1.5s` is understood, but whole numbers read the same for everybody.
+    // `1.5s` is understood, but whole numbers are clearer.
     let millis =
         text.strip_suffix('s').and_then(|seconds| seconds.parse::<f64>().ok()).map(|s| (s * 1000.0).round());
     match millis {
@@ -145,8 +144,8 @@ fn too_long(text: &str) -> Problem {
     Problem::new(format!("`{text}` is out of range")).label("at most 3650d")
 }
 
-// Written back in the one unit that divides it: `90s`, not `1m30s`. A fraction of a millisecond
-// cannot be written and is rounded up, so that no limit becomes zero.
+// Written in the one unit that divides it: `90s`, not `1m30s`. A fraction of a millisecond cannot be written and is
+// rounded up, so that no limit becomes zero.
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_nanos().div_ceil(1_000_000);
@@ -174,7 +173,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// Reads what is written as text, or as a number alone, by its `FromStr`.
+/// Reads text, or a bare number, with its `FromStr`.
 pub(crate) struct UnitVisitor<T>(pub(crate) &'static str, pub(crate) std::marker::PhantomData<T>);
 
 impl<T: FromStr<Err = Problem>> Visitor<'_> for UnitVisitor<T> {
@@ -193,7 +192,7 @@ impl<T: FromStr<Err = Problem>> Visitor<'_> for UnitVisitor<T> {
     }
 }
 
-/// How a unit is read, written and described.
+/// Parsing, output and schema of a unit.
 macro_rules! unit {
     ($type:ident, $expected:literal, $schema:expr) => {
         impl<'de> Deserialize<'de> for $type {
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_period_says_what_to_write() {
+    fn a_bad_period_gets_a_suggestion() {
         assert_eq!(&*label("30".parse::<Period>().unwrap_err()), "write `30s` for seconds");
         assert_eq!(&*label("5min".parse::<Period>().unwrap_err()), "write `5m`");
         assert_eq!(&*label("1.5s".parse::<Period>().unwrap_err()), "write `1500ms`");
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_size_says_what_to_write() {
+    fn a_bad_size_gets_a_suggestion() {
         assert_eq!(&*label("1m".parse::<Size>().unwrap_err()), "write `1MiB`");
         for text in ["", "KiB", "1.5MiB", "-1", "1MiB1KiB", "99999999999GiB"] {
             text.parse::<Size>().unwrap_err();

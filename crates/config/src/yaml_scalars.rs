@@ -1,7 +1,5 @@
-//! What an unquoted word means when nobody asks for a certain type: YAML 1.2's core schema, no more.
-//!
-//! `yes`, `off` and `010` are the words they look like. A reader that wants a type asks for it and
-//! never comes here.
+//! The type of an unquoted scalar without a requested type: YAML 1.2's core schema. `yes`, `off` and `010` are
+//! text. A reader that requests a type does not use this module.
 
 /// The meaning of an unquoted scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,14 +17,14 @@ pub(crate) enum YamlScalar {
 }
 
 impl YamlScalar {
-    /// What `text` means.
+    /// The meaning of `text`.
     pub(crate) fn of(text: &str) -> Self {
         match text {
             "true" => return Self::Bool(true),
             "false" => return Self::Bool(false),
             _ => {}
         }
-        // `inf`, `nan` and the like are words to us, and most words end here.
+        // `inf`, `nan` and similar words are text, and most words end here.
         if !text.bytes().next().is_some_and(|first| first.is_ascii_digit() || b"+-.".contains(&first)) {
             return Self::Text;
         }
@@ -41,13 +39,13 @@ impl YamlScalar {
         float(text).map_or(Self::Text, Self::Float)
     }
 
-    /// Whether a plain scalar of this text would read as something other than text, so that quotes
-    /// change its meaning.
+    /// Whether a plain scalar with this text would read as something other than text, so that quotes change its
+    /// meaning.
     pub(crate) fn differs_when_quoted(text: &str) -> bool {
         Self::of(text) != Self::Text || matches!(text, "" | "~" | "null" | "Null" | "NULL")
     }
 
-    /// The meaning, if writing it back yields exactly `text`: `10`, but not `010` nor `1.50`.
+    /// The meaning, if writing it back yields exactly `text`: `10`, but not `010` or `1.50`.
     pub(crate) fn exact(text: &str) -> Option<Self> {
         let plain = Self::of(text);
         let written = match plain {
@@ -60,13 +58,13 @@ impl YamlScalar {
     }
 }
 
-/// A whole decimal number, or nothing.
+/// A whole decimal number, if it is one.
 pub(crate) fn whole(text: &str) -> Option<i128> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
-/// A finite decimal number, or nothing.
+/// A finite decimal number, if it is one.
 pub(crate) fn float(text: &str) -> Option<f64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let shaped = digits.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte))
@@ -91,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_truths_are_recognised() {
+    fn numbers_and_booleans_are_recognised() {
         assert_eq!(YamlScalar::of("true"), YamlScalar::Bool(true));
         assert_eq!(YamlScalar::of("010"), YamlScalar::Unsigned(10));
         assert_eq!(YamlScalar::of("-3"), YamlScalar::Signed(-3));

@@ -1,5 +1,5 @@
-//! What an expression costs a request, in nanoseconds: `cargo bench -p moongate-sdk --bench cel`. A plain program; the
-//! best of many rounds is printed, for what disturbs a round only ever makes it slower.
+//! The cost of evaluating an expression, in nanoseconds: `cargo bench -p moongate-expr --bench cel`. A plain
+//! program; prints the best of many rounds, because disturbances only ever slow a round down.
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a program that prints and may fail")]
 

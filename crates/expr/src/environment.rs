@@ -1,17 +1,16 @@
-//! The functions as the evaluator finds them: CEL's standard library and ours, for all expressions.
+//! The evaluator's functions: CEL's standard library and Moongate's own, shared by all expressions.
 
 use super::functions::{self, NETWORK, PATTERN};
 use cel::common::types::STRING_TYPE;
 use cel::{DeclarationError, Env};
 use std::sync::{Arc, LazyLock};
 
-/// Made once. Names of functions are checked when an expression is compiled, against what
-/// [`super::names`] says; a test holds the two together.
+/// Built once. Function names are checked at compile time against [`super::names`]; a test keeps both in sync.
 pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> =
     LazyLock::new(|| Arc::new(with_ours().unwrap_or_else(|_| Env::stdlib())));
 
 fn with_ours() -> Result<Env, DeclarationError> {
-    // Optional values are left out: what is missing reads as empty.
+    // Optional values are excluded: a missing value reads as empty.
     let mut env = Env::stdlib().with_optional_support(false);
     let text = || vec![STRING_TYPE];
     env.add_member_overload(

@@ -1,23 +1,23 @@
-//! What an expression may read. All of it is borrowed.
+//! The inputs of an expression, all borrowed.
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use moongate_sdk::{Exchange, Request, Response};
 
-/// A request, as far as it is known, and perhaps its answer.
+/// A request, as far as it is known, and its response, if any.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// What is asked for.
+    /// The request.
     pub request: Request<'a>,
     /// The request's fields.
     pub headers: &'a HeaderMap,
-    /// The request's id, if it has one yet.
+    /// The request's ID, if it has one yet.
     pub id: Option<&'a HeaderValue>,
-    /// The answer's status and fields.
+    /// The response's status and fields.
     pub answer: Option<(StatusCode, &'a HeaderMap)>,
 }
 
 impl<'a> Facts<'a> {
-    /// What is known of a request on its way through plugins, with what they changed of it.
+    /// The facts of a request in the plugin chain, including the plugins' changes.
     pub fn of(exchange: &'a Exchange<'_>, answer: Option<&'a Response<'_>>) -> Self {
         Self {
             request: Request {

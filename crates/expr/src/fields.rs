@@ -1,8 +1,7 @@
-//! Fields, cookies and query parameters: reading one by its name.
+//! Lookup of header fields, cookies and query parameters by name.
 //!
-//! What is missing reads as the empty text. An error instead would make `request.headers["x"] != "y"`
-//! neither true nor false for a request without the field, and a condition that fails does not hold:
-//! a plugin that is to run for all but some requests would be left out.
+//! A missing one reads as empty text. An error would make `request.headers["x"] != "y"` fail for a request without
+//! the field, and a failed condition is false: a plugin for all but some requests would then be skipped.
 
 use super::facts::Facts;
 use cel::ExecutionError;
@@ -24,7 +23,7 @@ pub(super) enum Group {
     AnswerHeaders,
 }
 
-/// A group of a certain request, for names that are only known when it is read.
+/// A group of a certain request, for names that are only known at evaluation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Texts<'a> {
     pub(super) group: Group,
@@ -47,12 +46,12 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// A field's value; more than one of a name are joined as RFC 9110 §5.3 (and RFC 9113 §8.2.3 for
-/// cookies) reads them. Bytes that are no UTF-8 become U+FFFD.
+/// A field's value; several of one name are joined as RFC 9110 §5.3 (and RFC 9113 §8.2.3 for cookies) defines.
+/// Invalid UTF-8 becomes U+FFFD.
 pub(super) fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
     let mut values = headers.get_all(name).iter();
     let mut whole = String::from_utf8_lossy(values.next()?.as_bytes());
-    // Set-Cookie alone cannot be joined: its commas mean something else (RFC 9110 §5.3).
+    // Set-Cookie cannot be joined: its commas have another meaning (RFC 9110 §5.3).
     if *name == SET_COOKIE {
         return Some(whole);
     }
@@ -65,7 +64,7 @@ pub(super) fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow
     Some(whole)
 }
 
-/// The first query parameter of that name, decoded as forms and `URLSearchParams` encode it.
+/// The first query parameter of that name, decoded as `application/x-www-form-urlencoded`.
 pub(super) fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, str>> {
     query?.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -1,7 +1,7 @@
-//! The functions that CEL's standard library lacks and a gateway needs, and the values they work on.
+//! Functions that CEL's standard library lacks, and the values that they take.
 //!
-//! Patterns and networks are read when the configuration is compiled, so they must be written out; a
-//! regular expression taken from a request would be a cost that nobody can foresee.
+//! Patterns and networks must be literals, parsed with the configuration: a regular expression from a request would
+//! have an unbounded cost.
 
 #![allow(clippy::needless_pass_by_value, reason = "the evaluator calls functions with a vector")]
 
@@ -16,7 +16,7 @@ use std::net::IpAddr;
 /// The most memory that a compiled regular expression may take, in bytes.
 const REGEX_SIZE: usize = 1 << 20;
 
-/// The most parts into which a text is split: a bound for what is then looped over.
+/// The maximum number of parts of a split text: a bound for loops over them.
 pub(super) const PARTS_MAX: usize = 256;
 
 pub(super) static PATTERN: Type = Type::new_unspecified_type("pattern");
@@ -62,7 +62,7 @@ impl Network {
         if prefix > most { Err(bad()) } else { Ok(Self { address, prefix }) }
     }
 
-    /// Whether an address is in it; an IPv4 address in IPv6's spelling is the same address.
+    /// Whether the network contains an address; an IPv4-mapped IPv6 address is its IPv4 address.
     fn contains(self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -114,8 +114,8 @@ pub(super) fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'b, '
     Ok(truth(regex.is_match(text(&args)?)))
 }
 
-/// `network.containsIP(text)`. A text that is no address is an error, for it is neither in the network nor outside:
-/// a client whose address is not known must pass neither a list that allows some nor one that denies some.
+/// `network.containsIP(text)`. Text that is not an address is an error, because it is neither inside nor outside. A
+/// client with an unknown address must pass neither an allow list nor a deny list.
 pub(super) fn contains_ip<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'b, 'v> {
     let Some(network) = args.first().and_then(|arg| arg.downcast_ref::<Network>()) else {
         return Err(ExecutionError::MissingArgumentOrTarget);
@@ -123,12 +123,12 @@ pub(super) fn contains_ip<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'
     let text = text(args.get(1..).unwrap_or_default())?;
     let address = text.parse();
     let address = address
-        .map_err(|_| ExecutionError::function_error("containsIP", format!("`{text}` is no address")))?;
+        .map_err(|_| ExecutionError::function_error("containsIP", format!("`{text}` is not an address")))?;
     Ok(truth(network.contains(address)))
 }
 
-/// `text.split(between)`. The last of too many parts is all that is left, for a client must not make a condition
-/// fail that asks for one of the first.
+/// `text.split(between)`. The last part holds the remainder beyond the limit: a client must not make a condition
+/// fail that reads one of the first parts.
 pub(super) fn split<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> FunctionResult<'b, 'v> {
     let (whole, between) = (text(&args)?, text(args.get(1..).unwrap_or_default())?);
     let parts: Vec<Box<dyn Val + 'v>> = whole

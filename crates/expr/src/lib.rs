@@ -1,9 +1,9 @@
-//! Conditions and values in the Common Expression Language (CEL), compiled when the configuration is.
+//! Conditions and values in the Common Expression Language (CEL), compiled with the configuration.
 //!
-//! The `cel` crate parses and evaluates. Between the two we check every name and type that can be known,
-//! bound the cost, and put a slot in place of each thing the expression reads ([`lower`]): so an
-//! expression that compiled looks nothing up by name, and nothing of a request is copied before it is
-//! read. Where expressions may stand, and what a failed one means there, is their owners' business.
+//! The `cel` crate parses and evaluates. In between, [`lower`] checks every name and type that can be known, bounds
+//! the cost, and replaces each input by a slot. A compiled expression therefore looks nothing up by name, and
+//! nothing of a request is copied before it is read. The owner of an expression decides the effect of a failed
+//! evaluation.
 
 mod environment;
 mod facts;
@@ -34,20 +34,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// When an expression is evaluated, and so what it may read.
+/// The phase in which an expression is evaluated, and so what it may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpressionPhase {
-    /// While the route is looked for: there is no `request.route`, no `request.id` and no answer yet.
+    /// During routing: there is no `request.route`, no `request.id` and no response yet.
     Route,
-    /// When an endpoint is chosen by a key: what the client sent and who it is, no more.
+    /// During the choice of an endpoint by key: only the client's request and address.
     Key,
-    /// When the route is known and the answer is not.
+    /// After routing and before the response.
     Request,
-    /// When the answer's head is here.
+    /// After the response head.
     Response,
 }
 
-/// A condition or a value, ready to be evaluated. Cloning shares it.
+/// A condition or a value, ready for evaluation. Clones share it.
 #[derive(Clone)]
 pub struct Expression(Arc<Compiled>);
 
@@ -58,7 +58,7 @@ struct Compiled {
     asks_id: bool,
 }
 
-/// Evaluations of this process that failed.
+/// The number of failed evaluations in this process.
 static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 impl Expression {
@@ -68,9 +68,9 @@ impl Expression {
     /// Compiles a condition.
     ///
     /// # Errors
-    /// What is no expression, reads what does not exist or is not known yet, applies a function or an
-    /// operator to what it does not take, may cost too much, or is neither true nor false: each with its
-    /// line and column, as far as the text stands in the file as it stands here.
+    /// A syntax error, an unknown or not yet available name, a function or an operator on the wrong type, a cost that
+    /// may be too high, or a value that is not a boolean. Each problem has its line and column if the file contains the
+    /// text unchanged.
     pub fn condition(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problems> {
         Self::compile(text, 0..text.len(), stage, lower::Wanted::Condition)
     }
@@ -83,7 +83,7 @@ impl Expression {
         Self::value_in(text, 0..text.len(), stage)
     }
 
-    /// The same for a part of a text, in bytes; one that does not end on characters is empty.
+    /// The same for a part of a text, in bytes; a part that does not end on characters is empty.
     ///
     /// # Errors
     /// As [`Expression::condition`], with the place in the whole text.
@@ -111,40 +111,40 @@ impl Expression {
         })))
     }
 
-    /// Whether the condition holds.
+    /// Evaluates the condition.
     ///
     /// # Errors
-    /// When it cannot be evaluated, as `int("x") > 1`. It was counted and logged at debug level.
+    /// The evaluation fails, as for `int("x") > 1`. The failure is counted and logged at debug level.
     pub fn holds(&self, facts: &Facts<'_>) -> Result<bool, Fault> {
         self.evaluate(facts, |value| value.downcast_ref::<CelBool>().map(|truth| *truth.inner()))
     }
 
-    /// The value as text.
+    /// Evaluates the value as text.
     ///
     /// # Errors
-    /// When it cannot be evaluated, or is neither text nor a number nor a truth. It was counted and
+    /// The evaluation fails, or the value is neither text nor a number nor a boolean. The failure is counted and
     /// logged at debug level.
     pub fn render(&self, facts: &Facts<'_>) -> Result<String, Fault> {
         self.evaluate(facts, text_of)
     }
 
-    /// Whether the condition holds for a request; one that cannot be evaluated does not.
+    /// Whether the condition is true for a request; false if the evaluation fails.
     pub fn test(&self, exchange: &mut Exchange<'_>) -> bool {
         self.holds(&self.facts(exchange, None)).unwrap_or(false)
     }
 
-    /// The same for a request and its answer.
+    /// The same for a request and its response.
     pub fn test_answer(&self, exchange: &mut Exchange<'_>, answer: &Response<'_>) -> bool {
         self.holds(&self.facts(exchange, Some(answer))).unwrap_or(false)
     }
 
-    /// The value for a request; `None` when it cannot be evaluated.
+    /// The value for a request; `None` if the evaluation fails.
     pub fn text(&self, exchange: &mut Exchange<'_>) -> Option<String> {
         self.render(&self.facts(exchange, None)).ok()
     }
 
-    /// What it may read of a request and, perhaps, its answer. A request's id is made here when it is
-    /// read for the first time.
+    /// The inputs from a request and its response, if any. The request's ID is generated when an expression first
+    /// reads it.
     pub fn facts<'x>(&self, exchange: &'x mut Exchange<'_>, answer: Option<&'x Response<'_>>) -> Facts<'x> {
         if self.0.asks_id {
             exchange.request_id();
@@ -152,12 +152,12 @@ impl Expression {
         Facts::of(exchange, answer)
     }
 
-    /// What the operator wrote.
+    /// The source text.
     pub fn source(&self) -> &str {
         &self.0.source
     }
 
-    /// How many evaluations failed since the process began, of all expressions.
+    /// The number of failed evaluations of all expressions since the process started.
     pub fn failures() -> u64 {
         FAILURES.load(Ordering::Relaxed)
     }
@@ -177,19 +177,19 @@ impl Expression {
                 want: "another type".to_owned(),
             })
         };
-        // The evaluator is not ours: a panic in it must cost no more than an error does.
+        // The evaluator is a third-party crate: a panic in it must cost no more than an error.
         let error = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => Fault::new(error.to_string()),
             Err(_) => Fault::fixed("the evaluation panicked"),
         };
         FAILURES.fetch_add(1, Ordering::Relaxed);
-        log::debug!(expression = self.source(), error:% = error; "an expression could not be evaluated");
+        log::debug!(expression = self.source(), error:% = error; "expression evaluation failed");
         Err(error)
     }
 }
 
-/// A value as a field, a key or a metric wants it.
+/// A value in the form for a field, a key or a metric.
 fn text_of(value: &CowVal<'_, '_>) -> Option<String> {
     if let Some(text) = value.downcast_ref::<CelString<'_>>() {
         return Some(text.inner().to_owned());
@@ -206,7 +206,7 @@ fn text_of(value: &CowVal<'_, '_>) -> Option<String> {
     value.downcast_ref::<CelBool>().map(|truth| truth.inner().to_string())
 }
 
-/// Answers what the evaluator asks for: the slots, by number.
+/// Resolves the evaluator's variables: the slots, by number.
 struct Reader<'a> {
     slots: &'a [Slot],
     facts: &'a Facts<'a>,
@@ -219,7 +219,7 @@ impl VariableResolver for Reader<'_> {
     }
 }
 
-/// Two are equal when they were written alike.
+/// Expressions are equal if their source is.
 impl PartialEq for Expression {
     fn eq(&self, other: &Self) -> bool {
         self.source() == other.source()

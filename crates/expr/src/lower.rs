@@ -1,8 +1,6 @@
-//! Checks a tree and puts slots into it.
-//!
-//! One walk does both: what a node is decides whether it may stand where it does. Only what shows when
-//! it is evaluated (an element of a list, a number inside a text) is left to the evaluator. Calls are in
-//! [`call`], what stands behind `request.` and `response.` in [`member`].
+//! Type check of an expression tree, and replacement of its inputs by slots, in one pass. Only facts known at
+//! evaluation (an element of a list, a number inside a text) are left to the evaluator. Calls are in [`call`],
+//! members of `request` and `response` in [`member`].
 
 mod call;
 mod member;
@@ -15,10 +13,10 @@ use cel::IdedExpr;
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, LiteralValue, MapExpr, SourceInfo};
 use moongate_config::Problem;
 
-/// Levels of a tree. What macros expand to has some more than what was written.
+/// The maximum depth of a tree. Macros expand to more levels than were written.
 const DEPTH_MAX: usize = 32;
 
-/// What an expression is for.
+/// The purpose of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Condition,
@@ -32,7 +30,7 @@ pub(super) struct CompiledExpr {
     pub(super) asks_id: bool,
 }
 
-/// Checks a tree and puts slots into it; everything that is wrong comes back.
+/// Checks a tree and inserts slots; returns all problems.
 pub(super) fn lower(
     parsed: Parsed,
     stage: ExpressionPhase,
@@ -69,7 +67,7 @@ struct Lowering<'s> {
 impl Lowering<'_> {
     fn node(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
         if depth > DEPTH_MAX {
-            // Said once: the levels above this one have nothing to add.
+            // Reported once: the levels above this one have nothing to add.
             if !self.wrong.iter().any(|wrong| wrong.problem == too_deep()) {
                 self.complain(node.id, 1, too_deep());
             }
@@ -94,7 +92,7 @@ impl Lowering<'_> {
             Expr::Comprehension(comprehension) => self.comprehension(id, comprehension, depth),
             Expr::Struct(message) => {
                 let name = message.type_name.clone();
-                self.refuse(id, &name, Problem::new(format!("there is no type `{name}`")))
+                self.refuse(id, &name, Problem::new(format!("unknown type `{name}`")))
             }
             Expr::Unspecified => self.refuse(id, "", Problem::new("a part of the expression is missing")),
         }
@@ -105,9 +103,9 @@ impl Lowering<'_> {
             return *sort;
         }
         let problem = match name {
-            "request" => Problem::new("`request` is no value by itself")
+            "request" => Problem::new("`request` is not a value")
                 .help("write `request.path`, `request.headers[\"x\"]` or another of its members"),
-            "response" => Problem::new("`response` is no value by itself")
+            "response" => Problem::new("`response` is not a value")
                 .help("write `response.status` or `response.headers[\"x\"]`"),
             _ => unknown("variable", name, ROOTS),
         };
@@ -120,8 +118,8 @@ impl Lowering<'_> {
         let (field, test) = (select.field.clone(), select.test);
         if let Some(member) = self.member(id, select) {
             if test {
-                let problem = Problem::new("`has` asks for one of `headers`, `cookies` or `params`");
-                return self.refuse(id, &field, problem.help(format!("`{field}` is always there")));
+                let problem = Problem::new("`has` takes a member of `headers`, `cookies` or `params`");
+                return self.refuse(id, &field, problem.help(format!("`{field}` is always present")));
             }
             return match member {
                 Some(member) => self.put_member(node, member),
@@ -181,15 +179,15 @@ impl Lowering<'_> {
         sort
     }
 
-    /// Whether the whole is what it is for.
+    /// Whether the type of the whole fits its purpose.
     fn judge(&mut self, root: &IdedExpr, sort: Sort, wanted: Wanted) {
         let problem = match wanted {
             Wanted::Condition if !sort.fits(Sort::Truth) => {
-                Problem::new(format!("a condition is true or false, and this is {sort}"))
+                Problem::new(format!("a condition must be true or false, but this is {sort}"))
                     .help("compare it with something, as in `request.headers[\"x-team\"] == \"blue\"`")
             }
             Wanted::Value if !(matches!(sort, Sort::Any | Sort::Text | Sort::Truth) || sort.is_number()) => {
-                Problem::new(format!("a value is text, a number, true or false, and this is {sort}"))
+                Problem::new(format!("a value must be text, a number or true or false, but this is {sort}"))
             }
             _ => return,
         };
@@ -198,7 +196,7 @@ impl Lowering<'_> {
         self.wrong.push(ParseError { at: 0, width, problem });
     }
 
-    /// Notes a problem at `word`, near the place of a node.
+    /// Records a problem at `word`, near the place of a node.
     fn refuse(&mut self, id: u64, word: &str, problem: Problem) -> Sort {
         let width = word.chars().count();
         let near = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);

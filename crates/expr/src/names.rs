@@ -1,14 +1,14 @@
-//! Every name that an expression may use, and what it stands for.
+//! Every name that an expression may use, and its type.
 
 use super::ExpressionPhase;
 use super::fields::Group;
 use super::slot::{Fact, TlsFact};
 use std::fmt;
 
-/// What is known of a value before there is one.
+/// The static type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
-    /// It shows when it is evaluated.
+    /// Known only at evaluation.
     Any,
     Truth,
     Whole,
@@ -25,7 +25,7 @@ pub(super) enum Sort {
 }
 
 impl Sort {
-    /// Whether a value of this sort may stand where `wanted` is.
+    /// Whether a value of this type is allowed where `wanted` is expected.
     pub(super) fn fits(self, wanted: Self) -> bool {
         self == wanted || self == Self::Any || wanted == Self::Any
     }
@@ -54,7 +54,7 @@ impl fmt::Display for Sort {
     }
 }
 
-/// What stands behind `request.` and `response.`.
+/// A member of `request` or `response`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Member {
     Fact(Fact, Sort),
@@ -63,7 +63,7 @@ pub(super) enum Member {
 
 pub(super) const ROOTS: [&str; 2] = ["request", "response"];
 
-/// What has a dot in its name is a member of a member: `request.tls.version`.
+/// A name with a dot is a member of a member: `request.tls.version`.
 pub(super) const REQUEST: [(&str, Member); 24] = [
     ("method", Member::Fact(Fact::Method, Sort::Text)),
     ("scheme", Member::Fact(Fact::Scheme, Sort::Text)),
@@ -91,24 +91,24 @@ pub(super) const REQUEST: [(&str, Member); 24] = [
     ("tls.client.names", Member::Fact(Fact::Tls(TlsFact::Names), Sort::List)),
 ];
 
-/// Members that are nothing by themselves, and have members.
+/// Members without a value of their own, which only have members.
 pub(super) const BRANCHES: [&str; 2] = ["tls", "tls.client"];
 
 pub(super) const RESPONSE: [(&str, Member); 2] =
     [("status", Member::Fact(Fact::Status, Sort::Whole)), ("headers", Member::Group(Group::AnswerHeaders))];
 
 impl Member {
-    /// Why it cannot be read at this stage, if it cannot.
+    /// The reason why it cannot be read in this phase, if it cannot.
     pub(super) fn unknown_at(self, stage: ExpressionPhase) -> Option<&'static str> {
         let of_answer = matches!(self, Self::Fact(Fact::Status, _) | Self::Group(Group::AnswerHeaders));
         let of_route = matches!(self, Self::Fact(Fact::Route | Fact::Id, _));
         match stage {
-            ExpressionPhase::Route if of_route => Some("it is not known before the route is"),
+            ExpressionPhase::Route if of_route => Some("it is not known before routing"),
             ExpressionPhase::Key if !self.is_sent() => {
-                Some("a key is made of what the client sent and of its address")
+                Some("a key can use only the client's request and its address")
             }
             ExpressionPhase::Route | ExpressionPhase::Request if of_answer => {
-                Some("this is evaluated before there is an answer")
+                Some("this is evaluated before there is a response")
             }
             _ => None,
         }
@@ -116,7 +116,7 @@ impl Member {
 }
 
 impl Member {
-    /// Whether the client sent it, or is it.
+    /// Whether it comes from the client.
     fn is_sent(self) -> bool {
         match self {
             Self::Fact(fact, _) => {
@@ -131,7 +131,7 @@ impl Member {
 #[derive(Debug)]
 pub(super) struct Function {
     pub(super) name: &'static str,
-    /// What stands before the dot, for a function that is called so.
+    /// The type before the dot, for a method.
     pub(super) on: Option<Sort>,
     pub(super) takes: &'static [Sort],
     pub(super) gives: Sort,
@@ -147,8 +147,8 @@ const fn of(name: &'static str, takes: &'static [Sort], gives: Sort) -> Function
 
 use Sort::{Bytes, Fraction, List, Map, Network, Text, Truth, Unsigned, Whole};
 
-/// All of them. Not everything of CEL's library is here: a function whose result can be many times as
-/// large as what it takes has no place on every request.
+/// All functions. Some of CEL's library are excluded: a function whose result can be many times as large as its
+/// input is too expensive for every request.
 pub(super) const FUNCTIONS: &[Function] = &[
     on(Text, "contains", &[Text], Truth),
     on(Text, "startsWith", &[Text], Truth),

@@ -1,7 +1,7 @@
-//! From text to a tree, and from an offset in the text to a place in the operator's file.
+//! Parsing of an expression, and conversion of text offsets to places in the configuration file.
 //!
-//! The parser is generated code that recurses with the text. It runs on a thread of its own, whose stack
-//! is large enough for the longest text that is taken; a panic in it ends there too.
+//! The generated parser recurses with the text. It runs on its own thread, whose stack suffices for the longest
+//! allowed text; a panic in it ends there too.
 
 use super::Expression;
 use super::environment::ENVIRONMENT;
@@ -11,17 +11,16 @@ use moongate_config::{Place, Placed, Problem, Problems};
 use std::ops::Range;
 use std::thread;
 
-/// Measured: 4 KiB of the worst nesting take a twentieth of it in a debug build. Only what is touched is
-/// ever backed by memory.
+/// Measured: the worst nesting of 4 KiB takes a twentieth of it in a debug build. Only touched pages use memory.
 const STACK: usize = 64 << 20;
 
-/// A tree, and where each node of it was written, counted in characters.
+/// A tree and the offset of each node, in characters.
 pub(super) struct Parsed {
     pub(super) root: IdedExpr,
     pub(super) info: SourceInfo,
 }
 
-/// Something wrong at an offset in the text.
+/// A problem at an offset in the text.
 #[derive(Debug)]
 pub(super) struct ParseError {
     /// In characters.
@@ -31,17 +30,17 @@ pub(super) struct ParseError {
 }
 
 impl ParseError {
-    /// The problem with its place in the file that `text` stands in, `before` characters into it.
+    /// The problem with its place in the file that contains `text`, `before` characters into it.
     fn into_problem(self, text: &Placed<String>, before: usize) -> Problem {
         self.problem.at(&place(text, before + self.at, self.width))
     }
 }
 
-/// What `work` makes of the text, on a stack of its own: a tree that is too deep must not even be dropped
-/// on another one.
+/// The result of `work` on the text, on its own stack: a tree that is too deep must not even be dropped on another
+/// one.
 ///
 /// # Errors
-/// What is wrong, with its place.
+/// The problems, with their places.
 pub(super) fn with<T: Send + 'static>(
     text: &Placed<String>,
     part: Range<usize>,
@@ -61,7 +60,7 @@ pub(super) fn with<T: Send + 'static>(
     let outcome = match thread.spawn(move || parse(&source).and_then(work)) {
         Ok(thread) => thread.join(),
         Err(error) => {
-            let problem = Problem::new(format!("there is no thread to read an expression: {error}"));
+            let problem = Problem::new(format!("cannot start a thread to parse the expression: {error}"));
             return Err(problem.at(&text.place).into());
         }
     };
@@ -71,7 +70,7 @@ pub(super) fn with<T: Send + 'static>(
             let before = text.get(..part.start).map_or(0, |before| before.chars().count());
             Err(Problems(wrong.into_iter().map(|wrong| wrong.into_problem(text, before)).collect()))
         }
-        Err(_) => Err(Problem::new("the expression cannot be read").at(&text.place).into()),
+        Err(_) => Err(Problem::new("the expression cannot be parsed").at(&text.place).into()),
     }
 }
 
@@ -82,13 +81,13 @@ fn parse(source: &str) -> Result<Parsed, Vec<ParseError>> {
     }
 }
 
-/// The first thing that is wrong; the others follow from it.
+/// The first problem; the others follow from it.
 fn first(source: &str, errors: ParseErrors) -> ParseError {
     let error = errors.errors.into_iter().find(|error| error.pos.0 > 0);
     // Line and column count from 1.
     let (line, column, message) = match &error {
         Some(error) => (error.pos.0, error.pos.1, error.msg.as_str()),
-        None => (1, 1, "it is no expression"),
+        None => (1, 1, "it is not an expression"),
     };
     let from_zero = |n: isize| usize::try_from(n - 1).unwrap_or(0);
     let lines = source.split_inclusive('\n').take(from_zero(line));
@@ -97,7 +96,7 @@ fn first(source: &str, errors: ParseErrors) -> ParseError {
     ParseError { at, width, problem }
 }
 
-/// The generated parser's complaint in our words.
+/// The generated parser's message in the words of this crate.
 fn reword(message: &str) -> (usize, Problem) {
     let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
     let quoted = |from: &str| message.strip_prefix(from).map(|rest| until_quote(rest).to_owned());
@@ -105,14 +104,14 @@ fn reword(message: &str) -> (usize, Problem) {
         return (1, too_deep());
     }
     if let Some(token) = quoted("token recognition error at: '") {
-        let problem = Problem::new(format!("`{}` means nothing in an expression", token.trim_end()));
+        let problem = Problem::new(format!("`{}` is not valid in an expression", token.trim_end()));
         return (
             1,
             match token.trim_end() {
                 "=" => problem.label("write `==` to compare"),
                 "&" => problem.label("write `&&`"),
                 "|" => problem.label("write `||`"),
-                open if open.starts_with(['\'', '"']) => Problem::new("the text is not closed"),
+                open if open.starts_with(['\'', '"']) => Problem::new("the text has no closing quote"),
                 _ => problem,
             },
         );
@@ -137,13 +136,13 @@ fn reword(message: &str) -> (usize, Problem) {
     if let Some(syntax) =
         message.strip_prefix("unsupported syntax '").and_then(|rest| rest.strip_suffix('\''))
     {
-        return (syntax.chars().count(), Problem::new(format!("`{syntax}` is not known here")));
+        return (syntax.chars().count(), Problem::new(format!("`{syntax}` is not supported")));
     }
     if let Some(name) = message.strip_prefix("reserved identifier: ") {
         let problem = Problem::new(format!("`{name}` is a reserved word"));
         return (name.chars().count(), problem);
     }
-    (1, Problem::new(format!("the expression cannot be read: {message}")))
+    (1, Problem::new(format!("the expression cannot be parsed: {message}")))
 }
 
 /// The two tokens of `missing 'a' at 'b'`.
@@ -157,10 +156,10 @@ fn until_quote(text: &str) -> &str {
 }
 
 pub(super) fn too_deep() -> Problem {
-    Problem::new("the expression is nested too deeply").help("at most 32 levels are taken")
+    Problem::new("the expression is nested too deeply").help("at most 32 levels are allowed")
 }
 
-/// The place of a character of a scalar, as exactly as the scalar's own place tells it.
+/// The place of a character of a scalar, as exactly as the scalar's own place allows.
 fn place(text: &Placed<String>, at: usize, width: usize) -> Place {
     let whole = &text.place;
     let length = text.value.chars().count();
@@ -171,10 +170,10 @@ fn place(text: &Placed<String>, at: usize, width: usize) -> Place {
         ..whole.clone()
     };
     match whole.width as usize {
-        // Unquoted, and between quotes without an escape.
+        // Unquoted, or quoted without an escape.
         exact if exact == length => within(0),
         quoted if quoted == length + 2 => within(1),
-        // A block: its place is where its text begins, and every line of it begins in that column.
+        // A block: its place is the start of its text, and each of its lines starts in that column.
         1 => {
             let before: Vec<char> = text.value.chars().take(at).collect();
             let lines = before.iter().filter(|c| **c == '\n').count();

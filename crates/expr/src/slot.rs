@@ -1,4 +1,4 @@
-//! What stands in a compiled expression for each thing that it reads, found by number.
+//! The inputs of a compiled expression, identified by number.
 
 use super::facts::Facts;
 use super::fields::{Group, Texts, field, parameter};
@@ -9,7 +9,7 @@ use http::{HeaderName, Version};
 use moongate_sdk::{Tls, cookie};
 use std::borrow::Cow;
 
-/// One thing that an expression reads.
+/// One input of an expression.
 #[derive(Debug)]
 pub(super) enum Slot {
     Fact(Fact),
@@ -20,7 +20,7 @@ pub(super) enum Slot {
     Network(Network),
 }
 
-/// What is read of a request or an answer as a whole.
+/// A property of a request or a response as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fact {
     Method,
@@ -40,7 +40,7 @@ pub(super) enum Fact {
     Tls(TlsFact),
 }
 
-/// What is read of the client's TLS, and of the certificate that it showed.
+/// A property of the client's TLS connection and certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TlsFact {
     Version,
@@ -53,7 +53,7 @@ pub(super) enum TlsFact {
     Names,
 }
 
-/// One of a group, by a name that was written.
+/// A member of a group, by a literal name.
 #[derive(Debug)]
 pub(super) enum Name {
     Header(HeaderName),
@@ -62,12 +62,12 @@ pub(super) enum Name {
     Param(Box<str>),
 }
 
-/// The name under which the evaluator asks for a slot; no source can contain it.
+/// The evaluator's variable name of a slot; no source can contain it.
 pub(super) fn name(number: usize) -> String {
     format!("@{number}")
 }
 
-/// The slot that is meant.
+/// The number of a slot's variable name.
 pub(super) fn number(name: &str) -> Option<usize> {
     name.strip_prefix('@')?.parse().ok()
 }
@@ -124,7 +124,7 @@ impl Fact {
 }
 
 impl TlsFact {
-    /// Empty for a plain connection, and for a client that showed no certificate.
+    /// Empty for a plaintext connection, and for a client without a certificate.
     fn read(self, tls: Option<&Tls>) -> CowVal<'_, '_> {
         let client = tls.and_then(|tls| tls.client.as_ref());
         let found = match self {
@@ -146,7 +146,7 @@ fn list<'a>(texts: &[Box<str>]) -> CowVal<'a, 'a> {
     CowVal::owned(CelList::from(texts.collect::<Vec<_>>()))
 }
 
-/// Hosts are equal in any case; a condition should not depend on how a client writes one.
+/// Hosts are compared in lower case: a condition must not depend on the client's spelling.
 fn lower(host: &str) -> Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Cow::Owned(host.to_ascii_lowercase());
@@ -162,7 +162,7 @@ fn truth<'a>(truth: bool) -> CowVal<'a, 'a> {
     CowVal::Borrowed(if truth { &CelBool::TRUE } else { &CelBool::FALSE })
 }
 
-/// As the access log writes it.
+/// In the access log's spelling.
 fn version(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",

@@ -1,4 +1,4 @@
-//! Texts with placeholders, as in `{client_ip}`: parsed when the configuration is built, filled in per request.
+//! Texts with placeholders, as in `{client_ip}`: parsed with the configuration, filled in per request.
 
 use crate::{Expression, ExpressionPhase};
 use http::HeaderValue;
@@ -8,15 +8,14 @@ use std::io::Write;
 
 /// A text with placeholders.
 ///
-/// `{client_ip}`, `{host}`, `{method}`, `{path}`, `{query}` (without its `?`), `{request_id}`, `{route}` and
-/// `{scheme}` are filled in; `{cel: …}` is the value of an [`Expression`]; `{{` and `}}` stand for single
-/// braces.
+/// The placeholders are `{client_ip}`, `{host}`, `{method}`, `{path}`, `{query}` (without its `?`), `{request_id}`,
+/// `{route}` and `{scheme}`. `{cel: …}` is the value of an [`Expression`]; `{{` and `}}` are literal braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Parts);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Parts {
-    /// Without placeholders a value is made once and shared.
+    /// Without placeholders the value is built once and shared.
     Fixed(HeaderValue),
     Mixed(Box<[Part]>),
 }
@@ -51,26 +50,26 @@ const PLACEHOLDERS: [(&str, Placeholder); 8] = [
     ("scheme", Placeholder::Scheme),
 ];
 
-/// What begins an expression, behind its brace.
+/// The prefix of an expression, after its brace.
 const EXPRESSION: &str = "cel:";
 
 impl Template {
-    /// Reads a template for a field's value that is made before there is an answer.
+    /// Parses a template for a field value that is built before there is a response.
     ///
     /// # Errors
-    /// An unknown placeholder, an expression that does not compile, a brace without its other one, and a
-    /// byte that no field value may have; what is wrong with an expression has its own column.
+    /// An unknown placeholder, an expression that does not compile, an unmatched brace, and a byte that no field
+    /// value may contain. A problem in an expression has its own column.
     pub fn parse(text: &Placed<String>) -> Result<Self, Problem> {
         Self::parse_for(text, ExpressionPhase::Request)
     }
 
-    /// The same for a value that is made at another stage.
+    /// The same for a value that is built in another phase.
     ///
     /// # Errors
     /// As [`Template::parse`].
     pub fn parse_for(text: &Placed<String>, stage: ExpressionPhase) -> Result<Self, Problem> {
         let Ok(whole) = HeaderValue::from_bytes(text.as_bytes()) else {
-            return Err(Problem::new("a control character cannot stand in a field's value").at(&text.place));
+            return Err(Problem::new("a field value cannot contain a control character").at(&text.place));
         };
         let mut parts = Vec::new();
         let mut plain = String::new();
@@ -93,7 +92,7 @@ impl Template {
         }
         plain.push_str(rest);
         if parts.is_empty() {
-            // Only `{{` and `}}` can have made it shorter, and they leave a valid value.
+            // Only `{{` and `}}` can have shortened it, and both leave a valid value.
             return Ok(Self(Parts::Fixed(HeaderValue::from_bytes(plain.as_bytes()).unwrap_or(whole))));
         }
         if !plain.is_empty() {
@@ -102,13 +101,13 @@ impl Template {
         Ok(Self(Parts::Mixed(parts.into())))
     }
 
-    /// The text for this request; `None` when something filled in may not stand in a field's value, or
-    /// cannot be computed.
+    /// The text for this request; `None` if an inserted value is not allowed in a field value, or cannot be
+    /// computed.
     pub fn fill(&self, exchange: &mut Exchange<'_>) -> Option<HeaderValue> {
         self.fill_with(exchange, None)
     }
 
-    /// The same for a request and its answer.
+    /// The same for a request and its response.
     pub fn fill_answer(&self, exchange: &mut Exchange<'_>, answer: &Response<'_>) -> Option<HeaderValue> {
         self.fill_with(exchange, Some(answer))
     }
@@ -152,8 +151,8 @@ impl Placeholder {
     }
 }
 
-/// What stands between braces, and where the text goes on behind them. `start` is behind the opening one,
-/// or behind a closing one that stands alone.
+/// The content between braces, and the offset after them. `start` is after the opening brace, or after an unmatched
+/// closing one.
 fn placeholder(
     text: &Placed<String>,
     start: usize,
@@ -164,19 +163,19 @@ fn placeholder(
         return Err(lone_brace(brace));
     }
     if let Some(source) = inside.strip_prefix(EXPRESSION) {
-        let end = closing(source).ok_or_else(|| Problem::new("the expression has no `}` behind it"))?;
+        let end = closing(source).ok_or_else(|| Problem::new("the expression has no closing `}`"))?;
         let part = start + EXPRESSION.len()..start + EXPRESSION.len() + end;
         let next = part.end + 1;
         let expression = Expression::value_in(text, part, stage).map_err(|problems| {
-            problems.0.into_iter().next().unwrap_or_else(|| Problem::new("the expression cannot be read"))
+            problems.0.into_iter().next().unwrap_or_else(|| Problem::new("the expression cannot be parsed"))
         })?;
         return Ok((Part::Computed(expression), next));
     }
     let end = inside.find('}').ok_or_else(|| lone_brace(brace))?;
-    Ok((Part::Fill(named(&inside[..end])?), start + end + 1))
+    Ok((Part::Fill(placeholder_named(&inside[..end])?), start + end + 1))
 }
 
-/// The brace that ends an expression: not one inside a text or of a map.
+/// The brace that ends an expression: not one inside a text or a map.
 fn closing(source: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut quote = None;
@@ -199,10 +198,10 @@ fn closing(source: &str) -> Option<usize> {
 }
 
 fn lone_brace(brace: &str) -> Problem {
-    Problem::new(format!("a `{brace}` stands alone")).help(format!("write `{brace}{brace}` for a single one"))
+    Problem::new(format!("unmatched `{brace}`")).help(format!("write `{brace}{brace}` for a literal brace"))
 }
 
-fn named(name: &str) -> Result<Placeholder, Problem> {
+fn placeholder_named(name: &str) -> Result<Placeholder, Problem> {
     let known = PLACEHOLDERS.map(|(name, _)| name);
     PLACEHOLDERS.iter().find(|(known, _)| *known == name).map(|(_, placeholder)| *placeholder).ok_or_else(
         || {
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_computed_of_an_answer_needs_one() {
+    fn a_value_from_a_response_needs_a_response() {
         let text = |value: &str| Placed { value: value.to_owned(), place: Place::nowhere() };
         assert!(parse("{cel: response.status}").is_err());
         let template =
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_filled_in_is_a_problem() {
+    fn an_unknown_placeholder_is_a_problem() {
         let problem = parse("{client_up}").unwrap_err();
         assert_eq!(problem.message, "unknown placeholder `{client_up}`");
         assert_eq!(problem.label.as_deref(), Some("did you mean `client_ip`?"));

@@ -1,4 +1,4 @@
-//! Claims about expressions: what they read, what is refused and where, and that nothing panics.
+//! Tests of expressions: the values that they read, the problems and their places, and that nothing panics.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
@@ -47,7 +47,7 @@ fn refused(text: &str) -> Problem {
 }
 
 #[test]
-fn every_variable_reads_what_it_says() {
+fn every_variable_has_its_value() {
     for text in [
         "true",
         "request.method == 'GET'",
@@ -113,14 +113,14 @@ fn the_clients_tls_is_read_with_the_certificate_that_it_showed() {
         assert!(holds(text, Some(&nobody)) && holds(text, None), "{text}");
     }
     assert!(holds("request.tls.version == '' && request.tls.server_name == ''", None));
-    assert!(refused("request.tls == ''").message.contains("no value by itself"));
-    assert!(refused("request.tls.client == ''").message.contains("no value by itself"));
+    assert!(refused("request.tls == ''").message.contains("not a value"));
+    assert!(refused("request.tls.client == ''").message.contains("not a value"));
     let near = refused("request.tls.client.subjekt == ''");
     assert_eq!(near.label.as_deref(), Some("did you mean `tls.client.subject`?"));
 }
 
 #[test]
-fn what_is_missing_reads_as_empty_and_can_be_asked_for() {
+fn a_missing_value_is_empty_and_its_absence_can_be_tested() {
     for text in [
         "request.headers['x-none'] == ''",
         "request.headers['x-none'] != 'blue'",
@@ -135,7 +135,7 @@ fn what_is_missing_reads_as_empty_and_can_be_asked_for() {
 }
 
 #[test]
-fn functions_and_operators_do_what_they_say() {
+fn functions_and_operators_compute_their_results() {
     for text in [
         "request.path.matches('^/api/v[0-9]+/') && matches(request.path, 'rooms')",
         "!request.path.matches('^/v')",
@@ -176,7 +176,7 @@ fn a_value_is_text_and_one_that_cannot_be_computed_is_none() {
 }
 
 #[test]
-fn what_has_too_many_parts_has_its_first_ones_still() {
+fn a_text_with_too_many_parts_keeps_the_first_ones() {
     let many = "a,".repeat(300);
     assert!(holds(&format!("'{many}'.split(',').size() == 256 && '{many}'.split(',')[254] == 'a'")));
     assert_eq!(value(&format!("'{many}'.split(',')[255]")).as_deref(), Some(&many[2 * 255..]));
@@ -187,17 +187,17 @@ fn a_condition_that_cannot_be_evaluated_does_not_hold_and_is_counted() {
     let before = Expression::failures();
     assert!(!holds("int(request.headers['x-team']) != 1"));
     assert!(Expression::failures() > before);
-    // A client that is no address is in no list and in none that excludes.
+    // A client without an address is in no allow list and in no deny list.
     assert!(
         !holds("cidr('10.0.0.0/8').containsIP('unknown')")
             && !holds("!cidr('10.0.0.0/8').containsIP('unknown')")
     );
-    // As CEL has it, the other side decides where it can.
+    // In CEL, the other operand decides where it can.
     assert!(holds("int('x') == 1 || request.method == 'GET'"));
 }
 
 #[test]
-fn an_answer_is_read_where_there_is_one() {
+fn a_response_is_read_in_the_response_phase() {
     let written =
         placed("response.status >= 500 && response.headers['retry-after'] == '5' && request.method == 'GET'");
     let expression = Expression::condition(&written, ExpressionPhase::Response).unwrap();
@@ -210,11 +210,11 @@ fn an_answer_is_read_where_there_is_one() {
     }
     assert_eq!(
         refused("response.status == 200").label.as_deref(),
-        Some("this is evaluated before there is an answer")
+        Some("this is evaluated before there is a response")
     );
     assert!(Expression::value(&placed("request.host"), ExpressionPhase::Key).is_err());
     let early = Expression::condition(&placed("request.id == ''"), ExpressionPhase::Route).unwrap_err();
-    assert_eq!(early.0[0].label.as_deref(), Some("it is not known before the route is"));
+    assert_eq!(early.0[0].label.as_deref(), Some("it is not known before routing"));
 }
 
 #[test]
@@ -228,37 +228,37 @@ fn plugins_changes_are_seen() {
 }
 
 #[test]
-fn a_mistake_is_told_at_its_column() {
+fn a_problem_has_its_column() {
     let mut wrong = Vec::new();
     for (text, column, message) in [
         ("request.pth == 'é'", 8, "unknown member of `request` `pth`"),
         ("'é' == requst.path", 7, "unknown variable `requst`"),
         ("true && request.path.startWith('/')", 21, "unknown function `startWith`"),
-        ("request.path = '/'", 13, "`=` means nothing in an expression"),
+        ("request.path = '/'", 13, "`=` is not valid in an expression"),
         ("request.path ==", 15, "the expression ends too early"),
         ("(true", 5, "the expression ends too early"),
         ("true)", 4, "`)` is not expected here"),
-        ("'abc", 0, "the text is not closed"),
+        ("'abc", 0, "the text has no closing quote"),
         ("if == 1", 0, "`if` is a reserved word"),
-        ("request.path", 0, "a condition is true or false, and this is text"),
-        ("true && request.path", 15, "the right of `&&` must be true or false, and this is text"),
+        ("request.path", 0, "a condition must be true or false, but this is text"),
+        ("true && request.path", 15, "the right operand of `&&` must be true or false, but this is text"),
         ("request.headers == 1", 16, "`==` does not take a group of texts and a whole number"),
         ("request.params.n > 3", 17, "`>` does not take text and a whole number"),
-        ("request.path.matches(request.host)", 28, "a pattern must be written out"),
+        ("request.path.matches(request.host)", 28, "a pattern must be a literal"),
         ("request.path.matches('(')", 21, "`(` is not a regular expression: unclosed group"),
         ("cidr('10.0.0.0').containsIP(request.client_ip)", 0, "`10.0.0.0` is not a network"),
         ("request.headers['x y'] == ''", 17, "`x y` is not a field name"),
         ("request.path.size(1) == 1", 13, "`size` does not take text and a whole number"),
-        ("has(request.path)", 12, "`has` asks for one of `headers`, `cookies` or `params`"),
-        ("request == 1", 0, "`request` is no value by itself"),
+        ("has(request.path)", 12, "`has` takes a member of `headers`, `cookies` or `params`"),
+        ("request == 1", 0, "`request` is not a value"),
         ("request.headers.exists(x, x == 'a')", 22, "a group of texts cannot be looped over"),
         ("[[1]].all(x, x.all(y, true))", 18, "a loop inside a loop"),
         ("[1].all(x, true) && x == 1", 20, "unknown variable `x`"),
-        ("Foo{a: 1} == 1", 0, "there is no type `Foo`"),
+        ("Foo{a: 1} == 1", 0, "unknown type `Foo`"),
         ("request.path.reverse() == ''", 13, "unknown function `reverse`"),
         ("type(1) == int", 0, "unknown function `type`"),
-        ("'a' in request.path", 4, "`in` looks into a list, and this is text"),
-        ("request.?path == ''", 7, "`.?` is not known here"),
+        ("'a' in request.path", 4, "`in` needs a list, but this is text"),
+        ("request.?path == ''", 7, "`.?` is not supported"),
     ] {
         let problem = refused(text);
         if (problem.message.as_str(), problem.place.as_ref().unwrap().column) != (message, 11 + column) {
@@ -269,7 +269,7 @@ fn a_mistake_is_told_at_its_column() {
     assert_eq!(refused("request.pth == ''").label.as_deref(), Some("did you mean `path`?"));
     assert_eq!(refused("request.path.startWith('/')").label.as_deref(), Some("did you mean `startsWith`?"));
     let all = Expression::condition(&placed("request.a == request.b"), ExpressionPhase::Request).unwrap_err();
-    assert_eq!(all.0.len(), 2, "all mistakes are told at once");
+    assert_eq!(all.0.len(), 2, "all problems are reported at once");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn costs_are_bounded() {
     assert!(holds(&many), "a long chain is not deep");
 }
 
-/// What our table of names promises, the evaluator keeps: no function is missing at run time.
+/// Every function in the table of names exists in the evaluator: none is missing at run time.
 #[test]
 fn every_function_exists() {
     use super::names::{FUNCTIONS, Sort};
@@ -341,7 +341,7 @@ fn every_function_exists() {
     }
 }
 
-/// Pieces of expressions in any order: they find more of the grammar than random characters.
+/// Pieces of expressions in random order: they cover more of the grammar than random characters.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = proptest::sample::select(vec![
         "request",

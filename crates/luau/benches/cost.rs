@@ -1,6 +1,6 @@
-//! What a script costs a request: `cargo bench -p moongate-luau --bench cost`.
+//! The cost of a script per request: `cargo bench -p moongate-luau --bench cost`.
 //!
-//! Prints nanoseconds a request (or a message) in the best of several rounds.
+//! Prints nanoseconds per request or message in the best of several rounds.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints and may fail")]
 
@@ -29,12 +29,12 @@ fn main() {
              function other() call {} end",
         ),
         (
-            "request and answer: set a field each",
+            "request and response: set a field each",
             "function request_headers(req) req:set_header('x-a', '1') end
              function response_headers(req, res) res:set_header('x-b', '2') end",
         ),
         (
-            "request and answer: the same, with ctx",
+            "request and response: the same, with ctx",
             "function request_headers(req) req:ctx().a = req:path() req:set_header('x-a', '1') end
              function response_headers(req, res) res:set_header('x-b', req:ctx().a) end",
         ),

@@ -1,8 +1,7 @@
-//! What a script may see during one call, and how its handles find it.
+//! The context of one call into a script, and its lookup by the script's handles.
 //!
-//! A script holds numbers, never references: a handle names the call it was made for, and what that call
-//! may see stands on the thread's stage only while it runs. So a handle that outlives its call finds nothing
-//! and says so.
+//! A script holds numbers, never references: a handle names the call that it was made for. The context of a call is
+//! in a thread-local only while the call runs. A handle that outlives its call finds no context and raises an error.
 
 use crate::phase::Phase;
 use bytes::Bytes;
@@ -13,40 +12,40 @@ use scoped_tls_hkt::scoped_thread_local;
 
 /// One call into a script.
 pub(crate) struct Scene<'s, 'e, 'a> {
-    /// Which call; handles of another find nothing.
+    /// The number of the call; handles of other calls find nothing.
     pub(crate) turn: u64,
     pub(crate) phase: Phase,
     pub(crate) exchange: &'s mut Exchange<'e>,
     pub(crate) subject: Subject<'s, 'a>,
-    /// The request's own table, once the script has asked for it.
+    /// The request's own table, if the script has requested it.
     pub(crate) ctx: Option<Table>,
     pub(crate) outcome: Outcome,
 }
 
-/// What the call is about besides the request.
+/// The subject of the call besides the request.
 pub(crate) enum Subject<'s, 'a> {
     Request,
     Answer(&'s mut Response<'a>),
     Piece(&'s mut Piece),
     Message(&'s mut Message),
-    /// The answer has gone; this was its status, if there was one.
+    /// The response was sent; its status, if there was a response.
     Gone(Option<StatusCode>),
 }
 
-/// What the script decided.
+/// The script's decision.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) reply: Option<Box<Reply>>,
-    /// It does not want the request's body.
+    /// It does not need the request's body.
     pub(crate) skip_body: bool,
-    /// It wants this piece once more, with the next.
+    /// It wants this piece again, together with the next.
     pub(crate) held: Option<Bytes>,
     pub(crate) fate: MessageVerdict,
-    /// The request of its own that it waits for, and the coroutine it does so in.
+    /// The script's pending HTTP call, and the coroutine that waits for it.
     pub(crate) call: Option<Box<Call>>,
 }
 
-/// What becomes of a message.
+/// The verdict on a message.
 #[derive(Debug, Default)]
 pub(crate) enum MessageVerdict {
     #[default]
@@ -55,7 +54,7 @@ pub(crate) enum MessageVerdict {
     Close(u16, String),
 }
 
-/// A scene without its lifetimes, to be kept where only one lifetime can be named.
+/// A scene without its lifetimes, for a place that can name only one lifetime.
 pub(crate) trait CallContext {
     fn visit(&mut self, look: &mut dyn FnMut(&mut Scene<'_, '_, '_>));
 }
@@ -68,15 +67,15 @@ impl CallContext for Scene<'_, '_, '_> {
 
 scoped_thread_local!(static mut STAGE: for<'s> &'s mut (dyn CallContext + 's));
 
-/// Runs `call` with this scene on the thread's stage.
+/// Runs `call` with this scene in the thread-local.
 pub(crate) fn play<T>(scene: &mut Scene<'_, '_, '_>, call: impl FnOnce() -> T) -> T {
     STAGE.set(scene, call)
 }
 
-/// Shows the scene of the call `turn` to `look`.
+/// Passes the scene of the call `turn` to `look`.
 ///
 /// # Errors
-/// When that call is over.
+/// That call is over.
 pub(crate) fn look<T>(turn: u64, look: impl FnOnce(&mut Scene<'_, '_, '_>) -> Result<T>) -> Result<T> {
     let seen = STAGE.is_set().then(|| {
         let (mut look, mut seen) = (Some(look), None);
@@ -92,11 +91,11 @@ pub(crate) fn look<T>(turn: u64, look: impl FnOnce(&mut Scene<'_, '_, '_>) -> Re
         seen
     });
     seen.flatten().unwrap_or_else(|| {
-        Err(Error::runtime("this handle is from an earlier call; take the one that the function is given"))
+        Err(Error::runtime("this handle is from an earlier call; use the one that the function receives"))
     })
 }
 
-/// Shows the scene of the running call to `look`, whichever it is; nothing while the script is loaded.
+/// Passes the scene of the running call to `look`; `None` while the script is loaded.
 pub(crate) fn current<T>(look: impl FnOnce(&mut Scene<'_, '_, '_>) -> Result<T>) -> Option<Result<T>> {
     if !STAGE.is_set() {
         return None;

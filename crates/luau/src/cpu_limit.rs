@@ -1,28 +1,28 @@
-//! How long a call into a script has been running. Luau asks at every loop and call; most times the
-//! answer costs a counter and no look at the time.
+//! CPU time limit of a call into a script. Luau asks at every loop iteration and call; most times the check costs
+//! only a counter.
 //!
-//! What is limited is the thread's own time: on a busy machine a thread may be kept from running for longer
-//! than a script may run. That clock is a system call, so it is read only once half the time has gone by.
+//! The limit applies to the thread's CPU time, because on a busy machine a thread may wait for longer than a script
+//! may run. That clock is a system call, so it is read only after half of the limit in wall-clock time.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// The time is looked at once in so many questions. A power of two.
+/// The clock is read once in this many checks. A power of two.
 const STRIDE: u32 = 4;
 
-/// What has not been read yet.
+/// A clock value that has not been read yet.
 const UNREAD: u64 = u64::MAX;
 
-/// The stopwatch of one state. Only the thread that runs the state writes to it. All times in nanoseconds.
+/// The clock of one VM, written only by the thread that runs it. All times in nanoseconds.
 pub(crate) struct Clock {
     epoch: Instant,
     /// Half of the limit.
     half: u64,
     asked: AtomicU32,
-    /// Since `epoch`; set by the first look, so that a short call never looks.
+    /// Since `epoch`; set by the first read, so that a short call never reads the clock.
     deadline: AtomicU64,
-    /// The thread's time when the deadline first came.
+    /// The thread's CPU time when the deadline was first reached.
     worked: AtomicU64,
     over: AtomicBool,
 }
@@ -39,17 +39,17 @@ impl Clock {
         }
     }
 
-    /// A call begins.
+    /// Starts a call.
     pub(crate) fn start(&self) {
         self.asked.store(0, Relaxed);
         self.over.store(false, Relaxed);
     }
 
-    /// Whether the call has had its time.
+    /// Whether the call has exceeded its limit.
     pub(crate) fn tick(&self) -> bool {
         let asked = self.asked.load(Relaxed).wrapping_add(1);
         self.asked.store(asked, Relaxed);
-        // A script that catches the error meets it again at its next step.
+        // A script that catches the error gets it again at its next step.
         if self.over.load(Relaxed) {
             return true;
         }
@@ -69,8 +69,8 @@ impl Clock {
         false
     }
 
-    /// Whether the thread has worked for half the limit since this was first asked, which was when half of
-    /// it had gone by.
+    /// Whether the thread used half of the limit in CPU time since the first check, which was after half of the
+    /// limit in wall-clock time.
     fn has_worked(&self) -> bool {
         let time = clock_gettime(ClockId::ThreadCPUTime);
         let now = u64::try_from(time.tv_sec).unwrap_or_default() * 1_000_000_000
@@ -80,12 +80,12 @@ impl Clock {
                 self.worked.store(now, Relaxed);
                 false
             }
-            // A deadline may come a little early by this clock: nine tenths will do.
+            // By this clock a deadline may come slightly early: nine tenths suffice.
             before => now.saturating_sub(before) >= self.half / 10 * 9,
         }
     }
 
-    /// Whether the call that just ended was ended by us.
+    /// Whether the last call exceeded its limit.
     pub(crate) fn ran_over(&self) -> bool {
         self.over.load(Relaxed)
     }

@@ -1,8 +1,8 @@
-//! What scripts call methods of: `req`, `res`, `body`, `ws` and `msg`.
+//! Script objects with methods: `req`, `res`, `body`, `ws` and `msg`.
 //!
-//! A handle is the number of the call it was made for, see [`crate::call_context`], and what it stands for. To Luau
-//! it is a vector: a plain value with methods, so making one allocates nothing and leaves nothing to collect.
-//! Scripts cannot make vectors, and one that could would find no more than its own call.
+//! A handle is the number of its call, see [`crate::call_context`], and its kind. In Luau it is a vector: a plain
+//! value with methods, so a new one neither allocates nor leaves garbage. Scripts cannot make vectors, and a forged
+//! one would reach only its own call.
 
 mod message;
 mod request;
@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 use mlua::{BString, Error, FromLua, FromLuaMulti, IntoLua, IntoLuaMulti, Lua, Result, Table, Value, Vector};
 use moongate_sdk::Reply;
 
-/// What a handle stands for.
+/// The kind of a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
     Req = 1,
@@ -65,7 +65,7 @@ impl Handle {
     }
 }
 
-/// An `f32` holds 24 bits exactly; two of them count the calls of a state for years.
+/// An `f32` holds 24 bits exactly; two of them suffice for years of calls.
 const HALF: u32 = 24;
 const MASK: u64 = (1 << HALF) - 1;
 
@@ -89,7 +89,7 @@ impl FromLua for Handle {
     }
 }
 
-/// Gives vectors the methods of handles.
+/// Installs the methods of handles on vectors.
 pub(crate) fn install(lua: &Lua, script: &Script) -> Result<()> {
     let methods = Methods { lua, table: lua.create_table()? };
     request::methods(&methods)?;
@@ -110,14 +110,14 @@ pub(crate) fn install(lua: &Lua, script: &Script) -> Result<()> {
     Ok(())
 }
 
-/// The methods on their way.
+/// The methods under construction.
 struct Methods<'l> {
     lua: &'l Lua,
     table: Table,
 }
 
 impl Methods<'_> {
-    /// A method of handles of these sorts; it is shown the scene of the handle's call.
+    /// Adds a method for handles of these kinds; it gets the scene of the handle's call.
     fn add<A: FromLuaMulti, R: IntoLuaMulti>(
         &self,
         name: &'static str,
@@ -134,7 +134,7 @@ impl Methods<'_> {
     }
 }
 
-/// What requests and answers have in common.
+/// Methods shared by requests and responses.
 fn shared(methods: &Methods<'_>) -> Result<()> {
     use Sort::{Req, Res, Ws};
     const HEADS: &[Sort] = &[Req, Ws, Res];
@@ -161,7 +161,7 @@ fn respond(
     (status, body, headers): (u16, Option<BString>, Option<Table>),
 ) -> Result<()> {
     if !scene.phase.may_answer() {
-        return Err(Error::runtime(format!("it is too late for an answer in {}", scene.phase.name())));
+        return Err(Error::runtime(format!("`respond` is not available in {}", scene.phase.name())));
     }
     let headers = headers.as_ref().map_or_else(|| Ok(HeaderMap::new()), header_fields::from_table)?;
     let body = body.map_or_else(Bytes::new, |body| Bytes::from(Vec::from(body)));
@@ -169,7 +169,7 @@ fn respond(
     Ok(())
 }
 
-/// A status that ends an exchange.
+/// A status of a final response.
 fn final_status(status: u16) -> Result<StatusCode> {
     match StatusCode::from_u16(status) {
         Ok(status) if (200..600).contains(&status.as_u16()) => Ok(status),

@@ -1,11 +1,11 @@
-//! Fields between scripts and the gateway: names and values checked, the gateway's own kept from scripts,
-//! and an end to how many there may be.
+//! Header fields for scripts: validated names and values, no access to the gateway's own fields, and a limit on
+//! their number.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use mlua::{BString, Error, Lua, Result, Table, Value};
 use moongate_sdk::{Headers, is_gateways_own};
 
-/// How many fields a head may have before a script can add no more.
+/// The number of fields of a head after which a script can add no more.
 const MOST: usize = 200;
 
 /// The longest value, in bytes.
@@ -13,7 +13,7 @@ const LONGEST: usize = 32 << 10;
 
 /// The first value of a field.
 pub(crate) fn get(lua: &Lua, map: &HeaderMap, name: &[u8]) -> Result<Value> {
-    // What cannot be a name is nobody's.
+    // An invalid name matches no field.
     let value = HeaderName::from_bytes(name).ok().and_then(|name| map.get(name));
     match value {
         Some(value) => lua.create_string(value.as_bytes()).map(Value::String),
@@ -21,7 +21,7 @@ pub(crate) fn get(lua: &Lua, map: &HeaderMap, name: &[u8]) -> Result<Value> {
     }
 }
 
-/// All fields by name, those of one name joined as RFC 9110 §5.3 allows.
+/// All fields by name; several of one name are joined as RFC 9110 §5.3 allows.
 pub(crate) fn all(lua: &Lua, map: &HeaderMap) -> Result<Table> {
     let table = lua.create_table_with_capacity(0, map.keys_len())?;
     for name in map.keys() {
@@ -44,16 +44,16 @@ pub(crate) fn all(lua: &Lua, map: &HeaderMap) -> Result<Table> {
 
 /// Sets a field.
 pub(crate) fn set(headers: &mut Headers<'_>, name: &[u8], value: &[u8]) -> Result<()> {
-    let (name, value) = (named(name)?, worth(value)?);
-    room(headers)?;
+    let (name, value) = (settable_name(name)?, field_value(value)?);
+    check_count(headers)?;
     headers.set(&name, value);
     Ok(())
 }
 
 /// Adds a field.
 pub(crate) fn add(headers: &mut Headers<'_>, name: &[u8], value: &[u8]) -> Result<()> {
-    let (name, value) = (repeatable(name)?, worth(value)?);
-    room(headers)?;
+    let (name, value) = (repeatable(name)?, field_value(value)?);
+    check_count(headers)?;
     headers.append(&name, value);
     Ok(())
 }
@@ -64,12 +64,12 @@ pub(crate) fn remove(headers: &mut Headers<'_>, name: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Fields from a table of names and values; a list of values is as many fields.
+/// Fields from a table of names and values; a list of values becomes several fields.
 pub(crate) fn from_table(table: &Table) -> Result<HeaderMap> {
     let mut map = HeaderMap::new();
     for pair in table.pairs::<BString, Value>() {
         let (name, value) = pair?;
-        let name = named(&name)?;
+        let name = settable_name(&name)?;
         match value {
             Value::Table(values) => {
                 for value in values.sequence_values::<BString>() {
@@ -89,12 +89,12 @@ pub(crate) fn from_table(table: &Table) -> Result<HeaderMap> {
 }
 
 fn append(map: &mut HeaderMap, name: &HeaderName, value: &[u8]) -> Result<()> {
-    room(map)?;
-    map.append(name, worth(value)?);
+    check_count(map)?;
+    map.append(name, field_value(value)?);
     Ok(())
 }
 
-fn room(map: &HeaderMap) -> Result<()> {
+fn check_count(map: &HeaderMap) -> Result<()> {
     if map.len() >= MOST {
         return Err(Error::runtime(format!("there are {MOST} fields already")));
     }
@@ -102,7 +102,7 @@ fn room(map: &HeaderMap) -> Result<()> {
 }
 
 /// A field that a script may set.
-fn named(name: &[u8]) -> Result<HeaderName> {
+fn settable_name(name: &[u8]) -> Result<HeaderName> {
     let Ok(field) = HeaderName::from_bytes(name) else {
         return Err(Error::runtime(format!("`{}` is not a field name", String::from_utf8_lossy(name))));
     };
@@ -114,13 +114,13 @@ fn named(name: &[u8]) -> Result<HeaderName> {
 
 /// A field that may be missing, or occur more than once.
 fn repeatable(name: &[u8]) -> Result<HeaderName> {
-    match named(name)? {
+    match settable_name(name)? {
         header::HOST => Err(Error::runtime("there is exactly one `host`; it can be set")),
         name => Ok(name),
     }
 }
 
-fn worth(value: &[u8]) -> Result<HeaderValue> {
+fn field_value(value: &[u8]) -> Result<HeaderValue> {
     if value.len() > LONGEST {
         return Err(Error::runtime(format!("a field's value of {} bytes is too long", value.len())));
     }

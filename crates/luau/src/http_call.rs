@@ -1,4 +1,4 @@
-//! `call { … }`: a request of the script's own. The coroutine that asks sleeps until the answer is there; no
+//! `call { … }`: a script's own HTTP request. The calling coroutine is suspended until the response has arrived; no
 //! lock is held meanwhile.
 
 use crate::call_context;
@@ -10,15 +10,15 @@ use mlua::{BString, Error, Function, Lua, Result, Table, Value};
 use moongate_sdk::{Call, CallError, CallResponse, CallTarget};
 use std::time::Duration;
 
-/// How long a call may take unless it says otherwise, in seconds.
+/// The default timeout of a call, in seconds.
 const TIMEOUT: f64 = 5.0;
-/// The longest time that it may ask for, in seconds.
+/// The maximum timeout, in seconds.
 const LONGEST: f64 = 60.0;
 
-/// What `call` may be told.
+/// The options of `call`.
 const OPTIONS: [&str; 7] = ["upstream", "url", "method", "path", "headers", "body", "timeout"];
 
-/// The global `call`. It yields without a value, and goes on with an answer, or with `nil` and why.
+/// The global `call`. It yields without a value, and resumes with a response, or with `nil` and an error message.
 pub(crate) fn function(lua: &Lua) -> Result<Function> {
     let begin = lua.create_function(|_, options: Table| begin(&options))?;
     let source = "local begin, yield = ... return function(options) begin(options) return yield() end";
@@ -46,7 +46,7 @@ fn misplaced() -> Error {
     Error::runtime(format!("`call` can wait in {request} and {response} only"))
 }
 
-/// What is raised about a call that nobody waits for.
+/// The error for a call outside of the script's main coroutine.
 pub(crate) fn in_a_coroutine() -> Error {
     Error::runtime("`call` cannot be used in a coroutine of the script's own")
 }
@@ -83,7 +83,7 @@ fn read(options: &Table) -> Result<Call> {
     Ok(Call { to, method, target, headers, body: body.unwrap_or_default(), timeout, limit: 0 })
 }
 
-/// What `call` gives back.
+/// The results of `call`.
 pub(crate) fn results(
     lua: &Lua,
     called: &std::result::Result<CallResponse, CallError>,

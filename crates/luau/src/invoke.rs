@@ -1,5 +1,5 @@
-//! Calls into a script: the workers' states of it, and one call from its start to its outcome. Which phase asks for
-//! it, and what the gateway is told, is the plugin's.
+//! One call into a script: selection of the VM, the call's context, and its outcome. The plugin selects the phase
+//! and reports to the gateway.
 
 use crate::call_context::{self, Outcome, Scene, Subject};
 use crate::http_call;
@@ -13,7 +13,7 @@ use moongate_sdk::{CallError, CallResponse, Exchange, Fault, Response, worker};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// How many requests of its own a script may make in one phase of a request.
+/// The maximum number of HTTP calls of a script in one phase of a request.
 const MOST_CALLS: u32 = 32;
 
 /// How many states there are at most; workers beyond that share.
@@ -39,23 +39,23 @@ struct Slot(Mutex<Option<Arc<Machine>>>);
 #[derive(Default)]
 pub(crate) struct Memory {
     kept: Option<RequestState>,
-    /// What of the answer's body the script held back.
+    /// The part of the response's body that the script holds back.
     pub(crate) held: Vec<u8>,
 }
 
-/// The request's table, and the state that it lives in.
+/// The request's table, and its VM.
 struct RequestState {
     machine: Arc<Machine>,
     ctx: Table,
 }
 
-/// How a call into the script ended, for now.
+/// The outcome of a call into the script.
 pub(crate) enum Played {
     Done(Outcome),
     Waits(Box<Paused>),
 }
 
-/// A script that sleeps in `call`.
+/// A script suspended in `call`.
 pub(crate) struct Paused {
     machine: Arc<Machine>,
     thread: Thread,
@@ -65,11 +65,11 @@ pub(crate) struct Paused {
     calls: u32,
 }
 
-/// Where and as what a call goes on.
+/// The VM and the number of a call that resumes.
 struct Entrance {
     machine: Arc<Machine>,
     ctx: Option<Table>,
-    /// The number of a call that goes on.
+    /// The number of a call that resumes.
     turn: Option<u64>,
     phase: Phase,
     outcome: Outcome,
@@ -125,7 +125,7 @@ impl ScriptRunner {
         })
     }
 
-    /// Lets a script go on that waited for `called`.
+    /// Resumes a script that waited for `called`.
     fn resume(
         &self,
         paused: Paused,
@@ -171,7 +171,7 @@ impl ScriptRunner {
         }
     }
 
-    /// Waits with a script for its calls, one after the other, until it is through.
+    /// Awaits the script's HTTP calls, one after another, until it ends.
     pub(crate) async fn wait(
         &self,
         paused: Box<Paused>,

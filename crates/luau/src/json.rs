@@ -1,7 +1,7 @@
-//! JSON to Lua values and back, without a copy in between: the script's limits hold meanwhile.
+//! JSON to Lua values and back, without an intermediate copy: the script's limits apply meanwhile.
 //!
-//! `null` is `json.null`, for a table cannot hold `nil`. A table is an array when its keys are 1 to n, and an
-//! empty one is an object unless it was decoded from `[]`.
+//! `null` is `json.null`, because a table cannot hold `nil`. A table is an array if its keys are 1 to n. An empty
+//! one is an object unless it was decoded from `[]`.
 
 use crate::cpu_limit::Clock;
 use mlua::{Error, Lua, Result, Table, Value};
@@ -9,10 +9,10 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
 use std::fmt;
 
-/// How deep arrays and objects may lie in each other when they are written; reading has serde_json's own limit.
+/// The maximum nesting of arrays and objects in output; input has serde_json's own limit.
 const DEEPEST: usize = 100;
 
-/// The key of the registry under which lies the metatable of what was an array.
+/// The registry key of the metatable that marks decoded arrays.
 const ARRAY: &str = "moongate.array";
 
 /// The table `json`.
@@ -41,7 +41,7 @@ pub(crate) fn library(lua: &Lua, clock: &std::sync::Arc<Clock>) -> Result<Table>
     Ok(table)
 }
 
-/// A value that no script can change.
+/// A read-only value.
 pub(crate) fn constant(lua: &Lua, value: &serde_json::Value) -> Result<Value> {
     use serde_json::Value as Json;
     Ok(match value {
@@ -76,8 +76,8 @@ struct Seed<'l> {
 }
 
 impl Seed<'_> {
-    fn go_on<E: de::Error>(&self) -> std::result::Result<(), E> {
-        if self.clock.tick() { Err(E::custom("it took too long")) } else { Ok(()) }
+    fn check_time<E: de::Error>(&self) -> std::result::Result<(), E> {
+        if self.clock.tick() { Err(E::custom("it timed out")) } else { Ok(()) }
     }
 }
 
@@ -104,7 +104,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Value::Boolean(truth))
     }
 
-    // Luau has one kind of number; past 2^53 it is the nearest.
+    // Luau has one number type; beyond 2^53 the nearest one is used.
     #[allow(clippy::cast_precision_loss, reason = "that is what Luau's numbers are")]
     fn visit_u64<E>(self, number: u64) -> std::result::Result<Value, E> {
         Ok(Value::Number(number as f64))
@@ -126,7 +126,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Value, A::Error> {
         let table = self.lua.create_table().map_err(de::Error::custom)?;
         while let Some(item) = items.next_element_seed(self)? {
-            self.go_on()?;
+            self.check_time()?;
             table.raw_push(item).map_err(de::Error::custom)?;
         }
         let array = self.lua.named_registry_value::<Table>(ARRAY).map_err(de::Error::custom)?;
@@ -137,7 +137,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> std::result::Result<Value, A::Error> {
         let table = self.lua.create_table().map_err(de::Error::custom)?;
         while let Some((key, value)) = pairs.next_entry_seed(self, self)? {
-            self.go_on()?;
+            self.check_time()?;
             table.raw_set(key, value).map_err(de::Error::custom)?;
         }
         Ok(Value::Table(table))
@@ -159,7 +159,7 @@ impl Written<'_> {
 
     fn table<S: Serializer>(&self, serializer: S, table: &Table) -> std::result::Result<S::Ok, S::Error> {
         if self.depth >= DEEPEST {
-            return Err(S::Error::custom("a table lies too deep to be JSON, or within itself"));
+            return Err(S::Error::custom("a table is nested too deeply for JSON, or contains itself"));
         }
         let length = table.raw_len();
         let pairs = || table.pairs::<Value, Value>();
@@ -186,7 +186,7 @@ impl Written<'_> {
 impl Serialize for Written<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         if self.clock.tick() {
-            return Err(S::Error::custom("it took too long"));
+            return Err(S::Error::custom("it timed out"));
         }
         match self.value {
             Value::Boolean(truth) => serializer.serialize_bool(*truth),
@@ -203,7 +203,7 @@ impl Serialize for Written<'_> {
     }
 }
 
-/// Whole numbers are written as such.
+/// Whole numbers are written without a fraction.
 fn number_of<S: Serializer>(serializer: S, number: f64) -> std::result::Result<S::Ok, S::Error> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if !number.is_finite() {

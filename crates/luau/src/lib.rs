@@ -1,7 +1,7 @@
-//! Filters written in Luau: a plugin kind like any other.
+//! Filters written in Luau, as a plugin kind.
 //!
-//! A script is compiled once and runs in one sandboxed state for each worker, limited in time and memory.
-//! What it sees of the gateway is what [`moongate_sdk`] shows every plugin; `docs/reference/luau.md` tells its side.
+//! A script is compiled once and runs in one sandboxed VM per worker, with limits on CPU time and memory. It has
+//! access only to what [`moongate_sdk`] offers every plugin; `docs/reference/luau.md` documents the script's side.
 
 mod call_context;
 mod cpu_limit;

@@ -1,4 +1,4 @@
-//! The phases by the names of the functions that a script defines for them.
+//! Phases, named after the functions that a script defines for them.
 
 use moongate_sdk::Phases;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// All of them, in the order of their discriminants.
+    /// All phases, in the order of their discriminants.
     pub(crate) const ALL: [Self; 7] = [
         Self::RequestHeaders,
         Self::RequestBody,
@@ -27,7 +27,7 @@ impl Phase {
         Self::Log,
     ];
 
-    /// The function that a script defines for it.
+    /// The name of its function.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::RequestHeaders => "request_headers",
@@ -45,18 +45,18 @@ impl Phase {
         matches!(self, Self::RequestHeaders | Self::RequestBody)
     }
 
-    /// Whether an answer can still be given.
+    /// Whether a response is still possible.
     pub(crate) const fn may_answer(self) -> bool {
         matches!(self, Self::RequestHeaders | Self::RequestBody | Self::ResponseHeaders)
     }
 
-    /// Whether a script can wait in it.
+    /// Whether a script can be suspended in it.
     pub(crate) const fn may_wait(self) -> bool {
         matches!(self, Self::RequestHeaders | Self::ResponseHeaders)
     }
 }
 
-/// The phases for which a script has a function.
+/// The phases with a function in the script.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Defined(pub(crate) [bool; Phase::ALL.len()]);
 
@@ -65,20 +65,20 @@ impl Defined {
         self.0[phase as usize]
     }
 
-    /// Whether what a request left in `ctx` can ever be read by a later call.
+    /// Whether a later call can read what a request left in `ctx`.
     pub(crate) fn remembers(self, recheck: Option<Duration>) -> bool {
         let calls = self.0.iter().filter(|defined| **defined).count();
         let again = [Phase::Message, Phase::ResponseBody].into_iter().any(|phase| self.has(phase));
         calls > 1 || again || recheck.is_some()
     }
 
-    /// What the gateway has to call.
+    /// The phases that the gateway has to call.
     pub(crate) fn phases(self, recheck: Option<Duration>) -> Phases {
         let message = self.has(Phase::Message);
         Phases {
-            // The head is where a plugin asks for the whole body.
+            // A plugin requests the whole body in the phase of the head.
             request_headers: self.has(Phase::RequestHeaders) || self.has(Phase::RequestBody),
-            // And then it is shown whole; in pieces nobody wants it.
+            // The body is then shown whole; the script needs no pieces.
             request_body: false,
             response_headers: self.has(Phase::ResponseHeaders),
             response_body: self.has(Phase::ResponseBody),

@@ -1,4 +1,4 @@
-//! The plugin: what each phase shows to the script, and what its outcome means to the gateway.
+//! The plugin: the arguments of each phase's function, and the mapping of its outcome to a verdict.
 
 use crate::call_context::{self, Outcome, Subject};
 use crate::handles::Handle;
@@ -27,7 +27,7 @@ pub(crate) struct Luau {
 }
 
 impl Luau {
-    /// Runs the script's top level once, to see which functions it defines.
+    /// Runs the script's top level once, to learn which functions it defines.
     pub(crate) fn new(
         name: &str,
         script: Script,
@@ -69,12 +69,12 @@ impl Luau {
         }
     }
 
-    /// Notes what nobody can be told any more.
+    /// Logs a fault that can no longer affect the request.
     fn too_late(&self, played: Result<Played, Fault>) {
         if let Err(fault) = self.done(played)
-            && log_throttle::admit(log::Level::Warn, "a plugin failed", &[&self.name])
+            && log_throttle::admit(log::Level::Warn, "plugin failed", &[&self.name])
         {
-            log::warn!(plugin = &*self.name, kind = "luau", fault:% = fault; "a plugin failed");
+            log::warn!(plugin = &*self.name, kind = "luau", fault:% = fault; "plugin failed");
         }
     }
 }
@@ -189,13 +189,14 @@ impl Plugin for Luau {
     }
 }
 
-/// Whether the request can have a body (RFC 9112 §6.3); other versions need not say so beforehand.
+/// Whether the request can have a body (RFC 9112 §6.3); versions other than HTTP/1 need not announce one.
 fn has_body(exchange: &Exchange<'_>) -> bool {
-    let told = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-    exchange.request.version > Version::HTTP_11 || told.iter().any(|name| exchange.headers.contains_key(name))
+    let framing_fields = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    exchange.request.version > Version::HTTP_11
+        || framing_fields.iter().any(|name| exchange.headers.contains_key(name))
 }
 
-/// A script without a phase does nothing: most likely a name is misspelt.
+/// A script without a phase has no effect: most likely a name is misspelt.
 fn nothing(script: &Script, machine: &Machine) -> Problem {
     let names = Phase::ALL.map(Phase::name);
     let problem = Problem::new(format!("{}: the script has no function for any phase", script.name))

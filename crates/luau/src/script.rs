@@ -1,4 +1,4 @@
-//! A script, compiled once: all workers load the same bytecode.
+//! A script compiled once: all workers load the same bytecode.
 
 use crate::script_error;
 use mlua::Error;
@@ -9,19 +9,19 @@ use std::sync::Arc;
 
 /// A compiled script.
 pub(crate) struct Script {
-    /// What errors and logs call it.
+    /// Its name in errors and logs.
     pub(crate) name: Arc<str>,
     pub(crate) bytecode: Vec<u8>,
-    /// Whether it names `call`, and so needs a coroutine. One that does not name it does not get it.
+    /// Whether it uses `call`, and so needs a coroutine. Otherwise `call` is not defined.
     pub(crate) waits: bool,
-    /// Whether it names `ctx`, and so has something to find again. The same holds.
+    /// Whether it uses `ctx`, and so has state to keep. Otherwise `ctx` is not defined.
     pub(crate) keeps: bool,
-    /// What it writes into the log.
+    /// The limit on its log lines.
     pub(crate) lines: LineLimit,
 }
 
 impl Script {
-    /// Compiles.
+    /// Compiles the script.
     ///
     /// # Errors
     /// A syntax error, with its line.
@@ -38,7 +38,7 @@ impl Script {
     }
 }
 
-/// `3: Expected …` with the script's name before it, in the voice of the other problems.
+/// `3: Expected …` with the script's name before it, in the style of the other problems.
 fn refused(name: &str, message: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
     match message.split_once(": ") {
@@ -54,7 +54,7 @@ fn lowered(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// Whether `word` stands in `source` as a word of its own.
+/// Whether `word` is an identifier in `source`.
 fn mentions(source: &str, word: &str) -> bool {
     let letter = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     let bytes = source.as_bytes();

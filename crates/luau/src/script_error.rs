@@ -1,9 +1,9 @@
-//! Errors of scripts as the operator reads them: the script, the line, what was wrong; one line each.
+//! Errors of scripts for the operator, one line each: script, line and message.
 
 use mlua::Error;
 use std::error::Error as _;
 
-/// The longest text of an error that is kept; a script can raise megabytes.
+/// The longest error text that is kept; a script can raise megabytes.
 const LONGEST: usize = 512;
 
 /// The error in words that begin with the script's name and line, where they are known.
@@ -13,14 +13,14 @@ pub(crate) fn text(name: &str, error: &Error) -> String {
         Error::RuntimeError(message) | Error::SyntaxError { message, .. } => message.clone(),
         other => other.to_string(),
     };
-    let said = whole.split("\nstack traceback:").next().unwrap_or_default();
-    let said = cut(&said.replace(['\n', '\r'], " "));
-    if said.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')) {
-        return said;
+    let summary = whole.split("\nstack traceback:").next().unwrap_or_default();
+    let summary = cut(&summary.replace(['\n', '\r'], " "));
+    if summary.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')) {
+        return summary;
     }
     match line(name, traceback.unwrap_or(&whole)) {
-        Some(line) => format!("{name}:{line}: {said}"),
-        None => format!("{name}: {said}"),
+        Some(line) => format!("{name}:{line}: {summary}"),
+        None => format!("{name}: {summary}"),
     }
 }
 
@@ -33,14 +33,14 @@ pub(crate) fn line_of(name: &str, error: &Error) -> Option<u32> {
     })
 }
 
-/// Whether the state ran out of memory.
+/// Whether the VM ran out of memory.
 pub(crate) fn out_of_memory(error: &Error) -> bool {
     let (_, cause) = innermost(error);
     matches!(cause, Error::MemoryError(_))
         || matches!(cause, Error::RuntimeError(message) if message.starts_with("not enough memory"))
 }
 
-/// What was raised first, and the stack that it was raised on.
+/// The original error, and its stack.
 fn innermost(error: &Error) -> (Option<&str>, &Error) {
     let (mut at, mut stack) = (error, None);
     loop {
@@ -53,7 +53,7 @@ fn innermost(error: &Error) -> (Option<&str>, &Error) {
             _ => break,
         };
     }
-    // An error of ours that a script caught and raised again comes wrapped as a foreign one.
+    // An error of this crate that a script caught and raised again is wrapped as a foreign one.
     if stack.is_none()
         && let Some(Error::CallbackError { traceback, .. }) = at.source().and_then(|s| s.downcast_ref())
     {
@@ -62,7 +62,7 @@ fn innermost(error: &Error) -> (Option<&str>, &Error) {
     (stack, at)
 }
 
-/// The first line of the script `name` in a stack or a message.
+/// The first line number of the script `name` in a stack or a message.
 fn line(name: &str, text: &str) -> Option<u32> {
     text.match_indices(name).find_map(|(at, _)| {
         let digits = text[at + name.len()..].strip_prefix(':')?;
@@ -71,7 +71,7 @@ fn line(name: &str, text: &str) -> Option<u32> {
     })
 }
 
-/// At most so much of a text, without breaking a character.
+/// At most this much of a text, cut between characters.
 pub(crate) fn cut(text: &str) -> String {
     if text.len() <= LONGEST {
         return text.to_owned();

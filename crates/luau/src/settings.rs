@@ -1,4 +1,4 @@
-//! What an operator writes behind `kind: luau`, and the plugin that comes of it.
+//! Settings of `kind: luau`, and the plugin built from them.
 
 use crate::limits::Limits;
 use crate::phase::Phase;
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// The longest script.
 const LONGEST: u64 = 1 << 20;
 
-/// Less than this and the state of an empty script does not fit.
+/// Below this, the VM of an empty script does not fit.
 const LEAST_MEMORY: u64 = 512 << 10;
 
 /// The kind `luau`.
@@ -41,16 +41,16 @@ struct Written {
     recheck: Option<Placed<Period>>,
 }
 
-/// What one worker's copy of the script may use.
+/// Limits of one worker's copy of the script.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenLimits {
-    /// Fails a call after this much processor time, 1ms to 10s. Default 20ms.
+    /// Fails a call after this much processor time, from 1ms to 10s. Default 20ms.
     cpu: Option<Placed<Period>>,
     /// Fails a call that needs more memory, 512KiB to 1GiB. Default 16MiB.
     memory: Option<Placed<Size>>,
-    /// Rejects (413) longer request bodies that the script would see whole, and bounds response bodies of `call`. At
-    /// most `memory`. Default 1MiB.
+    /// Rejects (413) longer request bodies that the script would see whole, and bounds response bodies of `call`.
+    /// At most `memory`. Default 1MiB.
     body: Option<Placed<Size>>,
 }
 
@@ -69,9 +69,11 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     if plugin.phases_without_request_headers() && recheck.is_some() {
         let place = written.recheck.map_or_else(|| settings.place().clone(), |period| period.place);
         let name = Phase::RequestHeaders.name();
-        return Err(Problem::new(format!("`recheck` asks a function `{name}` that the script lacks"))
-            .at(&place)
-            .into());
+        return Err(Problem::new(format!(
+            "`recheck` needs the function `{name}`, which the script does not define"
+        ))
+        .at(&place)
+        .into());
     }
     Ok(Box::new(plugin))
 }
@@ -88,10 +90,10 @@ fn script(settings: &Settings, written: &Written) -> Result<Script, Problem> {
             Script::compile("source", source).map_err(|problem| problem.at(&source.place))
         }
         (Some(path), Some(_)) => {
-            Err(Problem::new("`script` and `source` are both there").help("keep one").at(&path.place))
+            Err(Problem::new("`script` and `source` are both set").help("keep one").at(&path.place))
         }
         (None, None) => Err(Problem::new("`luau` has no script")
-            .help("write `script: plugins/hello.luau`, or the text itself below `source: |`")
+            .help("write `script: plugins/hello.luau`, or the text under `source: |`")
             .at(settings.place())),
     }
 }

@@ -1,4 +1,4 @@
-//! What scripts find beside Luau's own libraries: `logger`, `json`, `base64`, `crypto`, `time` and `call`.
+//! Libraries of scripts besides Luau's own: `logger`, `json`, `base64`, `crypto`, `time` and `call`.
 
 use crate::cpu_limit::Clock;
 use crate::http_call;
@@ -15,14 +15,14 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Luau looks for a plain text without a pause, in a time that grows with both lengths: for hours, if both
-/// are megabytes of the same letter. It moves a table's range without a pause too, for minutes, when two billion
-/// places of it are empty. Everything else that takes long asks the clock meanwhile.
+/// Luau searches a plain text without an interrupt, in a time that grows with both lengths: hours for megabytes of
+/// the same letter. It moves a table's range without one too: minutes for two billion empty slots. Other long
+/// operations check the clock.
 const PATIENCE: &str = r#"
 local find, split = string.find, string.split
 local function check(text, sought)
     if type(sought) == "string" and #sought > 64 and #tostring(text) * #sought > 1e8 then
-        error("these texts are too long to look for one in the other", 3)
+        error("these texts are too long for a search", 3)
     end
 end
 function string.find(text, sought, ...)
@@ -42,7 +42,7 @@ function table.move(from, first, last, ...)
 end
 "#;
 
-/// Puts all of it into the globals.
+/// Installs all of it as globals.
 pub(crate) fn install(lua: &Lua, script: &Arc<Script>, clock: &Arc<Clock>) -> Result<()> {
     lua.load(PATIENCE).set_name("=string").exec()?;
     let globals = lua.globals();
@@ -76,7 +76,7 @@ fn log_function(lua: &Lua, script: &Arc<Script>, level: Level) -> Result<mlua::F
         }
         let Some(left_out) = script.lines.admit() else { return Ok(()) };
         if left_out > 0 {
-            log::warn!(script = &*script.name, lines = left_out; "a script says too much; lines were left out");
+            log::warn!(script = &*script.name, lines = left_out; "script log lines dropped");
         }
         let mut text = String::new();
         for (at, word) in words.iter().enumerate() {
@@ -85,7 +85,7 @@ fn log_function(lua: &Lua, script: &Arc<Script>, level: Level) -> Result<mlua::F
             let _ = write!(text, "{}{word}", if at == 0 { "" } else { " " });
         }
         let said = script_error::cut(&text);
-        log::log!(level, script = &*script.name, said = said.as_str(); "a script says");
+        log::log!(level, script = &*script.name, said = said.as_str(); "script logged");
         Ok(())
     })
 }
@@ -94,7 +94,7 @@ fn base64(lua: &Lua) -> Result<Table> {
     let table = lua.create_table()?;
     table.set("encode", lua.create_function(|_, data: BString| Ok(STANDARD.encode(&**data)))?)?;
     table.set("encode_url", lua.create_function(|_, data: BString| Ok(URL_SAFE_NO_PAD.encode(&**data)))?)?;
-    // Both alphabets, with or without padding: what comes from outside is written either way.
+    // Both alphabets, with or without padding: external input uses either.
     let decode = |_: &Lua, text: BString| {
         let plain = text.iter().copied().filter(|byte| *byte != b'=');
         let plain: Vec<u8> = plain
@@ -124,7 +124,7 @@ fn crypto(lua: &Lua) -> Result<Table> {
         Ok(hex(&mac.finalize().into_bytes()))
     };
     table.set("hmac_sha256", lua.create_function(hmac)?)?;
-    // In a time that does not tell where they differ.
+    // Constant time: it does not reveal the position of the difference.
     let equal = |_: &Lua, (one, other): (BString, BString)| {
         let differ = one.iter().zip(other.iter()).fold(0, |differ, (a, b)| differ | (a ^ b));
         Ok(one.len() == other.len() && std::hint::black_box(differ) == 0)

@@ -1,4 +1,4 @@
-//! A state with the script in it: sandboxed, limited, made anew when it ran out of memory.
+//! A sandboxed, limited Luau VM with a loaded script, replaced after it ran out of memory.
 
 use crate::cpu_limit::Clock;
 use crate::handles;
@@ -15,30 +15,30 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Globals of Luau that a script has no use for, or could do harm with.
+/// Luau globals that a script does not need, or could do harm with.
 const WITHOUT: [&str; 6] = ["collectgarbage", "loadstring", "require", "getfenv", "setfenv", "newproxy"];
 
-/// One state. Threads take turns at it, by `turn`.
+/// One VM. Threads use it one at a time, by the lock `turn`.
 pub(crate) struct Machine {
     pub(crate) lua: Lua,
     pub(crate) clock: Arc<Clock>,
     pub(crate) turn: Mutex<VmGuard>,
     functions: [Option<Function>; Phase::ALL.len()],
-    /// It ran out of time or memory: the next request gets another.
+    /// It ran out of time or memory: the next request gets another VM.
     stale: AtomicBool,
-    /// It ran out of memory: even a request that has a table in it does without.
+    /// It ran out of memory: even a request with a table in it gets another VM.
     spent: AtomicBool,
 }
 
-/// What changes from call to call.
+/// State that changes with each call.
 #[derive(Default)]
 pub(crate) struct VmGuard {
     calls: u64,
-    /// A coroutine that has come to its end, for the next call.
+    /// A finished coroutine, for reuse by the next call.
     idle: Option<Thread>,
 }
 
-/// How a call into the script ended.
+/// The outcome of a call into the script.
 pub(crate) enum Step {
     Returned,
     Yielded(Thread),
@@ -48,7 +48,7 @@ impl Machine {
     /// Loads the script: its top level runs here, under the same limits as its functions.
     ///
     /// # Errors
-    /// What the script raised, in words.
+    /// The script's error, as text.
     pub(crate) fn load(
         script: &Arc<Script>,
         config: &serde_json::Value,
@@ -68,12 +68,12 @@ impl Machine {
         Ok(Self { lua, clock, turn: Mutex::default(), functions, stale, spent })
     }
 
-    /// The phases that the script has functions for.
+    /// The phases for which the script has functions.
     pub(crate) fn defined(&self) -> Defined {
         Defined(Phase::ALL.map(|phase| self.functions[phase as usize].is_some()))
     }
 
-    /// The names of the functions that the script defines for whatever reason.
+    /// The names of all functions that the script defines.
     pub(crate) fn globals(&self) -> Vec<String> {
         let globals = self.lua.globals();
         let pairs = globals.pairs::<String, Value>();
@@ -88,7 +88,7 @@ impl Machine {
         self.spent.load(Relaxed)
     }
 
-    /// The error in words; notes when the state is of no more use.
+    /// The error as text; marks the VM if it must be replaced.
     pub(crate) fn failed(&self, script: &Script, limits: Limits, error: &Error) -> String {
         let spent = script_error::out_of_memory(error);
         self.spent.fetch_or(spent, Relaxed);
@@ -96,7 +96,7 @@ impl Machine {
         failed(script, &self.clock, limits, error)
     }
 
-    /// Calls the function of `phase`, in a coroutine when it `waits`.
+    /// Calls the function of `phase`, in a coroutine if it `waits`.
     pub(crate) fn call(
         &self,
         turn: &mut VmGuard,
@@ -116,10 +116,10 @@ impl Machine {
             }
             None => self.lua.create_thread(function.clone())?,
         };
-        Self::go_on(turn, thread, given)
+        Self::resume_thread(turn, thread, given)
     }
 
-    /// Lets a coroutine go on.
+    /// Resumes a coroutine.
     pub(crate) fn resume(
         &self,
         turn: &mut VmGuard,
@@ -127,10 +127,10 @@ impl Machine {
         given: impl IntoLuaMulti,
     ) -> mlua::Result<Step> {
         self.clock.start();
-        Self::go_on(turn, thread, given)
+        Self::resume_thread(turn, thread, given)
     }
 
-    fn go_on(turn: &mut VmGuard, thread: Thread, given: impl IntoLuaMulti) -> mlua::Result<Step> {
+    fn resume_thread(turn: &mut VmGuard, thread: Thread, given: impl IntoLuaMulti) -> mlua::Result<Step> {
         thread.resume::<MultiValue>(given)?;
         if thread.status() == ThreadStatus::Resumable {
             return Ok(Step::Yielded(thread));
@@ -141,14 +141,14 @@ impl Machine {
 }
 
 impl VmGuard {
-    /// The number of a new call.
+    /// Starts a call and returns its number.
     pub(crate) fn next(&mut self) -> u64 {
         self.calls += 1;
         self.calls
     }
 }
 
-/// A state with all that a script may use, and nothing else.
+/// A VM with everything that a script may use.
 fn state(
     script: &Arc<Script>,
     config: &serde_json::Value,
@@ -177,7 +177,7 @@ fn state(
     let asked = Arc::clone(clock);
     lua.set_interrupt(move |lua| match asked.tick() {
         false => Ok(VmState::Continue),
-        // The stack says in which line.
+        // The stack trace contains the line.
         true => Err(Error::runtime(lua.traceback(Some("it ran too long"), 0)?.to_string_lossy())),
     });
     Ok(lua)

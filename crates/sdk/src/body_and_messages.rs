@@ -1,20 +1,20 @@
-//! What passes a plugin besides heads: pieces of bodies, WebSocket messages, and the end of a WebSocket.
+//! Body pieces, WebSocket messages, and the end of a WebSocket, as plugins see them.
 
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// A piece of a body on its way.
+/// A piece of a body.
 #[derive(Clone, Debug, Default)]
 pub struct Piece {
-    /// Its bytes. Who takes them holds them back.
+    /// Its bytes. A plugin that takes them holds them back.
     pub bytes: Bytes,
-    /// Whether nothing comes behind it.
+    /// Whether it is the last piece.
     pub last: bool,
 }
 
-/// The way a WebSocket message goes.
+/// The direction of a WebSocket message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the client.
@@ -26,40 +26,40 @@ pub enum Direction {
 /// A whole WebSocket message: unmasked, uncompressed and in one piece.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The way it goes.
+    /// Its direction.
     pub direction: Direction,
-    /// Whether it is binary; otherwise it is text, and must be UTF-8 when it goes on (RFC 6455 §5.6).
+    /// Whether it is binary; otherwise it is text, and must be UTF-8 when it is forwarded (RFC 6455 §5.6).
     pub binary: bool,
     /// Its payload.
     pub payload: BytesMut,
 }
 
-/// What becomes of a message.
+/// A plugin's decision about a message.
 #[derive(Debug)]
 pub enum MessageVerdict {
-    /// It goes on, as the plugin left it.
+    /// Forwards the message as the plugin left it.
     Forward,
-    /// It goes no further.
+    /// Drops the message.
     Drop,
-    /// It goes no further, and the WebSocket ends with this Close to both sides.
+    /// Drops the message and closes the WebSocket, with this Close frame to both sides.
     Close {
         /// The status code (RFC 6455 §7.4): 1000, 1001, 1003, 1007 to 1014 or 3000 to 4999.
         code: u16,
-        /// Why, in at most 123 bytes.
+        /// The reason, of at most 123 bytes.
         reason: Cow<'static, str>,
     },
-    /// The plugin could not do its work; the entry's `on_error` decides: 1011, or as if it were not there.
+    /// The plugin failed; the entry's `on_error` decides: close with 1011, or continue without the plugin.
     Failed(Fault),
 }
 
-/// How a WebSocket ended.
+/// The end of a WebSocket.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended<'a> {
-    /// The status code of its Close; 1006 when there was none.
+    /// The status code of its Close frame; 1006 without one.
     pub code: u16,
-    /// Why, as the access log says it.
+    /// The reason, as in the access log.
     pub reason: &'a str,
-    /// How long it lived.
+    /// Its lifetime.
     pub lifetime: Duration,
     /// Messages to the backend and to the client.
     pub messages: [u64; 2],
@@ -67,12 +67,12 @@ pub struct Ended<'a> {
     pub bytes: [u64; 2],
 }
 
-/// A plugin could not do its work: a script's error, a module's trap, a service that did not answer.
+/// A plugin's failure: a script's error, a module's trap, a service that did not respond.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault(Cow<'static, str>);
 
 impl Fault {
-    /// A fault with what the operator should read in the log.
+    /// A fault with a message for the operator's log.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
         Self(message.into())
     }

@@ -1,21 +1,21 @@
-//! What a request's head says of its body (RFC 9112 §6.3).
+//! Body length of a request, from its head (RFC 9112 §6.3).
 
 use http::{HeaderMap, header};
 
-/// The length of a request's body, as far as its head tells.
+/// The length of a request's body, as far as the head defines it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyLength {
     /// There is no body.
     #[default]
     Empty,
-    /// So many bytes.
+    /// This many bytes.
     Exactly(u64),
-    /// There may be a body, and its length shows at its end.
+    /// There may be a body; its end marks its length.
     Unknown,
 }
 
 impl BodyLength {
-    /// Of an HTTP/1 head. A Content-Length that is no number, which the gateway refuses, is unknown.
+    /// The length in an HTTP/1 head. An invalid Content-Length, which the gateway rejects, is unknown.
     #[must_use]
     pub fn of_http1(headers: &HeaderMap) -> Self {
         if headers.contains_key(header::TRANSFER_ENCODING) {
@@ -31,7 +31,7 @@ impl BodyLength {
         }
     }
 
-    /// The number of bytes; `None` when the head does not tell.
+    /// The number of bytes; `None` if the head does not define it.
     #[must_use]
     pub fn known(self) -> Option<u64> {
         match self {

@@ -1,4 +1,4 @@
-//! A value of a plugin's that is dropped without harm to its holder.
+//! A holder of a plugin's value that catches a panic of its drop.
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Holds a value; a panic in its drop ends here. What a plugin remembers, what it waits for and the plugin itself are
-/// dropped by whoever is last to hold them: a connection's task, or a reload.
+/// Holds a value; a panic in its drop ends here. A plugin's state, futures and the plugin itself are dropped by
+/// their last owner: a connection's task, or a reload.
 pub struct CaughtDrop<T>(Option<T>);
 
 impl<T> CaughtDrop<T> {
@@ -40,17 +40,17 @@ impl<T> DerefMut for CaughtDrop<T> {
 impl<T> Drop for CaughtDrop<T> {
     fn drop(&mut self) {
         let value = self.0.take();
-        // The process's hook has logged the panic; there is nobody else to tell.
+        // The process's panic hook has logged the panic.
         let _ = call_caught(|| drop(value));
     }
 }
 
-/// What `call` returns, or `None` when it panics.
+/// Returns the result of `call`, or `None` if it panics.
 pub fn call_caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(value) => Some(value),
         Err(payload) => {
-            // What a panic carries may panic too when it is dropped; what that carries is leaked.
+            // A panic's payload may panic too when it is dropped; the payload of that panic is leaked.
             if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
                 std::mem::forget(again);
             }
@@ -59,12 +59,12 @@ pub fn call_caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// A future of which every poll is guarded; a panic makes it ready with `None`. Its drop is guarded too: a client that
-/// leaves drops what a plugin waits for half-way.
+/// A future whose polls and drop catch panics; a panic makes it ready with `None`. A client that disconnects drops
+/// a plugin's future half-way.
 pub struct Guarded<F>(CaughtDrop<F>);
 
 impl<F> Guarded<F> {
-    /// Guards this future.
+    /// Wraps this future.
     pub fn new(future: F) -> Self {
         Self(CaughtDrop::new(future))
     }

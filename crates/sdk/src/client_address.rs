@@ -1,4 +1,4 @@
-//! The address of a client, and its identity: the part of the address that limits, keys and token buckets count by.
+//! A client's address, and its identity: the part of the address that limits, keys and token buckets use.
 
 use moongate_config::raise;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -8,18 +8,18 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Where a request comes from.
+/// The source address of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientAddress<'a> {
     /// An address.
     Ip(IpAddr),
-    /// What a trusted proxy wrote in the place of an address and that is none, as `unknown` (RFC 7239 §6.2). No list of
-    /// addresses allows it, every list denies it, and limits count it by its text.
+    /// Text that a trusted proxy sent in place of an address, such as `unknown` (RFC 7239 §6.2). Every allow list
+    /// rejects it, every deny list denies it, and limits count it by its text.
     Unreadable(&'a str),
 }
 
 impl ClientAddress<'_> {
-    /// The address, when it is known.
+    /// The address, if it is known.
     pub fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Ip(address) => Some(address),
@@ -43,8 +43,8 @@ impl fmt::Display for ClientAddress<'_> {
     }
 }
 
-/// How many leading bits of an IPv6 address identify a client, 1 to 128: `server.client_ipv6_prefix`. Default 64, the
-/// network that one subscriber has for itself.
+/// The number of leading bits of an IPv6 address that identify a client, 1 to 128: `server.client_ipv6_prefix`.
+/// Default 64, the usual network of one subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientPrefix(u8);
 
@@ -57,7 +57,7 @@ impl ClientPrefix {
         }
     }
 
-    /// What identifies the client at an address: its network, or the text of an address that is not known.
+    /// The identity of the client at an address: its network, or the text of an unknown address.
     pub fn identity(self, client: ClientAddress<'_>) -> ClientAddress<'_> {
         match client {
             ClientAddress::Ip(address) => ClientAddress::Ip(self.network(address)),
@@ -65,8 +65,8 @@ impl ClientPrefix {
         }
     }
 
-    /// The network that identifies the client at an address: an IPv4 address itself, also one that is mapped into
-    /// IPv6; of an IPv6 address the prefix, all other bits 0.
+    /// The network that identifies the client at an address. For IPv4, IPv4-mapped included, the address itself;
+    /// for IPv6 the prefix, with all other bits 0.
     pub fn network(self, address: IpAddr) -> IpAddr {
         match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for ClientPrefix {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bits = u32::deserialize(deserializer)?;
         let prefix = u8::try_from(bits).ok().and_then(Self::new);
-        prefix.ok_or_else(|| raise(moongate_config::Problem::new("`client_ipv6_prefix` is 1 to 128")))
+        prefix.ok_or_else(|| raise(moongate_config::Problem::new("`client_ipv6_prefix` must be 1 to 128")))
     }
 }
 

@@ -1,15 +1,15 @@
-//! Reading the Cookie field.
+//! Parsing of the Cookie field.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-/// The first cookie of that name (RFC 6265 §4.2), without the quotes that it may stand in.
+/// The first cookie of that name (RFC 6265 §4.2), without surrounding quotes.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     cookies(headers, name).next()
 }
 
-/// Every cookie of that name, in the order sent. Cookies of one name differ in path or domain; a browser sends
-/// the one with the longer path first (RFC 6265 §5.4).
+/// Every cookie of that name, in the order sent. Cookies of one name differ in path or domain; browsers send the
+/// longer path first (RFC 6265 §5.4).
 pub fn cookies<'a, 'n>(
     headers: &'a HeaderMap,
     name: &'n str,

@@ -1,5 +1,5 @@
-//! Answers that refuse a request, in the shape of the gateway's own: a line for people, JSON for
-//! programs that ask for it, with the request's id in both.
+//! Error responses in the gateway's format: a line of text, or JSON for clients that ask for it, both with the
+//! request ID.
 
 use crate::{Exchange, Reply};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -8,14 +8,14 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 impl Exchange<'_> {
-    /// An answer that refuses this request. `token` is the reason in one word, as in `address_denied`; the
-    /// access log has it as the note `refused`. The answer is never to be cached.
+    /// A response that refuses this request and must not be cached. `token` is the reason in one word, as in
+    /// `address_denied`; the access log has it as the note `refused`.
     pub fn refuse(&mut self, status: StatusCode, token: &'static str) -> Reply {
         self.note("refused", token);
         let accept = self.headers.get(header::ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
         let wants_json = accept.windows(JSON.len()).any(|part| part.eq_ignore_ascii_case(JSON.as_bytes()));
         let field = self.request_id().clone();
-        // An id that a client brought may be any field value; in a body only plain ones appear.
+        // An ID from a client may be any field value; quotes and backslashes are removed from the body.
         let id = field.to_str().unwrap_or_default().replace(['"', '\\'], "");
         let code = status.as_u16();
         let (body, sort) = if wants_json {
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_access_log_says_why() {
+    fn the_access_log_has_the_reason() {
         let (_, visit) = refused("*/*");
         let note = &visit.running.notes()[0];
         assert_eq!((note.key, note.value.as_str()), ("refused", "address_denied"));

@@ -10,59 +10,58 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What a request asked for, as it came. Every fact is decided once, when the head was received; expressions, keys,
-/// plugins of every kind and the log read it here, and none of them looks at the fields for it again.
+/// A request as received. Every fact is decided once, when the head is received. Expressions, keys, plugins and the
+/// log read it here, and none of them evaluates the fields again.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The method.
     pub method: &'a Method,
-    /// `http` or `https`, as the client speaks it: what a trusted proxy says in X-Forwarded-Proto counts.
+    /// `http` or `https` on the client's side; X-Forwarded-Proto of a trusted proxy takes precedence.
     pub scheme: &'a str,
-    /// Whether the scheme is beyond doubt: TLS ends here, or a trusted proxy told it. On any other connection a
-    /// balancer in front may have ended TLS.
+    /// Whether the scheme is certain: TLS ends here, or a trusted proxy sent it. On any other connection a load
+    /// balancer in front may have terminated TLS.
     pub scheme_is_certain: bool,
-    /// The host asked for, without its port; empty when the client named none.
+    /// The requested host without its port; empty if the client sent none.
     pub host: &'a str,
-    /// The host as the client wrote it, with its port: what a trusted proxy says in X-Forwarded-Host counts.
+    /// The host in the client's spelling, with its port; X-Forwarded-Host of a trusted proxy takes precedence.
     pub forwarded_host: &'a str,
-    /// The path as it is matched, in its widest reading ([`crate::read_path`]) and without the query: access rules look
-    /// at this. The parameters of its segments (`/a;x/b`) are not in it, unless its route keeps them.
+    /// The path in its normalized reading ([`crate::read_path`]) and without the query, for routes and access
+    /// rules. It excludes the parameters of its segments (`/a;x/b`), unless the route keeps them.
     pub path: &'a str,
-    /// The path as it goes to the backend when no plugin changes it, without the query: as it was sent, with the
-    /// characters encoded that may not stand in a URI (RFC 3986), those beyond ASCII among them.
+    /// The path that is forwarded if no plugin changes it, without the query: as sent, with characters encoded that
+    /// a URI must not contain (RFC 3986), such as non-ASCII ones.
     pub forwarded_path: &'a str,
-    /// The path as it was sent, without the query; bytes that are not UTF-8 are encoded.
+    /// The path as sent, without the query; bytes that are not UTF-8 are encoded.
     pub raw_path: &'a str,
     /// The query without its `?`.
     pub query: Option<&'a str>,
     /// The version of the client's protocol.
     pub version: Version,
-    /// Whether it asks for a WebSocket, by all of RFC 6455 §4.1 (method, version, `Connection` and `Upgrade`) or
-    /// RFC 8441. A request for which this is false never becomes one, and one for which it is true never reaches a
-    /// backend as anything else.
+    /// Whether it is a WebSocket handshake, by all of RFC 6455 §4.1 (method, version, `Connection` and `Upgrade`)
+    /// or RFC 8441. If false, the request never becomes a WebSocket. If true, it never reaches a backend as
+    /// anything else.
     pub is_websocket: bool,
-    /// Whether it is a gRPC call: a POST in HTTP/2 with `te: trailers` and the media type `application/grpc`.
+    /// Whether it is a gRPC call: an HTTP/2 POST with `te: trailers` and the media type `application/grpc`.
     pub is_grpc: bool,
-    /// What the head says of the body.
+    /// The body length that the head announces.
     pub body: BodyLength,
-    /// The client: the peer, or what a trusted proxy says it is.
+    /// The client: the peer, or the client that a trusted proxy names.
     pub client: ClientAddress<'a>,
-    /// What identifies the client for limits and keys: its IPv4 address, or the prefix of its IPv6 address that
-    /// `server.client_ipv6_prefix` says. Logs and access rules take `client`.
+    /// The client's identity for limits and keys: its IPv4 address, or the prefix of its IPv6 address with
+    /// `server.client_ipv6_prefix` bits. Logs and access rules use `client`.
     pub client_network: ClientAddress<'a>,
     /// The other end of the connection.
     pub peer: IpAddr,
-    /// The TLS of the client's connection to the gateway; `None` when it is plain.
+    /// The TLS of the client's connection to the gateway; `None` for plaintext.
     pub tls: Option<&'a Tls>,
-    /// The name of the listener it came in by.
+    /// The name of its listener.
     pub listener: &'a str,
     /// The route's name.
     pub route: &'a str,
 }
 
 impl<'a> Request<'a> {
-    /// A request that the gateway makes itself: HTTP/1.1 without TLS, a listener, a route or a body. `target` is path
-    /// and query.
+    /// A request of the gateway itself: HTTP/1.1 without TLS, listener, route or body. `target` is path and query.
     #[must_use]
     pub fn internal(method: &'a Method, target: &'a str, client: IpAddr) -> Self {
         let (path, query) = split(target);
@@ -90,42 +89,42 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A request and what the gateway knows about it.
+/// A request and the gateway's state of it.
 pub struct Exchange<'a> {
-    /// What was asked for; what plugins changed of it since is in [`Exchange::method`] and its like.
+    /// The request as received; [`Exchange::method`] and similar methods include the plugins' changes.
     pub request: Request<'a>,
-    /// The request's fields, to read and to change. Changes behind the phase `request_headers` go nowhere.
+    /// The request's fields. Changes after the phase `request_headers` have no effect.
     pub headers: Headers<'a>,
-    /// What the gateway keeps about this request from phase to phase.
+    /// The gateway's state of this request across phases.
     pub running: &'a mut Running,
-    /// What the gateway does for its plugins.
+    /// The gateway's services for plugins.
     pub services: &'a Arc<dyn Services>,
 }
 
 impl Exchange<'_> {
-    /// The method, as it goes to the backend.
+    /// The method for the backend.
     pub fn method(&self) -> &Method {
         self.running.edits().and_then(|edits| edits.method.as_ref()).unwrap_or(self.request.method)
     }
 
-    /// The path, as it goes to the backend, without the query.
+    /// The path for the backend, without the query.
     pub fn path(&self) -> &str {
         self.edited_target().map_or(self.request.forwarded_path, |target| split(target).0)
     }
 
-    /// The path to decide by: that of [`Exchange::path`] in its widest reading, without the parameters of its segments
-    /// unless the route keeps them.
+    /// The normalized path, for decisions: [`Exchange::path`] without the parameters of its segments, unless the
+    /// route keeps them.
     pub fn matched_path(&self) -> &str {
         self.running.edits().and_then(Edits::matched_path).unwrap_or(self.request.path)
     }
 
-    /// The query, as it goes to the backend, without its `?`.
+    /// The query for the backend, without its `?`.
     pub fn query(&self) -> Option<&str> {
         self.edited_target().map_or(self.request.query, |target| split(target).1)
     }
 
-    /// Changes the method to the backend. Only in the phase `request_headers`; `CONNECT`, which is no
-    /// request for a resource, is not taken, and a WebSocket's handshake stays a `GET`.
+    /// Changes the method for the backend, in the phase `request_headers` only. `CONNECT` is ignored, and a
+    /// WebSocket handshake stays a `GET`.
     pub fn set_method(&mut self, method: Method) {
         if method != Method::CONNECT {
             self.running.edit().method = Some(method);
@@ -140,8 +139,7 @@ impl Exchange<'_> {
     /// Changes path and query to the backend; the route stays. Only in the phase `request_headers`.
     ///
     /// # Errors
-    /// When `target` does not begin with `/`, or has a character that no request line may have
-    /// (RFC 9112 §3.2.1).
+    /// `target` does not begin with `/`, or has a character that a request line must not contain (RFC 9112 §3.2.1).
     pub fn set_target(&mut self, target: &str) -> Result<(), BadTarget> {
         let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
         if !target.starts_with('/') || !target.bytes().all(fits) {
@@ -149,7 +147,7 @@ impl Exchange<'_> {
         }
         let keeps = self.running.keeps_path_parameters();
         let path = split(target).0;
-        // A path without a reading, `/a/..` for instance, is the plugin's own word and stays as it is.
+        // A path without a reading, such as `/a/..`, stays as the plugin wrote it.
         let read = read_path(path.as_bytes()).map_or(Cow::Borrowed(path), |reading| reading.path);
         let bare = if keeps { None } else { without_parameters(&read) };
         let matched = bare.or(match read {
@@ -162,48 +160,48 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// The request's id: the one a plugin took over from the client, or 32 random hexadecimal digits
-    /// that are made when first asked for.
+    /// The request's ID: one that a plugin adopted from the client, or 32 random hexadecimal digits, generated on
+    /// first use.
     pub fn request_id(&mut self) -> &HeaderValue {
         self.running.request_id()
     }
 
-    /// What the client sent in a field that a plugin owns ([`crate::Plugin::owned_headers`]), and that is no longer among
-    /// the request's fields.
+    /// The client's values of a field that a plugin owns ([`crate::Plugin::owned_headers`]) and that is no longer
+    /// among the request's fields.
     pub fn client_values<'e>(&'e self, name: &'e HeaderName) -> impl Iterator<Item = &'e HeaderValue> {
         let withdrawn = |field: &&crate::ClientField| field.is_withdrawn && field.name == *name;
         self.running.client_fields().iter().filter(withdrawn).map(|field| &field.value)
     }
 
-    /// The values of a credential (`Authorization`, `Cookie` and their like) to judge the client by: those among the
-    /// request's fields, otherwise those that the client sent and that were withdrawn for a plugin which owns the field.
+    /// The values of a credential (`Authorization`, `Cookie` and similar) for authentication. These are the
+    /// request's values, otherwise the client's values that were withdrawn for a plugin which owns the field.
     pub fn credentials<'e>(&'e self, name: &'e HeaderName) -> impl Iterator<Item = &'e HeaderValue> {
         let stands = self.headers.contains_key(name);
         let withdrawn = self.client_values(name).filter(move |_| !stands);
         self.headers.get_all(name).iter().chain(withdrawn)
     }
 
-    /// What the calling plugin keeps about this request, from phase to phase. The first call of a
-    /// request makes it; only then is anything allocated.
+    /// The calling plugin's state of this request, kept across phases. The first call creates it; only then is
+    /// memory allocated.
     pub fn state<T: Default + Send + Sync + 'static>(&mut self) -> &mut T {
         self.running.state()
     }
 
-    /// Puts something into this request's line of the access log, under the plugin's name. A second
-    /// note with the same key replaces the first.
+    /// Adds a note to the request's access log line, under the plugin's name. A second note with the same key
+    /// replaces the first.
     pub fn note(&mut self, key: &'static str, value: impl Into<String>) {
         self.running.note(key, value.into());
     }
 
-    /// Leaves the calling plugin out of the bodies of this exchange that are still to come, as if its
-    /// phases did not name them: an answer of which no plugin wants the body keeps its `Content-Length`.
-    /// To be said before, or with, the head of that body.
+    /// Excludes the calling plugin from the remaining bodies of this exchange, as if its phases did not include
+    /// them. A response whose body no plugin needs keeps its `Content-Length`. To be called before or with the head
+    /// of that body.
     pub fn leave_bodies(&mut self) {
         self.running.leave_bodies();
     }
 
-    /// Whether the calling plugin left the bodies before: the head it sees now is of an answer that took the
-    /// place of another, and nobody will show it the body.
+    /// Whether the calling plugin left the bodies earlier. The current head then belongs to a replacement response,
+    /// whose body the plugin does not see.
     pub fn has_left_bodies(&self) -> bool {
         self.running.has_left_bodies()
     }
@@ -225,12 +223,12 @@ impl std::fmt::Display for BadTarget {
 
 impl std::error::Error for BadTarget {}
 
-/// The answer's head as a plugin sees it.
+/// The head of a response as a plugin sees it.
 pub struct Response<'a> {
-    /// Its status, to read and to change; that of a 101 stays.
+    /// Its status; that of a 101 cannot be changed.
     pub status: StatusCode,
-    /// Its fields, to read and to change.
+    /// Its fields.
     pub headers: Headers<'a>,
-    /// The endpoint that gave it, when one did.
+    /// The endpoint that sent it, if any.
     pub endpoint: Option<&'a str>,
 }

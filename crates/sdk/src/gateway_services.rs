@@ -1,5 +1,4 @@
-//! What the gateway does for its plugins besides showing them requests. Who does it, and over what
-//! connections, stays out.
+//! Services of the gateway for plugins: HTTP calls, background work, worker numbers.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -9,35 +8,35 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-/// A request of a plugin's own.
+/// An HTTP request of a plugin.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// To whom.
+    /// Its target.
     pub to: CallTarget,
     /// The method.
     pub method: Method,
-    /// Path and query; taken from the URL when that is whom it goes to.
+    /// Path and query; ignored for a URL, which has its own.
     pub target: String,
     /// The fields; `Host` is added when it is missing.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// How long the whole may take.
+    /// The timeout of the whole call.
     pub timeout: Duration,
-    /// The longest body that is taken from the answer.
+    /// The longest response body that is accepted.
     pub limit: usize,
 }
 
-/// Whom a plugin's request goes to.
+/// The target of a plugin's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallTarget {
-    /// An upstream of the configuration, by name: balanced, health-checked and counted as always.
+    /// An upstream of the configuration, by name: with its balancer, health checks and metrics.
     Upstream(String),
     /// An `http://` or `https://` URL.
     Url(String),
 }
 
-/// The answer to a plugin's request.
+/// The response to a plugin's request.
 #[derive(Clone, Debug)]
 pub struct CallResponse {
     /// Its status.
@@ -48,51 +47,53 @@ pub struct CallResponse {
     pub body: Bytes,
 }
 
-/// Why there is no answer.
+/// The reason for a missing response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallError {
-    /// No upstream has this name, or the URL cannot be read.
+    /// No upstream has this name, or the URL is invalid.
     Unknown,
-    /// Nobody could be connected to.
+    /// No connection could be established.
     Unreachable,
-    /// It took too long.
+    /// The call timed out.
     TimedOut,
-    /// The answer was broken before its head was whole.
+    /// The response was malformed or ended before its head was complete.
     Bad,
-    /// The answer has this status, but its body was broken, or longer than the call takes.
+    /// The response has this status, but its body was malformed or longer than the call accepts.
     Cut(StatusCode),
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Cut(status) => return write!(f, "the answer {} was broken or too long", status.as_str()),
-            Self::Unknown => "there is no such upstream or URL",
-            Self::Unreachable => "nobody could be connected to",
-            Self::TimedOut => "it took too long",
-            Self::Bad => "the answer was broken",
+            Self::Cut(status) => {
+                return write!(f, "the response {} was truncated or too long", status.as_str());
+            }
+            Self::Unknown => "unknown upstream or invalid URL",
+            Self::Unreachable => "connection failed",
+            Self::TimedOut => "it timed out",
+            Self::Bad => "the response was malformed",
         })
     }
 }
 
 impl std::error::Error for CallError {}
 
-/// A request of a plugin's own, under way. Dropping it gives it up.
+/// A plugin's pending request. Dropping it cancels the request.
 pub type CallFuture = Pin<Box<dyn Future<Output = Result<CallResponse, CallError>> + Send>>;
 
-/// What the gateway does for its plugins.
+/// Services of the gateway for plugins.
 pub trait Services: Send + Sync {
-    /// Sends a request and waits for the whole answer.
+    /// Sends a request and returns the whole response.
     fn call(&self, call: Call) -> CallFuture;
 
-    /// Runs `work` beside the request that asks for it; it outlives that request.
+    /// Runs `work` in the background; it outlives the request that started it.
     fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>);
 
     /// Whether the current configuration has an upstream of this name.
     fn has_upstream(&self, name: &str) -> bool;
 }
 
-/// A gateway that does nothing for its plugins: for tests, and for programs that only compile a configuration.
+/// Services without effect: for tests, and for programs that only compile a configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoServices;
 
@@ -110,13 +111,13 @@ thread_local! {
     static WORKER: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Which worker this thread is, counted from 1; 0 is every thread that serves no requests. A plugin
-/// that keeps something for each worker finds its own by it and meets nobody there.
+/// The number of this worker thread, counted from 1; 0 for every thread that serves no requests. A plugin can use
+/// it as an index into per-worker state without contention.
 pub fn worker() -> usize {
     WORKER.get()
 }
 
-/// Says which worker this thread is; the gateway calls it once for each.
+/// Sets the number of this worker thread; the gateway calls it once per worker.
 pub fn set_worker(number: usize) {
     WORKER.set(number);
 }

@@ -1,6 +1,6 @@
-//! Spellings of a field name that a backend cannot tell apart: CGI (RFC 3875 §4.1.18) and its successors (WSGI, PHP,
-//! FastCGI) turn every character of a name that is neither a letter nor a digit into `_`, so `X-User`, `X_User` and
-//! `X.User` are one variable to them.
+//! Spellings of a field name that a backend cannot distinguish. CGI (RFC 3875 §4.1.18) and its successors (WSGI,
+//! PHP, FastCGI) replace every character other than a letter or a digit by `_`. `X-User`, `X_User` and `X.User` are
+//! one variable to them.
 
 /// Whether two names, in lower case, are one to such a backend.
 #[must_use]

@@ -1,5 +1,5 @@
-//! The plugin interface of Moongate: all that a plugin may see of the gateway. Settings and problems are in `moongate_config`,
-//! expressions in `moongate_expr`. No Pingora type, no YAML and no socket comes in here.
+//! The plugin interface of Moongate. Settings and problems are in `moongate_config`, expressions in
+//! `moongate_expr`. The crate depends on neither Pingora nor a YAML parser, and opens no sockets.
 
 mod body_and_messages;
 mod body_length;

@@ -1,7 +1,7 @@
-//! A bound on log lines that a client or a backend can cause at will: the first line of its kind at once, then once a
-//! second how many more there were, by message and object.
+//! A rate limit on log lines that a client or a backend can cause at will. The first line of a kind is written at
+//! once; then a line per second counts the suppressed ones, by message and object.
 //!
-//! A line that is held back costs one short lock on one of many shards and no allocation.
+//! A suppressed line costs one short lock on one of many shards and no allocation.
 
 use log::Level;
 use std::collections::HashMap;
@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often the lines that were held back are counted.
+/// The interval at which suppressed lines are counted.
 pub const EVERY: Duration = Duration::from_secs(1);
 
 const SHARDS: usize = 16;
 
-/// The most kinds of lines at a time. Those beyond are written, as nobody counts them.
+/// The maximum number of kinds at a time. Lines of further kinds are written.
 const MOST: usize = 4096;
 
 /// A kind of line whose last one is less than [`EVERY`] ago.
@@ -26,7 +26,7 @@ struct Kind {
     held_back: u64,
 }
 
-/// What is known of repeated lines.
+/// The state of repeated lines.
 pub struct Repeated {
     shards: [Mutex<HashMap<u64, Kind, BuildHasherDefault<DefaultHasher>>>; SHARDS],
     kinds: AtomicUsize,
@@ -36,16 +36,16 @@ pub struct Repeated {
 
 static PROCESS: LazyLock<Repeated> = LazyLock::new(Repeated::new);
 
-/// Whether this line is to be written now: it is the first with this message and object for a while. Otherwise it is
-/// counted. `object` is what the line is about, in parts of a set that the configuration bounds: a route, an upstream, a
+/// Whether to write this line: it is the first with this message and object for a while. Otherwise it is counted.
+/// `object` is the subject of the line, in parts from a set that the configuration bounds: a route, an upstream, a
 /// plugin, a reason.
 pub fn admit(level: Level, message: &'static str, object: &[&str]) -> bool {
-    // A level that is not logged is not worth counting.
+    // Disabled levels are not counted.
     level > log::max_level() || PROCESS.admit(level, message, object)
 }
 
-/// Writes how many lines were held back since the last call; to be called every [`EVERY`]. Lines are held back from the
-/// first call on. Returns whether there is something to count later.
+/// Writes the number of lines suppressed since the last call; to be called every [`EVERY`]. Lines are suppressed
+/// from the first call on. Returns whether there may be something to count later.
 pub fn count() -> bool {
     PROCESS.count(|level, message, object, repeated| {
         log::log!(target: "moongate", level, object, repeated; "{message}");
@@ -83,14 +83,14 @@ impl Repeated {
     fn count(&self, mut write: impl FnMut(Level, &'static str, &str, u64)) -> bool {
         self.counted.store(true, Relaxed);
         for shard in &self.shards {
-            let mut told = Vec::new();
+            let mut lines = Vec::new();
             let mut kinds = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let before = kinds.len();
-            // What was silent for a while is the first of its kind again.
+            // A kind that was quiet for a while starts again.
             kinds.retain(|_, kind| kind.held_back > 0);
             self.kinds.fetch_sub(before - kinds.len(), Relaxed);
             for kind in kinds.values_mut() {
-                told.push((
+                lines.push((
                     kind.level,
                     kind.message,
                     kind.object.clone(),
@@ -98,7 +98,7 @@ impl Repeated {
                 ));
             }
             drop(kinds);
-            for (level, message, object, repeated) in told {
+            for (level, message, object, repeated) in lines {
                 write(level, message, &object, repeated);
             }
         }
@@ -106,7 +106,7 @@ impl Repeated {
     }
 }
 
-/// The parts that are not empty, in one text.
+/// The non-empty parts, joined into one text.
 fn named(object: &[&str]) -> Box<str> {
     let parts: Vec<_> = object.iter().filter(|part| !part.is_empty()).copied().collect();
     parts.join("/").into()
@@ -117,10 +117,10 @@ mod tests {
     use super::*;
 
     fn counts(repeated: &Repeated) -> Vec<(&'static str, String, u64)> {
-        let mut told = Vec::new();
-        repeated.count(|_, message, object, count| told.push((message, object.to_owned(), count)));
-        told.sort();
-        told
+        let mut lines = Vec::new();
+        repeated.count(|_, message, object, count| lines.push((message, object.to_owned(), count)));
+        lines.sort();
+        lines
     }
 
     #[test]
@@ -136,12 +136,12 @@ mod tests {
         assert!(!admit("plugin failed", "a"));
         let expected = [("plugin failed", "a".to_owned(), 1), ("request failed", "a".to_owned(), 1000)];
         assert_eq!(counts(&repeated), expected);
-        assert!(!admit("request failed", "a"), "a storm goes on");
-        assert!(admit("request failed", "b"), "one that was silent begins anew");
+        assert!(!admit("request failed", "a"), "the burst continues");
+        assert!(admit("request failed", "b"), "a quiet kind starts again");
     }
 
     #[test]
-    fn a_storm_that_ends_is_counted_to_its_last_line() {
+    fn a_burst_that_ends_is_counted_to_its_last_line() {
         let repeated = Repeated::new();
         counts(&repeated);
         let admit = || repeated.admit(Level::Error, "x", &["y"]);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_without_number_are_written_and_not_kept() {
+    fn kinds_beyond_the_maximum_are_written_and_not_kept() {
         let repeated = Repeated::new();
         counts(&repeated);
         for number in 0..MOST * 2 {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn without_somebody_who_counts_every_line_is_written() {
+    fn without_a_counting_task_every_line_is_written() {
         let repeated = Repeated::new();
         assert!(repeated.admit(Level::Warn, "x", &["y"]) && repeated.admit(Level::Warn, "x", &["y"]));
     }

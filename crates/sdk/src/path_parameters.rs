@@ -1,14 +1,14 @@
-//! Path parameters: the `;name=value` of a segment, which servlet containers cut off before they look a path up
+//! Path parameters: the `;name=value` of a segment, which servlet containers remove before they match a path
 //! (Jakarta Servlet 6.0 §3.5.2). RFC 3986 §3.3 leaves their meaning to the server.
 
-/// What begins parameters. A server that decodes a path before it splits it reads `%3B` as `;`.
+/// The start of parameters. A server that decodes a path before it splits it reads `%3B` as `;`.
 const BEGINS: [&str; 3] = [";", "%3B", "%3b"];
 
-/// What ends a segment, and its parameters with it. Escaped slashes are here for servers that decode them first.
+/// The end of a segment and its parameters. Escaped slashes are included for servers that decode them first.
 const ENDS: [&str; 5] = ["/", "%2F", "%2f", "%5C", "%5c"];
 
-/// The path without the parameters of its segments (`/a;x=1/b` is `/a/b`); `None` when it has none. A segment of
-/// parameters alone goes with its slash (`/;x/b` is `/b`), for such servers read `//` as `/`.
+/// The path without the parameters of its segments (`/a;x=1/b` is `/a/b`); `None` if it has none. A segment that
+/// consists of parameters is removed with its slash (`/;x/b` is `/b`), because such servers read `//` as `/`.
 #[must_use]
 pub fn without_parameters(path: &str) -> Option<String> {
     if !has_parameters(path) {

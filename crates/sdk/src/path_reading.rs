@@ -1,17 +1,17 @@
-//! The widest reading of a path: the form in which rules look at it. Whatever two servers could read differently has
-//! one form here, or none. Nothing is allocated when a text already has that form.
+//! Path normalization: the form in which rules see a path. Spellings that two servers could read differently have
+//! one form here, or none. A path in that form needs no allocation.
 //!
-//! - Encoded unreserved characters are decoded (RFC 3986 §6.2.2.2), the digits of other escapes are written in
-//!   capitals, and what may not stand in a path (`"`, `<`, `|`, bytes beyond ASCII …) is encoded.
+//! - Encoded unreserved characters are decoded (RFC 3986 §6.2.2.2), other escapes have upper-case digits, and
+//!   characters not allowed in a path (`"`, `<`, `|`, bytes beyond ASCII …) are encoded.
 //! - `%2F`, `%5C` and `\` are slashes, and several slashes are one.
-//! - `.` and `..` segments have no reading in any spelling (`%2e`, `..;x`, `..%2F`, a last `/..`): a client resolves them
-//!   before it sends a path (RFC 3986 §5.2.4).
-//! - Neither have control bytes, spaces, `%00`, `#`, `?` and escapes without two hexadecimal digits.
+//! - `.` and `..` segments have no reading in any spelling (`%2e`, `..;x`, `..%2F`, a last `/..`): a client resolves
+//!   them before it sends a path (RFC 3986 §5.2.4).
+//! - Control bytes, spaces, `%00`, `#`, `?` and escapes without two hexadecimal digits have no reading either.
 
 use percent_encoding::percent_encode_byte;
 use std::borrow::Cow;
 
-/// Why a path has no reading.
+/// The reason why a path has no reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadPath {
     /// A space, a control byte, `#` or `?`.
@@ -22,26 +22,26 @@ pub enum BadPath {
     DotSegment,
 }
 
-/// A path in its widest reading.
+/// A path in its normalized reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathReading<'a> {
-    /// The path as rules see it.
+    /// The path for rules.
     pub path: Cow<'a, str>,
     /// Whether it was sent with `%2F`, `%5C` or `\`.
     pub has_escaped_slash: bool,
 }
 
-/// What a byte of a path is.
+/// The class of a byte in a path.
 #[derive(Clone, Copy, PartialEq)]
 enum Class {
-    /// Stands for itself.
+    /// Kept as it is.
     Plain,
     Slash,
     Percent,
     Backslash,
-    /// May not stand in a path as it is; RFC 3986 wants it encoded.
+    /// Not allowed in a path unencoded (RFC 3986).
     Encode,
-    /// Refused: spaces, control bytes, `#`, `?`.
+    /// Rejected: spaces, control bytes, `#`, `?`.
     Bad,
 }
 
@@ -64,23 +64,23 @@ const fn classes() -> [Class; 256] {
     table
 }
 
-/// What the next bytes of a path are read as.
+/// The reading of the next bytes of a path.
 #[derive(Clone, Copy)]
 enum Step {
-    /// So many bytes that stay.
+    /// This many bytes are kept.
     Keep(usize),
-    /// So many bytes that are a slash.
+    /// This many bytes are a slash.
     Slash(usize),
-    /// An escape of three bytes for this one.
+    /// Three bytes are an escape of this one.
     Decode(u8),
-    /// So many bytes whose escape is that of this byte.
+    /// This many bytes are written as the escape of this byte.
     Encode(usize, u8),
 }
 
-/// Reads a path, as it was sent or written.
+/// Reads a path in any spelling.
 ///
 /// # Errors
-/// [`BadPath`] when it has no reading.
+/// [`BadPath`] if it has no reading.
 pub fn read_path(raw: &[u8]) -> Result<PathReading<'_>, BadPath> {
     let borrowed = || std::str::from_utf8(raw).map(Cow::Borrowed).map_err(|_| BadPath::Byte);
     if is_ordinary(raw) {
@@ -182,8 +182,8 @@ fn rest(rest: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Whether there is nothing to look at twice: plain bytes and single slashes that no dot follows. Most
-/// paths are like this, and the loop has no branch to mispredict.
+/// Whether the path is plain: ordinary bytes and single slashes without a dot after them. Most paths are plain, and
+/// the loop has no branch to mispredict.
 fn is_ordinary(raw: &[u8]) -> bool {
     let mut odd = false;
     let mut after_slash = false;
@@ -196,7 +196,7 @@ fn is_ordinary(raw: &[u8]) -> bool {
     !odd
 }
 
-/// The path from its first byte that changes, and whether a slash of it was escaped.
+/// The path from its first changed byte, and whether one of its slashes was escaped.
 fn rewrite(raw: &[u8], mut at: usize) -> Result<(String, bool), BadPath> {
     let mut out = Vec::with_capacity(raw.len() + 16);
     let mut has_escaped_slash = false;
@@ -227,7 +227,7 @@ fn rewrite(raw: &[u8], mut at: usize) -> Result<(String, bool), BadPath> {
     Ok((String::from_utf8(out).map_err(|_| BadPath::Byte)?, has_escaped_slash))
 }
 
-/// How the beginning of `rest`, which is not empty, is read.
+/// The reading of the beginning of `rest`, which is not empty.
 #[inline]
 fn step(rest: &[u8]) -> Result<Step, BadPath> {
     let byte = rest[0];
@@ -269,8 +269,8 @@ fn without_dots<T: AsRef<str>>(path: T) -> Result<T, BadPath> {
     if found { Err(BadPath::DotSegment) } else { Ok(path) }
 }
 
-/// Whether a segment that starts here is `.` or `..`, perhaps with parameters (`..;x`), which
-/// servlet containers cut off before they resolve the path.
+/// Whether a segment that starts here is `.` or `..`, perhaps with parameters (`..;x`), which servlet containers
+/// remove before they resolve the path.
 fn is_dots(segment: &[u8]) -> bool {
     let rest = segment.strip_prefix(b"..").unwrap_or(&segment[1..]);
     let ends: [&[u8]; 3] = [b"/", b";", b"%3B"];
@@ -329,7 +329,7 @@ mod tests {
         }
     }
 
-    /// Texts that look like paths, so that most runs get past the first check.
+    /// Texts that resemble paths, so that most runs pass the first check.
     fn paths() -> impl Strategy<Value = String> {
         let pieces =
             ["/", "%2F", "%5c", "\\", "a", "%61", "%c3", "ß", ";", "%3b", "%25", "|", ".", "%2e", "b"];
@@ -370,7 +370,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_with_a_prefix_loses_it(raw in paths(), cut in 0..8usize) {
+        fn a_matching_prefix_is_stripped(raw in paths(), cut in 0..8usize) {
             if let Ok(reading) = read_path(raw.as_bytes()) {
                 let ends: Vec<_> = reading.path.match_indices('/').map(|(at, _)| at).chain([reading.path.len()]).collect();
                 let prefix = &reading.path[..ends[cut % ends.len()]];

@@ -1,8 +1,8 @@
-//! What a plugin is: phases declared up front, one method a phase, and what each may decide.
+//! The plugin trait: declared phases, one method per phase, and the decision of each.
 //!
-//! A plugin is one value that all threads share; what it must remember about one request it asks of
-//! the exchange ([`Exchange::state`]). So a plugin that remembers nothing allocates nothing, and one
-//! that never waits has no future: [`Flow::Wait`] alone is boxed.
+//! A plugin is one value shared by all threads; its state of a request is in the exchange ([`Exchange::state`]). A
+//! plugin without state therefore allocates nothing, and one that never waits has no future: only [`Flow::Wait`] is
+//! boxed.
 
 use crate::{Ended, Exchange, Fault, Message, MessageVerdict, Piece, Response, Services};
 use bytes::Bytes;
@@ -13,55 +13,55 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The phases a plugin takes part in, declared once. A phase it does not name costs nothing.
+/// The phases of a plugin, declared once. Other phases cost nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     /// [`Plugin::request_headers`], before an upstream is chosen.
     pub request_headers: bool,
     /// [`Plugin::request_body`], piece by piece on the way to the backend.
     pub request_body: bool,
-    /// It only looks at the request's body: what it does to a piece is not taken over. A body that no other
-    /// plugin may change keeps its Content-Length.
+    /// The plugin only reads the request's body: its changes of a piece are ignored. A body that no other plugin
+    /// may change keeps its Content-Length.
     pub looks_only: bool,
-    /// [`Plugin::response_headers`], before the answer's head goes to the client.
+    /// [`Plugin::response_headers`], before the response head is sent to the client.
     pub response_headers: bool,
     /// [`Plugin::response_body`], piece by piece on the way to the client.
     pub response_body: bool,
-    /// It gives answers' bodies another coding (`Content-Encoding`). In the phases of answers it comes behind
-    /// all that do not, wherever it is written: what it leaves is nothing to look into.
+    /// The plugin encodes response bodies (`Content-Encoding`). In the response phases it runs after all plugins
+    /// that do not, at any position in the list: they could not read its output.
     pub encodes: bool,
-    /// [`Plugin::message`] for WebSocket messages to the backend. A route without plugins for
-    /// messages keeps the raw relay.
+    /// [`Plugin::message`] for WebSocket messages to the backend. A route without message plugins uses the raw
+    /// relay.
     pub messages_to_backend: bool,
     /// [`Plugin::message`] for WebSocket messages to the client.
     pub messages_to_client: bool,
-    /// How often [`Plugin::request_headers`] is asked again about a WebSocket that lives; one that is
-    /// then answered is closed with 1008.
+    /// The interval at which [`Plugin::request_headers`] runs again during a WebSocket; a response then closes the
+    /// WebSocket with 1008.
     pub recheck: Option<Duration>,
-    /// [`Plugin::closed`], when a WebSocket has ended.
+    /// [`Plugin::closed`], after the end of a WebSocket.
     pub closed: bool,
-    /// [`Plugin::log`], when the exchange is over.
+    /// [`Plugin::log`], after the end of the exchange.
     pub log: bool,
-    /// It may answer with [`Flow::wait`]. The wait ends when the client leaves; one of a plugin that does not say so goes
-    /// on to its end.
+    /// It may return [`Flow::wait`]. The wait ends when the client disconnects; without this flag a wait continues
+    /// to its end.
     pub waits: bool,
 }
 
-/// Work of a plugin's own, beside the requests.
+/// Background work of a plugin.
 pub type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One configured entry.
 ///
-/// It lives as long as its settings (and the files they name) stay the same, across reloads, and is
-/// shared by all threads. In every phase the plugins of a route run in the order the operator wrote
-/// them, but for [`Phases::encodes`]. A method is called only when [`Plugin::phases`] names it. A panic or a fault in one costs
-/// that request and nothing else, and the plugin is left out of the rest of it.
+/// It is kept across reloads as long as its settings, and the files that they name, are unchanged, and is shared by
+/// all threads. In every phase the plugins of a route run in the configured order, except for [`Phases::encodes`].
+/// A method is called only if [`Plugin::phases`] includes it. A panic or a fault affects only that request, and the
+/// plugin is skipped for the rest of it.
 pub trait Plugin: Send + Sync + 'static {
-    /// The phases it takes part in; asked once, when the configuration is compiled.
+    /// The phases of the plugin; queried once, when the configuration is compiled.
     fn phases(&self) -> Phases;
 
-    /// The upstreams of the configuration that it calls, by name. Asked for each configuration; one that has
-    /// no such upstream is refused, with the place of the name in the settings.
+    /// The names of the upstreams that it calls. Queried for each configuration; an unknown upstream is an error at
+    /// the place of its name in the settings.
     fn upstreams(&self) -> Vec<&str> {
         Vec::new()
     }
@@ -82,35 +82,32 @@ pub trait Plugin: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Work beside the requests: a key set that is fetched, a clock that ticks. Asked once, when the
-    /// first generation with this entry serves; the future is dropped with the last generation that
-    /// has it.
+    /// Background work, such as fetching a key set or a timer. Queried once, when the first generation with this
+    /// entry is in use; the future is dropped with the last generation that has it.
     fn background(&self, services: &Arc<dyn Services>) -> Option<Background> {
         let _ = services;
         None
     }
 
-    /// The request's head is here; nothing was sent anywhere yet. Not called when an earlier plugin
-    /// already answered.
+    /// The request head has arrived, and nothing was forwarded yet. Not called if an earlier plugin has responded.
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
         let _ = exchange;
         Flow::Continue
     }
 
-    /// A piece of the request's body is here. It may be changed, or held back by taking its bytes and
-    /// giving them to a later one. The backend may have seen the head and earlier pieces by now,
-    /// unless this plugin asked for the whole body with [`Flow::Body`]. Not called for a request without
-    /// a body, unless asked for so. A reply is the answer as long as the client has none yet; later it
-    /// ends the connection.
+    /// A piece of the request's body has arrived. The plugin may change it, or hold it back by taking its bytes and
+    /// returning them with a later one. The backend may have received the head and earlier pieces, unless this
+    /// plugin requested the whole body with [`Flow::Body`]. Not called for a request without a body, except after
+    /// [`Flow::Body`]. A reply is the response if the client has none yet; later it ends the connection.
     fn request_body<'f>(&'f self, exchange: &'f mut Exchange<'_>, piece: &'f mut Piece) -> Flow<'f> {
         let _ = (exchange, piece);
         Flow::Continue
     }
 
-    /// The answer's head is here, from a backend, from a plugin or from the gateway itself. Called
-    /// also when an earlier plugin answered and this one never saw the request. A reply takes the
-    /// place of the answer, body and all, unless that is a 101; the other plugins then see it in the
-    /// same way, from the first on. `Content-Length` and `Transfer-Encoding` are the gateway's to say.
+    /// The response head is available, from a backend, a plugin or the gateway itself. Also called if an earlier
+    /// plugin responded and this one never saw the request. A reply replaces the response with its body, unless it
+    /// is a 101; the other plugins then see the reply, from the first on. The gateway sets `Content-Length` and
+    /// `Transfer-Encoding`.
     fn response_headers<'f>(
         &'f self,
         exchange: &'f mut Exchange<'_>,
@@ -120,18 +117,18 @@ pub trait Plugin: Send + Sync + 'static {
         Flow::Continue
     }
 
-    /// A piece of the answer's body is here, of whomever made the answer; as [`Plugin::request_body`],
-    /// but the client may have the head. Not called for an answer without a body.
+    /// A piece of the response's body, from any source; as [`Plugin::request_body`], but the client may have the
+    /// head. Not called for a response without a body.
     ///
     /// # Errors
-    /// When the answer must not go on: it becomes a 500, or, when the client has its head, the connection
-    /// is closed in mid-body, so that the client knows.
+    /// The response must not continue: it becomes a 500. If the client has its head, the connection is closed
+    /// within the body, so that the client detects the failure.
     fn response_body(&self, exchange: &mut Exchange<'_>, piece: &mut Piece) -> Result<(), Fault> {
         let _ = (exchange, piece);
         Ok(())
     }
 
-    /// A whole WebSocket message is here, unmasked and in one piece. The exchange is its handshake's.
+    /// A whole WebSocket message, unmasked and in one piece. The exchange is that of the handshake.
     fn message(&self, exchange: &mut Exchange<'_>, message: &mut Message) -> MessageVerdict {
         let _ = (exchange, message);
         MessageVerdict::Forward
@@ -142,32 +139,31 @@ pub trait Plugin: Send + Sync + 'static {
         let _ = (exchange, ended);
     }
 
-    /// The exchange is over; `status` is what the client got, if it got an answer. Of a WebSocket this
-    /// is the handshake.
+    /// The exchange is over; `status` is the status that the client received, if any. For a WebSocket this is its
+    /// handshake.
     fn log(&self, exchange: &mut Exchange<'_>, status: Option<StatusCode>) {
         let _ = (exchange, status);
     }
 }
 
-/// What happens next, now or when a future is ready.
+/// The next step, now or when a future is ready.
 pub enum Flow<'f> {
-    /// On to the next plugin.
+    /// Continues with the next plugin.
     Continue,
-    /// This is the answer; no backend is asked.
+    /// This is the response; no backend is used.
     Respond(Box<Reply>),
-    /// From [`Plugin::request_headers`] alone: the whole body, up to so many bytes, is shown to this
-    /// plugin's [`Plugin::request_body`] as one last piece before anything goes on, an empty one when
-    /// there is no body, and whether or not its phases name bodies; a longer one is answered with 413.
-    /// The head may still be changed there.
+    /// From [`Plugin::request_headers`] only: [`Plugin::request_body`] of this plugin gets the whole body, up to
+    /// this many bytes, as one last piece before the request continues. The piece is empty without a body, and the
+    /// phases need not include bodies. A longer body is rejected with 413. The head may still be changed there.
     Body(u64),
-    /// Known later; see [`Flow::wait`].
+    /// Decided later; see [`Flow::wait`].
     Wait(Pin<Box<dyn Future<Output = Verdict> + Send + 'f>>),
-    /// The plugin could not do its work; the entry's `on_error` decides.
+    /// The plugin failed; the entry's `on_error` decides.
     Failed(Fault),
 }
 
 impl<'f> Flow<'f> {
-    /// Goes on when `future` is ready.
+    /// Continues when `future` is ready.
     pub fn wait(future: impl Future<Output = Verdict> + Send + 'f) -> Self {
         Self::Wait(Box::pin(future))
     }
@@ -208,12 +204,12 @@ impl fmt::Debug for Flow<'_> {
     }
 }
 
-/// What a plugin decided.
+/// A plugin's decision.
 #[derive(Debug)]
 pub enum Verdict {
-    /// On to the next plugin, and after the last to a backend.
+    /// Continues with the next plugin, and after the last with a backend.
     Continue,
-    /// This is the answer; no backend is asked.
+    /// This is the response; no backend is used.
     Respond(Box<Reply>),
     /// See [`Flow::Body`].
     Body(u64),
@@ -233,7 +229,7 @@ impl From<Fault> for Verdict {
     }
 }
 
-/// An answer made by a plugin.
+/// A response of a plugin.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// Its status.
@@ -245,7 +241,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer without fields and body.
+    /// A response without fields and body.
     pub fn new(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), body: Bytes::new() }
     }

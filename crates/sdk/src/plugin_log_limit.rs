@@ -1,12 +1,12 @@
-//! A bound on what scripts and filters write into the process's log.
+//! A rate limit on log lines of scripts and filters.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines a second.
+/// Lines per second.
 const LINES: u32 = 100;
 
-/// The lines of one entry: at most 100 a second, those beyond are counted.
+/// The limit of one entry: at most 100 lines per second; those beyond are counted.
 #[derive(Debug, Default)]
 pub struct LineLimit(Mutex<Second>);
 
@@ -18,7 +18,7 @@ struct Second {
 }
 
 impl LineLimit {
-    /// How many lines were left out since the last one that was written; `None` when this one is to be left out too.
+    /// The number of lines dropped since the last one written; `None` if this one is to be dropped too.
     pub fn admit(&self) -> Option<u32> {
         let mut second = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_beyond_the_limit_are_left_out_and_counted() {
+    fn lines_beyond_the_limit_are_dropped_and_counted() {
         let limit = LineLimit::default();
         let written = (0..250).filter(|_| limit.admit().is_some()).count();
         assert_eq!(written, 100);

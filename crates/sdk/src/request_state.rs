@@ -1,22 +1,22 @@
-//! What the gateway keeps about one request from phase to phase: its id, and what each plugin asked
-//! to remember. Empty until somebody asks, so that a request without plugins pays nothing.
+//! The gateway's state of one request across phases: its ID, and the plugins' state. Empty until first use, so that
+//! a request without plugins costs nothing.
 
 use crate::{CaughtDrop, Direction, Edits};
 use http::{HeaderName, HeaderValue};
 use std::any::Any;
 use std::cell::Cell;
 
-/// One request on its way through a chain. The gateway holds it from the request's head to the log.
+/// The state of one request in a plugin chain, from the request's head to the log.
 #[derive(Default)]
 pub struct Running {
     id: Option<HeaderValue>,
     turn: usize,
-    /// Plugins among the first 64 whose conditions were evaluated: most chains are no longer.
+    /// The plugins among the first 64 whose conditions were evaluated: most chains are no longer.
     judged: u64,
-    /// The route matches paths with the parameters of their segments.
+    /// Whether the route matches paths with the parameters of their segments.
     keeps_path_parameters: bool,
     slots: Vec<Option<CaughtDrop<Box<dyn Any + Send + Sync>>>>,
-    /// Most requests are neither edited nor noted, nor is a plugin skipped: one pointer for all of it.
+    /// Rare state behind one pointer: most requests have no edits, notes or skipped plugins.
     rare: Option<Box<Rare>>,
 }
 
@@ -28,10 +28,10 @@ struct Rare {
     client_fields: Vec<ClientField>,
 }
 
-/// What a client sent in a field that a plugin owns.
+/// A client's value of a field that a plugin owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientField {
-    /// The field's name as it came.
+    /// The field's name as sent.
     pub name: HeaderName,
     /// Its value.
     pub value: HeaderValue,
@@ -39,45 +39,45 @@ pub struct ClientField {
     pub is_withdrawn: bool,
 }
 
-/// What a plugin is left out of.
+/// The phases from which a plugin is excluded.
 #[derive(Clone, Copy, Default)]
 struct Skipped {
     all: bool,
     bodies: bool,
     judged: bool,
-    /// It has changed, or held back, a piece of the body that goes this way.
+    /// It has changed, or held back, a piece of the body in this direction.
     changed: [bool; 2],
 }
 
-/// Something that a plugin put into the access log.
+/// A plugin's entry in the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The plugin's position in its chain.
     pub by: usize,
-    /// What it is about.
+    /// Its key.
     pub key: &'static str,
-    /// What it says.
+    /// Its value.
     pub value: String,
 }
 
 impl Running {
-    /// The request's id; made when first asked for.
+    /// The request's ID, generated on first use.
     pub fn request_id(&mut self) -> &HeaderValue {
         self.id.get_or_insert_with(random_id)
     }
 
-    /// The request's id, if anybody asked for one.
+    /// The request's ID, if it was used.
     pub fn known_request_id(&self) -> Option<&HeaderValue> {
         self.id.as_ref()
     }
 
-    /// Takes over an id from elsewhere.
+    /// Sets an ID from elsewhere.
     pub fn set_request_id(&mut self, id: HeaderValue) {
         self.id = Some(id);
     }
 
-    /// The route matches paths with the parameters of their segments: those that plugins write are read so too. The
-    /// gateway calls it.
+    /// Matches paths with the parameters of their segments, including those that plugins write. Called by the
+    /// gateway.
     pub fn keep_path_parameters(&mut self) {
         self.keeps_path_parameters = true;
     }
@@ -86,39 +86,39 @@ impl Running {
         self.keeps_path_parameters
     }
 
-    /// Says whose turn it is, by the plugin's position in its chain; the chain calls it.
+    /// Sets the current plugin by its position in the chain. Called by the chain.
     pub fn begin_plugin(&mut self, position: usize) {
         self.turn = position;
     }
 
-    /// Leaves a plugin out of what is still to come of this request: its condition does not hold, or it
-    /// failed and is not needed. The chain calls it.
+    /// Excludes a plugin from the rest of this request: its condition is false, or it failed and is optional.
+    /// Called by the chain.
     pub fn skip(&mut self, position: usize) {
         self.skipped(position).all = true;
     }
 
-    /// Whether a plugin is left out.
+    /// Whether a plugin is skipped.
     pub fn skips(&self, position: usize) -> bool {
         self.left_out(position, |skipped| skipped.all)
     }
 
-    /// Whether a plugin is left out of the phases of bodies.
+    /// Whether a plugin is skipped in the body phases.
     pub fn skips_bodies(&self, position: usize) -> bool {
         self.left_out(position, |skipped| skipped.all || skipped.bodies)
     }
 
-    /// Notes that a plugin made something else of a piece of a body: the rest of it can no longer go on without the
-    /// plugin. The chain calls it.
+    /// Records that a plugin changed a piece of a body: the rest can no longer continue without the plugin. Called
+    /// by the chain.
     pub fn change_body(&mut self, position: usize, direction: Direction) {
         self.skipped(position).changed[direction as usize] = true;
     }
 
-    /// Whether a plugin has changed, or held back, a piece of the body that goes this way.
+    /// Whether a plugin has changed, or held back, a piece of the body in this direction.
     pub fn has_changed_body(&self, position: usize, direction: Direction) -> bool {
         self.left_out(position, |skipped| skipped.changed[direction as usize])
     }
 
-    /// Notes that a plugin's condition was evaluated. The chain calls it.
+    /// Records that a plugin's condition was evaluated. Called by the chain.
     pub fn judge(&mut self, position: usize) {
         match 1_u64.checked_shl(u32::try_from(position).unwrap_or(u32::MAX)) {
             Some(bit) => self.judged |= bit,
@@ -154,15 +154,15 @@ impl Running {
         self.skips_bodies(self.turn)
     }
 
-    /// Keeps what the client sent in fields that plugins own. The chain calls it.
+    /// Stores the client's values of fields that plugins own. Called by the chain.
     pub fn set_client_fields(&mut self, fields: Vec<ClientField>) {
         if !fields.is_empty() || self.rare.is_some() {
             self.rare().client_fields = fields;
         }
     }
 
-    /// Marks a field as withdrawn. Gives the values that the client sent in it and that still stand there, unless it was
-    /// withdrawn before; what a plugin has removed or replaced is forgotten. The chain calls it.
+    /// Marks a field as withdrawn. Returns the client's values that are still present, unless it was withdrawn
+    /// before; removed or replaced values are forgotten. Called by the chain.
     pub fn withdraw(&mut self, name: &HeaderName, standing: &[HeaderValue]) -> Vec<HeaderValue> {
         let Some(rare) = &mut self.rare else { return Vec::new() };
         let is_present = |field: &ClientField| field.name == *name && !field.is_withdrawn;
@@ -175,12 +175,12 @@ impl Running {
         values
     }
 
-    /// What the client sent in fields that plugins own.
+    /// The client's values of fields that plugins own.
     pub fn client_fields(&self) -> &[ClientField] {
         self.rare.as_ref().map_or(&[], |rare| &rare.client_fields)
     }
 
-    /// What plugins changed of what the request asks for.
+    /// The plugins' changes of method and target.
     pub fn edits(&self) -> Option<&Edits> {
         self.rare.as_ref().map(|rare| &rare.edits)
     }
@@ -189,7 +189,7 @@ impl Running {
         &mut self.rare().edits
     }
 
-    /// What plugins put into the access log, in that order.
+    /// The plugins' entries in the access log, in their order.
     pub fn notes(&self) -> &[Note] {
         self.rare.as_ref().map_or(&[], |rare| &rare.notes)
     }
@@ -207,8 +207,8 @@ impl Running {
         self.rare.get_or_insert_default()
     }
 
-    /// Hands over what the plugin at this position keeps, to where its phases go on apart from the others'. The
-    /// gateway calls it.
+    /// Moves the state of the plugin at this position to another request state, where its phases continue
+    /// separately. Called by the gateway.
     pub fn hand_over(&mut self, position: usize, to: &mut Self) {
         let Some(slot) = self.slots.get_mut(position) else { return };
         if to.slots.len() <= position {
@@ -245,8 +245,8 @@ fn random_id() -> HeaderValue {
     HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-/// 128 bits from two generators a thread. Each holds 64 bits of state, so one alone could never give
-/// more than 2^64 ids; 128 bits of the system's randomness seed both. Ids have to differ and need not be secret.
+/// 128 bits from two generators per thread. Each has 64 bits of state, so that one alone could not produce more
+/// than 2^64 IDs. The standard library's hash keys, 128 bits of the system's randomness, seed both.
 fn random_bits() -> (u64, u64) {
     thread_local! {
         static STATE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_made_once_and_only_when_asked_for() {
+    fn an_id_is_generated_once_and_only_on_use() {
         let mut running = Running::default();
         assert!(running.known_request_id().is_none());
         let id = running.request_id().clone();
@@ -284,19 +284,19 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_its_plugins_and_the_last_word_counts() {
+    fn a_note_belongs_to_its_plugin_and_the_last_value_counts() {
         let mut running = Running::default();
         running.begin_plugin(1);
         running.note("user", "ada".into());
         running.note("user", "grace".into());
         running.begin_plugin(2);
         running.note("user", "eve".into());
-        let said: Vec<_> = running.notes().iter().map(|note| (note.by, note.value.as_str())).collect();
-        assert_eq!(said, [(1, "grace"), (2, "eve")]);
+        let found: Vec<_> = running.notes().iter().map(|note| (note.by, note.value.as_str())).collect();
+        assert_eq!(found, [(1, "grace"), (2, "eve")]);
     }
 
     #[test]
-    fn only_the_plugin_that_is_left_out_is_left_out() {
+    fn only_the_skipped_plugin_is_skipped() {
         let mut running = Running::default();
         assert!(!running.skips(0));
         running.skip(2);
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_is_judged_once_wherever_its_plugin_stands() {
+    fn a_condition_is_evaluated_once_at_any_position() {
         let mut running = Running::default();
         for position in [0, 63, 64, 200] {
             assert!(!running.is_judged(position));
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_handed_over_is_the_same_elsewhere_and_gone_here() {
+    fn handed_over_state_is_moved() {
         let (mut here, mut there) = (Running::default(), Running::default());
         here.begin_plugin(2);
         *here.state::<u32>() = 7;

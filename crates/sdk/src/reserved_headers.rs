@@ -1,10 +1,10 @@
-//! Which fields are the gateway's own: changing them would make it and a backend disagree about where a
-//! message ends, or about what the connection is for.
+//! Header fields that only the gateway writes. If a plugin changed them, the gateway and a backend could disagree
+//! about the end of a message or the use of the connection.
 
 use http::{HeaderName, header};
 
-/// Fields of one connection (RFC 9110 §7.6.1), of the framing (RFC 9112 §6), and an expectation about a body, which the
-/// gateway answers (RFC 9110 §10.1.1).
+/// Fields of one connection (RFC 9110 §7.6.1), of the framing (RFC 9112 §6), and `Expect`, to which the gateway
+/// responds (RFC 9110 §10.1.1).
 const OWN: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -16,8 +16,8 @@ const OWN: [HeaderName; 8] = [
     header::EXPECT,
 ];
 
-/// Whether the gateway alone writes this field, on each side anew. A plugin that takes names from its
-/// operator or from a script refuses it.
+/// Whether only the gateway writes this field, separately on each side. A plugin that accepts names from its
+/// operator or a script must reject it.
 pub fn is_gateways_own(name: &HeaderName) -> bool {
     OWN.contains(name) || name.as_str().starts_with("sec-websocket-")
 }

@@ -1,4 +1,4 @@
-//! One plugin, one request, no gateway: what tests of plugins need, here and in other people's crates.
+//! A test harness for plugins without a gateway: one plugin, one request. Also for plugins of other crates.
 
 use crate::{
     BodyLength, ClientField, ClientPrefix, Exchange, Flow, Headers, Message, MessageVerdict, NoServices,
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-/// Settings as if an operator had written them; `json` is an object.
+/// Settings as an operator would write them; `json` is an object.
 pub fn settings(json: serde_json::Value) -> Settings {
     Settings::new(value(json))
 }
@@ -36,7 +36,7 @@ fn value(json: serde_json::Value) -> Value {
     Value { place: Place::nowhere(), kind }
 }
 
-/// A request, what the gateway keeps about it, and its answer.
+/// A request, the gateway's state of it, and its response.
 pub struct TestExchange {
     /// The method.
     pub method: Method,
@@ -44,23 +44,23 @@ pub struct TestExchange {
     pub host: String,
     /// Path and query.
     pub target: String,
-    /// The client, and the other end of its connection.
+    /// The client, and the peer of its connection.
     pub client: IpAddr,
-    /// What one client is.
+    /// The prefix length that identifies a client.
     pub client_prefix: ClientPrefix,
-    /// Whether it asks for a WebSocket.
+    /// Whether it is a WebSocket handshake.
     pub is_websocket: bool,
     /// The request's fields.
     pub request: HeaderMap,
-    /// The answer's status.
+    /// The response's status.
     pub status: StatusCode,
-    /// The answer's fields.
+    /// The response's fields.
     pub response: HeaderMap,
-    /// The endpoint that gave the answer, when one did.
+    /// The endpoint that sent the response, if any.
     pub endpoint: Option<String>,
-    /// What the gateway keeps.
+    /// The gateway's state.
     pub running: Running,
-    /// What the gateway does for its plugins.
+    /// The gateway's services.
     pub services: Arc<dyn Services>,
 }
 
@@ -83,10 +83,10 @@ impl TestExchange {
         }
     }
 
-    /// With one more field.
+    /// Adds a field.
     ///
     /// # Panics
-    /// When no field can be called so, or say so.
+    /// The name or the value is invalid.
     #[must_use]
     #[allow(clippy::expect_used, reason = "a test that writes a broken field should fail")]
     pub fn field(mut self, name: &str, value: &str) -> Self {
@@ -95,7 +95,7 @@ impl TestExchange {
         self
     }
 
-    /// Shows the request to `look` as a plugin sees it; its fields can be changed.
+    /// Passes the request to `look` as a plugin sees it; its fields can be changed.
     pub fn see<T>(&mut self, look: impl FnOnce(&mut Exchange<'_>) -> T) -> T {
         let Self {
             method,
@@ -122,8 +122,8 @@ impl TestExchange {
         look(&mut exchange(head, request, running, services))
     }
 
-    /// The phase `request_headers`, waited for; nothing when the plugin does not take part in it. What the client sent
-    /// in fields that the plugin owns is withdrawn before, as the gateway does.
+    /// Runs the phase `request_headers` to its end; without effect if the plugin does not use it. The client's
+    /// values of fields that the plugin owns are withdrawn first, as the gateway does.
     pub fn ask(&mut self, plugin: &dyn Plugin) -> Verdict {
         let owned = plugin.owned_headers();
         let is_owned =
@@ -142,24 +142,24 @@ impl TestExchange {
         self.see(|exchange| resolve_flow(plugin.request_headers(exchange)))
     }
 
-    /// The phase `request_headers`, which has to answer.
+    /// Runs the phase `request_headers`, which must respond.
     ///
     /// # Panics
-    /// When it does not.
-    #[allow(clippy::panic, reason = "a test that expects an answer should fail without one")]
+    /// The plugin does not respond.
+    #[allow(clippy::panic, reason = "a test that expects a response should fail without one")]
     pub fn refused(&mut self, plugin: &dyn Plugin) -> Reply {
         match self.ask(plugin) {
             Verdict::Respond(reply) => *reply,
-            other => panic!("an answer was expected, not {other:?}"),
+            other => panic!("a response was expected, not {other:?}"),
         }
     }
 
-    /// The phase `request_body` with one piece.
+    /// Runs the phase `request_body` with one piece.
     pub fn send(&mut self, plugin: &dyn Plugin, piece: &mut Piece) -> Verdict {
         self.see(|exchange| resolve_flow(plugin.request_body(exchange, piece)))
     }
 
-    /// The phase `response_headers`, waited for; nothing when the plugin does not take part in it.
+    /// Runs the phase `response_headers` to its end; without effect if the plugin does not use it.
     pub fn answer(&mut self, plugin: &dyn Plugin) -> Verdict {
         let Phases { response_headers: true, .. } = plugin.phases() else { return Verdict::Continue };
         let Self {
@@ -195,7 +195,7 @@ impl TestExchange {
         verdict
     }
 
-    /// The phase `message`.
+    /// Runs the phase `message`.
     pub fn say(&mut self, plugin: &dyn Plugin, message: &mut Message) -> MessageVerdict {
         self.see(|exchange| plugin.message(exchange, message))
     }
@@ -212,7 +212,7 @@ struct Head<'a> {
     is_websocket: bool,
 }
 
-/// Host as the client wrote it.
+/// The host in the client's spelling.
 fn forwarded_host(request: &HeaderMap, host: &str) -> String {
     request.get(HOST).and_then(|written| written.to_str().ok()).unwrap_or(host).to_owned()
 }
@@ -240,7 +240,7 @@ fn exchange<'a>(
     }
 }
 
-/// Waits for a decision on this thread.
+/// Awaits a decision on this thread.
 pub fn resolve_flow(flow: Flow<'_>) -> Verdict {
     match flow {
         Flow::Continue => Verdict::Continue,
@@ -251,7 +251,7 @@ pub fn resolve_flow(flow: Flow<'_>) -> Verdict {
     }
 }
 
-/// Waits for a future on this thread, which parks meanwhile.
+/// Awaits a future on this thread, which parks meanwhile.
 pub fn wait<F: Future>(future: F) -> F::Output {
     struct Parked(Thread);
     impl Wake for Parked {

@@ -1,4 +1,4 @@
-//! What a plugin may know of the TLS that a request came in by. How it came about stays out.
+//! Facts about the TLS connection of a request, for plugins.
 
 /// A client's TLS connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -7,9 +7,9 @@ pub struct Tls {
     pub version: &'static str,
     /// The cipher suite by its IANA name, as in `TLS_AES_128_GCM_SHA256`.
     pub cipher: &'static str,
-    /// The name that the client asked for (SNI, RFC 6066 §3), in lower case.
+    /// The requested server name (SNI, RFC 6066 §3), in lower case.
     pub server_name: Option<Box<str>>,
-    /// The certificate that the client showed, verified against the listener's `client_auth`.
+    /// The client's certificate, verified against the listener's `client_auth`.
     pub client: Option<ClientCertificate>,
 }
 
@@ -18,7 +18,7 @@ pub struct Tls {
 pub struct ClientCertificate {
     /// Its subject as RFC 4514 writes it, as in `CN=alice,O=Example`.
     pub subject: Box<str>,
-    /// Its issuer, likewise.
+    /// Its issuer, in the same form.
     pub issuer: Box<str>,
     /// Its serial number in hexadecimal digits, upper case.
     pub serial: Box<str>,

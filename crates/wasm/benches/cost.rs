@@ -1,7 +1,7 @@
-//! What a filter costs a request: `cargo bench -p moongate-wasm`.
+//! The cost of a filter per request: `cargo bench -p moongate-wasm`.
 //!
-//! Prints nanoseconds a stream, in the best of several rounds: its context, the request's head with one
-//! field read and one set, the answer's head with one set, and the end.
+//! Prints nanoseconds per stream in the best of several rounds: its context, the request head with one field read
+//! and one set, the response head with one set, and the end.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that prints and may fail")]
 
@@ -29,7 +29,7 @@ fn main() {
         let spent = (0..ROUNDS).map(|_| round(&*plugin)).min().unwrap_or_default();
         let bare = (0..ROUNDS).map(|_| visits(None)).min().unwrap_or_default();
         let each = spent.saturating_sub(bare) / STREAMS;
-        println!("{name:<22} isolation: {isolation:<8} {:>7} ns a stream", each.as_nanos());
+        println!("{name:<22} isolation: {isolation:<8} {:>7} ns per stream", each.as_nanos());
     }
 }
 
@@ -37,7 +37,7 @@ fn round(plugin: &dyn Plugin) -> Duration {
     visits(Some(plugin))
 }
 
-/// Requests, with a plugin or without one: what making them costs is not the plugin's.
+/// Requests, with or without a plugin: the cost of the requests themselves is subtracted.
 fn visits(plugin: Option<&dyn Plugin>) -> Duration {
     let began = Instant::now();
     for _ in 0..STREAMS {

@@ -1,4 +1,4 @@
-//! What we call in a module, each by the name that proxy-wasm gives it. Locks and failures are the instance's.
+//! Calls into a module, named after proxy-wasm's callbacks. The instance handles locks and failures.
 
 use crate::engine::{self, Budget, LONGEST};
 use crate::exports::{Exports, On};
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::{Store, UpdateDeadline, WasmParams, WasmResults};
 
-/// Contexts that a module may keep beyond their streams.
+/// The maximum number of contexts that a module may keep beyond their streams.
 const LINGERING: usize = 1_000;
 
-/// Streams after which an instance is replaced: what its module leaks has a bound.
+/// The number of streams after which an instance is replaced, to bound a module's leaks.
 const STREAMS: u32 = 1 << 20;
 
-/// What is behind the lock.
+/// The state behind the lock.
 pub(crate) struct Core {
     pub(crate) store: Store<Host>,
     exports: Exports,
@@ -27,7 +27,7 @@ pub(crate) struct Core {
     full: usize,
 }
 
-/// Whether a stream goes on.
+/// Whether a stream continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Continue,
@@ -138,7 +138,7 @@ impl Core {
         Ok(())
     }
 
-    /// Deletes the contexts that the module is done with now.
+    /// Deletes the contexts that the module is done with.
     pub(crate) fn bury(&mut self) -> wasmtime::Result<()> {
         while let Some(id) = self.store.data_mut().done.pop() {
             if self.store.data().contexts.contains_key(&id) {
@@ -174,7 +174,7 @@ impl Core {
         Ok(Action::of(action))
     }
 
-    /// `proxy_on_request_body` and its like: so many bytes are in the buffer.
+    /// `proxy_on_request_body` and similar: this many bytes are in the buffer.
     pub(crate) fn data(
         &mut self,
         buffer: Buffer,
@@ -221,7 +221,7 @@ impl Core {
                     (i32::try_from(called.headers.len() + 1)?, i32::try_from(called.body.len())?);
                 host.called = Some(called);
             }
-            Err(error) => host.say(log::Level::Debug, format!("a call got no answer: {error}").as_bytes()),
+            Err(error) => host.say(log::Level::Debug, format!("an HTTP call failed: {error}").as_bytes()),
         }
         self.call(
             |exports| &exports.call_response,
@@ -242,15 +242,15 @@ impl Action {
     }
 }
 
-/// A callback begins: the clock counts for it.
+/// Starts the clock of a callback.
 fn begin(store: &mut Store<Host>, budget: Duration) {
     engine::awake();
     store.set_epoch_deadline(1);
     store.data_mut().budget = Budget::new(budget);
 }
 
-/// The memory beyond which an instance is replaced: three quarters of its limit, or all of it when it
-/// needs that much to begin with.
+/// The memory beyond which an instance is replaced: three quarters of its limit, or all of it if the module needs
+/// that much at startup.
 fn full(now: usize, limit: usize) -> usize {
     let quarters = limit / 4 * 3;
     if now > quarters { limit } else { quarters }

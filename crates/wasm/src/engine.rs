@@ -1,9 +1,8 @@
-//! Compiling, and the clock that ends what takes too long. What a module may import stays out.
+//! The WebAssembly engine, and the clock that interrupts long callbacks.
 //!
-//! Code is interrupted by wasmtime's epochs: one thread moves the epoch every millisecond while any
-//! callback was begun lately, and sleeps otherwise, so that an idle gateway wakes nobody. At each
-//! epoch a running callback is asked for the processor time its thread has used: a callback that was
-//! merely not scheduled on a busy machine is not to blame.
+//! wasmtime's epochs interrupt code. One thread advances the epoch every millisecond while a callback was started
+//! recently, and sleeps otherwise, so that an idle gateway causes no wakeups. At each epoch a running callback is
+//! checked for its thread's CPU time: a callback that was not scheduled on a busy machine is not interrupted.
 
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
@@ -14,34 +13,34 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
-/// How far apart the epochs are.
+/// The interval of epochs.
 pub(crate) const EPOCH: Duration = Duration::from_millis(1);
 
-/// The longest a callback may be allowed to run.
+/// The maximum CPU time limit of a callback.
 pub(crate) const LONGEST: Duration = Duration::from_secs(1);
 
-/// Epochs without a new callback after which the clock stops; longer than any callback may run.
+/// The number of epochs without a new callback after which the clock stops; longer than any callback may run.
 const IDLE: u32 = 4_000;
 
-/// Instances that may live at once when each request has its own.
+/// The maximum number of instances with `isolation: request`.
 const POOL: u32 = 1_000;
 
-/// The largest memory of an instance from the pool.
+/// The maximum memory of an instance from the pool.
 pub(crate) const POOLED_MEMORY: usize = 64 << 20;
 
-/// How instances come to be.
+/// The allocation of instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Allocation {
-    /// Seldom: memory is mapped when one is made.
+    /// Rare: memory is mapped for each instance.
     OnDemand,
-    /// For each request: from a pool that is mapped once.
+    /// Per request: from a pool that is mapped once.
     Pooled,
 }
 
-/// The engine for instances of that sort; made when first asked for.
+/// The engine for that allocation, created on first use.
 ///
 /// # Errors
-/// When this machine cannot run one, in words.
+/// This machine cannot run one; the error is text.
 pub(crate) fn engine(allocation: Allocation) -> Result<&'static Engine, String> {
     static ON_DEMAND: OnceLock<Result<Engine, String>> = OnceLock::new();
     static POOLED: OnceLock<Result<Engine, String>> = OnceLock::new();
@@ -60,7 +59,7 @@ pub(crate) fn engine(allocation: Allocation) -> Result<&'static Engine, String> 
 fn config(allocation: Allocation) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true).cranelift_opt_level(OptLevel::Speed);
-    // What proxy-wasm's toolchains emit and no more.
+    // Only the features that proxy-wasm's toolchains use.
     config.wasm_memory64(false).wasm_multi_memory(false).wasm_relaxed_simd(false);
     if allocation == Allocation::Pooled {
         let mut pool = PoolingAllocationConfig::default();
@@ -68,7 +67,7 @@ fn config(allocation: Allocation) -> Config {
         pool.max_memory_size(POOLED_MEMORY).max_core_instance_size(1 << 20).table_elements(100_000);
         pool.linear_memory_keep_resident(64 << 10).table_keep_resident(16 << 10);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        // A small reservation keeps a thousand memories within a virtual address space of any size.
+        // A small reservation fits a thousand memories into any virtual address space.
         config.memory_reservation(POOLED_MEMORY as u64);
     }
     config
@@ -79,9 +78,9 @@ static ASLEEP: AtomicBool = AtomicBool::new(false);
 static CLOCK: OnceLock<Thread> = OnceLock::new();
 static ENGINES: Mutex<Vec<Engine>> = Mutex::new(Vec::new());
 
-/// Says that a callback begins: while one may run, epochs pass.
+/// Announces a callback: epochs advance while one may run.
 pub(crate) fn awake() {
-    // Read first: the flag is set a thousand times a second at most, whatever the number of callbacks.
+    // Read first: the flag is set a thousand times a second at most, for any number of callbacks.
     if BUSY.load(Ordering::Relaxed) {
         return;
     }
@@ -98,7 +97,7 @@ fn start_clock(engine: &Engine) -> io::Result<()> {
     engines.push(engine.clone());
     if CLOCK.get().is_none() {
         let started = thread::Builder::new().name("wasm clock".to_owned()).spawn(tick)?;
-        // Nobody else gets here: the list of engines is locked.
+        // No other thread gets here: the list of engines is locked.
         let _ = CLOCK.set(started.thread().clone());
     }
     Ok(())
@@ -121,25 +120,25 @@ fn tick() {
     }
 }
 
-/// The processor time that one callback may use.
+/// The CPU time limit of one callback.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: Duration,
-    /// What this thread had used at the first epoch of the callback.
+    /// The thread's CPU time at the first epoch of the callback.
     began: Option<Duration>,
 }
 
 impl Budget {
-    /// For the next callback.
+    /// A limit for the next callback.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, began: None }
     }
 
-    /// Asked at each epoch of a callback: whether it has used up its time. Most callbacks end before the first.
+    /// Whether the callback has used up its limit; checked at each epoch. Most callbacks end before the first.
     pub(crate) fn is_spent(&mut self) -> bool {
         let time = clock_gettime(ClockId::ThreadCPUTime);
         let used = Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0));
-        // What it used before the first epoch is not known, and at most an epoch.
+        // The time before the first epoch is unknown, and at most one epoch.
         let began = *self.began.get_or_insert(used);
         used.saturating_sub(began) + EPOCH > self.limit
     }

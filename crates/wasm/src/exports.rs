@@ -1,4 +1,4 @@
-//! The callbacks that a module exports. All are optional, but one of another shape is a lie.
+//! The callbacks that a module exports. All are optional, but one with another signature is an error.
 
 use crate::host::Host;
 use crate::module::{Abi, Program};
@@ -7,7 +7,7 @@ use wasmtime::{Store, TypedFunc};
 /// An export that may be missing.
 pub(crate) type On<P, R = i32> = Option<TypedFunc<P, R>>;
 
-/// Those of one instance.
+/// The callbacks of one instance.
 pub(crate) struct Exports {
     pub(crate) context_create: On<(i32, i32), ()>,
     pub(crate) vm_start: On<(i32, i32)>,

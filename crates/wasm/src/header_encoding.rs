@@ -1,13 +1,13 @@
-//! Headers as proxy-wasm writes them: how many, the lengths of each name and value, then each with a NUL
-//! behind it. Numbers are 32 bits, little-endian.
+//! proxy-wasm's encoding of header maps: the number of pairs, the lengths of each name and value, then each name
+//! and value followed by a NUL. Numbers are 32 bits, little-endian.
 
-/// Goes through all pairs, more than once: the lengths stand before the texts.
+/// An iteration over all pairs, more than once: the lengths come before the texts.
 pub(crate) trait Pairs {
-    /// Shows each to `visit`.
+    /// Calls `visit` for each pair.
     fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a [u8], &'a [u8]));
 }
 
-/// Writes `pairs` behind what is in `out`.
+/// Appends `pairs` to `out`.
 pub(crate) fn write(out: &mut Vec<u8>, pairs: &impl Pairs) {
     let number = |out: &mut Vec<u8>, number: usize| {
         out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
@@ -29,20 +29,20 @@ pub(crate) fn write(out: &mut Vec<u8>, pairs: &impl Pairs) {
     });
 }
 
-/// How many bytes [`write`] would write.
+/// The number of bytes that [`write`] appends.
 pub(crate) fn size(pairs: &impl Pairs) -> usize {
     let mut size = 4;
     pairs.each(&mut |name, value| size += 10 + name.len() + value.len());
     size
 }
 
-/// Reads pairs; `None` when the bytes are not such.
+/// Decodes pairs; `None` for malformed bytes.
 pub(crate) fn read(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     if bytes.is_empty() {
         return Some(Vec::new());
     }
     let (count, mut lengths) = number(bytes)?;
-    // Each pair has two lengths and two ends, so a count that is a lie allocates nothing.
+    // Each pair has two lengths and two NULs, so a forged count allocates nothing.
     let table = count.checked_mul(8).filter(|table| *table <= lengths.len())?;
     let mut rest = &lengths[table..];
     let mut pairs = Vec::with_capacity(count);
@@ -83,7 +83,7 @@ mod tests {
     const PAIRS: [(&[u8], &[u8]); 3] = [(b":path", b"/a"), (b"x", b""), (b"", b"y")];
 
     #[test]
-    fn what_is_written_is_read() {
+    fn encoded_pairs_are_decoded() {
         let mut bytes = Vec::new();
         write(&mut bytes, &Some3(PAIRS));
         assert_eq!(bytes.len(), size(&Some3(PAIRS)));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_pairs_are_none() {
+    fn malformed_pairs_are_rejected() {
         let mut whole = Vec::new();
         write(&mut whole, &Some3(PAIRS));
         for end in 1..whole.len() {
@@ -101,11 +101,11 @@ mod tests {
         for at in 0..4 {
             let mut bytes = whole.clone();
             bytes[at] = 0xff;
-            assert!(read(&bytes).is_none(), "a count that is a lie");
+            assert!(read(&bytes).is_none(), "a forged count");
         }
         let mut bytes = whole.clone();
         bytes.push(0);
-        assert!(read(&bytes).is_none(), "something behind the end");
+        assert!(read(&bytes).is_none(), "bytes after the end");
         bytes = whole;
         *bytes.last_mut().unwrap() = b'x';
         assert!(read(&bytes).is_none(), "no NUL at the end");

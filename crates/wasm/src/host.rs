@@ -1,4 +1,4 @@
-//! What the host knows about one instance: its contexts, what it is shown now, and what it decided.
+//! The host's state of one instance: its contexts, the visible request, and its decisions.
 
 use crate::engine::Budget;
 use crate::logs::Logs;
@@ -15,26 +15,26 @@ use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
-/// The plugin's own context in every instance.
+/// The root context in every instance.
 pub(crate) const ROOT: u32 = 1;
 
-/// Entries of a module's tables.
+/// The maximum number of entries in a module's tables.
 const TABLE: usize = 100_000;
 
-/// What all instances of an entry share.
+/// State shared by all instances of an entry.
 pub(crate) struct Shared {
     pub(crate) terms: ModuleSettings,
     pub(crate) logs: Logs,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) data: Arc<SharedData>,
-    /// An instance wants to be ticked differently.
+    /// Notifies the timer task that an instance has a new tick period.
     pub(crate) ticks: tokio::sync::Notify,
 }
 
-/// What a callback is about.
+/// The subject of a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// No request: a start, a tick, the answer to a call.
+    /// No request: a start, a tick, the response to an HTTP call.
     Aside,
     RequestHeaders,
     RequestBody,
@@ -44,7 +44,7 @@ pub(crate) enum Phase {
     Log,
 }
 
-/// Bytes that a module can read and replace; the numbers are proxy-wasm's.
+/// Buffers that a module can read and replace; the numbers are proxy-wasm's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Buffer {
     RequestBody = 0,
@@ -59,25 +59,25 @@ pub(crate) enum Buffer {
 /// A path and its value.
 pub(crate) type Property = (Box<[u8]>, Box<[u8]>);
 
-/// A stream's context.
+/// The context of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
-    /// What the module set with `proxy_set_property`.
+    /// Properties that the module set with `proxy_set_property`.
     pub(crate) properties: Vec<Property>,
-    /// The stream is over, and the module said that it is not done with it yet.
+    /// The stream is over, and the module has delayed its deletion.
     pub(crate) lingers: bool,
 }
 
-/// What a callback decided besides its action.
+/// A callback's decisions besides its action.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    /// It answered itself.
+    /// It responded.
     pub(crate) reply: Option<Box<Reply>>,
-    /// It lets the stream go on.
+    /// It resumes the stream.
     pub(crate) resumed: bool,
-    /// It ends the WebSocket.
+    /// It closes the WebSocket.
     pub(crate) close: Option<(u16, Cow<'static, str>)>,
-    /// Calls that it began, by their numbers.
+    /// HTTP calls that it started, by their numbers.
     pub(crate) calls: Vec<(u32, CallFuture)>,
 }
 
@@ -93,29 +93,29 @@ pub(crate) struct Host {
     pub(crate) shared: Arc<Shared>,
     pub(crate) guest: Option<Guest>,
     pub(crate) contexts: HashMap<u32, Context, FixedState>,
-    /// The context that the module's calls are about.
+    /// The effective context of the module's calls.
     pub(crate) effective: u32,
-    /// The stream whose request is seen; 0 when none is.
+    /// The stream whose request is visible; 0 for none.
     pub(crate) stream: u32,
     pub(crate) phase: Phase,
-    /// The body or message that is shown, and whether it was replaced.
+    /// The visible body or message, and whether it was replaced.
     pub(crate) body: Option<(Buffer, Bytes)>,
-    /// The gateway's, in a callback without a request.
+    /// The gateway's services, in a callback without a request.
     pub(crate) services: Option<Arc<dyn Services>>,
-    /// The answer to a call of the module's own.
+    /// The response to an HTTP call of the module.
     pub(crate) called: Option<CallResponse>,
     pub(crate) outcome: Outcome,
-    /// Calls so far, for their numbers.
+    /// The number of HTTP calls so far, for their IDs.
     pub(crate) calls: u32,
-    /// Every call under way has a share of it.
+    /// Every pending HTTP call holds a clone.
     pub(crate) outstanding: Arc<()>,
-    /// Contexts that the module is done with, late.
+    /// Delayed contexts that the module is done with.
     pub(crate) done: Vec<u32>,
     pub(crate) tick: Option<Duration>,
     pub(crate) budget: Budget,
     pub(crate) limiter: Limiter,
     pub(crate) scratch: Vec<u8>,
-    /// What the module wrote to its standard output and error and did not end with a line break yet.
+    /// Output of the module without a final line break.
     pub(crate) lines: [Vec<u8>; 2],
 }
 
@@ -147,17 +147,17 @@ impl Host {
         }
     }
 
-    /// The module's memory; there is none yet while its start function runs.
+    /// The module's memory; `None` while its start function runs.
     pub(crate) fn guest(&self) -> Result<&Guest, Stop> {
         self.guest.as_ref().ok_or(Stop::Status(Status::InvalidMemoryAccess))
     }
 
-    /// Whether the module's calls are about the stream whose request is seen.
+    /// Whether the effective context is the stream whose request is visible.
     pub(crate) fn sees(&self) -> bool {
         self.stream != 0 && self.effective == self.stream
     }
 
-    /// The bytes of a buffer, while it can be seen.
+    /// The bytes of a buffer, while it is visible.
     pub(crate) fn buffer(&self, number: i32) -> Option<&[u8]> {
         if let Some((buffer, bytes)) = &self.body
             && *buffer as i32 == number
@@ -178,7 +178,7 @@ impl Host {
     }
 }
 
-/// How large an instance may grow.
+/// Limits on the growth of an instance.
 pub(crate) struct Limiter {
     memory: usize,
 }

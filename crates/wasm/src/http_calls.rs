@@ -1,4 +1,4 @@
-//! Waiting for the answers to a filter's calls: without the instance's lock, and several at once.
+//! Pending HTTP calls of a filter: awaited concurrently, without the instance's lock.
 
 use crate::host::Phase;
 use crate::instance::{Instance, Scene};
@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// Calls under way, by their numbers.
+/// Pending calls, by their numbers.
 #[derive(Default)]
 pub(crate) struct Calls {
     calls: Vec<(u32, CallFuture)>,
@@ -26,7 +26,7 @@ impl Calls {
         self.calls.extend(more);
     }
 
-    /// The first that is answered; waits for ever when there is none.
+    /// The first completed call; pending forever without calls.
     pub(crate) async fn next(&mut self) -> (u32, Result<CallResponse, CallError>) {
         poll_fn(|context| {
             for at in 0..self.calls.len() {
@@ -39,7 +39,7 @@ impl Calls {
         .await
     }
 
-    /// Nobody waits for them: their answers come to the filter without a request in sight.
+    /// Continues the calls in the background: the filter gets their responses without a visible request.
     pub(crate) fn detach(self, instance: &Arc<Instance>, services: &Arc<dyn Services>) {
         for (number, calling) in self.calls {
             let (instance, services_of) = (instance.clone(), services.clone());
@@ -49,7 +49,7 @@ impl Calls {
                 match instance.run(Phase::Aside, scene, |core| core.answered(number, answer)) {
                     Ok(came) => Self::new(came.outcome.calls).detach(&instance, &services_of),
                     Err(fault) => {
-                        const MESSAGE: &str = "a filter failed at the answer to its call";
+                        const MESSAGE: &str = "filter failed on a call response";
                         if log_throttle::admit(log::Level::Warn, MESSAGE, &[]) {
                             log::warn!(fault:%; "{MESSAGE}");
                         }

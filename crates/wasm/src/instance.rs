@@ -1,7 +1,7 @@
-//! One instance of a module: what we call in it, one callback at a time.
+//! One instance of a module, which runs one callback at a time.
 //!
-//! An instance is locked for the length of a callback and at no other time. One that trapped or took too
-//! long is at its end: nothing in it can be trusted, and [`Instance::is_dead`] stays true.
+//! An instance is locked only during a callback. After a trap or a timeout an instance is dead: its state is
+//! invalid, and [`Instance::is_dead`] stays true.
 
 use crate::callbacks::Core;
 use crate::host::{Buffer, Outcome, Phase, Shared};
@@ -19,47 +19,47 @@ use wasmtime::Trap;
 pub(crate) struct Instance {
     core: Mutex<Core>,
     dead: AtomicBool,
-    /// It takes no new streams; those that it has, it serves to their end.
+    /// It accepts no new streams, and serves its existing ones to their end.
     retired: AtomicBool,
-    /// It served a stream to its end.
+    /// It has served a stream to its end.
     proven: AtomicBool,
 }
 
-/// What a callback is shown.
+/// The data visible in a callback.
 #[derive(Default)]
 pub(crate) struct Scene<'s> {
-    /// The stream whose request is seen; 0 for none.
+    /// The stream whose request is visible; 0 for none.
     pub(crate) stream: u32,
     pub(crate) sight: Option<&'s mut dyn RequestScope>,
-    /// A body or message, to read and to replace.
+    /// A body or message, readable and replaceable.
     pub(crate) body: Option<(Buffer, Bytes)>,
-    /// For the calls of a callback without a request.
+    /// For HTTP calls in a callback without a request.
     pub(crate) services: Option<&'s Arc<dyn Services>>,
 }
 
-/// What came of a callback.
+/// The outcome of a callback.
 pub(crate) struct Came<T> {
     pub(crate) value: T,
     pub(crate) outcome: Outcome,
-    /// The body or message, as the module left it.
+    /// The body or message after the callback.
     pub(crate) body: Bytes,
 }
 
 impl Instance {
-    /// A new instance, started and configured.
+    /// Creates, starts and configures an instance.
     ///
     /// # Errors
-    /// When it cannot be made, traps, or says that it cannot work with its configuration.
+    /// The instance cannot be created, traps, or rejects its configuration.
     pub(crate) fn start(program: &Program, shared: &Arc<Shared>) -> Result<Self, Fault> {
         let core = Core::start(program, shared).map_err(|error| fault(&error))?;
         let flag = AtomicBool::new;
         Ok(Self { core: Mutex::new(core), dead: flag(false), retired: flag(false), proven: flag(false) })
     }
 
-    /// Runs `act` in the instance, with `scene` in sight.
+    /// Runs `act` in the instance, with `scene` visible.
     ///
     /// # Errors
-    /// A trap, or too much time; the instance is dead then.
+    /// A trap or a timeout; the instance is then dead.
     pub(crate) fn run<T>(
         &self,
         phase: Phase,
@@ -68,7 +68,7 @@ impl Instance {
     ) -> Result<Came<T>, Fault> {
         let mut core = self.core.lock();
         if self.is_dead() {
-            return Err(Fault::fixed("the instance that had this request ended"));
+            return Err(Fault::fixed("the instance of this request has ended"));
         }
         let budget = core.store.data().shared.terms.cpu;
         core.prepare(phase, scene.stream, scene.body, budget);
@@ -92,7 +92,7 @@ impl Instance {
         }
     }
 
-    /// Begins a stream.
+    /// Starts a stream.
     ///
     /// # Errors
     /// As [`Instance::run`].
@@ -105,11 +105,11 @@ impl Instance {
         Ok(stream)
     }
 
-    /// Ends a stream; a failure is the instance's own.
+    /// Ends a stream; a failure affects only the instance.
     pub(crate) fn finish(&self, stream: u32, sight: Option<&mut dyn RequestScope>) {
         let scene = Scene { stream, sight, ..Scene::default() };
         if self.run(Phase::Log, scene, |core| core.finish(stream)).is_ok() {
-            // Read first: the flag changes once, and everybody reads it.
+            // Read first: the flag changes once, and all threads read it.
             if !self.proven.load(Ordering::Relaxed) {
                 self.proven.store(true, Ordering::Relaxed);
             }
@@ -124,12 +124,12 @@ impl Instance {
         self.proven.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes new streams.
+    /// Whether it accepts new streams.
     pub(crate) fn is_open(&self) -> bool {
         !self.is_dead() && !self.retired.load(Ordering::Relaxed)
     }
 
-    /// How often it wants to be ticked.
+    /// Its tick period.
     pub(crate) fn tick_period(&self) -> Option<Duration> {
         if self.is_dead() { None } else { self.core.lock().store.data().tick }
     }

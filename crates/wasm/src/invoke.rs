@@ -1,4 +1,4 @@
-//! One callback about a request, and what comes of it; and the waiting for a filter's own calls.
+//! One callback of a request and its outcome, and the wait for a filter's HTTP calls.
 
 use crate::callbacks::Action;
 use crate::host::{Buffer, Phase};
@@ -12,18 +12,16 @@ use bytes::{Bytes, BytesMut};
 use moongate_sdk::{Exchange, Fault, Piece, Response, Services, Verdict};
 use std::sync::Arc;
 
-/// Nobody would wake it.
-pub(crate) const STUCK: Fault =
-    Fault::fixed("it paused, and no call of its own is under way to let it go on");
-
-/// What comes of a callback.
+/// Without a pending call the request would wait forever.
+pub(crate) const STUCK: Fault = Fault::fixed("it paused, and no pending call can resume it");
+/// The outcome of a callback.
 pub(crate) enum Next {
     Now(Verdict),
-    /// It paused until these are answered; the body as it was left.
+    /// It paused until these calls complete; with the body after the callback.
     Wait(Calls, Bytes),
-    /// It paused, and nothing is under way.
+    /// It paused, and nothing is pending.
     Hold(Bytes),
-    /// It goes on, with that body.
+    /// It continues, with that body.
     Go(Bytes),
 }
 
@@ -98,7 +96,7 @@ impl Invoker {
         Ok(next)
     }
 
-    /// Waits for calls until the filter lets the stream go on.
+    /// Awaits calls until the filter resumes the stream.
     pub(crate) async fn await_calls(
         &self,
         stream: &mut Stream,
@@ -151,7 +149,7 @@ fn next(run: &Run, services: &Arc<dyn Services>, came: Came<Action>) -> Next {
     if calls.is_empty() { Next::Hold(came.body) } else { Next::Wait(calls, came.body) }
 }
 
-/// What was held back, and the next piece.
+/// The held-back bytes followed by the next piece.
 fn joined(held: &mut BytesMut, bytes: Bytes) -> Bytes {
     if held.is_empty() {
         return bytes;

@@ -1,9 +1,14 @@
-//! Filters compiled to WebAssembly (proxy-wasm 0.2.1): a plugin kind like any other.
+//! Filters compiled to WebAssembly (proxy-wasm 0.2.1), as a plugin kind.
 //!
-//! The modules, from the bottom up: `engine` compiles and counts time, `host` is what one instance knows, `abi` what it
-//! may call, `module` a module that was found good, `instance` what the gateway calls in it, `worker_instances` which
-//! instance serves which worker, `invoke`, `messages` and `plugin` the phases of the gateway.
-//! Sockets, and what an upstream is, stay out: a filter's calls go through the gateway's services.
+//! Modules, bottom up:
+//!
+//! - `engine` compiles and limits CPU time.
+//! - `module` is a checked and compiled module.
+//! - `host` is the state of an instance, and `abi` the host functions.
+//! - `instance` runs the callbacks, and `worker_instances` assigns instances to workers.
+//! - `plugin` and `messages` map the phases of the gateway.
+//!
+//! A filter's HTTP calls use the gateway's services.
 
 mod abi;
 mod callbacks;

@@ -1,5 +1,5 @@
-//! WebSocket messages, as the data of a stream filter: each whole message is one `proxy_on_downstream_data`
-//! (from the client) or `proxy_on_upstream_data` (from the backend).
+//! WebSocket messages as data of a stream filter: each whole message is one `proxy_on_downstream_data` (from the
+//! client) or `proxy_on_upstream_data` (from the backend).
 
 use crate::callbacks::Action;
 use crate::host::{Buffer, Phase};
@@ -16,9 +16,9 @@ pub(crate) fn message(
     message: &mut Message,
 ) -> MessageVerdict {
     let mut stream = Stream::take(exchange);
-    let fate = pass(invoker, &mut stream, exchange, message).unwrap_or_else(MessageVerdict::Failed);
+    let verdict = pass(invoker, &mut stream, exchange, message).unwrap_or_else(MessageVerdict::Failed);
     stream.put(exchange);
-    fate
+    verdict
 }
 
 fn pass(
@@ -38,32 +38,32 @@ fn pass(
     let bytes = std::mem::take(&mut message.payload).freeze();
     let mut view = View { exchange, answer: None, kept: None, open: false, opcode };
     let scene = Scene { stream: id, sight: Some(&mut view), body: Some((buffer, bytes)), services: None };
-    let came = run.instance.run(Phase::Message, scene, |core| {
+    let result = run.instance.run(Phase::Message, scene, |core| {
         if new {
             core.connected(id)?;
         }
         core.data(buffer, id, size, false)
     })?;
-    crate::http_calls::Calls::new(came.outcome.calls).detach(&run.instance, exchange.services);
-    if let Some((code, reason)) = came.outcome.close {
+    crate::http_calls::Calls::new(result.outcome.calls).detach(&run.instance, exchange.services);
+    if let Some((code, reason)) = result.outcome.close {
         return Ok(MessageVerdict::Close { code, reason });
     }
-    if came.value == Action::Pause && !came.outcome.resumed {
+    if result.value == Action::Pause && !result.outcome.resumed {
         return Ok(MessageVerdict::Drop);
     }
-    // Nobody else has the bytes of a message that was not replaced: nothing is copied.
-    message.payload = came.body.try_into_mut().unwrap_or_else(BytesMut::from);
+    // An unchanged message has no other owner, so nothing is copied.
+    message.payload = result.body.try_into_mut().unwrap_or_else(BytesMut::from);
     Ok(MessageVerdict::Forward)
 }
 
-/// The WebSocket has ended.
+/// Handles the end of the WebSocket.
 pub(crate) fn closed(exchange: &mut Exchange<'_>) {
     let mut stream = Stream::take(exchange);
     let Some(run) = stream.run.take() else { return };
     let id = run.id;
     let mut view = View { exchange, answer: None, kept: None, open: false, opcode: None };
     let scene = Scene { stream: id, sight: Some(&mut view), ..Scene::default() };
-    // A failure here is the instance's own: there is nothing left to decide.
+    // A failure here affects only the instance: there is nothing left to decide.
     if run.instance.run(Phase::Log, scene, |core| core.disconnected(id)).is_ok() {
         run.end(&mut view);
     }

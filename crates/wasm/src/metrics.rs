@@ -1,50 +1,50 @@
-//! What filters count. Showing it to Prometheus is the gateway's work: [`metrics`] is the seam.
+//! Metrics that filters define. The gateway exports them through [`metrics`].
 //!
-//! A series belongs to an entry's name: all workers, instances and generations count into the same one,
-//! and it is gone with the last generation that has such an entry.
+//! A series belongs to an entry's name: all workers, instances and generations share it, and it is removed with the
+//! last generation that has such an entry.
 
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Weak};
 
-/// Series of one entry.
+/// The maximum number of series of one entry.
 const MOST: usize = 1_000;
 
 /// Upper bounds of a histogram's buckets; filters choose the unit.
 pub(crate) const BOUNDS: [u64; 16] =
     [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 1_000_000];
 
-/// A series of a filter, as it is now.
+/// A series of a filter and its current value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     /// The entry's name.
     pub plugin: Arc<str>,
-    /// What the filter calls it.
+    /// The filter's name for it.
     pub name: Arc<str>,
-    /// What it counted.
+    /// Its value.
     pub count: Count,
 }
 
-/// What a series counted.
+/// The value of a series.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Count {
-    /// It only grows.
+    /// A counter.
     Counter(u64),
-    /// It goes up and down.
+    /// A gauge.
     Gauge(i64),
-    /// Numbers in buckets.
+    /// A histogram.
     Histogram {
-        /// Upper bound, and how many were at most that large.
+        /// Upper bounds, each with the number of observations up to it.
         buckets: Vec<(u64, u64)>,
-        /// How many.
+        /// The number of observations.
         count: u64,
         /// Their sum.
         sum: u64,
     },
 }
 
-/// The sorts of series, with their numbers in proxy-wasm.
+/// Types of series, with their numbers in proxy-wasm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
     Counter = 0,
@@ -77,7 +77,7 @@ pub fn metrics() -> Vec<Series> {
 }
 
 impl Ledger {
-    /// The ledger of the entries of that name.
+    /// The series of the entries of that name.
     pub(crate) fn of(plugin: &str) -> Arc<Self> {
         let mut ledgers = LEDGERS.lock();
         if let Some(known) = ledgers.get(plugin).and_then(Weak::upgrade) {
@@ -90,8 +90,7 @@ impl Ledger {
         new
     }
 
-    /// The number of a series, which is new or was defined before; `None` when it was of another sort
-    /// or there are too many.
+    /// The number of a new or existing series; `None` if it exists with another type or the limit is reached.
     pub(crate) fn define(&self, sort: Sort, name: &str) -> Option<u32> {
         let mut series = self.series.write();
         if let Some(at) = series.iter().position(|kept| &*kept.name == name) {
@@ -110,7 +109,7 @@ impl Ledger {
         u32::try_from(series.len() - 1).ok()
     }
 
-    /// Sets a gauge, adds to a counter, or puts a number into a histogram; whether there is one.
+    /// Sets a gauge, adds to a counter, or observes a value in a histogram; false without such a series.
     pub(crate) fn record(&self, at: u32, value: u64) -> bool {
         self.with(at, |kept| match kept.sort {
             Sort::Counter => {
@@ -126,12 +125,12 @@ impl Ledger {
         .is_some()
     }
 
-    /// Adds to a counter or a gauge; whether it can be added to.
+    /// Adds to a counter or a gauge; false for other series.
     pub(crate) fn increment(&self, at: u32, offset: i64) -> bool {
         self.with(at, |kept| {
             let fits = kept.sort == Sort::Gauge || kept.sort == Sort::Counter && offset >= 0;
             if fits {
-                // Of a gauge the number is one with a sign, and adding is the same for both.
+                // A gauge is signed, and addition is the same for both.
                 kept.value.fetch_add(offset.cast_unsigned(), Relaxed);
             }
             fits
@@ -187,7 +186,7 @@ mod tests {
         let (one, two) = (Ledger::of("metrics test"), Ledger::of("metrics test"));
         let counter = one.define(Sort::Counter, "hits").unwrap();
         assert_eq!(two.define(Sort::Counter, "hits"), Some(counter));
-        assert_eq!(two.define(Sort::Gauge, "hits"), None, "it is of another sort");
+        assert_eq!(two.define(Sort::Gauge, "hits"), None, "it has another type");
         assert!(one.increment(counter, 2) && two.record(counter, 3) && !one.increment(counter, -1));
         let gauge = one.define(Sort::Gauge, "open").unwrap();
         assert!(one.increment(gauge, -4));
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_only_so_many_series() {
+    fn the_number_of_series_of_an_entry_is_limited() {
         let ledger = Ledger::of("many");
         assert!((0..MOST).all(|n| ledger.define(Sort::Counter, &n.to_string()).is_some()));
         assert_eq!(ledger.define(Sort::Counter, "one more"), None);

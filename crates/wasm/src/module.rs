@@ -1,7 +1,7 @@
-//! A module that was found good: read, checked against its hash, compiled, and its imports resolved.
+//! A checked module: read, compared with its hash, compiled, and linked.
 //!
-//! A compiled module is shared by every entry and every generation of the configuration that uses it,
-//! and goes with the last. Running one stays out.
+//! A compiled module is shared by every entry and every generation of the configuration that uses it, and dropped
+//! with the last.
 
 use crate::abi;
 use crate::engine::{self, Allocation};
@@ -18,10 +18,10 @@ use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, UnknownImportErr
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Hash([u8; 32]);
 
-/// Which version of the interface a module is written for.
+/// The ABI version of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Abi {
-    /// 0.1.0: headers come without the flag that says whether a body follows.
+    /// 0.1.0: header callbacks have no end-of-stream flag.
     V0_1,
     /// 0.2.0 and 0.2.1.
     V0_2,
@@ -39,11 +39,11 @@ type Cache = Mutex<HashMap<(Hash, Allocation), Weak<Program>>>;
 static COMPILED: LazyLock<Cache> = LazyLock::new(Cache::default);
 
 impl Program {
-    /// The module in `bytes`, compiled now unless somebody uses it already. Compiling takes up to seconds
-    /// for large modules.
+    /// The module in `bytes`, compiled unless it is in use already. Compiling takes up to seconds for large
+    /// modules.
     ///
     /// # Errors
-    /// When it is not the expected one, does not compile, or is not a filter for proxy-wasm.
+    /// The hash differs, or the module does not compile or is not a proxy-wasm filter.
     pub(crate) fn load(
         bytes: &[u8],
         expected: Option<&Placed<String>>,
@@ -53,7 +53,7 @@ impl Program {
         if let Some(expected) = expected
             && !expected.value.eq_ignore_ascii_case(&hash.to_string())
         {
-            return Err(Problem::new("the module has another SHA-256")
+            return Err(Problem::new("the module's SHA-256 does not match")
                 .help(format!("it has {hash}"))
                 .at(&expected.place));
         }
@@ -73,7 +73,7 @@ impl Program {
     fn compile(engine: &Engine, bytes: &[u8], hash: Hash) -> Result<Self, Problem> {
         let module = Module::from_binary(engine, bytes).map_err(|error| {
             Problem::new(format!("the module does not compile: {}", first_line(&error)))
-                .help("expected is a WebAssembly module in its binary form")
+                .help("expected a WebAssembly module in binary format")
         })?;
         let abi = abi(&module)?;
         whole(&module)?;
@@ -89,7 +89,7 @@ impl Program {
         self.abi
     }
 
-    /// The module with its imports resolved.
+    /// The linked module.
     pub(crate) fn ready(&self) -> &InstancePre<Host> {
         &self.ready
     }
@@ -104,7 +104,7 @@ impl Program {
     }
 }
 
-/// The version of the interface, by the function that marks it.
+/// The ABI version, from the function that marks it.
 fn abi(module: &Module) -> Result<Abi, Problem> {
     let marked = |name| matches!(module.get_export(name), Some(ExternType::Func(_)));
     if marked("proxy_abi_version_0_2_1") || marked("proxy_abi_version_0_2_0") {
@@ -116,13 +116,13 @@ fn abi(module: &Module) -> Result<Abi, Problem> {
     let other =
         module.exports().map(|export| export.name()).find(|name| name.starts_with("proxy_abi_version_"));
     Err(match other {
-        Some(other) => Problem::new(format!("the module is for `{other}`, which is not known here")),
+        Some(other) => Problem::new(format!("the module is for `{other}`, which is not supported")),
         None => Problem::new("the module is not a proxy-wasm filter: it exports no `proxy_abi_version_…`"),
     }
-    .help("known are 0.1.0, 0.2.0 and 0.2.1"))
+    .help("supported versions: 0.1.0, 0.2.0 and 0.2.1"))
 }
 
-/// What every filter has to export.
+/// Checks for the exports that every filter needs.
 fn whole(module: &Module) -> Result<(), Problem> {
     if !matches!(module.get_export("memory"), Some(ExternType::Memory(_))) {
         return Err(Problem::new("the module exports no `memory`"));
@@ -146,16 +146,16 @@ fn link(engine: &Engine, module: &Module) -> Result<InstancePre<Host>, Problem> 
 fn misfit(error: &wasmtime::Error) -> Problem {
     match error.downcast_ref::<UnknownImportError>() {
         Some(unknown) => Problem::new(format!(
-            "the module imports `{}.{}`, which is not known here",
+            "the module imports `{}.{}`, which is not supported",
             unknown.module(),
             unknown.name()
         ))
         .help("docs/reference/wasm.md lists what a filter may call"),
-        None => Problem::new(format!("the module does not fit: {}", first_line(error))),
+        None => Problem::new(format!("the module cannot be linked: {}", first_line(error))),
     }
 }
 
-/// An error of the runtime in one line.
+/// An error of the runtime on one line.
 pub(crate) fn first_line(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
     text.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()

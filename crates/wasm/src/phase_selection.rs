@@ -1,24 +1,23 @@
-//! What is known before a filter is asked: the phases that its module takes part in, and from a head whether
-//! a body follows it.
+//! The phases of a filter, from its module's exports, and body detection from a message head.
 
 use crate::module::Program;
 use http::{Method, header};
 use moongate_config::Problem;
 use moongate_sdk::{BodyLength, Exchange, Phases, Response};
 
-/// Whether a body follows the request's head, as far as the head tells.
+/// Whether a body follows the request head, as far as the head defines it.
 pub(crate) fn has_body(exchange: &Exchange<'_>) -> bool {
     exchange.request.body != BodyLength::Empty
 }
 
-/// Whether no body follows the answer's head.
+/// Whether no body follows the response head.
 pub(crate) fn answer_ends(exchange: &Exchange<'_>, answer: &Response<'_>) -> bool {
     let empty = answer.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
     let never = answer.status.is_informational() || matches!(answer.status.as_u16(), 204 | 304);
     empty || never || exchange.request.method == Method::HEAD
 }
 
-/// What an entry takes part in, by what its module exports.
+/// The phases of an entry, from its module's exports.
 pub(crate) fn phases(program: &Program, websocket: bool) -> Result<Phases, Problem> {
     let has = |name: &str| program.has(name);
     let phases = if websocket {

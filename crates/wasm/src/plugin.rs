@@ -1,7 +1,7 @@
-//! The phases of a request, as callbacks of a filter.
+//! The phases of a request, mapped to callbacks of a filter.
 //!
-//! A filter that pauses waits for what it called; when it called nothing, a pause at the head asks for the
-//! body, a pause in a body holds it back, and any other is a fault, for nobody would ever wake it.
+//! A filter that pauses waits for its HTTP calls. Without a pending call, a pause at the head requests the body,
+//! and a pause in a body holds it back. Any other pause is a fault, because nothing would resume the request.
 
 use crate::host::{Phase, Shared};
 use crate::invoke::{Invoker, Next, STUCK};
@@ -30,12 +30,12 @@ const TOO_LONG: Fault = Fault::fixed("it holds back more than `limits.body`");
 pub(crate) struct Wasm {
     invoker: Invoker,
     phases: Phases,
-    /// Whether the answer's head is kept for what comes behind it.
+    /// Whether the response head is kept for later phases.
     keeps_answer: bool,
 }
 
 impl Wasm {
-    /// Starts the module once, to see that it works.
+    /// Starts the module once, as a check.
     pub(crate) fn start(program: Arc<Program>, terms: ModuleSettings) -> Result<Self, Problem> {
         let phases = phases(&program, terms.websocket)?;
         let keeps_answer = phases.response_body || program.has("proxy_on_log");
@@ -51,7 +51,7 @@ impl Wasm {
         Ok(Self { invoker: Invoker { slots: Arc::new(slots) }, phases, keeps_answer })
     }
 
-    /// The end of the phase `request_headers`.
+    /// Ends the phase `request_headers`.
     fn begun(&self, stream: &mut Stream, exchange: &Exchange<'_>, next: Next) -> Verdict {
         match next {
             Next::Now(verdict) => verdict,
@@ -64,7 +64,7 @@ impl Wasm {
         }
     }
 
-    /// The end of a piece of a body: it goes on, or is held back.
+    /// Ends a piece of a body: it is forwarded, or held back.
     fn passed(&self, stream: &mut Stream, piece: &mut Piece, next: Next) -> Verdict {
         match next {
             Next::Now(verdict) => verdict,
@@ -153,7 +153,7 @@ impl Plugin for Wasm {
         answer: &'f mut Response<'_>,
     ) -> Flow<'f> {
         let mut stream = Stream::take(exchange);
-        // What was held back of the request went with it.
+        // The held-back part of the request was forwarded with it.
         stream.held.clear();
         let next = match self.invoker.on_response(&mut stream, exchange, answer) {
             Ok(Next::Wait(calls, body)) => {
@@ -183,7 +183,7 @@ impl Plugin for Wasm {
         let mut stream = Stream::take(exchange);
         let next = match self.invoker.on_body(&mut stream, exchange, piece, Phase::ResponseBody) {
             Ok(Next::Wait(calls, body)) => {
-                // Nothing can be waited for here, so their answers come beside the body.
+                // This phase cannot wait, so the responses arrive in parallel to the body.
                 if let Some(run) = &stream.run {
                     calls.detach(&run.instance, exchange.services);
                 }
@@ -196,7 +196,7 @@ impl Plugin for Wasm {
         match verdict {
             Verdict::Continue => Ok(()),
             Verdict::Failed(fault) => Err(fault),
-            // A filter cannot answer here; it is the host that found it too long.
+            // A filter cannot respond here; the host found the body too long.
             Verdict::Respond(_) | Verdict::Body(_) => Err(TOO_LONG),
         }
     }
@@ -229,7 +229,7 @@ fn failed(fault: Fault) -> Next {
     Next::Now(Verdict::Failed(fault))
 }
 
-/// The end of the phase `response_headers`.
+/// Ends the phase `response_headers`.
 fn answered(next: Next) -> Verdict {
     match next {
         Next::Now(verdict) => verdict,

@@ -1,11 +1,11 @@
-//! The properties that a filter can read (`request.path` and the like), as Envoy names and writes them:
-//! text as its bytes, numbers as 64 bits, little-endian.
+//! Properties that a filter can read (`request.path` and so on), with Envoy's names and encoding: text as bytes,
+//! numbers as 64 bits, little-endian.
 
 use crate::host::Host;
 use crate::request_scope::{self, RequestScope, Side};
 use http::Version;
 
-/// Writes the property of that path (its segments apart by NUL) behind what is in `out`; whether there is one.
+/// Appends the property with that path (segments separated by NUL) to `out`; false if there is none.
 pub(crate) fn read(host: &Host, path: &[u8], out: &mut Vec<u8>) -> bool {
     let path = path.strip_suffix(&[0]).unwrap_or(path);
     if let Some((_, value)) = host
@@ -20,7 +20,7 @@ pub(crate) fn read(host: &Host, path: &[u8], out: &mut Vec<u8>) -> bool {
     let mut segments = path.split(|byte| *byte == 0);
     let (first, second, third) = (segments.next().unwrap_or_default(), segments.next(), segments.next());
     match (first, second, third) {
-        // AssemblyScript's SDK asks for this one before anything else.
+        // AssemblyScript's SDK reads this one first.
         (b"plugin_root_id", None, _) => out.extend_from_slice(terms.root_id.as_bytes()),
         (b"plugin_name", None, _) => out.extend_from_slice(terms.name.as_bytes()),
         (b"plugin_vm_id", None, _) => out.extend_from_slice(terms.vm_id.as_bytes()),
@@ -79,7 +79,7 @@ fn of_exchange(exchange: &mut moongate_sdk::Exchange<'_>, first: &[u8], second: 
             _ => "HTTP/1.1".to_owned(),
         },
         (b"request", b"id") => return Some(exchange.request_id().as_bytes().to_vec()),
-        // A truth is one byte in Envoy.
+        // Booleans are one byte, as in Envoy.
         (b"request", b"is_websocket") => return Some(vec![u8::from(request.is_websocket)]),
         (b"request", b"is_grpc") => return Some(vec![u8::from(request.is_grpc)]),
         (b"source", b"address") => request.client.to_string(),
@@ -92,7 +92,7 @@ fn of_exchange(exchange: &mut moongate_sdk::Exchange<'_>, first: &[u8], second: 
     Some(text.into_bytes())
 }
 
-/// Of the client's TLS, and of the certificate that it showed. There is none of a plain connection.
+/// Properties of the client's TLS connection and certificate; `None` for plaintext.
 fn of_tls(tls: Option<&moongate_sdk::Tls>, name: &[u8]) -> Option<Vec<u8>> {
     let client = tls.and_then(|tls| tls.client.as_ref());
     let text = match name {
@@ -110,7 +110,7 @@ fn field(side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
     request_scope::seen(|sight| named(sight, side, name, out)) == Some(true)
 }
 
-/// A field's value, or a pseudo-header's.
+/// The value of a field or a pseudo-header.
 fn named(sight: &dyn RequestScope, side: Side, name: &[u8], out: &mut Vec<u8>) -> bool {
     if name.starts_with(b":") {
         return sight.pseudo(side, name, out);

@@ -1,8 +1,7 @@
-//! What a filter sees of a request while one of its callbacks runs.
+//! The request that is visible to a filter during a callback.
 //!
-//! A request is borrowed for as long as the gateway lends it to a plugin, and an instance outlives every
-//! request, so the instance cannot hold it. It lies in a place of the thread instead, for the length of
-//! one callback: a callback never changes thread.
+//! The gateway lends a request to a plugin, and an instance outlives every request, so the instance cannot hold it.
+//! It is in a thread-local for the duration of one callback: a callback never changes thread.
 
 use crate::status::Status;
 use http::header::{self, HeaderName};
@@ -11,53 +10,53 @@ use moongate_sdk::{Exchange, Headers, Response, Services};
 use scoped_tls_hkt::{ReborrowMut, scoped_thread_local};
 use std::sync::Arc;
 
-/// Whose fields.
+/// The owner of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Request,
     Response,
 }
 
-/// What is done to the fields of a name.
+/// A change of the fields of a name.
 pub(crate) enum Change {
     Set(HeaderValue),
     Append(HeaderValue),
     Remove,
 }
 
-/// A request, and its answer when there is one.
+/// A request, and its response if there is one.
 pub(crate) struct View<'v, 'e, 'a> {
     pub(crate) exchange: &'v mut Exchange<'e>,
     pub(crate) answer: Option<&'v mut Response<'a>>,
-    /// What was kept of an answer that is on its way already.
+    /// The saved head of a response that was already sent.
     pub(crate) kept: Option<&'v (StatusCode, HeaderMap)>,
-    /// Whether the request's fields may still be changed.
+    /// Whether the request's fields can still be changed.
     pub(crate) open: bool,
-    /// `text` or `binary`, of a WebSocket message.
+    /// `text` or `binary`, for a WebSocket message.
     pub(crate) opcode: Option<&'static str>,
 }
 
-/// A [`View`], whatever it borrows.
+/// A [`View`], for any borrow.
 pub(crate) trait RequestScope {
     /// The request.
     fn exchange(&mut self, look: &mut dyn FnMut(&mut Exchange<'_>));
-    /// The fields of a side, while they can be seen.
+    /// The fields of a side, while they are visible.
     fn fields(&self, side: Side) -> Option<&HeaderMap>;
-    /// Changes fields.
+    /// Changes the fields of a name.
     fn change(&mut self, side: Side, name: &HeaderName, change: Change) -> Result<(), Status>;
-    /// What HTTP/2 would call `:path` and the like, written behind what is in `out`.
+    /// Appends the value of a pseudo-header (`:path` and so on) to `out`.
     fn pseudo(&self, side: Side, name: &[u8], out: &mut Vec<u8>) -> bool;
-    /// Changes one of those.
+    /// Changes a pseudo-header.
     fn set_pseudo(&mut self, side: Side, name: &[u8], value: &[u8]) -> Result<(), Status>;
-    /// The answer's status.
+    /// The response's status.
     fn status(&self) -> Option<StatusCode>;
-    /// The endpoint that answered.
+    /// The endpoint of the response.
     fn endpoint(&self) -> Option<&str>;
-    /// Of a WebSocket message.
+    /// The opcode of a WebSocket message.
     fn opcode(&self) -> Option<&'static str>;
 }
 
-/// The pseudo-headers of a side, in the order in which they are shown.
+/// The pseudo-headers of a side, in their order.
 pub(crate) fn pseudo_names(side: Side) -> &'static [&'static str] {
     match side {
         Side::Request => &[":authority", ":path", ":method", ":scheme"],
@@ -150,7 +149,7 @@ impl RequestScope for View<'_, '_, '_> {
                 let host = HeaderValue::from_bytes(value).map_err(|_| Status::BadArgument)?;
                 self.exchange.headers.set(&header::HOST, host);
             }
-            // The upstream decides whether it is spoken to in TLS.
+            // The upstream decides about TLS.
             _ => return Err(Status::BadArgument),
         }
         Ok(())
@@ -169,7 +168,7 @@ impl RequestScope for View<'_, '_, '_> {
     }
 }
 
-/// A borrowed [`Sight`], for the place of the thread.
+/// A borrowed [`RequestScope`], for the thread-local.
 struct ScopedExchange<'a>(&'a mut (dyn RequestScope + 'a));
 
 impl<'r> ReborrowMut<'r> for ScopedExchange<'_> {
@@ -182,7 +181,7 @@ impl<'r> ReborrowMut<'r> for ScopedExchange<'_> {
 
 scoped_thread_local!(static mut SEEN: for<'a> ScopedExchange<'a>);
 
-/// Shows `sight` to what the filter calls during `act`.
+/// Makes `sight` visible to host functions during `act`.
 pub(crate) fn show<T>(sight: Option<&mut dyn RequestScope>, act: impl FnOnce() -> T) -> T {
     match sight {
         Some(sight) => SEEN.set(ScopedExchange(sight), act),
@@ -190,12 +189,12 @@ pub(crate) fn show<T>(sight: Option<&mut dyn RequestScope>, act: impl FnOnce() -
     }
 }
 
-/// What is seen now; `None` in a callback without a request.
+/// The visible request; `None` in a callback without one.
 pub(crate) fn seen<T>(look: impl FnOnce(&mut dyn RequestScope) -> T) -> Option<T> {
     SEEN.is_set().then(|| SEEN.with(|seen| look(seen.0)))
 }
 
-/// The gateway's services, of the request that is seen.
+/// The gateway's services, from the visible request.
 pub(crate) fn services() -> Option<Arc<dyn Services>> {
     let mut services = None;
     seen(|sight| sight.exchange(&mut |exchange| services = Some(exchange.services.clone())));

@@ -1,4 +1,4 @@
-//! What an operator may write below `kind: wasm`, and the making of a plugin from it.
+//! Settings of `kind: wasm`, and the plugin built from them.
 
 use crate::engine::{Allocation, LONGEST, POOLED_MEMORY};
 use crate::module::Program;
@@ -50,15 +50,16 @@ struct Written {
     websocket: bool,
     /// Selects a filter by its root ID, for a module with several. Default empty.
     root_id: Option<String>,
-    /// Shares the data of `proxy_set_shared_data` with entries of the same ID. Default entries with the same module.
+    /// Shares the data of `proxy_set_shared_data` with entries of the same ID. Default entries with the same
+    /// module.
     vm_id: Option<String>,
 }
 
-/// What a filter is held to.
+/// Limits of a filter.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Limits {
-    /// Fails a callback after this much processor time, 2ms to 1s. Default 10ms.
+    /// Fails a callback after this much processor time. At least 2ms, at most 1s. Default 10ms.
     cpu: Placed<Period>,
     /// Bounds the memory of an instance, 64KiB to 4GiB, or to 64MiB with `isolation: request`. Default 16MiB.
     memory: Placed<Size>,
@@ -77,7 +78,7 @@ impl Default for Limits {
     }
 }
 
-/// What a filter may reach.
+/// Access of a filter beyond the request.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Allow {
@@ -85,11 +86,11 @@ struct Allow {
     upstreams: Vec<String>,
 }
 
-/// Who shares an instance.
+/// The isolation of requests.
 #[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Isolation {
-    /// One instance serves all requests of a worker.
+    /// The requests of a worker share an instance.
     #[default]
     Worker,
     /// Each request has its own instance.
@@ -136,7 +137,7 @@ fn limits(written: &Written, problems: &mut Problems) {
 
 fn terms(settings: &Settings, written: Written, program: &Arc<Program>) -> ModuleSettings {
     let stem = Path::new(&written.module.value).file_stem().and_then(|stem| stem.to_str()).unwrap_or("wasm");
-    // Under a name of the operator's own its metrics and log lines are found by it.
+    // A custom entry name identifies its metrics and log lines.
     let name = if matches!(settings.name(), "" | "wasm") { stem } else { settings.name() };
     ModuleSettings {
         name: name.into(),
@@ -152,12 +153,12 @@ fn terms(settings: &Settings, written: Written, program: &Arc<Program>) -> Modul
     }
 }
 
-/// A configuration as a filter reads it.
+/// A configuration in the form for the filter.
 fn bytes(config: &Value) -> Vec<u8> {
     match &config.kind {
         ValueKind::Null => Vec::new(),
         ValueKind::Scalar { text, .. } => text.clone().into_bytes(),
-        // Keys are text and numbers finite, so that this cannot fail.
+        // Keys are text and numbers finite, so this cannot fail.
         ValueKind::List(_) | ValueKind::Map(_) => serde_json::to_vec(config).unwrap_or_default(),
     }
 }

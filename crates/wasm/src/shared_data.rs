@@ -1,16 +1,16 @@
-//! The key-value store that filters share between instances, workers and generations.
+//! Key-value store that filters share across instances, workers and generations.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
 
-/// Bytes of keys and values in one store.
+/// The maximum size of keys and values in one store, in bytes.
 const LARGEST: usize = 16 << 20;
 
-/// Keys in one store.
+/// The maximum number of keys in one store.
 const KEYS: usize = 100_000;
 
-/// What a key has, and the number to set it with.
+/// The value of a key, and its compare-and-swap number.
 type Value = (Arc<[u8]>, u32);
 
 /// The store of one `vm_id`.
@@ -23,10 +23,10 @@ struct Store {
     bytes: usize,
 }
 
-/// Why a value was not set.
+/// The reason why a value was not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotSet {
-    /// Somebody else set it meanwhile.
+    /// Another writer set it in between.
     Mismatch,
     /// The store is full.
     Full,
@@ -35,7 +35,7 @@ pub(crate) enum NotSet {
 static STORES: LazyLock<Mutex<HashMap<Box<str>, Weak<SharedData>>>> = LazyLock::new(Mutex::default);
 
 impl SharedData {
-    /// The store of that id: it lives as long as an entry has it.
+    /// The store with that ID; it lives as long as an entry uses it.
     pub(crate) fn of(id: &str) -> Arc<Self> {
         let mut stores = STORES.lock();
         if let Some(known) = stores.get(id).and_then(Weak::upgrade) {
@@ -47,12 +47,12 @@ impl SharedData {
         new
     }
 
-    /// The value of a key, and the number to set it with.
+    /// The value of a key, and its compare-and-swap number.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Value> {
         self.0.lock().values.get(key).cloned()
     }
 
-    /// Sets a value; when `cas` is not 0, only if it is still the number of the value.
+    /// Sets a value; if `cas` is not 0, only if it is the current number of the value.
     pub(crate) fn set(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), NotSet> {
         let mut store = self.0.lock();
         let (old, number) =
@@ -66,7 +66,7 @@ impl SharedData {
             return Err(NotSet::Full);
         }
         store.bytes = bytes;
-        // 0 stands for "whatever it is" and is never the number of a value.
+        // 0 means "any" and is never the number of a value.
         let next = number.wrapping_add(1).max(1);
         store.values.insert(key.into(), (value.into(), next));
         Ok(())
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_to_set_wins_and_the_second_hears_of_it() {
+    fn the_first_write_wins_and_the_second_fails() {
         let data = SharedData::default();
         assert_eq!(data.get(b"a"), None);
         data.set(b"a", b"one", 0).unwrap();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_store_takes_nothing_more_but_what_replaces() {
+    fn a_full_store_accepts_only_replacements() {
         let data = SharedData::default();
         let large = vec![0; LARGEST - 1];
         data.set(b"a", &large, 0).unwrap();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_one_id_share_and_the_last_takes_it_along() {
+    fn entries_of_one_id_share_a_store_until_the_last_ends() {
         let one = SharedData::of("of a test");
         one.set(b"a", b"here", 0).unwrap();
         assert!(SharedData::of("of a test").get(b"a").is_some());

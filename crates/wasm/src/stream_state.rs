@@ -1,4 +1,4 @@
-//! What the host remembers about one request, or one WebSocket, from phase to phase.
+//! The host's state of one request or WebSocket across phases.
 
 use crate::instance::Instance;
 use crate::request_scope::RequestScope;
@@ -7,19 +7,19 @@ use http::{HeaderMap, StatusCode};
 use moongate_sdk::Exchange;
 use std::sync::Arc;
 
-/// A stream: nothing yet, or its context in an instance.
+/// A stream: empty, or its context in an instance.
 #[derive(Default)]
 pub(crate) struct Stream {
     pub(crate) run: Option<Run>,
     /// Pieces of a body that the filter holds back.
     pub(crate) held: BytesMut,
-    /// The filter gets the request's body in one piece, before its head goes anywhere.
+    /// The filter gets the request's body in one piece, before the head is forwarded.
     pub(crate) whole: bool,
-    /// The answer's head, for the phases behind it.
+    /// The response head, for later phases.
     pub(crate) answer: Option<Box<(StatusCode, HeaderMap)>>,
 }
 
-/// A context in an instance. It ends with this value, whatever becomes of the request.
+/// A context in an instance. It ends with this value, on every path.
 pub(crate) struct Run {
     pub(crate) instance: Arc<Instance>,
     pub(crate) id: u32,
@@ -31,7 +31,7 @@ impl Run {
         Self { instance, id, over: false }
     }
 
-    /// Ends it, with the request in sight.
+    /// Ends it, with the request visible.
     pub(crate) fn end(mut self, sight: &mut dyn RequestScope) {
         self.over = true;
         self.instance.finish(self.id, Some(sight));
@@ -47,7 +47,7 @@ impl Drop for Run {
 }
 
 impl Stream {
-    /// Takes the stream out of the exchange, so that both can be worked with.
+    /// Takes the stream out of the exchange, so that both can be borrowed.
     pub(crate) fn take(exchange: &mut Exchange<'_>) -> Self {
         std::mem::take(exchange.state::<Self>())
     }

@@ -1,4 +1,4 @@
-//! Claims about the host, with filters written for them in WebAssembly's text format.
+//! Tests of the host, with filters in WebAssembly's text format.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod calling;
@@ -15,7 +15,7 @@ use moongate_sdk::testing::settings;
 use serde_json::{Value, json};
 use std::fs;
 
-/// What every filter here has: the marks of one, memory, an allocator that goes round in a ring, and imports.
+/// The common part of every filter here: ABI markers, memory, a ring allocator, and imports.
 pub(crate) const PRELUDE: &str = r#"
   (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
   (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
@@ -55,7 +55,7 @@ pub(crate) fn wasm(body: &str) -> Vec<u8> {
     wat::parse_str(format!("(module {PRELUDE} {body})")).unwrap()
 }
 
-/// A plugin of a module, with more settings.
+/// A plugin of a module, with additional settings.
 pub(crate) fn load(bytes: &[u8], more: Value) -> Result<Box<dyn Plugin>, Problems> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("test.wasm");
@@ -66,17 +66,17 @@ pub(crate) fn load(bytes: &[u8], more: Value) -> Result<Box<dyn Plugin>, Problem
     (KIND.build)(&settings(written))
 }
 
-/// A plugin of the prelude and `body`, with no more settings.
+/// A plugin of the prelude and `body`, without additional settings.
 pub(crate) fn plugin(body: &str) -> Box<dyn Plugin> {
     plugin_with(body, json!({}))
 }
 
-/// The same with more settings.
+/// The same with additional settings.
 pub(crate) fn plugin_with(body: &str, more: Value) -> Box<dyn Plugin> {
     load(&wasm(body), more).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
-/// What is wrong with a module.
+/// The problem with a module.
 pub(crate) fn refusal(bytes: &[u8], more: Value) -> String {
     let problems = load(bytes, more).err().expect("the module should be refused");
     problems.0[0].message.clone()

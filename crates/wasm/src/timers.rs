@@ -1,4 +1,4 @@
-//! The clock of filters that asked for one: `proxy_on_tick` in each of their instances, beside the requests.
+//! Timer of filters with a tick period: `proxy_on_tick` in each of their instances, beside the requests.
 
 use crate::host::Phase;
 use crate::http_calls::Calls;
@@ -22,7 +22,7 @@ pub(crate) fn keep(slots: Arc<Slots>, services: Arc<dyn Services>) -> Background
             round(&slots, &services, &mut dues);
             let changed = slots.shared().ticks.notified();
             match dues.iter().map(|due| due.at).min() {
-                // Either way there is something to look after.
+                // In both cases there is work to do.
                 Some(next) => drop(timeout_at(next, changed).await),
                 None => changed.await,
             }
@@ -30,7 +30,7 @@ pub(crate) fn keep(slots: Arc<Slots>, services: Arc<dyn Services>) -> Background
     })
 }
 
-/// Ticks whoever it is time for, and says when it is time again.
+/// Ticks every instance that is due, and returns the time of the next tick.
 fn round(slots: &Slots, services: &Arc<dyn Services>, dues: &mut Vec<Due>) {
     let now = Instant::now();
     let living = slots.living();
@@ -46,7 +46,7 @@ fn round(slots: &Slots, services: &Arc<dyn Services>, dues: &mut Vec<Due>) {
                 due.at = now + period;
                 tick(instance, services);
             }
-            // The filter may have asked for a shorter period meanwhile.
+            // The filter may have set a shorter period meanwhile.
             Some(due) => due.at = due.at.min(now + period),
         }
     }
@@ -57,8 +57,8 @@ fn tick(instance: &Arc<Instance>, services: &Arc<dyn Services>) {
     match instance.run(Phase::Aside, scene, |core| core.tick()) {
         Ok(came) => Calls::new(came.outcome.calls).detach(instance, services),
         Err(fault) => {
-            if log_throttle::admit(log::Level::Warn, "a filter failed at its tick", &[]) {
-                log::warn!(fault:%; "a filter failed at its tick");
+            if log_throttle::admit(log::Level::Warn, "filter failed on a tick", &[]) {
+                log::warn!(fault:%; "filter failed on a tick");
             }
         }
     }

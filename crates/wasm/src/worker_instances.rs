@@ -1,8 +1,8 @@
-//! Which instance serves which worker.
+//! Assignment of instances to workers.
 //!
-//! Every worker has an instance of its own, made when its first request comes, so that none waits for
-//! another. One that is worn out takes no new streams and lives until its last is over. One that died is
-//! replaced at once when it had served before; a module that cannot serve at all is tried ever more seldom.
+//! Every worker has its own instance, created with its first request, so that none waits for another. A worn-out
+//! instance accepts no new streams and lives until its last one is over. A dead instance that had served before is
+//! replaced at once. A module that cannot serve at all is retried at growing intervals.
 
 use crate::host::Shared;
 use crate::instance::Instance;
@@ -12,15 +12,15 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Workers with an instance of their own; beyond, two share one.
+/// The number of workers with their own instance; beyond it two share one.
 const SLOTS: usize = 64;
 
-/// The first pause before a module that fails is tried again; it doubles up to the last.
+/// The first pause before a failed module is retried; it doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Of all time, one part in so many may go into making new instances, and of a moment all: a burst of
-/// requests that each end one is no reason to fail those between them.
+/// New instances may use this fraction of all time, but all of a moment: a burst of requests that each kill an
+/// instance must not fail the requests in between.
 const SHARE: u32 = 10;
 const BURST: Duration = Duration::from_secs(1);
 
@@ -28,17 +28,17 @@ pub(crate) struct Slots {
     program: Arc<Program>,
     shared: Arc<Shared>,
     slots: [Mutex<Slot>; SLOTS],
-    /// The instance that showed that the module starts; the first worker takes it over.
+    /// The instance that proved that the module starts; the first worker takes it.
     spare: Mutex<Option<Arc<Instance>>>,
 }
 
 #[derive(Default)]
 struct Slot {
     current: Option<Arc<Instance>>,
-    /// Instances in a row that failed before they served a stream.
+    /// The number of successive instances that failed before they served a stream.
     failures: u32,
     not_before: Option<Instant>,
-    /// When making the instances so far will have taken no more than its share of the time.
+    /// The time at which the instances created so far will have used only their share of the time.
     paid: Option<Instant>,
 }
 
@@ -87,7 +87,7 @@ impl Slots {
         let now = Instant::now();
         if slot.not_before.is_some_and(|then| now < then) || slot.paid.is_some_and(|paid| paid > now + BURST)
         {
-            return Err(Fault::fixed("its module failed and is not tried again yet"));
+            return Err(Fault::fixed("its module failed and is not retried yet"));
         }
         let new = Instance::start(&self.program, &self.shared);
         slot.paid = Some(slot.paid.map_or(now, |paid| paid.max(now)) + now.elapsed() * SHARE);
@@ -104,7 +104,7 @@ impl Slots {
         }
     }
 
-    /// The instances that take new streams, for ticks.
+    /// The instances that accept new streams, for ticks.
     pub(crate) fn living(&self) -> Vec<Arc<Instance>> {
         let current = self.slots.iter().filter_map(|slot| slot.lock().current.clone());
         current.chain(self.spare.lock().clone()).filter(|instance| instance.is_open()).collect()
@@ -112,14 +112,14 @@ impl Slots {
 }
 
 impl Slot {
-    /// Its instance failed, `proven` after it had served others.
+    /// Records a failed instance; `proven` if it had served streams before.
     fn failed(&mut self, proven: bool) {
         self.failures = if proven { 0 } else { self.failures + 1 };
         self.not_before = Some(Instant::now() + pause(self.failures));
     }
 }
 
-/// How long a module that failed so many times in a row is left alone.
+/// The pause of a module after that many successive failures.
 fn pause(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! Authorities that do what Pebble does not: canned answers over real sockets.
+//! Tests with CAs that behave differently from Pebble: canned responses over real sockets.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -10,26 +10,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Answers by the path of a request, the last one again and again: a status and a body in which `HERE` is the
-/// authority's own URL and `CHAIN` a certificate for a.example, of somebody's key.
-type Answers = &'static [(&'static str, u16, &'static str)];
+/// Responses by request path, the last one repeated: a status and a body. `HERE` stands for the CA's URL, and
+/// `CHAIN` for a certificate of a.example with another key.
+type Responses = &'static [(&'static str, u16, &'static str)];
 
 const DIRECTORY: (&str, u16, &str) =
     ("/dir", 200, r#"{"newNonce":"HERE/nonce","newAccount":"HERE/account","newOrder":"HERE/order"}"#);
 const NONCE: (&str, u16, &str) = ("/nonce", 200, "");
 const ACCOUNT: (&str, u16, &str) = ("/account", 201, "{}");
 
-/// Whether an answer is for that path, or for all that begin so.
+/// Whether a response is for that path, or for all paths with that prefix.
 fn is_for(known: &str, path: &str) -> bool {
     known.strip_suffix('*').map_or(known == path, |start| path.starts_with(start))
 }
 
-/// Starts one. Gives its URL and how often it was asked.
-async fn authority(answers: Answers) -> (String, Arc<AtomicUsize>) {
+/// Starts a CA. Returns its URL and its request count.
+async fn authority(responses: Responses) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let here = format!("http://{}", listener.local_addr().unwrap());
-    let asked = Arc::<AtomicUsize>::default();
-    let (url, count) = (here.clone(), Arc::clone(&asked));
+    let requests = Arc::<AtomicUsize>::default();
+    let (url, count) = (here.clone(), Arc::clone(&requests));
     let chain = pem(&["a.example"], 4000);
     let chain = chain[chain.find("-----BEGIN CERT").unwrap()..].to_owned();
     tokio::spawn(async move {
@@ -44,27 +44,27 @@ async fn authority(answers: Answers) -> (String, Arc<AtomicUsize>) {
             }
             let head = String::from_utf8_lossy(&head).into_owned();
             let path = head.split(' ').nth(1).unwrap_or_default();
-            let mut known = answers.iter().filter(|(known, ..)| is_for(known, path));
+            let mut known = responses.iter().filter(|(known, ..)| is_for(known, path));
             let time = times.entry(path.to_owned()).or_insert(0_usize);
             let (_, status, body) =
                 known.clone().nth(*time).or_else(|| known.next_back()).unwrap_or(&("", 404, "{}"));
             *time += 1;
             let body = body.replace("HERE", &url).replace("CHAIN", &chain);
-            // Of orders it would be waited for.
+            // For orders, the client would wait that long.
             let again = if path.starts_with("/renewal/") { "Retry-After: 21600\r\n" } else { "" };
             let kind = if body.starts_with('{') { "Content-Type: application/problem+json\r\n" } else { "" };
-            let answer = format!(
+            let response = format!(
                 "HTTP/1.1 {status} X\r\nReplay-Nonce: one\r\nLocation: {url}{path}/1\r\nContent-Length: {}\r\n{kind}{again}\r\n",
                 body.len()
             );
             let body = if head.starts_with("HEAD") { "" } else { &body };
-            let _ = stream.write_all(format!("{answer}{body}").as_bytes()).await;
+            let _ = stream.write_all(format!("{response}{body}").as_bytes()).await;
         }
     });
-    (here, asked)
+    (here, requests)
 }
 
-/// A certificate's work in a folder, at an authority.
+/// A job with this folder and CA.
 fn job(folder: &Path, authority: &str) -> Arc<Job> {
     let mut settings = settings(folder, &["a.example"]);
     settings.directory = format!("{authority}/dir");
@@ -73,21 +73,21 @@ fn job(folder: &Path, authority: &str) -> Arc<Job> {
     Arc::new(Job::new(settings, &Place::nowhere(), &Arc::default()))
 }
 
-async fn fails(answers: Answers) -> (Failure, Arc<Job>, tempfile::TempDir) {
+async fn fails(responses: Responses) -> (Failure, Arc<Job>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let (here, _) = authority(answers).await;
+    let (here, _) = authority(responses).await;
     let job = job(folder.path(), &here);
     let failure = issue(&job).await.unwrap_err();
     (failure, job, folder)
 }
 
 #[tokio::test]
-async fn what_an_authority_refuses_is_told_by_its_sort_and_in_its_words() {
+async fn a_refusal_has_the_reason_and_the_text_of_the_ca() {
     const LIMITED: &str = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many"}"#;
     const ODD: &str = r#"{"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"not this one"}"#;
     const DOWN: &str = r#"{"type":"urn:ietf:params:acme:error:serverInternal","detail":"sorry"}"#;
     const STALE: &str = r#"{"type":"urn:ietf:params:acme:error:badNonce","detail":"stale"}"#;
-    let cases: &[(Answers, Reason, &str)] = &[
+    let cases: &[(Responses, Reason, &str)] = &[
         (&[("/dir", 503, "<html>sorry</html>")], Reason::Unreachable, "503"),
         (&[("/dir", 200, "<html>")], Reason::Unreachable, "JSON"),
         (&[DIRECTORY, ("/nonce", 500, "")], Reason::Unreachable, "500"),
@@ -99,15 +99,15 @@ async fn what_an_authority_refuses_is_told_by_its_sort_and_in_its_words() {
         (&[DIRECTORY, NONCE, ACCOUNT, ("/order", 400, STALE)], Reason::Unreachable, "stale"),
         (&[DIRECTORY, NONCE, ACCOUNT, ("/order", 201, "{}")], Reason::Unreachable, "JSON"),
     ];
-    for (answers, reason, words) in cases {
-        let (failure, ..) = fails(answers).await;
-        assert_eq!(failure.reason, *reason, "{answers:?}: {}", failure.detail);
+    for (responses, reason, words) in cases {
+        let (failure, ..) = fails(responses).await;
+        assert_eq!(failure.reason, *reason, "{responses:?}: {}", failure.detail);
         assert!(failure.detail.contains(words), "{}", failure.detail);
     }
 }
 
 #[tokio::test]
-async fn an_account_that_is_no_longer_known_is_put_aside_for_a_new_one() {
+async fn an_unknown_account_is_replaced() {
     const GONE: &str = r#"{"type":"urn:ietf:params:acme:error:accountDoesNotExist","detail":"who?"}"#;
     let (failure, job, _folder) = fails(&[DIRECTORY, NONCE, ACCOUNT, ("/order", 400, GONE)]).await;
     assert_eq!(failure.reason, Reason::Account);
@@ -116,7 +116,7 @@ async fn an_account_that_is_no_longer_known_is_put_aside_for_a_new_one() {
 }
 
 #[tokio::test]
-async fn nobody_is_sent_elsewhere_without_tls_and_no_challenge_is_made_up() {
+async fn urls_without_tls_and_missing_challenges_are_refused() {
     const ELSEWHERE: &str =
         r#"{"status":"pending","authorizations":["http://192.0.2.1/"],"finalize":"http://192.0.2.1/"}"#;
     let (failure, ..) = fails(&[DIRECTORY, NONCE, ACCOUNT, ("/order", 201, ELSEWHERE)]).await;
@@ -130,11 +130,11 @@ async fn nobody_is_sent_elsewhere_without_tls_and_no_challenge_is_made_up() {
             {"type":"dns-01","url":"HERE/dns","token":"t","status":"pending"}]}"#,
     );
     let (failure, ..) = fails(&[DIRECTORY, NONCE, ACCOUNT, ORDER, NAME]).await;
-    assert_eq!(failure.detail, "the authority does not offer this challenge for a.example");
+    assert_eq!(failure.detail, "the CA does not offer this challenge for a.example");
 }
 
 #[tokio::test]
-async fn what_is_issued_must_be_for_our_key_and_nothing_is_kept_otherwise() {
+async fn a_certificate_for_another_key_is_refused_and_not_stored() {
     const ORDER: (&str, u16, &str) =
         ("/order", 201, r#"{"status":"pending","authorizations":[],"finalize":"HERE/end"}"#);
     const READY: (&str, u16, &str) =
@@ -153,40 +153,40 @@ async fn what_is_issued_must_be_for_our_key_and_nothing_is_kept_otherwise() {
     ] {
         let (failure, job, _folder) = fails(last).await;
         assert_eq!(failure.reason, Reason::Rejected, "{}", failure.detail);
-        assert!(failure.detail.starts_with("what was issued: "), "{}", failure.detail);
+        assert!(failure.detail.starts_with("issued certificate: "), "{}", failure.detail);
         assert!(job.slot().get().is_none() && storage::load(&job.settings).unwrap().is_none());
     }
 }
 
 #[tokio::test]
-async fn what_could_not_be_kept_is_kept_later_and_not_asked_for_again() {
+async fn an_unsaved_certificate_is_stored_later_without_a_new_order() {
     let folder = tempfile::tempdir().unwrap();
-    let (here, asked) = authority(&[]).await;
+    let (here, requests) = authority(&[]).await;
     let job = job(folder.path(), &here);
     *job.unsaved.lock() = Some(pem(&["a.example"], 4000));
     issue(&job).await.unwrap();
     assert!(storage::load(&job.settings).unwrap().is_some());
-    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert_eq!(requests.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_written_to_costs_the_authority_nothing() {
+async fn an_unwritable_folder_causes_no_request() {
     let folder = tempfile::tempdir().unwrap();
     let taken = folder.path().join("taken");
     std::fs::write(&taken, "a file").unwrap();
-    let (here, asked) = authority(&[DIRECTORY, NONCE, ACCOUNT]).await;
+    let (here, requests) = authority(&[DIRECTORY, NONCE, ACCOUNT]).await;
     let job = job(&taken, &here);
     assert_eq!(issue(&job).await.unwrap_err().reason, Reason::Storage);
-    assert!(job.prepare().map(drop).unwrap_err().message.contains("cannot be kept"));
-    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert!(job.prepare().map(drop).unwrap_err().message.contains("cannot be stored"));
+    assert_eq!(requests.load(Ordering::Relaxed), 0);
 }
 
 #[test]
-fn a_proof_is_shown_to_who_asks_for_it_alone() {
+fn a_validation_certificate_is_used_for_acme_handshakes_only() {
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
     let challenges = Arc::<Challenges>::default();
     let shown = challenges.show_handshake("a.example", proof("a.example", &[7; 32]).unwrap()).unwrap();
-    let asks = |name: &str, alpn: &[&[u8]]| {
+    let offers = |name: &str, alpn: &[&[u8]]| {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap();
@@ -201,19 +201,19 @@ fn a_proof_is_shown_to_who_asks_for_it_alone() {
         let accepted = acceptor.accept().ok().flatten().unwrap();
         challenges.handshake(&accepted.client_hello()).is_some()
     };
-    assert!(asks("a.example", &[b"acme-tls/1"]) && asks("A.Example", &[b"acme-tls/1"]));
-    assert!(!asks("b.example", &[b"acme-tls/1"]), "a name that nobody proves");
+    assert!(offers("a.example", &[b"acme-tls/1"]) && offers("A.Example", &[b"acme-tls/1"]));
+    assert!(!offers("b.example", &[b"acme-tls/1"]), "a name without a challenge");
     assert!(
-        !asks("a.example", &[b"acme-tls/1", b"h2"])
-            && !asks("a.example", &[b"h2"])
-            && !asks("a.example", &[])
+        !offers("a.example", &[b"acme-tls/1", b"h2"])
+            && !offers("a.example", &[b"h2"])
+            && !offers("a.example", &[])
     );
     drop(shown);
-    assert!(!asks("a.example", &[b"acme-tls/1"]));
+    assert!(!offers("a.example", &[b"acme-tls/1"]));
 }
 
 #[tokio::test]
-async fn an_authority_that_wants_a_certificate_renewed_says_when() {
+async fn renewal_information_sets_the_time_of_renewal() {
     const DIRECTORY: (&str, u16, &str) = (
         "/dir",
         200,
@@ -225,7 +225,7 @@ async fn an_authority_that_wants_a_certificate_renewed_says_when() {
         r#"{"suggestedWindow":{"start":"2001-09-09T01:46:40Z","end":"2001-09-09T01:46:50Z"}}"#,
     );
     let folder = tempfile::tempdir().unwrap();
-    let (here, asked) = authority(&[DIRECTORY, NONCE, ACCOUNT, WINDOW]).await;
+    let (here, requests) = authority(&[DIRECTORY, NONCE, ACCOUNT, WINDOW]).await;
     let job = job(folder.path(), &here);
     storage::prepare(&job.settings).unwrap();
     let key = KeyPair::generate().unwrap();
@@ -234,8 +234,8 @@ async fn an_authority_that_wants_a_certificate_renewed_says_when() {
     let text = key.serialize_pem() + &params.self_signed(&key).unwrap().pem();
     let served = Keyed::read(text.as_bytes()).unwrap();
     job.renewed(served.key, served.validity);
-    assert_eq!(renewal_info::wanted(&job).await, None, "no account is made for it");
-    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert_eq!(renewal_info::wanted(&job).await, None, "no account is created for it");
+    assert_eq!(requests.load(Ordering::Relaxed), 0);
     account(&job.settings).await.unwrap();
     let (when, again) = renewal_info::wanted(&job).await.unwrap();
     assert!((1_000_000_000..=1_000_000_010).contains(&when), "{when}");

@@ -1,4 +1,4 @@
-//! What is kept, for whom, and what stands in for it.
+//! Tests of stored files, their owners, and substitute certificates.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -18,7 +18,7 @@ pub(in crate::acme) fn settings(storage: &Path, names: &[&str]) -> Settings {
     }
 }
 
-/// A key and its certificate for these names, until that year.
+/// A key and its certificate for these names, valid until that year.
 pub(in crate::acme) fn pem(names: &[&str], until: i32) -> String {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();
@@ -28,7 +28,7 @@ pub(in crate::acme) fn pem(names: &[&str], until: i32) -> String {
 }
 
 #[test]
-fn what_is_kept_is_its_owners_alone_and_comes_back() {
+fn stored_files_are_private_and_can_be_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let storage = folder.path().join("a/b");
     let settings = settings(&storage, &["a.example", "b.example"]);
@@ -43,11 +43,11 @@ fn what_is_kept_is_its_owners_alone_and_comes_back() {
         assert_eq!(found, mode, "{}", path.display());
     }
     let beside: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
-    assert_eq!(beside.len(), 1, "no draft is left: {beside:?}");
+    assert_eq!(beside.len(), 1, "a draft is left: {beside:?}");
 }
 
 #[test]
-fn a_draft_of_a_process_that_died_is_in_nobodys_way() {
+fn a_draft_of_a_dead_process_does_not_block_a_write() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), &["a.example"]);
     prepare(&settings).unwrap();
@@ -58,7 +58,7 @@ fn a_draft_of_a_process_that_died_is_in_nobodys_way() {
 }
 
 #[test]
-fn what_cannot_be_served_is_left_aside() {
+fn unusable_certificates_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), &["a.example"]);
     prepare(&settings).unwrap();
@@ -73,7 +73,7 @@ fn what_cannot_be_served_is_left_aside() {
 }
 
 #[test]
-fn a_kept_certificate_that_cannot_be_read_is_an_error_and_not_an_order() {
+fn an_unreadable_stored_certificate_is_an_error_without_an_order() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), &["a.example"]);
     prepare(&settings).unwrap();
@@ -92,7 +92,7 @@ fn a_kept_certificate_that_cannot_be_read_is_an_error_and_not_an_order() {
 }
 
 #[test]
-fn who_has_none_yet_is_stood_in_for_by_the_one_with_most_of_its_names() {
+fn the_certificate_with_most_names_is_the_substitute() {
     let folder = tempfile::tempdir().unwrap();
     let three = settings(folder.path(), &["a.example", "b.example", "c.example"]);
     prepare(&three).unwrap();
@@ -103,7 +103,7 @@ fn who_has_none_yet_is_stood_in_for_by_the_one_with_most_of_its_names() {
     assert_eq!((kept.names.len(), own), (2, false));
     assert!(
         load(&settings(folder.path(), &["e.example"])).unwrap().is_none(),
-        "nobody is served another's name"
+        "no certificate covers another name"
     );
 }
 
@@ -125,13 +125,13 @@ fn failed_tries_are_known_after_a_restart_and_forgotten_after_a_success() {
 }
 
 #[test]
-fn every_certificate_and_every_account_has_a_file_of_its_own() {
+fn every_certificate_and_every_account_has_its_own_file() {
     let one = settings(Path::new("s"), &["a.example", "b.example"]);
-    let turned = settings(Path::new("s"), &["b.example", "a.example"]);
+    let reversed = settings(Path::new("s"), &["b.example", "a.example"]);
     let alone = settings(Path::new("s"), &["a.example"]);
     assert!(certificate(&one).to_str().unwrap().starts_with("s/127.0.0.1_1_dir/a.example-"));
     assert_eq!(certificate(&alone), Path::new("s/127.0.0.1_1_dir/a.example.pem"));
-    assert_ne!(certificate(&one), certificate(&turned), "the first name is in it");
+    assert_ne!(certificate(&one), certificate(&reversed), "the first name is in it");
     assert_eq!(account(&alone), Path::new("s/127.0.0.1_1_dir/account.json"));
     let mut external = alone.clone();
     external.external = Some(("../../x".to_owned(), vec![1]));

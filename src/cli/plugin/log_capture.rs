@@ -1,22 +1,23 @@
-//! What a plugin says to the process's log while it is tried, in place of that log.
+//! Log capture for `moongate plugin test`: log records are kept for the report instead of printed.
 
 use log::kv::{Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The lines since they were last taken.
+/// The captured lines since the last `take`.
 #[derive(Clone, Default)]
-pub(super) struct Watch(Arc<Mutex<Vec<String>>>);
+pub(super) struct LogCapture(Arc<Mutex<Vec<String>>>);
 
-impl Watch {
-    /// Takes the place of the process's log; a log that is there already stays, and is not watched.
+impl LogCapture {
+    /// Installs the capture as the process's logger. An already installed logger stays, and nothing is
+    /// captured.
     pub(super) fn begin() -> Self {
-        let watch = Self::default();
-        if log::set_boxed_logger(Box::new(watch.clone())).is_ok() {
+        let capture = Self::default();
+        if log::set_boxed_logger(Box::new(capture.clone())).is_ok() {
             log::set_max_level(LevelFilter::Debug);
         }
-        watch
+        capture
     }
 
     pub(super) fn note(&self, line: String) {
@@ -28,13 +29,13 @@ impl Watch {
     }
 }
 
-impl Log for Watch {
+impl Log for LogCapture {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &Record<'_>) {
-        // Only plugins and their hosts; a compiler under one of them has a lot to say to itself.
+        // Only plugins and their hosts: the WebAssembly compiler logs much at debug level.
         if !record.target().starts_with("moongate") {
             return;
         }

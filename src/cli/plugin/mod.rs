@@ -1,4 +1,4 @@
-//! `moongate plugin`: begins a plugin, and tries one outside the gateway.
+//! `moongate plugin`: creates a plugin from a template, and runs a plugin without the gateway.
 
 mod log_capture;
 mod offline_services;
@@ -14,57 +14,58 @@ use std::process::ExitCode;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Begin a plugin in a directory of its name: a crate with a gateway of its own, a filter, or a script
+    /// Create a plugin in a new directory: a Rust crate with its own gateway, a WebAssembly filter or a Luau
+    /// script
     New {
-        /// Its name: letters, digits, `-` and `_`, beginning with a letter
+        /// Name: letters, digits, `-` and `_`, with a letter first
         name: String,
-        /// A proxy-wasm filter in Rust
+        /// Create a proxy-wasm filter in Rust
         #[arg(long, conflicts_with = "luau")]
         wasm: bool,
-        /// A script in Luau
+        /// Create a Luau script
         #[arg(long)]
         luau: bool,
     },
-    /// Run a plugin outside the gateway and print what it does to a request, an answer and messages
-    Test(Box<Trial>),
+    /// Run a plugin without the gateway; print its effect on a request, a response and WebSocket messages
+    Test(Box<TestArguments>),
 }
 
 #[derive(clap::Args)]
-pub(super) struct Trial {
-    /// A script (.luau) or a filter (.wasm)
+pub(super) struct TestArguments {
+    /// Script (.luau) or WebAssembly filter (.wasm)
     #[arg(required_unless_present = "kind", conflicts_with = "kind")]
     file: Option<PathBuf>,
-    /// A kind of this build instead of a file; `--config` has its settings
+    /// Run a kind of this build instead of a file; its settings are in `--config`
     #[arg(long, value_name = "NAME")]
     kind: Option<String>,
-    /// What it is configured with, as JSON
+    /// Configuration of the plugin, as JSON
     #[arg(long, value_name = "JSON")]
     config: Option<String>,
-    /// The request: a method, and a path or an URL
+    /// Request: a method, and a path or URL
     #[arg(long, value_name = "REQUEST", default_value = "GET /")]
     request: String,
-    /// A field of the request, as `name: value`
+    /// Header field of the request, as `name: value`; may be repeated
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
-    /// The body of the request, or `@` and a file that has it
+    /// Body of the request, or `@FILE`
     #[arg(long, value_name = "TEXT")]
     body: Option<String>,
-    /// The client's address
+    /// Client address
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     client: std::net::IpAddr,
-    /// The status of the answer
+    /// Status of the response
     #[arg(long, value_name = "STATUS", default_value = "200")]
     status: http::StatusCode,
-    /// A field of the answer, as `name: value`
+    /// Header field of the response, as `name: value`; may be repeated
     #[arg(long = "answer-header", value_name = "FIELD")]
     answer_headers: Vec<String>,
-    /// The body of the answer, or `@` and a file that has it
+    /// Body of the response, or `@FILE`
     #[arg(long, value_name = "TEXT")]
     answer_body: Option<String>,
-    /// A text message of the client on a WebSocket; more than one is sent in that order
+    /// Text message of the client on a WebSocket; may be repeated
     #[arg(long = "message", value_name = "TEXT")]
     messages: Vec<String>,
-    /// A text message of the backend; they come after those of the client
+    /// Text message of the backend, sent after those of the client; may be repeated
     #[arg(long = "answer-message", value_name = "TEXT")]
     answer_messages: Vec<String>,
 }
@@ -85,6 +86,6 @@ pub(super) fn main(command: &Command, kinds: Kinds) -> ExitCode {
                 }
             }
         }
-        Command::Test(trial) => test_run::main(trial, kinds),
+        Command::Test(arguments) => test_run::main(arguments, kinds),
     }
 }

@@ -1,11 +1,11 @@
-//! The services of a plugin that is tried outside the gateway: calls are noted, and nobody answers.
+//! Services of a plugin under `moongate plugin test`: calls are reported, and fail as unreachable.
 
-use super::log_capture::Watch;
+use super::log_capture::LogCapture;
 use moongate_sdk::{Call, CallError, CallFuture, CallTarget, Services};
 use std::future::Future;
 use std::pin::Pin;
 
-pub(super) struct Offline(pub(super) Watch);
+pub(super) struct Offline(pub(super) LogCapture);
 
 impl Services for Offline {
     fn call(&self, call: Call) -> CallFuture {
@@ -15,12 +15,12 @@ impl Services for Offline {
             }
             CallTarget::Url(url) => format!("call {} {url}", call.method),
         };
-        self.0.note(format!("{line}: not made, there are no upstreams here"));
+        self.0.note(format!("{line}: not made, `plugin test` has no upstreams"));
         Box::pin(std::future::ready(Err(CallError::Unreachable)))
     }
 
     fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.0.note("work beside the request: not begun here".to_owned());
+        self.0.note("background task: not started by `plugin test`".to_owned());
     }
 
     fn has_upstream(&self, _: &str) -> bool {

@@ -1,12 +1,12 @@
-//! What `moongate plugin new` writes. The templates beside this file are real: tests compile and run them
-//! under the name `my_plugin`, which becomes the new plugin's.
+//! Templates of `moongate plugin new`. The files beside this one are complete: tests compile and run them
+//! under the name `my_plugin`, which is replaced by the new plugin's name.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// A sort of plugin.
+/// The language of a plugin.
 #[derive(Clone, Copy)]
 pub(super) enum Sort {
     Native,
@@ -14,9 +14,9 @@ pub(super) enum Sort {
     Luau,
 }
 
-/// The name under which the templates are written.
+/// The plugin's name in the templates.
 const NAME: &str = "my_plugin";
-/// The same as the name of a type.
+/// The plugin's type name in the templates.
 const TYPE: &str = "MyPlugin";
 
 const NATIVE: &[(&str, &str)] = &[
@@ -46,7 +46,7 @@ impl Sort {
         }
     }
 
-    /// What to do next.
+    /// The next steps, for the terminal.
     fn next(self, name: &str) -> String {
         match self {
             Self::Native => format!(
@@ -67,33 +67,33 @@ impl Sort {
     }
 }
 
-/// Writes a plugin into a new directory; gives what to tell about it.
+/// Writes a plugin into a new directory; returns the text for the terminal.
 ///
 /// # Errors
-/// A name that cannot be one, a directory that is there already, and whatever the disk says.
+/// An invalid name, an existing directory, and I/O errors.
 pub(super) fn write(name: &str, sort: Sort) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.bytes().all(fits) || name.len() > 64 {
         return Err(format!(
-            "`{name}` cannot be a plugin's name; it has letters, digits, `-` and `_`, and begins with a letter"
+            "`{name}` is not a valid plugin name; use letters, digits, `-` and `_`, with a letter first"
         ));
     }
     let directory = Path::new(name);
-    // Making it here, and not taking one that is there, is what keeps somebody's work from being overwritten.
+    // `create_dir` fails on an existing directory, so existing work is never overwritten.
     fs::create_dir(directory).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => format!("`{name}` is there already; nothing was written"),
-        _ => format!("cannot make `{name}`: {error}"),
+        io::ErrorKind::AlreadyExists => format!("`{name}` already exists; nothing was written"),
+        _ => format!("cannot create `{name}`: {error}"),
     })?;
-    let mut told = format!("{name}: a new plugin\n");
+    let mut message = format!("{name}: a new plugin\n");
     for (file, template) in sort.files() {
-        let file = named(file, name);
-        put(&directory.join(&file), &named(template, name))
+        let file = rename_template(file, name);
+        put(&directory.join(&file), &rename_template(template, name))
             .map_err(|error| format!("cannot write `{name}/{file}`: {error}"))?;
         // Writing to a String cannot fail.
-        let _ = writeln!(told, "  {name}/{file}");
+        let _ = writeln!(message, "  {name}/{file}");
     }
-    let _ = write!(told, "next:\n{}", sort.next(name));
-    Ok(told)
+    let _ = write!(message, "next:\n{}", sort.next(name));
+    Ok(message)
 }
 
 fn put(path: &Path, text: &str) -> io::Result<()> {
@@ -103,8 +103,8 @@ fn put(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// The template under the new name. Rust and the configuration know it with `_`, and lower case.
-fn named(template: &str, name: &str) -> String {
+/// The template with the new name: in Rust and in configurations with `_` for `-`, in lower case.
+fn rename_template(template: &str, name: &str) -> String {
     let word = |part: &str| {
         let mut letters = part.chars();
         letters
@@ -113,7 +113,7 @@ fn named(template: &str, name: &str) -> String {
     };
     let kind = name.to_ascii_lowercase().replace('-', "_");
     let sort: String = name.split(['-', '_']).map(word).collect();
-    // A script is called as its directory is.
+    // A script's file has the name of its directory.
     let file = format!("{NAME}.luau");
     template.replace(&file, &format!("{name}.luau")).replace(NAME, &kind).replace(TYPE, &sort)
 }

@@ -1,7 +1,7 @@
-//! What `moongate plugin test` is told, made into a plugin and what goes through it.
+//! Arguments of `moongate plugin test`: the plugin, and the exchange that it processes.
 
-use super::Trial;
-use super::log_capture::Watch;
+use super::TestArguments;
+use super::log_capture::LogCapture;
 use super::offline_services::Offline;
 use crate::snapshot::Kinds;
 use crate::websocket::handshake;
@@ -14,14 +14,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The plugin of a file, or of a kind.
-pub(super) fn plugin(trial: &Trial, kinds: Kinds) -> Result<Box<dyn Plugin>, Problems> {
-    let config = match trial.config.as_deref().map(serde_json::from_str) {
+/// Builds the plugin from a file or a kind.
+pub(super) fn plugin(arguments: &TestArguments, kinds: Kinds) -> Result<Box<dyn Plugin>, Problems> {
+    let config = match arguments.config.as_deref().map(serde_json::from_str) {
         None => None,
         Some(Ok(config)) => Some(config),
         Some(Err(error)) => return Err(Problem::new(format!("`--config` is not JSON: {error}")).into()),
     };
-    let (kind, settings) = match (&trial.kind, &trial.file) {
+    let (kind, settings) = match (&arguments.kind, &arguments.file) {
         (Some(kind), _) => (kind.as_str(), config.unwrap_or_else(|| serde_json::json!({}))),
         (None, Some(file)) => {
             let (kind, key) = sort(file)?;
@@ -29,23 +29,25 @@ pub(super) fn plugin(trial: &Trial, kinds: Kinds) -> Result<Box<dyn Plugin>, Pro
             settings.extend(config.map(|config| ("config".to_owned(), config)));
             (kind, serde_json::Value::Object(settings))
         }
-        (None, None) => return Err(Problem::new("there is neither a file nor `--kind`").into()),
+        (None, None) => {
+            return Err(Problem::new("no plugin given; name a file, or a kind with `--kind`").into());
+        }
     };
     if !settings.is_object() {
-        return Err(Problem::new("`--config` of a kind must be an object: its settings").into());
+        return Err(Problem::new("`--config` must be a JSON object: the settings of the kind").into());
     }
     let name = kind;
     let kind = Kind::find(kinds.plugins, "plugin", kind)?;
     (kind.build)(&testing::settings(settings).noting(name, &Files::default()))
 }
 
-/// The kind of a file, and the setting that names the file.
+/// The kind of a file by its extension, and the setting that takes the file's path.
 fn sort(file: &Path) -> Result<(&'static str, &'static str), Problem> {
     match file.extension().and_then(|extension| extension.to_str()) {
         Some("luau" | "lua") => Ok(("luau", "script")),
         Some("wasm" | "wat") => Ok(("wasm", "module")),
-        _ => Err(Problem::new(format!("`{}` is neither a script nor a filter", file.display()))
-            .help("a script ends in `.luau`, a filter in `.wasm`; `--kind NAME` tries any other kind")),
+        _ => Err(Problem::new(format!("unknown type of plugin file `{}`", file.display()))
+            .help("expected a `.luau` script or a `.wasm` filter; for another kind, use `--kind NAME`")),
     }
 }
 
@@ -58,36 +60,36 @@ pub(super) struct TestInput {
 }
 
 impl TestInput {
-    /// What the command line says of it; the log lines of the plugin go to `watch`.
-    pub(super) fn read(trial: &Trial, watch: &Watch) -> Result<Self, String> {
-        let (method, target) = trial.request.split_once(' ').unwrap_or(("GET", &trial.request));
+    /// What the command line says of it; the log lines of the plugin go to `capture`.
+    pub(super) fn read(arguments: &TestArguments, capture: &LogCapture) -> Result<Self, String> {
+        let (method, target) = arguments.request.split_once(' ').unwrap_or(("GET", &arguments.request));
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
         let uri: Uri = target.trim().parse().map_err(|error| format!("`{target}` is no URL: {error}"))?;
         let mut visit = TestExchange::new(uri.path_and_query().map_or("/", |target| target.as_str()));
         visit.method = method;
-        visit.client = trial.client;
+        visit.client = arguments.client;
         if let Some(host) = uri.host() {
             host.clone_into(&mut visit.host);
         }
-        visit.request = fields(&trial.headers)?;
-        visit.response = fields(&trial.answer_headers)?;
-        visit.services = Arc::new(Offline(watch.clone()));
+        visit.request = fields(&arguments.headers)?;
+        visit.response = fields(&arguments.answer_headers)?;
+        visit.services = Arc::new(Offline(capture.clone()));
         match visit.request.get(header::HOST).and_then(|host| host.to_str().ok()) {
             Some(host) => visit.host = host.split(':').next().unwrap_or_default().to_owned(),
             None => drop(visit.request.insert(header::HOST, literal(&visit.host)?)),
         }
-        let body = content(trial.body.as_deref())?;
+        let body = content(arguments.body.as_deref())?;
         if !body.is_empty() && !visit.request.contains_key(header::CONTENT_LENGTH) {
             visit.request.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        let ours = trial.messages.iter().map(|text| (Direction::ToBackend, text.clone()));
-        let theirs = trial.answer_messages.iter().map(|text| (Direction::ToClient, text.clone()));
+        let ours = arguments.messages.iter().map(|text| (Direction::ToBackend, text.clone()));
+        let theirs = arguments.answer_messages.iter().map(|text| (Direction::ToClient, text.clone()));
         let messages: Vec<_> = ours.chain(theirs).collect();
         visit.is_websocket = !messages.is_empty()
             || handshake::check(&visit.method, Version::HTTP_11, &visit.request)
                 != Err(handshake::HandshakeError::NotWebSocket);
-        visit.status = if messages.is_empty() { trial.status } else { StatusCode::SWITCHING_PROTOCOLS };
-        let answer_body = content(trial.answer_body.as_deref())?;
+        visit.status = if messages.is_empty() { arguments.status } else { StatusCode::SWITCHING_PROTOCOLS };
+        let answer_body = content(arguments.answer_body.as_deref())?;
         Ok(Self { visit, body, answer_body, messages })
     }
 }
@@ -97,17 +99,17 @@ fn fields(written: &[String]) -> Result<HeaderMap, String> {
     for field in written {
         let (name, value) = field.split_once(':').ok_or_else(|| format!("`{field}` is not `name: value`"))?;
         let name = HeaderName::from_bytes(name.trim().as_bytes())
-            .map_err(|_| format!("`{name}` is no field name"))?;
+            .map_err(|_| format!("`{name}` is not a header field name"))?;
         map.append(name, literal(value.trim())?);
     }
     Ok(map)
 }
 
 fn literal(value: &str) -> Result<HeaderValue, String> {
-    HeaderValue::from_str(value).map_err(|_| format!("`{value}` is no field value"))
+    HeaderValue::from_str(value).map_err(|_| format!("`{value}` is not a header field value"))
 }
 
-/// A text, or what the file behind an `@` says.
+/// The argument's own text, or the content of the file after `@`.
 fn content(written: Option<&str>) -> Result<Bytes, String> {
     match written {
         None => Ok(Bytes::new()),

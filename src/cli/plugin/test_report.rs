@@ -1,14 +1,14 @@
-//! What a plugin did, in words: heads compared, bodies and messages shown.
+//! Text report of `moongate plugin test`: changed header fields, bodies, messages and log lines by phase.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use moongate_sdk::Reply;
 use std::fmt::Write;
 
-/// How much of a body or a message is shown, in characters.
+/// Characters of a body or message in the report.
 const SHOWN: usize = 200;
 
-/// The report on its way: sections with a line for each thing that was done.
+/// A report under construction: sections, each with a line for every effect of the plugin.
 #[derive(Default)]
 pub(super) struct Report {
     text: String,
@@ -16,54 +16,54 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Begins a section.
+    /// Starts a section.
     pub(super) fn section(&mut self, title: &str) {
         self.print_rest();
         let _ = writeln!(self.text, "{title}");
         self.done = 0;
     }
 
-    /// One thing that was done.
+    /// Adds one effect to the section.
     pub(super) fn line(&mut self, line: impl AsRef<str>) {
         // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "  {}", harmless(line.as_ref()));
+        let _ = writeln!(self.text, "  {}", escape_controls(line.as_ref()));
         self.done += 1;
     }
 
-    /// What changed between two heads.
+    /// Adds the differences between two headers.
     pub(super) fn fields(&mut self, before: &HeaderMap, after: &HeaderMap) {
         for name in before.keys().filter(|name| !after.contains_key(*name)) {
-            self.line(format!("- {name}: {}", joined(before, name)));
+            self.line(format!("- {name}: {}", join_values(before, name)));
         }
         for name in after.keys() {
-            let now = joined(after, name);
+            let now = join_values(after, name);
             if !before.contains_key(name) {
                 self.line(format!("+ {name}: {now}"));
-            } else if joined(before, name) != now {
-                self.line(format!("~ {name}: {} -> {now}", joined(before, name)));
+            } else if join_values(before, name) != now {
+                self.line(format!("~ {name}: {} -> {now}", join_values(before, name)));
             }
         }
     }
 
-    /// Something that was one thing and is now another.
+    /// Adds a changed value.
     pub(super) fn change(&mut self, what: &str, before: &str, after: &str) {
         if before != after {
             self.line(format!("~ {what}: {before} -> {after}"));
         }
     }
 
-    /// An answer of the plugin's own.
+    /// Adds a response that the plugin made.
     pub(super) fn reply(&mut self, reply: &Reply) {
         self.line(format!("respond {}", reply.status.as_u16()));
         for name in reply.headers.keys() {
-            self.line(format!("  {name}: {}", joined(&reply.headers, name)));
+            self.line(format!("  {name}: {}", join_values(&reply.headers, name)));
         }
         if !reply.body.is_empty() {
             self.line(format!("  {}", shown(&reply.body)));
         }
     }
 
-    /// The report as it is printed.
+    /// The complete report.
     pub(super) fn finish(mut self) -> String {
         self.print_rest();
         self.text
@@ -76,13 +76,13 @@ impl Report {
     }
 }
 
-/// All values of a field.
-fn joined(map: &HeaderMap, name: &HeaderName) -> String {
+/// All values of a field, join_values with commas.
+fn join_values(map: &HeaderMap, name: &HeaderName) -> String {
     let values = map.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
     values.collect::<Vec<_>>().join(", ")
 }
 
-/// Bytes as a text in quotes, or as their number.
+/// Bytes as quoted text, or their number if they are not UTF-8.
 pub(super) fn shown(bytes: &Bytes) -> String {
     let Ok(text) = std::str::from_utf8(bytes) else { return format!("{} bytes", bytes.len()) };
     match text.char_indices().nth(SHOWN) {
@@ -91,7 +91,7 @@ pub(super) fn shown(bytes: &Bytes) -> String {
     }
 }
 
-/// Without control characters: a plugin must not steer the terminal it is shown on.
-fn harmless(line: &str) -> String {
+/// Replaces control characters: a plugin must not control the terminal.
+fn escape_controls(line: &str) -> String {
     line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

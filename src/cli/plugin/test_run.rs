@@ -1,9 +1,9 @@
-//! `moongate plugin test`: one request, its answer and a few messages through one plugin, phase by phase as
-//! the gateway would.
+//! `moongate plugin test`: one request, its response and WebSocket messages through one plugin, in the
+//! gateway's order of phases.
 
 use super::super::{BAD_CONFIG, FAILED, color, say, say_wrong};
-use super::Trial;
-use super::log_capture::Watch;
+use super::TestArguments;
+use super::log_capture::LogCapture;
 use super::test_input::{self, TestInput};
 use super::test_report::{Report, shown};
 use crate::diagnostics::{self, Sources};
@@ -15,42 +15,42 @@ use moongate_sdk::{Direction, Ended, Message, MessageVerdict, Piece, Plugin, Ver
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub(super) fn main(trial: &Trial, kinds: Kinds) -> ExitCode {
-    let watch = Watch::begin();
-    let input = match TestInput::read(trial, &watch) {
+pub(super) fn main(arguments: &TestArguments, kinds: Kinds) -> ExitCode {
+    let capture = LogCapture::begin();
+    let input = match TestInput::read(arguments, &capture) {
         Ok(input) => input,
         Err(wrong) => {
             say_wrong(&format!("error: {wrong}\n"));
             return ExitCode::from(2);
         }
     };
-    let plugin = match test_input::plugin(trial, kinds) {
+    let plugin = match test_input::plugin(arguments, kinds) {
         Ok(plugin) => plugin,
         Err(problems) => {
             say_wrong(&diagnostics::render(&problems, &Sources::default(), color()));
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let (text, failed) = Played::new(input, watch).through(&*plugin);
+    let (text, failed) = PluginTest::new(input, capture).through(&*plugin);
     let said = say(&text);
     if failed { ExitCode::from(FAILED) } else { said }
 }
 
 /// What goes through the plugin, and what came of it so far.
-struct Played {
+struct PluginTest {
     visit: TestExchange,
     body: Bytes,
     answer_body: Bytes,
     messages: Vec<(Direction, String)>,
-    watch: Watch,
+    capture: LogCapture,
     report: Report,
     failed: bool,
 }
 
-impl Played {
-    fn new(input: TestInput, watch: Watch) -> Self {
+impl PluginTest {
+    fn new(input: TestInput, capture: LogCapture) -> Self {
         let TestInput { visit, body, answer_body, messages } = input;
-        Self { visit, body, answer_body, messages, watch, report: Report::default(), failed: false }
+        Self { visit, body, answer_body, messages, capture, report: Report::default(), failed: false }
     }
 
     /// Every phase that the plugin takes part in.
@@ -66,7 +66,7 @@ impl Played {
             let status = if self.failed { StatusCode::INTERNAL_SERVER_ERROR } else { self.visit.status };
             self.report.section("log");
             self.visit.see(|exchange| plugin.log(exchange, Some(status)));
-            self.logged();
+            self.report_log_lines();
         }
         if !self.visit.running.notes().is_empty() {
             self.report.section("notes");
@@ -87,7 +87,8 @@ impl Played {
         if let Verdict::Body(limit) = verdict
             && self.body.len() as u64 > limit
         {
-            self.report.line(format!("respond 413: it asked for the body, of at most {limit} bytes"));
+            self.report
+                .line(format!("respond 413: the body exceeds the {limit} bytes that the plugin buffers"));
             self.failed = true;
             return;
         }
@@ -102,16 +103,16 @@ impl Played {
             self.report.change("target", &target, edits.target.as_deref().unwrap_or(&target));
         }
         self.report.change("body", &shown(&self.body), &shown(&piece.bytes));
-        self.judged(verdict);
+        self.report_verdict(verdict);
     }
 
     fn answer(&mut self, plugin: &dyn Plugin) {
-        self.report.section(&format!("answer {}", self.visit.status.as_u16()));
+        self.report.section(&format!("response {}", self.visit.status.as_u16()));
         let (status, before) = (self.visit.status, self.visit.response.clone());
         let verdict = self.visit.answer(plugin);
         self.report.change("status", status.as_str(), self.visit.status.as_str());
         self.report.fields(&before, &self.visit.response);
-        self.judged(verdict);
+        self.report_verdict(verdict);
         if self.failed
             || self.answer_body.is_empty()
             || !plugin.phases().response_body
@@ -123,9 +124,9 @@ impl Played {
         let passed = self.visit.see(|exchange| plugin.response_body(exchange, &mut piece));
         self.report.change("body", &shown(&self.answer_body), &shown(&piece.bytes));
         if let Err(fault) = passed {
-            self.judged(Verdict::Failed(fault));
+            self.report_verdict(Verdict::Failed(fault));
         }
-        self.logged();
+        self.report_log_lines();
     }
 
     fn socket(&mut self, plugin: &dyn Plugin) {
@@ -145,8 +146,8 @@ impl Played {
             }
             let payload = BytesMut::from(text.as_bytes());
             let mut message = Message { direction, binary: false, payload };
-            let fate = self.visit.say(plugin, &mut message);
-            if let Some(ended) = self.fated(fate, &text, message) {
+            let verdict = self.visit.say(plugin, &mut message);
+            if let Some(ended) = self.report_message_verdict(verdict, &text, message) {
                 code = ended;
                 break;
             }
@@ -156,13 +157,18 @@ impl Played {
             let lifetime = Duration::ZERO;
             let ended = Ended { code, reason: "client", lifetime, messages, bytes };
             self.visit.see(|exchange| plugin.closed(exchange, &ended));
-            self.logged();
+            self.report_log_lines();
         }
     }
 
-    /// What became of a message; the code when it ends the WebSocket.
-    fn fated(&mut self, fate: MessageVerdict, text: &str, message: Message) -> Option<u16> {
-        let ended = match fate {
+    /// Reports the verdict on a message; returns the close code if the verdict ends the WebSocket.
+    fn report_message_verdict(
+        &mut self,
+        verdict: MessageVerdict,
+        text: &str,
+        message: Message,
+    ) -> Option<u16> {
+        let ended = match verdict {
             MessageVerdict::Forward => {
                 let sort = if message.binary { "binary" } else { "text" };
                 self.report.change("sort", "text", sort);
@@ -179,16 +185,16 @@ impl Played {
                 Some(code)
             }
             MessageVerdict::Failed(fault) => {
-                self.judged(Verdict::Failed(fault));
+                self.report_verdict(Verdict::Failed(fault));
                 Some(1011)
             }
         };
-        self.logged();
+        self.report_log_lines();
         ended
     }
 
-    /// What a plugin decided about a head.
-    fn judged(&mut self, verdict: Verdict) {
+    /// Reports the verdict on a header.
+    fn report_verdict(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Continue => {}
             Verdict::Respond(reply) => {
@@ -196,17 +202,17 @@ impl Played {
                 (self.visit.status, self.visit.response) = (reply.status, reply.headers);
                 self.answer_body = reply.body;
             }
-            Verdict::Body(_) => self.report.line("it asked for a body where none can be asked for"),
+            Verdict::Body(_) => self.report.line("body requested in a phase that has none"),
             Verdict::Failed(fault) => {
                 self.report.line(format!("fault: {fault}"));
                 self.failed = true;
             }
         }
-        self.logged();
+        self.report_log_lines();
     }
 
-    fn logged(&mut self) {
-        for line in self.watch.take() {
+    fn report_log_lines(&mut self) {
+        for line in self.capture.take() {
             self.report.line(line);
         }
     }

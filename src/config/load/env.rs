@@ -1,9 +1,9 @@
-//! `${NAME}` and `${NAME:-default}` in values, `$$` for a dollar.
+//! Environment variables in values: `${NAME}`, `${NAME:-default}`, and `$$` for a dollar.
 
 use super::Env;
 use moongate_config::{Problem, Quotes, Value, ValueKind};
 
-/// Puts the environment's values into a scalar. A lone `$` stays: regular expressions end with it.
+/// Expands the variables of a scalar. A lone `$` stays: regular expressions end with it.
 pub(super) fn substitute(value: &mut Value, env: &Env<'_>) -> Result<(), Problem> {
     let ValueKind::Scalar { text, quotes } = &value.kind else { return Ok(()) };
     if !text.contains('$') {
@@ -11,7 +11,7 @@ pub(super) fn substitute(value: &mut Value, env: &Env<'_>) -> Result<(), Problem
     }
     let replaced = expand(text, env).map_err(|problem| problem.at(&value.place))?;
     let has_variable = text.replace("$$", "").contains("${");
-    // An unquoted scalar means what its new text says, which may be nothing.
+    // An unquoted scalar is typed by its expanded text, which may be null.
     value.kind = match (replaced.as_str(), *quotes) {
         ("" | "~" | "null" | "Null" | "NULL", Quotes::Absent) => ValueKind::Null,
         (_, Quotes::Present) if has_variable => {
@@ -53,16 +53,16 @@ fn look_up(written: &str, env: &Env<'_>) -> Result<String, Problem> {
     };
     let word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !word || name.is_empty() || name.as_bytes()[0].is_ascii_digit() {
-        return Err(Problem::new(format!("`{name}` is not the name of a variable"))
-            .help("`${NAME}` and `${NAME:-default}` are known; write `$$` for a dollar"));
+        return Err(Problem::new(format!("`{name}` is not a valid variable name"))
+            .help("write `${NAME}` or `${NAME:-default}`, or `$$` for a dollar"));
     }
-    // As in a shell, `:-` also stands in for a variable that is set to nothing.
+    // As in a shell, the default of `:-` also replaces an empty value.
     match (env(name), default) {
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(Problem::new(format!("the environment has no `{name}`"))
-            .label(format!("`${{{name}:-default}}` gives a default"))),
+        (None, None) => Err(Problem::new(format!("environment variable `{name}` is not set"))
+            .label(format!("`${{{name}:-default}}` sets a default"))),
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_in_quotes_is_what_its_place_wants() {
+    fn a_quoted_variable_has_the_type_of_its_setting() {
         let read = |written: &str| {
             let kind = ValueKind::Scalar { text: written.to_owned(), quotes: Quotes::Present };
             let mut value = Value { place: Place::nowhere(), kind };
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(read("${NOPE:-0.5}").read::<f64>().unwrap(), 0.5);
         assert_eq!(read("${EMPTY}").read::<String>().unwrap(), "");
         let message = |written: &str| read(written).read::<u16>().unwrap_err().0[0].clone();
-        // Without a variable, quotes still make text.
+        // Without a variable, a quoted scalar stays text.
         assert_eq!(message("$$1").message, "expected a whole number, found the text `\"$1\"`");
         assert!(read("${NOPE:-x}").read::<u16>().is_err());
     }

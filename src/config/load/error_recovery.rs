@@ -1,12 +1,12 @@
-//! A configuration without what is wrong with it, so that compiling can tell what else is wrong in
-//! the same go. Nothing is ever served from it.
+//! Error recovery: a configuration without its invalid parts, so that compiling it finds further problems in
+//! the same run. It is never served.
 
 use crate::config::Config;
 use moongate_config::{Place, Problems, Value, ValueKind};
 use std::collections::HashSet;
 
-/// The rest of a refused configuration, when one remains that reads, and that raises no false
-/// alarms: where an upstream or a listener falls out as a whole, routes would miss it.
+/// The remaining configuration, if it can be read and causes no false errors: without a whole upstream or
+/// listener, routes would report it as unknown.
 pub(super) fn rest(tree: &Value, problems: &Problems) -> Option<Config> {
     let places: HashSet<&Place> =
         problems.0.iter().map(|problem| problem.place.as_ref()).collect::<Option<_>>()?;
@@ -14,7 +14,7 @@ pub(super) fn rest(tree: &Value, problems: &Problems) -> Option<Config> {
     prune(&mut tree, &places).then(|| tree.read().ok()).flatten()
 }
 
-/// Drops what stands at one of the places; false when that takes away what others refer to.
+/// Removes the values at these places; returns false if other values refer to a removed one.
 fn prune(value: &mut Value, places: &HashSet<&Place>) -> bool {
     let wrong = |place: &Place| places.iter().any(|known| same(known, place));
     match &mut value.kind {
@@ -34,7 +34,7 @@ fn prune(value: &mut Value, places: &HashSet<&Place>) -> bool {
     }
 }
 
-/// A mapping begins where its first key does: only the way to it tells them apart.
+/// Compares paths too: a mapping starts at the same place as its first key.
 fn same(a: &Place, b: &Place) -> bool {
     (a.line, a.column, &a.path, &a.file) == (b.line, b.column, &b.path, &b.file)
 }

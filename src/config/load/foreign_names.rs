@@ -1,10 +1,9 @@
-//! Names that other gateways use for our settings, and our own settings in the wrong place: the help of an error names the
-//! setting that is meant.
+//! Help for names of other gateways' settings, and for settings in the wrong place: the right setting.
 
 use super::setting_places;
 use moongate_config::Problem;
 
-/// Part of the path at which a name has a meaning of its own. An empty one is any place.
+/// Part of the path at which the name has this meaning. An empty scope is any place.
 struct Scope {
     begin: &'static str,
     end: &'static str,
@@ -12,7 +11,7 @@ struct Scope {
 
 const ANYWHERE: Scope = Scope { begin: "", end: "" };
 
-/// A mistake with a message of its own, and its help.
+/// A mistake with its own message, and the help for it.
 struct Confusion {
     message: &'static str,
     scope: Scope,
@@ -43,7 +42,7 @@ impl Confusion {
     }
 }
 
-/// A name from elsewhere, in lower case without `-` and `_`, and what it is here.
+/// A name from another gateway, in lower case without `-` and `_`, and the equivalent here.
 struct Foreign {
     name: &'static str,
     help: &'static str,
@@ -86,7 +85,7 @@ const REWRITE: &str = "it is the plugin `rewrite`: `{ kind: rewrite, strip_prefi
 const ACME: &str = "it is `tls: { acme: { domains: […], email: … } }` of a listener";
 const LOG: &str = "the process log is `log: { level: …, format: … }`, the access log is `access_log`";
 
-/// nginx, HAProxy, Envoy, Traefik and Caddy, in this order. The names of one row mean the same here.
+/// nginx, HAProxy, Envoy, Traefik and Caddy, in this order.
 const FOREIGN: &[Foreign] = &[
     // nginx
     foreign("proxypass", UPSTREAM),
@@ -235,7 +234,7 @@ const FOREIGN: &[Foreign] = &[
     ),
     foreign("sites", ROUTES),
     foreign("autohttps", ACME),
-    // Other words for the same.
+    // Other common words.
     foreign("loglevel", LOG),
     foreign("logging", LOG),
     foreign("logs", LOG),
@@ -253,7 +252,7 @@ const FOREIGN: &[Foreign] = &[
     foreign("letsencrypt", ACME),
 ];
 
-/// The earlier name of a setting, where it stood, and its name now.
+/// A former name of a setting, its place, and the present name.
 struct Renamed {
     old: &'static str,
     scope: Scope,
@@ -292,7 +291,7 @@ impl Scope {
     }
 }
 
-/// Replaces the general help of a problem by help that fits the name in it.
+/// Replaces the general help of a problem with help for the name in the problem.
 pub(super) fn advise(problem: &mut Problem) {
     let Some(path) = problem.place.as_ref().map(|place| &*place.path) else { return };
     let confusion = CONFUSIONS.iter().find(|one| problem.message == one.message && one.scope.has(path));
@@ -313,7 +312,7 @@ fn unknown_name(message: &str) -> Option<&str> {
     rest.strip_suffix('`').or_else(|| rest.split_once('`').map(|(name, _)| name))
 }
 
-/// What a name that is unknown here stands for. `is_near`: the general help found a similar name.
+/// The equivalent of an unknown name. `is_near`: the general help found a similar name.
 fn meant(name: &str, path: &str, is_near: bool) -> Option<String> {
     if let Some(renamed) = RENAMED.iter().find(|one| one.old == name && one.scope.has(path)) {
         return Some(format!("did you mean `{}`?", renamed.new));
@@ -321,7 +320,7 @@ fn meant(name: &str, path: &str, is_near: bool) -> Option<String> {
     if let Some(place) = setting_places::elsewhere(name) {
         return Some(place);
     }
-    // `retrys` is a slip of the pen, not a name from elsewhere.
+    // `retrys` is a typo, not a name from another gateway.
     if is_near {
         return None;
     }

@@ -1,26 +1,26 @@
-//! The files a pattern such as `conf.d/*.yaml` names: `*`, `?` and `[…]` within one part of a path.
+//! Glob patterns of `include`, such as `conf.d/*.yaml`: `*`, `?` and `[…]` within one path segment.
 //!
-//! Only a name that is not there does not match. What is there and cannot be looked at is a problem: the
-//! entries of a configuration, guards among them, must not vanish with a directory's permissions.
+//! Only an absent name is no match. An existing entry that cannot be examined is a problem: routes and access
+//! rules must not disappear because of a directory's permissions.
 
 use glob::{MatchOptions, Pattern};
 use moongate_config::{Problem, Problems, regular_file};
 use std::io::{Error, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
-/// Hidden files are only found by patterns that begin with a dot.
+/// Hidden files match only patterns that start with a dot.
 const HIDDEN: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
-/// The files, sorted. A name without wildcards is taken as it is, and must exist; a pattern may name
-/// nothing. Hidden files are only found by patterns that begin with a dot.
+/// The files, sorted. A name without wildcards must exist; a pattern may match nothing. Hidden files match
+/// only patterns that start with a dot.
 pub(super) fn files(base: &Path, pattern: &str, problems: &mut Problems) -> Vec<PathBuf> {
     let whole = base.join(pattern);
     if !is_wild(pattern) {
         return match regular_file(&whole) {
             Ok(()) => vec![whole],
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                problems.push(Problem::new(format!("there is no file `{}`", whole.display())));
+                problems.push(Problem::new(format!("file `{}` does not exist", whole.display())));
                 Vec::new()
             }
             Err(error) => {
@@ -33,7 +33,7 @@ pub(super) fn files(base: &Path, pattern: &str, problems: &mut Problems) -> Vec<
         problems.push(problem);
         return Vec::new();
     }
-    // The directory of the file that includes is a name, whatever characters it has.
+    // The directory of the including file is literal, even with wildcard characters.
     let mut found = vec![if Path::new(pattern).is_absolute() { PathBuf::new() } else { base.to_owned() }];
     let mut components = Path::new(pattern).components().peekable();
     let mut place = Place::Written;
@@ -43,7 +43,7 @@ pub(super) fn files(base: &Path, pattern: &str, problems: &mut Problems) -> Vec<
                 match Pattern::new(&part.to_string_lossy()) {
                     Ok(part) => Some(part),
                     Err(error) => {
-                        problems.push(Problem::new(format!("`{pattern}` is not a pattern: {}", error.msg)));
+                        problems.push(Problem::new(format!("invalid pattern `{pattern}`: {}", error.msg)));
                         return Vec::new();
                     }
                 }
@@ -72,15 +72,15 @@ fn is_wild(text: &str) -> bool {
     text.contains(['*', '?', '[', '{'])
 }
 
-/// What shells know and this does not: taken as plain characters it would match nothing, and say nothing.
+/// Shell patterns that are not supported. As literal characters they would silently match nothing.
 fn unsupported(pattern: &str) -> Option<Problem> {
     let problem = |message: &str, help: &str| Some(Problem::new(message.to_owned()).help(help.to_owned()));
     if pattern.contains(['{', '}']) {
-        return problem("`{…}` is not known in an include pattern", "write a list of patterns");
+        return problem("`{…}` is not supported in an include pattern", "write a list of patterns");
     }
     if pattern.contains("**") {
         return problem(
-            "`**` is not known in an include pattern",
+            "`**` is not supported in an include pattern",
             "write `*` for each directory, as in `conf.d/*/*.yaml`",
         );
     }
@@ -91,26 +91,26 @@ fn unreadable(path: &Path, error: &Error) -> Problem {
     Problem::new(format!("`{}` cannot be read: {error}", path.display()))
 }
 
-/// Where a directory's name is from.
+/// The origin of a directory's name.
 #[derive(Clone, Copy)]
 enum Place {
-    /// The pattern, before its first wildcard.
+    /// The part of the pattern before its first wildcard.
     Written,
     /// A wildcard.
     Matched,
 }
 
-/// What a name must be to match.
+/// The required type of a name.
 #[derive(Clone, Copy)]
 enum Wanted {
-    /// Another part of the pattern follows.
+    /// A directory: another segment of the pattern follows.
     Directory,
-    /// It is the last part.
+    /// A file: the last segment.
     File,
 }
 
-/// Whether what a wildcard found matches. A file between directories does not, and neither does what was removed
-/// meanwhile.
+/// Whether a name that a wildcard found matches. A file in place of a directory does not match, nor does an
+/// entry that was removed meanwhile.
 fn is_match(path: &Path, wanted: Wanted, problems: &mut Problems) -> bool {
     let absent = |error: &Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
     if path.symlink_metadata().is_err_and(|error| absent(&error)) {
@@ -128,7 +128,7 @@ fn is_match(path: &Path, wanted: Wanted, problems: &mut Problems) -> bool {
     }
 }
 
-/// The entries of a directory that match.
+/// The matching entries of a directory.
 fn matching(directory: &Path, pattern: &Pattern, place: Place, problems: &mut Problems) -> Vec<PathBuf> {
     let listed = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let entries = std::fs::read_dir(listed).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -137,8 +137,8 @@ fn matching(directory: &Path, pattern: &Pattern, place: Place, problems: &mut Pr
         (Err(error), Place::Written)
             if error.kind() == ErrorKind::NotFound && !is_behind_dangling_link(listed) =>
         {
-            let problem = Problem::warning(format!("there is no directory `{}`", listed.display()));
-            problems.push(problem.help("the pattern matches no file"));
+            let problem = Problem::warning(format!("directory `{}` does not exist", listed.display()));
+            problems.push(problem.help("the pattern matches no files"));
             return Vec::new();
         }
         (Err(error), _) => {
@@ -151,7 +151,7 @@ fn matching(directory: &Path, pattern: &Pattern, place: Place, problems: &mut Pr
     fitting.map(|name| directory.join(name)).collect()
 }
 
-/// Whether a path is absent because a symbolic link in it leads to nothing.
+/// Whether a path is absent because of a dangling symbolic link in it.
 fn is_behind_dangling_link(path: &Path) -> bool {
     let existing = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
     existing.is_some_and(|ancestor| ancestor.metadata().is_err())
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn wildcards_are_those_of_glob() {
         let folder = tempfile::tempdir().unwrap();
-        // The directory's own name is no pattern.
+        // Wildcard characters in the directory's own name are literal.
         let base = folder.path().join("q?[x]*");
         for directory in [base.clone(), folder.path().join("qa[x]b"), base.join("d")] {
             fs::create_dir(directory).unwrap();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_and_cannot_be_read_is_a_problem_and_what_is_absent_is_none() {
+    fn an_unreadable_entry_is_a_problem_and_an_absent_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for directory in ["d", "d/dir.yaml", "e", "t", "t/a", "t/b", "t/c", "l"] {

@@ -1,7 +1,7 @@
-//! Files and what they include, merged into one tree.
+//! Includes: a file and all files that it includes, merged into one tree.
 //!
-//! Lists append, the file's own entries first; mappings take each other's entries, and a name in
-//! two files is a problem. Top-level keys that begin with `x-` hold anchors and mean nothing else.
+//! Lists are appended, the file's own entries first; mappings are merged, and a name in two files is a
+//! problem. Top-level keys that start with `x-` hold anchors and are otherwise ignored.
 
 use super::{Env, yaml};
 use crate::config::OneOrMany;
@@ -12,14 +12,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A larger file is not a configuration.
+/// The size limit of a file.
 const FILE_MAX: u64 = 16 << 20;
-/// More files than this are a pattern gone wrong.
+/// The limit on included files, against a wrong pattern.
 const FILES_MAX: usize = 10_000;
 
 pub(super) struct Loader<'a> {
     env: &'a Env<'a>,
-    /// The files being read, the innermost last.
+    /// The open files, the innermost last.
     open: Vec<PathBuf>,
     done: HashSet<PathBuf>,
     pub(super) sources: Sources,
@@ -32,7 +32,7 @@ impl<'a> Loader<'a> {
         Self { env, open: Vec::new(), done: HashSet::new(), sources, problems }
     }
 
-    /// The tree of a file with all that it includes.
+    /// The tree of a file with its includes.
     pub(super) fn file(&mut self, path: &Path) -> Option<Value> {
         let text = match read_text(path) {
             Ok(text) => text,
@@ -45,12 +45,12 @@ impl<'a> Loader<'a> {
         self.tree(path, text)
     }
 
-    /// The tree of a text that has no file.
+    /// The tree of text without a file.
     pub(super) fn text(&mut self, name: &str, text: &str) -> Option<Value> {
         let (mut tree, include) = self.parse(&Arc::from(name), text.into())?;
         if let Some((key, _)) = include {
             self.problems
-                .push(Problem::new("only a file can include others").at(&named(&key.place, "include")));
+                .push(Problem::new("`include` needs a configuration file").at(&named(&key.place, "include")));
         }
         if tree.kind == ValueKind::Null {
             tree.kind = ValueKind::Map(Vec::new());
@@ -74,9 +74,9 @@ impl<'a> Loader<'a> {
         Some(tree)
     }
 
-    /// The mapping of a file, and its `include` entry apart.
+    /// The mapping of a file, and its `include` entry separately.
     fn parse(&mut self, name: &Arc<str>, text: String) -> Option<(Value, Option<(Key, Value)>)> {
-        // A byte-order mark says nothing in UTF-8; editors on Windows write it all the same.
+        // Editors on Windows write a byte-order mark; it has no meaning in UTF-8.
         let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
         let tree = yaml::read(name, &text, &mut self.problems);
         self.sources.insert(name.clone(), text);
@@ -93,14 +93,14 @@ impl<'a> Loader<'a> {
                 Some((tree, None))
             }
             _ => {
-                let problem = Problem::new("a configuration is a mapping: `routes:` and so on");
+                let problem = Problem::new("a configuration must be a mapping with keys such as `routes:`");
                 self.problems.push(problem.at(&tree.place));
                 None
             }
         }
     }
 
-    /// The files that `include` names, in order, with the place of the name.
+    /// The files of an `include` entry, in order, each with its place.
     fn included(&mut self, from: &Path, mut value: Value) -> Vec<(PathBuf, Place)> {
         let problems = super::source_spans::name(&mut value, "include", self.env);
         if problems.refuse() {
@@ -134,7 +134,7 @@ impl<'a> Loader<'a> {
         } else if self.done.contains(&canonical) {
             Problem::new(format!("`{shown}` is included twice"))
         } else if self.done.len() >= FILES_MAX {
-            Problem::new(format!("more than {FILES_MAX} files"))
+            Problem::new(format!("more than {FILES_MAX} included files"))
         } else {
             match read_text(file) {
                 Ok(text) => return self.tree(file, text),
@@ -145,7 +145,7 @@ impl<'a> Loader<'a> {
         None
     }
 
-    /// Takes what another file says into `tree`.
+    /// Merges another file's tree into `tree`.
     fn merge(&mut self, tree: &mut Value, other: Value) {
         let (ValueKind::Map(entries), ValueKind::Map(others)) = (&mut tree.kind, other.kind) else { return };
         for (key, value) in others {
@@ -181,8 +181,8 @@ impl<'a> Loader<'a> {
 
 fn in_two_files(key: &Key, path: &str, first: &Key) -> Problem {
     let Place { file, line, column, .. } = &first.place;
-    Problem::new(format!("`{}` is given in two files", key.text))
-        .help(format!("first given at {file}:{line}:{column}"))
+    Problem::new(format!("`{}` is defined in two files", key.text))
+        .help(format!("first defined at {file}:{line}:{column}"))
         .at(&named(&key.place, path))
 }
 
@@ -207,6 +207,6 @@ fn read_text(path: &Path) -> Result<String, Problem> {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         Problem::new(format!("`{shown}` is not UTF-8 text"))
-            .help(format!("the first such byte is in line {line}"))
+            .help(format!("the first invalid byte is in line {line}"))
     })
 }

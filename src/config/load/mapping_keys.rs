@@ -1,19 +1,16 @@
-//! The keys of one mapping: none twice, and merge keys (`<<`) written out.
+//! Duplicate keys and merge keys (`<<`) of a YAML mapping.
 
 use super::yaml_errors;
 use moongate_config::{Key, Place, Problem, Value, ValueKind};
 use std::collections::{HashMap, HashSet};
 
-/// Mappings up to this size are searched rather than indexed.
+/// Mappings up to this size are searched linearly; larger ones are indexed.
 const SMALL: usize = 16;
 
 type Entries = Vec<(Key, Value)>;
 
-/// The entries with merge keys written out. A repeated key is complained of and dropped.
-pub(super) fn resolve_merge_keys(
-    entries: Entries,
-    complain: &mut dyn FnMut(Problem, &Place, &str),
-) -> Entries {
+/// The entries with merge keys resolved. A duplicate key is reported and dropped.
+pub(super) fn resolve_merge_keys(entries: Entries, report: &mut dyn FnMut(Problem, &Place, &str)) -> Entries {
     if is_plain(&entries) {
         return entries;
     }
@@ -24,8 +21,8 @@ pub(super) fn resolve_merge_keys(
         if key.text == "<<" {
             merged.push(value);
         } else if let Some(line) = lines.get(&key.text) {
-            let twice = yaml_errors::twice(&key.text).help(format!("first given at line {line}"));
-            complain(twice, &key.place, &key.text);
+            let twice = yaml_errors::twice(&key.text).help(format!("first used at line {line}"));
+            report(twice, &key.place, &key.text);
         } else {
             lines.insert(key.text.clone(), key.place.line);
             kept.push((key, value));
@@ -33,12 +30,12 @@ pub(super) fn resolve_merge_keys(
     }
     let mut names: HashSet<String> = lines.into_keys().collect();
     for value in merged {
-        merge(value, &mut kept, &mut names, complain);
+        merge(value, &mut kept, &mut names, report);
     }
     kept
 }
 
-/// Whether there is nothing to do, as nearly always.
+/// Whether the mapping has neither duplicate nor merge keys, the usual case.
 fn is_plain(entries: &Entries) -> bool {
     let name = |index: usize| entries[index].0.text.as_str();
     let mut seen = HashSet::new();
@@ -49,21 +46,21 @@ fn is_plain(entries: &Entries) -> bool {
     entries.iter().all(|(key, _)| key.text != "<<") && (0..entries.len()).all(is_first)
 }
 
-/// `<<: *other` or `<<: [*one, *two]`: keys that are written out win, then earlier ones.
+/// `<<: *other` or `<<: [*one, *two]`: written keys have precedence, then earlier mappings.
 fn merge(
     value: Value,
     kept: &mut Entries,
     names: &mut HashSet<String>,
-    complain: &mut dyn FnMut(Problem, &Place, &str),
+    report: &mut dyn FnMut(Problem, &Place, &str),
 ) {
     match value.kind {
         ValueKind::Map(entries) => {
             kept.extend(entries.into_iter().filter(|(key, _)| names.insert(key.text.clone())));
         }
-        ValueKind::List(items) => items.into_iter().for_each(|item| merge(item, kept, names, complain)),
+        ValueKind::List(items) => items.into_iter().for_each(|item| merge(item, kept, names, report)),
         _ => {
-            let problem = Problem::new("`<<` merges a mapping, or a list of them");
-            complain(problem, &value.place, "<<");
+            let problem = Problem::new("`<<` needs a mapping, or a list of mappings");
+            report(problem, &value.place, "<<");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The places at which a setting exists, for the help of an error: a known setting in the wrong place.
+//! Places of each setting, for the help of an error about a known setting in the wrong place.
 
 use crate::config::{
     AccessLog, Acme, Admin, Config, Listener, ListenerTls, PassiveHealth, ProcessLog, Rebalance, Route,
@@ -6,7 +6,7 @@ use crate::config::{
 };
 use schemars::{JsonSchema, schema_for};
 
-/// The settings of one mapping. It is asked for after a mistake alone, so nothing is kept.
+/// The settings of one mapping, computed only for an error.
 struct Mapping {
     name: &'static str,
     settings: fn() -> Vec<String>,
@@ -39,7 +39,7 @@ fn settings<T: JsonSchema>() -> Vec<String> {
     properties.into_iter().flat_map(|properties| properties.keys().cloned()).collect()
 }
 
-/// Says where a setting belongs that is unknown where it stands.
+/// Help that names the places of a setting that is unknown in its present place.
 pub(super) fn elsewhere(setting: &str) -> Option<String> {
     let has = |mapping: &&Mapping| (mapping.settings)().iter().any(|known| known == setting);
     let places: Vec<_> = MAPPINGS.iter().filter(has).map(|mapping| mapping.name).collect();
@@ -62,12 +62,12 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_told_where_it_belongs() {
-        let told = |setting| elsewhere(setting).unwrap_or_default();
-        assert_eq!(told("retries"), "`retries` is a setting of an upstream");
-        assert_eq!(told("ping_interval"), "`ping_interval` is a setting of `websocket` of a route");
+    fn the_help_names_the_place_of_a_setting() {
+        let help_for = |setting| elsewhere(setting).unwrap_or_default();
+        assert_eq!(help_for("retries"), "`retries` is a setting of an upstream");
+        assert_eq!(help_for("ping_interval"), "`ping_interval` is a setting of `websocket` of a route");
         assert_eq!(
-            told("keepalive_timeout"),
+            help_for("keepalive_timeout"),
             "`keepalive_timeout` is a setting of `server`, or of an upstream"
         );
         assert_eq!(elsewhere("no_such_setting"), None);

@@ -1,18 +1,18 @@
-//! Gives every value of the finished tree its path, and the environment's values on the way.
+//! Paths of all values of a tree, and the expansion of environment variables.
 
 use super::{Env, env};
 use moongate_config::{Problems, Value, ValueKind};
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Names every value below `path`; what the environment lacks comes back as problems.
+/// Sets the path of every value below `path`; returns a problem for each missing variable.
 pub(super) fn name(tree: &mut Value, path: &str, env: &Env<'_>) -> Problems {
     let mut problems = Problems::default();
     walk(tree, &mut path.to_owned(), env, &mut problems);
     problems
 }
 
-// Recursion ends: the reader of YAML bounds the depth.
+// The recursion is bounded: the YAML builder limits the depth.
 fn walk(value: &mut Value, path: &mut String, env: &Env<'_>, problems: &mut Problems) {
     value.place.path = Arc::from(path.as_str());
     if let Err(problem) = env::substitute(value, env) {
@@ -41,7 +41,7 @@ fn walk(value: &mut Value, path: &mut String, env: &Env<'_>, problems: &mut Prob
     }
 }
 
-/// `.key`, or `["a key"]` when it would not read as one word.
+/// Appends `.key`, or `["a key"]` unless the key is a single word.
 pub(super) fn push_key(path: &mut String, key: &str) {
     let word = key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
     if !word || key.is_empty() {

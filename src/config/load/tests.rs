@@ -147,12 +147,12 @@ fn a_file_that_cannot_be_read_is_a_problem_like_any_other() {
 }
 
 #[test]
-fn a_text_without_a_file_includes_nothing() {
-    assert_eq!(messages("include: /etc/passwd\n"), ["only a file can include others"]);
+fn text_without_a_file_cannot_include_files() {
+    assert_eq!(messages("include: /etc/passwd\n"), ["`include` needs a configuration file"]);
 }
 
 #[test]
-fn laughs_are_counted_before_they_are_laughed() {
+fn aliases_are_counted_before_they_are_expanded() {
     let mut bomb = String::from("x-0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]\n");
     for level in 1..20 {
         let before = format!("*a{}, ", level - 1).repeat(9);
@@ -169,7 +169,7 @@ fn laughs_are_counted_before_they_are_laughed() {
 }
 
 #[test]
-fn ten_thousand_routes_load_and_fail_in_time_that_grows_with_their_number() {
+fn ten_thousand_routes_load_and_fail_in_linear_time() {
     let text = |routes: u16| {
         let mut text = String::from("routes:\n");
         for route in 0..routes {
@@ -194,8 +194,8 @@ fn ten_thousand_routes_load_and_fail_in_time_that_grows_with_their_number() {
     assert!(many.0 < few.0 * 50 && many.1 < few.1 * 50, "{few:?} {many:?}");
 }
 
-/// Whatever is read, it ends; what is wrong can be shown, and what is right is read again from print.
-fn endures(text: &str) {
+/// Loading ends for any text: a problem can be rendered, and a loaded configuration survives printing.
+fn load_or_refuse(text: &str) {
     match load_text("any.yaml", text, &env) {
         Ok(loaded) => {
             let printed = crate::config::print(&loaded.spec);
@@ -206,7 +206,7 @@ fn endures(text: &str) {
 }
 
 #[test]
-fn repetitive_texts_end_in_good_time() {
+fn repetitive_texts_are_read_in_bounded_time() {
     let parts = [
         "[", "{", "- ", "? ", "a: ", "&a ", "*a ", "!a ", "\"", "'", "|\n", "a\n", "\t", "#", ": ", "<<: ",
         "$", "${", "${A:-", "%", "a:\n ", "- a\n", "a: 1\n", "-\n", "[]: ", "{},", "\r", "---\n", "\u{feff}",
@@ -215,7 +215,7 @@ fn repetitive_texts_end_in_good_time() {
     let started = std::time::Instant::now();
     for part in parts {
         for start in ["", "routes:\n  - ", "routes: [", "upstreams: {a: "] {
-            endures(&format!("{start}{}", part.repeat(20_000)));
+            load_or_refuse(&format!("{start}{}", part.repeat(20_000)));
         }
     }
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
@@ -234,22 +234,22 @@ routes:
 ";
 
 #[test]
-fn the_sample_is_good_before_it_is_damaged() {
+fn the_sample_is_valid() {
     good(SAMPLE);
 }
 
 proptest::proptest! {
     #[test]
-    fn any_text_is_endured(text in "\\PC{0,80}|[-\\[\\]{}:,&*!|>'\"%@`#?~$<a1\n\t ]{0,80}") {
-        endures(&text);
+    fn any_text_is_loaded_or_refused(text in "\\PC{0,80}|[-\\[\\]{}:,&*!|>'\"%@`#?~$<a1\n\t ]{0,80}") {
+        load_or_refuse(&text);
     }
 
     #[test]
-    fn any_damage_is_endured(at in 0..SAMPLE.len(), cut in 0..20_usize, patch in "[-\\[\\]{}:,&*!|>'\"#?~$<a1\n\t ]{0,6}") {
+    fn any_damaged_text_is_loaded_or_refused(at in 0..SAMPLE.len(), cut in 0..20_usize, patch in "[-\\[\\]{}:,&*!|>'\"#?~$<a1\n\t ]{0,6}") {
         let bytes = SAMPLE.as_bytes();
         let end = (at + cut).min(bytes.len());
         let damaged = [&bytes[..at], patch.as_bytes(), &bytes[end..]].concat();
-        endures(&String::from_utf8_lossy(&damaged));
+        load_or_refuse(&String::from_utf8_lossy(&damaged));
     }
 }
 

@@ -1,8 +1,8 @@
-//! One YAML document into a tree of values with places.
+//! YAML reader: one document to a tree of values with places.
 //!
-//! We build from the parser's events rather than through serde: events keep a scalar's own text and
-//! its quotes, and let the reading go on behind a duplicate key or a bad alias. Anchors, aliases and
-//! merge keys are resolved here, within a budget; tags other than YAML's own are refused.
+//! The tree is built from the parser's events, not through serde: events keep a scalar's text and quotes, and
+//! reading continues after a duplicate key or a bad alias. Anchors, aliases and merge keys are resolved here,
+//! within limits; tags other than YAML's own are refused.
 
 use super::{mapping_keys, yaml_errors};
 use builder::{Builder, Content, DEPTH_MAX, Open, Shown, narrow};
@@ -11,7 +11,7 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StructureSty
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Reads `text`. `None` when it is not YAML; the problems say why.
+/// Reads `text`. `None` if it is not YAML; the reasons are in `problems`.
 pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Problems) -> Option<Value> {
     let mut options = options! {
         flow_nesting_limit: DEPTH_MAX / 2,
@@ -42,9 +42,9 @@ impl Builder {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(Problem::new("a second document begins here")
+                    return Err(Problem::new("only one YAML document is allowed")
                         .at(&self.place(span))
-                        .help("a configuration is one YAML document: use `include` for a second file"));
+                        .help("use `include` for a second file"));
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -78,7 +78,7 @@ impl Builder {
     ) -> Result<(), Problem> {
         let mut place = self.place(span);
         if span.is_empty() {
-            // Nothing was written: what it is missing from is the key before it.
+            // An absent value is reported at its key.
             if let Some(Content::Map { key: Some(key), .. }) = self.open.last().map(|open| &open.content) {
                 place = key.place.clone();
             }
@@ -95,7 +95,7 @@ impl Builder {
         };
         let value = Value { place, kind };
         self.remember(anchor, &value, 1, 0);
-        // A key may look like nothing: `~: x` has the key `~`.
+        // A null scalar can be a key: `~: x` has the key `~`.
         if let (ValueKind::Null, Some(Content::Map { key: key @ None, .. })) =
             (&value.kind, self.open.last_mut().map(|open| &mut open.content))
         {
@@ -150,7 +150,7 @@ impl Builder {
         self.attach(value, 1)
     }
 
-    /// A mapping's entries with merge keys written out and no key twice.
+    /// A mapping's entries with merge keys resolved and duplicate keys removed.
     fn resolve_entries(&mut self, entries: Vec<(Key, Value)>) -> Vec<(Key, Value)> {
         mapping_keys::resolve_merge_keys(entries, &mut |problem, place, key| {
             self.complain(problem, place, Some(key))

@@ -1,9 +1,9 @@
-//! What is wrong when a file is not YAML, in words that say what to type.
+//! Messages for YAML syntax errors, each with a fix.
 
 use moongate_config::{Place, Problem};
 use serde_saphyr::granit_parser::{ErrorKind, ScanError};
 
-/// A syntax error. The caller adds the file.
+/// The problem for a syntax error, without its file.
 pub(super) fn problem(error: &ScanError, text: &str) -> Problem {
     let marker = error.marker();
     let line = u32::try_from(marker.line()).unwrap_or(u32::MAX).max(1);
@@ -11,65 +11,63 @@ pub(super) fn problem(error: &ScanError, text: &str) -> Problem {
     let (problem, at) = match error.kind() {
         ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation | ErrorKind::TabNotAllowed => {
             let tab = written.chars().position(|c| c == '\t');
-            (Problem::new("a tab cannot indent").help("indent with spaces"), tab)
+            (Problem::new("a tab is not allowed in indentation").help("indent with spaces"), tab)
         }
-        // `[::1]:80` reads as a list and something behind it; the message depends on what follows.
+        // YAML reads `[::1]:80` as a list and more text; the parser's error depends on that text.
         _ if written.contains("[::") => {
-            let problem = Problem::new("an address in brackets stands in quotes");
-            (problem.help("as in \"[::1]:80\""), written.chars().position(|c| c == '['))
+            let problem = Problem::new("an IPv6 address in brackets must be quoted");
+            (problem.help("for example \"[::1]:80\""), written.chars().position(|c| c == '['))
         }
         ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::ExpectedFlowMappingSeparator
             if written.contains("${") =>
         {
             let problem = Problem::new("`${` reads as an opening brace here");
             (
-                problem.help(
-                    "within braces or brackets `${NAME}` stands in quotes, a number too: `\"${NAME}\"`",
-                ),
+                problem.help("inside braces or brackets, quote `${NAME}`, also for a number: `\"${NAME}\"`"),
                 None,
             )
         }
-        kind => (worded(kind), None),
+        kind => (problem_of(kind), None),
     };
     let column = u32::try_from(at.unwrap_or(marker.col()) + 1).unwrap_or(u32::MAX);
     problem.at(&Place { line, column, ..Place::nowhere() })
 }
 
-fn worded(kind: &ErrorKind) -> Problem {
-    let told = match kind {
+fn problem_of(kind: &ErrorKind) -> Problem {
+    let message_and_help = match kind {
         ErrorKind::UnclosedQuotedScalar => ("this quote is not closed", ""),
         ErrorKind::MappingValueNotAllowed => (
             "a `:` is not expected here",
-            "is a `:` missing in the line above, or this line indented otherwise? a text with `: ` in it stands in quotes",
+            "is a `:` missing in the line above, or is the indentation wrong? text that contains `: ` must be quoted",
         ),
         ErrorKind::InvalidColonPlacement => {
             ("a `:` is not expected here", "is a `[` or `{` above not closed?")
         }
         ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
-            ("a key is expected here", "is this line indented as its neighbours are?")
+            ("a key is expected here", "is this line indented like its neighbours?")
         }
         ErrorKind::ExpectedBlockSequenceEntry => {
-            ("`- ` is expected here", "is this line indented as its neighbours are?")
+            ("`- ` is expected here", "is this line indented like its neighbours?")
         }
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
-            ("`:` is missing behind the key", "is this line indented as its neighbours are?")
+            ("`:` is missing after the key", "is this line indented like its neighbours?")
         }
         ErrorKind::UnexpectedCharacter { character: '%' | '@' | '`' } => {
-            ("a value cannot begin like this", "put it in quotes")
+            ("a value cannot start with this character", "put it in quotes")
         }
         ErrorKind::MissingAnchorOrAliasName => {
-            ("`*` and `&` begin aliases and anchors", "a text that begins so stands in quotes")
+            ("`*` and `&` start aliases and anchors", "text that starts with them must be quoted")
         }
         ErrorKind::RecursionLimitExceeded => return too_deep(),
         other => return bracketed(other),
     };
-    match told {
+    match message_and_help {
         (message, "") => Problem::new(message),
         (message, help) => Problem::new(message).help(help),
     }
 }
 
-/// What has to do with brackets, and the rest in the parser's own words.
+/// Bracket errors; other kinds keep the parser's message.
 fn bracketed(kind: &ErrorKind) -> Problem {
     match kind {
         ErrorKind::UnclosedFlowCollection { open } => Problem::new(format!("`{open}` is not closed")),
@@ -86,7 +84,7 @@ fn bracketed(kind: &ErrorKind) -> Problem {
     }
 }
 
-/// Deeper than any configuration.
+/// Nesting beyond the limit.
 pub(super) fn too_deep() -> Problem {
     Problem::new("nested too deeply")
 }
@@ -94,18 +92,18 @@ pub(super) fn too_deep() -> Problem {
 /// `*name` with no `&name` before it.
 pub(super) fn unknown_alias(name: &str) -> Problem {
     match name.starts_with('.') || name.is_empty() {
-        true => Problem::new("`*` begins an alias in YAML").label(format!("write `\"*{name}\"`")),
-        false => Problem::new(format!("the alias `*{name}` names no anchor before it"))
-            .help("a text that begins with `*` stands in quotes"),
+        true => Problem::new("`*` starts an alias in YAML").label(format!("write `\"*{name}\"`")),
+        false => Problem::new(format!("unknown alias `*{name}`; there is no anchor `&{name}` before it"))
+            .help("text that starts with `*` must be quoted"),
     }
 }
 
-/// A key that is no text.
+/// A key that is not text.
 pub(super) fn odd_key() -> Problem {
-    Problem::new("a key must be a word or a text").help("a text that begins with `[` or `{` stands in quotes")
+    Problem::new("a key must be text").help("text that starts with `[` or `{` must be quoted")
 }
 
-/// A key that was given before.
+/// A repeated key.
 pub(super) fn twice(key: &str) -> Problem {
-    Problem::new(format!("key `{key}` is given twice"))
+    Problem::new(format!("duplicate key `{key}`"))
 }

@@ -14,7 +14,7 @@ fn read(text: &str) -> Config {
 }
 
 #[test]
-fn what_is_printed_loads_again_as_the_same() {
+fn a_printed_configuration_loads_as_the_same() {
     let written = r#"
 server: { threads: 2, grace_period: 90s, trusted_proxies: [10.0.0.0/8], client_ipv6_prefix: 56, x_forwarded: keep }
 admin: { address: "127.0.0.1:9901", token: "$${x} $$$$ $" }
@@ -42,7 +42,7 @@ routes:
 }
 
 #[test]
-fn defaults_are_written_out_and_what_is_absent_is_not() {
+fn defaults_are_printed_and_absent_settings_are_not() {
     let printed = print(&Config::default());
     assert!(printed.contains("keepalive_timeout: 75s\n") && printed.contains("max_header_size: 64KiB\n"));
     assert!(!printed.contains("null") && !printed.contains("admin"), "{printed}");

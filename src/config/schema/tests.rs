@@ -31,7 +31,7 @@ fn tables() -> Vec<KindTable> {
 }
 
 #[test]
-fn kinds_stand_where_the_model_says_a_kind() {
+fn kinds_replace_the_generic_entry_of_the_model() {
     let schema = schema(&tables());
     let check = &schema["$defs"]["Upstream"]["properties"]["health_check"]["anyOf"][0]["oneOf"];
     assert_eq!(check[0], json!({ "const": "http", "description": "Asks." }));
@@ -43,7 +43,7 @@ fn kinds_stand_where_the_model_says_a_kind() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_resolves() {
     fn walk(value: &Value, root: &Value) {
         match value {
             Value::Object(object) => {
@@ -61,7 +61,7 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn variables_and_includes_are_no_mistakes_to_an_editor() {
+fn variables_and_includes_are_valid_in_the_schema() {
     let schema = schema(&[]);
     let threads = &schema["$defs"]["Server"]["properties"]["threads"];
     assert!(threads["type"].as_array().unwrap().contains(&json!("string")), "{threads}");

@@ -1,4 +1,4 @@
-//! Claims about who is asked to come again, at generations without sockets and by a paused clock.
+//! Tests of drained WebSockets, with generations without sockets and a paused clock.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -19,11 +19,11 @@ routes:
 
 const BOTH: &str = "127.0.0.1:1, 127.0.0.1:2";
 
-/// Looks once a second for so long, as the task does.
+/// Checks once a second for a duration, as the task does.
 async fn pass(world: &TestHarness, drains: &mut Drains, seconds: u64) {
     for _ in 0..seconds {
         drains.look(&world.snapshot, world.generation);
-        // What was begun runs up to its first moment.
+        // Lets the started drains run up to their first wait.
         tokio::task::yield_now().await;
         advance(LOOK).await;
         for _ in 0..4 {
@@ -45,7 +45,7 @@ fn at(sockets: Vec<Socket>) -> [Vec<Socket>; 2] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_that_changes_nothing_asks_nobody() {
+async fn a_reload_that_changes_nothing_drains_no_websocket() {
     let (mut world, mut drains, sockets) = world("on_reload: drain, on_unhealthy: drain");
     for _ in 0..3 {
         pass(&world, &mut drains, 40).await;
@@ -56,7 +56,7 @@ async fn a_reload_that_changes_nothing_asks_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_endpoint_is_left_where_the_route_says_so() {
+async fn a_removed_endpoint_is_drained_if_the_route_demands_it() {
     let (mut world, mut drains, sockets) = world("drain_window: 4s, on_reload: drain");
     let others = world.open("b", 10);
     pass(&world, &mut drains, 1).await;
@@ -70,7 +70,7 @@ async fn a_removed_endpoint_is_left_where_the_route_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_comes_back_keeps_those_who_were_not_asked_yet() {
+async fn an_endpoint_that_recovers_keeps_undrained_websockets() {
     let (mut world, mut drains, sockets) = world("drain_window: 100s, on_reload: drain");
     pass(&world, &mut drains, 1).await;
     world.reload(&file("127.0.0.1:1", "drain_window: 100s, on_reload: drain"));
@@ -84,7 +84,7 @@ async fn an_endpoint_that_comes_back_keeps_those_who_were_not_asked_yet() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_marked_endpoint_is_left_and_takes_nobody_in() {
+async fn a_marked_endpoint_is_drained_and_accepts_no_new_connections() {
     let (mut world, mut drains, sockets) = world("drain_window: 4s");
     pass(&world, &mut drains, 1).await;
     world.reload(&file("127.0.0.1:1, { address: '127.0.0.1:2', drain: true }", "drain_window: 4s"));
@@ -96,7 +96,7 @@ async fn a_marked_endpoint_is_left_and_takes_nobody_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operators_order_outlives_a_reload_and_is_taken_back() {
+async fn an_operators_order_survives_a_reload_and_is_reverted() {
     let (mut world, mut drains, sockets) = world("drain_window: 4s");
     let order = |world: &TestHarness, order| world.snapshot.cluster("chat")?.order("127.0.0.1:2", order);
     assert!(world.snapshot.cluster("chat").unwrap().order("127.0.0.1:3", Order::Drain).is_none());
@@ -112,7 +112,7 @@ async fn an_operators_order_outlives_a_reload_and_is_taken_back() {
     assert!(world.open("a", 20).iter().any(|socket| socket.port() == 2));
 }
 
-/// Puts the endpoint at port 2 out, as failed connects do.
+/// Ejects the endpoints at these ports by failed connects.
 fn break_down(world: &TestHarness, ports: &[u16]) {
     let sockets = world.open("b", 20);
     for _ in 0..3 {
@@ -124,7 +124,7 @@ fn break_down(world: &TestHarness, ports: &[u16]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unhealthy_endpoint_is_left_where_the_route_says_so() {
+async fn an_unhealthy_endpoint_is_drained_if_the_route_demands_it() {
     let (world, mut drains, sockets) = world("drain_window: 2s, on_unhealthy: drain");
     let others = world.open("b", 10);
     break_down(&world, &[2]);
@@ -136,7 +136,7 @@ async fn an_unhealthy_endpoint_is_left_where_the_route_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_asked_to_leave_for_nowhere() {
+async fn no_websocket_is_drained_without_another_endpoint() {
     let (world, mut drains, sockets) = world("drain_window: 2s, on_unhealthy: drain");
     break_down(&world, &[1, 2]);
     pass(&world, &mut drains, 5).await;
@@ -144,7 +144,7 @@ async fn nobody_is_asked_to_leave_for_nowhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_route_asks_its_former_websockets_where_it_says_so() {
+async fn a_changed_route_drains_its_former_websockets_if_configured() {
     for (policy, expected) in [("on_reload: drain, ", Some("route")), ("", None)] {
         let (mut world, mut drains, sockets) = world("drain_window: 2s");
         let others = world.open("b", 10);
@@ -168,7 +168,7 @@ async fn how_websockets_are_drained_changes_without_draining_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_route_goes_by_its_last_word() {
+async fn a_removed_route_keeps_its_last_policy() {
     let without = "upstreams: { chat: { endpoints: [127.0.0.1:1, 127.0.0.1:2] } }
 routes: [{ name: b, upstream: chat }]";
     for (policy, expected) in [("on_reload: drain, ", Some("route")), ("", None)] {
@@ -187,9 +187,9 @@ routes: [{ name: b, upstream: chat }]";
     }
 }
 
-/// To rename an upstream, or to take it away with its route, is a matter of the route.
+/// Renaming an upstream, or removing it with its route, changes the route.
 #[tokio::test(start_paused = true)]
-async fn the_endpoints_of_a_removed_upstream_are_left_only_if_the_route_says_so() {
+async fn the_endpoints_of_a_removed_upstream_are_drained_only_if_the_route_demands_it() {
     for (policy, expected) in [("on_reload: drain, ", Some("route")), ("", None)] {
         let (mut world, mut drains, sockets) = world(&format!("{policy}drain_window: 2s"));
         pass(&world, &mut drains, 1).await;

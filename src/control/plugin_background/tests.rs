@@ -1,4 +1,4 @@
-//! Claims about work beside the requests, with plugins that do nothing else.
+//! Tests of background work, with plugins that do nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use crate::control::Live;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use tokio::sync::Notify;
 
-/// What happened to the work of one kind of plugin.
+/// The events of one kind's background work.
 struct Events {
     begun: AtomicUsize,
     ended: AtomicUsize,
@@ -35,7 +35,7 @@ impl Events {
     }
 }
 
-/// Says so when it is dropped.
+/// Records its drop.
 struct End(&'static Events);
 
 impl Drop for End {
@@ -102,11 +102,11 @@ async fn work_lives_as_long_as_a_generation_has_its_entry() {
     let file = folder.path().join("moongate.yaml");
     let live = live(&file, "{ kind: steady, a: 1 }").await;
     STEADY.await_counts(1, 0).await;
-    // Carried over with its entry, beside another one that is new.
+    // Kept with its entry, beside a new one.
     std::fs::write(&file, yaml("{ kind: steady, a: 1 }, { kind: steady, a: 2 }")).unwrap();
     live.reload().await.unwrap();
     STEADY.await_counts(2, 0).await;
-    // A refused generation changes nothing.
+    // A rejected generation changes nothing.
     std::fs::write(&file, "routes: [{ upstream: nobody }]\n").unwrap();
     live.reload().await.unwrap_err();
     std::fs::write(&file, yaml("{ kind: steady, a: 2 }")).unwrap();

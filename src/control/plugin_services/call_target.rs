@@ -1,4 +1,4 @@
-//! Whom a plugin's request goes to: an endpoint of an upstream, or an address behind a URL.
+//! The target of a plugin's call: an endpoint of an upstream, or an address of a URL's host.
 
 use super::http_exchange::{self, Failed};
 use crate::net::resolver;
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 /// How long an idle connection to a URL is kept.
 const IDLE: Duration = Duration::from_secs(60);
-/// How many addresses of a name are tried.
+/// The maximum number of addresses tried per name.
 const MOST_ADDRESSES: usize = 4;
 
-/// Calls an endpoint of `cluster`, and another one when it cannot be reached.
+/// Calls an endpoint of `cluster`, and another one if it cannot be reached.
 pub(super) async fn upstream(
     connector: &Connector,
     call: &Call,
@@ -43,7 +43,7 @@ pub(super) async fn upstream(
             Err(Problem::Try(failed)) => failed,
         };
         match &failed {
-            // No fault of the endpoint's; a kept connection may be one of many that it closed.
+            // The endpoint is not at fault; it may have closed many of the pooled connections.
             Failed::Stale if stale < 2 => {
                 stale += 1;
                 tried.repeat();
@@ -57,11 +57,11 @@ pub(super) async fn upstream(
     }
 }
 
-/// Why a try at an endpoint failed.
+/// Why an attempt at an endpoint failed.
 enum Problem {
-    /// The call itself cannot be sent.
+    /// The call itself is invalid.
     Call(CallError),
-    /// This try.
+    /// This attempt failed.
     Try(Failed),
 }
 
@@ -94,7 +94,7 @@ async fn at_endpoint(
     called.map_err(Problem::Try)
 }
 
-/// What of a failure is the endpoint's fault.
+/// The reason to count against the endpoint, if it is at fault.
 fn blame(failed: &Failed) -> Option<Reason> {
     match failed {
         Failed::NotConnected(ErrorType::ConnectTimedout) => Some(Reason::ConnectTimeout),
@@ -107,12 +107,12 @@ fn blame(failed: &Failed) -> Option<Reason> {
     }
 }
 
-/// Calls a URL: each address of its name, until one can be connected to.
+/// Calls a URL: tries the addresses of its name until one connects.
 pub(super) async fn url(connector: &Connector, call: &Call, url: &str) -> Result<CallResponse, CallError> {
     let place = Place::read(url).ok_or(CallError::Unknown)?;
     let mut head = http_exchange::head(call, &place.target, &place.authority)?;
     if !call.headers.contains_key(USER_AGENT) {
-        // As probes send it. Some services refuse requests without one.
+        // Some services reject requests without it; probes send the same value.
         head.insert_header(USER_AGENT, "moongate").map_err(|_| CallError::Unknown)?;
     }
     let mut last = CallError::Unreachable;
@@ -136,14 +136,14 @@ pub(super) async fn url(connector: &Connector, call: &Call, url: &str) -> Result
     Err(last)
 }
 
-/// A URL in its parts.
+/// The parts of a URL.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     tls: bool,
     /// Without the brackets of an IPv6 address.
     host: String,
     port: u16,
-    /// As it stands in `Host`.
+    /// The value of `Host`.
     authority: String,
     /// Path and query.
     target: String,
@@ -158,7 +158,7 @@ impl Place {
             _ => return None,
         };
         let authority = uri.authority()?;
-        // A password in a URL would end up in `Host`.
+        // A password in a URL would be sent in `Host`.
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return None;
         }
@@ -178,7 +178,7 @@ impl Place {
         let answer = match resolver::global().lookup_soon(&self.host).await {
             Ok(answer) => answer,
             Err(error) => {
-                const MESSAGE: &str = "the host of a plugin's call not resolved";
+                const MESSAGE: &str = "host of a plugin call not resolved";
                 if log_throttle::admit(log::Level::Warn, MESSAGE, &[&self.host]) {
                     log::warn!(name = self.host.as_str(), reason:% = error; "{MESSAGE}");
                 }

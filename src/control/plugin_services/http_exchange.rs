@@ -1,4 +1,4 @@
-//! One request on one connection: a head out, a body out, a bounded answer in.
+//! One HTTP request on one connection, with a bounded response.
 
 use crate::net::loop_detection;
 use bytes::BytesMut;
@@ -12,11 +12,11 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, RetryType};
 use std::time::Duration;
 
-/// Interim answers (RFC 9110 §15.2) that are skipped; more are no answer.
+/// The maximum number of interim responses (RFC 9110 §15.2) before the attempt fails.
 const MOST_INTERIM: usize = 8;
 
-/// Fields of one connection and of the framing (RFC 9110 §7.6.1, RFC 9112 §6): a plugin that copies a
-/// client's head copies these with it, and here they would mean something else.
+/// Connection and framing fields (RFC 9110 §7.6.1, RFC 9112 §6). A plugin that copies a client's header
+/// copies them too, and they would change the framing of the call.
 const NOT_SENT: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -29,18 +29,18 @@ const NOT_SENT: [HeaderName; 9] = [
     header::EXPECT,
 ];
 
-/// Why one try failed.
+/// Why an attempt failed.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// No connection came about, and why.
+    /// No connection was established.
     NotConnected(ErrorType),
-    /// An idle connection had been closed meanwhile; nothing was answered.
+    /// A pooled connection had been closed before the response.
     Stale,
-    /// A fresh connection was closed, or broke HTTP, before an answer's head was there.
+    /// A fresh connection was closed, or violated HTTP, before the response header was complete.
     NoAnswer,
-    /// The answer is not one that can be taken: an interim one.
+    /// The response is an interim one.
     BadAnswer,
-    /// The answer's head is here, and its body broken or too long.
+    /// The response header was received, but its body is incomplete or too long.
     Cut(StatusCode),
 }
 
@@ -55,10 +55,10 @@ impl From<Failed> for CallError {
     }
 }
 
-/// The head of a call; `host` stands in for a missing `Host`.
+/// The header of a call; `host` replaces a missing `Host`.
 ///
 /// # Errors
-/// When `target` cannot stand in a request line.
+/// When `target` is invalid in a request line.
 pub(super) fn head(call: &Call, target: &str, host: &str) -> Result<RequestHeader, CallError> {
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
     if !target.starts_with('/') || !target.bytes().all(fits) {
@@ -84,7 +84,7 @@ pub(super) fn head(call: &Call, target: &str, host: &str) -> Result<RequestHeade
     build().map_err(|_| CallError::Unknown)
 }
 
-/// Sends the call on a kept or a new connection, and keeps it for the next when it is as it should be.
+/// Sends the call on a pooled or a new connection, and pools the connection if it is reusable.
 pub(super) async fn exchange(
     connector: &Connector,
     peer: &HttpPeer,
@@ -95,7 +95,7 @@ pub(super) async fn exchange(
     let (mut session, reused) =
         connector.get_http_session(peer).await.map_err(|error| Failed::NotConnected(error.etype.clone()))?;
     let (status, headers) = ask(&mut session, head, call).await.map_err(|failed| match failed {
-        // Only what may be repeated is: the other end may have acted on it (RFC 9110 §9.2.2).
+        // Only idempotent calls are retried: the server may have processed the first one (RFC 9110 §9.2.2).
         AttemptError::Closed if reused && call.method.is_idempotent() => Failed::Stale,
         AttemptError::Closed | AttemptError::Broken => Failed::NoAnswer,
         AttemptError::Interim => Failed::BadAnswer,
@@ -113,19 +113,19 @@ pub(super) async fn exchange(
     Ok(CallResponse { status, headers, body: body.freeze() })
 }
 
-/// Whether the connection may serve another call, as far as the messages do not tell. A refusal may have been sent before
-/// the body was read: the other end could take the body for a request. What Pingora can tell, it checks itself.
+/// Returns whether the connection may be reused, beyond Pingora's own checks. A rejection may be sent before
+/// the body was read: the server could parse the body as a request.
 fn is_reusable(call: &Call, status: StatusCode) -> bool {
     call.body.is_empty() || status.is_success()
 }
 
-/// Why there is no answer's head.
+/// Why no response header was received.
 enum AttemptError {
-    /// The connection was closed before a byte of it.
+    /// The connection was closed before the first byte.
     Closed,
-    /// It is not HTTP.
+    /// The response violates HTTP.
     Broken,
-    /// A 101 that nobody asked for, or interim answers without an end.
+    /// An unrequested 101, or too many interim responses.
     Interim,
 }
 

@@ -1,7 +1,6 @@
-//! What the gateway does for its plugins: requests of their own, and work beside the requests.
+//! The services that plugins may call: HTTP requests of their own, and background tasks.
 //!
-//! It follows the configuration: a call looks at the generation that serves when it is made. What a plugin
-//! does with an answer stays out.
+//! A call uses the generation that serves when it is made.
 
 mod call_target;
 mod http_exchange;
@@ -26,10 +25,10 @@ const KEPT: usize = 64;
 
 /// The services of a running gateway.
 pub(super) struct Gateway {
-    /// Weak: the tasks that hold these services are the living configuration's own.
+    /// Weak, because the tasks that hold these services belong to the configuration.
     live: Weak<Live>,
-    /// One a thread that serves, and the first for all others: a connection belongs to the runtime that
-    /// opened it. Made when first needed, for making one reads the system's roots.
+    /// One per worker thread; the first serves all other threads. A connection belongs to the runtime that
+    /// opened it. Created lazily, since creating one reads the system's root certificates.
     connectors: Arc<[OnceCell<Connector>]>,
 }
 
@@ -49,7 +48,7 @@ impl Services for Gateway {
         Box::pin(async move {
             let limit = call.timeout;
             let answer = async {
-                // Read when it is first polled: that happens on the thread whose runtime it uses.
+                // The worker is determined at the first poll, on the thread whose runtime is used.
                 let connector = connector(&connectors, worker()).await?;
                 send(&live, connector, &call).await
             };
@@ -59,12 +58,12 @@ impl Services for Gateway {
 
     fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let Ok(runtime) = Handle::try_current() else {
-            error!("a plugin's work cannot be started: its thread has no runtime");
+            error!("plugin task not started: its thread has no runtime");
             return;
         };
         runtime.spawn(async {
             if Guarded::new(work).await.is_none() {
-                const MESSAGE: &str = "a plugin's work beside the requests panicked";
+                const MESSAGE: &str = "plugin background task panicked";
                 if log_throttle::admit(log::Level::Error, MESSAGE, &[]) {
                     error!("{MESSAGE}");
                 }
@@ -77,7 +76,7 @@ impl Services for Gateway {
     }
 }
 
-/// The thread's connector.
+/// The connector of the thread.
 async fn connector(all: &[OnceCell<Connector>], worker: usize) -> Result<&Connector, CallError> {
     let Some(cell) = all.get(worker).or(all.first()) else { return Err(CallError::Unreachable) };
     cell.get_or_try_init(|| async {
@@ -86,9 +85,9 @@ async fn connector(all: &[OnceCell<Connector>], worker: usize) -> Result<&Connec
             let _entered = runtime.enter();
             Connector::new(Some(ConnectorOptions::new(KEPT)))
         };
-        // It reads files, and panics when the system's roots cannot be read.
+        // Creating one reads files, and panics if system root certificates not read.
         SYSTEM_FILES.run(make).await.map_err(|error| {
-            error!(error:%; "the system's root certificates cannot be read");
+            error!(error:%; "system root certificates not read");
             CallError::Unreachable
         })
     })
@@ -101,7 +100,7 @@ async fn send(live: &Weak<Live>, connector: &Connector, call: &Call) -> Result<C
         CallTarget::Upstream(name) => {
             let snapshot = live.upgrade().ok_or(CallError::Unknown)?.pin();
             let cluster = Arc::clone(snapshot.cluster(name).ok_or(CallError::Unknown)?);
-            // A call that takes long must not keep an old generation.
+            // A slow call must not keep an old generation.
             drop(snapshot);
             call_target::upstream(connector, call, &cluster).await
         }

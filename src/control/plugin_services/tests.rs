@@ -1,5 +1,4 @@
-//! Claims about a plugin's own requests: a real configuration, real sockets, and backends that say what a
-//! test tells them.
+//! Tests of a plugin's own requests: a real configuration, real sockets, and scripted backends.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use crate::control::Live;
@@ -18,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A gateway without listeners' sockets: a configuration that lives.
+/// A gateway without listeners.
 struct ServicesHarness {
     live: Arc<Live>,
     folder: TempDir,
@@ -66,8 +65,8 @@ fn named(name: &str) -> CallTarget {
     CallTarget::Upstream(name.to_owned())
 }
 
-/// Answers each request on each connection with the next of `answers`; one that ends with `!` is the last of
-/// its connection. What was asked comes out of the channel, with the connection's number.
+/// Responds to each request on each connection with the next of `answers`; one that ends with `!` is the last
+/// of its connection. The channel returns the requests with the connection's number.
 async fn origin(answers: &'static [&'static str]) -> (SocketAddr, UnboundedReceiver<(usize, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -89,7 +88,7 @@ async fn origin(answers: &'static [&'static str]) -> (SocketAddr, UnboundedRecei
     (address, asked)
 }
 
-/// A head and, when it tells its length, a body.
+/// Reads a header and, with a Content-Length, a body.
 async fn request(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
@@ -111,7 +110,7 @@ async fn request(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<S
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: one\r\n\r\nhi";
 
 #[tokio::test]
-async fn an_upstream_is_asked_on_a_connection_that_is_kept() {
+async fn an_upstream_is_called_on_a_pooled_connection() {
     let (address, mut asked) = origin(&[OK, OK]).await;
     let world = ServicesHarness::new(&upstream("auth", &[address.to_string()]));
     let mut call = get(named("auth"));
@@ -148,7 +147,7 @@ async fn a_kept_connection_that_was_closed_is_no_failure() {
 }
 
 #[tokio::test]
-async fn chunks_and_interim_answers_are_read_and_a_long_body_is_refused() {
+async fn chunks_and_interim_responses_are_read_and_a_long_body_is_rejected() {
     let (address, _asked) = origin(&[
         "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n!",
         "HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n..........\
@@ -187,7 +186,7 @@ async fn an_endpoint_that_refuses_is_left_for_the_next_and_counted() {
 }
 
 #[tokio::test]
-async fn a_call_ends_in_time_and_says_why_there_is_no_answer() {
+async fn a_call_ends_in_time_with_the_cause() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
     let world = ServicesHarness::new(&upstream("auth", &[address.to_string()]));
@@ -210,7 +209,7 @@ async fn a_call_ends_in_time_and_says_why_there_is_no_answer() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_asked_too() {
+async fn a_unix_socket_is_probed_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("auth.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -235,7 +234,7 @@ async fn calls_follow_the_configuration() {
 }
 
 #[tokio::test]
-async fn spawned_work_outlives_its_caller_and_a_panic_in_it_hurts_nobody() {
+async fn spawned_work_survives_its_caller_and_its_panic_is_contained() {
     let world = ServicesHarness::new("routes: []\n");
     let (done, ended) = tokio::sync::oneshot::channel();
     world.live.services().spawn(Box::pin(async { panic!("as the test wants") }));

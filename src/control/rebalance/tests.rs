@@ -1,4 +1,4 @@
-//! Claims about rounds, at generations without sockets and by a paused clock.
+//! Tests of rounds, with generations without sockets and a paused clock.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -17,7 +17,7 @@ const ONE: &str = "127.0.0.1:1";
 const TWO: &str = "127.0.0.1:1, 127.0.0.1:2";
 const TEN_MINUTES: u64 = 600;
 
-/// Looks once a second for so long, as the task does.
+/// Checks once a second for a duration, as the task does.
 async fn pass(world: &TestHarness, rebalances: &mut Rebalances, seconds: u64) {
     for _ in 0..seconds {
         rebalances.look(&world.snapshot);
@@ -29,7 +29,7 @@ async fn pass(world: &TestHarness, rebalances: &mut Rebalances, seconds: u64) {
     }
 }
 
-/// So many WebSockets at one endpoint, then another one joins it.
+/// `count` WebSockets at one endpoint, and a second endpoint that joins.
 fn scaled_out(count: usize) -> (TestHarness, Rebalances, Vec<Socket>) {
     let mut world = TestHarness::new(&file(ONE, ""));
     let sockets = world.open("a", count);
@@ -38,7 +38,7 @@ fn scaled_out(count: usize) -> (TestHarness, Rebalances, Vec<Socket>) {
     (world, rebalances, sockets)
 }
 
-/// Those who were asked leave; how many they were.
+/// Closes the drained WebSockets and returns their number.
 fn leave(sockets: &mut Vec<Socket>) -> usize {
     let before = sockets.len();
     sockets.retain(|socket| socket.asked().is_none());
@@ -46,7 +46,7 @@ fn leave(sockets: &mut Vec<Socket>) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_surplus_is_asked_over_the_window_and_no_more() {
+async fn only_the_surplus_is_drained_over_the_window() {
     let (world, mut rebalances, sockets) = scaled_out(100);
     pass(&world, &mut rebalances, TEN_MINUTES / 2).await;
     let half = asked(&sockets)[&Some("rebalance")];
@@ -76,7 +76,7 @@ async fn slow_clients_do_not_make_it_ask_others() {
     let (world, mut rebalances, mut sockets) = scaled_out(100);
     pass(&world, &mut rebalances, TEN_MINUTES + 10).await;
     assert_eq!(leave(&mut sockets), 50);
-    // 50 and 0 look uneven, but 50 are still expected.
+    // 50 and 0 is uneven, but 50 are still expected.
     pass(&world, &mut rebalances, 5 * TEN_MINUTES).await;
     assert_eq!(leave(&mut sockets), 0);
     sockets.extend(world.open("a", 50));
@@ -99,7 +99,7 @@ async fn a_round_ends_early_when_others_leave_by_themselves() {
     let (world, mut rebalances, mut sockets) = scaled_out(100);
     sockets.extend(world.open("a", 20));
     pass(&world, &mut rebalances, 30).await;
-    // Both hold 20 then.
+    // Both hold 20 now.
     let few = leave(&mut sockets);
     let mut left = sockets.iter().filter(|socket| socket.port() == 1).count() - 20;
     sockets.retain(|socket| {

@@ -1,52 +1,52 @@
-//! A look at a chunked body while it passes (RFC 9112 §7.1): where it ends, and whether every byte of
-//! its framing is one that all readers take alike.
+//! Parser of a chunked body in transit (RFC 9112 §7.1): it finds the end, and refuses framing that readers
+//! may interpret differently.
 //!
-//! Pingora's reader takes an empty size for the last chunk and any byte in an extension; another
-//! reader may not, and what one of them calls the body is the next request to the other. Sans-io: fed
-//! any split of bytes, it keeps a few counters and copies nothing. What is in the body stays out.
+//! Pingora accepts an empty size as the last chunk, and any byte in an extension. For another reader the same
+//! bytes could contain the next request (request smuggling). The parser is sans-io, takes any split of bytes,
+//! and copies nothing.
 
-/// Hexadecimal digits of a size; Pingora reads no more.
+/// The limit on hexadecimal digits of a size, as in Pingora.
 const SIZE_DIGITS: u8 = 16;
-/// The largest size: beyond it sums overflow somewhere, and no body comes near it.
+/// The largest size, so that sums do not overflow.
 const LARGEST: u64 = i64::MAX as u64;
-/// Bytes of one chunk's extensions, for which nobody has a use (RFC 9112 §7.1.1 asks for a limit).
+/// The limit on bytes of one chunk's extensions, which RFC 9112 §7.1.1 asks for.
 const EXTENSIONS: u32 = 4 << 10;
-/// Bytes of all trailers.
+/// The limit on bytes of all trailers.
 const TRAILERS: u32 = 64 << 10;
 
-/// How far a body has come.
+/// The state of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
-    /// It goes on.
+    /// More bytes follow.
     Open,
-    /// It has ended.
+    /// The body is complete.
     Over,
-    /// It breaks the framing's rules; its end cannot be known any more.
+    /// The framing is invalid, so the end is unknown.
     Broken,
 }
 
-/// Follows one chunked body.
+/// The parser of one chunked body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunks {
     step: Step,
-    /// What is left of the chunk's data, or the size as far as its digits are read.
+    /// The rest of the chunk's data, or the size from the digits so far.
     size: u64,
-    /// Digits of the size, bytes of the extensions or of the trailers so far.
+    /// The digits of the size, or the bytes of extensions or trailers, so far.
     count: u32,
 }
 
-/// What the next byte belongs to.
+/// The meaning of the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Size,
-    /// Blanks between a size and its extensions, or its end.
+    /// Blanks between a size and its extensions or line end.
     Blank,
     Extension,
     SizeLf,
     Data,
     DataCr,
     DataLf,
-    /// A trailer's first byte, or the last line's CR.
+    /// The first byte of a trailer, or the CR of the last line.
     TrailerStart,
     Trailer,
     TrailerLf,
@@ -62,8 +62,8 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    /// Follows the next bytes to the end of a chunk. Returns how many of them belong to the body and are as they should
-    /// be: fewer than all when a chunk or the body ends, or it breaks, among them.
+    /// Parses bytes up to the end of a chunk. Returns the number of valid bytes of the body: fewer than all
+    /// if the chunk or the body ends, or the framing breaks.
     pub(crate) fn follow(&mut self, bytes: &[u8]) -> (usize, Body) {
         let mut at = 0;
         while at < bytes.len() {
@@ -87,7 +87,7 @@ impl Chunks {
         (at, Body::Open)
     }
 
-    /// Whether the body breaks among these bytes. It is not followed.
+    /// Whether the framing breaks in these bytes; the state is unchanged.
     pub(crate) fn breaks_in(mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             match self.follow(bytes) {
@@ -99,7 +99,7 @@ impl Chunks {
         false
     }
 
-    /// Passes over so much of the data as is here.
+    /// Skips available data of the chunk.
     fn skip(&mut self, here: usize) -> usize {
         let n = usize::try_from(self.size).unwrap_or(usize::MAX).min(here);
         self.size -= n as u64;
@@ -133,7 +133,7 @@ impl Chunks {
 
     fn digit(&mut self, byte: u8) -> Step {
         let digit = char::from(byte).to_digit(16).unwrap_or_default();
-        // Sixteen digits fill a u64 exactly, so the shift loses nothing.
+        // Sixteen digits fill a u64 exactly, so the shift loses no bits.
         self.size = self.size << 4 | u64::from(digit);
         let step = self.counted(Step::Size, u32::from(SIZE_DIGITS));
         if self.size > LARGEST { Step::Broken } else { step }
@@ -150,7 +150,7 @@ impl Chunks {
     }
 }
 
-/// Bytes that a line may hold (RFC 9110 §5.5).
+/// Bytes allowed in a line (RFC 9110 §5.5).
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }

@@ -1,52 +1,52 @@
-//! Where one request ends and the next begins on a client's connection (RFC 9112 §6.3), found beside
-//! Pingora's own reading and compared with it: a request that the two read differently is refused,
-//! and a connection on which they lost each other is closed.
+//! HTTP/1 message framing: the end of a request, determined independently of Pingora's parser to detect
+//! request smuggling (RFC 9112 §6.3).
 //!
-//! Of a head only what frames it is looked at; of a body only its end, and of a chunked one the
-//! framing. Sans-io. Whether the fields are allowed at all is `admission`'s to say.
+//! A request with a different result is refused, and a connection without a common boundary is closed. Only
+//! framing fields, the end of a body, and the framing of chunked bodies are parsed. Sans-io.
+//! `request_validation` decides which fields are allowed.
 
 use super::chunked_body::{Body, Chunks};
 use http::{HeaderMap, header};
 use memchr::memchr;
 
-/// Of a field line that comes in pieces, so much is kept until its end: enough for any framing field
-/// without padding. One with more is not read, and so refused.
+/// The bytes kept of an incomplete field line: enough for a framing field without padding. A longer framing
+/// field is not parsed, and so refused.
 const KEPT: usize = 128;
 
-/// How far a request has been read.
+/// The parse state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParseState {
-    /// Nothing of it is here.
+    /// No byte has arrived.
     Idle,
-    /// In its head.
+    /// In the header.
     Head,
-    /// In its body.
+    /// In the body.
     Body,
-    /// All of it is here; what comes is the next one's.
+    /// The request is complete; further bytes belong to the next one.
     Over,
-    /// Its body breaks the framing's rules.
+    /// The framing of the body is invalid.
     Broken,
 }
 
-/// How a head looked.
+/// The comparison with Pingora's parser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// As the parser read it.
+    /// Both agree.
     Plain,
-    /// It can be read otherwise.
+    /// The header is ambiguous.
     Doubtful,
 }
 
-/// Follows one request.
+/// The framing parser of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Boundary {
     part: Part,
-    /// Bytes of the head so far.
+    /// Bytes of the header so far.
     head: usize,
-    /// The first line is over.
+    /// Whether the first line is complete.
     named: bool,
     framing: Framing,
-    /// The beginning of a line whose end has not come yet.
+    /// The start of an incomplete line.
     kept: Vec<u8>,
 }
 
@@ -60,17 +60,17 @@ enum Part {
     Broken,
 }
 
-/// What a head says of its body.
+/// The framing of a body according to the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Framing {
-    /// It names a transfer coding; any other than `chunked` is refused by those who read the fields.
+    /// Whether there is a transfer coding; request validation refuses any but `chunked`.
     coded: bool,
-    /// Its length, if it has one that can be read.
+    /// The length, if there is a valid one.
     length: Option<u64>,
 }
 
 impl Boundary {
-    /// How far the request has been read.
+    /// The parse state of the request.
     pub(crate) fn stage(&self) -> ParseState {
         match self.part {
             Part::Head if self.head == 0 => ParseState::Idle,
@@ -81,22 +81,23 @@ impl Boundary {
         }
     }
 
-    /// The bytes of its head so far.
+    /// The bytes of the header so far.
     pub(crate) fn head(&self) -> usize {
         self.head
     }
 
-    /// Follows the next bytes to the end of the request, of the head before a chunked body, or of a chunk. Returns how
-    /// many bytes that is; what follows is for the next call, or, when the request is broken, nobody's.
+    /// Parses bytes up to the end of the request, of the header before a chunked body, or of a chunk. Returns their
+    /// number; later bytes are for the next call, or unusable after an error.
     ///
-    /// A reader that gets one chunk at a time has read none that the backend must not get any more (see `upload_gate`).
+    /// One chunk at a time, because the gateway must not read a chunk that the backend must not receive (see
+    /// `upload_gate`).
     pub(crate) fn follow(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         if let Part::Head = self.part {
             at = self.follow_head(bytes);
             self.head += at;
             if let Part::Chunked(chunks) = self.part {
-                // A request of which so much is broken already is refused before a backend is asked.
+                // A request whose framing is invalid here is refused before it reaches a backend.
                 if chunks.breaks_in(&bytes[at..]) {
                     self.part = Part::Broken;
                 }
@@ -126,17 +127,17 @@ impl Boundary {
         }
     }
 
-    /// Compares with the fields as Pingora read them.
+    /// Compares the framing with the fields that Pingora parsed.
     pub(crate) fn compare(&self, headers: &HeaderMap) -> Reading {
         let coded = headers.contains_key(header::TRANSFER_ENCODING);
         let said = headers.get(header::CONTENT_LENGTH).and_then(|value| length(value.as_bytes()));
-        // Beside a coding a length means nothing, and Pingora drops it.
+        // A length beside a coding has no meaning, and Pingora drops it.
         let same_body = coded == self.framing.coded && (coded || said == self.framing.length);
         let whole = !matches!(self.part, Part::Head | Part::Broken);
         if whole && same_body { Reading::Plain } else { Reading::Doubtful }
     }
 
-    /// Looks at the lines of a head. Returns how many bytes are the head's.
+    /// Parses lines of the header. Returns the number of bytes that belong to it.
     fn follow_head(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         // RFC 9112 §2.2: empty lines before the first one are skipped.
@@ -166,7 +167,7 @@ impl Boundary {
         bytes.len()
     }
 
-    /// Takes a line without its LF. Returns whether it is the empty one at a head's end.
+    /// Parses a line without its LF. Returns whether it is the empty line at the end of the header.
     fn take_line(&mut self, line: &[u8]) -> bool {
         if matches!(line, b"" | b"\r") {
             return true;
@@ -174,7 +175,7 @@ impl Boundary {
         if !std::mem::replace(&mut self.named, true) {
             return false;
         }
-        // Most lines are told by their first letter.
+        // The first letter excludes most lines.
         if matches!(line[0], b'C' | b'c' | b'T' | b't')
             && let Some(colon) = memchr(b':', line)
         {
@@ -189,14 +190,14 @@ impl Boundary {
     }
 }
 
-/// A length's value; anything but digits is none (RFC 9112 §6.2).
+/// The value of a length; `None` for anything but digits (RFC 9112 §6.2).
 fn length(value: &[u8]) -> Option<u64> {
     let value = value.trim_ascii();
     let digits = value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// Keeps so much of a line as may matter, and one byte more to know that it was longer.
+/// Keeps the relevant part of a line, and one more byte to detect a longer one.
 fn keep(kept: &mut Vec<u8>, line: &[u8]) {
     let room = (KEPT + 1).saturating_sub(kept.len()).min(line.len());
     kept.extend_from_slice(&line[..room]);

@@ -1,4 +1,4 @@
-//! HTTP/1 on the wire: message framing, chunked bodies, response heads.
+//! HTTP/1 on the wire: message framing, chunked bodies and response headers.
 
 pub mod chunked_body;
 pub mod message_framing;

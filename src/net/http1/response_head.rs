@@ -1,5 +1,5 @@
-//! HTTP/1 response heads from a backend, read with Pingora's limits and leniency: WebSocket handshakes and
-//! health checks accept exactly the heads that ordinary requests accept.
+//! HTTP/1 response headers from a backend, with Pingora's limits and leniency: WebSocket handshakes and
+//! health checks accept exactly the headers that ordinary requests accept.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
@@ -8,16 +8,17 @@ use std::io;
 use std::mem::MaybeUninit;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Bytes before the final head ends, interim responses included. Pingora's limit for one head.
+/// The limit in bytes up to the end of the final header, interim responses included; Pingora's limit for one
+/// header.
 const MAX_HEAD: usize = 1 << 20;
-/// Header fields of a response. Pingora's limit.
+/// The limit on header fields of a response, as in Pingora.
 const MAX_FIELDS: usize = 256;
-/// Most heads fit in so many bytes.
+/// Enough bytes for most headers.
 const FIRST_READ: usize = 1 << 10;
 /// The start of every status line.
 const START: &[u8] = b"HTTP/1.";
 
-/// The head of a final response: any status of 200 and above, or a 101.
+/// The header of a final response: any status from 200, or 101.
 #[derive(Debug)]
 pub struct ResponseHead {
     /// The status.
@@ -26,19 +27,19 @@ pub struct ResponseHead {
     pub version: Version,
     /// The header fields; their values share `bytes`.
     pub fields: HeaderMap,
-    /// The head as it was received, and every byte that was read after it.
+    /// The header as received, and all bytes read after it.
     pub bytes: Bytes,
-    /// Where the head ends in `bytes`.
+    /// The offset of the header's end in `bytes`.
     pub end: usize,
 }
 
-/// Why there is no head.
+/// The reason for the lack of a header.
 #[derive(Debug, thiserror::Error)]
 pub enum HeadError {
-    /// The connection ended before the head did.
-    #[error("the connection was closed before the response head was complete")]
+    /// The connection was closed before the end of the header.
+    #[error("the connection was closed before the response header was complete")]
     Closed,
-    /// The head is not HTTP, or exceeds a limit.
+    /// The header is not HTTP, or exceeds a limit.
     #[error("{0}")]
     Malformed(&'static str),
     /// The connection failed.
@@ -57,11 +58,11 @@ impl From<io::Error> for HeadError {
     }
 }
 
-/// Reads the head of the final response. Interim responses (100, 102, 103) before it are skipped
-/// (RFC 9110 §15.2). There is no time limit: the caller has one.
+/// Reads the header of the final response. Skips interim responses (100, 102, 103; RFC 9110 §15.2). The
+/// caller sets a time limit.
 ///
 /// # Errors
-/// [`HeadError`]; the connection is then of no further use.
+/// [`HeadError`]; the connection cannot be used afterwards.
 pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ResponseHead, HeadError> {
     let mut buffer = BytesMut::with_capacity(FIRST_READ);
     let mut skipped = 0;
@@ -73,11 +74,11 @@ pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ResponseHead, 
         if !buffer.iter().zip(START).all(|(found, expected)| found == expected) {
             return Err(HeadError::Malformed("the response is not HTTP"));
         }
-        // Only new bytes are searched, so the cost of a head does not depend on the number of reads.
+        // Only new bytes are searched, so the cost does not depend on the number of reads.
         let Some(end) = head_end(&buffer, searched) else {
             searched = buffer.len();
             if skipped + searched >= MAX_HEAD {
-                return Err(HeadError::Malformed("the response head is longer than 1 MiB"));
+                return Err(HeadError::Malformed("the response header is longer than 1 MiB"));
             }
             if stream.read_buf(&mut buffer).await? == 0 {
                 return Err(HeadError::Closed);
@@ -95,31 +96,31 @@ pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<ResponseHead, 
 }
 
 impl ResponseHead {
-    /// Whether the end of the body is beyond doubt (RFC 9112 §6.3).
+    /// Whether the end of the body is unambiguous (RFC 9112 §6.3).
     #[must_use]
     pub fn has_clear_framing(&self) -> bool {
         has_clear_framing(self.status, self.version, &self.fields)
     }
 }
 
-/// Whether the end of a response's body is beyond doubt (RFC 9112 §6.3): one coding, which is `chunked`, or
-/// lengths that agree.
+/// Whether the end of a response's body is unambiguous (RFC 9112 §6.3): the only coding is `chunked`, or all
+/// lengths are equal.
 #[must_use]
 pub fn has_clear_framing(status: StatusCode, version: Version, fields: &HeaderMap) -> bool {
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     match codings.next() {
         None => has_one_length(fields),
-        // RFC 9112 §6.1: neither 1xx nor 204 has a coding; the field is dropped.
+        // RFC 9112 §6.1: 1xx and 204 have no coding; the field is dropped.
         Some(_) if status == StatusCode::NO_CONTENT || status.is_informational() => true,
         Some(coding) => {
             let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-            // RFC 9112 §6.1: a coding from HTTP/1.0 is a sign of faulty framing.
+            // RFC 9112 §6.1: a transfer coding in HTTP/1.0 indicates faulty framing.
             is_chunked && codings.next().is_none() && version != Version::HTTP_10
         }
     }
 }
 
-/// Whether every Content-Length, repeated or in a list, is the same number (RFC 9110 §8.6).
+/// Whether all Content-Length values, repeated or in a list, are the same number (RFC 9110 §8.6).
 fn has_one_length(fields: &HeaderMap) -> bool {
     let lines = fields.get_all(header::CONTENT_LENGTH).iter();
     let mut lengths = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
@@ -129,16 +130,16 @@ fn has_one_length(fields: &HeaderMap) -> bool {
     is_number && lengths.all(|length| length.trim_ascii() == first)
 }
 
-/// Drops empty lines before a status line, as httparse does. Returns how many bytes.
+/// Drops empty lines before a status line, as httparse does. Returns their number of bytes.
 fn skip_empty_lines(buffer: &mut BytesMut) -> usize {
     let empty = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     buffer.advance(empty);
     empty
 }
 
-/// Where the head that starts `bytes` ends, when it does; up to `searched` it is known not to.
+/// The end of the header at the start of `bytes`, if complete; there is none before `searched`.
 fn head_end(bytes: &[u8], searched: usize) -> Option<usize> {
-    // An end may begin up to three bytes before the new ones.
+    // The end may start up to three bytes before the new bytes.
     let start = searched.saturating_sub(3);
     for at in memchr::memchr_iter(b'\n', &bytes[start..]) {
         let rest = &bytes[start + at + 1..];
@@ -173,7 +174,7 @@ fn parse(bytes: Bytes, end: usize) -> Result<ResponseHead, HeadError> {
     Ok(ResponseHead { status, version, fields, bytes, end })
 }
 
-/// The fields that were found in `bytes`; only folded values are copied.
+/// The fields found in `bytes`; only folded values are copied.
 fn fields(bytes: &Bytes, found: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
     let mut fields = HeaderMap::with_capacity(found.len());
     for field in found {
@@ -183,14 +184,14 @@ fn fields(bytes: &Bytes, found: &[httparse::Header<'_>]) -> Result<HeaderMap, He
             Cow::Owned(value) => HeaderValue::from_maybe_shared(Bytes::from(value)),
         };
         let (Some(name), Ok(value)) = (name, value) else {
-            return Err(HeadError::Malformed("a header field has characters that are not allowed"));
+            return Err(HeadError::Malformed("a header field has invalid characters"));
         };
         fields.append(name, value);
     }
     Ok(fields)
 }
 
-/// A value with spaces in place of line folding (RFC 9112 §5.2).
+/// A value with line folding replaced by spaces (RFC 9112 §5.2).
 fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
     let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
     if !value.iter().any(is_break) {
@@ -252,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn other_protocols_are_recognized_by_their_first_bytes() {
         let (mut ours, mut theirs) = tokio::io::duplex(64);
-        // The connection stays open: only the bytes can end the wait.
+        // The connection stays open, so only these bytes can end the wait.
         tokio::io::AsyncWriteExt::write_all(&mut theirs, b"SSH-2.0-OpenSSH\r\n").await.unwrap();
         assert!(matches!(read(&mut ours).await, Err(HeadError::Malformed(_))));
         assert!(matches!(read_all("HTTP/2 200 OK\r\n\r\n").await, Err(HeadError::Malformed(_))));

@@ -1,15 +1,15 @@
-//! Version 2: sixteen bytes, the addresses, and elements of type, length and value (§2.2).
+//! PROXY protocol version 2: sixteen fixed bytes, addresses, and TLV elements (§2.2).
 
 use super::{HeaderError, HeaderLength, LONGEST, ProxyHeader, agree, elements};
 use std::net::{IpAddr, SocketAddr};
 
-/// How each begins.
+/// The start of a header.
 pub(super) const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What is there in any case: signature, version and command, family and transport, length.
+/// The fixed part: signature, version and command, family and transport, length.
 pub(super) const FIXED: usize = 16;
 
-/// Two paths of Unix sockets.
+/// The length of two Unix socket paths.
 const UNIX_PATHS: usize = 216;
 
 pub(super) fn extent(bytes: &[u8]) -> Result<HeaderLength, HeaderError> {
@@ -24,17 +24,17 @@ pub(super) fn extent(bytes: &[u8]) -> Result<HeaderLength, HeaderError> {
     if end > LONGEST { Err(HeaderError::TooLong) } else { Ok(HeaderLength::At(end)) }
 }
 
-/// Takes a header that [`extent`] found whole.
+/// Parses a complete header, as found by [`extent`].
 pub(super) fn parse(header: &[u8]) -> Result<ProxyHeader, HeaderError> {
     let (fixed, block) = header.split_at_checked(FIXED).ok_or(HeaderError::Malformed)?;
-    // LOCAL: the sender connected for itself, and the family and all that follows is to be discarded.
+    // LOCAL: the connection is the sender's own, and the rest must be ignored.
     if fixed[12] == 0x20 {
         return Ok(ProxyHeader::default());
     }
     let (ends, size) = match (fixed[13] >> 4, fixed[13] & 0xf) {
-        // What was not specified cannot be told from the elements behind it.
+        // An unspecified family has addresses of unknown length, so the elements cannot be found.
         (0, 0..=2) | (1..=3, 0) => return Ok(ProxyHeader::default()),
-        // A client that came by datagrams, as with QUIC, has an address as well.
+        // A client over datagrams, as with QUIC, has an address too.
         (1, 1 | 2) => (Some(ends::<4>(block)?), 12),
         (2, 1 | 2) => (Some(ends::<16>(block)?), 36),
         (3, 1 | 2) => (None, UNIX_PATHS),

@@ -20,7 +20,7 @@ const fn table() -> [u32; 256] {
     table
 }
 
-/// The checksum of the pieces as if they were one.
+/// The checksum of the concatenated pieces.
 pub(super) fn crc32c(pieces: [&[u8]; 3]) -> u32 {
     let bytes = pieces.into_iter().flatten();
     !bytes.fold(u32::MAX, |crc, byte| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)])

@@ -1,5 +1,5 @@
-//! What may follow the addresses of version 2: elements of type, length and value (§2.2, §2.2.1 to
-//! §2.2.7). Each must be whole; those that say nothing to a gateway are passed over.
+//! TLV elements of a PROXY header, version 2 (§2.2, §2.2.1 to §2.2.7). Each must be complete; irrelevant
+//! types are skipped.
 
 use super::HeaderError;
 use super::checksum::crc32c;
@@ -15,13 +15,13 @@ const SSL_CIPHER: u8 = 0x23;
 /// The longest `UNIQUE_ID` (§2.2.5).
 const LONGEST_ID: usize = 128;
 
-/// In the first byte of `SSL`: the client came by TLS (`PP2_CLIENT_SSL`).
+/// The flag of a TLS client in `SSL` (`PP2_CLIENT_SSL`).
 const CLIENT_SSL: u8 = 0x01;
 
-/// Versions of TLS as senders write them.
+/// TLS versions as senders write them.
 const VERSIONS: &[&str] = &["TLSv1.3", "TLSv1.2", "TLSv1.1", "TLSv1"];
 
-/// Cipher suites as OpenSSL calls them, which is what senders write, and by their IANA names.
+/// Cipher suites by their OpenSSL names, which senders write, and their IANA names.
 const CIPHERS: &[(&str, &str)] = &[
     ("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
     ("TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"),
@@ -34,7 +34,7 @@ const CIPHERS: &[(&str, &str)] = &[
     ("ECDHE-RSA-CHACHA20-POLY1305", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"),
 ];
 
-/// What was found among them.
+/// The relevant elements.
 #[derive(Default)]
 pub(super) struct Found<'a> {
     authority: Option<&'a str>,
@@ -63,17 +63,17 @@ impl Found<'_> {
     }
 }
 
-/// Reads `block`, the last bytes of `header`.
+/// Parses `block`, the last bytes of `header`.
 pub(super) fn read<'a>(header: &[u8], block: &'a [u8]) -> Result<Found<'a>, HeaderError> {
     let mut found = Found::default();
     let mut summed = false;
-    each(block, |kind, value, behind| {
+    each(block, |kind, value, rest_length| {
         match kind {
             AUTHORITY => found.authority = Some(str::from_utf8(value).map_err(|_| HeaderError::Malformed)?),
-            // Each sum has the other in it: two cannot both be meant.
+            // Each checksum covers the other one, so two of them are invalid.
             CRC32C if summed => return Err(HeaderError::Malformed),
             CRC32C => {
-                verify(header, value, behind)?;
+                verify(header, value, rest_length)?;
                 summed = true;
             }
             UNIQUE_ID if value.len() > LONGEST_ID => return Err(HeaderError::Malformed),
@@ -85,7 +85,7 @@ pub(super) fn read<'a>(header: &[u8], block: &'a [u8]) -> Result<Found<'a>, Head
     Ok(found)
 }
 
-/// Calls with the type and the value of each, and the number of bytes behind it.
+/// Calls `call` with the type and value of each element, and the number of bytes after it.
 fn each<'a>(
     mut block: &'a [u8],
     mut call: impl FnMut(u8, &'a [u8], usize) -> Result<(), HeaderError>,
@@ -100,15 +100,15 @@ fn each<'a>(
     Ok(())
 }
 
-/// Sums the whole header up with zeros in the checksum's place (§2.2.3).
-fn verify(header: &[u8], value: &[u8], behind: usize) -> Result<(), HeaderError> {
-    let told = <[u8; 4]>::try_from(value).map_err(|_| HeaderError::Malformed)?;
-    let end = header.len() - behind;
-    let sum = crc32c([&header[..end - told.len()], &[0; 4], &header[end..]]);
-    if sum == u32::from_be_bytes(told) { Ok(()) } else { Err(HeaderError::Checksum) }
+/// Verifies the checksum, with zeros in its place (§2.2.3).
+fn verify(header: &[u8], value: &[u8], rest_length: usize) -> Result<(), HeaderError> {
+    let expected = <[u8; 4]>::try_from(value).map_err(|_| HeaderError::Malformed)?;
+    let end = header.len() - rest_length;
+    let sum = crc32c([&header[..end - expected.len()], &[0; 4], &header[end..]]);
+    if sum == u32::from_be_bytes(expected) { Ok(()) } else { Err(HeaderError::Checksum) }
 }
 
-/// `SSL`: a byte of flags, four that say whether a certificate was verified, and elements of its own.
+/// Parses `SSL`: a byte of flags, four bytes of the verification result, and nested elements.
 fn ssl(value: &[u8]) -> Result<Option<Ssl<'_>>, HeaderError> {
     let ([flags, ..], inner) = value.split_first_chunk::<5>().ok_or(HeaderError::Malformed)?;
     let mut ssl = Ssl::default();

@@ -1,10 +1,9 @@
-//! The PROXY protocol, versions 1 and 2, as bytes: what a balancer in front of the gateway says of a
-//! client, and what the gateway says to its backends. No socket comes in here.
+//! PROXY protocol, versions 1 and 2: parsing of headers from load balancers, and headers for backends.
+//! Sans-io.
 //!
-//! It follows the specification that HAProxy publishes (`proxy-protocol.txt`); its sections are named
-//! where they decide something. The code is ours and not that of the crate `ppp`: that one takes what
-//! must be refused (a port written `+80`, elements of a length of their own, a wrong checksum) and does
-//! not tell how many bytes may be taken from a socket without touching what comes behind the header.
+//! It follows HAProxy's specification (`proxy-protocol.txt`); comments cite its sections. The crate `ppp` is
+//! not used: it accepts invalid headers (a port `+80`, elements with a wrong length, a wrong checksum), and
+//! does not return the header's length, which is needed to leave later bytes in the socket.
 
 mod binary;
 mod checksum;
@@ -20,53 +19,52 @@ pub use write::write;
 use moongate_sdk::Tls;
 use std::net::SocketAddr;
 
-/// The longest header that is taken, in bytes. Version 1 has at most 107 (§2.1); version 2 could have
-/// 65,551, but addresses, a name, TLS and a client's certificate need far less.
+/// The longest accepted header in bytes. Version 1 has at most 107 (§2.1). Version 2 allows 65,551, but
+/// addresses, a name, TLS and a client certificate need far less.
 pub const LONGEST: usize = 4096;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// The client's address, and the one that it connected to. None when the sender speaks for itself
-    /// (`LOCAL`) or does not know (`UNKNOWN`, `AF_UNSPEC`), and for a client of a Unix socket: the
-    /// connection's own address holds then.
+    /// The client's address and its destination. `None` for `LOCAL`, `UNKNOWN` and `AF_UNSPEC`, and for a
+    /// client of a Unix socket: the connection's own addresses apply then.
     pub ends: Option<(SocketAddr, SocketAddr)>,
-    /// The TLS between client and sender, where the header says that there was one (§2.2.6). It tells
-    /// nothing of a client's certificate: what the sender checked, and against whom, is not in it.
+    /// The TLS facts between client and sender, if the header has them (§2.2.6). Client certificates are left
+    /// out: the header does not say which issuers the sender trusts.
     pub tls: Option<Tls>,
 }
 
-/// Where a header ends.
+/// The length of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderLength {
-    /// Behind all bytes that are there.
+    /// The header is longer than the available bytes.
     Beyond,
-    /// Behind so many bytes, which may not all be there yet.
+    /// The header's length, which may exceed the available bytes.
     At(usize),
 }
 
-/// Why a header is refused.
+/// The reason for refusing a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// The connection begins with something else.
-    #[error("there is no PROXY header")]
+    /// The connection starts with other bytes.
+    #[error("the PROXY header is missing")]
     Missing,
-    /// It begins as one and breaks the rules.
+    /// The header is invalid.
     #[error("the PROXY header is malformed")]
     Malformed,
-    /// It has more than 107 bytes in version 1, or than [`LONGEST`] in version 2.
+    /// The header has more than 107 bytes in version 1, or more than [`LONGEST`] in version 2.
     #[error("the PROXY header is too long")]
     TooLong,
-    /// Its checksum is not that of its bytes (§2.2.3).
+    /// The checksum does not match (§2.2.3).
     #[error("the checksum of the PROXY header is wrong")]
     Checksum,
 }
 
-/// Finds a header's end from its first bytes. What is before that end belongs to the header and may be
-/// taken from the socket; what is behind it belongs to somebody else.
+/// Finds the length of a header from its first bytes. Only the bytes of the header may be consumed from the
+/// socket.
 ///
 /// # Errors
-/// As soon as the bytes cannot become a header.
+/// The bytes cannot become a valid header.
 pub fn extent(bytes: &[u8]) -> Result<HeaderLength, HeaderError> {
     match bytes.first() {
         None => Ok(HeaderLength::Beyond),
@@ -76,10 +74,10 @@ pub fn extent(bytes: &[u8]) -> Result<HeaderLength, HeaderError> {
     }
 }
 
-/// Reads a whole header, from its first byte to the end that [`extent`] found.
+/// Parses a complete header, up to the end found by [`extent`].
 ///
 /// # Errors
-/// When anything in it breaks the rules, or when it is not whole.
+/// The header is invalid or incomplete.
 pub fn parse(header: &[u8]) -> Result<ProxyHeader, HeaderError> {
     match extent(header)? {
         HeaderLength::At(end) if end == header.len() && header[0] == b'P' => text::parse(header),
@@ -88,7 +86,7 @@ pub fn parse(header: &[u8]) -> Result<ProxyHeader, HeaderError> {
     }
 }
 
-/// Whether two byte strings agree as far as both go.
+/// Whether the common prefix of two byte strings is equal.
 fn agree(bytes: &[u8], expected: &[u8]) -> bool {
     bytes.iter().zip(expected).all(|(a, b)| a == b)
 }

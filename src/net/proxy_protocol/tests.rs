@@ -1,4 +1,4 @@
-//! Headers by the letter of the specification, and any bytes at all.
+//! Tests of headers from the specification, and of arbitrary bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::checksum::crc32c;
@@ -25,25 +25,25 @@ fn ends(source: &str, destination: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((source.parse().unwrap(), destination.parse().unwrap()))
 }
 
-fn told(header: &[u8]) -> Result<Option<(SocketAddr, SocketAddr)>, HeaderError> {
-    parse(header).map(|told| told.ends)
+fn addresses(header: &[u8]) -> Result<Option<(SocketAddr, SocketAddr)>, HeaderError> {
+    parse(header).map(|addresses| addresses.ends)
 }
 
 #[test]
-fn a_line_of_text_tells_both_ends() {
+fn a_text_header_has_both_addresses() {
     let four = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n";
-    assert_eq!(told(four), Ok(ends("192.168.0.1:56324", "192.168.0.11:443")));
+    assert_eq!(addresses(four), Ok(ends("192.168.0.1:56324", "192.168.0.11:443")));
     let six = b"PROXY TCP6 2001:DB8::1 ::ffff:192.0.2.1 65535 0\r\n";
-    assert_eq!(told(six), Ok(ends("[2001:db8::1]:65535", "[::ffff:192.0.2.1]:0")));
+    assert_eq!(addresses(six), Ok(ends("[2001:db8::1]:65535", "[::ffff:192.0.2.1]:0")));
     let long = format!("PROXY UNKNOWN {0} {0} 65535 65535\r\n", ["ffff"; 8].join(":"));
     assert_eq!(long.len(), 107);
     for unknown in ["PROXY UNKNOWN\r\n", "PROXY UNKNOWN any \0 \r thing\r\n", &long] {
-        assert_eq!(told(unknown.as_bytes()), Ok(None), "{unknown:?}");
+        assert_eq!(addresses(unknown.as_bytes()), Ok(None), "{unknown:?}");
     }
 }
 
 #[test]
-fn a_line_that_is_not_exactly_one_is_malformed() {
+fn inexact_text_headers_are_malformed() {
     for line in [
         "PROXY \r\n",
         "PROXY TCP4\r\n",
@@ -73,12 +73,12 @@ fn a_line_that_is_not_exactly_one_is_malformed() {
         "PROXY TCP4 1.2.3.4 1.2.3.4 1 1",
         "",
     ] {
-        assert_eq!(told(line.as_bytes()), Err(HeaderError::Malformed), "{line:?}");
+        assert_eq!(addresses(line.as_bytes()), Err(HeaderError::Malformed), "{line:?}");
     }
 }
 
 #[test]
-fn what_begins_otherwise_is_no_header() {
+fn other_bytes_are_a_missing_header() {
     for bytes in ["GET / HTTP/1.1\r\n", "proxy TCP4", "PRI * HTTP/2.0\r\n", "\r\nGET", "\x16\x03\x01", "\n"] {
         assert_eq!(extent(bytes.as_bytes()), Err(HeaderError::Missing), "{bytes:?}");
     }
@@ -86,51 +86,51 @@ fn what_begins_otherwise_is_no_header() {
 }
 
 #[test]
-fn a_header_has_a_longest() {
+fn a_header_has_a_maximum_length() {
     let endless = [&b"PROXY UNKNOWN "[..], &[b'a'; 200]].concat();
     assert_eq!(extent(&endless[..106]), Ok(HeaderLength::Beyond));
     assert_eq!(extent(&endless[..107]), Err(HeaderError::TooLong));
     let late = [&endless[..106], b"\r\n"].concat();
-    assert_eq!(told(&late), Err(HeaderError::TooLong));
+    assert_eq!(addresses(&late), Err(HeaderError::TooLong));
     let room = LONGEST - 16 - FOUR.len() - 3;
     let block = |size| [&FOUR[..], &element(4, &vec![0; size])].concat();
-    assert_eq!(told(&v2(0x21, 0x11, &block(room))), Ok(ends("192.0.2.1:1000", "192.0.2.2:443")));
-    assert_eq!(told(&v2(0x21, 0x11, &block(room + 1))), Err(HeaderError::TooLong));
+    assert_eq!(addresses(&v2(0x21, 0x11, &block(room))), Ok(ends("192.0.2.1:1000", "192.0.2.2:443")));
+    assert_eq!(addresses(&v2(0x21, 0x11, &block(room + 1))), Err(HeaderError::TooLong));
 }
 
 #[test]
-fn binary_tells_both_ends() {
+fn a_binary_header_has_both_addresses() {
     for transport in [1, 2] {
         let four = v2(0x21, 0x10 | transport, &FOUR);
-        assert_eq!(told(&four), Ok(ends("192.0.2.1:1000", "192.0.2.2:443")));
+        assert_eq!(addresses(&four), Ok(ends("192.0.2.1:1000", "192.0.2.2:443")));
         let (one, two) = (Ipv6Addr::LOCALHOST.octets(), Ipv6Addr::UNSPECIFIED.octets());
         let six = v2(0x21, 0x20 | transport, &[&one[..], &two, &[0, 1, 0, 2]].concat());
-        assert_eq!(told(&six), Ok(ends("[::1]:1", "[::]:2")));
-        assert_eq!(told(&v2(0x21, 0x30 | transport, &[b'a'; 216])), Ok(None));
+        assert_eq!(addresses(&six), Ok(ends("[::1]:1", "[::]:2")));
+        assert_eq!(addresses(&v2(0x21, 0x30 | transport, &[b'a'; 216])), Ok(None));
     }
 }
 
 #[test]
-fn a_sender_that_speaks_for_itself_or_does_not_know_tells_nothing() {
-    // LOCAL: the family and the block are to be discarded, whatever they are.
+fn local_and_unknown_headers_have_no_addresses() {
+    // LOCAL: any family and block are ignored.
     for (family, block) in [(0, &[][..]), (0x11, &FOUR), (0xff, b"\x03\0"), (0x11, b"short")] {
-        assert_eq!(told(&v2(0x20, family, block)), Ok(None), "{family:#x}");
+        assert_eq!(addresses(&v2(0x20, family, block)), Ok(None), "{family:#x}");
     }
     for family in [0x00, 0x01, 0x02, 0x10, 0x20, 0x30] {
-        assert_eq!(told(&v2(0x21, family, b"any")), Ok(None), "{family:#x}");
+        assert_eq!(addresses(&v2(0x21, family, b"any")), Ok(None), "{family:#x}");
     }
 }
 
 #[test]
-fn binary_that_breaks_the_rules_is_malformed() {
+fn invalid_binary_headers_are_malformed() {
     for (command, family) in
         [(0x22, 0x11), (0x11, 0x11), (0x31, 0x11), (0x21, 0x13), (0x21, 0x41), (0x21, 0xf0), (0x21, 0x03)]
     {
         let header = v2(command, family, &FOUR);
-        assert_eq!(told(&header), Err(HeaderError::Malformed), "{command:#x} {family:#x}");
+        assert_eq!(addresses(&header), Err(HeaderError::Malformed), "{command:#x} {family:#x}");
     }
     for (family, size) in [(0x11, 11), (0x21, 35), (0x31, 215), (0x11, 0)] {
-        assert_eq!(told(&v2(0x21, family, &vec![0; size])), Err(HeaderError::Malformed), "{family:#x}");
+        assert_eq!(addresses(&v2(0x21, family, &vec![0; size])), Err(HeaderError::Malformed), "{family:#x}");
     }
     let long_id = element(5, &[0; 129]);
     for elements in [
@@ -143,34 +143,34 @@ fn binary_that_breaks_the_rules_is_malformed() {
         b"\x03\0\0",
     ] {
         let header = v2(0x21, 0x11, &[&FOUR, elements].concat());
-        assert_eq!(told(&header), Err(HeaderError::Malformed), "{elements:?}");
+        assert_eq!(addresses(&header), Err(HeaderError::Malformed), "{elements:?}");
     }
     let mut cut = v2(0x21, 0x11, &FOUR);
     cut.pop();
-    assert_eq!(told(&cut), Err(HeaderError::Malformed));
+    assert_eq!(addresses(&cut), Err(HeaderError::Malformed));
 }
 
 #[test]
-fn a_checksum_is_that_of_all_other_bytes() {
+fn a_checksum_covers_all_other_bytes() {
     assert_eq!(crc32c([b"1234", b"", b"56789"]), 0xe306_9283);
     let block = [&FOUR[..], &element(3, &[0; 4]), &element(0xe0, b"ours")].concat();
     let mut header = v2(0x21, 0x11, &block);
-    assert_eq!(told(&header), Err(HeaderError::Checksum));
+    assert_eq!(addresses(&header), Err(HeaderError::Checksum));
     let sum = crc32c([&header, b"", b""]).to_be_bytes();
     header[31..35].copy_from_slice(&sum);
-    assert_eq!(told(&header), Ok(ends("192.0.2.1:1000", "192.0.2.2:443")));
+    assert_eq!(addresses(&header), Ok(ends("192.0.2.1:1000", "192.0.2.2:443")));
     for at in 16..header.len() {
         let mut changed = header.clone();
         changed[at] ^= 0x40;
-        // Another type in the checksum's place is no checksum any more.
-        assert_eq!(told(&changed).is_err(), at != 28, "byte {at}");
+        // With another type in the place of the checksum, there is no checksum.
+        assert_eq!(addresses(&changed).is_err(), at != 28, "byte {at}");
     }
     let twice = [&FOUR[..], &element(3, &[0; 4]), &element(3, &[0; 4])].concat();
-    assert!(told(&v2(0x21, 0x11, &twice)).is_err());
+    assert!(addresses(&v2(0x21, 0x11, &twice)).is_err());
 }
 
 #[test]
-fn the_clients_tls_is_told() {
+fn the_tls_of_the_client_is_read() {
     let inner = [element(0x21, b"TLSv1.2"), element(0x23, b"ECDHE-RSA-AES128-GCM-SHA256")].concat();
     let with = |flags: u8| {
         let ssl = element(0x20, &[&[flags, 0, 0, 0, 1], &inner[..]].concat());
@@ -187,11 +187,11 @@ fn the_clients_tls_is_told() {
 }
 
 #[test]
-fn the_gateway_speaks_for_itself_where_there_is_no_client() {
+fn without_a_client_the_header_is_local() {
     assert_eq!(write(V1, None), b"PROXY UNKNOWN\r\n");
     assert_eq!(write(V2, None), v2(0x20, 0, &[]));
     for version in [V1, V2] {
-        assert_eq!(told(&write(version, None)), Ok(None));
+        assert_eq!(addresses(&write(version, None)), Ok(None));
     }
 }
 
@@ -199,14 +199,14 @@ fn the_gateway_speaks_for_itself_where_there_is_no_client() {
 fn addresses_of_two_families_are_both_written_as_ipv6() {
     for version in [V1, V2] {
         let mixed = ends("192.0.2.1:1", "[2001:db8::1]:2");
-        assert_eq!(told(&write(version, mixed)), Ok(ends("[::ffff:192.0.2.1]:1", "[2001:db8::1]:2")));
+        assert_eq!(addresses(&write(version, mixed)), Ok(ends("[::ffff:192.0.2.1]:1", "[2001:db8::1]:2")));
         let mapped = ends("[::ffff:192.0.2.1]:1", "192.0.2.2:2");
-        assert_eq!(told(&write(version, mapped)), Ok(ends("192.0.2.1:1", "192.0.2.2:2")));
+        assert_eq!(addresses(&write(version, mapped)), Ok(ends("192.0.2.1:1", "192.0.2.2:2")));
     }
 }
 
 fn address(wide: bool) -> BoxedStrategy<SocketAddr> {
-    // Never one that is IPv4 in IPv6's clothes, which would be undressed.
+    // No IPv4-mapped IPv6 addresses: they would be written as IPv4.
     let ip = if wide {
         any::<u128>().prop_map(|bits| IpAddr::from(Ipv6Addr::from_bits(bits | 1 << 127))).boxed()
     } else {
@@ -215,7 +215,7 @@ fn address(wide: bool) -> BoxedStrategy<SocketAddr> {
     (ip, any::<u16>()).prop_map(SocketAddr::from).boxed()
 }
 
-/// Bytes that get far: a header's beginning, and anything behind it.
+/// Bytes that start like a header.
 fn almost() -> impl Strategy<Value = Vec<u8>> {
     let start = prop_oneof![
         Just(Vec::new()),
@@ -232,14 +232,14 @@ fn almost() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(
+    fn written_headers_are_read_back(
         (source, destination) in any::<bool>().prop_flat_map(|wide| (address(wide), address(wide))),
-        behind in prop::collection::vec(any::<u8>(), 0..50),
+        suffix in prop::collection::vec(any::<u8>(), 0..50),
     ) {
         for version in [V1, V2] {
             let header = write(version, Some((source, destination)));
-            prop_assert_eq!(told(&header), Ok(Some((source, destination))));
-            prop_assert_eq!(extent(&[&header[..], &behind].concat()), Ok(HeaderLength::At(header.len())));
+            prop_assert_eq!(addresses(&header), Ok(Some((source, destination))));
+            prop_assert_eq!(extent(&[&header[..], &suffix].concat()), Ok(HeaderLength::At(header.len())));
             for cut in 0..header.len() {
                 match extent(&header[..cut]) {
                     Ok(HeaderLength::Beyond) => {}
@@ -250,7 +250,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_judged_the_same_in_any_pieces(bytes in almost()) {
+    fn any_bytes_get_the_same_result_for_any_split(bytes in almost()) {
         let whole = extent(&bytes);
         for cut in 0..bytes.len() {
             match extent(&bytes[..cut]) {

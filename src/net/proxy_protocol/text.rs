@@ -1,13 +1,13 @@
-//! Version 1: a line of text (§2.1).
+//! PROXY protocol version 1: a line of text (§2.1).
 
 use super::{HeaderError, HeaderLength, ProxyHeader, agree};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// How each begins.
+/// The start of a header.
 const PREFIX: &[u8] = b"PROXY ";
 
-/// The longest line with its CRLF: `PROXY UNKNOWN` and two IPv6 addresses in full.
+/// The longest line with CRLF: `PROXY UNKNOWN` and two full IPv6 addresses.
 const LONGEST: usize = 107;
 
 pub(super) fn extent(bytes: &[u8]) -> Result<HeaderLength, HeaderError> {
@@ -22,11 +22,11 @@ pub(super) fn extent(bytes: &[u8]) -> Result<HeaderLength, HeaderError> {
     }
 }
 
-/// Takes a line that [`extent`] found whole.
+/// Parses a complete line, as found by [`extent`].
 pub(super) fn parse(header: &[u8]) -> Result<ProxyHeader, HeaderError> {
     let line = header.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(b"\r\n"));
     let line = line.ok_or(HeaderError::Malformed)?;
-    // What follows is to be ignored, whatever it is.
+    // The rest of an UNKNOWN line must be ignored.
     if line == b"UNKNOWN" || line.starts_with(b"UNKNOWN ") {
         return Ok(ProxyHeader::default());
     }
@@ -34,7 +34,7 @@ pub(super) fn parse(header: &[u8]) -> Result<ProxyHeader, HeaderError> {
     Ok(ProxyHeader { ends: Some(ends), tls: None })
 }
 
-/// The five words of a line with addresses, one space between each.
+/// The five words of a line with addresses, separated by single spaces.
 fn ends(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let mut words = line.split(' ');
     let mut word = || words.next();

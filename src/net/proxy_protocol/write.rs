@@ -1,16 +1,16 @@
-//! Headers as the gateway sends them.
+//! PROXY headers for connections to backends.
 
 use super::binary::SIGNATURE;
 use crate::config::ProxyVersion;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The header that begins a connection: to be sent in one go, before anything else.
+/// The header, to be sent in one write before other bytes.
 ///
-/// `ends` are the client's address and the one that it connected to; addresses of two families are both
-/// written as IPv6. Without them the gateway speaks for itself, as a probe does: `LOCAL` in version 2,
-/// `UNKNOWN` in version 1, which has nothing closer. Some receivers refuse `UNKNOWN` (§2.1): a probe in
-/// version 1 had better give the two addresses of its own connection.
+/// `ends` are the client's address and its destination; addresses of two families are both written as IPv6.
+/// Without them the header is `LOCAL` in version 2 and `UNKNOWN` in version 1, as for a health check. Some
+/// receivers refuse `UNKNOWN` (§2.1), so a health check in version 1 should pass the addresses of its own
+/// connection.
 pub fn write(version: ProxyVersion, ends: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
     let ends = ends.map(|(source, destination)| one_family(source, destination));
     match version {
@@ -19,7 +19,7 @@ pub fn write(version: ProxyVersion, ends: Option<(SocketAddr, SocketAddr)>) -> V
     }
 }
 
-/// Both as IPv4, where they are, otherwise both as IPv6.
+/// Both addresses as IPv4 if possible, otherwise both as IPv6.
 fn one_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
     let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
     let (from, to) = match (from, to) {
@@ -40,7 +40,7 @@ fn text(ends: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
     let Some((source, destination)) = ends else { return b"PROXY UNKNOWN\r\n".to_vec() };
     let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
     let mut header = Vec::with_capacity(107);
-    // A vector takes all that is written to it.
+    // Writing to a vector cannot fail.
     let _ = write!(
         header,
         "PROXY {family} {} {} {} {}\r\n",

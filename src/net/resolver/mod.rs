@@ -1,8 +1,8 @@
-//! Host names to addresses: one cache for the process, for upstreams, plugins' calls, JWKS and ACME.
+//! Host name resolver: one cache for the process, for upstreams, plugin calls, JWKS and ACME.
 //!
-//! A name that several ask for at a time is looked up once. Lookups run on a thread of their own (hickory) or on
-//! threads that nobody joins (`getaddrinfo`); whoever waits may stop waiting at any time. A lookup that fails keeps the
-//! addresses of the last one that did not.
+//! Concurrent lookups of a name share one query. Lookups run on a separate thread (hickory) or on detached
+//! threads (`getaddrinfo`), so that callers can stop waiting. After a failed lookup, the last known addresses
+//! stay in use.
 
 mod name_server;
 mod search;
@@ -30,26 +30,26 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::{Instant, timeout};
 
-/// For one lookup with all its repetitions.
+/// The time limit of a lookup with all its repetitions.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// A lookup that takes longer is logged and counted.
+/// Longer lookups are logged and counted.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// The shortest time for which an answer is used, whatever its TTL.
+/// The minimum lifetime of a response, for any TTL.
 const MIN_TTL: Duration = Duration::from_secs(1);
 
-/// How soon a name is asked for again after a failure: with addresses from before, and without.
+/// The delays before a failed lookup is repeated, with and without known addresses.
 const RETRY: Duration = Duration::from_secs(5);
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 
-/// How old an answer for a call may be, whatever its TTL.
+/// The maximum age of a response for a call, for any TTL.
 const MAX_AGE: Duration = Duration::from_secs(30);
 
-/// How long a call waits for a lookup when the last addresses are known.
+/// The time limit of a call for a lookup, if addresses are known.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The most names in the cache. Plugins may call hosts that a request names.
+/// The limit on cached names: plugins may call hosts that a request names.
 const MOST_NAMES: usize = 4096;
 
 static PROCESS: LazyLock<Arc<Resolver>> = LazyLock::new(|| Resolver::new(SystemFiles::of_system()));
@@ -59,11 +59,11 @@ pub fn global() -> &'static Arc<Resolver> {
     &PROCESS
 }
 
-/// Why a name has no addresses.
+/// The reason for the lack of addresses.
 #[derive(Clone, Debug, Error)]
 pub enum LookupError {
-    /// No record of the name is an address.
-    #[error("the name has no address")]
+    /// The name has no address records.
+    #[error("the name has no addresses")]
     NotFound,
     /// No name server responded to any attempt.
     #[error("no name server responds")]
@@ -71,7 +71,7 @@ pub enum LookupError {
     /// The lookup took too long.
     #[error("no result within {0:?}")]
     TimedOut(Duration),
-    /// A name server, or the system, refuses.
+    /// A name server or the system returned an error.
     #[error("{0}")]
     Failed(Arc<str>),
 }
@@ -116,26 +116,26 @@ impl From<Halted> for LookupError {
 pub struct Resolution {
     /// In the order in which the name servers sent them, IPv4 before IPv6. Never empty.
     pub addresses: Arc<[IpAddr]>,
-    /// When to ask again.
+    /// The time until the next lookup.
     pub valid_for: Duration,
-    /// Why the last lookup failed, when these are the addresses of an earlier one.
+    /// The error of the last lookup, if these addresses are from an earlier one.
     pub failure: Option<LookupError>,
 }
 
-/// Looks names up and remembers the answers.
+/// A caching resolver.
 pub struct Resolver {
     names: Mutex<HashMap<Key, Entry>>,
     settings: Mutex<Settings>,
     files: AsyncMutex<SystemFiles>,
     client: Mutex<Option<Arc<Client>>>,
-    /// How often the name servers were changed.
+    /// The number of changes of the configuration.
     changes: watch::Sender<u64>,
 }
 
-/// What a configuration says of lookups.
+/// The configuration of lookups.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Settings {
-    /// For who does not say.
+    /// The default kind.
     kind: ResolverKind,
     servers: Arc<[SocketAddr]>,
 }
@@ -148,12 +148,12 @@ struct Key {
 
 type Flight = watch::Receiver<bool>;
 
-/// What is known of a name.
+/// The cache entry of a name.
 #[derive(Default)]
 struct Entry {
     found: Option<Found>,
     failure: Option<(LookupError, Instant)>,
-    /// The lookup under way; it turns true when it has ended.
+    /// The lookup in progress; true when it has ended.
     flight: Option<Flight>,
 }
 
@@ -161,21 +161,21 @@ struct Entry {
 struct Found {
     addresses: Arc<[IpAddr]>,
     at: Instant,
-    /// None for an answer without a TTL: a file's, or the system's.
+    /// `None` for a response without a TTL: from a file or the system.
     ttl: Option<Duration>,
 }
 
-/// What a lookup found, by family, so that one family's failure loses no addresses of the other.
+/// The result of a lookup by family, so that a failure of one family does not lose addresses of the other.
 #[derive(Debug)]
 struct Records {
     addresses: Vec<IpAddr>,
     ttl: Option<Duration>,
-    /// Why one family could not be looked up, and whether that is IPv6.
+    /// The error of one family, and whether that is IPv6.
     missing: Option<(bool, LookupError)>,
 }
 
 impl Entry {
-    /// An answer that is young enough, or the outcome of a lookup that failed just now.
+    /// A response that is recent enough, or the result of a recent failed lookup.
     fn current(&self, max_age: Duration) -> Option<Result<Resolution, LookupError>> {
         let now = Instant::now();
         if let Some((error, at)) = &self.failure {
@@ -192,7 +192,7 @@ impl Entry {
         Some(Ok(Resolution { addresses: Arc::clone(&found.addresses), valid_for: left, failure: None }))
     }
 
-    /// The addresses of the last lookup that did not fail, however old.
+    /// The addresses of the last successful lookup, of any age.
     fn last_good(&self) -> Option<Resolution> {
         let found = self.found.as_ref()?;
         let failure = self.failure.as_ref().map(|(error, _)| error.clone());
@@ -211,7 +211,7 @@ impl Entry {
         let Records { mut addresses, ttl, missing } = records;
         self.failure = None;
         if let Some((is_ipv6, error)) = missing {
-            // A name without an address of that family has lost nothing.
+            // A name without addresses of that family has lost none.
             let before = self.found.iter().flat_map(|found| found.addresses.iter());
             let lost: Vec<_> = before.filter(|address| address.is_ipv6() == is_ipv6).copied().collect();
             if !lost.is_empty() {
@@ -234,8 +234,8 @@ impl Resolver {
         })
     }
 
-    /// Looks names up by `kind` from now on, where a caller does not say, and asks these name servers; with none, those of
-    /// `/etc/resolv.conf`. Addresses that are known stay in use until other servers have answered.
+    /// Sets the default kind and the name servers; without any, those of `/etc/resolv.conf`. Known addresses
+    /// stay in use until the new servers respond.
     pub fn configure(&self, kind: ResolverKind, servers: &[SocketAddr]) {
         let mut settings = self.settings.lock();
         if settings.kind == kind && *settings.servers == *servers {
@@ -245,7 +245,7 @@ impl Resolver {
         *self.client.lock() = None;
         for entry in self.names.lock().values_mut() {
             entry.failure = None;
-            // What is under way asks the servers before: its outcome is none any more.
+            // A lookup in progress uses the old servers, so its result is ignored.
             entry.flight = None;
             if let Some(found) = &mut entry.found {
                 found.ttl = Some(Duration::ZERO);
@@ -254,20 +254,20 @@ impl Resolver {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    fn kind(&self, asked: Option<ResolverKind>) -> ResolverKind {
-        asked.unwrap_or_else(|| self.settings.lock().kind)
+    fn kind(&self, requested: Option<ResolverKind>) -> ResolverKind {
+        requested.unwrap_or_else(|| self.settings.lock().kind)
     }
 
-    /// Changes each time names are to be looked up in another way.
+    /// Notified when the configuration of lookups changes.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// The addresses of a name, from an answer that is younger than its TTL and than `max_age`. Otherwise it waits for a
-    /// lookup. `kind`: none for the configured one.
+    /// The addresses of a name, from a response within its TTL and `max_age`, or from a lookup. `kind`:
+    /// `None` means the configured one.
     ///
     /// # Errors
-    /// When the lookup fails and no earlier one succeeded.
+    /// The lookup failed, and no earlier one succeeded.
     pub async fn lookup(
         self: &Arc<Self>,
         host: &str,
@@ -277,42 +277,42 @@ impl Resolver {
         let kind = self.kind(kind);
         match self.begin(host, kind, max_age) {
             Begun::Known(known) => known,
-            Begun::Flight(flight) => self.land(host, kind, flight, max_age).await,
+            Begun::Flight(flight) => self.await_lookup(host, kind, flight, max_age).await,
         }
     }
 
-    /// The same for a call that must not wait long: where a lookup takes its time, the last addresses do.
+    /// Like `lookup`, with a short wait: during a slow lookup, the last known addresses are used.
     ///
     /// # Errors
-    /// As there.
+    /// As for `lookup`.
     pub async fn lookup_soon(self: &Arc<Self>, host: &str) -> Result<Resolution, LookupError> {
         let kind = self.kind(None);
         match self.begin(host, kind, MAX_AGE) {
             Begun::Known(known) => known,
             Begun::Flight(flight) => {
-                let mut landing = std::pin::pin!(self.land(host, kind, flight, MAX_AGE));
-                if let Ok(outcome) = timeout(PATIENCE, landing.as_mut()).await {
+                let mut pending = std::pin::pin!(self.await_lookup(host, kind, flight, MAX_AGE));
+                if let Ok(outcome) = timeout(PATIENCE, pending.as_mut()).await {
                     return outcome;
                 }
                 let known = self.names.lock().get(&Key::new(host, kind)).and_then(Entry::last_good);
                 match known {
-                    Some(answer) => Ok(answer),
-                    None => landing.await,
+                    Some(resolution) => Ok(resolution),
+                    None => pending.await,
                 }
             }
         }
     }
 
-    /// Connects to a name, or an address, as `lookup_soon` finds it.
+    /// Connects to a name or an address, resolved by `lookup_soon`.
     ///
     /// # Errors
-    /// Why the name has no address, or the last of its addresses takes no connection.
+    /// The name has no addresses, or the connection to its last address failed.
     pub async fn connect(self: &Arc<Self>, host: &str, port: u16) -> io::Result<tokio::net::TcpStream> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return tokio::net::TcpStream::connect((address, port)).await;
         }
-        let answer = self.lookup_soon(host).await?;
-        let addresses: Vec<_> = answer.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        let resolution = self.lookup_soon(host).await?;
+        let addresses: Vec<_> = resolution.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
         tokio::net::TcpStream::connect(&*addresses).await
     }
 
@@ -336,29 +336,29 @@ impl Resolver {
                 return Begun::Known(entry.last_good().ok_or(error));
             }
         };
-        let (landed, flight) = watch::channel(false);
+        let (finished, flight) = watch::channel(false);
         entry.flight = Some(flight.clone());
         drop(names);
-        // Its waiters may leave; its outcome is the cache's.
-        let landing =
-            Landing { resolver: Arc::clone(self), key, outcome: None, landed, flight: flight.clone() };
-        runtime.spawn(fly(landing));
+        // Callers may stop waiting; the result is for the cache.
+        let guard =
+            LookupGuard { resolver: Arc::clone(self), key, outcome: None, finished, flight: flight.clone() };
+        runtime.spawn(run_lookup(guard));
         Begun::Flight(flight)
     }
 
-    async fn land(
+    async fn await_lookup(
         &self,
         host: &str,
         kind: ResolverKind,
         mut flight: Flight,
         max_age: Duration,
     ) -> Result<Resolution, LookupError> {
-        // An error says that the flight is over too.
-        let _ = flight.wait_for(|landed| *landed).await;
+        // An error means that the lookup has ended too.
+        let _ = flight.wait_for(|finished| *finished).await;
         let names = self.names.lock();
         let gone = || LookupError::failed("the lookup was abandoned");
         let Some(entry) = names.get(&Key::new(host, kind)) else { return Err(gone()) };
-        // What has just landed is taken, however young the caller wants it.
+        // A response that has just arrived is used for any `max_age`.
         match entry.current(max_age).or_else(|| entry.last_good().map(Ok)) {
             Some(outcome) => outcome,
             None => Err(entry.failure.as_ref().map_or_else(gone, |(error, _)| error.clone())),
@@ -413,16 +413,16 @@ enum Begun {
     Flight(Flight),
 }
 
-/// The end of a flight, whatever ends it: a panic must not leave its name in the air for ever.
-struct Landing {
+/// Ends a lookup in any case: after a panic, the name must not stay locked.
+struct LookupGuard {
     resolver: Arc<Resolver>,
     key: Key,
     outcome: Option<Result<Records, LookupError>>,
-    landed: watch::Sender<bool>,
+    finished: watch::Sender<bool>,
     flight: Flight,
 }
 
-impl Drop for Landing {
+impl Drop for LookupGuard {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or_else(|| Err(LookupError::failed("the lookup panicked")));
         let result = match &outcome {
@@ -439,13 +439,13 @@ impl Drop for Landing {
             entry.learn(outcome);
         }
         drop(names);
-        self.landed.send_replace(true);
+        self.finished.send_replace(true);
     }
 }
 
-async fn fly(mut landing: Landing) {
-    let resolver = Arc::clone(&landing.resolver);
-    let key = landing.key.clone();
+async fn run_lookup(mut guard: LookupGuard) {
+    let resolver = Arc::clone(&guard.resolver);
+    let key = guard.key.clone();
     let mut work = Box::pin(timeout(LONGEST, resolver.resolve(&key)));
     let outcome = match timeout(SLOW, work.as_mut()).await {
         Ok(outcome) => outcome,
@@ -457,10 +457,10 @@ async fn fly(mut landing: Landing) {
             work.await
         }
     };
-    landing.outcome = Some(outcome.unwrap_or(Err(LookupError::TimedOut(LONGEST))));
+    guard.outcome = Some(outcome.unwrap_or(Err(LookupError::TimedOut(LONGEST))));
 }
 
-/// Forgets names that nobody has asked for of late, or some name.
+/// Removes names without recent lookups, or any name.
 fn make_room(names: &mut HashMap<Key, Entry>) {
     let is_young = |entry: &Entry| {
         entry.flight.is_some() || entry.found.as_ref().is_some_and(|found| found.at.elapsed() < MAX_AGE * 2)
@@ -489,7 +489,7 @@ async fn getaddrinfo(host: &str) -> Result<Records, LookupError> {
     Ok(Records { addresses, ttl: None, missing: None })
 }
 
-/// The runtime of all lookups: a thread that waits for name servers, and that nobody joins.
+/// The runtime of all lookups: one detached thread.
 fn runtime() -> Result<Handle, LookupError> {
     static RUNTIME: OnceLock<Handle> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
@@ -506,7 +506,7 @@ fn runtime() -> Result<Handle, LookupError> {
                 return;
             }
         };
-        // The caller waits for it.
+        // The caller is waiting, so sending cannot fail.
         let _ = built.send(Ok(runtime.handle().clone()));
         runtime.block_on(std::future::pending::<()>());
     };

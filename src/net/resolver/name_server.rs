@@ -1,4 +1,4 @@
-//! Asking name servers, by hickory: A and AAAA for each name of the search list until one has addresses.
+//! DNS client, with hickory: A and AAAA queries for each name of the search list, until one has addresses.
 
 use super::search::candidates;
 use super::{LookupError, Records};
@@ -12,10 +12,10 @@ use hickory_resolver::{Resolver, TokioResolver, system_conf};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// The longest wait for one name server before it is asked again; a datagram may have been lost.
+/// The longest wait before a query is repeated; datagrams may be lost.
 const LONGEST_TRY: Duration = Duration::from_millis(2500);
 
-/// How often a name server is asked again.
+/// Repetitions of a query at one name server.
 const MOST_REPETITIONS: usize = 3;
 
 /// The name servers, with the search list.
@@ -26,7 +26,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Asks `servers` for names as they are written; with none, those of `resolv_conf` in its way.
+    /// Queries `servers` for names as written; without servers, those of `resolv_conf` with its search list.
     pub(super) fn new(servers: &[SocketAddr], resolv_conf: &[u8]) -> Result<Self, LookupError> {
         let (config, mut options) = match servers {
             [] => of_system(resolv_conf),
@@ -42,7 +42,7 @@ impl Client {
         let ndots = if servers.is_empty() { options.ndots } else { 0 };
         options.timeout = options.timeout.min(LONGEST_TRY);
         options.attempts = options.attempts.min(MOST_REPETITIONS);
-        // Answers are kept by us, hosts are read by us.
+        // The resolver has its own cache, and reads the hosts file.
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         let servers = config.name_servers().to_vec();
@@ -52,11 +52,11 @@ impl Client {
         Ok(Self { resolver, search, ndots })
     }
 
-    /// The addresses of the first name of the search list that has some.
+    /// The addresses of the first name of the search list that has any.
     pub(super) async fn ask(&self, host: &str) -> Result<Records, LookupError> {
         let mut worst = LookupError::NotFound;
         for name in candidates(host, &self.search, self.ndots) {
-            // A name that is too long with a domain of the list is not that of any host.
+            // A name that is too long with a domain of the search list cannot exist.
             let Ok(name) = Name::from_ascii(&name) else { continue };
             match self.both(name).await {
                 Ok(records) => return Ok(records),
@@ -108,8 +108,8 @@ fn of_hickory(error: NetError) -> LookupError {
     }
 }
 
-/// What resolv.conf(5) says; without one, or without a name server in it, the one of this machine, as the system's
-/// own resolver.
+/// The configuration of resolv.conf(5). Without a name server in it, the one on this machine, as in the
+/// system's resolver.
 fn of_system(resolv_conf: &[u8]) -> (ResolverConfig, ResolverOpts) {
     let (mut config, options) = system_conf::parse_resolv_conf(resolv_conf).unwrap_or_default();
     if config.name_servers().is_empty() {
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_resolv_conf_without_sense_leaves_this_machines_name_server() {
+    fn an_invalid_resolv_conf_means_the_local_name_server() {
         for text in ["", "nonsense", "nameserver x\n", "search ..bad..\n", "options ndots:99999999999"] {
             let (config, _) = of_system(text.as_bytes());
             let servers: Vec<_> = config.name_servers().iter().map(|server| server.ip).collect();

@@ -1,7 +1,7 @@
-//! Which absolute names a host name may stand for (resolv.conf(5): `search`, `ndots`), and names that no name server
-//! is asked for.
+//! Search list: the absolute names of a host name (resolv.conf(5): `search`, `ndots`), and names that are
+//! never queried.
 
-/// The absolute names to ask for, in their order, each with its final dot.
+/// The absolute names in query order, each with its final dot.
 pub(super) fn candidates(host: &str, search: &[String], ndots: usize) -> Vec<String> {
     if host.ends_with('.') {
         return vec![host.to_owned()];
@@ -24,7 +24,7 @@ pub(super) fn candidates(host: &str, search: &[String], ndots: usize) -> Vec<Str
     names
 }
 
-/// `localhost` and what is below it (RFC 6761 §6.3).
+/// Whether the name is `localhost` or below it (RFC 6761 §6.3).
 pub(super) fn is_localhost(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let last = host.rsplit('.').next().unwrap_or(host);

@@ -1,5 +1,5 @@
-//! `/etc/hosts` and `/etc/resolv.conf`, read again when they may have changed. One that cannot be read, or a file
-//! system that does not answer, leaves what was read before.
+//! `/etc/hosts` and `/etc/resolv.conf`, read again periodically. After a failed or hanging read, the previous
+//! content stays in use.
 
 use crate::runtime::blocking_pool::{BlockingPool, SYSTEM_FILES};
 use moongate_config::read_regular_file;
@@ -10,26 +10,26 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-/// How often they are read at most.
+/// The minimum interval between reads.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How long a lookup waits for them.
+/// The time limit of a lookup for a read.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// The largest file that is read.
+/// The largest file in bytes.
 const LARGEST: u64 = 4 << 20;
 
 static THREADS: &BlockingPool = &SYSTEM_FILES;
 
 type Contents = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// What the system says of names.
+/// The name resolution files of the system.
 pub(super) struct SystemFiles {
     paths: (PathBuf, PathBuf),
     pub(super) hosts: Hosts,
     resolv_conf: Vec<u8>,
     read_at: Option<Instant>,
-    /// A read that has not returned yet.
+    /// A read in progress.
     reading: Option<JoinHandle<Option<Contents>>>,
 }
 
@@ -48,12 +48,12 @@ impl SystemFiles {
         }
     }
 
-    /// What `/etc/resolv.conf` said when it could last be read.
+    /// The content of `/etc/resolv.conf` at the last successful read.
     pub(super) fn resolv_conf(&self) -> &[u8] {
         &self.resolv_conf
     }
 
-    /// Reads them again when it is time. Returns whether `/etc/resolv.conf` says something else now.
+    /// Reads the files again after the interval. Returns whether `/etc/resolv.conf` changed.
     pub(super) async fn refresh(&mut self) -> bool {
         let is_due = self.read_at.is_none_or(|at| at.elapsed() >= EVERY);
         if !is_due && self.reading.is_none() {
@@ -71,7 +71,7 @@ impl SystemFiles {
         };
         let hung = self.reading.is_some();
         let mut reading = self.reading.take().unwrap_or_else(begin);
-        // A read that hangs is waited for once.
+        // A lookup waits for a hanging read once only.
         let wait = if hung && !first { Duration::ZERO } else { WAIT };
         match timeout(wait, &mut reading).await {
             Ok(contents) => self.take(contents.ok().flatten()),
@@ -99,7 +99,7 @@ impl SystemFiles {
 pub(super) struct Hosts(HashMap<String, Vec<IpAddr>>);
 
 impl Hosts {
-    /// Reads lines of an address and its names (hosts(5)); a line that is none is left out.
+    /// Parses lines of an address and its names (hosts(5)); skips invalid lines.
     pub(super) fn parse(text: &[u8]) -> Self {
         let mut names: HashMap<String, Vec<IpAddr>> = HashMap::new();
         for line in String::from_utf8_lossy(text).lines() {
@@ -115,7 +115,7 @@ impl Hosts {
         Self(names)
     }
 
-    /// The addresses of a name; none when it is not listed.
+    /// The addresses of a name; empty if it is not listed.
     pub(super) fn addresses(&self, host: &str) -> Vec<IpAddr> {
         self.0.get(&normal(host)).cloned().unwrap_or_default()
     }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_read_as_the_system_reads_them() {
+    fn hosts_are_read_as_by_the_system() {
         let text = b"\xff junk\n127.0.0.1 localhost # not.me\n10.0.0.1\tWeb.Test alias\n::1 localhost\n10.0.0.2 web.test\nx y\n";
         let hosts = Hosts::parse(text);
         let found = |host| hosts.addresses(host).iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_gone_leaves_what_was_read() {
+    async fn a_missing_file_keeps_the_last_content() {
         let folder = tempfile::tempdir().unwrap();
         let (hosts, conf) = (folder.path().join("hosts"), folder.path().join("resolv.conf"));
         std::fs::write(&hosts, "10.0.0.1 web").unwrap();

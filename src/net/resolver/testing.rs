@@ -1,4 +1,4 @@
-//! A name server of the tests' own, on a UDP socket of this machine.
+//! A name server for tests, on a loopback UDP socket.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use parking_lot::Mutex;
@@ -8,20 +8,21 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 
-/// What it does with a question.
+/// The response to a question.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
     /// IPv4 addresses with their TTL.
     Addresses(Vec<[u8; 4]>, u32),
-    /// The same, later.
+    /// The same, after a delay.
     Late(Duration, Vec<[u8; 4]>, u32),
-    /// No answer at all.
+    /// No response.
     Silence,
     /// A code without records: 2 is SERVFAIL, 3 NXDOMAIN.
     Code(u8),
 }
 
-/// The name server. It answers A; to AAAA it says that there are none, or what it says to everything.
+/// The name server. To AAAA questions it responds without records, unless its reply is the same for every
+/// question.
 pub(super) struct NameServer {
     pub(super) address: SocketAddr,
     reply: Arc<Mutex<Reply>>,
@@ -43,7 +44,7 @@ impl NameServer {
                 let says = says.lock().clone();
                 let (question, socket) = (bytes[..size].to_vec(), Arc::clone(&socket));
                 let wait = if let Reply::Late(wait, ..) = says { wait } else { Duration::ZERO };
-                let answer = match says {
+                let reply_message = match says {
                     Reply::Addresses(addresses, ttl) | Reply::Late(_, addresses, ttl) => {
                         let addresses = if is_a { addresses } else { Vec::new() };
                         response(&question, 0, &addresses, ttl)
@@ -53,24 +54,24 @@ impl NameServer {
                 };
                 tokio::spawn(async move {
                     tokio::time::sleep(wait).await;
-                    let _ = socket.send_to(&answer, from).await;
+                    let _ = socket.send_to(&reply_message, from).await;
                 });
             }
         });
         Self { address, reply, questions }
     }
 
-    pub(super) fn says(&self, reply: Reply) {
+    pub(super) fn set_reply(&self, reply: Reply) {
         *self.reply.lock() = reply;
     }
 
-    /// How often addresses were asked for.
+    /// The number of questions for addresses.
     pub(super) fn questions(&self) -> usize {
         self.questions.load(SeqCst)
     }
 }
 
-/// Where the question ends (RFC 1035 §4.1.2).
+/// The end of the question (RFC 1035 §4.1.2).
 fn end_of_question(message: &[u8]) -> usize {
     let mut at = 12;
     while message[at] != 0 {
@@ -86,7 +87,7 @@ fn kind(message: &[u8]) -> u16 {
 
 fn response(question: &[u8], code: u8, addresses: &[[u8; 4]], ttl: u32) -> Vec<u8> {
     let mut message = question[..end_of_question(question)].to_vec();
-    // A response, recursion available; one question, the answers, nothing else.
+    // A response with recursion available, one question and the answers.
     message[2] = 0x81;
     message[3] = 0x80 | code;
     message[4..12].copy_from_slice(&[0, 1, 0, u8::try_from(addresses.len()).unwrap(), 0, 0, 0, 0]);

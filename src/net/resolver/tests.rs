@@ -1,4 +1,4 @@
-//! Claims about lookups, with a name server on loopback.
+//! Tests of lookups with a name server on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use super::testing::{NameServer, Reply};
@@ -13,21 +13,21 @@ fn resolver(server: &NameServer) -> Arc<Resolver> {
 }
 
 async fn look(resolver: &Arc<Resolver>, host: &str) -> Result<Vec<String>, LookupError> {
-    let answer = resolver.lookup(host, None, HOUR).await?;
-    Ok(answer.addresses.iter().map(ToString::to_string).collect())
+    let resolution = resolver.lookup(host, None, HOUR).await?;
+    Ok(resolution.addresses.iter().map(ToString::to_string).collect())
 }
 
-/// Asks until the addresses are these.
+/// Repeats the lookup until it returns these addresses.
 async fn await_addresses(resolver: &Arc<Resolver>, host: &str, expected: &[&str]) {
     let until = Instant::now() + Duration::from_secs(20);
     while look(resolver, host).await.is_ok_and(|found| found != expected) {
-        assert!(Instant::now() < until, "never {expected:?}");
+        assert!(Instant::now() < until, "timed out waiting for {expected:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
-async fn an_answer_is_kept_for_its_ttl_and_the_name_asked_again_after_it() {
+async fn a_response_is_cached_for_its_ttl() {
     let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 1)).await;
     let resolver = resolver(&server);
     assert_eq!(look(&resolver, "web.test").await.unwrap(), ["10.0.0.1"]);
@@ -35,17 +35,17 @@ async fn an_answer_is_kept_for_its_ttl_and_the_name_asked_again_after_it() {
         look(&resolver, "WEB.test").await.unwrap();
     }
     assert_eq!(server.questions(), 1);
-    server.says(Reply::Addresses(vec![[10, 0, 0, 2], [10, 0, 0, 3]], 1));
+    server.set_reply(Reply::Addresses(vec![[10, 0, 0, 2], [10, 0, 0, 3]], 1));
     await_addresses(&resolver, "web.test", &["10.0.0.2", "10.0.0.3"]).await;
 }
 
 #[tokio::test]
-async fn an_answer_is_never_older_than_the_caller_takes() {
+async fn a_response_is_never_older_than_the_caller_accepts() {
     let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 3600)).await;
     let resolver = resolver(&server);
     let look = |age| resolver.lookup("web.test", None, age);
-    let answer = look(HOUR).await.unwrap();
-    assert!(answer.valid_for > Duration::from_secs(3000));
+    let resolution = look(HOUR).await.unwrap();
+    assert!(resolution.valid_for > Duration::from_secs(3000));
     look(Duration::from_nanos(1)).await.unwrap();
     assert_eq!(server.questions(), 2);
     look(HOUR).await.unwrap();
@@ -53,7 +53,7 @@ async fn an_answer_is_never_older_than_the_caller_takes() {
 }
 
 #[tokio::test]
-async fn whoever_asks_at_a_time_shares_one_lookup() {
+async fn concurrent_callers_share_one_lookup() {
     let late = Reply::Late(Duration::from_millis(50), vec![[10, 0, 0, 1]], 60);
     let server = NameServer::start(late).await;
     let resolver = resolver(&server);
@@ -68,7 +68,7 @@ async fn whoever_asks_at_a_time_shares_one_lookup() {
 }
 
 #[tokio::test]
-async fn a_failure_keeps_the_last_addresses_and_says_so() {
+async fn a_failure_keeps_the_last_addresses_and_is_reported() {
     let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 0)).await;
     let resolver = resolver(&server);
     look(&resolver, "web.test").await.unwrap();
@@ -76,19 +76,19 @@ async fn a_failure_keeps_the_last_addresses_and_says_so() {
         (Reply::Code(2), (|error| matches!(error, LookupError::Failed(_))) as fn(&LookupError) -> bool),
         (Reply::Code(3), |error| matches!(error, LookupError::NotFound)),
     ] {
-        server.says(reply);
-        let asked = resolver.lookup("web.test", None, Duration::from_nanos(1));
-        let answer = asked.await.unwrap();
-        let failure = answer.failure.unwrap();
+        server.set_reply(reply);
+        let pending = resolver.lookup("web.test", None, Duration::from_nanos(1));
+        let resolution = pending.await.unwrap();
+        let failure = resolution.failure.unwrap();
         assert!(is_expected(&failure), "{failure:?}");
-        assert_eq!(answer.addresses[0].to_string(), "10.0.0.1");
-        // Other servers are asked at once.
+        assert_eq!(resolution.addresses[0].to_string(), "10.0.0.1");
+        // Other servers are tried at once.
         resolver.names.lock().values_mut().for_each(|entry| entry.failure = None);
     }
 }
 
 #[tokio::test]
-async fn a_name_without_addresses_is_an_error_that_is_remembered_for_a_moment() {
+async fn a_name_without_addresses_is_an_error_and_cached_briefly() {
     let server = NameServer::start(Reply::Code(3)).await;
     let resolver = resolver(&server);
     for _ in 0..20 {
@@ -102,18 +102,18 @@ async fn a_call_waits_for_a_dead_name_server_only_while_nothing_is_known() {
     let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 0)).await;
     let resolver = resolver(&server);
     look(&resolver, "web.test").await.unwrap();
-    server.says(Reply::Silence);
+    server.set_reply(Reply::Silence);
     resolver.names.lock().values_mut().for_each(|entry| {
         entry.found.as_mut().unwrap().at -= MAX_AGE;
     });
     let begun = Instant::now();
-    let answer = resolver.lookup_soon("web.test").await.unwrap();
-    assert_eq!(answer.addresses[0].to_string(), "10.0.0.1");
+    let resolution = resolver.lookup_soon("web.test").await.unwrap();
+    assert_eq!(resolution.addresses[0].to_string(), "10.0.0.1");
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
-async fn a_late_answer_is_taken_and_counted_as_slow() {
+async fn a_late_response_is_used_and_counted_as_slow() {
     let server = NameServer::start(Reply::Late(Duration::from_millis(1300), vec![[10, 0, 0, 1]], 60)).await;
     let before = metrics::render();
     let count = |text: &str| -> f64 {
@@ -126,21 +126,21 @@ async fn a_late_answer_is_taken_and_counted_as_slow() {
 }
 
 #[tokio::test]
-async fn other_name_servers_are_asked_at_once() {
+async fn new_name_servers_are_queried_at_once() {
     let first = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 3600)).await;
     let second = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 2]], 3600)).await;
     let resolver = resolver(&first);
     look(&resolver, "web.test").await.unwrap();
     let mut changes = resolver.changes();
     resolver.configure(ResolverKind::Hickory, &[first.address]);
-    assert!(!changes.has_changed().unwrap(), "the same ones are no change");
+    assert!(!changes.has_changed().unwrap(), "equal settings are not a change");
     resolver.configure(ResolverKind::Hickory, &[second.address]);
     changes.changed().await.unwrap();
     await_addresses(&resolver, "web.test", &["10.0.0.2"]).await;
 }
 
 #[tokio::test]
-async fn a_second_name_server_answers_for_a_dead_one() {
+async fn a_second_name_server_replaces_a_dead_one() {
     let dead = NameServer::start(Reply::Silence).await;
     let good = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 2]], 60)).await;
     let resolver = resolver(&dead);
@@ -151,7 +151,7 @@ async fn a_second_name_server_answers_for_a_dead_one() {
 }
 
 #[tokio::test]
-async fn names_in_the_hosts_file_and_localhost_ask_nobody() {
+async fn names_in_the_hosts_file_and_localhost_cause_no_query() {
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join("hosts");
     std::fs::write(&hosts, "10.1.1.1 listed.test\n").unwrap();
@@ -167,12 +167,12 @@ async fn names_in_the_hosts_file_and_localhost_ask_nobody() {
 async fn the_system_knows_localhost_too() {
     let server = NameServer::start(Reply::Silence).await;
     let resolver = resolver(&server);
-    let answer = resolver.lookup("localhost", Some(ResolverKind::System), HOUR).await.unwrap();
-    assert!(answer.addresses.iter().all(IpAddr::is_loopback));
+    let resolution = resolver.lookup("localhost", Some(ResolverKind::System), HOUR).await.unwrap();
+    assert!(resolution.addresses.iter().all(IpAddr::is_loopback));
 }
 
 #[tokio::test]
-async fn the_cache_has_an_end() {
+async fn the_cache_is_bounded() {
     let server = NameServer::start(Reply::Code(3)).await;
     let resolver = resolver(&server);
     for number in 0..MOST_NAMES * 2 {
@@ -188,13 +188,13 @@ async fn the_cache_has_an_end() {
 }
 
 #[tokio::test]
-async fn whoever_names_no_other_is_served_by_the_configured_kind() {
+async fn the_configured_kind_is_the_default() {
     let server = NameServer::start(Reply::Addresses(vec![[10, 0, 0, 1]], 3600)).await;
     let resolver = resolver(&server);
     let changes = resolver.changes();
     resolver.configure(ResolverKind::System, &[server.address]);
     assert!(changes.has_changed().unwrap());
-    // An address is what getaddrinfo knows everywhere; the name server here knows another one for whatever it is asked.
+    // getaddrinfo resolves an address literal everywhere; this name server responds with another address.
     assert_eq!(look(&resolver, "192.0.2.1").await.unwrap(), ["192.0.2.1"]);
     let soon = resolver.lookup_soon("192.0.2.1").await.unwrap();
     assert_eq!(soon.addresses[0].to_string(), "192.0.2.1");

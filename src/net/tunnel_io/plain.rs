@@ -1,8 +1,7 @@
-//! The two plain sockets: the system call first, the runtime only when it found nothing to do.
+//! I/O of plain sockets: the system call first, and the runtime only if it would block.
 //!
-//! tokio asks the runtime before every read, which takes a lock to leave a waker behind even when the
-//! bytes are there. And libc's `recv` and `send` make a thread cancellable and back, with two atomic
-//! exchanges each; rustix calls the kernel itself.
+//! tokio registers a waker before every read, under a lock, even if bytes are available. libc's `recv` and
+//! `send` are cancellation points, with two atomic exchanges each; rustix calls the kernel directly.
 
 use super::TlsIo;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -12,14 +11,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A peer that is gone is an error here, not a signal.
+/// MSG_NOSIGNAL: a closed peer is an error, not a signal.
 #[cfg(target_os = "linux")]
 const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
-/// Systems without that flag leave it to Rust's runtime, which ignores the signal.
+/// Without that flag, Rust's runtime ignores the signal.
 #[cfg(not(target_os = "linux"))]
 const QUIETLY: SendFlags = SendFlags::empty();
 
-/// A socket that the runtime watches.
+/// A socket registered with the runtime.
 pub(super) trait RawSocket: AsFd {
     /// As [`TcpStream::try_io`].
     fn attempt<R>(&self, interest: Interest, work: impl FnOnce() -> io::Result<R>) -> io::Result<R>;
@@ -27,15 +26,14 @@ pub(super) trait RawSocket: AsFd {
     /// As [`TcpStream::poll_read_ready`].
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// As [`super::Leg::try_send`].
+    /// As [`super::TunnelIo::try_send`].
     #[inline]
     fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.once(Interest::WRITABLE, bytes.len(), || Ok(send(self, bytes, QUIETLY)?))
     }
 
-    /// Works once on up to `room` bytes. A socket that took or gave fewer has no more: the runtime is
-    /// told that it would block, which saves the call that would find it out (an edge-triggered epoll
-    /// tells of whatever comes from then on).
+    /// One attempt with up to `room` bytes. After a partial transfer the runtime records that it would block,
+    /// which saves the call that would find this out; an edge-triggered epoll reports later changes.
     #[inline]
     fn once(
         &self,
@@ -72,7 +70,7 @@ impl<P: RawSocket + AsyncRead + AsyncWrite + Send + Unpin> TlsIo for P {
 
     #[inline]
     fn is_silent(&self) -> bool {
-        // Nothing is done where something could be, so the readiness stays as it is.
+        // The closure never blocks, so the readiness stays unchanged.
         self.attempt(Interest::READABLE, || Ok(())).is_err()
     }
 }

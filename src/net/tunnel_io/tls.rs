@@ -1,5 +1,5 @@
-//! TLS under a leg. It is read here and not as a stream is: a stream leaves a waker behind each time it
-//! has read, and cannot tell that nothing came. What TLS writes stays tokio-rustls'.
+//! TLS I/O of a tunnel: records are read directly, because a stream registers a waker after each read and
+//! cannot report that nothing arrived. Writing is left to tokio-rustls.
 
 use super::Io;
 use rustls::{CommonState, ConnectionCommon, SideData};
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{client, server};
 
-/// What TLS runs over in a leg.
+/// The transport below TLS.
 pub trait TlsIo: AsyncRead + AsyncWrite + Send + Unpin {
     /// As [`Io::poll_receive`].
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
@@ -43,12 +43,12 @@ impl<C: TlsIo> Io for client::TlsStream<C> {
     }
 }
 
-/// It wants to read nothing while something decrypted waits, and behind the peer's closing alert.
+/// Whether TLS has nothing to read: no decrypted bytes, and no transport bytes before the closing alert.
 fn is_silent(carrier: &impl TlsIo, session: &CommonState) -> bool {
     session.wants_read() && carrier.is_silent()
 }
 
-/// Reads what has come into `into`, record by record, until nothing more has come or `into` is full.
+/// Reads available records into `into`, until nothing is left or `into` is full.
 fn receive<S: SideData>(
     carrier: &mut impl TlsIo,
     session: &mut impl DerefMut<Target = ConnectionCommon<S>>,
@@ -56,7 +56,7 @@ fn receive<S: SideData>(
     into: &mut [u8],
 ) -> Poll<io::Result<usize>> {
     let mut filled = 0;
-    // Behind bytes an error waits for the next call, which finds it again.
+    // After bytes, an error is returned by the next call.
     let stop = |filled, error| Poll::Ready(if filled > 0 { Ok(filled) } else { Err(error) });
     loop {
         match session.reader().read(&mut into[filled..]) {
@@ -69,9 +69,9 @@ fn receive<S: SideData>(
             return Poll::Ready(Ok(filled));
         }
         let read = session.read_tls(&mut Now { carrier, cx });
-        // Also where nothing was read: a session that has failed keeps its error here.
+        // Also without new bytes: a failed session returns its error here.
         if let Err(error) = session.process_new_packets() {
-            // The peer is told why, if it can be told at once.
+            // Sends the alert to the peer, if that does not block.
             let _ = session.write_tls(&mut Now { carrier, cx });
             return stop(filled, io::Error::new(io::ErrorKind::InvalidData, error));
         }
@@ -83,8 +83,7 @@ fn receive<S: SideData>(
     }
 }
 
-/// A carrier as rustls reads and writes it: what would have to be waited for is `WouldBlock`, and the
-/// task is woken then.
+/// The transport for rustls: blocking becomes `WouldBlock`, and wakes the task later.
 struct Now<'a, 'b, C> {
     carrier: &'a mut C,
     cx: &'a mut Context<'b>,

@@ -1,10 +1,10 @@
-//! Claims about bodies, and about plugins that requests go on without.
+//! Tests of bodies, and of dispensable plugins.
 
 use super::*;
 use bytes::Bytes;
 use moongate_sdk::{Fault, Piece, Running};
 
-/// Puts its letter behind every piece, and does what its settings say.
+/// Appends its letter to every chunk, then acts by its settings.
 struct Marker {
     letter: String,
     then: String,
@@ -20,7 +20,7 @@ impl Marker {
                 piece.bytes = Bytes::new();
                 panic!("as the test wants")
             }
-            // It fails at the end, when it has made something else of what came before.
+            // It fails at the end, after it changed earlier chunks.
             "late" if piece.last => return Err(Fault::new("as the test wants")),
             "late_hold" if piece.last => return Err(Fault::new("as the test wants")),
             "late_hold" => piece.bytes = Bytes::new(),
@@ -28,7 +28,7 @@ impl Marker {
             "late_look" => {}
             _ => piece.bytes = [&piece.bytes, self.letter.as_bytes()].concat().into(),
         }
-        // Nobody but the gateway says where a body ends.
+        // Only the gateway sets the end of a body.
         piece.last = !piece.last;
         Ok(())
     }
@@ -88,7 +88,7 @@ fn piece(text: &'static str, last: bool) -> Piece {
     Piece { bytes: Bytes::from_static(text.as_bytes()), last }
 }
 
-/// Sends pieces up and down; what came out of each.
+/// Passes chunks in both directions; returns what each became.
 fn pass(chain: &Chain, pieces: &[(&'static str, bool)]) -> (Vec<String>, Vec<Result<String, Broken>>) {
     let mut visit = TestExchange::new("/");
     let text = |piece: Piece| String::from_utf8(piece.bytes.to_vec()).unwrap();
@@ -110,7 +110,7 @@ fn pass(chain: &Chain, pieces: &[(&'static str, bool)]) -> (Vec<String>, Vec<Res
 }
 
 #[test]
-fn pieces_pass_in_the_order_written_and_what_is_held_back_is_shown_to_nobody() {
+fn pieces_pass_in_order_and_held_back_bytes_reach_no_plugin() {
     let marked = chain(&[("a", "go"), ("b", "go")], OnError::Closed);
     let (up, down) = pass(&marked, &[("1", false), ("", false), ("", true)]);
     assert_eq!(up, ["1ab", "", "ab"]);
@@ -120,14 +120,14 @@ fn pieces_pass_in_the_order_written_and_what_is_held_back_is_shown_to_nobody() {
 }
 
 #[test]
-fn who_gives_a_body_another_coding_comes_last_wherever_it_is_written() {
+fn a_plugin_that_encodes_bodies_comes_last_wherever_it_is_configured() {
     let chain = chain(&[("a", "encode"), ("b", "go"), ("c", "encode"), ("d", "go")], OnError::Closed);
     let (up, down) = pass(&chain, &[("1", true)]);
     assert_eq!((up[0].as_str(), down[0].as_deref()), ("1abcd", Ok("1bdac")));
 }
 
 #[test]
-fn who_only_looks_changes_nothing() {
+fn a_read_only_plugin_changes_nothing() {
     let looking = chain(&[("a", "look")], OnError::Closed);
     assert_eq!(pass(&looking, &[("1", false), ("2", true)]).0, ["1", "2"]);
     let running = Running::default();
@@ -138,7 +138,7 @@ fn who_only_looks_changes_nothing() {
 }
 
 #[test]
-fn who_leaves_the_bodies_is_not_shown_them_and_nobody_left_means_no_body() {
+fn a_plugin_that_skips_bodies_gets_none_and_without_plugins_none_is_read() {
     let one = chain(&[("a", "leave"), ("b", "go")], OnError::Closed);
     assert_eq!(pass(&one, &[("1", true)]).0, ["1b"]);
     let none = chain(&[("a", "leave")], OnError::Closed);
@@ -167,7 +167,7 @@ fn a_request_goes_on_without_a_plugin_that_is_not_needed() {
 }
 
 #[test]
-fn the_whole_body_is_asked_for_with_the_head_and_shown_to_whom_it_was_promised() {
+fn the_whole_body_is_requested_with_the_header_and_passed_to_that_plugin() {
     let chain = chain(&[("a", "go"), ("b", "whole"), ("c", "go")], OnError::Closed);
     let mut visit = TestExchange::new("/");
     visit.see(|exchange| {
@@ -184,7 +184,7 @@ fn the_whole_body_is_asked_for_with_the_head_and_shown_to_whom_it_was_promised()
 }
 
 #[test]
-fn a_piece_may_be_answered_and_the_body_is_not_asked_for_twice() {
+fn a_piece_may_be_responded_to_and_the_body_is_requested_once() {
     let decide = |then, on_error| {
         let chain = chain(&[("a", then)], on_error);
         TestExchange::new("/").see(|exchange| wait(chain.request_body(0..9, exchange, &mut piece("1", true))))
@@ -220,7 +220,7 @@ fn no_body_goes_on_half_changed_without_a_plugin() {
             }
         });
     }
-    // One that changed nothing is not missed.
+    // A failed plugin that changed nothing has no effect.
     let (up, _) =
         pass(&chain(&[("a", "late_look"), ("b", "go")], OnError::Open), &[("1", false), ("2", true)]);
     assert_eq!(up, ["1b", "2b"]);

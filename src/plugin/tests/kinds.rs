@@ -1,5 +1,6 @@
-//! Claims about every kind of plugin of the build: a panic inside it, at whatever phase and moment, becomes its `on_error`
-//! and nothing else. Each is built from its example in `conf/kinds/plugins` and wrapped in one that panics at will.
+//! Tests of every plugin kind of the build: a panic in any phase and at any moment has only the effect of its
+//! `on_error`. Each kind is built from its example in `conf/kinds/plugins` and wrapped in a plugin that
+//! panics on demand.
 
 use super::*;
 use crate::config;
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A phase that a kind may take part in.
+/// A phase of a kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum At {
     RequestHeaders,
@@ -27,20 +28,20 @@ enum At {
     Background,
 }
 
-/// When the panic comes.
+/// When the panic happens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Moment {
-    /// Before the plugin does anything.
+    /// Before the plugin is called.
     Before,
-    /// When it has done its work, and has changed what it was shown.
+    /// After the plugin has run and changed its arguments.
     Behind,
-    /// In the future that it waits for, where the phase may wait.
+    /// In the future of the phase, if the phase may wait.
     Later,
-    /// When that future is dropped half-way, as a client that leaves does.
+    /// When that future is dropped before completion, as after a client disconnect.
     Dropped,
 }
 
-/// What the next wrapper holds: a kind's `build` is a plain function.
+/// The state of the next wrapper: a kind's `build` is a plain function.
 struct Next {
     kind: &'static Kind<dyn Plugin>,
     at: At,
@@ -52,7 +53,7 @@ thread_local! {
     static NEXT: RefCell<Option<Next>> = const { RefCell::new(None) };
 }
 
-/// The plugin of a kind, which panics where it is told to.
+/// The plugin of a kind, which panics at the chosen place.
 struct Wrapped {
     inner: Box<dyn Plugin>,
     next: Next,
@@ -77,7 +78,7 @@ impl Drop for Grenade {
     }
 }
 
-/// What a plugin remembers may panic too, when its request is over.
+/// The state of a plugin may also panic, when it is dropped after its request.
 struct Memory(#[expect(dead_code, reason = "its drop counts")] Option<Grenade>);
 
 impl Default for Memory {
@@ -87,7 +88,7 @@ impl Default for Memory {
 }
 
 impl Wrapped {
-    /// Whether it is about to panic there, behind its work.
+    /// Returns whether it panics there after the plugin has run.
     fn spoils(&self, at: At) -> bool {
         (self.next.at, self.next.moment) == (at, Moment::Behind) && self.next.armed.load(Ordering::Relaxed)
     }
@@ -98,7 +99,7 @@ impl Wrapped {
         }
     }
 
-    /// What the phase decides: what the plugin did, or a wait with a panic in it.
+    /// The phase's verdict: the plugin's, or a future with a panic.
     fn flow<'f>(&self, at: At, flow: Flow<'f>) -> Flow<'f> {
         if self.next.at != at || !self.next.armed.load(Ordering::Relaxed) {
             return flow;
@@ -208,7 +209,7 @@ impl Drop for Wrapped {
     }
 }
 
-/// Stands behind the wrapped plugin and tells that it was reached.
+/// Comes after the wrapped plugin and records that it was called.
 struct Witness;
 
 fn witnessed(exchange: &mut Exchange<'_>) {
@@ -264,7 +265,7 @@ impl Plugin for Witness {
     }
 }
 
-/// The entries of a kind in its example; one may take part in phases that another does not.
+/// The entries of a kind in its example; they may have different phases.
 fn examples(kind: &str) -> Vec<PluginEntry> {
     let path = format!("{}/conf/kinds/plugins/{kind}.yaml", env!("CARGO_MANIFEST_DIR"));
     let loaded = config::load(Path::new(&path)).unwrap_or_else(|_| panic!("{path} is read"));
@@ -273,7 +274,7 @@ fn examples(kind: &str) -> Vec<PluginEntry> {
     all.map(|entry| entry.value.clone()).collect()
 }
 
-/// The phases of an entry, and the moments at which a plugin can panic there.
+/// The phases of an entry, and the moments at which a plugin can panic in each.
 fn places(phases: Phases) -> Vec<(At, &'static [Moment])> {
     use Moment::{Before, Behind, Dropped, Later};
     let all: [(bool, At, &[Moment]); 9] = [
@@ -296,12 +297,12 @@ fn places(phases: Phases) -> Vec<(At, &'static [Moment])> {
     places
 }
 
-/// How a phase went, in the same words for all of them.
+/// The result of a phase, in a form common to all phases.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     WentOn,
     Failed,
-    /// Something else, which only a plugin that works may do.
+    /// Another result, which only a plugin without a panic may have.
     Decided,
 }
 
@@ -324,7 +325,7 @@ fn passed(passage: &ChainVerdict) -> Outcome {
     }
 }
 
-/// Waits for it, or drops it after one poll.
+/// Awaits the future, or drops it after one poll.
 fn driven<T>(future: impl Future<Output = T>, moment: Moment) -> Option<T> {
     if moment != Moment::Dropped {
         return Some(wait(future));
@@ -335,14 +336,14 @@ fn driven<T>(future: impl Future<Output = T>, moment: Moment) -> Option<T> {
     None
 }
 
-/// What is shown as a body, or as a message.
+/// The test body or message.
 const BODY: &[u8] = b"{}";
 
 fn body() -> Piece {
     Piece { bytes: Bytes::from_static(BODY), last: true }
 }
 
-/// Shows one phase to the chain. Nothing when it was dropped half-way.
+/// Runs one phase of the chain. `None` if it was dropped before completion.
 fn show(
     chain: &Chain,
     visit: &mut TestExchange,
@@ -408,18 +409,18 @@ fn show(
     })
 }
 
-/// What has to become of a panic there.
+/// The required result of a panic there.
 fn expected(at: At, on_error: OnError) -> Outcome {
     match (at, on_error) {
-        // Nothing is decided there any more, so nothing fails.
+        // These phases decide nothing, so nothing fails.
         (At::Closed | At::Log, _) => Outcome::WentOn,
-        // It is begun again later, whatever `on_error` says of requests.
+        // Background work restarts, regardless of `on_error`.
         (At::Background, _) | (_, OnError::Closed) => Outcome::Failed,
         (_, OnError::Open) => Outcome::WentOn,
     }
 }
 
-/// A chain of the wrapped plugin and a witness behind it.
+/// A chain of the wrapped plugin and a witness after it.
 fn wrapped(written: &PluginEntry, on_error: OnError, next: Next) -> Chain {
     NEXT.set(Some(next));
     let place = written.kind.place.clone();
@@ -447,12 +448,12 @@ fn hold(kind: &'static Kind<dyn Plugin>, written: &PluginEntry, at: At, moment: 
         assert_eq!(found, Some(expected(at, on_error)), "{what}");
         let goes_on = found == Some(Outcome::WentOn) && at != At::Recheck;
         let reached = visit.running.notes().iter().any(|note| note.by == 1);
-        // What encodes comes last, so the others are there before it.
+        // Encoding plugins come last, so the others run before them.
         let encodes = chain.entries()[0].phases().encodes;
         let last = encodes && matches!(at, At::ResponseHeaders | At::ResponseBody);
         assert_eq!(reached, goes_on || last, "{what}: whether the next plugin was reached");
         assert!(!goes_on || (&*shown.bytes, shown.last) == (BODY, true), "{what}: {shown:?} goes on");
-        // Of a living WebSocket and of work beside the requests the next call is another chance.
+        // For an open WebSocket and for background work, the next call runs again.
         let ends_for_the_request = matches!(
             at,
             At::RequestHeaders | At::RequestBody | At::ResponseHeaders | At::ResponseBody | At::Log
@@ -461,16 +462,16 @@ fn hold(kind: &'static Kind<dyn Plugin>, written: &PluginEntry, at: At, moment: 
     }
     drop(visit);
 
-    // The next request is served as if nothing had been.
+    // The next request is served normally.
     armed.store(false, Ordering::Relaxed);
     let serve = |chain| show(chain, &mut TestExchange::new("/"), at, Moment::Before, &mut body());
-    // Work beside the requests may go on for ever.
+    // Background work may run forever.
     assert!(at == At::Background || serve(&chain) == serve(&unharmed), "{what}: and then");
     armed.store(true, Ordering::Relaxed);
     drop(chain);
 }
 
-/// `compress` and others want a request that they work on; one that does not take part is no less to be held.
+/// `compress` and others run only for certain requests; a plugin that does not run is tested the same way.
 #[test]
 fn a_panic_inside_any_kind_is_its_on_error_and_nothing_else() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -492,7 +493,7 @@ fn a_panic_inside_any_kind_is_its_on_error_and_nothing_else() {
     }
 }
 
-/// Takes part in every phase, does nothing: no phase is left to what the built-in kinds happen to need.
+/// Has every phase and does nothing, so that the tests cover phases without a built-in kind.
 struct Everywhere;
 
 impl Plugin for Everywhere {
@@ -530,7 +531,7 @@ fn a_kind_that_panics_when_it_is_built_is_a_problem_of_its_entry() {
     for kind in ["unbuilt", "unsure"] {
         let none = Instances::default();
         let problems = Builder::new(BROKEN, &none).entry("r", &entry(kind, "a", "b", 7)).unwrap_err();
-        let said = format!("test.yaml:7:1: the plugin `{kind}` panicked while it was built");
-        assert_eq!(problems.0[0].to_string(), said);
+        let message = format!("test.yaml:7:1: the plugin `{kind}` panicked while it was built");
+        assert_eq!(problems.0[0].to_string(), message);
     }
 }

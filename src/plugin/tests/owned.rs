@@ -1,4 +1,4 @@
-//! Claims about fields that plugins own.
+//! Tests of fields owned by plugins.
 
 use super::*;
 use moongate_sdk::testing::settings;
@@ -6,7 +6,7 @@ use moongate_sdk::testing::settings;
 const USER: HeaderName = HeaderName::from_static("x-user");
 const AUTHORIZATION: HeaderName = http::header::AUTHORIZATION;
 
-/// Owns `X-User` and `Authorization`, and says in `trail` what of them it was shown, and what the client sent.
+/// Owns `X-User` and `Authorization`, and records in `trail` their values and those that the client sent.
 struct Owner;
 
 impl Plugin for Owner {
@@ -24,14 +24,14 @@ impl Plugin for Owner {
             [&user, &authorization].iter().filter(|name| exchange.headers.contains_key(**name)).count();
         let sent: Vec<_> =
             exchange.client_values(&authorization).chain(exchange.client_values(&user)).collect();
-        let told = format!("{shown} {sent:?}");
-        exchange.headers.append(&TRAIL, HeaderValue::try_from(told).unwrap());
+        let seen_fields = format!("{shown} {sent:?}");
+        exchange.headers.append(&TRAIL, HeaderValue::try_from(seen_fields).unwrap());
         exchange.headers.set(&USER, HeaderValue::from_static("ada"));
         Flow::Continue
     }
 }
 
-/// Sets `Authorization` as an operator's default, and says in `trail` what it saw of `X-User`.
+/// Sets `Authorization` as an operator's default, and records in `trail` the `X-User` that it saw.
 struct Before;
 
 impl Plugin for Before {
@@ -68,7 +68,7 @@ fn chain(entries: &[PluginEntry]) -> Result<Chain, Problems> {
     Ok(Chain::build(&entries?))
 }
 
-/// What a client's forged fields become.
+/// The request header after the chain, for a client with forged fields.
 fn asked(chain: &Chain) -> HeaderMap {
     let forged = [("x-user", "root"), ("x_user", "root"), ("authorization", "Bearer x"), ("x-other", "1")];
     let mut visit =
@@ -109,7 +109,7 @@ fn nothing_of_the_client_is_left_when_the_owner_is_left_out() {
             assert!(!headers.contains_key("x_user"), "{when} {on_error:?}");
         }
     }
-    // Its own condition sees the credential, and not the other field.
+    // The owner's condition sees the credential, but not the other field.
     let headers = asked(&chain(&[written("owner", Some("request.headers.authorization != ''"))]).unwrap());
     assert_eq!(all(&headers, &USER), ["ada"]);
     let headers = asked(&chain(&[written("owner", Some("request.headers['x-user'] != ''"))]).unwrap());
@@ -117,7 +117,7 @@ fn nothing_of_the_client_is_left_when_the_owner_is_left_out() {
 }
 
 #[test]
-fn what_one_owner_said_stays_when_another_is_left_out() {
+fn one_owner_s_value_stays_when_another_is_skipped() {
     let entries = [written("owner", None), written("owner", Some("request.path == '/never'"))];
     assert_eq!(all(&asked(&chain(&entries).unwrap()), &USER), ["ada"]);
 }
@@ -129,10 +129,10 @@ fn an_entry_owns_what_the_operator_names() {
         PluginEntry { owned_headers, ..written("before", Some("request.path == '/never'")) }
     };
     assert!(!asked(&chain(&[named("X-Other")]).unwrap()).contains_key("x-other"));
-    for (name, said) in
+    for (name, message) in
         [("a b", "`a b` is not a field name"), ("Connection", "no plugin can own `Connection`")]
     {
-        assert_eq!(chain(&[named(name)]).unwrap_err().0[0].message, said);
+        assert_eq!(chain(&[named(name)]).unwrap_err().0[0].message, message);
     }
     assert!(chain(&[named("Host")]).is_err());
 }

@@ -1,10 +1,10 @@
-//! Claims about the conditions of entries.
+//! Tests of entries' conditions.
 
 use super::*;
 use moongate_sdk::testing::settings;
 use moongate_sdk::{Fault, Piece};
 
-/// Takes part in answers alone.
+/// Has response phases only.
 struct Late;
 
 impl Plugin for Late {
@@ -18,7 +18,7 @@ impl Plugin for Late {
     }
 }
 
-/// Takes part in no heads.
+/// Has no header phases.
 struct Bodies;
 
 impl Plugin for Bodies {
@@ -66,7 +66,7 @@ fn a_plugin_whose_condition_does_not_hold_takes_part_in_nothing() {
 }
 
 #[test]
-fn nobody_passes_a_guard_whose_condition_cannot_be_evaluated() {
+fn no_request_passes_a_guard_whose_condition_cannot_be_evaluated() {
     let (decision, request, _) = run(&of(&[
         written("walker", "a", "answer", Some("int('x') == 1")),
         written("walker", "b", "go", None),
@@ -78,7 +78,7 @@ fn nobody_passes_a_guard_whose_condition_cannot_be_evaluated() {
 }
 
 #[test]
-fn a_condition_sees_what_plugins_before_changed_and_is_asked_once() {
+fn a_condition_sees_changes_of_earlier_plugins_and_is_evaluated_once() {
     let (_, request, response) = run(&of(&[
         written("walker", "a", "go", None),
         written("walker", "b", "go", Some("request.headers.trail == 'a'")),
@@ -89,7 +89,7 @@ fn a_condition_sees_what_plugins_before_changed_and_is_asked_once() {
 }
 
 #[test]
-fn a_plugin_that_an_answer_came_before_is_judged_then() {
+fn a_plugin_after_an_early_response_is_evaluated_then() {
     let (_, request, response) = run(&of(&[
         written("walker", "a", "answer", None),
         written("walker", "b", "go", Some("request.method == 'GET'")),
@@ -100,7 +100,7 @@ fn a_plugin_that_an_answer_came_before_is_judged_then() {
 }
 
 #[test]
-fn a_plugin_of_answers_alone_may_ask_the_answer() {
+fn a_plugin_with_response_phases_only_may_read_the_response() {
     let (_, _, response) = run(&of(&[
         written("late", "", "", Some("response.status == 200")),
         written("late", "", "", Some("response.status == 200 && response.headers.trail == ''")),
@@ -126,7 +126,7 @@ fn a_plugin_without_a_phase_of_heads_is_judged_all_the_same() {
 }
 
 #[test]
-fn a_plugin_of_bodies_that_an_answer_came_before_is_judged_then() {
+fn a_body_plugin_after_an_early_response_is_evaluated_then() {
     for (when, expected) in [("request.method == 'GET'", "changed"), ("request.method == 'PUT'", "hello")] {
         let chain = of(&[written("walker", "a", "answer", None), written("bodies", "", "", Some(when))]);
         let mut piece = Piece { bytes: "hello".into(), last: true };

@@ -1,4 +1,4 @@
-//! Claims about chains and living WebSockets, with plugins made for them.
+//! Tests of chains with open WebSockets, with plugins written for them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 use super::*;
 use crate::config::{OnError, PluginEntry};
@@ -8,7 +8,7 @@ use moongate_config::Kind;
 use moongate_sdk::testing::{TestExchange, wait};
 use moongate_sdk::{Flow, Phases, Plugin, Reply};
 
-/// Appends its letter to messages, and does at a word what the word says.
+/// Appends its letter to messages, and acts on certain words.
 struct Echo(u8);
 
 impl Plugin for Echo {
@@ -113,20 +113,20 @@ fn one_that_is_not_needed_is_not_there_for_that_message_alone() {
 }
 
 #[test]
-fn the_end_is_told_to_all_with_what_they_remember() {
+fn all_plugins_get_the_end_with_their_state() {
     for (code, expected) in [(1000, vec!["1 1000", "0 1000"]), (1006, vec!["0 1006"])] {
         let mut visit = TestExchange::new("/");
         say(&mut visit, Direction::ToClient, "x");
         let ended =
             Ended { code, reason: "close", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
         visit.see(|exchange| echoes().closed(exchange, &ended));
-        let said: Vec<_> = visit.running.notes().iter().map(|note| note.value.as_str()).collect();
-        assert_eq!(said, expected, "a panic is nobody else's");
+        let values: Vec<_> = visit.running.notes().iter().map(|note| note.value.as_str()).collect();
+        assert_eq!(values, expected, "a panic is nobody else's");
     }
 }
 
 #[test]
-fn who_is_asked_again_says_what_it_would_say_now() {
+fn a_recheck_returns_the_current_verdict() {
     assert_eq!(echoes().rechecks().collect::<Vec<_>>(), [(1, Duration::from_secs(60))]);
     for (path, expected) in [
         ("/", RecheckVerdict::Granted),

@@ -1,9 +1,9 @@
-//! All of a request's body, read before anything goes to a backend.
+//! Buffered request body, read completely before the request is forwarded.
 //!
-//! Behind it the session is exchanged for one over the same connection whose request has a body of one
-//! byte that was read already: Pingora keeps 64 KiB of what was read for another attempt and no more, but
-//! shows what it kept at every attempt, also to backends of HTTP/2, which it never asks about a request
-//! without a body. In its place the body is given to each of them whole, from one place.
+//! Afterwards the session is replaced by one over the same connection whose request has a body of one byte,
+//! already read. Pingora keeps at most 64 KiB of a body for a retry, but passes the kept bytes to every
+//! attempt. That includes HTTP/2 backends, for which it does not read a request without a body. In place of
+//! that byte each attempt gets the whole buffered body.
 
 use super::expect_continue;
 use crate::proxy::context::Context;
@@ -23,13 +23,14 @@ use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 use std::io::Cursor;
 
-/// The head that stands in for the request's until that takes its place.
+/// A placeholder for the request header until that is set.
 const READ: &[u8] = b"POST / HTTP/1.1\r\nHost: moongate\r\nContent-Length: 1\r\n\r\n.";
 
-/// Whether there is a body to read. Tells a client that waits for it to go on (RFC 9110 §10.1.1).
+/// Returns whether there is a body to read. Sends 100 (Continue) if the client waits for it (RFC 9110
+/// §10.1.1).
 ///
 /// # Errors
-/// When the body says of itself that it is too large, or the client is gone.
+/// When the declared length is too large, or the client disconnected.
 pub(in crate::proxy) async fn begin(
     session: &mut Session,
     ctx: &mut Context,
@@ -46,10 +47,10 @@ pub(in crate::proxy) async fn begin(
     Ok(true)
 }
 
-/// The next piece.
+/// The next chunk.
 ///
 /// # Errors
-/// When the client is gone, took too long, or broke the framing's rules.
+/// When the client disconnected, was too slow, or violated the framing.
 pub(in crate::proxy) async fn next(session: &mut Session) -> Result<Piece, ReplacementResponse> {
     match session.as_downstream_mut().read_request_body().await {
         Ok(bytes) => {
@@ -60,7 +61,7 @@ pub(in crate::proxy) async fn next(session: &mut Session) -> Result<Piece, Repla
     }
 }
 
-/// Nothing more is read from this connection.
+/// Ends reading from this connection.
 fn gone(session: &mut Session, error: Box<Error>) -> ReplacementResponse {
     session.set_keepalive(None);
     let broken = connection(session).is_some_and(Connection::is_broken);
@@ -70,12 +71,12 @@ fn gone(session: &mut Session, error: Box<Error>) -> ReplacementResponse {
     failure.unwrap_or_else(|| Failure::from(&*error.into_down())).into()
 }
 
-/// The body is read: exchanges the session for one whose request has a byte of it left to be shown.
+/// The body was read: replaces the session by one whose request has one byte of body left to pass.
 ///
 /// # Errors
-/// When the connection cannot be had back, which is excluded.
+/// When the connection cannot be recovered, which is excluded.
 pub(in crate::proxy) async fn end(session: &mut Session, ctx: &Context) -> Result<(), ReplacementResponse> {
-    // A stream of HTTP/2 knows by itself that its body was taken.
+    // An HTTP/2 stream tracks that its body was taken.
     if session.as_http1().is_none() {
         return Ok(());
     }
@@ -83,7 +84,7 @@ pub(in crate::proxy) async fn end(session: &mut Session, ctx: &Context) -> Resul
     let placeholder = standing_in(Box::new(Cursor::new(Vec::new())), head.clone()).await?;
     let mut owned = std::mem::replace(session.as_downstream_mut(), placeholder);
     let keepalive = owned.get_keepalive();
-    // A session gives its stream back for reuse only, which a client's `Connection: close` would exclude.
+    // A session returns its stream only for reuse, which a client's `Connection: close` would prevent.
     owned.req_header_mut().remove_header(&header::CONNECTION);
     owned.set_keepalive(Some(1));
     let ServerSession::H1(owned) = owned else { return Err(Failure::Internal.into()) };
@@ -98,14 +99,14 @@ pub(in crate::proxy) async fn end(session: &mut Session, ctx: &Context) -> Resul
     Ok(())
 }
 
-/// A session over `stream` that has read this head, and the byte behind it.
+/// A session over `stream` that has read this header and the byte after it.
 async fn standing_in(stream: Stream, head: RequestHeader) -> Result<ServerSession, ReplacementResponse> {
     let mut session = ServerSession::new_http1(stream);
     session.set_pipelined_prefix(BytesMut::from(READ));
     if !matches!(session.read_request().await, Ok(true)) {
         return Err(Failure::Internal.into());
     }
-    // The first question about the body settles where it ends, by the head that is there now.
+    // The first query about the body fixes its length, from the current header.
     session.enable_retry_buffering();
     if !matches!(session.read_request_body().await, Ok(Some(_))) || !session.is_body_done() {
         return Err(Failure::Internal.into());

@@ -1,13 +1,14 @@
-//! The end of an upload by the backend: a final response that arrives before the request body has been sent whole
-//! (RFC 9112 §9.3, RFC 9110 §7.5).
+//! Early responses: a final response that arrives before the request body has been sent completely (RFC 9112
+//! §9.3, RFC 9110 §7.5).
 //!
-//! What the client sends afterwards is not forwarded: the backend may have stopped to read after the head, and would take
-//! the rest for a request. The response is passed on, and its connection is never pooled. HTTP/2 has streams, so there
-//! both directions go on (RFC 9113 §8.1).
+//! The rest of the upload is not forwarded: the backend may have stopped reading after the header, and would
+//! parse the rest as a request. The response is forwarded, and its connection is never pooled. With HTTP/2
+//! both directions of a stream continue (RFC 9113 §8.1).
 //!
-//! Pingora's loop reads the client's body until its end, and pools the backend's connection when both messages are
-//! complete. So the body is never completed: a read waits while the response is under way, then fails, and an attempt
-//! that fails pools nothing. Each read gives out one chunk at the most, so none is under way when the gate closes.
+//! Pingora's loop reads the request body to its end, and pools the backend's connection when both messages
+//! are complete. So the body is never completed: a read waits during the response and then fails, and a
+//! failed attempt pools nothing. Each read returns at most one chunk, so none is in progress when the gate
+//! closes.
 
 use crate::proxy::downstream::session_lookup::{self, connection};
 use crate::proxy::downstream::upload_gate::{Gate, UploadGate};
@@ -15,8 +16,8 @@ use pingora_proxy::Session;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How long the rest of an upload is read and thrown away, so that the client can read its response before the
-/// connection is reset: in all, and between two reads.
+/// How long the rest of an upload is read and discarded, so that the client can read its response before the
+/// connection is reset: in total, and between two reads.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_IDLE: Duration = Duration::from_secs(5);
 
@@ -25,8 +26,8 @@ fn gate(session: &Session) -> Option<&UploadGate> {
     session_lookup::control(session).map(|control| &control.gate)
 }
 
-/// A final response came too early: the client's body is read no further. What bounds the wait for the rest of the
-/// response is the silence of the backend.
+/// A final response came early: the client's body is no longer read. The idle limit of the response applies
+/// to the wait.
 pub(in crate::proxy) fn pause(session: &mut Session) {
     if let Some(gate) = gate(session) {
         gate.set(Gate::Paused);
@@ -35,16 +36,16 @@ pub(in crate::proxy) fn pause(session: &mut Session) {
     session.set_keepalive(None);
 }
 
-/// The response is complete: Pingora's loop ends, which still waits for the body.
+/// The response is complete: ends Pingora's loop, which still waits for the body.
 pub(in crate::proxy) fn end(session: &Session) {
     if let Some(gate) = gate(session) {
         gate.set(Gate::Ended);
     }
 }
 
-/// Ends the sending direction of an HTTP/1 client that has its response and still sends its body, then reads the body
-/// for a while and drops it: a connection that is closed with bytes unread is reset, and the response may be lost with
-/// it (RFC 9112 §9.6). A stream of HTTP/2 is reset without an error instead (RFC 9113 §8.1).
+/// Half-closes an HTTP/1 connection whose client still sends its body after the response, then reads and
+/// discards the body for a while. A connection closed with unread bytes is reset, and the response may be
+/// lost (RFC 9112 §9.6). An HTTP/2 stream is reset without an error instead (RFC 9113 §8.1).
 pub(in crate::proxy) async fn linger(session: &mut Session) {
     let Some(connection) = connection(session) else { return };
     if session.response_written().is_none_or(|head| head.status.is_informational())

@@ -1,4 +1,4 @@
-//! Bodies of requests and responses on their way through the plugins, and the limits on them.
+//! Request and response bodies: plugins and limits.
 
 pub(super) mod buffered_body;
 pub(super) mod early_response;

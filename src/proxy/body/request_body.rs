@@ -1,7 +1,7 @@
-//! The way of a request past its route's plugins: first its head, then its body, piece by piece on the
-//! way to the backend, or whole where a plugin wants to see all of it before anything goes on.
+//! Plugin phases of a request: first its header, then its body, chunk by chunk on the way to the backend, or
+//! whole for a plugin that buffers it.
 //!
-//! How all of a body is read, and what stands in its place afterwards, is in `whole`.
+//! `buffered_body` reads a whole body and replaces it afterwards.
 
 use super::buffered_body;
 use crate::plugin::Decision;
@@ -22,13 +22,13 @@ use pingora_proxy::Session;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What is shown to plugins.
+/// The argument of a plugin phase.
 enum Show<'p> {
-    /// The head, from a position on.
+    /// The header, from a position on.
     Head(usize),
-    /// A piece of the body, at these positions.
+    /// A chunk of the body, for these positions.
     Piece(Range<usize>, &'p mut Piece),
-    /// The whole body, to the plugin that asked for it.
+    /// The whole body, for the plugin that requested it.
     Whole(usize, &'p mut Piece),
 }
 
@@ -62,7 +62,7 @@ pub(in crate::proxy) async fn ask_plugins(
     rest.map(|bytes| ctx.upload.whole = Some(bytes)).err()
 }
 
-/// Shows all of the body to the plugin at `at`, behind those before it.
+/// Passes the whole body to the plugin at `at`, after those before it.
 async fn hold(
     session: &mut Session,
     ctx: &mut Context,
@@ -92,7 +92,7 @@ async fn hold(
     Ok(())
 }
 
-/// Reads the body to its end, past the plugins before `at`.
+/// Reads the body to its end, through the plugins before `at`.
 async fn read(
     session: &mut Session,
     ctx: &mut Context,
@@ -126,7 +126,7 @@ async fn read(
     Ok(body.freeze())
 }
 
-/// All of the body past the plugins at these positions.
+/// Passes the whole body through the plugins at these positions.
 async fn pass_whole(
     session: &mut Session,
     ctx: &mut Context,
@@ -140,17 +140,17 @@ async fn pass_whole(
 }
 
 /// # Errors
-/// [`Failure::ClientGone`] when the client leaves while a plugin waits.
+/// [`Failure::ClientGone`] when the client disconnects while a plugin waits.
 async fn show(
     session: &mut Session,
     ctx: &mut Context,
     route: &Arc<Route>,
     what: Show<'_>,
 ) -> std::result::Result<Decision, Failure> {
-    // While a plugin waits, its client may leave.
+    // The client may disconnect while a plugin waits.
     let watch = if route.chain.may_wait() { client_disconnect::watch(session) } else { None };
     let head = session.req_header_mut();
-    // Owned, for the plugins may change the fields while they look at it.
+    // Cloned, since plugins may change the fields while they read these.
     let (method, uri) = (Method::clone(&head.method), head.uri.clone());
     let line = RequestLine { method: &method, uri: &uri };
     let mut fields = RequestFields(head);
@@ -165,10 +165,10 @@ async fn show(
     client_disconnect::unless_gone(watch, decision).await
 }
 
-/// Frames the body in the head for an attempt. One that plugins may still change has no length yet.
+/// Sets the framing of the body for an attempt. A body that plugins may still change has no length yet.
 ///
 /// # Errors
-/// When a value cannot be a field value, which is excluded.
+/// When a value is invalid in a field, which is excluded.
 pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
     ctx.upload.is_sent = false;
     if let Some(whole) = &ctx.upload.whole {
@@ -182,7 +182,7 @@ pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Re
     ctx.upload.shown = wanted && ctx.received.body != BodyLength::Empty;
     if ctx.upload.shown {
         if ctx.route.as_ref().is_some_and(|route| route.chain.may_change_request_body(&ctx.running)) {
-            // Pingora frames what has no length in chunks.
+            // Pingora uses chunked coding without a length.
             head.remove_header(&header::CONTENT_LENGTH);
         }
         ctx.upload.again = !matches!(ctx.upload.passed, Passed::Nothing);
@@ -190,10 +190,10 @@ pub(in crate::proxy) fn frame(head: &mut RequestHeader, ctx: &mut Context) -> Re
     Ok(())
 }
 
-/// A piece of the body on its way to the backend.
+/// Passes a chunk of the body on its way to the backend.
 ///
 /// # Errors
-/// When a plugin answered, or failed: what the client gets is in the context.
+/// When a plugin responded or failed; the context has the response.
 pub(in crate::proxy) async fn pass(
     session: &mut Session,
     body: &mut Option<Bytes>,
@@ -201,7 +201,7 @@ pub(in crate::proxy) async fn pass(
     ctx: &mut Context,
 ) -> Result<()> {
     if let Some(whole) = &ctx.upload.whole {
-        // The session's own request has one byte that was read; this is the one call for it.
+        // The session's own request has one byte that was read; this is the only call for it.
         *body = Some(whole.clone()).filter(|whole| !whole.is_empty());
         return Ok(());
     }
@@ -209,38 +209,38 @@ pub(in crate::proxy) async fn pass(
     let bytes = if std::mem::take(&mut ctx.upload.again) {
         ctx.upload.passed.all()
     } else {
-        // Whoever drops this future in between leaves a piece half shown.
+        // If this future is dropped before the end, the chunk was processed in part.
         let passed = std::mem::replace(&mut ctx.upload.passed, Passed::Lost);
         let mut piece = Piece { bytes: body.take().unwrap_or_default(), last: end };
         let decision = show(session, ctx, &route, Show::Piece(0..usize::MAX, &mut piece)).await;
         if let Some(instead) = decision.map_or_else(|gone| Some(gone.into()), ReplacementResponse::of) {
             ctx.instead = Some(instead);
-            // Of any other side than the client's, Pingora would go on waiting for a backend of HTTP/2.
+            // For an error of another side, Pingora would continue to wait for an HTTP/2 backend.
             return Err(Error::new_down(OURS));
         }
         ctx.upload.passed = passed.and(&piece.bytes);
         piece.bytes
     };
-    // Nothing at all is the end to Pingora, and an empty piece at the end would be one end too many.
+    // `None` is the end to Pingora, and an empty last chunk would write a second end.
     *body = Some(bytes).filter(|bytes| !(end && bytes.is_empty()));
     Ok(())
 }
 
-/// A piece that was read before a response cut the upload off. It goes nowhere.
+/// Discards a chunk that was read before an early response.
 ///
 /// # Errors
-/// At the end of the body, which the backend must not get: the connection to it is closed.
+/// At the end of the body, which the backend must not receive: its connection is closed.
 pub(in crate::proxy) fn drop_late(body: &mut Option<Bytes>, end: bool) -> Result<()> {
     if end {
         return Err(Error::new(OURS));
     }
-    // Nothing at all would be the end to Pingora.
+    // `None` would be the end to Pingora.
     *body = Some(Bytes::new());
     Ok(())
 }
 
-/// A piece of a body that no plugin looks at. One of HTTP/2 may end with an empty piece, which HTTP/1 would
-/// write as one end too many.
+/// Passes a chunk of a body without plugins. An HTTP/2 body may end with an empty chunk, which HTTP/1 would
+/// write as a second end.
 pub(in crate::proxy) fn pass_plain(body: &mut Option<Bytes>, end: bool) {
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;

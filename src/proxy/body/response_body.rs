@@ -1,5 +1,4 @@
-//! The way of an answer's body past its route's plugins, and how the body is framed when they, or a
-//! changed status, make another one of it.
+//! Response bodies: plugin phases, and the framing of a body that plugins or a changed status replace.
 
 use crate::plugin::Broken;
 use crate::proxy::context::Context;
@@ -14,14 +13,14 @@ use pingora::{Error, Result};
 use pingora_proxy::Session;
 use std::sync::Arc;
 
-/// Whether an answer with this status has a body (RFC 9110 §6.4.1).
+/// Returns whether a response with this status has a body (RFC 9110 §6.4.1).
 pub(in crate::proxy) fn has_body(method: &Method, status: StatusCode) -> bool {
     *method != Method::HEAD
         && !status.is_informational()
         && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Whether a backend that was asked with this method sends a body behind this head.
+/// Returns whether a backend's response to this method has a body.
 pub(in crate::proxy) fn has_response_body(method: &Method, head: &ResponseHeader) -> bool {
     let is_zero =
         |length: &HeaderValue| !length.is_empty() && length.as_bytes().iter().all(|digit| *digit == b'0');
@@ -29,11 +28,11 @@ pub(in crate::proxy) fn has_response_body(method: &Method, head: &ResponseHeader
     has_body(method, head.status) && (!empty || head.headers.contains_key(header::TRANSFER_ENCODING))
 }
 
-/// Frames the body of a backend's answer, once the plugins are done with its head; `comes` says whether
-/// the backend sends one. What plugins may still change has no length yet.
+/// Sets the framing of a backend's response body after the plugins' header phase; `comes` tells whether the
+/// backend sends one. A body that plugins may still change has no length yet.
 ///
 /// # Errors
-/// When a value cannot be a field value, which is excluded.
+/// When a value is invalid in a field, which is excluded.
 pub(in crate::proxy) fn frame(
     session: &mut Session,
     head: &mut ResponseHeader,
@@ -48,7 +47,7 @@ pub(in crate::proxy) fn frame(
         head.remove_header(&header::CONTENT_LENGTH);
         head.remove_header(&header::TRANSFER_ENCODING);
     } else if goes && !comes {
-        // The client waits for a body where the backend sends none.
+        // The client expects a body that the backend does not send.
         head.remove_header(&header::TRANSFER_ENCODING);
         head.insert_header(header::CONTENT_LENGTH, HeaderValue::from_static("0"))?;
     } else if wanted {
@@ -67,10 +66,10 @@ pub(in crate::proxy) fn frame(
     Ok(())
 }
 
-/// A piece of an answer's body on its way to the client.
+/// Passes a chunk of a response body on its way to the client.
 ///
 /// # Errors
-/// When a plugin failed without which the answer must not go on.
+/// When a plugin with `on_error: closed` failed.
 pub(in crate::proxy) fn pass(
     session: &Session,
     body: &mut Option<Bytes>,
@@ -91,7 +90,7 @@ pub(in crate::proxy) fn pass(
     Ok(())
 }
 
-/// The whole body of an answer of the gateway's or a plugin's own.
+/// Passes the whole body of a response made by the gateway or a plugin.
 ///
 /// # Errors
 /// As [`pass`].

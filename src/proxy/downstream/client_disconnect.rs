@@ -1,5 +1,6 @@
-//! A client that leaves while its request waits for something else than its backend's response: a plugin's call, a turn,
-//! a WebSocket's handshake. While the response is awaited or under way its session is read, which notices by itself.
+//! Detection of client disconnects while a request waits for something other than the response: a plugin's
+//! call, a handshake queue, a WebSocket handshake. While the response is awaited or sent, the session is read
+//! and detects it.
 
 use super::connection::Connection;
 use super::session_lookup::connection;
@@ -11,12 +12,12 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-/// What may watch an HTTP/1 client while its session is lent to plugins: another handle of its socket.
+/// A watch for an HTTP/1 client while its session is lent to plugins: a duplicate of its socket.
 pub(in crate::proxy) fn watch(session: &Session) -> Option<SocketWatch> {
     connection(session).and_then(Connection::watch)
 }
 
-/// The output of `work`, unless the client leaves before.
+/// The output of `work`, unless the client disconnects first.
 ///
 /// # Errors
 /// [`Failure::ClientGone`].
@@ -31,7 +32,7 @@ pub(in crate::proxy) async fn unless_gone<T>(
         if let Poll::Ready(output) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        // The socket is watched only when there is a wait.
+        // The socket is watched only if there is a wait.
         if let Some(watch) = watch.take() {
             gone = Some(watch.gone());
         }
@@ -43,7 +44,7 @@ pub(in crate::proxy) async fn unless_gone<T>(
     .await
 }
 
-/// The same for work that does not need the session, whose client has sent its whole request.
+/// The output of work that does not need the session, for a request that was received completely.
 ///
 /// # Errors
 /// [`Failure::ClientGone`].
@@ -52,7 +53,7 @@ pub(in crate::proxy) async fn unless_session_ends<T>(
     work: impl Future<Output = T>,
 ) -> Result<T, Failure> {
     let downstream = session.as_downstream_mut();
-    // What is left of a body is not for a look at the end.
+    // The rest of a body must not be read here.
     let has_end = !matches!(downstream, ServerSession::H1(_)) || downstream.is_body_done();
     tokio::select! {
         biased;

@@ -1,10 +1,12 @@
-//! A client's connection as we hand it to Pingora: unbuffered reads, one write for a head and its
-//! body, a limit on how long and how large a request head may get, and a way back to the bare
-//! socket for a WebSocket. A read never goes past a request's end: what came behind it is kept for
-//! the next one. Where that end is, `boundary` knows.
+//! A client's connection as Pingora's stream.
 //!
-//! Pingora gets a head when it is complete and was judged (see `request_head`). While one is on its way in pieces, it gets
-//! empty lines, which a parser skips (RFC 9112 §2.2): Pingora's own timer, which answers nothing, begins anew with each.
+//! It has unbuffered reads, one write for a header and its body, limits on the time and size of a request
+//! header, and access to the bare socket for a WebSocket. A read never returns bytes after a request's end:
+//! they are kept for the next request. `net` determines that end.
+//!
+//! Pingora gets a complete and validated header (see `h1_head`). While a header is received in pieces,
+//! Pingora gets empty lines, which its parser skips (RFC 9112 §2.2). They restart Pingora's timer, which
+//! would close without a response.
 
 use super::lazy_timer::LazyTimer;
 use super::min_rate::Pace;
@@ -39,30 +41,31 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, timeout};
 
-/// What is written before it is flushed is joined into one send, up to this size: an answer's head
-/// and a small body leave in one packet. A larger piece goes out beside what waits, uncopied.
+/// Writes before a flush are joined into one send up to this size: a header and a small body leave in one
+/// packet. A larger chunk is sent with the joined bytes, without a copy.
 const JOIN: usize = 8 << 10;
 
-/// While a response is awaited, so much of what the client sends behind its request is read, to find its end.
+/// While a response is awaited, at most this much of what the client sends after its request is read, to
+/// detect its disconnect.
 const AHEAD: usize = 16 << 10;
 
-/// How long, and how much of, what a client sends is read after its request was refused: a connection that is closed with
-/// bytes unread is reset, and the response may be lost with it (RFC 9112 §9.6).
+/// The time and size limits of reads after a request was rejected. A connection that is closed with unread
+/// bytes is reset, and the response may be lost (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
-/// What a connection allows a request to take.
+/// The limits of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// From a head's first incomplete read to its end; answered with 408 beyond (RFC 9110 §15.5.9).
+    /// From a header's first incomplete read to its end; 408 above it (RFC 9110 §15.5.9).
     pub time: Duration,
-    /// Bytes; a head that has no end within twice as many is cut off with 431 (RFC 6585 §5).
+    /// The header size in bytes; a header without an end within twice as many gets 431 (RFC 6585 §5).
     pub size: usize,
-    /// How long an idle connection is kept: Pingora waits no longer for a read.
+    /// How long an idle connection is kept: the maximum duration of a read by Pingora.
     pub idle: Duration,
-    /// The lowest rate of a body; answered with 408 below.
+    /// The minimum rate of a body; 408 below it.
     pub body_rate: Option<MinRate>,
-    /// The lowest rate at which a response is taken.
+    /// The minimum rate at which a response is read.
     pub send_rate: Option<MinRate>,
 }
 
@@ -73,31 +76,30 @@ pub struct Connection {
     limits: RequestLimits,
     boundary: Boundary,
     control: SessionControl,
-    /// What was read behind the end of the request under way.
+    /// Bytes that were read after the end of the current request.
     behind: BytesMut,
-    /// The head of the request under way, between the client and the parser.
+    /// The header of the current request, between the client and the parser.
     intake: HeadIntake,
     deadline: Option<Pin<Box<Sleep>>>,
     announcement: Option<Pin<Box<Sleep>>>,
-    /// Bounds the silence of the backend.
+    /// Limits the backend's idle time.
     silence: LazyTimer,
-    /// Watches for the departure of a client of which nothing more is read.
+    /// Detects the disconnect of a client that is no longer read.
     gone: Option<Gone>,
-    /// The end of the client's direction was read behind the request under way.
+    /// The client's half-close was read after the current request.
     is_half_closed: bool,
-    /// The rates of the request's body and of the response, once the client was waited for.
+    /// The rates of the request body and of the response, created at the first wait for the client.
     body_pace: Option<Box<Pace>>,
     send_pace: Option<Box<Pace>>,
-    /// Bytes that the client had acknowledged when it was last looked at.
+    /// The bytes that the client had acknowledged at the last check.
     acknowledged: u64,
     out: BytesMut,
-    /// The listener's room for it.
+    /// The permit of the listener's connection limit.
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    /// Wraps a socket that was accepted. Bytes that were read from it before, `early`, are the first
-    /// of its first request.
+    /// Wraps an accepted socket. The bytes `early` were read from it before and begin its first request.
     pub fn new(
         socket: Socket,
         early: BytesMut,
@@ -131,12 +133,12 @@ impl Connection {
         self.arrival.local.or_else(|| self.socket.local_addr())
     }
 
-    /// From where it came, and how.
+    /// The connection's addresses and protocols.
     pub fn arrival(&self) -> &ConnInfo {
         &self.arrival
     }
 
-    /// The head is complete, and this is how the parser read it: so many bytes, these fields.
+    /// Compares the received header with the parser's result: its size and fields.
     pub fn compare(&self, size: usize, headers: &HeaderMap) -> Reading {
         if size == self.intake.given_size(self.head_size()) {
             self.boundary.compare(headers)
@@ -145,33 +147,33 @@ impl Connection {
         }
     }
 
-    /// Bytes of the head as it was sent.
+    /// The received size of the header in bytes.
     pub(in crate::proxy) fn head_size(&self) -> usize {
         self.boundary.head()
     }
 
-    /// The status and the reason with which the request under way is refused, whatever the parser says.
+    /// The status and the reason of the current request's rejection, regardless of the parser.
     pub fn refusal(&self) -> Option<(StatusCode, &'static str)> {
         let failure = self.intake.refusal()?;
         Some((failure.status().unwrap_or(StatusCode::BAD_REQUEST), failure.token()))
     }
 
-    /// What was sent, where the parser got another head. It is given out once.
+    /// The received header, if the parser got another one. Returned once.
     pub(in crate::proxy) fn take_sent(&self) -> Option<Box<SentHead>> {
         self.intake.take_sent()
     }
 
-    /// What the phases of a request tell it.
+    /// The session control of its requests.
     pub(in crate::proxy) fn control(&self) -> &SessionControl {
         &self.control
     }
 
-    /// What notices a client that leaves while nothing is read; `None` when the process has no descriptor left.
+    /// A watch for disconnects while nothing is read; `None` if no descriptor is left.
     pub(in crate::proxy) fn watch(&self) -> Option<SocketWatch> {
         Some(SocketWatch::new(self.socket.another_handle().ok()?, self.control.finishes()))
     }
 
-    /// Whether the client has left, as far as the kernel says at once: behind unread bytes nothing is seen.
+    /// Returns whether the client has disconnected, without waiting: an end after unread bytes is not seen.
     pub(in crate::proxy) fn has_left(&self) -> bool {
         match self.socket.peek_now() {
             Ok(0) => !self.control.finishes(),
@@ -180,24 +182,24 @@ impl Connection {
         }
     }
 
-    /// Whether a part of the request's body is still to come.
+    /// Returns whether the request body is incomplete.
     pub(in crate::proxy) fn is_in_body(&self) -> bool {
         self.boundary.stage() == ParseState::Body
     }
 
-    /// Ends the sending direction of a plain connection, so that the client sees the end of its response. Over TLS the
+    /// Half-closes a connection without TLS, so that the client sees the end of its response. With TLS the
     /// close of the connection does it.
     pub(in crate::proxy) fn end_sending(&self) {
         self.socket.end_sending();
     }
 
-    /// Whether the request's body broke the rules of its framing.
+    /// Returns whether the request body violated its framing.
     pub fn is_broken(&self) -> bool {
         self.boundary.stage() == ParseState::Broken
     }
 
-    /// The next bytes read are the beginning of a new head. Returns whether the request before is
-    /// over: when it is not, nothing that comes may be taken for a request.
+    /// The next bytes are those of a new header. Returns whether the previous request is complete; otherwise
+    /// further bytes must not be parsed as a request.
     pub fn next_request(&mut self) -> bool {
         let over = self.boundary.stage() == ParseState::Over && self.intake.is_over();
         self.boundary = Boundary::default();
@@ -212,7 +214,8 @@ impl Connection {
         over
     }
 
-    /// Waits for the first byte of the next request; false at the client's end, an error at the connection's.
+    /// Waits for the first byte of the next request; false at the client's end, an error if the connection
+    /// failed.
     pub async fn await_request(&mut self) -> io::Result<bool> {
         if self.behind.is_empty() {
             self.socket.read_buf(&mut self.behind).await?;
@@ -220,21 +223,21 @@ impl Connection {
         Ok(!self.behind.is_empty())
     }
 
-    /// The head of the next request has to be complete within its time from now on, also if it has not begun.
+    /// The next header must be complete within its time limit from now on, even if it has not begun.
     pub fn expect_head(&mut self) {
         self.deadline = Some(Box::pin(tokio::time::sleep(self.limits.time)));
     }
 
-    /// The bare socket, for a tunnel, what was read behind the request, and the listener's room for it. Nothing may wait
-    /// unflushed by then.
+    /// The bare socket for a tunnel, the bytes read after the request, and the listener's permit. Everything
+    /// must have been flushed.
     pub fn into_parts(self) -> (Socket, Bytes, Option<OwnedSemaphorePermit>) {
         (self.socket, self.behind.freeze(), self.permit)
     }
 
-    /// A head's next bytes are awaited: has it had its time?
+    /// Checks the time limit of an incomplete header.
     ///
-    /// Between two requests Pingora's keep-alive timer watches; a timer of ours is armed only when a
-    /// head comes in pieces, or by [`Self::expect_head`], so an ordinary request never touches one.
+    /// Between two requests Pingora's keep-alive timer applies. A timer of ours is armed only for a header in
+    /// pieces, or by [`Self::expect_head`], so that an ordinary request never uses one.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let stage = self.boundary.stage();
         let has_begun = stage == ParseState::Head && self.intake.first_byte().is_some();
@@ -252,10 +255,10 @@ impl Connection {
             return Poll::Ready(Ok(()));
         }
         // A client that sent nothing gets no response.
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request head took too long")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request header took too long")))
     }
 
-    /// Keeps Pingora's timer from ending the wait for a head before its deadline.
+    /// Keeps Pingora's timer from ending the wait for a header before its time limit.
     fn poll_announcement(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let pause = self.limits.idle / 2;
         if pause < self.limits.time {
@@ -269,7 +272,7 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Reads what belongs to the request under way, first what was kept for it.
+    /// Reads bytes of the current request, first those kept for it.
     fn poll_request(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             let was_in_head = matches!(self.boundary.stage(), ParseState::Idle | ParseState::Head);
@@ -281,7 +284,7 @@ impl Connection {
                     }
                     Poll::Pending => return self.poll_deadline(cx, buf),
                     Poll::Ready(Err(error)) if self.intake.is_empty() => return Poll::Ready(Err(error)),
-                    // Part of a head is here: its end is told to the log.
+                    // A part of the header was received: the log reports its end.
                     Poll::Ready(Err(_)) => 0,
                     Poll::Ready(Ok(())) => {
                         if let Some(pace) = &mut self.body_pace {
@@ -305,7 +308,7 @@ impl Connection {
                 own
             };
             if !was_in_head || (own == 0 && self.intake.is_empty()) {
-                // Nothing read means the client's end to the reader, and this is not it.
+                // An empty read would be the client's end to the reader, which this is not.
                 return if own == 0 && self.is_broken() {
                     Poll::Ready(Err(broken()))
                 } else {
@@ -319,7 +322,7 @@ impl Connection {
         }
     }
 
-    /// A body's next bytes are awaited: is it too slow?
+    /// Checks the minimum rate of a body.
     fn poll_body_pace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(rate) = self.limits.body_rate.filter(|_| self.control.is_paced()) else {
             return Poll::Pending;
@@ -330,11 +333,12 @@ impl Connection {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request body is too slow")))
     }
 
-    /// Between a request and the end of its response the client's end is listened for.
+    /// Detects the client's end between a request and the end of its response.
     ///
-    /// What the client sends by then is its next request, and is kept. The end of its direction says that it has left, or
-    /// that it waits for all its responses (RFC 9112 §9.6): the route's `on_client_close` tells which. In the second case
-    /// the next read of a head finds the end again, and a reset is still noticed.
+    /// Bytes received until then are its next request and are kept. A half-close means that the client
+    /// disconnected, or that it waits for its responses (RFC 9112 §9.6): the route's `on_client_close`
+    /// decides. In the second case the next read of a header finds the end again, and a reset is still
+    /// detected.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_half_closed && self.behind.len() < AHEAD {
             let mut space = [MaybeUninit::uninit(); 1024];
@@ -354,7 +358,7 @@ impl Connection {
         }
     }
 
-    /// Nothing more is read of the client: its departure is still noticed.
+    /// The client is no longer read: its disconnect is still detected.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.gone.is_none() {
             let Some(watch) = self.watch() else { return Poll::Pending };
@@ -366,20 +370,21 @@ impl Connection {
         }
     }
 
-    /// The response is awaited or under way, and nothing of it is being written: is the backend silent for too long?
+    /// Checks the backend's idle time while a response is awaited or in progress and no write is pending.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(deadline) = self.control.deadline() else { return Poll::Pending };
         ready!(self.silence.poll(deadline, cx));
         self.control.end(EndedBy::Backend);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the backend is silent")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the backend is idle")))
     }
 
-    /// What a write of the response came to, or whether the client takes it too slowly.
+    /// Handles the result of a write, and checks the client's minimum rate.
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(count)) => {
                 if let Some(pace) = &mut self.send_pace {
-                    // What TCP takes is in the kernel's buffer: what the client takes, its acknowledgements say.
+                    // Accepted bytes are only in the kernel's buffer: the client's acknowledgements show what
+                    // it received.
                     if self.socket.is_tcp() {
                         pace.pause();
                     } else {
@@ -399,7 +404,8 @@ impl Connection {
                 }
                 let pace = self.send_pace.get_or_insert_with(|| Box::new(Pace::new(rate)));
                 ready!(pace.poll_slow(cx));
-                // The kernel wants more only when a good part of its buffer is free: a client may read all that time.
+                // The kernel reports writability only when a good part of its buffer is free: the client may
+                // read meanwhile.
                 let acknowledged = self.socket.acknowledged();
                 let taken = acknowledged.saturating_sub(self.acknowledged);
                 self.acknowledged = acknowledged;
@@ -413,7 +419,7 @@ impl Connection {
         }
     }
 
-    /// Reads what still comes, up to a limit.
+    /// Reads and discards the remaining bytes, up to a limit.
     async fn drain(&mut self) -> io::Result<()> {
         let mut unread = vec![0; 4096];
         let mut left = LINGER_BYTES;
@@ -441,11 +447,11 @@ impl Connection {
 }
 
 fn gone() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the client has left")
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the client disconnected")
 }
 
 fn broken() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "request body breaks its framing")
+    io::Error::new(io::ErrorKind::InvalidData, "request body violates its framing")
 }
 
 impl AsyncRead for Connection {
@@ -460,7 +466,7 @@ impl AsyncRead for Connection {
             ParseState::Broken => Poll::Ready(Err(broken())),
             ParseState::Over => this.poll_end(cx),
             ParseState::Body if this.control.gate.get() == Gate::Paused => this.poll_gone(cx),
-            // The response leaves first.
+            // The response is sent first.
             ParseState::Body if this.control.gate.get() == Gate::Ended => {
                 return this.poll_out(cx).map(|_| Err(io::Error::other("the upload has ended")));
             }
@@ -472,8 +478,8 @@ impl AsyncRead for Connection {
             ParseState::Idle | ParseState::Head | ParseState::Broken => false,
         };
         let read = if read.is_pending() && awaits_backend { this.poll_silence(cx) } else { read };
-        // Nothing from the client means that somebody is waited for: the part of an answer that came
-        // must not wait with us. A small answer that comes whole never gets here in between.
+        // A pending read means a wait: buffered parts of the response must be sent now. A small response that
+        // arrives whole does not get here before its end.
         if read.is_pending() && !this.out.is_empty() && matches!(this.poll_out(cx), Poll::Ready(Err(_))) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
@@ -521,7 +527,7 @@ impl AsyncWrite for Connection {
 #[async_trait]
 impl Shutdown for Connection {
     async fn shutdown(&mut self) {
-        // The peer may be gone already; there is nobody left to tell.
+        // The peer may have disconnected already, in which case the error is irrelevant.
         let ended = AsyncWriteExt::shutdown(self).await;
         if self.intake.is_refused() && ended.is_ok() {
             let _ = timeout(LINGER, self.drain()).await;
@@ -551,7 +557,7 @@ impl GetProxyDigest for Connection {
 }
 
 impl GetSocketDigest for Connection {
-    // The peer's address is kept above: asking the kernel again would be a syscall a request.
+    // The peer's address is cached: querying the kernel would be a syscall per request.
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         None
     }

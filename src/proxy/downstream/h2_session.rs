@@ -1,6 +1,6 @@
-//! A request on a stream of HTTP/2, as Pingora gets it. Pingora's own session waits for the next piece of a body without a
-//! limit, cannot be told that something else has read all of it, and answers a request that it refuses with a bare status;
-//! it knows neither how long the backend may be silent nor how slowly a client may read.
+//! HTTP/2 request session for Pingora. Pingora's own session waits for a body chunk without a limit, cannot
+//! be told that its body was read elsewhere, and rejects requests with a bare status. It also limits neither
+//! the backend's idle time nor a slow client.
 
 use super::h2_stream::StreamIo;
 use super::lazy_timer::LazyTimer;
@@ -32,7 +32,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// A request that h2 has read.
+/// A request parsed by h2.
 pub struct ReceivedStream {
     head: RequestHeader,
     body: RecvStream,
@@ -41,7 +41,7 @@ pub struct ReceivedStream {
 }
 
 impl ReceivedStream {
-    /// The head is judged, so far as HTTP/2 alone has rules for it.
+    /// Validates the rules that apply to HTTP/2 headers only.
     pub fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Self {
         let (head, body) = request.into_parts();
         let head = RequestHeader::from(head);
@@ -49,12 +49,13 @@ impl ReceivedStream {
         Self { head, body, respond, refused }
     }
 
-    /// Whether the request is malformed (RFC 9113 §8.1.1). It is served with its refusal.
+    /// Returns whether the request is malformed (RFC 9113 §8.1.1). It is passed to the proxy, which rejects
+    /// it.
     pub fn is_malformed(&self) -> bool {
         self.refused.is_some()
     }
 
-    /// A session for Pingora. `open` is held for as long as the stream is, also by a tunnel.
+    /// A session for Pingora. `open` is held as long as the stream, also by a tunnel.
     pub fn into_session(
         mut self,
         digest: Arc<Digest>,
@@ -88,35 +89,36 @@ impl ReceivedStream {
     }
 }
 
-/// Where the session of a CONNECT leaves its stream when it ends: Pingora's type has no way to the session inside it.
+/// Receives the stream of a CONNECT when its session ends: Pingora's type has no access to the session inside
+/// it.
 pub(in crate::proxy) struct Handover(Mutex<Option<Halves>>);
 
 /// Both directions of a stream whose response has begun.
 pub(in crate::proxy) struct Halves {
     pub(in crate::proxy) from_client: RecvStream,
     pub(in crate::proxy) to_client: SendStream<Bytes>,
-    /// What the stream's connection counts it by.
+    /// The guard by which its connection counts the stream.
     #[expect(dead_code, reason = "it counts while it lives")]
     pub(in crate::proxy) open: Arc<dyn Any + Send + Sync>,
 }
 
-/// Ends the session of a CONNECT. Returns its stream, when its response has begun and has no end.
+/// Ends the session of a CONNECT. Returns its stream, if its response has begun and not ended.
 pub(in crate::proxy) fn take_stream(session: ServerSession) -> Option<Halves> {
     let handover = session.req_header().extensions.get::<Arc<Handover>>().map(Arc::clone)?;
     drop(session);
     handover.0.lock().take()
 }
 
-/// The lowest rates of a stream.
+/// The minimum rates of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamRates {
-    /// Of a request's body.
+    /// Of a request body.
     pub body: Option<MinRate>,
-    /// At which a client takes a response.
+    /// Of a client's reading of a response.
     pub send: Option<MinRate>,
 }
 
-/// Of a response so much is handed to the stream at a time: progress is seen in such pieces.
+/// The size of the chunks in which a response is passed to the stream, which makes progress visible.
 const PIECE: usize = 16 << 10;
 
 struct Stream {
@@ -126,18 +128,18 @@ struct Stream {
     rates: StreamRates,
     read_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
-    /// The last read timeout that there was.
+    /// The last read timeout that was set.
     patience: Option<Duration>,
-    /// Pingora has begun to keep what it reads for another attempt.
+    /// Pingora has begun to keep read bytes for a retry.
     proxied: bool,
-    /// What was read before: a plugin wanted to see all of it, and it goes to the backend from there.
+    /// The bytes read for a plugin that buffers the body; the buffer is sent to the backend.
     taken: usize,
     control: Arc<SessionControl>,
     silence: LazyTimer,
-    /// The rates of the body and of the response, once the client was waited for.
+    /// The rates of the body and of the response, created at the first wait for the client.
     body_pace: Option<Box<Pace>>,
     send_pace: Option<Box<Pace>>,
-    /// Of a CONNECT alone.
+    /// Of a CONNECT only.
     handover: Option<Arc<Handover>>,
     open: Arc<dyn Any + Send + Sync>,
 }
@@ -167,8 +169,8 @@ impl Stream {
             Gate::Paused => return self.listen().await,
             Gate::Ended => return Error::e_explain(ErrorType::ReadError, "the upload has ended"),
         }
-        // A client may be silent while it listens; when there is nothing more to hear it has its patience again, or a body
-        // that never ends would hold its endpoint for ever.
+        // A client may be silent while it listens. After the response its timeout applies again; otherwise an
+        // endless body would hold its endpoint forever.
         let last = self.patience.filter(|_| self.control.is_answered());
         let Some(time) = self.read_timeout.or(last) else { return self.read_beside_response().await };
         let rate = self.rates.body.filter(|_| self.control.is_paced());
@@ -193,7 +195,7 @@ impl Stream {
         Ok(read)
     }
 
-    /// Reads while a response is under way, and both sides may be silent.
+    /// Reads during a response, while both sides may be silent.
     async fn read_beside_response(&mut self) -> Result<Option<Bytes>> {
         let (io, silence, control) = (&mut self.io, &mut self.silence, &self.control);
         let read = tokio::select! {
@@ -205,7 +207,7 @@ impl Stream {
         read
     }
 
-    /// Waits for the client's end, or that of the backend's time.
+    /// Waits for the client's end, or for the backend's time limit.
     async fn listen(&mut self) -> Result<Option<Bytes>> {
         let (io, silence, control) = (&mut self.io, &mut self.silence, &self.control);
         tokio::select! {
@@ -215,9 +217,9 @@ impl Stream {
         }
     }
 
-    /// Hands a part of a response's body to the stream, as fast as the client takes it.
+    /// Passes a part of a response body to the stream, as fast as the client reads.
     async fn send(&mut self, mut data: Bytes, end: bool) -> Result<()> {
-        // The client is not waited for by the reader of its body meanwhile.
+        // The time does not count as a wait for the request body.
         if let Some(pace) = &mut self.body_pace {
             pace.pause();
         }
@@ -240,7 +242,7 @@ impl Stream {
     async fn send_piece(&mut self, piece: Bytes, end: bool, rate: MinRate, size: usize) -> Result<()> {
         let pace = self.send_pace.get_or_insert_with(|| Box::new(Pace::new(rate)));
         let mut sending = pin!(self.io.write(piece, end));
-        // Mostly there is room, and no clock is read.
+        // In the common case there is window, and no clock is read.
         let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
         let sent = match at_once {
             Poll::Ready(sent) => {
@@ -262,9 +264,9 @@ impl Stream {
     }
 }
 
-const SILENT: &str = "the backend is silent";
+const SILENT: &str = "the backend is idle";
 
-/// Ready when the backend has been silent for too long.
+/// Ready when the backend was idle for too long.
 fn poll_silence(silence: &mut LazyTimer, control: &SessionControl, cx: &mut Context<'_>) -> Poll<()> {
     let Some(deadline) = control.deadline() else { return Poll::Pending };
     ready!(silence.poll(deadline, cx));
@@ -290,7 +292,7 @@ impl Session for Stream {
     }
 
     fn is_body_done(&mut self) -> bool {
-        // A body that is not read any more is never complete, whatever has arrived of it.
+        // A body that is no longer read is never complete, whatever has arrived of it.
         self.control.gate.get() == Gate::Open && (self.has_no_body() || self.io.is_read())
     }
 
@@ -333,7 +335,7 @@ impl Session for Stream {
     async fn drain_request_body(&mut self) -> Result<()> {
         let wait = self.drain_timeout;
         let drain = async {
-            // Trailers end a body without an end of the stream.
+            // Trailers end a body without END_STREAM on a DATA frame.
             while !self.is_body_done() && self.io.read().await?.is_some() {}
             Ok(())
         };
@@ -379,7 +381,7 @@ impl Session for Stream {
                 HttpTask::Trailer(None) | HttpTask::Done => true,
                 HttpTask::Failed(error) => return Err(error),
                 HttpTask::UpgradedBody(..) => {
-                    return Error::e_explain(ErrorType::InternalError, "an upgrade on a stream of HTTP/2");
+                    return Error::e_explain(ErrorType::InternalError, "an upgrade on an HTTP/2 stream");
                 }
             };
         }
@@ -452,11 +454,11 @@ impl Session for Stream {
     }
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        // In its place the body is given from where it was read to, at every attempt.
+        // The buffered body is used instead, at every attempt.
         if self.was_taken() { Some(Bytes::new()) } else { self.io.kept() }
     }
 
-    // Messages beside HTTP, which this protocol has none of.
+    // Messages outside HTTP, which HTTP/2 does not have.
 
     async fn finish_custom(&mut self) -> Result<()> {
         Ok(())

@@ -1,4 +1,4 @@
-//! Both directions of a stream of HTTP/2, as h2 hands them to a server.
+//! Both directions of an HTTP/2 stream, over h2's server types.
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -11,10 +11,10 @@ use std::future::poll_fn;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Of a request's body so much is kept for another attempt, as Pingora keeps of HTTP/1.
+/// The part of a request body kept for a retry, equal to Pingora's for HTTP/1.
 const MAX_REPLAY: usize = 64 << 10;
 
-/// Fields of HTTP/1 connections, which HTTP/2 does not have (RFC 9113 §8.2.2).
+/// Connection-specific fields of HTTP/1, which HTTP/2 does not allow (RFC 9113 §8.2.2).
 const CONNECTION_FIELDS: [HeaderName; 5] = [
     header::TRANSFER_ENCODING,
     header::CONNECTION,
@@ -23,25 +23,25 @@ const CONNECTION_FIELDS: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// A stream, from its request's head on.
+/// A stream after its request header.
 pub(in crate::proxy) struct StreamIo {
-    /// None once it was taken.
+    /// `None` once it was taken.
     from_client: Option<RecvStream>,
     respond: SendResponse<Bytes>,
-    /// Once the response has begun.
+    /// Set once the response has begun.
     to_client: Option<SendStream<Bytes>>,
     response: Option<Box<ResponseHeader>>,
     /// END_STREAM was sent.
     has_ended: bool,
-    /// Bytes of the request's and of the response's body.
+    /// Bytes of the request body and of the response body.
     read: usize,
     sent: usize,
     replay: Option<Replay>,
-    /// For a client that gives no window.
+    /// The time limit for a client without window.
     pub(in crate::proxy) write_timeout: Option<Duration>,
 }
 
-/// The beginning of a body, kept for another attempt; none of it once it was too long.
+/// The start of a body, kept for a retry; empty once it exceeded the limit.
 #[derive(Default)]
 struct Replay {
     kept: BytesMut,
@@ -76,7 +76,7 @@ impl StreamIo {
         }
     }
 
-    /// Both directions, when the response has begun and has no end.
+    /// Both directions, if the response has begun and not ended.
     pub(in crate::proxy) fn take(&mut self) -> Option<(RecvStream, SendStream<Bytes>)> {
         let to_client = self.to_client.take().filter(|_| !self.has_ended)?;
         self.from_client.take().map(|from_client| (from_client, to_client))
@@ -90,44 +90,44 @@ impl StreamIo {
         self.sent
     }
 
-    /// The head of the response, once it was sent.
+    /// The response header, once it was sent.
     pub(in crate::proxy) fn response(&self) -> Option<&ResponseHeader> {
         self.response.as_deref()
     }
 
-    /// Whether the request's body has been read to its end.
+    /// Returns whether the request body has been read to its end.
     pub(in crate::proxy) fn is_read(&self) -> bool {
         self.from_client.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
-    /// From here on what is read is kept for another attempt.
+    /// From now on, read bytes are kept for a retry.
     pub(in crate::proxy) fn keep(&mut self) {
         self.replay.get_or_insert_default();
     }
 
-    /// Whether more was read than is kept.
+    /// Returns whether more was read than is kept.
     pub(in crate::proxy) fn is_truncated(&self) -> bool {
         self.replay.as_ref().is_some_and(|replay| replay.is_truncated)
     }
 
-    /// What is kept for another attempt.
+    /// The bytes kept for a retry.
     pub(in crate::proxy) fn kept(&self) -> Option<Bytes> {
         let kept = &self.replay.as_ref()?.kept;
         (!kept.is_empty()).then(|| kept.clone().freeze())
     }
 
-    /// The next piece of the request's body. Its window is given back at once: what is read is forwarded.
+    /// The next chunk of the request body. Its window is released at once, since it is forwarded.
     pub(in crate::proxy) async fn read(&mut self) -> Result<Option<Bytes>> {
         let Some(from_client) = &mut self.from_client else { return Ok(None) };
         let data = from_client.data().await.transpose();
         let data = data.map_err(|error| {
-            // h2 itself refuses what is malformed; a reset by the client is its leaving.
+            // h2 itself rejects malformed requests; a reset by the client is a disconnect.
             let is_malformed = error.is_library() && error.is_reset();
             let kind = if is_malformed { ErrorType::InvalidHTTPHeader } else { ErrorType::ReadError };
             Error::because(kind, "reading the body of a request", error).into_down()
         })?;
         if let Some(data) = &data {
-            // An error says that the stream has ended, which the next read finds.
+            // Fails if the stream has ended, which the next read reports.
             let _ = from_client.flow_control().release_capacity(data.len());
             self.read += data.len();
             if let Some(replay) = &mut self.replay {
@@ -147,9 +147,9 @@ impl StreamIo {
         Error::e_explain(ErrorType::H2Error, format!("the client reset the stream: {reason}"))
     }
 
-    /// Sends the head of the response. `end`: nothing follows.
+    /// Sends the response header. With `end`, the response has no body.
     pub(in crate::proxy) fn write_head(&mut self, mut head: Box<ResponseHeader>, end: bool) -> Result<()> {
-        // An interim response is not passed on over HTTP/2.
+        // Interim responses are not forwarded over HTTP/2.
         if self.has_ended || self.response.is_some() || head.status.is_informational() {
             return Ok(());
         }
@@ -159,13 +159,13 @@ impl StreamIo {
         }
         let response = Response::from_parts(head.as_owned_parts(), ());
         let sent = self.respond.send_response(response, end);
-        self.to_client = Some(sent.or_err(ErrorType::WriteError, "sending the head of a response")?);
+        self.to_client = Some(sent.or_err(ErrorType::WriteError, "sending a response header")?);
         self.response = Some(head);
         self.has_ended |= end;
         Ok(())
     }
 
-    /// Sends a part of the response's body, when the client's window takes it.
+    /// Sends a part of the response body as soon as the client's window allows it.
     pub(in crate::proxy) async fn write(&mut self, data: Bytes, end: bool) -> Result<()> {
         let Some(wait) = self.write_timeout else { return self.write_whole(data, end).await };
         let written = timeout(wait, self.write_whole(data, end)).await;
@@ -177,7 +177,7 @@ impl StreamIo {
             return Ok(());
         }
         let Some(to_client) = &mut self.to_client else {
-            return Error::e_explain(ErrorType::H2Error, "a body before the head of its response");
+            return Error::e_explain(ErrorType::H2Error, "a body before the response header");
         };
         loop {
             let mut room = 0;
@@ -199,20 +199,20 @@ impl StreamIo {
         }
     }
 
-    /// Sends the trailers of the response, which end it.
+    /// Sends the trailers, which end the response.
     pub(in crate::proxy) fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
         if self.has_ended {
             return Ok(());
         }
         let Some(to_client) = &mut self.to_client else {
-            return Error::e_explain(ErrorType::H2Error, "trailers before the head of their response");
+            return Error::e_explain(ErrorType::H2Error, "trailers before the response header");
         };
         to_client.send_trailers(trailers).or_err(ErrorType::WriteError, "sending trailers")?;
         self.has_ended = true;
         Ok(())
     }
 
-    /// Ends the response, unless it has its end. A stream without one is reset when it is dropped.
+    /// Ends the response, if it has not ended. A stream without an end is reset on drop.
     pub(in crate::proxy) fn finish(&mut self) -> Result<()> {
         if let Some(to_client) = self.to_client.as_mut().filter(|_| !self.has_ended) {
             to_client.send_data(Bytes::new(), true).or_err(ErrorType::WriteError, "ending a response")?;
@@ -221,7 +221,7 @@ impl StreamIo {
         Ok(())
     }
 
-    /// Resets the stream, unless its response has its end.
+    /// Resets the stream, unless its response has ended.
     pub(in crate::proxy) fn abort(&mut self) {
         if !self.has_ended {
             self.respond.send_reset(Reason::INTERNAL_ERROR);

@@ -1,5 +1,5 @@
-//! A timer whose deadline is moved forward by every request of a connection, and which touches the runtime's timer wheel
-//! only when it has fired: one that is due too early fires once and is set again.
+//! A timer whose deadline every request of a connection extends. It uses the runtime's timer wheel only when
+//! it fires: a timer that fires early is set again.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,6 +1,6 @@
-//! The lowest rate of a client's transfer. A transfer has credit in time: its grace at first, and for each byte the time
-//! that the rate allows it, up to a minute. Only time in which the client is waited for is taken off: not that in which
-//! there is nothing to send, nor that in which the gateway does not read.
+//! Minimum rate of a client's transfer. A transfer has time credit: its grace at first, plus the time that
+//! the rate allows for each byte, up to a minute. Only time spent waiting for the client is charged, not time
+//! without data to send or without reading.
 
 use super::lazy_timer::LazyTimer;
 use crate::snapshot::MinRate;
@@ -8,15 +8,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a fast transfer saves for a slow minute, at the most. Longer silence is cut anyway, by default.
+/// The maximum credit of a fast transfer. Longer idle times exceed the default timeouts anyway.
 const MOST_CREDIT: Duration = Duration::from_secs(60);
 
-/// One transfer.
+/// The pace of one transfer.
 #[derive(Debug)]
 pub(in crate::proxy) struct Pace {
     rate: MinRate,
     credit: Duration,
-    /// Since when the client is waited for.
+    /// Since when the gateway waits for the client.
     since: Option<Instant>,
     timer: LazyTimer,
 }
@@ -26,20 +26,20 @@ impl Pace {
         Self { rate, credit: rate.grace, since: None, timer: LazyTimer::default() }
     }
 
-    /// The client is waited for. Ready when the transfer is too slow.
+    /// Called while waiting for the client. Ready when the transfer is too slow.
     pub(in crate::proxy) fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
         self.timer.poll(since + self.credit, cx)
     }
 
-    /// The client is waited for no longer, without a byte.
+    /// Ends the wait without a transfer.
     pub(in crate::proxy) fn pause(&mut self) {
         if let Some(since) = self.since.take() {
             self.credit = self.credit.saturating_sub(since.elapsed());
         }
     }
 
-    /// So many bytes were transferred.
+    /// Records transferred bytes.
     pub(in crate::proxy) fn moved(&mut self, bytes: usize) {
         self.pause();
         if bytes > 0 {
@@ -48,12 +48,12 @@ impl Pace {
         }
     }
 
-    /// How long a piece of so many bytes may take, of which no part is seen before all of it is transferred.
+    /// The time limit for a chunk whose progress is visible only when it is complete.
     pub(in crate::proxy) fn limit(&self, bytes: usize) -> Duration {
         self.credit.saturating_add(self.rate.time_of(bytes))
     }
 
-    /// Such a piece took so long.
+    /// Records such a chunk and its duration.
     pub(in crate::proxy) fn took(&mut self, bytes: usize, time: Duration) {
         self.credit = self.limit(bytes).saturating_sub(time).min(MOST_CREDIT.max(self.rate.grace));
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_is_seen_only_when_it_is_whole_has_its_time() {
+    fn a_piece_whose_progress_is_not_visible_has_its_time() {
         let mut pace = pace(100, 20);
         assert_eq!(pace.limit(1000), Duration::from_secs(30));
         pace.took(1000, Duration::from_secs(25));

@@ -1,4 +1,5 @@
-//! The client's side of a request: its connection, the HTTP/2 session, and what the phases of a request tell it.
+//! The downstream side of a request: the connection, the HTTP/2 session, and their control by the request's
+//! phases.
 
 pub(super) mod client_disconnect;
 pub(super) mod connection;

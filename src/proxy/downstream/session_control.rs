@@ -1,9 +1,10 @@
-//! What the phases of a request tell the session of its client, which Pingora holds meanwhile: whether the body is read,
-//! how long the backend may be silent, what it means when the client closes. And what the session tells them: which of its
-//! limits ended the request. Pingora lends a session shared, hence the atomics; one thread uses them.
+//! Control of a client's session by the phases of its request, while Pingora owns the session. The phases set
+//! whether the body is read, the backend's idle limit and the meaning of a half-close. The session reports
+//! which of its limits ended the request. Atomics, because Pingora lends the session shared; one thread uses
+//! them.
 //!
-//! The session is polled while the backend is waited for, so it is where that wait is bounded: Pingora's own timeout knows
-//! one length for heads and bodies.
+//! The session is polled while the backend is awaited, so the wait is limited there: Pingora's own timeout
+//! does not distinguish headers from bodies.
 
 use super::upload_gate::UploadGate;
 use crate::config::OnClientClose;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What moments are counted from.
+/// The origin of the times below.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The control of one client's session.
@@ -23,18 +24,18 @@ pub(in crate::proxy) struct SessionControl {
     /// Whether the body is read.
     pub(in crate::proxy) gate: UploadGate,
     finishes: AtomicBool,
-    /// The longest silence of the backend in milliseconds; 0 is no limit.
+    /// The backend's maximum idle time in milliseconds; 0 means no limit.
     silence: AtomicU64,
-    /// When the backend was heard, or sent something, in milliseconds.
+    /// When bytes were last received from the backend or sent to it, in milliseconds.
     heard: AtomicU64,
-    /// The backend's response is under way.
+    /// The backend's response has begun.
     streams: AtomicBool,
-    /// No minimum rate holds: an event stream or a call of gRPC.
+    /// No minimum rate applies: an event stream or a gRPC call.
     unpaced: AtomicBool,
-    /// Its response has been handed to the client whole.
+    /// The whole response was sent to the client.
     answered: AtomicBool,
     ended_by: AtomicU8,
-    /// Why a request on a stream of HTTP/2 is refused, whatever else it says.
+    /// Why an HTTP/2 request is rejected, regardless of later checks.
     refused: Option<Failure>,
 }
 
@@ -51,17 +52,17 @@ pub(in crate::proxy) enum EndedBy {
 }
 
 impl SessionControl {
-    /// For a stream of HTTP/2.
+    /// Creates the control of an HTTP/2 stream.
     pub(in crate::proxy) fn for_stream(refused: Option<Failure>) -> Self {
         Self { refused, ..Self::default() }
     }
 
-    /// Why the request is refused, whatever else it says.
+    /// Why the request is rejected, regardless of later checks.
     pub(in crate::proxy) fn refused(&self) -> Option<Failure> {
         self.refused
     }
 
-    /// For the next request of the connection.
+    /// Resets the control for the next request of the connection.
     pub(in crate::proxy) fn reset(&self) {
         self.gate.reset();
         self.finishes.store(false, Relaxed);
@@ -72,23 +73,23 @@ impl SessionControl {
         self.ended_by.store(0, Relaxed);
     }
 
-    /// What a client's close means on its route.
+    /// Sets the meaning of a half-close on the route.
     pub(in crate::proxy) fn on_client_close(&self, close: OnClientClose) {
         self.finishes.store(close == OnClientClose::Finish, Relaxed);
     }
 
-    /// Whether the response is delivered to a client that has closed its direction.
+    /// Returns whether the response is delivered to a client that half-closed its connection.
     pub(in crate::proxy) fn finishes(&self) -> bool {
         self.finishes.load(Relaxed)
     }
 
-    /// The backend is asked: the head of its response must come within that time.
+    /// The request was sent: the response header must arrive within the limit.
     pub(in crate::proxy) fn await_response(&self, limit: Option<Duration>) {
         self.streams.store(false, Relaxed);
         self.bound(limit);
     }
 
-    /// The response has begun: its silence is bounded from here on.
+    /// The response has begun: its idle limit applies from now on.
     pub(in crate::proxy) fn stream(&self, limit: Option<Duration>) {
         self.streams.store(true, Relaxed);
         self.bound(limit);
@@ -100,7 +101,7 @@ impl SessionControl {
         self.hear();
     }
 
-    /// No minimum rate holds for this request and its response.
+    /// Disables the minimum rates for this request and its response.
     pub(in crate::proxy) fn unpace(&self) {
         self.unpaced.store(true, Relaxed);
     }
@@ -109,13 +110,13 @@ impl SessionControl {
         !self.unpaced.load(Relaxed)
     }
 
-    /// The backend was heard, or something was sent to it or for it.
+    /// Bytes were received from the backend, or sent to it.
     pub(in crate::proxy) fn hear(&self) {
         let millis = clock::now().saturating_duration_since(*START).as_millis();
         self.heard.store(u64::try_from(millis).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// When the backend has been silent for too long.
+    /// When the backend's idle limit is reached.
     pub(in crate::proxy) fn deadline(&self) -> Option<Instant> {
         let silence = self.silence.load(Relaxed);
         (silence > 0)

@@ -1,5 +1,5 @@
-//! What is behind a TLS handshake with a backend that failed, for the log. The reason's token says which kind
-//! of failure it is; who is to repair it must know what exactly was wrong with which name.
+//! The cause of a failed TLS handshake with a backend, for the log. The reason token names the kind of
+//! failure; to fix it, an operator needs the exact cause and the server name.
 
 use super::Failure;
 use crate::upstream::DialError;
@@ -7,11 +7,11 @@ use crate::websocket::handshake::AnswerError;
 use pingora::Error;
 use std::io;
 
-/// What TLS said, in the words of rustls. They have the names of the backend's certificate in them: see
+/// The error text of rustls. It contains names of the backend's certificate: see
 /// [`quoted`](crate::telemetry::quote).
 pub(in crate::proxy) type Cause = Option<Box<str>>;
 
-/// Why an endpoint did not answer.
+/// Why an attempt at an endpoint failed.
 pub(in crate::proxy) struct TlsAttemptError {
     pub(in crate::proxy) failure: Failure,
     pub(in crate::proxy) cause: Cause,
@@ -44,7 +44,7 @@ impl From<AnswerError> for TlsAttemptError {
     }
 }
 
-/// The same of what Pingora says, which has rustls' words in the middle of its own.
+/// Converts Pingora's error, which contains the text of rustls.
 pub(in crate::proxy) fn of(error: &Error, failure: Failure) -> Cause {
     if !failure.is_tls() {
         return None;
@@ -52,20 +52,20 @@ pub(in crate::proxy) fn of(error: &Error, failure: Failure) -> Cause {
     if let Some(alert) = alert_behind(error) {
         return Some(alert.to_string().into());
     }
-    let told = error.context.as_ref().map_or("", |context| context.as_str());
-    let told = told.split_once("cause: ").map_or(told, |(_, cause)| cause);
-    let told = told.rsplit_once(", SNI: ").map_or(told, |(cause, _)| cause);
-    Some(told.trim().into())
+    let text = error.context.as_ref().map_or("", |context| context.as_str());
+    let text = text.split_once("cause: ").map_or(text, |(_, cause)| cause);
+    let text = text.rsplit_once(", SNI: ").map_or(text, |(cause, _)| cause);
+    Some(text.trim().into())
 }
 
-/// The alert with which a backend ended its TLS: with TLS 1.3 it does so for a client's certificate only
-/// when the client has finished its handshake and reads the first answer.
+/// The TLS alert of a backend. With TLS 1.3 a backend rejects a client certificate only after the client has
+/// finished its handshake and reads the first response.
 pub(in crate::proxy) fn alert(error: &io::Error) -> Option<&rustls::Error> {
-    let told = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-    matches!(told, rustls::Error::AlertReceived(_)).then_some(told)
+    let alert = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    matches!(alert, rustls::Error::AlertReceived(_)).then_some(alert)
 }
 
-/// The same, wherever in the chain of causes it is.
+/// The alert anywhere in the chain of causes.
 pub(in crate::proxy) fn alert_behind(error: &Error) -> Option<&rustls::Error> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.root_cause());
     while let Some(found) = cause {

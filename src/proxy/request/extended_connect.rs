@@ -1,6 +1,6 @@
-//! A WebSocket over HTTP/2 arrives as a CONNECT with `:protocol: websocket` (RFC 8441 §4). It is brought into
-//! the shape that the same handshake has in HTTP/1.1, so that routes, plugins and backends know one
-//! kind of handshake; and its answer into that of HTTP/2. What carries its frames afterwards is in `duplex`.
+//! WebSockets over HTTP/2: an extended CONNECT with `:protocol: websocket` (RFC 8441 §4). It is converted to
+//! an HTTP/1.1 handshake, so that routes, plugins and backends handle one form, and its response is converted
+//! back. `h2_tunnel_io` carries the frames.
 
 use crate::websocket::handshake;
 use h2::ext::Protocol;
@@ -12,11 +12,11 @@ use pingora_proxy::Session;
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
 
-/// Makes a GET of a CONNECT that asks for a WebSocket. HTTP/2 knows neither `Upgrade` nor `Connection`, so
-/// what stands there afterwards comes from here. Returns whether it was one.
+/// Converts an extended CONNECT for a WebSocket to a GET. HTTP/2 has neither `Upgrade` nor `Connection`, so
+/// their values come from here. Returns whether it was one.
 ///
 /// # Errors
-/// When a value cannot be a field value, which the parser has excluded.
+/// When a value is invalid in a field, which the parser has excluded.
 pub(in crate::proxy) fn arrive(head: &mut RequestHeader) -> Result<bool> {
     let protocol = head.extensions.get::<Protocol>().filter(|_| head.method == Method::CONNECT);
     if !protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")) {
@@ -28,11 +28,11 @@ pub(in crate::proxy) fn arrive(head: &mut RequestHeader) -> Result<bool> {
     Ok(true)
 }
 
-/// Tells the client that its WebSocket is open: 200, with the fields of the backend's 101 that are about
-/// the WebSocket and not about the connection (RFC 8441 §5).
+/// Opens the client's WebSocket: sends 200, with the fields of the backend's 101 that concern the WebSocket
+/// and not the connection (RFC 8441 §5).
 ///
 /// # Errors
-/// When the client went away meanwhile.
+/// When the client disconnected.
 pub(in crate::proxy) async fn accept(session: &mut Session, fields: &HeaderMap) -> Result<()> {
     let mut head = ResponseHeader::build(StatusCode::OK, Some(fields.len() + 1))?;
     for (name, value) in handshake::end_to_end(fields) {
@@ -41,8 +41,8 @@ pub(in crate::proxy) async fn accept(session: &mut Session, fields: &HeaderMap) 
     session.write_response_header(Box::new(head), false).await
 }
 
-/// The status of an answer that opens no WebSocket. It must not look like one that does, as any 2xx would
-/// (RFC 8441 §4, RFC 9110 §9.3.6).
+/// The status of a response that opens no WebSocket. A 2xx would open one to the client (RFC 8441 §4, RFC
+/// 9110 §9.3.6).
 pub(in crate::proxy) fn refusal(status: StatusCode) -> StatusCode {
     if status.is_success() { StatusCode::NOT_IMPLEMENTED } else { status }
 }
@@ -79,13 +79,13 @@ mod tests {
 
     #[test]
     fn no_refusal_looks_like_an_open_websocket() {
-        for (came, goes) in [
+        for (status, expected) in [
             (StatusCode::OK, StatusCode::NOT_IMPLEMENTED),
             (StatusCode::NO_CONTENT, StatusCode::NOT_IMPLEMENTED),
             (StatusCode::FOUND, StatusCode::FOUND),
             (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND),
         ] {
-            assert_eq!(refusal(came), goes);
+            assert_eq!(refusal(status), expected);
         }
     }
 }

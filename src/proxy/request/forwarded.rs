@@ -1,5 +1,5 @@
-//! The hops of a request before its peer, as X-Forwarded-For and Forwarded (RFC 7239) name them: addresses with or
-//! without ports, brackets and quotes, and what is no address.
+//! Hops before the peer, from X-Forwarded-For and Forwarded (RFC 7239): addresses with or without ports,
+//! brackets and quotes, and other identifiers.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use moongate_sdk::ClientAddress;
@@ -8,15 +8,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The longest text that is kept of a hop that is no address.
+/// The maximum length kept of an identifier that is no address.
 const MAX_TEXT: usize = 64;
 
-/// Where a request comes from; [`ClientAddress`], owned.
+/// The origin of a request; the owned form of [`ClientAddress`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Client {
     /// An address.
     Ip(IpAddr),
-    /// What a trusted proxy wrote in the place of an address.
+    /// The identifier that a trusted proxy sent instead of an address.
     Unreadable(Box<str>),
 }
 
@@ -27,7 +27,7 @@ impl std::fmt::Display for Client {
 }
 
 impl Client {
-    /// The same, borrowed.
+    /// The borrowed form.
     pub fn address(&self) -> ClientAddress<'_> {
         match self {
             Self::Ip(address) => ClientAddress::Ip(*address),
@@ -35,7 +35,7 @@ impl Client {
         }
     }
 
-    /// What one hop of a list names. A port does not count: another one comes with each connection.
+    /// The client of one list element. The port is ignored, since it differs for each connection.
     fn of_hop(text: &str) -> Self {
         match address(text) {
             Some(address) => Self::Ip(address.to_canonical()),
@@ -44,7 +44,7 @@ impl Client {
     }
 }
 
-/// The client before trusted proxies: the nearest hop that is none of them. One that cannot be read is none.
+/// The client before trusted proxies: the nearest hop that is not one. An unreadable hop is not one.
 pub(in crate::proxy) fn client(
     headers: &HeaderMap,
     peer: IpAddr,
@@ -63,37 +63,37 @@ pub(in crate::proxy) fn client(
     (client, Hops { all: hops.len(), skipped: hops.len().saturating_sub(1) })
 }
 
-/// Where the client stands among the hops that are named.
+/// The client's position among the named hops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::proxy) struct Hops {
-    /// How many there are.
+    /// The number of hops.
     all: usize,
-    /// Those nearer than the client.
+    /// The number of hops nearer than the client.
     skipped: usize,
 }
 
 impl Hops {
-    /// The element of a list to which the same proxies have appended that tells of the client. A list with more
-    /// elements than there are hops was begun before them: its first element tells of the client.
+    /// The element that describes the client, in a list to which the same proxies appended. If a list has
+    /// more elements than hops, it began before them: its first element describes the client.
     pub(in crate::proxy) fn element(self, length: usize) -> usize {
         if length > self.all { 0 } else { length.saturating_sub(1 + self.skipped) }
     }
 }
 
-/// All hops as they were written, the farthest first: those of X-Forwarded-For, otherwise those of Forwarded.
+/// All hops as received, the farthest first: those of X-Forwarded-For, otherwise those of Forwarded.
 pub(in crate::proxy) fn hops(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
     let texts = |name: HeaderName| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
-    // Empty elements of a list mean nothing (RFC 9110 §5.6.1).
+    // Empty list elements are ignored (RFC 9110 §5.6.1).
     let elements = texts(X_FORWARDED_FOR).map(String::from_utf8_lossy).flat_map(split_list);
     let mut hops: Vec<_> = elements.filter(|hop| !hop.trim().is_empty()).collect();
     if hops.is_empty() {
         let forwarded = texts(header::FORWARDED).map(String::from_utf8_lossy);
-        // As addresses: what else stands in quotes is more than one hop to a reader of X-Forwarded-For.
+        // Converted to addresses: other quoted content would be several hops to a reader of X-Forwarded-For.
         hops.extend(
             forwarded.flat_map(|list| nodes(&list)).map(|node| Cow::Owned(Client::of_hop(&node).to_string())),
         );
     }
-    // A proxy that says there was a hop, and not which, has not said that it is the client itself.
+    // A proxy that mentions a hop without naming it does not claim to be the client.
     if hops.is_empty() && (headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED)) {
         hops.push(Cow::Borrowed("unknown"));
     }
@@ -114,7 +114,7 @@ fn nodes(list: &str) -> Vec<String> {
     elements.map(node).collect()
 }
 
-/// The values of a parameter of all elements of Forwarded, the farthest first; an empty text where it is not told.
+/// The values of a parameter in all elements of Forwarded, the farthest first; empty where it is missing.
 pub(in crate::proxy) fn parameters(headers: &HeaderMap, name: &str) -> Vec<String> {
     let lists =
         headers.get_all(header::FORWARDED).iter().map(|list| String::from_utf8_lossy(list.as_bytes()));
@@ -126,7 +126,7 @@ pub(in crate::proxy) fn parameters(headers: &HeaderMap, name: &str) -> Vec<Strin
     lists.flat_map(values).collect()
 }
 
-/// The value of a parameter of the last element of Forwarded, which the nearest proxy wrote.
+/// The value of a parameter in the last element of Forwarded, written by the nearest proxy.
 pub(in crate::proxy) fn nearest_parameter(headers: &HeaderMap, name: &str) -> Option<String> {
     let last = headers.get_all(header::FORWARDED).iter().next_back()?.to_str().ok()?;
     parameter(split_outside_quotes(last, ',').last()?, name)
@@ -139,8 +139,8 @@ fn parameter(element: &str, name: &str) -> Option<String> {
     })
 }
 
-/// The parts between separators that are not in a quoted string. A quote that is never closed is none: a client that
-/// sends one must not make its own text of what a proxy appends.
+/// The parts between separators outside quoted strings. An unclosed quote is ignored: otherwise a client
+/// could turn what a proxy appends into its own text.
 fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let parts: Vec<_> = text
@@ -173,7 +173,7 @@ fn unquoted(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// An address with or without port, brackets and quotes.
+/// Parses an address with or without port, brackets and quotes.
 fn address(text: &str) -> Option<IpAddr> {
     let text = unquoted(text.trim());
     let text = text.trim();
@@ -194,7 +194,7 @@ fn address(text: &str) -> Option<IpAddr> {
     is_port(port).then(|| address.parse::<Ipv4Addr>().ok().map(IpAddr::V4)).flatten()
 }
 
-/// A port, or what stands for one that is not told (RFC 7239 §6).
+/// Returns whether the text is a port or an obfuscated one (RFC 7239 §6).
 fn is_port(text: &str) -> bool {
     let digits = !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     let name = text.strip_prefix('_').is_some_and(|name| {
@@ -203,7 +203,7 @@ fn is_port(text: &str) -> bool {
     digits || name
 }
 
-/// A text that stands in a log line and a key as it is.
+/// The text with only characters that are safe in a log line and a key.
 fn printable(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:-[]".contains(c);
     let text = unquoted(text.trim());
@@ -215,7 +215,7 @@ fn printable(text: &str) -> String {
     if text.is_empty() { "unknown".to_owned() } else { text.to_ascii_lowercase() }
 }
 
-/// What stands in the place of an address that is not known or not told (RFC 7239 §6.2 and §6.3).
+/// Returns whether the name stands for an unknown or obfuscated address (RFC 7239 §6.2 and §6.3).
 fn is_no_address(name: &str) -> bool {
     name.eq_ignore_ascii_case("unknown") || name.starts_with('_')
 }
@@ -287,7 +287,7 @@ mod tests {
                 );
             }
         }
-        // Closed quotes may hold a comma, which is no address then.
+        // A closed quoted string with a comma is no address.
         assert_eq!(found(&[("forwarded", "for=\"1.1.1.1, 2.2.2.2\"")]), "1.1.1.1??2.2.2.2");
     }
 
@@ -310,9 +310,9 @@ mod tests {
     #[test]
     fn the_same_proxies_tell_of_the_client_in_every_list() {
         let hops = |all, skipped| Hops { all, skipped };
-        // One hop, one scheme; two hops of which the nearer is trusted; more schemes than hops.
+        // One hop and one scheme; two hops of which the nearer is trusted; more schemes than hops.
         assert_eq!((hops(1, 0).element(1), hops(2, 1).element(2), hops(1, 0).element(2)), (0, 0, 0));
-        // The nearer hop is the client: what is before it, the client wrote.
+        // The nearer hop is the client, which wrote everything before it.
         assert_eq!((hops(2, 0).element(2), hops(3, 1).element(3)), (1, 1));
         // The proxies in between overwrite it.
         assert_eq!((hops(3, 2).element(1), hops(3, 1).element(2), hops(0, 0).element(3)), (0, 0, 0));
@@ -323,7 +323,7 @@ mod tests {
         for list in ["1.1.1.1,", ", 1.1.1.1, , ", "1.1.1.1,,10.0.0.2,"] {
             assert_eq!(found(&[("x-forwarded-for", list)]), "1.1.1.1", "{list}");
         }
-        // A field without a hop is no hop either.
+        // A field without a hop is ignored.
         for empty in ["", " , ", ","] {
             assert_eq!(found(&[("x-forwarded-for", empty)]), "unknown", "{empty:?}");
             assert_eq!(found(&[("forwarded", empty)]), "unknown", "{empty:?}");

@@ -1,18 +1,17 @@
-//! What gRPC wants of a gateway besides HTTP/2: calls that may last, and refusals that its clients can read
-//! (the protocol is described in gRPC's PROTOCOL-HTTP2.md).
+//! gRPC: detection of calls, and rejections in gRPC's form (PROTOCOL-HTTP2.md of gRPC).
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::RequestHeader;
 
 const NAME: &str = "application/grpc";
-/// The media type of calls and answers.
+/// The media type of calls and responses.
 pub(in crate::proxy) const MEDIA: HeaderValue = HeaderValue::from_static(NAME);
 pub(in crate::proxy) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(in crate::proxy) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Whether a client's request is a call: POST in HTTP/2 with `te: trailers`, as gRPC demands, and
-/// `application/grpc`, alone or with the coding of its messages. What browsers speak (`application/grpc-web`) is
-/// ordinary HTTP, and so is what merely says to be a call: timeouts do not bind one.
+/// Returns whether a request is a call: HTTP/2, POST, `te: trailers` and `application/grpc`, with or without
+/// a message encoding. `application/grpc-web` is ordinary HTTP. The other conditions keep a client from
+/// evading timeouts by the media type alone.
 pub(in crate::proxy) fn is_call(head: &RequestHeader) -> bool {
     let Some(media) = head.headers.get(header::CONTENT_TYPE) else { return false };
     if head.version != Version::HTTP_2
@@ -25,8 +24,8 @@ pub(in crate::proxy) fn is_call(head: &RequestHeader) -> bool {
     start.eq_ignore_ascii_case(NAME.as_bytes()) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
-/// The status of gRPC for one of HTTP, as gRPC's http-grpc-status-mapping.md has it for clients; with
-/// RESOURCE_EXHAUSTED for what is too large.
+/// The gRPC status for an HTTP status, by gRPC's http-grpc-status-mapping.md; RESOURCE_EXHAUSTED for bodies
+/// and headers that are too large.
 pub(in crate::proxy) fn status(status: StatusCode) -> HeaderValue {
     HeaderValue::from_static(match status.as_u16() {
         400 => "13",
@@ -54,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_told_by_its_media_type() {
+    fn a_call_is_detected_by_its_media_type() {
         let is =
             |media| is_call(&head("POST", Version::HTTP_2, &[("te", "trailers"), ("content-type", media)]));
         assert!(["application/grpc", "application/grpc+proto", "Application/gRPC;x=y"].into_iter().all(is));

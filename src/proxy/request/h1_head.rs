@@ -1,9 +1,10 @@
-//! A request's head over HTTP/1 as the client sent it, judged before Pingora's parser sees it.
+//! HTTP/1 request header as received, validated before Pingora parses it.
 //!
-//! Pingora answers what its parser refuses by itself: without a hook, a log line or a metric. Some of that is valid, or is
-//! sent by browsers and programs all the same: characters that `http::Uri` does not hold, more than 256 fields, an
-//! absolute target whose authority differs from Host. So the parser gets a head that it takes in any case: this one, a
-//! translation, or the parts of a refused one that the answer and the log need. What was sent is kept beside it.
+//! Pingora responds itself to requests that its parser rejects, without a hook, a log line or a metric. Some
+//! of them are valid or common: characters that `http::Uri` does not allow, more than 256 fields, an absolute
+//! target whose authority differs from Host. So the parser gets a header that it always accepts: the received
+//! one, a translation, or the parts of a rejected one that the response and the log need. The received header
+//! is kept beside it.
 
 use crate::proxy::failure::{Detail, Failure};
 use crate::route::{BadTarget, is_carried, origin_form};
@@ -13,54 +14,54 @@ use memchr::memchr;
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
-/// Fields that Pingora's parser takes.
+/// The number of fields that Pingora's parser accepts.
 const PARSED_FIELDS: usize = 256;
-/// Fields of a request; a header map has no room for many more.
+/// The maximum number of fields of a request; a header map has no capacity for many more.
 const MAX_FIELDS: usize = 16 << 10;
-/// Fields of a refused head that are kept, and bytes of its first line that are logged.
+/// The fields of a rejected header that are kept, and the bytes of its first line that are logged.
 const KEPT_FIELDS: usize = 64;
 const KEPT_LINE: usize = 1 << 10;
-/// The longest name that a header map takes.
+/// The longest name that a header map accepts.
 const MAX_NAME: usize = 60_000;
-/// The largest head that Pingora's parser takes, with room for what a translation adds.
+/// The largest header that Pingora's parser accepts, minus what a translation adds.
 pub(in crate::proxy) const MAX_SIZE: usize = 850_000;
 
-/// How a head is given to the parser.
+/// How a header is passed to the parser.
 #[derive(Debug)]
 pub(in crate::proxy) enum Judgement {
-    /// As it is.
+    /// Unchanged.
     Plain,
-    /// As this head.
+    /// As this header.
     Other(Vec<u8>, Box<SentHead>),
 }
 
-/// What the client sent, as far as the parser does not see it.
+/// The parts of the received header that the parser does not see.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct SentHead {
     /// The request target.
     pub(in crate::proxy) target: Option<Bytes>,
-    /// The first line is not a request line, and is logged in place of the target.
+    /// The first line is not a request line, and is logged instead of the target.
     pub(in crate::proxy) has_no_method: bool,
-    /// Fields beyond those that the parser takes, names as they were sent.
+    /// Fields above the parser's limit, with their received names.
     pub(in crate::proxy) fields: Vec<(Bytes, HeaderValue)>,
-    /// Why the request is refused.
+    /// Why the request is rejected.
     pub(in crate::proxy) refused: Option<Failure>,
 }
 
-/// The failure of bytes that begin no request.
+/// The failure for bytes that do not begin a request.
 pub(in crate::proxy) fn not_http(first: u8) -> Failure {
     // The content type of a TLS record with a handshake message (RFC 8446 §5.1).
     bad(if first == 22 {
-        "TLS was spoken to a listener without `tls`"
+        "the client used TLS on a listener without `tls`"
     } else {
-        "the first byte begins no request"
+        "the first byte does not begin a request"
     })
 }
 
-/// Judges a whole head, its empty last line included.
+/// Validates a complete header, including its final empty line.
 pub(in crate::proxy) fn judge(head: &[u8]) -> Judgement {
-    // RFC 9112 §2.2 allows to take a bare LF for the end of a line. What one hop takes for two lines, another may take for
-    // one.
+    // RFC 9112 §2.2 allows a bare LF as the end of a line. It is rejected, since hops may disagree on the
+    // number of lines.
     let start = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     if memchr::memchr_iter(b'\n', &head[start..]).any(|at| at == 0 || head[start + at - 1] != b'\r') {
         return refuse(head, bad("a line does not end with CRLF"));
@@ -73,12 +74,12 @@ pub(in crate::proxy) fn judge(head: &[u8]) -> Judgement {
     }
     match parsed {
         Ok(httparse::Status::Complete(size)) if size == head.len() => judge_parsed(head, &request),
-        Ok(_) => refuse(head, bad("the head ends in two places")),
+        Ok(_) => refuse(head, bad("the end of the header is ambiguous")),
         Err(error) => judge_unparsed(head, error),
     }
 }
 
-/// A head with more fields than Pingora's parser takes.
+/// Validates a header with more fields than Pingora's parser accepts.
 fn judge_long(head: &[u8]) -> Judgement {
     let lines = memchr::memchr_iter(b'\n', head).count();
     if lines > MAX_FIELDS {
@@ -88,7 +89,7 @@ fn judge_long(head: &[u8]) -> Judgement {
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
         Ok(httparse::Status::Complete(size)) if size == head.len() => judge_parsed(head, &request),
-        Ok(_) => refuse(head, bad("the head ends in two places")),
+        Ok(_) => refuse(head, bad("the end of the header is ambiguous")),
         Err(error) => judge_unparsed(head, error),
     }
 }
@@ -106,7 +107,7 @@ fn judge_target(head: &[u8], method: &str, target: &[u8], fields: &[httparse::He
         return refuse(head, Failure::from(BadTarget::Byte));
     }
     if method == Method::CONNECT.as_str() {
-        // What it names is of no interest: CONNECT is refused.
+        // Its authority is irrelevant: CONNECT is rejected.
         return translate(head, method, target, b"/", fields);
     }
     let is_path = target.first() == Some(&b'/') || target == b"*";
@@ -120,7 +121,7 @@ fn judge_target(head: &[u8], method: &str, target: &[u8], fields: &[httparse::He
     }
 }
 
-/// What of these fields Pingora's parser would refuse.
+/// Checks for fields that Pingora's parser would reject.
 fn check_fields(request: &httparse::Request<'_, '_>) -> Result<(), Failure> {
     let (mut hosts, mut lengths, mut codings) = (0, 0, 0);
     for field in request.headers.iter() {
@@ -137,7 +138,7 @@ fn check_fields(request: &httparse::Request<'_, '_>) -> Result<(), Failure> {
                 let digits = !field.value.is_empty() && field.value.iter().all(u8::is_ascii_digit);
                 let fits = std::str::from_utf8(field.value).is_ok_and(|text| text.parse::<u64>().is_ok());
                 if !digits || !fits {
-                    return Err(bad("Content-Length is not one number"));
+                    return Err(bad("Content-Length is not a single number"));
                 }
             }
             17 if is("transfer-encoding") => {
@@ -151,31 +152,31 @@ fn check_fields(request: &httparse::Request<'_, '_>) -> Result<(), Failure> {
         }
     }
     if hosts > 1 {
-        return Err(bad("there is more than one Host"));
+        return Err(bad("more than one Host field"));
     }
     if lengths > 1 {
-        return Err(bad("there is more than one Content-Length"));
+        return Err(bad("more than one Content-Length field"));
     }
     if codings > 1 {
-        return Err(bad("there is more than one Transfer-Encoding"));
+        return Err(bad("more than one Transfer-Encoding field"));
     }
     if codings > 0 && request.version == Some(0) {
-        return Err(bad("HTTP/1.0 has no Transfer-Encoding"));
+        return Err(bad("Transfer-Encoding in an HTTP/1.0 request"));
     }
     Ok(())
 }
 
-/// A head that httparse does not read: it is refused, unless bytes beyond ASCII in its target are the reason.
+/// Validates a header that httparse rejects: only non-ASCII bytes in its target are accepted.
 fn judge_unparsed(head: &[u8], error: httparse::Error) -> Judgement {
     use httparse::Error;
     let failure = match error {
-        Error::HeaderName => bad("a field name has a character that no name has"),
+        Error::HeaderName => bad("a field name has an invalid character"),
         Error::HeaderValue => bad("a field value has a control character"),
         Error::NewLine => bad("a line does not end with CRLF"),
         Error::Version => version_failure(head),
         _ => {
             let Some(line) = RequestLine::of(head) else {
-                return refuse(head, bad("there is no request line"));
+                return refuse(head, bad("the request line is missing"));
             };
             if std::str::from_utf8(line.target).is_err()
                 && !line.target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
@@ -184,7 +185,7 @@ fn judge_unparsed(head: &[u8], error: httparse::Error) -> Judgement {
             }
             match () {
                 () if !may_begin(line.method.first().copied().unwrap_or(b' ')) => not_http(head[0]),
-                () if !is_method(line.method) => bad("the method has a character that no method has"),
+                () if !is_method(line.method) => bad("the method has an invalid character"),
                 () => Failure::from(BadTarget::Byte),
             }
         }
@@ -192,7 +193,7 @@ fn judge_unparsed(head: &[u8], error: httparse::Error) -> Judgement {
     refuse(head, failure)
 }
 
-/// Judges a head whose target is not UTF-8 by the head with the target encoded.
+/// Validates a header with a target that is not UTF-8, by encoding the target.
 fn judge_in_utf8(head: &[u8], line: &RequestLine<'_>) -> Judgement {
     let encoded = with_target(head, line, &in_utf8(line.target));
     match judge(&encoded) {
@@ -207,7 +208,7 @@ fn judge_in_utf8(head: &[u8], line: &RequestLine<'_>) -> Judgement {
     }
 }
 
-/// Bytes that are not UTF-8 are encoded, all of a text with such bytes that are beyond ASCII.
+/// Percent-encodes the non-ASCII bytes of a text that is not UTF-8.
 fn in_utf8(target: &[u8]) -> Cow<'_, [u8]> {
     if std::str::from_utf8(target).is_ok() {
         return Cow::Borrowed(target);
@@ -229,7 +230,7 @@ fn in_utf8(target: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// `HTTP/2.0` is a version that is not spoken here (RFC 9110 §15.6.6); `http/1.1` and `HTTP/x` are none.
+/// `HTTP/2.0` is an unsupported version (RFC 9110 §15.6.6); `http/1.1` and `HTTP/x` are invalid.
 fn version_failure(head: &[u8]) -> Failure {
     let line = RequestLine::of(head);
     if line.as_ref().is_some_and(|line| line.target.iter().any(|byte| *byte <= b' ')) {
@@ -250,7 +251,7 @@ fn bad(detail: &'static str) -> Failure {
     Failure::BadRequest(Detail(detail))
 }
 
-/// The head with another target, and with no more fields than the parser takes. Those that frame the message are among them.
+/// The header with another target, and at most the parser's number of fields, framing fields included.
 fn translate(
     head: &[u8],
     method: &str,
@@ -262,7 +263,7 @@ fn translate(
     if given != target {
         sent.target = Some(Bytes::copy_from_slice(target));
     }
-    let Some(line) = RequestLine::of(head) else { return refuse(head, bad("there is no request line")) };
+    let Some(line) = RequestLine::of(head) else { return refuse(head, bad("the request line is missing")) };
     if fields.len() <= PARSED_FIELDS {
         return Judgement::Other(with_target(head, &line, given), Box::new(sent));
     }
@@ -287,10 +288,10 @@ fn translate(
     Judgement::Other(out, Box::new(sent))
 }
 
-/// Fields that say how a message ends, whom it is for, and what becomes of its connection.
+/// Fields that determine the end of a message, its host and its connection.
 const FRAMING: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "expect"];
 
-/// What the parser gets in place of a head that is refused, or does not come to its end: what can be read of it.
+/// The header for the parser in place of a rejected or incomplete one, with its readable parts.
 pub(in crate::proxy) fn refuse(head: &[u8], failure: Failure) -> Judgement {
     let head = &head[head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()..];
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -327,17 +328,17 @@ pub(in crate::proxy) fn refuse(head: &[u8], failure: Failure) -> Judgement {
     Judgement::Other(out, Box::new(sent))
 }
 
-/// The three words of a request line.
+/// The three parts of a request line.
 struct RequestLine<'a> {
     method: &'a [u8],
     target: &'a [u8],
     version: &'a [u8],
-    /// Where the target begins in the head.
+    /// The target's offset in the header.
     target_at: usize,
 }
 
 impl<'a> RequestLine<'a> {
-    /// Of a first line that has a space after its method and one before its version; the target may have more.
+    /// Splits at the space after the method and the last one before the version; the target may contain more.
     fn of(head: &'a [u8]) -> Option<Self> {
         let start = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let rest = &head[start..];
@@ -354,7 +355,7 @@ fn is_method(text: &[u8]) -> bool {
     Method::from_bytes(text).is_ok()
 }
 
-/// Whether a head can begin with this byte. What does not is another protocol, TLS for instance.
+/// Returns whether a header can begin with this byte. Other bytes belong to another protocol, such as TLS.
 pub(in crate::proxy) fn may_begin(byte: u8) -> bool {
     is_method(&[byte]) || matches!(byte, b'\r' | b'\n')
 }

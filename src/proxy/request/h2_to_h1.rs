@@ -1,26 +1,25 @@
-//! A request of HTTP/2 in the shape that one of HTTP/1 has, so that everything behind reads one shape: routes,
-//! plugins, backends.
+//! Conversion of an HTTP/2 request to the form of HTTP/1, which routes, plugins and backends use.
 
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method, header};
 use pingora::http::RequestHeader;
 
-/// The size of a head, as RFC 9113 §6.5.2 counts.
+/// The size of a header as RFC 9113 §6.5.2 defines it.
 pub(in crate::proxy) fn size(head: &RequestHeader) -> usize {
     let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
     let authority = head.uri.authority().map_or(0, |authority| authority.as_str().len());
     fields + head.raw_path().len() + authority + head.method.as_str().len()
 }
 
-/// `:authority` becomes Host (RFC 9113 §8.3.1; that Host there names the same was checked before), and cookies
-/// that came in pieces become one field (§8.2.3). A body that says no length is framed in chunks, as plugins
-/// that ask whether there is one expect; to HTTP/2 the field goes no further.
+/// Converts `:authority` to Host (RFC 9113 §8.3.1; an equal Host was checked before) and joins split cookie
+/// fields (§8.2.3). A body without a length is marked as chunked, since plugins test for that. The field is
+/// not sent to HTTP/2 backends.
 pub(in crate::proxy) fn make(head: &mut RequestHeader, bodiless: bool) {
     if let Some(host) = head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
-        // A HeaderName and a HeaderValue are always taken.
+        // Conversion of a HeaderName and a HeaderValue cannot fail.
         let _ = head.insert_header(header::HOST, host);
     }
-    // Of CONNECT the authority is all there is.
+    // A CONNECT has only an authority.
     if head.method != Method::CONNECT && head.uri.authority().is_some() {
         let target = head.uri.path_and_query().cloned();
         head.set_uri(Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/"))));
@@ -31,7 +30,7 @@ pub(in crate::proxy) fn make(head: &mut RequestHeader, bodiless: bool) {
     let mut cookies = head.headers.get_all(header::COOKIE).iter();
     if cookies.nth(1).is_some() {
         let all: Vec<_> = head.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        // What each of them may hold, all may; the separator too.
+        // Each value is valid, and so is the separator.
         if let Ok(one) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
             let _ = head.insert_header(header::COOKIE, one);
         }

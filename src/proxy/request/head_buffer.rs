@@ -1,5 +1,5 @@
-//! The head of a request between the client and Pingora's parser: held until it is whole, judged, and given to the parser as it
-//! came or as another one that the parser takes.
+//! Request header buffer between the client and Pingora's parser: held until complete, validated, and passed
+//! to the parser unchanged or translated.
 
 use super::h1_head::{self, Judgement, SentHead, judge};
 use crate::proxy::failure::Failure;
@@ -7,80 +7,81 @@ use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::ReadBuf;
 
-/// What a parser skips before a request.
+/// The parser skips it before a request.
 const EMPTY_LINE: &[u8] = b"\r\n";
 
-/// The head of the request under way.
+/// The header of the current request.
 #[derive(Default)]
 pub(in crate::proxy) struct HeadIntake {
-    /// The beginning of a head whose end has not come yet.
+    /// The start of an incomplete header.
     held: BytesMut,
-    /// What the parser gets before anything else is read.
+    /// Bytes for the parser before anything else is read.
     given: BytesMut,
-    /// Bytes of empty lines that the parser got, and of the head in place of the one that came.
+    /// The bytes of empty lines passed to the parser, and of a translated header.
     announced: usize,
     given_head: Option<usize>,
-    /// What was sent, where the parser got another head.
+    /// The received header, if the parser got another one.
     sent: Mutex<Option<Box<SentHead>>>,
     is_refused: bool,
 }
 
 impl HeadIntake {
-    /// Bytes that the parser has read of a head that came with `size` bytes.
+    /// The bytes that the parser has read for a header of `size` received bytes.
     pub(in crate::proxy) fn given_size(&self, size: usize) -> usize {
         self.announced + self.given_head.unwrap_or(size)
     }
 
-    /// Why the request under way is refused, whatever the parser says.
+    /// Why the current request is rejected, regardless of the parser.
     pub(in crate::proxy) fn refusal(&self) -> Option<Failure> {
         self.given_head.and_then(|_| self.sent.lock().as_ref()?.refused)
     }
 
-    /// Whether it is refused, or one before it was.
+    /// Returns whether this request or a previous one is rejected.
     pub(in crate::proxy) fn is_refused(&self) -> bool {
         self.is_refused
     }
 
-    /// What was sent, where the parser got another head. It is given out once.
+    /// The received header, if the parser got another one. Returned once.
     pub(in crate::proxy) fn take_sent(&self) -> Option<Box<SentHead>> {
         // An ordinary request takes no lock.
         self.given_head.and_then(|_| self.sent.lock().take())
     }
 
-    /// Whether another head may follow.
+    /// Returns whether another header may follow.
     pub(in crate::proxy) fn is_over(&self) -> bool {
         !self.is_refused && self.given.is_empty()
     }
 
-    /// Whether nothing of a head is held.
+    /// Returns whether no part of a header is held.
     pub(in crate::proxy) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Whether the parser gets something before anything else is read.
+    /// Returns whether there are bytes for the parser before anything else is read.
     pub(in crate::proxy) fn gives(&self) -> bool {
         !self.given.is_empty()
     }
 
-    /// Another head follows.
+    /// Prepares for another header.
     pub(in crate::proxy) fn next_request(&mut self) {
         self.announced = 0;
         self.given_head = None;
     }
 
-    /// The first byte of the head under way that is no empty line's.
+    /// The first byte of the current header after empty lines.
     pub(in crate::proxy) fn first_byte(&self) -> Option<u8> {
         self.held.iter().copied().find(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
-    /// Gives the parser an empty line, which it skips: its timer, which answers nothing, begins anew.
+    /// Passes an empty line to the parser, which skips it: it restarts Pingora's timer, which would close
+    /// without a response.
     pub(in crate::proxy) fn announce(&mut self, buf: &mut ReadBuf<'_>) {
         self.announced += EMPTY_LINE.len();
         self.given.extend_from_slice(EMPTY_LINE);
         self.give(buf);
     }
 
-    /// Gives the parser what it is to get before anything else.
+    /// Passes the pending bytes to the parser.
     pub(in crate::proxy) fn give(&mut self, buf: &mut ReadBuf<'_>) {
         let here = self.given.len().min(buf.remaining());
         buf.put_slice(&self.given[..here]);
@@ -90,8 +91,8 @@ impl HeadIntake {
         }
     }
 
-    /// Takes `own` bytes of a head, and of what follows it in the request, from `buf`. `head` is its size when its end has
-    /// come. Returns whether the parser has something to read.
+    /// Takes `own` bytes of a header, and of what follows in the request, from `buf`. `head` is its size if
+    /// it is complete. Returns whether the parser has bytes to read.
     pub(in crate::proxy) fn take(
         &mut self,
         buf: &mut ReadBuf<'_>,
@@ -145,7 +146,7 @@ impl HeadIntake {
         true
     }
 
-    /// The parser gets another head than the one that came, and what came behind that.
+    /// Passes another header than the received one, and the bytes that followed the received one.
     fn give_other(&mut self, head: &[u8], sent: Box<SentHead>, behind: &[u8]) {
         self.is_refused |= sent.refused.is_some();
         self.given_head = Some(head.len());
@@ -156,7 +157,7 @@ impl HeadIntake {
         *self.sent.lock() = Some(sent);
     }
 
-    /// The head does not come to its end: what is here of it is refused.
+    /// Rejects an incomplete header.
     pub(in crate::proxy) fn refuse(&mut self, failure: Failure) {
         let held = std::mem::take(&mut self.held);
         if let Judgement::Other(head, sent) = h1_head::refuse(&held, failure) {

@@ -1,5 +1,5 @@
-//! Fields that change at every hop: those that `Connection` nominates, `Via`, `Max-Forwards` (RFC 9110 §7.6). What
-//! names the client is in `x_forwarded`.
+//! Hop-by-hop fields: those that `Connection` nominates, `Via`, `Max-Forwards` (RFC 9110 §7.6). Fields that
+//! identify the client are in `x_forwarded`.
 
 use crate::net::http1::response_head::has_clear_framing;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
@@ -7,12 +7,12 @@ use moongate_sdk::Fields;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
 
-/// RFC 9110 §7.6.3, with our pseudonym; the version is that by which the message came.
+/// RFC 9110 §7.6.3, with the gateway's pseudonym; the version is that of the received message.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 moongate");
 const VIA_2: HeaderValue = HeaderValue::from_static("2.0 moongate");
 
-/// What may stay in a request's `Connection`: what is meant for the connection itself, and what Pingora
-/// refuses to see nominated.
+/// The tokens that may stay in a request's `Connection`: connection options, and fields that Pingora refuses
+/// as nominations.
 const STAYS: [&str; 10] = [
     "close",
     "keep-alive",
@@ -26,11 +26,11 @@ const STAYS: [&str; 10] = [
     "x-forwarded-proto",
 ];
 
-/// Ends the fields that a client's `Connection` nominates (RFC 9110 §7.6.1), and the nominations with them. It is
-/// done before plugins look: what they say of the client under such a name must not be taken away behind them.
+/// Removes the fields that a client's `Connection` nominates (RFC 9110 §7.6.1), and the nominations. It runs
+/// before the plugins, so that fields that they set under such a name are not removed later.
 ///
 /// # Errors
-/// When a value cannot be a field value, which the parser has excluded.
+/// When a value is invalid in a field, which the parser has excluded.
 pub(in crate::proxy) fn end_nominated(head: &mut RequestHeader) -> Result<()> {
     let all = head.headers.get_all(header::CONNECTION);
     let tokens =
@@ -39,7 +39,7 @@ pub(in crate::proxy) fn end_nominated(head: &mut RequestHeader) -> Result<()> {
     if tokens().all(stays) {
         return Ok(());
     }
-    // What can be no field's name stays, to be refused.
+    // An invalid field name stays, to be rejected.
     let (mut kept, mut names) = (Vec::new(), Vec::new());
     for token in tokens() {
         match HeaderName::from_bytes(token) {
@@ -58,15 +58,15 @@ pub(in crate::proxy) fn end_nominated(head: &mut RequestHeader) -> Result<()> {
     Ok(())
 }
 
-/// Whether a token of `Connection` is none of the fields that end here.
+/// Returns whether a token of `Connection` does not nominate a field to remove.
 fn stays(token: &[u8]) -> bool {
-    // What makes a handshake a handshake cannot be nominated away.
+    // The fields of a WebSocket handshake cannot be nominated.
     let handshakes = token.get(..14).is_some_and(|start| start.eq_ignore_ascii_case(b"sec-websocket-"));
     token.is_empty() || handshakes || STAYS.iter().any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// Prepares a request's fields for the backend; `received` is the version by which it came, where the gateway names
-/// itself.
+/// Prepares a request's fields for the backend; `received` is the received version, if the gateway adds
+/// `Via`.
 pub(in crate::proxy) fn request(fields: &mut impl Fields, received: Option<Version>) {
     let left =
         fields.map().get(header::MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok());
@@ -78,19 +78,19 @@ pub(in crate::proxy) fn request(fields: &mut impl Fields, received: Option<Versi
     }
 }
 
-/// A field's value of text that we have put together.
+/// A field value from text made by the gateway.
 ///
 /// # Errors
-/// When it has characters that no value has.
+/// When it has characters that are invalid in a value.
 pub(in crate::proxy) fn value(text: impl Into<Vec<u8>>) -> Result<HeaderValue> {
     HeaderValue::try_from(text.into()).or_err(ErrorType::InvalidHTTPHeader, "not a field value")
 }
 
-/// Whether the end of a backend's response is beyond doubt (RFC 9112 §6.3), as health checks judge it. Equal
-/// lengths said twice become one.
+/// Returns whether the end of a backend's response is unambiguous (RFC 9112 §6.3), as for health checks.
+/// Repeated equal lengths become one.
 ///
 /// # Errors
-/// When a value cannot be a field value, which is excluded.
+/// When a value is invalid in a field, which is excluded.
 pub(in crate::proxy) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool> {
     // RFC 9110 §8.6, RFC 9112 §6.1: neither 1xx nor 204 has a length or a coding.
     if head.status == StatusCode::NO_CONTENT || head.status.is_informational() {
@@ -111,10 +111,10 @@ pub(in crate::proxy) fn frame_is_clear(head: &mut ResponseHeader) -> Result<bool
     Ok(true)
 }
 
-/// Prepares an answer's fields for the client: what was meant for our hop only ends here.
+/// Prepares a response's fields for the client: hop-by-hop fields are removed.
 ///
 /// # Errors
-/// When a value cannot be a field value, which is excluded.
+/// When a value is invalid in a field, which is excluded.
 pub(in crate::proxy) fn response(head: &mut ResponseHeader, via: bool) -> Result<()> {
     if head.headers.contains_key(header::CONNECTION) {
         let nominated: Vec<_> = nominated(&head.headers).collect();
@@ -128,11 +128,11 @@ pub(in crate::proxy) fn response(head: &mut ResponseHeader, via: bool) -> Result
             head.remove_header(name);
         }
     }
-    // Trailers are not passed on, so none is announced.
+    // HTTP/1 trailers are not forwarded, so none is announced.
     if head.headers.contains_key(header::TRAILER) {
         head.remove_header(&header::TRAILER);
     }
-    // RFC 9110 §15.5.22: a 426 names the protocols it wants.
+    // RFC 9110 §15.5.22: a 426 names the required protocols.
     if head.status != StatusCode::UPGRADE_REQUIRED && head.headers.contains_key(header::UPGRADE) {
         head.remove_header(&header::UPGRADE);
     }
@@ -143,7 +143,7 @@ pub(in crate::proxy) fn response(head: &mut ResponseHeader, via: bool) -> Result
     Ok(())
 }
 
-/// The fields that `Connection` nominates (RFC 9110 §7.6.1), but those that frame the message.
+/// The fields that `Connection` nominates (RFC 9110 §7.6.1), except those of the framing.
 fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> + '_ {
     headers
         .get_all(header::CONNECTION)
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_loses_what_was_meant_for_one_hop() {
+    fn a_response_loses_its_hop_by_hop_fields() {
         let mut head = ResponseHeader::build(200, None).unwrap();
         for (name, value) in [
             ("connection", "x-secret, close"),

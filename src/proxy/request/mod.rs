@@ -1,4 +1,4 @@
-//! The head of a request: reading, validation, facts, forwarded fields.
+//! Request header: reading, validation, facts, forwarded fields, and the first phases up to the route.
 
 pub(super) mod extended_connect;
 pub(super) mod field_cleaning;

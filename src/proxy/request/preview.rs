@@ -1,5 +1,5 @@
-//! A request as routing would see it, for `moongate check --explain`: by the same decisions and the same removal of
-//! fields as a request that was received.
+//! Preview of a request for `moongate check --explain`: the facts and removed fields of a received request,
+//! without one.
 
 use super::field_cleaning::clean;
 use super::forwarded::Client;
@@ -10,23 +10,23 @@ use http::{HeaderMap, Method, header};
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, SocketAddr};
 
-/// What routing reads besides the target.
+/// The inputs of routing besides the target.
 #[derive(Debug)]
 pub struct Preview {
-    /// The fields that are left.
+    /// The remaining fields.
     pub headers: HeaderMap,
-    /// The client: the peer, or what it says as a trusted proxy.
+    /// The client: the peer, or the one that a trusted proxy names.
     pub client: Client,
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// Whether that is beyond doubt.
+    /// Whether the scheme is certain.
     pub scheme_is_certain: bool,
 }
 
-/// Previews a request of HTTP/1.1 with these fields from `peer`, over TLS or not.
+/// Previews an HTTP/1.1 request with these fields from `peer`, over TLS or not.
 ///
 /// # Errors
-/// When the method or a field is none that a head can have.
+/// When the method or a field is invalid.
 pub fn preview(
     method: &Method,
     host: Option<&str>,

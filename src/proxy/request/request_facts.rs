@@ -1,6 +1,6 @@
-//! A request when its head has been received: each fact about it is decided here, once, and read by routing,
-//! expressions, keys, plugins and the log. What two places work out for themselves they can work out differently, and
-//! a rule that one of them applies is then bypassed by the other.
+//! Facts about a received request, determined once from its header and connection. Routing, expressions,
+//! keys, plugins and the log read them here: two interpretations of one request could be used to bypass a
+//! rule.
 
 use super::forwarded::{self, Client};
 use super::{grpc, x_forwarded};
@@ -17,14 +17,14 @@ use pingora::http::RequestHeader;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// What is known of a request from its head and its connection.
+/// The facts about a request.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Received {
-    /// The other end of the connection.
+    /// The peer's address.
     pub(in crate::proxy) peer: IpAddr,
-    /// The client: the peer, or what a trusted proxy says it is.
+    /// The client: the peer, or the one that a trusted proxy names.
     pub(in crate::proxy) client: Client,
-    /// What of its address identifies the client in limits and keys.
+    /// The prefix lengths that identify the client in limits and keys.
     client_prefix: ClientPrefix,
     /// Whether the peer is a trusted proxy.
     pub(in crate::proxy) is_trusted: bool,
@@ -32,58 +32,58 @@ pub(in crate::proxy) struct Received {
     pub(in crate::proxy) tls: Option<Arc<Tls>>,
     /// The index of the listener that accepted the connection.
     pub(in crate::proxy) listener: u16,
-    /// The version of the client's protocol.
+    /// The HTTP version of the client.
     pub(in crate::proxy) version: Version,
-    /// `http` or `https`: what the client uses, or what a trusted proxy says that it does.
+    /// `http` or `https`: the client's scheme, or the one that a trusted proxy names.
     pub(in crate::proxy) scheme: &'static str,
-    /// Whether that is beyond doubt: TLS ends here, or a trusted proxy told it. Otherwise a balancer that is not named
-    /// as trusted may have ended TLS.
+    /// Whether the scheme is certain: TLS ends here, or a trusted proxy named it. Otherwise a load balancer
+    /// that is not trusted may have terminated TLS.
     scheme_is_certain: bool,
-    /// The answer to "does this request ask for a WebSocket": the handshake, what is wrong with it, or
-    /// [`Refusal::NotWebSocket`].
+    /// The WebSocket handshake, its error, or [`HandshakeError::NotWebSocket`].
     pub(in crate::proxy) handshake: Result<Handshake, HandshakeError>,
-    /// A CONNECT for a WebSocket over HTTP/2 (RFC 8441), in the form of a GET: frames follow its head, and no body.
+    /// An extended CONNECT for a WebSocket (RFC 8441), converted to a GET: frames follow its header, and no
+    /// body.
     pub(in crate::proxy) is_extended_connect: bool,
     /// Whether it is a gRPC call.
     pub(in crate::proxy) is_grpc: bool,
-    /// What its head says of its body.
+    /// The length of its body by the header.
     pub(in crate::proxy) body: BodyLength,
-    /// Whether the client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
+    /// Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
     pub(in crate::proxy) expects_continue: bool,
-    /// The request target as it was sent, where the request line has another.
+    /// The received request target, if the request line has another one.
     pub(in crate::proxy) sent_target: Option<Bytes>,
-    /// What was sent has no method.
+    /// The received request has no method.
     pub(in crate::proxy) has_no_method: bool,
-    /// Path and query as they are forwarded, in ASCII, where the request line has another text.
+    /// Path and query to forward, in ASCII, if they differ from the request line.
     target: Option<String>,
-    /// That text goes to the backend, and not what was sent.
+    /// `target` is sent to the backend instead of the received target.
     is_target_rewritten: bool,
-    /// The path as it was sent, where the forwarded one is written otherwise.
+    /// The received path, if the forwarded one differs.
     raw_path: Option<String>,
-    /// The path in its widest reading, where it differs from the forwarded one.
+    /// The path in its most permissive interpretation, if it differs from the forwarded one.
     read_path: Option<String>,
-    /// The same without the parameters of its segments, where it has any and its route does not keep them.
+    /// The same path without path parameters, if it has any and its route does not keep them.
     bare_path: Option<String>,
     /// Whether the path has `%2F`, `%5C` or `\`.
     pub(in crate::proxy) has_escaped_slash: bool,
-    /// Host as the client wrote it, with its port; empty without one.
+    /// The received Host with its port; empty without one.
     authority: String,
     /// The length of the host in it, without port and final dot.
     host_length: usize,
-    /// The way that it took, as far as its fields say.
+    /// The hops of the request, by its fields.
     pub(in crate::proxy) way: Way,
-    /// What a trusted proxy says in X-Forwarded-Host.
+    /// X-Forwarded-Host from a trusted proxy.
     forwarded_host: Option<Box<str>>,
 }
 
-/// What of a head depends on the protocol that carried it.
+/// The protocol-dependent part of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Form {
     /// HTTP/1.0 or 1.1.
     Http1,
-    /// A stream of HTTP/2; `ended` with its head.
+    /// An HTTP/2 stream.
     Http2 {
-        /// Nothing follows the head.
+        /// END_STREAM was set on the header.
         ended: bool,
     },
     /// An extended CONNECT for a WebSocket.
@@ -125,8 +125,8 @@ impl Default for Received {
 }
 
 impl Received {
-    /// Decides what a head says, in the form that requests of HTTP/1 have. Nothing of it has been removed yet: what a
-    /// trusted proxy says of the client counts.
+    /// Determines the facts of a header in the form of HTTP/1. The header must still have its forwarding
+    /// fields, which count if a trusted proxy sent them.
     pub(in crate::proxy) fn new(
         head: &RequestHeader,
         form: Form,
@@ -146,15 +146,15 @@ impl Received {
             body: match form {
                 Form::Http1 => BodyLength::of_http1(headers),
                 Form::ExtendedConnect | Form::Http2 { ended: true } => BodyLength::Empty,
-                // A stream that goes on has a body, be it an empty frame.
+                // A stream without END_STREAM has a body, even if it is an empty frame.
                 Form::Http2 { ended: false } => match BodyLength::of_http1(headers) {
                     BodyLength::Empty => BodyLength::Exactly(0),
-                    told => told,
+                    length => length,
                 },
             },
             ..Self::default()
         };
-        // Of HTTP/1.0 it means nothing, and without a body there is nothing to wait for.
+        // It has no meaning in HTTP/1.0 or without a body.
         received.expects_continue = received.version == Version::HTTP_11
             && received.body != BodyLength::Empty
             && has_token(headers, &header::EXPECT, "100-continue");
@@ -170,28 +170,28 @@ impl Received {
         if received.is_trusted {
             let (client, hops) = forwarded::client(headers, received.peer, |hop| terms.trusts(hop));
             received.client = client;
-            let told = x_forwarded::scheme(headers, hops);
-            received.scheme_is_certain |= told.is_some();
-            received.scheme = told.unwrap_or(received.scheme);
+            let scheme = x_forwarded::scheme(headers, hops);
+            received.scheme_is_certain |= scheme.is_some();
+            received.scheme = scheme.unwrap_or(received.scheme);
             received.forwarded_host = x_forwarded::host(headers).map(|host| host.into_owned().into());
         }
         received.client_prefix = terms.client_prefix;
         received
     }
 
-    /// The client uses TLS, unless a trusted proxy says otherwise: for a request that never arrived.
+    /// Sets the scheme from TLS, unless a trusted proxy named one: for a preview.
     pub(in crate::proxy) fn assume_tls(&mut self, tls: bool) {
         if tls && !self.scheme_is_certain {
             (self.scheme, self.scheme_is_certain) = ("https", true);
         }
     }
 
-    /// Whether the scheme is beyond doubt.
+    /// Returns whether the scheme is certain.
     pub(in crate::proxy) fn is_scheme_certain(&self) -> bool {
         self.scheme_is_certain
     }
 
-    /// Takes over where the request wants to go.
+    /// Sets the interpreted target.
     pub(in crate::proxy) fn set_target(&mut self, target: &Target<'_>) {
         if let Some(authority) = target.authority() {
             authority.as_str().clone_into(&mut self.authority);
@@ -205,17 +205,17 @@ impl Received {
         self.has_escaped_slash = target.has_escaped_slash();
     }
 
-    /// Whether a segment of the path has parameters.
+    /// Returns whether a path segment has parameters.
     pub(in crate::proxy) fn has_path_parameters(&self) -> bool {
         self.bare_path.is_some()
     }
 
-    /// Its route matches the path with them.
+    /// The route matches the path including parameters.
     pub(in crate::proxy) fn keep_path_parameters(&mut self) {
         self.bare_path = None;
     }
 
-    /// Its route forwards several slashes in a row as one.
+    /// The route merges repeated slashes.
     pub(in crate::proxy) fn merge_slashes(&mut self, uri: &Uri) {
         let (path, query) = self.path_and_query(uri);
         if !path.contains("//") {
@@ -232,32 +232,33 @@ impl Received {
         (self.target, self.is_target_rewritten) = (Some(merged), true);
     }
 
-    /// Path and query as they are forwarded, in ASCII.
+    /// Path and query to forward, in ASCII.
     pub(in crate::proxy) fn path_and_query<'a>(&'a self, uri: &'a Uri) -> (&'a str, Option<&'a str>) {
         split_target(self.target.as_deref(), uri)
     }
 
-    /// Path and query to the backend, where what was sent does not go there.
+    /// Path and query for the backend, if they replace the received target.
     pub(in crate::proxy) fn rewritten_target(&self) -> Option<&str> {
         self.target.as_deref().filter(|_| self.is_target_rewritten)
     }
 
-    /// The path in its widest reading, with the parameters of its segments.
+    /// The path in its most permissive interpretation, with path parameters.
     pub(in crate::proxy) fn path_with_parameters<'a>(&'a self, uri: &'a Uri) -> &'a str {
         self.read_path.as_deref().unwrap_or_else(|| self.path_and_query(uri).0)
     }
 
-    /// Whether it asks for a WebSocket. One that asks wrongly does too: it is refused, and never ordinary HTTP.
+    /// Returns whether it is a WebSocket handshake. An invalid handshake is one too: it is rejected, and
+    /// never ordinary HTTP.
     pub(in crate::proxy) fn is_websocket(&self) -> bool {
         self.handshake != Err(HandshakeError::NotWebSocket)
     }
 
-    /// Whether it came over HTTP/2.
+    /// Returns whether it was received over HTTP/2.
     pub(in crate::proxy) fn is_http2(&self) -> bool {
         self.version == Version::HTTP_2
     }
 
-    /// Host as the client wrote it, with its port; empty without one.
+    /// The received Host with its port; empty without one.
     pub(in crate::proxy) fn authority(&self) -> &str {
         &self.authority
     }
@@ -294,7 +295,7 @@ impl Received {
     }
 }
 
-/// A request line. It is apart from the fields, for those may be changed meanwhile.
+/// A request line, separate from the fields so that those can be changed meanwhile.
 #[derive(Clone, Copy)]
 pub(in crate::proxy) struct RequestLine<'a> {
     pub(in crate::proxy) method: &'a Method,

@@ -1,26 +1,26 @@
-//! Requests whose framing or target has more than one reading are refused here, before anything
-//! looks at them: what one hop reads as one request, the next must not read as two (RFC 9112 §11.2).
+//! Validation of requests: ambiguous framing and targets are rejected before any other processing. Otherwise
+//! one hop could read two requests where another reads one (RFC 9112 §11.2).
 //!
-//! Pingora's parser has already refused what it knows to be wrong; this is what it lets through.
+//! Pingora's parser has rejected some errors before; this file handles what it accepts.
 
 use crate::proxy::failure::{Detail, Failure};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 
-/// Longer than any registered method; a longer one is noise.
+/// Longer than any registered method.
 const LONGEST_METHOD: usize = 32;
 
-/// Checks a head's framing fields.
+/// Validates the framing fields of a header.
 ///
 /// # Errors
-/// The failure to answer with.
+/// The failure to respond with.
 pub(in crate::proxy) fn check(head: &RequestHeader) -> Result<(), Failure> {
     if head.method.as_str().len() > LONGEST_METHOD {
         return Err(Failure::NotImplemented);
     }
-    // RFC 9110 §9.3.6: to make a tunnel to anywhere is a forward proxy's. One with a protocol asks for a
-    // protocol inside HTTP/2 (RFC 8441 §4).
+    // RFC 9110 §9.3.6: CONNECT to an arbitrary destination is for forward proxies. An extended CONNECT names
+    // a protocol within HTTP/2 (RFC 8441 §4).
     if head.method == Method::CONNECT {
         let extended = head.extensions.get::<h2::ext::Protocol>().is_some();
         return Err(if extended { Failure::NotImplemented } else { Failure::MethodNotAllowed });
@@ -35,23 +35,23 @@ pub(in crate::proxy) fn check(head: &RequestHeader) -> Result<(), Failure> {
     check_host(head)
 }
 
-/// Checks what HTTP/2 alone has two places for, before the head has the form of one of HTTP/1 (RFC 9113 §8.3.1).
+/// Validates what only HTTP/2 can contradict, before conversion to HTTP/1 (RFC 9113 §8.3.1).
 ///
 /// # Errors
-/// The failure to answer with.
+/// The failure to respond with.
 pub(in crate::proxy) fn check_stream(head: &RequestHeader) -> Result<(), Failure> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let (host, authority) = (hosts.next(), head.uri.authority());
     if hosts.next().is_some() {
-        return Err(bad("there is not one Host"));
+        return Err(bad("Host is missing or repeated"));
     }
     let has_user = host.is_some_and(|host| host.as_bytes().contains(&b'@'))
         || authority.is_some_and(|authority| authority.as_str().contains('@'));
     if has_user {
-        return Err(bad("the authority has user information"));
+        return Err(bad("the authority has userinfo"));
     }
     if host.is_none() && authority.is_none() {
-        return Err(bad("there is neither :authority nor Host"));
+        return Err(bad(":authority and Host are missing"));
     }
     if let Some((host, authority)) = host.zip(authority)
         && !is_same_authority(host.as_bytes(), authority, head.uri.scheme_str())
@@ -60,7 +60,7 @@ pub(in crate::proxy) fn check_stream(head: &RequestHeader) -> Result<(), Failure
     }
     let target = head.raw_path();
     if target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
-        return Err(bad("the :path has a blank or a control character"));
+        return Err(bad("the :path has whitespace or a control character"));
     }
     let is_connect = head.method == Method::CONNECT && head.extensions.get::<h2::ext::Protocol>().is_none();
     if !is_connect && !matches!(target.first(), None | Some(b'/' | b'*')) {
@@ -69,7 +69,8 @@ pub(in crate::proxy) fn check_stream(head: &RequestHeader) -> Result<(), Failure
     Ok(())
 }
 
-/// Whether both name one host and port: in any case, and with the scheme's port said or left out.
+/// Returns whether both name one host and port: case-insensitive, and with the scheme's default port explicit
+/// or omitted.
 fn is_same_authority(host: &[u8], authority: &Authority, scheme: Option<&str>) -> bool {
     let default_port = match scheme {
         Some("http") => ":80",
@@ -88,37 +89,37 @@ fn bad(detail: &'static str) -> Failure {
     Failure::BadRequest(Detail(detail))
 }
 
-/// RFC 9113 §8.3.1: a request has a `:path`, and it is not empty. h2 lets one without it pass where Host stands in for
+/// RFC 9113 §8.3.1: a request has a non-empty `:path`. h2 accepts one without it if Host replaces
 /// `:authority`.
 fn check_path(head: &RequestHeader) -> Result<(), Failure> {
-    if head.uri.path().is_empty() { Err(bad("there is no :path")) } else { Ok(()) }
+    if head.uri.path().is_empty() { Err(bad(":path is missing")) } else { Ok(()) }
 }
 
-/// RFC 9113 §8.2.1: a value neither begins nor ends with a blank. HTTP/1 takes blanks off, so the backend would read
-/// another value than plugins and routes did.
+/// RFC 9113 §8.2.1: a value has no leading or trailing whitespace. HTTP/1 strips whitespace, so the backend
+/// would read another value than plugins and routes.
 fn check_values(headers: &HeaderMap) -> Result<(), Failure> {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let mut values = headers.values().map(HeaderValue::as_bytes);
     if values.any(|value| is_blank(value.first()) || is_blank(value.last())) {
-        return Err(bad("a field value begins or ends with a blank"));
+        return Err(bad("a field value begins or ends with whitespace"));
     }
     Ok(())
 }
 
-/// RFC 9112 §6.3: a list of equal lengths may be collapsed or refused. Pingora forwards it as it
-/// came, and the next hop may read it otherwise; so it is refused.
+/// RFC 9112 §6.3: a list of equal lengths may be collapsed or rejected. Pingora would forward it unchanged,
+/// and the next hop might interpret it otherwise, so it is rejected.
 fn check_length(headers: &HeaderMap) -> Result<(), Failure> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = values.next() else { return Ok(()) };
     let plain = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
     if !plain || values.next().is_some() || headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(bad("Content-Length is not one number"));
+        return Err(bad("Content-Length is not a single number"));
     }
     Ok(())
 }
 
-/// RFC 9112 §6.1: `chunked`, once, and nothing else. Other codings would be lost on the way, for the
-/// body is framed anew.
+/// RFC 9112 §6.1: `chunked`, once, and nothing else. Other codings would be lost, since the body is framed
+/// anew.
 fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
     let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(first) = values.next() else { return Ok(()) };
@@ -129,27 +130,28 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
-/// RFC 9110 §9.3.8: a TRACE has no content. With some, what the next hop reads as the next request is in doubt.
+/// RFC 9110 §9.3.8: a TRACE has no content. The next hop might parse the content as the next request.
 fn check_trace(head: &RequestHeader) -> Result<(), Failure> {
     let is_zero = |length: &HeaderValue| length.as_bytes().iter().all(|digit| *digit == b'0');
     let empty = head.headers.get(header::CONTENT_LENGTH).is_none_or(is_zero);
     if head.method == Method::TRACE && (!empty || head.headers.contains_key(header::TRANSFER_ENCODING)) {
-        return Err(bad("a TRACE has no body"));
+        return Err(bad("TRACE with a body"));
     }
     Ok(())
 }
 
-/// RFC 9112 §3.2: exactly one Host with HTTP/1.1. Its value is read by the route's target.
+/// RFC 9112 §3.2: exactly one Host with HTTP/1.1. The route's target validates its value.
 fn check_host(head: &RequestHeader) -> Result<(), Failure> {
     let mut values = head.headers.get_all(header::HOST).iter();
     let first = values.next();
     if values.next().is_some() || (first.is_none() && head.version == Version::HTTP_11) {
-        return Err(bad("there is not one Host"));
+        return Err(bad("Host is missing or repeated"));
     }
     Ok(())
 }
 
-/// Whether an OPTIONS or TRACE goes no further: its `Max-Forwards` is 0, in any spelling (RFC 9110 §7.6.2).
+/// Returns whether an OPTIONS or TRACE is not forwarded: its `Max-Forwards` is 0, in any spelling (RFC 9110
+/// §7.6.2).
 pub(in crate::proxy) fn ends_here(head: &RequestHeader) -> bool {
     let is_zero = |left: &HeaderValue| {
         let digits = left.as_bytes().trim_ascii();

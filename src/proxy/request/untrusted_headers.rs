@@ -1,12 +1,12 @@
-//! Removal of the request fields that a client has no right to send, before any expression, plugin or internal call
-//! sees them: what only a trusted proxy may say, every other spelling of such a field, and `Proxy`.
+//! Removal of request fields that a client may not send, before any expression, plugin or internal call reads
+//! them. These are fields reserved for trusted proxies, alternative spellings of them, and `Proxy`.
 
 use crate::config::XForwarded;
 use http::HeaderName;
 use pingora::http::RequestHeader;
 
-/// What only a trusted proxy may say, besides [`TRUSTED_PREFIX`]: where a request comes from, and what it was before.
-/// Backends and authentication services believe these.
+/// Fields reserved for trusted proxies, besides [`TRUSTED_PREFIX`]: the origin of a request and its original
+/// form. Backends and authentication services trust them.
 const TRUSTED_ONLY: [&str; 21] = [
     "forwarded",
     "forwarded-for",
@@ -31,21 +31,21 @@ const TRUSTED_ONLY: [&str; 21] = [
     "x-original-forwarded-for",
 ];
 
-/// A trusted proxy alone may say anything that begins so.
+/// The prefix of fields reserved for trusted proxies.
 const TRUSTED_PREFIX: &str = "x-forwarded-";
 
-/// Fields that the gateway writes or reads itself. Their own spelling is dealt with elsewhere; another one would be
-/// taken for them by a backend (see [`moongate_sdk::is_same_spelling`]).
+/// Fields that the gateway sets or reads itself. Other code handles them; an alternative spelling would be
+/// equal to a backend (see [`moongate_sdk::is_same_spelling`]).
 const GATEWAYS: [&str; 6] =
     ["via", "x-request-id", "content-length", "transfer-encoding", "proxy-connection", "proxy-authorization"];
 
-/// A client's `Proxy` becomes HTTP_PROXY in the environment of a CGI program (httpoxy, CVE-2016-5385).
+/// CGI passes a client's `Proxy` as HTTP_PROXY to programs (httpoxy, CVE-2016-5385).
 const PROXY: &str = "proxy";
 
-/// Removes them from a head whose peer is a trusted proxy or not.
+/// Removes them from a header, depending on whether its peer is a trusted proxy.
 pub(in crate::proxy) fn remove(head: &mut RequestHeader, is_trusted: bool, policy: XForwarded) {
     let keeps = is_trusted || policy == XForwarded::Keep;
-    // Almost no request has one: the list allocates nothing then.
+    // Almost no request has one, and then nothing is allocated.
     let names: Vec<_> = head.headers.keys().filter(|name| is_unwanted(name, keeps)).cloned().collect();
     for name in &names {
         head.remove_header(name);
@@ -62,9 +62,9 @@ fn is_unwanted(name: &HeaderName, keeps: bool) -> bool {
     is_trusted_only(&usual) || GATEWAYS.contains(&&*usual)
 }
 
-/// Whether only a trusted proxy may send the field, by its name in lower case.
+/// Returns whether only a trusted proxy may send the field, by its name in lower case.
 pub(in crate::proxy) fn is_trusted_only(name: &str) -> bool {
-    // Most names are told by their first letter.
+    // The first letter excludes most names.
     match name.as_bytes().first() {
         Some(b'x') => name.starts_with(TRUSTED_PREFIX) || TRUSTED_ONLY.contains(&name),
         Some(b'c' | b'f' | b't') => TRUSTED_ONLY.contains(&name),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn another_spelling_comes_from_nobody() {
+    fn another_spelling_is_removed() {
         let names = [
             "x_forwarded_for",
             "x.forwarded.proto",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_merely_looks_alike_stays() {
+    fn similar_names_stay() {
         let names = [
             "my_own",
             "x-forward",

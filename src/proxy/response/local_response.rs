@@ -1,4 +1,4 @@
-//! Answers that the gateway makes itself.
+//! Responses made by the gateway.
 
 use super::response_head::{GivenBy, finish_head};
 use crate::proxy::body::response_body;
@@ -17,14 +17,13 @@ use pingora_proxy::Session;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-/// How long a client told 503 should wait, in seconds (RFC 9110 §10.2.3).
+/// The `Retry-After` of a 503, in seconds (RFC 9110 §10.2.3).
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-/// Tells the client why there is no other answer. Nothing is sent to a client that is gone, nor
-/// behind a head that was sent already.
+/// Sends the response for a failure. Nothing is sent to a disconnected client, or after a response header.
 ///
 /// # Errors
-/// When the client went away meanwhile.
+/// When the client disconnected.
 pub(in crate::proxy) async fn failure(
     session: &mut Session,
     ctx: &mut Context,
@@ -33,10 +32,10 @@ pub(in crate::proxy) async fn failure(
     instead(session, ctx, failure.into()).await
 }
 
-/// The same for whatever takes an answer's place.
+/// Sends a replacement response.
 ///
 /// # Errors
-/// When the client went away meanwhile.
+/// When the client disconnected.
 pub(in crate::proxy) async fn instead(
     session: &mut Session,
     ctx: &mut Context,
@@ -48,7 +47,7 @@ pub(in crate::proxy) async fn instead(
             return Ok(());
         }
     }
-    // An interim answer is not the answer.
+    // An interim response does not count.
     if session.response_written().is_some_and(|head| !head.status.is_informational()) {
         return Ok(());
     }
@@ -57,13 +56,13 @@ pub(in crate::proxy) async fn instead(
     deliver(session, ctx, made, passed).await
 }
 
-/// An answer of our own.
+/// A response made by the gateway.
 struct Made {
     head: ResponseHeader,
     body: Bytes,
 }
 
-/// Makes it. A plugin that replied to an answer is not shown what comes of it.
+/// Builds it. A plugin that replaced a response does not see its replacement.
 fn make(
     session: &mut Session,
     ctx: &mut Context,
@@ -79,7 +78,7 @@ fn make(
     }
 }
 
-/// The answer that tells of a failure.
+/// The response for a failure.
 fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result<Made> {
     ctx.failure = Some(failure);
     let status = failure.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -96,7 +95,7 @@ fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result
             head.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
             head.insert_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))?;
         }
-        // RFC 9110 §15.5.6: what is allowed instead.
+        // RFC 9110 §15.5.6: the allowed methods.
         Failure::MethodNotAllowed => head.insert_header(header::ALLOW, ALLOWED)?,
         Failure::NoEndpoint | Failure::NoResources | Failure::TooManyConnections | Failure::Draining => {
             head.insert_header(header::RETRY_AFTER, RETRY_AFTER)?;
@@ -112,7 +111,7 @@ fn refusal(session: &mut Session, ctx: &mut Context, failure: Failure) -> Result
     Ok(Made { head, body: body.into() })
 }
 
-/// The same for a client of gRPC, which reads no other status than its own: an answer of trailers alone.
+/// The response for a gRPC client, which reads only gRPC's status: Trailers-Only.
 fn refused_call(ctx: &mut Context, failure: Failure, status: StatusCode) -> Result<Made> {
     let mut head = ResponseHeader::build(StatusCode::OK, Some(5))?;
     head.insert_header(header::CONTENT_TYPE, grpc::MEDIA)?;
@@ -122,16 +121,16 @@ fn refused_call(ctx: &mut Context, failure: Failure, status: StatusCode) -> Resu
     Ok(Made { head, body: Bytes::new() })
 }
 
-/// What a client asks for decides the shape: a program gets JSON, a person a line.
+/// The client's Accept selects the format: JSON, or a line of text.
 fn body(session: &Session, ctx: &mut Context, failure: Failure, status: StatusCode) -> (String, HeaderValue) {
     let accept = session.get_header_bytes(header::ACCEPT);
     let wants_json = accept.windows(JSON.len()).any(|part| part.eq_ignore_ascii_case(JSON.as_bytes()));
     let (token, code) = (failure.token(), status.as_u16());
-    // An id that a client brought may be any field value; in a body only plain ones appear.
+    // A client's request ID may contain any field value; only plain ones appear in a body.
     let id = ctx.running.request_id().to_str().unwrap_or_default().replace(['"', '\\'], "");
     let detail = failure.detail();
     if wants_json {
-        // No detail has a character that JSON escapes.
+        // No detail needs JSON escapes.
         let detail = if detail.is_empty() { String::new() } else { format!("\"detail\":\"{detail}\",") };
         (format!("{{\"error\":\"{token}\",{detail}\"status\":{code},\"request_id\":\"{id}\"}}\n"), JSON)
     } else {
@@ -141,7 +140,7 @@ fn body(session: &Session, ctx: &mut Context, failure: Failure, status: StatusCo
     }
 }
 
-/// A plugin's answer, without the fields that are about the connection or the framing.
+/// A plugin's response, without connection and framing fields.
 fn replied(reply: Reply) -> Result<Made> {
     let Reply { status, headers, body } = reply;
     let mut head = ResponseHeader::build(status, Some(headers.len() + 1))?;
@@ -153,10 +152,10 @@ fn replied(reply: Reply) -> Result<Made> {
     Ok(Made { head, body })
 }
 
-/// Sends a head and its whole body; `Content-Length` is ours to say.
+/// Sends a header and its whole body; the gateway sets `Content-Length`.
 ///
 /// # Errors
-/// When the client went away meanwhile.
+/// When the client disconnected.
 pub(in crate::proxy) async fn send(
     session: &mut Session,
     ctx: &mut Context,
@@ -166,12 +165,12 @@ pub(in crate::proxy) async fn send(
     deliver(session, ctx, Made { head, body: body.into() }, Vec::new()).await
 }
 
-/// Shows an answer to the plugins and sends it, or what one of them puts in its place. That ends: who
-/// replied is passed over from then on, and who failed is left out.
+/// Passes a response through the plugins and sends it, or a replacement. The loop ends: a plugin that
+/// replaced a response is skipped from then on, and so is one that failed.
 async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passed: Vec<usize>) -> Result<()> {
     let Made { mut head, mut body } = made;
     loop {
-        // Plugins are told how long it is, as they are of a backend's answer; they may make it another length.
+        // Plugins see the length as for a backend's response; they may change it.
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
         let mut other = finish_head(session, &mut head, ctx, &passed, GivenBy::Gateway).await?;
         let goes = response_body::has_body(&session.req_header().method, head.status);
@@ -184,22 +183,22 @@ async fn deliver(session: &mut Session, ctx: &mut Context, made: Made, mut passe
         let Some(instead) = other else { break };
         Made { head, body } = make(session, ctx, instead, &mut passed)?;
     }
-    // RFC 9110 §8.6: neither 1xx nor 204 has a length, and that of a 304 would be another answer's.
+    // RFC 9110 §8.6: neither 1xx nor 204 has a length, and that of a 304 would describe another response.
     let lengthless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if head.status.is_informational() || lengthless {
         head.remove_header(&header::CONTENT_LENGTH);
     } else {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
-    // A request's body that was never read must not be taken for the next request.
+    // An unread request body must not be parsed as the next request.
     if !session.as_downstream_mut().is_body_done() {
         session.set_keepalive(None);
     }
     let empty = body.is_empty() || !response_body::has_body(&session.req_header().method, head.status);
     let head = Box::new(head);
     if empty && session.req_header().version == Version::HTTP_2 {
-        // This way the head ends the stream: a client of gRPC takes the status from it then, and from a head with
-        // something behind it, were it nothing, it does not.
+        // This sets END_STREAM on the header: a gRPC client reads the status from a header only then, not
+        // before an empty DATA frame.
         session.write_response_tasks(vec![HttpTask::Header(head, true)]).await?;
         return Ok(());
     }

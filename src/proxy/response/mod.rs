@@ -1,4 +1,4 @@
-//! Responses: the gateway's own, the upstream's, and the record of a request that has ended.
+//! Responses: the gateway's own, the upstream's, and the log of an ended request.
 
 pub(super) mod acme_http01;
 pub(super) mod local_response;

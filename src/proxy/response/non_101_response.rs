@@ -1,5 +1,5 @@
-//! A connection of ours that goes on as one of Pingora's: an answer to a handshake that is no 101 is read
-//! as every other answer is.
+//! Non-101 response to a handshake: the connection is passed to Pingora, which reads the response like any
+//! other.
 
 use crate::tunnel::{Io, TunnelIo};
 use parking_lot::Mutex;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The backend's connection as Pingora reads it, with what we have read of it put back.
+/// The backend's connection for Pingora, with the bytes that were already read prepended.
 pub(in crate::proxy) fn replay(leg: TunnelIo, read: &[u8]) -> Option<Stream> {
     let mut transport = match leg {
         TunnelIo::Tcp(socket) => Transport::from(socket),
@@ -23,8 +23,8 @@ pub(in crate::proxy) fn replay(leg: TunnelIo, read: &[u8]) -> Option<Stream> {
     Some(Box::new(transport))
 }
 
-/// A stream of ours as Pingora takes it. Nobody locks it: whoever has it for himself needs no lock, and the
-/// type is there for its `Sync`.
+/// A stream as Pingora's type. The mutex is never locked: exclusive access needs no lock, and the type only
+/// provides `Sync`.
 struct Borne(Mutex<Box<dyn Io>>);
 
 impl fmt::Debug for Borne {

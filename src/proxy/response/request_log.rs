@@ -1,5 +1,4 @@
-//! What is counted and written down about a request when it is over, and about a WebSocket when it
-//! opens and when it ends.
+//! Metrics and access log of an ended request, and of a WebSocket that opens or ends.
 
 use crate::net::conn_info::ConnInfo;
 use crate::plugin::Chain;
@@ -19,12 +18,12 @@ use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Counts and logs a request that is over. A WebSocket's numbers are its tunnel's.
+/// Counts and logs an ended request. The tunnel counts its WebSocket.
 pub(in crate::proxy) fn request(session: &mut Session, ctx: &mut Context) {
     if ctx.upgraded {
         return;
     }
-    // An interim response is none.
+    // An interim response does not count.
     let status =
         session.response_written().map(|head| head.status).filter(|status| !status.is_informational());
     let code = status.map_or(unsent(ctx), |status| status.as_u16());
@@ -48,7 +47,7 @@ pub(in crate::proxy) fn request(session: &mut Session, ctx: &mut Context) {
     }
 }
 
-/// Counts and logs a request whose stream of HTTP/2 was reset before its head was known.
+/// Counts and logs a request whose HTTP/2 stream was reset before its header was known.
 pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, arrival: Option<&ConnInfo>, failure: Failure) {
     metrics::global().request_failed(failure.token());
     let Some((log, arrival)) = snapshot.log.as_ref().zip(arrival) else { return };
@@ -68,21 +67,21 @@ pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, arrival: Option<&Con
     });
 }
 
-/// The request became a WebSocket: its answer is counted, without a duration, and the plugins hear
-/// that the exchange is over. The rest is the tunnel's to tell.
+/// The request became a WebSocket: its response is counted, without a duration, and the plugins' exchange
+/// ends. The tunnel reports the rest.
 pub(in crate::proxy) fn upgraded(session: &mut Session, ctx: &mut Context) {
     if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.cluster) {
-        // What the client got (RFC 8441 §5). To plugins it is the handshake of HTTP/1.1 throughout.
+        // The client's status (RFC 8441 §5). Plugins always see the handshake of HTTP/1.1.
         route.answers(cluster).handshake(if ctx.received.is_extended_connect { 200 } else { 101 });
     }
     plugins(session, ctx, Some(StatusCode::SWITCHING_PROTOCOLS));
     ctx.upgraded = true;
 }
 
-/// The status of a request whose client left: nginx's.
+/// The status of a request whose client disconnected, as in nginx.
 const CLIENT_GONE: u16 = 499;
 
-/// The status of a request that got none.
+/// The status of a request without a response.
 fn unsent(ctx: &Context) -> u16 {
     if ctx.failure == Some(Failure::ClientGone) { CLIENT_GONE } else { 0 }
 }
@@ -99,7 +98,7 @@ fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
     }
 }
 
-/// A failure's line in the process's own log, with what an operator looks for.
+/// Logs a failure in the process log, with the fields that an operator needs.
 fn tell(session: &Session, ctx: &Context, status: u16) {
     let Some(failure) = ctx.failure else { return };
     metrics::global().request_failed(failure.token());
@@ -108,24 +107,24 @@ fn tell(session: &Session, ctx: &Context, status: u16) {
     let head = session.req_header();
     let (level, reason, method, path) =
         (failure.row().level, failure.token(), head.method.as_str(), head.uri.path());
-    // A handshake fails for reasons of its own, where requests fare well.
+    // Handshakes fail for reasons of their own, so they are limited separately from requests.
     let sort = if ctx.received.is_websocket() { "websocket" } else { "" };
-    if !log_throttle::admit(level, "a request failed", &[reason, route, endpoint, sort]) {
+    if !log_throttle::admit(level, "request failed", &[reason, route, endpoint, sort]) {
         return;
     }
     let Some((server_name, error)) = behind(failure, ctx) else {
         log!(level,
             reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client.address(), method, path;
-            "a request failed");
+            "request failed");
         return;
     };
     log!(level,
         reason, status, route, endpoint, attempts = ctx.attempts, client:% = ctx.received.client.address(), method, path,
         server_name = &*server_name, error;
-        "a request failed");
+        "request failed");
 }
 
-/// Where TLS with a backend failed: the name that its certificate must have, and what TLS said.
+/// After a failed TLS handshake with a backend: the expected server name, and the TLS error.
 fn behind(failure: Failure, ctx: &Context) -> Option<(String, String)> {
     let cause = ctx.cause.as_deref().filter(|_| failure.is_tls())?;
     let (cluster, endpoint) = (ctx.cluster.as_ref()?, endpoint(ctx)?);
@@ -144,7 +143,7 @@ fn endpoint(ctx: &Context) -> Option<&Arc<Endpoint>> {
     ctx.lease.as_ref().map(|lease| lease.endpoint()).or(ctx.last_endpoint.as_ref())
 }
 
-/// The fields that every line has.
+/// The fields common to all log entries.
 fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
     Entry {
         client: Some(ctx.received.client.address()),
@@ -164,7 +163,7 @@ fn entry<'a>(head: &'a RequestHeader, ctx: &'a Context) -> Entry<'a> {
     }
 }
 
-/// What the client asked for; of a request that is refused before that is read, its Host field.
+/// The requested host; the Host field for a request that was rejected before it was interpreted.
 fn host<'a>(head: &'a RequestHeader, ctx: &'a Context) -> &'a [u8] {
     match ctx.received.authority() {
         "" => bytes(&head.headers, &header::HOST),
@@ -172,17 +171,17 @@ fn host<'a>(head: &'a RequestHeader, ctx: &'a Context) -> &'a [u8] {
     }
 }
 
-/// What plugins put on the line.
+/// The plugins' log fields.
 pub(in crate::proxy) fn notes(ctx: &Context) -> Vec<Note<'_>> {
     ctx.route.as_ref().map_or_else(Vec::new, |route| notes_of(&route.chain, &ctx.running))
 }
 
-/// The same, sorted. Of two entries with one name and one key the last word counts.
+/// The plugins' log fields, sorted. Of two with one name and key the last one applies.
 pub(in crate::proxy) fn notes_of<'a>(chain: &'a Chain, running: &'a Running) -> Vec<Note<'a>> {
     let name = |by: usize| chain.entries().get(by).map(|entry| &**entry.name());
-    let said = running.notes().iter().rev();
-    let mut notes: Vec<_> = said
-        .filter_map(|said| Some(Note { plugin: name(said.by)?, key: said.key, value: &said.value }))
+    let latest_first = running.notes().iter().rev();
+    let mut notes: Vec<_> = latest_first
+        .filter_map(|note| Some(Note { plugin: name(note.by)?, key: note.key, value: &note.value }))
         .collect();
     notes.sort_by_key(|note| (note.plugin, note.key));
     notes.dedup_by_key(|note| (note.plugin, note.key));

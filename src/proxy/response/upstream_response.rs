@@ -1,5 +1,4 @@
-//! Responses of a backend on their way to the client, those to a handshake that are no 101 among them, and the end of
-//! a request that nobody could serve.
+//! Upstream responses: final changes to the header, non-101 responses to handshakes, and failed requests.
 
 use super::local_response;
 use super::non_101_response::replay;
@@ -19,11 +18,11 @@ use pingora::protocols::http::v1::client::HttpSession as Upstream;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-/// The head of a backend's answer on its way to the client. What takes its place is sent here and now
-/// when the request is over, so that both connections can go on; otherwise the attempt ends for it.
+/// Passes the header of a backend's response to the client. If the request is complete, a replacement is sent
+/// here, so that both connections are kept; otherwise it ends the attempt.
 ///
 /// # Errors
-/// When the client went away meanwhile, or the attempt ends.
+/// When the client disconnected, or the attempt ends.
 pub(in crate::proxy) async fn from_backend(
     session: &mut Session,
     head: &mut ResponseHeader,
@@ -35,7 +34,7 @@ pub(in crate::proxy) async fn from_backend(
     let comes = response_body::has_response_body(ctx.method().unwrap_or(&session.req_header().method), head);
     let Some(instead) = finish_head(session, head, ctx, &[], GivenBy::Backend).await? else {
         attempt::reset_session(session, ctx);
-        // Nothing follows that head, whether or not the backend sends something.
+        // No body follows that header, even if the backend sends one.
         let goes = response_body::has_body(&session.req_header().method, head.status);
         if ctx.upload.is_cut_off && !(comes && goes) {
             attempt::cut_off_upload(session, ctx);
@@ -55,7 +54,7 @@ pub(in crate::proxy) async fn from_backend(
 /// an ordinary one.
 ///
 /// # Errors
-/// When either side went away meanwhile.
+/// When either side disconnected.
 pub(in crate::proxy) async fn pass_on(
     session: &mut Session,
     ctx: &mut Context,
@@ -102,7 +101,7 @@ pub(in crate::proxy) async fn pass_on(
             Ok(Err(_)) => Failure::UpstreamClosed,
             Err(gone) => gone,
         };
-        // The answer breaks off, and the client's connection with it.
+        // The response is incomplete, so the client's connection is closed.
         ctx.failure = Some(failure);
         session.set_keepalive(None);
         return Ok(());
@@ -124,7 +123,7 @@ async fn write_piece(
     session.write_response_body(bytes, end).await
 }
 
-/// Nobody could serve the request, or its response was over before its body.
+/// Responds to a failed request, or to one whose response ended before its body.
 pub(in crate::proxy) async fn give_up(
     session: &mut Session,
     error: &Error,
@@ -134,15 +133,15 @@ pub(in crate::proxy) async fn give_up(
         let error_code = session.response_written().map_or(0, |head| head.status.as_u16());
         return FailToProxy { error_code, can_reuse_downstream: false };
     }
-    // Pingora only knows that a read failed.
+    // Pingora only reports a failed read.
     let failure = if connection(session).is_some_and(Connection::is_broken) {
-        Failure::BadRequest(Detail("the body breaks its framing"))
+        Failure::BadRequest(Detail("the body violates its framing"))
     } else {
         ctx.failure.unwrap_or_else(|| attempt::failure(session, ctx, error))
     };
-    // Pingora closes the client's connection behind a failed attempt; the answer says so.
+    // Pingora closes the client's connection after a failed attempt; the response announces it.
     session.set_keepalive(None);
-    // A client that is gone hears nothing; the log tells of it all the same.
+    // A disconnected client gets no response, but the log entry is written.
     let status = match ctx.instead.take() {
         Some(instead) => {
             let _ = local_response::instead(session, ctx, instead).await;

@@ -1,6 +1,5 @@
-//! A client's connection leaves Pingora here: the session's stream is taken out, with every byte
-//! that was read behind the request's head, or one of HTTP/2's streams, and an empty session ends in
-//! its place.
+//! Detaching of a client's connection from Pingora: takes the session's stream, with every byte read after
+//! the request header, or the HTTP/2 stream. An empty session ends in its place.
 
 use super::h2_tunnel_io::Duplex;
 use crate::net::downstream_io::Socket;
@@ -14,25 +13,25 @@ use pingora_proxy::Session;
 use std::io::Cursor;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The client's side of a tunnel, the bytes that it sent early, and the listener's room for its connection; or `None` when the connection is
-/// not one of ours or broke meanwhile.
+/// The client's side of a tunnel, its early bytes, and the listener's permit of its connection; `None` if the
+/// connection is foreign or failed.
 ///
-/// From here on the session knows nothing of the request: what the log needs is in the context.
+/// Afterwards the session knows nothing of the request: the context has what the log needs.
 pub(in crate::proxy) async fn take(
     session: &mut Session,
 ) -> Option<(TunnelIo, Bytes, Option<OwnedSemaphorePermit>)> {
     let empty = Downstream::new_http1(Box::new(Cursor::new(Vec::new())));
     let mut owned = std::mem::replace(session.as_downstream_mut(), empty);
-    // A session gives its stream back for reuse only; the next "request" on it is the tunnel.
+    // A session returns its stream only for reuse.
     owned.set_keepalive(Some(1));
     let session = match owned {
         ServerSession::H1(session) => session,
         stream => {
-            // Its connection, which outlives it, has the room.
+            // Its connection outlives it and holds the permit.
             return Some((TunnelIo::Boxed(Box::new(Duplex::new(take_stream(stream)?))), Bytes::new(), None));
         }
     };
-    // The connection keeps what came behind the request; Pingora has seen nothing of it.
+    // The connection keeps the bytes after the request; Pingora has not seen them.
     let (stream, _) = session.reuse().await.ok()??.into_parts();
     let connection = stream.into_any().downcast::<Connection>().ok()?;
     let (socket, behind, permit) = connection.into_parts();

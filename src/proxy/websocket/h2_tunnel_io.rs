@@ -1,11 +1,9 @@
-//! A stream of an HTTP/2 connection as a client's side of a tunnel (RFC 8441 §5): what the client sends in
-//! DATA frames comes out as bytes, and the other way round.
+//! HTTP/2 stream as a client's side of a tunnel (RFC 8441 §5): DATA frames carry the tunnel's bytes.
 //!
-//! Flow control is the backpressure. What came is held here for one frame at most, and its window is
-//! given back when the tunnel takes it up, so a backend that reads slowly stops its own client and nobody
-//! else's. What goes is handed to the connection as far as the client's window and the connection's buffer
-//! take it. The end of a direction is END_STREAM, said at the latest when the tunnel lets go of the stream: as
-//! with a TCP connection, what was written before arrives.
+//! Flow control is the backpressure. At most one received frame is held here, and its window is released when
+//! the tunnel reads it, so that a slow backend stops only its own client. Written bytes are passed to the
+//! connection as far as the client's window and the connection's buffer allow. END_STREAM ends a direction,
+//! at the latest on drop: as with TCP, previously written bytes arrive.
 
 use crate::proxy::downstream::h2_session::Halves;
 use crate::tunnel::Io;
@@ -20,7 +18,7 @@ pub(in crate::proxy) struct Duplex {
     stream: Halves,
     /// The rest of a DATA frame.
     rest: Bytes,
-    /// END_STREAM was said.
+    /// END_STREAM was sent.
     ended: bool,
 }
 
@@ -39,14 +37,13 @@ impl Duplex {
 
 impl Drop for Duplex {
     fn drop(&mut self) {
-        // Otherwise the stream would be reset, and what the client has not got yet would be lost. One that
-        // is gone already needs no end.
+        // Otherwise the stream would be reset, and unsent bytes would be lost. One that is already gone needs
+        // no end.
         let _ = self.end();
     }
 }
 
-/// The client reset the stream or its connection is gone: to a tunnel both are the reset of a connection
-/// (RFC 8441 §5).
+/// A reset stream and a lost connection are both a connection reset to a tunnel (RFC 8441 §5).
 fn lost(error: h2::Error) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, error)
 }
@@ -57,7 +54,7 @@ impl AsyncRead for Duplex {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        // Small frames that wait are taken up together: the backend gets them in one write.
+        // Small frames are read together: the backend gets them in one write.
         loop {
             if !this.rest.is_empty() {
                 let count = this.rest.len().min(buf.remaining());
@@ -67,15 +64,15 @@ impl AsyncRead for Duplex {
             if buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            // The frame's buffer is not kept while nothing comes.
+            // The frame's buffer is not kept while the stream is idle.
             this.rest = Bytes::new();
             match this.stream.from_client.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
-                    // An error says that the stream has ended, which the next read finds.
+                    // Fails if the stream has ended, which the next read reports.
                     let _ = this.stream.from_client.flow_control().release_capacity(data.len());
                     this.rest = data;
                 }
-                // The end, or the error, is there to be found again.
+                // The next read finds the end or the error again.
                 _ if buf.filled().len() > before => return Poll::Ready(Ok(())),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(lost(error))),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
@@ -109,7 +106,7 @@ impl AsyncWrite for Duplex {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection's task sends what it was handed.
+        // The connection's task sends the bytes that were passed to it.
         Poll::Ready(Ok(()))
     }
 

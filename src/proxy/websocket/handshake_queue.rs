@@ -1,5 +1,4 @@
-//! A handshake's turn, where its route or its listener lets in only so many in a time. What a rate
-//! allows is the pacer's; here the two are asked, and a handshake waits.
+//! Handshake queue: a handshake waits for the rate limits of its route and of its listener.
 
 use crate::proxy::Gateway;
 use crate::proxy::context::Context;
@@ -11,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Takes a turn at the route and at the listener, or at neither: how long to wait, if at all.
+/// Reserves a handshake at the route and at the listener, or at neither: returns how long to wait, if at all.
 ///
 /// # Errors
-/// When more would be waiting than may.
+/// When a queue is full.
 pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure> {
     let (Some(route), Some(snapshot)) = (&ctx.route, &ctx.snapshot) else { return Err(Failure::Internal) };
     let listener = snapshot.listeners.get(usize::from(ctx.received.listener));
@@ -28,7 +27,7 @@ pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure>
     let at_route = at_route.map_err(Failure::TooManyHandshakes)?;
     let at_listener = listener.map_or(Ok(Duration::ZERO), |pacer| pacer.take(now));
     let at_listener = at_listener.map_err(|crowded| {
-        // Those who come by other listeners need not wait for one who was not let in.
+        // Returned, so that clients of other listeners do not wait for a rejected handshake.
         if let Some(route) = route {
             route.give_back();
         }
@@ -37,14 +36,14 @@ pub(in crate::proxy) fn take(ctx: &Context) -> Result<Option<Duration>, Failure>
     Ok(Some(at_route.max(at_listener)).filter(|wait| !wait.is_zero()))
 }
 
-/// How long a redial waits for one turn, at most. A new client waits no longer: the orphans of one backend must not fill
-/// the queue of all.
+/// The maximum wait of a redial per reservation. A new client waits no longer either: the clients of one lost
+/// backend must not fill the queue of all.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Waits for the turn of a redial, at most for `left`, at the pacers that serve now: those of its route and of the
-/// listener that its client came by. Dropping the future gives the turn back.
+/// Waits for the reservation of a redial, at most for `left`, at the current limiters of its route and of its
+/// client's listener. Dropping the future returns the reservation.
 ///
-/// Returns its turn; none when so many wait that it would come too late.
+/// Returns the reservation; `None` if the wait would be too long.
 pub(in crate::proxy) fn redial(
     snapshot: &Snapshot,
     route: &str,
@@ -80,7 +79,7 @@ fn take_all(
     Some((taken, longest))
 }
 
-/// Turns that are given back unless they are used.
+/// Reservations that are returned on drop unless they are used.
 pub(in crate::proxy) struct QueueTurn(Vec<Arc<HandshakeLimiter>>);
 
 impl QueueTurn {
@@ -96,10 +95,10 @@ impl Drop for QueueTurn {
     }
 }
 
-/// Waits for a turn.
+/// Waits for a reservation.
 ///
 /// # Errors
-/// When the process began to end meanwhile: what opened now would be asked to come again at once.
+/// When a shutdown began meanwhile: a WebSocket that opened now would be closed with 1012 at once.
 pub(in crate::proxy) async fn wait(gateway: &Gateway, wait: Duration) -> Result<(), Failure> {
     tokio::time::sleep(wait).await;
     if gateway.shared.is_draining() { Err(Failure::Draining) } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! A WebSocket from its handshake to its tunnel.
+//! WebSockets from the handshake to the tunnel.
 
 pub(super) mod detach;
 pub(super) mod h2_tunnel_io;

@@ -1,5 +1,5 @@
-//! Another endpoint for a client that outlives its own: chosen as for a new request, asked with the
-//! client's handshake as it was sent to the first one, and taken only if it agrees to the same.
+//! Redial for failover: selects another endpoint as for a new request, sends it the client's original
+//! handshake, and accepts it only if it negotiates the same.
 
 use super::handshake_attempt::attempt;
 use super::handshake_queue::{self, QueueTurn};
@@ -22,54 +22,54 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// The pauses between two rounds of attempts: from this, doubled,
+/// The delay between two rounds of attempts, doubled each time,
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// An endpoint that is lost sooner was not worth the hurry; there is a pause before the next one.
+/// If an endpoint is lost sooner, the next redial is delayed.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
-/// The pause before a turn is asked for again when too many wait for one.
+/// The delay before another reservation after a full queue.
 const CROWDED: Duration = Duration::from_millis(500);
 
-/// What a 101 agreed to, where the route keeps its clients and somebody else could go on from it. The
-/// client is told to keep no compression context either.
+/// The agreement of a 101, if the route has failover and another backend could continue from it. The client
+/// is also told to keep no compression context.
 pub(in crate::proxy) fn agreement(ctx: &Context, headers: &mut HeaderMap) -> Option<Agreement> {
     let route = ctx.route.as_ref().filter(|route| route.policy.reconnect.is_some())?;
     let agreement = Agreement::of(headers);
     if agreement.is_some() {
         handshake::forget_context(headers);
     } else {
-        log::debug!(route = &*route.name; "a backend insists on its compression context: this WebSocket ends with it");
+        log::debug!(route = &*route.name; "failover impossible: the backend requires its compression context");
     }
     agreement
 }
 
-/// Who looks for another endpoint for one client. It holds nothing of the generation that served the
-/// handshake: endpoints are those of the one that serves now.
+/// Finds other endpoints for one client. It holds nothing of the generation that served the handshake and
+/// uses the current one.
 pub(in crate::proxy) struct Redialer {
     shared: Arc<Shared>,
     origin: Arc<Origin>,
     route: Arc<RouteMetrics>,
     request: Request,
-    /// Whether the route matches paths with the parameters of their segments.
+    /// Whether the route matches paths including parameters.
     keeps_path_parameters: bool,
     agreement: Agreement,
     ends: ProxyAddrs,
-    /// The index of the listener that its client came by.
+    /// The index of the client's listener.
     listener: u16,
-    /// How long one attempt may take, on a route with this `timeout`.
+    /// The time limit of an attempt, on a route with this `timeout`.
     handshake_timeout: HandshakeTimeout,
     timeout: Option<Duration>,
-    /// When the endpoint of now was found, and the pause before that.
+    /// When the current endpoint was found, and the delay before that.
     found: Option<(Instant, Duration)>,
     _place: TunnelPermits,
 }
 
-/// What came of asking as many endpoints as for a request.
+/// The result of a round with as many attempts as a request has.
 enum Round {
     Agreed(Box<Agreed>),
     Nobody,
-    /// The limits of handshakes leave no turn in time.
+    /// No reservation in time.
     NoTurn,
 }
 
@@ -106,18 +106,18 @@ impl Redialer {
         }
     }
 
-    /// Looks for an endpoint until there is one. None when there is no turn for another attempt in time.
+    /// Searches until an endpoint is found. `None` if no attempt can start in time.
     async fn search(&mut self, until: Instant, attempts: &mut u32) -> Option<Agreed> {
         let mut pause = match self.found {
             Some((at, before)) if at.elapsed() < SHORT_LIFE => longer(before),
             _ => Duration::ZERO,
         };
         let mut tried = Tried::default();
-        // The one that was lost is asked again when nobody else takes its place: it may restart.
+        // The lost endpoint is tried again if no other one is available: it may have restarted.
         tried.add(&self.origin.endpoint());
         loop {
             if !pause.is_zero() {
-                // Of many clients that lost one endpoint not all come back at once.
+                // Randomised, so that the clients of a lost endpoint do not reconnect together.
                 sleep(pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
             }
             match self.round(tried, until, attempts).await {
@@ -133,7 +133,7 @@ impl Redialer {
         }
     }
 
-    /// Asks endpoints until one agrees or as many were asked as for a request.
+    /// Tries endpoints until one agrees or the attempts of a request are used up.
     async fn round(&self, mut tried: Tried, until: Instant, attempts: &mut u32) -> Round {
         let snapshot = self.shared.live.pin();
         let Some(cluster) = snapshot.cluster(self.origin.endpoint().upstream()).map(Arc::clone) else {
@@ -159,7 +159,7 @@ impl Redialer {
         Round::Nobody
     }
 
-    /// Waits until the limits of handshakes let one more go to a backend.
+    /// Waits for a reservation for one more handshake.
     async fn wait_for_turn(&self, until: Instant) -> Option<QueueTurn> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -169,7 +169,7 @@ impl Redialer {
             if let Some(taken) = turn.await {
                 return Some(taken);
             }
-            // Asks again beside those who are new, and not before them.
+            // New clients have the same chance as redials.
             let pause = CROWDED.mul_f64(0.5 + fastrand::f64());
             if Instant::now() + pause >= until {
                 return None;
@@ -184,7 +184,7 @@ impl Redialer {
         let client_network = self.shared.live.look().terms.client_prefix.identity(client);
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let request = moongate_sdk::Request::internal(&Method::GET, &target, nobody);
-        // As the route reads it: a key of the path is the same as for the first endpoint.
+        // In the route's interpretation: a key of the path is the same as for the first endpoint.
         let read =
             read_path(request.path.as_bytes()).map_or(Cow::Borrowed(request.path), |reading| reading.path);
         let bare = if self.keeps_path_parameters { None } else { without_parameters(&read) };
@@ -194,7 +194,7 @@ impl Redialer {
         cluster.pick(&cluster.key(&view), tried, Duration::ZERO).ok()
     }
 
-    /// Asks one endpoint within `limit`.
+    /// Tries one endpoint within `limit`.
     async fn ask(
         &self,
         cluster: &Cluster,
@@ -208,7 +208,7 @@ impl Redialer {
         tried.add(lease.endpoint());
         let is_sent =
             answer.as_ref().map_or_else(|unanswered| !unanswered.failure.is_before_request(), |_| true);
-        // Where no connection came about there was no handshake: another one has the turn.
+        // Without a connection no handshake was sent, and the reservation is reused.
         if is_sent {
             turn.used();
         }

@@ -1,4 +1,5 @@
-//! From a finished handshake to a tunnel's last log line: the task that carries it. It keeps no snapshot: ten thousand reloads may pass under one living socket.
+//! Start of a tunnel after its handshake, and its log entries until its end. It keeps no snapshot: ten
+//! thousand reloads may happen during one WebSocket.
 
 use super::redial::Redialer;
 use super::tunnel_log::{Origin, Said};
@@ -14,14 +15,14 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a tunnel holds while it lives, given back whichever way it ends. Where the client is kept, its
-/// place is with who looks for another endpoint: it outlives the lease.
+/// Resources of an open tunnel, released however it ends. With failover the redialer holds the client's
+/// permits, since they outlive the lease.
 struct TunnelGuards {
     _lease: Lease,
     _place: Option<TunnelPermits>,
 }
 
-/// Both sides after the handshake, and what belongs to the tunnel from here on.
+/// Both sides after the handshake, and the tunnel's other parts.
 pub(in crate::proxy) struct Beginning {
     pub(in crate::proxy) origin: Arc<Origin>,
     pub(in crate::proxy) said: Vec<Said>,
@@ -33,17 +34,17 @@ pub(in crate::proxy) struct Beginning {
     pub(in crate::proxy) backend: TunnelIo,
     pub(in crate::proxy) backend_early: Bytes,
     pub(in crate::proxy) extensions: Extensions,
-    /// The index of the listener that the client came by.
+    /// The index of the client's listener.
     pub(in crate::proxy) listener: u16,
-    /// What another endpoint would be asked, and what it has to agree to.
+    /// The request for another endpoint, and what it must agree to.
     pub(in crate::proxy) again: Option<(Request, Agreement, ProxyAddrs)>,
     /// The client's 101.
     pub(in crate::proxy) switching: Vec<u8>,
-    /// From the request's head to the backend's answer.
+    /// The time from the request header to the backend's response.
     pub(in crate::proxy) handshake: Duration,
-    /// When in a drain its session leaves.
+    /// When its session leaves in a drain.
     pub(in crate::proxy) drain_moment: Option<DrainMoment>,
-    /// Its plugins from here on.
+    /// The plugins of the open WebSocket.
     pub(in crate::proxy) living: TunnelPlugins,
 }
 
@@ -66,7 +67,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, beginning: Beginning) {
             (None, Some(Box::new(redialer) as Box<dyn Redial>))
         }
     };
-    // The tunnel outlives the route's generation: of the route it keeps the policy and the counters.
+    // The tunnel outlives the route's generation: it keeps only the policy and the counters.
     drop(route);
     let tunnel = Tunnel {
         client,
@@ -82,7 +83,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, beginning: Beginning) {
         inspector: beginning.living.inspector,
         recheck: beginning.living.recheck,
     };
-    // Two kinds of tasks, so that the usual one is no larger for the other.
+    // Two kinds of tasks, so that the common one is not enlarged by the other.
     match beginning.living.last_words {
         None => tunnel::launch(tunnel, switching, move |outcome| origin.end(outcome, &[])),
         Some(said) => {

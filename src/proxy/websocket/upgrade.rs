@@ -1,5 +1,5 @@
-//! A WebSocket's opening handshake: the client's request is checked, an endpoint is asked, and the
-//! two connections become a tunnel. Up to the 101 it is HTTP, and everything of a route applies.
+//! WebSocket handshake: validates the client's request, tries endpoints, and joins the two connections to a
+//! tunnel. Up to the 101 it is HTTP, and all settings of the route apply.
 
 use super::handshake_attempt::attempt;
 use super::tunnel_log::{Origin, Said};
@@ -22,10 +22,10 @@ use http::{HeaderMap, HeaderName, header};
 use pingora::Result;
 use pingora_proxy::Session;
 
-/// Serves a handshake. Always answers, one way or the other.
+/// Serves a handshake. Always sends a response.
 ///
 /// # Errors
-/// When the client went away meanwhile.
+/// When the client disconnected.
 pub(in crate::proxy) async fn serve(
     gateway: &Gateway,
     session: &mut Session,
@@ -37,7 +37,7 @@ pub(in crate::proxy) async fn serve(
             let ends = attempt::ends(session, ctx);
             open(gateway, session, ctx, headers, Backend { permit, leg, early, request, ends }).await
         }
-        // To a client of HTTP/2 it would look like an open WebSocket.
+        // It would open a WebSocket to an HTTP/2 client.
         Ok((_, _, _, HandshakeResponse::Other { status: 200..300, .. }))
             if ctx.received.is_extended_connect =>
         {
@@ -56,7 +56,7 @@ async fn attempt_all(
     ctx: &mut Context,
     handshake: &Handshake,
 ) -> std::result::Result<(Permit, Request, TunnelIo, HandshakeResponse), Failure> {
-    // Who is refused anyway takes no turn, and who waits for one holds nothing meanwhile.
+    // A rejected handshake uses no reservation, and a waiting one holds no permit.
     let mut permit = acquire_permit(session, ctx)?;
     if let Some(wait) = handshake_queue::take(ctx)? {
         drop(permit);
@@ -68,46 +68,46 @@ async fn attempt_all(
     Ok((permit, request, leg, answer))
 }
 
-/// Whether the route takes one more WebSocket, of this client and from this page.
+/// Returns a permit if the route accepts one more WebSocket, of this client and this origin.
 fn acquire_permit(session: &Session, ctx: &Context) -> std::result::Result<Permit, Failure> {
     let route = ctx.route.as_ref().ok_or(Failure::Internal)?;
     let head = session.req_header();
     let view = ctx.view(head);
     let origin = head.headers.get(header::ORIGIN).map(http::HeaderValue::as_bytes);
     let key = route.policy.client_key().map(|source| source.read(&view));
-    let who = match &key {
+    let client_key = match &key {
         Some(key) if !key.is_client() => ClientKey::Key(key.as_bytes()),
         _ => ClientKey::Client(view.request.client_network),
     };
-    route.policy.acquire_permit(origin, who).map_err(|denial| match denial {
+    route.policy.acquire_permit(origin, client_key).map_err(|denial| match denial {
         Denial::Origin => Failure::OriginDenied,
         Denial::Full => Failure::TooManyConnections,
         Denial::ClientFull => Failure::TooManyOfClient,
     })
 }
 
-/// The backend's side of a handshake that was accepted.
+/// The backend's side of an accepted handshake.
 struct Backend {
     permit: Permit,
     leg: TunnelIo,
     early: Bytes,
-    /// What it was asked, for the next one.
+    /// The request, for a redial.
     request: Request,
-    /// For whom, where that is told.
+    /// The addresses for the PROXY header, if one is sent.
     ends: ProxyAddrs,
 }
 
-/// The request for the backend; the same for every endpoint that is asked.
+/// The request for the backend, the same for every endpoint.
 fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::result::Result<Request, Failure> {
     let head = session.req_header();
-    // The fields alone: the spelling of their names, which Pingora keeps beside them, goes no further.
+    // The fields alone: the original spelling of their names is not forwarded.
     let mut fields = head.headers.clone();
     for name in HOP_BY_HOP {
         fields.remove(name);
     }
     attempt::prepare_fields(&mut fields, ctx).map_err(|_| Failure::BadRequest(Detail("")))?;
     if ctx.route.as_ref().is_some_and(|route| route.chain.inspects_any()) {
-        // Of a compressed message, or one that any other extension changed, a plugin would see nothing.
+        // Plugins cannot read messages that are compressed or changed by another extension.
         fields.remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
     if ctx.route.as_ref().is_some_and(|route| route.policy.reconnect.is_some()) {
@@ -117,7 +117,7 @@ fn request(session: &Session, ctx: &Context, handshake: &Handshake) -> std::resu
     handshake::write_request(target, &fields, handshake).map_err(|_| Failure::BadRequest(Detail("")))
 }
 
-/// RFC 9110 §7.6.1, and what §11.7.1 means for one hop.
+/// RFC 9110 §7.6.1, and the fields that §11.7.1 restricts to one hop.
 const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -127,8 +127,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Asks endpoints until one answers: a refused connect and a handshake without an answer go to the
-/// next, for no WebSocket exists before the 101.
+/// Tries endpoints until one responds. Failed connects and handshakes without a response are retried, since
+/// no WebSocket exists before the 101.
 async fn ask(
     session: &mut Session,
     ctx: &mut Context,
@@ -155,7 +155,7 @@ async fn ask(
         };
         let failure = unanswered.failure;
         attempt::give_back(ctx, unanswered);
-        // A broken 101 would be broken at the next endpoint too, and a slow one may still open.
+        // An invalid 101 would be invalid at the next endpoint too, and a slow one may still open.
         if matches!(
             failure,
             Failure::BadHandshake | Failure::NoResources | Failure::WebSocketOverH2c | Failure::ClientGone
@@ -178,7 +178,7 @@ async fn open(
     let agreement = redial::agreement(ctx, &mut headers);
     let drain_moment = match response_head::finish_upgrade(session, &mut headers, ctx).await {
         Ok(moment) => moment,
-        // The backend's connection ends here: the client never hears of its 101.
+        // The backend's connection ends here: its 101 is not forwarded.
         Err(instead) => return local_response::instead(session, ctx, instead).await,
     };
     let (Some(origin), Some(route)) = (Origin::of(session.req_header(), ctx), ctx.route.clone()) else {

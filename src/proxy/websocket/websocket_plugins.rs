@@ -1,5 +1,5 @@
-//! The plugins of a WebSocket that lives: they see its messages, hear of its end, and are asked again whether it may live
-//! on. Kept of its request is what they may look at, and only where a plugin does.
+//! Plugins of an open WebSocket: messages, end, and rechecks. Only the parts of the request that these
+//! plugins may read are kept.
 
 use super::tunnel_log::Said;
 use crate::plugin::{Chain, ChainVerdict, RecheckVerdict};
@@ -16,20 +16,20 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Who looks after a tunnel for its plugins.
+/// The plugins' hooks of a tunnel.
 #[derive(Default)]
 pub(in crate::proxy) struct TunnelPlugins {
     pub(in crate::proxy) inspector: Option<Box<dyn Inspector>>,
     pub(in crate::proxy) recheck: Option<Arc<dyn Recheck>>,
-    /// What the plugins have put into the access log when the tunnel has ended.
+    /// The plugins' log fields when the tunnel has ended.
     pub(in crate::proxy) last_words: Option<FinalLogFields>,
 }
 
-/// Filled when the tunnel ends.
+/// Set when the tunnel ends.
 pub(in crate::proxy) type FinalLogFields = Arc<Mutex<Vec<Said>>>;
 
 impl TunnelPlugins {
-    /// Takes over what plugins keep of the request; the phases of its handshake are over.
+    /// Takes the plugins' state of the request; its handshake phases are complete.
     pub(in crate::proxy) fn of(
         ctx: &mut Context,
         route: &Route,
@@ -57,7 +57,7 @@ impl TunnelPlugins {
     }
 }
 
-/// What plugins that are asked again keep for that. One that looks at messages too begins anew.
+/// The state of rechecking plugins. A plugin with message phases starts with a new state there.
 fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> Running {
     let mut running = Running::default();
     if let Some(id) = ctx.running.known_request_id() {
@@ -72,7 +72,7 @@ fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> R
     running
 }
 
-/// What is kept of the request.
+/// The kept parts of the request.
 struct PluginExchange {
     chain: Arc<Chain>,
     services: Arc<dyn Services>,
@@ -96,7 +96,7 @@ impl PluginExchange {
         }
     }
 
-    /// The handshake as a plugin sees it.
+    /// The handshake as plugins see it.
     fn exchange<'a>(&'a self, fields: &'a mut dyn Fields, running: &'a mut Running) -> Exchange<'a> {
         let line = RequestLine { method: &self.method, uri: &self.uri };
         Exchange {
@@ -108,10 +108,10 @@ impl PluginExchange {
     }
 }
 
-/// Who shows messages, and the end, to the plugins.
+/// Calls the plugins with messages and the end.
 struct Watch {
     kept: Arc<PluginExchange>,
-    /// The fields as the plugins left them.
+    /// The fields after the plugins' changes.
     headers: HeaderMap,
     running: Running,
     last_words: FinalLogFields,
@@ -149,14 +149,14 @@ impl Inspector for Watch {
     }
 }
 
-/// Who asks plugins again about the handshake as it came. What they remember is apart from what message plugins
-/// do: the two may be under way at once.
+/// Rechecks the original handshake. Its plugin state is separate from that of the message phases, since both
+/// may run at once.
 struct Doubts {
     kept: Arc<PluginExchange>,
-    /// Positions in the chain, and how often.
+    /// Positions in the chain, and intervals.
     questions: Vec<(usize, Duration)>,
     headers: HeaderMap,
-    /// Away while a question is under way; there is one at a time.
+    /// Taken during a recheck; only one runs at a time.
     running: Mutex<Running>,
 }
 

@@ -1,8 +1,8 @@
-//! Who may use the administrator's address: where it may be bound, who shows the token, and which browsers are turned away.
+//! Access control of the admin address: allowed bind addresses, the token, and rejected browser requests.
 //!
-//! On loopback without a token the danger is not the network but the administrator's own browser: any page it visits may
-//! send requests to 127.0.0.1, and by DNS rebinding may even read the answers. So a foreign `Host` is refused, and a reload
-//! that another site asked for.
+//! On loopback without a token, the risk is the administrator's own browser rather than the network. Any page
+//! may send requests to 127.0.0.1, and by DNS rebinding even read the responses. So a foreign `Host` is
+//! rejected, and so is a reload requested by another site.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
@@ -12,20 +12,20 @@ use subtle::ConstantTimeEq;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Why a request was turned away.
+/// Why a request was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AccessError {
-    /// No token, or a wrong one.
+    /// The token is missing or wrong.
     Token,
-    /// A `Host` that is neither an address nor localhost.
+    /// `Host` is neither an IP address nor localhost.
     Host,
-    /// A browser, on behalf of another site.
+    /// A browser sent it for another site.
     CrossSite,
 }
 
-/// What a request must show.
+/// The requirements for a request.
 pub(super) struct Access {
-    /// A digest, so that comparing takes the same time for tokens of any length.
+    /// A digest, so that a comparison takes the same time for tokens of any length.
     token: Option<[u8; 32]>,
 }
 
@@ -34,19 +34,19 @@ impl Access {
         Self { token: token.map(|token| Sha256::digest(token).into()) }
     }
 
-    /// Whether a token is configured.
+    /// Returns whether a token is configured.
     pub(super) fn wants_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// Whether the fields of a request open the door.
+    /// Checks the fields of a request.
     pub(super) fn check(&self, fields: &HeaderMap) -> Result<(), AccessError> {
         match &self.token {
             Some(token) => match bearer(fields) {
                 Some(shown) if token[..].ct_eq(&Sha256::digest(shown)).into() => Ok(()),
                 _ => Err(AccessError::Token),
             },
-            // A browser always sends a Host; a request without one is no browser's.
+            // A browser always sends a Host, so a request without one is not from a browser.
             None => match fields.get(HOST).map(|host| host.to_str().unwrap_or_default()) {
                 Some(host) if !is_local(host) => Err(AccessError::Host),
                 _ => Ok(()),
@@ -55,7 +55,7 @@ impl Access {
     }
 }
 
-/// Refuses what a browser sends on behalf of another site.
+/// Rejects requests that a browser sends for another site.
 pub(super) fn same_site(fields: &HeaderMap) -> Result<(), AccessError> {
     let foreign_fetch =
         fields.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none");

@@ -1,7 +1,7 @@
-//! One connection of the admin address: its requests one after the other, each within its time, until it is closed.
+//! One connection of the admin address: serves its requests within their time limits until it is closed.
 //!
-//! Pingora parses; [`Connection`] finds the end of each request and bounds its head. Nothing that a client does, or
-//! fails to do, is logged above DEBUG.
+//! Pingora parses; [`Connection`] finds the end of each request and limits its header. Nothing that a client
+//! does is logged above DEBUG.
 
 use super::connection_limit::{Activity, Place, Scope};
 use super::{Admin, ClientLimits, Response};
@@ -23,16 +23,16 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The largest request head, otherwise 431. A token and a browser's fields fit in well.
+/// The maximum request header in bytes, otherwise 431. A token and a browser's fields fit.
 const MAX_HEAD: usize = 16 << 10;
 
 /// How long an idle connection is kept.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// How long a connection on a probe place may take for its head, and for its response.
+/// The time limits of a probe connection for its header, and for its response.
 const PROBE_TIME: Duration = Duration::from_secs(2);
 
-/// How much of a request body is read and dropped, and for how long, before the connection has to close.
+/// How much of a request body is read and discarded, and for how long, before the connection is closed.
 const MAX_BODY: usize = 64 << 10;
 const BODY_TIME: Duration = Duration::from_secs(5);
 
@@ -52,10 +52,10 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &Place, admin: &Admin) 
         limits.send_timeout = limits.send_timeout.min(PROBE_TIME);
     }
     let limit = limits.header_timeout;
-    // Bodies are bounded as a whole.
+    // The limit applies to a body as a whole.
     let head =
         RequestLimits { time: limit, size: MAX_HEAD, body_rate: None, send_rate: None, idle: KEEPALIVE };
-    // The index of a listener means nothing here.
+    // Listener indices do not apply here.
     let arrival = ConnInfo::plain(Some(peer), u16::MAX);
     let socket = Socket::Tcp(socket);
     let mut connection = Box::new(Connection::new(socket, BytesMut::new(), arrival, head, None));
@@ -78,7 +78,7 @@ async fn run(socket: TcpStream, peer: SocketAddr, place: &Place, admin: &Admin) 
 
 /// One request and its response. Returns whether the connection may be kept.
 async fn exchange(session: &mut HttpSession, place: &Place, admin: &Admin, limits: ClientLimits) -> bool {
-    // The connection has the deadline for the whole head; Pingora's is one for each read.
+    // The connection enforces the limit of the whole header; Pingora's limit is per read.
     session.set_read_timeout(None);
     let mut head_only = false;
     let response = match session.read_request().await {
@@ -89,8 +89,8 @@ async fn exchange(session: &mut HttpSession, place: &Place, admin: &Admin, limit
         Ok(None) => return false,
         Err(error) => {
             let shown = error.to_string();
-            debug!(error = quoted(&shown); "admin request cannot be read");
-            // Any other error is the connection's, which has sent its 408 or 431.
+            debug!(error = quoted(&shown); "admin request not read");
+            // After any other error the connection itself has sent 408 or 431.
             if *error.etype() != ErrorType::InvalidHTTPHeader {
                 return false;
             }
@@ -103,7 +103,7 @@ async fn exchange(session: &mut HttpSession, place: &Place, admin: &Admin, limit
         Ok(Ok(())) => session.will_keepalive(),
         Ok(Err(error)) => {
             let shown = error.to_string();
-            debug!(error = quoted(&shown); "admin response cannot be sent");
+            debug!(error = quoted(&shown); "admin response not sent");
             false
         }
         Err(_) => {
@@ -113,7 +113,7 @@ async fn exchange(session: &mut HttpSession, place: &Place, admin: &Admin, limit
     }
 }
 
-/// The response to a request whose head, of `size` bytes, is complete.
+/// The response to a request with a complete header of `size` bytes.
 async fn respond(session: &mut HttpSession, size: usize, place: &Place, admin: &Admin) -> Response {
     if place.scope() == Scope::Probes {
         session.set_server_keepalive(None);
@@ -154,7 +154,7 @@ async fn send(session: &mut HttpSession, response: Response, head_only: bool) ->
     Ok(())
 }
 
-/// Reads a request body that nothing here wants. Returns whether all of it came.
+/// Discards a request body. Returns whether it was complete.
 async fn discard_body(session: &mut HttpSession) -> bool {
     // The client sends its body after a 100 (Continue), or not at all (RFC 9110 §10.1.1).
     if session.req_header().headers.contains_key(EXPECT) {

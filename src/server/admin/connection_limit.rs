@@ -1,8 +1,9 @@
-//! Limit on the open connections of the admin address, and the choice of the connection that is closed for a new one.
+//! Limit on the open connections of the admin address, and the choice of the connection that is closed for a
+//! new one.
 //!
-//! A new connection is never refused: while every place is taken, the oldest connection without a valid token is closed.
-//! The probe places are used only while no ordinary connection may be closed. Only the set of connections is kept here;
-//! each connection closes itself once it is evicted.
+//! A new connection is never refused: at the limit, the oldest connection without a valid token is closed.
+//! The probe connections are used only while no ordinary connection may be closed. This file only keeps the
+//! set of connections; each connection closes itself once it is evicted.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -13,10 +14,10 @@ use tokio::sync::Notify;
 /// Connections that may request everything.
 pub(super) const CONNECTIONS: usize = 256;
 
-/// Connections beyond those, for `/healthz` and `/readyz` alone.
+/// Additional connections, for `/healthz` and `/readyz` only.
 pub(super) const PROBE_CONNECTIONS: usize = 32;
 
-/// Connections of one client before that client's own are the first to be closed. Without it, a single client that
+/// The connections of one client above which its own are closed first. Otherwise a single client that
 /// connects fast would close the connections of all others.
 const FAIR_SHARE: usize = 32;
 
@@ -29,18 +30,18 @@ pub(super) enum Scope {
     Probes,
 }
 
-/// What a connection has shown.
+/// The authentication of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
     /// No token is configured.
     NoTokenConfigured,
-    /// A token is configured, and none was valid yet.
+    /// A token is configured, and the connection has not sent it.
     Unauthenticated,
-    /// A valid token.
+    /// The connection has sent a valid token.
     Authenticated,
 }
 
-/// What a connection does now.
+/// The current activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activity {
     /// It is idle, or its request is incomplete.
@@ -58,7 +59,7 @@ pub(super) struct ConnectionLimit {
     table: Mutex<Table>,
 }
 
-/// Ids grow with time, so the first entry is the oldest.
+/// IDs grow with time, so the first entry is the oldest.
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
@@ -74,7 +75,7 @@ struct Entry {
     evicted: Arc<Notify>,
 }
 
-/// The place of one connection, given back on drop.
+/// The entry of one connection, removed on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     limit: Arc<ConnectionLimit>,
@@ -83,7 +84,7 @@ pub(super) struct Place {
     evicted: Arc<Notify>,
 }
 
-/// A connection's place, and the client whose connection was closed for it.
+/// A new connection's entry, and the client whose connection was closed for it.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) place: Place,
@@ -91,13 +92,12 @@ pub(super) struct Admitted {
 }
 
 impl ConnectionLimit {
-    /// No connection is open. Every connection begins with that `trust`.
+    /// Creates an empty set. Every connection begins with `trust`.
     pub(super) fn new(trust: Trust) -> Arc<Self> {
         Arc::new(Self { trust, table: Mutex::default() })
     }
 
-    /// Gives a new connection a place; evicts another connection if there is no free one. `client` is the identity that
-    /// connections are counted by.
+    /// Adds a new connection; at the limit it evicts another one. `client` is the identity for counting.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Admitted {
         let mut table = self.table.lock();
         let (scope, victim) = table.choose();
@@ -124,7 +124,7 @@ impl Table {
         }
     }
 
-    /// The kind of place for the next connection, and the connection that has to leave for it.
+    /// The scope of the next connection, and the connection to evict for it.
     fn choose(&self) -> (Scope, Option<u64>) {
         if self.ordinary.len() < CONNECTIONS {
             return (Scope::All, None);
@@ -137,8 +137,8 @@ impl Table {
     }
 }
 
-/// The connection to close: of those that are the least worth keeping, the oldest of a client with more than its fair
-/// share, otherwise the oldest.
+/// The connection to evict: of those with the lowest worth, the oldest of a client above its fair share,
+/// otherwise the oldest.
 fn victim(entries: &BTreeMap<u64, Entry>) -> Option<u64> {
     let worth = entries.values().filter_map(Entry::worth).min()?;
     let candidates = || entries.iter().filter(|(_, entry)| entry.worth() == Some(worth));
@@ -150,7 +150,7 @@ fn victim(entries: &BTreeMap<u64, Entry>) -> Option<u64> {
 }
 
 impl Entry {
-    /// How much the connection is worth keeping; `None` if it must not be closed.
+    /// The priority of keeping the connection; `None` if it must not be closed.
     fn worth(&self) -> Option<u8> {
         match (self.trust, self.activity) {
             (Trust::Unauthenticated, _) | (Trust::NoTokenConfigured, Activity::Receiving) => Some(0),
@@ -164,12 +164,12 @@ impl Entry {
 }
 
 impl Place {
-    /// What may be requested on it.
+    /// The scope of the connection.
     pub(super) fn scope(&self) -> Scope {
         self.scope
     }
 
-    /// The connection has shown a valid token. A probe place stays one that may be taken.
+    /// The connection has sent a valid token. A probe connection remains evictable.
     pub(super) fn authenticate(&self) {
         self.change(|entry| {
             if entry.trust == Trust::Unauthenticated {
@@ -178,18 +178,18 @@ impl Place {
         });
     }
 
-    /// The connection does something else now.
+    /// Sets the current activity.
     pub(super) fn set(&self, activity: Activity) {
         self.change(|entry| entry.activity = activity);
     }
 
-    /// Waits until the connection has to close for another one.
+    /// Waits until the connection is evicted.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
     }
 
     fn change(&self, change: impl FnOnce(&mut Entry)) {
-        // An entry of a probe place never changes, so that it can always be evicted.
+        // A probe entry never changes, so that it always remains evictable.
         if self.scope == Scope::All
             && let Some(entry) = self.limit.table.lock().ordinary.get_mut(&self.id)
         {
@@ -200,7 +200,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // An evicted connection has no entry any more.
+        // An evicted connection has no entry.
         self.limit.table.lock().entries(self.scope).remove(&self.id);
     }
 }

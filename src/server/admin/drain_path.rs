@@ -1,7 +1,7 @@
-//! The path of an order for an endpoint: `/api/v1/upstreams/NAME/endpoints/ADDRESS/drain`, or `…/undrain`.
+//! Path of an order for an endpoint: `/api/v1/upstreams/NAME/endpoints/ADDRESS/drain`, or `…/undrain`.
 //!
-//! Name and address are percent-encoded where they have to be, and taken as they are otherwise: nothing but
-//! a slash in an upstream's name could be misread, and the address of a Unix socket has slashes of its own.
+//! Name and address are percent-encoded where necessary, and accepted literally otherwise. Only a slash in an
+//! upstream's name would be ambiguous; the address of a Unix socket has slashes of its own.
 
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -14,17 +14,17 @@ pub(super) struct EndpointPath {
     pub(super) verb: Verb,
 }
 
-/// The last word of the path.
+/// The last segment of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
-    /// POST drains it, DELETE takes that back.
+    /// POST drains, DELETE undrains.
     Drain,
-    /// POST takes it back.
+    /// POST undrains.
     Undrain,
 }
 
 impl Verb {
-    /// The methods it answers to.
+    /// The allowed methods.
     pub(super) fn allow(self) -> &'static str {
         match self {
             Self::Drain => "POST, DELETE",
@@ -34,7 +34,7 @@ impl Verb {
 }
 
 impl EndpointPath {
-    /// Reads a path; `None` when it is no such one.
+    /// Parses a path; `None` for other paths.
     pub(super) fn parse(path: &str) -> Option<Self> {
         let (upstream, rest) = path.strip_prefix("/api/v1/upstreams/")?.split_once("/endpoints/")?;
         let (address, verb) = rest.rsplit_once('/')?;
@@ -48,7 +48,7 @@ impl EndpointPath {
     }
 }
 
-/// Undoes percent-encoding, RFC 3986 section 2.1; `None` when an escape is broken or the result is no text.
+/// Percent-decodes (RFC 3986 §2.1); `None` for an invalid escape or invalid UTF-8.
 fn decode(text: &str) -> Option<String> {
     // The decoder takes a broken escape for text; an order that is not understood must not reach an endpoint.
     let is_escape = |after: &[u8]| matches!(after, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());

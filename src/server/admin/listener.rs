@@ -1,5 +1,5 @@
-//! The listener of the admin address: an accept loop on a thread of its own, so that it responds however busy the
-//! workers are, and whatever hangs.
+//! Listener of the admin address: an accept loop on a thread of its own, so that it responds whatever the
+//! load of the workers, and whatever hangs.
 
 use super::connection_limit::{Admitted, ConnectionLimit};
 use super::{Admin, AdminState, connection};
@@ -17,13 +17,13 @@ use tokio::runtime::Runtime;
 /// The wait after a failed accept.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// The shortest time between two log lines about the same thing.
+/// The minimum interval of log lines with the same message.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves the admin address until the process ends.
 ///
 /// # Errors
-/// When the socket cannot be watched, or no thread can be had.
+/// When the socket cannot be registered, or no thread can be started.
 pub(in crate::server) fn start(
     bound: Bound,
     token: Option<&str>,
@@ -34,7 +34,7 @@ pub(in crate::server) fn start(
     };
     let admin = Arc::new(Admin::new(state, token));
     let (started, outcome) = sync_channel(1);
-    // A thread of its own: whatever hangs on the one of reloads and probes, orchestrators get their responses.
+    // A thread of its own: orchestrators get responses even if the runtime of reloads and probes hangs.
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let (runtime, listener) = match prepare(listener) {
             Ok(prepared) => prepared,
@@ -48,7 +48,7 @@ pub(in crate::server) fn start(
         let work = move || accept(Arc::clone(&listener), Arc::clone(&admin));
         runtime.block_on(supervision::keep("admin", String::new(), Backoff::SOON, work));
     })?;
-    outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the admin address ended")))
+    outcome.recv().unwrap_or_else(|_| Err(io::Error::other("admin thread ended")))
 }
 
 fn prepare(listener: std::net::TcpListener) -> io::Result<(Runtime, Arc<TcpListener>)> {
@@ -76,13 +76,13 @@ pub(super) async fn accept(listener: Arc<TcpListener>, admin: Arc<Admin>) {
                     }
                 }
                 tokio::spawn(connection::serve(socket, peer, place, Arc::clone(&admin)));
-                // The new connection is read before the next one is accepted: a request that has arrived already is
+                // The new connection is read before the next one is accepted: a request that has arrived is
                 // served, however fast other clients connect.
                 tokio::task::yield_now().await;
             }
             Err(error) => {
                 if failures.is_over() {
-                    warn!(error:%; "admin connections cannot be accepted");
+                    warn!(error:%; "admin connection not accepted");
                 }
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
@@ -90,12 +90,12 @@ pub(super) async fn accept(listener: Arc<TcpListener>, admin: Arc<Admin>) {
     }
 }
 
-/// When something was last logged.
+/// When the message was last logged.
 #[derive(Default)]
 struct LogInterval(Option<Instant>);
 
 impl LogInterval {
-    /// Whether it may be logged again; a new interval begins then.
+    /// Returns whether the message may be logged again; this starts a new interval.
     fn is_over(&mut self) -> bool {
         let is_over = self.0.is_none_or(|last| last.elapsed() >= LOG_INTERVAL);
         if is_over {

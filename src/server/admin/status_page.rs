@@ -1,4 +1,4 @@
-//! The page for people: the status as tables that refresh themselves. No script, and nothing from elsewhere.
+//! HTML status page: self-refreshing tables, without scripts or external resources.
 
 use serde_json::Value;
 use std::fmt::{self, Write as _};
@@ -24,13 +24,13 @@ const FOOT: &str = r#"<p><a href="/api/v1/status">/api/v1/status</a> · <a href=
 </body></html>
 "#;
 
-/// Text inside HTML.
+/// Text escaped for HTML.
 struct Escaped<'a>(&'a str);
 
-/// The page for `status`, whose shape is that of `/api/v1/status`. What is missing there is left empty here.
+/// The page for `status`, in the form of `/api/v1/status`. Missing values are left empty.
 pub(super) fn render(status: &Value, ready: bool) -> String {
     let mut page = String::from(HEAD);
-    // Writing into a string cannot fail.
+    // Writing to a string cannot fail.
     let _ = write(&mut page, status, ready);
     page.push_str(FOOT);
     page
@@ -52,7 +52,7 @@ fn write(page: &mut String, status: &Value, ready: bool) -> fmt::Result {
     row(
         page,
         "Last reload",
-        if reload["ok"] == false { "refused; the configuration before serves on" } else { "taken" },
+        if reload["ok"] == false { "rejected; the previous configuration is in use" } else { "taken" },
     )?;
     for listener in items(&status["listeners"]) {
         row(page, "Listener", &format!("{} {}", text(&listener["name"]), text(&listener["address"])))?;

@@ -1,4 +1,4 @@
-//! Claims about answers, over real sockets through Pingora's HTTP.
+//! Tests of responses over real sockets, through Pingora's HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -12,7 +12,7 @@ struct Gateway {
     draining: AtomicBool,
     broken: AtomicBool,
     generation: AtomicU64,
-    /// Reloads wait for a permit where there is one.
+    /// If set, reloads wait for a permit.
     blocked: Option<tokio::sync::Semaphore>,
     orders: std::sync::Mutex<Vec<Order>>,
 }
@@ -61,7 +61,7 @@ async fn serve(state: &Arc<Gateway>, token: Option<&str>) -> SocketAddr {
     address
 }
 
-/// Sends a request with `Connection: close` and reads to the end: status, head, body.
+/// Sends a request with `Connection: close` and reads to the end: status, header, body.
 async fn ask(address: SocketAddr, line: &str, fields: &str) -> (u16, String, String) {
     let request = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n");
     raw(address, &request).await
@@ -77,7 +77,7 @@ async fn raw(address: SocketAddr, request: &str) -> (u16, String, String) {
 }
 
 #[tokio::test]
-async fn every_page_answers() {
+async fn every_page_responds() {
     let state = Arc::new(Gateway::default());
     let address = serve(&state, None).await;
     for (path, media, part) in [
@@ -105,7 +105,7 @@ async fn readiness_fails_while_draining_and_health_does_not() {
 }
 
 #[tokio::test]
-async fn a_reload_tells_its_outcome() {
+async fn a_reload_returns_its_outcome() {
     let state = Arc::new(Gateway::default());
     let address = serve(&state, None).await;
     let (status, _, body) = ask(address, "POST /api/v1/reload", "").await;
@@ -150,7 +150,7 @@ async fn a_token_is_wanted_for_all_but_the_probes() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_wrong_methods_are_told_apart() {
+async fn unknown_paths_and_wrong_methods_are_distinguished() {
     let address = serve(&Arc::default(), None).await;
     let (status, _, body) = ask(address, "GET /nothing", "").await;
     assert_eq!((status, body.trim()), (404, r#"{"error":"not_found","status":404}"#));
@@ -189,7 +189,7 @@ async fn one_connection_serves_many_requests() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_ends_the_connection_after_the_answer() {
+async fn a_body_without_end_ends_the_connection_after_the_response() {
     let address = serve(&Arc::default(), None).await;
     let fields = format!("Content-Length: 1000000\r\n\r\n{}", "x".repeat(200_000));
     let mut socket = TcpStream::connect(address).await.unwrap();
@@ -198,12 +198,12 @@ async fn a_body_without_end_ends_the_connection_after_the_answer() {
     let mut start = [0; 12];
     socket.read_exact(&mut start).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 200");
-    // Either a plain end or a reset: what matters is that it ends.
+    // An orderly end or a reset: only the end matters.
     let _ = socket.read_to_end(&mut Vec::new()).await;
 }
 
 #[tokio::test]
-async fn an_endpoint_is_drained_and_taken_back() {
+async fn an_endpoint_is_drained_and_undrained() {
     let state = Arc::new(Gateway::default());
     let address = serve(&state, None).await;
     let path = "/api/v1/upstreams/chat/endpoints/127.0.0.1%3A8081";
@@ -227,7 +227,7 @@ async fn an_endpoint_is_drained_and_taken_back() {
 }
 
 #[tokio::test]
-async fn an_endpoint_is_drained_by_nobody_else() {
+async fn an_endpoint_is_drained_only_with_the_token() {
     let state = Arc::new(Gateway::default());
     let line = "POST /api/v1/upstreams/chat/endpoints/127.0.0.1:8081/drain";
     let address = serve(&state, None).await;
@@ -239,7 +239,7 @@ async fn an_endpoint_is_drained_by_nobody_else() {
 }
 
 #[tokio::test]
-async fn probes_are_served_while_every_place_is_taken() {
+async fn probes_are_served_at_the_connection_limit() {
     let state = Gateway { blocked: Some(tokio::sync::Semaphore::new(0)), ..Gateway::default() };
     let state = Arc::new(state);
     let address = serve(&state, Some("secret")).await;
@@ -251,7 +251,7 @@ async fn probes_are_served_while_every_place_is_taken() {
         socket.write_all(reload.as_bytes()).await.unwrap();
         reloads.push(socket);
     }
-    // Slow clients on the places of probes.
+    // Slow clients that hold the probe connections.
     let mut slow = Vec::new();
     for _ in 0..2 * connection_limit::PROBE_CONNECTIONS {
         let mut socket = TcpStream::connect(address).await.unwrap();

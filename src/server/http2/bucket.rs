@@ -1,50 +1,50 @@
-//! Points that are spent and earned, and come back with time: so a bound tells a flood from a connection that
-//! merely lives long. What costs how much is for others to say.
+//! Token bucket that is refilled by time and by progress, so that a limit distinguishes a flood from a
+//! long-lived connection. Callers define the costs.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// More was spent than there was.
+/// More was spent than available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Empty;
 
-/// A bucket of points.
+/// A token bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     left: u32,
     full: u32,
-    /// In which time one comes back; never zero.
+    /// The time in which one token is refilled; never zero.
     each: Duration,
-    /// Until when time has been given back.
+    /// The time up to which tokens have been refilled.
     given: Instant,
 }
 
 impl Bucket {
-    /// A full one, into which a point comes back in each such time.
+    /// Creates a full bucket with this refill time per token.
     pub(super) fn full(full: u32, each: Duration) -> Self {
         Self { left: full, full, each, given: Instant::now() }
     }
 
-    /// So many come back, beside those of time.
+    /// Adds tokens, besides those of time.
     pub(super) fn give(&mut self, points: u32) {
         self.left = self.left.saturating_add(points).min(self.full);
     }
 
-    /// Takes them, or what there is.
+    /// Takes tokens, or the available ones.
     ///
     /// # Errors
-    /// When there were fewer.
+    /// When fewer were available.
     pub(super) fn take(&mut self, points: u32) -> Result<(), Empty> {
         self.refill(Instant::now());
         self.left = self.left.checked_sub(points).ok_or(Empty)?;
         Ok(())
     }
 
-    /// The same without a look at the clock while there are enough: for what an ordinary connection does all
-    /// the time. Once, behind a quiet while, twice the bound may go through in a moment.
+    /// Takes tokens without reading the clock while enough are available: for frequent frames. After a quiet
+    /// period, up to twice the bound may pass at once.
     ///
     /// # Errors
-    /// When there were fewer.
+    /// When fewer were available.
     pub(super) fn take_often(&mut self, points: u32) -> Result<(), Empty> {
         match self.left.checked_sub(points) {
             Some(left) => {
@@ -62,7 +62,7 @@ impl Bucket {
             self.left = self.full;
             self.given = now;
         } else {
-            // What makes no whole point yet counts the next time.
+            // Fractions of a token are kept.
             let points = u32::try_from(points).unwrap_or(self.full);
             self.given += self.each * points;
             self.give(points);
@@ -111,11 +111,11 @@ mod tests {
     async fn asking_again_and_again_loses_no_time() {
         let mut bucket = Bucket::full(32, EACH);
         assert_eq!(taken(&mut bucket), 32);
-        let mut came = 0;
+        let mut refilled = 0;
         for _ in 0..90 {
             advance(Duration::from_millis(1)).await;
-            came += taken(&mut bucket);
+            refilled += taken(&mut bucket);
         }
-        assert_eq!(came, 3);
+        assert_eq!(refilled, 3);
     }
 }

@@ -1,8 +1,8 @@
-//! Field sections of a client on their way to h2, for two rules of RFC 9113 that h2 does not hold: trailers have no
-//! pseudo-header fields (§8.1), and a `:path` has no fragment (§8.3.1). h2 leaves out what breaks them, so nothing after
-//! it can tell.
+//! HTTP/2 field sections of a client before h2 parses them, for two rules of RFC 9113 that h2 does not
+//! enforce.
 //!
-//! Frames and their order are h2's to judge.
+//! Trailers have no pseudo-header fields (§8.1), and `:path` has no fragment (§8.3.1). h2 discards the
+//! offending parts, so later code cannot detect them. h2 validates frames and their order.
 
 use super::frame_scan::{DATA, Frame, HEADERS, RST_STREAM};
 use super::hpack_scan::Fields;
@@ -10,13 +10,13 @@ use super::refused_heads::Heads;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The flags of HEADERS (RFC 9113 §6.2).
+/// The flag of padded HEADERS (RFC 9113 §6.2).
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 /// The flag of HEADERS and DATA that ends the client's direction of a stream.
 const END_STREAM: u8 = 0x1;
 
-/// Streams that are remembered as open. h2 lets a client have fewer.
+/// The number of open streams that are tracked. h2 allows a client fewer.
 const MAX_OPEN: usize = 256;
 
 /// The field sections of one connection.
@@ -24,32 +24,33 @@ const MAX_OPEN: usize = 256;
 pub(super) struct Sections {
     /// The last stream that the client has opened.
     newest: u32,
-    /// The streams whose client may still send: HEADERS on another one are no trailers, and h2 says so.
+    /// The streams that are open in the client's direction: HEADERS on other ones are no trailers, and h2
+    /// rejects them.
     open: BTreeSet<u32>,
-    /// The section under way is of trailers.
+    /// The current section contains trailers.
     trailers: bool,
-    /// Bytes of the frame's payload that are still to come, its padding included.
+    /// The remaining bytes of the frame's payload, padding included.
     left: usize,
     padding: usize,
-    /// The next byte says how much padding there is.
+    /// The next byte is the padding length.
     padded: bool,
-    /// Bytes of the deprecated priority that are still to come.
+    /// The remaining bytes of the deprecated priority.
     priority: usize,
     fields: Fields,
     heads: Arc<Heads>,
 }
 
-/// What a section has that it must not have, and that only its frame's end can refuse.
+/// A pseudo-header field in trailers, which can be rejected only at the frame's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PseudoTrailer;
 
 impl Sections {
-    /// For a connection whose requests are found in `heads` until they are served.
+    /// Creates the state of a connection whose requests are in `heads` until they are served.
     pub(super) fn new(heads: Arc<Heads>) -> Self {
         Self { heads, ..Self::default() }
     }
 
-    /// A frame of HEADERS or CONTINUATION begins.
+    /// Starts a HEADERS or CONTINUATION frame.
     pub(super) fn begin(&mut self, frame: Frame) {
         self.left = frame.length as usize;
         self.padding = 0;
@@ -71,7 +72,7 @@ impl Sections {
         }
     }
 
-    /// A frame came, the beginning of a field section among others.
+    /// Handles a received frame, which may start a field section.
     pub(super) fn on_frame_received(&mut self, frame: Frame) {
         let ends = matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0;
         if ends || frame.kind == RST_STREAM {
@@ -82,12 +83,12 @@ impl Sections {
         }
     }
 
-    /// The head under way does not come to its end.
+    /// The current header timed out.
     pub(super) fn expire(&mut self) {
         self.heads.expire(self.newest);
     }
 
-    /// A frame of ours went out.
+    /// Handles a sent frame.
     pub(super) fn on_frame_sent(&mut self, frame: Frame) {
         if matches!(frame.kind, HEADERS | RST_STREAM) {
             self.heads.on_frame_sent(frame);
@@ -97,10 +98,10 @@ impl Sections {
         }
     }
 
-    /// Bytes of its payload; a `#` in a `:path` is replaced.
+    /// Reads bytes of the payload; a `#` in `:path` is replaced.
     ///
     /// # Errors
-    /// When there is a pseudo-header field in trailers.
+    /// When trailers contain a pseudo-header field.
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<(), PseudoTrailer> {
         let mut at = 0;
         if let (true, Some(length)) = (self.padded, bytes.first()) {

@@ -1,5 +1,5 @@
-//! Where HTTP/2's frames begin, in whatever pieces their bytes come (RFC 9113 §4.1). Nothing is kept of them
-//! but the head of the one that is under way; what they mean is h2's to judge.
+//! Scanner for HTTP/2 frame boundaries in a split byte stream (RFC 9113 §4.1). It keeps only the header of
+//! the current frame; h2 validates frames.
 
 /// DATA (RFC 9113 §6.1).
 pub(super) const DATA: u8 = 0;
@@ -19,41 +19,41 @@ pub(super) const CONTINUATION: u8 = 9;
 /// The flag END_HEADERS of HEADERS and CONTINUATION.
 const END_HEADERS: u8 = 4;
 
-/// The head of a frame.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
-    /// Its type.
+    /// The type.
     pub(super) kind: u8,
-    /// Its flags.
+    /// The flags.
     pub(super) flags: u8,
-    /// Bytes of its payload.
+    /// The length of the payload.
     pub(super) length: u32,
-    /// The stream that it is of; 0 is the connection.
+    /// The stream; 0 is the connection.
     pub(super) stream: u32,
     /// The error code of RST_STREAM (§7).
     pub(super) code: u32,
 }
 
 impl Frame {
-    /// Whether it is the last one of a request's head, or of its trailers.
+    /// Returns whether it is the last frame of a request header or of trailers.
     pub(super) fn ends_section(self) -> bool {
         matches!(self.kind, HEADERS | CONTINUATION) && self.flags & END_HEADERS != 0
     }
 }
 
-/// Some bytes of one kind.
+/// Bytes of one kind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
-    /// How many.
+    /// The length.
     pub(super) length: usize,
-    /// Of which kind.
+    /// The kind.
     pub(super) what: What,
 }
 
-/// What bytes are.
+/// The kind of bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
-    /// The end of a frame's head, which is complete now.
+    /// The end of a frame header, which is complete now.
     Head(Frame),
     /// Payload of HEADERS or CONTINUATION.
     Section,
@@ -61,29 +61,29 @@ pub(super) enum What {
     Other,
 }
 
-/// Bytes of a frame's head, and of the error code that is the whole payload of RST_STREAM.
+/// The size of a frame header, and of the error code that is the payload of RST_STREAM.
 const HEAD: usize = 9;
 const CODE: usize = 4;
 
-/// Follows the frames of one direction.
+/// Scans the frames of one direction.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// A frame's head, and behind it the error code of RST_STREAM.
+    /// A frame header, followed by the error code of RST_STREAM.
     head: [u8; HEAD + CODE],
     have: usize,
-    /// Bytes until the next frame begins.
+    /// The bytes before the next frame.
     skip: usize,
-    /// A field section has begun and has no end yet.
+    /// A field section has begun and not ended.
     section: bool,
 }
 
 impl Frames {
-    /// Frames that begin behind so many bytes: a client's preface.
+    /// Creates a scanner that skips the first bytes: a client's preface.
     pub(super) const fn behind(bytes: usize) -> Self {
         Self { head: [0; HEAD + CODE], have: 0, skip: bytes, section: false }
     }
 
-    /// The next bytes; `each` is shown the head of every frame when it is complete.
+    /// Scans bytes; calls `each` with every complete frame header.
     pub(super) fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
         while !bytes.is_empty() {
             let piece = self.next(bytes);
@@ -94,7 +94,7 @@ impl Frames {
         }
     }
 
-    /// What the next bytes begin with; there must be one.
+    /// The kind of the next bytes; there must be at least one.
     pub(super) fn next(&mut self, bytes: &[u8]) -> Piece {
         if self.skip > 0 {
             let length = self.skip.min(bytes.len());
@@ -113,7 +113,7 @@ impl Frames {
         Piece { length, what: What::Head(self.begin()) }
     }
 
-    /// Whether the head that is here is that of RST_STREAM; one of another length is h2's to refuse.
+    /// Returns whether the current header is that of RST_STREAM; h2 rejects another length.
     fn has_code(&self) -> bool {
         let [a, b, c, kind, ..] = self.head;
         kind == RST_STREAM && u32::from_be_bytes([0, a, b, c]) as usize == CODE
@@ -126,7 +126,7 @@ impl Frames {
         self.skip = if has_code { 0 } else { length as usize };
         let code = if has_code { u32::from_be_bytes(code) } else { 0 };
         let stream = [s0, s1, s2, s3];
-        // Its first bit is reserved, and nothing to us (RFC 9113 §4.1).
+        // The first bit is reserved and ignored (RFC 9113 §4.1).
         let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
         let frame = Frame { kind, flags, length, stream, code };
         if matches!(kind, HEADERS | CONTINUATION) {
@@ -135,7 +135,7 @@ impl Frames {
         frame
     }
 
-    /// Whether a request's head has begun and is not complete: within one of its frames, or between two.
+    /// Returns whether a request header is incomplete: within one of its frames, or between two.
     pub(super) fn within_section(&self) -> bool {
         let under_way = self.have > 0 || (self.skip > 0 && matches!(self.head[3], HEADERS | CONTINUATION));
         self.section || under_way

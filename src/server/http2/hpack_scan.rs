@@ -1,33 +1,34 @@
-//! HPACK (RFC 7541), read far enough for the names that count, however the bytes are cut. No dynamic table is kept: its
-//! indices count back from the latest insertion, so a bit for each of the latest insertions says enough, and evictions
-//! need not be followed.
+//! HPACK scanner (RFC 7541) for the relevant names, in a split byte stream. It keeps no dynamic table: its
+//! indices count back from the latest insertion, so one bit per insertion suffices, and evictions need not be
+//! tracked.
 
 use super::huffman::Bits;
 
-/// The last index of the static table (RFC 7541, appendix A), and of the pseudo-header fields at its beginning.
+/// The last index of the static table (RFC 7541, appendix A), and of the pseudo-header fields at its
+/// beginning.
 const STATIC: usize = 61;
 const STATIC_PSEUDO: usize = 14;
 /// The indices of `:path`.
 const STATIC_PATH: [usize; 2] = [4, 5];
 
-/// Stands in place of a `#` in a `:path`. It may not stand there either, so h2 refuses the request as malformed, and its
+/// Replaces a `#` in `:path`. It is invalid there too, so h2 rejects the request as malformed, and its
 /// Huffman code differs from that of `#` in the last bit alone.
 const REFUSED: u8 = b'>';
 
-/// What the next byte of a section is.
+/// The meaning of the next byte of a section.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Step {
-    /// The first of a field.
+    /// The first byte of a field.
     #[default]
     Field,
-    /// More of its index.
+    /// The continuation of its index.
     Index,
-    /// More of a new size of the table.
+    /// The continuation of a table size update.
     Size,
-    /// A length, and more of it.
+    /// A length, and its continuation.
     Length(Part),
     LongLength(Part),
-    /// A part of a text.
+    /// A part of a string.
     Text(Part),
 }
 
@@ -37,7 +38,7 @@ enum Part {
     Value,
 }
 
-/// Which name a field has, as far as it counts.
+/// The name of a field, as far as relevant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Name {
     #[default]
@@ -46,43 +47,45 @@ enum Name {
     Path,
 }
 
-/// How a field is written (RFC 7541 §6).
+/// The representation of a field (RFC 7541 §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Form {
     #[default]
     Indexed,
     Literal,
-    /// A literal that goes into the table.
+    /// A literal that is inserted into the table.
     Inserted,
 }
 
-/// The fields of a section, in whatever pieces they come.
+/// The fields of a section in a split byte stream.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     step: Step,
     form: Form,
     name: Name,
-    /// An integer under way (RFC 7541 §5.1).
+    /// The current integer (RFC 7541 §5.1).
     number: usize,
     shift: u32,
-    /// Bytes of the text under way that are still to come, and whether they are Huffman codes.
+    /// The remaining bytes of the current string, and whether it is Huffman-coded.
     left: usize,
     bits: Option<Bits>,
-    /// Octets of the name under way, and how many of them are those of `:path`.
+    /// The octets of the current name, and how many of them match `:path`.
     octets: usize,
     matched: usize,
-    /// Of the latest insertions into the table, the last in the lowest bit: a table of 4 KiB holds no more than 128.
+    /// One bit per latest insertion into the table, the last in the lowest bit: a table of 4 KiB holds at
+    /// most 128.
     pub(super) pseudo: u128,
     pub(super) path: u128,
 }
 
 impl Fields {
-    /// A section begins.
+    /// Starts a section.
     pub(super) fn begin(&mut self) {
         self.step = Step::Field;
     }
 
-    /// The next bytes of it; a `#` in a `:path` is replaced. Returns whether a pseudo-header field was among these bytes.
+    /// Reads bytes; a `#` in `:path` is replaced. Returns whether these bytes contained a pseudo-header
+    /// field.
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> bool {
         let mut pseudo = false;
         let mut at = 0;
@@ -103,7 +106,7 @@ impl Fields {
         pseudo
     }
 
-    /// A byte that is no text's. Returns whether it says that the field is a pseudo-header field.
+    /// Reads a byte outside strings. Returns whether it identifies a pseudo-header field.
     fn byte(&mut self, byte: u8) -> bool {
         match self.step {
             Step::Field => {
@@ -132,13 +135,13 @@ impl Fields {
         }
     }
 
-    /// The size of the table is the client's, within ours: what it evicts need not be known.
+    /// The client chooses the table size within the limit; its evictions are irrelevant here.
     fn begin_size(&mut self, byte: u8) -> bool {
         self.step = if self.begin_number(byte, 0x1f, Step::Size) { Step::Field } else { Step::Size };
         false
     }
 
-    /// Returns whether the number is complete; else the next byte is `more`.
+    /// Returns whether the integer is complete; otherwise the next byte is `more`.
     fn begin_number(&mut self, byte: u8, mask: u8, more: Step) -> bool {
         self.number = usize::from(byte & mask);
         self.shift = 0;
@@ -147,7 +150,7 @@ impl Fields {
     }
 
     fn more_of_number(&mut self, byte: u8) -> bool {
-        // h2 refuses what is longer; here it only must not overflow.
+        // h2 rejects longer integers; here they must not overflow.
         self.number = self.number.saturating_add(usize::from(byte & 0x7f) << self.shift.min(28));
         self.shift += 7;
         byte & 0x80 == 0
@@ -179,7 +182,7 @@ impl Fields {
         }
     }
 
-    /// The name is known, and its value comes.
+    /// The name is complete, and its value follows.
     fn end_name(&mut self) {
         if self.form == Form::Inserted {
             self.pseudo = self.pseudo << 1 | u128::from(self.name != Name::Other);
@@ -197,7 +200,7 @@ impl Fields {
     fn text(&mut self, part: Part, text: &mut [u8]) {
         match (part, self.name) {
             (Part::Value, Name::Path) => self.each_octet(text, |_, octet| octet == b'#'),
-            // What does not begin with a colon is of no interest from there on.
+            // A name without a leading colon is irrelevant.
             (Part::Name, _) if self.octets == 0 || self.matched > 0 => {
                 self.each_octet(text, |fields, octet| {
                     let expected = b":path".get(fields.octets);
@@ -211,7 +214,7 @@ impl Fields {
         }
     }
 
-    /// Shows the octets that these bytes stand for, and replaces those for which `refused` says so.
+    /// Calls `refused` with the decoded octets, and replaces those for which it returns true.
     fn each_octet(&mut self, text: &mut [u8], mut refused: impl FnMut(&mut Self, u8) -> bool) {
         for byte in text {
             let Some(mut bits) = self.bits.take() else {
@@ -223,7 +226,7 @@ impl Fields {
             bits.push(*byte);
             while let Some(octet) = bits.next() {
                 if refused(self, octet) {
-                    // The last bit of its code is in this byte, before those that are not read yet.
+                    // The last bit of its code is in this byte, before the unread ones.
                     *byte ^= 1 << bits.unread();
                 }
             }

@@ -1,8 +1,7 @@
-//! HPACK's Huffman code (RFC 7541, appendix B), read as far as names and paths need it: where each symbol ends, and
-//! which of a few octets it is.
+//! HPACK Huffman code (RFC 7541, appendix B), decoded only to the end of each symbol and a few known octets.
 
-/// For each length of codes that there are, the first 32 bits behind the last of them. The code is canonical: shorter
-/// codes are less than longer ones.
+/// For each code length, the first 32 bits after its last code. The code is canonical: shorter codes are less
+/// than longer ones.
 const ENDS: [(u32, u64); 21] = [
     (5, 0x5000_0000),
     (6, 0xb800_0000),
@@ -27,14 +26,14 @@ const ENDS: [(u32, u64); 21] = [
     (30, 0x1_0000_0000),
 ];
 
-/// The octets that are told apart, with their codes.
+/// The known octets with their codes.
 const KNOWN: [(u32, u32, u8); 6] =
     [(7, 0x5c, b':'), (6, 0x2b, b'p'), (5, 0x3, b'a'), (5, 0x9, b't'), (6, 0x27, b'h'), (12, 0xffa, b'#')];
 
-/// Stands for every other octet: no name and no path has it.
+/// Stands for every other octet; occurs in no name or path.
 const OTHER: u8 = 0;
 
-/// Bits that came and are no whole symbol yet.
+/// Bits of an incomplete symbol.
 #[derive(Debug, Default)]
 pub(super) struct Bits {
     bits: u64,
@@ -42,14 +41,14 @@ pub(super) struct Bits {
 }
 
 impl Bits {
-    /// The next byte; [`Bits::next`] is to be asked until there is none.
+    /// Adds a byte; call [`Bits::next`] until it returns `None`.
     pub(super) fn push(&mut self, byte: u8) {
-        // Never more than 29 bits are left, of a code of 30.
+        // At most 29 bits are left, of a code of 30.
         self.bits = self.bits << 8 | u64::from(byte);
         self.count += 8;
     }
 
-    /// The next whole symbol.
+    /// The next complete symbol.
     pub(super) fn next(&mut self) -> Option<u8> {
         let window = self.bits << (64 - self.count.clamp(1, 64)) >> 32;
         let (length, _) = *ENDS.iter().find(|(_, end)| window < *end)?;
@@ -62,7 +61,7 @@ impl Bits {
         Some(known.map_or(OTHER, |(.., octet)| *octet))
     }
 
-    /// Bits behind the last symbol.
+    /// The number of bits after the last symbol.
     pub(super) fn unread(&self) -> u32 {
         self.count
     }

@@ -1,6 +1,6 @@
-//! The socket under an HTTP/2 connection. h2 bounds what it buffers; what it has no bound for ends here: floods
-//! of frames that carry nothing, a request's head that does not come to its end, and a client that does
-//! not take what it is sent. Malformed messages that h2 does not refuse are made ones that it does: see `sections`.
+//! I/O under an HTTP/2 connection, with limits that h2 lacks: floods of empty frames, incomplete request
+//! headers, and clients that do not read. Malformed messages that h2 accepts are changed so that it rejects
+//! them: see `field_sections`.
 
 use super::field_sections::Sections;
 use super::flood_limit::Budget;
@@ -18,19 +18,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
-/// The bytes before a client's first frame (RFC 9113 §3.4).
+/// The length of the client preface (RFC 9113 §3.4).
 pub(super) const PREFACE: usize = 24;
 
-/// How patient a meter is.
+/// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FrameTimeouts {
-    /// From a head's first incomplete read to its end.
+    /// From a header's first incomplete read to its end.
     pub(super) head: Duration,
-    /// The longest wait for a client that does not read.
+    /// The maximum wait for a client that does not read.
     pub(super) send: Duration,
 }
 
-/// Says that the connection must end: nothing is read from it any more.
+/// Signals that the connection must end; it is no longer read.
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
     raised: Notify,
@@ -38,7 +38,8 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// Waits for it. Returns whether the client sent something malformed; else it floods the connection.
+    /// Waits for the signal. Returns whether the client sent something malformed; otherwise it floods the
+    /// connection.
     pub(super) async fn raised(&self) -> bool {
         self.raised.notified().await;
         self.malformed.load(Ordering::Relaxed)
@@ -50,29 +51,29 @@ impl Alarm {
     }
 }
 
-/// The flag END_STREAM, and how many bytes before the end of a frame's head the flags are (RFC 9113 §4.1).
+/// The flag END_STREAM, and the distance of the flags from the end of a frame header (RFC 9113 §4.1).
 const END_STREAM: u8 = 1;
 const FLAGS: usize = 5;
 
-/// The socket of a connection that speaks HTTP/2.
+/// The socket of an HTTP/2 connection.
 pub(super) struct Meter {
     socket: Socket,
-    /// What was read before HTTP/2 was known to be spoken.
+    /// The bytes read before HTTP/2 was detected.
     early: BytesMut,
-    came: Frames,
-    went: Frames,
+    received: Frames,
+    sent: Frames,
     budget: Budget,
     sections: Sections,
     ended: bool,
     alarm: Arc<Alarm>,
     patience: FrameTimeouts,
-    // Armed only while a head is incomplete, or a write waits: an ordinary connection touches neither.
+    // Armed only while a header is incomplete or a write is pending: an ordinary connection uses neither.
     head: Option<Pin<Box<Sleep>>>,
     send: Option<Pin<Box<Sleep>>>,
 }
 
 impl Meter {
-    /// Over `socket`, from which `early` was read before.
+    /// Wraps `socket`, from which `early` was read before.
     pub(super) fn new(
         socket: Socket,
         early: BytesMut,
@@ -83,8 +84,8 @@ impl Meter {
         let meter = Self {
             socket,
             early,
-            came: Frames::behind(PREFACE),
-            went: Frames::behind(0),
+            received: Frames::behind(PREFACE),
+            sent: Frames::behind(0),
             budget: Budget::full(),
             sections: Sections::new(heads),
             ended: false,
@@ -109,13 +110,13 @@ impl Meter {
         Poll::Ready(Ok(()))
     }
 
-    /// Bytes came. What is malformed in a way that h2 overlooks is changed into what it refuses.
+    /// Scans received bytes. Malformed ones that h2 accepts are changed so that it rejects them.
     fn follow(&mut self, bytes: &mut [u8]) -> Result<(), ClientFault> {
-        // Where the flags of the field section under way are, when they came with these bytes.
+        // The position of the current field section's flags, if they are in these bytes.
         let mut flags = None;
         let mut at = 0;
         while at < bytes.len() {
-            let piece = self.came.next(&bytes[at..]);
+            let piece = self.received.next(&bytes[at..]);
             let end = at + piece.length;
             match piece.what {
                 What::Head(frame) => {
@@ -133,8 +134,8 @@ impl Meter {
                 }
                 What::Section => {
                     if self.sections.read(&mut bytes[at..end]).is_err() {
-                        // Trailers that do not end their stream h2 refuses with an error of that stream. Those whose
-                        // frame's head it has already are an error of the connection (RFC 9113 §5.4.2 allows it).
+                        // h2 rejects trailers without END_STREAM with a stream error. If h2 already has the
+                        // frame header, a connection error is used (RFC 9113 §5.4.2 allows it).
                         let flags =
                             flags.and_then(|flags| bytes.get_mut(flags)).ok_or(ClientFault::Malformed)?;
                         *flags &= !END_STREAM;
@@ -147,18 +148,18 @@ impl Meter {
         Ok(())
     }
 
-    /// Nothing came: has the head that is under way had its time?
+    /// Nothing was received: checks the time limit of the current header.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.came.within_section() {
+        if !self.received.within_section() {
             self.head = None;
             return Poll::Pending;
         }
         ready!(expired(&mut self.head, self.patience.head, cx));
         self.sections.expire();
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request head took too long")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "request header took too long")))
     }
 
-    /// What of these bytes was written, or how long nothing was.
+    /// Handles the result of a write, and checks its time limit.
     fn wrote(
         &mut self,
         cx: &mut Context<'_>,
@@ -172,7 +173,7 @@ impl Meter {
                 for part in parts {
                     let here = left.min(part.len());
                     let (budget, sections) = (&mut self.budget, &mut self.sections);
-                    self.went.follow(&part[..here], |frame| {
+                    self.sent.follow(&part[..here], |frame| {
                         budget.on_frame_sent(frame);
                         sections.on_frame_sent(frame);
                     });
@@ -196,7 +197,7 @@ enum ClientFault {
     Malformed,
 }
 
-/// Whether the time is over that began when this was asked first.
+/// Returns whether the time limit that began at the first call has passed.
 fn expired(timer: &mut Option<Pin<Box<Sleep>>>, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
     timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(time))).as_mut().poll(cx)
 }
@@ -212,11 +213,11 @@ impl AsyncRead for Meter {
             Poll::Pending => return this.poll_head(cx),
             Poll::Ready(read) => read?,
         }
-        let Err(wrong) = this.follow(&mut buf.filled_mut()[before..]) else { return Poll::Ready(Ok(())) };
-        // Whoever drives the connection says goodbye for us; nothing else wakes it.
+        let Err(fault) = this.follow(&mut buf.filled_mut()[before..]) else { return Poll::Ready(Ok(())) };
+        // The task that drives the connection sends GOAWAY; nothing else wakes it.
         this.ended = true;
         buf.set_filled(before);
-        this.alarm.raise(wrong == ClientFault::Malformed);
+        this.alarm.raise(fault == ClientFault::Malformed);
         Poll::Pending
     }
 }

@@ -1,25 +1,25 @@
-//! The heads of requests that h2 has and has not handed to us. Those that it refuses by itself are seen by what it sends on
-//! their streams, for it tells nothing of them.
+//! Rejected requests: headers that h2 has received and not returned. h2 does not report those that it
+//! rejects, so they are detected by the frames that it sends on their streams.
 
 use super::frame_scan::{Frame, RST_STREAM};
 use crate::proxy::Failure;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The error code of a stream beyond those that a client may have at a time (RFC 9113 §7). The client may try again.
+/// The error code for a stream above the limit (RFC 9113 §7), which the client may retry.
 const REFUSED_STREAM: u32 = 7;
 
-/// Heads that are remembered. More are open at a time only when a client resets streams at once.
+/// The number of headers that are tracked. More are open only if a client resets streams at once.
 const MAX_WAITING: usize = 256;
 
-/// A head that no request has come of yet.
+/// A header without a request yet.
 struct WaitingHead {
     stream: u32,
-    /// Why it will not become a request. h2 may still hand it over: it accepts streams that were reset in the same read.
+    /// Why it is rejected. h2 may still return it: it accepts streams that were reset in the same read.
     failure: Option<Failure>,
 }
 
-/// The heads of one connection.
+/// The headers of one connection.
 #[derive(Default)]
 pub(super) struct Heads {
     waiting: Mutex<Vec<WaitingHead>>,
@@ -29,12 +29,12 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// `refused` is told of each head that is refused.
+    /// Calls `refused` for each rejected header.
     pub(super) fn new(refused: impl Fn(Failure) + Send + Sync + 'static) -> Self {
         Self { refused: Some(Box::new(refused)), ..Self::default() }
     }
 
-    /// The head of a new stream begins.
+    /// A header starts on a new stream.
     pub(super) fn on_head_begun(&self, stream: u32) {
         let mut waiting = self.waiting.lock();
         let oldest = (waiting.len() == MAX_WAITING).then(|| waiting.remove(0));
@@ -45,7 +45,7 @@ impl Heads {
         }
     }
 
-    /// The request of that stream is served: what is sent on it from here on is its response.
+    /// The stream's request is served: frames sent on it from now on are its response.
     pub(super) fn serve(&self, stream: u32) {
         self.waiting.lock().retain(|head| head.stream != stream);
     }
@@ -55,18 +55,18 @@ impl Heads {
         let failure = match (frame.kind, frame.code) {
             (RST_STREAM, REFUSED_STREAM) => Failure::TooManyStreams,
             (RST_STREAM, _) => Failure::MALFORMED,
-            // The one response of its own: 431.
+            // 431 is the only response that h2 makes itself.
             _ => Failure::HeadTooLarge,
         };
         self.mark(frame.stream, failure);
     }
 
-    /// The client reset the stream: h2 drops what it was about to send on it.
+    /// The client reset the stream: h2 discards frames to send on it.
     pub(super) fn on_client_reset(&self, stream: u32) {
         self.mark(stream, Failure::ClientGone);
     }
 
-    /// h2 has handed over every request that it has: what is marked will not become one.
+    /// h2 has returned every request that it has: marked ones are rejected.
     pub(super) fn report(&self) {
         if !self.is_marked.swap(false, Ordering::Relaxed) {
             return;
@@ -75,12 +75,12 @@ impl Heads {
         marked.into_iter().filter_map(|head| head.failure).for_each(|failure| self.tell(failure));
     }
 
-    /// The head of that stream takes too long.
+    /// The header of that stream timed out.
     pub(super) fn expire(&self, stream: u32) {
         self.mark(stream, Failure::HeaderTimeout);
     }
 
-    /// The connection has ended, and what is left with it.
+    /// The connection has ended, and the remaining headers with it.
     pub(super) fn end(&self, failure: Failure) {
         for head in std::mem::take(&mut *self.waiting.lock()) {
             self.tell(head.failure.unwrap_or(failure));

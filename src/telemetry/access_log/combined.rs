@@ -1,11 +1,11 @@
-//! The combined format of Apache and nginx, for the tools that read it. It knows requests only, so a WebSocket is the line of its end.
+//! Combined log format of Apache and nginx. It has requests only, so a WebSocket has one line, at its end.
 
 use super::entry::{Entry, Event};
 use super::escape;
 use super::timestamp::Stamp;
 use moongate_sdk::ClientAddress;
 
-/// Appends the entry and a line feed; nothing for a WebSocket that opens or moves.
+/// Appends the entry and a line feed; nothing for the events `open` and `reconnect`.
 pub(super) fn write(line: &mut Vec<u8>, stamp: &Stamp, entry: &Entry<'_>) {
     let sent = match entry.event {
         Event::Request => entry.bytes_sent,

@@ -1,117 +1,117 @@
-//! The fields of an access-log line. Their names on the line are json's; `docs/reference/access-log.md` describes them.
+//! Fields of an access log line. `json` has their names; `docs/reference/access-log.md` describes them.
 
 use crate::telemetry::metrics::By;
 use moongate_sdk::ClientAddress;
 use std::time::Duration;
 
-/// One line: a request that was answered, or the start or end of a WebSocket. Borrowed: logging copies nothing but the line itself.
+/// One line: a completed request, or an event of a WebSocket. Fields are borrowed; only the line is copied.
 ///
-/// Bytes of a client are taken as they came; what is not UTF-8, or would disturb a terminal, is escaped.
+/// Bytes from a client are unchanged here. Invalid UTF-8 and control characters are escaped when written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry<'a> {
-    /// What happened.
+    /// The event.
     pub event: Event<'a>,
-    /// The client's address, as trusted proxies tell it; none for a unix socket.
+    /// The client's address according to trusted proxies; none for a Unix socket.
     pub client: Option<ClientAddress<'a>>,
-    /// The method as it came.
+    /// The method as sent.
     pub method: &'a str,
-    /// The host asked for; empty when there was none.
+    /// The requested host; empty without one.
     pub host: &'a [u8],
-    /// Path and query as they came.
+    /// Path and query as sent.
     pub path: &'a [u8],
     /// `HTTP/1.1`, `HTTP/2.0`.
     pub protocol: &'a str,
-    /// Version and cipher suite of the client's TLS; none when its connection is plain.
+    /// TLS version and cipher suite of the client; none without TLS.
     pub tls: Option<(&'a str, &'a str)>,
     /// The status sent to the client; 0 when none was sent.
     pub status: u16,
-    /// Bytes of the answer's body.
+    /// Bytes of the response's body.
     pub bytes_sent: u64,
     /// Bytes of the request's body.
     pub bytes_received: u64,
-    /// From the request's head to now.
+    /// The time since the request's header.
     pub duration: Duration,
-    /// The route's name; empty when none matched.
+    /// The route's name; empty without a match.
     pub route: &'a str,
-    /// The upstream's name; empty when none was chosen.
+    /// The upstream's name; empty without one.
     pub upstream: &'a str,
-    /// The endpoint that answered, or was tried last; empty when none was.
+    /// The endpoint that responded or was tried last; empty without one.
     pub endpoint: &'a str,
-    /// Endpoints tried.
+    /// Number of endpoints tried.
     pub attempts: u32,
     /// The request's id.
     pub request_id: &'a str,
-    /// The field `User-Agent`; empty when there was none.
+    /// The field `User-Agent`; empty if absent.
     pub user_agent: &'a [u8],
-    /// The field `Referer`; empty when there was none.
+    /// The field `Referer`; empty if absent.
     pub referer: &'a [u8],
-    /// The token of the error answer, or of what cut the answer short.
+    /// The reason token of the error response, or of an incomplete response.
     pub error: Option<&'a str>,
-    /// What exactly was wrong; empty where the token says it all.
+    /// Details of the error; empty if the token is enough.
     pub error_detail: &'a str,
-    /// What plugins have to say, those of one plugin in a row.
+    /// Notes of plugins, grouped by plugin.
     pub notes: &'a [Note<'a>],
 }
 
-/// Something that a plugin put into the line.
+/// A plugin's addition to the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note<'a> {
     /// The plugin's name.
     pub plugin: &'a str,
-    /// What it is about.
+    /// The note's key.
     pub key: &'a str,
-    /// What it says.
+    /// The note's value.
     pub value: &'a str,
 }
 
-/// What a line is about.
+/// The event of a line.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Event<'a> {
-    /// A request was answered.
+    /// A request was completed.
     #[default]
     Request,
     /// A WebSocket was opened.
     Open,
-    /// A WebSocket lost its endpoint, and was moved to another one or not.
+    /// A WebSocket lost its endpoint; it was moved or closed.
     Reconnect(FailoverRecord<'a>),
     /// A WebSocket ended.
     Close(Closed<'a>),
 }
 
-/// How a WebSocket lost its endpoint.
+/// The loss of a WebSocket's endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct FailoverRecord<'a> {
-    /// The endpoint that was lost.
+    /// The lost endpoint.
     pub from: &'a str,
-    /// How it was lost, as a short constant word.
+    /// The reason, as a short constant word.
     pub reason: &'a str,
 }
 
-/// How a WebSocket ended and what it carried.
+/// The end of a WebSocket.
 #[derive(Clone, Copy, Debug)]
 pub struct Closed<'a> {
-    /// The code of the Close frame; none when there was none.
+    /// The code of the Close frame; none without one.
     pub code: Option<u16>,
-    /// Why, as a short constant word.
+    /// The reason, as a short constant word.
     pub reason: &'a str,
-    /// Who caused the end.
+    /// The initiator of the end.
     pub by: By,
-    /// What the client sent.
+    /// Traffic from the client.
     pub to_backend: Flow,
-    /// What the backend sent.
+    /// Traffic from the backend.
     pub to_client: Flow,
-    /// From the handshake to the end.
+    /// The time from the handshake to the end.
     pub lifetime: Duration,
-    /// The last ping round trip to the client.
+    /// The last ping round-trip time of the client.
     pub client_rtt: Option<Duration>,
-    /// The last ping round trip to the backend.
+    /// The last ping round-trip time of the backend.
     pub backend_rtt: Option<Duration>,
 }
 
-/// What went one way through a WebSocket.
+/// The traffic of one direction of a WebSocket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// Whole messages, without control frames.
+    /// Complete messages, without control frames.
     pub messages: u64,
     /// Bytes on the wire, frame headers included.
     pub bytes: u64,

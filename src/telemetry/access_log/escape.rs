@@ -1,4 +1,4 @@
-//! Text and numbers as bytes of a line. What a client sent can neither end the line nor steer a terminal that shows it.
+//! Escaping of text and numbers in a line. Client bytes can neither end the line nor control a terminal.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ pub(super) fn decimal(line: &mut Vec<u8>, mut number: u64) {
     line.extend_from_slice(&digits[start..]);
 }
 
-/// Appends an address. The standard library's way costs ten times as much for one of IPv4.
+/// Appends an address. For IPv4, the standard library takes ten times as long.
 pub fn address(line: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {
@@ -47,9 +47,10 @@ pub(super) fn milliseconds(line: &mut Vec<u8>, time: std::time::Duration) {
 
 /// Appends `text` as the inside of a JSON string (RFC 8259 §7).
 ///
-/// Bytes that are not UTF-8 become U+FFFD; DEL and the C1 controls are escaped too, because some terminals obey them.
+/// Bytes that are not UTF-8 become U+FFFD; DEL and the C1 controls are escaped too, because some terminals
+/// obey them.
 pub(super) fn json(line: &mut Vec<u8>, text: &[u8]) {
-    // Nearly every field is plain ASCII: one pass, one copy.
+    // Most fields are plain ASCII: one pass, one copy.
     if text.iter().all(|byte| plain(*byte)) {
         line.extend_from_slice(text);
         return;
@@ -62,13 +63,13 @@ pub(super) fn json(line: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Appends `text` as nginx and Apache do between quotes: `\xHH` for all that is not printable ASCII, and for `"` and `\`.
-/// Empty text is a dash.
+/// Appends `text` as nginx and Apache do between quotes: `\xHH` for `"`, `\` and anything but printable
+/// ASCII. Empty text becomes a dash.
 pub(super) fn quoted(line: &mut Vec<u8>, text: &[u8]) {
     if text.is_empty() {
         line.push(b'-');
     }
-    // Nearly every field: one pass, one copy.
+    // Most fields are plain: one pass, one copy.
     if text.iter().all(|byte| plain(*byte)) {
         line.extend_from_slice(text);
         return;

@@ -1,4 +1,4 @@
-//! The JSON shape of a line: one object, always in this order, without the fields that have nothing to say.
+//! JSON format: one object per line, with a fixed order of fields; fields without a value are left out.
 
 use super::entry::{Closed, Entry, Event, Flow, Note};
 use super::escape;
@@ -63,7 +63,7 @@ fn request(line: &mut Vec<u8>, entry: &Entry<'_>) {
     plugins(line, entry.notes);
 }
 
-/// An object of objects: what each plugin has to say.
+/// An object with one object of notes per plugin.
 fn plugins(line: &mut Vec<u8>, notes: &[Note<'_>]) {
     if notes.is_empty() {
         return;

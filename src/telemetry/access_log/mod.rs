@@ -1,10 +1,10 @@
-//! The access log: a line for each request, at the price of formatting it.
+//! Access log: one line per request, written by a separate thread.
 //!
-//! A request formats its line in a buffer of its thread and appends it under a lock that is held for one copy. A thread
-//! of the log's own writes what has gathered, some twenty times a second, so a request makes no system call, wakes nobody
-//! in the steady state, and never waits for a disk: when the buffer is full, its line is dropped and counted.
+//! A request formats its line in a thread-local buffer and appends it to a queue under a lock, held for one
+//! copy. The writer thread writes queued lines about twenty times per second. A request makes no system call,
+//! usually wakes no thread, and never waits for a disk: with a full queue, its line is dropped and counted.
 //!
-//! Deciding which requests are logged stays out, and so does rotating files: [`AccessLog::reopen`] is for those who do.
+//! Callers select the requests to log, and rotate files through [`AccessLog::reopen`].
 
 mod combined;
 mod entry;
@@ -30,22 +30,23 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use timestamp::Stamp;
 
-/// What a thread keeps of its line buffer; a longer line gives back what it took.
+/// The capacity of a thread's line buffer; a longer line's memory is released.
 const LINE_KEPT: usize = 16 << 10;
 
-/// The smallest and the largest buffer: a page, and what no log needs.
+/// The smallest and the largest buffer: one page, and 1 GiB.
 const BUFFER: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
 
-/// The shape of a line.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// Apache's combined format. A WebSocket has one line, written when it ends.
     Combined,
 }
 
-/// An open access log. Dropping the last handle lets its thread write what is left and end; [`AccessLog::close`] waits for that.
+/// An open access log. After the last handle is dropped, the writer thread writes queued lines and ends;
+/// [`AccessLog::close`] waits for it.
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
@@ -53,11 +54,11 @@ pub struct AccessLog {
     queue: Arc<Queue>,
 }
 
-/// A line that is formatted already, with its end.
+/// A formatted line, with its line feed.
 #[derive(Clone, Copy, Debug)]
 pub struct FormattedLine<'a>(pub &'a [u8]);
 
-/// A queue with its writer for lines that somebody else formats.
+/// A queue and writer for lines that are formatted elsewhere.
 #[derive(Debug)]
 pub struct Lines(Arc<Queue>);
 
@@ -70,12 +71,12 @@ impl Lines {
         start(&Target::new(path), buffer).map(Self)
     }
 
-    /// Takes a line, or drops and counts it. Never waits.
+    /// Queues a line, or drops and counts it. Never blocks.
     pub fn push(&self, line: FormattedLine<'_>) {
         self.0.push(line.0);
     }
 
-    /// Waits until every line before is written, or counted as lost; false when that takes longer.
+    /// Waits until every earlier line is written or counted as lost; returns false after the time limit.
     pub fn flush(&self, within: Duration) -> bool {
         self.0.flush(within)
     }
@@ -87,7 +88,7 @@ impl Drop for Lines {
     }
 }
 
-/// Opens `target` and starts the thread that writes to it. The file comes last: whatever fails makes none.
+/// Opens `target` and starts its writer thread. The file is opened last, so that a failure creates no file.
 fn start(target: &Target, buffer: u64) -> io::Result<Arc<Queue>> {
     let limit = buffer.clamp(*BUFFER.start(), *BUFFER.end()) as usize;
     let queue = Arc::new(Queue::new(limit)?);
@@ -96,7 +97,7 @@ fn start(target: &Target, buffer: u64) -> io::Result<Arc<Queue>> {
     Ok(queue)
 }
 
-/// What a thread needs to write lines without allocating.
+/// The thread-local buffers for formatting a line.
 struct Pen {
     line: Vec<u8>,
     stamp: Stamp,
@@ -109,71 +110,73 @@ thread_local! {
 impl AccessLog {
     /// Opens `path` (`stdout`, `stderr` or a file, which is appended to) and starts the thread that writes to it.
     ///
-    /// `buffer` is how many bytes may wait for that thread; at least 4 KiB and at most 1 GiB are taken. A line that does not fit is dropped.
+    /// `buffer` is the queue's limit in bytes, clamped to 4 KiB to 1 GiB. A line that does not fit is
+    /// dropped.
     ///
     /// # Errors
-    /// When the file cannot be opened, the buffer cannot be had, or the thread cannot be started. Nothing else was touched then.
+    /// The file cannot be opened, the buffer cannot be allocated, or the thread cannot be started; without
+    /// side effects.
     pub fn open(format: Format, path: &str, buffer: u64) -> io::Result<Arc<Self>> {
         let target = Target::new(path);
         let queue = start(&target, buffer)?;
         Ok(Arc::new(Self { format, target, queue }))
     }
 
-    /// Whether [`AccessLog::open`] can be expected to open `path`, found without creating it.
+    /// Checks that [`AccessLog::open`] can open `path`, without creating it.
     ///
     /// # Errors
-    /// Why it cannot be opened.
+    /// The reason why it cannot be opened.
     pub fn check(path: &str) -> io::Result<()> {
         Target::new(path).check()
     }
 
-    /// Logs one entry. Never waits for the file.
+    /// Logs one entry. Never blocks.
     pub fn write(&self, entry: &Entry<'_>) {
         self.write_at(entry, SystemTime::now());
     }
 
-    /// Opens the file again, after it was moved away by a rotation. Lines that wait go to the new one.
+    /// Reopens the file after a rotation. Queued lines go to the new file.
     ///
     /// # Errors
-    /// When the file cannot be opened; the one open so far stays in use.
+    /// The file cannot be opened; the current one stays in use.
     pub fn reopen(&self) -> io::Result<()> {
         self.exchange(self.open_again()?);
         Ok(())
     }
 
-    /// Opens the file again and leaves it at that; nothing for one of the standard streams.
+    /// Reopens the file without using it yet; `None` for a standard stream.
     ///
     /// # Errors
-    /// When the file cannot be opened.
+    /// The file cannot be opened.
     pub fn open_again(&self) -> io::Result<Option<File>> {
         self.target.is_file().then(|| self.target.open()).transpose()
     }
 
-    /// Lines go to this file from now on; to the one of before where there is none.
+    /// Directs lines to this file from now on; `None` keeps the current one.
     pub fn exchange(&self, file: Option<File>) {
         if let Some(file) = file {
             self.queue.exchange(file);
         }
     }
 
-    /// Waits until everything logged before is written, or counted as lost; false when that takes longer than `within`.
+    /// Waits until every earlier line is written or counted as lost; returns false after `within`.
     pub fn flush(&self, within: Duration) -> bool {
         self.queue.flush(within)
     }
 
-    /// Takes no more lines and waits until the ones taken are written; false when that takes longer than `within`.
+    /// Closes the log and waits until the queued lines are written; returns false after `within`.
     pub fn close(&self, within: Duration) -> bool {
         self.queue.close();
         self.queue.finished(within)
     }
 
-    /// Lines of this log that were lost since it was opened.
+    /// Lines lost since the log was opened.
     pub fn dropped(&self) -> u64 {
         self.queue.dropped()
     }
 
     fn write_at(&self, entry: &Entry<'_>, now: SystemTime) {
-        // A thread that is being torn down, or that logs while it formats, does without: it must not panic for a log line.
+        // During thread teardown, or within formatting, the line is skipped instead of panicking.
         let _ = PEN.try_with(|pen| {
             let Ok(mut pen) = pen.try_borrow_mut() else { return };
             let Pen { line, stamp } = &mut *pen;

@@ -1,4 +1,5 @@
-//! The lines between requests and the writer: one buffer under one short lock, bounded by bytes. A full buffer drops, it never waits.
+//! Queue between requests and the writer: one buffer under one short lock, bounded by bytes. A full queue
+//! drops lines and never blocks.
 
 use crate::telemetry::metrics;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -7,17 +8,17 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How long lines gather before they are written. Short enough for `tail -f`, long enough to make writes rare.
+/// Time for lines to collect before a write: short enough for `tail -f`, long enough to make writes rare.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Where the writer is, so that a request wakes it only when that is needed.
+/// The writer's state, so that a request wakes the writer only if needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueueState {
-    /// Waits for the first line.
+    /// Waiting for the first line.
     Idle,
-    /// Lets lines gather until a moment, or until the buffer is half full.
+    /// Waiting for more lines, until a deadline or until the buffer is half full.
     Gathering,
-    /// At work, or already called.
+    /// Writing, or already woken.
     Awake,
 }
 
@@ -25,7 +26,7 @@ enum QueueState {
 struct QueueInner {
     lines: Vec<u8>,
     stage: QueueState,
-    /// Bytes taken from requests, and bytes that were written or given up, since the start.
+    /// Bytes accepted, and bytes written or dropped, since the start.
     taken: u64,
     settled: u64,
     urgent: bool,
@@ -34,29 +35,29 @@ struct QueueInner {
     exchange: Option<File>,
 }
 
-/// Lines that wait for the writer.
+/// The queue of lines.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<QueueInner>,
-    /// For the writer: something to do.
+    /// Wakes the writer.
     work: Condvar,
-    /// For those who flush: something was done.
+    /// Wakes callers of `flush`.
     done: Condvar,
     limit: usize,
     dropped: AtomicU64,
 }
 
-/// What the writer has to do next.
+/// The writer's next work.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// Written to from now on, after a rotation.
+    /// The new file after a rotation.
     pub(super) exchange: Option<File>,
-    /// Whether this is the last of it.
+    /// Whether the queue is closed and empty.
     pub(super) last: bool,
 }
 
 impl Queue {
-    /// A queue of at most `limit` bytes, reserved now: no request ever grows it.
+    /// A queue of at most `limit` bytes, reserved now, so that no request allocates.
     pub(super) fn new(limit: usize) -> io::Result<Self> {
         let state = QueueInner {
             lines: buffer(limit)?,
@@ -81,7 +82,7 @@ impl Queue {
         self.limit
     }
 
-    /// Takes one line, or drops and counts it.
+    /// Adds one line, or drops and counts it.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.state.lock();
         if state.closed || state.lines.len() + line.len() > self.limit {
@@ -97,14 +98,14 @@ impl Queue {
             QueueState::Awake => false,
         };
         if call {
-            // Noted here, so that the lines behind this one do not call again.
+            // Set here, so that later lines do not wake the writer again.
             state.stage = QueueState::Awake;
             drop(state);
             self.work.notify_one();
         }
     }
 
-    /// Counts lines that will never be written.
+    /// Counts lines that will not be written.
     pub(super) fn lost(&self, lines: u64) {
         self.dropped.fetch_add(lines, Relaxed);
         metrics::global().access_log_dropped(lines);
@@ -114,21 +115,21 @@ impl Queue {
         self.dropped.load(Relaxed)
     }
 
-    /// Writes go to `file` from the next batch on.
+    /// Directs writes to `file` from the next batch on.
     pub(super) fn exchange(&self, file: File) {
         let mut state = self.state.lock();
         state.exchange = Some(file);
         self.call(state);
     }
 
-    /// Takes no more lines.
+    /// Refuses further lines.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         self.call(state);
     }
 
-    /// Waits until all lines taken so far are settled.
+    /// Waits until all accepted lines are written or dropped.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let mut state = self.state.lock();
         let goal = state.taken;
@@ -144,7 +145,7 @@ impl Queue {
         self.wait(self.state.lock(), within, |state| state.finished)
     }
 
-    /// For the writer: waits for work and exchanges the gathered lines for the empty `batch`.
+    /// For the writer: waits for work and swaps the queued lines with the empty `batch`.
     pub(super) fn work(&self, batch: &mut Vec<u8>) -> Work {
         let mut state = self.state.lock();
         while state.lines.is_empty() && state.exchange.is_none() && !state.closed {
@@ -164,7 +165,7 @@ impl Queue {
         Work { exchange: state.exchange.take(), last: state.closed }
     }
 
-    /// For the writer: `bytes` are written or given up.
+    /// For the writer: marks `bytes` as written or dropped.
     pub(super) fn release(&self, bytes: usize, last: bool) {
         let mut state = self.state.lock();
         state.settled += bytes as u64;
@@ -185,7 +186,7 @@ impl Queue {
         within: Duration,
         met: impl Fn(&QueueInner) -> bool,
     ) -> bool {
-        // A limit too far to be a moment is no limit that anybody meets.
+        // An overflowing deadline means no deadline.
         let until = Instant::now().checked_add(within);
         while !met(&state) {
             match until {
@@ -204,7 +205,7 @@ impl QueueInner {
     }
 }
 
-/// An empty buffer of `limit` bytes; the system gives the memory only as it is touched.
+/// An empty buffer of `limit` bytes; the system commits the memory as it is used.
 pub(super) fn buffer(limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(limit).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;

@@ -1,4 +1,4 @@
-//! Where lines go in the end: a file or one of the standard streams, written without a buffer of its own.
+//! Output of log lines: a file or a standard stream, without further buffering.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-/// How often and how long a pipe that is full and must not block is waited for, before its lines are given up.
+/// Retries of a full non-blocking pipe before its lines are dropped.
 const STALLS: u32 = 100;
 const STALL: Duration = Duration::from_millis(10);
 
-/// What the operator named.
+/// The configured target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Stdout,
@@ -25,11 +25,11 @@ pub(super) enum Target {
 pub(super) struct Sink {
     target: Target,
     file: File,
-    /// Whether the last write ended inside a line.
+    /// Whether the last write ended within a line.
     torn: bool,
 }
 
-/// A write that failed, and how many lines it lost.
+/// A failed write, and the number of lost lines.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) lines: u64,
@@ -49,9 +49,10 @@ impl Target {
         matches!(self, Self::File(_))
     }
 
-    /// Opens it for appending. A new file can be read by its group and nobody else: it holds addresses and queries.
+    /// Opens the target for appending. A new file is readable by its owner and group only: it has addresses
+    /// and queries.
     ///
-    /// Without O_NONBLOCK a named pipe that nobody reads would hold up a start or a reload; so it is an error.
+    /// O_NONBLOCK makes a named pipe without a reader an error, instead of blocking a start or a reload.
     pub(super) fn open(&self) -> io::Result<File> {
         match self {
             Self::Stdout => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
@@ -65,17 +66,18 @@ impl Target {
         }
     }
 
-    /// Whether it can be opened, without creating it. A FIFO is not opened: its reader would see an end.
+    /// Checks that the target can be opened, without creating it. A FIFO is not opened: its reader would see
+    /// an end.
     ///
     /// # Errors
-    /// Why it cannot be opened.
+    /// The reason why it cannot be opened.
     pub(super) fn check(&self) -> io::Result<()> {
         let Self::File(path) = self else { return Ok(()) };
         match path.metadata() {
             Ok(found) if found.is_file() => OpenOptions::new().append(true).open(path).map(drop),
             Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
             Ok(_) => Ok(()),
-            // The file is made when it is opened, where a symbolic link leads if there is one.
+            // Opening creates the file, also through a symbolic link.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let folder = path.parent().unwrap_or(Path::new(""));
                 let link = fs::read_link(path).map(|target| folder.join(target));
@@ -91,7 +93,7 @@ impl Target {
         }
     }
 
-    /// As the operator wrote it.
+    /// The target as configured.
     pub(super) fn name(&self) -> std::borrow::Cow<'_, str> {
         match self {
             Self::Stdout => "stdout".into(),
@@ -110,16 +112,17 @@ impl Sink {
         &self.target
     }
 
-    /// Goes on in `file`, at the start of a line.
+    /// Continues in `file`, at the start of a line.
     pub(super) fn exchange(&mut self, file: File) {
         self.file = file;
         self.torn = false;
     }
 
-    /// Writes whole lines; what could not be written is lost, so that a full disk never fills the memory.
+    /// Writes complete lines. Lines that cannot be written are dropped, so that a full disk never fills the
+    /// memory.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Failed> {
         if self.torn {
-            // The first half of a line is in the file; what follows must not be read as its second half.
+            // The file ends within a line; a line feed separates it from the next line.
             put(&mut self.file, b"\n").map_err(|(_, error)| failed(lines, error))?;
             self.torn = false;
         }
@@ -135,7 +138,7 @@ fn failed(lost: &[u8], error: io::Error) -> Failed {
     Failed { lines: lost.iter().filter(|byte| **byte == b'\n').count() as u64, error }
 }
 
-/// `write_all` that says how far it came, and that does not give up on a slow pipe at once.
+/// `write_all` that returns the number of bytes written, and that retries a full pipe.
 fn put(file: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let (mut written, mut stalls) = (0, 0);
     while written < bytes.len() {
@@ -158,7 +161,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
 
-    /// Takes a few bytes at a time, and then fails.
+    /// Accepts a few bytes per write, and then fails.
     struct Small {
         room: usize,
         taken: Vec<u8>,
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn short_writes_go_on_where_they_stopped() {
+    fn short_writes_continue_at_their_end() {
         let mut small = Small { room: 100, taken: Vec::new() };
         put(&mut small, b"one\ntwo\n").unwrap();
         assert_eq!(small.taken, b"one\ntwo\n");

@@ -1,4 +1,4 @@
-//! Claims about lines, and about what happens when the file is slower than they come.
+//! Tests of lines, and of a file that is slower than the lines.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -57,7 +57,7 @@ fn line(format: Format, entry: &Entry<'_>) -> String {
     String::from_utf8(line).unwrap()
 }
 
-/// A log into a pipe that is read only when the test says so.
+/// A log to a pipe that the test reads.
 fn piped(buffer: u64) -> (Arc<AccessLog>, PipeReader) {
     let (reader, writer) = io::pipe().unwrap();
     let writer = OwnedFd::from(writer);
@@ -84,7 +84,7 @@ fn a_request_is_one_json_object() {
 }
 
 #[test]
-fn the_end_of_a_websocket_says_who_and_why_and_how_much() {
+fn the_end_of_a_websocket_has_initiator_reason_and_volume() {
     let written = line(Format::Json, &closed());
     let json: serde_json::Value = serde_json::from_str(&written).unwrap();
     assert!(written.starts_with(r#"{"time":"2025-10-09T08:53:20.250Z","event":"close","#), "{written}");
@@ -98,7 +98,7 @@ fn the_end_of_a_websocket_says_who_and_why_and_how_much() {
 }
 
 #[test]
-fn a_lost_endpoint_has_a_line_of_its_own() {
+fn a_lost_endpoint_has_its_own_line() {
     let event = Event::Reconnect(FailoverRecord { from: "10.0.0.2:80", reason: "eof" });
     let entry = Entry { event, status: 101, error: Some("reconnect_failed"), ..entry() };
     let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &entry)).unwrap();
@@ -115,13 +115,14 @@ fn a_lost_endpoint_has_a_line_of_its_own() {
 }
 
 #[test]
-fn what_plugins_say_stands_under_their_names() {
+fn notes_of_plugins_are_under_their_names() {
     let note = |plugin, key, value| Note { plugin, key, value };
     let notes = [note("jwt", "user", "a\"b\n"), note("jwt", "key", "k1"), note("l\"imit", "left", "3")];
     let text = line(Format::Json, &Entry { notes: &notes, ..entry() });
     let read: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let said = serde_json::json!({ "jwt": { "user": "a\"b\n", "key": "k1" }, "l\"imit": { "left": "3" } });
-    assert_eq!(read["plugins"], said, "{text}");
+    let expected =
+        serde_json::json!({ "jwt": { "user": "a\"b\n", "key": "k1" }, "l\"imit": { "left": "3" } });
+    assert_eq!(read["plugins"], expected, "{text}");
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn every_json_field_is_documented() {
     }
     let json: serde_json::Value = serde_json::from_str(&line(Format::Json, &full)).unwrap();
     let mut fields: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-    // The one field that only a reconnect has.
+    // The field that only a reconnect has.
     fields.push("from");
     let mut written: Vec<&str> = page
         .lines()
@@ -151,7 +152,7 @@ fn every_json_field_is_documented() {
 }
 
 #[test]
-fn the_combined_format_is_the_one_that_tools_read() {
+fn the_combined_format_is_that_of_apache() {
     assert_eq!(
         line(Format::Combined, &entry()),
         "192.0.2.7 - - [09/Oct/2025:08:53:20 +0000] \"GET /a?b=\\x22c\\x22 HTTP/1.1\" 200 1234 \"-\" \"curl/8\\x1b[31m\"\n"
@@ -161,7 +162,7 @@ fn the_combined_format_is_the_one_that_tools_read() {
 }
 
 #[test]
-fn closing_loses_nothing() {
+fn closing_writes_every_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     let log = AccessLog::open(Format::Json, path.to_str().unwrap(), 1 << 20).unwrap();
@@ -176,7 +177,7 @@ fn closing_loses_nothing() {
 }
 
 #[test]
-fn a_dropped_log_still_writes_what_it_took() {
+fn a_dropped_log_writes_its_queued_lines() {
     let (log, mut reader) = piped(1 << 20);
     log.write(&entry());
     drop(log);
@@ -186,7 +187,7 @@ fn a_dropped_log_still_writes_what_it_took() {
 }
 
 #[test]
-fn flushing_makes_a_line_visible_now() {
+fn flushing_writes_lines_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     let log = AccessLog::open(Format::Json, path.to_str().unwrap(), 1 << 20).unwrap();
@@ -199,7 +200,7 @@ fn flushing_makes_a_line_visible_now() {
 }
 
 #[test]
-fn lines_reach_the_file_without_being_asked_for() {
+fn lines_reach_the_file_without_a_flush() {
     let (log, mut reader) = piped(1 << 20);
     log.write(&entry());
     let mut first = [0; 8];
@@ -208,7 +209,7 @@ fn lines_reach_the_file_without_being_asked_for() {
 }
 
 #[test]
-fn a_rotated_file_is_opened_anew() {
+fn a_rotated_file_is_reopened() {
     let folder = tempfile::tempdir().unwrap();
     let (path, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
     let log = AccessLog::open(Format::Json, path.to_str().unwrap(), 1 << 20).unwrap();
@@ -223,7 +224,7 @@ fn a_rotated_file_is_opened_anew() {
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_is_an_error_and_the_old_one_goes_on() {
+fn a_file_that_cannot_be_opened_is_an_error_and_the_old_one_stays_in_use() {
     let folder = tempfile::tempdir().unwrap();
     let inside = folder.path().join("logs");
     fs::create_dir(&inside).unwrap();
@@ -239,10 +240,10 @@ fn a_file_that_cannot_be_opened_is_an_error_and_the_old_one_goes_on() {
 }
 
 #[test]
-fn a_full_buffer_drops_and_counts_and_never_waits() {
+fn a_full_buffer_drops_and_counts_lines_without_blocking() {
     let (log, mut reader) = piped(4 << 10);
     let path = [b'a'; 1000];
-    // The pipe holds 64 KiB and the two buffers 8; a request that waited would wait here for ever.
+    // The pipe holds 64 KiB and the two buffers 8 KiB; a blocking write would hang the test here.
     (0..1000).for_each(|_| log.write(&Entry { path: &path, ..entry() }));
     assert!(log.dropped() > 800, "{}", log.dropped());
     let reading = std::thread::spawn(move || {
@@ -258,7 +259,7 @@ fn a_full_buffer_drops_and_counts_and_never_waits() {
 }
 
 #[test]
-fn a_failing_disk_is_counted_and_blocks_nobody() {
+fn a_failing_disk_is_counted_without_blocking() {
     let log = AccessLog::open(Format::Json, "/dev/full", 1 << 20).unwrap();
     (0..10).for_each(|_| log.write(&entry()));
     assert!(log.flush(LONG));
@@ -267,7 +268,7 @@ fn a_failing_disk_is_counted_and_blocks_nobody() {
 }
 
 #[test]
-fn any_bytes_of_a_client_make_one_readable_line() {
+fn any_client_bytes_give_one_readable_line() {
     let odd: Vec<u8> = (0..=255).chain([0xc3, 0x28, 0xf0, 0x9f]).collect();
     let odd = Entry { host: &odd, path: &odd, user_agent: &odd, referer: &odd, ..entry() };
     let written = line(Format::Json, &odd);

@@ -1,14 +1,14 @@
-//! The time of a line in both spellings, always UTC. The calendar is consulted once a second, the rest are three digits.
+//! Timestamps of a line in both formats, in UTC. The date is computed once per second.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 
 const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
 
-/// The last second of 9999: beyond it the year has five digits and no format here holds it.
+/// The last second of 9999: later years have five digits, which no format here allows.
 const LAST: u64 = 253_402_300_799;
 
-/// A moment, spelled out. Kept by a thread from line to line.
+/// A formatted moment, kept by a thread from line to line.
 #[derive(Debug)]
 pub(super) struct Stamp {
     second: u64,
@@ -24,7 +24,7 @@ impl Stamp {
         Self { second: 0, rfc3339: *b"1970-01-01T00:00:00.000Z", common: *b"01/Jan/1970:00:00:00 +0000" }
     }
 
-    /// Moves to `now`; a clock before 1970 or after 9999 stays at that end.
+    /// Advances to `now`, clamped to 1970 to 9999.
     pub(super) fn update(&mut self, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let second = since.as_secs().min(LAST);
@@ -35,12 +35,12 @@ impl Stamp {
         digits(&mut self.rfc3339[20..23], u64::from(since.subsec_millis()));
     }
 
-    /// RFC 3339 with milliseconds.
+    /// RFC 3339 format with milliseconds.
     pub(super) fn rfc3339(&self) -> &[u8] {
         &self.rfc3339
     }
 
-    /// The common log format's, without its brackets.
+    /// Common log format, without its brackets.
     pub(super) fn common(&self) -> &[u8] {
         &self.common
     }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_spelled_as_date_would() {
+    fn moments_are_formatted_as_by_date() {
         for (seconds, millis, rfc3339, common) in [
             (0, 0, "1970-01-01T00:00:00.000Z", "01/Jan/1970:00:00:00 +0000"),
             (951_782_400, 7, "2000-02-29T00:00:00.007Z", "29/Feb/2000:00:00:00 +0000"),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_out_of_this_world_are_held_at_the_ends() {
+    fn clocks_out_of_range_are_clamped() {
         assert_eq!(spelled(1 << 40, 0).0, "9999-12-31T23:59:59.000Z");
         let mut stamp = Stamp::new();
         stamp.update(UNIX_EPOCH - Duration::from_secs(1));

@@ -1,4 +1,5 @@
-//! The thread that writes what has gathered. It alone waits for disks and pipes, and it alone complains, once a minute at most.
+//! Writer thread of a log. Only this thread waits for disks and pipes, and it reports problems at most once a
+//! minute.
 
 use super::queue::{self, Queue};
 use super::sink::Sink;
@@ -10,36 +11,36 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two complaints.
+/// The minimum time between two reports.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Says what went wrong, but not with every batch.
+/// Rate-limited reports of lost lines.
 #[derive(Debug, Default)]
 struct Complaints {
     last: Option<Instant>,
-    /// Lost lines that were spoken of already.
-    told: u64,
+    /// Lost lines that were already reported.
+    reported: u64,
 }
 
-/// A thread that waits for what it is to write to. Without it, it ends.
+/// A thread that waits for its sink; it ends if none is given.
 pub(super) struct Writer(SyncSender<Sink>);
 
 impl Writer {
-    /// Begins to write.
+    /// Starts to write.
     pub(super) fn write_to(self, sink: Sink) {
-        // The thread waits for it.
+        // The thread is waiting, so sending cannot fail.
         let _ = self.0.send(sink);
     }
 }
 
-/// Starts the thread. It ends when the queue is closed and empty.
+/// Starts the thread, which ends when the queue is closed and empty.
 pub(super) fn start(queue: Arc<Queue>) -> io::Result<Writer> {
     let mut batch = queue::buffer(queue.limit())?;
     let (sender, receiver) = sync_channel::<Sink>(1);
     thread::Builder::new().name("access-log".to_owned()).spawn(move || {
         let Ok(mut sink) = receiver.recv() else { return };
         let mut complaints = Complaints::default();
-        // A panic costs the lines of one batch.
+        // A panic loses the lines of one batch.
         while call_caught(|| run(&queue, &mut sink, &mut batch, &mut complaints)).is_none() {
             metrics::global().tasks().restarted("access_log");
             queue.release(batch.len(), false);
@@ -72,18 +73,18 @@ fn run(queue: &Queue, sink: &mut Sink, batch: &mut Vec<u8>, complaints: &mut Com
 impl Complaints {
     fn consider(&mut self, sink: &Sink, lost: u64, error: Option<io::Error>) {
         let quiet = self.last.is_some_and(|last| last.elapsed() < QUIET);
-        if quiet || (lost == self.told && error.is_none()) {
+        if quiet || (lost == self.reported && error.is_none()) {
             return;
         }
-        let (path, lines) = (sink.target().name(), lost - self.told);
+        let (path, lines) = (sink.target().name(), lost - self.reported);
         match error {
             Some(error) => {
-                log::error!(path:%, lines, error:%; "access log cannot be written; its lines are lost");
+                log::error!(path:%, lines, error:%; "access log not written; lines lost");
             }
             None => {
-                log::warn!(path:%, lines; "access log is slower than its lines come; some are lost");
+                log::warn!(path:%, lines; "access log buffer full; lines dropped");
             }
         }
-        (self.last, self.told) = (Some(Instant::now()), lost);
+        (self.last, self.reported) = (Some(Instant::now()), lost);
     }
 }

@@ -1,19 +1,19 @@
-//! Lookups of host names: how they ended, and how many were slow.
+//! Lookups of host names: results, and slow ones.
 
 use super::exposition::Exposition;
 use super::names;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How a lookup ended.
+/// The result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupResult {
-    /// With addresses.
+    /// The name has addresses.
     Resolved,
-    /// The name has no address.
+    /// The name has no addresses.
     NotFound,
-    /// A name server, or the system, refused.
+    /// A name server or the system returned an error.
     Failed,
-    /// No name server answered in time.
+    /// No name server responded in time.
     TimedOut,
 }
 
@@ -34,14 +34,14 @@ pub struct Lookups {
 }
 
 impl Lookups {
-    /// A lookup ended.
+    /// Counts a finished lookup.
     pub fn done(&self, result: LookupResult) {
         if let Some(count) = self.ended.get(result as usize) {
             count.fetch_add(1, Relaxed);
         }
     }
 
-    /// A lookup takes long.
+    /// Counts a lookup that took longer than 1 s.
     pub fn slow(&self) {
         self.slow.fetch_add(1, Relaxed);
     }

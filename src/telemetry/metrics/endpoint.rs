@@ -1,4 +1,5 @@
-//! What an upstream and its endpoints count. Health and living connections are not counted here: their owners show them through a `Source`.
+//! Metrics of an upstream and its endpoints. Health and active connections are read from their owners by a
+//! `MetricSource`.
 
 use super::exposition::Exposition;
 use super::names;
@@ -6,16 +7,16 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The series of one endpoint of an upstream. The endpoint keeps the handle; they live as long as it does.
+/// The series of one endpoint of an upstream, as long as the endpoint holds the handle.
 #[derive(Debug)]
 pub struct EndpointMetrics {
     pub(super) upstream: Arc<str>,
     pub(super) endpoint: Arc<str>,
-    // Failures are rare and their reasons a handful: a list under a lock is smaller than a map of atomics.
+    // A list under a lock is smaller than a map of atomics: failures are rare and have a handful of reasons.
     failures: Mutex<Vec<(&'static str, u64)>>,
 }
 
-/// The series of one upstream. The upstream keeps the handle.
+/// The series of one upstream, as long as the upstream holds the handle.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
     name: Box<str>,
@@ -24,7 +25,7 @@ pub struct UpstreamMetrics {
 }
 
 impl EndpointMetrics {
-    /// The series of `endpoint` (its address) in `upstream`: those already in use, or new ones.
+    /// The existing or new series of the endpoint `endpoint` (an address) of `upstream`.
     pub fn of(upstream: &str, endpoint: &str) -> Arc<Self> {
         super::global().endpoint(upstream, endpoint)
     }
@@ -33,7 +34,7 @@ impl EndpointMetrics {
         Self { upstream: upstream.into(), endpoint: endpoint.into(), failures: Mutex::default() }
     }
 
-    /// Counts an attempt that failed here, by a short constant reason such as `connect_refused`.
+    /// Counts a failed attempt, by a short constant reason such as `connect_refused`.
     pub fn failed(&self, reason: &'static str) {
         let mut failures = self.failures.lock();
         match failures.iter_mut().find(|(known, _)| *known == reason) {
@@ -54,7 +55,7 @@ impl EndpointMetrics {
 }
 
 impl UpstreamMetrics {
-    /// The series of `upstream`: those already in use under that name, or new ones.
+    /// The existing or new series of `upstream`.
     pub fn of(upstream: &str) -> Arc<Self> {
         super::global().upstream(upstream)
     }
@@ -63,12 +64,12 @@ impl UpstreamMetrics {
         Self { name: name.into(), panics: AtomicU64::new(0), resolve_failures: AtomicU64::new(0) }
     }
 
-    /// Counts a choice while every endpoint was unhealthy.
+    /// Counts a selection while every endpoint was unhealthy.
     pub fn panicked(&self) {
         self.panics.fetch_add(1, Relaxed);
     }
 
-    /// Counts a host name that could not be resolved.
+    /// Counts a failed lookup of a host name.
     pub fn resolve_failed(&self) {
         self.resolve_failures.fetch_add(1, Relaxed);
     }

@@ -1,4 +1,4 @@
-//! One scrape: families are filled here and written in the text format by the `prometheus` crate.
+//! One scrape: metric families, encoded in the text format by the `prometheus` crate.
 
 use super::histogram::{Histogram, Observed};
 use super::names::{Family, Shape};
@@ -6,15 +6,15 @@ use prometheus::TextEncoder;
 use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 use std::collections::BTreeMap;
 
-/// What a scrape has collected so far.
+/// The families of a scrape.
 #[derive(Debug, Default)]
 pub struct Exposition {
     families: BTreeMap<&'static str, MetricFamily>,
 }
 
-/// Owns numbers that already exist elsewhere, such as the health of endpoints, and shows them at a scrape.
+/// An owner of numbers that are read at a scrape, such as the health of endpoints.
 pub trait MetricSource: Send + Sync {
-    /// Adds its series to `scrape`. Called on the thread of the scrape; must not wait.
+    /// Adds the source's series to `scrape`. Runs on the scrape's thread and must not block.
     fn collect(&self, scrape: &mut Exposition);
 }
 
@@ -33,7 +33,7 @@ impl Exposition {
         self.add(family, labels).set_gauge(gauge);
     }
 
-    /// Adds a histogram, once something was observed.
+    /// Adds a histogram if it has an observation.
     pub(super) fn histogram(&mut self, family: &'static Family, labels: &[&str], histogram: &Histogram) {
         let observed = histogram.observed();
         if observed.count > 0 {
@@ -41,7 +41,7 @@ impl Exposition {
         }
     }
 
-    /// Adds a histogram that somebody else counted.
+    /// Adds a histogram that was counted elsewhere.
     pub fn observed(&mut self, family: &'static Family, labels: &[&str], observed: Observed) {
         let mut shown = proto::Histogram::default();
         shown.set_sample_count(observed.count);
@@ -56,10 +56,10 @@ impl Exposition {
         self.add(family, labels).set_histogram(shown);
     }
 
-    /// The text exposition format, families by name.
+    /// The text exposition format, with families sorted by name.
     pub(super) fn encode(self) -> String {
         let families: Vec<_> = self.families.into_values().collect();
-        // The encoder refuses only a family without series, and a family begins with its first series.
+        // The encoder fails only for a family without series; a family is created with its first series.
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 

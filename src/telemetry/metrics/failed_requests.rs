@@ -1,4 +1,4 @@
-//! Requests that the gateway answered by itself, by reason.
+//! Requests that failed or were refused by the gateway, by reason.
 
 use super::exposition::Exposition;
 use super::names;
@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How many of each reason; a reason appears with its first request.
+/// Counts by reason; a reason appears with its first request.
 #[derive(Debug, Default)]
 pub(super) struct Failed(RwLock<BTreeMap<&'static str, AtomicU64>>);
 

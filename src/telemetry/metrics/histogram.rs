@@ -1,35 +1,36 @@
-//! A histogram for the hot path: two relaxed atomic adds an observation, no lock, and small enough for thousands of routes.
+//! Histogram for the hot path: two relaxed atomic adds per observation, no lock, small enough for thousands
+//! of routes.
 //!
-//! The count is the sum of the buckets, so one scrape never shows a count that disagrees with them.
+//! The count is computed as the sum of the buckets, so a scrape is always consistent.
 
 use super::names::{Family, Shape};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The sum is kept as an integer of millionths: an atomic add instead of a compare-and-swap loop over floats.
+/// The sum is kept in millionths: an atomic add instead of a compare-and-swap loop over floats.
 const SCALE: f64 = 1e6;
 
 /// Observations of one series.
 #[derive(Debug)]
 pub(super) struct Histogram {
     bounds: &'static [f64],
-    /// One per bound, and one for what lies beyond the last.
+    /// One count per bound, and one for values above the last bound.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
-/// What a histogram held at one moment.
+/// A histogram's state at one moment.
 #[derive(Debug, PartialEq)]
 pub struct Observed {
-    /// Upper bound and number of observations at most that large.
+    /// Upper bounds, and the number of observations up to each.
     pub buckets: Vec<(f64, u64)>,
-    /// How many.
+    /// The number of observations.
     pub count: u64,
-    /// Their sum.
+    /// The sum of the observations.
     pub sum: f64,
 }
 
 impl Histogram {
-    /// Empty, with the bounds of `family`; without bounds when the family is not a histogram.
+    /// An empty histogram with the bounds of `family`; without bounds if the family is not a histogram.
     pub(super) fn new(family: &Family) -> Self {
         let bounds = match family.shape {
             Shape::Histogram(bounds) => bounds,
@@ -42,7 +43,7 @@ impl Histogram {
         }
     }
 
-    /// Counts one value in the unit of the family.
+    /// Observes one value, in the unit of the family.
     pub(super) fn observe(&self, value: f64) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
         self.counts[bucket].fetch_add(1, Relaxed);

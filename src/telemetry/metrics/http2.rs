@@ -1,24 +1,24 @@
-//! Connections of clients that speak HTTP/2: how many there are, and why they ended.
+//! HTTP/2 connections of clients: number, and reasons of their ends.
 
 use super::exposition::Exposition;
 use super::names;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Why a connection ended.
+/// The reason for the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Its client left.
+    /// The client closed it.
     Client,
-    /// Nothing was asked for a while, or the process ended.
+    /// The connection was idle, or the process ended.
     Idle,
-    /// Its client took too long to begin.
+    /// The client did not send its preface and SETTINGS in time.
     Slow,
-    /// It broke, or its client broke the protocol.
+    /// An I/O error or a protocol error.
     Error,
-    /// Its client sent too much that brings no request forward.
+    /// The client sent too many frames without progress of a request.
     Flood,
-    /// Its client made too many requests that are none.
+    /// The client sent too many malformed requests.
     Malformed,
 }
 
@@ -33,19 +33,19 @@ impl Ended {
     ];
 }
 
-/// All of them.
+/// The HTTP/2 connections of all clients.
 #[derive(Debug, Default)]
 pub struct Http2Connections {
     active: AtomicU64,
     ended: [AtomicU64; Ended::ALL.len()],
 }
 
-/// One of them, counted as active until it is dropped.
+/// One connection, active until dropped.
 #[derive(Debug)]
 pub struct Http2Connection(Arc<Http2Connections>);
 
 impl Http2Connections {
-    /// One more.
+    /// Counts a new connection.
     pub fn opened(self: &Arc<Self>) -> Http2Connection {
         self.active.fetch_add(1, Relaxed);
         Http2Connection(Arc::clone(self))
@@ -63,7 +63,7 @@ impl Http2Connections {
 }
 
 impl Http2Connection {
-    /// It ended.
+    /// Counts the end of the connection.
     pub fn ended(self, why: Ended) {
         self.0.ended[why as usize].fetch_add(1, Relaxed);
     }

@@ -1,9 +1,9 @@
-//! Counters, gauges and histograms, and the text that Prometheus scrapes.
+//! Metrics: counters, gauges and histograms, and their text exposition for Prometheus.
 //!
-//! Counting is cheap because nothing is looked up on the way: whoever counts (a compiled route, an endpoint, a tunnel) holds
-//! a handle to its own series and adds to its atomics. Numbers that have a living owner elsewhere are not kept twice; the
-//! owner shows them at a scrape as a [`Source`]. Series live exactly as long as their handles, so what a reload removed
-//! is gone when its last request is, and what a reload kept counts on.
+//! Counting needs no lookup: each compiled route, endpoint and tunnel holds a handle to its series and adds
+//! to atomics. Numbers with an owner elsewhere are not duplicated; the owner adds them at a scrape as a
+//! [`MetricSource`]. A series lives as long as its handles: a removed one ends with its last request, and one
+//! kept by a reload keeps its counts.
 
 mod dns_lookups;
 mod endpoint;
@@ -55,7 +55,7 @@ pub fn global() -> &'static Metrics {
     &PROCESS
 }
 
-/// The text exposition format of everything in this process; served as [`CONTENT_TYPE`].
+/// All metrics in the text exposition format, with the media type [`CONTENT_TYPE`].
 pub fn render() -> String {
     PROCESS.render()
 }
@@ -63,7 +63,7 @@ pub fn render() -> String {
 /// The media type of [`render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A set of series. The process has one ([`global`]); tests make their own.
+/// A set of series. The process has one ([`global`]); tests create their own.
 #[derive(Default)]
 pub struct Metrics {
     routes: WeakRegistry<Box<str>, RouteMetrics>,
@@ -82,7 +82,7 @@ pub struct Metrics {
     admin_evicted: AtomicU64,
 }
 
-/// The outcome of the newest reload.
+/// The result of the last reload.
 #[derive(Debug, Default)]
 struct Config {
     generation: AtomicU64,
@@ -122,25 +122,25 @@ impl Metrics {
         self.preambles.get(listener.into(), || PreambleMetrics::new(listener))
     }
 
-    /// Asks `source` at every scrape, until its owner drops it.
+    /// Reads `source` at every scrape, until its owner drops it.
     pub fn register(&self, source: Weak<dyn MetricSource>) {
         let mut sources = self.sources.lock();
         sources.retain(|source| source.strong_count() > 0);
         sources.push(source);
     }
 
-    /// Notes that configuration number `generation` serves from now on; also for the first one.
+    /// Records that configuration number `generation` is in use, the first one included.
     pub fn config_taken(&self, generation: u64) {
         self.config.generation.store(generation, Relaxed);
         self.config.note(true);
     }
 
-    /// Notes that a configuration was refused and the one before serves on.
+    /// Records that a configuration was refused, and the previous one stays in use.
     pub fn config_refused(&self) {
         self.config.note(false);
     }
 
-    /// Counts access-log lines that were lost.
+    /// Counts lost lines of the access log.
     pub fn access_log_dropped(&self, lines: u64) {
         self.log_dropped.fetch_add(lines, Relaxed);
     }
@@ -150,12 +150,12 @@ impl Metrics {
         self.admin_evicted.fetch_add(1, Relaxed);
     }
 
-    /// Counts a request that the gateway answered by itself, by the reason's name.
+    /// Counts a request that failed or was refused, by the reason's name.
     pub fn request_failed(&self, reason: &'static str) {
         self.failed.add(reason);
     }
 
-    /// The connections of clients that speak HTTP/2.
+    /// The HTTP/2 connections of clients.
     pub fn http2(&self) -> &Arc<Http2Connections> {
         &self.http2
     }
@@ -165,7 +165,7 @@ impl Metrics {
         &self.lookups
     }
 
-    /// The process's long-lived tasks.
+    /// The long-lived tasks of the process.
     pub fn tasks(&self) -> &Tasks {
         &self.tasks
     }
@@ -179,7 +179,7 @@ impl Metrics {
         self.plugins.living().iter().for_each(|plugin| plugin.collect(&mut scrape));
         self.tls.living().iter().for_each(|tls| tls.collect(&mut scrape));
         self.preambles.living().iter().for_each(|preamble| preamble.collect(&mut scrape));
-        // Collected without the lock: a source may take locks of its own.
+        // Collected without the lock, because a source may take its own locks.
         let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
         sources.iter().for_each(|source| source.collect(&mut scrape));
         self.failed.collect(&mut scrape);

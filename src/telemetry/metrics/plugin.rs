@@ -1,9 +1,8 @@
-//! What one plugin counts: its calls, its errors and its time, by phase.
+//! Metrics of one plugin: calls, errors and time, by phase.
 //!
-//! Each worker has counters of its own, so that a plugin of every route is no cache line that all of them
-//! fight for, and counting a call is no atomic addition: that alone would take longer than a plugin that
-//! does little. Reading the clock costs more than a plugin that does little, so it is read for one call in
-//! [`SAMPLE`], and that call counts for all of them. Where a plugin waits the time is exact.
+//! Each worker has its own counters: a shared cache line and an atomic add would cost more than a small
+//! plugin. Reading the clock costs more too, so one call in [`SAMPLE`] is timed and stands for all. Waiting
+//! time is exact.
 
 use super::exposition::Exposition;
 use super::names;
@@ -11,22 +10,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// One call in so many is timed.
+/// One call in this many is timed.
 const SAMPLE: u64 = 16;
 
-/// Sets of counters: the first for every thread that has none of its own, then one for each worker.
+/// Sets of counters: the first for threads that are not workers, then one per worker.
 const SHARDS: usize = 16;
 
-/// A phase of a request, as metrics call it.
+/// A phase, as in the label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The request's head.
+    /// The request's header.
     RequestHeaders,
-    /// A piece of the request's body.
+    /// A chunk of the request's body.
     RequestBody,
-    /// The answer's head.
+    /// The response's header.
     ResponseHeaders,
-    /// A piece of the answer's body.
+    /// A chunk of the response's body.
     ResponseBody,
     /// A WebSocket message.
     Message,
@@ -47,7 +46,7 @@ impl Phase {
         Self::Log,
     ];
 
-    /// Its name as a label.
+    /// The phase's name as a label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::RequestHeaders => "request_headers",
@@ -61,7 +60,7 @@ impl Phase {
     }
 }
 
-/// The series of one plugin, shared by all entries of that name and kind. They live as long as it does.
+/// The series of one plugin, shared by all entries of this name and kind.
 #[derive(Debug)]
 pub struct PluginMetrics {
     name: Box<str>,
@@ -69,7 +68,7 @@ pub struct PluginMetrics {
     shards: [Shard; SHARDS],
 }
 
-/// The counters of a worker, on cache lines of their own.
+/// The counters of a worker, on separate cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard([Counters; Phase::ALL.len()]);
@@ -81,16 +80,16 @@ struct Counters {
     nanoseconds: AtomicU64,
 }
 
-/// A call under way.
+/// A call in progress.
 #[derive(Debug)]
 pub struct Call<'a> {
     counters: &'a Counters,
-    /// When it began, if it is one that is timed.
+    /// The start, if the call is timed.
     begun: Option<Instant>,
 }
 
 impl PluginMetrics {
-    /// The series of the plugin `name` of that kind in this process: those in use, or new ones.
+    /// The existing or new series of the plugin `name` of this kind.
     pub fn of(name: &str, kind: &str) -> Arc<Self> {
         super::global().plugin(name, kind)
     }
@@ -99,14 +98,14 @@ impl PluginMetrics {
         Self { name: name.into(), kind: kind.into(), shards: Default::default() }
     }
 
-    /// Counts a call, and looks at the clock for one in 16.
+    /// Counts a call, and reads the clock for one in 16.
     #[inline]
     pub fn call(&self, phase: Phase) -> Call<'_> {
         let worker = moongate_sdk::worker();
         let own = (1..SHARDS).contains(&worker);
         let counters = &self.shards[if own { worker } else { 0 }].0[phase as usize];
         let before = if own {
-            // Nobody else writes here.
+            // Only this worker writes here.
             let before = counters.calls.load(Relaxed);
             counters.calls.store(before.wrapping_add(1), Relaxed);
             before
@@ -135,7 +134,7 @@ impl PluginMetrics {
 }
 
 impl Call<'_> {
-    /// It returned.
+    /// Records the return of the call.
     #[inline]
     pub fn returned(&mut self) {
         if let Some(begun) = self.begun.take() {
@@ -143,12 +142,12 @@ impl Call<'_> {
         }
     }
 
-    /// It returned a future, and this one waited so long for it.
+    /// Records the waiting time of a call that returned a future.
     pub fn waited(&mut self, time: Duration) {
         self.add(time, 1);
     }
 
-    /// It failed.
+    /// Counts the call as failed.
     pub fn failed(&self) {
         self.counters.errors.fetch_add(1, Relaxed);
     }
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_sample_counts_for_all_and_that_of_a_wait_is_exact() {
+    fn sampled_time_is_scaled_and_waiting_time_is_exact() {
         let metrics = PluginMetrics::new("a", "b");
         (0..SAMPLE).for_each(|_| metrics.call(Phase::Log).returned());
         metrics.call(Phase::Message).waited(Duration::from_millis(1500));

@@ -1,14 +1,14 @@
-//! The process as /proc shows it, read at a scrape. Where there is no /proc, these metrics are absent.
+//! Process metrics from /proc, read at a scrape. Without /proc, these metrics are absent.
 
 use super::exposition::Exposition;
 use super::names;
 use std::fs;
 use std::sync::OnceLock;
 
-/// The kernel reports CPU time and start times in units of 1/100 s (USER_HZ) on every architecture that we run on.
+/// Ticks per second of CPU and start times in /proc (USER_HZ), the same on every supported architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Adds what can be read.
+/// Adds the metrics that can be read.
 pub(super) fn collect(scrape: &mut Exposition) {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -30,10 +30,10 @@ pub(super) fn collect(scrape: &mut Exposition) {
     }
 }
 
-/// The fields of /proc/self/stat behind the command's name, which may itself hold spaces and brackets.
+/// A field of /proc/self/stat after the command name, which may contain spaces and brackets.
 fn stat_field(stat: &str, number: usize) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(") ")?;
-    // The state is field 3 of proc(5) and the first behind the name.
+    // The state is field 3 of proc(5) and the first after the name.
     rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
 
@@ -42,20 +42,21 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 }
 
 fn started(stat: &str) -> Option<f64> {
-    // /proc/stat grows with the number of cores and the moment of boot does not change: read once.
+    // Read once: the boot time is constant, and /proc/stat grows with the number of cores.
     static BOOT: OnceLock<Option<f64>> = OnceLock::new();
     let boot = *BOOT.get_or_init(|| field(&fs::read_to_string("/proc/stat").ok()?, "btime"));
     Some(boot? + stat_field(stat, 22)? / TICKS_PER_SECOND)
 }
 
-/// The first number behind `name` at the start of a line; `unlimited` is none.
+/// The number after `name` at the start of a line; none for `unlimited`.
 fn field(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 fn open_files() -> Option<f64> {
-    // Since Linux 6.2 the directory's size is the number of its entries; before, counting them is all there is.
+    // Since Linux 6.2 the directory's size is the number of its entries; before, it is 0 and the entries are
+    // counted.
     match fs::metadata("/proc/self/fd").ok()?.len() {
         0 => Some(fs::read_dir("/proc/self/fd").ok()?.count() as f64),
         count => Some(count as f64),

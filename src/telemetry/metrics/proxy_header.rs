@@ -1,24 +1,24 @@
-//! What one listener counts of the PROXY protocol: the connections that it ended for their header.
+//! PROXY protocol metrics of one listener: connections closed because of their header.
 
 use super::exposition::Exposition;
 use super::names;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Why a connection was ended before its first request.
+/// The reason for closing a connection before its first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preamble {
-    /// It began with something else.
+    /// The connection started with other bytes.
     Missing,
-    /// Its header broke the rules.
+    /// The header was invalid.
     Malformed,
-    /// Its header was too long.
+    /// The header was too long.
     TooLong,
-    /// The checksum was not that of the header.
+    /// The checksum was wrong.
     Checksum,
-    /// The header was not whole in time.
+    /// The header was incomplete after the timeout.
     Timeout,
-    /// The connection ended inside the header.
+    /// The connection was closed inside the header.
     Closed,
 }
 
@@ -26,7 +26,7 @@ impl Preamble {
     const ALL: [Self; 6] =
         [Self::Missing, Self::Malformed, Self::TooLong, Self::Checksum, Self::Timeout, Self::Closed];
 
-    /// Its name as a label.
+    /// The reason's name as a label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -39,7 +39,7 @@ impl Preamble {
     }
 }
 
-/// The series of one listener. Its configuration keeps the handle; they live as long as it does.
+/// The series of one listener, as long as its configuration holds the handle.
 #[derive(Debug)]
 pub struct PreambleMetrics {
     listener: Box<str>,
@@ -47,7 +47,7 @@ pub struct PreambleMetrics {
 }
 
 impl PreambleMetrics {
-    /// The series of `listener` in this process: those already in use under that name, or new ones.
+    /// The existing or new series of `listener`.
     pub fn of(listener: &str) -> Arc<Self> {
         super::global().preamble(listener)
     }
@@ -61,7 +61,7 @@ impl PreambleMetrics {
         &self.listener
     }
 
-    /// Counts a connection that was ended.
+    /// Counts a closed connection.
     pub fn refused(&self, why: Preamble) {
         self.refused[why as usize].fetch_add(1, Relaxed);
     }

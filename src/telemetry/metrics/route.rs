@@ -1,4 +1,4 @@
-//! What one route counts: its answers by upstream and status, its latency, and its WebSockets.
+//! Metrics of one route: responses by upstream and status, latency, and WebSockets.
 
 use super::exposition::Exposition;
 use super::histogram::Histogram;
@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// The series of one route. A compiled route keeps the handle; they live as long as it does.
+/// The series of one route, as long as a compiled route holds the handle.
 ///
-/// What a route never does costs nothing: histograms and WebSocket counters are made at their first use.
+/// Histograms and WebSocket counters are created at their first use.
 #[derive(Debug)]
 pub struct RouteMetrics {
     pub(super) name: Box<str>,
@@ -23,14 +23,14 @@ pub struct RouteMetrics {
     aborts: [AtomicU64; 3],
 }
 
-/// Why a request ended for its client.
+/// The reason for the end of a request by its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAbort {
-    /// It left.
+    /// The client disconnected.
     Gone,
-    /// It sent its body too slowly.
+    /// The client sent its body too slowly.
     Body,
-    /// It read its response too slowly.
+    /// The client read its response too slowly.
     Send,
 }
 
@@ -46,7 +46,7 @@ impl ClientAbort {
     }
 }
 
-/// The answers of one route through one upstream. The handle that a request counts on.
+/// The responses of one route through one upstream.
 #[derive(Debug)]
 pub struct Answers {
     route: Arc<RouteMetrics>,
@@ -55,10 +55,10 @@ pub struct Answers {
 }
 
 impl RouteMetrics {
-    /// The series of `route` in this process: those already in use under that name, or new ones.
+    /// The existing or new series of `route`.
     ///
-    /// Call it when a configuration is compiled and keep the handle: counts live as long as somebody holds it.
-    /// [`names::NONE`] is the route of requests that matched none.
+    /// Keep the handle of a compiled route: counts live as long as a handle. [`names::NONE`] is the route of
+    /// requests without a match.
     pub fn of(route: &str) -> Arc<Self> {
         super::global().route(route)
     }
@@ -73,7 +73,7 @@ impl RouteMetrics {
         }
     }
 
-    /// The handle for answers through `upstream`; [`names::NONE`] for those that the gateway gives itself.
+    /// The handle for responses through `upstream`; [`names::NONE`] for responses of the gateway itself.
     pub fn answers(self: &Arc<Self>, upstream: &str) -> Arc<Answers> {
         self.answers.get(upstream.into(), || Answers {
             route: Arc::clone(self),
@@ -110,7 +110,7 @@ impl RouteMetrics {
 }
 
 impl Answers {
-    /// Counts an HTTP request that got `status` after `duration`: three relaxed atomic adds.
+    /// Counts an HTTP request with its status and duration: three relaxed atomic adds.
     pub fn request(&self, status: u16, duration: Duration) {
         self.statuses.add(status);
         self.route
@@ -119,12 +119,13 @@ impl Answers {
             .observe(duration.as_secs_f64());
     }
 
-    /// Counts a request that ended for its client.
+    /// Counts a request that its client ended.
     pub fn aborted(&self, reason: ClientAbort) {
         self.route.aborts[reason as usize].fetch_add(1, Relaxed);
     }
 
-    /// Counts a WebSocket handshake that got `status`, without its duration: that of a 101 says nothing about latency.
+    /// Counts a WebSocket handshake with its status. The duration of a 101 is not latency, so it is not
+    /// observed.
     pub fn handshake(&self, status: u16) {
         self.statuses.add(status);
     }

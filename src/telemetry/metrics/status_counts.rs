@@ -1,15 +1,15 @@
-//! Requests by status code: found by index, counted by one atomic add, and nothing is allocated for classes that never occur.
+//! Requests by status code: an array index and one atomic add; classes that never occur are not allocated.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The status of what is none: counted under its own label instead of growing the label set.
+/// The label of values that are not a status code.
 const OTHER: &str = "other";
 
-/// Counters for 100 to 599, and one for the rest.
+/// Counters for 100 to 599, and one for other values.
 #[derive(Debug, Default)]
 pub(super) struct Statuses {
-    // A class of a route is 800 bytes once it occurs; all five for ten thousand routes would be 40 MB.
+    // A class takes 800 bytes once it occurs; all five for ten thousand routes would take 40 MB.
     classes: [OnceLock<Box<[AtomicU64; 100]>>; 5],
     other: AtomicU64,
 }
@@ -26,7 +26,7 @@ impl Statuses {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Calls `on` with the label and the count of every status that occurred.
+    /// Calls `on` with the label and count of every status that occurred.
     pub(super) fn each(&self, mut on: impl FnMut(&str, u64)) {
         for (class, counters) in (1..).zip(&self.classes) {
             for (rest, counter) in counters.get().into_iter().flat_map(|class| class.iter()).enumerate() {

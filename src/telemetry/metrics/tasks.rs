@@ -1,15 +1,15 @@
-//! Long-lived tasks of the process that had to be started again.
+//! Restarts of long-lived tasks.
 
 use super::exposition::Exposition;
 use super::names;
 use parking_lot::Mutex;
 
-/// How often each kind of task was started again after a panic.
+/// Restarts after a panic, by kind of task.
 #[derive(Debug, Default)]
 pub struct Tasks(Mutex<Vec<(&'static str, u64)>>);
 
 impl Tasks {
-    /// A task of this kind is started again.
+    /// Counts a restart of this kind of task.
     pub fn restarted(&self, task: &'static str) {
         let mut tasks = self.0.lock();
         match tasks.iter_mut().find(|(known, _)| *known == task) {

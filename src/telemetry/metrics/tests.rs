@@ -1,4 +1,4 @@
-//! Claims about what a scrape shows, and that the documentation says the same.
+//! Tests of the exposition, and of its equality with the documentation.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -50,7 +50,7 @@ fn exposed(text: &str) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn a_scrape_shows_every_name_of_the_table_and_no_other() {
+fn a_scrape_has_exactly_the_names_of_the_table() {
     let metrics = Metrics::default();
     let (route, upstream, endpoint) =
         (metrics.route("r"), metrics.upstream("u"), metrics.endpoint("u", "1.2.3.4:80"));
@@ -88,7 +88,7 @@ fn a_scrape_shows_every_name_of_the_table_and_no_other() {
 }
 
 #[test]
-fn the_documentation_is_the_table() {
+fn the_documentation_equals_the_table() {
     let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/metrics.md"));
     let written: Vec<&str> = page
         .lines()
@@ -130,7 +130,7 @@ fn a_hundred_reloads_with_changing_names_leave_no_series_behind() {
 }
 
 #[test]
-fn a_name_that_a_reload_keeps_counts_on() {
+fn a_name_kept_by_a_reload_keeps_its_counts() {
     let metrics = Metrics::default();
     let before = metrics.route("r").answers("u");
     before.request(200, Duration::ZERO);
@@ -186,7 +186,7 @@ fn close_codes_cannot_grow_the_label_set_without_end() {
 }
 
 #[test]
-fn labels_never_mix_however_their_values_are_split() {
+fn labels_do_not_collide_for_any_split_of_their_values() {
     let metrics = Metrics::default();
     let one = metrics.route("ab").answers("c");
     let other = metrics.route("a").answers("bc");
@@ -208,7 +208,7 @@ fn odd_names_are_escaped() {
 }
 
 #[test]
-fn a_refused_reload_shows_and_keeps_the_generation() {
+fn a_refused_reload_is_shown_and_keeps_the_generation() {
     let metrics = Metrics::default();
     metrics.config_taken(4);
     metrics.config_refused();
@@ -219,7 +219,7 @@ fn a_refused_reload_shows_and_keeps_the_generation() {
 }
 
 #[test]
-fn a_source_is_forgotten_with_its_owner() {
+fn a_source_is_dropped_with_its_owner() {
     let metrics = Metrics::default();
     let cluster: Arc<dyn MetricSource> = Arc::new(Cluster);
     metrics.register(Arc::downgrade(&cluster));

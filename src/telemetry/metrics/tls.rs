@@ -1,4 +1,4 @@
-//! What a listener counts of its TLS handshakes and of its certificates' files.
+//! TLS metrics of a listener: handshakes, and changes of certificate files.
 
 use super::exposition::Exposition;
 use super::names;
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The series of one listener's TLS. Its acceptor keeps the handle.
+/// The TLS series of one listener, as long as its acceptor holds the handle.
 #[derive(Debug)]
 pub struct TlsMetrics {
     listener: Box<str>,
@@ -21,7 +21,7 @@ const VERSIONS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
 const RESULTS: [&str; 2] = ["full", "resumed"];
 
 impl TlsMetrics {
-    /// The series of the listener in this process: those in use, or new ones.
+    /// The existing or new series of `listener`.
     pub fn of(listener: &str) -> Arc<Self> {
         super::global().tls(listener)
     }
@@ -36,13 +36,13 @@ impl TlsMetrics {
         }
     }
 
-    /// Counts a handshake that was made, with one of the two versions.
+    /// Counts a completed handshake.
     pub fn record_handshake(&self, version: &'static str, resumed: bool) {
         let version = usize::from(version == VERSIONS[1]);
         self.handshakes[version][usize::from(resumed)].fetch_add(1, Relaxed);
     }
 
-    /// Counts one that came to nothing, by a short constant reason.
+    /// Counts a failed handshake, by a short constant reason.
     pub fn failed(&self, reason: &'static str) {
         let mut failures = self.failures.lock();
         match failures.iter_mut().find(|(known, _)| *known == reason) {
@@ -51,12 +51,12 @@ impl TlsMetrics {
         }
     }
 
-    /// Counts files that changed and were taken.
+    /// Counts changed files that are now in use.
     pub fn rotated(&self) {
         self.rotated.fetch_add(1, Relaxed);
     }
 
-    /// Counts files that changed and were refused.
+    /// Counts changed files that were refused.
     pub fn not_rotated(&self) {
         self.not_rotated.fetch_add(1, Relaxed);
     }

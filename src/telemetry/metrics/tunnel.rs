@@ -1,4 +1,4 @@
-//! What one WebSocket counts.
+//! Counting handle of one WebSocket, and the label values of its metrics.
 
 use super::endpoint::EndpointMetrics;
 use super::route::RouteMetrics;
@@ -13,21 +13,22 @@ use std::time::Duration;
 pub struct TunnelMetrics {
     route: Arc<RouteMetrics>,
     pair: Arc<Pair>,
-    // Held so that the endpoint's series stay while a WebSocket lives there.
+    // Keeps the endpoint's series alive.
     _endpoint: Arc<EndpointMetrics>,
 }
 
 impl TunnelMetrics {
-    /// Counts a WebSocket as opened. Takes one uncontended lock; all that follows is relaxed atomic adds.
+    /// Counts a WebSocket as opened. Takes one uncontended lock; later counts are relaxed atomic adds.
     pub fn open(route: &Arc<RouteMetrics>, endpoint: &Arc<EndpointMetrics>) -> Self {
-        // The pair keeps a weak count on its endpoint, so no other endpoint can get this address as long as it exists.
+        // The pair holds a weak reference to its endpoint, so the address is not reused during the pair's
+        // lifetime.
         let key = Arc::as_ptr(endpoint).addr();
         let pair = route.sockets().pair(key, || Pair::new(endpoint));
         pair.opened.fetch_add(1, Relaxed);
         Self { route: Arc::clone(route), pair, _endpoint: Arc::clone(endpoint) }
     }
 
-    /// Adds `count` messages or control frames; a tunnel brings what it counted in plain integers.
+    /// Adds `count` messages or control frames, which the tunnel has counted in plain integers.
     pub fn add_messages(&self, direction: Direction, opcode: Opcode, count: u64) {
         self.route.sockets().add_messages(direction, opcode, count);
     }
@@ -37,22 +38,23 @@ impl TunnelMetrics {
         self.route.sockets().add_bytes(direction, count);
     }
 
-    /// Notes a pong to the gateway's own ping, `after` it was sent.
+    /// Observes the time from the gateway's ping to its pong.
     pub fn ping_rtt(&self, side: Side, after: Duration) {
         self.route.sockets().round_trip(side, after.as_secs_f64());
     }
 
-    /// Counts an endpoint that was lost, and what became of the client.
+    /// Counts a lost endpoint with the result for the WebSocket.
     pub fn reconnected(&self, result: Reconnected) {
         self.route.sockets().reconnected(&self.pair.upstream_label, result);
     }
 
-    /// Counts the end: the close code (`None` when there was no Close frame), who caused it, and a short constant reason.
+    /// Counts the end: the close code (`None` without a Close frame), the initiator, and a short constant
+    /// reason.
     pub fn closed(&self, code: Option<u16>, by: By, reason: &'static str) {
         self.route.sockets().closed(code, by, reason);
     }
 
-    /// Notes at the end how long it lived and how many messages it carried, both directions together.
+    /// Observes the lifetime and the messages of both directions, at the end.
     pub fn lifetime(&self, lived: Duration, messages: u64) {
         self.route.sockets().lifetime(lived.as_secs_f64(), messages);
     }

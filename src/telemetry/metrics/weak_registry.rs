@@ -1,18 +1,18 @@
-//! Instances by name, kept only as long as somebody uses them.
+//! Weak registry: instances by name, kept as long as a handle exists.
 //!
-//! A snapshot, a request or a tunnel holds its handle; when the last of them is gone, so is the series. A reload that keeps
-//! a name finds the instance of the generation before, because that one is dropped after the new one was built. Nobody has to
-//! tell the metrics what a reload or a discovery removed.
+//! Snapshots, requests and tunnels hold handles; a series is dropped with its last handle. A reload that
+//! keeps a name finds the existing instance, because the previous generation is dropped after the new one is
+//! built.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
-/// Below this many names a sweep is not worth its time.
+/// Below this many names, dead entries are not removed.
 const SWEEP_FROM: usize = 64;
 
-/// Living instances by key.
+/// Weak references to instances by key.
 #[derive(Debug)]
 pub(super) struct WeakRegistry<K, V> {
     inner: Mutex<Inner<K, V>>,
@@ -31,7 +31,7 @@ impl<K, V> Default for WeakRegistry<K, V> {
 }
 
 impl<K: Eq + Hash, V> WeakRegistry<K, V> {
-    /// The living instance of `key`, or a new one from `make`.
+    /// The existing instance of `key`, or a new one from `make`.
     pub(super) fn get(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
         let mut inner = self.inner.lock();
         if let Some(living) = inner.instances.get(&key).and_then(Weak::upgrade) {
@@ -45,7 +45,7 @@ impl<K: Eq + Hash, V> WeakRegistry<K, V> {
         fresh
     }
 
-    /// All living instances; the names of dead ones are forgotten.
+    /// All existing instances; dead entries are removed.
     pub(super) fn living(&self) -> Vec<Arc<V>> {
         let mut inner = self.inner.lock();
         inner.sweep();
@@ -54,7 +54,8 @@ impl<K: Eq + Hash, V> WeakRegistry<K, V> {
 }
 
 impl<K: Eq + Hash, V> Inner<K, V> {
-    // Sweeping when the number has doubled keeps both the memory and the time per name constant, scraped or not.
+    // Sweeping after the number has doubled keeps memory and the time per name constant, also without
+    // scrapes.
     fn sweep(&mut self) {
         self.instances.retain(|_, instance| instance.strong_count() > 0);
         self.sweep_at = (self.instances.len() * 2).max(SWEEP_FROM);
@@ -67,20 +68,20 @@ mod tests {
 
     #[test]
     fn a_name_in_use_keeps_its_instance() {
-        let shelf = WeakRegistry::<&str, u8>::default();
-        let first = shelf.get("a", || 1);
-        assert!(Arc::ptr_eq(&first, &shelf.get("a", || 2)));
+        let registry = WeakRegistry::<&str, u8>::default();
+        let first = registry.get("a", || 1);
+        assert!(Arc::ptr_eq(&first, &registry.get("a", || 2)));
         drop(first);
-        assert_eq!(*shelf.get("a", || 3), 3);
-        assert!(shelf.living().is_empty());
+        assert_eq!(*registry.get("a", || 3), 3);
+        assert!(registry.living().is_empty());
     }
 
     #[test]
-    fn names_that_come_and_go_leave_nothing_behind() {
-        let shelf = WeakRegistry::<usize, ()>::default();
+    fn dead_names_are_removed() {
+        let registry = WeakRegistry::<usize, ()>::default();
         for name in 0..100_000 {
-            shelf.get(name, || ());
+            registry.get(name, || ());
         }
-        assert!(shelf.inner.lock().instances.len() <= SWEEP_FROM);
+        assert!(registry.inner.lock().instances.len() <= SWEEP_FROM);
     }
 }

@@ -1,4 +1,4 @@
-//! The WebSockets of one route, summed over its tunnels. A tunnel counts in plain integers and brings them here now and then.
+//! WebSocket counters of one route. A tunnel counts in plain integers and adds them here from time to time.
 
 use super::endpoint::EndpointMetrics;
 use super::exposition::Exposition;
@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
-/// Peers choose among 2,000 private close codes (RFC 6455 §7.4.2); this many of them get a label of their own.
+/// Private close codes with their own label. Peers may use 2,000 (RFC 6455 §7.4.2).
 const PRIVATE_CODES: usize = 32;
 
-/// The close code of a series.
+/// The close code label of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Code {
     None,
@@ -29,14 +29,14 @@ pub(super) struct Sockets {
     lifetime: Histogram,
     lifetime_messages: Histogram,
     round_trips: [Histogram; Side::ALL.len()],
-    // Locked once for each WebSocket's end and start; a handful of entries.
+    // Locked once at the start and end of each WebSocket; a handful of entries.
     closed: Mutex<Closed>,
-    // Locked once for each endpoint that a WebSocket loses; an upstream or two.
+    // Locked once for each lost endpoint; one or two upstreams.
     reconnected: Mutex<HashMap<(Arc<str>, Reconnected), u64>>,
     pairs: Mutex<HashMap<usize, Arc<Pair>>>,
 }
 
-/// Ends by code, who and why.
+/// Ends by code, initiator and reason.
 #[derive(Debug, Default)]
 struct Closed {
     counts: HashMap<(Code, By, &'static str), u64>,
@@ -96,13 +96,13 @@ impl Sockets {
         *self.reconnected.lock().entry((Arc::clone(upstream), result)).or_default() += 1;
     }
 
-    /// The counters of this route at one endpoint; `key` tells living endpoints apart.
+    /// The counters of this route at one endpoint; `key` identifies the endpoint.
     pub(super) fn pair(&self, key: usize, make: impl FnOnce() -> Pair) -> Arc<Pair> {
         let mut pairs = self.pairs.lock();
         if let Some(pair) = pairs.get(&key) {
             return Arc::clone(pair);
         }
-        // A new endpoint is the moment when old ones may have left.
+        // A new endpoint is a good time to drop those of removed ones.
         pairs.retain(|_, pair| pair.lives());
         Arc::clone(pairs.entry(key).or_insert_with(|| Arc::new(make())))
     }

@@ -1,4 +1,4 @@
-//! Claims about the files of an upstream.
+//! Tests of an upstream's certificate files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::super::tests::VERSION_1;
@@ -8,8 +8,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use std::fs;
 use std::path::Path;
 
-/// PKCS #8 with no key of a kind that we know.
-const STRANGE_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+/// PKCS #8 with an unknown type of key.
+const UNKNOWN_KEY_TYPE: &str = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
 
 fn years(name: &str, from: i32, to: i32) -> CertificateParams {
     let mut params = CertificateParams::new(vec![format!("{name}.example")]).unwrap();
@@ -18,7 +18,7 @@ fn years(name: &str, from: i32, to: i32) -> CertificateParams {
     params
 }
 
-/// `ca.pem`, and `gateway.pem` by it with its key; each with its years.
+/// `ca.pem`, and `gateway.pem` issued by it, with its key and validity in years.
 fn folder(issuer: [i32; 2], shown: [i32; 2]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut params = years("issuer", issuer[0], issuer[1]);
@@ -46,26 +46,27 @@ fn compile(folder: &Path, ca: &str, prior: Option<&Arc<Client>>) -> Result<Arc<C
     Client::compile(&Placed { value: written, place: Place::nowhere() }, prior)
 }
 
-/// Keys and messages.
-fn told(problems: &[Problem]) -> Vec<(String, String)> {
-    let told = |problem: &Problem| (problem.place.clone().unwrap().path.to_string(), problem.message.clone());
-    problems.iter().map(told).collect()
+/// Paths and messages.
+fn messages(problems: &[Problem]) -> Vec<(String, String)> {
+    let messages =
+        |problem: &Problem| (problem.place.clone().unwrap().path.to_string(), problem.message.clone());
+    problems.iter().map(messages).collect()
 }
 
 fn only(problems: &[Problem], key: &str, message: &str) {
-    let told = told(problems);
-    assert!(told.len() == 1 && told[0].0 == key && told[0].1.contains(message), "{told:?}");
+    let messages = messages(problems);
+    assert!(messages.len() == 1 && messages[0].0 == key && messages[0].1.contains(message), "{messages:?}");
 }
 
 #[test]
-fn good_files_raise_no_doubt() {
+fn valid_files_cause_no_warning() {
     let folder = folder([2000, 4000], [2000, 4000]);
     assert_eq!(compile(folder.path(), "ca.pem", None).unwrap().advice(), []);
 }
 
 #[test]
-fn a_certificate_to_show_must_be_valid_now_unless_it_is_shown_already() {
-    for (shown, message) in [([2000, 2001], "expired"), ([3999, 4000], "not valid yet")] {
+fn a_client_certificate_must_be_valid_unless_already_in_use() {
+    for (shown, message) in [([2000, 2001], "expired"), ([3999, 4000], "not valid before")] {
         let folder = folder([2000, 4000], shown);
         let refused = compile(folder.path(), "ca.pem", None).unwrap_err();
         only(&refused.0, "cert", message);
@@ -76,7 +77,7 @@ fn a_certificate_to_show_must_be_valid_now_unless_it_is_shown_already() {
     let late = self::folder([2000, 4000], [2000, 2001]);
     let file = fs::read(late.path().join("gateway.pem")).unwrap();
     let chain = pem::certificates(&file).unwrap();
-    let Ok(mut good) = Arc::try_unwrap(good) else { panic!("nobody else has it") };
+    let Ok(mut good) = Arc::try_unwrap(good) else { panic!("the test holds the only reference") };
     let key = good.identity.take().unwrap().key;
     good.identity = Some(Identity { chain, key });
     let taken = compile(late.path(), "ca.pem", Some(&Arc::new(good))).unwrap();
@@ -85,14 +86,14 @@ fn a_certificate_to_show_must_be_valid_now_unless_it_is_shown_already() {
 }
 
 #[test]
-fn doubtful_issuers_are_taken_with_a_warning() {
+fn doubtful_issuers_are_accepted_with_a_warning() {
     let folder = folder([2000, 2001], [2000, 4000]);
     let taken = compile(folder.path(), "ca.pem", None).unwrap();
     only(taken.advice(), "ca", "has expired");
     let folder = self::folder([2000, 4000], [2000, 4000]);
     let taken = compile(folder.path(), "gateway.pem", None).unwrap();
-    only(taken.advice(), "ca", "is no issuer");
-    // A backend's own certificate is one that it signed itself.
+    only(taken.advice(), "ca", "is not a CA certificate");
+    // A backend's own certificate is self-signed.
     let own = years("own", 2000, 4000).self_signed(&KeyPair::generate().unwrap()).unwrap();
     fs::write(folder.path().join("own.pem"), own.pem()).unwrap();
     let taken = compile(folder.path(), "own.pem", None).unwrap();
@@ -106,18 +107,18 @@ fn doubtful_issuers_are_taken_with_a_warning() {
 }
 
 #[test]
-fn a_pair_that_cannot_be_used_is_refused_for_what_is_wrong_with_it() {
+fn an_unusable_pair_is_refused_with_the_reason() {
     let good = folder([2000, 4000], [2000, 4000]);
     let other = KeyPair::generate().unwrap().serialize_pem();
     for (file, bytes, key, message) in [
-        ("gateway.key", other.as_str(), "key", "does not fit the certificate"),
-        ("gateway.key", STRANGE_KEY, "key", "the private key cannot be used"),
+        ("gateway.key", other.as_str(), "key", "does not match the certificate"),
+        ("gateway.key", UNKNOWN_KEY_TYPE, "key", "the private key cannot be used"),
     ] {
         fs::write(good.path().join(file), bytes).unwrap();
         only(&compile(good.path(), "ca.pem", None).unwrap_err().0, key, message);
     }
     fs::write(good.path().join("gateway.pem"), VERSION_1).unwrap();
-    let told = told(&compile(good.path(), "ca.pem", None).unwrap_err().0);
-    let wrong = "the certificate is of X.509 version 1; version 3 with subjectAltName is needed";
-    assert!(told.contains(&("cert".to_owned(), wrong.to_owned())), "{told:?}");
+    let messages = messages(&compile(good.path(), "ca.pem", None).unwrap_err().0);
+    let wrong = "the certificate has X.509 version 1; version 3 with subjectAltName is required";
+    assert!(messages.contains(&("cert".to_owned(), wrong.to_owned())), "{messages:?}");
 }

@@ -1,4 +1,4 @@
-//! Claims about who may open a WebSocket.
+//! Tests of admission limits.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -22,7 +22,7 @@ fn client(last: u8) -> ClientKey<'static> {
 }
 
 #[test]
-fn without_limits_everybody_may() {
+fn without_limits_every_client_is_accepted() {
     let open = admission(|_| {});
     let _permits: Vec<_> =
         (0..100).map(|_| open.acquire(Some(b"https://evil.example"), client(1)).unwrap()).collect();
@@ -54,7 +54,7 @@ fn only_listed_origins_may() {
 }
 
 #[test]
-fn a_full_route_has_room_again_when_one_leaves() {
+fn a_full_route_accepts_again_when_one_leaves() {
     let two = admission(|written| written.max_connections = NonZeroU32::new(2));
     let first = two.acquire(None, client(1)).unwrap();
     let _second = two.acquire(None, client(2)).unwrap();

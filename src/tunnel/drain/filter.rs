@@ -1,50 +1,51 @@
-//! Where a tunnel belongs, and which tunnels a drain asks by that.
+//! The registry key of a tunnel, and the filters by which drains select tunnels.
 
 use std::sync::Arc;
 
-/// Which tunnels a drain asks.
+/// Selects tunnels for a drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// All of them.
+    /// All tunnels.
     All,
-    /// Those of an endpoint.
+    /// Tunnels of an endpoint.
     Endpoint(u64),
-    /// Those of a route.
+    /// Tunnels of a route.
     Route(Arc<str>),
-    /// Those of a route at an endpoint.
+    /// Tunnels of a route at an endpoint.
     RouteAt(Arc<str>, u64),
-    /// Those of a route that were opened under another edition of it than this one.
+    /// Tunnels of a route that were opened under another version of it than this one.
     Outdated(Arc<str>, u64),
 }
 
-/// Where a tunnel that joins belongs.
+/// The registry key of a new tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelKey {
     /// The endpoint's number, not 0.
     pub endpoint: u64,
     /// The route's name.
     pub route: Arc<str>,
-    /// The route's edition when the tunnel was opened.
+    /// The route's version when the tunnel was opened.
     pub edition: u64,
-    /// The part of a drain's window, in 2^-32, after which its session leaves; none when it has no session.
+    /// The fraction of a drain's window, in units of 2^-32, after which its session leaves; `None` without a
+    /// session.
     pub drain_part: Option<u32>,
 }
 
-/// What the registry tells of a living tunnel.
+/// The registry's view of an open tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct TunnelView<'a> {
-    /// The endpoint it is at now; 0 while it is between two.
+    /// The current endpoint; 0 during a failover.
     pub endpoint: u64,
     /// The route's name.
     pub route: &'a Arc<str>,
-    /// The route's edition when the tunnel was opened.
+    /// The route's version when the tunnel was opened.
     pub edition: u64,
-    /// Its number in the order in which tunnels joined.
+    /// The number in the order in which tunnels joined.
     pub arrival: u64,
 }
 
 impl Filter {
-    /// Whether it chooses a tunnel.
+    /// Returns whether the filter selects a tunnel.
     pub(super) fn means(&self, seen: TunnelView<'_>) -> bool {
         match self {
             Self::All => true,

@@ -1,4 +1,4 @@
-//! Claims about the registry and the pace of a drain.
+//! Tests of the registry and the pace of drains.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -7,7 +7,7 @@ use std::task::Wake;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Notes the moment at which it is woken.
+/// Records when it is woken.
 struct Clock {
     began: Instant,
     woken: StdMutex<Option<Duration>>,
@@ -46,7 +46,7 @@ async fn the_curve_of_a_drain_is_flat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_those_meant_are_asked() {
+async fn only_selected_tunnels_are_drained() {
     let registry = Arc::<Registry>::default();
     let (one, _) = join(&registry, 1, "a");
     let (two, _) = join(&registry, 2, "a");
@@ -98,7 +98,7 @@ async fn thinning_asks_as_many_as_it_should_at_an_even_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_left_by_itself_was_not_asked() {
+async fn one_that_ended_before_was_not_drained() {
     let registry = Arc::<Registry>::default();
     let members: Vec<_> = (0..10).map(|_| registry.join(seat(1, "a", 1))).collect();
     let asked = Arc::<AtomicUsize>::default();
@@ -109,7 +109,7 @@ async fn one_that_left_by_itself_was_not_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_moved_to_another_endpoint_is_not_asked_for_the_first_one() {
+async fn one_that_moved_to_another_endpoint_is_not_drained_for_the_first_one() {
     let registry = Arc::<Registry>::default();
     let members: Vec<_> = (0..10).map(|_| registry.join(seat(1, "a", 1))).collect();
     let drain = tokio::spawn(registry.drain(Filter::RouteAt("a".into(), 1), WINDOW, Cause::Endpoint, None));
@@ -120,7 +120,7 @@ async fn one_that_moved_to_another_endpoint_is_not_asked_for_the_first_one() {
 }
 
 #[test]
-fn the_living_are_counted_by_what_is_asked() {
+fn open_tunnels_are_counted_by_key() {
     let registry = Arc::<Registry>::default();
     let _early = [registry.join(seat(1, "a", 1)), registry.join(seat(2, "a", 1))];
     let mark = registry.arrivals();
@@ -131,7 +131,7 @@ fn the_living_are_counted_by_what_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_joins_during_the_window_is_asked_at_its_end() {
+async fn one_that_joins_during_the_window_is_drained_at_its_end() {
     let registry = Arc::<Registry>::default();
     let _first = join(&registry, 1, "a");
     let drain = tokio::spawn(registry.drain(Filter::All, WINDOW, Cause::Shutdown, None));
@@ -153,10 +153,10 @@ async fn the_tunnels_of_a_session_leave_together_and_sessions_one_after_the_othe
     let woken = |clock: &Clock| clock.woken.lock().unwrap().unwrap().as_millis();
     let quarters: Vec<_> = (0..40_u32).map(|n| tied((n % 4) << 30)).collect();
     let free: Vec<_> = (0..40).map(|_| join(&registry, 1, "a")).collect();
-    // A quarter of the window has passed for sessions.
+    // A quarter of the sessions' window has passed.
     let since = Instant::now().checked_sub(WINDOW / 4).unwrap();
     let drain = tokio::spawn(registry.drain(Filter::All, WINDOW, Cause::Endpoint, Some(since)));
-    // One of the last session comes later.
+    // A tunnel of the last session joins later.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (_late, late_clock) = tied(3 << 30);
     assert_eq!(drain.await.unwrap(), 81);

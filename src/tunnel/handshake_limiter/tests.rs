@@ -9,7 +9,7 @@ fn rate(text: &str) -> Rate {
     text.parse().unwrap()
 }
 
-/// When those who come at these milliseconds are let in, in milliseconds; nothing for the refused.
+/// The start times of handshakes that arrive at these times, in milliseconds; `None` for rejected ones.
 fn turns(pacer: &HandshakeLimiter, arrivals: &[u64]) -> Vec<Option<f64>> {
     let start = Instant::now();
     let turn = |at: &u64| {
@@ -31,7 +31,7 @@ fn a_tenth_comes_at_once_a_second_s_worth_waits_and_the_rest_is_refused() {
 }
 
 #[test]
-fn below_the_rate_nobody_waits() {
+fn below_the_rate_no_handshake_waits() {
     let pacer = HandshakeLimiter::new(rate("50/s"));
     let arrivals: Vec<u64> = (0..500).map(|n| n * 20).collect();
     assert!(turns(&pacer, &arrivals).iter().zip(&arrivals).all(|(turn, at)| *turn == Some(*at as f64)));
@@ -67,7 +67,7 @@ fn a_turn_given_back_goes_to_somebody_else() {
 }
 
 #[test]
-fn the_refused_are_told_to_come_at_different_times_and_not_before_there_is_room() {
+fn retry_after_is_spread_and_not_before_there_is_capacity() {
     let drawn = |crowded: QueueFull| {
         let mut all: Vec<_> = (0..200).map(|_| crowded.retry_after()).collect();
         all.sort_unstable();
@@ -99,9 +99,9 @@ fn workers_that_ask_together_share_one_rate() {
     assert_eq!(let_in, 100 + 1000);
 }
 
-/// The promise as a client of tokio's clock sees it: everybody sleeps until its turn.
+/// The limit on tokio's clock: every handshake sleeps until its turn.
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_come_out_one_by_one_within_a_second() {
+async fn waiting_handshakes_start_one_by_one_within_a_second() {
     let pacer = Arc::new(HandshakeLimiter::new(rate("50/s")));
     let start = Instant::now();
     let mut waiting = tokio::task::JoinSet::new();
@@ -149,14 +149,14 @@ proptest! {
 }
 
 #[test]
-fn whoever_may_wait_longer_keeps_the_order_and_the_rate() {
+fn a_longer_allowed_wait_keeps_the_order_and_the_rate() {
     let pacer = HandshakeLimiter::new(rate("50/s"));
     let now = Instant::now();
     let longest = Duration::from_secs(3);
     let waits: Vec<_> = (0..200).map_while(|_| pacer.take_within(now, longest).ok()).collect();
     assert_eq!(waits.len(), 5 + 150);
     assert!(waits.is_sorted());
-    // A client that comes now waits its second at most, and is told so.
+    // A client that arrives now waits at most a second.
     let QueueFull(until) = pacer.take(now).unwrap_err();
     assert!(until > Duration::from_secs(1));
     pacer.give_back();

@@ -1,10 +1,10 @@
-//! One pair of buffers a thread, lent to whichever stage has something to put together: a tunnel between two messages
-//! holds none. What outlives a turn, the start of a message, stays with its stage.
+//! Buffers per thread, lent to the reassembler that needs them: an idle tunnel holds none. State that
+//! survives a turn, such as the start of a message, stays in its reassembler.
 
 use bytes::BytesMut;
 use std::cell::Cell;
 
-/// Buffers that grew beyond this are given back to the allocator, in bytes: they served one long message.
+/// Buffers above this size in bytes are freed: they served one long message.
 const KEPT: usize = 256 << 10;
 
 thread_local! {
@@ -12,9 +12,9 @@ thread_local! {
     static PAYLOAD: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
-/// Runs `work` with an empty buffer for what goes out.
+/// Calls `work` with an empty output buffer.
 pub(in crate::tunnel) fn lend<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    // Taken out rather than borrowed, as the read buffer is.
+    // Taken instead of borrowed, like the read buffer.
     let mut out = OUT.take();
     let result = work(&mut out);
     if out.capacity() <= KEPT {
@@ -29,7 +29,7 @@ pub(super) fn payload() -> BytesMut {
     PAYLOAD.take().unwrap_or_default()
 }
 
-/// Takes one back that is not needed any more.
+/// Returns a buffer.
 pub(super) fn give_back(mut payload: BytesMut) {
     if (1..=KEPT).contains(&payload.capacity()) {
         payload.clear();

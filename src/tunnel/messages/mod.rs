@@ -1,9 +1,9 @@
-//! Messages that somebody looks at on their way, and WebSockets that somebody asks about while they live.
+//! Inspection of WebSocket messages by plugins, and rechecks of open WebSockets.
 //!
-//! A direction with an [`Inspector`] is taken apart here: a [`Stage`] unmasks what comes, puts the fragments of a
-//! message together, shows it, and writes what is left of it as one frame. Control frames pass in between at once. The
-//! relay then treats what a stage wrote as if its source had sent it, so backpressure, pings, drains and a change of
-//! backend know nothing of messages. Who inspects, and what a plugin is, stays out.
+//! A direction with an [`Inspector`] is decoded here. A [`Reassembler`] unmasks the frames, joins the
+//! fragments of a message, passes it to the inspector and writes the result as one frame. Control frames are
+//! forwarded between fragments. The relay treats the output like bytes read from the source, so backpressure,
+//! pings, drains and failover are independent of messages.
 
 mod buffer_pool;
 mod reassembler;
@@ -24,45 +24,45 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest message that is put together where the policy sets no `max_message`, in bytes: without a bound, a
-/// client could make the gateway keep whatever it sends.
+/// The default maximum size of a reassembled message in bytes, where the policy has no `max_message`: without
+/// a bound, a client could exhaust the gateway's memory.
 pub const DEFAULT_MAX_MESSAGE: u64 = 1 << 20;
 
-/// Who looks at the messages of one tunnel, and hears of its end.
+/// Inspects the messages of one tunnel and receives its outcome.
 pub trait Inspector: Send {
-    /// Whether the messages from this side are shown; asked once, when the tunnel begins.
+    /// Returns whether messages from this side are inspected; called once, at the start of the tunnel.
     fn inspects(&self, from: Side) -> bool;
 
-    /// A whole message. Text is UTF-8 when it comes here.
+    /// Inspects a whole message. Text is valid UTF-8.
     fn message(&mut self, message: &mut Message) -> ChainVerdict;
 
-    /// The tunnel has ended.
+    /// Receives the outcome of the tunnel.
     fn ended(&mut self, outcome: &Outcome);
 }
 
-/// The end of a tunnel for what plugins said: both sides get this Close.
+/// The end of a tunnel by a plugin: both sides get this Close frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginClose {
     /// For the access log and the metrics.
     pub reason: Reason,
-    /// Its code.
+    /// The close code.
     pub code: u16,
-    /// Why; cut to 123 bytes when it is written.
+    /// The close reason; truncated to 123 bytes when it is written.
     pub text: Cow<'static, str>,
 }
 
 impl PluginClose {
-    /// A plugin could not do its work.
+    /// A plugin failed.
     pub(super) fn failed() -> Self {
         Self { reason: Reason::PluginFailed, code: 1011, text: "plugin failed".into() }
     }
 
-    /// A plugin made text of something else.
+    /// A plugin changed a text message to invalid UTF-8.
     fn not_text() -> Self {
-        Self { reason: Reason::PluginFailed, code: 1007, text: "a plugin made text that is not UTF-8".into() }
+        Self { reason: Reason::PluginFailed, code: 1007, text: "plugin sent invalid UTF-8".into() }
     }
 
-    /// What a plugin says of a tunnel that is asked about; `None` when it may live on.
+    /// The Close for a recheck's verdict; `None` if the tunnel may stay open.
     pub(super) fn of(standing: &RecheckVerdict) -> Option<Self> {
         match standing {
             RecheckVerdict::Granted => None,
@@ -74,29 +74,29 @@ impl PluginClose {
     }
 }
 
-/// Who is asked again and again whether a tunnel may live on.
+/// Rechecks an open tunnel periodically.
 pub trait Recheck: Send + Sync {
-    /// How often, once for each question; asked once, when the tunnel begins.
+    /// The intervals, one per recheck; called once, at the start of the tunnel.
     fn intervals(&self) -> Vec<Duration>;
 
-    /// Asks the question of this index. Dropping the future takes it back.
+    /// Starts the recheck with this index. Dropping the future cancels it.
     fn ask(self: Arc<Self>, question: usize) -> Asking;
 }
 
-/// A question under way.
+/// A recheck in progress.
 pub type Asking = Pin<Box<dyn Future<Output = RecheckVerdict> + Send>>;
 
-/// Why nothing more comes from a stage.
+/// Why a reassembler stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The source broke the protocol.
+    /// The source violated the protocol.
     Violation(Violation),
-    /// The inspector ends the tunnel.
+    /// The inspector closed the tunnel.
     Dismissed(PluginClose),
 }
 
-/// The rules of a direction that is taken apart: none may pass that cannot be understood, for it would pass unseen.
-/// `deflate` stays off, since compression is not offered where messages are inspected.
+/// The rules of an inspected direction: frames that cannot be decoded are rejected, since they would bypass
+/// inspection. `deflate` stays off, since compression is not negotiated for inspected WebSockets.
 #[must_use]
 pub fn rules(of_policy: &Rules) -> Rules {
     let max_message = match of_policy.max_message {

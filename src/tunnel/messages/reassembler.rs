@@ -1,4 +1,4 @@
-//! One direction taken apart into messages and put together again.
+//! Reassembly of one direction: frames to messages, inspection, and back to frames.
 
 use super::buffer_pool;
 use super::{Inspector, PluginClose, Stop};
@@ -11,193 +11,195 @@ use crate::websocket::frame::{
 use bytes::BytesMut;
 use moongate_sdk::{Direction, Message};
 
-/// One direction of a tunnel whose messages are shown to somebody.
+/// One inspected direction of a tunnel.
 #[derive(Debug)]
 pub struct Reassembler {
     follower: FrameParser,
     rules: Rules,
-    desk: Desk,
+    partial: PartialMessage,
 }
 
-/// The message under way.
+/// The current message.
 #[derive(Debug)]
-struct Desk {
+struct PartialMessage {
     from: Side,
     opcode: Opcode,
-    /// What came of its payload, in the clear. Without memory between two messages.
+    /// Its unmasked payload so far. No allocation between messages.
     payload: BytesMut,
-    /// How much of a text was found to be UTF-8.
+    /// The length of the text that was validated as UTF-8.
     checked: usize,
-    /// The key of the frame under way, turned to its next byte; `None` between two frames.
+    /// The masking key of the current frame, rotated to its next byte; `None` between frames.
     key: Option<[u8; 4]>,
-    /// Nothing is shown or passed on any more; the source is followed to its Close.
-    deaf: bool,
+    /// Nothing is inspected or forwarded any more; the source is parsed for its Close frame only.
+    muted: bool,
     stop: Option<Stop>,
 }
 
-/// What a feed led to besides what it wrote.
+/// The result of a feed besides its output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FeedResult {
-    /// Messages that go no further, text and binary.
+    /// Dropped messages, text and binary.
     pub dropped: [u32; 2],
-    /// Bytes of a data frame came.
+    /// Whether bytes of a data frame were received.
     pub data: bool,
 }
 
 impl Reassembler {
-    /// A stage for what comes from this side, behind the handshake.
+    /// A reassembler for bytes from this side, after the handshake.
     #[must_use]
     pub fn new(from: Side, rules: Rules) -> Self {
         let sender = match from {
             Side::Client => Sender::Client,
             Side::Backend => Sender::Server,
         };
-        let desk = Desk {
+        let partial = PartialMessage {
             from,
             opcode: Opcode::Binary,
             payload: BytesMut::new(),
             checked: 0,
             key: None,
-            deaf: false,
+            muted: false,
             stop: None,
         };
-        Self { follower: FrameParser::new(sender), rules, desk }
+        Self { follower: FrameParser::new(sender), rules, partial }
     }
 
-    /// Takes `chunk`, shows the messages that it completes, and appends to `out` what is to pass: whole frames. What
-    /// the last feed withheld is to stand in front of it (see [`Stage::reclaim`]).
+    /// Decodes `chunk`, inspects the messages that it completes, and appends the frames to forward to `out`.
+    /// The caller prepends the bytes that the last feed withheld (see [`Reassembler::reclaim`]).
     pub fn feed(&mut self, chunk: &[u8], inspector: &mut dyn Inspector, out: &mut Vec<u8>) -> FeedResult {
-        let Self { follower, rules, desk } = self;
-        if desk.stop.is_some() {
+        let Self { follower, rules, partial } = self;
+        if partial.stop.is_some() {
             return FeedResult::default();
         }
-        let data = !chunk.is_empty() && desk.key.is_some();
+        let data = !chunk.is_empty() && partial.key.is_some();
         let mut feed =
-            Feed { desk, inspector, out, chunk, at: 0, fed: FeedResult { data, ..FeedResult::default() } };
+            Feed { partial, inspector, out, chunk, at: 0, fed: FeedResult { data, ..FeedResult::default() } };
         let result = follower.feed(chunk, rules, &mut |event| feed.on(event));
         let fed = feed.finish();
         if let Err(violation) = result {
-            desk.stop.get_or_insert(Stop::Violation(violation));
+            partial.stop.get_or_insert(Stop::Violation(violation));
         }
         if !follower.in_message() {
-            // The next message may be a day away.
-            buffer_pool::give_back(std::mem::take(&mut desk.payload));
+            // The next message may come much later.
+            buffer_pool::give_back(std::mem::take(&mut partial.payload));
         }
         fed
     }
 
-    /// Moves the start of a head or control frame that was cut to the front of `into`; see [`Follower::reclaim`].
+    /// Moves an incomplete frame header or control frame to the front of `into`; see
+    /// [`FrameParser::reclaim`].
     pub fn reclaim(&mut self, into: &mut [u8; MAX_WITHHELD]) -> usize {
         self.follower.reclaim(into)
     }
 
-    /// Why nothing more comes, told once. After a dismissal the source is still followed to its Close.
+    /// Why the reassembler stopped, returned once. After a plugin's close, the source is still parsed for its
+    /// Close frame.
     pub fn stopped(&mut self) -> Option<Stop> {
-        let stop = self.desk.stop.take()?;
-        self.desk.deaf = true;
+        let stop = self.partial.stop.take()?;
+        self.partial.muted = true;
         Some(stop)
     }
 
-    /// From now on nothing is shown or passed on: the sink has got its Close.
+    /// Stops inspection and forwarding: the sink has received its Close frame.
     pub(in crate::tunnel) fn deafen(&mut self) {
-        self.desk.deaf = true;
+        self.partial.muted = true;
     }
 
-    /// The source has sent its Close.
+    /// Returns whether the source has sent its Close frame.
     pub(in crate::tunnel) fn has_closed(&self) -> bool {
         self.follower.closed()
     }
 
-    /// Bytes kept of a message under way.
+    /// Bytes held of the current message.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        self.desk.payload.capacity()
+        self.partial.payload.capacity()
     }
 
-    /// Another source begins; what the last one left unfinished is forgotten.
+    /// Resets the state for another source; an incomplete message is discarded.
     pub(in crate::tunnel) fn take_over(&mut self) {
-        *self = Self::new(self.desk.from, self.rules);
+        *self = Self::new(self.partial.from, self.rules);
     }
 }
 
-/// One chunk at the desk.
+/// The decoding of one chunk.
 struct Feed<'a> {
-    desk: &'a mut Desk,
+    partial: &'a mut PartialMessage,
     inspector: &'a mut dyn Inspector,
     out: &'a mut Vec<u8>,
     chunk: &'a [u8],
-    /// How far the chunk was taken.
+    /// The consumed length of the chunk.
     at: usize,
     fed: FeedResult,
 }
 
 impl Feed<'_> {
     fn on(&mut self, event: Event<'_>) {
-        if self.desk.stop.is_some() {
+        if self.partial.stop.is_some() {
             return;
         }
         match event {
             Event::FrameStart { opcode, at, .. } if !opcode.is_control() => self.begin(opcode, at),
             Event::FrameEnd { opcode, at, .. } if !opcode.is_control() => {
                 self.take(at);
-                self.desk.key = None;
+                self.partial.key = None;
             }
             Event::MessageEnd { .. } => self.end(),
-            Event::Control { start, at, .. } if !self.desk.deaf => {
+            Event::Control { start, at, .. } if !self.partial.muted => {
                 self.out.extend_from_slice(&self.chunk[start..at]);
             }
             Event::Control { .. } | Event::FrameStart { .. } | Event::FrameEnd { .. } => {}
         }
     }
 
-    /// A data frame begins.
+    /// Starts a data frame.
     fn begin(&mut self, opcode: Opcode, at: usize) {
-        // Its head is whole: what was withheld stands in front.
+        // The header is complete, since withheld bytes are prepended.
         let Some((head, key)) = payload_of(&self.chunk[at..]) else { return };
         self.at = at + head;
         self.fed.data = true;
-        self.desk.key = Some(key);
+        self.partial.key = Some(key);
         if opcode != Opcode::Continuation {
-            self.desk.opcode = opcode;
-            self.desk.checked = 0;
-            if self.desk.payload.capacity() == 0 {
-                self.desk.payload = buffer_pool::payload();
+            self.partial.opcode = opcode;
+            self.partial.checked = 0;
+            if self.partial.payload.capacity() == 0 {
+                self.partial.payload = buffer_pool::payload();
             }
-            self.desk.payload.clear();
+            self.partial.payload.clear();
         }
     }
 
-    /// Takes the payload up to `to`.
+    /// Consumes the payload up to `to`.
     fn take(&mut self, to: usize) {
-        let desk = &mut *self.desk;
-        let Some(key) = desk.key.as_mut().filter(|_| !desk.deaf) else { return };
+        let partial = &mut *self.partial;
+        let Some(key) = partial.key.as_mut().filter(|_| !partial.muted) else { return };
         let bytes = &self.chunk[self.at..to];
-        let start = desk.payload.len();
-        desk.payload.extend_from_slice(bytes);
+        let start = partial.payload.len();
+        partial.payload.extend_from_slice(bytes);
         if *key != [0; 4] {
-            apply_mask(&mut desk.payload[start..], *key);
+            apply_mask(&mut partial.payload[start..], *key);
             key.rotate_left(bytes.len() & 3);
         }
         self.at = to;
-        if desk.opcode == Opcode::Text && !desk.is_utf8_so_far() {
+        if partial.opcode == Opcode::Text && !partial.is_utf8_so_far() {
             self.violate();
         }
     }
 
-    /// A message is whole.
+    /// Completes a message.
     fn end(&mut self) {
-        if self.desk.deaf {
+        if self.partial.muted {
             return;
         }
-        let text = self.desk.opcode == Opcode::Text;
-        if text && self.desk.checked < self.desk.payload.len() {
+        let text = self.partial.opcode == Opcode::Text;
+        if text && self.partial.checked < self.partial.payload.len() {
             return self.violate();
         }
-        let direction = match self.desk.from {
+        let direction = match self.partial.from {
             Side::Client => Direction::ToBackend,
             Side::Backend => Direction::ToClient,
         };
-        let payload = std::mem::take(&mut self.desk.payload);
+        let payload = std::mem::take(&mut self.partial.payload);
         let mut message = Message { direction, binary: !text, payload };
         match self.inspector.message(&mut message) {
             ChainVerdict::Forward => self.forward(&message),
@@ -207,14 +209,14 @@ impl Feed<'_> {
             }
             ChainVerdict::Failed => self.dismiss(PluginClose::failed()),
         }
-        self.desk.payload = message.payload;
+        self.partial.payload = message.payload;
     }
 
     fn forward(&mut self, message: &Message) {
         if !message.binary && std::str::from_utf8(&message.payload).is_err() {
             return self.dismiss(PluginClose::not_text());
         }
-        let mask = match self.desk.from {
+        let mask = match self.partial.from {
             Side::Client => Mask::fresh(),
             Side::Backend => Mask::Off,
         };
@@ -223,26 +225,27 @@ impl Feed<'_> {
     }
 
     fn dismiss(&mut self, dismissal: PluginClose) {
-        self.desk.stop = Some(Stop::Dismissed(dismissal));
+        self.partial.stop = Some(Stop::Dismissed(dismissal));
     }
 
     fn violate(&mut self) {
         let what = FrameError::Text;
         let violation = Violation { at: self.at, code: what.close_code(), what };
-        self.desk.stop = Some(Stop::Violation(violation));
+        self.partial.stop = Some(Stop::Violation(violation));
     }
 
-    /// The chunk ends here, perhaps inside a frame.
+    /// Ends the chunk, perhaps inside a frame.
     fn finish(mut self) -> FeedResult {
-        if self.desk.stop.is_none() {
+        if self.partial.stop.is_none() {
             self.take(self.chunk.len());
         }
         self.fed
     }
 }
 
-impl Desk {
-    /// Whether what came of a text is the start of UTF-8. Each byte is looked at once, but for a character that is cut.
+impl PartialMessage {
+    /// Returns whether the text so far is the start of valid UTF-8. Each byte is validated once, except for a
+    /// split character.
     fn is_utf8_so_far(&mut self) -> bool {
         match std::str::from_utf8(&self.payload[self.checked..]) {
             Ok(rest) => self.checked += rest.len(),

@@ -1,4 +1,4 @@
-//! Claims about stages, with tungstenite as the sender and the receiver.
+//! Tests of reassembly, with tungstenite as sender and receiver.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -14,14 +14,14 @@ use tungstenite::{Message as Told, WebSocket};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// Does something different to messages by their first byte, and remembers all it saw.
+/// Changes messages depending on their first byte, and records all of them.
 #[derive(Default)]
 struct Editor {
     saw: Vec<(bool, Vec<u8>)>,
 }
 
 impl Editor {
-    /// What becomes of a message, for whoever checks it too.
+    /// The expected result for a message.
     fn made_of(binary: bool, payload: &[u8]) -> Option<(bool, Vec<u8>)> {
         match payload.first() {
             Some(b'D') => None,
@@ -59,7 +59,7 @@ impl Inspector for Editor {
     fn ended(&mut self, _: &Outcome) {}
 }
 
-/// A connection to tungstenite: what it reads, and what it wrote.
+/// A connection to tungstenite: its input and its output.
 #[derive(Default)]
 struct Tape {
     read: io::Cursor<Vec<u8>>,
@@ -90,7 +90,8 @@ fn roles(from: Side) -> (Role, Role) {
     }
 }
 
-/// What tungstenite writes for these messages, each cut into frames of `size` at most, with a ping in between.
+/// The bytes that tungstenite writes for these messages, split into frames of at most `size`, with a ping
+/// between them.
 fn sent(from: Side, messages: &[(bool, Vec<u8>)], size: usize) -> Vec<u8> {
     let mut socket = WebSocket::from_raw_socket(Tape::default(), roles(from).0, None);
     for (binary, payload) in messages {
@@ -109,7 +110,7 @@ fn sent(from: Side, messages: &[(bool, Vec<u8>)], size: usize) -> Vec<u8> {
     std::mem::take(&mut socket.get_mut().written)
 }
 
-/// What tungstenite hears: data messages, and the lengths of pings.
+/// The data messages and the lengths of pings that tungstenite reads.
 fn heard(from: Side, bytes: Vec<u8>) -> (Vec<(bool, Vec<u8>)>, Vec<usize>) {
     let tape = Tape { read: io::Cursor::new(bytes), written: Vec::new() };
     let mut socket = WebSocket::from_raw_socket(tape, roles(from).1, None);
@@ -128,7 +129,7 @@ fn heard(from: Side, bytes: Vec<u8>) -> (Vec<(bool, Vec<u8>)>, Vec<usize>) {
     }
 }
 
-/// Feeds the pieces of `stream` as a lane does.
+/// Feeds the pieces of `stream` as a direction does.
 fn feed(
     stage: &mut Reassembler,
     editor: &mut Editor,
@@ -173,7 +174,7 @@ proptest! {
         size in prop_oneof![1usize..8, 8usize..200, 10_000usize..200_000],
         cuts in vec(any::<Index>(), 0..40),
     ) {
-        // Frames of a byte are for short messages: the rest would only take time.
+        // Single-byte frames only for short messages, to save time.
         let size = if messages.iter().any(|(_, payload)| payload.len() > 1000) { size.max(997) } else { size };
         let from = if client { Side::Client } else { Side::Backend };
         let stream = sent(from, &messages, size);
@@ -204,7 +205,8 @@ proptest! {
         let one = feed(&mut stage(from), &mut whole, &stream, &[]);
         let many = feed(&mut stage(from), &mut pieces, &stream, &cuts);
         prop_assert_eq!(whole.saw, pieces.saw);
-        // Keys are fresh, so frames to a backend are compared by what they say; offsets count from the feed.
+        // Masking keys are random, so frames to a backend are compared by payload; offsets count from the
+        // feed.
         let code = |stop: Option<Stop>| stop.map(|stop| match stop {
             Stop::Violation(violation) => (violation.code, Some(violation.what)),
             Stop::Dismissed(dismissal) => (dismissal.code, None),
@@ -213,7 +215,7 @@ proptest! {
     }
 }
 
-/// A frame of a client that is cut nowhere.
+/// A client frame in one piece.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let header = FrameHeader { mask: Some(KEY), ..FrameHeader::default() };
     let mut bytes = Vec::new();
@@ -251,10 +253,10 @@ fn a_plugins_close_lets_nothing_pass_that_comes_behind_it() {
     let mut editor = Editor::default();
     let mut stage = stage(Side::Client);
     let (out, stop) = feed(&mut stage, &mut editor, &stream, &[]);
-    let told = PluginClose { reason: Reason::Plugin, code: 4000, text: "X".into() };
-    assert_eq!(stop, Some(Stop::Dismissed(told)));
+    let plugin_close = PluginClose { reason: Reason::Plugin, code: 4000, text: "X".into() };
+    assert_eq!(stop, Some(Stop::Dismissed(plugin_close)));
     assert_eq!(heard(Side::Client, out).0, [(false, b"one".to_vec())]);
-    // The source is followed to its Close.
+    // The source is parsed up to its Close frame.
     let rest = [frame(0x81, b"three"), frame(0x88, b"\x03\xe8")].concat();
     let (out, stop) = feed(&mut stage, &mut editor, &rest, &[]);
     assert_eq!((out, stop, editor.saw.len()), (Vec::new(), None, 2));

@@ -1,8 +1,8 @@
-//! How a tunnel is seen to its end: who is told with which Close, what is waited for, and for how long.
+//! Closing of a tunnel: the Close frame for each side, the awaited responses and the time limits.
 //!
-//! A side is told with a Close at a boundary, or by a bare end when it is in the middle of a frame that
-//! nobody will finish. Its answer is awaited for `close_timeout`. A backend is given the same time to
-//! close first, as RFC 6455 §7.1.1 wants a server to, so that the waiting sockets are not ours.
+//! A side gets a Close frame at a frame boundary, or only the end of the stream within an incomplete frame.
+//! Its Close frame is awaited for `close_timeout`. A backend gets the same time to close first, as RFC 6455
+//! §7.1.1 demands of servers, so that sockets in TIME_WAIT are not the gateway's.
 
 use super::direction::{PendingClose, Text};
 use super::keepalive::Due;
@@ -14,7 +14,7 @@ use crate::websocket::random_nonzero;
 use std::task::Context;
 use tokio::time::Instant;
 
-/// How a tunnel ends.
+/// The initiator, reason and code of a tunnel's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) by: Initiator,
@@ -22,13 +22,13 @@ pub(super) struct Verdict {
     pub(super) code: u16,
 }
 
-/// A tunnel that has begun to end.
+/// A closing tunnel.
 #[derive(Debug)]
 pub(super) struct CloseState {
     verdict: Verdict,
-    /// When waiting is over; set at the next look at the clock.
+    /// When the wait ends; set at the next read of the clock.
     deadline: Option<Instant>,
-    /// The time limit was given a second time, to a side that was told only after the first.
+    /// The time limit was extended once, for a side that got its Close frame only after the first one.
     extended: bool,
 }
 
@@ -36,8 +36,8 @@ pub(super) const fn pending_close(code: u16, text: &'static &'static str) -> Pen
     PendingClose { code, text: Text::Plain(text) }
 }
 
-/// What `side` is told when the other one is gone. 1011 rather than 1014 for a backend that failed: many
-/// clients, tungstenite among them, take a code above 1013 for an error of their own.
+/// The Close for a side whose peer is gone. 1011 rather than 1014 for a failed backend: many clients,
+/// tungstenite among them, treat codes above 1013 as protocol errors.
 pub(super) const fn gone(lost: Side, reason: Reason) -> PendingClose {
     match (lost, reason) {
         (Side::Client, _) => pending_close(1001, &"client gone"),
@@ -49,18 +49,19 @@ pub(super) const fn gone(lost: Side, reason: Reason) -> PendingClose {
 }
 
 impl Relay {
-    /// Notes who ends the tunnel and why; the first one counts.
+    /// Records the initiator and the reason of the end; the first call wins.
     pub(super) fn begin_end(&mut self, by: Initiator, reason: Reason, code: u16) {
         let verdict = Verdict { by, reason, code };
         self.ending.get_or_insert(CloseState { verdict, deadline: None, extended: false });
     }
 
-    /// The code with which the tunnel ends, once it does.
+    /// The close code of the tunnel, once it is closing.
     pub(super) fn ending_code(&self) -> Option<u16> {
         self.ending.as_ref().map(|ending| ending.verdict.code)
     }
 
-    /// `side` sends nothing more. What it sent is delivered; unless it took its leave, the other side is told.
+    /// `side` sends nothing more. Its bytes are delivered; unless it sent a Close frame, the other side gets
+    /// one.
     pub(super) fn source_ended(&mut self, side: Side, reason: Reason) {
         if side == Side::Backend && self.start_failover(reason, ABNORMAL) {
             return;
@@ -72,30 +73,31 @@ impl Relay {
         if !self.lanes[side as usize].has_closed() {
             self.begin_end(Initiator::Side(side), reason, ABNORMAL);
         }
-        // Nothing happens when a Close of its own has passed.
+        // No effect if a Close frame of the side has been forwarded.
         self.lanes[side as usize].close(gone(side, reason));
     }
 
-    /// `side` takes nothing more. It may still have said something: it is read until it ends.
+    /// `side` reads nothing more. Bytes that it sent are still read up to its end.
     pub(super) fn sink_failed(&mut self, side: Side) {
         self.lanes[side.other() as usize].out.give_up();
         self.begin_end(Initiator::Side(side), Reason::Reset, ABNORMAL);
     }
 
-    /// `side` broke the protocol or a limit of it.
+    /// `side` violated the protocol or a limit.
     pub(super) fn violated(&mut self, side: Side, violation: Violation) {
         let reason = match violation.what {
             FrameError::FrameTooBig | FrameError::MessageTooBig => Reason::TooBig(side, violation.what),
-            wrong => Reason::Invalid(side, wrong),
+            error => Reason::Invalid(side, error),
         };
         self.begin_end(Initiator::Gateway, reason, violation.code);
-        let told = PendingClose { code: violation.code, text: Text::Wrong(violation.what) };
+        let pending = PendingClose { code: violation.code, text: Text::Wrong(violation.what) };
         let answers = &mut self.lanes[side.other() as usize];
         if matches!(reason, Reason::Invalid(Side::Client, _)) {
-            // What it sent before was valid: the answers to that are its, as they would be without us.
-            answers.close_behind(told);
+            // Its previous frames were valid: it still receives the responses to them, as without the
+            // gateway.
+            answers.close_behind(pending);
         } else {
-            answers.close(told);
+            answers.close(pending);
         }
         self.lanes[side as usize].close(gone(side, reason));
     }
@@ -122,24 +124,24 @@ impl Relay {
         self.lanes[Side::Client as usize].close(gone(Side::Client, Reason::Rate));
     }
 
-    /// Asks the client to leave. Its answer goes on to the backend, which so learns of it in order.
-    fn ask(&mut self, reason: Reason, told: PendingClose) {
-        self.begin_end(Initiator::Gateway, reason, told.code);
-        self.lanes[Side::Backend as usize].close(told);
+    /// Closes the client. Its Close frame is forwarded, so that the backend sees an orderly close.
+    fn ask(&mut self, reason: Reason, pending: PendingClose) {
+        self.begin_end(Initiator::Gateway, reason, pending.code);
+        self.lanes[Side::Backend as usize].close(pending);
     }
 
-    /// Asks the client to come again, at the word of a drain.
+    /// Closes the client with 1012, for a drain.
     pub(super) fn drain(&mut self, cause: Cause) {
         let text = match cause {
-            Cause::Shutdown => &"gateway restarts",
-            Cause::Endpoint | Cause::Unhealthy => &"backend leaves",
+            Cause::Shutdown => &"gateway restarting",
+            Cause::Endpoint | Cause::Unhealthy => &"backend draining",
             Cause::Route => &"route changed",
             Cause::Operator | Cause::Rebalance => &"please reconnect",
         };
         self.ask(Reason::Drain(cause), pending_close(1012, text));
     }
 
-    /// `side` is as good as gone.
+    /// `side` is considered dead.
     fn dead(&mut self, side: Side, reason: Reason) {
         if side == Side::Backend && self.start_failover(reason, ABNORMAL) {
             return;
@@ -156,7 +158,7 @@ impl Relay {
         self.lanes[side.other() as usize].out.give_up();
     }
 
-    /// Does what is due.
+    /// Handles an expired deadline.
     pub(super) fn act(&mut self, due: Due, now: Instant) {
         match due {
             Due::Ping(side) => {
@@ -174,7 +176,7 @@ impl Relay {
         }
     }
 
-    /// Looks after a tunnel that has begun to end.
+    /// Drives a closing tunnel.
     pub(super) fn drive_close(&mut self, now: Instant, cx: &mut Context<'_>) -> Next {
         let limit = self.policy.close_timeout;
         let Some(ending) = &mut self.ending else { return Next::Wait };
@@ -193,7 +195,7 @@ impl Relay {
         if self.tell_the_rest() { self.extend(now, verdict) } else { Next::Finish(verdict) }
     }
 
-    /// Gives those who were told only now their own time.
+    /// Extends the time limit for a side that got its Close frame only now.
     fn extend(&mut self, now: Instant, verdict: Verdict) -> Next {
         let limit = self.policy.close_timeout;
         match &mut self.ending {
@@ -206,7 +208,7 @@ impl Relay {
         }
     }
 
-    /// The client has taken its leave, the backend has ended, and everything was delivered.
+    /// Returns whether the client has closed, the backend has ended, and all bytes are delivered.
     fn is_over(&self) -> bool {
         let [client, backend] = &self.lanes;
         (client.has_ended() || client.has_closed())
@@ -215,9 +217,9 @@ impl Relay {
             && backend.out.is_idle()
     }
 
-    /// Ends the streams in which nothing more can come while something else is still waited for: a
-    /// client's when both Closes have passed, since its program waits for our end, and that of a side
-    /// which cannot be understood any more. Whether one was ended just now.
+    /// Ends streams that carry nothing more while the tunnel waits for something else. A client's stream ends
+    /// after both Close frames, since clients wait for it, and so does that of a side after a protocol error.
+    /// Returns whether one was ended.
     fn end_streams(&mut self) -> bool {
         let [client, backend] = &mut self.lanes;
         let parted = client.has_closed() && !client.has_ended();
@@ -226,17 +228,17 @@ impl Relay {
         to_client || to_backend
     }
 
-    /// The time limit is over: a client that was told is let go, and whoever was not told is told now.
-    /// Whether somebody was.
+    /// The time limit passed: closes the transport of a client that got its Close frame, and sends Close to
+    /// the remaining sides. Returns whether one was sent.
     fn tell_the_rest(&mut self) -> bool {
-        let told = self.lanes[Side::Backend as usize].is_shut();
-        // Who is gone need not be told.
+        let is_closed = self.lanes[Side::Backend as usize].is_shut();
+        // A disconnected side gets no Close frame.
         let there = Side::BOTH.map(|side| !matches!(self.legs[side as usize], TunnelIo::Gone));
         let to_client = there[Side::Client as usize]
             && self.lanes[Side::Backend as usize].close(gone(Side::Backend, Reason::Eof));
         let to_backend = there[Side::Backend as usize]
             && self.lanes[Side::Client as usize].close(gone(Side::Client, Reason::Eof));
-        if told {
+        if is_closed {
             self.close_transport(Side::Client);
         }
         to_client || to_backend

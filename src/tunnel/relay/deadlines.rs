@@ -1,5 +1,5 @@
-//! What a relay does between its turns: notes what they saw, and looks whether something is due. A poll
-//! that moved a message and finds nothing due passes here quickly; that is nearly every one.
+//! Deadlines of a relay, checked between turns. Most polls only relay a message and find no deadline expired,
+//! so this path is short.
 
 use super::keepalive::Activity;
 use super::{Next, Relay};
@@ -9,7 +9,7 @@ use std::task::Context;
 use tokio::time::Instant;
 
 impl Relay {
-    /// Looks at the clocks. `now` may be a little old, as `clock::now` is.
+    /// Checks the clocks. `now` may lag a little, as `clock::now` does.
     pub(super) fn next(&mut self, now: Instant, news: &Activity, cx: &mut Context<'_>) -> Next {
         self.note(now, news);
         if news.consequences {
@@ -82,7 +82,7 @@ impl Relay {
         }
     }
 
-    /// A side that is not read by our own choice, or is not there, is not silent.
+    /// A side that is paused by the gateway, or absent during a failover, does not count as silent.
     fn pause_idle_clocks(&mut self, now: Instant) {
         let paused = self.throttle.as_ref().is_some_and(|throttle| throttle.until().is_some());
         if paused || self.lanes[Side::Client as usize].out.room() == Some(0) {

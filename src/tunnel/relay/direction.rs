@@ -1,6 +1,5 @@
-//! One direction of a tunnel: what its source and its sink are up to, and what of the gateway's own
-//! enters it. Only control frames do, at boundaries. `turn` moves the bytes; when to do what, and every
-//! clock, is the relay's.
+//! One direction of a tunnel: the states of its source and sink, and the gateway's own frames in it. Only
+//! control frames are inserted, at frame boundaries. `pump` moves the bytes; the relay owns the clocks.
 
 use super::inspect_state::InspectState;
 use super::write_buffer::WriteBuffer;
@@ -9,62 +8,62 @@ use crate::tunnel::{Side, TunnelIo};
 use crate::websocket::frame::{ControlFrame, FrameError, FrameParser, Mask, Rules, Sender};
 use std::num::NonZeroU64;
 
-/// A Close of the gateway's own.
+/// A Close frame of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PendingClose {
     pub(super) code: u16,
     pub(super) text: Text,
 }
 
-/// The reason in a Close.
+/// The reason text of a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Text {
-    /// Of these words. By one more reference, since every idle lane has room for it.
+    /// A fixed text. A double reference, because its size counts in every idle direction.
     Plain(&'static &'static str),
-    /// What the side did wrong.
+    /// The protocol error.
     Wrong(FrameError),
-    /// What the lane was given to say.
+    /// The text stored in the direction's [`InspectState`].
     Given,
 }
 
-/// What the sink still gets.
+/// What is still sent to the sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SinkMode {
     /// Everything.
     Open,
-    /// The rest of the frame under way, then this.
+    /// The rest of the current frame, then this Close frame.
     Until(PendingClose),
-    /// What the source still says, then this in place of its Close.
+    /// The remaining frames of the source, then this Close frame instead of its own.
     Behind(PendingClose),
-    /// Nothing: a Close is behind everything.
+    /// Nothing: a Close frame was queued.
     Shut,
 }
 
-/// What still comes from the source.
+/// What is still expected from the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceState {
     Open,
-    /// Bytes that mean nothing any more: it broke the protocol.
+    /// Ignored bytes: it violated the protocol.
     Lost,
     Ended,
 }
 
-/// One direction.
+/// One direction of a tunnel.
 #[derive(Debug)]
 pub(super) struct Direction {
     pub(super) out: WriteBuffer,
     pub(super) follower: FrameParser,
     pub(super) pass: SinkMode,
     pub(super) source: SourceState,
-    /// The side the bytes come from.
+    /// The source side.
     pub(super) from: Side,
-    /// A ping for the sink that waits for a boundary.
+    /// A ping for the sink that waits for a frame boundary.
     pub(super) ping: Option<NonZeroU64>,
-    /// The payload of the ping the source was sent; its pong goes no further.
+    /// The payload of the ping that was sent to the source; its pong is not forwarded.
     pub(super) awaited: Option<NonZeroU64>,
-    /// Nothing was to be read when this was last looked at, and the source wakes the task.
+    /// Nothing was readable at the last read, and the source wakes the task.
     pub(super) listening: bool,
-    /// Another source may take the place of one that leaves.
+    /// Whether another source may replace one that leaves.
     pub(super) replaceable: bool,
     /// What few lanes have.
     aside: Option<Box<InspectState>>,
@@ -90,18 +89,19 @@ impl Direction {
         }
     }
 
-    /// Whether a Close of this code goes no further, because another source takes its place: of one that
-    /// goes away (1001) or restarts (1012), and only when it leaves no message unfinished.
+    /// Returns whether a Close frame with this code is not forwarded, because another source replaces this
+    /// one. True for 1001 (going away) and 1012 (restart), if no message is incomplete.
     pub(super) fn spares(&self, code: u16) -> bool {
         self.replaceable && matches!(code, 1001 | 1012) && self.may_be_taken_over()
     }
 
-    /// Nothing of the source is half said: another one can go on. What was withheld was never passed on.
+    /// Returns whether no message of the source is incomplete, so that another source can continue. Withheld
+    /// bytes were never forwarded.
     pub(super) fn may_be_taken_over(&self) -> bool {
         self.pass == SinkMode::Open && self.follower.between_messages()
     }
 
-    /// Another source begins.
+    /// Resets the direction for another source.
     pub(super) fn take_over(&mut self) {
         self.follower = FrameParser::new(self.follower.sender());
         if let Some(stage) = self.stage() {
@@ -112,38 +112,39 @@ impl Direction {
         self.listening = false;
     }
 
-    /// Nothing waits for the sink, and nothing came from the source since it was last looked at.
+    /// Returns whether no bytes wait for the sink, and none were received from the source since the last
+    /// read.
     #[inline]
     pub(super) fn rests(&self, source: &TunnelIo) -> bool {
         self.listening && self.out.rests() && source.is_silent()
     }
 
-    /// The source sends nothing more.
+    /// Returns whether the source sends nothing more.
     pub(super) fn has_ended(&self) -> bool {
         self.source == SourceState::Ended
     }
 
-    /// What the source sends cannot be understood any more.
+    /// Returns whether the source violated the protocol.
     pub(super) fn is_lost(&self) -> bool {
         self.source == SourceState::Lost
     }
 
-    /// The source has sent its Close.
+    /// Returns whether the source has sent its Close frame.
     pub(super) fn has_closed(&self) -> bool {
         self.follower.closed() || self.has_closed_unseen()
     }
 
-    /// The sink has got its Close, or gets none.
+    /// Returns whether the sink has got its Close frame, or gets none.
     pub(super) fn is_shut(&self) -> bool {
         self.pass == SinkMode::Shut
     }
 
-    /// What comes from here on is the pong to `payload`, when it is one.
+    /// From now on, the pong with `payload` is not forwarded.
     pub(super) fn await_pong(&mut self, payload: NonZeroU64) {
         self.awaited = Some(payload);
     }
 
-    /// The source sends nothing more. A Close that waited for the end of a frame has waited in vain.
+    /// The source sends nothing more. A Close frame that waited for the end of a frame is discarded.
     pub(super) fn end(&mut self) {
         self.source = SourceState::Ended;
         match self.pass {
@@ -151,27 +152,27 @@ impl Direction {
                 self.pass = SinkMode::Shut;
                 self.out.end();
             }
-            SinkMode::Behind(farewell) => {
-                self.close(farewell);
+            SinkMode::Behind(pending) => {
+                self.close(pending);
             }
             SinkMode::Open | SinkMode::Shut => {}
         }
     }
 
-    /// Ends the sink's stream: with a Close at the next boundary, or bare when there will be none.
-    /// Whether that was news; a Close that has passed or waits stays the only one.
-    pub(super) fn close(&mut self, farewell: PendingClose) -> bool {
-        let farewell = match self.pass {
-            SinkMode::Open => farewell,
+    /// Ends the sink's stream: with a Close frame at the next boundary, or without one if there is no
+    /// boundary. Returns whether this changed anything; a sent or queued Close frame stays the only one.
+    pub(super) fn close(&mut self, pending: PendingClose) -> bool {
+        let pending = match self.pass {
+            SinkMode::Open => pending,
             SinkMode::Behind(waiting) => waiting,
             SinkMode::Until(_) | SinkMode::Shut => return false,
         };
         self.ping = None;
         if self.follower.may_inject() {
-            self.out.push(self.close_frame(farewell).as_bytes());
+            self.out.push(self.close_frame(pending).as_bytes());
             self.pass = SinkMode::Shut;
         } else if self.source == SourceState::Open {
-            self.pass = SinkMode::Until(farewell);
+            self.pass = SinkMode::Until(pending);
         } else {
             self.out.end();
             self.pass = SinkMode::Shut;
@@ -179,14 +180,14 @@ impl Direction {
         true
     }
 
-    /// Ends the sink's stream when the source has said what it has to say: in place of its Close, or
-    /// behind its end.
-    pub(super) fn close_behind(&mut self, farewell: PendingClose) {
+    /// Ends the sink's stream after the remaining bytes of the source: instead of its Close frame, or after
+    /// its end.
+    pub(super) fn close_behind(&mut self, pending: PendingClose) {
         if self.pass == SinkMode::Open && self.source == SourceState::Open {
             self.ping = None;
-            self.pass = SinkMode::Behind(farewell);
+            self.pass = SinkMode::Behind(pending);
         } else {
-            self.close(farewell);
+            self.close(pending);
         }
     }
 
@@ -245,11 +246,11 @@ impl Direction {
         now
     }
 
-    pub(super) fn close_frame(&self, farewell: PendingClose) -> ControlFrame {
-        match farewell.text {
-            Text::Plain(text) => ControlFrame::close(farewell.code, text, self.mask()),
-            Text::Wrong(wrong) => ControlFrame::close(farewell.code, &wrong.to_string(), self.mask()),
-            Text::Given => ControlFrame::close(farewell.code, self.given(), self.mask()),
+    pub(super) fn close_frame(&self, pending: PendingClose) -> ControlFrame {
+        match pending.text {
+            Text::Plain(text) => ControlFrame::close(pending.code, text, self.mask()),
+            Text::Wrong(wrong) => ControlFrame::close(pending.code, &wrong.to_string(), self.mask()),
+            Text::Given => ControlFrame::close(pending.code, self.given(), self.mask()),
         }
     }
 
@@ -257,7 +258,7 @@ impl Direction {
         ControlFrame::ping(&payload.get().to_be_bytes(), self.mask())
     }
 
-    /// Towards a backend the gateway is a client.
+    /// Frames to a backend are masked, since the gateway is its client.
     fn mask(&self) -> Mask {
         match self.from {
             Side::Client => Mask::fresh(),

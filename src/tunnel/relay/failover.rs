@@ -1,11 +1,11 @@
-//! A backend is lost and the client is kept: its messages wait, another backend is looked for, and what
-//! was cut is said again from its start. Where backends come from is [`Redial`]'s.
+//! Failover: keeps the client when its backend is lost. Client messages wait, [`Redial`] finds another
+//! backend, and incomplete messages are sent again from their start.
 //!
-//! What holds for the client's messages: they reach backends whole and in order. One that was wholly
-//! written to the lost backend is not said again, so no two backends get it; one that was not is said
-//! again to the next. Whether the lost backend read the last of what was written to it, nobody knows:
-//! an application that has to know acknowledges. A message of the backend of which the client has seen a
-//! part cannot be finished by another backend, so that client is told to go.
+//! Client messages reach backends whole and in order. A message that was completely written to the lost
+//! backend is not sent again, so no two backends get it; an incomplete one is sent again to the next. Whether
+//! the lost backend read the last written messages is unknown: an application that needs certainty
+//! acknowledges them. A backend message that the client received in part cannot be completed by another
+//! backend, so that client is closed.
 
 use super::Relay;
 use super::close::{gone, pending_close};
@@ -19,35 +19,35 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-/// What a tunnel has that may outlive its backend.
+/// The failover state of a tunnel.
 pub(super) struct Failover {
     state: FailoverState,
     limit: Duration,
-    /// The backend takes nothing more; what it said before is still read.
-    deaf: bool,
+    /// The backend reads nothing more; its earlier bytes are still relayed.
+    sink_closed: bool,
 }
 
 enum FailoverState {
-    /// There is a backend, and who would look for another one.
+    /// A backend is connected, and this redialer finds another one.
     Ready(Box<dyn Redial>),
-    /// There is none.
+    /// No backend is connected.
     Away { search: Search, reason: Reason, code: u16 },
-    /// Never seen from outside: on the way from one to the other.
+    /// Transitional, never observable from outside.
     Between,
 }
 
 impl Failover {
     pub(super) fn new(redial: Box<dyn Redial>, limit: Duration) -> Box<Self> {
-        Box::new(Self { state: FailoverState::Ready(redial), limit, deaf: false })
+        Box::new(Self { state: FailoverState::Ready(redial), limit, sink_closed: false })
     }
 
     fn is_ready(&self) -> bool {
         matches!(self.state, FailoverState::Ready(_))
     }
 
-    /// Begins a search.
+    /// Starts a search.
     fn leave(&mut self, reason: Reason, code: u16) {
-        self.deaf = false;
+        self.sink_closed = false;
         let loss = Loss { reason, limit: self.limit };
         self.state = match std::mem::replace(&mut self.state, FailoverState::Between) {
             FailoverState::Ready(redial) => FailoverState::Away { search: redial.redial(loss), reason, code },
@@ -57,12 +57,12 @@ impl Failover {
 }
 
 impl Relay {
-    /// Whether there is no backend.
+    /// Returns whether no backend is connected.
     pub(super) fn is_away(&self) -> bool {
         self.failover.as_ref().is_some_and(|failover| matches!(failover.state, FailoverState::Away { .. }))
     }
 
-    /// While there is no backend, none is read, and the client only as far as its messages are held.
+    /// Without a backend, only the client is read, up to the capacity of the replay buffer.
     pub(super) fn restrict(&mut self, side: Side, (reads, window): &mut (u32, usize)) {
         match side {
             Side::Client => {
@@ -79,13 +79,13 @@ impl Relay {
         }
     }
 
-    /// Whether another backend would be looked for.
+    /// Returns whether a failover is possible.
     pub(super) fn may_move(&self) -> bool {
         self.ending.is_none() && self.failover.as_ref().is_some_and(|failover| failover.is_ready())
     }
 
-    /// The backend is lost. Whether that is seen to, one way or the other; if not, the tunnel ends as
-    /// one does that keeps nobody.
+    /// The backend is lost. Returns whether this is handled; otherwise the tunnel ends as one without
+    /// failover.
     pub(super) fn start_failover(&mut self, reason: Reason, code: u16) -> bool {
         if !self.may_move() {
             return false;
@@ -102,13 +102,13 @@ impl Relay {
         let [client, backend] = &mut self.lanes;
         if !client.out.rewind() {
             self.counters.reconnected(Reconnected::Impossible);
-            self.forsake(reason, code, &"message cut");
+            self.fail_search(reason, code, &"message incomplete");
             return true;
         }
         client.ping = None;
         backend.take_over();
         self.legs[Side::Backend as usize] = TunnelIo::Gone;
-        // The endpoint's count does not wait for the next one.
+        // The endpoint's count is released before the search.
         self.guard = Box::new(());
         if let Some(member) = &self.member {
             member.moved(0);
@@ -120,7 +120,7 @@ impl Relay {
         true
     }
 
-    /// The backend left with a Close that the client has not seen.
+    /// The backend left with a Close frame that was not forwarded.
     pub(super) fn leaves(&mut self, code: u16) {
         if !self.start_failover(Reason::Closed, code) {
             self.begin_end(Initiator::Side(Side::Backend), Reason::Closed, code);
@@ -129,12 +129,12 @@ impl Relay {
         }
     }
 
-    /// Answers the Close of a backend that leaves, as far as that can be done at once.
+    /// Responds to the Close frame of a backend that leaves, without waiting.
     fn part(&mut self, code: u16) {
         let lane = &self.lanes[Side::Client as usize];
         let close = lane.close_frame(pending_close(code, &""));
         let at_boundary = !lane.out.waits() && lane.follower.may_inject();
-        // The leg is dropped with the next lines of the caller; nobody waits for it.
+        // The caller drops the connection next, so that no wake-up is needed.
         let mut cx = Context::from_waker(Waker::noop());
         let mut leg = Pin::new(&mut self.legs[Side::Backend as usize]);
         if at_boundary && leg.as_mut().poll_write(&mut cx, close.as_bytes()).is_ready() {
@@ -142,26 +142,27 @@ impl Relay {
         }
     }
 
-    /// The backend takes nothing more. Whether it is heard out, because it may be lost.
+    /// The backend reads nothing more. Returns whether its remaining bytes are relayed, because a failover is
+    /// possible.
     pub(super) fn hears_out(&mut self) -> bool {
         let keeps = self.may_move();
         if keeps && let Some(failover) = &mut self.failover {
-            failover.deaf = true;
+            failover.sink_closed = true;
             self.lanes[Side::Client as usize].out.hold();
         }
         keeps
     }
 
-    /// The backend has nothing more to say for now: if it takes nothing either, it is lost. Whether it was.
+    /// The backend has nothing readable: if it reads nothing either, it is lost. Returns whether it was.
     pub(super) fn heard_out(&mut self) -> bool {
-        let Some(failover) = self.failover.as_deref_mut().filter(|failover| failover.deaf) else {
+        let Some(failover) = self.failover.as_deref_mut().filter(|failover| failover.sink_closed) else {
             return false;
         };
-        // What waits for a client that is slow keeps the rest unread.
+        // A slow client keeps the rest unread.
         if self.lanes[Side::Backend as usize].out.is_blocked() {
             return false;
         }
-        failover.deaf = false;
+        failover.sink_closed = false;
         if !self.start_failover(Reason::Reset, ABNORMAL) {
             self.begin_end(Initiator::Side(Side::Backend), Reason::Reset, ABNORMAL);
             self.close_transport(Side::Backend);
@@ -170,7 +171,7 @@ impl Relay {
         true
     }
 
-    /// Asks the search, when there is one.
+    /// Polls the search, if any.
     pub(super) fn seek(&mut self, cx: &mut Context<'_>, news: &mut Activity) {
         let Some(failover) = &mut self.failover else { return };
         let FailoverState::Away { search, reason, code } = &mut failover.state else { return };
@@ -181,12 +182,12 @@ impl Relay {
             Some(found) => self.arrive(found, news),
             None => {
                 self.counters.reconnected(Reconnected::Failed);
-                self.forsake(reason, code, &"no backend left");
+                self.fail_search(reason, code, &"no backend available");
             }
         }
     }
 
-    /// Goes on with another backend.
+    /// Continues with another backend.
     fn arrive(&mut self, found: Found, news: &mut Activity) {
         self.legs[Side::Backend as usize] = found.backend;
         self.guard = found.guard;
@@ -202,12 +203,12 @@ impl Relay {
         self.early(Side::Backend, &found.early, news);
     }
 
-    /// No backend will take what the client says: it is asked to come again, or its Close is answered.
-    fn forsake(&mut self, reason: Reason, code: u16, why: &'static &'static str) {
+    /// No other backend was found: the client is closed with 1012, or its Close frame is answered.
+    fn fail_search(&mut self, reason: Reason, code: u16, why: &'static &'static str) {
         let answered = self.lanes[Side::Client as usize].has_closed();
-        let told = self.ending_code().filter(|_| answered).unwrap_or(1012);
+        let close_code = self.ending_code().filter(|_| answered).unwrap_or(1012);
         self.begin_end(Initiator::Side(Side::Backend), reason, code);
         self.close_transport(Side::Backend);
-        self.lanes[Side::Backend as usize].close(pending_close(told, why));
+        self.lanes[Side::Backend as usize].close(pending_close(close_code, why));
     }
 }

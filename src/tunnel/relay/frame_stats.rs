@@ -1,24 +1,24 @@
-//! What the frames of one chunk say, gathered while they are followed.
+//! Statistics of the frames in a chunk, collected while parsing.
 
 use crate::tunnel::KINDS;
 use crate::tunnel::messages::FeedResult;
 use crate::websocket::frame::{Close, Event, NO_STATUS, Opcode};
 use std::num::NonZeroU64;
 
-/// What one turn of a lane saw, for counters and clocks.
+/// The frames of one turn, for counters and clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FrameSummary {
     /// Messages by kind, in the order of [`KINDS`].
     pub(super) messages: [u32; KINDS.len()],
     /// Wire bytes.
     pub(super) bytes: u64,
-    /// Bytes of a data frame passed.
+    /// Whether bytes of a data frame were relayed.
     pub(super) data: bool,
-    /// The code of the source's Close.
+    /// The code of the source's Close frame.
     pub(super) closed: Option<u16>,
-    /// The pong to the gateway's ping came.
+    /// Whether the pong to the gateway's ping was received.
     pub(super) ponged: bool,
-    /// The ping that waited went to the sink.
+    /// The waiting ping that was sent to the sink.
     pub(super) pinged: Option<NonZeroU64>,
 }
 
@@ -28,12 +28,12 @@ impl FrameSummary {
         u64::from(self.messages[0]) + u64::from(self.messages[1])
     }
 
-    /// What counts against a rate of messages: pings too, or a flood of them would be free.
+    /// The count for a message rate: pings included, since a flood of them would otherwise be free.
     pub(super) fn rated(&self) -> u32 {
         self.messages[..3].iter().sum()
     }
 
-    /// A whole message passed.
+    /// Counts a complete message.
     pub(super) fn message(&mut self, opcode: Opcode) {
         self.data = true;
         self.count(opcode);
@@ -54,17 +54,17 @@ impl FrameSummary {
     }
 }
 
-/// What one chunk holds.
+/// The positions of frames within a chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FrameStats {
     awaited: Option<NonZeroU64>,
-    /// Behind the first frame that ends in it.
+    /// The position after the first frame that ends in it.
     pub(super) first_end: Option<usize>,
-    /// The pong that goes no further.
+    /// The pong that is not forwarded.
     pub(super) cut: Option<(usize, usize)>,
-    /// Where the Close in it starts, and its code.
+    /// The position of the Close frame, and its code.
     pub(super) close: Option<(usize, u16)>,
-    /// How much of it may pass.
+    /// The length that may be forwarded.
     pub(super) end: usize,
 }
 
@@ -73,7 +73,7 @@ impl FrameStats {
         Self { awaited, first_end: None, cut: None, close: None, end: 0 }
     }
 
-    /// The Close, which starts at `at`, goes no further.
+    /// The Close frame at `at` is not forwarded.
     pub(super) fn spare(&mut self, at: usize, seen: &mut FrameSummary) {
         self.close = None;
         self.end = at;
@@ -99,7 +99,7 @@ impl FrameStats {
                 seen.count(opcode);
                 if opcode == Opcode::Close {
                     self.end = at;
-                    // A body that cannot be read passes only when the route lets invalid frames pass.
+                    // An invalid body is forwarded only if the route allows invalid frames.
                     let code = Close::read(payload).map_or(NO_STATUS, |close| close.code);
                     self.close = Some((start, code));
                     seen.closed = Some(code);

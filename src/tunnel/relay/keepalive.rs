@@ -1,5 +1,5 @@
-//! The clocks of a tunnel: when each side was last heard, pinged and able to take something, and what
-//! is due. Traffic only notes the time; what is due is reckoned when the earliest moment has come.
+//! Clocks of a tunnel: when each side last sent a frame, was pinged and was writable, and the next deadline.
+//! Traffic only records times; deadlines are recomputed when the earliest one has passed.
 
 use super::frame_stats::FrameSummary;
 use crate::runtime::clock;
@@ -8,23 +8,23 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What the turns of one poll saw.
+/// The activity of one poll.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Activity {
     heard: [bool; 2],
-    /// The side took something that had waited.
+    /// The side accepted bytes that had waited.
     drained: [bool; 2],
     ponged: [bool; 2],
     /// The side was sent a ping that had waited for a boundary.
     pinged: [Option<NonZeroU64>; 2],
-    /// A data frame passed, or a part of one.
+    /// A data frame was relayed, or a part of one.
     pub(super) data: bool,
-    /// Something was put into an outbox behind the turn that would have delivered it.
+    /// Bytes were added to a write buffer after the turn that would have sent them.
     pub(super) consequences: bool,
 }
 
 impl Activity {
-    /// Notes what a turn of the lane from `side` saw.
+    /// Records a turn of the direction from `side`.
     pub(super) fn note(&mut self, side: Side, seen: &FrameSummary, drained: bool) {
         self.heard[side as usize] = true;
         self.ponged[side as usize] |= seen.ponged;
@@ -37,34 +37,34 @@ impl Activity {
         }
     }
 
-    /// `side` took something that had waited.
+    /// `side` accepted bytes that had waited.
     pub(super) fn drained(&mut self, side: Side) {
         self.drained[side as usize] = true;
     }
 
-    /// The ping that `side` was sent.
+    /// The ping that was sent to `side`.
     pub(super) fn pinged(&self, side: Side) -> Option<NonZeroU64> {
         self.pinged[side as usize]
     }
 
-    /// A ping left or a pong came: the exact time matters.
+    /// Returns whether a ping was sent or a pong received, which need the exact time.
     pub(super) fn is_timed(&self) -> bool {
         self.ponged != [false; 2] || self.pinged != [None; 2]
     }
 }
 
-/// Something whose time has come.
+/// An expired deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// The side was silent: ping it.
     Ping(Side),
     /// The side is dead.
     Dead(Side),
-    /// The side takes nothing.
+    /// The side reads nothing.
     Stuck(Side),
-    /// No data for too long.
+    /// No data frame for `idle_timeout`.
     Idle,
-    /// The connection is old.
+    /// `max_age` has passed.
     Aged,
 }
 
@@ -74,37 +74,38 @@ pub(super) struct Clocks {
     began: Instant,
     data: Instant,
     expires: Option<Instant>,
-    sides: [Vital; 2],
-    /// Before this moment nothing is due.
+    sides: [SideClock; 2],
+    /// No deadline expires before this time.
     pub(super) quiet_until: Instant,
 }
 
 #[derive(Debug)]
-struct Vital {
-    /// Last sign of life.
+struct SideClock {
+    /// The last sign of life.
     heard: Instant,
-    /// When it was sent the ping that was not answered yet.
+    /// When the unacknowledged ping was sent.
     pinged: Option<Instant>,
-    /// A ping waits for the boundary of a frame.
+    /// A ping waits for a frame boundary.
     asked: bool,
-    /// Since when bytes wait for it without a bit of progress.
+    /// Since when bytes wait without progress.
     stuck: Option<Instant>,
-    /// In microseconds; `None` as `u32::MAX`, for every idle tunnel holds two of them.
+    /// In microseconds; `None` as `u32::MAX`, because every idle tunnel holds two of them.
     round_trip: u32,
 }
 
-/// No ping was answered yet.
+/// No pong was received yet.
 const NEVER: u32 = u32::MAX;
 
 impl Clocks {
     pub(super) fn new(now: Instant, policy: &Policy) -> Self {
-        let vital = || Vital { heard: now, pinged: None, asked: false, stuck: None, round_trip: NEVER };
+        let side_clock =
+            || SideClock { heard: now, pinged: None, asked: false, stuck: None, round_trip: NEVER };
         let life = |age: Duration| age.saturating_sub(policy.jitter.mul_f64(fastrand::f64()));
         Self {
             began: now,
             data: now,
             expires: policy.max_age.map(|age| now + life(age)),
-            sides: [vital(), vital()],
+            sides: [side_clock(), side_clock()],
             quiet_until: now,
         }
     }
@@ -120,52 +121,52 @@ impl Clocks {
         })
     }
 
-    /// Notes who was heard.
+    /// Records signs of life.
     #[inline]
     pub(super) fn hear(&mut self, news: &Activity, now: Instant) {
         if news.data {
             self.data = now;
         }
         for side in Side::BOTH {
-            let vital = &mut self.sides[side as usize];
-            // What a kernel took at once is no sign of a peer's life: the ping itself is such.
-            let took = news.drained[side as usize] && vital.stuck.is_some();
+            let side_clock = &mut self.sides[side as usize];
+            // Bytes that the kernel accepted at once, such as the ping, are no sign of the peer's life.
+            let took = news.drained[side as usize] && side_clock.stuck.is_some();
             if news.heard[side as usize] || took {
-                vital.heard = now;
-                if vital.pinged.is_some() {
-                    // Behind the ping, whatever the age of `now`.
-                    vital.heard = clock::read();
-                    // Its next moment is that of the next ping, which may be the earlier one.
+                side_clock.heard = now;
+                if side_clock.pinged.is_some() {
+                    // After the ping, whatever the lag of `now`.
+                    side_clock.heard = clock::read();
+                    // Its next deadline is that of the next ping, which may be earlier.
                     self.quiet_until = now;
                 }
             }
         }
     }
 
-    /// Notes pings that left and pongs that came, of which the round trips are returned.
+    /// Records sent pings and received pongs; returns the round-trip times.
     pub(super) fn note_pings(&mut self, news: &Activity, now: Instant) -> [Option<Duration>; 2] {
         Side::BOTH.map(|side| {
-            let vital = &mut self.sides[side as usize];
+            let side_clock = &mut self.sides[side as usize];
             if news.pinged(side).is_some() {
                 self.quiet_until = now;
-                vital.ping_left(now);
+                side_clock.ping_left(now);
             }
             if !news.ponged[side as usize] {
                 return None;
             }
-            let round_trip = now - vital.pinged.take()?;
-            vital.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(NEVER - 1);
+            let round_trip = now - side_clock.pinged.take()?;
+            side_clock.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(NEVER - 1);
             Some(round_trip)
         })
     }
 
-    /// Whether bytes waited for a side when that was last looked at.
+    /// Returns whether bytes waited for a side at the last check.
     #[inline]
     pub(super) fn are_stuck(&self) -> bool {
-        self.sides.iter().any(|vital| vital.stuck.is_some())
+        self.sides.iter().any(|side_clock| side_clock.stuck.is_some())
     }
 
-    /// Notes whether bytes wait for `side`, and whether some went out.
+    /// Records whether bytes wait for `side`, and whether some were sent.
     pub(super) fn waits(&mut self, side: Side, waits: bool, news: &Activity, now: Instant) {
         let stuck = &mut self.sides[side as usize].stuck;
         if !waits {
@@ -180,40 +181,40 @@ impl Clocks {
         }
     }
 
-    /// `side` is not read for now: its silence is ours.
+    /// The gateway does not read `side` now, so that its silence does not count.
     pub(super) fn pause_idle_clock(&mut self, side: Side, now: Instant) {
         self.sides[side as usize].heard = now;
     }
 
-    /// `side` is somebody else from now on.
+    /// `side` was replaced by another peer.
     pub(super) fn renew(&mut self, side: Side, now: Instant) {
-        let vital = &mut self.sides[side as usize];
-        let round_trip = vital.round_trip;
-        *vital = Vital { heard: now, pinged: None, asked: false, stuck: None, round_trip };
+        let side_clock = &mut self.sides[side as usize];
+        let round_trip = side_clock.round_trip;
+        *side_clock = SideClock { heard: now, pinged: None, asked: false, stuck: None, round_trip };
         self.quiet_until = now;
     }
 
-    /// A ping to `side` went out, or waits for a boundary.
+    /// A ping to `side` was sent, or waits for a boundary.
     pub(super) fn pinged(&mut self, side: Side, left: bool, now: Instant) {
-        let vital = &mut self.sides[side as usize];
+        let side_clock = &mut self.sides[side as usize];
         if left {
-            vital.ping_left(now);
+            side_clock.ping_left(now);
         } else {
-            vital.asked = true;
+            side_clock.asked = true;
         }
     }
 
-    /// What is due now; otherwise when the next thing is.
+    /// The expired deadline, or the time of the next one.
     pub(super) fn due(&self, policy: &Policy, now: Instant) -> Result<Due, Option<Instant>> {
         let mut next = Earliest { now, at: None };
         for side in Side::BOTH {
-            let vital = &self.sides[side as usize];
-            if let (Some(since), Some(limit)) = (vital.stuck, policy.write_timeout)
+            let side_clock = &self.sides[side as usize];
+            if let (Some(since), Some(limit)) = (side_clock.stuck, policy.write_timeout)
                 && next.has_come(since + limit)
             {
                 return Ok(Due::Stuck(side));
             }
-            if let Some(due) = vital.due(side, policy, &mut next) {
+            if let Some(due) = side_clock.due(side, policy, &mut next) {
                 return Ok(due);
             }
         }
@@ -227,7 +228,7 @@ impl Clocks {
     }
 }
 
-impl Vital {
+impl SideClock {
     fn ping_left(&mut self, now: Instant) {
         self.asked = false;
         self.pinged = Some(now);
@@ -235,11 +236,11 @@ impl Vital {
 
     fn due(&self, side: Side, policy: &Policy, next: &mut Earliest) -> Option<Due> {
         let interval = policy.ping_interval?;
-        // Anything that came since the ping is life enough: its pong may stand behind a long upload.
+        // Any frame since the ping is a sign of life: the pong may follow a long upload.
         if let Some(sent) = self.pinged.filter(|sent| self.heard <= *sent) {
             return next.has_come(sent + policy.ping_timeout).then_some(Due::Dead(side));
         }
-        // A side that takes nothing would not get the ping either; that is the write timeout's case.
+        // A side that reads nothing would not get the ping either; `write_timeout` applies to it.
         if self.asked || self.stuck.is_some() {
             return None;
         }
@@ -247,7 +248,7 @@ impl Vital {
     }
 }
 
-/// The earliest of the moments that are still to come.
+/// The earliest of the future deadlines.
 struct Earliest {
     now: Instant,
     at: Option<Instant>,

@@ -1,8 +1,8 @@
-//! The relay: one task a tunnel, from the 101 to the end of both sides.
+//! Relay of an open WebSocket: one task per tunnel, from the 101 to the end of both sides.
 //!
-//! The future is polled when a leg, the timer or a drain wakes it, moves what there is in both
-//! directions and goes back to sleep without a buffer. `pump` moves the bytes, `keepalive` and `timer`
-//! keep the clocks, `close` sees a tunnel to its end. Which endpoint it is stays out.
+//! The future is polled when a connection, the timer or a drain wakes it. It relays available bytes in both
+//! directions and sleeps without a buffer. `pump` moves the bytes, `keepalive` and `timer` keep the clocks,
+//! `close` ends a tunnel.
 
 mod close;
 mod deadlines;
@@ -47,41 +47,41 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
-/// Reads in one turn of a lane: a tunnel in full flow lets its thread's other tunnels go on after a megabyte.
+/// Reads per turn of a direction: a busy tunnel yields to other tunnels of its thread after a megabyte.
 const READS: u32 = 16;
 
 const BACKEND_FIRST: [Side; 2] = [Side::Backend, Side::Client];
 
-/// Everything a tunnel needs. The 101 has been written to the client.
+/// The parts of a tunnel. The 101 has been sent to the client.
 pub struct Tunnel {
-    /// The client's side.
+    /// The client's connection.
     pub client: TunnelIo,
-    /// The endpoint's side.
+    /// The endpoint's connection.
     pub backend: TunnelIo,
-    /// What the client sent behind its request head.
+    /// The bytes that the client sent after its request header.
     pub client_early: Bytes,
-    /// What the backend sent behind its 101.
+    /// The bytes that the backend sent after its 101.
     pub backend_early: Bytes,
-    /// What the handshake agreed on.
+    /// The negotiated extensions.
     pub extensions: Extensions,
     /// The route's policy.
     pub policy: Arc<Policy>,
     /// Counters of route, upstream and endpoint.
     pub counters: Counters,
-    /// Its place among the living tunnels.
+    /// The entry in the registry.
     pub member: Option<Membership>,
     /// Dropped when the tunnel ends: the lease of the endpoint, permits, gauges.
     pub guard: Box<dyn Send>,
-    /// Who looks for another backend when this one is lost; used where the policy asks for it.
+    /// Finds another backend when this one is lost, if the policy enables failover.
     pub redial: Option<Box<dyn Redial>>,
-    /// Who looks at its messages.
+    /// Inspects the messages.
     pub inspector: Option<Box<dyn Inspector>>,
-    /// Who is asked whether it may live on.
+    /// Rechecks the open tunnel.
     pub recheck: Option<Arc<dyn Recheck>>,
 }
 
-/// Relays until both sides have ended. The future is the tunnel's whole memory apart from its sockets:
-/// give it a task of its own.
+/// Relays until both sides have ended. The future is the tunnel's whole memory apart from its sockets: spawn
+/// it as a task of its own.
 ///
 /// # Panics
 /// Outside a tokio runtime with time enabled.
@@ -104,7 +104,7 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
         alone: false,
         failover: None,
         inspector: tunnel.inspector,
-        rechecks: tunnel.recheck.and_then(|who| Rechecks::new(who, now)),
+        rechecks: tunnel.recheck.and_then(|rechecker| Rechecks::new(rechecker, now)),
         policy,
         guard: tunnel.guard,
     };
@@ -124,7 +124,7 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
 /// A running tunnel.
 pub(super) struct Relay {
     legs: [TunnelIo; 2],
-    /// By the side they come from.
+    /// By source side.
     lanes: [Direction; 2],
     clocks: Clocks,
     timer: Timer,
@@ -136,22 +136,22 @@ pub(super) struct Relay {
     policy: Arc<Policy>,
     counters: Counters,
     member: Option<Membership>,
-    /// Whom the timer and the registry would wake.
+    /// The waker that the timer and the registry hold.
     waker: Option<Waker>,
-    /// Its thread is the only one of its runtime.
+    /// Whether its thread is the only one of its runtime.
     alone: bool,
     guard: Box<dyn Send>,
-    /// What outlives a backend, where one may be outlived.
+    /// The failover state, if enabled.
     failover: Option<Box<Failover>>,
     inspector: Option<Box<dyn Inspector>>,
     rechecks: Option<Box<Rechecks>>,
 }
 
-/// What the relay does after a look at the clocks.
+/// The relay's next step after checking the clocks.
 enum Next {
-    /// Something was put into an outbox: deliver it.
+    /// Bytes were added to a write buffer: send them.
     Again,
-    /// Wait for a leg, the timer or a drain.
+    /// Wait for a connection, the timer or a drain.
     Wait,
     /// Both sides have ended.
     Finish(Verdict),
@@ -162,8 +162,8 @@ impl Future for Relay {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let relay = self.get_mut();
-        // A lane goes by its own number of reads. tokio's budget is none of it: what that puts off is
-        // `Pending` too, but leaves no waker behind, and a leg or a timer would seem to be waited for.
+        // A direction limits its own reads. tokio's budget would return `Pending` without registering a
+        // waker, and the relay would wait for a connection or timer that does not wake it.
         pin!(unconstrained(poll_fn(|cx| relay.work(cx)))).poll(cx)
     }
 }
@@ -187,7 +187,7 @@ impl Relay {
             let mut news = Activity::default();
             self.seek(cx, &mut news);
             self.recheck(cx, &mut news);
-            // A backend that may be lost is heard first: nothing more is written to one that has ended.
+            // A backend that may be lost is read first: nothing more is written to one that has ended.
             let order = if self.failover.is_some() { BACKEND_FIRST } else { Side::BOTH };
             read_buffer::lend(|scratch| {
                 for side in order {
@@ -196,7 +196,7 @@ impl Relay {
                     }
                 }
             });
-            // The clock is read after the bytes moved: they do not wait for it.
+            // The clock is read after the bytes were relayed, so that they do not wait for it.
             let now = clock::now();
             match self.next(now, &news, cx) {
                 Next::Again => {}
@@ -208,7 +208,7 @@ impl Relay {
         }
     }
 
-    /// Makes sure that the timer and the registry wake this task. Nothing to do but the first time.
+    /// Registers the task's waker with the timer and the registry. A no-op after the first call.
     fn listen(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return;
@@ -222,22 +222,22 @@ impl Relay {
         }
     }
 
-    /// Whether a turn from `side` would find nothing to do: most messages wake one direction only.
+    /// Returns whether a turn from `side` would find nothing to do: most messages wake one direction only.
     #[inline]
     fn rests(&self, side: Side) -> bool {
-        // Where other threads poll the runtime's sockets, one of them may be about to take the waker
-        // that a socket has: it is left there anew then.
+        // On a multi-threaded runtime, another thread may be about to take the waker that a socket holds, so
+        // it is registered again.
         self.alone
             && self.throttle.is_none()
             && self.failover.is_none()
             && self.lanes[side as usize].rests(&self.legs[side as usize])
     }
 
-    /// Moves what there is from `side` to the other one.
+    /// Relays available bytes from `side` to the other side.
     fn pump_direction(&mut self, side: Side, cx: &mut Context<'_>, scratch: &mut [u8], news: &mut Activity) {
         let mut window = match &mut self.throttle {
             Some(throttle) if side == Side::Client && self.ending.is_none() => {
-                // A window of a pace holds for one read; then it is another one.
+                // A rate limit's window applies to one read; the next read has another one.
                 throttle.window(Instant::now()).map_or((0, 0), |window| (1, window))
             }
             _ => (READS, usize::MAX),

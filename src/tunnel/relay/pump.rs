@@ -1,9 +1,8 @@
-//! A lane's turn: read from the source, follow the frames, hand them to the sink. Where messages are shown to an
-//! inspector, what it leaves of them goes on as if the source had sent it.
+//! Byte pump of a direction: reads from the source, parses the frames, writes to the sink.
 //!
-//! What passes is passed as it was read, without a copy, up to the last whole head: a head or control
-//! frame that is cut by the end of a read waits for its rest. Only the answers to the gateway's own
-//! pings are taken out.
+//! Bytes are forwarded as read, without a copy, up to the last complete header. A header or control frame
+//! that is split by the end of a read waits for its rest. Only the pongs to the gateway's own pings are
+//! removed.
 
 use super::direction::{Direction, SinkMode, SourceState};
 use super::frame_stats::{FrameStats, FrameSummary};
@@ -13,40 +12,40 @@ use crate::websocket::frame::{MAX_WITHHELD, Rules, Violation};
 use std::io;
 use std::task::{Context, Poll};
 
-/// What a lane may do in one turn.
+/// The limits of a direction in one turn.
 pub(super) struct ReadLimits<'a> {
     pub(super) rules: Rules,
-    /// How often it may read; 0 only delivers.
+    /// The maximum number of reads; with 0 the turn only writes.
     pub(super) reads: u32,
-    /// How many bytes it may read at once.
+    /// The maximum number of bytes per read.
     pub(super) window: usize,
-    /// Who looks at the messages of a lane that is taken apart.
+    /// The inspector of an inspected direction.
     pub(super) inspector: Option<&'a mut Box<dyn Inspector>>,
 }
 
-/// What one turn led to.
+/// The outcome of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadOutcome {
-    /// Nothing more to do until something wakes the task.
+    /// Nothing to do until the task is woken.
     Waiting,
-    /// There may be more at once; others go first.
+    /// More may be available, but other tasks run first.
     Yield,
     /// The source's transport ended in order.
     Ended,
     /// The source's transport failed.
     Failed,
-    /// The sink takes nothing more.
+    /// The sink reads nothing more.
     SinkFailed,
-    /// The source broke the protocol; it is not followed any further.
+    /// The source violated the protocol; it is no longer parsed.
     Violation(Violation),
-    /// The inspector ends the tunnel; the lane has its dismissal.
+    /// The inspector closed the tunnel; the direction holds the Close.
     Dismissed,
-    /// The source leaves with a Close of this code, which the sink does not see.
+    /// The source sent a Close frame with this code, which is not forwarded.
     Leaves(u16),
 }
 
 impl Direction {
-    /// Moves bytes until a leg has to be waited for.
+    /// Moves bytes until a connection is not ready.
     pub(super) fn pump(
         &mut self,
         (source, sink): (&mut TunnelIo, &mut TunnelIo),
@@ -68,7 +67,7 @@ impl Direction {
             self.listening = read.is_pending();
             match read {
                 Poll::Pending => return self.flush_pending(sink, cx),
-                // TLS that ends without its closing alert: the usual way for a client to leave.
+                // TLS that ends without close_notify: common among clients.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return ReadOutcome::Ended;
                 }
@@ -83,7 +82,7 @@ impl Direction {
                 }
             }
         }
-        // Reading is paused, or the tunnels of this thread take turns: what was accepted goes out.
+        // Reading is paused, or other tunnels of this thread run first: accepted bytes are still sent.
         match self.deliver(sink, cx) {
             Poll::Ready(Err(_)) => ReadOutcome::SinkFailed,
             Poll::Pending => ReadOutcome::Waiting,
@@ -92,7 +91,7 @@ impl Direction {
         }
     }
 
-    /// Takes bytes that were read before the relay began.
+    /// Accepts bytes that were read before the relay began.
     pub(super) fn early(
         &mut self,
         bytes: &[u8],
@@ -108,7 +107,7 @@ impl Direction {
         self.take_in(bytes, &terms.rules, seen)
     }
 
-    /// Follows bytes and keeps them for the next turn.
+    /// Parses bytes and keeps them for the next turn.
     fn take_in(&mut self, bytes: &[u8], rules: &Rules, seen: &mut FrameSummary) -> ReadOutcome {
         let (notes, turn) = self.follow(bytes, rules, seen);
         self.edit(&bytes[..notes.end], &notes, seen);
@@ -126,7 +125,7 @@ impl Direction {
         }
     }
 
-    /// Reads behind the room for what the follower withholds.
+    /// Reads after the space for withheld bytes.
     fn read(
         &self,
         leg: &mut TunnelIo,
@@ -138,8 +137,8 @@ impl Direction {
         leg.poll_receive(cx, &mut scratch[MAX_WITHHELD..][..room])
     }
 
-    /// What was read, with what was withheld before in front of it: every head and every control frame
-    /// then lies within one chunk.
+    /// The read bytes with withheld ones prepended: every header and control frame then lies within one
+    /// chunk.
     fn chunk<'s>(&mut self, scratch: &'s mut [u8], count: usize, seen: &mut FrameSummary) -> &'s [u8] {
         seen.bytes += count as u64;
         let end = MAX_WITHHELD + count;
@@ -156,7 +155,7 @@ impl Direction {
         &scratch[start..end]
     }
 
-    /// Follows a chunk and passes on what is to pass.
+    /// Parses a chunk and forwards it.
     fn accept(
         &mut self,
         chunk: &[u8],
@@ -276,14 +275,14 @@ impl Direction {
         (notes, turn)
     }
 
-    /// Passes on `bytes` without what is cut out and with what waits for a boundary.
+    /// Forwards `bytes` without the removed parts and with the frame that waits for a boundary.
     fn edit(&mut self, bytes: &[u8], notes: &FrameStats, seen: &mut FrameSummary) {
         if self.pass == SinkMode::Shut {
             return;
         }
-        if let (SinkMode::Behind(farewell), Some((start, _))) = (self.pass, notes.close) {
+        if let (SinkMode::Behind(pending), Some((start, _))) = (self.pass, notes.close) {
             self.keep(bytes, 0, start, notes);
-            self.out.push(self.close_frame(farewell).as_bytes());
+            self.out.push(self.close_frame(pending).as_bytes());
             self.pass = SinkMode::Shut;
             return;
         }
@@ -296,8 +295,8 @@ impl Direction {
                 self.out.push(self.ping_frame(payload).as_bytes());
                 seen.pinged = Some(payload);
             }
-            if let SinkMode::Until(farewell) = self.pass {
-                self.out.push(self.close_frame(farewell).as_bytes());
+            if let SinkMode::Until(pending) = self.pass {
+                self.out.push(self.close_frame(pending).as_bytes());
                 self.pass = SinkMode::Shut;
                 return;
             }
@@ -308,7 +307,7 @@ impl Direction {
         }
     }
 
-    /// Passes on `bytes[from..to]` without what is cut out of them.
+    /// Forwards `bytes[from..to]` without the removed parts.
     fn keep(&mut self, bytes: &[u8], from: usize, to: usize, notes: &FrameStats) {
         let (start, end) = notes.cut.unwrap_or((to, to));
         let (start, end) = (start.clamp(from, to), end.clamp(from, to));

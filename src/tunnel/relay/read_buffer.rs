@@ -1,20 +1,21 @@
-//! One read buffer a thread, lent to whichever tunnel is running there. Nothing of it outlives a
-//! poll: what could not be written is copied into the tunnel's own backlog.
+//! One read buffer per thread, lent to the running tunnel. Its content does not survive a poll: unwritten
+//! bytes are copied to the tunnel's write buffer.
 
 use crate::websocket::frame::MAX_WITHHELD;
 use std::cell::Cell;
 
-/// What is read at once, behind room for what a follower withholds. Large enough that bulk traffic needs few system calls, small enough to stay in the second cache.
+/// The read size, after the space for withheld bytes. Large enough for few system calls in bulk traffic,
+/// small enough for the L2 cache.
 pub(super) const SCRATCH: usize = MAX_WITHHELD + (64 << 10);
 
 thread_local! {
     static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
-/// Runs `work` with the thread's buffer.
+/// Calls `work` with the thread's buffer.
 pub(super) fn lend<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
-    // Taken out rather than borrowed: should a leg ever poll another relay inside its own read, that
-    // one gets a buffer of its own instead of a panic.
+    // Taken instead of borrowed: if a connection polls another relay inside its read, that relay gets a new
+    // buffer instead of a panic.
     let mut buffer = SPARE.take().unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
     let result = work(&mut buffer);
     SPARE.set(Some(buffer));

@@ -1,5 +1,5 @@
-//! Whether a tunnel may live on, asked again and again. One moment among those the tunnel's timer waits for; only while
-//! an answer is under way there is a future.
+//! Periodic rechecks of an open tunnel. The tunnel's timer includes the next recheck; a future exists only
+//! while one is in progress.
 
 use super::Relay;
 use super::keepalive::Activity;
@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Up to this share of an interval is taken off, another one each time: what connected together asks apart.
+/// The maximum random reduction of an interval, as a fraction: tunnels opened together are rechecked at
+/// different times.
 const JITTER: f64 = 0.1;
 
-/// What is asked of a tunnel.
+/// The rechecks of a tunnel.
 pub(super) struct Rechecks {
-    who: Arc<dyn Recheck>,
+    rechecker: Arc<dyn Recheck>,
     questions: Box<[Question]>,
     under_way: Option<(usize, Asking)>,
 }
@@ -31,29 +32,29 @@ impl Question {
 }
 
 impl Rechecks {
-    /// `None` when nothing is to be asked.
-    pub(super) fn new(who: Arc<dyn Recheck>, now: Instant) -> Option<Box<Self>> {
+    /// `None` without rechecks.
+    pub(super) fn new(rechecker: Arc<dyn Recheck>, now: Instant) -> Option<Box<Self>> {
         let questions: Box<[_]> =
-            who.intervals().into_iter().map(|every| Question::after(every, now)).collect();
-        (!questions.is_empty()).then(|| Box::new(Self { who, questions, under_way: None }))
+            rechecker.intervals().into_iter().map(|every| Question::after(every, now)).collect();
+        (!questions.is_empty()).then(|| Box::new(Self { rechecker, questions, under_way: None }))
     }
 
-    /// When the next question is due; `None` while one is under way.
+    /// When the next recheck is due; `None` while one is in progress.
     pub(super) fn next(&self) -> Option<Instant> {
         self.under_way.is_none().then(|| self.questions.iter().map(|question| question.next).min())?
     }
 
-    /// Asks what is due.
+    /// Starts the due recheck.
     fn ask(&mut self, now: Instant) {
         let due = self.questions.iter().position(|question| question.next <= now);
         if let (None, Some(due)) = (&self.under_way, due) {
-            self.under_way = Some((due, Arc::clone(&self.who).ask(due)));
+            self.under_way = Some((due, Arc::clone(&self.rechecker).ask(due)));
         }
     }
 }
 
 impl Relay {
-    /// Asks what is due and hears the answer that is there.
+    /// Starts the due recheck and handles a verdict.
     pub(super) fn recheck(&mut self, cx: &mut Context<'_>, news: &mut Activity) {
         let Some(rechecks) = &mut self.rechecks else { return };
         if self.ending.is_some() {
@@ -67,7 +68,7 @@ impl Relay {
         let asked = &mut rechecks.questions[*question];
         *asked = Question::after(asked.every, now);
         rechecks.under_way = None;
-        // The next moment may be an earlier one; and the clock of this poll may be a little behind.
+        // The next deadline may be earlier, and the clock of this poll may lag a little.
         self.clocks.quiet_until = self.clocks.began();
         if let Some(dismissal) = PluginClose::of(&answer) {
             self.dismiss(&dismissal);

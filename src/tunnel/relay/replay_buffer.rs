@@ -1,25 +1,25 @@
-//! What of a client's stream would have to be said again to another backend: everything from the start
-//! of the message that is not wholly written. It lies in the outbox's backlog; here it is known where
-//! messages end in it, and which of the bytes are the gateway's own.
+//! Replay buffer of failover: the part of the client's stream to send again to another backend, from the
+//! start of the first message not completely written. The bytes are in the write buffer's backlog. This type
+//! tracks message boundaries in it, and frames of the gateway.
 
 use crate::websocket::frame::{Event, Opcode};
 
-/// What is known of the backlog towards a backend that may be lost.
+/// The state of the backlog to a backend with failover.
 #[derive(Debug)]
 pub(super) struct ReplayBuffer {
-    /// The most that is kept of what was written, and of what comes while nobody takes it.
+    /// The maximum size of written bytes kept, and of bytes received without a backend.
     bound: usize,
-    /// Places in the backlog at which no message is under way, in ascending order.
+    /// Message boundaries in the backlog, ascending.
     places: Vec<usize>,
-    /// The gateway's own frames in the backlog: another backend has its own.
+    /// The gateway's own frames in the backlog, which are not replayed.
     own: Vec<(usize, usize)>,
-    /// Such places in the bytes that were followed last.
+    /// Message boundaries in the bytes parsed last.
     fresh: Vec<usize>,
-    /// A message is under way behind the bytes that were followed last.
+    /// A message is incomplete after the bytes parsed last.
     open: bool,
-    /// The message under way was longer than is kept, and its start is gone.
+    /// The current message exceeds the bound, and its start was discarded.
     lost: bool,
-    /// There is no backend: what comes waits for one.
+    /// No backend is connected: new bytes wait for one.
     away: bool,
 }
 
@@ -44,17 +44,17 @@ impl ReplayBuffer {
         self.away = away;
     }
 
-    /// How much more may come while nobody takes it.
+    /// The remaining capacity while no backend reads.
     pub(super) fn room(&self, backlog: &[u8]) -> usize {
         self.bound.saturating_sub(backlog.len())
     }
 
-    /// Other bytes are about to be followed.
+    /// Starts another chunk.
     pub(super) fn begin(&mut self) {
         self.fresh.clear();
     }
 
-    /// Notes what the follower says of them.
+    /// Records an event of the frame parser.
     pub(super) fn note(&mut self, event: Event<'_>) {
         let is_data = |opcode| matches!(opcode, Opcode::Text | Opcode::Binary | Opcode::Continuation);
         match event {
@@ -69,7 +69,7 @@ impl ReplayBuffer {
         }
     }
 
-    /// `bytes`, which lie from `at` on in the bytes that were followed, come into the backlog.
+    /// Appends `bytes`, which start at `at` in the parsed chunk, to the backlog.
     pub(super) fn enter(&mut self, backlog: &mut Vec<u8>, bytes: &[u8], at: usize) {
         let base = backlog.len();
         let within = self.fresh.iter().filter(|place| **place > at && **place <= at + bytes.len());
@@ -77,20 +77,20 @@ impl ReplayBuffer {
         backlog.extend_from_slice(bytes);
     }
 
-    /// A frame of the gateway's own comes into the backlog, between two frames.
+    /// Appends a frame of the gateway to the backlog, between two frames.
     pub(super) fn enter_own(&mut self, backlog: &mut Vec<u8>, frame: &[u8]) {
         let start = backlog.len();
         let end = start + frame.len();
         let between = self.places.last().map_or(start == 0 && !self.lost, |last| *last == start);
         self.own.push((start, end));
         if between {
-            // Or the pings of an idle day would be kept until the next message.
+            // Otherwise the pings of an idle day would be kept until the next message.
             self.places.push(end);
         }
         backlog.extend_from_slice(frame);
     }
 
-    /// `bytes` were written at once, behind everything else.
+    /// Records `bytes` that were written at once, after everything else.
     pub(super) fn passed(&mut self, backlog: &mut Vec<u8>, written: &mut usize, bytes: &[u8]) {
         match self.fresh.last().copied() {
             Some(last) => {
@@ -105,7 +105,7 @@ impl ReplayBuffer {
         self.trim(backlog, written);
     }
 
-    /// Lets go of what was wholly written, and of the start of a message that is too long to be kept.
+    /// Discards completely written messages, and the start of a message above the bound.
     pub(super) fn trim(&mut self, backlog: &mut Vec<u8>, written: &mut usize) {
         if let Some(place) = self.last_place(*written) {
             self.lost = false;
@@ -119,7 +119,7 @@ impl ReplayBuffer {
         }
     }
 
-    /// What is left in the backlog is what another backend has to be told; `false` when its start is gone.
+    /// Reduces the backlog to the bytes to replay; `false` if their start was discarded.
     pub(super) fn rewind(&mut self, backlog: &mut Vec<u8>, written: usize) -> bool {
         match self.last_place(written) {
             Some(place) => self.cut(backlog, place),
@@ -140,7 +140,7 @@ impl ReplayBuffer {
         self.places[..behind].last().copied()
     }
 
-    /// Lets go of everything before `place`.
+    /// Discards everything before `place`.
     fn cut(&mut self, backlog: &mut Vec<u8>, place: usize) {
         if place == backlog.len() {
             return self.forget(backlog);
@@ -152,7 +152,7 @@ impl ReplayBuffer {
         self.own.iter_mut().for_each(|own| *own = (own.0 - place, own.1 - place));
     }
 
-    /// Lets go of everything. Memory too: most tunnels are idle most of the time.
+    /// Discards everything and frees the memory: most tunnels are idle most of the time.
     fn forget(&mut self, backlog: &mut Vec<u8>) {
         *backlog = Vec::new();
         self.places = Vec::new();
@@ -165,18 +165,18 @@ mod tests {
     use super::*;
     use crate::websocket::frame::{FrameParser, Rules, Sender};
 
-    /// Follows `chunk` as a lane does.
+    /// Parses `chunk` as a direction does.
     fn follow(kept: &mut ReplayBuffer, follower: &mut FrameParser, chunk: &[u8]) {
         kept.begin();
         assert_eq!(follower.feed(chunk, &Rules::default(), &mut |event| kept.note(event)), Ok(()));
     }
 
-    /// A masked frame whose key is zero.
+    /// A frame with masking key zero.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
     }
 
-    /// What is left for another backend when `written` of `frames` and of a ping behind `ping` were.
+    /// The bytes to replay after `written` bytes of `frames` and of a ping at index `ping`.
     fn left(frames: &[Vec<u8>], ping: usize, written: usize) -> Vec<u8> {
         let (mut kept, mut follower, mut backlog) =
             (ReplayBuffer::new(1000), FrameParser::new(Sender::Client), Vec::new());
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_said_again_from_its_first_frame_and_one_that_was_written_is_not() {
+    fn an_incomplete_message_is_replayed_from_its_first_frame_and_a_written_one_is_not() {
         let frames = [frame(0x81, b"one"), frame(0x01, b"tw"), frame(0x89, b"?"), frame(0x80, b"o")];
         let all = frames.concat();
         for written in 0..=all.len() {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gateways_own_frames_are_not_said_again() {
+    fn the_gateways_own_frames_are_not_replayed() {
         let frames = [frame(0x81, b"one"), frame(0x01, b"tw"), frame(0x80, b"o")];
         let all = frames.concat();
         for written in 0..9 {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_longer_than_is_kept_cannot_be_said_again_until_it_is_written() {
+    fn a_message_above_the_bound_cannot_be_replayed_until_it_is_written() {
         let (mut kept, mut follower) = (ReplayBuffer::new(100), FrameParser::new(Sender::Client));
         let (mut backlog, mut written) = (Vec::new(), 0);
         let long = frame(0x02, &[7; 120]);

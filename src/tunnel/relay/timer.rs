@@ -1,16 +1,16 @@
-//! The one timer of a tunnel. It is moved forward only when it has fired: traffic merely notes the
-//! time, so a busy tunnel never touches the runtime's timer wheel.
+//! Timer of a tunnel. It is rescheduled only after it fires: traffic only records times, so a busy tunnel
+//! never touches the runtime's timer wheel.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Context;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer that wakes no later than asked and perhaps earlier.
+/// A timer that fires at the requested time or earlier.
 #[derive(Debug)]
 pub(super) struct Timer {
     sleep: Pin<Box<Sleep>>,
-    /// The runtime knows whom to wake at the current deadline.
+    /// The runtime holds the waker for the current deadline.
     armed: bool,
 }
 
@@ -24,15 +24,15 @@ impl Timer {
         self.armed = false;
     }
 
-    /// Whether the timer is still to fire, and knows whom to wake.
+    /// Returns whether the timer is pending and registered.
     pub(super) fn is_running(&self) -> bool {
         self.armed && !self.sleep.is_elapsed()
     }
 
-    /// Makes sure that the task is woken at `deadline` or before, and after `now`.
+    /// Ensures that the task is woken at `deadline` or before, and after `now`.
     pub(super) fn wake_by(&mut self, deadline: Instant, now: Instant, cx: &mut Context<'_>) {
         let current = self.sleep.deadline();
-        // A deadline that moved away is left until the old one fires; the task then comes back here.
+        // A later deadline is set when the earlier one fires.
         if current > deadline || current <= now {
             self.sleep.as_mut().reset(deadline);
             self.armed = false;

@@ -1,5 +1,5 @@
-//! What goes out to one side: written at once as far as the side takes it, the rest kept until it
-//! does. While nothing waits there is no buffer. What the bytes mean stays out.
+//! Write buffer of a side: bytes are written at once as far as possible, the rest is kept. Without waiting
+//! bytes there is no allocation.
 
 use super::replay_buffer::ReplayBuffer;
 use crate::tunnel::TunnelIo;
@@ -8,30 +8,30 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
-/// How far the side's inbound stream is.
+/// The state of the outgoing stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriteState {
     Open,
-    /// Behind what waits comes the end.
+    /// The stream ends after the waiting bytes.
     Ending,
-    /// The end was delivered.
+    /// The end was sent.
     Done,
-    /// The side takes nothing more.
+    /// The side reads nothing more.
     Broken,
 }
 
-/// What goes out to one side.
+/// The write buffer of a side.
 #[derive(Debug)]
 pub(super) struct WriteBuffer {
-    /// Accepted for delivery; what lies before `written` is on its way.
+    /// Bytes to send; those before `written` have been sent.
     backlog: Vec<u8>,
     written: usize,
     state: WriteState,
-    /// The leg may hold what was written in a buffer of its own.
+    /// The connection may buffer written bytes.
     unflushed: bool,
-    /// Something of the backlog was written since this was last asked.
+    /// Bytes of the backlog were written since the last check.
     drained: bool,
-    /// What was written is let go message by message, for the side may be lost and another one told.
+    /// Keeps written bytes until their message is complete, for failover.
     kept: Option<Box<ReplayBuffer>>,
 }
 
@@ -47,17 +47,17 @@ impl WriteBuffer {
         }
     }
 
-    /// From now on, messages that are not wholly written can be said again.
+    /// From now on, incompletely written messages can be replayed.
     pub(super) fn keep(&mut self, kept: Box<ReplayBuffer>) {
         self.kept = Some(kept);
     }
 
-    /// What watches the frames of the bytes to come.
+    /// The replay buffer that tracks the parsed frames.
     pub(super) fn watch(&mut self) -> Option<&mut ReplayBuffer> {
         self.kept.as_deref_mut()
     }
 
-    /// Writes nothing until [`Outbox::attach`]: the side takes nothing more, or is not there.
+    /// Writes nothing until [`WriteBuffer::attach`]: the side reads nothing more, or is absent.
     pub(super) fn hold(&mut self) {
         if let Some(kept) = &mut self.kept {
             kept.set_away(true);
@@ -65,7 +65,7 @@ impl WriteBuffer {
         }
     }
 
-    /// Goes back to the start of the message that was cut and holds it; `false` when that is gone.
+    /// Rewinds to the start of the incomplete message and holds it; `false` if it was discarded.
     pub(super) fn rewind(&mut self) -> bool {
         let Some(kept) = &mut self.kept else { return false };
         let whole = kept.rewind(&mut self.backlog, self.written);
@@ -75,20 +75,20 @@ impl WriteBuffer {
         whole
     }
 
-    /// There is somebody to write to.
+    /// The side is connected again.
     pub(super) fn attach(&mut self) {
         if let Some(kept) = &mut self.kept {
             kept.set_away(false);
         }
     }
 
-    /// How much more may come for a side that is not there; `None` when it is.
+    /// The remaining capacity for an absent side; `None` if it is connected.
     pub(super) fn room(&self) -> Option<usize> {
         let away = self.kept.as_ref().filter(|kept| kept.is_away());
         away.map(|kept| kept.room(&self.backlog))
     }
 
-    /// Nothing waits, or nothing will ever be taken.
+    /// Returns whether no bytes wait, or none will ever be accepted.
     pub(super) fn is_idle(&self) -> bool {
         match self.state {
             WriteState::Open => !self.waits() && !self.unflushed,
@@ -97,10 +97,10 @@ impl WriteBuffer {
         }
     }
 
-    /// Nothing is to be done for the side.
+    /// Returns whether there is nothing to do for the side.
     #[inline]
     pub(super) fn rests(&self) -> bool {
-        // Whatever waited and went out was freed, so that it was told is known too.
+        // The backlog is freed when it was sent, so an empty capacity means that the drain was reported.
         self.backlog.capacity() == 0
             && self.state == WriteState::Open
             && !self.unflushed
@@ -108,22 +108,22 @@ impl WriteBuffer {
             && self.kept.is_none()
     }
 
-    /// Bytes wait for a side that takes none.
+    /// Returns whether bytes wait for a side that does not read.
     pub(super) fn is_blocked(&self) -> bool {
         self.waits() && self.room().is_none()
     }
 
-    /// Something is still to be written.
+    /// Returns whether bytes wait to be written.
     pub(super) fn waits(&self) -> bool {
         self.written < self.backlog.len()
     }
 
-    /// Whether bytes that waited went out since this was last asked.
+    /// Returns whether waiting bytes were sent since the last call.
     pub(super) fn take_drained(&mut self) -> bool {
         std::mem::take(&mut self.drained)
     }
 
-    /// Accepts a frame of the gateway's own; it goes out with the next [`Outbox::deliver`].
+    /// Queues a frame of the gateway; the next [`WriteBuffer::deliver`] sends it.
     pub(super) fn push(&mut self, frame: &[u8]) {
         match &mut self.kept {
             _ if self.state != WriteState::Open => {}
@@ -132,7 +132,7 @@ impl WriteBuffer {
         }
     }
 
-    /// Accepts `bytes` of the other side, which begin at `at` in what was followed last.
+    /// Queues `bytes` of the other side, which start at `at` in the parsed chunk.
     pub(super) fn pass(&mut self, bytes: &[u8], at: usize) {
         match &mut self.kept {
             _ if self.state != WriteState::Open => {}
@@ -141,7 +141,7 @@ impl WriteBuffer {
         }
     }
 
-    /// Nothing comes behind what waits but the end. Whether that was news.
+    /// Ends the stream after the waiting bytes. Returns whether this changed anything.
     pub(super) fn end(&mut self) -> bool {
         let news = self.state == WriteState::Open;
         if news {
@@ -150,7 +150,7 @@ impl WriteBuffer {
         news
     }
 
-    /// The side is gone: what waits is dropped, and whatever comes.
+    /// The side is gone: waiting and further bytes are discarded.
     pub(super) fn give_up(&mut self) {
         self.state = WriteState::Broken;
         self.kept = None;
@@ -159,7 +159,7 @@ impl WriteBuffer {
         self.unflushed = false;
     }
 
-    /// Writes `bytes` at once as far as the side takes them and keeps the rest. Nothing waits here.
+    /// Writes `bytes` at once as far as possible and keeps the rest. Call it only if no bytes wait.
     pub(super) fn send(&mut self, leg: &mut TunnelIo, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
         if self.state != WriteState::Open || bytes.is_empty() {
             return Ok(());
@@ -170,7 +170,7 @@ impl WriteBuffer {
         let taken = match leg.try_send(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.unflushed = leg.buffers();
-                // Leaves the waker behind that is to tell when more is taken.
+                // Registers the waker for writability.
                 match Pin::new(leg).poll_write(cx, bytes) {
                     Poll::Pending => 0,
                     Poll::Ready(result) => result?,
@@ -184,7 +184,7 @@ impl WriteBuffer {
         Ok(())
     }
 
-    /// As [`Outbox::send`], and what another side would have to be told stays.
+    /// As [`WriteBuffer::send`], keeping the bytes for a replay.
     #[cold]
     fn send_kept(&mut self, leg: &mut TunnelIo, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
         let free = !self.waits() && self.room().is_none();
@@ -208,10 +208,10 @@ impl WriteBuffer {
         result
     }
 
-    /// Writes what waits and, behind the last byte, the end. Ready when nothing waits any more.
+    /// Writes the waiting bytes and then the end. Ready if no bytes wait.
     #[inline]
     pub(super) fn deliver(&mut self, leg: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // As nearly always.
+        // The common case.
         if self.backlog.is_empty() && self.state == WriteState::Open && self.kept.is_none() {
             return Poll::Ready(Ok(()));
         }
@@ -235,7 +235,7 @@ impl WriteBuffer {
         }
         match &mut self.kept {
             None if self.written > 0 => {
-                // Freed, not kept for next time: most tunnels are idle most of the time.
+                // Freed, not reused: most tunnels are idle most of the time.
                 self.backlog = Vec::new();
                 self.written = 0;
             }
@@ -250,7 +250,7 @@ impl WriteBuffer {
         Poll::Ready(Ok(()))
     }
 
-    /// Nothing more comes for now: what the leg holds back is flushed.
+    /// Flushes the connection's own buffer, after the last available bytes.
     pub(super) fn drop_written(&mut self, leg: &mut TunnelIo, cx: &mut Context<'_>) -> io::Result<()> {
         if self.unflushed
             && let Poll::Ready(result) = Pin::new(leg).poll_flush(cx)

@@ -1,18 +1,18 @@
-//! Who may be chosen, as a balance kind sees it.
+//! The candidates of one request, as a balancer sees them.
 
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::slow_start::{SlowStart, WHOLE};
 use std::sync::Arc;
 
-/// Words of the set that are kept inline: up to 256 members cost no allocation.
+/// Words of the set that are stored inline: up to 256 members cost no allocation.
 const FEW: usize = 4;
 
-/// An endpoint with its share.
+/// An endpoint with its weight.
 #[derive(Clone, Debug)]
 pub struct Member {
     endpoint: Arc<Endpoint>,
     weight: u16,
-    /// Since when its line says `drain: true`, in milliseconds of this module's clock.
+    /// When its `drain: true` took effect, in milliseconds of the upstream clock.
     marked: Option<u64>,
 }
 
@@ -25,17 +25,17 @@ impl Member {
         Self { marked, ..self }
     }
 
-    /// Since when the configuration wants it left, in milliseconds of this module's clock.
+    /// When the configured drain began, in milliseconds of the upstream clock.
     pub(in crate::upstream) fn marked_since(&self) -> Option<u64> {
         self.marked
     }
 
-    /// Since when it drains, by the configuration or by an operator's order.
+    /// When the drain began, configured or ordered by an operator.
     pub(in crate::upstream) fn draining_since(&self) -> Option<u64> {
         self.marked.into_iter().chain(self.endpoint.drained_since()).min()
     }
 
-    /// Whether it takes new connections when it is well.
+    /// Returns whether the member accepts new connections while it is healthy.
     pub(in crate::upstream) fn is_open(&self) -> bool {
         self.weight > 0 && self.draining_since().is_none()
     }
@@ -45,18 +45,18 @@ impl Member {
         &self.endpoint
     }
 
-    /// Its share against the others as it is written, 0 to 1000; 0 is never a candidate. What it is to
-    /// get now is [`Candidates::share`].
+    /// The configured weight, 0 to 1000; a member with 0 is never a candidate. [`Candidates::share`] is its
+    /// current part.
     pub fn weight(&self) -> u16 {
         self.weight
     }
 
-    /// The requests and WebSockets that are on it.
+    /// Requests and WebSockets at the endpoint.
     pub fn active(&self) -> usize {
         self.endpoint.active()
     }
 
-    /// Its decayed peak latency in microseconds; 0 when nothing is known.
+    /// The decayed peak latency in microseconds; 0 if unknown.
     pub fn latency(&self) -> f32 {
         self.endpoint.latency()
     }
@@ -67,9 +67,9 @@ impl Member {
 pub struct Candidates<'a> {
     members: &'a [Member],
     open: &'a Open,
-    /// While one of the members is new.
+    /// The slow start, while a member is new.
     slow: Option<SlowStart>,
-    /// The request was at another member before.
+    /// Another member was tried before.
     is_retry: bool,
 }
 
@@ -78,22 +78,22 @@ impl<'a> Candidates<'a> {
         Self { members, open, slow, is_retry: false }
     }
 
-    /// The same for a request that was at another member before.
+    /// Marks the candidates as those of a retry.
     pub(in crate::upstream) fn for_retry(self) -> Self {
         Self { is_retry: true, ..self }
     }
 
-    /// Whether the request was at another member before: it has had its turn.
+    /// Returns whether this is a retry: the request already used its turn.
     pub fn are_for_retry(&self) -> bool {
         self.is_retry
     }
 
-    /// What a member is to get against the others now: its weight in thousandths, less while it is new.
+    /// The current share of a member: its weight in thousandths, less during its slow start.
     pub fn share(&self, member: &Member) -> u32 {
         u32::from(member.weight) * self.slow.map_or(WHOLE, |slow| slow.of(&member.endpoint))
     }
 
-    /// The shares of all candidates.
+    /// The sum of the shares of all candidates.
     pub fn shares(&self) -> u64 {
         self.iter().map(|(_, member)| u64::from(self.share(member))).sum()
     }
@@ -115,9 +115,9 @@ impl<'a> Candidates<'a> {
         self.slow.is_some()
     }
 
-    /// Who may compete by load. To a kind that looks at load an empty newcomer is the best choice every
-    /// time, however small its weight; here it competes only as often as its share of all shares is.
-    /// `None` is everybody: nobody is new, or all are.
+    /// The candidates that compete by load. An idle new endpoint would win every comparison of loads. So it
+    /// competes only as often as its part of all shares. `None` means all candidates: none is new, or all
+    /// are.
     pub(super) fn competitors(&self) -> Option<Open> {
         let slow = self.slow?;
         let is_new = |(_, member): &(usize, &Member)| slow.is_new(&member.endpoint);
@@ -131,32 +131,32 @@ impl<'a> Candidates<'a> {
         Some(open)
     }
 
-    /// The same members with others to choose from.
+    /// The same members with another set of candidates.
     pub(super) fn among(self, open: Option<&'a Open>) -> Self {
         Self { open: open.unwrap_or(self.open), ..self }
     }
 
-    /// How many there are.
+    /// The number of candidates.
     pub fn len(&self) -> usize {
         self.open.words().iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no candidate.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Whether the member at `index` is one.
+    /// Returns whether the member at `index` is a candidate.
     pub fn contains(&self, index: usize) -> bool {
         self.open.contains(index)
     }
 
-    /// Them with their indices, in the order of the members.
+    /// The candidates with their indices, in the order of the members.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &'a Member)> + '_ {
         self.open.iter().filter_map(|index| Some((index, self.members.get(index)?)))
     }
 
-    /// The `n`th of them, from 0.
+    /// The `n`th candidate, from 0.
     pub fn nth(&self, n: usize) -> Option<(usize, &'a Member)> {
         self.iter().nth(n)
     }
@@ -170,7 +170,7 @@ pub(in crate::upstream) enum Open {
 }
 
 impl Open {
-    /// The empty set, with room for `members` indices.
+    /// The empty set, with capacity for `members` indices.
     pub(in crate::upstream) fn with_room(members: usize) -> Self {
         let words = members.div_ceil(64);
         if words <= FEW { Self::Few([0; FEW]) } else { Self::Many(vec![0; words].into()) }

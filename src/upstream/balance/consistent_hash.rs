@@ -1,4 +1,4 @@
-//! The same key to the same endpoint, and only a leaver's keys move: ketama.
+//! Consistent hashing (ketama): when an endpoint leaves, only its keys move.
 
 use super::ring::Ring;
 use super::{Balance, Candidates, Group};
@@ -19,8 +19,8 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct HashSettings {
-    /// Hashes `client_ip`, `path`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`. A request without
-    /// the value is hashed by client IP. Default client_ip.
+    /// Hashes `client_ip`, `path`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`. A request
+    /// without the value is hashed by client IP. Default client_ip.
     #[serde(default)]
     key: Option<Placed<String>>,
 }
@@ -36,7 +36,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Balance>, Problems> {
 
 struct ConsistentHash {
     key: KeySource,
-    /// None until there is a group.
+    /// `None` until the balancer is arranged for a group.
     ring: Option<Ring>,
 }
 

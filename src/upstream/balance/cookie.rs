@@ -1,9 +1,10 @@
-//! The signed cookie of `sticky`: its settings, its tags and the `Set-Cookie` line.
+//! The signed cookie of `sticky`: settings, tags and the `Set-Cookie` field.
 //!
-//! The value is a tag and a session, with a full stop between them. A tag is an HMAC over the upstream's name and the endpoint's address. It names an endpoint only
-//! to whoever has the secret, so it tells a client nothing, and two gateways of one secret agree
-//! without a shared store. A session is one of 4096 numbers, drawn for each new cookie: it spreads the clients of a
-//! draining endpoint over the drain's window and is too short to recognise one of them by.
+//! The value is a tag and a session, separated by a full stop. A tag is an HMAC over the upstream's name and
+//! the endpoint's address. Only a holder of the secret can map it to an endpoint, so it reveals nothing to a
+//! client. Gateways with the same secret agree without a shared store. A session is one of 4096 numbers,
+//! drawn for each new cookie. It spreads the clients of a draining endpoint over the drain's window, and is
+//! too short to identify a client.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,10 +19,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 use subtle::ConstantTimeEq;
 
-/// What is between tag and session; a tag is base64url, which does not have it.
+/// Separates tag and session; base64url, the encoding of a tag, does not contain it.
 const SEPARATOR: char = '.';
 
-/// A session in a cookie's value, as two digits of base64url.
+/// The session in a cookie's value, as two digits of base64url.
 pub(super) type Session = [u8; 2];
 
 /// A session for a new cookie.
@@ -70,7 +71,7 @@ pub(super) fn split(value: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// When a browser sends the cookie along with a request that another site caused.
+/// When a browser sends the cookie with cross-site requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum SameSite {
@@ -82,17 +83,17 @@ pub(super) enum SameSite {
     None,
 }
 
-/// What makes two cookies of one host the same to a browser (RFC 6265 §5.3).
+/// The identity of a cookie within one host, to a browser (RFC 6265 §5.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieScope {
-    /// Its name.
+    /// The name.
     pub name: Box<str>,
-    /// Its `Path` attribute.
+    /// The `Path` attribute.
     pub path: Box<str>,
 }
 
-/// The name of an upstream's cookie where none is written: another one for every upstream, or two upstreams
-/// under one host would overwrite each other's cookie. A digest, since an upstream's name may have any characters.
+/// The default cookie name, distinct per upstream: two upstreams under one host would otherwise overwrite
+/// each other's cookie. A digest, since an upstream's name may contain any characters.
 pub(super) fn default_name(upstream: &str) -> Box<str> {
     let digest = Sha256::digest(upstream.as_bytes());
     let mut name = String::from("moongate_");
@@ -102,10 +103,10 @@ pub(super) fn default_name(upstream: &str) -> Box<str> {
     name.into()
 }
 
-/// What the cookie looks like.
+/// The attributes of the cookie.
 #[derive(Clone, Debug)]
 pub(super) struct CookieShape {
-    /// None: the upstream's default.
+    /// `None`: the upstream's default name.
     pub(super) name: Option<Box<str>>,
     pub(super) path: Box<str>,
     pub(super) http_only: bool,
@@ -144,16 +145,17 @@ impl CookieShape {
     }
 }
 
-/// A cookie's name is a token, RFC 6265 section 4.1.1.
+/// Checks that a cookie's name is a token (RFC 6265 §4.1.1).
 pub(super) fn check_name(name: &Placed<String>, problems: &mut Problems) {
-    // A field's name has the same grammar, except that it is looked up in lower case.
+    // A header field's name has the same grammar, except that it is case-insensitive.
     if http::HeaderName::try_from(name.value.as_str()).is_err() {
-        let problem = Problem::new(format!("bad cookie name `{}`", name.value));
+        let problem = Problem::new(format!("invalid cookie name `{}`", name.value));
         problems.push(problem.help("write letters, digits, `-` and `_`").at(&name.place));
     }
 }
 
-/// Browsers drop a cookie whose name begins so and whose attributes do not fit (RFC 6265bis §4.1.3).
+/// Checks the attributes that a name prefix requires; browsers drop the cookie otherwise (RFC 6265bis
+/// §4.1.3).
 pub(super) fn check_prefix(name: &Placed<String>, secure: bool, path: &str, problems: &mut Problems) {
     let begins =
         |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
@@ -164,15 +166,15 @@ pub(super) fn check_prefix(name: &Placed<String>, secure: bool, path: &str, prob
         _ => return,
     };
     let problem = Problem::new(format!("a cookie named `{}` needs {missing}", name.value));
-    problems.push(problem.help("browsers refuse such a cookie otherwise").at(&name.place));
+    problems.push(problem.help("browsers reject the cookie otherwise").at(&name.place));
 }
 
-/// A cookie's path starts with `/` and ends at a `;` or a control character.
+/// Checks that a cookie's path starts with `/` and has no `;` or control character.
 pub(super) fn check_path(path: &Placed<String>, problems: &mut Problems) {
     let clean = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';');
     if !path.starts_with('/') || !clean {
         problems.push(
-            Problem::new(format!("bad cookie path `{}`", path.value)).help("write /path").at(&path.place),
+            Problem::new(format!("invalid cookie path `{}`", path.value)).help("write /path").at(&path.place),
         );
     }
 }
@@ -182,13 +184,13 @@ pub(super) fn check_path(path: &Placed<String>, problems: &mut Problems) {
 pub(super) struct Secret(Hmac<Sha256>);
 
 impl Secret {
-    /// From what an operator wrote, of any length.
+    /// Creates a key from configured text of any length.
     pub(super) fn new(text: &[u8]) -> Option<Self> {
         Hmac::new_from_slice(text).ok().map(Self)
     }
 
-    /// Random, and the same for the whole life of this process, so that a reload keeps clients where they are. `None`
-    /// when the system has no random numbers.
+    /// A random key, fixed for the lifetime of this process, so that a reload keeps clients at their
+    /// endpoints.
     pub(super) fn of_this_process() -> Option<Self> {
         static RANDOM: OnceLock<Option<[u8; 32]>> = OnceLock::new();
         let key = RANDOM.get_or_init(|| {
@@ -202,7 +204,8 @@ impl Secret {
     pub(super) fn tag(&self, upstream: &str, address: &str) -> Tag {
         let mut mac = self.0.clone();
         mac.update(upstream.as_bytes());
-        // A byte that neither part can hold, or ("a", "b:80") and ("ab", ":80") would be one.
+        // A separator that neither part can contain; otherwise ("a", "b:80") and ("ab", ":80") would be
+        // equal.
         mac.update(&[0]);
         mac.update(address.as_bytes());
         let mut tag = [0; TAG];

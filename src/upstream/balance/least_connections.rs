@@ -1,4 +1,4 @@
-//! Whoever has the fewest living requests and WebSockets for its weight: right for long connections.
+//! Least connections: the fewest active requests and WebSockets for the weight. Suited to long connections.
 
 use super::{Balance, Candidates, Group, Member, Nothing};
 use crate::upstream::slow_start::WHOLE;
@@ -17,13 +17,13 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 
 #[derive(Default)]
 struct LeastConnections {
-    /// Whose turn it is among equals; an idle cluster is all equals.
+    /// The rotation among equals; in an idle cluster all are equals.
     turn: AtomicU32,
-    /// The same for retries, which use up no turn of first attempts.
+    /// The rotation of retries, which consume no turn of first attempts.
     retry_turn: AtomicU32,
 }
 
-/// A load read once: the count moves while we compare.
+/// A load read once, since the count changes during the comparison.
 #[derive(Clone, Copy)]
 struct Load {
     active: u64,
@@ -35,7 +35,7 @@ impl Load {
         Self { active: member.active() as u64, share: u64::from(candidates.share(member)) }
     }
 
-    /// Compares active/share without dividing.
+    /// Compares active/share without division.
     fn cmp(self, other: Self) -> std::cmp::Ordering {
         (self.active * other.share).cmp(&(other.active * self.share))
     }
@@ -50,9 +50,9 @@ impl Balance for LeastConnections {
         let competitors = candidates.competitors();
         let candidates = &candidates.among(competitors.as_ref());
         let (first, least, shares) = least(candidates)?;
-        // Equals share by weight, or an idle cluster would send every request to the first.
+        // Equals share by weight; otherwise an idle cluster would send every request to the first endpoint.
         let mut point = if candidates.have_newcomers() {
-            // Taking turns needs shares that are whole weights.
+            // The rotation needs shares that are whole weights.
             fastrand::u64(..shares.max(1))
         } else {
             let turn = if candidates.are_for_retry() { &self.retry_turn } else { &self.turn };
@@ -68,12 +68,12 @@ impl Balance for LeastConnections {
             }
             point -= load.share;
         }
-        // The counts moved between the two passes.
+        // The counts changed between the two passes.
         Some(first)
     }
 }
 
-/// The first of the least loaded, its load, and the shares of all its equals.
+/// The first of the least loaded, its load, and the sum of the shares of all its equals.
 fn least(candidates: &Candidates<'_>) -> Option<(usize, Load, u64)> {
     let mut best: Option<(usize, Load, u64)> = None;
     for (index, member) in candidates.iter() {

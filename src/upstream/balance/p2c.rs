@@ -1,7 +1,7 @@
-//! The better of two at random, by peak latency and living requests: power of two choices.
+//! Power of two choices: the better of two random endpoints, by peak latency and active requests.
 //!
-//! Looking at two is nearly as good as looking at all, and many gateways that all see the same
-//! fastest backend do not rush to it together.
+//! Comparing two is nearly as good as comparing all. Gateways that see the same fastest backend do not all
+//! send to it.
 
 use super::{Balance, Candidates, Group, Member, Nothing};
 use moongate_config::Kind;
@@ -16,8 +16,8 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
     },
 };
 
-/// Microseconds assumed of an endpoint that answered nothing yet and has requests waiting: its
-/// first request is welcome, the next ones wait for what that one says.
+/// The latency in microseconds assumed for an endpoint without responses and with pending requests: it
+/// receives one request, and the next ones depend on its latency.
 const UNMEASURED: f32 = 1e6;
 
 struct P2c;

@@ -1,4 +1,4 @@
-//! Anybody, by weight. Needs no state, so many gateways before one cluster never march in step.
+//! Weighted random. Stateless, so that many gateways before one cluster do not synchronise.
 
 use super::{Balance, Candidates, Group, Nothing};
 use moongate_config::Kind;

@@ -1,7 +1,7 @@
-//! The ketama ring over our members. The ring itself is [`pingora_ketama`], nginx's algorithm.
+//! Ketama ring of the members, by [`pingora_ketama`], nginx's algorithm.
 //!
-//! Every member stands on it, also one that is out: when it comes back it gets its own keys back,
-//! and while it is away only its own keys go elsewhere, each to the next on the ring.
+//! Every member has points on it, unavailable ones included. While a member is unavailable, only its own keys
+//! move, each to the next member on the ring, and they return with it.
 
 use super::{Candidates, Group};
 use crate::upstream::Address;
@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::net::{Ipv6Addr, SocketAddr};
 
-/// The ring has 160 points for each unit of weight; above this, weights are scaled down together.
-/// A thousand points for a thousand members would be 160 million of them.
+/// The ring has 160 points per unit of weight; larger weights are scaled down together. A thousand members
+/// with a thousand points each would be 160 million.
 const MOST_WEIGHT: u16 = 100;
 
 pub(super) struct Ring {
@@ -33,13 +33,13 @@ impl Ring {
         Self { points: Continuum::new(&buckets), members }
     }
 
-    /// The first candidate from the key's place on. Walks over points of members that are out.
+    /// The first candidate at or after the key's position, skipping points of unavailable members.
     pub(super) fn find(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
         if candidates.is_empty() || self.members.is_empty() {
             return None;
         }
-        // The iterator of an empty ring ends, any other goes round forever: a candidate that is not
-        // on the ring cannot be found, so we stop after one round.
+        // The iterator of a non-empty ring never ends, and a candidate without points cannot be found. So the
+        // search stops after one round.
         let most = self.members.len() * usize::from(MOST_WEIGHT) * 160;
         self.points
             .node_iter(key)
@@ -49,7 +49,7 @@ impl Ring {
     }
 }
 
-/// The weight on the ring; none for what must not stand on it ([`Bucket::new`] panics at 0).
+/// The weight on the ring; `None` for a member without points ([`Bucket::new`] panics at 0).
 fn points_weight(weight: u16, heaviest: u16) -> Option<u32> {
     if weight == 0 {
         return None;
@@ -61,8 +61,8 @@ fn points_weight(weight: u16, heaviest: u16) -> Option<u32> {
     Some(scaled.max(1))
 }
 
-/// The ring knows IP addresses only: a path stands there as an address of the discard prefix,
-/// `100::/64`, that no backend can have, with 64 bits and a port from its hash.
+/// The ring supports only IP addresses. A Unix socket is represented by an address of the discard prefix
+/// `100::/64`, which no backend can have, with 64 bits and a port from a hash of its path.
 fn node(address: &Address) -> SocketAddr {
     match address {
         Address::Tcp(address) => *address,

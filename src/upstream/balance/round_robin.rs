@@ -1,4 +1,4 @@
-//! One after the other, by weight, evenly spread: 3:1 is a, a, b, a and not a, a, a, b.
+//! Smooth weighted round robin: 3:1 yields a, a, b, a instead of a, a, a, b.
 
 use super::{Balance, Candidates, Group, Nothing};
 use moongate_config::Kind;
@@ -18,19 +18,19 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 /// Smooth weighted round robin.
 #[derive(Default)]
 pub(in crate::upstream) struct RoundRobin {
-    /// All weights are equal, so counting turns is enough and nothing is locked.
+    /// All weights are equal, so that a counter suffices and no lock is taken.
     even: bool,
     first: Rotation,
-    /// Retries have a rotation of their own. In the one of first attempts they would use up the turn of the endpoint
-    /// that works: of two endpoints the failing one would be the first choice of every request.
+    /// Retries have a rotation of their own. In a shared one a retry would consume the turn of the working
+    /// endpoint: of two endpoints the failing one would be the first choice of every request.
     retries: Rotation,
 }
 
-/// Whose turn it is.
+/// The state of a rotation.
 #[derive(Default)]
 struct Rotation {
     turn: AtomicUsize,
-    /// How much each member is owed. Held for one pass over the members, never across an await.
+    /// The credit of each member. Locked for one pass over the members, never across an await.
     owed: Mutex<Box<[i64]>>,
 }
 
@@ -45,8 +45,8 @@ impl Rotation {
     }
 
     fn weigh(&self, candidates: &Candidates<'_>) -> Option<usize> {
-        // Every candidate earns its share; the one that is owed most is chosen and pays the total. A member that is out
-        // neither earns nor pays, so the others keep their shares among each other.
+        // Every candidate earns its share; the one with the most credit is selected and pays the total. An
+        // unavailable member neither earns nor pays, so the shares of the others stay right.
         let mut owed = self.owed.lock();
         let (mut total, mut most_owed) = (0, None);
         for (index, member) in candidates.iter() {

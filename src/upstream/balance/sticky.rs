@@ -1,7 +1,7 @@
-//! A client stays on its endpoint by a signed cookie: for Socket.IO, SockJS and sessions in memory.
+//! Sticky sessions by a signed cookie: for Socket.IO, SockJS and sessions in memory.
 //!
-//! No cookie, a forged one, or one of an endpoint that is out: another kind chooses, and the answer
-//! carries a new cookie. Of several cookies with the name, one that names an endpoint counts.
+//! Without a cookie, with a forged one, or with one of an unavailable endpoint, the fallback selects and the
+//! response sets a new cookie. Of several cookies with the name, one that names an endpoint is used.
 
 use super::cookie::{self, CookieScope, CookieShape, SameSite, Secret, Tag};
 use super::{BALANCE, Balance, Candidates, Group};
@@ -27,7 +27,8 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 struct StickySettings {
     /// Names the cookie. Default `moongate_` and 8 digits derived from the upstream's name.
     cookie: Option<Placed<String>>,
-    /// Signs the cookie. Gateways that serve the same clients need the same secret. Default random per process.
+    /// Signs the cookie. Gateways that serve the same clients need the same secret. Default random per
+    /// process.
     secret: Option<Placed<String>>,
     /// Sets the cookie's `Path` attribute. Default /.
     path: Option<Placed<String>>,
@@ -39,7 +40,8 @@ struct StickySettings {
     same_site: Option<Placed<SameSite>>,
     /// Sets `Max-Age` in whole seconds, at least 1s. Default until the browser closes.
     max_age: Option<Placed<Period>>,
-    /// Chooses an endpoint for clients without a valid cookie: the name of another kind. Default least_connections.
+    /// Chooses an endpoint for clients without a valid cookie: the name of another kind. Default
+    /// least_connections.
     fallback: Option<Placed<String>>,
 }
 
@@ -78,7 +80,7 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
     if let Some(short) = read.max_age.as_ref().filter(|age| age.0.as_secs() == 0) {
         let problem = Problem::new("`max_age` must be at least 1s");
         problems.push(
-            problem.help("leave it out for a cookie that lasts until the browser is closed").at(&short.place),
+            problem.help("omit it for a cookie that lasts until the browser is closed").at(&short.place),
         );
     }
     if let Some(same_site) = &read.same_site
@@ -86,7 +88,7 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
         && !secure
     {
         let problem = Problem::new("`same_site: none` needs `secure: true`");
-        problems.push(problem.help("browsers refuse such a cookie otherwise").at(&same_site.place));
+        problems.push(problem.help("browsers reject the cookie otherwise").at(&same_site.place));
     }
     CookieShape {
         name: read.cookie.as_ref().map(|name| name.value.as_str().into()),
@@ -104,10 +106,10 @@ fn secret(written: Option<&Placed<String>>) -> Result<Secret, Problems> {
             .ok_or_else(|| Problem::new("the system has no random numbers for a secret").into());
     };
     if text.is_empty() {
-        let problem = Problem::new("the secret is empty").help("leave `secret` out for a random one");
+        let problem = Problem::new("the secret is empty").help("omit `secret` for a random one");
         return Err(problem.at(&text.place).into());
     }
-    Secret::new(text.as_bytes()).ok_or_else(|| Problem::new("bad secret").at(&text.place).into())
+    Secret::new(text.as_bytes()).ok_or_else(|| Problem::new("invalid secret").at(&text.place).into())
 }
 
 fn fallback(place: &Place, written: Option<&Placed<String>>) -> Result<Box<dyn Balance>, Problems> {
@@ -118,7 +120,7 @@ fn fallback(place: &Place, written: Option<&Placed<String>>) -> Result<Box<dyn B
     let built = (kind.build)(&empty)?;
     if built.key() != KeySource::Nothing {
         let problem = Problem::new(format!("`{name}` cannot be a fallback"));
-        return Err(problem.help("a fallback chooses without looking at the request").at(place).into());
+        return Err(problem.help("a fallback must not depend on the request").at(place).into());
     }
     Ok(built)
 }
@@ -126,7 +128,7 @@ fn fallback(place: &Place, written: Option<&Placed<String>>) -> Result<Box<dyn B
 struct Sticky {
     shape: CookieShape,
     secret: Secret,
-    /// Where the settings without a secret stand.
+    /// The place of settings without a secret.
     unsigned: Option<Place>,
     fallback: Box<dyn Balance>,
     /// The cookie's name.
@@ -157,6 +159,7 @@ impl Balance for Sticky {
         })
     }
 
+    // A lookup instead of a constant-time comparison: a guessed tag selects a backend and nothing else.
     fn choose(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
         self.owner_of(candidates, key).or_else(|| self.fallback.choose(candidates, key))
     }
@@ -168,12 +171,12 @@ impl Balance for Sticky {
     fn drain_moment(&self, key: &[u8]) -> Option<DrainMoment> {
         self.member_of(key)?;
         let (_, session) = cookie::split(key);
-        // A cookie without one was set by an older gateway.
+        // A cookie without a session was set by an older version.
         Some(session.map_or(DrainMoment::LAST, DrainMoment::of))
     }
 
     fn key(&self) -> KeySource {
-        // Only for who has no cookie: the fallback does not look at it.
+        // Only for requests without a cookie whose fallback ignores the key.
         KeySource::ClientIp
     }
 
@@ -197,8 +200,9 @@ impl Balance for Sticky {
 
     fn advice(&self) -> Option<Problem> {
         let place = self.unsigned.as_ref()?;
-        let problem = Problem::warning("`sticky` has no secret: a restart forgets where clients were")
-            .help("give every gateway before these endpoints the same `secret`");
+        let problem =
+            Problem::warning("`sticky` has no `secret`: a restart moves clients to other endpoints")
+                .help("set the same `secret` on every gateway of these endpoints");
         Some(problem.at(place))
     }
 }

@@ -1,4 +1,4 @@
-//! Each kind by itself: members in, shares out. Chance is seeded.
+//! Tests of each balancer alone: members in, shares out, with seeded random numbers.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod slow_start;
@@ -25,7 +25,7 @@ impl Table {
         Self { members, balance, slow: None }
     }
 
-    /// Chooses among all with a weight but `out`.
+    /// Selects among all with a weight except `out`.
     fn choose(&self, out: &[usize], key: &[u8]) -> Option<usize> {
         let mut open = Open::with_room(self.members.len());
         for (index, member) in self.members.iter().enumerate() {
@@ -36,7 +36,7 @@ impl Table {
         self.balance.choose(&Candidates::new(&self.members, &open, self.slow), key)
     }
 
-    /// The same for a request that was at `tried`.
+    /// Selects for a retry after `tried`.
     fn choose_again(&self, tried: &[usize], key: &[u8]) -> Option<usize> {
         let mut open = Open::with_room(self.members.len());
         (0..self.members.len()).filter(|index| !tried.contains(index)).for_each(|index| open.insert(index));
@@ -61,7 +61,7 @@ const THREE: &[&str] = &["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"];
 const WEIGHED: &[&str] = &["127.0.0.1:1*5", "127.0.0.1:2*1", "127.0.0.1:3*0", "unix:/run/app*2"];
 
 #[test]
-fn every_kind_honours_weight_0_and_exclusion_and_has_nobody_for_nobody() {
+fn every_kind_honours_weight_0_and_exclusion_and_selects_none_of_none() {
     for kind in BALANCE {
         let table = Table::new(kind.name, &[], WEIGHED);
         fastrand::seed(7);
@@ -154,7 +154,7 @@ fn p2c_avoids_the_slow_and_the_busy() {
 }
 
 #[test]
-fn p2c_does_not_rush_to_a_newcomer() {
+fn p2c_does_not_rush_to_a_new_endpoint() {
     let table = Table::new("p2c", &[], &["127.0.0.1:1", "127.0.0.1:2"]);
     table.members[0].endpoint().answered(Duration::from_millis(5));
     assert_eq!(table.choose(&[], b""), Some(1), "its first request is welcome");
@@ -179,7 +179,7 @@ fn consistent_hash_follows_the_weights_also_of_unix_sockets() {
 }
 
 #[test]
-fn consistent_hash_moves_only_the_keys_of_who_leaves() {
+fn consistent_hash_moves_only_the_keys_of_a_removed_endpoint() {
     let table = Table::new("consistent_hash", &[], THREE);
     let fewer = Table::new("consistent_hash", &[], &THREE[..2]);
     let mut moved = 0;
@@ -272,7 +272,7 @@ fn sticky_ignores_what_it_did_not_sign() {
 }
 
 #[test]
-fn sessions_are_tied_to_nobody_but_their_endpoint() {
+fn sessions_are_tied_only_to_their_endpoint() {
     let table = Table::new("sticky", SECRET, THREE);
     let value = cookie(&table, 1);
     let tag = &value[..value.iter().position(|byte| *byte == b'.').unwrap()];
@@ -287,7 +287,7 @@ fn sessions_are_tied_to_nobody_but_their_endpoint() {
 }
 
 #[test]
-fn sticky_without_a_secret_says_so_and_still_agrees_with_itself() {
+fn sticky_without_a_secret_warns_and_is_stable_within_the_process() {
     let (one, two) = (Table::new("sticky", &[], THREE), Table::new("sticky", &[], THREE));
     let (line, _) = one.balance.set_cookie(1, b"").unwrap();
     let value = line.to_str().unwrap().split([';', '=']).nth(1).unwrap();
@@ -312,7 +312,7 @@ fn every_upstream_has_a_cookie_of_its_own_unless_one_is_named() {
 }
 
 #[test]
-fn every_kind_says_what_it_is() {
+fn every_kind_has_a_description() {
     let mut names: Vec<_> = BALANCE.iter().map(|kind| kind.name).collect();
     assert!(BALANCE.iter().all(|kind| !kind.about.is_empty()));
     names.sort_unstable();

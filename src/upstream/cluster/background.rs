@@ -1,5 +1,5 @@
-//! What an upstream does in the background: probing and resolving, as one future that its owner
-//! spawns and drops. Neither waits for the other: a slow probe delays no lookup.
+//! Background work of an upstream: probes and name resolution, as one future that its owner spawns and drops.
+//! A slow probe delays no lookup.
 
 use super::Cluster;
 use crate::upstream::discovery::Lookups;
@@ -11,23 +11,23 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// The shortest pause between two lookups of a name.
+/// The minimum pause between two lookups of a name.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 impl Cluster {
-    /// Whether it has anything to do in the background.
+    /// Returns whether the cluster has background work.
     pub fn is_busy(&self) -> bool {
         self.rhythm.is_some() || self.source.has_names()
     }
 
-    /// Probes and resolves until it is dropped, which ends all that is under way. Returns at once
-    /// when there is nothing to do. Runs on a tokio runtime, once at a time.
+    /// Probes and resolves until dropped, which cancels everything in progress. Returns at once if there is
+    /// nothing to do. Runs on a tokio runtime, at most once at a time.
     pub async fn run(self: Arc<Self>) {
         if !self.is_busy() {
             return;
         }
-        // Nobody waits for another: those with an address are probed while names are looked up, and those of one name
-        // while another one takes its time.
+        // Endpoints with an address are probed while names are still being looked up, and a slow name delays
+        // no other one.
         let resolved = Notify::new();
         let beginning = async {
             resolved.notified().await;
@@ -38,12 +38,12 @@ impl Cluster {
         tokio::join!(self.keep_resolving(&resolved), self.keep_probing(), beginning);
     }
 
-    /// Resolves when the first round of lookups and probes that [`Cluster::run`] makes is done; at
-    /// once when it was, or when there is nothing to do. The caller bounds the wait.
+    /// Resolves after the first round of lookups and probes of [`Cluster::run`]; at once if it is complete or
+    /// there is nothing to do. The caller bounds the wait.
     pub fn first_round(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut done = self.first_round.subscribe();
         async move {
-            // An error says that the cluster is gone: nobody needs its first round any more.
+            // An error means that the cluster was dropped, which ends the wait too.
             let _ = done.wait_for(|done| *done).await;
         }
     }
@@ -62,19 +62,19 @@ impl Cluster {
         }
     }
 
-    /// Waits until everybody who is a member now has been probed.
+    /// Waits until every current member has been probed.
     async fn await_probes(&self) {
         if self.rhythm.is_none() {
             return;
         }
         let members = self.members.load(Relaxed);
-        // The sender is the cluster's own.
+        // Fails only after the cluster is dropped, which owns the sender.
         let _ =
             self.probed.subscribe().wait_for(|probed| probed.is_some_and(|probed| probed >= members)).await;
     }
 
-    /// Looks every name up, each again when its answer is no longer valid. A name that takes long delays no other.
-    /// `resolved` is told when every name was looked up once.
+    /// Looks up every name, each again when its records expire. A slow name delays no other. `resolved` is
+    /// notified when every name was looked up once.
     async fn keep_resolving(&self, resolved: &Notify) {
         let by = Lookups { kind: self.spec.resolver, max_age: self.spec.resolve.0 };
         let mut looking = self.source.look_up(by);
@@ -98,18 +98,18 @@ impl Cluster {
                     resolved.notify_one();
                 }
             }
-            // Up to a tenth more by chance: gateways that were started together ask apart.
+            // Up to a tenth more at random: gateways that started together do not query together.
             let wait = learned.valid_for.max(SHORTEST).mul_f64(1.0 + fastrand::f64() / 10.0);
             looking.push(self.source.look_up_later(learned, by, wait));
         }
     }
 
-    /// One round of probes, all at the same time.
+    /// Runs one round of probes concurrently.
     async fn probe(&self) {
         self.engine.backends().run_health_check(true).await;
     }
 
-    /// Takes over what the names stand for now, and has newcomers probed soon.
+    /// Applies the current addresses of the names and schedules probes of new endpoints.
     async fn update_members(&self) {
         if let Err(error) = self.engine.update().await {
             log::error!(upstream = &*self.name, reason:% = error; "membership not updated");

@@ -1,5 +1,5 @@
-//! From what an operator wrote to an upstream at work. No network, no file but those that TLS names, the
-//! clock alone to note who is new, and every problem is reported.
+//! Construction of a cluster from its configuration. It uses no network, reads no files except those of TLS,
+//! reads the clock only for join times, and reports every problem.
 
 use super::{Cluster, RemovedUpstream};
 use crate::config::{self, EndpointEntry, KindEntry, UpstreamProtocol};
@@ -26,18 +26,18 @@ use tokio::sync::{Notify, watch};
 
 /// Name servers are not asked more often than this.
 const SHORTEST_RESOLVE: Duration = Duration::from_secs(1);
-/// Whoever wants it faster than this wants a storm.
+/// A shorter window would cause a reconnect storm.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
 impl Cluster {
-    /// Builds an upstream that was written at `place`.
+    /// Builds an upstream configured at `place`.
     ///
-    /// With a `prior` of equal settings, whose files say the same, it is the prior itself. With other settings, endpoints whose
-    /// address stays keep their living counts and latencies, and their health too. `removed` is an upstream of
-    /// that name that an earlier reload removed.
+    /// If `prior` has equal settings and unchanged files, it is returned. With other settings, endpoints
+    /// whose address stays keep their counts, latencies and health. `removed` is an upstream of that name
+    /// that an earlier reload removed.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings, with places.
+    /// Every problem of the settings, with its place.
     pub fn build(
         name: &str,
         spec: &config::Upstream,
@@ -67,7 +67,7 @@ impl Cluster {
     }
 }
 
-/// What was read and found right.
+/// The validated settings.
 struct Parts {
     lines: Vec<EndpointSpec>,
     balance: Box<dyn Balance>,
@@ -93,7 +93,7 @@ fn assemble(
         newcomer,
         slow_start: spec.slow_start.map(millis).filter(|over| *over > 0),
     };
-    let estate = match (prior, removed) {
+    let carried = match (prior, removed) {
         (Some(prior), _) => Some(CarriedState {
             heirs: carried_members(prior, spec, &parts.reach),
             departed: prior.roster.departed(),
@@ -104,7 +104,7 @@ fn assemble(
         }
         (None, None) => None,
     };
-    let roster = Arc::new(EndpointSet::new(plan, estate));
+    let roster = Arc::new(EndpointSet::new(plan, carried));
     let source = EndpointSource::new(parts.lines, prior.map(|prior| &*prior.source));
     let rhythm = parts.probe.as_ref().map(|probe| probe.rhythm());
     let busy = rhythm.is_some() || source.has_names();
@@ -144,13 +144,13 @@ fn engine(
     if let Some((probe, reach)) = probe {
         backends.set_health_check(Box::new(Check::new(probe, reach, Arc::clone(roster))));
     }
-    // Discovery answers from memory, so one poll is all it takes.
+    // Discovery responds from memory, so that one poll completes it.
     let mut first = Context::from_waker(Waker::noop());
     let _ = pin!(backends.update(|_| {})).poll(&mut first);
     LoadBalancer::from_backends_with_config(backends, Some(Arc::clone(roster)))
 }
 
-/// The endpoints of the prior generation as those of the next.
+/// The endpoints of the prior generation, as those of the next.
 fn carried_members(prior: &Cluster, spec: &config::Upstream, reach: &Connector) -> Vec<Member> {
     let same_check = prior.spec.health_check == spec.health_check && prior.reach.is_like(reach);
     let heir = |member: &Member| {
@@ -158,13 +158,13 @@ fn carried_members(prior: &Cluster, spec: &config::Upstream, reach: &Connector) 
             return member.clone();
         }
         let endpoint = member.endpoint();
-        // A verdict of other probes is where the new ones start; without probes nobody is ill.
+        // New probes start from the verdict of other ones; without probes every endpoint is healthy.
         let health = if spec.health_check.is_some() { endpoint.verdict() } else { Health::Healthy };
         let load = Some(Arc::clone(endpoint.load()));
         let next = Endpoint::new(&prior.name, endpoint.address().clone(), load, health);
         next.set_host(endpoint.host());
         match (endpoint.verdict(), health) {
-            // Without probes it is back from now on.
+            // Without probes the endpoint recovers now.
             (Health::Unknown | Health::Unhealthy, Health::Healthy) => next.arrival().begin(clock::now()),
             _ => next.arrival().inherit(endpoint.arrival()),
         }
@@ -209,8 +209,8 @@ fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Proble
 
 fn nobody(lines: &[EndpointSpec]) -> &'static str {
     match lines.iter().any(|line| line.marked) {
-        true => "every endpoint has weight 0 or `drain: true`: none takes a request",
-        false => "every endpoint has weight 0: none takes a request",
+        true => "every endpoint has weight 0 or `drain: true`: no request can be served",
+        false => "every endpoint has weight 0: no request can be served",
     }
 }
 
@@ -241,22 +241,27 @@ fn check_rebalance(spec: &config::Upstream, balance: &dyn Balance, problems: &mu
         problems.push(Problem::new("`window` must be at least 1s").at(place));
     }
     if !matches!(balance.key(), KeySource::Nothing) {
-        let problem = Problem::new("`rebalance` cannot move clients that their key or cookie leads back");
+        let problem = Problem::new(
+            "`rebalance` cannot move clients: their key or cookie selects the same endpoint again",
+        );
         problems.push(
             problem
-                .help("balance by least_connections, p2c, round_robin or random, or leave it out")
+                .help("use least_connections, p2c, round_robin or random as `balance`, or omit `rebalance`")
                 .at(place),
         );
     }
 }
 
-/// A call may be silent for as long as it likes, so what hangs behind it only a probe notices soon.
+/// Warns of gRPC without probes: a call may be idle without limit, so only a probe detects a hung backend
+/// soon.
 fn unprobed(spec: &config::Upstream, place: &Place) -> Option<Problem> {
     let unnoticed =
         spec.protocol != UpstreamProtocol::Http1 && spec.endpoints.len() > 1 && spec.health_check.is_none();
     unnoticed.then(|| {
-        Problem::warning("backends of HTTP/2 without a `health_check`")
-            .help("one that hangs keeps its share of gRPC calls for minutes: `health_check: { kind: grpc }` notices it")
+        Problem::warning("HTTP/2 upstream without a `health_check`")
+            .help(
+                "a hung endpoint keeps its gRPC calls for minutes; `health_check: { kind: grpc }` detects it",
+            )
             .at(place)
     })
 }
@@ -271,17 +276,17 @@ fn balance(entry: Option<&KindEntry>, place: &Place) -> Result<Box<dyn Balance>,
 
 fn probe(spec: &config::Upstream) -> Result<Option<Box<dyn Probe>>, Problems> {
     let Some(entry) = &spec.health_check else { return Ok(None) };
-    let wrong = match (&**entry.kind, spec.protocol) {
+    let message = match (&**entry.kind, spec.protocol) {
         ("grpc", UpstreamProtocol::Http1) => {
-            Some(("gRPC is spoken over HTTP/2", "write `protocol: h2c`, or `h2` with `tls`"))
+            Some(("gRPC needs HTTP/2", "write `protocol: h2c`, or `h2` with `tls`"))
         }
         ("websocket", UpstreamProtocol::H2c) => {
-            Some(("a WebSocket is opened with HTTP/1.1", "probe by `http`, `grpc` or `tcp`"))
+            Some(("WebSocket handshakes need HTTP/1.1", "use `http`, `grpc` or `tcp`"))
         }
         _ => None,
     };
-    if let Some((wrong, help)) = wrong {
-        return Err(Problem::new(wrong).help(help).at(&entry.kind.place).into());
+    if let Some((message, help)) = message {
+        return Err(Problem::new(message).help(help).at(&entry.kind.place).into());
     }
     build_kind(PROBES, "health check", &entry.kind, &entry.kind.place, &entry.settings).map(Some)
 }

@@ -1,5 +1,5 @@
-//! Which endpoints of an upstream those who are on them should leave, and who could take them in.
-//! Asking them is live's.
+//! Draining endpoints of an upstream, and the endpoints that can replace them. `control` closes the
+//! WebSockets.
 
 use super::Cluster;
 use crate::upstream::balance::Member;
@@ -10,22 +10,22 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why an endpoint should be left.
+/// Why an endpoint drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leaving {
     /// A reload or a resolver removed it.
     Removed,
-    /// Its line says `drain: true`.
+    /// Its entry has `drain: true`.
     Marked,
-    /// An operator said so.
+    /// An operator ordered it.
     Operator,
-    /// It is unhealthy, and another one is not.
+    /// It is unhealthy, and another endpoint is healthy.
     Unhealthy,
 }
 
 impl Leaving {
-    /// Why a member should be left, as far as it was said to be.
+    /// Why a member drains, if the configuration or an operator demands it.
     pub(super) fn of(member: &Member) -> Option<Self> {
         if member.marked_since().is_some() {
             return Some(Self::Marked);
@@ -34,57 +34,58 @@ impl Leaving {
     }
 }
 
-/// An endpoint that should be left.
+/// A draining endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainingEndpoint {
-    /// Its name within the process.
+    /// The endpoint's token.
     pub token: Token,
-    /// Its upstream.
+    /// The upstream's name.
     pub upstream: Arc<str>,
-    /// Its address.
+    /// The endpoint's address.
     pub endpoint: String,
-    /// Why.
+    /// The reason.
     pub why: Leaving,
-    /// Since when its drain goes on, in milliseconds of this module's clock; none when nothing drains it.
+    /// When the drain began, in milliseconds of the upstream clock; `None` if the endpoint is not drained.
     since: Option<u64>,
 }
 
 impl DrainingEndpoint {
-    /// For how long its drain goes on; none when it is left for another reason.
+    /// The time since the drain began; `None` for another reason.
     pub fn draining_for(&self) -> Option<Duration> {
         Some(Duration::from_millis(clock::now().saturating_sub(self.since?)))
     }
 }
 
-/// What an operator says of an endpoint.
+/// An operator's order for an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Take no new connection, and ask the WebSockets to come again.
+    /// Accept no new connections, and close the WebSockets with 1012 so that the clients reconnect.
     Drain,
-    /// Take part again.
+    /// Accept new connections again.
     Undrain,
 }
 
 impl Cluster {
-    /// Takes an operator's order for the endpoint with this address, `None` when there is none. The
-    /// order belongs to the address: it outlives reloads that keep the endpoint.
+    /// Applies an operator's order to the endpoint with this address; `None` if there is none. The order
+    /// belongs to the address and survives reloads.
     pub fn order(&self, address: &str, order: Order) -> Option<()> {
         let members = self.roster.current();
         let named = |member: &&Member| member.endpoint().name() == address;
         let endpoint = members.seats().iter().find(named)?.endpoint();
         if endpoint.is_drained() != (order == Order::Drain) {
             log::info!(upstream = &*self.name, endpoint = address, order:? = order; "an operator's order");
-            // Nothing new came to it for a while: it is as empty as if it were new itself.
+            // The endpoint received no new requests for a while, so its caches are as empty as those of a new
+            // one.
             endpoint.arrival().begin(clock::now());
         }
         endpoint.set_drained(order == Order::Drain);
         Some(())
     }
 
-    /// The endpoints that should be left and still have somebody on them.
+    /// The draining endpoints that still have requests or WebSockets.
     ///
-    /// An unhealthy one is among them only while another one is well: when nobody is, the probes may
-    /// be what is wrong, and there is nowhere to go.
+    /// An unhealthy endpoint is included only while another one is healthy. If none is, the probes may be
+    /// wrong, and the clients have no other endpoint.
     pub fn leaving(&self) -> Vec<DrainingEndpoint> {
         let members = self.roster.current();
         let leaver = |token, endpoint, why, since| DrainingEndpoint {
@@ -115,7 +116,7 @@ impl Cluster {
         leaving
     }
 
-    /// The endpoints that take new connections now, with their weights.
+    /// The endpoints that accept new connections, with their weights.
     pub fn takers(&self) -> Vec<(Token, u16)> {
         let members = self.roster.current();
         let well = members.seats().iter().filter(|member| Self::is_well(member));

@@ -1,6 +1,6 @@
-//! One upstream at work: its engine, its endpoints and the choice among them.
+//! One running upstream: its endpoints and the selection among them.
 //!
-//! Building one is pure (`build`); what it does in the background is one future (`run`).
+//! Building one is pure (`build`); its background work is one future (`run`).
 
 mod background;
 mod build;
@@ -39,17 +39,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// Milliseconds between two warnings that an upstream has nobody healthy left.
+/// Milliseconds between two warnings that an upstream has no healthy endpoint.
 const PANIC_LOG_EVERY: u64 = 10_000;
 
-/// One upstream at work.
+/// One running upstream.
 ///
-/// Built anew when its settings change, and the same instance while they do not.
+/// A reload builds a new one only if its settings change.
 pub struct Cluster {
     name: Arc<str>,
     spec: config::Upstream,
     key: KeySource,
-    /// The cookie that names an endpoint, where the balance sets one.
+    /// The cookie that names an endpoint, if the balancer sets one.
     cookie: Option<CookieScope>,
     policy: Policy,
     reach: Arc<Connector>,
@@ -60,27 +60,27 @@ pub struct Cluster {
     advice: Vec<Problem>,
     metrics: Arc<UpstreamMetrics>,
     panics: AtomicU64,
-    /// When the last warning about panic was written; 0 is never.
+    /// When the last panic warning was logged; 0 means never.
     warned: AtomicU64,
     resolve_failures: AtomicU64,
-    /// Whether the first round of probes and lookups is done.
+    /// Whether the first round of probes and lookups is complete.
     first_round: watch::Sender<bool>,
-    /// Somebody new is there and should be probed before the next round is due.
+    /// Notified when a new endpoint should be probed before the next round.
     newcomers: Notify,
-    /// How often the membership changed.
+    /// How many times the membership changed.
     members: AtomicU64,
-    /// Which of these memberships was probed last.
+    /// The membership that was probed last.
     probed: watch::Sender<Option<u64>>,
 }
 
 /// How a client is tied to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Affinity {
-    /// Its cookie names an endpoint that takes requests.
+    /// Its cookie names an endpoint that accepts requests.
     Endpoint,
-    /// The endpoint of its cookie takes none now; another one of the upstream does.
+    /// The endpoint of its cookie accepts none now, but another one of the upstream does.
     Upstream,
-    /// It has no cookie of this upstream, or the upstream has no endpoint for it.
+    /// It has no cookie of this upstream, or the upstream has no available endpoint.
     None,
 }
 
@@ -91,43 +91,43 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Its name.
+    /// The name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Its settings: timeouts and retries are the proxy's to honour.
+    /// The settings. The proxy applies timeouts and retries.
     pub fn spec(&self) -> &config::Upstream {
         &self.spec
     }
 
-    /// How its endpoints are reached.
+    /// The connector of its endpoints.
     pub fn reach(&self) -> &Arc<Connector> {
         &self.reach
     }
 
-    /// What an operator should know about its settings, though they are taken.
+    /// Warnings about valid settings.
     pub fn advice(&self) -> &[Problem] {
         &self.advice
     }
 
-    /// What of a request [`Cluster::pick`] needs. Borrows; costs nothing when the balance needs nothing.
+    /// The key of a request for [`Cluster::pick`]. Borrows; free if the balancer ignores requests.
     pub fn key<'a>(&self, request: &RequestView<'a>) -> Key<'a> {
         self.presented(request.headers).map_or_else(|| self.key.read(request), Key::of_cookie)
     }
 
-    /// What its balance hashes a request by; `Nothing` where it looks at no request.
+    /// The part of a request that the balancer hashes; `Nothing` if it ignores requests.
     pub fn key_source(&self) -> &KeySource {
         &self.key
     }
 
-    /// The cookie that names an endpoint; none unless the balance is `sticky`.
+    /// The cookie that names an endpoint; `None` unless the balancer is `sticky`.
     pub fn cookie(&self) -> Option<&CookieScope> {
         self.cookie.as_ref()
     }
 
-    /// The cookie of a client that is tied to one of these endpoints. Of several with one name, which differ in
-    /// path or domain, one that names an endpoint which takes requests is preferred.
+    /// The cookie that ties a client to an endpoint. Of several with one name, which differ in path or
+    /// domain, one that names an available endpoint is preferred.
     fn presented<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         let name = &*self.cookie.as_ref()?.name;
         let mut values = cookies(headers, name);
@@ -137,12 +137,12 @@ impl Cluster {
         }
         let members = self.roster.current();
         let rank = |value: &&[u8]| members.balance().member_of(value).map(|index| members.is_usable(index));
-        // The last of equals wins, so the first one that was sent is to come last.
+        // The last of equals wins, so the order is reversed: the first one sent is preferred.
         let values: Vec<_> = cookies(headers, name).collect();
         values.into_iter().rev().max_by_key(rank)
     }
 
-    /// Whether a client is tied to one of these endpoints by a cookie, on a route whose drains have this window.
+    /// Whether a cookie ties a client to an endpoint, on a route with this drain window.
     pub fn affinity(&self, headers: &HeaderMap, drain_window: Duration) -> Affinity {
         let Some(value) = self.presented(headers) else { return Affinity::None };
         let members = self.roster.current();
@@ -170,7 +170,7 @@ impl Cluster {
     /// sessions until their moments in a drain with this window; with a window of zero it gets nothing.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why no endpoint can be selected.
     pub fn pick(&self, key: &Key<'_>, tried: &Tried, drain_window: Duration) -> Result<Lease, NoEndpoint> {
         let members = self.roster.current();
         if let Some(endpoint) = members.draining_owner(key.as_bytes(), tried, drain_window) {
@@ -188,11 +188,12 @@ impl Cluster {
         Ok(Lease::new(endpoint, self.policy))
     }
 
-    /// The engine's choice for a request that was at no endpoint yet.
+    /// pingora-load-balancing's selection for the first attempt of a request.
     fn choose(&self, members: &Members, key: &Key<'_>) -> Option<Arc<Endpoint>> {
         let found = Cell::new(None);
-        // Our turns end by themselves, so the engine needs no bound. Its own idea of health is not
-        // asked: who is out was never a candidate. One that just left has no seat: refused as well.
+        // The candidate iterator is finite, so no bound is needed. pingora-load-balancing's own health is
+        // ignored, since unavailable endpoints are no candidates. An endpoint that was just removed is not a
+        // member and is rejected.
         let accept = |backend: &pingora_load_balancing::Backend, _: bool| {
             found.set(members.find(&backend.addr).map(super::balance::Member::endpoint));
             found.get().is_some()
@@ -201,8 +202,8 @@ impl Cluster {
         found.get().map(Arc::clone)
     }
 
-    /// The `Set-Cookie` for the response of a lease's endpoint, and the moment of the new session in a drain; none unless
-    /// the balance is `sticky` and the request's key is not already this endpoint's cookie.
+    /// The `Set-Cookie` for the response of a lease's endpoint, and the moment of the new session in a drain.
+    /// `None` unless the balancer is `sticky` and the request's key is not already this endpoint's cookie.
     pub fn sticky_cookie(&self, lease: &Lease, key: &Key<'_>) -> Option<(HeaderValue, DrainMoment)> {
         self.cookie.as_ref()?;
         let members = self.roster.current();
@@ -210,22 +211,22 @@ impl Cluster {
         members.balance().set_cookie(index, key.as_bytes())
     }
 
-    /// When in a drain the session of a request leaves; none when its key names no session.
+    /// When the session of a request leaves in a drain; `None` if its key names no session.
     pub fn drain_moment(&self, key: &Key<'_>) -> Option<DrainMoment> {
         self.roster.current().balance().drain_moment(key.as_bytes())
     }
 
-    /// The endpoints now, in the order of their addresses.
+    /// The current endpoints, ordered by address.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.roster.current().seats().iter().map(|member| Arc::clone(member.endpoint())).collect()
     }
 
-    /// How often an endpoint was chosen because nobody was healthy.
+    /// How many times an endpoint was selected while none was healthy.
     pub fn panics(&self) -> u64 {
         self.panics.load(Relaxed)
     }
 
-    /// How often a host name could not be resolved.
+    /// How many lookups of host names failed.
     pub fn resolve_failures(&self) -> u64 {
         self.resolve_failures.load(Relaxed)
     }
@@ -236,9 +237,9 @@ impl Cluster {
         let now = clock::now();
         let last = self.warned.load(Relaxed);
         let due = last == 0 || now.saturating_sub(last) >= PANIC_LOG_EVERY;
-        // Of many threads that find it due one writes the line.
+        // Only one of the threads that find it due logs the warning.
         if due && self.warned.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
-            log::warn!(upstream = &*self.name, panics = self.panics(); "no endpoint is healthy; choosing among all");
+            log::warn!(upstream = &*self.name, panics = self.panics(); "no healthy endpoint; selecting among all");
         }
     }
 }

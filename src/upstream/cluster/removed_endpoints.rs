@@ -1,5 +1,5 @@
-//! The endpoints of an upstream that a reload removed, while requests or WebSockets are still on them. They are seen
-//! until the last one has ended, and counted on when the upstream comes back.
+//! Removed endpoints of a removed upstream. They are reported until their last request or WebSocket ends, and
+//! their counts are reused if the upstream is configured again.
 
 use super::Cluster;
 use crate::upstream::address::Address;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// What is left of an upstream that was removed. It keeps no endpoint alive.
+/// The remains of a removed upstream. They keep no endpoint alive.
 #[derive(Clone)]
 pub struct RemovedUpstream {
     name: Arc<str>,
@@ -22,7 +22,7 @@ impl fmt::Debug for RemovedUpstream {
 }
 
 impl RemovedUpstream {
-    /// Those of an upstream that is in use until now.
+    /// The remains of an upstream that is still in use.
     pub fn of(cluster: &Cluster) -> Self {
         Self { name: Arc::clone(&cluster.name), loads: cluster.roster.loads() }
     }
@@ -32,7 +32,7 @@ impl RemovedUpstream {
         &self.name
     }
 
-    /// Whether nothing is on them any more, for good.
+    /// Returns whether no request or WebSocket is left, which is final.
     pub fn is_unused(&self) -> bool {
         self.loads.values().all(|load| load.strong_count() == 0)
     }

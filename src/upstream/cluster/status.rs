@@ -1,38 +1,37 @@
-//! An upstream as `/api/v1/status` shows it.
+//! The status of an upstream in `/api/v1/status`.
 
 use super::{Cluster, Leaving, RemovedUpstream};
 use crate::upstream::endpoint_set::RemovedEndpoint;
 use crate::upstream::health_score::Health;
 use serde::Serialize;
 
-/// An upstream at one moment.
+/// The status of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClusterStatus {
-    /// Its endpoints, in the order of their addresses, and after them those that were removed while something is
-    /// still on them.
+    /// The endpoints, ordered by address, followed by removed ones that are still in use.
     pub endpoints: Vec<EndpointStatus>,
 }
 
-/// An endpoint at one moment.
+/// The status of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EndpointStatus {
-    /// Where it is.
+    /// The address.
     pub address: String,
-    /// Its share against the others.
+    /// The weight.
     pub weight: u16,
-    /// Its health.
+    /// The health.
     pub health: Health,
-    /// Whether it is out because its traffic failed.
+    /// Whether its traffic failed and it is ejected.
     pub ejected: bool,
-    /// Why it takes no new connection: `marked` in the configuration, the word of an `operator`, or `removed` from its
-    /// upstream.
+    /// Why it accepts no new connections: `marked` in the configuration, ordered by an `operator`, or
+    /// `removed` from its upstream.
     pub draining: Option<Leaving>,
-    /// The requests and WebSockets that are on it.
+    /// Requests and WebSockets at the endpoint.
     pub active: usize,
 }
 
 impl Cluster {
-    /// What there is to see of it now.
+    /// The current status.
     pub fn status(&self) -> ClusterStatus {
         let members = self.roster.current();
         let endpoint = |member: &crate::upstream::balance::Member| {
@@ -65,7 +64,7 @@ impl From<RemovedEndpoint> for EndpointStatus {
 }
 
 impl RemovedUpstream {
-    /// What there is to see of them now.
+    /// The current status.
     pub fn status(&self) -> ClusterStatus {
         ClusterStatus {
             endpoints: RemovedEndpoint::of(self.loads()).into_iter().map(EndpointStatus::from).collect(),

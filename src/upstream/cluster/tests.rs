@@ -1,4 +1,4 @@
-//! Clusters as the gateway uses them: built, run, picked from, built again.
+//! Tests of clusters as the gateway uses them: build, run, pick, rebuild.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod draining_sessions;
@@ -47,14 +47,14 @@ fn eject(cluster: &Cluster, port: &str) {
     }
 }
 
-/// A listener that accepts by its backlog alone: enough for tcp probes.
+/// A listener that accepts through its backlog alone: enough for tcp probes.
 async fn listening() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
 }
 
-/// A task that is ended with the test.
+/// A task that is aborted on drop.
 struct Running(tokio::task::JoinHandle<()>);
 impl Drop for Running {
     fn drop(&mut self) {
@@ -68,7 +68,7 @@ async fn started(cluster: &Arc<Cluster>) -> Running {
     running
 }
 
-/// Waits for a fact that a background task brings about.
+/// Waits for an effect of a background task.
 async fn eventually(fact: impl Fn() -> bool) {
     let wait = async {
         while !fact() {
@@ -264,7 +264,7 @@ async fn a_draft_that_is_refused_changes_nothing_of_the_endpoints_that_serve() {
         draft.engine.update().await.unwrap();
         assert_eq!(host(&draft).as_deref(), expected, "{written}");
         assert_eq!(host(&serving).as_deref(), Some("web.test"), "{written}");
-        // It is the same endpoint all the same.
+        // The endpoint is the same instance.
         let endpoint = &draft.endpoints()[0];
         assert_eq!((endpoint.token(), endpoint.active()), (lease.endpoint().token(), 1));
     }
@@ -364,7 +364,7 @@ fn nothing_is_waited_for_without_a_health_check_or_after_a_failed_probe() {
 
 #[tokio::test]
 async fn a_probe_that_hangs_ends_at_its_timeout() {
-    // Accepted by the backlog, never answered.
+    // Accepted by the backlog, without a response.
     let (_listener, silent) = listening().await;
     let mut spec = upstream(&[&silent]);
     spec.health_check = Some(kind("websocket", &[("timeout", "50ms"), ("interval", "1h")]));
@@ -402,7 +402,7 @@ async fn host_names_are_resolved_in_the_background() {
 }
 
 #[tokio::test]
-async fn a_cluster_with_nothing_to_do_says_so_and_ends_at_once() {
+async fn a_cluster_without_background_work_ends_at_once() {
     let cluster = build(&upstream(&["127.0.0.1:81"]), None);
     assert!(!cluster.is_busy());
     cluster.first_round().await;

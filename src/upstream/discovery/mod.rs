@@ -1,7 +1,7 @@
-//! Who belongs to an upstream: the addresses as written, and those that host names stand for now.
+//! Service discovery: configured addresses, and the current addresses of host names.
 //!
-//! The engine asks for the membership through [`Source`] and is answered at once, from memory: a
-//! slow name server delays nobody. `names` does the asking, off the request path.
+//! pingora-load-balancing asks [`EndpointSource`] for the membership and gets it from memory: a slow name
+//! server delays no request. `names` does the lookups outside the request path.
 
 mod names;
 
@@ -15,32 +15,32 @@ use pingora_load_balancing::discovery::ServiceDiscovery;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-/// One line of an upstream's list of endpoints.
+/// One entry of an upstream's list of endpoints.
 #[derive(Clone, Debug)]
 pub(super) struct EndpointSpec {
     pub(super) origin: Origin,
     pub(super) weight: u16,
-    /// What it stands for is to be left.
+    /// Whether the entry has `drain: true`.
     pub(super) marked: bool,
 }
 
-/// Goes with a backend whose line is marked to be left.
+/// Marks a backend whose entry has `drain: true`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DrainMark;
 
-/// Goes with a backend that a host name stands for.
+/// The host name that resolved to a backend.
 #[derive(Clone, Debug)]
 pub(super) struct Named(pub(super) Arc<str>);
 
-/// A line with what it stands for.
+/// An entry with its addresses.
 #[derive(Debug)]
 struct Slot {
     line: EndpointSpec,
-    /// Where it is now; empty for a name that was never resolved.
+    /// The current addresses; empty for a name that was never resolved.
     addresses: Vec<Address>,
 }
 
-/// The list of endpoints of one upstream with what its names stand for.
+/// The endpoints of one upstream, with the addresses of its names.
 #[derive(Debug)]
 pub(super) struct EndpointSource {
     slots: Mutex<Vec<Slot>>,
@@ -48,7 +48,7 @@ pub(super) struct EndpointSource {
 }
 
 impl EndpointSource {
-    /// From the list as written; names start with what they stood for in `prior`, or with nothing.
+    /// Creates the source; names start with their addresses in `prior`, or without any.
     pub(super) fn new(lines: Vec<EndpointSpec>, prior: Option<&Self>) -> Arc<Self> {
         let known = prior.map(Self::resolved).unwrap_or_default();
         let has_names = lines.iter().any(|line| matches!(line.origin, Origin::Name { .. }));
@@ -73,7 +73,7 @@ impl EndpointSource {
         self.has_names
     }
 
-    /// Everybody with his weight. Of two lines that come to one address the first one counts.
+    /// All backends with their weights. If two entries have the same address, the first one applies.
     fn backends(&self) -> BTreeSet<Backend> {
         let slots = self.slots.lock();
         let mut seen = HashSet::new();
@@ -98,7 +98,7 @@ impl EndpointSource {
     }
 }
 
-/// The engine's view of a [`Source`].
+/// Adapter from [`EndpointSource`] to pingora-load-balancing's `ServiceDiscovery`.
 pub(super) struct Discovery(pub(super) Arc<EndpointSource>);
 
 #[async_trait]
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_another_order_is_no_change() {
+    fn records_in_another_order_are_no_change() {
         let source = EndpointSource::new(origins(&[("web.test:80", 1)]), None);
         let (a, b) = ("127.0.0.1:80".parse().unwrap(), "127.0.0.2:80".parse().unwrap());
         assert!(source.learn("web.test", 80, vec![a, b]));

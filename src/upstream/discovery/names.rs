@@ -1,4 +1,4 @@
-//! Looks the host names of an upstream up, all at a time.
+//! Concurrent lookups of an upstream's host names.
 
 use super::EndpointSource;
 use crate::net::resolver::{self, LookupError, Resolution, ResolverKind};
@@ -10,15 +10,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-/// How soon names are looked up again when one has no address.
+/// The interval of lookups after a name had no address.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How names are looked up.
+/// The lookup settings.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::upstream) struct Lookups {
-    /// None: as the server says.
+    /// `None`: the resolver of the process.
     pub(in crate::upstream) kind: Option<ResolverKind>,
-    /// The longest time for which an answer is used.
+    /// The maximum time for which a result is used.
     pub(in crate::upstream) max_age: Duration,
 }
 
@@ -28,23 +28,23 @@ type Name = (Box<str>, u16);
 /// The outcome of one lookup.
 pub(in crate::upstream) struct LookedUp {
     name: Name,
-    /// It is the first one of this name.
+    /// Whether this is the first lookup of the name.
     pub(in crate::upstream) is_first: bool,
     answer: Result<Resolution, LookupError>,
 }
 
-/// One lookup.
+/// A lookup in progress.
 type Looking = Pin<Box<dyn Future<Output = LookedUp> + Send>>;
 
-/// What came of a lookup.
+/// The effect of a lookup.
 #[derive(Debug)]
 pub(in crate::upstream) struct Learned {
     name: Name,
-    /// Whether the name stands for other addresses than before.
+    /// Whether the addresses of the name changed.
     pub(in crate::upstream) is_new: bool,
-    /// Whether it gave no address, and keeps what it had.
+    /// Whether the lookup returned no address and the previous ones were kept.
     pub(in crate::upstream) has_failed: bool,
-    /// When it is to be looked up again.
+    /// When to look the name up again.
     pub(in crate::upstream) valid_for: Duration,
 }
 
@@ -54,13 +54,13 @@ async fn look(name: Name, by: Lookups, is_first: bool) -> LookedUp {
 }
 
 impl EndpointSource {
-    /// Begins to look every name up, all at the same time.
+    /// Starts lookups of all names concurrently.
     pub(in crate::upstream) fn look_up(&self, by: Lookups) -> FuturesUnordered<Looking> {
         let look = |name: Name| -> Looking { Box::pin(look(name, by, true)) };
         self.names().into_iter().map(look).collect()
     }
 
-    /// Looks a name up again after a while, or at once when names are to be looked up in another way.
+    /// Looks a name up again after a delay, or at once when the resolver settings change.
     pub(in crate::upstream) fn look_up_later(
         &self,
         learned: Learned,
@@ -78,7 +78,7 @@ impl EndpointSource {
         })
     }
 
-    /// Takes what a name stands for now.
+    /// Records the result of a lookup.
     pub(in crate::upstream) fn take(&self, upstream: &str, looked_up: LookedUp, by: Lookups) -> Learned {
         let LookedUp { name, answer, .. } = looked_up;
         let (host, port) = (&name.0, name.1);
@@ -114,9 +114,9 @@ impl EndpointSource {
         slots.iter().filter_map(|slot| name(&slot.line.origin)).collect()
     }
 
-    /// Notes what a name stands for now; whether that is something new.
+    /// Stores the addresses of a name; returns whether they changed.
     pub(in crate::upstream) fn learn(&self, name: &str, number: u16, mut addresses: Vec<SocketAddr>) -> bool {
-        // Name servers rotate their answers: in one order, the same set is the same.
+        // Name servers rotate their records; sorting makes equal sets equal.
         addresses.sort_unstable();
         addresses.dedup();
         let addresses: Vec<_> = addresses.into_iter().map(Address::Tcp).collect();

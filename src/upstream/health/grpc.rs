@@ -1,5 +1,5 @@
-//! Well is who answers `grpc.health.v1.Health/Check` with SERVING, as gRPC's health checking protocol
-//! describes it. The two messages are so small that their few bytes of protobuf are written and read here.
+//! gRPC health check: healthy if `grpc.health.v1.Health/Check` reports SERVING (gRPC health checking
+//! protocol). The two messages are small enough to encode and decode their protobuf by hand.
 
 use super::probe_schedule::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, probe_target};
@@ -25,7 +25,7 @@ probe_settings! {
     }
 }
 
-/// Longer names would want a length of more than one byte, and are none.
+/// Longer names would need a length of two bytes and do not occur.
 const LONGEST_SERVICE: usize = 127;
 const PATH: &str = "/grpc.health.v1.Health/Check";
 /// `HealthCheckResponse.ServingStatus.SERVING`.
@@ -36,19 +36,19 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
     let mut problems = Problems::default();
     let service = read.service.as_ref().map_or("", |service| service.as_str());
     if let Some(written) = read.service.as_ref().filter(|name| name.len() > LONGEST_SERVICE) {
-        let problem = Problem::new("the name of a service is longer than 127 bytes");
+        let problem = Problem::new("the service name is longer than 127 bytes");
         problems.push(problem.at(&written.place));
     }
     let probe = Grpc {
         rhythm: read.rhythm(&mut problems),
         host: probe_target::check_host(read.host.as_ref(), &mut problems),
-        question: question(service),
+        check_request: check_request(service),
     };
     if problems.refuse() { Err(problems) } else { Ok(Box::new(probe)) }
 }
 
-/// A `HealthCheckRequest` as a message of gRPC.
-fn question(service: &str) -> Bytes {
+/// Encodes a `HealthCheckRequest` as a gRPC message.
+fn check_request(service: &str) -> Bytes {
     let mut message = BytesMut::new();
     if !service.is_empty() {
         // Field 1, a string.
@@ -65,7 +65,7 @@ fn question(service: &str) -> Bytes {
 struct Grpc {
     rhythm: ProbeSchedule,
     host: Option<String>,
-    question: Bytes,
+    check_request: Bytes,
 }
 
 #[async_trait]
@@ -81,7 +81,7 @@ impl Probe for Grpc {
     async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {
         let wire = target.connect(true).await?;
         if !target.speaks_h2(&wire) {
-            return Err(Failure::NotServing("the backend did not choose HTTP/2".to_owned()));
+            return Err(Failure::NotServing("the backend did not select HTTP/2".to_owned()));
         }
         let host = self.host.clone().unwrap_or_else(|| target.authority());
         let asked = h2::Asked { method: &Method::POST, scheme: target.scheme(), host: &host, path: PATH };
@@ -89,30 +89,30 @@ impl Probe for Grpc {
         let fields = head.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
-        judge(&h2::ask(wire, head, Some(self.question.clone())).await?)
+        judge(&h2::ask(wire, head, Some(self.check_request.clone())).await?)
     }
 }
 
-fn judge(said: &h2::Said) -> Result<(), Failure> {
-    if said.status != StatusCode::OK {
-        return Err(Failure::Status(said.status.as_u16()));
+fn judge(response: &h2::Said) -> Result<(), Failure> {
+    if response.status != StatusCode::OK {
+        return Err(Failure::Status(response.status.as_u16()));
     }
-    // Without a message the answer's head is its trailers as well.
-    let told = |fields: &HeaderMap| fields.get("grpc-status").map(|status| status.as_bytes().to_vec());
-    match told(&said.trailers).or_else(|| told(&said.headers)) {
+    // In a response without a message, the trailers are in the header (Trailers-Only).
+    let grpc_status = |fields: &HeaderMap| fields.get("grpc-status").map(|status| status.as_bytes().to_vec());
+    match grpc_status(&response.trailers).or_else(|| grpc_status(&response.headers)) {
         Some(status) if status == b"0" => {}
         Some(status) => {
             return Err(Failure::NotServing(format!("grpc-status {}", String::from_utf8_lossy(&status))));
         }
         None => return Err(Failure::Malformed("the response has no grpc-status")),
     }
-    // Not compressed, of two bytes: field 1, a number.
-    match said.body[..] {
+    // Uncompressed, two bytes long: field 1, a varint.
+    match response.body[..] {
         [0, 0, 0, 0, 2, 0x08, SERVING] => Ok(()),
         [0, 0, 0, 0, 2, 0x08, other] => Err(Failure::NotServing(format!("serving status {other}"))),
-        // The number 0 is left out: UNKNOWN.
+        // Value 0 (UNKNOWN) is omitted in protobuf.
         [0, 0, 0, 0, 0] => Err(Failure::NotServing("serving status 0".to_owned())),
-        _ => Err(Failure::Malformed("the response is no HealthCheckResponse")),
+        _ => Err(Failure::Malformed("the response is not a HealthCheckResponse")),
     }
 }
 
@@ -120,7 +120,7 @@ fn judge(said: &h2::Said) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn said(body: &'static [u8], status: &'static str) -> h2::Said {
+    fn response(body: &'static [u8], status: &'static str) -> h2::Said {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static(status));
         h2::Said {
@@ -133,20 +133,20 @@ mod tests {
 
     #[test]
     fn a_question_is_framed_as_grpc_wants_it() {
-        assert_eq!(question("")[..], [0, 0, 0, 0, 0]);
-        assert_eq!(question("ab")[..], [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
+        assert_eq!(check_request("")[..], [0, 0, 0, 0, 0]);
+        assert_eq!(check_request("ab")[..], [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
     }
 
     #[test]
-    fn only_serving_is_well() {
-        assert!(judge(&said(&[0, 0, 0, 0, 2, 8, 1], "0")).is_ok());
+    fn only_serving_is_healthy() {
+        assert!(judge(&response(&[0, 0, 0, 0, 2, 8, 1], "0")).is_ok());
         for (body, status) in [
             (&[0, 0, 0, 0, 2, 8, 2][..], "0"),
             (&[0, 0, 0, 0, 0], "0"),
             (&[0, 0, 0, 0, 2, 8, 1], "12"),
             (&[], "0"),
         ] {
-            assert!(judge(&said(body, status)).is_err(), "{body:?} {status}");
+            assert!(judge(&response(body, status)).is_err(), "{body:?} {status}");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! One request of a probe over HTTP/2, on a connection of its own.
+//! One probe request over HTTP/2, on a connection of its own.
 
 use super::Failure;
 use crate::upstream::connector::UpstreamStream;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 
-/// The most of a body that is read.
+/// The maximum size of a body that is read.
 const LONGEST_BODY: usize = 16 << 10;
 
-/// What a probe asks for.
+/// The request of a probe.
 pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
     pub(super) scheme: &'a str,
@@ -17,7 +17,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// The request's head.
+    /// The request header.
     pub(super) fn head(&self) -> Result<Request<()>, Failure> {
         let uri = Uri::builder().scheme(self.scheme).authority(self.host).path_and_query(self.path).build();
         let head = uri.map(|uri| Request::builder().method(self.method.clone()).uri(uri));
@@ -26,16 +26,16 @@ impl Asked<'_> {
     }
 }
 
-/// What a backend said.
+/// The response of a backend.
 pub(super) struct Said {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// Read only where one was sent too.
+    /// Read only if the request has a body too.
     pub(super) body: Bytes,
     pub(super) trailers: HeaderMap,
 }
 
-/// Asks. An answer to a request without a body is read up to its head's end.
+/// Sends the request. Without a request body, the response is read up to the end of its header.
 pub(super) async fn ask(
     wire: UpstreamStream,
     head: Request<()>,
@@ -43,7 +43,7 @@ pub(super) async fn ask(
 ) -> Result<Said, Failure> {
     let (sender, connection) = h2::client::handshake(wire).await?;
     tokio::select! {
-        said = exchange(sender, head, body) => said,
+        response = exchange(sender, head, body) => response,
         ended = connection => Err(ended.err().map_or(Failure::Closed, Failure::H2)),
     }
 }

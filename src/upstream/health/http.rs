@@ -1,4 +1,4 @@
-//! Well is who answers a request with an expected status. The body is not read.
+//! HTTP health check: healthy if a response has an expected status. The body is not read.
 
 use super::probe_schedule::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, probe_target};
@@ -29,7 +29,8 @@ probe_settings! {
         host: Option<Placed<String>>,
         /// Sends this method. Default GET.
         method: Option<Placed<String>>,
-        /// Expects one of these final statuses: a status, a range or a list of them, 200 and above. Default 200-399.
+        /// Expects one of these final statuses: a status, a range or a list of them, 200 and above. Default
+        /// 200-399.
         expect: Option<OneOrMany<Statuses>>,
     }
 }
@@ -49,7 +50,8 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
         },
     };
     if probe.expect.is_empty() {
-        problems.push(Problem::new("`expect` is empty: no endpoint would ever be well").at(settings.place()));
+        problems
+            .push(Problem::new("`expect` is empty: no endpoint would ever be healthy").at(settings.place()));
     }
     if problems.refuse() { Err(problems) } else { Ok(Box::new(probe)) }
 }
@@ -59,7 +61,7 @@ fn method(written: Option<&Placed<String>>, problems: &mut Problems) -> Method {
     match Method::from_bytes(text.as_bytes()) {
         Ok(Method::CONNECT) | Err(_) => {
             problems.push(
-                Problem::new(format!("bad method `{}`", text.value))
+                Problem::new(format!("invalid method `{}`", text.value))
                     .help("write GET or HEAD")
                     .at(&text.place),
             );
@@ -113,7 +115,7 @@ impl Http {
         if head.has_clear_framing() {
             Ok(head.status.as_u16())
         } else {
-            Err(Failure::Malformed("the response has a body whose end is in doubt"))
+            Err(Failure::Malformed("the response has an ambiguous body length"))
         }
     }
 }
@@ -126,7 +128,7 @@ impl Statuses {
     fn parse(text: &str) -> Option<Self> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        // Interim responses are skipped, and a 101 that was not asked for is refused.
+        // Interim responses are skipped, and an unrequested 101 fails the probe.
         (first <= last && (200..=999).contains(&first) && last <= 999).then_some(Self(first..=last))
     }
 }
@@ -143,7 +145,7 @@ impl serde::de::Visitor<'_> for StatusVisitor {
     type Value = Statuses;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a status of 200 or above as 204, or a range as 200-299")
+        f.write_str("a status of 200 or above such as 204, or a range such as 200-299")
     }
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Statuses, E> {
@@ -166,7 +168,7 @@ impl schemars::JsonSchema for Statuses {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "description": "A status of 200 or above as 204, or a range as 200-299.",
+            "description": "A status of 200 or above such as 204, or a range such as 200-299.",
             "type": ["integer", "string"],
             "pattern": "^[2-9][0-9]{2}(-[2-9][0-9]{2})?$",
         })

@@ -1,8 +1,8 @@
-//! How endpoints are probed: a table of kinds, one file each.
+//! Health checks: a table of kinds, one file each.
 //!
-//! A probe connects, asks and judges the answer; it keeps no memory. What a row of outcomes means
-//! is the score's, when to probe is the rhythm's, and running the probes is the engine's through
-//! `check`.
+//! A probe connects, sends a request and judges the response; it has no state. `probe_results` applies
+//! thresholds, `probe_schedule` decides when to probe, and pingora-load-balancing runs the probes through
+//! `pingora_check`.
 
 mod grpc;
 mod h2;
@@ -24,21 +24,22 @@ pub use super::passive_health::Proof;
 use async_trait::async_trait;
 use moongate_config::Kind;
 
-/// The kinds of `health_check:`, in the order that `moongate kinds` shows them.
+/// The kinds of `health_check:`, in the order of `moongate kinds`.
 pub static PROBES: &[Kind<dyn Probe>] = &[tcp::KIND, http::KIND, websocket::KIND, grpc::KIND];
 
-/// A way to ask an endpoint how it is.
+/// A health check.
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// How often, how long at most, and how many outcomes in a row count.
+    /// The interval, the timeout and the thresholds.
     fn rhythm(&self) -> ProbeSchedule;
 
-    /// What a success proves: failures of requests that it does not cover are not forgiven.
+    /// What a success proves; failures that it does not cover are kept.
     fn proof(&self) -> Proof;
 
-    /// Asks once, on a connection of its own. The caller ends it at [`Rhythm::timeout`] by dropping it.
+    /// Probes once, on a connection of its own. The caller enforces [`ProbeSchedule::timeout`] by dropping
+    /// it.
     ///
     /// # Errors
-    /// Why the endpoint is not well.
+    /// Why the endpoint is unhealthy.
     async fn probe(&self, target: &Target<'_>) -> Result<(), Failure>;
 }

@@ -1,4 +1,5 @@
-//! A [`Probe`] as the engine's health check: it runs them, we keep the score.
+//! Adapter from [`Probe`] to pingora-load-balancing's `HealthCheck`, which runs the probes while the endpoint
+//! keeps the results.
 
 use super::{Failure, Probe, Target};
 use crate::upstream::connector::Connector;
@@ -12,7 +13,7 @@ use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::HealthCheck;
 use std::sync::Arc;
 
-/// One upstream's health check.
+/// The health check of one upstream.
 pub(in crate::upstream) struct Check {
     probe: Box<dyn Probe>,
     reach: Arc<Connector>,
@@ -31,8 +32,8 @@ impl Check {
 
 #[async_trait]
 impl HealthCheck for Check {
-    /// Always Ok: the verdict is the endpoint's. The engine's own starts at "healthy", belongs to one
-    /// generation and would be logged a second time, in free text.
+    /// Always Ok: the endpoint holds the verdict. pingora-load-balancing's own verdict starts as "healthy",
+    /// belongs to one generation and would be logged a second time.
     async fn check(&self, target: &Backend) -> pingora::Result<()> {
         let members = self.roster.current();
         let Some(member) = members.find(&target.addr) else { return Ok(()) };
@@ -59,7 +60,7 @@ fn report(endpoint: &Endpoint, health: Health, failure: Option<&Failure>) {
     let (upstream, address) = (endpoint.upstream(), endpoint.address());
     let object = [upstream, endpoint.name()];
     match failure {
-        // One that is well and ill in turn at every probe must not fill the log.
+        // A flapping endpoint must not fill the log.
         Some(failure) if health == Health::Unhealthy => {
             if log_throttle::admit(Level::Warn, "endpoint became unhealthy", &object) {
                 log::warn!(upstream, endpoint:% = address, reason:% = failure; "endpoint became unhealthy");

@@ -1,27 +1,27 @@
-//! When a probe runs and what a row of outcomes means: the settings that all kinds share.
+//! The schedule and thresholds of probes: the settings that all kinds share.
 
 use super::Thresholds;
 use moongate_config::{Period, Placed, Problem, Problems};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// Nobody needs probes more often, and a zero would be a busy loop.
+/// The minimum interval; zero would be a busy loop.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-/// When to probe.
+/// The schedule of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSchedule {
     /// From the start of one round to the start of the next.
     pub interval: Duration,
     /// For a whole probe, from the connect to the verdict.
     pub timeout: Duration,
-    /// At most so much later than `interval`, by chance, so that gateways do not probe in step.
+    /// The maximum random delay added to `interval`, so that gateways do not probe together.
     pub jitter: Duration,
-    /// How many outcomes in a row change a verdict.
+    /// How many consecutive outcomes change a verdict.
     pub thresholds: Thresholds,
 }
 
-/// The shared settings as they were written.
+/// The shared settings as configured.
 #[derive(Default)]
 pub(super) struct Written {
     pub(super) interval: Option<Placed<Period>>,
@@ -32,7 +32,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// With its defaults; what is wrong goes to `problems`.
+    /// Applies the defaults; problems are added to `problems`.
     pub(super) fn rhythm(&self, problems: &mut Problems) -> ProbeSchedule {
         let interval = at_least("interval", self.interval.as_ref(), 5, problems);
         ProbeSchedule {
@@ -56,14 +56,14 @@ fn at_least(name: &str, written: Option<&Placed<Period>>, default: u64, problems
 }
 
 impl ProbeSchedule {
-    /// How long to wait from the start of one round to the start of the next.
+    /// The time from the start of one round to the start of the next.
     pub fn pause(&self) -> Duration {
         self.interval + self.jitter.mul_f64(fastrand::f64())
     }
 }
 
-/// A kind's settings with the shared ones behind them. Written as a macro because serde cannot both
-/// flatten a struct and refuse unknown keys.
+/// Defines a kind's settings with the shared ones appended. A macro, because serde cannot both flatten a
+/// struct and reject unknown keys.
 macro_rules! probe_settings {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$about])*

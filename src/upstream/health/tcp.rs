@@ -1,4 +1,4 @@
-//! Well is who accepts a connection, and the handshake where there is TLS.
+//! TCP health check: healthy if a TCP connect succeeds, and the TLS handshake for an upstream with TLS.
 
 use super::probe_schedule::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target};

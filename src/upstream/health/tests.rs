@@ -1,4 +1,4 @@
-//! Probes against real listeners on the loopback.
+//! Tests of probes against real listeners on the loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -15,7 +15,7 @@ fn probe(kind: &str, pairs: &[(&str, &str)]) -> Box<dyn Probe> {
     (kind.build)(&settings(pairs)).unwrap()
 }
 
-/// An address that is reached without TLS and PROXY protocol.
+/// An address without TLS and PROXY protocol.
 fn at(address: &Address) -> Target<'_> {
     static PLAIN: std::sync::LazyLock<Arc<Connector>> =
         std::sync::LazyLock::new(|| Connector::compile(&upstream(&["127.0.0.1:1"]), &place(), None).unwrap());
@@ -30,7 +30,8 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A backend that reads one head and answers what `answer` makes of it; what it read next comes back.
+/// A backend that reads one header and sends the response of `answer`; the task returns what it read
+/// afterwards.
 async fn backend<F>(answer: F) -> (Address, tokio::task::JoinHandle<(String, Vec<u8>)>)
 where
     F: FnOnce(&str) -> Vec<u8> + Send + 'static,
@@ -49,14 +50,14 @@ where
     (Address::Tcp(address), served)
 }
 
-/// An address that refuses: bound for a moment, listened on never.
+/// An address that refuses connections: bound for a moment, never listened on.
 async fn refusing() -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     Address::Tcp(listener.local_addr().unwrap())
 }
 
 #[tokio::test]
-async fn tcp_is_well_when_somebody_listens() {
+async fn tcp_is_healthy_if_the_port_accepts() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = Address::Tcp(listener.local_addr().unwrap());
     probe("tcp", &[]).probe(&at(&address)).await.unwrap();
@@ -74,7 +75,7 @@ async fn tcp_knows_unix_sockets() {
 }
 
 #[tokio::test]
-async fn http_asks_as_it_is_told_and_judges_the_status() {
+async fn http_sends_the_configured_request_and_judges_the_status() {
     let (address, served) = backend(|_| b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()).await;
     let http =
         probe("http", &[("path", "/ok?x=1"), ("host", "app.test"), ("method", "HEAD"), ("expect", "204")]);
@@ -99,7 +100,7 @@ async fn http_takes_lists_and_ranges_of_statuses() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_http_or_has_no_end_is_not_well() {
+async fn a_response_that_is_no_http_or_has_no_end_is_unhealthy() {
     let endless = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'a'; 2 << 20]].concat();
     let fields = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".repeat(300), b"\r\n".to_vec()].concat();
     let unclear = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".to_vec();
@@ -145,7 +146,7 @@ async fn interim_responses_are_skipped_over_http2_too() {
 }
 
 #[tokio::test]
-async fn a_head_as_large_as_requests_accept_is_well() {
+async fn a_header_as_large_as_requests_accept_is_healthy() {
     let fields = format!("a: {}\r\n", "x".repeat(1000)).repeat(200);
     for kind in ["http", "websocket"] {
         let fields = fields.clone();
@@ -169,13 +170,13 @@ fn handshake(head: &str, accept: impl Fn(&str) -> String) -> Vec<u8> {
     .into_bytes()
 }
 
-/// RFC 6455 by another implementation than ours.
+/// The accept key by an implementation other than ours.
 fn right(key: &str) -> String {
     tungstenite::handshake::derive_accept_key(key.as_bytes())
 }
 
 #[tokio::test]
-async fn websocket_completes_a_true_handshake_and_says_goodbye() {
+async fn websocket_completes_a_handshake_and_sends_a_close() {
     let (address, served) = backend(|head| handshake(head, right)).await;
     probe("websocket", &[("path", "/ws"), ("protocols", "[chat, graphql-ws]")])
         .probe(&at(&address))

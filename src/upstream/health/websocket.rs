@@ -1,5 +1,5 @@
-//! Well is who completes a WebSocket handshake: a fresh key out, the right Accept back (RFC 6455
-//! section 4.1), then a Close frame, so that the backend sees a client that leaves politely.
+//! WebSocket health check: healthy if a WebSocket handshake succeeds (RFC 6455 §4.1). It ends with a Close
+//! frame, so that the backend does not log an abnormal closure.
 
 use super::probe_schedule::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target, probe_target};
@@ -21,8 +21,8 @@ pub(super) const KIND: Kind<dyn Probe> = Kind {
     build,
 };
 
-/// How long the backend may take to answer the Close frame; the verdict stands already.
-const GOODBYE: Duration = Duration::from_millis(200);
+/// The time limit for the backend's Close frame; the verdict is already known.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 probe_settings! {
     /// The settings of the `websocket` probe.
@@ -40,9 +40,10 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
     let read: WebSocketSettings = settings.read()?;
     let mut problems = Problems::default();
     for protocol in &read.protocols {
-        // A subprotocol is a token, as the name of a field is.
+        // A subprotocol has the grammar of a field name.
         if http::HeaderName::try_from(protocol.value.as_str()).is_err() {
-            problems.push(Problem::new(format!("bad subprotocol `{}`", protocol.value)).at(&protocol.place));
+            problems
+                .push(Problem::new(format!("invalid subprotocol `{}`", protocol.value)).at(&protocol.place));
         }
     }
     let probe = WebSocket {
@@ -86,13 +87,13 @@ impl Probe for WebSocket {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::Status(head.status.as_u16()));
         }
-        // RFC 9110 §7.8: HTTP/1.0 upgrades nothing.
+        // RFC 9110 §7.8: an HTTP/1.0 response cannot upgrade.
         if head.version == Version::HTTP_10 {
             return Err(Failure::Handshake("101 in HTTP/1.0"));
         }
         Offer::new(&key, &self.offered).check(&head.fields).map_err(Failure::Handshake)?;
         // The verdict stands: what happens to the farewell changes nothing.
-        let _ = tokio::time::timeout(GOODBYE, say_goodbye(&mut wire)).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, close_websocket(&mut wire)).await;
         Ok(())
     }
 }
@@ -118,7 +119,7 @@ impl WebSocket {
 }
 
 /// Sends Close 1000 and reads a little of what comes, so that leaving does not reset the connection.
-async fn say_goodbye(wire: &mut UpstreamStream) -> std::io::Result<()> {
+async fn close_websocket(wire: &mut UpstreamStream) -> std::io::Result<()> {
     wire.write_all(ControlFrame::close(1000, "", Mask::fresh()).as_bytes()).await?;
     let mut rest = [0; 512];
     for _ in 0..8 {

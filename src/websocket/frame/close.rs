@@ -1,25 +1,25 @@
-//! The body of a Close frame (§5.5.1) and which codes may stand in it (§7.4). When to close is the relay's choice.
+//! Body of a Close frame (§5.5.1), and the codes that may be sent (§7.4).
 
 use super::FrameError;
 
-/// The code that stands for a Close without a body (§7.1.5). It never appears in a frame.
+/// The code for a Close without a body (§7.1.5). Never sent in a frame.
 pub const NO_STATUS: u16 = 1005;
 
-/// What a Close frame says.
+/// The content of a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close<'a> {
-    /// The status code; [`NO_STATUS`] when the body is empty (§7.1.5).
+    /// The status code; [`NO_STATUS`] for an empty body (§7.1.5).
     pub code: u16,
-    /// The reason, at most 123 bytes; empty when there is none (§7.1.6).
+    /// The reason, at most 123 bytes; may be empty (§7.1.6).
     pub reason: &'a str,
 }
 
 impl<'a> Close<'a> {
-    /// Reads the unmasked payload of a Close frame.
+    /// Parses the unmasked payload of a Close frame.
     ///
     /// # Errors
-    /// [`Wrong::CloseBody`] for a single byte, [`Wrong::CloseCode`] for a code that must not be sent,
-    /// [`Wrong::CloseReason`] for a reason that is not UTF-8.
+    /// [`FrameError::CloseBody`] for a single byte, [`FrameError::CloseCode`] for a code that must not be
+    /// sent, [`FrameError::CloseReason`] for a reason that is not UTF-8.
     pub fn read(payload: &'a [u8]) -> Result<Self, FrameError> {
         let (code, reason) = match payload {
             [] => return Ok(Self { code: NO_STATUS, reason: "" }),
@@ -34,9 +34,9 @@ impl<'a> Close<'a> {
     }
 }
 
-/// Whether a Close frame may carry `code` (§7.4.1, §7.4.2 and IANA's registry): 1000 to 1003 and 1007 to 1014, and
-/// 3000 to 4999, which belong to libraries and applications. 1004 is reserved; 1005, 1006 and 1015 tell a program
-/// about an end that no frame announced; the others below 3000 are kept for later protocols.
+/// Whether a Close frame may have `code` (§7.4.1, §7.4.2 and IANA's registry): 1000 to 1003, 1007 to 1014,
+/// and 3000 to 4999 for libraries and applications. 1004 is reserved; 1005, 1006 and 1015 are for ends
+/// without a Close frame; other codes below 3000 are reserved for later protocols.
 #[must_use]
 pub fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
@@ -58,14 +58,14 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_no_peer_may_send_are_told_apart() {
+    fn invalid_bodies_are_distinguished() {
         assert_eq!(Close::read(b"\x03"), Err(FrameError::CloseBody));
         assert_eq!(Close::read(b"\x03\xe8\xff"), Err(FrameError::CloseReason));
         assert_eq!(Close::read(b"\x03\xed"), Err(FrameError::CloseCode(1005)));
     }
 
     #[test]
-    fn only_codes_meant_for_frames_may_be_sent() {
+    fn only_codes_for_frames_may_be_sent() {
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, u16::MAX] {
             assert!(!may_be_sent(code), "{code}");
         }

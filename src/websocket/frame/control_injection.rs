@@ -1,10 +1,11 @@
-//! Where a control frame of the gateway may enter a direction (§5.4: between the frames of a message, never inside
-//! one). What enters is `write.rs`'s, when is the relay's.
+//! Positions for the gateway's control frames in a direction: between the frames of a message, never inside
+//! one (§5.4).
 
 use super::FrameParser;
 
 impl FrameParser {
-    /// Whether a control frame may be written now, behind everything fed except the withheld bytes.
+    /// Whether a control frame may be written now, after all fed bytes except the withheld ones. A caller
+    /// that forwards withheld bytes must use [`FrameParser::at_boundary`].
     #[must_use]
     pub fn may_inject(&self) -> bool {
         self.left == 0 && !self.closed()

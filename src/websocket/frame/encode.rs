@@ -1,5 +1,5 @@
-//! The gateway's own frames: control frames (§5.5), written into a block on the stack, and messages that it sends on
-//! as one frame. Where control frames may enter is `splice.rs`'s.
+//! Encoding of the gateway's own frames: control frames (§5.5) on the stack, and messages as single frames.
+//! `control_injection` finds where control frames may be inserted.
 
 use super::header::{MAX_CONTROL, Opcode};
 use super::mask::{Mask, apply_mask};
@@ -39,7 +39,7 @@ pub fn write_message(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Ma
     }
 }
 
-/// One control frame, as it goes on the wire.
+/// An encoded control frame.
 #[derive(Clone, Copy)]
 pub struct ControlFrame {
     bytes: [u8; 6 + MAX_CONTROL],
@@ -47,8 +47,8 @@ pub struct ControlFrame {
 }
 
 impl ControlFrame {
-    /// A Close with a code and a reason. The reason is cut to 123 bytes between two characters. A code that must not
-    /// stand in a frame, such as 1005 for "no status" (§7.4.1), gives a Close with an empty body.
+    /// A Close with a code and a reason. The reason is cut to 123 bytes at a character boundary. A code that
+    /// must not be sent, such as 1005 for "no status" (§7.4.1), gives a Close with an empty body.
     #[must_use]
     pub fn close(code: u16, reason: &str, mask: Mask) -> Self {
         if !may_be_sent(code) {
@@ -61,7 +61,7 @@ impl ControlFrame {
         Self::write(CLOSE, &body[..2 + reason.len()], mask)
     }
 
-    /// A Ping. A payload longer than [`MAX_CONTROL`] is cut there.
+    /// A Ping. The payload is cut to [`MAX_CONTROL`].
     #[must_use]
     pub fn ping(payload: &[u8], mask: Mask) -> Self {
         Self::write(PING, payload, mask)
@@ -76,7 +76,7 @@ impl ControlFrame {
     fn write(first: u8, payload: &[u8], mask: Mask) -> Self {
         let payload = &payload[..payload.len().min(MAX_CONTROL)];
         let mut bytes = [0; 6 + MAX_CONTROL];
-        // Checked by the line above: at most 125, so it fits the 7-bit length.
+        // At most 125 after the line above, so it fits the 7-bit length.
         let short = payload.len() as u8;
         let head = match mask {
             Mask::Off => {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::websocket::frame::{Close, Event, FrameParser, Rules, Sender, payload_of};
 
-    /// The payload that a follower finds in `frame`.
+    /// The payload that the parser finds in `frame`.
     fn payload(sender: Sender, frame: &ControlFrame) -> Vec<u8> {
         let mut payload = None;
         let fed = FrameParser::new(sender).feed(frame.as_bytes(), &Rules::default(), &mut |event| {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_frame_that_a_follower_takes() {
+    fn a_message_is_one_frame_that_the_parser_accepts() {
         for size in [0, 1, 125, 126, 65_535, 65_536] {
             let payload: Vec<_> = (0..size).map(|byte| byte as u8).collect();
             for (sender, mask) in [(Sender::Client, Mask::fresh()), (Sender::Server, Mask::Off)] {
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_no_frame_may_carry_gives_an_empty_body() {
+    fn a_code_that_must_not_be_sent_gives_an_empty_body() {
         assert_eq!(ControlFrame::close(1005, "none", Mask::Off).as_bytes(), [0x88, 0]);
         assert_eq!(ControlFrame::close(1006, "gone", Mask::Off).as_bytes(), [0x88, 0]);
     }
 
     #[test]
-    fn a_long_ping_is_cut_at_what_a_control_frame_holds() {
+    fn a_long_ping_is_cut_to_the_size_of_a_control_frame() {
         let ping = ControlFrame::ping(&[7; 200], Mask::With([1, 2, 3, 4]));
         assert_eq!(payload(Sender::Client, &ping), [7; MAX_CONTROL]);
     }

@@ -1,21 +1,21 @@
-//! What a follower reports. What to do about it is the relay's choice.
+//! Events of the frame parser.
 
 use super::Opcode;
 
-/// One fact about the bytes just fed. Offsets count from the start of those bytes.
+/// A fact about the fed bytes. Offsets count from the start of the feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A frame's head is complete. For a control frame: the whole of it has arrived.
+    /// A frame's header is complete. For a control frame, the whole frame is.
     FrameStart {
-        /// What the frame is.
+        /// The opcode.
         opcode: Opcode,
-        /// The last frame of its message.
+        /// Whether it is the last frame of its message.
         fin: bool,
-        /// The payload is masked.
+        /// Whether the payload is masked.
         masked: bool,
-        /// Payload length in wire bytes.
+        /// The payload length in wire bytes.
         length: u64,
-        /// Offset of the frame's first byte; 0 when it came with an earlier feed.
+        /// The offset of the frame's first byte; 0 if it was in an earlier feed.
         at: usize,
     },
     /// A control frame is complete. Its [`Event::FrameEnd`] follows.
@@ -24,27 +24,27 @@ pub enum Event<'a> {
         opcode: Opcode,
         /// The whole payload, unmasked, at most 125 bytes. [`Close::read`](super::Close::read) reads that of a Close.
         payload: &'a [u8],
-        /// Offset of the frame's first byte; 0 when it came with an earlier feed.
+        /// The offset of the frame's first byte; 0 if it was in an earlier feed.
         start: usize,
-        /// Offset behind the frame's last byte.
+        /// The offset after the frame's last byte.
         at: usize,
     },
     /// A frame is complete.
     FrameEnd {
-        /// What the frame is.
+        /// The opcode.
         opcode: Opcode,
-        /// The last frame of its message.
+        /// Whether it is the last frame of its message.
         fin: bool,
-        /// Offset behind the frame's last byte: a boundary.
+        /// The offset after the frame's last byte: a frame boundary.
         at: usize,
     },
-    /// A message is complete, its last frame included.
+    /// A message is complete with its last frame.
     MessageEnd {
         /// Text or Binary, from the message's first frame (§5.4).
         opcode: Opcode,
-        /// Payload over all of its frames, in wire bytes.
+        /// The payload of all frames in wire bytes.
         bytes: u64,
-        /// How many frames it came in.
+        /// The number of frames.
         frames: u32,
     },
 }

@@ -1,12 +1,12 @@
-//! The usual case: what was read is one message in one frame, and nothing else. Nearly every small
-//! message comes so, and then there is nothing to remember of it.
+//! Fast path: the bytes are exactly one message in one frame, as most small messages are, so no state
+//! changes.
 
 use super::header::FrameHeader;
 use super::{FrameParser, Opcode, Rules};
 
 impl FrameParser {
-    /// Text or Binary when `bytes`, the next to be fed, are exactly one unfragmented message that breaks no
-    /// rule: feeding them would tell of it and leave the follower as it is. `None` asks for them to be fed.
+    /// Text or Binary if `bytes`, the next to be fed, are exactly one valid unfragmented message: feeding
+    /// them would only report it, without a change of state. `None` means that they must be fed.
     #[inline]
     #[must_use]
     pub fn whole_message(&self, bytes: &[u8], rules: &Rules) -> Option<Opcode> {

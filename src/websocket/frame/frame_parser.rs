@@ -1,47 +1,47 @@
-//! The state of one direction and the steps it takes over bytes. Which heads are legal is `check.rs`'s to say.
+//! Frame parser of one direction. `frame_rules` has the validity rules.
 
 use super::header::FrameHeader;
 use super::partial_header::{MAX_WITHHELD, PartialHeader};
 use super::{Close, Event, MAX_CONTROL, Opcode, Rules, Sender, Violation};
 
-/// Follows the frames of one direction. 32 bytes; nothing is allocated unless a feed ends inside a head or a control
-/// frame, and then one short-lived block of 132 bytes.
+/// Parses the frames of one direction. It has 32 bytes, and allocates only if a feed ends inside a header or
+/// a control frame: one short-lived block of 132 bytes.
 ///
-/// A caller that wants to keep control frames whole (to swallow one, or to put a Close in the place of a bad frame)
-/// passes on everything fed except the last [`Follower::withheld`] bytes, and puts those in front of the next feed
-/// with [`Follower::reclaim`]. Then every frame's head, and every control frame, lies within one feed, and what was
-/// passed on never ends inside one of them.
+/// A caller can keep control frames whole, to drop one, or to replace a bad frame with a Close. It forwards
+/// all fed bytes except the last [`FrameParser::withheld`] ones, and prepends those to the next feed with
+/// [`FrameParser::reclaim`]. Then every header and every control frame lies within one feed, and forwarded
+/// bytes never end inside one.
 #[derive(Debug)]
 pub struct FrameParser {
-    /// Payload bytes of the current frame that are still to come.
+    /// Payload bytes of the current frame that have not arrived yet.
     pub(super) left: u64,
-    /// Wire bytes of the message under way, the current frame's included.
+    /// Wire bytes of the current message, with the current frame.
     message_bytes: u64,
-    /// The start of a head or of a control frame whose rest is still to come.
+    /// The start of an incomplete header or control frame.
     pub(super) held: Option<Box<PartialHeader>>,
-    /// Frames of the message under way, the current one included.
+    /// Frames of the current message, with the current frame.
     message_frames: u32,
-    /// Text or Binary while a message is under way.
+    /// Text or Binary during a message.
     message: Option<Opcode>,
-    /// First byte of the frame that `left` belongs to.
+    /// The first byte of the frame that `left` counts.
     current: u8,
     pub(super) sender: Sender,
-    /// A Close has passed.
+    /// Whether a Close has passed.
     closed: bool,
 }
 
-/// A run of bytes that starts with a frame, and where it lies in the bytes fed.
+/// Bytes that start with a frame, and their position in the feed.
 #[derive(Clone, Copy)]
 struct View<'a> {
     bytes: &'a [u8],
-    /// Offset of the frame's first byte in the feed, 0 when it came earlier.
+    /// The offset of the frame's first byte in the feed; 0 if it was in an earlier feed.
     start: usize,
-    /// How many of `bytes` came earlier.
+    /// The number of `bytes` from earlier feeds.
     earlier: usize,
 }
 
 impl FrameParser {
-    /// A follower at the start of a direction, behind the handshake.
+    /// A parser at the start of a direction, after the handshake.
     #[must_use]
     pub fn new(sender: Sender) -> Self {
         Self {
@@ -56,12 +56,12 @@ impl FrameParser {
         }
     }
 
-    /// Follows `bytes`, split from what came before and what comes next at any place, and calls `on` for every event
-    /// in order. Bytes behind a Close count for nothing: no events, no violations (§1.4, §5.5.1).
+    /// Parses `bytes`, split at any place, and calls `on` for every event in order. Bytes after a Close are
+    /// ignored: no events, no violations (§1.4, §5.5.1).
     ///
     /// # Errors
-    /// The first [`Violation`]. The follower is then where the stream cut at [`Violation::at`] leaves it; the
-    /// direction is over, nothing more is to be fed.
+    /// The first [`Violation`]. The parser is then in the state of a stream that ends at [`Violation::at`],
+    /// and must not be fed again.
     #[inline]
     pub fn feed(
         &mut self,
@@ -92,44 +92,44 @@ impl FrameParser {
         self.left == 0 && self.held.is_none()
     }
 
-    /// A fragmented message is open, or a message's only frame is half through (§5.4).
+    /// Whether a message is incomplete, fragmented or not (§5.4).
     #[must_use]
     pub fn in_message(&self) -> bool {
         self.message.is_some()
     }
 
-    /// No message is half through, but for a frame whose head is not whole yet.
+    /// Whether no message is incomplete, except for an incomplete header.
     #[must_use]
     pub fn between_messages(&self) -> bool {
         self.left == 0 && !self.in_message()
     }
 
-    /// Whose frames these are.
+    /// The sender of these frames.
     #[must_use]
     pub fn sender(&self) -> Sender {
         self.sender
     }
 
-    /// A Close has passed: nothing that follows counts, and nothing may be added (§5.5.1).
+    /// Whether a Close has passed: later bytes are ignored, and nothing may be inserted (§5.5.1).
     #[must_use]
     pub fn closed(&self) -> bool {
         self.closed
     }
 
-    /// Wire bytes of the message under way, 0 between messages.
+    /// Wire bytes of the current message; 0 between messages.
     pub(super) fn message_bytes(&self) -> u64 {
         if self.in_message() { self.message_bytes } else { 0 }
     }
 
-    /// How many bytes, at the end of all that was fed, belong to a head or a control frame that is not whole yet. At
-    /// most [`MAX_WITHHELD`].
+    /// The number of bytes at the end of the last feed that belong to an incomplete header or control frame;
+    /// at most [`MAX_WITHHELD`].
     #[must_use]
     pub fn withheld(&self) -> usize {
         self.held.as_ref().map_or(0, |held| held.as_slice().len())
     }
 
-    /// Moves the withheld bytes to the front of `into` and returns how many they are. They are to be fed again, with
-    /// more behind them: the follower is back at the frame's start.
+    /// Moves the withheld bytes to the front of `into` and returns their number. Feed them again with more
+    /// bytes: the parser is back at the start of the frame.
     pub fn reclaim(&mut self, into: &mut [u8; MAX_WITHHELD]) -> usize {
         let Some(held) = self.held.take() else { return 0 };
         let bytes = held.as_slice();
@@ -138,7 +138,8 @@ impl FrameParser {
         count
     }
 
-    /// Goes on with a head or control frame of an earlier feed. Returns how many of `bytes` it took.
+    /// Continues a header or control frame of an earlier feed. Returns the number of `bytes` that it
+    /// consumed.
     #[cold]
     fn resume(
         &mut self,
@@ -150,9 +151,9 @@ impl FrameParser {
         let earlier = held.as_slice().len();
         held.fill(bytes);
         match self.open(View { bytes: held.as_slice(), start: 0, earlier }, rules, on) {
-            // More than `earlier`, or the frame would have been opened by the feed before.
+            // More than `earlier`, or the previous feed would have opened the frame.
             Ok(Some(taken)) => Ok(taken - earlier),
-            // What is held can only be short of a whole when every byte went into it.
+            // A frame is incomplete only after all bytes are kept.
             Ok(None) => {
                 self.held = Some(held);
                 Ok(bytes.len())
@@ -165,7 +166,7 @@ impl FrameParser {
         }
     }
 
-    /// Steps over payload, `available` bytes at most. Returns how many it took.
+    /// Skips payload, at most `available` bytes. Returns the number of skipped bytes.
     #[inline]
     fn pass_payload(&mut self, at: usize, available: usize, on: &mut impl FnMut(Event<'_>)) -> usize {
         if self.left == 0 {
@@ -179,8 +180,8 @@ impl FrameParser {
         taken
     }
 
-    /// Opens the frame that `view` starts with. Returns how many bytes of the view it took: the head of a data frame,
-    /// the whole of a control frame, or `None` while those are not all there.
+    /// Opens the frame at the start of `view`. Returns the number of bytes that it consumed, the header of a
+    /// data frame or a whole control frame, or `None` if those are incomplete.
     #[inline]
     fn open(
         &mut self,
@@ -191,8 +192,8 @@ impl FrameParser {
         let Some(head) = FrameHeader::read(view.bytes) else { return Ok(None) };
         self.check(head, rules).map_err(|what| Violation::new(view.start, what))?;
         let opcode = head.opcode();
-        // A longer one gets here only when breaches pass; it is stepped over like data, and says nothing, but
-        // nothing counts behind a Close even so: whoever gets it ends the connection.
+        // A longer control frame gets here only with `invalid_frames: pass`. It is skipped like data, but
+        // bytes after a Close are ignored in any case, because its receiver ends the connection.
         if opcode.is_control() && head.length <= MAX_CONTROL as u64 {
             return self.control(head, view, rules, on);
         }
@@ -229,7 +230,7 @@ impl FrameParser {
         }
     }
 
-    /// The payload that `left` counted is through.
+    /// Ends the frame whose payload is complete.
     #[inline]
     fn end_frame(&mut self, at: usize, on: &mut impl FnMut(Event<'_>)) {
         let (opcode, fin) = (Opcode::of(self.current), self.current & 0x80 != 0);
@@ -244,7 +245,7 @@ impl FrameParser {
         }
     }
 
-    /// A control frame: reported when it is whole, so that nobody has to act on half a Ping.
+    /// Reports a control frame once complete.
     fn control(
         &mut self,
         head: FrameHeader,

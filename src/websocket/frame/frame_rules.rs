@@ -1,4 +1,5 @@
-//! Which heads are legal where (§5.1 to §5.5), and the two size limits. The body of a Close is `close.rs`'s to judge.
+//! Validity rules of frame headers (§5.1 to §5.5), and the two size limits. `close` validates the body of a
+//! Close.
 
 use super::header::FrameHeader;
 use super::{FrameError, FrameParser, MAX_CONTROL, Opcode, Rules, Sender};
@@ -7,8 +8,8 @@ const RSV1: u8 = 0x40;
 const RSV: u8 = 0x70;
 
 impl FrameParser {
-    /// Judges a head by what came before it. Breaches of the protocol come before the limits: a frame that is both
-    /// malformed and too big is malformed.
+    /// Validates a header after the previous frames. Protocol errors come before size limits: a malformed
+    /// frame that is too big is malformed.
     #[inline]
     pub(super) fn check(&self, head: FrameHeader, rules: &Rules) -> Result<(), FrameError> {
         if rules.strict {
@@ -20,7 +21,7 @@ impl FrameParser {
     #[inline]
     fn check_protocol(&self, head: FrameHeader, rules: &Rules) -> Result<(), FrameError> {
         let opcode = head.opcode();
-        // RFC 7692 §6.1: neither on control frames nor on the later frames of a message.
+        // RFC 7692 §6.1: not on control frames and later frames of a message.
         let first_of_message = matches!(opcode, Opcode::Text | Opcode::Binary);
         let meaningful = if rules.deflate && first_of_message { RSV1 } else { 0 };
         if head.first & RSV & !meaningful != 0 {
@@ -52,7 +53,7 @@ impl FrameParser {
         Ok(())
     }
 
-    /// Control frames are free of the limits: they are short, and a Close must always get through.
+    /// Control frames have no size limit: they are short, and a Close must always pass.
     #[inline]
     fn check_size(&self, head: FrameHeader, rules: &Rules) -> Result<(), FrameError> {
         let before = match head.opcode() {

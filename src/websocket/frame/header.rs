@@ -1,31 +1,31 @@
-//! The head of a frame (§5.2): up to 14 bytes, read without judging them.
+//! Frame headers (§5.2): up to 14 bytes, parsed without validation.
 
 use super::mask::apply_mask;
 
 /// The longest payload of a control frame (§5.5), in bytes.
 pub const MAX_CONTROL: usize = 125;
 
-/// What a frame is (§5.2, §11.8).
+/// The opcode of a frame (§5.2, §11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Opcode {
-    /// A further frame of the message under way (§5.4).
+    /// A later frame of a message (§5.4).
     Continuation,
     /// The first or only frame of a text message (§5.6).
     Text,
     /// The first or only frame of a binary message (§5.6).
     Binary,
-    /// The sender will send nothing more (§5.5.1).
+    /// The end of the sender's direction (§5.5.1).
     Close,
-    /// Asks for a Pong with the same payload (§5.5.2).
+    /// A request for a Pong with the same payload (§5.5.2).
     Ping,
-    /// Answers a Ping, or comes unasked (§5.5.3).
+    /// The response to a Ping, or an unsolicited Pong (§5.5.3).
     Pong,
-    /// 3 to 7 or 11 to 15. Reported only when [`Rules::strict`](super::Rules) is off.
+    /// 3 to 7 or 11 to 15. Reported only with [`Rules::strict`](super::Rules) off.
     Reserved,
 }
 
 impl Opcode {
-    /// The opcode in the first byte of a frame.
+    /// The opcode in a frame's first byte.
     pub(super) fn of(first: u8) -> Self {
         match first & 0x0f {
             0 => Self::Continuation,
@@ -38,15 +38,15 @@ impl Opcode {
         }
     }
 
-    /// Close, Ping or Pong (§5.5).
+    /// Whether it is Close, Ping or Pong (§5.5).
     #[must_use]
     pub fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// Where the payload of the frame at the start of `bytes` begins, and the key it is masked with; `None` while its
-/// head is not all there. A payload that is not masked has a key of zeroes.
+/// The offset of the payload of the frame at the start of `bytes`, and the masking key; `None` if the header
+/// is incomplete. An unmasked payload has a key of zeros.
 #[must_use]
 pub fn payload_of(bytes: &[u8]) -> Option<(usize, [u8; 4])> {
     let head = FrameHeader::read(bytes)?;
@@ -54,21 +54,21 @@ pub fn payload_of(bytes: &[u8]) -> Option<(usize, [u8; 4])> {
     Some((head.size, key.copied().unwrap_or_default()))
 }
 
-/// A complete head.
+/// A complete header.
 #[derive(Clone, Copy)]
 pub(super) struct FrameHeader {
     /// FIN, RSV1 to RSV3 and the opcode, as on the wire.
     pub(super) first: u8,
     /// The mask bit and the 7-bit length, as on the wire.
     pub(super) second: u8,
-    /// Bytes of the head itself, 2 to 14.
+    /// The header's length in bytes, 2 to 14.
     pub(super) size: usize,
     /// Payload length in bytes.
     pub(super) length: u64,
 }
 
 impl FrameHeader {
-    /// Reads the head at the start of `view`; `None` while it is not all there.
+    /// Parses the header at the start of `view`; `None` if it is incomplete.
     #[inline]
     pub(super) fn read(view: &[u8]) -> Option<Self> {
         let [first, second, rest @ ..] = view else { return None };
@@ -94,7 +94,7 @@ impl FrameHeader {
         self.second & 0x80 != 0
     }
 
-    /// The payload in the clear, which for a masked frame means unmasked into `clear`. `view` starts with this head.
+    /// The unmasked payload; that of a masked frame is unmasked into `clear`. `view` starts with this header.
     pub(super) fn unmask<'a>(
         self,
         view: &[u8],
@@ -108,7 +108,7 @@ impl FrameHeader {
         clear
     }
 
-    /// The length is written in more bytes than it needs.
+    /// Whether the length has more bytes than necessary.
     pub(super) fn length_is_padded(self) -> bool {
         match self.second & 0x7f {
             126 => self.length < 126,

@@ -1,13 +1,13 @@
-//! Follows WebSocket frames (RFC 6455 §5) in bytes that pass, and writes the gateway's own control frames.
+//! WebSocket frames (RFC 6455 §5): a parser for relayed bytes, and encoding of the gateway's own frames.
 //!
-//! A [`Follower`] is told of every byte of one direction, however the network split them, and answers with
-//! [`Event`]s: where frames begin and end, when a message is complete, what a control frame says, and the first
-//! breach of the protocol. It reads heads and control payloads only; the payload of a data frame is stepped over
-//! by arithmetic, neither read, unmasked nor copied, so a message costs the same whatever its size.
+//! A [`FrameParser`] is fed every byte of one direction, split in any way, and returns [`Event`]s: starts and
+//! ends of frames, complete messages, control frames, and the first violation. It reads headers and control
+//! payloads only. The payload of a data frame is skipped by arithmetic, not read, unmasked or copied, so the
+//! cost of a message does not depend on its size.
 //!
-//! What stays out: sockets, clocks, policy beyond the two size limits, the payload of messages (§8.1: whether a text
-//! message is UTF-8 is for its receiver to judge, which `messages` is where somebody looks at it), and extensions (with permessage-deflate agreed, RSV1 is let
-//! through where RFC 7692 §6 puts it, and every count is of wire bytes).
+//! Message payloads are not validated (§8.1: UTF-8 is for the receiver, or for `messages` if plugins read
+//! messages). Extensions are not implemented: with permessage-deflate, RSV1 is accepted where RFC 7692 §6
+//! allows it, and all counts are in wire bytes.
 
 mod close;
 mod control_injection;
@@ -30,32 +30,35 @@ pub use header::{MAX_CONTROL, Opcode, payload_of};
 pub use mask::{Mask, apply_mask};
 pub use partial_header::MAX_WITHHELD;
 
-/// Whose frames a direction carries.
+/// The sender of a direction's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
-    /// Frames of a client, every one of them masked (§5.1, §5.3).
+    /// A client: every frame is masked (§5.1, §5.3).
     Client,
-    /// Frames of a server, none of them masked (§5.1).
+    /// A server: no frame is masked (§5.1).
     Server,
 }
 
-/// What a direction allows. One value serves every tunnel of a route.
+/// The rules of a direction, shared by all tunnels of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// The longest payload of one data frame, in wire bytes; beyond it 1009. `u64::MAX` is no limit.
+    /// The longest payload of a data frame in wire bytes, beyond which it is closed with 1009. `u64::MAX`
+    /// means no limit.
     pub max_frame: u64,
-    /// The longest message over all of its frames, in wire bytes; beyond it 1009. `u64::MAX` is no limit.
+    /// The longest message over all frames in wire bytes, beyond which it is closed with 1009. `u64::MAX`
+    /// means no limit.
     pub max_message: u64,
-    /// permessage-deflate was agreed in the handshake: RSV1 is legal on the first frame of a message (RFC 7692 §6).
+    /// Whether permessage-deflate was negotiated: RSV1 is valid on the first frame of a message (RFC 7692
+    /// §6).
     pub deflate: bool,
-    /// Breaches of the protocol are violations. When false they are followed as well as their lengths allow
-    /// (`invalid_frames: pass`); the two limits hold either way. An extension other than permessage-deflate may give
-    /// reserved bits and opcodes a meaning (§5.8): where one was agreed, this is to be off.
+    /// Whether protocol violations are errors. If false (`invalid_frames: pass`), invalid frames are parsed
+    /// as far as their lengths allow; both limits still apply. With an extension other than
+    /// permessage-deflate, which may define reserved bits and opcodes (§5.8), this must be false.
     pub strict: bool,
 }
 
 impl Default for Rules {
-    /// Strict, without extensions and without limits.
+    /// Strict, without extensions and limits.
     fn default() -> Self {
         Self { max_frame: u64::MAX, max_message: u64::MAX, deflate: false, strict: true }
     }

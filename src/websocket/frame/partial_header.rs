@@ -1,14 +1,14 @@
-//! The start of a frame that a feed ended inside, kept until the rest comes. What it means is `follow.rs`'s to find out.
+//! Partial header: the start of a frame at the end of a feed, kept for the next feed.
 
 use super::MAX_CONTROL;
 
-/// The most bytes that a follower withholds: a masked control frame of full size that lacks its last byte.
+/// The most bytes that a parser withholds: a masked control frame of full size without its last byte.
 pub const MAX_WITHHELD: usize = MAX_HELD - 1;
 
-/// The largest control frame: two bytes, a key, 125 bytes. No head is longer.
+/// The largest control frame: two bytes, a key, 125 bytes. No header is longer.
 const MAX_HELD: usize = 6 + MAX_CONTROL;
 
-/// The start of a head or of a control frame.
+/// The start of a header or of a control frame.
 #[derive(Debug)]
 pub(super) struct PartialHeader {
     length: u8,
@@ -24,7 +24,7 @@ impl PartialHeader {
         held
     }
 
-    /// Takes as much of `more` as there is room for: enough for any head and any control frame.
+    /// Appends as much of `more` as fits: enough for any header and any control frame.
     pub(super) fn fill(&mut self, more: &[u8]) {
         let (from, room) = (usize::from(self.length), MAX_HELD - usize::from(self.length));
         let taken = more.len().min(room);
@@ -32,7 +32,7 @@ impl PartialHeader {
         self.length += taken as u8;
     }
 
-    /// Forgets all but the first `length` bytes.
+    /// Drops all but the first `length` bytes.
     pub(super) fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length as u8);
     }

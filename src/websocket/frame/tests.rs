@@ -1,4 +1,4 @@
-//! Claims about the follower, and what they share: frames written out byte for byte, and two callers of `feed`.
+//! Shared helpers of the frame parser's tests: frames byte by byte, and two callers of `feed`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod injection;
@@ -12,7 +12,7 @@ use super::*;
 pub(super) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 pub(super) const FIN: u8 = 0x80;
 
-/// A frame as it goes on the wire. `length` is the 7-bit field and the form that goes with it.
+/// A frame on the wire. `length` is the 7-bit field with its extended form.
 pub(super) fn frame(first: u8, payload: &[u8], sender: Sender) -> Vec<u8> {
     let size = payload.len();
     let mut bytes = vec![first];
@@ -37,7 +37,7 @@ pub(super) fn frame(first: u8, payload: &[u8], sender: Sender) -> Vec<u8> {
     bytes
 }
 
-/// An event with offsets that count from the start of the stream.
+/// An event with offsets from the start of the stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Seen {
     Start { opcode: Opcode, fin: bool, masked: bool, length: u64, at: usize },
@@ -60,7 +60,7 @@ impl Seen {
         }
     }
 
-    /// The same without the offset of the frame's first byte, which a feed that begins inside a head cannot know.
+    /// The event without its frame's start, which is unknown to a feed that starts inside a header.
     pub(super) fn without_start(self) -> Self {
         match self {
             Self::Start { opcode, fin, masked, length, .. } => {
@@ -72,7 +72,7 @@ impl Seen {
     }
 }
 
-/// All that a stream gives.
+/// The result of a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Heard {
     pub(super) events: Vec<Seen>,
@@ -86,7 +86,7 @@ impl Heard {
     }
 }
 
-/// Feeds the pieces one by one and passes everything on at once.
+/// Feeds the pieces in order and forwards everything at once.
 pub(super) fn follow<'a>(sender: Sender, rules: &Rules, pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard {
     let mut follower = FrameParser::new(sender);
     let (mut events, mut base) = (Vec::new(), 0);
@@ -100,7 +100,8 @@ pub(super) fn follow<'a>(sender: Sender, rules: &Rules, pieces: impl IntoIterato
     Heard { events, violation: None }
 }
 
-/// Feeds the pieces one by one, withholding what is not whole, and checks that what was passed on is the stream.
+/// Feeds the pieces in order, withholds incomplete frames, and checks that the forwarded bytes are the
+/// stream.
 pub(super) fn follow_withholding<'a>(
     sender: Sender,
     rules: &Rules,
@@ -118,7 +119,7 @@ pub(super) fn follow_withholding<'a>(
         let fed = follower.feed(&bytes, rules, &mut |event| events.push(Seen::of(event, base)));
         if let Err(violation) = fed {
             assert_eq!(follower.withheld(), 0, "the offending frame starts within the feed");
-            assert!(follower.may_inject() && follower.at_boundary(), "a Close can take its place");
+            assert!(follower.may_inject() && follower.at_boundary(), "a Close can replace the frame");
             return Heard { events, violation: Some(Violation { at: base + violation.at, ..violation }) };
         }
         passed.extend(&bytes[..bytes.len() - follower.withheld()]);
@@ -127,7 +128,7 @@ pub(super) fn follow_withholding<'a>(
     Heard { events, violation: None }
 }
 
-/// `stream`, cut at each of `cuts`.
+/// `stream`, split at each of `cuts`.
 pub(super) fn pieces<'a>(stream: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut cuts = cuts.to_vec();
     cuts.extend([0, stream.len()]);

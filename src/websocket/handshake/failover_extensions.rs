@@ -1,8 +1,8 @@
-//! Handshakes whose agreement another backend can take over (RFC 7692 §7.1.1).
+//! Extensions under failover: only extensions that another backend can continue (RFC 7692 §7.1.1).
 //!
-//! A compression context lives in two ends and cannot move to a third. Where a client may be kept beyond
-//! its backend, permessage-deflate is therefore offered without context takeover, and nothing else is
-//! offered: of what another extension keeps from frame to frame the gateway knows nothing.
+//! A compression context cannot move to another backend. With `on_endpoint_loss: reconnect`,
+//! permessage-deflate is offered without context takeover, and other extensions, whose state is unknown, are
+//! not offered.
 
 use super::elements;
 use http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
@@ -14,24 +14,23 @@ const CLIENT_FORGETS: &str = "client_no_context_takeover";
 const SERVER_BITS: &str = "server_max_window_bits";
 const CLIENT_BITS: &str = "client_max_window_bits";
 
-/// Rewrites the extensions that a client offers: each offer of permessage-deflate asks both ends to
-/// forget their context behind every message. One with parameters that RFC 7692 does not know goes,
-/// and so does every other extension.
+/// Rewrites the offered extensions: each offer of permessage-deflate gets no_context_takeover for both sides.
+/// Offers with parameters unknown to RFC 7692, and other extensions, are removed.
 pub fn offer_portable(headers: &mut HeaderMap) {
     let offers: Vec<_> = elements(headers, &SEC_WEBSOCKET_EXTENSIONS).filter_map(Deflate::read).collect();
     headers.remove(SEC_WEBSOCKET_EXTENSIONS);
     for mut offer in offers {
         offer.forget(SERVER_FORGETS);
         offer.forget(CLIENT_FORGETS);
-        // What was read as tokens and digits is a field value.
+        // Made of tokens and digits, so it is a valid field value.
         if let Ok(value) = HeaderValue::from_str(&offer.write()) {
             headers.append(SEC_WEBSOCKET_EXTENSIONS, value);
         }
     }
 }
 
-/// Asks a client to forget its context, in the 101 that agrees on permessage-deflate. It may be asked
-/// whatever it offered and whatever the backend said (RFC 7692 §7.1.1.2).
+/// Adds client_no_context_takeover to a 101 with permessage-deflate, which is allowed for any offer and any
+/// response (RFC 7692 §7.1.1.2).
 pub fn forget_context(headers: &mut HeaderMap) {
     let Some(mut deflate) = sole(headers).and_then(Deflate::read) else { return };
     deflate.forget(CLIENT_FORGETS);
@@ -40,7 +39,7 @@ pub fn forget_context(headers: &mut HeaderMap) {
     }
 }
 
-/// What a client was told by the first backend, and every later one has to agree to.
+/// The extensions of the first backend's 101, with which every later one must agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
     protocol: Option<HeaderValue>,
@@ -48,7 +47,7 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// What a 101 agrees to; `None` when it could not be continued by anybody else.
+    /// The extensions of a 101; `None` if another backend could not continue them.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let protocol = headers.get(SEC_WEBSOCKET_PROTOCOL).cloned();
@@ -57,7 +56,7 @@ impl Agreement {
         }
         let mut deflate = Deflate::read(sole(headers)?)?;
         let forgets = deflate.has(SERVER_FORGETS);
-        // The client was asked for it whatever the backend said.
+        // The client was asked for it in any case.
         deflate.forget(CLIENT_FORGETS);
         deflate.0.sort_unstable();
         forgets.then_some(Self { protocol, deflate: Some(deflate) })
@@ -70,7 +69,7 @@ fn sole(headers: &HeaderMap) -> Option<&[u8]> {
     all.next().filter(|_| all.next().is_none())
 }
 
-/// The parameters of one permessage-deflate, each with the value it has.
+/// The parameters of a permessage-deflate element, each with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Deflate(Vec<(&'static str, Option<u8>)>);
 
@@ -123,7 +122,7 @@ fn parameter(part: &[u8]) -> Option<(&'static str, Option<u8>)> {
     let known = [SERVER_FORGETS, CLIENT_FORGETS, SERVER_BITS, CLIENT_BITS];
     let name = known.into_iter().find(|name| written.eq_ignore_ascii_case(name.as_bytes()))?;
     let Some(value) = value else {
-        // Only of a client's window an offer may leave the size open.
+        // Only client_max_window_bits may have no value in an offer.
         return (name != SERVER_BITS).then_some((name, None));
     };
     let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_moved_is_not_offered() {
+    fn extensions_that_cannot_move_are_not_offered() {
         for offer in [
             "x-webkit-deflate-frame",
             "permessage-deflate; mystery",
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_asked_to_forget_too() {
+    fn the_client_gets_no_context_takeover_too() {
         let mut headers = fields(&["permessage-deflate; server_no_context_takeover"]);
         forget_context(&mut headers);
         assert_eq!(
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn two_answers_agree_when_a_client_cannot_tell_them_apart() {
+    fn two_responses_agree_if_a_client_cannot_distinguish_them() {
         let of = |extension| Agreement::of(&fields(&[extension]));
         let first = of("permessage-deflate; server_no_context_takeover").unwrap();
         let other = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";

@@ -1,8 +1,8 @@
-//! The opening handshake of RFC 6455 §4 on both sides of the gateway.
+//! Opening handshake (RFC 6455 §4) on both sides of the gateway.
 //!
-//! The client's request is checked here, the backend gets one of our own, its answer is checked, and
-//! the client's 101 is written. Only [`exchange`] touches a socket. Which headers reach the backend
-//! (forwarded-for, plugins) was decided before: the proxy hands over what is to be sent.
+//! The client's request is validated, the backend receives the gateway's own request, its response is
+//! validated, and the client's 101 is written. Only [`exchange`] uses a socket. The proxy decides which
+//! fields are sent.
 
 mod downstream;
 mod failover_extensions;

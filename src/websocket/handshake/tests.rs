@@ -1,4 +1,4 @@
-//! Claims about both handshakes; sockets only where the claim is about them.
+//! Tests of both handshakes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
@@ -50,7 +50,7 @@ fn without(name: &str) -> Result<Handshake, HandshakeError> {
 }
 
 #[test]
-fn the_accept_of_the_rfc_is_ours() {
+fn the_accept_equals_that_of_the_rfc() {
     assert_eq!(accept(KEY.as_bytes()), ACCEPT.as_bytes());
 }
 
@@ -62,7 +62,7 @@ fn a_good_handshake_gives_its_key() {
 }
 
 #[test]
-fn what_does_not_ask_for_a_websocket_is_ordinary_http() {
+fn other_requests_are_ordinary_http() {
     assert_eq!(check(&Method::POST, Version::HTTP_11, &good()), Err(HandshakeError::NotWebSocket));
     assert_eq!(check(&Method::GET, Version::HTTP_10, &good()), Err(HandshakeError::NotWebSocket));
     assert_eq!(check(&Method::GET, Version::HTTP_2, &good()), Err(HandshakeError::NotWebSocket));
@@ -74,13 +74,13 @@ fn what_does_not_ask_for_a_websocket_is_ordinary_http() {
 }
 
 #[test]
-fn another_version_is_told_the_one_we_speak() {
+fn another_version_is_refused_as_such() {
     assert_eq!(with("sec-websocket-version", "8"), Err(HandshakeError::Version));
     assert_eq!(without("sec-websocket-version"), Err(HandshakeError::Version));
 }
 
 #[test]
-fn a_key_with_spare_bits_is_taken_and_goes_on_as_it_came() {
+fn a_key_with_spare_bits_is_accepted_unchanged() {
     for key in ["dGhlIHNhbXBsZSBub25jZR==", "AAAAAAAAAAAAAAAAAAAAAB==", "AAAAAAAAAAAAAAAAAAAAAP=="] {
         assert_eq!(with("sec-websocket-key", key).unwrap().key, key.as_bytes(), "{key}");
     }
@@ -111,7 +111,7 @@ fn request(extra: &[(&'static str, &'static str)]) -> Request {
 }
 
 #[test]
-fn a_backend_gets_our_own_upgrade_request() {
+fn a_backend_receives_the_gateways_own_upgrade_request() {
     let text =
         String::from_utf8(request(&[("origin", "https://a.example"), ("cookie", "a=1")]).bytes).unwrap();
     let expected = format!(
@@ -130,7 +130,7 @@ fn a_target_cannot_end_the_request_line() {
 }
 
 #[test]
-fn the_client_gets_our_own_101() {
+fn the_client_receives_the_gateways_own_101() {
     let mut out = Vec::new();
     let backend = headers(&[
         ("sec-websocket-protocol", "chat"),
@@ -151,7 +151,7 @@ fn pipe() -> (TunnelIo, DuplexStream) {
     (TunnelIo::Boxed(Box::new(ours)), theirs)
 }
 
-/// What comes of a backend that has already sent `answer`, `chunk` bytes at a time, and closed.
+/// The result of a backend that has sent `answer`, in pieces of `chunk` bytes, and closed.
 async fn answer_to(request: &Request, answer: &[u8]) -> Result<HandshakeResponse, AnswerError> {
     let (mut leg, mut backend) = pipe();
     backend.write_all(answer).await.unwrap();
@@ -167,7 +167,7 @@ fn switching(extra: &str) -> String {
 }
 
 #[tokio::test]
-async fn early_frames_behind_the_101_are_kept() {
+async fn early_frames_after_the_101_are_kept() {
     let bytes = switching("Server: x\r\n") + "\u{1}frames";
     let HandshakeResponse::Upgraded { headers, early } =
         answer_to(&request(&[]), bytes.as_bytes()).await.unwrap()
@@ -179,7 +179,7 @@ async fn early_frames_behind_the_101_are_kept() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_skipped() {
+async fn interim_responses_are_skipped() {
     let bytes = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".to_owned()
         + &switching("");
     let answer = answer_to(&request(&[]), bytes.as_bytes()).await.unwrap();
@@ -187,7 +187,7 @@ async fn interim_answers_are_skipped() {
 }
 
 #[tokio::test]
-async fn any_other_answer_is_handed_back_whole() {
+async fn any_other_response_is_returned_complete() {
     let bytes = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno";
     let HandshakeResponse::Other { status, read } = answer_to(&request(&[]), bytes).await.unwrap() else {
         panic!("upgraded");
@@ -196,7 +196,7 @@ async fn any_other_answer_is_handed_back_whole() {
 }
 
 #[tokio::test]
-async fn a_101_that_lies_is_not_taken() {
+async fn an_invalid_101_is_refused() {
     let wrong = [
         switching("").replace(ACCEPT, KEY),
         switching("").replace("Upgrade: websocket\r\n", ""),
@@ -219,7 +219,7 @@ async fn a_101_that_lies_is_not_taken() {
 }
 
 #[tokio::test]
-async fn what_was_offered_may_be_chosen() {
+async fn offered_values_may_be_selected() {
     let request = request(&[
         ("sec-websocket-protocol", "chat, superchat"),
         ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits, x-other"),
@@ -231,7 +231,7 @@ async fn what_was_offered_may_be_chosen() {
 }
 
 #[tokio::test]
-async fn a_head_may_come_byte_by_byte() {
+async fn a_header_may_arrive_byte_by_byte() {
     let (mut leg, mut backend) = pipe();
     let request = request(&[]);
     let slow = async {
@@ -246,13 +246,13 @@ async fn a_head_may_come_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn a_backend_that_closes_says_so() {
+async fn a_closed_connection_is_an_error() {
     assert!(matches!(answer_to(&request(&[]), b"").await, Err(AnswerError::Closed)));
     assert!(matches!(answer_to(&request(&[]), b"HTTP/1.1 101 Sw").await, Err(AnswerError::Closed)));
 }
 
 #[tokio::test]
-async fn an_endless_head_is_refused() {
+async fn an_endless_header_is_refused() {
     let bytes = "HTTP/1.1 101 Switching Protocols\r\n".to_owned() + &"x: y\r\n".repeat(20_000) + "\r\n";
     assert!(matches!(answer_to(&request(&[]), bytes.as_bytes()).await, Err(AnswerError::Bad(_))));
 }

@@ -1,4 +1,4 @@
-//! The backend's request, as bytes.
+//! Handshake request to the backend, as bytes.
 
 use super::downstream::field;
 use super::{Handshake, Offer};
@@ -10,20 +10,20 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// A request to open a WebSocket at a backend.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What is sent; the same for every endpoint that is tried.
+    /// The bytes, the same for every endpoint that is tried.
     pub bytes: Vec<u8>,
-    /// What the answer is checked against.
+    /// The offer, for validating the response.
     pub offer: Offer,
 }
 
 impl Request {
-    /// What the client's 101 accepts its key with: a backend was asked with the same key.
+    /// `Sec-WebSocket-Accept` for the client's 101; the backend's request has the same key.
     #[must_use]
     pub fn accept(&self) -> &[u8; 28] {
         self.offer.accept()
     }
 
-    /// The target and the fields, read again: what is kept of a request is its bytes alone.
+    /// The target and the fields, parsed again, because only the bytes of a request are kept.
     #[must_use]
     pub fn read(&self) -> Option<(String, HeaderMap)> {
         let lines = self.bytes.iter().filter(|byte| **byte == b'\n').count();
@@ -42,16 +42,16 @@ impl Request {
     }
 }
 
-/// A request target with a space, a control character or nothing in it, or without its leading slash.
+/// A request target that is empty, has a space or a control character, or has no leading slash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request target is not a path")]
 pub struct BadTarget;
 
-/// Writes the request for `target` (path and query, as the client sent them) with the end-to-end
-/// fields in `headers`. Connection, Upgrade, key and version are always our own.
+/// Writes the request for `target` (path and query, as sent by the client) with the end-to-end fields in
+/// `headers`. Connection, Upgrade, key and version are the gateway's own.
 ///
 /// # Errors
-/// [`BadTarget`] when `target` could end the request line early.
+/// [`BadTarget`] if `target` could end the request line early.
 pub fn write_request(
     target: &[u8],
     headers: &HeaderMap,
@@ -61,7 +61,7 @@ pub fn write_request(
     if !good {
         return Err(BadTarget);
     }
-    // Room for the fields we add and about 40 bytes a field: one allocation for nearly every request.
+    // The added fields and about 40 bytes per field: one allocation for most requests.
     let mut bytes = Vec::with_capacity(256 + target.len() + 64 * headers.len());
     bytes.extend_from_slice(b"GET ");
     bytes.extend_from_slice(target);

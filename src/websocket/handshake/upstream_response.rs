@@ -1,4 +1,4 @@
-//! The backend's answer: read from its leg, bounded in bytes and in time, and checked.
+//! Response of a backend to the handshake: read with limits on bytes and time, and validated.
 
 use super::Request;
 use crate::net::http1::response_head::{self, HeadError};
@@ -9,36 +9,36 @@ use std::io;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-/// What a backend said.
+/// A backend's response.
 #[derive(Debug)]
 pub enum HandshakeResponse {
-    /// A 101 that was checked: the leg carries frames from here on.
+    /// A validated 101: the connection carries frames from here on.
     Upgraded {
-        /// Its fields; their values share the one buffer that was read.
+        /// The fields; their values share the one buffer that was read.
         headers: HeaderMap,
-        /// Bytes that came behind its head, already frames.
+        /// Bytes after the header, which are frames already.
         early: Bytes,
     },
-    /// Any other final answer. It is ordinary HTTP: its reader is given `read` before the leg.
+    /// Any other final response. It is ordinary HTTP: its reader starts with `read`.
     Other {
-        /// Its status.
+        /// The status.
         status: u16,
-        /// Everything read of it: its head and what came behind.
+        /// All bytes read: the header and bytes after it.
         read: Bytes,
     },
 }
 
-/// Why there is no answer.
+/// The reason for the lack of a response.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
-    /// The connection ended before the head did.
-    #[error("the backend closed before it answered")]
+    /// The connection was closed before the end of the header.
+    #[error("the backend closed the connection before its response")]
     Closed,
-    /// No whole head within the time limit.
-    #[error("the backend did not answer in time")]
+    /// The header was incomplete after the time limit.
+    #[error("the backend did not respond in time")]
     TimedOut,
-    /// What came is not an answer, or a 101 that must not be taken: 502.
-    #[error("bad answer: {0}")]
+    /// The response is not HTTP, or an invalid 101: 502.
+    #[error("invalid response: {0}")]
     Bad(&'static str),
     /// The connection failed.
     #[error("the connection to the backend failed: {0}")]
@@ -55,11 +55,11 @@ impl From<HeadError> for AnswerError {
     }
 }
 
-/// Sends `request` and reads the answer's head, both within `limit`. Answers of the 1xx kind before
-/// it (100, 102, 103) are skipped.
+/// Sends `request` and reads the response header, both within `limit`. Interim responses (100, 102, 103) are
+/// skipped.
 ///
 /// # Errors
-/// [`AnswerError`], within `limit` in every case. The leg is then of no further use.
+/// [`AnswerError`], within `limit` in every case. The connection cannot be used afterwards.
 pub async fn exchange(
     leg: &mut TunnelIo,
     request: &Request,
@@ -72,7 +72,7 @@ pub async fn exchange(
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(HandshakeResponse::Other { status: head.status.as_u16(), read: head.bytes });
         }
-        // RFC 9110 §7.8: HTTP/1.0 upgrades nothing.
+        // RFC 9110 §7.8: HTTP/1.0 has no upgrade.
         if head.version == Version::HTTP_10 {
             return Err(AnswerError::Bad("101 in HTTP/1.0"));
         }

@@ -1,4 +1,4 @@
-"""What the test of Gradio serves: a function, one that answers in steps, and a file, behind a login."""
+"""Gradio app of the test: a function, a streaming function and a file, behind a login."""
 
 import pathlib
 import gradio

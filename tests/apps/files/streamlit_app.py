@@ -1,4 +1,4 @@
-"""What the test of Streamlit serves."""
+"""Streamlit app of the test."""
 
 import streamlit
 

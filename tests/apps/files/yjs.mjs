@@ -1,4 +1,4 @@
-// Two editors of one document that meet behind the gateway only: arguments are the URL and the room.
+// Two editors of one document that are connected only through the gateway. Arguments: the URL and the document.
 import * as Y from 'yjs'
 import { WebsocketProvider } from 'y-websocket'
 import WebSocket from 'ws'
@@ -13,13 +13,13 @@ function fail (what) {
 
 function editor (name) {
   const doc = new Y.Doc()
-  // Without the channel by which editors of one process see each other directly.
+  // Disables the channel between editors of one process.
   const provider = new WebsocketProvider(url, room, doc, { WebSocketPolyfill: WebSocket, disableBc: true })
   provider.awareness.setLocalStateField('user', { name })
   return { name, doc, provider, text: doc.getText('text') }
 }
 
-// Asks at every event of the document or the provider until the answer is true.
+// Polls at every event of the document or the provider until the result is true.
 function until (emitter, event, ask) {
   return new Promise((resolve) => {
     const again = () => {
@@ -47,12 +47,12 @@ bob.text.insert(4, 'gate')
 await shows(ada, 'moongate')
 await Promise.all([knows(ada, ['ada', 'bob']), knows(bob, ['ada', 'bob'])])
 
-// One update of 3 MiB, as a pasted picture is.
+// One update of 3 MiB, like a pasted picture.
 const picture = new Uint8Array(3 << 20).fill(7)
 ada.doc.getMap('files').set('picture', picture)
 await until(bob.doc, 'update', () => bob.doc.getMap('files').get('picture')?.length === picture.length)
 
-// Both at once: they end with the same text.
+// Concurrent edits converge to the same text.
 ada.text.insert(0, 'a'.repeat(1000))
 bob.text.insert(bob.text.length, 'b'.repeat(1000))
 const wanted = 'a'.repeat(1000) + 'moongate' + 'b'.repeat(1000)

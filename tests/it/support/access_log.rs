@@ -1,4 +1,4 @@
-//! An access log in a file of the test's own, read line by line.
+//! An access log in a file of the test, read line by line.
 
 use super::eventually;
 use serde_json::Value;
@@ -18,11 +18,11 @@ impl AccessLog {
 
     pub(crate) fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.0.path().join("access.log")).unwrap_or_default();
-        // The last line may be on its way.
+        // The last line may be incomplete.
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Waits for the first line that is wanted.
+    /// Waits for the first matching line.
     pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("a line of {what}"), || self.lines().into_iter().find(&wanted))
     }

@@ -1,4 +1,4 @@
-//! Certificates of the tests' own, made when a test wants them, and clients that trust them.
+//! Certificates generated for the tests, and clients that trust them.
 
 use super::LIMIT;
 use super::raw::{Response, lossy};
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 const RSA_KEY: &[u8] = include_bytes!("../../../plugins/jwt/testdata/rsa.pk8");
 
-/// An issuer, with a folder for what it issues.
+/// An issuer, with a directory for its certificates.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
@@ -34,7 +34,7 @@ pub(crate) struct Pair {
     pub(crate) key: PathBuf,
 }
 
-/// What a key is.
+/// The type of a key.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Sort {
     Ecdsa,
@@ -45,7 +45,7 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Two issuers of one name would be one issuer that cannot sign.
+        // Two issuers with one name would be one issuer whose signatures fail.
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         params.distinguished_name.push(DnType::CommonName, format!("the tests' own issuer {number}"));
@@ -60,7 +60,7 @@ impl Authority {
         self.path("ca.pem")
     }
 
-    /// A file of that name in its folder.
+    /// A file in its directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -70,7 +70,7 @@ impl Authority {
         self.issue_with(file, names, Sort::Ecdsa, |_| ())
     }
 
-    /// As [`Authority::issue`], with a kind of key and other changes.
+    /// As [`Authority::issue`], with a type of key and other changes.
     pub(crate) fn issue_with(
         &self,
         file: &str,
@@ -102,7 +102,7 @@ impl Authority {
         pair
     }
 
-    /// As [`Authority::issue`], for years that are past.
+    /// As [`Authority::issue`], for years in the past.
     pub(crate) fn issue_expired(&self, file: &str, names: &[&str]) -> Pair {
         self.issue_with(file, names, Sort::Ecdsa, |params| {
             params.not_before = date_time_ymd(2001, 1, 1);
@@ -115,7 +115,7 @@ impl Authority {
         self.client_with(&[&rustls::version::TLS13, &rustls::version::TLS12], None)
     }
 
-    /// A client that speaks those versions and shows that certificate.
+    /// A client with those versions and that certificate.
     pub(crate) fn client_with(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -143,7 +143,7 @@ impl Authority {
     }
 }
 
-/// Puts a file in place whole, as certificate managers do.
+/// Replaces a file atomically, as certificate managers do.
 pub(crate) fn replace(path: &Path, text: impl AsRef<[u8]>) {
     let draft = path.with_extension("new");
     fs::write(&draft, text).unwrap();
@@ -155,7 +155,7 @@ pub(crate) fn der(pair: &Pair) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(&pair.cert).unwrap()
 }
 
-/// Who connects, and remembers sessions.
+/// A client that remembers sessions.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) config: ClientConfig,
@@ -169,7 +169,7 @@ pub(crate) struct Secure {
     ahead: Vec<u8>,
 }
 
-/// Why there is none: the alert, if it was one.
+/// A failed handshake: the alert, if there was one.
 #[derive(Debug)]
 pub(crate) struct Cut(pub(crate) io::Error);
 
@@ -190,7 +190,7 @@ impl Client {
         self
     }
 
-    /// Connects and shakes hands for that name.
+    /// Connects with a handshake for that name.
     pub(crate) fn connect(&self, address: SocketAddr, name: &str) -> Result<Secure, Cut> {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -212,7 +212,7 @@ impl Client {
 }
 
 impl Secure {
-    /// A GET; the connection stays.
+    /// A GET; the connection stays open.
     pub(crate) fn get(&mut self, host: &str, path: &str) -> Result<Response, Cut> {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
     }
@@ -229,7 +229,7 @@ impl Secure {
         stream.write_all(bytes).and_then(|()| stream.flush()).map_err(Cut)
     }
 
-    /// Ends its direction by close_notify; the connection stays.
+    /// Sends close_notify; the connection stays open.
     pub(crate) fn notify_close(&mut self) {
         self.session.send_close_notify();
         self.session.write_tls(&mut self.stream).unwrap();
@@ -270,12 +270,12 @@ impl Secure {
         }
     }
 
-    /// The certificate that was shown.
+    /// The server's certificate.
     pub(crate) fn shown(&self) -> CertificateDer<'static> {
         self.session.peer_certificates().unwrap()[0].clone().into_owned()
     }
 
-    /// Whether the handshake went on with an earlier session.
+    /// Returns whether the handshake resumed a session.
     pub(crate) fn is_resumed(&self) -> bool {
         self.session.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }

@@ -1,20 +1,20 @@
-//! Waiting for facts. The only place of the tests that sleeps, and never to let time pass: it asks
-//! again until the fact is there or the limit is reached.
+//! Waiting for facts. The only place of the tests that sleeps, and never to let time pass: it polls until the
+//! fact is true or the limit is reached.
 
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long any fact may take. Far above what it takes, so that a slow machine fails no test.
+/// The time limit for any fact. Far above the usual time, so that a slow machine fails no test.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Asks until there is an answer. Panics with `what` after [`LIMIT`].
+/// Polls until there is a result. Panics with `what` after [`LIMIT`].
 pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     within(LIMIT, what, ask)
 }
 
-/// Asks until there is an answer. Panics with `what` after `limit`.
+/// Polls until there is a result. Panics with `what` after `limit`.
 pub(crate) fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -26,7 +26,7 @@ pub(crate) fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Op
     }
 }
 
-/// Holds threads until it is opened.
+/// Blocks threads until it is opened.
 #[derive(Default)]
 pub(crate) struct Gate {
     open: Mutex<bool>,
@@ -34,13 +34,13 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Lets everybody through, now and later.
+    /// Releases all waiting threads, now and later.
     pub(crate) fn open(&self) {
         *self.open.lock().unwrap() = true;
         self.opened.notify_all();
     }
 
-    /// Holds the caller until the gate opens, at most for `limit`.
+    /// Blocks the caller until the gate opens, at most for `limit`.
     pub(crate) fn pass_within(&self, limit: Duration) {
         let open = self.open.lock().unwrap();
         drop(self.opened.wait_timeout_while(open, limit, |open| !*open).unwrap());

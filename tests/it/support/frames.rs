@@ -1,5 +1,5 @@
-//! HTTP/2 as bytes: a client that can send any frame, and reads what comes back frame by frame. Field sections
-//! are written as literals and never indexed, so that every octet of them is the test's own.
+//! HTTP/2 client on the level of bytes: it can send any frame, and reads received frames one by one. Field
+//! sections are literals and never indexed, so that the test controls every octet.
 
 use super::LIMIT;
 use super::raw::Wire;
@@ -23,7 +23,7 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
-/// A frame that came.
+/// A received frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -33,14 +33,14 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The four octets at this place of the payload.
+    /// The four octets at an offset of the payload.
     pub(crate) fn number(&self, at: usize) -> u32 {
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 
-    /// The status of an answer, where HPACK's static table has it (RFC 7541, appendix A); else 0.
+    /// The status of a response if HPACK's static table has it (RFC 7541, appendix A); otherwise 0.
     pub(crate) fn status(&self) -> u16 {
-        // A change of the table's size may come first.
+        // A table size update may come first.
         let first = self.payload.iter().find(|byte| **byte & 0xe0 != 0x20);
         match first {
             Some(0x88) => 200,
@@ -108,7 +108,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     pub(crate) fn silent(address: SocketAddr) -> Self {
         Self { wire: Wire::connect(address) }
     }
@@ -129,7 +129,7 @@ impl Frames {
         frames
     }
 
-    /// How long a read may take from now on.
+    /// Sets the time limit of reads.
     pub(crate) fn patience(&self, limit: Duration) {
         self.wire.patience(limit);
     }
@@ -139,7 +139,7 @@ impl Frames {
         self.wire.send(bytes);
     }
 
-    /// Sends these bytes, if the other side still takes them.
+    /// Sends these bytes, if the connection is open.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.wire.try_send(bytes)
     }
@@ -149,13 +149,13 @@ impl Frames {
         self.send(frame(kind, flags, stream, payload));
     }
 
-    /// Sends a request's head.
+    /// Sends a request header.
     pub(crate) fn head(&mut self, stream: u32, fields: &[(&str, &str)], end: bool) {
         let flags = END_HEADERS | if end { END_STREAM } else { 0 };
         self.frame(HEADERS, flags, stream, &section(fields));
     }
 
-    /// The same over as many frames as it needs.
+    /// The same over as many frames as needed.
     pub(crate) fn long_head(&mut self, stream: u32, fields: &[(&str, &str)]) {
         let block = section(fields);
         let mut parts = block.chunks(16 << 10).peekable();
@@ -168,7 +168,7 @@ impl Frames {
         }
     }
 
-    /// The next frame; an error when the connection ended or nothing came in time.
+    /// The next frame; an error if the connection ended or nothing arrived in time.
     pub(crate) fn next(&mut self) -> io::Result<Frame> {
         let head = self.wire.exactly(9)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -196,7 +196,7 @@ impl Frames {
         }
     }
 
-    /// Every frame up to the connection's end, which must come.
+    /// Every frame up to the connection's end, which must arrive.
     pub(crate) fn rest(&mut self) -> Vec<Frame> {
         self.patience(LIMIT);
         let mut frames = Vec::new();
@@ -211,7 +211,7 @@ impl Frames {
         }
     }
 
-    /// Whether the other side still answers.
+    /// Returns whether the other side still responds.
     pub(crate) fn lives(&mut self) -> bool {
         let token = [7; 8];
         self.try_send(frame(PING, 0, 0, &token)).is_ok()

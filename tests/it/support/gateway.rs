@@ -1,5 +1,5 @@
-//! The real binary under test: started on a file of its own, watched through its log and its admin
-//! address, ended by its process id.
+//! The real binary under test: started on a file of its own, observed through its log and its admin address,
+//! ended by its process ID.
 
 use super::eventually::within;
 use super::log::{Log, field};
@@ -21,7 +21,7 @@ const HEAD: &str = "admin: { address: 127.0.0.1:0 }\n\
                     listeners: [{ name: web, address: 127.0.0.1:0 }]\n";
 
 const RELOADED: &str = "configuration reloaded";
-const REFUSED: &str = "configuration refused";
+const REFUSED: &str = "configuration rejected";
 
 /// A running gateway.
 pub(crate) struct Gateway {
@@ -49,7 +49,7 @@ impl Gateway {
         gateway
     }
 
-    /// Starts one with plugins of its own, that of `examples/own_gateway`, as [`Gateway::start`] does.
+    /// Starts one with plugins of its own, that of `examples/own_gateway`, like [`Gateway::start`].
     pub(crate) fn start_own(yaml: &str) -> Self {
         Self::start_own_whole(&format!("{HEAD}{yaml}"))
     }
@@ -63,12 +63,12 @@ impl Gateway {
         gateway
     }
 
-    /// As [`Gateway::start`], with one more variable in its environment.
+    /// As [`Gateway::start`], with one more environment variable.
     pub(crate) fn start_with(variable: &str, value: &std::ffi::OsStr, yaml: &str) -> Self {
         Self::start_whole_with(variable, value, &format!("{HEAD}{yaml}"))
     }
 
-    /// As [`Gateway::start_whole`], with one more variable in its environment.
+    /// As [`Gateway::start_whole`], with one more environment variable.
     pub(crate) fn start_whole_with(variable: &str, value: &std::ffi::OsStr, yaml: &str) -> Self {
         let gateway = Self::spawn_with(Path::new(BINARY), yaml, |command| {
             command.env(variable, value);
@@ -77,12 +77,12 @@ impl Gateway {
         gateway
     }
 
-    /// Starts one with that whole file and waits for nothing.
+    /// Starts one with that whole file without waiting.
     pub(crate) fn spawn(yaml: &str) -> Self {
         Self::spawn_with(Path::new(BINARY), yaml, |_| ())
     }
 
-    /// Starts one with a whole file in `folder`, beside what that has, and waits until it serves.
+    /// Starts one with a whole file in `folder`, beside its other files, and waits until it serves.
     pub(crate) fn start_in(folder: TempDir, yaml: impl FnOnce(&Path) -> String) -> Self {
         let yaml = yaml(folder.path());
         let gateway = Self::spawn_in(folder, Path::new(BINARY), &yaml, |_| ());
@@ -126,18 +126,18 @@ impl Gateway {
         self.folder.path().join("moongate.yaml")
     }
 
-    /// Where the listener of that name really listens.
+    /// The actual address of the listener with that name.
     pub(crate) fn listener(&self, name: &str) -> SocketAddr {
         let line = self.log.wait(0, &[&format!("listening name={name} ")]);
         field(&line, "address").parse().unwrap()
     }
 
-    /// Where the listener `web` listens.
+    /// The actual address of the listener `web`.
     pub(crate) fn web(&self) -> SocketAddr {
         self.listener("web")
     }
 
-    /// Where the administrator's address listens.
+    /// The actual admin address.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.listener("admin")
     }
@@ -177,7 +177,7 @@ impl Gateway {
         Metrics::new(get(self.admin(), "/metrics").text())
     }
 
-    /// The generation that serves.
+    /// The number of the current generation.
     pub(crate) fn generation(&self) -> u64 {
         self.status()["generation"].as_u64().unwrap()
     }
@@ -198,7 +198,7 @@ impl Gateway {
         endpoints.iter().find(|endpoint| endpoint["address"] == address.to_string()).cloned()
     }
 
-    /// Waits until the status calls an endpoint that.
+    /// Waits until the status shows this health of an endpoint.
     pub(crate) fn await_health(&self, upstream: &str, address: SocketAddr, health: &str) {
         eventually(&format!("{address} of {upstream} is {health}"), || {
             (self.health(upstream, address).as_deref() == Some(health)).then_some(())
@@ -242,7 +242,7 @@ impl Gateway {
         self.signals(name, 1);
     }
 
-    /// Sends a signal that many times in one go.
+    /// Sends a signal this many times in a row.
     pub(crate) fn signals(&self, name: &str, count: usize) {
         let pids = vec![self.pid.to_string(); count];
         let sent = Command::new("kill").arg(format!("-{name}")).args(pids).status().unwrap();
@@ -254,13 +254,13 @@ impl Gateway {
         self.child.lock().unwrap().try_wait().unwrap()
     }
 
-    /// Waits for its end, that long.
+    /// Waits for its end, at most `limit`.
     pub(crate) fn exit_within(&self, limit: Duration) -> ExitStatus {
         within(limit, "the process ends", || self.ended())
     }
 
-    /// Its memory that nobody else has and no file backs, in KiB: heap and stacks. The proportional
-    /// share would move with every other gateway that starts or ends beside it.
+    /// Its private anonymous memory in KiB: heap and stacks. The proportional share would change with every
+    /// other gateway that runs in parallel.
     pub(crate) fn memory(&self) -> i64 {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).unwrap();
         let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
@@ -271,7 +271,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let child = self.child.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Ended already is as good.
+        // It may have ended already.
         let _ = child.kill();
         let _ = child.wait();
         if std::thread::panicking() {

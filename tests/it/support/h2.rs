@@ -1,4 +1,4 @@
-//! An ordinary client of HTTP/2, by the h2 crate.
+//! HTTP/2 client by the h2 crate.
 
 use super::LIMIT;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ pub(crate) struct Client {
     send: SendRequest<Bytes>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -36,12 +36,12 @@ impl Answer {
     }
 }
 
-/// A request with nothing but a target.
+/// A request with only a target.
 pub(crate) fn get(path: &str) -> Request<()> {
     request("GET", path).body(()).unwrap()
 }
 
-/// A request to be.
+/// A request builder.
 pub(crate) fn request(method: &str, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("http://localhost{path}"))
 }
@@ -55,7 +55,7 @@ impl Client {
             let socket = tokio::net::TcpStream::connect(address).await.unwrap();
             socket.set_nodelay(true).unwrap();
             let (send, connection) = h2::client::handshake(socket).await.unwrap();
-            // Its end is for the requests to tell.
+            // The requests report its end.
             tokio::spawn(async move { drop(connection.await) });
             send
         });
@@ -70,7 +70,7 @@ impl Client {
         })
     }
 
-    /// Sends a request with a body in these pieces, and reads the whole answer.
+    /// Sends a request with a body in these chunks, and reads the whole response.
     pub(crate) fn try_ask(&self, request: Request<()>, pieces: &[&[u8]]) -> Result<Answer, h2::Error> {
         let (answer, mut body) = self.begin(request, pieces.is_empty());
         for (at, piece) in pieces.iter().enumerate() {
@@ -79,12 +79,12 @@ impl Client {
         self.read(answer)
     }
 
-    /// The same, which works.
+    /// The same, which must succeed.
     pub(crate) fn ask(&self, request: Request<()>, pieces: &[&[u8]]) -> Answer {
         self.try_ask(request, pieces).unwrap()
     }
 
-    /// Writes a piece, as the window lets it.
+    /// Writes a chunk as the window allows.
     pub(crate) fn write(
         &self,
         body: &mut SendStream<Bytes>,
@@ -110,7 +110,7 @@ impl Client {
         self.runtime.block_on(async { timeout(LIMIT, writing).await.expect("the piece is taken") })
     }
 
-    /// Reads an answer to its end.
+    /// Reads a response to its end.
     pub(crate) fn read(&self, answer: ResponseFuture) -> Result<Answer, h2::Error> {
         let reading = async {
             let (head, mut body) = answer.await?.into_parts();

@@ -1,5 +1,5 @@
-//! A client of WebSockets over HTTP/2 (RFC 8441): many of them on one connection, each with a window that
-//! opens only as far as the test reads.
+//! Client of WebSockets over HTTP/2 (RFC 8441): many on one connection, each with a window that opens only as
+//! far as the test reads.
 
 use super::ws::masked;
 use super::{LIMIT, eventually};
@@ -19,10 +19,10 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// The window of each stream. A connection's is larger, so that one stream cannot take all of it.
+/// The window of each stream. That of the connection is larger, so that one stream cannot use all of it.
 pub(crate) const WINDOW: u32 = 64 << 10;
 
-/// Without a window for so long, the other side takes nothing more.
+/// Without a window for this long, the other side is not reading.
 const STUCK: Duration = Duration::from_millis(300);
 
 /// A connection.
@@ -30,25 +30,25 @@ pub(crate) struct Client {
     runtime: Arc<Runtime>,
     requests: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
-    /// What `:authority` and `:scheme` say.
+    /// The values of `:authority` and `:scheme`.
     origin: String,
 }
 
-/// A certificate for localhost and its key, in PEM, signed by itself.
+/// A self-signed certificate for localhost and its key, in PEM.
 pub(crate) fn certificate() -> (String, String, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     (made.cert.pem(), made.signing_key.serialize_pem(), made.cert.der().clone())
 }
 
 impl Client {
-    /// By prior knowledge.
+    /// With prior knowledge.
     pub(crate) fn plain(gateway: SocketAddr) -> Self {
         let runtime = runtime();
         let socket = runtime.block_on(connect(gateway));
         Self::over(runtime, socket, format!("http://{gateway}"))
     }
 
-    /// Over TLS, which has to agree on `h2`.
+    /// Over TLS, which must negotiate `h2`.
     pub(crate) fn secure(gateway: SocketAddr, trusted: &CertificateDer<'static>) -> Self {
         let runtime = runtime();
         let mut roots = rustls::RootCertStore::empty();
@@ -88,12 +88,12 @@ impl Client {
         client
     }
 
-    /// Opens a WebSocket; panics when it is refused.
+    /// Opens a WebSocket; panics if it is rejected.
     pub(crate) fn open(&self, path: &str) -> Stream {
         self.open_with(path, &[]).unwrap_or_else(|refused| panic!("refused with {}", refused.status()))
     }
 
-    /// Opens one with more request fields, or returns what came instead.
+    /// Opens one with more request fields, or returns the other response.
     pub(crate) fn open_with(
         &self,
         path: &str,
@@ -116,7 +116,7 @@ impl Client {
         })
     }
 
-    /// Asks for a WebSocket and waits for nothing; dropped, it is cancelled.
+    /// Requests a WebSocket without waiting; dropping it cancels the request.
     pub(crate) fn begin_connect(&self, path: &str) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
         let request = Request::builder().method(Method::CONNECT).uri(format!("{}{path}", self.origin));
         let request = request.header("sec-websocket-version", "13");
@@ -148,7 +148,7 @@ impl Client {
         (status, self.body(response))
     }
 
-    /// The rest of an answer.
+    /// The rest of a response.
     pub(crate) fn body(&self, mut response: Response<RecvStream>) -> Vec<u8> {
         let body = response.body_mut();
         self.wait(async {
@@ -170,7 +170,7 @@ impl Client {
         })
     }
 
-    /// Waits for the connection's end: whether it was an orderly one.
+    /// Waits for the connection's end; an error if it was not orderly.
     pub(crate) fn ended(self) -> Result<(), h2::Error> {
         let Self { runtime, requests, connection, .. } = self;
         drop(requests);
@@ -182,7 +182,7 @@ impl Client {
     }
 }
 
-/// One thread drives the connection, whatever the test's own thread waits for.
+/// One thread drives the connection, while the test's own thread may block.
 fn runtime() -> Arc<Runtime> {
     Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
 }
@@ -196,13 +196,13 @@ async fn connect(gateway: SocketAddr) -> TcpStream {
 /// An open WebSocket.
 pub(crate) struct Stream {
     runtime: Arc<Runtime>,
-    /// The fields of the answer that opened it.
+    /// The fields of the response that opened it.
     pub(crate) fields: HeaderMap,
     to_gateway: SendStream<Bytes>,
     from_gateway: RecvStream,
-    /// Read, and no frame yet.
+    /// Bytes read that are no complete frame.
     ahead: Vec<u8>,
-    /// Not sent yet.
+    /// Bytes not sent yet.
     unsaid: Bytes,
 }
 
@@ -212,19 +212,20 @@ impl Stream {
         self.send(masked(opcode, payload));
     }
 
-    /// Says a text and hears it again.
+    /// Sends a text and expects its echo.
     pub(crate) fn echo(&mut self, text: &str) {
         self.say(1, text.as_bytes());
         assert_eq!(self.hear(), (0x81, text.as_bytes().to_vec()));
     }
 
-    /// As [`Stream::say`]. Returns whether all of it went; what did not is kept for [`Stream::finish_saying`].
+    /// As [`Stream::say`]. Returns whether all of it was sent; the rest is kept for
+    /// [`Stream::finish_saying`].
     pub(crate) fn try_say(&mut self, opcode: u8, payload: &[u8]) -> bool {
         self.unsaid = masked(opcode, payload).into();
         self.push(STUCK)
     }
 
-    /// Sends what is left of a message.
+    /// Sends the rest of a message.
     pub(crate) fn finish_saying(&mut self) {
         assert!(self.push(LIMIT), "no window in time");
     }
@@ -243,7 +244,7 @@ impl Stream {
         true
     }
 
-    /// How many of so many bytes may be sent; waits until some may.
+    /// How many of `wanted` bytes may be sent; waits until some may.
     fn room(&mut self, wanted: usize, patience: Duration) -> Option<usize> {
         let stream = &mut self.to_gateway;
         stream.reserve_capacity(wanted);
@@ -272,7 +273,7 @@ impl Stream {
     /// Reads on, and opens the window again: `None` is END_STREAM.
     ///
     /// # Errors
-    /// The reset's reason.
+    /// The reason of the reset.
     pub(crate) fn read(&mut self) -> Result<Option<Bytes>, Reason> {
         let stream = &mut self.from_gateway;
         let read = async {
@@ -316,7 +317,7 @@ impl Stream {
     }
 }
 
-/// The first frame of `bytes`, and how long it is.
+/// The first frame of `bytes`, and its length.
 fn split(bytes: &[u8]) -> Option<((u8, Vec<u8>), usize)> {
     let (head, length) = match bytes.get(1)? & 0x7f {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()))),

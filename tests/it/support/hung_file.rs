@@ -1,5 +1,5 @@
-//! A file whose next opening blocks, as one on a file system that does not answer: a write lease (fcntl(2), Linux) holds
-//! up whoever opens it, until it is given back or `/proc/sys/fs/lease-break-time` (45 s) has passed.
+//! A file whose next open blocks, as on a hung file system. A write lease (fcntl(2), Linux) blocks the
+//! opening process until it is released or `/proc/sys/fs/lease-break-time` (45 s) has passed.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "no crate that is here has leases")]
 
@@ -12,17 +12,17 @@ const F_SETSIG: i32 = 10;
 const F_SETLEASE: i32 = 1024;
 const F_GETLEASE: i32 = 1025;
 
-/// Holds whoever opens the file, until it is dropped.
+/// Blocks every open of the file until dropped.
 pub(crate) struct HungFile(File);
 
 impl HungFile {
-    /// Nobody else may have it open.
+    /// No other process may have it open.
     pub(crate) fn hold(path: &Path) -> Self {
         let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
         let hung = Self(file);
-        // The notice of a waiting opener: SIGIO would end the test, SIGURG is ignored.
+        // The notification of a waiting opener: SIGIO would end the test, SIGURG is ignored.
         assert_eq!(hung.control(F_SETSIG, libc::SIGURG), 0);
-        // It may be read at this moment.
+        // Another process may be reading it at this moment.
         eventually("the lease is had", || (hung.control(F_SETLEASE, libc::F_WRLCK) == 0).then_some(()));
         hung
     }
@@ -32,7 +32,7 @@ impl HungFile {
         unsafe { libc::fcntl(self.0.as_raw_fd(), command, argument) }
     }
 
-    /// Waits until somebody opens it, and hangs.
+    /// Waits until an open of the file blocks.
     pub(crate) fn await_opener(&self) {
         eventually("somebody opens the file", || {
             (self.control(F_GETLEASE, 0) != libc::F_WRLCK).then_some(())

@@ -1,4 +1,4 @@
-//! A stream of requests beside a test: clients that never rest, and remember every failure.
+//! A stream of requests beside a test: clients that send without pause, and record every failure.
 
 use super::raw::Wire;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
 
-/// Clients at work.
+/// Running clients.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -14,7 +14,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts clients that ask for `path` again and again, each on a connection that it keeps.
+    /// Starts clients that request `path` repeatedly, each on a connection that it keeps.
     pub(crate) fn start(gateway: SocketAddr, path: &str, clients: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
@@ -28,18 +28,18 @@ impl Load {
         Self { stop, answered, clients }
     }
 
-    /// Requests answered with 200 so far.
+    /// Requests with a 200 so far.
     pub(crate) fn answered(&self) -> usize {
         self.answered.load(SeqCst)
     }
 
-    /// Waits until that many more were answered.
+    /// Waits for that many more.
     pub(crate) fn await_more(&self, more: usize) {
         let goal = self.answered() + more;
         super::eventually("more requests are answered", || (self.answered() >= goal).then_some(()));
     }
 
-    /// Stops them: what failed, if anything did.
+    /// Stops them and returns the failures.
     pub(crate) fn stop(self) -> Vec<String> {
         self.stop.store(true, SeqCst);
         self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
@@ -49,7 +49,7 @@ impl Load {
 fn client(gateway: SocketAddr, request: &str, stop: &AtomicBool, answered: &AtomicUsize) -> Vec<String> {
     let mut failures = Vec::new();
     let mut wire = Wire::connect(gateway);
-    // A gateway that fails everything is told from the first few.
+    // The first few failures suffice.
     while !stop.load(SeqCst) && failures.len() < 10 {
         match wire.try_send(request).and_then(|()| wire.try_response("GET")) {
             Ok(response) if response.status == 200 => {

@@ -1,10 +1,10 @@
-//! The gateway's standard error, line by line, to be searched and waited for.
+//! The gateway's standard error, line by line, for searches and waits.
 
 use super::LIMIT;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
 
-/// What the process has written so far.
+/// The process's output so far.
 #[derive(Default)]
 pub(crate) struct Log {
     state: Mutex<State>,
@@ -61,7 +61,7 @@ impl Log {
         let pending = |state: &mut State| find(state).is_none() && !state.ended;
         let (state, _) = self.changed.wait_timeout_while(state, LIMIT, pending).unwrap();
         let (found, ended) = (find(&state), state.ended);
-        // Let go first: a panic must leave the log readable for the report.
+        // Unlocked first: a panic must leave the log readable for the report.
         drop(state);
         found.unwrap_or_else(|| {
             let why = if ended { "the process ended" } else { "time is up" };

@@ -1,4 +1,4 @@
-//! The text exposition format, read as far as the tests ask.
+//! Minimal parser for the text exposition format.
 
 /// One scrape.
 pub(crate) struct Metrics(String);
@@ -9,12 +9,12 @@ impl Metrics {
         Self(text)
     }
 
-    /// The sum of the series of that name which carry all these labels; none is 0.
+    /// The sum of the series with that name and all these labels; 0 without one.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.series(name, labels).map(value).sum()
     }
 
-    /// Whether there is a series of that name with all these labels.
+    /// Returns whether there is a series with that name and all these labels.
     pub(crate) fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.series(name, labels).next().is_some()
     }

@@ -1,5 +1,5 @@
-//! What the tests stand on: a gateway process, backends that can die, clients that see every byte.
-//! No claim is made here; every wait is bounded and waits on a fact.
+//! Test support: a gateway process, backends that can be stopped, clients that see every byte. Every wait is
+//! bounded and waits for a fact.
 
 pub(crate) mod access_log;
 pub(crate) mod certs;

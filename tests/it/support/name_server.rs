@@ -1,13 +1,13 @@
-//! A name server on a UDP socket of loopback, whose answers change as a test wants.
+//! A name server on a loopback UDP socket, whose responses a test controls.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-/// What it says to a question for addresses.
+/// Its response to a query for addresses.
 #[derive(Clone)]
 pub(crate) enum Says {
-    /// This address, for so many seconds.
+    /// This address, with a TTL in seconds.
     Address(Ipv4Addr, u32),
     /// SERVFAIL.
     ServFail,
@@ -15,7 +15,7 @@ pub(crate) enum Says {
     Nothing,
 }
 
-/// A name server that knows one answer to everything but to names with `silent` in them, which get none.
+/// A name server with one response to every query, except for names that contain `silent`, which get none.
 pub(crate) struct NameServer {
     address: SocketAddr,
     says: Arc<Mutex<Says>>,
@@ -54,13 +54,13 @@ impl NameServer {
         *self.says.lock().unwrap() = says;
     }
 
-    /// How often IPv4 addresses were asked for.
+    /// The number of queries for IPv4 addresses.
     pub(crate) fn questions(&self) -> usize {
         self.questions.load(SeqCst)
     }
 }
 
-/// The header with the question, and whether that is for IPv4 (RFC 1035 §4.1).
+/// The header with the question, and whether it is for IPv4 (RFC 1035 §4.1).
 fn question(message: &[u8]) -> Option<(&[u8], bool)> {
     let mut at = 12;
     while *message.get(at)? != 0 {

@@ -1,5 +1,5 @@
-//! Backends: threads on a loopback port that record every byte they get, answer as a script says, die
-//! and come back on the same port. A plain one names itself in its answers and echoes WebSockets.
+//! Backends: threads on a loopback port that record every received byte, respond by a script, stop and
+//! restart on the same port. A plain one sends its name and echoes WebSockets.
 
 use super::raw::{Wire, fields, lossy};
 use super::{LIMIT, eventually, ws};
@@ -13,14 +13,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use tungstenite::{Message, WebSocket, protocol::Role};
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    /// Its head, up to and with the empty line.
+    /// Its header, including the empty line.
     pub(crate) head: String,
     /// Its body without chunking.
     pub(crate) body: Vec<u8>,
-    /// Its body as it came on the wire.
+    /// Its body as received.
     pub(crate) wire_body: Vec<u8>,
 }
 
@@ -46,7 +46,7 @@ impl Seen {
     }
 }
 
-/// What happens to the connection after an answer.
+/// The connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// The next request is read.
@@ -57,7 +57,7 @@ pub(crate) enum Next {
 
 type Script = dyn Fn(&Seen, &mut Wire) -> Next + Send + Sync;
 
-/// How it answers on `/health`.
+/// Its response on `/health`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mood {
     Well,
@@ -68,7 +68,8 @@ enum Mood {
 /// A backend.
 pub(crate) struct Origin {
     shared: Arc<Shared>,
-    // Bound and never listening: the port stays ours, and refuses, while the backend is dead.
+    // Bound and never listening: while the backend is stopped, the port stays reserved and refuses
+    // connections.
     _port: Socket,
     acceptor: Mutex<Option<JoinHandle<()>>>,
 }
@@ -89,12 +90,12 @@ struct Shared {
 }
 
 impl Origin {
-    /// One that answers 200 with its name and echoes WebSockets.
+    /// One that responds 200 with its name and echoes WebSockets.
     pub(crate) fn named(name: &str) -> Self {
         Self::start(name, None)
     }
 
-    /// One that does what the script writes; `/health` is still answered without it.
+    /// One that runs a script; `/health` is still answered without it.
     pub(crate) fn scripted(
         name: &str,
         script: impl Fn(&Seen, &mut Wire) -> Next + Send + Sync + 'static,
@@ -130,12 +131,12 @@ impl Origin {
         origin
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.shared.address
     }
 
-    /// Every request so far, those to `/health` not counted.
+    /// Every request so far, except those to `/health`.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
     }
@@ -145,12 +146,12 @@ impl Origin {
         self.shared.seen.lock().unwrap().len()
     }
 
-    /// Forgets what it saw.
+    /// Forgets the recorded requests.
     pub(crate) fn forget(&self) {
         self.shared.seen.lock().unwrap().clear();
     }
 
-    /// Waits until that many requests have come.
+    /// Waits for that many requests.
     pub(crate) fn await_seen(&self, count: usize) -> Vec<Seen> {
         let seen = self.shared.seen.lock().unwrap();
         let few = |seen: &mut Vec<Seen>| seen.len() < count;
@@ -159,7 +160,7 @@ impl Origin {
         seen.clone()
     }
 
-    /// Connections taken so far.
+    /// Connections accepted so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.accepted.load(SeqCst)
     }
@@ -174,17 +175,17 @@ impl Origin {
         self.shared.probes.load(SeqCst)
     }
 
-    /// Answers `/health` with 503 from now on.
+    /// Responds to `/health` with 503 from now on.
     pub(crate) fn sicken(&self) {
         self.feel(Mood::Sick);
     }
 
-    /// Answers `/health` with 200, or its WebSocket handshake with 101, from now on.
+    /// Responds to `/health` with 200, or to its WebSocket handshake with 101, from now on.
     pub(crate) fn recover(&self) {
         self.feel(Mood::Well);
     }
 
-    /// Answers `/health` with silence from now on.
+    /// Does not respond to `/health` from now on.
     pub(crate) fn fall_silent(&self) {
         self.feel(Mood::Mute);
     }
@@ -199,14 +200,14 @@ impl Origin {
         if !self.shared.alive.swap(false, SeqCst) {
             return;
         }
-        // Wakes the acceptor, which then drops its listener.
+        // Wakes the accepting thread, which then drops its listener.
         drop(TcpStream::connect(self.shared.address));
         if let Some(acceptor) = self.acceptor.lock().unwrap().take() {
             acceptor.join().unwrap();
         }
         self.shared.mood_changed.notify_all();
         for stream in self.shared.streams.lock().unwrap().values() {
-            // Gone already is as good.
+            // It may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -239,7 +240,7 @@ impl Drop for Origin {
     }
 }
 
-/// Two sockets may be bound to the port (one that keeps it, one that listens), hence the reuse.
+/// Two sockets may be bound to the port (one that reserves it, one that listens), hence SO_REUSEADDR.
 fn bind(address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
@@ -265,7 +266,7 @@ impl Shared {
     }
 
     fn serve(&self, id: usize, stream: TcpStream) {
-        // An error is the gateway's way to end a connection; what it means, the test asserts.
+        // An error is the gateway's way to end a connection; the test asserts its meaning.
         let _ = self.requests(Wire::of(stream));
         if let Some(stream) = self.streams.lock().unwrap().remove(&id) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -328,7 +329,7 @@ impl Shared {
     }
 }
 
-/// A whole answer with its length; `fields` each with their CRLF.
+/// A whole response with its length; `fields` each with their CRLF.
 pub(crate) fn answer(status: u16, fields: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status} As Asked\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()

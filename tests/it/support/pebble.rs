@@ -1,5 +1,5 @@
-//! Pebble, the authority for tests (Debian: `pebble`), with the DNS that it asks. Everything of one test
-//! lives on loopback addresses of its own, so that ports can be known before anybody listens.
+//! Pebble, a CA for tests (Debian: `pebble`), with the DNS that it queries. Each test has loopback addresses
+//! of its own, so that ports are known before anything listens.
 
 use super::eventually::within;
 use super::raw::Wire;
@@ -21,19 +21,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use tempfile::TempDir;
 
-/// Where the authority looks for proofs.
+/// The port of http-01 validations.
 const HTTP: u16 = 5002;
 const TLS: u16 = 5001;
 
-/// The addresses of one test, and the issuer of the authority's own certificate.
+/// The addresses of one test, and the issuer of the CA's own certificate.
 pub(crate) struct Place {
     net: [u8; 2],
     folder: TempDir,
 }
 
-/// A running authority.
+/// A running CA.
 pub(crate) struct Pebble {
-    // Ended when it is dropped.
+    // Ended on drop.
     _children: [Ended; 2],
     place: Arc<Place>,
 }
@@ -42,25 +42,25 @@ struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Ended already is as good.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// How it differs from a friendly authority.
+/// Differences from a cooperative CA.
 #[derive(Default)]
 pub(crate) struct Manners {
-    /// How long its certificates hold, in seconds.
+    /// The validity of its certificates in seconds.
     pub(crate) validity: Option<u32>,
-    /// Of a hundred good nonces so many are refused.
+    /// The percentage of valid nonces that it rejects.
     pub(crate) bad_nonces: u8,
-    /// The only account that is let in: its identifier, and its key in base64url.
+    /// The only accepted external account: its key identifier, and its key in base64url.
     pub(crate) external: Option<(&'static str, &'static str)>,
 }
 
 impl Place {
-    /// One for a test, or `None`, visibly, where there is no Pebble.
+    /// One for a test; `None`, with a message, without Pebble.
     pub(crate) fn find(test: &str) -> Option<Arc<Self>> {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let there = |name: &str| {
@@ -89,7 +89,7 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// Where the gateway is to be reached, plain and by TLS.
+    /// The gateway's address, without and with TLS.
     pub(crate) fn http(&self) -> SocketAddr {
         (self.ip(2), HTTP).into()
     }
@@ -106,17 +106,17 @@ impl Place {
         (self.ip(1), 15000).into()
     }
 
-    /// The folder in which certificates are to be kept.
+    /// The directory for certificates.
     pub(crate) fn storage(&self) -> PathBuf {
         self.path("storage")
     }
 
-    /// The file with the issuer of the authority's own certificate.
+    /// The file with the issuer of the CA's own certificate.
     pub(crate) fn issuer(&self) -> String {
         self.path("ca.pem").display().to_string()
     }
 
-    /// The settings of a listener's `acme`, with further ones behind them.
+    /// The settings of a listener's `acme`, followed by more settings.
     pub(crate) fn acme(&self, domains: &str, more: &str) -> String {
         format!(
             "{{ directory: \"https://{}/dir\", directory_ca: {}, storage: {}, domains: [{domains}]{more} }}",
@@ -126,7 +126,7 @@ impl Place {
         )
     }
 
-    /// A configuration with a plain listener `web` and one by TLS, whose certificate is got so.
+    /// A configuration with a listener `web` without TLS and one with TLS and an automatic certificate.
     pub(crate) fn gateway(&self, domains: &str, more: &str) -> String {
         format!(
             "admin: {{ address: 127.0.0.1:0 }}\n\
@@ -151,7 +151,7 @@ impl Place {
         fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
     }
 
-    /// Starts the authority and waits until it answers.
+    /// Starts the CA and waits until it responds.
     pub(crate) fn start(self: &Arc<Self>, manners: &Manners) -> Pebble {
         let mut settings = serde_json::json!({
             "listenAddress": self.directory().to_string(),
@@ -202,7 +202,7 @@ impl Place {
 }
 
 impl Pebble {
-    /// The issuer of the certificates that it gives out.
+    /// The issuer of the certificates that it issues.
     pub(crate) fn root(&self) -> CertificateDer<'static> {
         let own = CertificateDer::from_pem_slice(&fs::read(self.place.path("ca.pem")).unwrap()).unwrap();
         let address = self.place.management();
@@ -210,7 +210,7 @@ impl Pebble {
         CertificateDer::from_pem_slice(&secure.get("/roots/0").body).unwrap()
     }
 
-    /// From now on every name leads to where nobody listens.
+    /// From now on every name resolves to an address without a listener.
     pub(crate) fn mislead(&self) {
         let body = format!("{{\"ip\":\"{}\"}}", self.place.ip(3));
         let mut wire = Wire::connect((self.place.ip(1), 8055).into());
@@ -222,13 +222,13 @@ impl Pebble {
     }
 }
 
-/// A client's connection by TLS.
+/// A client's TLS connection.
 pub(crate) struct Secure {
     stream: StreamOwned<ClientConnection, TcpStream>,
 }
 
 impl Secure {
-    /// Shakes hands as a client that trusts this issuer, or anybody.
+    /// Connects as a client that trusts this issuer, or every issuer.
     pub(crate) fn connect(
         address: SocketAddr,
         name: &str,
@@ -261,7 +261,7 @@ impl Secure {
         Ok(Self { stream: StreamOwned::new(connection, socket) })
     }
 
-    /// The certificate that was shown.
+    /// The server's certificate.
     pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         self.stream.conn.peer_certificates().unwrap()[0].clone()
     }
@@ -269,7 +269,7 @@ impl Secure {
     /// Everything to the end of the connection.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
-        // Who leaves without a goodbye has left all the same.
+        // A missing close_notify is not an error here.
         let _ = self.stream.read_to_end(&mut rest);
         rest
     }
@@ -285,7 +285,7 @@ impl Secure {
     }
 }
 
-/// Trusts everybody: for what is served before anybody can be trusted.
+/// Trusts every certificate: for the time before a trusted one exists.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -324,13 +324,13 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// The files below a folder.
+/// The files below a directory.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// The first certificate in a gateway's status, once it is as wanted.
+/// The first certificate in a gateway's status, once it matches.
 pub(crate) fn await_status(
     gateway: &Gateway,
     what: &str,

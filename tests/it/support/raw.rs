@@ -1,22 +1,22 @@
-//! A socket and HTTP/1.1 as bytes: a client that can say anything, a reader that hides nothing.
+//! HTTP/1.1 client on the level of bytes.
 
 use super::LIMIT;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// One side of a connection, with what was read and not yet asked for.
+/// One side of a connection, with bytes read ahead.
 pub(crate) struct Wire {
     stream: TcpStream,
     ahead: Vec<u8>,
 }
 
-/// A response as it came.
+/// A received response.
 #[derive(Debug)]
 pub(crate) struct Response {
     /// The status.
     pub(crate) status: u16,
-    /// Everything up to and with the empty line.
+    /// The header, including the empty line.
     pub(crate) head: String,
     /// The body without its chunking.
     pub(crate) body: Vec<u8>,
@@ -50,7 +50,7 @@ impl Wire {
         Self { stream, ahead: Vec::new() }
     }
 
-    /// How long a read may take from now on.
+    /// Sets the time limit of reads.
     pub(crate) fn patience(&self, limit: Duration) {
         self.stream.set_read_timeout(Some(limit)).unwrap();
     }
@@ -60,14 +60,14 @@ impl Wire {
         self.try_send(bytes).unwrap();
     }
 
-    /// Sends these bytes in one write, if the other side still takes them.
+    /// Sends these bytes in one write, if the connection is open.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Ends our direction alone.
+    /// Half-closes the connection.
     pub(crate) fn half_close(&self) {
-        // Gone already is as good.
+        // It may be closed already.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -76,12 +76,12 @@ impl Wire {
         self.stream.try_clone().unwrap()
     }
 
-    /// The stream and what was read ahead of it.
+    /// The stream and the bytes read ahead.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.ahead)
     }
 
-    /// Reads once; what came is kept for the next question. 0 is the end.
+    /// Reads once; the bytes are kept. 0 is the end.
     pub(crate) fn fill(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 << 10];
         let n = self.stream.read(&mut buffer)?;
@@ -96,7 +96,7 @@ impl Wire {
         }
     }
 
-    /// Bytes up to and with `mark`.
+    /// Bytes up to and including `mark`.
     fn until(&mut self, mark: &[u8]) -> io::Result<Vec<u8>> {
         let mut from = 0;
         loop {
@@ -135,7 +135,7 @@ impl Wire {
         }
     }
 
-    /// A message's head, up to and with the empty line; `None` when the connection ended before it.
+    /// A message's header, including the empty line; `None` if the connection ended before it.
     pub(crate) fn head(&mut self) -> io::Result<Option<Vec<u8>>> {
         if self.ahead.is_empty() && self.fill()? == 0 {
             return Ok(None);
@@ -143,7 +143,7 @@ impl Wire {
         self.until(b"\r\n\r\n").map(Some)
     }
 
-    /// A chunked body: its bytes on the wire, and what they carry.
+    /// A chunked body: its bytes on the wire, and its content.
     pub(crate) fn chunks(&mut self) -> io::Result<(Vec<u8>, Vec<u8>)> {
         let (mut wire, mut body) = (Vec::new(), Vec::new());
         loop {
@@ -168,7 +168,7 @@ impl Wire {
         }
     }
 
-    /// The next chunk's bytes; none is the end.
+    /// The next chunk's bytes; empty at the end.
     pub(crate) fn chunk(&mut self) -> io::Result<Vec<u8>> {
         let line = lossy(&self.until(b"\r\n")?);
         let size = usize::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
@@ -204,7 +204,7 @@ impl Wire {
         Ok(response)
     }
 
-    /// Whether the other side ended the connection without another byte.
+    /// Returns whether the other side ended the connection without another byte.
     pub(crate) fn ended(&mut self) -> bool {
         self.rest().is_empty()
     }
@@ -236,7 +236,7 @@ pub(crate) fn fields<'a>(head: &'a str, name: &str) -> impl Iterator<Item = &'a 
     })
 }
 
-/// Bytes as text, whatever they are.
+/// Bytes as lossy text.
 pub(crate) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

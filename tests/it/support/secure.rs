@@ -1,5 +1,5 @@
-//! A backend behind TLS: one answer to every request, with a certificate for localhost that nobody trusts
-//! who was not told of its issuer.
+//! A backend behind TLS: one response to every request, with a certificate for localhost that only clients
+//! with its issuer trust.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,7 +14,7 @@ pub(crate) fn authority() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/tls/ca.pem")
 }
 
-/// Starts one that gives this body as JSON, until the test ends.
+/// Starts one that responds with this body as JSON, until the test ends.
 pub(crate) fn json(body: String) -> SocketAddr {
     let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
@@ -34,7 +34,7 @@ pub(crate) fn json(body: String) -> SocketAddr {
             let mut stream = StreamOwned::new(connection, stream);
             let mut head = Vec::new();
             let mut byte = [0];
-            // A client that does not trust us hangs up in the handshake.
+            // A client that does not trust the issuer disconnects in the handshake.
             while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
                 head.push(byte[0]);
             }

@@ -1,5 +1,5 @@
-//! Backends as `upstreams.NAME.tls`, `protocol` and `proxy_protocol` want them: TLS and the PROXY protocol in
-//! front of an [`Origin`](super::Origin), and servers of HTTP/2.
+//! Backends for `upstreams.NAME.tls`, `protocol` and `proxy_protocol`: TLS and the PROXY protocol in front of
+//! an [`Origin`](super::Origin), and HTTP/2 servers.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -18,13 +18,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// An issuer and its folder.
+/// An issuer and its directory.
 pub(crate) struct Issuer {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: tempfile::TempDir,
 }
 
-/// What is special about a certificate.
+/// A property of a certificate.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Life {
     Now,
@@ -43,7 +43,7 @@ impl Issuer {
         Self { issuer, folder }
     }
 
-    /// A file in its folder; `ca.pem` is its certificate.
+    /// A file in its directory; `ca.pem` is its certificate.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -62,7 +62,7 @@ impl Issuer {
         std::fs::write(self.file(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    /// A server with a certificate for these names; with `asks`, clients must show one of ours.
+    /// A server with a certificate for these names; with `asks`, clients must have one of ours.
     pub(crate) fn server(&self, names: &[&str], life: Life, asks: bool) -> ServerConfig {
         self.issue("server", names, life);
         let chain = CertificateDer::pem_file_iter(self.file("server.pem")).unwrap();
@@ -102,7 +102,7 @@ where
     address
 }
 
-/// What stands before a backend.
+/// The front of a backend.
 pub(crate) struct Front {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Arc<FrontSeen>,
@@ -110,16 +110,16 @@ pub(crate) struct Front {
 
 #[derive(Default)]
 pub(crate) struct FrontSeen {
-    /// Handshakes that came to their end, and how many of them resumed a session.
+    /// Completed handshakes, and how many of them resumed a session.
     pub(crate) handshakes: AtomicUsize,
     pub(crate) resumed: AtomicUsize,
-    /// The names that were asked for, and the PROXY headers.
+    /// The received server names, and the PROXY headers.
     pub(crate) names: Mutex<Vec<Option<String>>>,
     pub(crate) headers: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Front {
-    /// TLS, and before it a PROXY header where `proxy` says so, then what is behind.
+    /// TLS, preceded by a PROXY header if `proxy` is set, then the backend.
     pub(crate) fn start(tls: Option<ServerConfig>, proxy: bool, behind: SocketAddr) -> Self {
         let seen = Arc::new(FrontSeen::default());
         let (noted, tls) = (Arc::clone(&seen), tls.map(Arc::new));
@@ -168,7 +168,7 @@ async fn proxy_header(stream: &mut TcpStream) -> Vec<u8> {
     header
 }
 
-/// A backend that speaks HTTP/2, and gRPC by path.
+/// An HTTP/2 backend, with gRPC on certain paths.
 pub(crate) struct Http2 {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Arc<Http2Seen>,
@@ -177,7 +177,7 @@ pub(crate) struct Http2 {
 #[derive(Default)]
 pub(crate) struct Http2Seen {
     pub(crate) connections: AtomicUsize,
-    /// Heads of requests.
+    /// The headers of requests.
     pub(crate) heads: Mutex<Vec<(String, HeaderMap)>>,
     pub(crate) bodies: Mutex<Vec<Vec<u8>>>,
     resets: Mutex<HashMap<String, usize>>,
@@ -226,7 +226,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Http2
             *count
         };
         if path == "/goodbye" && before == 1 {
-            // Said before anything is done: the request is for the next connection.
+            // Dropped unprocessed: the request is for the next connection.
             drop((request, respond));
             connection.abrupt_shutdown(h2::Reason::NO_ERROR);
             continue;

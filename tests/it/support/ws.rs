@@ -1,5 +1,5 @@
-//! A WebSocket client that knows which backend it talks to, and the few bytes of RFC 6455 that tests
-//! write by hand when the exact packets matter.
+//! WebSocket client that knows the backend that it is connected to, and the frames that tests write by hand
+//! when the exact bytes matter.
 
 use super::raw::Wire;
 use super::{LIMIT, Response, Seen};
@@ -18,20 +18,20 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// An open WebSocket.
 pub(crate) struct Socket {
-    /// The name that the backend gave itself in its 101.
+    /// The name of the backend in its 101.
     pub(crate) backend: String,
-    /// The cookie that came with the 101.
+    /// The cookie in the 101.
     pub(crate) cookie: Option<String>,
     inner: WebSocket<TcpStream>,
 }
 
 impl Socket {
-    /// Opens one; panics when it is refused.
+    /// Opens one; panics if it is rejected.
     pub(crate) fn open(gateway: SocketAddr, path: &str) -> Self {
         Self::open_with(gateway, path, &[]).unwrap_or_else(|status| panic!("refused with {status}"))
     }
 
-    /// Opens one with more request fields, or returns the status that it got instead.
+    /// Opens one with more request fields, or returns the status of the other response.
     pub(crate) fn open_with(gateway: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Result<Self, u16> {
         let stream = TcpStream::connect(gateway).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -78,7 +78,7 @@ impl Socket {
         }
     }
 
-    /// The next text within that time; `None` when none came. Panics when the socket ends.
+    /// The next text within that time; `None` without one. Panics when the socket ends.
     pub(crate) fn hear_within(&mut self, time: Duration) -> Option<String> {
         self.inner.get_ref().set_read_timeout(Some(time)).unwrap();
         loop {
@@ -91,19 +91,19 @@ impl Socket {
         }
     }
 
-    /// Says a text and hears it again.
+    /// Sends a text and expects its echo.
     pub(crate) fn echo(&mut self, text: &str) {
         self.say(text);
         assert_eq!(String::from_utf8(self.hear()).unwrap(), text);
     }
 
-    /// Sends a binary message and hears it again.
+    /// Sends a binary message and expects its echo.
     pub(crate) fn echo_bytes(&mut self, bytes: &[u8]) {
         self.say_bytes(bytes);
         assert!(self.hear() == bytes, "{} bytes came back changed", bytes.len());
     }
 
-    /// Reads for that long and expects no end; pings are answered on the way.
+    /// Reads for that long and expects no end; pings are answered meanwhile.
     pub(crate) fn stay_silent(&mut self, time: Duration) {
         let start = std::time::Instant::now();
         while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
@@ -118,7 +118,7 @@ impl Socket {
         self.inner.get_ref().set_read_timeout(Some(LIMIT)).unwrap();
     }
 
-    /// Reads to the end: the code of the Close frame, when there was one.
+    /// Reads to the end: the code of the Close frame, if there was one.
     pub(crate) fn end(&mut self) -> Option<u16> {
         let mut code = None;
         loop {
@@ -131,7 +131,7 @@ impl Socket {
         }
     }
 
-    /// Closes politely and waits for the answer.
+    /// Sends Close 1000 and waits for the backend's Close frame.
     pub(crate) fn close(mut self) {
         self.inner.close(None).unwrap();
         self.end();
@@ -150,7 +150,7 @@ pub(crate) fn handshake(path: &str, more: &str) -> String {
     )
 }
 
-/// A backend's right 101 to that request, with more lines (each with its CRLF).
+/// A backend's valid 101 for that request, with more lines (each with its CRLF).
 pub(crate) fn accepted(seen: &Seen, more: &str) -> String {
     let accept = derive_accept_key(seen.field("sec-websocket-key").unwrap_or_default().as_bytes());
     format!(
@@ -159,14 +159,14 @@ pub(crate) fn accepted(seen: &Seen, more: &str) -> String {
     )
 }
 
-/// A frame of a backend: final, not masked.
+/// A backend's frame: final, unmasked.
 pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = head(opcode, payload.len(), 0);
     frame.extend_from_slice(payload);
     frame
 }
 
-/// A frame of a client: final, masked.
+/// A client's frame: final, masked.
 pub(crate) fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = head(opcode, payload.len(), 0x80);
     frame.extend_from_slice(&MASK);
@@ -204,7 +204,7 @@ pub(crate) fn read_frame(wire: &mut Wire) -> io::Result<(u8, Vec<u8>)> {
     Ok((head[0], payload))
 }
 
-/// Opens a WebSocket by hand: the wire behind its 101.
+/// Opens a WebSocket by hand: the wire after its 101.
 pub(crate) fn open_raw(gateway: SocketAddr, path: &str) -> Wire {
     let mut wire = Wire::connect(gateway);
     wire.send(handshake(path, ""));

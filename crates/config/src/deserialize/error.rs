@@ -1,22 +1,22 @@
-//! What serde and the readers of single values complain with.
+//! Errors of serde and of the readers of single values.
 
 use super::serde_extensions;
 use crate::{Problem, Problems};
 use serde::de::{self, Expected, Unexpected};
 use std::fmt;
 
-/// How far an error has come on its way up.
+/// The context that an error already has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorContext {
-    /// Just raised; nobody knows yet which value it is about.
+    /// New; the value with the error is not known yet.
     Fresh,
-    /// Noted; the value it is about has nothing more to tell.
+    /// Recorded; the value has no further problems.
     Exhausted,
-    /// Noted; reading again may find more.
+    /// Recorded; another pass may find more.
     Again,
 }
 
-/// An error on its way up.
+/// An error on its way to the root.
 #[derive(Debug)]
 pub(crate) struct ReadError {
     problems: Problems,
@@ -37,12 +37,12 @@ impl ReadError {
         self.stage
     }
 
-    /// The key that is missing, if that is the complaint.
+    /// The missing key, for an error of that kind.
     pub(crate) fn missing(&self) -> Option<&'static str> {
         self.missing
     }
 
-    /// Whether reading again may find more.
+    /// Whether another pass may find more.
     pub(crate) fn again(&self) -> bool {
         self.stage == ErrorContext::Again
     }
@@ -109,23 +109,23 @@ impl de::Error for ReadError {
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        Self::new(Problem::new(format!("key `{field}` is given twice")))
+        Self::new(Problem::new(format!("duplicate key `{field}`")))
     }
 }
 
-/// Keys that were taken once, and what says it now.
+/// Former keys with their replacement.
 const REPLACED: [(&str, &str); 1] =
     [("ipv6_prefix", "`server: { client_ipv6_prefix: … }` holds for every limit and key")];
 
-/// A key nobody asked for. With no near name, all that are known are listed.
+/// An unknown key. Without a similar name, the problem lists all known keys.
 pub(crate) fn unknown_key(key: &str, known: &'static [&'static str]) -> Problem {
     if let Some((_, instead)) = REPLACED.iter().find(|(replaced, _)| *replaced == key) {
         return Problem::new(format!("unknown key `{key}`")).help(*instead);
     }
     let problem = Problem::new(format!("unknown key `{key}`")).suggest(key, known.iter().copied());
     match (&problem.label, known) {
-        (None, []) => problem.help("no key is known here"),
-        (None, _) => problem.help(format!("known here: {}", known.join(", "))),
+        (None, []) => problem.help("no keys are allowed here"),
+        (None, _) => problem.help(format!("known keys: {}", known.join(", "))),
         (Some(_), _) => problem,
     }
 }

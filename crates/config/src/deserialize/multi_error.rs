@@ -1,4 +1,4 @@
-//! What the passes over a bad value remember: which parts are judged, and what was found.
+//! State of the passes over a bad value: the parts already judged, and the problems found.
 
 use super::error::{ErrorContext, ReadError};
 use crate::{Problem, Problems, Quotes, Value, ValueKind};
@@ -6,10 +6,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::ptr;
 
-/// More problems than anybody reads at once; a bound for hostile files.
+/// The maximum number of problems: more are not useful to a reader, and hostile files must be bounded.
 const PROBLEMS_MAX: usize = 1000;
 
-/// The memory of all passes. Nodes are told apart by their address: the tree is borrowed meanwhile.
+/// State of all passes. Nodes are identified by their address: the tree is borrowed meanwhile.
 #[derive(Default)]
 pub(crate) struct ErrorCollector {
     judged: RefCell<HashMap<*const Value, Judged>>,
@@ -18,62 +18,62 @@ pub(crate) struct ErrorCollector {
     seen: Cell<Option<usize>>,
 }
 
-/// What is known of one node.
+/// State of one node.
 #[derive(Default)]
 struct Judged {
-    /// Elements of a list or an open map before this one are done with.
+    /// Elements of a list or an open map before this index are done.
     next: usize,
-    /// Entries that are left out from now on.
+    /// Entries excluded from further passes.
     left_out: BTreeSet<usize>,
-    /// It was read once without complaint.
+    /// The node was read once without an error.
     good: bool,
-    /// What its unknown keys were likely meant to be, in the words of [`Problem::meant`].
+    /// The likely intended names of its unknown keys, formatted by [`Problem::meant`].
     meant: Vec<Box<str>>,
-    /// Keys that are missing, and which of the [`STAND_INS`] is tried next for each.
+    /// Missing keys, and for each the next of the [`STAND_INS`] to try.
     missing: Vec<(&'static str, usize)>,
 }
 
-/// What stands in for a missing key, so that the reading reaches the next one: a number or text, a
-/// duration, a list or mapping, a truth. What nobody can stand in for ends the reading there.
+/// Replacements for a missing key, so that reading reaches the next one: a number or text, a duration, a list or
+/// mapping, a boolean. A key that accepts none of them ends the reading there.
 const STAND_INS: [Option<&str>; 4] = [Some("1"), Some("0"), None, Some("true")];
 
 impl ErrorCollector {
-    /// Whether the last pass moved anything (true before the first), and there is room for more.
+    /// Whether the last pass made progress (true before the first), and the limit allows another.
     pub(crate) fn advanced(&self) -> bool {
         let before = self.seen.replace(Some(self.steps.get()));
         before != Some(self.steps.get()) && self.problems.borrow().0.len() < PROBLEMS_MAX
     }
 
-    /// Where a pass begins in a list or an open map.
+    /// The start of a pass in a list or an open map.
     pub(crate) fn next(&self, node: &Value) -> usize {
         self.judged.borrow().get(&ptr::from_ref(node)).map_or(0, |judged| judged.next)
     }
 
-    /// Elements before `next` are done with.
+    /// Marks elements before `next` as done.
     pub(crate) fn done_before(&self, node: &Value, next: usize) {
         self.change(node, |judged| judged.next = next);
     }
 
-    /// Leaves an entry out from now on.
+    /// Excludes an entry from further passes.
     pub(crate) fn leave_out(&self, node: &Value, index: usize) {
         self.change(node, |judged| {
             judged.left_out.insert(index);
         });
     }
 
-    /// Whether the entry is left out.
+    /// Whether the entry is excluded.
     pub(crate) fn is_left_out(&self, node: &Value, index: usize) -> bool {
         self.judged.borrow().get(&ptr::from_ref(node)).is_some_and(|judged| judged.left_out.contains(&index))
     }
 
-    /// The node was read without complaint. Scalars need no memory: they read the same every time.
+    /// Marks the node as read without an error. Scalars need no entry: they read the same every time.
     pub(crate) fn good(&self, node: &Value) {
         if matches!(node.kind, ValueKind::List(_) | ValueKind::Map(_)) {
             self.judged.borrow_mut().entry(ptr::from_ref(node)).or_default().good = true;
         }
     }
 
-    /// Notes a fresh error of `node`, unless it only echoes what this hunt left out.
+    /// Records a new error of `node`, unless it only results from an excluded part.
     pub(crate) fn note_error(&self, node: &Value, mut error: ReadError) -> ReadError {
         if !self.echoes(node, error.missing()) {
             let problems = std::mem::take(error.problems_mut()).at(&node.place);
@@ -98,7 +98,7 @@ impl ErrorCollector {
         new
     }
 
-    /// The missing key of that number, and what stands in for it; `None` behind the last.
+    /// The missing key with that number and its stand-in; `None` after the last.
     pub(crate) fn stand_in(&self, node: &Value, number: usize) -> Option<(&'static str, Value)> {
         let judged = self.judged.borrow();
         let (name, attempt) = judged.get(&ptr::from_ref(node))?.missing.get(number)?;
@@ -109,7 +109,7 @@ impl ErrorCollector {
         Some((name, Value { place: node.place.clone(), kind }))
     }
 
-    /// The stand-in did not fit. Whether another may.
+    /// Rejects a stand-in that did not fit; true if another one remains.
     pub(crate) fn misfit(&self, node: &Value, number: usize) -> bool {
         let mut more = false;
         self.change(node, |judged| {
@@ -121,7 +121,7 @@ impl ErrorCollector {
         more
     }
 
-    /// Notes an unknown key and leaves it out. The key it was meant to be is not also missing.
+    /// Records an unknown key and excludes it. The key that it was meant to be is not reported as missing.
     pub(crate) fn unknown_key(&self, node: &Value, index: usize, problem: Problem) {
         self.change(node, |judged| {
             judged.left_out.insert(index);
@@ -130,7 +130,7 @@ impl ErrorCollector {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Everything found, by place.
+    /// All problems, sorted by place.
     pub(crate) fn into_problems(self) -> Problems {
         let mut problems = self.problems.into_inner();
         problems.0.sort_by(|a, b| a.place.cmp(&b.place));

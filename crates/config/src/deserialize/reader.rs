@@ -1,4 +1,4 @@
-//! serde's deserializer over one value of the tree, with its access to elements, entries and variants.
+//! serde deserializer for one value of the tree.
 
 use super::error::{ErrorContext, ReadError, unknown_key};
 use super::multi_error::ErrorCollector;
@@ -7,7 +7,7 @@ use crate::yaml_scalars::YamlScalar;
 use crate::{Key, Quotes, Value, ValueKind};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-/// Reads one value; `hunt` is there once the value is known to be bad.
+/// Reads one value; `hunt` is set once the value is known to be bad.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
     pub(crate) node: &'a Value,
@@ -19,7 +19,7 @@ impl<'a> Reader<'a> {
         Self { node, hunt }
     }
 
-    /// Reads the value with a seed; an error that knows no place yet is about this value.
+    /// Reads the value with a seed; an error without a place is attributed to this value.
     pub(crate) fn read<'de, S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, ReadError> {
         let value = seed.deserialize(self).map_err(|error| self.place_error(error))?;
         if let Some(hunt) = self.hunt {
@@ -28,7 +28,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// A fresh error is about this value: it gets its place, and is noted when hunting.
+    /// Attributes a new error to this value, and records it while problems are collected.
     pub(crate) fn place_error(self, mut error: ReadError) -> ReadError {
         match (error.stage(), self.hunt) {
             (ErrorContext::Fresh, Some(hunt)) => hunt.note_error(self.node, error),
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The elements of a list; nothing is an empty list, as when all its lines are commented out.
+    /// The elements of a list; null is an empty list, for a list whose lines are all commented out.
     fn list(self, tuple: bool) -> Result<Listed<'a>, ReadError> {
         match &self.node.kind {
             ValueKind::List(items) => Ok(Listed::new(self, items, tuple)),
@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The entries of a mapping; nothing is an empty one.
+    /// The entries of a mapping; null is an empty mapping.
     fn entries(self, keys: Keys) -> Result<KeyedEntries<'a>, ReadError> {
         match &self.node.kind {
             ValueKind::Map(entries) => Ok(KeyedEntries::new(self, entries, keys)),
@@ -60,7 +60,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Refuses keys that no field has: all of them when hunting, otherwise the first.
+    /// Rejects keys without a field: all of them while problems are collected, otherwise the first.
     fn check_keys(self, fields: &'static [&'static str]) -> Result<(), ReadError> {
         let ValueKind::Map(entries) = &self.node.kind else { return Ok(()) };
         for (index, (key, _)) in entries.iter().enumerate() {
@@ -125,7 +125,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             ValueKind::List(_) => visitor.visit_seq(self.list(false)?),
             ValueKind::Map(_) => visitor.visit_map(self.entries(Keys::Open)?),
         };
-        // Whoever buffers what we say and reads it later finds the outermost place.
+        // A type that buffers this value and reads it later gets the outermost place.
         serde_extensions::announce(&self.node.place);
         read
     }

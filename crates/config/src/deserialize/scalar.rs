@@ -1,15 +1,15 @@
-//! Scalars: what their text means to the type that asks for it.
+//! Conversion of a scalar's text to the requested type.
 
 use super::error::ReadError;
 use super::reader::Reader;
 use crate::yaml_scalars::{self, YamlScalar};
 use crate::{Problem, Quotes, ValueKind};
 
-/// Longer texts are cut in messages: the line itself is shown below them.
+/// Longer texts are truncated in messages: the line itself is shown below them.
 const SHOWN_MAX: usize = 40;
 
 impl<'a> Reader<'a> {
-    /// The text of a scalar, whatever it looks like.
+    /// The text of a scalar, in any form.
     pub(crate) fn text(self) -> Result<&'a str, ReadError> {
         match &self.node.kind {
             ValueKind::Scalar { text, .. } => Ok(text),
@@ -17,12 +17,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A whole number of `T`'s range.
+    /// A whole number in the range of `T`.
     pub(crate) fn whole<T: TryFrom<i128>>(self, least: i128, most: i128) -> Result<T, ReadError> {
         let text = self.unquoted("a whole number")?;
         let number = yaml_scalars::whole(text).ok_or_else(|| self.wrong("a whole number"))?;
         T::try_from(number).map_err(|_| {
-            let problem = Problem::new(format!("`{}` is out of range", shown(text)));
+            let problem = Problem::new(format!("`{}` is out of range", truncated(text)));
             ReadError::new(problem.label(format!("from {least} to {most}")))
         })
     }
@@ -47,17 +47,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value is of the wrong type.
+    /// An error: the value has the wrong type.
     pub(crate) fn wrong(self, expected: &str) -> ReadError {
         ReadError::new(self.wrong_problem(expected))
     }
 
-    /// A scalar stands where a list should.
+    /// A scalar in place of a list.
     pub(crate) fn list_of_one(self) -> ReadError {
         let problem = self.wrong_problem("a list");
         ReadError::new(match &self.node.kind {
             ValueKind::Scalar { text, .. } => {
-                problem.label(format!("a list of one is written `[{}]`", shown(text)))
+                problem.label(format!("a list of one is written `[{}]`", truncated(text)))
             }
             _ => problem,
         })
@@ -80,19 +80,19 @@ impl<'a> Reader<'a> {
     fn found(self) -> String {
         match &self.node.kind {
             ValueKind::Null => "nothing".to_owned(),
-            ValueKind::Scalar { text, quotes: Quotes::Absent } => format!("`{}`", shown(text)),
-            ValueKind::Scalar { text, .. } => format!("the text `{:?}`", shown(text)),
+            ValueKind::Scalar { text, quotes: Quotes::Absent } => format!("`{}`", truncated(text)),
+            ValueKind::Scalar { text, .. } => format!("the text `{:?}`", truncated(text)),
             ValueKind::List(_) => "a list".to_owned(),
             ValueKind::Map(_) => "a mapping".to_owned(),
         }
     }
 }
 
-fn shown(text: &str) -> String {
+fn truncated(text: &str) -> String {
     let cut = text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { ' ' } else { c });
-    let mut shown: String = cut.collect();
-    if shown.len() < text.len() {
-        shown.push('…');
+    let mut truncated: String = cut.collect();
+    if truncated.len() < text.len() {
+        truncated.push('…');
     }
-    shown
+    truncated
 }

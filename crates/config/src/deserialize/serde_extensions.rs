@@ -1,7 +1,7 @@
-//! What serde has no words for: places, raw values, choosing by shape, and problems with help lines.
+//! Extensions of serde: places, raw values, selection of a variant by shape, and problems with help lines.
 //!
-//! A type asks for these under a name that only our reader knows. With any other deserializer the
-//! same types read as the plain thing they hold.
+//! A type requests them under a reserved name that only this crate's reader knows. With any other deserializer the
+//! same types read as the plain value.
 
 use crate::{Place, Placed, Problems, Value};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -9,24 +9,24 @@ use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The newtype name behind which a [`Placed`] asks for its place.
+/// The newtype name under which a [`Placed`] requests its place.
 pub(crate) const PLACED: &str = "$moongate placed";
-/// The newtype name behind which a [`Value`] asks for the tree itself.
+/// The newtype name under which a [`Value`] requests the tree itself.
 pub(crate) const VALUE: &str = "$moongate value";
-/// What the name of an enum begins with whose variant is chosen by the shape of the value.
+/// The prefix of an enum's serde name whose variant is selected by the shape of the value.
 pub(crate) const SHAPE: &str = "$shape ";
 
 thread_local! {
-    /// The place of the value being read: set by the reader just before a `Placed` asks.
+    /// The place of the current value: set by the reader just before a `Placed` requests it.
     static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
-    /// The value being handed to a `Value`.
+    /// The tree for a `Value`, handed over by the reader.
     static HANDED: RefCell<Option<Value>> = const { RefCell::new(None) };
-    /// Problems on their way through serde's `Error::custom`.
+    /// Problems in transit through serde's `Error::custom`.
     static RAISED: RefCell<Option<Problems>> = const { RefCell::new(None) };
 }
 
-/// Makes a serde error of problems that keeps their places, labels and help lines, for
-/// `impl Deserialize` by hand. Any other deserializer gets the first message.
+/// Converts problems into a serde error that keeps their places, labels and help lines, for a manual `impl
+/// Deserialize`. Any other deserializer gets the first message.
 pub fn raise<E: de::Error>(problems: impl Into<Problems>) -> E {
     let problems = problems.into();
     let text = problems.0.first().map(|problem| problem.message.clone()).unwrap_or_default();
@@ -36,17 +36,17 @@ pub fn raise<E: de::Error>(problems: impl Into<Problems>) -> E {
     error
 }
 
-/// Problems that [`raise`] is sending just now.
+/// The problems of the last [`raise`].
 pub(crate) fn raised() -> Option<Problems> {
     RAISED.take()
 }
 
-/// The place that a `Placed` read next will take.
+/// Sets the place of the next `Placed`.
 pub(crate) fn announce(place: &Place) {
     PLACE.set(Some(place.clone()));
 }
 
-/// The value that a `Value` read next will be.
+/// Sets the tree of the next `Value`.
 pub(crate) fn hand(value: &Value) {
     HANDED.set(Some(value.clone()));
 }
@@ -67,7 +67,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for PlacedVisitor<T> {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Placed<T>, D::Error> {
-        // Inside serde's buffered enums this is the place of the enum: the nearest there is.
+        // In serde's buffered enums this is the place of the enum, the nearest one available.
         let place = PLACE.with_borrow(Clone::clone).unwrap_or_else(Place::nowhere);
         Ok(Placed { value: T::deserialize(deserializer)?, place })
     }

@@ -9,10 +9,10 @@ fn place(line: u32) -> Place {
     Place { line, ..Place::nowhere() }
 }
 
-/// A tree from JSON; every node gets a line of its own, keys in alphabetical order. A text that begins
-/// with `'` is quoted, any other scalar is plain.
+/// A tree from JSON; every node gets its own line, with keys in alphabetical order. Text that begins with `'` is
+/// quoted, any other scalar is plain.
 fn tree(json: &str) -> Value {
-    fn grow(json: &serde_json::Value, line: &mut u32) -> Value {
+    fn build(json: &serde_json::Value, line: &mut u32) -> Value {
         *line += 1;
         let place = place(*line);
         let kind = match json {
@@ -22,13 +22,13 @@ fn tree(json: &str) -> Value {
                 None => ValueKind::Scalar { text: text.clone(), quotes: Quotes::Absent },
             },
             serde_json::Value::Array(items) => {
-                ValueKind::List(items.iter().map(|item| grow(item, line)).collect())
+                ValueKind::List(items.iter().map(|item| build(item, line)).collect())
             }
             serde_json::Value::Object(entries) => ValueKind::Map(
                 entries
                     .iter()
                     .map(|(key, value)| {
-                        let value = grow(value, line);
+                        let value = build(value, line);
                         (Key { place: value.place.clone(), text: key.clone() }, value)
                     })
                     .collect(),
@@ -37,13 +37,13 @@ fn tree(json: &str) -> Value {
         };
         Value { place, kind }
     }
-    grow(&serde_json::from_str(json).unwrap(), &mut 0)
+    build(&serde_json::from_str(json).unwrap(), &mut 0)
 }
 
-fn complaints<T: serde::de::DeserializeOwned>(json: &str) -> Vec<String> {
+fn messages_of<T: serde::de::DeserializeOwned>(json: &str) -> Vec<String> {
     let problems = tree(json).read::<T>().err().expect("it is bad");
-    let told = problems.0.into_iter().map(|p| format!("{}: {}", p.place.unwrap().line, p.message));
-    told.collect()
+    let messages = problems.0.into_iter().map(|p| format!("{}: {}", p.place.unwrap().line, p.message));
+    messages.collect()
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -90,7 +90,7 @@ enum Guests {
 }
 
 #[test]
-fn the_type_decides_what_a_scalar_means() {
+fn the_type_decides_the_meaning_of_a_scalar() {
     let value = tree(r#"{"a": 1, "b": true, "c": "'1", "d": "1e3"}"#);
     let words: BTreeMap<String, String> = value.read().unwrap();
     assert_eq!(words.values().collect::<Vec<_>>(), ["1", "true", "1", "1e3"]);
@@ -102,7 +102,7 @@ fn the_type_decides_what_a_scalar_means() {
 }
 
 #[test]
-fn places_come_along() {
+fn places_are_kept() {
     let house: House = tree(r#"{"name": "x", "rooms": [{"size": 3}], "guests": "y"}"#).read().unwrap();
     assert_eq!(house.name.place.line, 3);
     assert_eq!(house.rooms[0].place.line, 5);
@@ -112,7 +112,7 @@ fn places_come_along() {
 
 #[test]
 fn every_problem_is_reported_at_once() {
-    let told = complaints::<House>(
+    let messages = messages_of::<House>(
         r#"{"nam": "x",
             "rooms": [{"size": 0, "windows": "many"}, {"size": 1}, {"windows": 300}, 7],
             "doors": {"a": 1, "b": 256, "c": [], "d": -1},
@@ -134,7 +134,7 @@ fn every_problem_is_reported_at_once() {
         "22: `300` is out of range",
         "23: expected a mapping, found `7`",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(messages, expected);
 }
 
 #[test]
@@ -152,18 +152,18 @@ fn every_missing_key_is_named() {
         h: Colour,
     }
     let named: Vec<_> = "abcdefg".chars().map(|key| format!("1: missing key `{key}`")).collect();
-    assert_eq!(complaints::<Many>("{}"), named);
-    assert_eq!(complaints::<Vec<Many>>(r#"[{}, {"a": [], "b": 1, "c": 1, "d": 1}]"#).len(), 7 + 6);
+    assert_eq!(messages_of::<Many>("{}"), named);
+    assert_eq!(messages_of::<Vec<Many>>(r#"[{}, {"a": [], "b": 1, "c": 1, "d": 1}]"#).len(), 7 + 6);
 }
 
 #[test]
 fn a_bad_value_is_not_also_a_missing_one() {
-    assert_eq!(complaints::<Room>(r#"{"size": "big"}"#), ["2: expected a whole number, found `big`"]);
-    assert_eq!(complaints::<House>(r#"{"name": []}"#), ["2: expected text, found a list"]);
+    assert_eq!(messages_of::<Room>(r#"{"size": "big"}"#), ["2: expected a whole number, found `big`"]);
+    assert_eq!(messages_of::<House>(r#"{"name": []}"#), ["2: expected text, found a list"]);
 }
 
 #[test]
-fn what_is_left_out_raises_no_new_complaint() {
+fn an_excluded_part_raises_no_further_problem() {
     #[derive(Debug, Deserialize)]
     #[serde(try_from = "Vec<u8>")]
     struct Some_(#[allow(dead_code, reason = "only read")] u8);
@@ -180,9 +180,9 @@ fn what_is_left_out_raises_no_new_complaint() {
         bad: Some_,
         worse: u8,
     }
-    let told = complaints::<Pair>(r#"{"good": [1], "bad": [300], "worse": "x"}"#);
-    assert_eq!(told, ["3: `300` is out of range", "6: expected a whole number, found `x`"]);
-    assert_eq!(complaints::<Some_>("[]"), ["1: must not be empty"]);
+    let messages = messages_of::<Pair>(r#"{"good": [1], "bad": [300], "worse": "x"}"#);
+    assert_eq!(messages, ["3: `300` is out of range", "6: expected a whole number, found `x`"]);
+    assert_eq!(messages_of::<Some_>("[]"), ["1: must not be empty"]);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn flattened_and_untagged_types_still_read() {
     assert_eq!(flat.rest["a"], Either::Number(1));
     let Either::Word(word) = &flat.rest["b"] else { panic!("a word") };
     assert_eq!(word.value, "two");
-    assert_eq!(complaints::<Flat>(r#"{"a": []}"#).len(), 1);
+    assert_eq!(messages_of::<Flat>(r#"{"a": []}"#).len(), 1);
 }
 
 #[test]
@@ -219,14 +219,14 @@ fn enums_with_content_are_mappings_of_one_key() {
     assert_eq!(tree(r#""point""#).read::<Shape>().unwrap(), Shape::Point);
     assert_eq!(tree(r#"{"circle": {"radius": 3}}"#).read::<Shape>().unwrap(), Shape::Circle { radius: 3 });
     assert_eq!(tree(r#"{"named": 5}"#).read::<Shape>().unwrap(), Shape::Named("5".to_owned()));
-    assert_eq!(complaints::<Shape>(r#"{"circle": {"radios": 3}}"#), ["3: unknown key `radios`"]);
-    assert_eq!(complaints::<Shape>(r#""circle""#), ["1: `circle` needs settings"]);
+    assert_eq!(messages_of::<Shape>(r#"{"circle": {"radios": 3}}"#), ["3: unknown key `radios`"]);
+    assert_eq!(messages_of::<Shape>(r#""circle""#), ["1: `circle` needs settings"]);
 }
 
 #[test]
-fn raised_problems_keep_their_words() {
+fn raised_problems_keep_their_text() {
     let problems = tree(r#"{"size": 1, "windows": 1, "name": "x"}"#).read::<Room>().unwrap_err();
-    assert_eq!(problems.0[0].help, ["known here: size, windows"]);
+    assert_eq!(problems.0[0].help, ["known keys: size, windows"]);
     let problems = tree(r#"{"name": "x", "closes_after": 30}"#).read::<House>().unwrap_err();
     assert_eq!(problems.0[0].label.as_deref(), Some("write `30s` for seconds"));
     let text = serde_json::from_str::<Period>("\"30\"").unwrap_err().to_string();
@@ -243,6 +243,6 @@ fn quotes_matter_only_where_they_change_the_meaning() {
 #[test]
 fn ten_thousand_bad_elements_cost_no_square() {
     let rooms = vec![r#"{"size": 0, "windows": "x"}"#; 10_000].join(",");
-    let told = complaints::<House>(&format!(r#"{{"name": "x", "rooms": [{rooms}]}}"#));
-    assert_eq!(told.len(), 1000);
+    let messages = messages_of::<House>(&format!(r#"{{"name": "x", "rooms": [{rooms}]}}"#));
+    assert_eq!(messages.len(), 1000);
 }

@@ -1,4 +1,4 @@
-//! Operators and functions: what they take, and what they give.
+//! Operators and functions: their operand and result types.
 
 use super::{Lowering, literal, unknown};
 use crate::functions::{Network, Pattern};
@@ -27,13 +27,13 @@ impl Lowering<'_> {
                 }
                 (operators::LOGICAL_AND | operators::LOGICAL_OR, [left, right]) => {
                     let (operator, inner) = (name.trim_matches('_'), depth_of(&name, left, depth));
-                    self.expect(left, inner, Sort::Truth, &format!("the left of `{operator}`"));
+                    self.expect(left, inner, Sort::Truth, &format!("the left operand of `{operator}`"));
                     let inner = depth_of(&name, right, depth);
-                    self.expect(right, inner, Sort::Truth, &format!("the right of `{operator}`"));
+                    self.expect(right, inner, Sort::Truth, &format!("the right operand of `{operator}`"));
                     return Sort::Truth;
                 }
                 (operators::LOGICAL_NOT, [operand]) => {
-                    self.expect(operand, depth, Sort::Truth, "what stands behind `!`");
+                    self.expect(operand, depth, Sort::Truth, "the operand of `!`");
                     return Sort::Truth;
                 }
                 (operators::NOT_STRICTLY_FALSE, [operand]) => {
@@ -43,7 +43,7 @@ impl Lowering<'_> {
                 (operators::NEGATE, [operand]) => {
                     let sort = self.node(operand, depth + 1);
                     if !matches!(sort, Sort::Any | Sort::Whole | Sort::Fraction) {
-                        return self.refuse(id, "-", Problem::new(format!("{sort} has no negative")));
+                        return self.refuse(id, "-", Problem::new(format!("{sort} cannot be negated")));
                     }
                     return sort;
                 }
@@ -60,7 +60,7 @@ impl Lowering<'_> {
     fn expect(&mut self, node: &mut IdedExpr, depth: usize, wanted: Sort, what: &str) {
         let sort = self.node(node, depth + 1);
         if !sort.fits(wanted) {
-            let problem = Problem::new(format!("{what} must be {wanted}, and this is {sort}"));
+            let problem = Problem::new(format!("{what} must be {wanted}, but this is {sort}"));
             self.refuse(node.id, "", problem);
         }
     }
@@ -134,13 +134,13 @@ impl Lowering<'_> {
         match (one, all) {
             (Sort::Text | Sort::Any, Sort::Texts) | (_, Sort::List | Sort::Map | Sort::Any) => Sort::Truth,
             (_, Sort::Texts) => {
-                self.refuse(id, "in", Problem::new(format!("names are text, and this is {one}")))
+                self.refuse(id, "in", Problem::new(format!("names must be text, but this is {one}")))
             }
             (Sort::Text, Sort::Text) => {
-                let problem = Problem::new("`in` looks into a list, and this is text");
+                let problem = Problem::new("`in` needs a list, but this is text");
                 self.refuse(id, "in", problem.help("write `text.contains(\"part\")`"))
             }
-            _ => self.refuse(id, "in", Problem::new(format!("`in` looks into a list, and this is {all}"))),
+            _ => self.refuse(id, "in", Problem::new(format!("`in` needs a list, but this is {all}"))),
         }
     }
 
@@ -186,7 +186,7 @@ impl Lowering<'_> {
                 usages.dedup();
                 let given: Vec<_> = on.iter().chain(&takes).map(ToString::to_string).collect();
                 let problem = match given.is_empty() {
-                    true => Problem::new(format!("`{name}` is called with nothing")),
+                    true => Problem::new(format!("`{name}` is called without arguments")),
                     false => Problem::new(format!("`{name}` does not take {}", given.join(" and "))),
                 };
                 self.refuse(id, &name, problem.help(format!("it is used as {}", usages.join(", "))))
@@ -194,7 +194,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// An argument; what was put in place of a pattern counts as the text that it was.
+    /// An argument; the replacement of a pattern counts as text.
     fn argument(&mut self, node: &mut IdedExpr, depth: usize) -> Sort {
         match &node.expr {
             Expr::Ident(name)
@@ -208,7 +208,7 @@ impl Lowering<'_> {
 
     fn pattern(&mut self, node: &mut IdedExpr) {
         let Some(text) = literal(node).map(str::to_owned) else {
-            let problem = Problem::new("a pattern must be written out").help(
+            let problem = Problem::new("a pattern must be a literal").help(
                 "it is compiled once, with the configuration: write it in quotes, as in `request.path.matches(\"^/v[0-9]+/\")`",
             );
             self.refuse(node.id, "", problem);
@@ -230,7 +230,7 @@ impl Lowering<'_> {
             _ => None,
         };
         let Some(text) = text else {
-            let problem = Problem::new("`cidr` takes one network, written out");
+            let problem = Problem::new("`cidr` takes one literal network");
             return self.refuse(
                 id,
                 "cidr",
@@ -247,7 +247,7 @@ impl Lowering<'_> {
     }
 }
 
-/// A chain of the same connective is one level, however the parser balanced it.
+/// A chain of the same connective is one level, in any shape of the parser's tree.
 fn depth_of(name: &str, node: &IdedExpr, depth: usize) -> usize {
     match &node.expr {
         Expr::Call(call) if call.func_name == name => depth.saturating_sub(1),
@@ -255,7 +255,7 @@ fn depth_of(name: &str, node: &IdedExpr, depth: usize) -> usize {
     }
 }
 
-/// How a function is written.
+/// The syntax of a function.
 fn usage(function: &Function) -> String {
     let args = vec!["…"; function.takes.len()].join(", ");
     match function.on {

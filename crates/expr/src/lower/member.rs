@@ -1,4 +1,4 @@
-//! What stands behind `request.` and `response.`, and the slots for it.
+//! Members of `request` and `response`, and their slots.
 
 use super::{Lowering, unknown};
 use crate::fields::Group;
@@ -11,7 +11,7 @@ use moongate_config::Problem;
 use std::borrow::Cow;
 
 impl Lowering<'_> {
-    /// What `request.x` and `response.x` mean; `Some(None)` when it means nothing, which was said.
+    /// The meaning of `request.x` and `response.x`; `Some(None)` if there is none, which was reported.
     pub(super) fn member(&mut self, id: u64, select: &SelectExpr) -> Option<Option<Member>> {
         let found = self.lookup(select)?;
         let Some(member) = found else {
@@ -26,11 +26,11 @@ impl Lowering<'_> {
         Some(Some(member))
     }
 
-    /// Says what is wrong with a member that there is not.
+    /// Reports an unknown member.
     fn refuse_member(&mut self, id: u64, select: &SelectExpr) {
         let Some((root, path)) = way(select) else { return };
         if BRANCHES.contains(&&*path) && root == "request" {
-            let problem = Problem::new(format!("`request.{path}` is no value by itself"));
+            let problem = Problem::new(format!("`request.{path}` is not a value"));
             let below = REQUEST.iter().filter(|(name, _)| name.starts_with(&*path));
             let known: Vec<_> = below.map(|(name, _)| format!("request.{name}")).collect();
             self.refuse(id, &select.field, problem.help(format!("known: {}", known.join(", "))));
@@ -42,7 +42,7 @@ impl Lowering<'_> {
         self.refuse(id, &select.field, problem);
     }
 
-    /// As [`Self::member`], without a word about what is wrong.
+    /// As [`Self::member`], without reporting problems.
     fn lookup(&self, select: &SelectExpr) -> Option<Option<Member>> {
         let (root, path) = way(select)?;
         let members = match root {
@@ -54,7 +54,7 @@ impl Lowering<'_> {
         Some(members.iter().find(|(name, _)| *name == path).map(|(_, member)| *member))
     }
 
-    /// The group that a node stands for. One that cannot be read here is none: it will be refused as a member.
+    /// The group of a node. A group that cannot be read here is `None`: it is reported as a member.
     pub(super) fn group(&self, node: &IdedExpr) -> Option<Group> {
         let Expr::Select(select) = &node.expr else { return None };
         match self.lookup(select)?? {
@@ -79,7 +79,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Puts one of a group, or whether it is there, in place of a node.
+    /// Replaces a node by a slot for one member of a group, or for its presence.
     pub(super) fn put_one(&mut self, node: &mut IdedExpr, group: Group, name: &str, test: bool) -> Sort {
         let header = HeaderName::from_bytes(name.as_bytes());
         let name = match (group, header) {
@@ -98,8 +98,7 @@ impl Lowering<'_> {
     }
 }
 
-/// The root of a select and the way from it, `tls.version` behind `request`; `None` where it is a select
-/// of something that is a value.
+/// The root of a select and the path from it, `tls.version` after `request`; `None` for a select of a value.
 fn way(select: &SelectExpr) -> Option<(&str, Cow<'_, str>)> {
     let field = select.field.as_str();
     match &select.operand.expr {

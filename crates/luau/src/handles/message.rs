@@ -1,4 +1,4 @@
-//! What to do with a WebSocket's message, `ws`, the message itself, `msg`, and what it shares with `body`.
+//! Methods of a WebSocket `ws`, of a message `msg`, and the methods that `msg` shares with `body`.
 
 use super::response;
 use super::{Methods, Sort};
@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use mlua::{BString, Error, Result};
 use moongate_sdk::{Direction, Message};
 
-/// The longest reason of a Close, in bytes (RFC 6455 §5.5.1).
+/// The longest reason of a Close frame, in bytes (RFC 6455 §5.5.1).
 const LONGEST_REASON: usize = 123;
 
 const SOCKET: &[Sort] = &[Sort::Ws];
@@ -38,7 +38,7 @@ pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
     methods.add("set_binary", MESSAGE, |_, scene, _, data: BString| set(scene.message()?, &data, Some(true)))
 }
 
-/// What messages and bodies have in common.
+/// Methods shared by messages and bodies.
 fn payload(methods: &Methods<'_>) -> Result<()> {
     methods.add("data", PAYLOAD, |lua, scene, sort, ()| lua.create_string(scene.bytes(sort)?))?;
     methods.add("len", PAYLOAD, |_, scene, sort, ()| Ok(scene.bytes(sort)?.len()))?;
@@ -55,7 +55,7 @@ impl Scene<'_, '_, '_> {
     fn message(&mut self) -> Result<&mut Message> {
         match &mut self.subject {
             Subject::Message(message) => Ok(message),
-            _ => Err(Error::runtime("there is no message in this call")),
+            _ => Err(Error::runtime("this call has no message")),
         }
     }
 
@@ -69,7 +69,7 @@ impl Scene<'_, '_, '_> {
 
 fn close(code: u16, reason: String) -> Result<MessageVerdict> {
     if !matches!(code, 1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999) {
-        return Err(Error::runtime(format!("{code} is not a code that a Close may carry")));
+        return Err(Error::runtime(format!("{code} is not a valid close code")));
     }
     if reason.len() > LONGEST_REASON {
         return Err(Error::runtime(format!("a reason has at most {LONGEST_REASON} bytes")));
@@ -77,7 +77,7 @@ fn close(code: u16, reason: String) -> Result<MessageVerdict> {
     Ok(MessageVerdict::Close(code, reason))
 }
 
-/// Replaces the payload, and the sort if one is given.
+/// Replaces the payload, and the type if one is given.
 fn set(message: &mut Message, data: &[u8], binary: Option<bool>) -> Result<()> {
     let binary = binary.unwrap_or(message.binary);
     if !binary && std::str::from_utf8(data).is_err() {

@@ -1,4 +1,4 @@
-//! The request, `req`, and what `ws` shows of its handshake.
+//! Methods of the request `req`, and of `ws` for its handshake.
 
 use super::{Methods, Sort};
 use crate::call_context::Scene;
@@ -14,9 +14,9 @@ const WRITERS: &[Sort] = &[Sort::Req];
 
 /// The longest note, in bytes.
 const LONGEST_NOTE: usize = 1024;
-/// How many notes a request may have before a script can add no more.
+/// The number of notes of a request after which a script can add no more.
 const MOST_NOTES: usize = 32;
-/// How many different keys the scripts of a process may give to their notes.
+/// The number of different note keys of all scripts in a process.
 const MOST_KEYS: usize = 256;
 
 pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
@@ -40,18 +40,18 @@ pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
         match sort {
             Sort::Res if scene.phase == Phase::ResponseHeaders => scene.exchange.leave_bodies(),
             Sort::Req if scene.phase == Phase::RequestHeaders => scene.outcome.skip_body = true,
-            _ => return Err(Error::runtime("a body can be let pass in the phase of its head only")),
+            _ => return Err(Error::runtime("a body can be passed only in the phase of its head")),
         }
         Ok(())
     })
 }
 
-/// `ctx`, for scripts that name it.
+/// `ctx`, for scripts that use it.
 pub(super) fn ctx_method(methods: &Methods<'_>) -> Result<()> {
     methods.add("ctx", READERS, |lua, scene, _, ()| ctx(lua, scene))
 }
 
-/// The request in single words.
+/// The parts of the request as single values.
 fn words(methods: &Methods<'_>) -> Result<()> {
     methods
         .add("method", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.method().as_str()))?;
@@ -74,7 +74,7 @@ fn words(methods: &Methods<'_>) -> Result<()> {
     methods.add("listener", READERS, |lua, scene, _, ()| lua.create_string(scene.exchange.request.listener))
 }
 
-/// The client's TLS, and the certificate that it showed.
+/// The client's TLS connection and certificate.
 fn tls_table(lua: &Lua, tls: &Tls) -> Result<Table> {
     let table = lua.create_table()?;
     table.set("version", tls.version)?;
@@ -93,7 +93,7 @@ fn tls_table(lua: &Lua, tls: &Tls) -> Result<Table> {
 }
 
 impl Scene<'_, '_, '_> {
-    /// The fields of what a handle stands for, to read.
+    /// The fields of the handle's request or response, read-only.
     pub(super) fn fields(&mut self, sort: Sort) -> Result<&HeaderMap> {
         match sort {
             Sort::Res => Ok(&self.answer()?.headers),
@@ -101,7 +101,7 @@ impl Scene<'_, '_, '_> {
         }
     }
 
-    /// The same, to change.
+    /// The same, mutable.
     pub(super) fn change(
         &mut self,
         sort: Sort,
@@ -113,7 +113,7 @@ impl Scene<'_, '_, '_> {
         }
     }
 
-    /// Itself, while the request can still be changed.
+    /// The scene, while the request can still be changed.
     fn open(&mut self) -> Result<&mut Self> {
         if self.phase.before_the_backend() {
             return Ok(self);
@@ -146,7 +146,7 @@ fn note(scene: &mut Scene<'_, '_, '_>, key: &str, value: String) -> Result<()> {
     Ok(())
 }
 
-/// The key for as long as the process lives: the access log's keys are few, and the same for every request.
+/// The key with the lifetime of the process: the access log has few keys, the same for every request.
 fn lasting(key: &str) -> Result<&'static str> {
     static KEYS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The answer's head, `res`, and a piece of a body, `body`.
+//! Methods of the response head `res`, and of a body piece `body`.
 
 use super::{Methods, Sort, final_status};
 use crate::call_context::{Scene, Subject};
@@ -20,7 +20,7 @@ pub(super) fn methods(methods: &Methods<'_>) -> Result<()> {
         let status = final_status(status)?;
         let answer = scene.answer()?;
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::runtime("a WebSocket's 101 stays"));
+            return Err(Error::runtime("the status of a WebSocket's 101 cannot be changed"));
         }
         answer.status = status;
         Ok(())
@@ -33,14 +33,14 @@ impl<'a> Scene<'_, '_, 'a> {
     pub(super) fn answer(&mut self) -> Result<&mut Response<'a>> {
         match &mut self.subject {
             Subject::Answer(answer) => Ok(answer),
-            _ => Err(Error::runtime("the answer has gone; only its status is known")),
+            _ => Err(Error::runtime("the response has been sent; only its status is known")),
         }
     }
 
     pub(super) fn piece(&mut self) -> Result<&mut Piece> {
         match &mut self.subject {
             Subject::Piece(piece) => Ok(piece),
-            _ => Err(Error::runtime("there is no body in this call")),
+            _ => Err(Error::runtime("this call has no body")),
         }
     }
 }
@@ -58,14 +58,14 @@ fn status(scene: &Scene<'_, '_, '_>) -> Option<u16> {
     }
 }
 
-/// Takes the piece back, to be seen again with the next.
+/// Takes the piece back; the script sees it again with the next.
 fn hold(scene: &mut Scene<'_, '_, '_>) -> Result<()> {
     if scene.phase != Phase::ResponseBody {
-        return Err(Error::runtime("a request's body is whole already"));
+        return Err(Error::runtime("the body of a request is already complete"));
     }
     let piece = scene.piece()?;
     if piece.last {
-        return Err(Error::runtime("nothing comes behind the last piece"));
+        return Err(Error::runtime("the last piece cannot be held back"));
     }
     scene.outcome.held = Some(std::mem::take(&mut piece.bytes));
     Ok(())

@@ -1,11 +1,11 @@
-//! Scripts that do what they should not: each is an error of theirs, and nobody else's.
+//! Misbehaving scripts: each fails its own call and affects no other.
 
 use super::*;
 use http::StatusCode;
 use moongate_sdk::Running;
 use std::time::Instant;
 
-/// Asks again and again with a new request each time.
+/// Runs the phase repeatedly, with a new request each time.
 fn ask(plugin: &dyn Plugin, target: &str) -> Verdict {
     TestExchange::new(target).ask(plugin)
 }
@@ -36,7 +36,7 @@ fn a_search_that_would_take_hours_is_refused() {
         "local _ = string.rep('a', 4e6):find(string.rep('a', 2e6) .. 'b')",
         "local _ = string.split(string.rep('a', 4e6), string.rep('a', 2e6) .. 'b')",
     ] {
-        assert!(raises(body).contains("source:2: these texts are too long"), "{}", raises(body));
+        assert!(raises(body).contains("source:2: these texts are too long for a search"), "{}", raises(body));
     }
     assert_eq!(says("req:respond(200, table.concat({ ('a.b'):find('.', 1, true) }, ' '))"), "2 2");
     assert_eq!(says("req:respond(200, table.concat(('a,b'):split(','), ' '))"), "a b");
@@ -107,7 +107,7 @@ fn ctx_of_others_outlives_a_call_that_ran_too_long() {
 }
 
 #[test]
-fn a_handle_of_an_earlier_call_says_so() {
+fn a_handle_of_an_earlier_call_is_an_error() {
     let plugin = plugin(
         "function request_headers(req)
             if kept then kept:set_header('x-stolen', '1') end

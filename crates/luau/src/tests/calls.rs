@@ -1,4 +1,4 @@
-//! Scripts that wait for a request of their own.
+//! Scripts that wait for their own HTTP requests.
 
 use super::*;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-/// Answers with the path that was asked for, on the second look.
+/// Responds with the requested path, on the second poll.
 #[derive(Default)]
 struct Echo(Mutex<Vec<Call>>);
 
@@ -47,7 +47,7 @@ fn visit(target: &str) -> (TestExchange, Arc<Echo>) {
 }
 
 #[test]
-fn a_call_waits_and_goes_on_with_the_answer() {
+fn a_call_waits_and_resumes_with_the_response() {
     let plugin = plugin(
         r#"function request_headers(req)
             req:ctx().begun = true
@@ -73,18 +73,18 @@ fn a_call_waits_and_goes_on_with_the_answer() {
 }
 
 #[test]
-fn a_call_that_fails_gives_nil_and_why() {
+fn a_failed_call_returns_nil_and_the_reason() {
     let plugin = plugin(
         r#"function request_headers(req)
             local answer, why = call { url = "http://nowhere.invalid/" }
             if not answer then req:respond(502, why) end
         end"#,
     );
-    assert_eq!(visit("/").0.refused(&*plugin).body, "there is no such upstream or URL");
+    assert_eq!(visit("/").0.refused(&*plugin).body, "unknown upstream or invalid URL");
 }
 
 #[test]
-fn an_error_behind_a_call_has_its_line_too() {
+fn an_error_after_a_call_has_its_line_too() {
     let plugin = plugin(
         "function request_headers(req)\n  call { upstream = 'auth' }\n  local t = nil\n  t.x = 1\nend",
     );
@@ -93,7 +93,7 @@ fn an_error_behind_a_call_has_its_line_too() {
 }
 
 #[test]
-fn calls_that_make_no_sense_are_errors() {
+fn invalid_calls_are_errors() {
     for (body, words) in [
         ("call {}", "source:2: `call` needs either `upstream` or `url`"),
         ("call { upstream = 'a', url = 'b' }", "either `upstream` or `url`"),
@@ -120,7 +120,7 @@ fn calls_that_make_no_sense_are_errors() {
 }
 
 #[test]
-fn a_call_that_nobody_waits_for_any_more_harms_nobody() {
+fn an_abandoned_call_affects_no_other_request() {
     let plugin = plugin(
         "function request_headers(req)
             if req:path() == '/wait' then call { upstream = 'auth' } end
@@ -137,7 +137,7 @@ fn a_call_that_nobody_waits_for_any_more_harms_nobody() {
 }
 
 #[test]
-fn others_are_served_while_one_waits() {
+fn other_requests_run_while_one_waits() {
     let plugin = plugin(
         "function request_headers(req)
             if req:path() == '/wait' then call { upstream = 'auth' } end
@@ -148,7 +148,7 @@ fn others_are_served_while_one_waits() {
     let (mut patient, _) = visit("/wait");
     patient.see(|exchange| {
         let flow = plugin.request_headers(exchange);
-        // Another's call runs too long meanwhile; the state that the first one sleeps in lives on.
+        // Another request exceeds the limit meanwhile; the VM of the suspended one stays.
         assert!(matches!(visit("/spin").0.ask(&*plugin), Verdict::Failed(_)));
         assert!(matches!(visit("/").0.ask(&*plugin), Verdict::Continue));
         assert!(matches!(moongate_sdk::testing::resolve_flow(flow), Verdict::Continue));

@@ -1,4 +1,4 @@
-//! Claims about scripts, each through the plugin as the gateway calls it.
+//! Tests of scripts, each through the plugin as the gateway calls it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -26,12 +26,12 @@ fn plugin(source: &str) -> Box<dyn Plugin> {
     }
 }
 
-/// What is wrong with these settings.
+/// The problem with these settings.
 fn wrong(written: Value) -> String {
     built(written).err().expect("it is refused").0[0].to_string()
 }
 
-/// The request phase, which has to fail.
+/// The request phase, which must fail.
 fn fault(plugin: &dyn Plugin, visit: &mut TestExchange) -> String {
     match visit.ask(plugin) {
         Verdict::Failed(fault) => fault.to_string(),
@@ -39,7 +39,7 @@ fn fault(plugin: &dyn Plugin, visit: &mut TestExchange) -> String {
     }
 }
 
-/// What a script of this body answers to `GET /a?b=c`, as text.
+/// The response text of a script with this body to `GET /a?b=c`.
 fn says(body: &str) -> String {
     let plugin = plugin(&format!("function request_headers(req)\n{body}\nend"));
     let mut visit = TestExchange::new("/a?b=c").field("x-team", "blue");
@@ -47,7 +47,7 @@ fn says(body: &str) -> String {
     String::from_utf8(reply.body.to_vec()).unwrap()
 }
 
-/// The same, for a script that raises an error.
+/// The fault of a script with this body, which must fail.
 fn raises(body: &str) -> String {
     let plugin = plugin(&format!("function request_headers(req)\n{body}\nend"));
     fault(&*plugin, &mut TestExchange::new("/a?b=c").field("x-team", "blue"))

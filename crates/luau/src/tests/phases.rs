@@ -1,4 +1,4 @@
-//! What scripts see and do in each phase.
+//! Inputs and effects of scripts in each phase.
 
 use super::*;
 use bytes::{Bytes, BytesMut};
@@ -38,7 +38,7 @@ fn the_clients_tls_is_a_table_and_nothing_where_there_is_none() {
         }),
     };
     for (tls, expected) in [(None, "plain"), (Some(&tls), "TLSv1.3 example.com CN=alice b.example")] {
-        let said = TestExchange::new("/").see(|exchange| {
+        let rendered = TestExchange::new("/").see(|exchange| {
             let mut fields = http::HeaderMap::new();
             let mut exchange = moongate_sdk::Exchange {
                 request: moongate_sdk::Request { tls, ..exchange.request },
@@ -51,24 +51,24 @@ fn the_clients_tls_is_a_table_and_nothing_where_there_is_none() {
                 other => panic!("{other:?}"),
             }
         });
-        assert_eq!(said, expected);
+        assert_eq!(rendered, expected);
     }
 }
 
 #[test]
-fn a_script_knows_a_websocket_as_everybody_does() {
+fn a_script_sees_the_gateways_websocket_detection() {
     let plugin =
         plugin("function request_headers(req) req:respond(200, `{req:is_websocket()} {req:is_grpc()}`) end");
-    for (is_websocket, said) in [(true, "true false"), (false, "false false")] {
-        // The fields are not looked at.
+    for (is_websocket, rendered) in [(true, "true false"), (false, "false false")] {
+        // Header fields have no effect.
         let mut visit = TestExchange::new("/").field("upgrade", "websocket").field("connection", "upgrade");
         visit.is_websocket = is_websocket;
-        assert_eq!(visit.refused(&*plugin).body, said);
+        assert_eq!(visit.refused(&*plugin).body, rendered);
     }
 }
 
 #[test]
-fn a_request_is_changed_before_it_goes() {
+fn a_request_is_changed_before_it_is_forwarded() {
     let plugin = plugin(
         r#"function request_headers(req)
             req:set_header("X-Team", "red")
@@ -94,7 +94,7 @@ fn a_request_is_changed_before_it_goes() {
 }
 
 #[test]
-fn an_answer_is_given_with_fields_and_body() {
+fn a_script_responds_with_fields_and_body() {
     let plugin = plugin(
         r#"function request_headers(req)
             return req:respond(403, "no\n", { ["Content-Type"] = "text/plain", Vary = { "a", "b" } })
@@ -107,7 +107,7 @@ fn an_answer_is_given_with_fields_and_body() {
 }
 
 #[test]
-fn what_a_head_may_not_say_is_an_error_with_its_line() {
+fn an_invalid_head_is_an_error_with_its_line() {
     for (body, words) in [
         ("req:set_header('a b', '1')", "source:2: `a b` is not a field name"),
         ("req:set_header('x', 'a\\nb')", "a character that no field may have"),
@@ -162,7 +162,7 @@ fn ctx_lasts_from_the_request_to_the_log() {
 }
 
 #[test]
-fn an_answers_head_is_read_and_changed_and_replaced() {
+fn a_response_head_is_read_changed_and_replaced() {
     let plugin = plugin(
         r#"function response_headers(req, res)
             assert(res:header("x-a") == "1" and res:endpoint() == nil)
@@ -184,7 +184,7 @@ fn an_answers_head_is_read_and_changed_and_replaced() {
 }
 
 #[test]
-fn a_101_stays() {
+fn a_101_keeps_its_status() {
     let plugin = plugin("function response_headers(req, res) res:set_status(200) end");
     let mut visit = TestExchange::new("/");
     visit.status = StatusCode::SWITCHING_PROTOCOLS;
@@ -212,7 +212,7 @@ fn a_requests_body_is_shown_whole() {
 }
 
 #[test]
-fn a_script_can_let_a_body_pass() {
+fn a_script_can_pass_a_body() {
     let plugin = plugin(
         "function request_headers(req) req:skip_body() end
          function request_body(req, body) error('not asked for') end",
@@ -228,7 +228,7 @@ fn a_script_can_let_a_body_pass() {
 }
 
 #[test]
-fn an_answers_body_can_be_held_until_it_is_whole() {
+fn a_response_body_can_be_held_until_it_is_complete() {
     let written = json!({ "limits": { "body": "8" }, "source":
         "function response_body(req, body)
             if not body:last() then return body:hold() end
@@ -293,7 +293,7 @@ fn messages_are_read_rewritten_dropped_and_closed() {
 }
 
 #[test]
-fn a_close_carries_what_a_close_may_carry() {
+fn a_close_has_only_a_valid_code_and_reason() {
     for (call, words) in [
         ("ws:close(1005)", "1005 is not a code"),
         ("ws:close(1000, string.rep('x', 124))", "at most 123 bytes"),
@@ -301,10 +301,10 @@ fn a_close_carries_what_a_close_may_carry() {
         ("ws:nothing()", "missing method 'nothing'"),
     ] {
         let plugin = plugin(&format!("function message(ws, msg) {call} end"));
-        let fate = TestExchange::new("/").say(&*plugin, &mut message(Direction::ToClient, "x"));
+        let verdict = TestExchange::new("/").say(&*plugin, &mut message(Direction::ToClient, "x"));
         assert!(
-            matches!(&fate, MessageVerdict::Failed(fault) if fault.to_string().contains(words)),
-            "{fate:?}"
+            matches!(&verdict, MessageVerdict::Failed(fault) if fault.to_string().contains(words)),
+            "{verdict:?}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a script is: its settings, its sandbox, its libraries.
+//! Settings, sandbox and libraries of scripts.
 
 use super::*;
 use std::fs;
@@ -10,7 +10,7 @@ fn a_syntax_error_is_a_problem_with_the_scripts_line() {
 }
 
 #[test]
-fn an_error_while_it_is_loaded_is_one_too() {
+fn an_error_during_loading_is_a_problem_with_its_line() {
     let problem = wrong(json!({ "source": "local a = nil\na.b = 1" }));
     assert!(problem.contains("source:2: attempt to index nil with 'b'"), "{problem}");
     let problem = wrong(json!({ "source": "while true do end" }));
@@ -18,7 +18,7 @@ fn an_error_while_it_is_loaded_is_one_too() {
 }
 
 #[test]
-fn a_script_without_a_phase_is_told_what_was_likely_meant() {
+fn a_script_without_a_phase_gets_a_suggestion() {
     let problems = built(json!({ "source": "function request_header(req) end" })).err().unwrap();
     assert_eq!(problems.0[0].label.as_deref(), Some("did you mean `request_headers`?"));
     assert!(wrong(json!({ "source": "" })).contains("no function for any phase"));
@@ -39,13 +39,13 @@ fn settings_that_contradict_each_other_are_refused() {
     let source = "function log() end";
     for (written, words) in [
         (json!({}), "has no script"),
-        (json!({ "source": source, "script": "x.luau" }), "both there"),
+        (json!({ "source": source, "script": "x.luau" }), "both set"),
         (json!({ "script": "there/is/none.luau" }), "cannot read `there/is/none.luau`"),
         (json!({ "source": source, "limits": { "cpu": "0" } }), "`cpu` must be from 1ms to 10s"),
         (json!({ "source": source, "limits": { "memory": "1KiB" } }), "`memory` must be from 512KiB"),
         (json!({ "source": source, "limits": { "body": "32MiB" } }), "`body` must not be more"),
         (json!({ "source": source, "config": "x" }), "`config` must be a mapping"),
-        (json!({ "source": source, "recheck": "5m" }), "`recheck` asks a function `request_headers`"),
+        (json!({ "source": source, "recheck": "5m" }), "`recheck` needs the function `request_headers`"),
         (json!({ "source": source, "recheck": "1ms" }), "`recheck` must be at least 1s"),
     ] {
         let problem = wrong(written);
@@ -54,7 +54,7 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn a_script_is_a_file_or_stands_in_the_settings() {
+fn a_script_is_a_file_or_inline() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("hello.luau");
     fs::write(&file, "function request_headers(req)\n\n  req:nothing()\nend").unwrap();
@@ -73,7 +73,7 @@ fn the_least_memory_is_enough_for_a_small_script() {
 }
 
 #[test]
-fn config_is_a_table_that_nobody_changes() {
+fn config_is_a_read_only_table() {
     let written = json!({
         "source": "function request_headers(req) req:respond(200, config.teams[2] .. config.limit) end",
         "config": { "teams": ["blue", "red"], "limit": 7 },
@@ -84,7 +84,7 @@ fn config_is_a_table_that_nobody_changes() {
 }
 
 #[test]
-fn there_is_nothing_to_reach_the_machine_with() {
+fn the_sandbox_has_no_access_to_the_system() {
     for name in ["io", "debug", "require", "loadstring", "getfenv", "setfenv", "newproxy", "collectgarbage"] {
         assert_eq!(says(&format!("req:respond(200, type({name}))")), "nil", "{name}");
     }
@@ -97,7 +97,7 @@ fn there_is_nothing_to_reach_the_machine_with() {
 }
 
 #[test]
-fn json_goes_both_ways() {
+fn json_is_encoded_and_decoded() {
     let body = r#"
         local t = json.decode('{"a":[1,2.5,"x",null,true],"e":[],"o":{}}')
         assert(t.a[4] == json.null and #t.a == 5)
@@ -131,9 +131,9 @@ fn hashes_and_encodings_are_the_usual_ones() {
     assert_eq!(says(body), expected);
 }
 
-/// The script that plugins/README.md writes.
+/// The script in plugins/README.md.
 #[test]
-fn the_script_of_the_readme_does_what_it_says() {
+fn the_script_in_the_readme_works() {
     let readme = include_str!("../../../../plugins/README.md");
     let script = readme.split("```lua\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let plugin = built(json!({ "source": script, "config": { "word": "sesame" } })).ok().unwrap();

@@ -1,4 +1,4 @@
-//! Buffers: bodies, messages, configurations, and the bodies of the module's own calls.
+//! Host functions for buffers: bodies, messages, configurations, and the bodies of HTTP call responses.
 
 use crate::host::Buffer;
 use crate::memory::{Call, bytes, give, give_written, put_u32, split};
@@ -9,7 +9,7 @@ pub(super) fn get(call: &mut Call<'_>, buffer: i32, start: i32, most: i32, at: i
     let (start, most) = (start.cast_unsigned() as usize, most.cast_unsigned() as usize);
     give_written(call, at, length, |call, out| {
         let whole = call.data().buffer(buffer).ok_or(Status::NotFound)?;
-        // As elsewhere, what lies behind the end is cut off and no error.
+        // As in other hosts, a range beyond the end is truncated without an error.
         let from = start.min(whole.len());
         let to = start.saturating_add(most).min(whole.len());
         out.extend_from_slice(&whole[from..to]);
@@ -17,7 +17,7 @@ pub(super) fn get(call: &mut Call<'_>, buffer: i32, start: i32, most: i32, at: i
     })
 }
 
-/// Replaces `size` bytes from `start`: with 0 and 0 something comes before the rest, beyond the end behind it.
+/// Replaces `size` bytes from `start`: 0 and 0 prepend, a start beyond the end appends.
 pub(super) fn set(call: &mut Call<'_>, buffer: i32, start: i32, size: i32, p: i32, n: i32) -> Done {
     let (start, size) = (start.cast_unsigned() as usize, size.cast_unsigned() as usize);
     let (memory, host) = split(call)?;
@@ -30,7 +30,7 @@ pub(super) fn set(call: &mut Call<'_>, buffer: i32, start: i32, size: i32, p: i3
     let from = start.min(whole.len());
     let to = start.saturating_add(size).min(whole.len());
     let length = whole.len() - (to - from) + new.len();
-    // A module cannot make us hold more than was agreed, whatever its own memory holds.
+    // A bound on the host's memory, which does not depend on the module's.
     if length > most.saturating_add(new.len()) || length > most.saturating_mul(2) {
         return Err(Status::BadArgument.into());
     }
@@ -52,7 +52,7 @@ pub(super) fn status(call: &mut Call<'_>, buffer: i32, length: i32, flags: i32) 
     put_u32(call, flags, 0)
 }
 
-/// 0.1.0's way to the plugin configuration.
+/// The plugin configuration in proxy-wasm 0.1.0.
 pub(super) fn configuration(call: &mut Call<'_>, at: i32, length: i32) -> Done {
     let shared = call.data().shared.clone();
     debug_assert_eq!(call.data().buffer(Buffer::PluginConfiguration as i32), Some(&*shared.terms.config));

@@ -1,4 +1,4 @@
-//! Requests of a module's own, to the upstreams that its entry allows.
+//! Host function for a module's HTTP calls, to the upstreams that its entry allows.
 
 use super::maps;
 use crate::header_encoding;
@@ -12,10 +12,10 @@ use moongate_sdk::{Call as Request, CallTarget};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Calls of one instance that may be under way.
+/// The maximum number of pending calls of an instance.
 const MOST: usize = 1_000;
 
-/// The longest that a call may take, whatever the module says.
+/// The maximum timeout of a call.
 const LONGEST: Duration = Duration::from_secs(60);
 
 #[allow(clippy::too_many_arguments, reason = "the interface has them")]
@@ -36,7 +36,7 @@ pub(super) fn http(
     let upstream = std::str::from_utf8(bytes(memory, u, un)?).map_err(|_| Status::BadArgument)?;
     let pairs = header_encoding::read(bytes(memory, h, hn)?).ok_or(Status::ParseFailure)?;
     let body = bytes(memory, b, bn)?;
-    // Read for its bounds alone: no trailers are sent.
+    // Read only to check its bounds: no trailers are sent.
     bytes(memory, t, tn)?;
     let timeout = Duration::from_millis(u64::from(timeout.cast_unsigned()));
     let shared = host.shared.clone();
@@ -50,7 +50,7 @@ pub(super) fn http(
     let services =
         request_scope::services().or_else(|| host.services.clone()).ok_or(Status::InternalFailure)?;
     if !services.has_upstream(upstream) {
-        host.say(log::Level::Warn, format!("a call to `{upstream}`, which is no upstream").as_bytes());
+        host.say(log::Level::Warn, format!("a call to `{upstream}`, which is not an upstream").as_bytes());
         return Err(Status::BadArgument.into());
     }
     if Arc::strong_count(&host.outstanding) > MOST {
@@ -69,7 +69,7 @@ pub(super) fn http(
     let host = call.data_mut();
     let (share, calling) = (host.outstanding.clone(), services.call(request));
     let calling = Box::pin(async move {
-        // A call that is given up ends here too.
+        // A cancelled call ends here too.
         let _share = share;
         calling.await
     });
@@ -77,7 +77,7 @@ pub(super) fn http(
     Ok(())
 }
 
-/// What `:method`, `:path`, `:authority` and the other fields say.
+/// Converts `:method`, `:path`, `:authority` and the other fields into a request.
 fn head(pairs: &[(&[u8], &[u8])]) -> Result<Request, Status> {
     let pseudo = |wanted: &[u8]| pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
     let method = pseudo(b":method").and_then(|method| Method::from_bytes(method).ok());

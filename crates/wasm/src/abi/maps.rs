@@ -1,8 +1,8 @@
-//! Headers: read and changed field by field or all at once.
+//! Host functions for header maps, one field or all at once.
 //!
-//! As in Envoy the request's `host` and `:authority` are one, and pseudo-headers stand with the others.
-//! The fields that frame a message or belong to one connection are the gateway's own: a filter that
-//! writes them is told that it did, and they stay as they are.
+//! As in Envoy the request's `host` and `:authority` are the same, and pseudo-headers are listed with the other
+//! fields. Only the gateway writes the fields of framing and of one connection: a filter's write to them succeeds
+//! without effect.
 
 use crate::header_encoding::{self, Pairs};
 use crate::host::Host;
@@ -14,16 +14,16 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
-/// Pairs that are taken at once.
+/// The maximum number of pairs in one call.
 const MOST: usize = 1_000;
 
-/// A map that can be seen now.
+/// A map that is readable now.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Map {
     Of(Side),
-    /// The answer to a call of the module's own.
+    /// The response to an HTTP call of the module.
     Called,
-    /// There are no trailers.
+    /// No trailers.
     Empty,
 }
 
@@ -39,7 +39,7 @@ fn map(host: &Host, number: i32) -> Result<Map, Status> {
     }
 }
 
-/// The side of a map that can be changed.
+/// The writable side of a map.
 fn changeable(host: &Host, number: i32) -> Result<Side, Status> {
     match map(host, number)? {
         Map::Of(side) => Ok(side),
@@ -61,7 +61,7 @@ pub(super) fn size(call: &mut Call<'_>, number: i32, at: i32) -> Done {
     put_u32(call, at, u32::try_from(size).unwrap_or(u32::MAX))
 }
 
-/// Shows all pairs of a map: pseudo-headers, then fields.
+/// Passes all pairs of a map to `show`: pseudo-headers, then fields.
 fn all(host: &Host, map: Map, mut show: impl FnMut(&MapView<'_>)) -> Done {
     match map {
         Map::Empty => show(&MapView { pseudo: &[], fields: &HeaderMap::new(), hides_host: false }),
@@ -91,7 +91,7 @@ fn all(host: &Host, map: Map, mut show: impl FnMut(&MapView<'_>)) -> Done {
 struct MapView<'m> {
     pseudo: &'m [(&'m str, Vec<u8>)],
     fields: &'m HeaderMap,
-    /// `:authority` says it already.
+    /// Replaced by `:authority`.
     hides_host: bool,
 }
 
@@ -144,7 +144,7 @@ fn append(out: &mut Vec<u8>, value: &[u8]) -> bool {
     true
 }
 
-/// What a filter wants to do with a name.
+/// A change of a field.
 #[derive(Clone, Copy)]
 enum Edit {
     Add,
@@ -183,7 +183,7 @@ fn write(
         return Ok(());
     }
     match edit {
-        // There is exactly one `Host`.
+        // A request has exactly one `Host`.
         Edit::Add if !(side == Side::Request && name == HOST) => {
             sight.change(side, &name, Change::Append(value))
         }
@@ -225,7 +225,7 @@ pub(super) fn set_pairs(call: &mut Call<'_>, number: i32, at: i32, length: i32) 
     request_scope::seen(replace).unwrap_or(Err(Status::BadArgument.into()))
 }
 
-/// Fields of an answer that a filter makes, or of a call: what the gateway writes itself is left out.
+/// Fields of a filter's response or HTTP call, without those that only the gateway writes.
 pub(super) fn fields(pairs: &[(&[u8], &[u8])], side: Side) -> Result<HeaderMap, Status> {
     let mut fields = HeaderMap::new();
     for (name, value) in pairs.iter().filter(|(name, _)| name.first() != Some(&b':')).take(MOST) {
@@ -238,12 +238,12 @@ pub(super) fn fields(pairs: &[(&[u8], &[u8])], side: Side) -> Result<HeaderMap, 
     Ok(fields)
 }
 
-/// Whether the gateway alone writes a field.
+/// Whether only the gateway writes a field.
 fn is_gateways(side: Side, name: &HeaderName) -> bool {
     let framing = [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE, TRAILER, EXPECT];
     framing.contains(name)
         || side == Side::Request && *name == TE
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
-        // A filter may choose the subprotocol; the rest is the handshake's.
+        // A filter may choose the subprotocol; the handshake sets the other fields.
         || name.as_str().starts_with("sec-websocket-") && name.as_str() != "sec-websocket-protocol"
 }

@@ -1,5 +1,5 @@
-//! What a module may call: the functions of proxy-wasm 0.2.1, those of 0.1.0 that differ, and of WASI what
-//! the standard libraries of the toolchains need to start. What they do is told in the files below.
+//! Host functions: proxy-wasm 0.2.1, the functions of 0.1.0 that differ, and the part of WASI that the toolchains'
+//! standard libraries need to start.
 
 mod bodies;
 mod calls;
@@ -13,7 +13,7 @@ use crate::memory::Call;
 use crate::status::{Status, end};
 use wasmtime::{Linker, Module};
 
-/// Defines one function of `env`: its name, its parameters, and what it does.
+/// Defines one function of `env`: its name, parameters and body.
 macro_rules! function {
     ($linker:ident, $name:literal, ($($parameter:ident: $type:ty),*), $path:path) => {
         $linker.func_wrap("env", $name, |mut call: Call<'_>, $($parameter: $type),*| {
@@ -22,14 +22,14 @@ macro_rules! function {
     };
 }
 
-/// Functions that answer `Unimplemented`, with as many parameters as they have.
+/// Functions that return `Unimplemented`, with the number of their parameters.
 macro_rules! absent {
     ($linker:ident, $($name:literal: ($($type:ty),*);)*) => {
         $($linker.func_wrap("env", $name, |_: Call<'_>, $(_: $type),*| -> i32 { Status::Unimplemented as i32 })?;)*
     };
 }
 
-/// Defines all of it for a module.
+/// Defines all functions for a module.
 pub(crate) fn define(linker: &mut Linker<Host>, module: &Module) -> wasmtime::Result<()> {
     about_requests(linker)?;
     about_the_rest(linker)?;
@@ -97,7 +97,7 @@ fn about_the_rest(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Queues and gRPC calls: there, for every SDK imports them, but without an effect.
+/// Queues and gRPC calls: defined because every SDK imports them, but without effect.
 fn not_served(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     absent! { linker,
         "proxy_register_shared_queue": (i32, i32, i32);

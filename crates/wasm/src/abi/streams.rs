@@ -1,4 +1,4 @@
-//! What a filter decides about a stream: it goes on, it ends, it is answered.
+//! Host functions for a stream: resume, close, respond.
 
 use super::maps;
 use crate::header_encoding;
@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use moongate_sdk::Reply;
 use std::borrow::Cow;
 
-/// The longest reason of a Close (RFC 6455 §5.5).
+/// The longest reason of a Close frame (RFC 6455 §5.5).
 const REASON: usize = 123;
 
 pub(super) fn resume(call: &mut Call<'_>, kind: i32) -> Done {
@@ -23,7 +23,7 @@ pub(super) fn resume(call: &mut Call<'_>, kind: i32) -> Done {
 
 pub(super) fn resume_any(call: &mut Call<'_>) -> Done {
     let host = call.data_mut();
-    if late(host, "lets a request go on") {
+    if late(host, "resume a request") {
         return Ok(());
     }
     if !host.sees() {
@@ -33,17 +33,17 @@ pub(super) fn resume_any(call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
-/// Whether a decision comes after its stream went on, or between its callbacks. It changes nothing then, and
-/// is no error: the SDKs would end the instance for it, and with it the other streams.
+/// Whether a decision comes after its stream has resumed, or between its callbacks. It then has no effect. An error
+/// would make the SDKs end the instance, and with it the other streams.
 fn late(host: &Host, what: &str) -> bool {
     let late = host.stream == 0 && host.effective != ROOT;
     if late {
-        host.say(log::Level::Debug, format!("it {what}, too late").as_bytes());
+        host.say(log::Level::Debug, format!("too late to {what}").as_bytes());
     }
     late
 }
 
-/// Ends a stream: a WebSocket with 1000, a request with 503, for HTTP knows no end without an answer.
+/// Ends a stream: a WebSocket with 1000, a request with 503, because every HTTP request needs a response.
 pub(super) fn close(call: &mut Call<'_>, kind: i32) -> Done {
     let host = call.data_mut();
     if !host.sees() {
@@ -59,7 +59,7 @@ pub(super) fn close(call: &mut Call<'_>, kind: i32) -> Done {
     Ok(())
 }
 
-/// Answers in place of a backend.
+/// Responds in place of a backend.
 #[allow(clippy::too_many_arguments, reason = "the interface has them")]
 pub(super) fn respond(
     call: &mut Call<'_>,
@@ -73,7 +73,7 @@ pub(super) fn respond(
     grpc: i32,
 ) -> Done {
     let (memory, host) = split(call)?;
-    if late(host, "answers a request") {
+    if late(host, "respond to a request") {
         return Ok(());
     }
     let answers = matches!(host.phase, Phase::RequestHeaders | Phase::RequestBody | Phase::ResponseHeaders);
@@ -100,7 +100,7 @@ pub(super) fn respond(
     Ok(())
 }
 
-/// To a gRPC client an error is an answer of 200 that says so in its fields.
+/// For a gRPC client an error is a response with status 200 and the error in its fields.
 fn as_grpc(mut reply: Reply, code: u32) -> Reply {
     const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
     reply.headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(code));
@@ -129,7 +129,7 @@ pub(super) fn effective(call: &mut Call<'_>, id: i32) -> Done {
     Ok(())
 }
 
-/// The module is done with a context that it wanted to keep.
+/// Marks a delayed context as done.
 pub(super) fn done(call: &mut Call<'_>) -> Done {
     let host = call.data_mut();
     let id = host.effective;
@@ -142,7 +142,7 @@ pub(super) fn done(call: &mut Call<'_>) -> Done {
     }
 }
 
-/// The gateway's own extensions of the interface.
+/// The gateway's own extensions of the ABI.
 pub(super) fn foreign(call: &mut Call<'_>, f: i32, fl: i32, p: i32, n: i32, _: i32, _: i32) -> Done {
     let (memory, host) = split(call)?;
     let name = bytes(memory, f, fl)?;
@@ -157,7 +157,7 @@ pub(super) fn foreign(call: &mut Call<'_>, f: i32, fl: i32, p: i32, n: i32, _: i
     Ok(())
 }
 
-/// The code in 16 bits, little-endian as all numbers of the interface, and the reason behind it.
+/// The code in 16 bits, little-endian like all numbers of the ABI, followed by the reason.
 fn close_frame(bytes: &[u8]) -> Option<(u16, Cow<'static, str>)> {
     let (code, reason) = bytes.split_first_chunk::<2>()?;
     let code = u16::from_le_bytes(*code);

@@ -1,4 +1,4 @@
-//! Logs, time, properties, shared data and metrics.
+//! Host functions for logs, time, properties, shared data and metrics.
 
 use crate::memory::{Call, bytes, give, give_written, put, put_u32, split};
 use crate::metrics::Sort;
@@ -7,14 +7,14 @@ use crate::shared_data::NotSet;
 use crate::status::{Done, Status};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Properties that a module may set on a stream, and the bytes of one.
+/// Limits on the properties that a module may set on a stream: their number, and the bytes of one.
 const PROPERTIES: usize = 64;
 const PROPERTY: usize = 64 << 10;
 
 /// The longest name of a metric.
 const NAME: usize = 256;
 
-/// The shortest time between two ticks.
+/// The shortest tick period.
 const SHORTEST: Duration = Duration::from_millis(10);
 
 pub(super) fn log(call: &mut Call<'_>, level: i32, p: i32, n: i32) -> Done {
@@ -69,7 +69,7 @@ pub(super) fn property(call: &mut Call<'_>, p: i32, n: i32, at: i32, length: i32
     })
 }
 
-/// Properties that a filter sets are its own, and go with the stream.
+/// A filter's properties are its own, and end with the stream.
 pub(super) fn set_property(call: &mut Call<'_>, p: i32, n: i32, v: i32, vn: i32) -> Done {
     let (memory, host) = split(call)?;
     let (path, value) = (bytes(memory, p, n)?, bytes(memory, v, vn)?);

@@ -1,5 +1,5 @@
-//! Of WASI what the standard libraries of the toolchains need: clocks, randomness, standard output as log
-//! lines, and no arguments, no environment, no files. The rest is there and answers "no such function".
+//! The part of WASI that the toolchains' standard libraries need: clocks, randomness, standard output as log lines,
+//! and empty arguments and environment. Other functions are defined and return "no such function".
 
 use super::values::now;
 use crate::host::Host;
@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use std::time::Instant;
 use wasmtime::{ExternType, Linker, Module, Val, ValType};
 
-/// WASI's own numbers for what went wrong.
+/// Error numbers of WASI.
 const SUCCESS: i32 = 0;
 const BAD_DESCRIPTOR: i32 = 8;
 const FAULT: i32 = 21;
@@ -18,10 +18,10 @@ const NO_SUCH_FUNCTION: i32 = 52;
 /// The longest log line that a module may write piece by piece.
 const LINE: usize = 4096;
 
-/// Bytes that one call may write, or get of randomness.
+/// The maximum number of bytes of a write or of randomness in one call.
 const AT_ONCE: usize = 64 << 10;
 
-/// Both names under which modules import it.
+/// Both names of the import module.
 const NAMES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 
 pub(super) fn define(linker: &mut Linker<Host>, module: &Module) -> wasmtime::Result<()> {
@@ -50,12 +50,12 @@ pub(super) fn define(linker: &mut Linker<Host>, module: &Module) -> wasmtime::Re
             linker.func_wrap(name, list, |_: Call<'_>, _: i32, _: i32| -> i32 { SUCCESS })?;
         }
         linker.func_wrap(name, "proc_exit", |_: Call<'_>, code: i32| -> wasmtime::Result<()> {
-            Err(wasmtime::Error::msg(format!("the module ended itself with code {code}")))
+            Err(wasmtime::Error::msg(format!("the module exited with code {code}")))
         })?;
         absent(linker, module, name)?;
     }
     linker.func_wrap("env", "emscripten_notify_memory_growth", |_: Call<'_>, _: i32| {})?;
-    // AssemblyScript's, when it was not told to leave it out.
+    // AssemblyScript imports it unless told otherwise.
     linker.func_wrap(
         "env",
         "abort",
@@ -66,7 +66,7 @@ pub(super) fn define(linker: &mut Linker<Host>, module: &Module) -> wasmtime::Re
     Ok(())
 }
 
-/// Everything else that this module imports of it.
+/// All other functions that this module imports from WASI.
 fn absent(linker: &mut Linker<Host>, module: &Module, name: &str) -> wasmtime::Result<()> {
     const KNOWN: [&str; 8] = [
         "fd_write",
@@ -93,7 +93,7 @@ fn absent(linker: &mut Linker<Host>, module: &Module, name: &str) -> wasmtime::R
     Ok(())
 }
 
-/// Nanoseconds on a clock that nobody sets.
+/// Nanoseconds on a monotonic clock.
 fn running() -> u64 {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(BEGAN.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -107,7 +107,7 @@ fn code(done: Done) -> wasmtime::Result<i32> {
     }
 }
 
-/// Writes to standard output become lines of the log: the first is information, the second an error.
+/// Writes to standard output become log lines: the first descriptor at info level, the second at error level.
 fn write(call: &mut Call<'_>, fd: i32, at: i32, count: i32, ret: i32) -> Done {
     let (memory, host) = split(call)?;
     let (level, which) = if fd == 1 { (log::Level::Info, 0) } else { (log::Level::Error, 1) };
@@ -116,7 +116,7 @@ fn write(call: &mut Call<'_>, fd: i32, at: i32, count: i32, ret: i32) -> Done {
     for piece in bytes(memory, at, count.saturating_mul(8))?.chunks_exact(8) {
         let number = |at: usize| i32::from_le_bytes([piece[at], piece[at + 1], piece[at + 2], piece[at + 3]]);
         let text = bytes(memory, number(0), number(4))?;
-        // Pieces may overlap, so that their sum has no bound but this one. What was left out is written again.
+        // Pieces may overlap, so only this limit bounds their sum. The module writes the remainder again.
         let text = &text[..text.len().min(AT_ONCE - written)];
         written += text.len();
         for byte in text {
@@ -143,7 +143,7 @@ fn random(call: &mut Call<'_>, at: i32, length: i32) -> Done {
     fill(place.ok_or(Status::InvalidMemoryAccess)?)
 }
 
-/// From the system: modules make keys and nonces of it.
+/// From the system: modules derive keys and nonces from it.
 fn fill(place: &mut [u8]) -> Done {
     getrandom::fill(place).map_err(|_| Stop::Status(Status::InternalFailure))
 }

@@ -1,4 +1,4 @@
-//! A filter's own requests, pauses for them, and ticks.
+//! HTTP calls of a filter, pauses for them, and ticks.
 
 use super::plugin_with;
 use bytes::Bytes;
@@ -11,8 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Asks `auth` whether the request may go on: 200 lets it, anything else is 403; without an answer 503. A tick
-/// calls too.
+/// Calls `auth` for every request: 200 resumes it, anything else is 403, a failed call 503. A tick calls too.
 const AUTH: &str = r#"
     (data (i32.const 100) "auth") (data (i32.const 110) ":status")
     (data (i32.const 1000) "\04\00\00\00\07\00\00\00\03\00\00\00\05\00\00\00\06\00\00\00\0a\00\00\00\04\00\00\00\03\00\00\00\01\00\00\00:method\00GET\00:path\00/check\00:authority\00auth\00x-a\001\00")
@@ -39,13 +38,13 @@ const AUTH: &str = r#"
         (then (drop (call $continue (i32.const 0))))
         (else (call $deny (i32.const 403)))))"#;
 
-/// Answers calls as it was told to, and remembers them.
-struct Told {
+/// Records calls, and completes them as configured.
+struct RecordingServices {
     answer: Result<u16, CallError>,
     asked: Mutex<Vec<Call>>,
 }
 
-impl Services for Told {
+impl Services for RecordingServices {
     fn call(&self, call: Call) -> CallFuture {
         self.asked.lock().unwrap().push(call);
         let answer = self.answer.map(|status| CallResponse {
@@ -66,8 +65,8 @@ impl Services for Told {
     }
 }
 
-fn told(answer: Result<u16, CallError>) -> Arc<Told> {
-    Arc::new(Told { answer, asked: Mutex::default() })
+fn services_with(answer: Result<u16, CallError>) -> Arc<RecordingServices> {
+    Arc::new(RecordingServices { answer, asked: Mutex::default() })
 }
 
 fn auth(more: Value) -> Box<dyn Plugin> {
@@ -78,7 +77,7 @@ fn allowed() -> Value {
     json!({ "allow": { "upstreams": ["auth"] } })
 }
 
-fn ask(plugin: &dyn Plugin, services: &Arc<Told>) -> Verdict {
+fn ask(plugin: &dyn Plugin, services: &Arc<RecordingServices>) -> Verdict {
     let mut visit = TestExchange::new("/");
     visit.services = services.clone();
     visit.ask(plugin)
@@ -92,9 +91,9 @@ fn denied(verdict: &Verdict) -> u16 {
 }
 
 #[test]
-fn a_request_waits_for_the_answer_to_a_call() {
+fn a_request_waits_for_the_response_to_a_call() {
     let plugin = auth(allowed());
-    let services = told(Ok(200));
+    let services = services_with(Ok(200));
     assert!(matches!(ask(&*plugin, &services), Verdict::Continue));
     let asked = services.asked.lock().unwrap();
     let call = &asked[0];
@@ -107,13 +106,13 @@ fn a_request_waits_for_the_answer_to_a_call() {
         (&call.headers["host"], &call.headers["x-a"]),
         (&"auth".parse().unwrap(), &"1".parse().unwrap())
     );
-    assert_eq!(denied(&ask(&*plugin, &told(Ok(401)))), 403);
-    assert_eq!(denied(&ask(&*plugin, &told(Err(CallError::TimedOut)))), 503);
+    assert_eq!(denied(&ask(&*plugin, &services_with(Ok(401)))), 403);
+    assert_eq!(denied(&ask(&*plugin, &services_with(Err(CallError::TimedOut)))), 503);
 }
 
 #[test]
-fn only_what_is_allowed_and_there_can_be_called() {
-    let services = told(Ok(200));
+fn only_allowed_and_existing_upstreams_can_be_called() {
+    let services = services_with(Ok(200));
     assert_eq!(denied(&ask(&*auth(json!({})), &services)), 500);
     assert!(services.asked.lock().unwrap().is_empty());
     let mut visit = TestExchange::new("/");
@@ -121,20 +120,20 @@ fn only_what_is_allowed_and_there_can_be_called() {
 }
 
 #[test]
-fn a_request_that_goes_away_while_it_waits_leaves_the_instance_as_it_was() {
+fn a_request_cancelled_during_a_call_leaves_the_instance_intact() {
     let plugin = auth(allowed());
     for _ in 0..2000 {
         let mut visit = TestExchange::new("/");
-        visit.services = told(Ok(200));
+        visit.services = services_with(Ok(200));
         visit.see(|exchange| drop(plugin.request_headers(exchange)));
     }
-    assert!(matches!(ask(&*plugin, &told(Ok(200))), Verdict::Continue));
+    assert!(matches!(ask(&*plugin, &services_with(Ok(200))), Verdict::Continue));
 }
 
 #[tokio::test]
-async fn ticks_come_beside_the_requests_and_may_call() {
+async fn ticks_run_beside_requests_and_may_call() {
     let plugin = auth(allowed());
-    let services = told(Ok(200));
+    let services = services_with(Ok(200));
     let dynamic: Arc<dyn Services> = services.clone();
     let work = plugin.background(&dynamic).unwrap();
     let enough = async {
@@ -143,7 +142,7 @@ async fn ticks_come_beside_the_requests_and_may_call() {
         }
     };
     tokio::select! {
-        () = work => panic!("it never ends by itself"),
+        () = work => panic!("the background work never ends"),
         done = tokio::time::timeout(Duration::from_secs(20), enough) => done.unwrap(),
     }
 }

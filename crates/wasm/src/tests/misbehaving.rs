@@ -1,4 +1,4 @@
-//! Filters that loop, trap, eat memory or lie: each costs its own request, and nobody else's.
+//! Filters that loop, trap, exhaust memory or send invalid data: each fails only its own request.
 
 use super::{plugin, plugin_with};
 use moongate_sdk::testing::TestExchange;
@@ -7,7 +7,7 @@ use serde_json::json;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Does `what` when the request has a field `x-bad`.
+/// Runs `what` if the request has a field `x-bad`.
 fn fragile(what: &str) -> String {
     format!(
         r#"(data (i32.const 100) "x-bad")
@@ -46,8 +46,8 @@ fn a_trap_costs_one_request() {
         let plugin = plugin(&format!("(func $deep (call $deep)) {}", fragile(what)));
         assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
         for _ in 0..3 {
-            let said = fault(&*plugin);
-            assert!(said.starts_with(expected), "{said}");
+            let reason = fault(&*plugin);
+            assert!(reason.starts_with(expected), "{reason}");
             assert!(
                 matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue),
                 "the next one is served"
@@ -56,12 +56,12 @@ fn a_trap_costs_one_request() {
     }
 }
 
-/// A filter of which one callback traps.
+/// A filter with one callback that traps.
 fn trapping(callback: &str, signature: &str, more: serde_json::Value) -> Box<dyn Plugin> {
     plugin_with(&format!(r#"(func (export "proxy_on_{callback}") {signature} unreachable)"#), more)
 }
 
-/// Its host hands the fault to the chain, where `on_error` decides as of any other plugin.
+/// The host reports the fault to the chain, where `on_error` decides as for any other plugin.
 #[test]
 fn a_trap_is_a_fault_in_every_callback_that_decides() {
     const DECIDES: &str = "(param i32 i32 i32) (result i32)";
@@ -96,8 +96,7 @@ fn a_trap_is_a_fault_in_every_callback_that_decides() {
     }
 }
 
-/// Where nothing is decided any more a trap is not the request's; that the module is then left alone for a while is
-/// the claim of another test.
+/// A trap after the last decision does not fail the request. Another test covers the pause of the module after it.
 #[test]
 fn a_trap_at_the_end_of_a_request_does_not_fail_it() {
     for (callback, signature) in
@@ -125,7 +124,7 @@ fn a_loop_ends_after_its_processor_time() {
 }
 
 #[test]
-fn a_request_in_an_instance_that_ended_hears_of_it() {
+fn a_request_in_a_dead_instance_fails() {
     let plugin = plugin(&format!(
         "{} (func (export \"proxy_on_response_headers\") (param i32 i32 i32) (result i32) (i32.const 0))",
         fragile("unreachable")
@@ -133,22 +132,19 @@ fn a_request_in_an_instance_that_ended_hears_of_it() {
     let mut innocent = TestExchange::new("/");
     assert!(matches!(innocent.ask(&*plugin), Verdict::Continue));
     fault(&*plugin);
-    assert!(
-        matches!(innocent.answer(&*plugin), Verdict::Failed(_)),
-        "what it knew is gone with the instance"
-    );
+    assert!(matches!(innocent.answer(&*plugin), Verdict::Failed(_)), "its state is lost with the instance");
 }
 
 #[test]
-fn a_module_that_cannot_serve_is_left_alone_for_a_while() {
+fn a_module_that_cannot_serve_is_retried_after_a_pause() {
     let plugin = plugin(&fragile("unreachable"));
     fault(&*plugin);
-    assert_eq!(fault(&*plugin), "its module failed and is not tried again yet");
-    assert_eq!(fault(&*plugin), "its module failed and is not tried again yet");
+    assert_eq!(fault(&*plugin), "its module failed and is not retried yet");
+    assert_eq!(fault(&*plugin), "its module failed and is not retried yet");
 }
 
 #[test]
-fn a_pause_that_nobody_would_end_is_a_fault() {
+fn a_pause_without_a_pending_call_is_a_fault() {
     let plugin = plugin(&fragile("(return (i32.const 1))"));
     assert!(fault(&*plugin).starts_with("it paused"));
     assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
@@ -156,7 +152,7 @@ fn a_pause_that_nobody_would_end_is_a_fault() {
 
 #[test]
 fn an_instance_that_leaks_is_replaced_before_it_is_full() {
-    // Each request takes a page; only 16 fit.
+    // Each request leaks a page; only 16 fit.
     let plugin = plugin_with(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
           (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)) (i32.const 0))"#,
@@ -179,7 +175,7 @@ fn with_an_instance_of_its_own_no_request_meets_another() {
     }
 }
 
-/// KiB of this process that no file backs.
+/// KiB of anonymous memory of this process.
 fn memory() -> i64 {
     let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
@@ -188,12 +184,12 @@ fn memory() -> i64 {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn ten_thousand_bad_requests_leave_nothing_behind() {
+fn ten_thousand_bad_requests_leak_no_memory() {
     for (what, _) in TRAPS {
         let plugin = plugin(&format!("(func $deep (call $deep)) {}", fragile(what)));
         let round = |times| {
             for _ in 0..times {
-                // The good ones keep the module from being left alone.
+                // Good requests between them prevent the module's pause.
                 assert!(matches!(
                     TestExchange::new("/").ask(&*plugin),
                     Verdict::Continue | Verdict::Failed(_)
@@ -204,7 +200,7 @@ fn ten_thousand_bad_requests_leave_nothing_behind() {
         round(200);
         let before = memory();
         round(2000);
-        // Other tests run beside this one; a page kept by each bad request would be 8 MiB.
+        // Other tests run in parallel; one leaked page per bad request would be 8 MiB.
         assert!(memory() - before < 64 << 10, "{what}: {before} KiB became {} KiB", memory());
     }
 }

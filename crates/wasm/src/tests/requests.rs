@@ -1,4 +1,4 @@
-//! What a filter sees of a request and what it can do with it.
+//! A filter's view of a request, and its changes.
 
 use super::{plugin, plugin_with};
 use http::{HeaderMap, StatusCode};
@@ -54,7 +54,7 @@ fn pseudo_headers_headers_and_properties_are_read() {
     }
 }
 
-/// One call in a phase; the status that it answered is put into `x-status` of the answer, added to 48.
+/// One call in a phase; its status plus 48 is in the response's `x-status`.
 fn status_of(phase: &str, call: &str) -> TestExchange {
     let plugin = plugin(&format!(
         r#"(global $status (mut i32) (i32.const 63))
@@ -118,15 +118,15 @@ fn the_gateways_own_fields_stay_as_they_are() {
 }
 
 #[test]
-fn wrong_calls_get_a_status_and_hurt_nobody() {
+fn invalid_calls_get_a_status_and_affect_no_other_request() {
     let path = "(i32.const 200) (i32.const 5)";
     for (phase, call, expected) in [
-        // Not there yet, or not any more.
+        // Not available yet, or no longer.
         ("request", format!("(call $get (i32.const 2) {path} (i32.const 16) (i32.const 20))"), 2),
         ("response", format!("(call $set (i32.const 0) {path} (i32.const 210) (i32.const 8))"), 2),
         ("request", "(call $set_buffer (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1))".into(), 2),
         ("request", "(call $buffer (i32.const 0) (i32.const 0) (i32.const 9) (i32.const 16) (i32.const 20))".into(), 1),
-        // No such map, context, function, upstream.
+        // Unknown map, context, function, upstream.
         ("request", "(call $pairs (i32.const 99) (i32.const 16) (i32.const 20))".into(), 2),
         ("request", "(call $effective (i32.const 77))".into(), 2),
         ("request", format!("(call $foreign {path} (i32.const 0) (i32.const 0) (i32.const 16) (i32.const 20))"), 1),
@@ -140,7 +140,7 @@ fn wrong_calls_get_a_status_and_hurt_nobody() {
         ("request", format!("(call $get (i32.const 0) {path} (i32.const -1) (i32.const -1))"), 6),
         ("request", "(call $log (i32.const 2) (i32.const 131072) (i32.const 1))".into(), 6),
         ("request", "(call $set_pairs (i32.const 0) (i32.const 131071) (i32.const 2))".into(), 6),
-        // Broken maps, names and values.
+        // Malformed maps, names and values.
         ("request", "(call $set_pairs (i32.const 0) (i32.const 200) (i32.const 5))".into(), 4),
         ("request", format!("(call $set (i32.const 0) {path} (i32.const 260) (i32.const 3))"), 2),
         ("request", "(call $set (i32.const 0) (i32.const 300) (i32.const 4) (i32.const 260) (i32.const 3))".into(), 2),
@@ -174,7 +174,7 @@ const DENY: &str = r#"(data (i32.const 100) "no") (data (i32.const 110) "why")
       (i32.const 200) (i32.const 18) (i32.const -1))))"#;
 
 #[test]
-fn a_filter_answers_itself() {
+fn a_filter_responds() {
     for phase in ["request", "response"] {
         let plugin = plugin(&format!(
             r#"{DENY} (func (export "proxy_on_{phase}_headers") (param i32 i32 i32) (result i32) (call $deny) (i32.const 1))"#
@@ -193,7 +193,7 @@ fn a_filter_answers_itself() {
     }
 }
 
-/// Wants the whole body; puts `!` behind it, and its length at `x-length` of the head.
+/// Requests the whole body; appends `!`, and sets `x-length` of the head to its length.
 const BODY: &str = r#"(data (i32.const 100) "!") (data (i32.const 110) "x-length")
     (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.eqz (local.get 2)))
     (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
@@ -229,7 +229,7 @@ fn pieces_are_held_back_up_to_the_limit() {
 }
 
 #[test]
-fn the_answers_body_is_seen_and_replaced_and_its_head_remembered() {
+fn the_response_body_is_replaced_and_its_head_remembered() {
     let plugin = plugin(
         r#"(data (i32.const 100) "x-b") (data (i32.const 110) ":status")
         (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32)
@@ -249,7 +249,7 @@ fn the_answers_body_is_seen_and_replaced_and_its_head_remembered() {
 }
 
 #[test]
-fn the_end_of_a_stream_is_told_once_in_order() {
+fn the_end_of_a_stream_is_reported_once_in_order() {
     // Counts done, log and delete in one number; the next request shows it.
     let plugin = plugin(
         r#"(global $n (mut i32) (i32.const 0)) (data (i32.const 100) "x-n")
@@ -272,5 +272,5 @@ fn the_end_of_a_stream_is_told_once_in_order() {
     drop(second);
     let mut third = TestExchange::new("/");
     third.ask(&*plugin);
-    assert_eq!(third.request["x-n"].as_bytes()[0] - 33, 0b01_10_11, "also of a request that just went away");
+    assert_eq!(third.request["x-n"].as_bytes()[0] - 33, 0b01_10_11, "also for a cancelled request");
 }

@@ -7,8 +7,8 @@ use moongate_sdk::{Direction, Ended, Message, MessageVerdict, Phases, Plugin};
 use serde_json::json;
 use std::time::Duration;
 
-/// By the first byte: `d` is dropped, `c` closes, `r` is replaced, `t` traps, all else goes on; from the
-/// backend everything is dropped that is binary.
+/// Selects by the first byte: `d` is dropped, `c` closes, `r` is replaced, `t` traps, others are forwarded. Binary
+/// messages of the backend are dropped.
 fn filter() -> Box<dyn Plugin> {
     plugin_with(
         r#"(data (i32.const 100) "ws_close") (data (i32.const 110) "\f0\03not so") (data (i32.const 130) "new")
@@ -48,8 +48,8 @@ fn messages_are_seen_dropped_rewritten_and_end_the_socket() {
     assert!(matches!(say(&mut visit, &*plugin, "hello"), (MessageVerdict::Forward, text) if text == "hello"));
     assert!(matches!(say(&mut visit, &*plugin, "drop"), (MessageVerdict::Drop, _)));
     assert!(matches!(say(&mut visit, &*plugin, "rewrite"), (MessageVerdict::Forward, text) if text == "new"));
-    let (fate, _) = say(&mut visit, &*plugin, "close");
-    assert!(matches!(fate, MessageVerdict::Close { code: 1008, reason } if reason == "not so"));
+    let (verdict, _) = say(&mut visit, &*plugin, "close");
+    assert!(matches!(verdict, MessageVerdict::Close { code: 1008, reason } if reason == "not so"));
     for (binary, goes_on) in [(false, true), (true, false)] {
         let mut message = Message { direction: Direction::ToClient, binary, payload: "x".into() };
         assert_eq!(matches!(visit.say(&*plugin, &mut message), MessageVerdict::Forward), goes_on);

@@ -1,4 +1,4 @@
-//! What is refused when a configuration is read, and what starts.
+//! Rejected and accepted modules at configuration load.
 
 use super::{PRELUDE, load, plugin, refusal, wasm};
 use moongate_sdk::Phases;
@@ -8,7 +8,7 @@ const EMPTY: &str =
     "(func (export \"proxy_on_request_headers\") (param i32 i32 i32) (result i32) (i32.const 0))";
 
 #[test]
-fn what_is_no_filter_is_refused_in_words() {
+fn a_module_that_is_not_a_filter_is_rejected_with_a_reason() {
     let text = |text: &str| wat::parse_str(text).unwrap();
     let cases = [
         (b"not wasm".to_vec(), "the module does not compile: "),
@@ -25,11 +25,11 @@ fn what_is_no_filter_is_refused_in_words() {
         (wasm(""), "the module does nothing with requests"),
         (
             text(&format!("(module (import \"env\" \"proxy_teleport\" (func)) {PRELUDE} {EMPTY})")),
-            "the module imports `env.proxy_teleport`, which is not known here",
+            "the module imports `env.proxy_teleport`, which is not supported",
         ),
         (
             text(&format!("(module (import \"env\" \"proxy_done\" (func (param i64))) {PRELUDE} {EMPTY})")),
-            "the module does not fit: ",
+            "the module cannot be linked: ",
         ),
         (
             wasm("(func (export \"proxy_on_request_headers\") (param i64) (result i32) (i32.const 0))"),
@@ -53,8 +53,8 @@ fn what_is_no_filter_is_refused_in_words() {
         ),
     ];
     for (bytes, expected) in cases {
-        let said = refusal(&bytes, json!({}));
-        assert!(said.starts_with(expected), "{said:?} is not {expected:?}");
+        let message = refusal(&bytes, json!({}));
+        assert!(message.starts_with(expected), "{message:?} is not {expected:?}");
     }
 }
 
@@ -65,9 +65,9 @@ fn a_start_that_never_ends_is_ended() {
 }
 
 #[test]
-fn another_module_than_the_expected_is_refused() {
+fn a_module_with_another_hash_is_refused() {
     let module = wasm(EMPTY);
-    assert_eq!(refusal(&module, json!({ "sha256": "00" })), "the module has another SHA-256");
+    assert_eq!(refusal(&module, json!({ "sha256": "00" })), "the module's SHA-256 does not match");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn limits_out_of_range_and_unknown_settings_are_refused() {
 }
 
 #[test]
-fn a_module_takes_part_in_what_it_exports() {
+fn the_exports_of_a_module_select_its_phases() {
     let phases = plugin(EMPTY).phases();
     assert_eq!(phases, Phases { request_headers: true, waits: true, ..Phases::default() });
     let both = format!("{EMPTY} (func (export \"proxy_on_log\") (param i32))");
@@ -104,8 +104,8 @@ fn a_module_of_the_first_version_gets_its_headers_without_the_flag() {
 }
 
 #[test]
-fn the_standard_libraries_of_the_toolchains_find_what_they_need() {
-    // Under either name; what is not served is there all the same, and says so.
+fn the_toolchains_standard_libraries_start() {
+    // Under both names; unsupported functions are defined too, and return an error.
     for name in ["wasi_snapshot_preview1", "wasi_unstable"] {
         let imports = format!(
             r#"(import "{name}" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
@@ -135,8 +135,8 @@ fn the_standard_libraries_of_the_toolchains_find_what_they_need() {
 }
 
 #[test]
-fn the_configuration_comes_as_it_was_written() {
-    // Takes only a configuration of that length and first byte.
+fn the_configuration_arrives_as_written() {
+    // Accepts only a configuration of that length and first byte.
     let takes = |length: usize, first: u8| {
         wasm(&format!(
             r#"{EMPTY} (func (export "proxy_on_configure") (param i32 i32) (result i32)

@@ -1,4 +1,4 @@
-//! Filters from real toolchains, as they come; `fixtures/README.md` says what each does.
+//! Filters from real toolchains, unmodified; `fixtures/README.md` describes each.
 
 use super::load;
 use http::StatusCode;
@@ -14,7 +14,7 @@ fn fixture(name: &str, more: Value) -> Box<dyn Plugin> {
 }
 
 #[test]
-fn stock_sdks_and_none_run_unchanged() {
+fn filters_with_and_without_an_sdk_run_unchanged() {
     for name in ["rust-http.wasm", "assemblyscript.wasm", "c.wasm"] {
         for isolation in ["worker", "request"] {
             let plugin = fixture(name, json!({ "config": "blue", "isolation": isolation }));
@@ -52,20 +52,20 @@ fn a_stock_stream_filter_sees_rewrites_drops_and_closes() {
     let mut visit = TestExchange::new("/");
     let mut say = |direction, text: &str| {
         let mut message = Message { direction, binary: false, payload: text.into() };
-        let fate = visit.say(&*plugin, &mut message);
-        (fate, String::from_utf8(message.payload.to_vec()).unwrap())
+        let decision = visit.say(&*plugin, &mut message);
+        (decision, String::from_utf8(message.payload.to_vec()).unwrap())
     };
     assert!(matches!(say(Direction::ToBackend, "hello"), (MessageVerdict::Forward, text) if text == "hello"));
-    let (fate, text) = say(Direction::ToBackend, "a secret!");
-    assert!(matches!(fate, MessageVerdict::Forward) && !text.contains("secret"), "{fate:?} {text}");
+    let (decision, text) = say(Direction::ToBackend, "a secret!");
+    assert!(matches!(decision, MessageVerdict::Forward) && !text.contains("secret"), "{decision:?} {text}");
     assert!(matches!(say(Direction::ToBackend, "spam"), (MessageVerdict::Drop, _)));
     assert!(matches!(say(Direction::ToClient, "hidden"), (MessageVerdict::Drop, _)));
-    let (fate, _) = say(Direction::ToBackend, "bye");
-    assert!(matches!(fate, MessageVerdict::Close { code: 4001, .. }), "{fate:?}");
+    let (decision, _) = say(Direction::ToBackend, "bye");
+    assert!(matches!(decision, MessageVerdict::Close { code: 4001, .. }), "{decision:?}");
 }
 
 #[test]
-fn the_example_of_conf_is_what_its_source_says() {
+fn the_example_in_conf_matches_its_source() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf/plugins");
     let source = fs::read_to_string(folder.join("tag.wat")).unwrap();
     let module = folder.join("tag.wasm");
@@ -73,7 +73,7 @@ fn the_example_of_conf_is_what_its_source_says() {
 }
 
 #[test]
-fn the_example_of_conf_tags_answers() {
+fn the_example_in_conf_tags_responses() {
     let source = include_str!("../../../../conf/plugins/tag.wat");
     let plugin = load(&wat::parse_str(source).unwrap(), json!({ "config": "blue" })).unwrap();
     let mut visit = TestExchange::new("/");

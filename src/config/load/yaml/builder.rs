@@ -1,4 +1,4 @@
-//! The tree as far as it is read: what is open, what aliases may repeat, and how much there is.
+//! Value tree under construction: open collections, anchors for aliases, and limits on depth and size.
 
 use crate::config::load::source_spans::push_key;
 use crate::config::load::yaml_errors;
@@ -7,50 +7,50 @@ use serde_saphyr::granit_parser::Span;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Nesting beyond this is a mistake or an attack; readers of the tree may recurse this deep.
+/// The nesting limit; code that walks the tree may recurse this deep.
 pub(super) const DEPTH_MAX: usize = 64;
-/// Values in one file with every alias written out: a bound for "billion laughs".
+/// The limit on values of one file with every alias expanded, against "billion laughs".
 const NODES_MAX: usize = 2_000_000;
 
-/// A value that may be repeated by aliases.
+/// The value of an anchor, for its aliases.
 struct Anchored {
     value: Value,
     nodes: usize,
     depth: usize,
 }
 
-/// A list or mapping being read.
+/// A list or mapping under construction.
 pub(super) struct Open {
     pub(super) place: Place,
     pub(super) shown: Shown,
     pub(super) anchor: usize,
-    /// Values written so far at its beginning, to know its own size at its end.
+    /// Values before this collection, to compute its size at its end.
     pub(super) nodes_before: usize,
     pub(super) depth: usize,
     pub(super) content: Content,
 }
 
-/// By what a list or mapping is shown in a report.
+/// The part of a list or mapping that a report underlines.
 #[derive(Clone, Copy)]
 pub(super) enum Shown {
-    /// `{ … }`, if it is on one line.
+    /// The whole flow collection `{ … }`, if it is on one line.
     Whole,
-    /// The key that a block stands below.
+    /// The key above a block.
     ByItsKey,
     /// The first line of a block in a list.
     ByItsFirst,
 }
 
-/// What is in it so far.
+/// The content of a collection so far.
 pub(super) enum Content {
     List(Vec<Value>),
     Map { entries: Vec<(Key, Value)>, key: Option<Key> },
 }
 
-/// Takes values as they are finished, the innermost first.
+/// Builds the tree from finished values, the innermost first.
 pub(super) struct Builder {
     file: Arc<str>,
-    /// Paths are given to the whole tree at the end: until then everything shares this one.
+    /// The shared empty path: paths are assigned to the whole tree at the end.
     no_path: Arc<str>,
     pub(super) open: Vec<Open>,
     anchors: HashMap<usize, Anchored>,
@@ -74,11 +74,11 @@ impl Builder {
         }
     }
 
-    /// Repeats what was anchored, within the budget.
+    /// Expands an alias within the limits.
     pub(super) fn alias(&mut self, anchor: usize, span: &Span) -> Result<(), Problem> {
         let place = self.place(span);
         let Some(anchored) = self.anchors.get(&anchor) else {
-            self.complain(Problem::new("an alias inside its own anchor"), &place, None);
+            self.complain(Problem::new("an alias cannot refer to an anchor that contains it"), &place, None);
             return self.attach(Value::null(place), 1);
         };
         let (nodes, depth) = (anchored.nodes, anchored.depth);
@@ -95,7 +95,7 @@ impl Builder {
         self.attach(value, nodes)
     }
 
-    /// Puts a finished value where it belongs.
+    /// Adds a finished value to its parent.
     pub(super) fn attach(&mut self, value: Value, nodes: usize) -> Result<(), Problem> {
         self.nodes += nodes;
         if self.nodes > NODES_MAX {
@@ -115,7 +115,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Takes a value that stands where a key does.
+    /// Takes a value in the position of a key.
     fn key(&mut self, value: Value) {
         let place = value.place;
         let text = match value.kind {
@@ -130,14 +130,14 @@ impl Builder {
         }
     }
 
-    /// Keeps a value for the aliases behind it; `0` is no anchor.
+    /// Keeps a value for later aliases; `0` means no anchor.
     pub(super) fn remember(&mut self, anchor: usize, value: &Value, nodes: usize, depth: usize) {
         if anchor != 0 {
             self.anchors.insert(anchor, Anchored { value: value.clone(), nodes, depth });
         }
     }
 
-    /// Notes a problem inside the mapping or list that is open, at `key` if it is about one.
+    /// Reports a problem in the open collection, at `key` if given.
     pub(super) fn complain(&mut self, problem: Problem, place: &Place, key: Option<&str>) {
         let mut path = String::new();
         for open in &self.open {
@@ -165,7 +165,7 @@ impl Builder {
 }
 
 fn too_many() -> Problem {
-    Problem::new(format!("more than {NODES_MAX} values, counting what aliases repeat"))
+    Problem::new(format!("more than {NODES_MAX} values, with aliases expanded"))
 }
 
 pub(super) fn narrow(number: usize) -> u32 {

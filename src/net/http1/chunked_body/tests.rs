@@ -4,7 +4,7 @@ use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Feeds the parts one after the other.
+/// Feeds the parts in order.
 fn follow<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (usize, Body) {
     let mut chunks = Chunks::default();
     let mut sum = 0;
@@ -17,13 +17,13 @@ fn follow<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (usize, Body) {
             if body != Body::Open {
                 return (sum, body);
             }
-            assert!(n > 0, "an open body takes something");
+            assert!(n > 0, "an open body consumes bytes");
         }
     }
     (sum, Body::Open)
 }
 
-/// Whole, and byte by byte: the same verdict at the same place.
+/// The verdict, which is the same for all bytes at once and byte by byte.
 fn verdict(bytes: &[u8]) -> (usize, Body) {
     let whole = follow([bytes]);
     assert_eq!(follow(bytes.chunks(1)), whole, "{:?}", bytes.escape_ascii().to_string());
@@ -40,7 +40,7 @@ fn one_chunk_is_taken_at_a_time() {
 }
 
 #[test]
-fn a_body_ends_where_it_ends_and_what_follows_is_not_touched() {
+fn a_body_ends_at_its_last_chunk_and_later_bytes_are_untouched() {
     for body in [
         "0\r\n\r\n",
         "5\r\nhello\r\n0\r\n\r\n",
@@ -58,7 +58,7 @@ fn a_body_ends_where_it_ends_and_what_follows_is_not_touched() {
 }
 
 #[test]
-fn what_has_two_readings_is_broken_at_its_first_wrong_byte() {
+fn ambiguous_framing_breaks_at_its_first_invalid_byte() {
     for (body, sound) in [
         ("\r\nhello\r\n0\r\n\r\n", 0),
         (";x\r\n\r\n", 0),
@@ -91,7 +91,7 @@ fn what_has_two_readings_is_broken_at_its_first_wrong_byte() {
 }
 
 #[test]
-fn extensions_and_trailers_have_an_end() {
+fn extensions_and_trailers_are_limited() {
     let extension = |n: usize| verdict(format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(n)).as_bytes()).1;
     assert_eq!((extension(4096), extension(4097)), (Body::Over, Body::Broken));
     let blanks = |n: usize| verdict(format!("5{}\r\nhello\r\n0\r\n\r\n", " ".repeat(n)).as_bytes()).1;
@@ -114,13 +114,13 @@ proptest! {
     fn a_body_passes_at_any_split(
         chunks in vec(chunk(), 0..8),
         trailers in vec("[a-zA-Z-]{1,10}: [ -~]{0,20}\r\n", 0..3),
-        behind in vec(any::<u8>(), 0..50),
+        suffix in vec(any::<u8>(), 0..50),
         sizes in vec(1..40usize, 1..60),
     ) {
         let mut wire = chunks.concat();
         wire.extend_from_slice(format!("0\r\n{}\r\n", trailers.concat()).as_bytes());
         let end = wire.len();
-        wire.extend_from_slice(&behind);
+        wire.extend_from_slice(&suffix);
         let mut parts = Vec::new();
         let mut rest = &wire[..];
         for size in sizes.iter().cycle() {
@@ -133,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_get_one_verdict_however_they_come(bytes in vec(prop_oneof![
+    fn any_bytes_get_the_same_verdict_for_any_split(bytes in vec(prop_oneof![
         Just(b'\r'), Just(b'\n'), Just(b'0'), Just(b'2'), Just(b';'), Just(b' '), any::<u8>()
     ], 0..60)) {
         verdict(&bytes);

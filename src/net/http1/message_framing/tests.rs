@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Feeds the bytes in pieces of that size. Returns how many were the request's, and the boundary.
+/// Feeds the bytes in pieces of that size. Returns the bytes of the request, and the boundary.
 fn follow(bytes: &[u8], piece: usize) -> (usize, Boundary) {
     let mut boundary = Boundary::default();
     let mut sum = 0;
@@ -23,7 +23,7 @@ fn follow(bytes: &[u8], piece: usize) -> (usize, Boundary) {
     (sum, boundary)
 }
 
-/// The fields as a parser reads them, and the head's size.
+/// The fields from the parser, and the header's size.
 fn parsed(bytes: &[u8]) -> (usize, HeaderMap) {
     let mut fields = [httparse::EMPTY_HEADER; 16];
     let mut request = httparse::Request::new(&mut fields);
@@ -37,7 +37,7 @@ fn parsed(bytes: &[u8]) -> (usize, HeaderMap) {
 const GET: &str = "GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTE: trailers\r\n";
 
 #[test]
-fn a_request_ends_with_its_body_and_what_follows_is_the_next() {
+fn a_request_ends_with_its_body_and_the_next_one_follows() {
     for (fields, body) in [
         ("", ""),
         ("Content-Length: 0\r\n", ""),
@@ -80,7 +80,7 @@ fn bare_line_feeds_and_empty_lines_before_are_read_as_the_parser_reads_them() {
 }
 
 #[test]
-fn a_head_read_in_two_ways_is_doubtful() {
+fn an_ambiguous_header_is_doubtful() {
     let padded = format!("Content-Length: {}5\r\n", "0".repeat(200));
     let doubt = |wire: &str, seen: &str| {
         let (_, headers) = parsed(seen.as_bytes());
@@ -106,35 +106,35 @@ fn a_head_read_in_two_ways_is_doubtful() {
 }
 
 proptest! {
-    /// Whatever the parser takes for a head, the boundary ends it at the same byte.
+    /// The parser and the boundary find the same end of a header.
     #[test]
     fn the_parser_and_the_boundary_agree(
         lines in vec("(content-length: [0-9]{1,3}|Transfer-Encoding: chunked|[a-zA-Z-]{1,8}:[ -~]{0,12})\r?", 0..8),
-        behind in vec(any::<u8>(), 0..40),
+        suffix in vec(any::<u8>(), 0..40),
         piece in 1..50usize,
     ) {
         let mut wire = format!("GET / HTTP/1.1\r\n{}\r\n", lines.iter().map(|line| format!("{line}\n")).collect::<String>());
         let head = wire.len();
-        wire.push_str(&String::from_utf8_lossy(&behind));
+        wire.push_str(&String::from_utf8_lossy(&suffix));
         let (size, headers) = parsed(wire.as_bytes());
         prop_assert_eq!(size, head);
         let (n, boundary) = follow(wire.as_bytes(), piece);
         prop_assert!(n >= head && boundary.head() == head);
-        // Two lengths are refused by admission; the first and the last may differ here.
+        // Two lengths are refused by request validation; here the first and the last may differ.
         if headers.get_all(header::CONTENT_LENGTH).iter().count() < 2 && boundary.stage() != ParseState::Broken {
             prop_assert_eq!(boundary.compare(&headers), Reading::Plain);
         }
     }
 
     #[test]
-    fn any_bytes_end_at_one_place_however_they_come(
+    fn any_bytes_end_at_the_same_place_for_any_split(
         wire in "(GET / HTTP/1.1\r?\n)?((content-length: [0-9]|transfer-encoding: x|[a-c:\r ]{0,3})\r?\n){0,5}[0-3\r\n;]{0,20}",
     ) {
         let (whole, boundary) = follow(wire.as_bytes(), wire.len().max(1));
         for piece in 1..wire.len() {
             let (n, other) = follow(wire.as_bytes(), piece);
             prop_assert_eq!(other.stage(), boundary.stage(), "by {}", piece);
-            // A body that is broken in what came with the head is refused before its first byte.
+            // A body whose framing breaks in the bytes after the header is refused before its first byte.
             prop_assert!(n == whole || boundary.stage() == ParseState::Broken, "by {}", piece);
         }
     }

@@ -4,7 +4,7 @@ use pingora::protocols::http::v1::server::HttpSession;
 use proptest::prelude::*;
 use std::io::Cursor;
 
-/// What the parser gets in the end, and what was kept.
+/// The header that the parser gets, and the kept one.
 fn judged(head: &[u8]) -> (Vec<u8>, SentHead) {
     match judge(head) {
         Judgement::Plain => (head.to_vec(), SentHead::default()),
@@ -12,7 +12,7 @@ fn judged(head: &[u8]) -> (Vec<u8>, SentHead) {
     }
 }
 
-/// Whether Pingora takes a head, and all of it.
+/// Returns whether Pingora accepts a whole header.
 fn is_taken(head: &[u8]) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -44,7 +44,7 @@ fn what_the_parser_does_not_take_is_kept_beside_it() {
 }
 
 proptest! {
-    /// Whatever comes, Pingora takes what it is given: it refuses nothing by itself.
+    /// For any input, Pingora accepts the header that it gets.
     #[test]
     fn the_parser_takes_what_it_is_given(
         line in "(GET|POST|CONNECT|HEAD|G T|\u{16})? ?(/[a-c%2F<>\"`{}|^\\\\#ß ]{0,8}|http://[a-b:@/]{0,4}|\\*|[ -~]{0,6}) (HTTP/1\\.[01]|HTTP/2\\.0|[ -~]{0,9})",

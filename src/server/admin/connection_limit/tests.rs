@@ -1,9 +1,9 @@
-//! Claims about which connection is closed for a new one.
+//! Tests of evictions.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
 
-/// A client of its own for each number.
+/// A distinct client address for each number.
 fn client(number: usize) -> IpAddr {
     IpAddr::from(u32::try_from(number).unwrap().to_be_bytes())
 }
@@ -12,7 +12,7 @@ fn places(limit: &Arc<ConnectionLimit>, count: usize, client: impl Fn(usize) -> 
     (0..count).map(|number| limit.admit(client(number)).place).collect()
 }
 
-/// The indices of the places that have to close.
+/// The indices of the evicted connections.
 fn evicted(places: &[Place]) -> Vec<usize> {
     let is_evicted = |place: &Place| {
         let mut waiting = Box::pin(place.evicted());
@@ -26,7 +26,7 @@ fn a_new_connection_closes_the_oldest_that_is_unauthenticated() {
     let limit = ConnectionLimit::new(Trust::Unauthenticated);
     let places = places(&limit, CONNECTIONS, client);
     places[0].authenticate();
-    // What an unauthenticated connection does makes no difference.
+    // The activity of an unauthenticated connection makes no difference.
     places[1].set(Activity::Sending);
     for expected in [vec![1], vec![2], vec![3]] {
         let admitted = limit.admit(client(999));
@@ -87,7 +87,7 @@ fn probes_have_places_while_no_other_connection_may_be_closed() {
     let next = limit.admit(client(999));
     assert_eq!((next.place.scope(), evicted(&probes)), (Scope::Probes, vec![0]));
     assert!(evicted(&ordinary).is_empty());
-    // The next response that has been sent leaves an idle connection.
+    // A connection is idle after its response was sent.
     ordinary[9].set(Activity::Receiving);
     let admitted = limit.admit(client(999));
     assert_eq!((admitted.place.scope(), evicted(&ordinary)), (Scope::All, vec![9]));

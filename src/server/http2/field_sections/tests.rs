@@ -1,4 +1,4 @@
-//! Claims about field sections, written byte by byte.
+//! Tests of field sections, byte by byte.
 
 use super::*;
 use crate::server::http2::frame_scan::CONTINUATION;
@@ -17,7 +17,7 @@ fn frame(kind: u8, flags: u8, stream: u32, length: usize) -> Frame {
     }
 }
 
-/// Whether a section of this stream passes, and what becomes of it.
+/// Returns whether a section of this stream passes, and its resulting bytes.
 fn read(sections: &mut Sections, stream: u32, block: &[u8]) -> (bool, Vec<u8>) {
     let mut bytes = block.to_vec();
     sections.begin(frame(HEADERS, 0, stream, block.len()));
@@ -25,13 +25,13 @@ fn read(sections: &mut Sections, stream: u32, block: &[u8]) -> (bool, Vec<u8>) {
     (passes, bytes)
 }
 
-/// A field as a literal, with a name that is written out.
+/// A literal field with a literal name.
 fn literal(first: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
     let length = |text: &[u8]| u8::try_from(text.len()).unwrap_or(u8::MAX);
     [&[first, length(name)][..], name, &[length(value)], value].concat()
 }
 
-/// `:path` in Huffman's code.
+/// `:path` in Huffman code.
 const PATH: [u8; 4] = [0xb9, 0x58, 0xd3, 0x3f];
 
 fn huffman(first: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
@@ -77,7 +77,7 @@ fn fields_on_a_stream_that_has_ended_are_no_trailers() {
 }
 
 #[test]
-fn the_streams_that_are_remembered_have_an_end() {
+fn the_number_of_tracked_streams_is_bounded() {
     let mut sections = Sections::default();
     for stream in 0..10_000 {
         sections.begin(frame(HEADERS, 0, 2 * stream + 1, 0));
@@ -91,7 +91,7 @@ fn ordinary_trailers_pass() {
         &literal(0x40, b"x-sum", b":path"),
         &literal(0x00, b"", b":"),
         &literal(0x10, b"path", b"/#"),
-        // The size of the table, a field of the static table, a name of it.
+        // A table size update, a field of the static table, a name of it.
         &[0x3f, 0xe1, 0x1f, 0x90, 0x0f, 0x01, 1, b'#'],
         &huffman(0x00, &PATH[1..], b"x"),
     ];
@@ -113,7 +113,7 @@ fn what_the_table_holds_is_known_by_its_index() {
         assert_eq!(read(&mut sections, 1, &[0x80 | index]).0, passes, "{index} as a field");
         assert_eq!(read(&mut sections, 1, &[0x0f, index - 15, 1, b'x']).0, passes, "{index} as a name");
     }
-    // One more insertion moves them all.
+    // One more insertion shifts all indices.
     read(&mut sections, 3, &literal(0x40, b"x-c", b"d"));
     assert!(read(&mut sections, 3, &[0x80 | 62]).0 && !read(&mut sections, 3, &[0x80 | 63]).0);
     // A name of the table, inserted again.
@@ -124,19 +124,19 @@ fn what_the_table_holds_is_known_by_its_index() {
 #[test]
 fn a_fragment_is_made_what_no_path_has() {
     let mut sections = Sections::default();
-    for (came, goes) in [
+    for (input, output) in [
         (literal(0, b":path", b"/a#b#"), literal(0, b":path", b"/a>b>")),
         (vec![0x04, 2, b'/', b'#'], vec![0x04, 2, b'/', b'>']),
         (vec![0x45, 2, b'/', b'#'], vec![0x45, 2, b'/', b'>']),
         (vec![0x80 | 62, 0x40 | 62, 1, b'#'], vec![0x80 | 62, 0x40 | 62, 1, b'>']),
-        // `/#` and `/##` in Huffman's code: the last bit of each code of `#`.
+        // `/#` and `/##` in Huffman code: the last bit of each code of `#`.
         (vec![0x04, 0x83, 0x63, 0xfe, 0xbf], vec![0x04, 0x83, 0x63, 0xfe, 0xff]),
         (huffman(0, &PATH, &[0x63, 0xfe, 0xbf, 0xeb]), huffman(0, &PATH, &[0x63, 0xfe, 0xff, 0xef])),
-        // Nobody else's value is touched.
+        // Values of other fields are unchanged.
         (literal(0x40, b":paths", b"/#"), literal(0x40, b":paths", b"/#")),
         (vec![0x01, 1, b'#'], vec![0x01, 1, b'#']),
     ] {
-        assert_eq!(read(&mut sections, 1, &came).1, goes, "{came:x?}");
+        assert_eq!(read(&mut sections, 1, &input).1, output, "{input:x?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tests of what a client may send: floods end, and honest connections live on.
+//! Tests of the flood limit: floods end, and ordinary connections continue.
 
 use super::*;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn cancel(stream: u32) -> Frame {
     Frame { kind: RST_STREAM, flags: 0, length: 4, stream, code: 0 }
 }
 
-/// How many of so many requests, each as `make` has it, come through before one too many.
+/// The number of requests, each built by `make`, that pass before the limit.
 fn requests(budget: &mut Budget, most: u32, make: impl Fn(&mut Budget, u32) -> Result<(), Empty>) -> u32 {
     let first = budget.newest | 1;
     let made = (0..most).take_while(|at| make(budget, first + 2 + 2 * at).is_ok()).count();
@@ -30,7 +30,7 @@ fn rapid(budget: &mut Budget, stream: u32) -> Result<(), Empty> {
     budget.on_frame_received(cancel(stream))
 }
 
-/// How many of these come through in one moment, at most so many.
+/// The number of frames that pass at once, at most `most`.
 fn passed(budget: &mut Budget, frame: Frame, most: usize) -> usize {
     (0..most).take_while(|_| budget.on_frame_received(frame).is_ok()).count()
 }
@@ -67,7 +67,7 @@ async fn a_ping_beside_every_message_goes_on_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_all_cancelled_end_it() {
     let mut budget = Budget::full();
-    // However long it was quiet before.
+    // However long the quiet period before.
     tokio::time::advance(Duration::from_secs(3_600)).await;
     assert!((400..=500).contains(&requests(&mut budget, 10_000, rapid)));
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -108,7 +108,7 @@ async fn a_cancelled_request_now_and_then_goes_on_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_have_begun_may_all_be_cancelled() {
+async fn responses_that_have_begun_may_all_be_cancelled() {
     let mut budget = Budget::full();
     let made = requests(&mut budget, 10_000, |budget, stream| {
         budget.on_frame_received(head(stream, 5))?;

@@ -1,4 +1,4 @@
-//! What was sent arrives, whole and in order, and nothing is hoarded.
+//! Tests of delivery: bytes arrive complete and in order, and buffers stay bounded.
 
 use super::*;
 
@@ -33,7 +33,7 @@ async fn early_bytes_of_both_sides_come_first() {
     let (mut client, near) = pair().await;
     let (far, mut backend) = pair().await;
     let mut tunnel = tunnel(near, far, policy(|_| {}));
-    // The client's first frame is cut in two by the end of what was read with its head.
+    // The client's first frame is split at the end of the bytes read with its header.
     let sent = [question(b"early"), question(b"late")].concat();
     tunnel.client_early = Bytes::copy_from_slice(&sent[..7]);
     tunnel.backend_early = answer(b"greeting").into();
@@ -98,7 +98,7 @@ async fn a_reader_that_stops_stops_the_writer() {
     client.write_all(&frame(0x82, &[7; 1 << 20], Some([0; 4]))[..14]).await.unwrap();
     let chunk = [7; 1 << 10];
     let mut sent = 0;
-    // Nobody reads at the backend: two pipes and the rest of one read fill up, then the writer waits.
+    // The backend does not read: two pipes and the rest of one read fill up, then the writer waits.
     while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), client.write(&chunk)).await {
         sent += written.unwrap();
         assert!(sent <= (2 << 16) + read_buffer::SCRATCH, "the relay hoards");

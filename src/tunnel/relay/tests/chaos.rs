@@ -1,10 +1,10 @@
-//! Whatever both sides send, the relay neither panics nor stays, and invents nothing.
+//! Property tests: for any input of both sides the relay neither panics nor hangs, and sends no other bytes.
 
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A piece of what a side sends: a good frame, a bad one, or noise.
+/// A piece of input: a valid frame, an invalid one, or noise.
 fn piece(mask: Option<[u8; 4]>) -> impl Strategy<Value = Vec<u8>> {
     let payload = || vec(any::<u8>(), 0..300);
     let opcode = prop::sample::select(vec![0x81, 0x82, 0x01, 0x80, 0x00, 0x89, 0x8a, 0x88, 0xc1]);
@@ -18,7 +18,7 @@ fn piece(mask: Option<[u8; 4]>) -> impl Strategy<Value = Vec<u8>> {
 async fn talk(mut side: DuplexStream, pieces: Vec<Vec<u8>>, split: usize) -> Vec<u8> {
     let mut heard = Vec::new();
     for chunk in pieces.concat().chunks(split) {
-        // A relay that has ended takes nothing more.
+        // A relay that has ended reads nothing more.
         if side.write_all(chunk).await.is_err() {
             break;
         }
@@ -51,7 +51,7 @@ proptest! {
             (limit, relay.await.unwrap(), talks)
         });
         prop_assert!(outcome.lifetime <= limit + Duration::from_secs(1), "{outcome:?}");
-        // What came out is the start of what went in, and at the end at most one Close of the gateway's own.
+        // The output is a prefix of the input, followed by at most one Close frame of the gateway.
         for (sent, heard) in [(client.concat(), heard.1), (backend.concat(), heard.0)] {
             let same = sent.iter().zip(&heard).take_while(|(a, b)| a == b).count();
             prop_assert!(heard.len() - same <= 131, "{} {}", heard.len(), same);

@@ -1,4 +1,4 @@
-//! Silence, pings, age.
+//! Tests of silence, pings and age.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn no_pings(written: &mut WebSocket) {
     written.ping_interval.0 = Duration::ZERO;
 }
 
-/// Answers `count` pings of the gateway and returns when they came.
+/// Responds to `count` pings of the gateway and returns their times.
 async fn answer_pings(client: &mut DuplexStream, count: usize, masked: bool) -> Vec<u64> {
     let began = Instant::now();
     let mut moments = Vec::new();
@@ -93,7 +93,7 @@ async fn only_the_silent_side_is_pinged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_answers_no_ping_is_dead() {
+async fn a_client_that_responds_to_no_ping_is_dead() {
     let (_client, mut backend, relay) = pipes(|_| {});
     answer_pings(&mut backend, 1, false).await;
     assert_eq!(read_close(&mut backend).await, 1001);
@@ -104,9 +104,9 @@ async fn a_client_that_answers_no_ping_is_dead() {
     assert_eq!(outcome.lifetime.as_secs(), 40);
 }
 
-/// On a clock that moves: a paused one gives a ping and its delivery the same moment.
+/// On a running clock: a paused one gives a ping and its delivery the same time.
 #[tokio::test]
-async fn a_ping_that_was_merely_taken_is_no_sign_of_life() {
+async fn an_accepted_ping_is_no_sign_of_life() {
     let (_client, _backend, relay) = pipes(|written| {
         written.ping_interval.0 = Duration::from_millis(20);
         written.ping_timeout.value.0 = Duration::from_millis(20);
@@ -117,7 +117,7 @@ async fn a_ping_that_was_merely_taken_is_no_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_answers_no_ping_is_dead_and_the_client_is_told() {
+async fn a_backend_that_responds_to_no_ping_is_dead_and_the_client_gets_a_close() {
     let (mut client, _backend, relay) = pipes(|_| {});
     answer_pings(&mut client, 1, true).await;
     assert_eq!(read_close(&mut client).await, 1001);
@@ -133,7 +133,7 @@ async fn a_ping_waits_for_the_end_of_the_frame_under_way() {
     let whole = answer(&[b'x'; 1_000]);
     backend.write_all(&whole[..500]).await.unwrap();
     assert_eq!(read(&mut client, 500).await, whole[..500]);
-    // The backend, in the middle of its frame, cannot answer the ping it gets itself.
+    // The backend, in the middle of its frame, cannot respond to its own ping.
     assert_eq!(read_frame(&mut backend).await.0, 0x89);
     tokio::time::sleep(Duration::from_secs(5)).await;
     backend.write_all(&[&whole[500..], &answer(b"next")].concat()).await.unwrap();
@@ -144,7 +144,7 @@ async fn a_ping_waits_for_the_end_of_the_frame_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_connection_is_asked_to_come_again() {
+async fn an_old_connection_is_closed_with_1012() {
     let (mut client, _backend, relay) = pipes(|written| {
         no_pings(written);
         written.max_age = Some(moongate_config::Period(Duration::from_secs(600)));

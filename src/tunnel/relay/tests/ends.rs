@@ -1,10 +1,10 @@
-//! Every way in which a tunnel ends.
+//! Tests of every end of a tunnel.
 
 use super::*;
 use crate::tunnel::{ABNORMAL, Cause, Filter, Registry, TunnelKey};
 
 #[tokio::test]
-async fn a_half_close_still_gets_its_answer() {
+async fn a_half_close_still_gets_its_response() {
     let (mut client, mut backend, relay) = sockets().await;
     client.write_all(&question(b"question")).await.unwrap();
     client.shutdown().await.unwrap();
@@ -62,7 +62,7 @@ async fn a_backend_that_vanishes_inside_a_frame_ends_bare() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_never_answers_a_close_is_cut() {
+async fn a_client_that_never_responds_to_a_close_is_disconnected() {
     let (mut client, backend, relay) = pipes(|_| {});
     drop(backend);
     assert_eq!(read_close(&mut client).await, 1001);
@@ -108,13 +108,13 @@ fn member(registry: &Arc<Registry>) -> (DuplexStream, DuplexStream, JoinHandle<O
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_asks_to_come_again_and_waits_for_the_answer() {
+async fn a_drain_sends_1012_and_waits_for_the_close() {
     let registry = Arc::<Registry>::default();
     let (mut client, mut backend, relay) = member(&registry);
     let drain = registry.drain(Filter::All, Duration::from_secs(1), Cause::Endpoint, None);
     tokio::spawn(drain);
     assert_eq!(read_close(&mut client).await, 1012);
-    // What the client sent before it heard of it still arrives, and so does its answer.
+    // Bytes that the client sent earlier still arrive, and so does its Close frame.
     client.write_all(&question(b"in flight")).await.unwrap();
     client.write_all(&leave(1012)).await.unwrap();
     assert_eq!(read_frame(&mut backend).await, (0x81, b"in flight".to_vec()));
@@ -143,7 +143,7 @@ async fn a_drain_waits_for_the_end_of_the_frame_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_ignores_a_drain_is_cut_and_the_backend_is_told() {
+async fn a_client_that_ignores_a_drain_is_disconnected_and_the_backend_gets_a_close() {
     let registry = Arc::<Registry>::default();
     let (mut client, mut backend, relay) = member(&registry);
     assert_eq!(registry.drain(Filter::All, Duration::ZERO, Cause::Shutdown, None).await, 1);
@@ -165,12 +165,13 @@ async fn a_drain_at_any_byte_cuts_no_frame() {
         let registry = Arc::<Registry>::default();
         let (mut client, mut backend, _relay) = member(&registry);
         backend.write_all(&stream[..cut]).await.unwrap();
-        // The relay sleeps again, with every byte so far behind it, before the drain begins.
+        // The relay is idle again, with all bytes relayed, before the drain begins.
         tokio::time::sleep(Duration::from_millis(1)).await;
         registry.drain(Filter::All, Duration::ZERO, Cause::Route, None).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
         backend.write_all(&stream[cut..]).await.unwrap();
-        // Whole frames up to the cut and the one it lies in; a head or control frame in part is none yet.
+        // Complete frames up to the cut and the frame at it; an incomplete header or control frame is not
+        // relayed.
         let mut passed = Vec::new();
         let code = loop {
             match read_frame(&mut client).await {
@@ -187,7 +188,7 @@ async fn a_drain_at_any_byte_cuts_no_frame() {
     }
 }
 
-/// A look at a message that is not survived.
+/// An inspector that panics.
 struct Panics;
 
 impl Inspector for Panics {
@@ -205,13 +206,13 @@ impl Inspector for Panics {
 type Ends = tokio::sync::mpsc::UnboundedReceiver<Outcome>;
 
 fn launched(tunnel: Tunnel, switching: &[u8]) -> Ends {
-    let (told, ends) = tokio::sync::mpsc::unbounded_channel();
-    crate::tunnel::launch(tunnel, switching.to_vec(), move |outcome| told.send(outcome.clone()).unwrap());
+    let (outcomes, ends) = tokio::sync::mpsc::unbounded_channel();
+    crate::tunnel::launch(tunnel, switching.to_vec(), move |outcome| outcomes.send(outcome.clone()).unwrap());
     ends
 }
 
 #[tokio::test]
-async fn a_relay_that_panics_is_told_of() {
+async fn a_relay_that_panics_is_reported() {
     let (mut client, near) = tokio::io::duplex(1 << 16);
     let (far, _backend) = tokio::io::duplex(1 << 16);
     let mut tunnel = tunnel(boxed(near), boxed(far), policy(|_| {}));
@@ -226,11 +227,11 @@ async fn a_relay_that_panics_is_told_of() {
 }
 
 #[test]
-fn a_relay_whose_runtime_ends_is_told_of() {
+fn a_relay_whose_runtime_ends_is_reported() {
     for switching in [&b""[..], b"HTTP/1.1 101 Switching Protocols\r\n\r\n"] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (mut ends, kept) = runtime.block_on(async {
-            // A pipe that takes one byte: a client that has to be waited for.
+            // A pipe with a capacity of one byte: a client that is not writable.
             let (client, near) = tokio::io::duplex(1);
             let (far, backend) = tokio::io::duplex(1 << 16);
             let ends = launched(tunnel(boxed(near), boxed(far), policy(|_| {})), switching);
@@ -246,7 +247,7 @@ fn a_relay_whose_runtime_ends_is_told_of() {
 }
 
 #[tokio::test]
-async fn a_client_that_left_before_its_101_is_told_of() {
+async fn a_client_that_left_before_its_101_is_reported() {
     let (client, near) = tokio::io::duplex(1 << 16);
     let (far, _backend) = tokio::io::duplex(1 << 16);
     drop(client);

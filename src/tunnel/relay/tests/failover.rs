@@ -1,4 +1,4 @@
-//! A backend is lost, the client is not.
+//! Tests of failover.
 
 use super::*;
 use crate::config::OnEndpointLoss;
@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 
-/// Hands out backends that a test sends.
+/// Returns backends that a test sends.
 struct Spares(mpsc::UnboundedReceiver<TunnelIo>);
 
 impl Redial for Spares {
@@ -28,7 +28,7 @@ impl Redial for Spares {
     }
 }
 
-/// A client that is kept, and its backends.
+/// A client with failover, and its backends.
 struct Setting {
     client: DuplexStream,
     backend: DuplexStream,
@@ -37,7 +37,7 @@ struct Setting {
 }
 
 impl Setting {
-    /// Pipes of `size` bytes.
+    /// With pipes of `size` bytes.
     fn with(size: usize, change: impl FnOnce(&mut WebSocket)) -> Self {
         let (client, near) = tokio::io::duplex(size);
         let (far, backend) = tokio::io::duplex(size);
@@ -55,13 +55,13 @@ impl Setting {
         Self::with(1 << 16, |_| {})
     }
 
-    /// The backend vanishes, and the relay has seen it.
+    /// Disconnects the backend and waits until the relay has noticed.
     async fn lose(&mut self) {
         self.backend = tokio::io::duplex(1).0;
         tokio::task::yield_now().await;
     }
 
-    /// The next backend.
+    /// Supplies the next backend.
     fn spare(&self) -> DuplexStream {
         let (far, backend) = tokio::io::duplex(1 << 16);
         self.spares.send(boxed(far)).unwrap();
@@ -96,7 +96,7 @@ async fn a_backend_that_vanishes_between_messages_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_of_a_backend_that_leaves_is_answered_and_goes_no_further() {
+async fn a_close_of_a_leaving_backend_is_answered_and_not_forwarded() {
     for code in [1001, 1012] {
         let mut setting = Setting::new();
         setting.backend.write_all(&[answer(b"last words"), dismiss(code)].concat()).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_backend_that_echoes_the_clients_own_1001_is_not_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_was_cut_is_said_again_from_its_first_frame() {
+async fn an_incomplete_message_is_replayed_from_its_first_frame() {
     let mut setting = Setting::new();
     let parts = [
         question(b"whole"),
@@ -154,7 +154,7 @@ async fn a_message_that_was_cut_is_said_again_from_its_first_frame() {
 #[tokio::test(start_paused = true)]
 async fn half_a_message_of_the_backend_costs_the_client() {
     let whole = answer(&[b'x'; 1_000]);
-    // In the middle of a frame there is no room for a Close.
+    // No Close frame can be inserted within a frame.
     let mut setting = Setting::new();
     setting.backend.write_all(&whole[..500]).await.unwrap();
     read(&mut setting.client, 500).await;
@@ -162,7 +162,7 @@ async fn half_a_message_of_the_backend_costs_the_client() {
     read_end(&mut setting.client).await;
     drop(setting.client);
     assert_eq!(setting.relay.await.unwrap().by, Initiator::Side(Side::Backend));
-    // Between two frames of a message there is.
+    // Between two frames of a message it can.
     let mut setting = Setting::new();
     setting.backend.write_all(&frame(0x01, b"half", None)).await.unwrap();
     read_frame(&mut setting.client).await;
@@ -200,7 +200,7 @@ async fn a_client_that_waits_is_read_up_to_the_bound() {
         assert!(sent <= (4 << 10) + (1 << 10), "the relay hoards");
     }
     assert!(sent >= 4 << 10, "{sent}");
-    // Its silence meanwhile is the gateway's, also beyond the pings.
+    // Its silence meanwhile is caused by the gateway, beyond the ping timeout too.
     tokio::time::sleep(Duration::from_secs(45)).await;
     let (far, mut second) = tokio::io::duplex(1 << 16);
     setting.spares.send(boxed(far)).unwrap();
@@ -210,7 +210,7 @@ async fn a_client_that_waits_is_read_up_to_the_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_too_long_to_be_said_again_costs_the_client_when_it_is_cut() {
+async fn an_incomplete_message_above_the_bound_closes_the_client() {
     let mut setting = Setting::with(1 << 10, |written| written.reconnect_buffer = Size(2 << 10));
     let long = frame(0x82, &[7; 10_000], Some(KEY));
     let begin = setting.client.write_all(&long[..5_000]);
@@ -241,7 +241,7 @@ async fn a_long_message_that_was_written_whole_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_for_whom_nobody_is_found_is_asked_to_come_again() {
+async fn a_client_without_another_backend_is_closed_with_1012() {
     let mut setting = Setting::new();
     let began = Instant::now();
     setting.backend.write_all(&dismiss(1012)).await.unwrap();
@@ -257,7 +257,7 @@ async fn a_client_for_whom_nobody_is_found_is_asked_to_come_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_leaves_while_nobody_is_there_is_answered() {
+async fn a_client_that_leaves_during_a_failover_gets_a_close() {
     let mut setting = Setting::new();
     setting.lose().await;
     setting.client.write_all(&[question(b"save this"), leave(1000)].concat()).await.unwrap();
@@ -279,7 +279,7 @@ async fn a_client_that_leaves_while_nobody_is_there_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_answers_no_ping_is_replaced_and_pings_go_on() {
+async fn a_backend_that_responds_to_no_ping_is_replaced_and_pings_continue() {
     let mut setting = Setting::new();
     let mut second = setting.spare();
     for _ in 0..2 {
@@ -287,7 +287,7 @@ async fn a_backend_that_answers_no_ping_is_replaced_and_pings_go_on() {
         assert_eq!(first, 0x89);
         setting.client.write_all(&frame(0x8a, &payload, Some(KEY))).await.unwrap();
     }
-    // The first was pinged after 30 s and given up after 40; the second is pinged 30 s later.
+    // The first was pinged after 30 s and lost after 40 s; the second is pinged 30 s later.
     let (first, payload) = read_frame(&mut second).await;
     assert_eq!((first, payload.len()), (0x89, 8));
     second.write_all(&[frame(0x8a, &payload, None), answer(b"alive")].concat()).await.unwrap();
@@ -351,7 +351,7 @@ async fn a_reset_over_real_sockets_is_outlived() {
     assert!(!relay.is_finished());
 }
 
-/// A backend that takes nothing and has something to say.
+/// A backend that reads nothing and sends bytes.
 struct Deaf(DuplexStream);
 
 impl crate::tunnel::Io for Deaf {}
@@ -380,9 +380,9 @@ impl tokio::io::AsyncWrite for Deaf {
     }
 }
 
-/// A client behind a small pipe, and what a backend says that takes nothing.
+/// A client behind a small pipe, and a backend that sends this and reads nothing.
 async fn deaf(
-    said: &[u8],
+    output: &[u8],
 ) -> (DuplexStream, mpsc::UnboundedSender<TunnelIo>, JoinHandle<Outcome>, DuplexStream) {
     let (client, near) = tokio::io::duplex(64);
     let (far, mut backend) = tokio::io::duplex(1 << 16);
@@ -390,16 +390,16 @@ async fn deaf(
     let reconnects = |written: &mut WebSocket| written.on_endpoint_loss = OnEndpointLoss::Reconnect;
     let mut tunnel = tunnel(boxed(near), TunnelIo::Boxed(Box::new(Deaf(far))), policy(reconnects));
     tunnel.redial = Some(Box::new(Spares(waiting)));
-    backend.write_all(said).await.unwrap();
+    backend.write_all(output).await.unwrap();
     (client, spares, tokio::spawn(run(tunnel)), backend)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_takes_nothing_more_is_heard_out() {
+async fn a_backend_that_stopped_reading_is_read_to_its_end() {
     let words = answer(&[b'x'; 1_000]);
     let (mut client, spares, relay, _backend) = deaf(&words).await;
     client.write_all(&question(b"anybody?")).await.unwrap();
-    // The client is slow: what the backend said waits for it, and the backend with it.
+    // The client is slow: the backend's bytes wait for it, and so does the failover.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(read(&mut client, words.len()).await, words);
     let (far, mut second) = tokio::io::duplex(1 << 16);
@@ -418,7 +418,7 @@ async fn a_backend_that_takes_nothing_more_and_is_in_the_middle_of_a_message_cos
     assert_eq!(relay.await.unwrap().reason, Reason::Reset);
 }
 
-/// The whole messages at the start of what a backend got; a message is its frames' payloads.
+/// The complete messages at the start of a backend's input; a message is its frames' payloads.
 fn messages(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut whole, mut open) = (Vec::new(), Vec::new());
     while bytes.len() >= 6 {
@@ -441,7 +441,7 @@ fn messages(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     whole
 }
 
-/// A message of so many bytes in so many frames, told apart by its number, with pings between them.
+/// A message of `size` bytes in `frames` frames, identified by its number, with pings between them.
 fn message(number: usize, size: usize, frames: usize) -> Vec<u8> {
     let mut payload = number.to_be_bytes().to_vec();
     payload.resize(8 + size, b'.');
@@ -487,7 +487,7 @@ proptest! {
             for cut in cuts {
                 let mut got = vec![0; cut];
                 let mut at = 0;
-                // A backend reads so much and dies, or has read everything.
+                // A backend reads up to the cut and disconnects, or has read everything.
                 while at < cut
                     && let Ok(Ok(more)) =
                         tokio::time::timeout(Duration::from_secs(1), backend.read(&mut got[at..])).await
@@ -498,7 +498,7 @@ proptest! {
                 let (far, next) = tokio::io::duplex(pipe);
                 setting.spares.send(boxed(far)).unwrap();
                 let mut dying = std::mem::replace(&mut backend, next);
-                // What was written to it before it died, it may have read or not; here it has.
+                // It may have read what was written before its end; here it has.
                 let mut rest = vec![0; pipe];
                 let left = tokio::time::timeout(Duration::ZERO, dying.read(&mut rest)).await;
                 rest.truncate(left.map_or(0, Result::unwrap));

@@ -1,4 +1,4 @@
-//! Sizes, rates, and frames that must not be.
+//! Tests of sizes, rates and invalid frames.
 
 use super::*;
 use crate::config::{Exceed, InvalidFrames};
@@ -12,7 +12,7 @@ async fn a_message_too_big_is_refused_with_1009() {
     assert_eq!(read_frame(&mut backend).await, (0x81, b"small".to_vec()));
     assert_eq!(read_close(&mut backend).await, 1001);
     assert_eq!(read_close(&mut client).await, 1009);
-    // The client is not kept waiting for the backend.
+    // The client does not wait for the backend.
     read_end(&mut client).await;
     drop((client, backend));
     let outcome = relay.await.unwrap();
@@ -41,18 +41,18 @@ async fn a_breach_of_the_protocol_is_1002() {
     assert_eq!(relay.await.unwrap().reason.token(), "client_invalid_frame");
 }
 
-/// As it would be without the gateway: the backend reads the valid frames before the broken one.
+/// As without the gateway: the backend reads the valid frames before the invalid one.
 #[tokio::test(start_paused = true)]
-async fn answers_to_what_was_valid_come_before_the_1002() {
+async fn responses_to_valid_frames_come_before_the_1002() {
     let broken = frame(0xc1, b"reserved bit", Some(KEY));
     for cut in [0, 1, 6] {
         let (mut client, mut backend, relay) = pipes(|_| {});
         client.write_all(&[question(b"valid"), broken.clone(), question(b"late")].concat()).await.unwrap();
         assert_eq!(read_frame(&mut backend).await, (0x81, b"valid".to_vec()));
         assert_eq!(read_close(&mut backend).await, 1001);
-        let said = [answer(b"echo"), answer(b"more"), frame(0x88, &[3, 0xe9], None)].concat();
-        backend.write_all(&said[..cut]).await.unwrap();
-        backend.write_all(&said[cut..]).await.unwrap();
+        let output = [answer(b"echo"), answer(b"more"), frame(0x88, &[3, 0xe9], None)].concat();
+        backend.write_all(&output[..cut]).await.unwrap();
+        backend.write_all(&output[cut..]).await.unwrap();
         assert_eq!(read_frame(&mut client).await, (0x81, b"echo".to_vec()));
         assert_eq!(read_frame(&mut client).await, (0x81, b"more".to_vec()));
         assert_eq!(read_close(&mut client).await, 1002);
@@ -64,9 +64,9 @@ async fn answers_to_what_was_valid_come_before_the_1002() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_without_a_last_word_holds_no_1002_back() {
+async fn a_backend_without_a_final_frame_delays_no_1002() {
     let broken = frame(0xc1, b"reserved bit", Some(KEY));
-    // It ends without a Close, it says nothing at all, or it stops in the middle of a frame.
+    // It ends without a Close frame, sends nothing, or stops within a frame.
     let (mut client, backend, _relay) = pipes(|_| {});
     client.write_all(&broken).await.unwrap();
     drop(backend);
@@ -143,13 +143,13 @@ async fn a_paused_client_sends_no_more_than_its_rate() {
         began.elapsed()
     };
     let ((), took) = tokio::join!(talk, listen);
-    // Ten at once, ninety at ten a second.
+    // Ten at once, ninety at ten per second.
     assert!((8_500..=10_000).contains(&took.as_millis()), "{took:?}");
     assert!(!relay.is_finished());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_beyond_its_rate_is_closed_where_that_is_asked_for() {
+async fn a_client_above_its_rate_is_closed_if_configured() {
     let (mut client, _backend, relay) = pipes(|written| {
         written.messages_per_second = NonZeroU32::new(10);
         written.on_exceed = Exceed::Close;

@@ -1,4 +1,4 @@
-//! A tunnel whose messages somebody looks at, or that somebody asks about.
+//! Tests of inspected and rechecked tunnels.
 
 use super::*;
 use crate::config::OnEndpointLoss;
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 type Look = fn(&mut Message) -> ChainVerdict;
 
-/// Looks at the messages of these sides, and tells how the tunnel ended.
+/// Inspects the messages of these sides, and reports the outcome.
 struct Reader {
     sides: &'static [Side],
     look: Look,
@@ -36,7 +36,7 @@ impl Inspector for Reader {
     }
 }
 
-/// Shouts; drops `mum`, closes at `bye`, fails at `oops`.
+/// Converts to upper case; drops `mum`, closes at `bye`, fails at `oops`.
 fn shout(message: &mut Message) -> ChainVerdict {
     match &message.payload[..] {
         b"mum" => return ChainVerdict::Drop,
@@ -80,7 +80,7 @@ async fn fragments_become_one_message_and_control_frames_do_not_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_direction_that_nobody_looks_at_passes_as_it_comes() {
+async fn an_uninspected_direction_is_relayed_unchanged() {
     let (mut client, mut backend, _relay) = inspected(&[Side::Client], |_| {});
     let half = frame(0x01, b"half", None);
     backend.write_all(&half).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_message_that_is_dropped_is_counted_and_goes_no_further() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_plugins_close_goes_to_both_sides_and_waits_for_the_clients_answer() {
+async fn a_plugins_close_goes_to_both_sides_and_waits_for_the_clients_close() {
     for (word, code, reason, text) in [
         (b"bye" as &[u8], 4001, Reason::Plugin, "as you like"),
         (b"oops", 1011, Reason::PluginFailed, "plugin failed"),
@@ -189,7 +189,7 @@ async fn a_silent_client_is_pinged_in_the_middle_of_its_message() {
     client.write_all(&question(b"cut here")[..9]).await.unwrap();
     let (first, payload) = read_frame(&mut client).await;
     assert_eq!(first, 0x89);
-    // No pong may stand in a frame: any byte is life enough, and so is the rest.
+    // No pong can be inserted within a frame: any byte is a sign of life, and so is the rest.
     client.write_all(&question(b"cut here")[9..]).await.unwrap();
     client.write_all(&frame(0x8a, &payload, Some(KEY))).await.unwrap();
     let mut heard = Vec::new();
@@ -202,7 +202,7 @@ async fn a_silent_client_is_pinged_in_the_middle_of_its_message() {
     assert_eq!(heard, b"CUT HERE");
 }
 
-/// Hands out the backends that a test sends.
+/// Returns backends that a test sends.
 struct Spares(mpsc::UnboundedReceiver<TunnelIo>);
 
 impl Redial for Spares {
@@ -222,7 +222,7 @@ impl Redial for Spares {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_whose_messages_are_seen_is_kept_beyond_its_backend() {
+async fn a_client_with_inspected_messages_survives_a_failover() {
     let (mut client, near) = tokio::io::duplex(1 << 16);
     let (far, mut backend) = tokio::io::duplex(1 << 16);
     let policy = policy(|written| written.on_endpoint_loss = OnEndpointLoss::Reconnect);
@@ -231,7 +231,7 @@ async fn a_client_whose_messages_are_seen_is_kept_beyond_its_backend() {
     tunnel.redial = Some(Box::new(Spares(waiting)));
     tunnel.inspector = reader(&Side::BOTH);
     let relay = tokio::spawn(run(tunnel));
-    // Of the message that the first backend did not finish the client has seen nothing.
+    // The client has received nothing of the first backend's incomplete message.
     backend.write_all(&frame(0x01, b"half", None)).await.unwrap();
     client.write_all(&[question(b"one"), frame(0x01, b"tw", Some(KEY))].concat()).await.unwrap();
     assert_eq!(read_frame(&mut backend).await, (0x81, b"ONE".to_vec()));
@@ -252,7 +252,7 @@ async fn a_client_whose_messages_are_seen_is_kept_beyond_its_backend() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_looks_hears_of_the_end() {
+async fn an_inspector_gets_the_outcome() {
     let (mut client, near) = tokio::io::duplex(1 << 16);
     let (far, mut backend) = tokio::io::duplex(1 << 16);
     let mut tunnel = tunnel(boxed(near), boxed(far), policy(|_| {}));
@@ -266,7 +266,8 @@ async fn who_looks_hears_of_the_end() {
     assert_eq!(heard.recv().await, Some(relay.await.unwrap()));
 }
 
-/// Grants so many times, then says this; each time it waits to be let go, where there is somebody to do so.
+/// Grants a number of times, then returns this verdict; each time it waits for a permit if there is a
+/// semaphore.
 struct Doubt {
     grants: AtomicUsize,
     then: RecheckVerdict,
@@ -312,7 +313,7 @@ fn doubted(grants: usize, then: RecheckVerdict, gated: bool) -> Doubted {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_refused_later_is_closed_with_the_status() {
+async fn a_rejecting_recheck_closes_with_the_status() {
     for (then, code, text, reason) in [
         (RecheckVerdict::Refused(StatusCode::UNAUTHORIZED), 1008, "401", Reason::Refused),
         (RecheckVerdict::Failed, 1011, "plugin failed", Reason::PluginFailed),
@@ -337,7 +338,7 @@ async fn who_is_refused_later_is_closed_with_the_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_pass_while_an_answer_is_under_way_and_no_second_is_asked_for() {
+async fn messages_pass_during_a_recheck_and_no_second_one_starts() {
     let Doubted { mut client, mut backend, relay, mut asked, gate } =
         doubted(9, RecheckVerdict::Granted, true);
     asked.recv().await.unwrap();
@@ -363,7 +364,7 @@ async fn what_connected_together_asks_apart() {
         moments.push((each.asked.recv().await.unwrap() - began).as_millis());
     }
     moments.sort_unstable();
-    // Over the last tenth of the interval.
+    // Spread over the last tenth of the interval.
     assert!(moments[0] < 275_000 && moments[99] > 295_000, "{moments:?}");
     assert!(moments.windows(2).all(|pair| pair[1] - pair[0] < 5_000), "{moments:?}");
 }

@@ -1,5 +1,4 @@
-//! Claims about the relay. Real sockets where the claim is about them, a paused clock where it is
-//! about time.
+//! Tests of the relay: on real sockets where sockets matter, with a paused clock where time does.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod bytes;
@@ -31,7 +30,7 @@ fn policy(change: impl FnOnce(&mut WebSocket)) -> Arc<Policy> {
     Arc::new(Policy::new(&written, None).unwrap())
 }
 
-/// Counters of a route of this name.
+/// Counters of a route with this name.
 fn counters(route: &str) -> Counters {
     let (route, endpoint) = (RouteMetrics::of(route), EndpointMetrics::of("test", "test"));
     Counters::new(TunnelMetrics::open(&route, &endpoint))
@@ -72,7 +71,7 @@ async fn sockets() -> (TcpStream, TcpStream, JoinHandle<Outcome>) {
     (client, backend, tokio::spawn(run(tunnel(near, far, policy(|_| {})))))
 }
 
-/// The same over pipes of 64 KiB, for claims about time and order.
+/// The same over pipes of 64 KiB, for tests of time and order.
 fn pipes(change: impl FnOnce(&mut WebSocket)) -> (DuplexStream, DuplexStream, JoinHandle<Outcome>) {
     let (client, near) = tokio::io::duplex(1 << 16);
     let (far, backend) = tokio::io::duplex(1 << 16);
@@ -110,12 +109,12 @@ fn answer(payload: &[u8]) -> Vec<u8> {
     frame(0x81, payload, None)
 }
 
-/// A client's Close.
+/// A client's Close frame.
 fn leave(code: u16) -> Vec<u8> {
     ControlFrame::close(code, "", Mask::With(KEY)).as_bytes().to_vec()
 }
 
-/// A backend's Close.
+/// A backend's Close frame.
 fn dismiss(code: u16) -> Vec<u8> {
     ControlFrame::close(code, "", Mask::Off).as_bytes().to_vec()
 }
@@ -139,7 +138,7 @@ async fn read_frame(from: &mut (impl AsyncReadExt + Unpin)) -> (u8, Vec<u8>) {
     (head[0], payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect())
 }
 
-/// The code of the Close that comes next.
+/// The code of the next Close frame.
 async fn read_close(from: &mut (impl AsyncReadExt + Unpin)) -> u16 {
     let (first, payload) = read_frame(from).await;
     assert_eq!(first, 0x88, "{payload:?}");

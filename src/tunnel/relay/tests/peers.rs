@@ -1,4 +1,4 @@
-//! A WebSocket library on both sides, the handshakes included, over real sockets.
+//! Tests with a WebSocket library on both sides, handshakes included, over real sockets.
 
 use super::*;
 use crate::upstream::{Address, dial};
@@ -11,7 +11,7 @@ use tungstenite::{Message, WebSocket as Socket};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A backend that greets and then echoes, one connection.
+/// A backend that sends a greeting and echoes, for one connection.
 fn echo() -> (SocketAddr, thread::JoinHandle<()>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -29,7 +29,7 @@ fn echo() -> (SocketAddr, thread::JoinHandle<()>) {
     (address, thread)
 }
 
-/// A gateway for one connection: the whole path but for the proxy.
+/// A gateway for one connection: the whole path without the proxy.
 async fn gateway(listener: TcpListener, backend: SocketAddr) -> Outcome {
     let (mut client, _) = listener.accept().await.unwrap();
     let mut head = Vec::new();
@@ -60,7 +60,7 @@ async fn gateway(listener: TcpListener, backend: SocketAddr) -> Outcome {
     run(tunnel).await
 }
 
-/// What `talk` does as a client of the echo backend, and how the gateway saw it.
+/// Runs `talk` as a client of the echo backend; returns its result and the outcome.
 async fn through<T: Send + 'static>(
     talk: impl FnOnce(Socket<std::net::TcpStream>) -> T + Send + 'static,
 ) -> (T, Outcome) {

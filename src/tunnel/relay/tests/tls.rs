@@ -1,4 +1,4 @@
-//! A client behind TLS: it is read record by record, and rests while it is silent.
+//! Tests of clients over TLS: read record by record, idle while silent.
 
 use super::*;
 use crate::tunnel::Io;
@@ -26,20 +26,20 @@ static SETTINGS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::ne
     (Arc::new(server.unwrap()), Arc::new(client))
 });
 
-/// A client that decides which bytes of its TLS go out together.
+/// A client that controls which TLS bytes are sent together.
 struct Client {
     socket: TcpStream,
     session: ClientConnection,
 }
 
 impl Client {
-    /// The client, and the stream that is to be a leg.
+    /// The client, and the stream for the relay.
     async fn connect() -> (Self, TlsStream<TcpStream>) {
         let (socket, near) = pair().await;
         let session =
             ClientConnection::new(Arc::clone(&SETTINGS.1), ServerName::try_from("localhost").unwrap());
         let mut session = session.unwrap();
-        // Records of one byte are many times as long as what they carry.
+        // Records of one byte are many times as long as their content.
         session.set_buffer_limit(None);
         let mut client = Self { socket, session };
         let accept = TlsAcceptor::from(Arc::clone(&SETTINGS.0)).accept(near);
@@ -55,7 +55,7 @@ impl Client {
         (client, stream.unwrap())
     }
 
-    /// What goes out for `plain`, a record for each of its pieces.
+    /// The TLS bytes of `plain`, one record per piece.
     fn sealed(&mut self, plain: &[u8], piece: usize) -> Vec<u8> {
         for piece in plain.chunks(piece) {
             self.session.writer().write_all(piece).unwrap();
@@ -81,7 +81,7 @@ impl Client {
         self.socket.write_all(&bytes).await.unwrap();
     }
 
-    /// Reads from the socket once; whether it goes on.
+    /// Reads from the socket once; returns whether it is still open.
     async fn receive(&mut self) -> bool {
         let mut bytes = [0; 4096];
         let Ok(count @ 1..) = self.socket.read(&mut bytes).await else { return false };
@@ -93,7 +93,7 @@ impl Client {
         true
     }
 
-    /// The next `count` bytes of the tunnel, or what came before its end.
+    /// The next `count` bytes of the tunnel, or the bytes before its end.
     async fn hear(&mut self, count: usize) -> Vec<u8> {
         let mut heard = vec![0; count];
         let mut filled = 0;
@@ -117,7 +117,7 @@ async fn over_tls() -> (Client, TcpStream, JoinHandle<Outcome>) {
     (client, backend, tokio::spawn(run(tunnel(TunnelIo::Boxed(Box::new(near)), far, policy(|_| {})))))
 }
 
-/// The waker of nobody.
+/// Polls once with a no-op waker.
 fn poll_once(leg: &mut impl Io, into: &mut [u8]) -> Poll<std::io::Result<usize>> {
     leg.poll_receive(&mut Context::from_waker(Waker::noop()), into)
 }
@@ -126,7 +126,7 @@ fn poll_once(leg: &mut impl Io, into: &mut [u8]) -> Poll<std::io::Result<usize>>
 async fn messages_pass_both_ways_from_silence() {
     let (mut client, mut backend, relay) = over_tls().await;
     for round in 0..50 {
-        // Every order of who wakes the tunnel, with the other side at rest.
+        // Every order of wake-ups, with the other side idle.
         for ours in [round % 2 == 0, round % 3 == 0] {
             if ours {
                 client.say(&question(b"over")).await;
@@ -151,7 +151,7 @@ async fn a_leg_is_silent_only_when_it_has_nothing_to_give() {
     let mut into = [0; 100];
     assert!(poll_once(&mut near, &mut into).is_pending());
     assert!(near.is_silent());
-    // Of two records that came at once the second waits inside the session.
+    // Of two records received together, the second waits inside the session.
     let bytes = client.sealed(&[1; 100], 50);
     client.socket.write_all(&bytes).await.unwrap();
     near.get_ref().0.readable().await.unwrap();
@@ -161,7 +161,7 @@ async fn a_leg_is_silent_only_when_it_has_nothing_to_give() {
     assert!(matches!(poll_once(&mut near, &mut into), Poll::Ready(Ok(50))));
     assert!(poll_once(&mut near, &mut into).is_pending());
     assert!(near.is_silent());
-    // An end in order has been seen: it is not silence.
+    // A close_notify was received: the side is not silent.
     client.session.send_close_notify();
     client.flush().await;
     near.get_ref().0.readable().await.unwrap();
@@ -176,7 +176,7 @@ async fn what_is_no_record_ends_the_tunnel_behind_what_came_before() {
     let bytes = [client.sealed(&sent, 1000), vec![0; 100]].concat();
     client.socket.write_all(&bytes).await.unwrap();
     let mut heard = Vec::new();
-    // Whatever Close follows, the relay ends by itself.
+    // The relay ends in every case.
     let heard = async {
         let mut byte = [0; 4096];
         while let Ok(count @ 1..) = backend.read(&mut byte).await {
@@ -192,7 +192,7 @@ async fn what_is_no_record_ends_the_tunnel_behind_what_came_before() {
 #[tokio::test]
 async fn a_record_that_is_forged_behind_a_message_is_found_without_more_bytes() {
     let (mut client, mut near) = Client::connect().await;
-    // The first read of 4,096 bytes ends behind the message, and the next one has the forged record alone.
+    // The first read of 4,096 bytes ends after the message, and the next one has the forged record alone.
     let first = client.sealed(&[1; 4096 - 22], 1 << 14);
     assert_eq!(first.len(), 4096);
     client.socket.write_all(&[first, vec![0xff; 50]].concat()).await.unwrap();
@@ -221,7 +221,7 @@ proptest! {
         runtime.block_on(async {
             let (mut client, mut backend, relay) = over_tls().await;
             let sent: Vec<u8> = sizes.iter().flat_map(|size| question(&vec![9; *size])).collect();
-            let told: Vec<u8> = sizes.iter().flat_map(|size| answer(&vec![8; *size])).collect();
+            let output: Vec<u8> = sizes.iter().flat_map(|size| answer(&vec![8; *size])).collect();
             let bytes = client.sealed(&sent, record);
             let Client { socket, session } = client;
             let (reader, mut writer) = socket.into_split();
@@ -233,7 +233,7 @@ proptest! {
             };
             let others = async {
                 if back {
-                    backend.write_all(&told).await.unwrap();
+                    backend.write_all(&output).await.unwrap();
                 }
                 read(&mut backend, sent.len()).await
             };
@@ -241,9 +241,9 @@ proptest! {
             assert!(heard == sent);
             let mut client = Client { socket: reader.reunite(writer).unwrap(), session };
             if !back {
-                backend.write_all(&told).await.unwrap();
+                backend.write_all(&output).await.unwrap();
             }
-            assert!(client.hear(told.len()).await == told);
+            assert!(client.hear(output.len()).await == output);
             relay.abort();
         });
     }

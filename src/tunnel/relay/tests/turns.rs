@@ -1,4 +1,4 @@
-//! Whoever has something to say is heard, however much the other side says.
+//! Tests of fairness: each side is read, however much the other side sends.
 
 use super::*;
 use crate::tunnel::Io;
@@ -6,7 +6,7 @@ use std::task::ready;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-/// A leg that uses up the budget tokio gives a task at once, as TLS in full flow does.
+/// A connection that uses up tokio's task budget at once, like TLS under load.
 struct Spender(DuplexStream);
 
 impl AsyncRead for Spender {
@@ -48,7 +48,7 @@ fn spender(pipe: DuplexStream) -> TunnelIo {
 }
 
 #[tokio::test]
-async fn a_backend_is_heard_after_a_client_that_used_up_the_task_s_budget() {
+async fn a_backend_is_read_after_a_client_that_used_up_the_task_budget() {
     let (mut client, near) = tokio::io::duplex(1 << 16);
     let (far, mut backend) = pair().await;
     client.write_all(&question(b"one")).await.unwrap();

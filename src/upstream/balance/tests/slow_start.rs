@@ -1,4 +1,4 @@
-//! What each kind makes of an endpoint that has just come. The moment is handed in.
+//! Tests of each balancer with a new endpoint, at a passed time.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const OVER: u64 = 30_000;
 const CAME: u64 = 1000;
 
 impl Table {
-    /// The member at `index` came at [`CAME`]; now so many milliseconds have passed since.
+    /// The member at `index` joined at [`CAME`], `since` milliseconds ago.
     fn with_newcomer(mut self, index: usize, since: u64) -> Self {
         self.members[index].endpoint().arrival().begin(CAME);
         self.at(since);
@@ -22,7 +22,7 @@ impl Table {
         (0..count).for_each(|_| self.members[index].endpoint().enter());
     }
 
-    /// Opens so many that stay; the members' counts then.
+    /// Opens `count` connections that stay open; returns the members' counts.
     fn open(&self, count: usize) -> Vec<usize> {
         for _ in 0..count {
             self.hold(self.choose(&[], b"").unwrap(), 1);
@@ -32,7 +32,7 @@ impl Table {
 }
 
 #[test]
-fn round_robin_counts_a_newcomer_with_the_part_of_its_weight_that_it_has() {
+fn round_robin_counts_a_new_endpoint_with_its_current_weight() {
     let table = Table::new("round_robin", &[], THREE).with_newcomer(2, 0);
     assert_eq!(table.shares(&[], 2100), [1000, 1000, 100]);
     let mut table =
@@ -50,7 +50,7 @@ fn random_counts_it_likewise() {
 }
 
 #[test]
-fn least_connections_does_not_pour_everything_on_the_newcomer() {
+fn least_connections_does_not_overload_a_new_endpoint() {
     fastrand::seed(42);
     let table = Table::new("least_connections", &[], THREE);
     table.hold(0, 1000);
@@ -62,7 +62,7 @@ fn least_connections_does_not_pour_everything_on_the_newcomer() {
     let counts = table.open(2100);
     assert!((60..=100).contains(&counts[2]), "a tenth of a weight's share of those who come: {counts:?}");
     assert!(counts[0].abs_diff(counts[1]) <= 1, "the others share the rest: {counts:?}");
-    // Where few are held, the part of its weight is a bound for what it holds too.
+    // With few connections, the part of the weight bounds the held connections too.
     let table = Table::new("least_connections", &[], THREE).with_newcomer(2, 0);
     table.hold(0, 20);
     table.hold(1, 20);
@@ -70,10 +70,10 @@ fn least_connections_does_not_pour_everything_on_the_newcomer() {
     assert!(counts[2] <= 5, "{counts:?}");
 }
 
-/// 3000 clients come back over 30 s while a third endpoint grows: in every tenth of that time it gets no
-/// more of them than its share, and when the time is over it is filled up as `least_connections` does.
+/// 3000 clients reconnect over 30 s during the slow start of a third endpoint. In every tenth of that time
+/// the endpoint receives at most its share. Afterwards it is filled up as `least_connections` does.
 #[test]
-fn a_newcomer_of_least_connections_grows_steadily_and_is_then_filled() {
+fn a_new_endpoint_of_least_connections_grows_steadily_and_is_then_filled() {
     fastrand::seed(42);
     let mut table = Table::new("least_connections", &[], THREE).with_newcomer(2, 0);
     table.hold(0, 5000);
@@ -88,7 +88,7 @@ fn a_newcomer_of_least_connections_grows_steadily_and_is_then_filled() {
         last = table.members[2].active();
     }
     for (got, slot) in slots.iter().zip(1..) {
-        // Its part at the slot's end, of the two others' and its own; three standard deviations more.
+        // The part at the slot's end, of the sum of the shares, plus three standard deviations.
         let part = f64::from(slot) / 10.0;
         let most = 300.0 * part / (2.0 + part);
         assert!((*got as f64) < most + 3.0 * most.sqrt(), "slot {slot}: {slots:?}");
@@ -101,7 +101,7 @@ fn a_newcomer_of_least_connections_grows_steadily_and_is_then_filled() {
 }
 
 #[test]
-fn p2c_does_not_take_an_unmeasured_newcomer_for_the_fastest() {
+fn p2c_does_not_treat_an_unmeasured_endpoint_as_the_fastest() {
     fastrand::seed(42);
     let measured = |table: &Table| {
         for index in [0, 1] {
@@ -137,7 +137,7 @@ fn where_a_key_belongs_does_not_change_for_a_newcomer() {
 }
 
 #[test]
-fn newcomers_among_themselves_share_as_ever() {
+fn new_endpoints_share_among_themselves_as_usual() {
     fastrand::seed(42);
     for kind in ["round_robin", "random", "least_connections"] {
         let table = Table::new(kind, &[], WEIGHED).with_newcomer(0, 0);
@@ -149,7 +149,7 @@ fn newcomers_among_themselves_share_as_ever() {
 }
 
 #[test]
-fn a_newcomer_is_chosen_when_nobody_else_is_left() {
+fn a_new_endpoint_is_chosen_when_no_other_is_left() {
     for kind in BALANCE {
         let table = Table::new(kind.name, &[], THREE).with_newcomer(2, 0);
         assert!((0..50).all(|_| table.choose(&[0, 1], b"k") == Some(2)), "{}", kind.name);

@@ -1,16 +1,16 @@
-//! Claims about the sessions of a draining endpoint.
+//! Tests of the sessions of a draining endpoint.
 
 use super::*;
 use crate::upstream::balance::Member;
 use crate::upstream::clock;
 use moongate_config::Placed;
 
-/// More than any test takes: no session's moment has come.
+/// Longer than any test: no session's moment is reached.
 const LONG: Duration = Duration::from_secs(100_000_000);
-/// Over as soon as it begins.
+/// Over at once.
 const OVER: Duration = Duration::from_nanos(1);
 
-/// A cluster of three with this balance, and a request that is tied to one of them.
+/// A cluster of three with this balancer, and a request tied to one of them.
 fn tied(balance: &str) -> (Arc<Cluster>, http::HeaderMap) {
     let mut spec = upstream(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"]);
     let settings: &[(&str, &str)] =
@@ -43,14 +43,14 @@ fn a_draining_endpoint_keeps_its_sessions_until_their_moments() {
         for _ in 0..9 {
             assert_eq!(pick_for(&cluster, &headers, &Tried::new(), LONG), home, "{balance}");
         }
-        // A pooled connection that was closed is no reason to leave; a failure is.
+        // A closed pooled connection does not move a session; a failure does.
         let mut tried = Tried::new();
         tried.repeat();
         assert_eq!(pick_for(&cluster, &headers, &tried, LONG), home, "{balance}");
         let endpoint = cluster.endpoints().into_iter().find(|endpoint| endpoint.name() == home).unwrap();
         tried.add(&endpoint);
         assert_ne!(pick_for(&cluster, &headers, &tried, LONG), home, "{balance}");
-        // Its moment has come.
+        // Its moment has passed.
         assert_ne!(pick_for(&cluster, &headers, &Tried::new(), OVER), home, "{balance}");
         assert_ne!(pick_for(&cluster, &headers, &Tried::new(), Duration::ZERO), home, "{balance}");
         if balance == "sticky" {
@@ -71,7 +71,7 @@ fn a_draining_endpoint_gets_no_new_sessions() {
     for _ in 0..9 {
         assert_ne!(pick_for(&cluster, &without, &Tried::new(), LONG), home);
     }
-    // A session of an endpoint that is out does not come to the draining one by chance.
+    // A session of an unavailable endpoint does not move to the draining one by chance.
     let (other, mut foreign) = tied("sticky");
     let away = pick_for(&other, &foreign, &Tried::new(), LONG);
     if away != home {
@@ -81,7 +81,7 @@ fn a_draining_endpoint_gets_no_new_sessions() {
         }
     }
     foreign.clear();
-    // Nor does an unhealthy one keep its own.
+    // An unhealthy endpoint does not keep its own sessions either.
     eject(&cluster, &home);
     assert_ne!(pick_for(&cluster, &headers, &Tried::new(), LONG), home);
 }

@@ -1,8 +1,8 @@
-//! Who is new to a cluster, and since when.
+//! Tests of which endpoints are new to a cluster, and since when.
 
 use super::*;
 
-/// Endpoints whose weight is growing now, by their ports.
+/// Endpoints in their slow start, by port.
 fn new_ones(cluster: &Cluster) -> Vec<String> {
     let members = cluster.roster.current();
     let Some(slow) = members.slow_start() else { return Vec::new() };
@@ -23,7 +23,7 @@ fn probed(cluster: &Cluster, port: &str, well: bool) {
 }
 
 #[test]
-fn at_the_start_nobody_is_new_and_after_a_reload_those_it_brought_are() {
+fn at_the_start_no_endpoint_is_new_and_after_a_reload_the_added_ones_are() {
     let first = build(&slow(&["127.0.0.1:81", "127.0.0.1:82"]), None);
     assert!(new_ones(&first).is_empty());
     let second = build(&slow(&["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:83"]), Some(&first));
@@ -36,7 +36,7 @@ fn at_the_start_nobody_is_new_and_after_a_reload_those_it_brought_are() {
 }
 
 #[test]
-fn without_the_setting_nobody_is_new_until_a_reload_asks_for_it() {
+fn without_the_setting_no_endpoint_is_new_until_a_reload_sets_it() {
     let first = build(&upstream(&["127.0.0.1:81"]), None);
     let second = build(&upstream(&["127.0.0.1:81", "127.0.0.1:82"]), Some(&first));
     assert!(new_ones(&second).is_empty());
@@ -54,7 +54,7 @@ fn an_endpoint_that_gets_a_weight_again_is_new() {
 }
 
 #[test]
-fn an_endpoint_that_is_well_again_is_new_and_one_that_is_well_at_last_was_there() {
+fn a_recovered_endpoint_is_new_and_one_that_is_first_healthy_is_not() {
     let mut spec = slow(&["127.0.0.1:81", "127.0.0.1:82"]);
     spec.health_check = Some(kind("tcp", &[]));
     let cluster = build(&spec, None);
@@ -66,20 +66,20 @@ fn an_endpoint_that_is_well_again_is_new_and_one_that_is_well_at_last_was_there(
     assert_eq!(new_ones(&cluster), ["82"]);
     spec.endpoints.extend(upstream(&["127.0.0.1:83"]).endpoints);
     let next = build(&spec, Some(&cluster));
-    let came = |port: &str| {
+    let joined = |port: &str| {
         let endpoint = next.endpoints().into_iter().find(|each| each.name().ends_with(port)).unwrap();
         endpoint.came(clock::now())
     };
-    assert_eq!(came(":83"), u64::MAX, "its time begins with its first good probe");
+    assert_eq!(joined(":83"), u64::MAX, "its time begins with its first good probe");
     probed(&next, ":83", true);
-    assert!(came(":83") <= clock::now());
+    assert!(joined(":83") <= clock::now());
     assert_eq!(new_ones(&next), ["82", "83"]);
     spec.health_check = Some(kind("tcp", &[("interval", "1s")]));
     assert_eq!(new_ones(&build(&spec, Some(&next))), ["82", "83"], "another check changes nothing of that");
 }
 
 #[test]
-fn a_health_check_that_is_taken_away_leaves_nobody_new_for_ever() {
+fn removing_a_health_check_leaves_no_endpoint_new_forever() {
     let mut spec = slow(&["127.0.0.1:81"]);
     spec.health_check = Some(kind("tcp", &[]));
     let probed = build(&spec, None);
@@ -109,7 +109,7 @@ fn an_endpoint_that_was_ejected_is_new_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn whom_a_name_brings_later_is_new_and_whom_it_brought_first_is_not() {
+async fn later_addresses_of_a_name_are_new_and_the_first_ones_are_not() {
     let cluster = build(&slow(&["localhost:81", "127.0.0.9:83"]), None);
     let _running = started(&cluster).await;
     assert!(new_ones(&cluster).is_empty());

@@ -1,5 +1,4 @@
-//! A control frame of the gateway enters a stream wherever it is wanted, and the receiver reads the stream as if it
-//! had been there from the start.
+//! Tests of control frames inserted by the gateway: the receiver reads them as part of the stream.
 
 use super::oracle::tungstenite;
 use super::*;
@@ -12,7 +11,7 @@ fn our_ping(sender: Sender) -> ControlFrame {
     ControlFrame::ping(OURS, if sender == Client { Mask::With([9, 8, 7, 6]) } else { Mask::Off })
 }
 
-/// A small message, one in three long fragments with a ping between them, and a small one again.
+/// A small message, a message of three long fragments with a Ping between them, and another small message.
 fn stream(sender: Sender, fragment: usize) -> Vec<u8> {
     [
         frame(FIN | 1, b"before", sender),
@@ -26,7 +25,7 @@ fn stream(sender: Sender, fragment: usize) -> Vec<u8> {
     .concat()
 }
 
-/// Passes `stream` on, and wants to say something once `wanted` bytes have arrived.
+/// Forwards `stream`, and inserts a frame once `wanted` bytes have arrived.
 fn inject(sender: Sender, stream: &[u8], wanted: usize, withholding: bool) -> Vec<u8> {
     let rules = Rules::default();
     let mut follower = FrameParser::new(sender);
@@ -63,7 +62,7 @@ fn reads_as_the_original_and_ours(sender: Sender, original: &[u8], with_ours: &[
 }
 
 #[test]
-fn a_ping_enters_at_every_byte_of_a_stream() {
+fn a_ping_is_inserted_at_any_byte_of_a_stream() {
     for sender in [Client, Server] {
         let original = stream(sender, 130);
         for wanted in 0..=original.len() {
@@ -76,7 +75,7 @@ fn a_ping_enters_at_every_byte_of_a_stream() {
 }
 
 #[test]
-fn a_ping_enters_a_message_with_64_bit_lengths() {
+fn a_ping_is_inserted_into_a_message_with_64_bit_lengths() {
     for sender in [Client, Server] {
         let original = stream(sender, 65_536);
         let heads = (0..40).chain(65_545..65_580).chain(131_085..131_130);
@@ -88,7 +87,7 @@ fn a_ping_enters_a_message_with_64_bit_lengths() {
 }
 
 #[test]
-fn a_close_takes_the_place_of_a_bad_frame() {
+fn a_close_replaces_a_bad_frame() {
     for sender in [Client, Server] {
         let good = stream(sender, 130);
         let bad = [&good[..], &frame(FIN | 5, b"bad", sender)].concat();

@@ -1,7 +1,8 @@
-//! The follower against tungstenite: same messages in the same order, same verdict.
+//! Comparison of the parser with tungstenite: the same messages in the same order, and the same verdict.
 //!
-//! Where tungstenite differs from the RFC or from IANA's registry (it takes padded lengths and does not know close code
-//! 1014), the streams stay clear and `rules.rs` makes the claim alone. Text is ASCII: the follower leaves UTF-8 in messages to their receiver.
+//! tungstenite deviates from the RFC and IANA's registry: it accepts padded lengths and does not know close
+//! code 1014. Such streams are not generated here, and `rules` has the tests. Text is ASCII, because the
+//! parser does not validate UTF-8.
 
 use super::*;
 use Sender::{Client, Server};
@@ -10,14 +11,14 @@ use std::io::{self, Read, Write};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
-/// What a receiver makes of a stream.
+/// A receiver's view of a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Told {
     Message(Opcode, u64),
     Control(Opcode, Vec<u8>),
 }
 
-/// Bytes to read, and nobody who reads what is written.
+/// A stream of bytes to read, which discards writes.
 struct Tape<'a>(&'a [u8]);
 
 impl Read for Tape<'_> {
@@ -36,7 +37,7 @@ impl Write for Tape<'_> {
     }
 }
 
-/// All messages that tungstenite reads, and the close code of its objection if it has one.
+/// All messages from tungstenite, and the close code of its error.
 pub(super) fn tungstenite(sender: Sender, rules: &Rules, stream: &[u8]) -> (Vec<Message>, Option<u16>) {
     let role = if sender == Client { Role::Server } else { Role::Client };
     let config = WebSocketConfig::default()
@@ -67,7 +68,7 @@ pub(super) fn tungstenite(sender: Sender, rules: &Rules, stream: &[u8]) -> (Vec<
     (messages, objection)
 }
 
-fn told_by_tungstenite(messages: Vec<Message>) -> Vec<Told> {
+fn view_of_tungstenite(messages: Vec<Message>) -> Vec<Told> {
     let told = |message| match message {
         Message::Text(text) => Told::Message(Opcode::Text, text.len() as u64),
         Message::Binary(bytes) => Told::Message(Opcode::Binary, bytes.len() as u64),
@@ -83,7 +84,7 @@ fn told_by_tungstenite(messages: Vec<Message>) -> Vec<Told> {
     messages.into_iter().map(told).collect()
 }
 
-fn told_by_follower(heard: Heard) -> (Vec<Told>, Option<u16>) {
+fn view_of_parser(heard: Heard) -> (Vec<Told>, Option<u16>) {
     let told = |seen| match seen {
         Seen::Message { opcode, bytes, .. } => Some(Told::Message(opcode, bytes)),
         Seen::Control { opcode, payload, .. } => Some(Told::Control(opcode, payload)),
@@ -106,7 +107,7 @@ fn control(sender: Sender) -> impl Strategy<Value = Vec<u8>> {
     (9u8..=10, payload).prop_map(move |(opcode, payload)| frame(FIN | opcode, &payload, sender))
 }
 
-/// A message in fragments, each with control frames in front of it.
+/// A message in fragments, each after control frames.
 fn message(sender: Sender) -> impl Strategy<Value = Vec<u8>> {
     let fragment = (proptest::collection::vec(control(sender), 0..2), payload());
     (1u8..=2, proptest::collection::vec(fragment, 1..5)).prop_map(move |(opcode, fragments)| {
@@ -122,7 +123,7 @@ fn message(sender: Sender) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Any frame at all: mostly of a good kind, sometimes with any first byte, sometimes with the wrong mask.
+/// Any frame: mostly valid, sometimes with another first byte or with the wrong masking.
 fn any_frame(sender: Sender) -> impl Strategy<Value = Vec<u8>> {
     let other = if sender == Client { Server } else { Client };
     let first = prop_oneof![
@@ -151,7 +152,7 @@ fn close(sender: Sender) -> impl Strategy<Value = Vec<u8>> {
     body.prop_map(move |body| frame(FIN | 8, &body, sender))
 }
 
-/// Frames of both kinds, perhaps a Close, perhaps frames behind it.
+/// Data and control frames, possibly a Close, possibly frames after it.
 fn stream() -> impl Strategy<Value = (Sender, Vec<u8>)> {
     proptest::sample::select(vec![Client, Server]).prop_flat_map(|sender| {
         let part = prop_oneof![6 => message(sender), 6 => any_frame(sender), 1 => close(sender)];
@@ -170,18 +171,19 @@ proptest! {
         limits in proptest::option::of((0u64..200, 0u64..300)),
     ) {
         let (max_frame, max_message) = limits.unwrap_or((u64::MAX, u64::MAX));
-        // Its limit on frames holds for control frames too; ours must let every Close through.
+        // tungstenite limits control frames too; the parser must let every Close pass.
         let max_frame = max_frame.max(125);
         let rules = Rules { max_frame, max_message, ..Rules::default() };
         let (messages, objection) = tungstenite(sender, &rules, &stream);
         let cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
         let heard = follow_withholding(sender, &rules, pieces(&stream, &cuts));
-        let (told, code) = told_by_follower(heard);
-        // Of a frame with two faults each may name another, so codes are compared where one fault is possible.
+        let (told, code) = view_of_parser(heard);
+        // With two faults, each side may report another one; codes are compared if only one fault is
+        // possible.
         prop_assert_eq!(code.is_some(), objection.is_some(), "{:?} {:?}", code, objection);
         if limits.is_none() && objection != Some(1007) {
             prop_assert_eq!(code, objection);
         }
-        prop_assert_eq!(told, told_by_tungstenite(messages));
+        prop_assert_eq!(told, view_of_tungstenite(messages));
     }
 }

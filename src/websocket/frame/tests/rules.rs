@@ -1,4 +1,4 @@
-//! One claim for each rule of RFC 6455 §5 and §7.4, and for the limits.
+//! One test for each rule of RFC 6455 §5 and §7.4, and for the limits.
 
 use super::*;
 use Sender::{Client, Server};
@@ -16,7 +16,7 @@ fn strictly(sender: Sender, stream: &[u8]) -> Option<(usize, FrameError)> {
 }
 
 #[test]
-fn a_follower_is_small() {
+fn a_parser_is_small() {
     assert_eq!(size_of::<FrameParser>(), 32);
 }
 
@@ -50,8 +50,8 @@ fn every_event_of_a_fragmented_message_with_a_ping_inside_comes_in_order() {
 }
 
 #[test]
-fn the_examples_of_the_rfc_are_followed() {
-    // §5.7, in its order; the pings and pongs stand in write.rs.
+fn the_examples_of_the_rfc_are_parsed() {
+    // §5.7, in its order; pings and pongs are tested in `encode`.
     let hello: &[u8] = b"\x81\x05\x48\x65\x6c\x6c\x6f";
     let masked: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
     let fragments: &[u8] = b"\x01\x03\x48\x65\x6c\x80\x02\x6c\x6f";
@@ -134,7 +134,7 @@ fn control_frames_are_whole_and_short() {
         assert_eq!(
             strictly(Server, &head),
             Some((0, FrameError::LongControl)),
-            "by its head, before its payload"
+            "by its header, before its payload"
         );
     }
     assert_eq!(strictly(Server, &frame(FIN | 9, &[0; 125], Server)), None);
@@ -166,7 +166,7 @@ fn a_continuation_needs_a_message_and_a_message_needs_its_end() {
 }
 
 #[test]
-fn a_close_body_is_empty_or_a_good_code_and_utf8() {
+fn a_close_body_is_empty_or_a_valid_code_and_utf8() {
     let close = |body: &[u8]| strictly(Client, &frame(FIN | 8, body, Client));
     assert_eq!(close(b""), None);
     assert_eq!(close(b"\x03\xe8"), None);
@@ -180,7 +180,7 @@ fn a_close_body_is_empty_or_a_good_code_and_utf8() {
 }
 
 #[test]
-fn nothing_behind_a_close_counts() {
+fn bytes_after_a_close_are_ignored() {
     let mut follower = FrameParser::new(Server);
     let stream = [frame(FIN | 8, b"", Server), frame(FIN | 7, b"junk", Server)].concat();
     let mut ends = Vec::new();
@@ -198,7 +198,7 @@ fn nothing_behind_a_close_counts() {
 }
 
 #[test]
-fn a_frame_or_message_beyond_its_limit_is_too_big_by_its_head() {
+fn a_frame_or_message_beyond_its_limit_is_refused_by_its_header() {
     let rules = Rules { max_frame: 10, max_message: 15, ..Rules::default() };
     assert_eq!(wrong(Server, rules, &frame(FIN | 2, &[0; 10], Server)), None);
     assert_eq!(wrong(Server, rules, &[FIN | 2, 11]), Some((0, FrameError::FrameTooBig)));
@@ -211,14 +211,14 @@ fn a_frame_or_message_beyond_its_limit_is_too_big_by_its_head() {
 }
 
 #[test]
-fn the_next_message_starts_from_nothing() {
+fn the_counts_of_a_message_start_at_zero() {
     let rules = Rules { max_message: 6, ..Rules::default() };
     let message = [frame(1, b"abc", Server), frame(FIN, b"def", Server)].concat();
     assert_eq!(wrong(Server, rules, &message.repeat(3)), None);
 }
 
 #[test]
-fn breaches_pass_when_asked_to_and_their_frames_are_still_followed() {
+fn violations_pass_if_configured_and_their_frames_are_parsed() {
     let rules = Rules { strict: false, max_frame: 1000, max_message: 1000, ..Rules::default() };
     let opaque = [
         frame(FIN, b"continues nothing", Client),
@@ -254,9 +254,9 @@ fn breaches_pass_when_asked_to_and_their_frames_are_still_followed() {
     assert_eq!(wrong(Client, rules, &big), Some((0, FrameError::FrameTooBig)), "limits hold either way");
 }
 
-/// Whoever gets it ends the connection all the same, and the sender waits for that.
+/// Its receiver ends the connection in any case, and the sender waits for that.
 #[test]
-fn a_close_too_long_to_pass_for_one_is_a_close_where_breaches_pass() {
+fn a_close_that_is_too_long_is_a_close_if_violations_pass() {
     let rules = Rules { strict: false, ..Rules::default() };
     let mut follower = FrameParser::new(Client);
     let close = frame(FIN | 8, &[b'c'; 126], Client);
@@ -268,7 +268,7 @@ fn a_close_too_long_to_pass_for_one_is_a_close_where_breaches_pass() {
 }
 
 #[test]
-fn continuations_of_nothing_make_no_message_too_big() {
+fn lone_continuations_do_not_add_to_a_message() {
     let rules = Rules { strict: false, max_message: 6, ..Rules::default() };
     let lone = frame(FIN, b"alone", Server).repeat(3);
     let stream = [&frame(FIN | 1, b"before", Server)[..], &lone].concat();
@@ -276,7 +276,7 @@ fn continuations_of_nothing_make_no_message_too_big() {
 }
 
 #[test]
-fn a_bad_frame_that_began_in_an_earlier_feed_is_at_its_start_and_no_boundary() {
+fn a_bad_frame_from_an_earlier_feed_is_at_offset_zero() {
     let mut follower = FrameParser::new(Server);
     let rules = Rules::default();
     assert_eq!(follower.feed(&[FIN | 1, 0, FIN | 3], &rules, &mut |_| {}), Ok(()));

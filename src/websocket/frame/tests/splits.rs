@@ -1,10 +1,10 @@
-//! However the network cuts a stream, the follower hears the same.
+//! Tests that the parser's events do not depend on how a stream is split.
 
 use super::*;
 use Sender::{Client, Server};
 use proptest::prelude::*;
 
-/// Streams that between them hold every kind of frame, head and breach, short enough to be cut everywhere.
+/// Streams with every type of frame, header and violation, short enough to be split everywhere.
 fn streams(sender: Sender) -> Vec<Vec<u8>> {
     let good = [
         frame(FIN | 1, b"", sender),
@@ -36,7 +36,7 @@ fn streams(sender: Sender) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn two_cuts_anywhere_change_nothing() {
+fn two_splits_anywhere_give_the_same_events() {
     for sender in [Client, Server] {
         for rules in [Rules::default(), Rules { strict: false, ..Rules::default() }] {
             for stream in streams(sender) {
@@ -56,7 +56,7 @@ fn two_cuts_anywhere_change_nothing() {
 }
 
 #[test]
-fn a_byte_at_a_time_is_as_good_as_all_at_once() {
+fn a_byte_at_a_time_gives_the_same_events() {
     for sender in [Client, Server] {
         for stream in streams(sender) {
             let whole = follow(sender, &Rules::default(), [&stream[..]]);
@@ -68,7 +68,7 @@ fn a_byte_at_a_time_is_as_good_as_all_at_once() {
 }
 
 #[test]
-fn what_is_withheld_never_outgrows_its_bound() {
+fn withheld_bytes_are_bounded() {
     let stream = frame(FIN | 9, &[b'p'; 125], Client);
     let mut follower = FrameParser::new(Client);
     for (fed, byte) in stream[..MAX_WITHHELD].iter().enumerate() {
@@ -85,7 +85,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     #[test]
-    fn noise_never_panics_and_splits_never_matter(
+    fn noise_does_not_panic_and_splits_do_not_matter(
         stream in proptest::collection::vec(any::<u8>(), 0..300),
         cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8),
         client in any::<bool>(), strict in any::<bool>(), deflate in any::<bool>(),

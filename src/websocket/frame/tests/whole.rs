@@ -1,16 +1,16 @@
-//! The shortcut for whole messages says what following them would have said.
+//! Tests that the fast path for whole messages agrees with the parser.
 
 use super::super::Sender::{Client, Server};
 use super::*;
 use proptest::prelude::*;
 
-/// What a caller can ask a follower between two feeds.
+/// The parser's observable state between two feeds.
 fn state(follower: &FrameParser) -> (bool, bool, bool, usize) {
     (follower.at_boundary(), follower.between_messages(), follower.closed(), follower.withheld())
 }
 
 #[test]
-fn a_message_in_one_frame_is_seen_at_once() {
+fn a_message_in_one_frame_takes_the_fast_path() {
     for (first, opcode) in [(0x81, Opcode::Text), (0x82, Opcode::Binary)] {
         for size in [0, 1, 125, 126, 65_535, 65_536] {
             let bytes = frame(first, &vec![7; size], Server);
@@ -32,8 +32,8 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     #[test]
-    fn what_is_seen_at_once_is_what_following_tells(
-        // Mostly whole messages, with everything else between them, and reads that end anywhere.
+    fn the_fast_path_agrees_with_the_parser(
+        // Mostly whole messages, with other frames between them, and reads that end anywhere.
         frames in proptest::collection::vec(
             (prop_oneof![4 => 0x81u8..=0x82, 1 => any::<u8>()], proptest::collection::vec(any::<u8>(), 0..140)),
             1..12,

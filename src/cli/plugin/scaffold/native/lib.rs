@@ -1,4 +1,4 @@
-//! Greets the backend and the client: `- { kind: my_plugin, greeting: hello }`.
+//! Sets the field X-Greeting of requests and responses: `- { kind: my_plugin, greeting: hello }`.
 
 use http::{HeaderName, HeaderValue};
 use moongate_config::{Kind, Problem, Problems, Settings};
@@ -8,19 +8,19 @@ use serde::Deserialize;
 
 const FIELD: HeaderName = HeaderName::from_static("x-greeting");
 
-/// What an operator writes behind `kind:`.
+/// The entry in the table of kinds; `kind: my_plugin` selects it.
 pub const KIND: Kind<dyn Plugin> = Kind {
     name: "my_plugin",
-    about: "Greets the backend and the client.",
+    about: "Sets the field X-Greeting of requests and responses.",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
 
-/// The settings. Their comments are what `moongate kinds my_plugin` and editors show.
+/// The settings. `moongate kinds my_plugin` and editors show their comments.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// What the field X-Greeting says.
+    /// Set X-Greeting to this text.
     greeting: String,
 }
 
@@ -31,7 +31,7 @@ struct MyPlugin {
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let written: Written = settings.read()?;
     let Ok(greeting) = written.greeting.parse() else {
-        return Err(Problem::new("`greeting` has a character that no field may have").into());
+        return Err(Problem::new("`greeting` has a character that is invalid in a header field").into());
     };
     Ok(Box::new(MyPlugin { greeting }))
 }
@@ -46,8 +46,8 @@ impl Plugin for MyPlugin {
         Flow::Continue
     }
 
-    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, answer: &'f mut Response<'_>) -> Flow<'f> {
-        answer.headers.set(&FIELD, self.greeting.clone());
+    fn response_headers<'f>(&'f self, _: &'f mut Exchange<'_>, response: &'f mut Response<'_>) -> Flow<'f> {
+        response.headers.set(&FIELD, self.greeting.clone());
         Flow::Continue
     }
 }
@@ -58,7 +58,7 @@ mod tests {
     use moongate_sdk::testing::{TestExchange, settings};
 
     #[test]
-    fn both_sides_are_greeted() {
+    fn the_greeting_is_set_in_both_directions() {
         let plugin = build(&settings(serde_json::json!({ "greeting": "hello" }))).ok().unwrap();
         let mut visit = TestExchange::new("/");
         visit.ask(&*plugin);

@@ -1,4 +1,4 @@
-//! Greets the backend and the client with what stands below `config:`.
+//! Sets the field X-Greeting of requests and responses to the text in `config:`.
 //!
 //! Build it with `cargo build --release --target wasm32-wasip1`.
 
@@ -10,7 +10,7 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root { greeting: String::new() }) });
 }}
 
-/// One for each worker: the configuration.
+/// One per worker: the configuration.
 struct Root {
     greeting: String,
 }
@@ -33,7 +33,7 @@ impl RootContext for Root {
     }
 }
 
-/// One for each request.
+/// One per request.
 struct MyPlugin {
     greeting: String,
 }
