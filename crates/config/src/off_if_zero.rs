@@ -96,7 +96,7 @@ impl Visitor<'_> for RateOrZeroVisitor {
 /// The schema of a rate that `0` turns off, for `schemars(schema_with = …)`.
 pub fn rate_or_zero_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let rate = generator.subschema_for::<Rate>();
-    schemars::json_schema!({ "anyOf": [rate, { "const": 0 }, { "type": "null" }] })
+    schemars::json_schema!({ "anyOf": [rate, { "enum": [0, "0"] }, { "type": "null" }] })
 }
 
 #[cfg(test)]
