@@ -19,6 +19,7 @@ mod request_state;
 mod reserved_headers;
 pub mod testing;
 mod tls_info;
+mod token_bucket;
 
 pub use body_and_messages::{Direction, Ended, Fault, Message, MessageVerdict, Piece};
 pub use body_length::BodyLength;
@@ -37,3 +38,4 @@ pub use plugin_log_limit::LineLimit;
 pub use request_state::{ClientField, Note, Running};
 pub use reserved_headers::is_gateways_own;
 pub use tls_info::{ClientCertificate, Tls};
+pub use token_bucket::{TokenBucket, TokenRate, nanoseconds};

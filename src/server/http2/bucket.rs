@@ -1,6 +1,7 @@
 //! Points that are spent and earned, and come back with time: so a bound tells a flood from a connection that
 //! merely lives long. What costs how much is for others to say.
 
+use moongate_sdk::{TokenBucket, TokenRate, nanoseconds};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -11,33 +12,33 @@ pub(super) struct Empty;
 /// A bucket of points.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    left: u32,
-    full: u32,
-    /// In which time one comes back; never zero.
-    each: Duration,
-    /// Until when time has been given back.
-    given: Instant,
+    rate: TokenRate,
+    spent: TokenBucket,
+    /// Moments count from here.
+    start: Instant,
+    /// The moment of the last look at the clock.
+    seen: u64,
 }
 
 impl Bucket {
     /// A full one, into which a point comes back in each such time.
     pub(super) fn full(full: u32, each: Duration) -> Self {
-        Self { left: full, full, each, given: Instant::now() }
+        let rate = TokenRate::every(each, full);
+        Self { rate, spent: TokenBucket::default(), start: Instant::now(), seen: 0 }
     }
 
     /// So many come back, beside those of time.
     pub(super) fn give(&mut self, points: u32) {
-        self.left = self.left.saturating_add(points).min(self.full);
+        self.spent.give_back(self.rate.cost(points.into()));
     }
 
-    /// Takes them, or what there is.
+    /// Takes them, when they are there.
     ///
     /// # Errors
-    /// When there were fewer.
+    /// When there are fewer.
     pub(super) fn take(&mut self, points: u32) -> Result<(), Empty> {
-        self.refill(Instant::now());
-        self.left = self.left.checked_sub(points).ok_or(Empty)?;
-        Ok(())
+        self.seen = nanoseconds(self.start.elapsed());
+        self.take_seen(points)
     }
 
     /// The same without a look at the clock while there are enough: for what an ordinary connection does all
@@ -46,27 +47,12 @@ impl Bucket {
     /// # Errors
     /// When there were fewer.
     pub(super) fn take_often(&mut self, points: u32) -> Result<(), Empty> {
-        match self.left.checked_sub(points) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => self.take(points),
-        }
+        self.take_seen(points).or_else(|Empty| self.take(points))
     }
 
-    fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.given);
-        let points = passed.as_nanos() / self.each.as_nanos().max(1);
-        if points >= u128::from(self.full) {
-            self.left = self.full;
-            self.given = now;
-        } else {
-            // What makes no whole point yet counts the next time.
-            let points = u32::try_from(points).unwrap_or(self.full);
-            self.given += self.each * points;
-            self.give(points);
-        }
+    /// Takes them from what there was at the last look at the clock.
+    fn take_seen(&mut self, points: u32) -> Result<(), Empty> {
+        self.spent.try_take(&self.rate, self.rate.cost(points.into()), self.seen).map_err(|_| Empty)
     }
 }
 
