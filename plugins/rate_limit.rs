@@ -7,7 +7,7 @@ use buckets::{BucketOutcome, Buckets};
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 use moongate_config::{Kind, Placed, Problem, Problems, Rate, Settings};
-use moongate_sdk::{Exchange, Flow, Message, MessageVerdict, Phases, Plugin, Response};
+use moongate_sdk::{Exchange, Flow, Message, MessageVerdict, Phases, Plugin, Response, nanoseconds};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -222,9 +222,8 @@ impl Plugin for RateLimit {
 }
 
 impl RateLimit {
-    /// Never 0, which marks an unused bucket.
     fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
+        nanoseconds(self.begun.elapsed())
     }
 
     /// The key's hash; a value never collides with an address.

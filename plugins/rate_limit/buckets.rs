@@ -1,12 +1,12 @@
 //! Token buckets by key, bounded in number.
 //!
-//! A bucket is one number: the time at which all tokens taken so far are refilled (the generic cell rate
-//! algorithm). A bucket with a time in the past is full and can be evicted without loss. A key is stored as a
-//! 64-bit keyed hash, about 50 bytes per key for any length. A library that stores whole keys and never evicts them
-//! would let clients exhaust the memory with invented keys.
+//! A bucket is one number, see [`TokenBucket`]. A full one is as good as none, so forgetting it costs nothing; a key is
+//! kept as 64 bits of a hash that nobody outside can compute. That is some 50 bytes a key, however long it is; a library that keeps
+//! whole keys and never forgets them on its own would be at the mercy of whoever makes them up.
 
 use indexmap::IndexMap;
 use moongate_config::Rate;
+use moongate_sdk::{TokenBucket, TokenRate};
 use parking_lot::Mutex;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -17,15 +17,12 @@ const SAMPLE: usize = 8;
 
 /// Buckets by key.
 pub(super) struct Buckets {
-    /// The interval of tokens, in nanoseconds.
-    interval: u64,
-    /// The maximum debt, in nanoseconds.
-    depth: u64,
+    rate: TokenRate,
     most: usize,
     shards: Box<[Mutex<Shard>]>,
 }
 
-type Shard = IndexMap<u64, u64, BuildHasherDefault<Hashed>>;
+type Shard = IndexMap<u64, TokenBucket, BuildHasherDefault<Hashed>>;
 
 /// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +46,8 @@ pub(super) enum BucketOutcome {
 impl Buckets {
     /// Buckets of `burst` tokens each, at most `most` of them (rounded to the shards).
     pub(super) fn new(rate: Rate, burst: u32, most: usize) -> Self {
-        let interval = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
         Self {
-            interval,
-            depth: interval.saturating_mul(u64::from(burst)),
+            rate: TokenRate::of(rate, burst),
             most: most.div_ceil(SHARDS).max(SAMPLE),
             shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
         }
@@ -60,25 +55,23 @@ impl Buckets {
 
     /// Nanoseconds in which an empty bucket refills.
     pub(super) fn depth(&self) -> u64 {
-        self.depth
+        self.rate.depth()
     }
 
-    /// Takes a token of `key`, a hash. `now` is in nanoseconds and starts above 0.
+    /// Takes a token of `key`, a hash. `now` is in nanoseconds.
     pub(super) fn take(&self, key: u64, now: u64) -> BucketOutcome {
         let mut shard = self.shards[(key >> 60) as usize % SHARDS].lock();
-        let before = shard.get(&key).copied().unwrap_or(0).max(now);
-        let after = before.saturating_add(self.interval);
-        let limit = now.saturating_add(self.depth);
-        if after > limit {
-            return BucketOutcome::No { wait: after - limit, full: before - now };
+        let mut bucket = shard.get(&key).copied().unwrap_or_default();
+        if let Err(wait) = bucket.try_take(&self.rate, self.rate.cost(1), now) {
+            return BucketOutcome::No { wait, full: bucket.until_full(now) };
         }
-        if let Some(paid) = shard.get_mut(&key) {
-            *paid = after;
+        if let Some(kept) = shard.get_mut(&key) {
+            *kept = bucket;
         } else {
             make_room(&mut shard, self.most, now);
-            shard.insert(key, after);
+            shard.insert(key, bucket);
         }
-        BucketOutcome::Yes { left: (limit - after) / self.interval, full: after - now }
+        BucketOutcome::Yes { left: bucket.left(&self.rate, now), full: bucket.until_full(now) }
     }
 
     #[cfg(test)]
@@ -91,13 +84,13 @@ impl Buckets {
 /// of a sample is evicted.
 fn make_room(shard: &mut Shard, most: usize, now: u64) {
     if shard.len() == shard.capacity() && shard.len() < most {
-        shard.retain(|_, paid| *paid > now);
+        shard.retain(|_, bucket| bucket.until_full(now) > 0);
     }
     if shard.len() < most {
         return;
     }
     let sample = (0..SAMPLE).map(|_| fastrand::usize(..shard.len()));
-    let least = sample.min_by_key(|at| shard.get_index(*at).map_or(0, |(_, paid)| *paid));
+    let least = sample.min_by_key(|at| shard.get_index(*at).map(|(_, bucket)| *bucket));
     if let Some(at) = least {
         shard.swap_remove_index(at);
     }

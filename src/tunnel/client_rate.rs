@@ -1,14 +1,13 @@
-//! Rate limits of a client's messages and bytes, by the generic cell rate algorithm. The state of a bucket is
-//! one time: when all usage so far is paid for.
+//! How much a client may send a second. What came is taken from its token buckets whether it was there or not, as it cannot
+//! be sent back: a client that is over its rate owes tokens.
 
 use crate::config::{self, Exceed};
+use moongate_sdk::{TokenBucket, TokenRate, nanoseconds};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The burst: one second's worth.
-const BURST: Duration = Duration::from_secs(1);
-/// A paused client continues when this part of a second's worth is free again: a few wake-ups per second
-/// instead of one per message.
+/// A paused client goes on once so much of a second's worth is free again: a few wake-ups a second
+/// rather than one a message.
 const QUANTUM: Duration = Duration::from_millis(50);
 /// The smallest frame of a client: two bytes and a masking key.
 const SHORTEST: u64 = 6;
@@ -37,6 +36,8 @@ impl Rates {
 pub(super) struct Throttle {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
+    /// The moments of the buckets count from here.
+    start: Instant,
     pub(super) exceed: Exceed,
     /// The client is not read before this time.
     until: Option<Instant>,
@@ -44,10 +45,11 @@ pub(super) struct Throttle {
 
 impl Throttle {
     pub(super) fn new(rates: &Rates, now: Instant) -> Self {
-        let bucket = |rate: u64| Bucket { rate, paid: now };
+        let bucket = |rate| Bucket { rate: TokenRate::per_second(rate), taken: TokenBucket::default() };
         Self {
             messages: rates.messages.map(bucket),
             bytes: rates.bytes.map(bucket),
+            start: now,
             exceed: rates.exceed,
             until: None,
         }
@@ -66,46 +68,57 @@ impl Throttle {
         if self.until.is_some_and(|until| now < until) {
             return None;
         }
+        let at = self.moment(now);
         let buckets = [self.messages.as_ref(), self.bytes.as_ref()];
-        let late = buckets.iter().flatten().filter(|bucket| bucket.left(now) == 0);
-        self.until = late.map(|bucket| bucket.paid + QUANTUM - BURST).max().filter(|until| *until > now);
+        let late = buckets.iter().flatten().filter(|bucket| bucket.left(at) == 0);
+        let wait = late.map(|bucket| bucket.wait(at)).max().unwrap_or_default();
+        self.until = (wait > Duration::ZERO).then(|| now + wait);
         if self.until.is_some() {
             return None;
         }
         // This number of bytes cannot contain more messages than are left.
         let messages =
-            self.messages.as_ref().map_or(u64::MAX, |bucket| bucket.left(now).saturating_mul(SHORTEST));
-        let bytes = self.bytes.as_ref().map_or(u64::MAX, |bucket| bucket.left(now));
+            self.messages.as_ref().map_or(u64::MAX, |bucket| bucket.left(at).saturating_mul(SHORTEST));
+        let bytes = self.bytes.as_ref().map_or(u64::MAX, |bucket| bucket.left(at));
         Some(usize::try_from(messages.min(bytes)).unwrap_or(usize::MAX).max(LEAST))
     }
 
     /// Records usage; returns whether it is within the rates.
     pub(super) fn take(&mut self, messages: u32, bytes: u64, now: Instant) -> bool {
-        let messages = self.messages.as_mut().is_none_or(|bucket| bucket.take(u64::from(messages), now));
-        let bytes = self.bytes.as_mut().is_none_or(|bucket| bucket.take(bytes, now));
+        let at = self.moment(now);
+        let messages = self.messages.as_mut().is_none_or(|bucket| bucket.take(u64::from(messages), at));
+        let bytes = self.bytes.as_mut().is_none_or(|bucket| bucket.take(bytes, at));
         messages && bytes
+    }
+
+    fn moment(&self, now: Instant) -> u64 {
+        nanoseconds(now.saturating_duration_since(self.start))
     }
 }
 
+/// Tokens of a second, which may come at once.
 #[derive(Debug)]
 struct Bucket {
-    /// Per second.
-    rate: u64,
-    /// When all usage is paid for.
-    paid: Instant,
+    rate: TokenRate,
+    taken: TokenBucket,
 }
 
 impl Bucket {
-    fn take(&mut self, count: u64, now: Instant) -> bool {
-        let cost = Duration::from_nanos(count.saturating_mul(1_000_000_000) / self.rate.max(1));
-        self.paid = self.paid.max(now) + cost;
-        self.paid <= now + BURST
+    /// Takes them. Whether they were there.
+    fn take(&mut self, count: u64, now: u64) -> bool {
+        self.taken = self.taken.charged(self.rate.cost(count), now);
+        self.taken.debt(&self.rate, now) == 0
     }
 
-    /// The amount that is available now.
-    fn left(&self, now: Instant) -> u64 {
-        let free = (now + BURST).saturating_duration_since(self.paid).min(BURST);
-        u64::try_from(free.as_nanos() * u128::from(self.rate) / 1_000_000_000).unwrap_or(u64::MAX)
+    /// How many may come now.
+    fn left(&self, now: u64) -> u64 {
+        self.taken.left(&self.rate, now)
+    }
+
+    /// How long until [`QUANTUM`] of a second's worth is there.
+    fn wait(&self, now: u64) -> Duration {
+        let enough = self.taken.charged(nanoseconds(QUANTUM), now);
+        Duration::from_nanos(enough.debt(&self.rate, now))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Rate limit of WebSocket handshakes. After a restart all clients reconnect at once, and opening a WebSocket
 //! (session lookups, subscriptions) is expensive for a backend.
 //!
-//! The queue is one number: the time at which all accepted handshakes are paid for (the generic cell rate
-//! algorithm). A caller gets its waiting time and sleeps, so there is no list, no lock and no wake-up. Order
-//! is first come, first served. The caller passes the time.
+//! The queue is one token bucket, shared as one number. A comer is told when its turn is and waits by itself, so there is no
+//! list, no lock and nobody to wake; first come is first served. Time is handed in.
 
 use moongate_config::Rate;
+use moongate_sdk::{TokenBucket, TokenRate, nanoseconds};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,13 +25,11 @@ const SPREAD: u64 = 5;
 #[derive(Debug)]
 pub struct HandshakeLimiter {
     rate: Rate,
-    /// Nanoseconds per handshake.
-    interval: u64,
-    /// The burst in nanoseconds.
-    burst: u64,
-    /// The time of the first use, from which `paid` counts.
+    /// Turns; a full bucket holds those that come at once.
+    turns: TokenRate,
+    /// When this pacer was first asked: the moments below count from here.
     start: OnceLock<Instant>,
-    /// When all accepted handshakes are paid for, in nanoseconds.
+    /// The [`TokenBucket`] of turns.
     paid: AtomicU64,
 }
 
@@ -53,9 +51,8 @@ impl HandshakeLimiter {
     /// Creates an unused limiter.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        let interval = nanos(rate.interval());
-        let burst = interval * u64::from((rate.count().get() / BURST_PART).max(1));
-        Self { rate, interval, burst, start: OnceLock::new(), paid: AtomicU64::new(0) }
+        let turns = TokenRate::of(rate, (rate.count().get() / BURST_PART).max(1));
+        Self { rate, turns, start: OnceLock::new(), paid: AtomicU64::new(0) }
     }
 
     /// The limiter for a rate: `prior` if its rate is the same, so that a reload does not reset the limit.
@@ -80,17 +77,16 @@ impl HandshakeLimiter {
     /// # Errors
     /// As for [`take`](Self::take).
     pub fn take_within(&self, now: Instant, longest: Duration) -> Result<Duration, QueueFull> {
-        let now = nanos(now.saturating_duration_since(*self.start.get_or_init(|| now)));
-        let free = now + self.burst;
+        let now = nanoseconds(now.saturating_duration_since(*self.start.get_or_init(|| now)));
         let mut paid = self.paid.load(Relaxed);
         loop {
-            let next = paid.max(now) + self.interval;
-            let wait = Duration::from_nanos(next.saturating_sub(free));
+            let next = TokenBucket::paid_by(paid).charged(self.turns.cost(1), now);
+            let wait = Duration::from_nanos(next.debt(&self.turns, now));
             if wait > longest {
                 return Err(QueueFull(wait - longest));
             }
-            // Relaxed: no other data is published with the number.
-            match self.paid.compare_exchange_weak(paid, next, Relaxed, Relaxed) {
+            // Turns are all that is agreed on here; nothing else is published with them.
+            match self.paid.compare_exchange_weak(paid, next.paid_at(), Relaxed, Relaxed) {
                 Ok(_) => return Ok(wait),
                 Err(moved) => paid = moved,
             }
@@ -99,13 +95,9 @@ impl HandshakeLimiter {
 
     /// Returns an unused reservation.
     pub fn give_back(&self) {
-        // Cannot go below zero: the reservation was added before.
-        self.paid.fetch_sub(self.interval, Relaxed);
+        // Below zero is nowhere to go: a turn was added before, and nobody takes more than was added.
+        self.paid.fetch_sub(self.turns.cost(1), Relaxed);
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod request_state;
 mod reserved_headers;
 pub mod testing;
 mod tls_info;
+mod token_bucket;
 
 pub use body_and_messages::{Direction, Ended, Fault, Message, MessageVerdict, Piece};
 pub use body_length::BodyLength;
@@ -41,3 +42,4 @@ pub use request_edits::Edits;
 pub use request_state::{ClientField, Note, Running};
 pub use reserved_headers::is_gateways_own;
 pub use tls_info::{ClientCertificate, Tls};
+pub use token_bucket::{TokenBucket, TokenRate, nanoseconds};

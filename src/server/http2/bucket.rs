@@ -1,6 +1,7 @@
 //! Token bucket that is refilled by time and by progress, so that a limit distinguishes a flood from a
 //! long-lived connection. Callers define the costs.
 
+use moongate_sdk::{TokenBucket, TokenRate, nanoseconds};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -11,33 +12,33 @@ pub(super) struct Empty;
 /// A token bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    left: u32,
-    full: u32,
-    /// The time in which one token is refilled; never zero.
-    each: Duration,
-    /// The time up to which tokens have been refilled.
-    given: Instant,
+    rate: TokenRate,
+    spent: TokenBucket,
+    /// Moments count from here.
+    start: Instant,
+    /// The moment of the last look at the clock.
+    seen: u64,
 }
 
 impl Bucket {
     /// Creates a full bucket with this refill time per token.
     pub(super) fn full(full: u32, each: Duration) -> Self {
-        Self { left: full, full, each, given: Instant::now() }
+        let rate = TokenRate::every(each, full);
+        Self { rate, spent: TokenBucket::default(), start: Instant::now(), seen: 0 }
     }
 
     /// Adds tokens, besides those of time.
     pub(super) fn give(&mut self, points: u32) {
-        self.left = self.left.saturating_add(points).min(self.full);
+        self.spent.give_back(self.rate.cost(points.into()));
     }
 
-    /// Takes tokens, or the available ones.
+    /// Takes them, when they are there.
     ///
     /// # Errors
-    /// When fewer were available.
+    /// When there are fewer.
     pub(super) fn take(&mut self, points: u32) -> Result<(), Empty> {
-        self.refill(Instant::now());
-        self.left = self.left.checked_sub(points).ok_or(Empty)?;
-        Ok(())
+        self.seen = nanoseconds(self.start.elapsed());
+        self.take_seen(points)
     }
 
     /// Takes tokens without reading the clock while enough are available: for frequent frames. After a quiet
@@ -46,27 +47,12 @@ impl Bucket {
     /// # Errors
     /// When fewer were available.
     pub(super) fn take_often(&mut self, points: u32) -> Result<(), Empty> {
-        match self.left.checked_sub(points) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => self.take(points),
-        }
+        self.take_seen(points).or_else(|Empty| self.take(points))
     }
 
-    fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.given);
-        let points = passed.as_nanos() / self.each.as_nanos().max(1);
-        if points >= u128::from(self.full) {
-            self.left = self.full;
-            self.given = now;
-        } else {
-            // Fractions of a token are kept.
-            let points = u32::try_from(points).unwrap_or(self.full);
-            self.given += self.each * points;
-            self.give(points);
-        }
+    /// Takes them from what there was at the last look at the clock.
+    fn take_seen(&mut self, points: u32) -> Result<(), Empty> {
+        self.spent.try_take(&self.rate, self.rate.cost(points.into()), self.seen).map_err(|_| Empty)
     }
 }
 
