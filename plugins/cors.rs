@@ -90,7 +90,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let lists = [
         ("origins", Some(&written.origins)),
         ("methods", written.methods.as_ref()),
-        ("expose", Some(&written.expose_headers)),
+        ("expose_headers", Some(&written.expose_headers)),
     ];
     for (key, list) in lists.into_iter().filter(|_| written.allow_credentials) {
         let star = list.into_iter().flatten().find(|text| text.value == "*");

@@ -14,7 +14,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use indexmap::IndexMap;
 use moongate_config::{Kind, Placed, Problem, Problems, Settings};
 use moongate_expr::Template;
-use moongate_sdk::{BadPath, Exchange, Flow, Phases, Plugin, Reply, Response, read_path, strip_path_prefix};
+use moongate_sdk::{
+    BadPath, Exchange, Flow, Phases, Plugin, Reply, Response, SegmentParameters, read_path, strip_path_prefix,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use regex::Regex;
 use response_mapping::{Mapping, Reverse};
@@ -264,13 +266,13 @@ impl Parameter {
 
 impl Rewrite {
     /// The stripped prefix of a path, by its place in the list, and the rest.
-    fn strip<'p>(&self, path: &'p str) -> Option<(usize, Cow<'p, str>)> {
+    fn strip<'p>(&self, path: &'p str, parameters: SegmentParameters) -> Option<(usize, Cow<'p, str>)> {
         let mut prefixes = self.strip.iter().enumerate();
-        prefixes.find_map(|(index, prefix)| Some((index, strip_path_prefix(path, prefix)?)))
+        prefixes.find_map(|(index, prefix)| Some((index, strip_path_prefix(path, prefix, parameters)?)))
     }
 
-    fn path<'p>(&self, path: &'p str) -> Cow<'p, str> {
-        let mut path = match self.strip(path) {
+    fn path<'p>(&self, path: &'p str, parameters: SegmentParameters) -> Cow<'p, str> {
+        let mut path = match self.strip(path, parameters) {
             None => Cow::Borrowed(path),
             Some((_, rest)) if rest.is_empty() => Cow::Borrowed("/"),
             Some((_, rest)) => rest,
@@ -357,12 +359,16 @@ impl Plugin for Rewrite {
             None if self.strip.is_empty() => "",
             None => return Flow::Continue,
         };
-        self.reverse.apply(Mapping { client, backend: &self.add }, exchange, answer);
+        let forwarded = exchange.headers.get(&X_FORWARDED_PREFIX).and_then(|value| value.to_str().ok());
+        let mapping =
+            Mapping { client, backend: &self.add, forwarded: forwarded.filter(|_| !client.is_empty()) };
+        self.reverse.apply(mapping, exchange, answer);
         Flow::Continue
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {
-        let stripped = self.strip(exchange.path()).map(|(index, rest)| (index, rest.is_empty()));
+        let parameters = exchange.segment_parameters();
+        let stripped = self.strip(exchange.path(), parameters).map(|(index, rest)| (index, rest.is_empty()));
         if let Some((index, is_whole)) = stripped {
             let prefix = &self.strip[index];
             let is_read = matches!(*exchange.method(), Method::GET | Method::HEAD);
@@ -381,7 +387,7 @@ impl Plugin for Rewrite {
         }
         let edited = self.edits_queries().then(|| self.query(exchange));
         let query = edited.as_ref().map_or(exchange.query(), Option::as_deref);
-        let path = self.path(exchange.path());
+        let path = self.path(exchange.path(), parameters);
         if path == exchange.path() && query == exchange.query() {
             return Flow::Continue;
         }

@@ -2,9 +2,9 @@
 //! set, one read and one write an exchange, so that it is never the slow part. It holds no timeouts and
 //! answers nothing but what the load sends.
 
+use crate::conn::{Conn, Got, Ready, SCRATCH, Watch};
 use crate::frames::{self, CLOSE, Frames, PING, PONG, Seen};
 use crate::http;
-use crate::line::{Got, Line, Ready, SCRATCH, Watch};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::TcpListener;
@@ -49,7 +49,7 @@ impl Room {
     fn accept(&mut self, listener: &TcpListener, watch: &Watch) -> io::Result<()> {
         loop {
             let line = match listener.accept() {
-                Ok((stream, _)) => Line::from(stream)?,
+                Ok((stream, _)) => Conn::from(stream)?,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(e) => return Err(e),
@@ -73,7 +73,7 @@ impl Room {
 }
 
 struct Connection {
-    line: Line,
+    line: Conn,
     /// Bytes of a head that is not complete yet.
     head: Vec<u8>,
     speaks: Speaks,
@@ -146,8 +146,8 @@ impl Connection {
 fn echo(frames: &mut Frames, bytes: &mut [u8], out: &mut Vec<u8>) -> After {
     let mut after = After::Keep;
     frames.feed(bytes, |seen| match seen {
-        Seen::Head(head) if head.opcode == PING => frames::put_head(out, PONG, head.length),
-        Seen::Head(head) => frames::put_head(out, head.opcode, head.length),
+        Seen::FrameHeader(head) if head.opcode == PING => frames::put_head(out, PONG, head.length),
+        Seen::FrameHeader(head) => frames::put_head(out, head.opcode, head.length),
         Seen::Payload(piece) => out.extend_from_slice(piece),
         Seen::End(head) if head.opcode == CLOSE => after = After::Close,
         Seen::End(_) => {}

@@ -17,7 +17,7 @@ const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// What is known of a frame once its header is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct FrameHeader {
     /// The opcode, 0 to 15.
     pub(crate) opcode: u8,
     /// Payload bytes.
@@ -28,11 +28,11 @@ pub(crate) struct Head {
 /// What [`Frames::feed`] sees, in order: one head, any number of payload pieces, one end.
 pub(crate) enum Seen<'a> {
     /// A header is complete.
-    Head(Head),
+    FrameHeader(FrameHeader),
     /// A piece of the payload, unmasked.
     Payload(&'a [u8]),
     /// The frame is complete.
-    End(Head),
+    End(FrameHeader),
 }
 
 /// Follows frames through a stream of bytes.
@@ -40,7 +40,7 @@ pub(crate) enum Seen<'a> {
 pub(crate) struct Frames {
     header: [u8; 14],
     have: usize,
-    current: Option<Head>,
+    current: Option<FrameHeader>,
     left: u64,
     turn: usize,
 }
@@ -73,7 +73,7 @@ impl Frames {
             self.have += 1;
             if let Some(head) = parse(&self.header[..self.have]) {
                 (self.current, self.left, self.turn, self.have) = (Some(head), head.length, 0, 0);
-                each(Seen::Head(head));
+                each(Seen::FrameHeader(head));
                 self.finish(each);
                 return &mut bytes[at + 1..];
             }
@@ -91,7 +91,7 @@ impl Frames {
 }
 
 /// The head, when `bytes` are exactly a complete header.
-fn parse(bytes: &[u8]) -> Option<Head> {
+fn parse(bytes: &[u8]) -> Option<FrameHeader> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     let (length, after) = match second & 0x7f {
         126 => (u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
@@ -99,7 +99,7 @@ fn parse(bytes: &[u8]) -> Option<Head> {
         short => (u64::from(short), 2),
     };
     let key = if second & 0x80 == 0 { None } else { Some(bytes.get(after..after + 4)?.try_into().ok()?) };
-    Some(Head { opcode: first & 0x0f, length, key })
+    Some(FrameHeader { opcode: first & 0x0f, length, key })
 }
 
 /// Appends a header without a key: what a server sends.
@@ -146,9 +146,14 @@ fn mask(bytes: &mut [u8], key: [u8; 4], turn: usize) {
 mod tests {
     use super::*;
 
-    fn collect(frames: &mut Frames, bytes: &[u8], into: &mut Vec<(Head, Vec<u8>)>, part: &mut Vec<u8>) {
+    fn collect(
+        frames: &mut Frames,
+        bytes: &[u8],
+        into: &mut Vec<(FrameHeader, Vec<u8>)>,
+        part: &mut Vec<u8>,
+    ) {
         frames.feed(&mut bytes.to_vec(), |seen| match seen {
-            Seen::Head(_) => part.clear(),
+            Seen::FrameHeader(_) => part.clear(),
             Seen::Payload(piece) => part.extend_from_slice(piece),
             Seen::End(head) => into.push((head, part.clone())),
         });

@@ -4,34 +4,34 @@
 mod backend;
 mod cases;
 mod certificate;
+mod conn;
 mod frames;
 mod gateway;
 mod h2;
 mod http;
-mod line;
 mod load;
 mod machine;
+mod noise;
 mod options;
 mod process;
 mod profile;
-mod quiet;
-mod road;
 mod stop;
 mod table;
 mod tls;
+mod transport;
 
 use cases::{Bench, Case, cost};
 use certificate::Certificate;
 use gateway::{Ground, Installed, KINDS};
 use machine::Seats;
 use options::{Command, Options};
-use road::Target;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::{env, fs};
 use stop::Stop;
+use transport::Target;
 
 /// Errors are for the person at the terminal, and end the run or a gateway's part in it.
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -101,7 +101,7 @@ fn measure(cases: &[Case], options: Options) -> Outcome<ExitCode> {
 /// Prepares everything, runs `work`, and leaves nothing behind.
 fn with_bench<T>(options: Options, work: impl FnOnce(&Bench) -> Outcome<T>) -> Outcome<T> {
     let stop = Stop::on_signals()?;
-    let _turn = quiet::Turn::take(&stop)?;
+    let _turn = noise::BenchLock::take(&stop)?;
     let files = machine::open_files();
     let seats = Seats::take()?;
     let installed = installed(&options)?;

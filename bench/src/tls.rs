@@ -1,7 +1,7 @@
 //! TLS on the load's side: one version, one cipher, one group, so that every gateway does the same
 //! cryptography. The certificate is not verified: that would be the load's work, and it is not measured.
 
-use crate::line::Got;
+use crate::conn::Got;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::crypto::ring::{self, cipher_suite, kx_group};

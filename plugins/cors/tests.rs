@@ -39,7 +39,7 @@ fn answer(written: Value, origin: Option<&str>, backend: &[(&'static str, &'stat
 
 #[test]
 fn a_preflight_is_answered_for_those_on_the_list() {
-    let written = json!({ "origins": ["https://*.example"], "max_age": "10m", "credentials": true });
+    let written = json!({ "origins": ["https://*.example"], "max_age": "10m", "allow_credentials": true });
     let reply = preflight(written.clone(), "https://a.example");
     assert_eq!((reply.status.as_u16(), reply.body.len()), (204, 0));
     let one = |name| said(&reply.headers, name);
@@ -76,7 +76,7 @@ fn only_a_preflight_is_answered_here() {
 
 #[test]
 fn an_answer_names_its_reader_and_varies() {
-    let written = json!({ "origins": ["https://a.example"], "expose": ["X-Total", "X-Page"] });
+    let written = json!({ "origins": ["https://a.example"], "expose_headers": ["X-Total", "X-Page"] });
     let fields = answer(written.clone(), Some("https://a.example"), &[("vary", "accept, Cookie")]);
     assert_eq!(said(&fields, "access-control-allow-origin"), ["https://a.example"]);
     assert_eq!(said(&fields, "access-control-expose-headers"), ["X-Total, X-Page"]);
@@ -116,9 +116,12 @@ fn what_a_browser_would_refuse_is_refused_before() {
     for (bad, message) in [
         (json!({}), "missing key `origins`"),
         (json!({ "origins": [] }), "`origins` is empty"),
-        (json!({ "origins": ["*"], "credentials": true }), "`*` in `origins` means nothing with credentials"),
         (
-            json!({ "origins": ["https://a"], "methods": ["*"], "credentials": true }),
+            json!({ "origins": ["*"], "allow_credentials": true }),
+            "`*` in `origins` means nothing with credentials",
+        ),
+        (
+            json!({ "origins": ["https://a"], "methods": ["*"], "allow_credentials": true }),
             "`*` in `methods` means nothing with credentials",
         ),
         (json!({ "origins": ["*"], "methods": ["patch"] }), "`patch` is not in upper case"),

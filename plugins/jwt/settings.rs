@@ -63,7 +63,7 @@ pub(super) struct Written {
     /// Fields of the request to the backend and the claims that they say, as in `X-User: sub`; a claim within a
     /// claim is written with dots. What a client sends in such a field is removed.
     #[serde(default)]
-    claims: IndexMap<String, Placed<String>>,
+    claims_to_headers: IndexMap<String, Placed<String>>,
     /// Whether the token goes on to the backend. A cookie or a query parameter always does. Default: true.
     #[serde(default = "yes")]
     forward: bool,
@@ -113,7 +113,7 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
     let mut keep = |problem: Problem| problems.push(problem);
     let algorithms = algorithms(&written.algorithms, &mut keep);
     let from = sources(&written.token_from, &mut keep);
-    let claims = claims_to_headers(&written.claims, &from, &mut keep);
+    let claims = claims(&written.claims_to_headers, &from, &mut keep);
     let realm = written.realm.as_ref().map_or("", |realm| realm.value.as_str());
     if let Some(realm) = written.realm.as_ref().filter(|realm| !quotable(realm)) {
         keep(
@@ -211,7 +211,7 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
     read
 }
 
-fn claims_to_headers(
+fn claims(
     written: &IndexMap<String, Placed<String>>,
     from: &[super::From],
     keep: &mut impl FnMut(Problem),

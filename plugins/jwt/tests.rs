@@ -224,7 +224,7 @@ fn only_listed_algorithms_pass() {
 #[test]
 fn a_good_token_passes_and_says_who_it_is() {
     let plugin = plugin(json!({
-        "claims": { "X-User": "sub", "X-Roles": "realm.roles", "X-Age": "age", "X-Gone": "nobody" },
+        "claims_to_headers": { "X-User": "sub", "X-Roles": "realm.roles", "X-Age": "age", "X-Gone": "nobody" },
         "forward": false,
     }));
     let token = simple(json!({ "realm": { "roles": ["a", "b"] }, "age": 42 }));
@@ -256,7 +256,7 @@ fn a_request_without_a_token_is_challenged_as_rfc_6750_says() {
         .field("authorization", "Bearer b")
         .refused(&*plain);
     assert_eq!(twice.status, StatusCode::BAD_REQUEST);
-    let optional = plugin(json!({ "optional": true, "claims": { "X-User": "sub" } }));
+    let optional = plugin(json!({ "optional": true, "claims_to_headers": { "X-User": "sub" } }));
     let mut visit = TestExchange::new("/").field("x-user", "root");
     assert!(matches!(visit.ask(&*optional), Verdict::Continue));
     assert!(!visit.request.contains_key("x-user"), "nobody vouches for it");
@@ -266,7 +266,7 @@ fn a_request_without_a_token_is_challenged_as_rfc_6750_says() {
 #[test]
 fn a_token_is_found_where_the_settings_say() {
     let token = simple(json!({}));
-    let plugin = plugin(json!({ "from": ["cookie:session", "query:t", "header:X-Token", "bearer"] }));
+    let plugin = plugin(json!({ "token_from": ["cookie:session", "query:t", "header:X-Token", "bearer"] }));
     let passes = |mut visit: TestExchange| matches!(visit.ask(&*plugin), Verdict::Continue);
     assert!(passes(TestExchange::new("/").field("cookie", &format!("a=b; session={token}"))));
     assert!(passes(TestExchange::new(&format!("/?a=b&t={token}"))));
@@ -280,7 +280,7 @@ fn a_token_is_found_where_the_settings_say() {
 #[test]
 fn every_demand_is_made() {
     let plugin = plugin(json!({
-        "issuer": ["us", "them"], "audience": "api", "require": ["team"], "leeway": "0",
+        "issuer": ["us", "them"], "audience": "api", "required_claims": ["team"], "leeway": "0",
     }));
     let with = |extra: Value| {
         let mut all = json!({ "iss": "us", "aud": ["web", "api"], "team": 1 });
@@ -314,15 +314,18 @@ fn every_demand_is_made() {
 #[test]
 fn a_token_may_be_without_an_end_only_where_that_is_written() {
     let endless = token(&json!({ "alg": "HS256" }), &json!({ "sub": "ada" }), hs256(SECRET));
-    for demands in
-        [json!({}), json!({ "require": ["sub"] }), json!({ "require": [] }), json!({ "require": ["exp"] })]
-    {
+    for demands in [
+        json!({}),
+        json!({ "required_claims": ["sub"] }),
+        json!({ "required_claims": [] }),
+        json!({ "required_claims": ["exp"] }),
+    ] {
         assert!(why(&*plugin(demands.clone()), &endless).contains("claim"), "{demands}");
     }
-    let lenient = plugin(json!({ "require_exp": false, "require": ["sub"] }));
+    let lenient = plugin(json!({ "require_exp": false, "required_claims": ["sub"] }));
     assert!(matches!(ask(&*lenient, &endless), Verdict::Continue));
     assert!(why(&*lenient, &simple(json!({ "exp": 1, "sub": "ada" }))).contains("expired"));
-    let both = json!({ "secret": SECRET, "require_exp": false, "require": ["exp"] });
+    let both = json!({ "secret": SECRET, "require_exp": false, "required_claims": ["exp"] });
     assert!(build(&settings(both)).is_err());
 }
 
@@ -376,19 +379,22 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
         (json!({ "secret": long, "jwks_url": "https://a/" }), "`jwt` takes its keys from one place"),
         (json!({ "jwks_url": "ftp://a/" }), "`ftp://a/` is no URL to ask"),
         (json!({ "jwks_url": "https://a/", "refresh": "1s" }), "`refresh` is at least 10s"),
-        (json!({ "secret": long, "from": ["client_ip"] }), "an address is no token"),
-        (json!({ "secret": long, "from": ["beaver"] }), "`beaver` names no part of a request"),
-        (json!({ "secret": long, "from": ["header:Authorization"] }), "Authorization says more than a token"),
+        (json!({ "secret": long, "token_from": ["client_ip"] }), "an address is no token"),
+        (json!({ "secret": long, "token_from": ["beaver"] }), "`beaver` names no part of a request"),
         (
-            json!({ "secret": long, "claims": { "Content-Length": "sub" } }),
+            json!({ "secret": long, "token_from": ["header:Authorization"] }),
+            "Authorization says more than a token",
+        ),
+        (
+            json!({ "secret": long, "claims_to_headers": { "Content-Length": "sub" } }),
             "`Content-Length` is the gateway's own",
         ),
         (
-            json!({ "secret": long, "from": ["header:X-Token"], "claims": { "X_Token": "sub" } }),
+            json!({ "secret": long, "token_from": ["header:X-Token"], "claims_to_headers": { "X_Token": "sub" } }),
             "`X_Token` carries the token",
         ),
         (
-            json!({ "secret": long, "claims": { "X-Auth": "sub", "X.Auth": "iss" } }),
+            json!({ "secret": long, "claims_to_headers": { "X-Auth": "sub", "X.Auth": "iss" } }),
             "`X.Auth` is written twice",
         ),
         (json!({ "secret": long, "realm": "a\"b" }), "`realm` cannot be quoted"),

@@ -72,7 +72,7 @@ fn clients_are_told_apart_by_the_key() {
 #[test]
 fn messages_have_a_bucket_of_their_own() {
     let message = || Message { direction: Direction::ToBackend, binary: false, payload: BytesMut::new() };
-    let plugin = plugin(json!({ "messages": { "rate": "1/h", "burst": 2, "exceed": "drop" } }));
+    let plugin = plugin(json!({ "messages": { "rate": "1/h", "burst": 2, "on_exceed": "drop" } }));
     let (mut one, mut two) = (from("192.0.2.1"), from("192.0.2.1"));
     assert!(matches!(one.ask(&*plugin), Verdict::Continue) && matches!(two.ask(&*plugin), Verdict::Continue));
     assert!(matches!(one.say(&*plugin, &mut message()), MessageVerdict::Forward));

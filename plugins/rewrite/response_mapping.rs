@@ -27,6 +27,8 @@ pub(super) struct Reverse {
 pub(super) struct Mapping<'a> {
     pub(super) client: &'a str,
     pub(super) backend: &'a str,
+    /// X-Forwarded-Prefix as the backend got it: the prefixes of proxies in front, and `client`.
+    pub(super) forwarded: Option<&'a str>,
 }
 
 impl Reverse {
@@ -126,9 +128,15 @@ impl Mapping<'_> {
             .then(|| self.path(&path).map_or_else(|| path.to_string(), Cow::into_owned).into())
     }
 
+    /// Whether a path is the client's already: a backend that reads X-Forwarded-Prefix writes such paths.
+    fn is_clients(self, path: &str) -> bool {
+        !self.client.is_empty() && rest(path, self.client).is_some()
+            || self.forwarded.is_some_and(|prefix| rest(path, prefix).is_some())
+    }
+
     /// An absolute path, with a query or fragment perhaps.
     fn path<'p>(self, path: &'p str) -> Option<Cow<'p, str>> {
-        if !self.client.is_empty() && rest(path, self.client).is_some() {
+        if self.is_clients(path) {
             return None;
         }
         let rest = rest(path, self.backend)?;
@@ -170,7 +178,7 @@ impl Mapping<'_> {
     }
 
     fn cookie_path(self, path: &str) -> Option<String> {
-        if !self.client.is_empty() && rest(path, self.client).is_some() {
+        if self.is_clients(path) {
             return None;
         }
         if let Some(rest) = rest(path, self.backend) {

@@ -172,6 +172,25 @@ fn a_page_at_the_prefix_itself_is_sent_to_its_folder() {
 }
 
 #[test]
+fn a_path_with_every_prefix_before_the_client_stays() {
+    let plugin =
+        plugin(json!({ "strip_prefix": "/app", "rewrite_location": true, "rewrite_cookie_path": true }))
+            .unwrap();
+    for (sent, expected) in
+        [("/outer/app/x", "/outer/app/x"), ("/app/x", "/app/x"), ("/outer/x", "/app/outer/x")]
+    {
+        let mut visit = TestExchange::new("/app/y").field("x-forwarded-prefix", "/outer");
+        visit.endpoint = Some("10.0.0.1:80".to_owned());
+        visit.ask(&*plugin);
+        visit.response.append("location", sent.parse().unwrap());
+        visit.response.append("set-cookie", format!("a=1; Path={sent}").parse().unwrap());
+        visit.answer(&*plugin);
+        assert_eq!(visit.response["location"], expected);
+        assert_eq!(visit.response["set-cookie"], format!("a=1; Path={expected}"));
+    }
+}
+
+#[test]
 fn the_backend_is_told_of_every_prefix_that_was_stripped() {
     let plugin = plugin(json!({ "strip_prefix": "/app" })).unwrap();
     for (target, before, expected) in [

@@ -60,7 +60,7 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
     let [method, url] = asked.explain.as_slice() else { return Err("a method and a URL are missing".into()) };
     let method = Method::from_bytes(method.to_uppercase().as_bytes())
         .map_err(|_| format!("`{method}` is no method"))?;
-    let url: Uri = url.parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
+    let (raw, url) = read_url(url)?;
     let mut headers = HeaderMap::new();
     for field in &asked.headers {
         let (name, value) = field.split_once(':').ok_or_else(|| format!("`{field}` is not `name: value`"))?;
@@ -81,7 +81,6 @@ fn explained(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
         Some(name) if snapshot.listeners.iter().any(|known| &*known.name == name) => (name, String::new()),
         Some(name) => return Err(format!("no listener is named `{name}`")),
     };
-    let raw = url.path_and_query().map_or("/", |target| target.as_str());
     let host = url.authority().map(http::uri::Authority::as_str);
     let target = Target::parse(raw.as_bytes(), &method, host)
         .map_err(|wrong| format!("the gateway refuses this request: {wrong}"))?;
@@ -141,6 +140,21 @@ fn form(snapshot: &Snapshot, route: &Route, target: &Target<'_>) -> Result<Strin
         (true, false) => format!("matched and forwarded as {matched}\n"),
         (false, _) => format!("matched as {matched}, forwarded as {forwarded}\n"),
     })
+}
+
+/// Path and query of a URL as a client may send them, and the URL. Characters that are sent over HTTP/1 and that no `Uri` has
+/// (`<`, a backtick) are in the first alone.
+fn read_url(url: &str) -> Result<(String, Uri), String> {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    let path = url[authority..].find(['/', '?']).map_or(url.len(), |at| authority + at);
+    let (origin, target) = url.split_at(path);
+    let bare: Uri = format!("{origin}/").parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
+    let raw = match target {
+        "" => "/".to_owned(),
+        query if query.starts_with('?') => format!("/{query}"),
+        target => target.to_owned(),
+    };
+    Ok((raw, bare))
 }
 
 /// The listener by which such a request would come in where nobody says it: the first one that takes it.

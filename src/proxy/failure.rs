@@ -67,7 +67,7 @@ pub enum Failure {
     /// A WebSocket version other than 13 (RFC 6455 §4.4).
     WebSocketVersion,
     /// A handshake that RFC 6455 §4.2.1 does not allow.
-    BadWebSocketRequest,
+    BadWebSocketRequest(Detail),
     /// A browser's Origin that the route does not allow.
     OriginDenied,
     /// A limit on concurrent WebSockets is reached.
@@ -112,6 +112,10 @@ impl Failure {
     /// A request over HTTP/2 of which nothing more is known.
     pub const MALFORMED: Self = Self::BadRequest(Detail("the request is malformed (RFC 9113 8.1.1)"));
 
+    /// A connection where HTTP/2 alone is spoken begins with something else.
+    pub const NOT_HTTP2: Self =
+        Self::BadRequest(Detail("the connection does not begin as HTTP/2 (RFC 9113 3.4)"));
+
     /// All of them, in the order of the table.
     pub const ALL: [Self; 37] = [
         Self::NoRoute,
@@ -136,7 +140,7 @@ impl Failure {
         Self::BadHandshake,
         Self::UpstreamClosed,
         Self::WebSocketVersion,
-        Self::BadWebSocketRequest,
+        Self::BadWebSocketRequest(Detail("")),
         Self::OriginDenied,
         Self::TooManyConnections,
         Self::TooManyOfClient,
@@ -178,7 +182,7 @@ impl Failure {
             Self::BadHandshake => (502, "bad_handshake", Level::Warn),
             Self::UpstreamClosed => (502, "upstream_closed", Level::Warn),
             Self::WebSocketVersion => (426, "websocket_version", Level::Debug),
-            Self::BadWebSocketRequest => (400, "bad_websocket_request", Level::Debug),
+            Self::BadWebSocketRequest(_) => (400, "bad_websocket_request", Level::Debug),
             Self::OriginDenied => (403, "origin_denied", Level::Debug),
             Self::TooManyConnections => (503, "too_many_connections", Level::Debug),
             Self::TooManyHandshakes(_) => (503, "too_many_handshakes", Level::Debug),
@@ -210,7 +214,9 @@ impl Failure {
     /// What exactly is wrong; empty where the reason says it all. A refusal that a setting allows names it.
     pub const fn detail(self) -> &'static str {
         match self {
-            Self::BadRequest(Detail(detail)) | Self::AmbiguousPath(Detail(detail)) => detail,
+            Self::BadRequest(Detail(detail))
+            | Self::AmbiguousPath(Detail(detail))
+            | Self::BadWebSocketRequest(Detail(detail)) => detail,
             Self::HeadTooLarge => "the head is larger than `server.max_header_size`, or has too many fields",
             Self::HeaderTimeout => "the head took longer than `server.header_timeout`",
             Self::TargetTooLong => BadTarget::TooLong.detail(),

@@ -139,6 +139,15 @@ impl Gateway {
         (limits, listener.and_then(|listener| listener.greeting.clone()))
     }
 
+    /// The name of the listener of that index.
+    pub fn listener_name(&self, listener: u16) -> Arc<str> {
+        let snapshot = self.shared.live.look();
+        snapshot
+            .listeners
+            .get(usize::from(listener))
+            .map_or_else(|| Arc::from(""), |listener| Arc::from(&*listener.name))
+    }
+
     /// What the current generation allows a connection that speaks HTTP/2.
     pub fn streams(&self) -> StreamLimits {
         let terms = &self.shared.live.look().terms;

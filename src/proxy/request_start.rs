@@ -128,8 +128,8 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         Err(HandshakeError::Version) => {
             local_response::failure(session, ctx, Failure::WebSocketVersion).await?
         }
-        Err(HandshakeError::Bad(_)) => {
-            local_response::failure(session, ctx, Failure::BadWebSocketRequest).await?
+        Err(HandshakeError::Bad(detail)) => {
+            local_response::failure(session, ctx, Failure::BadWebSocketRequest(Detail(detail))).await?
         }
     }
     Ok(true)

@@ -38,10 +38,13 @@ pub(super) async fn enter(
         socket = secured.socket;
         arrival.tls = Some(secured.facts);
         h2 = secured.h2;
-    } else if greeting.h2c && greeting.http1 {
+    } else if greeting.h2c {
         let Ok((speaks, read)) = h2c_detect::read(&mut socket, house.limits.time).await else { return };
         early = read;
         h2 = speaks == Speaks::Http2;
+        if !greeting.http1 && !h2 {
+            return http2::refuse_preface(socket, arrival, house, speaks == Speaks::Undecided).await;
+        }
         if speaks == Speaks::Undecided {
             if early.is_empty() {
                 return;

@@ -11,6 +11,7 @@ mod metered_io;
 mod refused_heads;
 
 use super::connection_context::ConnectionContext;
+use super::lingering_close;
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
 use crate::proxy::{self, Failure, Leaving, ReceivedStream, StreamLimits};
@@ -85,6 +86,28 @@ pub(super) async fn serve(socket: Socket, early: BytesMut, arrival: ConnInfo, ho
         _ => Failure::ClientGone,
     });
     counted.ended(ended);
+}
+
+/// SETTINGS without any, and GOAWAY with PROTOCOL_ERROR (RFC 9113 §6.5, §6.8).
+const INVALID_PREFACE: [u8; 26] =
+    [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// Ends a connection that does not begin with the preface of HTTP/2 (RFC 9113 §3.4).
+pub(super) async fn refuse_preface(
+    socket: Socket,
+    arrival: ConnInfo,
+    house: ConnectionContext,
+    is_slow: bool,
+) {
+    let counted = metrics::global().http2().opened();
+    if is_slow {
+        return counted.ended(Ended::Slow);
+    }
+    if let Ok(digest) = proxy::digest(arrival) {
+        house.gateway.refused_stream(&digest, Failure::NOT_HTTP2);
+    }
+    lingering_close::close(socket, &INVALID_PREFACE).await;
+    counted.ended(Ended::Malformed);
 }
 
 fn options(limits: &StreamLimits) -> Builder {

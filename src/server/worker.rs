@@ -142,7 +142,13 @@ async fn accept(
     let mut complained = None;
     loop {
         let permit = match &door.room {
-            Some(room) => Arc::clone(room).acquire_owned().await.ok(),
+            Some(room) => match Arc::clone(room).try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => {
+                    tell_full(&gateway, index);
+                    Arc::clone(room).acquire_owned().await.ok()
+                }
+            },
             None => None,
         };
         match listener.accept().await {
@@ -197,5 +203,15 @@ impl Listener {
             }
             Self::Unix(listener) => Ok((Socket::Unix(listener.accept().await?.0), None)),
         }
+    }
+}
+
+/// Says that a listener is full, which clients see as a connect without a response.
+fn tell_full(gateway: &Gateway, listener: u16) {
+    const MESSAGE: &str =
+        "listener has `max_connections` connections; further ones wait in the kernel's queue";
+    let name = gateway.listener_name(listener);
+    if moongate_sdk::log_throttle::admit(log::Level::Warn, MESSAGE, &[&name]) {
+        log::warn!(listener = &*name; "{MESSAGE}");
     }
 }

@@ -143,7 +143,12 @@ fn what_check_prints_is_a_file_that_prints_the_same() {
 fn explain_names_the_winner() {
     let folder = Folder::new();
     let good = folder.file("good.yaml", GOOD);
-    for (url, winner) in [("http://a.example/api/users", "front"), ("http://b.example/api/users", "rest")] {
+    for (url, winner) in [
+        ("http://a.example/api/users", "front"),
+        ("http://b.example/api/users", "rest"),
+        // A client may send these over HTTP/1, and no URL has them.
+        ("http://b.example/a<b?q=\"`", "rest"),
+    ] {
         let output = moongate(&["check", "-c", &good, "--explain", "GET", url]);
         assert_eq!(code(&output), Some(0), "{}", both(&output));
         assert!(out(&output).lines().next().unwrap().contains(winner), "{url}: {}", out(&output));

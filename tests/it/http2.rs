@@ -512,6 +512,7 @@ fn a_connection_takes_room_until_it_ends() {
     let mut second = Frames::connect(gateway.web());
     second.patience(Duration::from_millis(300));
     assert!(second.next().is_err(), "it waits in the kernel's queue");
+    gateway.log().wait(0, &["WARN", "listener has `max_connections` connections", "listener=web"]);
     drop(first);
     second.patience(LIMIT);
     second.head(1, &request("GET", "/", &[]), true);

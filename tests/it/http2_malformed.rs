@@ -304,7 +304,7 @@ fn what_h2_refuses_is_logged() {
     );
     let told_of = lines(6);
     let told: Vec<_> = told_of.iter().map(|line| (line["status"].as_u64(), line["error"].as_str())).collect();
-    let bad = (Some(400), Some("bad_request"));
+    let bad = (Some(0), Some("bad_request"));
     assert_eq!(told, [bad, bad, bad, bad, bad, (Some(431), Some("head_too_large"))]);
     assert!(told_of.iter().all(|line| line["client"] == "127.0.0.1" && line["protocol"] == "HTTP/2.0"));
     // What is wrong with a body counts once, though h2 finds it in the same read as the head.
@@ -322,7 +322,7 @@ fn what_h2_refuses_is_logged() {
     let mut slow = Frames::connect(gateway.web());
     slow.frame(HEADERS, 0, 1, &section(&valid));
     let told_of = lines(9);
-    assert_eq!((&told_of[8]["status"], &told_of[8]["error"]), (&408.into(), &"header_timeout".into()));
+    assert_eq!((&told_of[8]["status"], &told_of[8]["error"]), (&0.into(), &"header_timeout".into()));
     // A client that leaves in the middle of one.
     let mut gone = Frames::connect(gateway.web());
     gone.frame(HEADERS, 0, 1, &section(&valid));
@@ -361,4 +361,21 @@ fn a_malformed_request_is_counted() {
         (gateway.metrics().sum("moongate_http_requests_failed_total", reason) == 2.0).then_some(())
     });
     assert_eq!(a.count(), 0);
+}
+
+/// RFC 9113 §3.4. The end comes without a reset, so that the client reads why.
+#[test]
+fn a_connection_that_does_not_begin_as_http2_is_told_so() {
+    let a = Origin::named("a");
+    let log = AccessLog::new();
+    let gateway = Gateway::start_whole(&format!(
+        "listeners: [{{ name: web, address: 127.0.0.1:0, protocols: [h2c] }}]\n{}routes: [{{ upstream: ['{a}'] }}]",
+        log.yaml()
+    ));
+    let mut client = Frames::silent(gateway.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(50));
+    let frames = client.rest();
+    assert_eq!(frames.last().map(|frame| (frame.kind, frame.number(4))), Some((GOAWAY, PROTOCOL_ERROR)));
+    let line = log.wait("the refusal", |line| line["error"] == "bad_request");
+    assert!(line["error_detail"].as_str().unwrap().contains("HTTP/2"), "{line}");
 }

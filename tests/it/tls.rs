@@ -240,7 +240,7 @@ fn only_clients_with_a_certificate_are_let_in_and_plugins_know_them() {
         (reasons.map(|reason| failures(&gateway, reason)) == [2.0; 3]).then_some(())
     });
 
-    gateway.reload_whole(&config("request")).unwrap();
+    gateway.reload_whole(&config("optional")).unwrap();
     let mut nobody = ca.client().connect(secure, "a.example").unwrap();
     assert_eq!(nobody.ask(forged).unwrap().status, 200);
     let all = origin.seen();

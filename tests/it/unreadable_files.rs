@@ -107,7 +107,7 @@ const KEYS: &[Named] = &[
     named("listeners[1].tls.certificates[0].ocsp", "site.ocsp", Use::Read),
     named("listeners[1].tls.client_auth.ca", "clients.pem", Use::Read),
     named("listeners[1].tls.ticket_keys[0]", "ticket.key", Use::Read),
-    named("listeners[1].tls.acme.ca", "authority.pem", Use::Read),
+    named("listeners[1].tls.acme.directory_ca", "authority.pem", Use::Read),
     named("listeners[1].tls.acme.storage", "acme", Use::Folder),
     named("upstreams.secure.tls.ca", "backends.pem", Use::Read),
     named("upstreams.secure.tls.cert", "shown.pem", Use::Read),

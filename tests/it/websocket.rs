@@ -81,6 +81,7 @@ fn a_handshake_without_a_good_key_is_400() {
         let response = wire.response();
         assert_eq!(response.status, 400, "{key:?}");
         assert!(response.text().contains("bad_websocket_request"), "{}", response.text());
+        assert!(response.text().contains("Sec-WebSocket-Key"), "{}", response.text());
     }
     assert_eq!(a.count(), 0);
 }

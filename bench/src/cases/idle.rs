@@ -7,9 +7,9 @@ use crate::gateway::Gateway;
 use crate::http::ROUTES;
 use crate::load::Crowd;
 use crate::load::sockets::{Again, Batch, Talker};
-use crate::road::{Road, Target};
 use crate::table::{Spread, Table};
 use crate::tls::Tickets;
+use crate::transport::{Road, Target};
 use std::io;
 use std::time::{Duration, Instant};
 

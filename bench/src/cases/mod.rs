@@ -11,8 +11,8 @@ use crate::cases::cost::Cost;
 use crate::cases::idle::Idle;
 use crate::gateway::{Gateway, Ground, Installed};
 use crate::machine::Seats;
+use crate::noise::Strangers;
 use crate::options::Options;
-use crate::quiet::Strangers;
 use crate::stop::Stop;
 use crate::table::Spread;
 

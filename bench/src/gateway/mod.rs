@@ -10,7 +10,7 @@ use crate::Outcome;
 use crate::certificate::Certificate;
 use crate::machine;
 use crate::process::{Cpu, Process};
-use crate::road::Target;
+use crate::transport::Target;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};

@@ -1,14 +1,14 @@
 //! The load: many connections on one thread, each with one thing in flight (a closed loop), or fed by the
 //! clock (`paced`). What a gateway answers wrongly, or not at all, ends the measurement as an error.
 
-pub(crate) mod calls;
 pub(crate) mod paced;
 pub(crate) mod pages;
+pub(crate) mod short_connections;
+pub(crate) mod short_websockets;
 pub(crate) mod sockets;
 pub(crate) mod streams;
-pub(crate) mod visits;
 
-use crate::line::{Line, Ready, SCRATCH, Watch};
+use crate::conn::{Conn, Ready, SCRATCH, Watch};
 use crate::stop::Stop;
 use std::io;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// One connection of a closed loop, opened before it gets here.
 pub(crate) trait Client {
     /// Its socket.
-    fn line(&mut self) -> &mut Line;
+    fn line(&mut self) -> &mut Conn;
 
     /// Begins the first operation.
     fn start(&mut self) -> io::Result<()>;

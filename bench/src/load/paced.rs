@@ -2,12 +2,12 @@
 //! whether or not the answers of earlier ones are back, and its latency counts from that moment even when
 //! the sender was late: a stall shows in every message it delayed (no coordinated omission).
 
+use crate::conn::{Conn, Got, SCRATCH, Watch};
 use crate::frames::{self, BINARY};
 use crate::http::ROUTES;
-use crate::line::{Got, Line, SCRATCH, Watch};
 use crate::load::sockets::{Inbox, shake_hands};
-use crate::road::Road;
 use crate::stop::Stop;
+use crate::transport::Road;
 use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub(crate) struct Paced {
 }
 
 struct Socket {
-    line: Line,
+    line: Conn,
     inbox: Inbox,
     /// When the messages in flight were due, oldest first.
     due: VecDeque<Instant>,

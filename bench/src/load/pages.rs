@@ -1,15 +1,15 @@
 //! Keep-alive GETs of two bytes, one in flight a connection, over all routes in turn.
 
+use crate::conn::{Conn, Got};
 use crate::http;
-use crate::line::{Got, Line};
 use crate::load::{Advance, Client};
-use crate::road::Road;
+use crate::transport::Road;
 use std::io;
 use std::rc::Rc;
 
 /// A browser that never tires of the same pages.
 pub(crate) struct Reader {
-    line: Line,
+    line: Conn,
     requests: Rc<[Vec<u8>]>,
     turn: usize,
     answer: Vec<u8>,
@@ -25,7 +25,7 @@ impl Reader {
     pub(crate) fn open(road: &Road, requests: &Rc<[Vec<u8>]>, number: usize) -> io::Result<Self> {
         // Spread over the routes, so that the connections do not ask for the same one at the same time.
         let turn = number * 7 % requests.len();
-        Ok(Self { line: Line::connect(road)?, requests: requests.clone(), turn, answer: Vec::new() })
+        Ok(Self { line: Conn::connect(road)?, requests: requests.clone(), turn, answer: Vec::new() })
     }
 
     fn ask(&mut self) -> io::Result<()> {
@@ -36,7 +36,7 @@ impl Reader {
 }
 
 impl Client for Reader {
-    fn line(&mut self) -> &mut Line {
+    fn line(&mut self) -> &mut Conn {
         &mut self.line
     }
 

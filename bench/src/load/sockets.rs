@@ -1,11 +1,11 @@
 //! WebSockets that stay: a batch of messages goes out in one write, and the next one when the last echo
 //! is back. A batch of one is the plain echo.
 
+use crate::conn::{Conn, Got, SCRATCH};
 use crate::frames::{self, BINARY, CLOSE, Frames, PING, PONG, Seen};
 use crate::http;
-use crate::line::{Got, Line, SCRATCH};
 use crate::load::{Advance, Client};
-use crate::road::Road;
+use crate::transport::Road;
 use std::io;
 use std::rc::Rc;
 
@@ -56,10 +56,10 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// Reads on, and answers pings on `line`.
-    pub(crate) fn take(&mut self, bytes: &mut [u8], line: &mut Line) -> io::Result<()> {
+    pub(crate) fn take(&mut self, bytes: &mut [u8], line: &mut Conn) -> io::Result<()> {
         let Self { frames, messages, payload, closed, opcode, ping, pongs } = self;
         frames.feed(bytes, |seen| match seen {
-            Seen::Head(head) => {
+            Seen::FrameHeader(head) => {
                 *opcode = head.opcode;
                 ping.clear();
             }
@@ -83,7 +83,7 @@ impl Inbox {
 
 /// An open WebSocket.
 pub(crate) struct Talker {
-    line: Line,
+    line: Conn,
     inbox: Inbox,
     batch: Batch,
 }
@@ -97,8 +97,8 @@ impl Talker {
 }
 
 /// An open WebSocket behind the `route`th route, still blocking.
-pub(crate) fn shake_hands(road: &Road, route: usize) -> io::Result<(Line, Inbox)> {
-    let mut line = Line::connect(road)?;
+pub(crate) fn shake_hands(road: &Road, route: usize) -> io::Result<(Conn, Inbox)> {
+    let mut line = Conn::connect(road)?;
     line.send(&http::handshake(route))?;
     let (mut head, mut scratch, mut inbox) = (Vec::new(), vec![0; SCRATCH / 16], Inbox::default());
     loop {
@@ -116,7 +116,7 @@ pub(crate) fn shake_hands(road: &Road, route: usize) -> io::Result<(Line, Inbox)
 }
 
 impl Client for Talker {
-    fn line(&mut self) -> &mut Line {
+    fn line(&mut self) -> &mut Conn {
         &mut self.line
     }
 

@@ -1,11 +1,11 @@
 //! Connections of HTTP/2 that stay: some streams are open at any time, each with a GET of two bytes, and
 //! behind every answer comes the next request, over all routes in turn.
 
+use crate::conn::{Conn, Got};
 use crate::h2::{self, ACK, DATA, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS};
 use crate::http::{BODY, ROUTES};
-use crate::line::{Got, Line};
 use crate::load::{Advance, Client};
-use crate::road::Road;
+use crate::transport::Road;
 use std::io;
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ const STREAMS: usize = 8;
 
 /// A browser with many tabs.
 pub(crate) struct Browser {
-    line: Line,
+    line: Conn,
     requests: Rc<[Vec<u8>]>,
     turn: usize,
     /// The number of the next stream.
@@ -42,7 +42,7 @@ impl Browser {
     /// Connects; `number` decides which route comes first.
     pub(crate) fn open(road: &Road, requests: &Rc<[Vec<u8>]>, number: usize) -> io::Result<Self> {
         Ok(Self {
-            line: Line::connect(road)?,
+            line: Conn::connect(road)?,
             requests: requests.clone(),
             turn: number * 7 % requests.len(),
             next: 1,
@@ -124,7 +124,7 @@ impl Browser {
 }
 
 impl Client for Browser {
-    fn line(&mut self) -> &mut Line {
+    fn line(&mut self) -> &mut Conn {
         &mut self.line
     }
 

@@ -2,7 +2,8 @@
 
 use crate::request_edits::split;
 use crate::{
-    BodyLength, ClientAddress, Edits, Headers, Running, Services, Tls, read_path, without_parameters,
+    BodyLength, ClientAddress, Edits, Headers, Running, SegmentParameters, Services, Tls, read_path,
+    without_parameters,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use std::borrow::Cow;
@@ -129,6 +130,11 @@ impl Exchange<'_> {
         if method != Method::CONNECT {
             self.running.edit().method = Some(method);
         }
+    }
+
+    /// Whether the route matches paths with the parameters of their segments.
+    pub fn segment_parameters(&self) -> SegmentParameters {
+        if self.running.keeps_path_parameters() { SegmentParameters::Keep } else { SegmentParameters::Ignore }
     }
 
     /// Changes path and query to the backend; the route stays. Only in the phase `request_headers`.

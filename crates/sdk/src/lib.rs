@@ -34,7 +34,7 @@ pub use gateway_services::{
 pub use header_fields::{Fields, Headers, ReadOnlyHeaders};
 pub use header_spelling::is_same_spelling;
 pub use path_parameters::{has_parameters, without_parameters};
-pub use path_reading::{BadPath, PathReading, read_path, strip_path_prefix};
+pub use path_reading::{BadPath, PathReading, SegmentParameters, read_path, strip_path_prefix};
 pub use plugin::{Background, Flow, Phases, Plugin, Reply, Verdict};
 pub use plugin_log_limit::LineLimit;
 pub use request_edits::Edits;

@@ -107,15 +107,32 @@ pub fn read_path(raw: &[u8]) -> Result<PathReading<'_>, BadPath> {
     Ok(PathReading { path: without_dots(borrowed()?)?, has_escaped_slash: false })
 }
 
+/// Whether the parameters of path segments (`/a;x=1/b`) are part of the segments that a prefix is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentParameters {
+    /// They are not: `/a;x=1/b` begins with `/a`.
+    Ignore,
+    /// They are.
+    Keep,
+}
+
 /// What remains of a path as it was sent when a prefix of its widest reading is taken away; it begins with a slash, or is
-/// empty. `None` when the path does not begin with these segments.
+/// empty. `None` when the path does not begin with these segments. Ignored parameters of the prefix's segments are taken
+/// away with them.
 #[must_use]
-pub fn strip_path_prefix<'a>(raw: &'a str, prefix: &str) -> Option<Cow<'a, str>> {
+pub fn strip_path_prefix<'a>(
+    raw: &'a str,
+    prefix: &str,
+    parameters: SegmentParameters,
+) -> Option<Cow<'a, str>> {
     let bytes = raw.as_bytes();
     let mut wanted = prefix.trim_end_matches('/').as_bytes();
     let mut at = 0;
     let mut after_slash = false;
     loop {
+        if parameters == SegmentParameters::Ignore {
+            at += parameters_length(&bytes[at..]);
+        }
         if wanted.is_empty() {
             return rest(&raw[at..]);
         }
@@ -138,6 +155,22 @@ pub fn strip_path_prefix<'a>(raw: &'a str, prefix: &str) -> Option<Cow<'a, str>>
         after_slash = matches!(step, Step::Slash(_));
         at += count;
     }
+}
+
+/// The length of the parameters that begin here: those up to the end of the segment, or 0.
+fn parameters_length(bytes: &[u8]) -> usize {
+    if !matches!(bytes, [b';', ..] | [b'%', b'3', b'b' | b'B', ..]) {
+        return 0;
+    }
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        match step(rest) {
+            Ok(Step::Slash(_)) | Err(_) => break,
+            Ok(Step::Keep(count) | Step::Encode(count, _)) => at += count,
+            Ok(Step::Decode(_)) => at += 3,
+        }
+    }
+    at
 }
 
 /// What follows a prefix, when that ends with a segment. A slash at its beginning is written as one.
@@ -294,7 +327,11 @@ mod tests {
             ("/ap", "/api", None),
             ("/api;v/x", "/api", None),
         ] {
-            assert_eq!(strip_path_prefix(raw, prefix).as_deref(), rest, "{raw} {prefix}");
+            assert_eq!(
+                strip_path_prefix(raw, prefix, SegmentParameters::Keep).as_deref(),
+                rest,
+                "{raw} {prefix}"
+            );
         }
     }
 
@@ -304,6 +341,25 @@ mod tests {
             ["/", "%2F", "%5c", "\\", "a", "%61", "%c3", "ß", ";", "%3b", "%25", "|", ".", "%2e", "b"];
         let piece = proptest::sample::select(pieces.to_vec());
         proptest::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    #[test]
+    fn ignored_parameters_go_with_their_prefix() {
+        for (raw, prefix, rest) in [
+            ("/wiki;x/a", "/wiki", Some("/a")),
+            ("/wiki;v=1", "/wiki", Some("")),
+            ("/;x/wiki/a", "/wiki", Some("/a")),
+            ("/wiki%3Bx/a;y/b", "/wiki", Some("/a;y/b")),
+            ("/a;x=1/b;y/c", "/a/b", Some("/c")),
+            ("/a;x%2Fb/c", "/a/b", Some("/c")),
+            ("/wikis;x/a", "/wiki", None),
+            ("/wi;ki/a", "/wiki", None),
+        ] {
+            let found = strip_path_prefix(raw, prefix, SegmentParameters::Ignore);
+            assert_eq!(found.as_deref(), rest, "{raw} {prefix}");
+            let kept = strip_path_prefix(raw, prefix, SegmentParameters::Keep);
+            assert_eq!(kept, None, "{raw} {prefix}");
+        }
     }
 
     proptest! {
@@ -324,7 +380,7 @@ mod tests {
             if let Ok(reading) = read_path(raw.as_bytes()) {
                 let ends: Vec<_> = reading.path.match_indices('/').map(|(at, _)| at).chain([reading.path.len()]).collect();
                 let prefix = &reading.path[..ends[cut % ends.len()]];
-                let rest = strip_path_prefix(&raw, prefix).unwrap();
+                let rest = strip_path_prefix(&raw, prefix, SegmentParameters::Keep).unwrap();
                 prop_assert!(rest.is_empty() || rest.starts_with('/') || prefix.is_empty());
                 let rest = read_path(rest.as_bytes()).unwrap();
                 prop_assert_eq!(rest.path.trim_start_matches('/'), reading.path[prefix.len()..].trim_start_matches('/'));
@@ -333,7 +389,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(raw in any::<Vec<u8>>(), text in any::<String>(), prefix in any::<String>()) {
-            let _ = (read_path(&raw), strip_path_prefix(&text, &prefix));
+            let _ = (read_path(&raw), strip_path_prefix(&text, &prefix, SegmentParameters::Ignore));
         }
     }
 }

@@ -19,7 +19,8 @@ struct Confusion {
     help: &'static str,
 }
 
-const CONFUSIONS: [Confusion; 6] = [
+const CONFUSIONS: [Confusion; 7] = [
+    Confusion::new("unknown value `request`", "listeners[", ".client_auth.mode", "did you mean `optional`?"),
     Confusion::new("unknown value `http2`", "listeners[", "]", "HTTP/2 is `h2`, or `h2c` without TLS"),
     Confusion::new(
         "unknown value `http2`",

@@ -65,8 +65,11 @@ pub enum LookupError {
     /// No record of the name is an address.
     #[error("the name has no address")]
     NotFound,
-    /// No name server answered in time.
-    #[error("no answer within {0:?}")]
+    /// No name server responded to any attempt.
+    #[error("no name server responds")]
+    NoResponse,
+    /// The lookup took too long.
+    #[error("no result within {0:?}")]
     TimedOut(Duration),
     /// A name server, or the system, refuses.
     #[error("{0}")]
@@ -82,7 +85,7 @@ impl LookupError {
     fn result(&self) -> LookupResult {
         match self {
             Self::NotFound => LookupResult::NotFound,
-            Self::TimedOut(_) => LookupResult::TimedOut,
+            Self::NoResponse | Self::TimedOut(_) => LookupResult::TimedOut,
             Self::Failed(_) => LookupResult::Failed,
         }
     }
@@ -92,7 +95,7 @@ impl From<LookupError> for io::Error {
     fn from(error: LookupError) -> Self {
         let kind = match error {
             LookupError::NotFound => io::ErrorKind::NotFound,
-            LookupError::TimedOut(_) => io::ErrorKind::TimedOut,
+            LookupError::NoResponse | LookupError::TimedOut(_) => io::ErrorKind::TimedOut,
             LookupError::Failed(_) => io::ErrorKind::Other,
         };
         Self::new(kind, error.to_string())

@@ -62,7 +62,7 @@ impl Client {
                 Ok(records) => return Ok(records),
                 Err(LookupError::NotFound) => {}
                 // The next names would wait as long; and a later name must not stand in for this one.
-                Err(timed_out @ LookupError::TimedOut(_)) => return Err(timed_out),
+                Err(timed_out @ LookupError::NoResponse) => return Err(timed_out),
                 Err(error) => worst = error,
             }
         }
@@ -103,7 +103,7 @@ impl Client {
 fn of_hickory(error: NetError) -> LookupError {
     match error {
         error if error.is_no_records_found() || error.is_nx_domain() => LookupError::NotFound,
-        NetError::Timeout => LookupError::TimedOut(LONGEST_TRY),
+        NetError::Timeout => LookupError::NoResponse,
         error => LookupError::failed(error),
     }
 }

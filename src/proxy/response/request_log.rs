@@ -56,7 +56,12 @@ pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, arrival: Option<&Con
         client: Some(arrival.peer.ip().to_canonical().into()),
         protocol: protocol(Version::HTTP_2),
         tls: arrival.tls.as_deref().map(|tls| (tls.version, tls.cipher)),
-        status: if failure == Failure::ClientGone { CLIENT_GONE } else { failure.row().status },
+        // What h2 resets gets no status.
+        status: match failure {
+            Failure::ClientGone => CLIENT_GONE,
+            Failure::HeadTooLarge => failure.row().status,
+            _ => 0,
+        },
         error: Some(failure.token()),
         error_detail: failure.detail(),
         ..Entry::default()

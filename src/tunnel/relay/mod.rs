@@ -323,7 +323,9 @@ impl Relay {
     /// Ends it here and now, by no doing of either side.
     pub(super) fn abort(&mut self) -> Outcome {
         let reason = if std::thread::panicking() { Reason::Panicked } else { Reason::Aborted };
-        self.ended(Verdict { by: Initiator::Gateway, reason, code: ABNORMAL })
+        // A side that was sent a Close and did not answer it knows its code.
+        let code = self.ending_code().unwrap_or(ABNORMAL);
+        self.ended(Verdict { by: Initiator::Gateway, reason, code })
     }
 
     fn ended(&mut self, verdict: Verdict) -> Outcome {

@@ -62,6 +62,12 @@ impl EndpointSource {
         Arc::new(Self { slots: Mutex::new(lines.into_iter().map(slot).collect()), has_names })
     }
 
+    /// Whether a name has addresses.
+    fn knows(&self, host: &str, port: u16) -> bool {
+        let is_it = |origin: &Origin| matches!(origin, Origin::Name { host: known, port: at } if **known == *host && *at == port);
+        self.slots.lock().iter().any(|slot| is_it(&slot.line.origin) && !slot.addresses.is_empty())
+    }
+
     /// Whether there is a name to resolve.
     pub(super) fn has_names(&self) -> bool {
         self.has_names

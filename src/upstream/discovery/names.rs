@@ -94,9 +94,12 @@ impl EndpointSource {
         };
         let has_failed = failure.is_some();
         if let Some(error) = failure {
-            const MESSAGE: &str = "host name not resolved; keeping what is known";
-            if log_throttle::admit(log::Level::Warn, MESSAGE, &[upstream, host]) {
-                log::warn!(upstream, name = &**host, reason:% = error; "{MESSAGE}");
+            let message = match self.knows(host, port) {
+                true => "host name not resolved; its last addresses are kept",
+                false => "host name not resolved; it has no address, and gives the upstream no endpoint",
+            };
+            if log_throttle::admit(log::Level::Warn, message, &[upstream, host]) {
+                log::warn!(upstream, name = &**host, reason:% = error; "{message}");
             }
         }
         Learned { name, is_new, has_failed, valid_for }

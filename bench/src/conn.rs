@@ -2,8 +2,8 @@
 //! watches many of them.
 //! Sockets are watched edge-triggered, once and for all: no epoll_ctl call falls into a measurement.
 
-use crate::road::Road;
 use crate::tls::Session;
+use crate::transport::Road;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use std::io::{self, ErrorKind, Read, Write};
@@ -28,7 +28,7 @@ pub(crate) enum Got {
 }
 
 /// A socket, and what it would not take.
-pub(crate) struct Line {
+pub(crate) struct Conn {
     stream: TcpStream,
     /// Over which everything goes, when it is there; it keeps what is unsent itself.
     tls: Option<Box<Session>>,
@@ -36,8 +36,8 @@ pub(crate) struct Line {
     ending: bool,
 }
 
-impl Line {
-    /// Connects; reads and writes block until [`Line::unblock`]. A handshake in TLS begins with the first write.
+impl Conn {
+    /// Connects; reads and writes block until [`Conn::unblock`]. A handshake in TLS begins with the first write.
     pub(crate) fn connect(road: &Road) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&road.address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -62,7 +62,7 @@ impl Line {
         &self.stream
     }
 
-    /// Sends what it can and keeps the rest for [`Line::flush`].
+    /// Sends what it can and keeps the rest for [`Conn::flush`].
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(session) = &mut self.tls {
             return session.send(&self.stream, bytes);

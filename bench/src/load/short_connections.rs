@@ -1,11 +1,11 @@
 //! Calls: connect, shake hands in TLS, one GET, the end of the connection; then again with a new one. The
 //! gateway closes, for the request asks it to.
 
+use crate::conn::{Conn, Got};
 use crate::http;
-use crate::line::{Got, Line};
 use crate::load::{Advance, Client};
-use crate::road::{Road, Target};
 use crate::tls::Tickets;
+use crate::transport::{Road, Target};
 use std::io;
 
 /// Somebody who calls, asks for one thing and hangs up.
@@ -13,7 +13,7 @@ pub(crate) struct Caller {
     road: Road,
     request: Vec<u8>,
     tickets: Tickets,
-    line: Line,
+    line: Conn,
     answer: Vec<u8>,
     /// An earlier call brought a ticket.
     known: bool,
@@ -23,7 +23,7 @@ impl Caller {
     /// Connects for the first time. Every caller keeps its own tickets.
     pub(crate) fn open(target: Target, tickets: Tickets, number: usize) -> io::Result<Self> {
         let road = target.tls(tickets)?;
-        let line = Line::connect(&road)?;
+        let line = Conn::connect(&road)?;
         let request = http::page(number % http::ROUTES, "Connection: close\r\n");
         Ok(Self { road, request, tickets, line, answer: Vec::new(), known: false })
     }
@@ -38,7 +38,7 @@ impl Caller {
             return Err(io::Error::other(format!("a handshake was {kind}")));
         }
         self.known = true;
-        self.line = Line::connect(&self.road)?;
+        self.line = Conn::connect(&self.road)?;
         self.answer.clear();
         self.start()?;
         Ok(Advance { done: 1, renewed: true })
@@ -46,7 +46,7 @@ impl Caller {
 }
 
 impl Client for Caller {
-    fn line(&mut self) -> &mut Line {
+    fn line(&mut self) -> &mut Conn {
         &mut self.line
     }
 

@@ -1,12 +1,12 @@
 //! Short visits: connect, shake hands, one echo, the closing handshake, the end of the connection; then
 //! again with a new one. The server ends the TCP connection, as RFC 6455 §7.1.1 wants it.
 
+use crate::conn::{Conn, Got};
 use crate::frames::{self, CLOSE, TEXT};
 use crate::http;
-use crate::line::{Got, Line};
 use crate::load::sockets::Inbox;
 use crate::load::{Advance, Client};
-use crate::road::Road;
+use crate::transport::Road;
 use std::io;
 
 /// The message of a visit, in bytes.
@@ -18,11 +18,11 @@ pub(crate) struct Visitor {
     handshake: Vec<u8>,
     message: Vec<u8>,
     farewell: Vec<u8>,
-    line: Line,
-    stage: Stage,
+    line: Conn,
+    stage: VisitState,
 }
 
-enum Stage {
+enum VisitState {
     /// The request is out; so much of the answer is here.
     Handshake(Vec<u8>),
     /// The message is out.
@@ -38,53 +38,53 @@ impl Visitor {
         frames::put_masked(&mut message, TEXT, &[b'v'; MESSAGE]);
         frames::put_masked(&mut farewell, CLOSE, &1000u16.to_be_bytes());
         let handshake = http::handshake(number % http::ROUTES);
-        let line = Line::connect(road)?;
+        let line = Conn::connect(road)?;
         Ok(Self {
             road: road.clone(),
             handshake,
             message,
             farewell,
             line,
-            stage: Stage::Handshake(Vec::new()),
+            stage: VisitState::Handshake(Vec::new()),
         })
     }
 
     fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         match &mut self.stage {
-            Stage::Handshake(head) => {
+            VisitState::Handshake(head) => {
                 head.extend_from_slice(bytes);
                 if let Some(end) = http::switched(head)? {
                     let mut inbox = Inbox::default();
                     inbox.take(&mut head[end..], &mut self.line)?;
                     self.line.send(&self.message)?;
-                    self.stage = Stage::Echo(inbox);
+                    self.stage = VisitState::Echo(inbox);
                 }
             }
-            Stage::Echo(inbox) => {
+            VisitState::Echo(inbox) => {
                 inbox.take(bytes, &mut self.line)?;
                 if (inbox.messages, inbox.payload) == (1, MESSAGE as u64) {
                     self.line.send(&self.farewell)?;
-                    self.stage = Stage::Farewell(std::mem::take(inbox));
+                    self.stage = VisitState::Farewell(std::mem::take(inbox));
                 }
             }
-            Stage::Farewell(inbox) => inbox.take(bytes, &mut self.line)?,
+            VisitState::Farewell(inbox) => inbox.take(bytes, &mut self.line)?,
         }
         Ok(())
     }
 
     fn again(&mut self) -> io::Result<Advance> {
-        if !matches!(&self.stage, Stage::Farewell(inbox) if inbox.closed) {
+        if !matches!(&self.stage, VisitState::Farewell(inbox) if inbox.closed) {
             return Err(io::Error::other("the gateway ended a visit without a Close"));
         }
-        self.line = Line::connect(&self.road)?;
-        self.stage = Stage::Handshake(Vec::new());
+        self.line = Conn::connect(&self.road)?;
+        self.stage = VisitState::Handshake(Vec::new());
         self.start()?;
         Ok(Advance { done: 1, renewed: true })
     }
 }
 
 impl Client for Visitor {
-    fn line(&mut self) -> &mut Line {
+    fn line(&mut self) -> &mut Conn {
         &mut self.line
     }
 

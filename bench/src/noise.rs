@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_mins(15);
 
 /// Held while a bench runs: one at a time on a machine.
-pub(crate) struct Turn(#[allow(dead_code, reason = "held for its name, which ends with it")] UnixListener);
+pub(crate) struct BenchLock(
+    #[allow(dead_code, reason = "held for its name, which ends with it")] UnixListener,
+);
 
-impl Turn {
+impl BenchLock {
     /// Waits for another bench to end.
     pub(crate) fn take(stop: &Stop) -> Outcome<Self> {
         // An abstract name vanishes with its holder, however that ends; a lock file would stay.
