@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "basic_auth",
-    about: "Asks for a name and a password.",
+    about: "Requires a user name and a password",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -41,18 +41,18 @@ const LONGEST_PASSWORD: usize = 512;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// Names with the hashes of their passwords, as `htpasswd -nB NAME` prints them.
+    /// Accepts these users: names with password hashes, as `htpasswd -nB NAME` prints them. Default none.
     #[serde(default)]
     users: IndexMap<String, Placed<String>>,
-    /// A file as `htpasswd` writes it, read when the configuration is. A relative path begins at the file it is
-    /// written in.
+    /// Accepts the users in this `htpasswd` file, of at most 16 MiB. It is read with the configuration and at each
+    /// reload. It can be combined with `users`. Default none.
     file: Option<Placed<String>>,
-    /// What a browser shows when it asks. Default: restricted.
+    /// Sends this realm in the challenge. Default restricted.
     realm: Option<Placed<String>>,
-    /// Whether the backend is kept from seeing the password. Default: false.
+    /// Removes `Authorization` from the forwarded request. Default false.
     #[serde(default)]
     remove_header: bool,
-    /// A field in which the backend gets the name; what a client sends in it never gets through.
+    /// Sends the user name to the backend in this field. Values from clients are removed. Default none.
     user_header: Option<Placed<String>>,
 }
 

@@ -2,14 +2,14 @@
 //! as too much has come. A WebSocket's messages are no body; `max_message` limits them.
 
 use http::StatusCode;
-use moongate_config::{Kind, Problems, Settings, Size};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size};
 use moongate_sdk::{Exchange, Flow, Phases, Piece, Plugin};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "body_limit",
-    about: "Refuses request bodies that are too long.",
+    about: "Rejects request bodies above a size",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -18,8 +18,8 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// The longest body; `0` lets none through. Default 1MiB.
-    max_size: Option<Size>,
+    /// Rejects (413) longer request bodies. `0` is an error. Default 1MiB.
+    max_size: Option<Placed<Size>>,
 }
 
 struct BodyLimit {
@@ -32,7 +32,17 @@ struct Come(u64);
 
 fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let written: Written = settings.read()?;
-    Ok(Box::new(BodyLimit { max: written.max_size.unwrap_or(Size(1 << 20)).0 }))
+    // Zero may be meant as no limit, as in nginx, and as no body.
+    if let Some(zero) = written.max_size.as_ref().filter(|size| size.value.0 == 0) {
+        return Err(Problem::new("`max_size: 0` may mean no body or no limit")
+            .help(
+                "to reject bodies write `max_size: 1`, or `methods: [GET, HEAD]` in the route; for no limit leave the plugin \
+                 out",
+            )
+            .at(&zero.place)
+            .into());
+    }
+    Ok(Box::new(BodyLimit { max: written.max_size.map_or(1 << 20, |size| size.value.0) }))
 }
 
 impl Plugin for BodyLimit {
@@ -83,7 +93,7 @@ mod tests {
             assert_eq!(matches!(enters, Verdict::Continue), fine, "{length}");
         }
         assert!(
-            matches!(TestExchange::new("/").ask(&*plugin("0")), Verdict::Continue),
+            matches!(TestExchange::new("/").ask(&*plugin("1")), Verdict::Continue),
             "no body is not too long"
         );
     }
@@ -101,6 +111,11 @@ mod tests {
             }
         };
         assert_eq!([send(b"12345"), send(b"67890"), send(b""), send(b"1")], [0, 0, 0, 413]);
+    }
+
+    #[test]
+    fn zero_is_refused_for_it_may_mean_two_things() {
+        assert!(build(&settings(json!({ "max_size": 0 }))).is_err());
     }
 
     #[test]

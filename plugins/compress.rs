@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "compress",
-    about: "Compresses answers for clients that understand it.",
+    about: "Compresses responses",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -37,15 +37,14 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// Codings, the preferred one first; of those a client likes equally that one is taken. Default: zstd, br,
-    /// gzip.
+    /// Offers these codings, the preferred one first: `zstd`, `br`, `gzip`. Default all, in this order.
     encodings: Option<Vec<Placed<Coding>>>,
-    /// Media types that are compressed: `text/html`, `text/*`, `application/*+json`. Default: text, JSON, XML,
-    /// JavaScript, WebAssembly, SVG and fonts that are not compressed themselves.
+    /// Compresses these media types: `text/html`, `text/*`, `application/*+json`, `*/*`. Default text, JSON, XML,
+    /// JavaScript, WebAssembly, SVG, uncompressed fonts.
     types: Option<Vec<Placed<String>>>,
-    /// The shortest answer that is compressed, where its length is known. Default 1KiB.
+    /// Leaves shorter responses uncompressed, where the length is known. Default 1KiB.
     min_size: Option<Size>,
-    /// How hard each coding tries.
+    /// Sets the compression level per coding.
     #[serde(default)]
     levels: WrittenLevels,
 }
@@ -66,11 +65,11 @@ enum Coding {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenLevels {
-    /// 1 to 9. Default 5.
+    /// Sets the level of gzip, 1 to 9. Default 5.
     gzip: Option<Placed<u8>>,
-    /// 0 to 11. Default 4.
+    /// Sets the level of Brotli, 0 to 11. Default 4.
     br: Option<Placed<u8>>,
-    /// 1 to 19. Default 3.
+    /// Sets the level of Zstandard, 1 to 19. Default 3.
     zstd: Option<Placed<u8>>,
 }
 

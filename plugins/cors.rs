@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "cors",
-    about: "Lets pages of other origins read answers, and answers their preflights.",
+    about: "Allows pages of other origins to read responses",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -36,21 +36,22 @@ const OWN: [HeaderName; 3] =
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// Origins of pages that may read answers: `https://example.com`, `https://*.example.com`, `~` and a
-    /// regular expression for the whole origin, `null`, or `*` for all.
+    /// Allows these origins: exact, `https://*.example.com` for every subdomain, `~` with a regular expression for
+    /// the whole origin, `null`, or `*` for all. Required.
     origins: Vec<Placed<String>>,
-    /// Methods that they may use; `*` for all. Default: GET, HEAD, POST, PUT, PATCH and DELETE.
+    /// Allows these methods; `*` for all. Default `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`.
     methods: Option<Vec<Placed<String>>>,
-    /// Fields that they may send; `*` for all. Default: all.
+    /// Allows these request fields; `*` for all. Default all.
     headers: Option<Vec<Placed<String>>>,
-    /// Fields of the answer that they may read besides the usual ones; `*` for all. Default: none.
+    /// Exposes these response fields to pages, besides the safelisted ones; `*` for all. Default none.
     #[serde(default)]
     expose_headers: Vec<Placed<String>>,
-    /// Whether requests may carry cookies and passwords. Default: false.
+    /// Allows requests with cookies and credentials. Then `*` is an error in `origins`, `methods` and
+    /// `expose_headers`. Default false.
     #[serde(default)]
     allow_credentials: bool,
-    /// How long a browser remembers the answer to a preflight, in whole seconds. `0s`: not at all. Default: unsaid, which
-    /// browsers take for 5s.
+    /// Lets browsers cache a preflight for this long, in whole seconds. `0s`: no caching. Default not sent; browsers
+    /// use `5s`.
     max_age: Option<Period>,
 }
 

@@ -22,7 +22,7 @@ const LONGEST: usize = 1 << 20;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "forward_auth",
-    about: "Asks an authentication service about every request, and lets in whom it answers with 2xx.",
+    about: "Delegates authentication to a service",
     schema: <settings::Written as JsonSchema>::json_schema,
     build,
 };

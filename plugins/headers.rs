@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "headers",
-    about: "Sets, adds and removes fields of requests and answers.",
+    about: "Sets, adds and removes header fields",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -22,10 +22,10 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// What changes in a request before it goes to a backend.
+    /// Changes the request before it is forwarded. Default none.
     #[serde(default)]
     request: Changes,
-    /// What changes in an answer before it goes to the client.
+    /// Changes the response before it is sent to the client. Default none.
     #[serde(default)]
     response: Changes,
 }
@@ -34,14 +34,14 @@ struct Written {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Changes {
-    /// Fields that replace all of their name; in a request also those with `_` in place of `-`, which many
-    /// backends take for the same. `{client_ip}`, `{host}`, `{method}`, `{path}`, `{query}`,
-    /// `{request_id}`, `{route}` and `{scheme}` are filled in, and `{cel: …}` is the value of an expression;
-    /// `{{` and `}}` are single braces.
+    /// Replaces all fields of a name; in a request also those with `_` in place of `-`, which many backends take for
+    /// the same. A mapping of names to values with placeholders: `{client_ip}`, `{host}`, `{method}`, `{path}`,
+    /// `{query}`, `{request_id}`, `{route}`, `{scheme}`, and `{cel: …}` for an expression. `{{` and `}}` are single
+    /// braces. Default none.
     set: IndexMap<String, Placed<String>>,
-    /// Fields that are added behind those of their name, with the same placeholders.
+    /// Adds a field and keeps others of its name. A mapping as `set`. Default none.
     add: IndexMap<String, Placed<String>>,
-    /// Fields that are removed, in a request with `_` in place of `-` as well.
+    /// Removes all fields of these names; in a request also those with `_` in place of `-`. A list. Default none.
     remove: Vec<Placed<String>>,
 }
 

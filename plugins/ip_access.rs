@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "ip_access",
-    about: "Lets requests in by the client's address, and refuses others.",
+    about: "Allows and denies clients by address",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -21,17 +21,17 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// Who may come in: addresses, networks, `private`, `all`, and files of them. Everybody else is refused.
+    /// Allows these clients and denies all others. Default all.
     #[serde(default)]
     allow: Vec<Listed>,
-    /// Who may not, even when `allow` has them.
+    /// Denies these clients, even if `allow` lists them. Default none.
     #[serde(default)]
     deny: Vec<Listed>,
-    /// In place of both: lists in order, of which the first that has the client decides. Who is on none
-    /// is refused when there is an `allow` among them, and comes in otherwise.
+    /// Replaces both keys by an ordered list of `allow` and `deny`. The first entry that contains the client decides.
+    /// Default none.
     #[serde(default)]
     rules: Vec<Placed<WrittenRule>>,
-    /// The status of a refusal, 400 to 599. Default 403.
+    /// Sets the status of a refusal, 400 to 599. Default 403.
     status: Option<Placed<u16>>,
 }
 
@@ -39,9 +39,9 @@ struct Written {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenRule {
-    /// Who comes in.
+    /// Allows these clients.
     allow: Option<Vec<Listed>>,
-    /// Who is refused.
+    /// Denies these clients.
     deny: Option<Vec<Listed>>,
 }
 

@@ -27,7 +27,7 @@ const LONGEST_TOKEN: usize = 16 << 10;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "jwt",
-    about: "Lets only those in who bring a signed token (JWT), and tells the backend who they are.",
+    about: "Requires a valid JSON Web Token",
     schema: <settings::Written as JsonSchema>::json_schema,
     build,
 };

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "maintenance",
-    about: "Tells everybody but some to come back later.",
+    about: "Responds 503 while maintenance lasts",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -30,17 +30,18 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// When to come back, said in Retry-After in seconds, rounded up; longer than 0. Default 5m.
+    /// Sets Retry-After, rounded up to seconds. Longer than 0. Default 5m.
     retry_after: Option<Placed<Period>>,
-    /// A text in place of the gateway's own error.
+    /// Sends this text in place of the gateway's error. Default none.
     body: Option<Placed<String>>,
-    /// A page in its place, of at most 8 MiB, read when the configuration is. A relative path begins at the file
-    /// it is written in.
+    /// Sends this file in place of the gateway's error, of at most 8 MiB. It is read with the configuration. Default
+    /// none.
     file: Option<Placed<String>>,
-    /// Who passes all the same: addresses, networks, `private`, and files of them.
+    /// Lets these clients pass: a list as in `ip_access`. Default none.
     #[serde(default)]
     except: Vec<Listed>,
-    /// The plugin works only while this file exists; looked for once a second at most. Default: always.
+    /// Activates the plugin only while this file exists. It is checked at most once a second; the last result holds
+    /// while the file system does not respond. Default always active.
     when_file: Option<Placed<String>>,
 }
 
@@ -170,6 +171,10 @@ impl FileCheck {
 impl Plugin for Maintenance {
     fn phases(&self) -> Phases {
         Phases { request_headers: true, ..Phases::default() }
+    }
+
+    fn always_responds(&self) -> bool {
+        self.switch.is_none() && self.except.is_empty()
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {

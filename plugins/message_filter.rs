@@ -3,7 +3,7 @@
 //! Messages come here whole: no word slips through in two fragments, and none compressed.
 
 use crate::common;
-use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size};
+use moongate_config::{Kind, Placed, Problem, Problems, Settings, Size, off_if_zero};
 use moongate_sdk::{Direction, Exchange, Message, MessageVerdict, Phases, Plugin};
 use regex::Regex;
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "message_filter",
-    about: "Lets WebSocket messages through by kind, size and text.",
+    about: "Filters WebSocket messages by type, size and text",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -23,22 +23,22 @@ const LONGEST_REASON: usize = 123;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
-    /// Whose messages are looked at.
+    /// Filters messages of the client (`to_backend`), of the backend (`to_client`), or of `both`. Default to_backend.
     direction: Ways,
-    /// Regular expressions; a text message that fits none of them is refused. Absent: any text.
+    /// Refuses text messages that match none of these regular expressions. Default any text.
     allow: Vec<Placed<String>>,
-    /// Regular expressions; a text message that fits one of them is refused, even when `allow` has it.
+    /// Refuses text messages that match one of these regular expressions, even if `allow` matches. Default none.
     deny: Vec<Placed<String>>,
-    /// What becomes of binary messages, which no expression fits. Default: refused where `allow` is set, for nothing
-    /// says that they may pass; else they pass.
+    /// Accepts (`allow`) or refuses (`deny`) binary messages. Default `deny` with `allow` expressions, else `allow`.
     binary: Option<Binary>,
-    /// The longest message; a longer one is refused. `max_message` of the route comes before it. Absent: any.
+    /// Refuses longer messages of either type. `0`: off. Default off; `max_message` still applies.
+    #[serde(deserialize_with = "off_if_zero")]
     max_size: Option<Size>,
-    /// What becomes of a message that is refused.
+    /// Closes the WebSocket (`close`), or drops a refused message silently (`drop`). Default close.
     action: Action,
-    /// The code of the Close. Default 1008.
+    /// Sets the close code for both sides: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999. Default 1008.
     code: Option<Placed<u16>>,
-    /// The reason in the Close, up to 123 bytes. Default: `message refused`.
+    /// Sets the close reason, of at most 123 bytes. Default message refused.
     reason: Option<Placed<String>>,
 }
 
@@ -62,11 +62,11 @@ impl Default for Written {
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "MessageFilterDirection")]
 enum Ways {
-    /// The client's.
+    /// Messages of the client.
     ToBackend,
-    /// The backend's.
+    /// Messages of the backend.
     ToClient,
-    /// Both.
+    /// Messages in both directions.
     Both,
 }
 
@@ -86,9 +86,9 @@ enum Binary {
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "MessageFilterAction")]
 enum Action {
-    /// It goes no further, and nobody is told.
+    /// Drops the message silently.
     Drop,
-    /// Both sides get a Close with `code` and `reason`.
+    /// Closes both sides with `code` and `reason`.
     Close,
 }
 

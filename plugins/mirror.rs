@@ -19,7 +19,7 @@ const LONGEST_ANSWER: usize = 1 << 20;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "mirror",
-    about: "Sends copies of requests to another upstream, whose answers nobody sees.",
+    about: "Sends copies of requests to another upstream",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -28,15 +28,15 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// The upstream that gets the copies, by name.
+    /// Sends the copies to this upstream. Required.
     upstream: String,
-    /// How many of a hundred requests are copied. Default: 100.
+    /// Copies this percentage of requests, 1 to 100. Default 100.
     percent: Option<Placed<u8>>,
-    /// The longest body that is copied, at most 1MiB; a request with a longer one is not. Default: 64KiB.
+    /// Copies only requests whose body is at most this long. At most 1MiB. Default 64KiB.
     max_body: Option<Placed<Size>>,
-    /// How many copies may be under way; beyond them none are made. Default: 100.
+    /// Skips copies while this many are in progress. At least 1. Default 100.
     max_in_flight: Option<Placed<u32>>,
-    /// How long a copy may take, longer than 0. Default: 10s.
+    /// Ends a copy after this long. Longer than 0. Default 10s.
     timeout: Option<Placed<Period>>,
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "origin_check",
-    about: "Refuses requests that pages of other origins make.",
+    about: "Rejects requests from pages of other origins",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -22,15 +22,13 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// Origins of pages whose requests may come in: `https://example.com`, `https://*.example.com`, `~` and a
-    /// regular expression for the whole origin, or `null`.
+    /// Accepts these origins, in the forms of `cors` except `*`. Default none.
     #[serde(default)]
     origins: Vec<Placed<String>>,
-    /// Whether pages of the very host that is asked may: Origin names the Host of the request, and its scheme where the
-    /// gateway knows that. Default: true.
+    /// Accepts pages of the requested host: Origin must equal Host, with its port, and the scheme where it is known.
+    /// Default true.
     same_host: Option<bool>,
-    /// Whether a request without Origin may come in: one that no page makes, and a browser's plain visit.
-    /// Default: true.
+    /// Accepts requests without Origin, such as those of programs and plain navigation. Default true.
     without_origin: Option<bool>,
 }
 

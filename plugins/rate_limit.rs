@@ -23,7 +23,7 @@ const SECOND: u64 = 1_000_000_000;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "rate_limit",
-    about: "Lets so many requests and WebSocket messages of one client through, and refuses those beyond.",
+    about: "Limits requests and messages per client",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -32,20 +32,20 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// How many requests of one key, as in 100/s, 30/m or 10/h; the handshake of a WebSocket is one.
-    /// Absent: any number.
+    /// Limits requests per key, as `100/s`, `30/m` or `10/h`. A WebSocket handshake is one request. Default off.
     rate: Option<Rate>,
-    /// How many may come at once. Default: the number of `rate`.
+    /// Allows this many requests at once. Needs `rate`. Default the number of `rate`.
     burst: Option<Placed<u32>>,
-    /// What clients are told apart by: client_ip, header:NAME, cookie:NAME, query:NAME or cel:EXPRESSION. Requests
-    /// without it are counted by the client's network. Default: client_ip.
+    /// Identifies clients by `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, or `cel:` and an expression.
+    /// Requests without the value are counted by client IP. Default client_ip.
     key: Option<Placed<String>>,
-    /// How many keys are remembered; beyond that those are forgotten that owe least. Default: 100000.
+    /// Tracks at most this many keys, of about 50 bytes each. Beyond it, the least-loaded key of a sample is evicted.
+    /// Default 100000.
     max_keys: Option<Placed<u32>>,
-    /// Whether answers say what is left, in RateLimit and RateLimit-Policy. Default: true.
+    /// Sends RateLimit and RateLimit-Policy with the remaining quota (IETF draft). Default true.
     #[serde(default = "yes")]
     headers: bool,
-    /// What holds for the messages of the same client's WebSockets.
+    /// Limits messages to the backend, over all WebSockets of a key. Default off.
     messages: Option<Messages>,
 }
 
@@ -58,11 +58,11 @@ const fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "RateLimitMessages")]
 struct Messages {
-    /// How many messages of one key, over all of its WebSockets.
+    /// Limits messages per key, as `20/s`. Required.
     rate: Rate,
-    /// How many may come at once. Default: the number of `rate`.
+    /// Allows this many messages at once. Default the number of `rate`.
     burst: Option<Placed<u32>>,
-    /// What becomes of those beyond.
+    /// Closes the WebSocket with 1008 (`close`) or drops the message (`drop`). Default close.
     #[serde(default)]
     on_exceed: Exceed,
 }
@@ -72,10 +72,10 @@ struct Messages {
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "RateLimitExceed")]
 enum Exceed {
-    /// The WebSocket is closed with 1008.
+    /// Closes the WebSocket with 1008.
     #[default]
     Close,
-    /// The message goes no further.
+    /// Drops the message.
     Drop,
 }
 

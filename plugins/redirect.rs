@@ -14,7 +14,7 @@ use std::num::NonZeroU16;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "redirect",
-    about: "Sends clients to another URL, or to the same one by https.",
+    about: "Redirects to another URL, or to HTTPS",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -26,17 +26,16 @@ const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// Where to: a URL or a path, with the placeholders of `headers`, as in `https://new.example{path}`. A
-    /// `rewrite` before this plugin has changed `{path}` already.
+    /// Redirects to this URL or path, with placeholders. Default none.
     to: Option<Placed<String>>,
-    /// To the same URL by https; requests that came by https pass on. Default: false.
+    /// Redirects to the same URL over HTTPS. Requests that arrived over HTTPS pass. Default false.
     #[serde(default)]
     https: bool,
-    /// The port of that URL. Default 443.
+    /// Sets the port of the HTTPS URL. Default 443.
     port: Option<Placed<NonZeroU16>>,
-    /// 301, 302, 303, 307 or 308. Default: 302 for `to`, 308 for `https`.
+    /// Sets the status: 301, 302, 303, 307 or 308. Default `302`; `308` with `https`.
     status: Option<Placed<u16>>,
-    /// Whether the request's query is kept. Default: false for `to`; with `https` it always is.
+    /// Adds the request's query to `to`. `https` always keeps the query. Default false.
     keep_query: Option<Placed<bool>>,
 }
 
@@ -171,6 +170,10 @@ fn with_query(url: &str, query: Option<&str>) -> String {
 impl Plugin for Redirect {
     fn phases(&self) -> Phases {
         Phases { request_headers: true, ..Phases::default() }
+    }
+
+    fn always_responds(&self) -> bool {
+        matches!(self.goal, Goal::To { .. })
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {

@@ -14,7 +14,7 @@ const LONGEST: usize = 128;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "request_id",
-    about: "Gives every request an id, sent to the backend and back to the client.",
+    about: "Assigns a request ID",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -23,10 +23,9 @@ pub(crate) const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
-    /// The field that carries the id. Default: X-Request-Id.
+    /// Carries the ID in this field. Default X-Request-Id.
     header: Option<Placed<String>>,
-    /// Whether an id that the client sent is kept, when it is at most 128 letters, digits and `-._~+/=:`.
-    /// Default: false.
+    /// Keeps an ID that the client sent, if it has 1 to 128 letters, digits and `-._~+/=:`. Default false.
     trust: bool,
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "respond",
-    about: "Answers by itself, with a text or a file.",
+    about: "Responds with text or a file",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -43,16 +43,15 @@ const TYPES: [(&str, &str); 14] = [
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// The status. Default 200.
+    /// Sets the status. Default 200.
     status: Option<Placed<u16>>,
-    /// Fields of the answer, with the placeholders of `headers`. Content-Type is text/plain, or what a file's name
-    /// ends with, unless it stands here.
+    /// Sets response fields, with placeholders. Default `Content-Type` per file extension, else `text/plain;
+    /// charset=utf-8`.
     #[serde(default)]
     headers: IndexMap<String, Placed<String>>,
-    /// The body as it is sent.
+    /// Sends this text. Default empty.
     body: Option<Placed<String>>,
-    /// In its place: a file of at most 8 MiB, read when the configuration is. A relative path begins at the file
-    /// it is written in.
+    /// Sends this file in place of `body`, of at most 8 MiB. It is read with the configuration. Default none.
     file: Option<Placed<String>>,
 }
 
@@ -137,6 +136,10 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
 impl Plugin for Respond {
     fn phases(&self) -> Phases {
         Phases { request_headers: true, ..Phases::default() }
+    }
+
+    fn always_responds(&self) -> bool {
+        true
     }
 
     fn request_headers<'f>(&'f self, exchange: &'f mut Exchange<'_>) -> Flow<'f> {

@@ -26,7 +26,7 @@ use std::borrow::Cow;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "rewrite",
-    about: "Changes path and query on the way to the backend, and maps redirects and cookies back.",
+    about: "Changes path and query before forwarding",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -38,23 +38,22 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// A prefix that is taken away: `/api` makes `/api/users` to `/users` and `/api` to `/`. Whole segments
-    /// alone: `/apis` stays. Of a list, the first that fits. The backend is told of it in X-Forwarded-Prefix.
+    /// Removes this prefix of whole segments, or the first matching one of a list. `/api` is not a prefix of `/apis`.
+    /// The backend gets it in X-Forwarded-Prefix. Default none.
     strip_prefix: Option<Prefixes>,
-    /// Redirect (301) a GET or HEAD of the stripped prefix itself, `/api`, to `/api/`: relative links of a page need
-    /// the slash. WebSocket handshakes and other methods go to the backend as `/`. Default true.
+    /// Redirects (301) a GET or HEAD of the stripped prefix itself, `/api`, to `/api/`, as relative links require.
+    /// Other methods and WebSocket handshakes are forwarded as `/`. Default true.
     add_slash: Option<Placed<bool>>,
-    /// Replacements in the path, one after another.
+    /// Replaces matches of regular expressions in the path. Default none.
     #[serde(default)]
     replace: Vec<WrittenReplacement>,
-    /// A prefix that is put before the path: `/v2` makes `/users` to `/v2/users`.
+    /// Adds this prefix before the path. Default none.
     add_prefix: Option<Placed<String>>,
-    /// Map Location, Content-Location and Refresh of the backend's responses back: `/login` becomes `/api/login`. URLs
-    /// of other hosts and paths that begin with the stripped prefix stay. Default false.
+    /// Maps Location, Content-Location and Refresh of responses back: `/login` becomes `/api/login`. Default false.
     rewrite_location: Option<Placed<bool>>,
-    /// Map the Path of the backend's cookies back: `/` becomes `/api`. Default false.
+    /// Maps the `Path` of cookies in responses back: `/` becomes `/api`. Default false.
     rewrite_cookie_path: Option<Placed<bool>>,
-    /// What changes in the query.
+    /// Changes the query. Default none.
     #[serde(default)]
     query: WrittenQuery,
 }
@@ -76,10 +75,9 @@ enum Prefixes {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenReplacement {
-    /// A regular expression; every place of the path that fits is replaced.
+    /// Selects every match of this regular expression in the path. Required.
     regex: Placed<String>,
-    /// What stands there then; `$1` and `$${name}` are groups. (A `${…}` alone is the environment's in every
-    /// value, and `$$` a single `$`.)
+    /// Inserts this text. `$1`, `$${1}` and `$${name}` are groups, `$$$$` is a `$`. Required.
     with: Placed<String>,
 }
 
@@ -87,9 +85,9 @@ struct WrittenReplacement {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenQuery {
-    /// Parameters that replace all of their name, with the placeholders of `headers`. They are escaped.
+    /// Replaces all parameters of a name. Values have placeholders and are escaped. Default none.
     set: IndexMap<String, Placed<String>>,
-    /// Parameters that are removed.
+    /// Removes parameters of these names, in any escaping. Default none.
     remove: Vec<Placed<String>>,
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub(crate) const KIND: Kind<dyn Plugin> = Kind {
     name: "security_headers",
-    about: "Tells browsers to be careful, where the backend does not say so itself.",
+    about: "Adds security response headers",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -25,26 +25,27 @@ const PRELOAD_AGE: u64 = 365 * 86_400;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// How long browsers use https alone for this host; sent over https only (RFC 6797 §7.2). `0s`
-    /// makes them forget. Default: not sent.
+    /// Sends Strict-Transport-Security with this duration, over HTTPS only. HTTPS may end at a trusted proxy. `0s`
+    /// makes browsers forget the host. Default not sent.
     hsts: Option<Placed<Period>>,
-    /// Whether that counts for every name below the host. Default: false.
+    /// Adds `includeSubDomains`. Needs `hsts`. Default false.
     #[serde(default)]
     hsts_include_subdomains: bool,
-    /// Whether the host asks to be on browsers' own lists. Default: false.
+    /// Adds `preload` for browsers' preload lists. Needs `hsts` of at least `365d` and `hsts_include_subdomains`.
+    /// Default false.
     #[serde(default)]
     hsts_preload: bool,
-    /// X-Frame-Options: DENY or SAMEORIGIN. Default: SAMEORIGIN.
+    /// Sets X-Frame-Options: `DENY` or `SAMEORIGIN`. Default SAMEORIGIN.
     frame_options: Option<Placed<String>>,
-    /// X-Content-Type-Options. Default: nosniff.
+    /// Sets X-Content-Type-Options: `nosniff`. Default nosniff.
     content_type_options: Option<Placed<String>>,
-    /// Referrer-Policy. Default: strict-origin-when-cross-origin.
+    /// Sets Referrer-Policy. Default strict-origin-when-cross-origin.
     referrer_policy: Option<Placed<String>>,
-    /// Content-Security-Policy. Default: off.
+    /// Sets Content-Security-Policy. Default off.
     content_security_policy: Option<Placed<String>>,
-    /// Permissions-Policy. Default: off.
+    /// Sets Permissions-Policy. Default off.
     permissions_policy: Option<Placed<String>>,
-    /// Cross-Origin-Opener-Policy. Default: off.
+    /// Sets Cross-Origin-Opener-Policy. Default off.
     cross_origin_opener_policy: Option<Placed<String>>,
 }
 

@@ -84,6 +84,10 @@ impl Plugin for Chaos {
         }
     }
 
+    fn always_responds(&self) -> bool {
+        self.is_at(Phase::RequestHeaders)
+    }
+
     fn request_headers<'f>(&'f self, _: &'f mut Exchange<'_>) -> Flow<'f> {
         self.act()
     }

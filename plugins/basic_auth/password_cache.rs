@@ -7,12 +7,29 @@ use lru::LruCache;
 use moongate_config::Problem;
 use parking_lot::Mutex;
 use sha2::Sha256;
+use std::hash::{Hash as KeyHash, Hasher};
 use std::num::NonZeroUsize;
+use subtle::ConstantTimeEq;
 
 /// How many are remembered, the least recently used go first.
 const MOST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
-type Print = [u8; 32];
+/// A keyed hash of a name and its password, compared in constant time.
+struct Print([u8; 32]);
+
+impl PartialEq for Print {
+    fn eq(&self, other: &Self) -> bool {
+        self.0[..].ct_eq(&other.0[..]).into()
+    }
+}
+
+impl Eq for Print {}
+
+impl KeyHash for Print {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 pub(super) struct Known {
     /// With its secret key; cloned for each question.
@@ -52,6 +69,6 @@ impl Known {
         mac.update(&(user.len() as u64).to_le_bytes());
         mac.update(user.as_bytes());
         mac.update(password);
-        mac.finalize().into_bytes().into()
+        Print(mac.finalize().into_bytes().into())
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Listed {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct InFile {
-    /// The file; a relative path begins at the file it is written in.
+    /// Reads entries from this file, of at most 16 MiB. Required.
     file: Placed<String>,
 }
 
@@ -81,6 +81,11 @@ impl Networks {
             v4: joined(v4.collect(), |a| a.checked_add(1)),
             v6: joined(v6.collect(), |a| a.checked_add(1)),
         }
+    }
+
+    /// Whether it has no address.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
     }
 
     /// Whether it has this address. An IPv4 address in IPv6's clothes is the IPv4 address.

@@ -3,7 +3,7 @@
 use super::{ForwardAuth, ForwardedFields};
 use crate::common::url;
 use http::{HeaderName, Method};
-use moongate_config::{Period, Placed, Problem, Problems, Settings};
+use moongate_config::{Period, Placed, Problem, Problems, Settings, off_if_zero};
 use moongate_sdk::CallTarget;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,27 +13,29 @@ use std::time::Duration;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
-    /// The upstream of the service, by name: balanced and health-checked as always. It or `url` is written.
+    /// Sends requests to this upstream, with its balancer and health checks. Either this or `url` is required.
+    /// Default none.
     upstream: Option<Placed<String>>,
-    /// Path and query at the upstream. Default: /.
+    /// Requests this path and query at the upstream. Default /.
     path: Option<Placed<String>>,
-    /// In place of `upstream`, an http:// or https:// URL.
+    /// Sends requests to this `http://` or `https://` URL. Its name is resolved again when its TTL expires. The last
+    /// addresses stay while no name server responds. Default none.
     url: Option<Placed<String>>,
-    /// The method that the service is asked with: GET, HEAD or POST. Default: GET.
+    /// Sends this method: `GET`, `HEAD` or `POST`. Default GET.
     method: Option<Placed<String>>,
-    /// The fields of the request that the service gets. Default: all but those of a body, of conditions, of
-    /// ranges and of a WebSocket's handshake.
+    /// Sends only these request fields to the service. Default all but those of bodies, conditions, ranges and
+    /// WebSocket handshakes.
     request_headers: Option<Vec<Placed<String>>>,
-    /// Fields of the service's yes that the backend gets; what a client sent in them is removed.
+    /// Copies these fields of a 2xx response to the backend request. Values from clients are removed. Default none.
     #[serde(default)]
     response_headers: Vec<Placed<String>>,
-    /// Fields of the service's yes that the client gets, as Set-Cookie.
+    /// Copies these fields of a 2xx response to the client's response, such as Set-Cookie. Default none.
     #[serde(default)]
     client_headers: Vec<Placed<String>>,
-    /// How long the service may take, longer than 0. Default: 5s.
+    /// Fails after this long without a response. Longer than 0. Default 5s.
     timeout: Option<Placed<Period>>,
-    /// How often the service is asked again about a living WebSocket, at least 1s; one that it refuses then is closed with
-    /// 1008. Default: never.
+    /// Repeats the request during a WebSocket, with the fields of its handshake. At least 1s; `0s`: off. Default off.
+    #[serde(default, deserialize_with = "off_if_zero")]
     recheck: Option<Placed<Period>>,
 }
 

@@ -137,6 +137,11 @@ fn a_service_that_does_not_answer_is_a_fault() {
 }
 
 #[test]
+fn a_recheck_of_zero_is_none() {
+    assert_eq!(plugin(json!({ "upstream": "auth", "recheck": "0s" })).phases().recheck, None);
+}
+
+#[test]
 fn a_living_websocket_is_asked_about_with_the_fields_of_its_handshake() {
     let service = service(200, &[], "");
     let plugin = plugin(json!({ "upstream": "auth", "recheck": "5m" }));

@@ -7,7 +7,7 @@ use crate::common::request_selector::Part;
 use http::{HeaderName, header};
 use indexmap::IndexMap;
 use jsonwebtoken::Algorithm;
-use moongate_config::{Period, Placed, Problem, Problems, Settings};
+use moongate_config::{Period, Placed, Problem, Problems, Settings, off_if_zero};
 use moongate_sdk::is_same_spelling;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -26,54 +26,57 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
-    /// The secret of HS256, HS384 or HS512, at least 32, 48 or 64 bytes. One of `secret`, `key_file`,
-    /// `jwks_file` and `jwks_url` is written.
+    /// Verifies HS256, HS384 or HS512 with this secret of at least 32, 48 or 64 bytes. Write it as `${NAME}`. Default
+    /// none.
     secret: Option<Placed<String>>,
-    /// A file with a public key in PEM: RSA, P-256, P-384 or Ed25519.
+    /// Verifies with the PEM public key in this file: RSA of at least 2048 bits, P-256, P-384 or Ed25519. Default
+    /// none.
     key_file: Option<Placed<String>>,
-    /// A file with a set of keys (RFC 7517).
+    /// Verifies with the key set (RFC 7517) in this file, of at most 1 MiB. An unusable key is skipped with a
+    /// warning. Default none.
     jwks_file: Option<Placed<String>>,
-    /// An http:// or https:// URL of a set of keys. It is fetched beside the requests; the last good set is kept.
+    /// Verifies with the key set at this `http://` or `https://` URL. The system's CAs verify the server. At most 5
+    /// redirects to the same origin are followed. Default none.
     jwks_url: Option<Placed<String>>,
-    /// How often the set is fetched again, at least 10s. A token with an unknown key id asks earlier, every
-    /// 10 seconds at most. Default: 10m.
+    /// Fetches the set at `jwks_url` again this often. At least 10s. Default 10m.
     refresh: Option<Placed<Period>>,
-    /// The algorithms that may be used: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256,
-    /// ES384, EdDSA. Default: those that follow from the key.
+    /// Accepts only these: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.
+    /// Default those of the key.
     #[serde(default)]
     algorithms: Vec<Placed<String>>,
-    /// Where the token is, the first that is there counts: bearer (the field Authorization), header:NAME,
-    /// cookie:NAME or query:NAME. Default: bearer.
+    /// Reads the token from the first of these that is present: `bearer` (Authorization), `header:NAME`,
+    /// `cookie:NAME`, `query:NAME`. Default bearer.
     #[serde(default)]
     token_from: Vec<Placed<String>>,
-    /// Who must have issued it: a name or several. Default: anybody.
+    /// Accepts only this issuer (`iss`), or one of a list. Default any.
     #[serde(default)]
     issuer: Names,
-    /// For whom it must be meant: a name or several. Default: anybody.
+    /// Accepts only tokens for this audience (`aud`), or one of a list. Default any.
     #[serde(default)]
     audience: Names,
-    /// How far the clocks may differ. `0s`: not at all. Default: 30s.
+    /// Tolerates this much clock difference for `exp` and `nbf`. `0s`: none. Default 30s.
     leeway: Option<Period>,
-    /// Claims that must be there, besides exp.
+    /// Rejects tokens without these claims. A list. Default none.
     #[serde(default)]
     required_claims: Vec<Placed<String>>,
-    /// Whether a token must say when it expires (exp). One that says so is held to it in any case. Default: true.
+    /// Rejects tokens without `exp`. An `exp` that is present is always checked. Default true.
     #[serde(default = "yes")]
     require_exp: bool,
-    /// Fields of the request to the backend and the claims that they say, as in `X-User: sub`; a claim within a
-    /// claim is written with dots. What a client sends in such a field is removed.
+    /// Forwards claims as request fields: a mapping of field names to claims. `a.b` is `b` within `a`; a list becomes
+    /// comma-separated. Values from clients are removed. Default none.
     #[serde(default)]
     claims_to_headers: IndexMap<String, Placed<String>>,
-    /// Whether the token goes on to the backend. A cookie or a query parameter always does. Default: true.
+    /// Forwards the token. `false` removes its header field; a cookie or a parameter stays. Default true.
     #[serde(default = "yes")]
     forward: bool,
-    /// Whether a request without a token passes. One with a bad token does not. Default: false.
+    /// Accepts requests without a token. An invalid token is still rejected. Default false.
     #[serde(default)]
     optional: bool,
-    /// The realm that the challenge names (RFC 9110 §11.5). Default: none.
+    /// Sends this realm in the challenge. Default none.
     realm: Option<Placed<String>>,
-    /// How often the token of a living WebSocket is checked again, at least 1s; one that has expired meanwhile closes it
-    /// with 1008. Default: never.
+    /// Verifies the token again during a WebSocket, and closes it (1008) when the token has expired or its key is
+    /// gone. At least 1s; `0s`: off. Default off.
+    #[serde(default, deserialize_with = "off_if_zero")]
     recheck: Option<Placed<Period>>,
 }
 
@@ -113,7 +116,7 @@ pub(super) fn read(settings: &Settings) -> Result<Jwt, Problems> {
     let mut keep = |problem: Problem| problems.push(problem);
     let algorithms = algorithms(&written.algorithms, &mut keep);
     let from = sources(&written.token_from, &mut keep);
-    let claims = claims(&written.claims_to_headers, &from, &mut keep);
+    let claims = claims_to_headers(&written.claims_to_headers, &from, &mut keep);
     let realm = written.realm.as_ref().map_or("", |realm| realm.value.as_str());
     if let Some(realm) = written.realm.as_ref().filter(|realm| !quotable(realm)) {
         keep(
@@ -211,7 +214,7 @@ fn sources(written: &[Placed<String>], keep: &mut impl FnMut(Problem)) -> Vec<su
     read
 }
 
-fn claims(
+fn claims_to_headers(
     written: &IndexMap<String, Placed<String>>,
     from: &[super::From],
     keep: &mut impl FnMut(Problem),

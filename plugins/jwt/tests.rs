@@ -398,7 +398,7 @@ fn settings_that_cannot_work_are_refused_with_what_to_write() {
             "`X.Auth` is written twice",
         ),
         (json!({ "secret": long, "realm": "a\"b" }), "`realm` cannot be quoted"),
-        (json!({ "secret": long, "recheck": "0" }), "`recheck` is at least 1s"),
+        (json!({ "secret": long, "recheck": "999ms" }), "`recheck` is at least 1s"),
     ] {
         let problems =
             build(&settings(written.clone())).err().unwrap_or_else(|| panic!("{written} was taken"));

@@ -1,29 +1,40 @@
-//! HTTP/1.1 towards an authority: one request a connection, a bounded answer. A dozen requests in two
-//! months are no reason to keep connections, or a library that does.
+//! HTTP/1.1 client of the ACME authority: hyper's connection over the gateway's own resolver and TLS. One request a
+//! connection, as there are a dozen in two months; time and size of a response are bounded.
+//!
+//! instant-acme's `hyper-rustls` feature is not used: it resolves names through the system, bounds nothing, and brings a
+//! second version of rustls-native-certs.
 
 use super::settings::is_safe;
 use crate::net::resolver;
-use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use std::convert::Infallible;
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a request may take with its answer.
 const WHOLE: Duration = Duration::from_secs(30);
-/// The largest answer that is read; a chain of certificates is a few KiB.
+/// The largest body of a response, in bytes; a chain of certificates is a few KiB.
 const LARGEST: usize = 1 << 20;
-/// The most fields of an answer.
+/// The largest head of a response, in bytes.
+const LARGEST_HEAD: usize = 1 << 16;
+/// The most fields of a response.
 const MOST_FIELDS: usize = 64;
 
 /// Why there is no answer.
@@ -41,6 +52,12 @@ impl std::error::Error for AttemptError {}
 impl From<io::Error> for AttemptError {
     fn from(error: io::Error) -> Self {
         Self(error.to_string())
+    }
+}
+
+impl From<hyper::Error> for AttemptError {
+    fn from(error: hyper::Error) -> Self {
+        Self(with_causes(&error))
     }
 }
 
@@ -86,12 +103,8 @@ impl HttpClient for Client {
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         let tls = TlsConnector::from(Arc::clone(&self.0));
         Box::pin(async move {
-            let (head, body) = request.into_parts();
-            // The library's own way from a body to its bytes begins at a response.
-            let body = BytesResponse::from(Response::new(body)).body.into_bytes().await;
-            let body = body.map_err(Error::Other)?;
-            let uri = head.uri.clone();
-            let asked = tokio::time::timeout(WHOLE, ask(tls, head, body));
+            let uri = request.uri().clone();
+            let asked = tokio::time::timeout(WHOLE, ask(tls, request));
             let answer = asked.await.unwrap_or_else(|_| Err(unanswered("no answer in time")));
             let answer = answer.and_then(is_the_authoritys);
             let (parts, body) = answer
@@ -111,52 +124,40 @@ fn is_the_authoritys(answer: Response<Bytes>) -> Result<Response<Bytes>, Attempt
     Ok(answer)
 }
 
-async fn ask(
-    tls: TlsConnector,
-    head: http::request::Parts,
-    body: Bytes,
-) -> Result<Response<Bytes>, AttemptError> {
+async fn ask<B>(tls: TlsConnector, request: Request<B>) -> Result<Response<Bytes>, AttemptError>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     // An authority that we trust may still have been told to send us elsewhere.
-    if !is_safe(&head.uri) {
+    if !is_safe(request.uri()) {
         return Err(unanswered("it is not an https: URL"));
     }
-    let host = head.uri.host().unwrap_or_default();
+    let uri = request.uri();
+    let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let secure = head.uri.scheme_str() == Some("https");
-    let port = head.uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let wire = render(&head, &body)?;
+    let secure = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let request = origin_form(request)?;
     let late = |_| unanswered("no connection in time");
     let connect = resolver::global().connect(&bare, port);
     let stream = tokio::time::timeout(CONNECT, connect).await.map_err(late)??;
     if !secure {
-        return exchange(stream, &wire, &head.method).await;
+        return exchange(stream, request).await;
     }
     let name = ServerName::try_from(bare).map_err(|error| unanswered(error.to_string()))?;
     let stream = tokio::time::timeout(CONNECT, tls.connect(name, stream)).await.map_err(late)??;
-    exchange(stream, &wire, &head.method).await
+    exchange(stream, request).await
 }
 
-/// The request as bytes.
-fn render(head: &http::request::Parts, body: &Bytes) -> Result<Vec<u8>, AttemptError> {
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    let mut wire = format!("{} {target} HTTP/1.1\r\n", head.method).into_bytes();
-    let host = authority(&head.uri)?;
-    let length = HeaderValue::from(body.len());
-    let own = [
-        (header::HOST, host),
-        (header::CONNECTION, HeaderValue::from_static("close")),
-        (header::CONTENT_LENGTH, length),
-    ];
-    let own = own.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH || head.method == Method::POST);
-    for (name, value) in own.map(|(name, value)| (name, value)).chain(&head.headers) {
-        wire.extend_from_slice(name.as_str().as_bytes());
-        wire.extend_from_slice(b": ");
-        wire.extend_from_slice(value.as_bytes());
-        wire.extend_from_slice(b"\r\n");
-    }
-    wire.extend_from_slice(b"\r\n");
-    wire.extend_from_slice(body);
-    Ok(wire)
+/// The request as it is written on a connection of its own: the host as a field, and no connection after it.
+fn origin_form<B>(mut request: Request<B>) -> Result<Request<B>, AttemptError> {
+    let host = authority(request.uri())?;
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let target = Uri::try_from(target).map_err(|error| unanswered(error.to_string()))?;
+    *request.uri_mut() = target;
+    request.headers_mut().insert(header::HOST, host);
+    request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(request)
 }
 
 fn authority(uri: &Uri) -> Result<HeaderValue, AttemptError> {
@@ -166,121 +167,45 @@ fn authority(uri: &Uri) -> Result<HeaderValue, AttemptError> {
     HeaderValue::from_str(host).map_err(|error| unanswered(error.to_string()))
 }
 
-/// How the end of a body is told (RFC 9112 §6.3).
-enum Framing {
-    Length(usize),
-    Chunks,
-    Close,
-}
-
-async fn exchange(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    wire: &[u8],
-    method: &Method,
-) -> Result<Response<Bytes>, AttemptError> {
-    stream.write_all(wire).await?;
-    stream.flush().await?;
-    let mut bytes = BytesMut::new();
-    let (head, framing) = loop {
-        if let Some((length, head, framing)) = parse_head(&bytes, method)? {
-            drop(bytes.split_to(length));
-            // RFC 9110 §15.2: an interim answer is not the answer.
-            if head.status().is_informational() {
-                continue;
+async fn exchange<B>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<B>,
+) -> Result<Response<Bytes>, AttemptError>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    let (mut sender, connection) = http1::Builder::new()
+        .max_headers(MOST_FIELDS)
+        .max_header_size(LARGEST_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let respond = async move {
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, LARGEST).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                unanswered("the answer is too long")
+            } else {
+                unanswered(with_causes(&*error))
             }
-            break (head, framing);
-        }
-        if !more(&mut stream, &mut bytes).await? {
-            return Err(unanswered("the connection was closed before the answer"));
-        }
+        })?;
+        Ok(Response::from_parts(parts, body.to_bytes()))
     };
-    let body = loop {
-        let whole = match framing {
-            Framing::Length(length) => (bytes.len() >= length).then(|| bytes.split_to(length).freeze()),
-            Framing::Chunks => unchunk(&bytes)?,
-            Framing::Close => None,
-        };
-        if let Some(body) = whole {
-            break body;
-        }
-        if !more(&mut stream, &mut bytes).await? {
-            if matches!(framing, Framing::Close) {
-                break bytes.freeze();
-            }
-            return Err(unanswered("the connection was closed within the answer"));
-        }
+    // Driven beside the response, not spawned, so that it ends with it. An error of the connection is told by the
+    // response as well.
+    let drive = async {
+        let _ = connection.await;
+        pending::<Infallible>().await
     };
-    Ok(head.map(|()| body))
-}
-
-/// Reads on; false at the end.
-async fn more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut BytesMut) -> Result<bool, AttemptError> {
-    if bytes.len() > LARGEST {
-        return Err(unanswered("the answer is too long"));
-    }
-    match stream.read_buf(bytes).await {
-        Ok(count) => Ok(count > 0),
-        // Many servers leave without the goodbye of TLS; what is missing is seen by its length.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error.into()),
+    tokio::select! {
+        response = respond => response,
+        never = drive => match never {},
     }
 }
 
-type ResponseHead = (usize, Response<()>, Framing);
-
-/// The head with its length, once it is whole.
-fn parse_head(bytes: &[u8], method: &Method) -> Result<Option<ResponseHead>, AttemptError> {
-    let broken = || unanswered("the answer is not HTTP");
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut parsed = httparse::Response::new(&mut fields);
-    let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(|_| broken())? else {
-        return Ok(None);
-    };
-    let mut head = Response::builder().version(Version::HTTP_11).status(parsed.code.unwrap_or_default());
-    for field in parsed.headers.iter() {
-        head = head.header(field.name, field.value);
-    }
-    let head = head.body(()).map_err(|_| broken())?;
-    let framing = framing(&head, method).ok_or_else(broken)?;
-    Ok(Some((length, head, framing)))
-}
-
-fn framing(head: &Response<()>, method: &Method) -> Option<Framing> {
-    let status = head.status();
-    if *method == Method::HEAD || status.is_informational() || matches!(status.as_u16(), 204 | 304) {
-        return Some(Framing::Length(0));
-    }
-    if let Some(coding) = head.headers().get(header::TRANSFER_ENCODING) {
-        return coding.as_bytes().eq_ignore_ascii_case(b"chunked").then_some(Framing::Chunks);
-    }
-    match head.headers().get(header::CONTENT_LENGTH) {
-        Some(length) => length.to_str().ok()?.parse().ok().map(Framing::Length),
-        None => Some(Framing::Close),
-    }
-}
-
-/// The body behind its chunks (RFC 9112 §7.1), once it is whole.
-fn unchunk(bytes: &[u8]) -> Result<Option<Bytes>, AttemptError> {
-    let broken = || unanswered("the answer's chunks are broken");
-    let mut body = BytesMut::new();
-    let mut rest = bytes;
-    loop {
-        let httparse::Status::Complete((line, size)) =
-            httparse::parse_chunk_size(rest).map_err(|_| broken())?
-        else {
-            return Ok(None);
-        };
-        if size == 0 {
-            return Ok(Some(body.freeze()));
-        }
-        let size = usize::try_from(size).ok().filter(|size| *size <= LARGEST).ok_or_else(broken)?;
-        let Some(chunk) = rest.get(line..line + size) else { return Ok(None) };
-        body.extend_from_slice(chunk);
-        let Some(behind) = rest.get(line + size..).filter(|behind| behind.len() >= 2) else {
-            return Ok(None);
-        };
-        rest = behind.strip_prefix(b"\r\n").ok_or_else(broken)?;
-    }
+/// An error with what it comes from: hyper names the layers of a failure one by one.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

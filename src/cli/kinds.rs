@@ -5,6 +5,7 @@ use crate::snapshot::Kinds;
 use crate::upstream;
 use moongate_config::Kind;
 use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value};
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -41,20 +42,47 @@ fn list<T: ?Sized>(text: &mut String, place: &str, kinds: &[Kind<T>], name: Opti
 /// A kind's settings, a line each.
 fn settings(text: &mut String, schema: fn(&mut SchemaGenerator) -> Schema) {
     let mut generator = SchemaGenerator::default();
-    let mut schema = schema(&mut generator).to_value();
-    // A kind hands out a reference to its definition.
-    if let Some(name) =
-        schema.get("$ref").and_then(|path| path.as_str()?.rsplit('/').next().map(str::to_owned))
-    {
-        schema = generator.definitions().get(&name).cloned().unwrap_or_default();
+    let schema = schema(&mut generator).to_value();
+    properties(text, &schema, generator.definitions(), 4);
+}
+
+/// The settings of a mapping, and those of the mappings in it below them, indented.
+fn properties(text: &mut String, schema: &Value, definitions: &Map<String, Value>, indent: usize) {
+    // A setting that contains itself would have no end.
+    const DEEPEST: usize = 12;
+    let found = mapping(schema, definitions).and_then(|schema| schema.get("properties")?.as_object());
+    let Some(found) = found.filter(|_| indent <= DEEPEST) else { return };
+    for (setting, about) in found {
+        let words = about.get("description").and_then(Value::as_str).unwrap_or_default();
+        let default = default(about, words);
+        // Names of all depths leave the same column for what they are about.
+        let width = 22_usize.saturating_sub(indent);
+        let _ = writeln!(text, "{:indent$}{setting:<width$} {}{default}", "", words.replace('\n', " "));
+        properties(text, about, definitions, indent + 2);
     }
-    let Some(properties) = schema.get("properties").and_then(|properties| properties.as_object()) else {
-        return;
+}
+
+/// The schema of a mapping: itself, what it refers to, one of its forms, or that of its items.
+fn mapping<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> Option<&'a Value> {
+    if schema.get("properties").is_some() {
+        return Some(schema);
+    }
+    if let Some(name) = schema.get("$ref").and_then(|path| path.as_str()?.rsplit('/').next()) {
+        return mapping(definitions.get(name)?, definitions);
+    }
+    let forms = ["anyOf", "oneOf"].into_iter().filter_map(|word| schema.get(word)?.as_array());
+    let form = forms.flatten().find_map(|form| mapping(form, definitions));
+    form.or_else(|| mapping(schema.get("items")?, definitions))
+}
+
+/// The default, where the description has none and it is a value.
+fn default(about: &Value, words: &str) -> String {
+    let is_value = |default: &&Value| match default {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(entries) => !entries.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     };
-    for (setting, about) in properties {
-        let words = about.get("description").and_then(|words| words.as_str()).unwrap_or_default();
-        let default =
-            about.get("default").map(|default| format!(" [default: {default}]")).unwrap_or_default();
-        let _ = writeln!(text, "    {setting:<18} {}{default}", words.replace('\n', " "));
-    }
+    let default = about.get("default").filter(is_value).filter(|_| !words.contains("Default"));
+    default.map(|default| format!(" [default: {default}]")).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use crate::config;
 use crate::diagnostics::Color;
 use crate::server::{self, Failed};
 use crate::snapshot::{self, Kinds};
-use crate::telemetry::process_log;
+use crate::telemetry::process_log::{self, LogColor};
 use check::Asked;
 use clap::{Parser, Subcommand};
 use moongate_config::{Kind, Period};
@@ -35,10 +35,6 @@ const DEFAULT_FILE: &str = "conf/moongate.yaml";
 
 /// How long the log's last lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
-
-/// What is logged unless RUST_LOG says otherwise. Pingora tells of every client that hangs up and of
-/// every retry at the level of an error; what matters of that we log ourselves, with the route in it.
-const DEFAULT_LOG: &str = "info,pingora_proxy=off,pingora_core=error,pingora_load_balancing=error";
 
 /// A programmable gateway for WebSocket clusters and the HTTP beside them.
 #[derive(Parser)]
@@ -182,7 +178,10 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     let arguments = Arguments::parse();
     // A plugin that is tried has its log lines among the rest of what it does.
     if !matches!(arguments.command, Some(Command::Plugin { .. })) {
-        start_log();
+        process_log::install(match color() {
+            Color::Always => LogColor::Always,
+            Color::Never => LogColor::Never,
+        });
     }
     let kinds = Kinds { plugins };
     let command = match arguments.into_command() {
@@ -218,19 +217,6 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         Command::Plugin { command } => plugin::main(&command, kinds),
         Command::Schema => say(&format!("{:#}\n", config::schema(&snapshot::tables(plugins)))),
     }
-}
-
-/// The process's log, on standard error. Where no queue can be had it is written directly.
-fn start_log() {
-    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT_LOG));
-    if let Ok(log) = process_log::open() {
-        let style = match color() {
-            Color::Always => env_logger::WriteStyle::Always,
-            Color::Never => env_logger::WriteStyle::Never,
-        };
-        logger.target(env_logger::Target::Pipe(Box::new(log))).write_style(style);
-    }
-    logger.init();
 }
 
 /// The exit code of a gateway that served.

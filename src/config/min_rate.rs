@@ -5,7 +5,7 @@ use moongate_config::{Period, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The lowest rate of a client's transfer.
+/// Bytes per second, or a mapping with `rate` and `grace`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename = "$shape a size, or a mapping with `rate` and `grace`")]
 #[schemars(untagged, rename = "MinRate")]
@@ -22,9 +22,10 @@ pub enum MinRate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateAndGrace {
-    /// Bytes a second. `0` switches it off. Default 240B.
+    /// Requires this many bytes per second. `0`: off. Default 240B.
     pub rate: Size,
-    /// How long a transfer may be slower at its beginning. `0s`: the rate counts from the first byte. Default 20s.
+    /// Lets a transfer be slower for this long at its beginning. `0s`: the rate applies from the first byte. Default
+    /// 20s.
     pub grace: Period,
 }
 

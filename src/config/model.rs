@@ -1,7 +1,7 @@
 //! What an operator may write, as types. Every name here is in the documentation and the schema.
 
 use super::endpoint::EndpointEntry;
-use super::server::{AccessLog, Admin, Listener, Server, positive};
+use super::server::{AccessLog, Admin, Listener, ProcessLog, Server, positive};
 use super::tls::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use super::{EscapedSlashes, MergeSlashes, PathParameters, ResolverKind, WebSocket, server};
 use indexmap::IndexMap;
@@ -9,27 +9,29 @@ use moongate_config::{Period, Placed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A configuration file.
+/// A Moongate configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The process.
+    /// Sets limits and behaviour of the process.
     pub server: Server,
-    /// The administrator's address; absent: none.
+    /// Opens the admin address for metrics, health and the API. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<Placed<Admin>>,
-    /// Where clients connect; absent: one at 127.0.0.1:8080.
+    /// Configures the process log.
+    pub log: ProcessLog,
+    /// Opens addresses for clients. Default one at `127.0.0.1:8080`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<Placed<Listener>>>,
-    /// The access log: a mapping, or its format alone (`access_log: off`).
+    /// Configures the access log. A format alone is enough: `access_log: off`. Default JSON on standard output.
     #[serde(deserialize_with = "server::access_log")]
     #[schemars(schema_with = "server::access_log_schema")]
     pub access_log: AccessLog,
-    /// The clusters of backends, by name.
+    /// Defines clusters of backends by name. Default none.
     pub upstreams: IndexMap<String, Placed<Upstream>>,
-    /// The routes; the most specific wins, ties by order.
+    /// Maps requests to upstreams. Default none (every request gets 404).
     pub routes: Vec<Placed<Route>>,
-    /// Plugins for every route, before the route's own.
+    /// Runs plugins for every route, before the plugins of the route. Default none.
     pub plugins: Vec<Placed<PluginEntry>>,
 }
 
@@ -37,52 +39,54 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// ip:port, name:port or unix:/path, each alone or with a weight.
+    /// Lists the backends: addresses, or mappings. Required.
     pub endpoints: Vec<Placed<EndpointEntry>>,
-    /// How an endpoint is chosen: a kind's name, or a mapping with `kind:`. Default: round_robin.
+    /// Selects the load balancer: a kind, or a mapping with `kind` and its settings. Default round_robin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<KindEntry>,
-    /// What the backends speak.
+    /// Connects with `http1`, `h2` (HTTP/2 over TLS where ALPN selects it; needs `tls`) or `h2c` (HTTP/2 without TLS,
+    /// by prior knowledge). Default http1.
     #[serde(default)]
     pub protocol: UpstreamProtocol,
-    /// TLS to the backends; absent: plain.
+    /// Connects with TLS. Default none (plain).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Placed<UpstreamTls>>,
-    /// The version of the PROXY protocol that begins each connection to a backend; absent: none.
+    /// Sends a PROXY header of version `v1` or `v2` with the client's address on each connection. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyVersion>,
-    /// How endpoints are probed; absent: only passive health.
+    /// Probes every endpoint: a kind, or a mapping with `kind` and its settings. Default none (passive health alone).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<KindEntry>,
-    /// What refused connects and failed handshakes do.
+    /// Ejects endpoints after failures of requests and handshakes.
     #[serde(default)]
     pub passive_health: PassiveHealth,
-    /// When every endpoint is unhealthy.
+    /// Chooses among all endpoints (`any`) or responds 503 (`fail`) when every endpoint is unhealthy. Default any.
     #[serde(default)]
     pub when_all_unhealthy: WhenAllUnhealthy,
-    /// Over which time the weight of an endpoint that has just come, or come back, grows from a tenth to the
-    /// whole; at the process's start nobody is new. `0s` or absent: it has its whole weight at once.
+    /// Raises the weight of a new or recovered endpoint from a tenth to its full value over this time. `0s`: off.
+    /// Default off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<Period>,
-    /// How long a connect may take, longer than 0. Default 2s.
+    /// Fails an attempt after this long without a connection, TLS handshake included. With `h2c` it also bounds the
+    /// wait for the first byte. Longer than 0. Default 2s.
     #[serde(default = "defaults::connect_timeout", deserialize_with = "positive")]
     pub connect_timeout: Period,
-    /// How long an idle connection is kept for reuse, longer than 0. Default 60s.
+    /// Closes an idle connection to a backend after this long. Longer than 0. Default 60s.
     #[serde(default = "defaults::keepalive_timeout", deserialize_with = "positive")]
     pub keepalive_timeout: Period,
-    /// Further endpoints tried after the first, for what is safe to repeat: 0 to 63. Default 2.
+    /// Tries up to this many further endpoints for requests that are safe to repeat, 0 to 63. Default 2.
     #[serde(default = "defaults::retries", deserialize_with = "retries")]
     #[schemars(range(max = 63))]
     pub retries: u8,
-    /// The longest time after which a host name is looked up again. It is looked up earlier when its TTL is shorter, but
-    /// not before 1s has passed, and 5s after a lookup that failed. Longer than 0. Default 30s.
+    /// Resolves host names again at least this often. A shorter TTL applies, but not less than 1 s, or 5 s after a
+    /// failed lookup. Longer than 0. Default 30s.
     #[serde(default = "defaults::resolve", deserialize_with = "positive")]
     pub resolve: Period,
-    /// What looks host names up: `hickory` asks name servers without blocking a thread and honours TTLs; `system` calls
-    /// getaddrinfo, for names that only nsswitch knows. Absent: that of the server.
+    /// Resolves names of endpoints with `hickory` or `system` (`getaddrinfo`, for names that only nsswitch knows).
+    /// Default that of `server`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolver: Option<ResolverKind>,
-    /// Whether WebSockets of an endpoint that holds more than its share are asked to come again; absent: never.
+    /// Moves WebSockets from overloaded endpoints to the others. Default off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Placed<Rebalance>>,
 }
@@ -114,9 +118,10 @@ impl Upstream {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rebalance {
-    /// An endpoint that holds more than so many times its share is relieved of what is above it. Default 1.3.
+    /// Applies to an endpoint with more than this multiple of its share of the WebSockets, and at least 5 above it.
+    /// Default 1.3.
     pub threshold: f64,
-    /// The time over which those who should move are asked to come again (Close 1012), at least 1s. Default 10m.
+    /// Closes the WebSockets above the share with 1012, spread over this time. At least 1s. Default 10m.
     pub window: Period,
 }
 
@@ -139,9 +144,11 @@ pub struct KindEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PassiveHealth {
-    /// Failures in a row that put it out; 0 switches this off. Default 3.
+    /// Ejects an endpoint after this many consecutive failures: refused connects, and failed or unanswered
+    /// handshakes. `0`: off. Default 3.
     pub failures: u16,
-    /// How long it stays out when no active probe brings it back earlier. `0s`: it is back at once. Default 10s.
+    /// Keeps the endpoint ejected for this long unless a probe of the same kind succeeds earlier. `0s`: it returns at
+    /// once. Default 10s.
     pub eject_for: Period,
 }
 
@@ -155,70 +162,78 @@ impl Default for PassiveHealth {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenAllUnhealthy {
-    /// Choose among all as if they were healthy: counted and logged.
+    /// Chooses among all endpoints as if they were healthy; logged and counted.
     #[default]
     Any,
-    /// Answer 503.
+    /// Responds 503.
     Fail,
 }
 
-/// A rule that sends requests to an upstream.
+/// Matches requests and forwards them to an upstream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// For logs and metrics; absent: `routes[N]`.
+    /// Names the route for logs and metrics, and identifies it across reloads. Default `routes[N]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Placed<String>>,
-    /// Exact, or `*.example.com`; a list is any of them; absent: any.
+    /// Matches a host exactly, or with `*.example.com` one or more labels before it. A list matches any of its items.
+    /// Default any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<OneOrMany<Placed<String>>>,
-    /// A prefix of whole segments, `=/exact`, or `~regex`; a list is any of them; absent: any.
+    /// Matches a prefix of whole segments, one path (`=/exact`) or a regular expression (`~regex`). A list matches
+    /// any of its items. Default any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<OneOrMany<Placed<String>>>,
-    /// What the parameters of path segments (`;x=1`) are for matching. Default: ignore.
+    /// Handles parameters of path segments (`/a;x=1/b`) when matching: `ignore`, `reject` (400) or `keep`. Default
+    /// ignore.
     #[serde(default)]
     pub path_parameters: PathParameters,
-    /// As `server.escaped_slashes`, for this route. Default: what the server says.
+    /// Overrides `server.escaped_slashes` for this route. Default that of `server`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escaped_slashes: Option<EscapedSlashes>,
-    /// As `server.merge_slashes`, for this route. Default: what the server says.
+    /// Overrides `server.merge_slashes` for this route. Default that of `server`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge_slashes: Option<MergeSlashes>,
-    /// Methods; absent: any but TRACE.
+    /// Matches these methods. TRACE must be listed; otherwise it gets 405. Default any but TRACE.
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<Placed<String>>,
-    /// Request fields that must be there with exactly this value, or `~regex`, or `*` for any.
+    /// Matches header fields by exact value, `~regex` or `*` for any value. All must match. Default none.
     #[serde(default)]
     pub headers: IndexMap<String, Placed<String>>,
-    /// Query parameters, likewise.
+    /// Matches query parameters, in the same forms. Default none.
     #[serde(default)]
     pub query: IndexMap<String, Placed<String>>,
-    /// Names of listeners; absent: all.
+    /// Matches requests of these listeners, by name. Default all.
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Placed<String>>,
-    /// An expression that must hold as well, as in `request.client_ip != "192.0.2.1"`.
+    /// Matches requests for which this expression is true. Evaluated last. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Placed<String>>,
-    /// A name, an inline list of endpoints, or a weighted mapping.
-    pub upstream: Placed<UpstreamRef>,
-    /// How long a backend may take to the head of its response, from the last byte of the request that it was sent.
-    /// `0s` switches it off. Default 60s.
+    /// Forwards to an upstream by name, to an inline list of endpoints, or to a mapping of names to weights. Optional
+    /// where a plugin always responds: `respond`, `redirect` with `to`, or `maintenance` without `when_file` and
+    /// `except`.
+    #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Placed<UpstreamRef>")]
+    pub upstream: Option<Placed<UpstreamRef>>,
+    /// Fails a request after this long without a response head, from the last byte of the request sent. `0s`: off.
+    /// gRPC calls have their own deadline. Default 60s.
     #[serde(default = "defaults::timeout")]
     pub timeout: Period,
-    /// The longest silence inside a response's body; of a gRPC call, in both directions. `0s` switches it off. Default
-    /// 60s, and 1h for `text/event-stream` and gRPC.
+    /// Ends a response after this long without a byte of its body; a gRPC call, without a byte in either direction.
+    /// `0s`: off. Default `60s`; `1h` for `text/event-stream` and gRPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_idle_timeout: Option<Period>,
-    /// What happens when an HTTP/1.1 client closes its direction while its response is awaited or under way.
+    /// Cancels the request (`cancel`) or delivers the response (`finish`) when an HTTP/1.1 client closes its sending
+    /// direction early. Default cancel.
     #[serde(default)]
     pub on_client_close: OnClientClose,
-    /// Whether the access log has lines of this route.
+    /// Writes access log lines for this route. Default true.
     #[serde(default = "defaults::yes")]
     pub access_log: bool,
-    /// The policy of this route's WebSockets.
+    /// Sets the WebSocket policy.
     #[serde(default)]
     pub websocket: WebSocket,
-    /// The route's plugins, in order.
+    /// Runs these plugins after the top-level ones. Default none.
     #[serde(default)]
     pub plugins: Vec<Placed<PluginEntry>>,
 }
@@ -228,14 +243,14 @@ pub struct Route {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnClientClose {
-    /// The client has left: the backend's request is cancelled.
+    /// Cancels the request at the backend.
     #[default]
     Cancel,
-    /// The response is still delivered; only a reset of the connection cancels the request.
+    /// Delivers the response; only a reset of the connection cancels the request.
     Finish,
 }
 
-/// Where a route sends its requests.
+/// The name of an upstream, an inline list of endpoints, or a mapping of upstreams to weights.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename = "$shape an upstream's name, a list of endpoints, or a mapping of names and shares")]
 #[schemars(untagged, rename = "UpstreamRef")]
@@ -251,7 +266,7 @@ pub enum UpstreamRef {
     Weighted(IndexMap<String, Placed<u32>>),
 }
 
-/// One or a list.
+/// One value, or a list of which any may match.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename = "$shape text or a list of texts")]
 #[schemars(untagged, rename = "OneOrMany_{T}")]
@@ -306,6 +321,11 @@ fn retries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
         return Err(serde::de::Error::custom(format!("must be 0 to {MOST_RETRIES}")));
     }
     Ok(retries)
+}
+
+/// A key that may be absent but not without a value: `upstream:` alone is an unfinished line.
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Placed<UpstreamRef>>, D::Error> {
+    Placed::deserialize(deserializer).map(Some)
 }
 
 /// A list that is left out when it asks nothing: an emptied one would let everything through.

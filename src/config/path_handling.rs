@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EscapedSlashes {
-    /// They are matched as `/`, and forwarded as they were sent.
+    /// Matches them as `/` and forwards them as sent.
     #[default]
     Match,
-    /// The request is answered with 400.
+    /// Responds 400.
     Reject,
 }
 
@@ -19,10 +19,10 @@ pub enum EscapedSlashes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeSlashes {
-    /// They are matched as one, and forwarded as they were sent.
+    /// Matches them as one and forwards them as sent.
     #[default]
     Match,
-    /// They are matched and forwarded as one.
+    /// Matches and forwards one.
     Rewrite,
 }
 

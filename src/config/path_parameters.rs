@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PathParameters {
-    /// The path is matched without them.
+    /// Matches the path without parameters.
     #[default]
     Ignore,
-    /// The path is matched without them, and a request that has some is answered with 400.
+    /// Matches the path without parameters, and responds 400 to a request with some.
     Reject,
-    /// The path is matched with them, as it was sent.
+    /// Matches the path with parameters.
     Keep,
 }

@@ -41,24 +41,23 @@ impl KindTable {
         let mut own = Map::new();
         own.insert("kind".to_owned(), json!({ "const": row.name, "description": row.about }));
         if self.setting == "plugins" {
-            let name =
-                json!({ "type": "string", "description": "For logs and metrics; absent: the kind's name." });
+            let name = json!({ "type": "string", "description": "Names the entry in logs and metrics. Default the kind." });
             own.insert("name".to_owned(), name);
             let on_error = json!({
                 "enum": ["closed", "open"],
                 "default": "closed",
-                "description": "When it fails: 500 (closed), or on without it (open)."
+                "description": "Ends the request with 500 (`closed`) or continues without the plugin (`open`) when it fails. Default closed."
             });
             own.insert("on_error".to_owned(), on_error);
             let when = json!({
                 "type": "string",
-                "description": "An expression in CEL: the plugin takes part in requests for which it holds."
+                "description": "Runs the plugin only for requests for which this expression is true. Default all requests."
             });
             own.insert("when".to_owned(), when);
             let owned_headers = json!({
                 "type": "array",
                 "items": { "type": "string" },
-                "description": "Request fields that this plugin fills: what a client sends in them is removed."
+                "description": "Removes these request fields, in every spelling, from client requests. Default those that the kind owns."
             });
             own.insert("owned_headers".to_owned(), owned_headers);
         }
@@ -112,7 +111,7 @@ pub fn schema(tables: &[KindTable]) -> Value {
 
 fn include() -> Value {
     json!({
-        "description": "Further files, relative to this one; `*` and `?` are wildcards. Lists append, names must not collide.",
+        "description": "Merges further files: a file, a pattern such as `conf.d/*.yaml`, or a list of both, relative to this file. Default none.",
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
     })
 }

@@ -4,7 +4,7 @@
 use super::min_rate::MinRate;
 use super::tls::{ListenerTls, Protocol, ProxyProtocol};
 use super::{EscapedSlashes, MergeSlashes, ResolverKind, Via};
-use moongate_config::{Period, Place, Placed, Rate, Size};
+use moongate_config::{Period, Place, Placed, Rate, Size, off_if_zero, rate_or_zero_schema};
 use moongate_sdk::ClientPrefix;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -14,56 +14,67 @@ use std::num::{NonZeroU16, NonZeroU32};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// Worker threads; absent: one a core.
+    /// Sets the number of worker threads. A reload cannot change it. Default one per core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroU16>,
-    /// How long connections are still taken after SIGTERM, while readiness already fails. Default 0s: none.
+    /// Keeps accepting connections for this long after SIGTERM, while `/readyz` already responds 503. `0s`: off.
+    /// Default 0s.
     pub drain_delay: Period,
-    /// How long requests and WebSockets may go on after that. `0s`: they end at once. Default 30s.
+    /// Lets requests and WebSockets continue for this long after SIGTERM and `drain_delay`. `0s`: they end at once.
+    /// Default 30s.
     pub grace_period: Period,
-    /// How long a client may take to send a request's head, longer than 0. Default 10s.
+    /// Closes a connection (408) whose request head, with a PROXY header before it, is incomplete after this long.
+    /// Longer than 0. Default 10s.
     #[serde(deserialize_with = "positive")]
     pub header_timeout: Period,
-    /// How long an idle keep-alive connection of a client is kept, longer than 0. Default 75s.
+    /// Closes an idle client connection after this long. Longer than 0. Default 75s.
     #[serde(deserialize_with = "positive")]
     pub keepalive_timeout: Period,
-    /// The longest silence of a client inside a request's body, otherwise 408; longer than 0. Default 60s.
+    /// Fails a request (408) after this long without a byte of its body. Longer than 0. HTTP/2 and gRPC have
+    /// exceptions. Default 60s.
     #[serde(deserialize_with = "positive")]
     pub body_timeout: Period,
-    /// The longest time in which a client takes nothing of a response, longer than 0. Default 60s.
+    /// Closes a connection after this long in which the client reads nothing of its response. Longer than 0. Default
+    /// 60s.
     #[serde(deserialize_with = "positive")]
     pub send_timeout: Period,
-    /// The lowest rate of a request's body, in bytes a second: a size, or a mapping with the time before it counts
-    /// (`grace`). A slower client gets 408. `0` switches it off. Default 240B after 20s.
+    /// Fails a request (408) whose body arrives more slowly, in bytes per second. `0`: off. Default `240B` after
+    /// `20s`.
     pub body_min_rate: MinRate,
-    /// The lowest rate at which a client takes a response, in bytes a second: a size, or a mapping with the time before
-    /// it counts (`grace`). The connection of a slower client is closed. `0` switches it off. Default 240B after 20s.
+    /// Closes a connection whose client reads its response more slowly, in bytes per second. `0`: off. Default `240B`
+    /// after `20s`.
     pub send_min_rate: MinRate,
-    /// The largest request head, 1KiB to 800KiB, otherwise 431. Default 64KiB.
+    /// Rejects (431) a request head larger than this, 1KiB to 800KiB. Default 64KiB.
     #[serde(deserialize_with = "room_for_a_head")]
     pub max_header_size: Size,
-    /// Idle connections to all upstreams that are kept for reuse, at least 1. They are divided among the threads, and
-    /// each keeps at least one. Default 512.
+    /// Keeps at most this many idle connections to all upstreams for reuse. They are divided among the threads; each
+    /// thread keeps at least one. A reload cannot change it. Default 512.
     pub max_idle_connections: NonZeroU32,
-    /// What looks host names up, of plugins' calls, JWKS, certificate authorities, and upstreams that name no other:
-    /// `hickory` asks name servers without blocking a thread and honours TTLs; `system` calls getaddrinfo, for names
-    /// that only nsswitch knows. Default hickory.
+    /// Selects the resolver for host names of plugin calls, JWKS, ACME directories, and upstreams without a
+    /// `resolver` of their own: `hickory` or `system`. `hickory` queries name servers and honours TTLs; `system`
+    /// calls `getaddrinfo`. A reload can change it. Default hickory.
     pub resolver: ResolverKind,
-    /// Ask these name servers, `ip` or `ip:port`, for host names as they are written. Absent: those of /etc/resolv.conf,
-    /// with its search list.
+    /// Queries these name servers, each `ip` or `ip:port` (53), for names as written, without a search list. A reload
+    /// can change them. Default those of `/etc/resolv.conf`, with its search list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub name_servers: Vec<Placed<String>>,
-    /// Proxies whose X-Forwarded-* fields are believed, as addresses or CIDR blocks.
+    /// Trusts X-Forwarded-* from these addresses or CIDR blocks, and Forwarded (RFC 7239) where X-Forwarded-* is
+    /// absent. The client is the nearest hop that is not a trusted proxy. Default none.
     pub trusted_proxies: Vec<Placed<String>>,
-    /// Count IPv6 clients by this many leading bits of their address, 1 to 128, in every limit and key. Default 64.
+    /// Identifies an IPv6 client by this many leading bits of its address, 1 to 128. It applies to
+    /// `max_connections_per_client`, `rate_limit`, the key `client_ip` and the admin address. Logs, `ip_access` and
+    /// X-Forwarded-For use the whole address. Default 64.
     pub client_ipv6_prefix: ClientPrefix,
-    /// What happens to X-Forwarded-For, -Proto and -Host.
+    /// Handles X-Forwarded-For, -Proto and -Host: `add`, `remove` or `keep`. Default add.
     pub x_forwarded: XForwarded,
-    /// Add `Via` to these messages. Default off.
+    /// Adds `Via` (RFC 9110 §7.6.3) to `requests`, `responses`, `both` or none (`off`). nginx does not compress
+    /// responses to requests with `Via` unless `gzip_proxied` allows it. Default off.
     pub via: Via,
-    /// Forward several slashes in a row of a path as they were sent (`match`) or as one (`rewrite`). Default match.
+    /// Treats several slashes in a row: `match` matches them as one and forwards them as sent, `rewrite` forwards
+    /// one. Default match.
     pub merge_slashes: MergeSlashes,
-    /// Match `%2F`, `%5C` and `\` in a path as `/` (`match`), or answer with 400 (`reject`). Default match.
+    /// Treats `%2f`, `%5c` and `\` in a path: `match` matches them as `/` and forwards them as sent, `reject`
+    /// responds 400. Default match.
     pub escaped_slashes: EscapedSlashes,
 }
 
@@ -98,12 +109,12 @@ impl Default for Server {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum XForwarded {
-    /// Appended to those of a trusted proxy; those of anybody else are replaced.
+    /// Appends to the fields of a trusted proxy; replaces those of other clients.
     #[default]
     Add,
-    /// Removed.
+    /// Removes the fields.
     Remove,
-    /// Passed as they came.
+    /// Forwards the fields as received.
     Keep,
 }
 
@@ -111,9 +122,10 @@ pub enum XForwarded {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
-    /// ip:port; a public address needs a token.
+    /// Listens on this `ip:port`. An address that is not loopback requires `token`. Required.
     pub address: Placed<String>,
-    /// Wanted as `Authorization: Bearer …` for all but /healthz and /readyz.
+    /// Requires `Authorization: Bearer …` with this value on every path except `/healthz` and `/readyz`. Default
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
@@ -122,54 +134,100 @@ pub struct Admin {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// For routes (`listeners:`), logs and metrics; absent: the address.
+    /// Names the listener for routes, logs and metrics. Default the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Placed<String>>,
-    /// `ip:port`, `[ip]:port` or `unix:/path`.
+    /// Listens on `ip:port`, `[ip]:port` or `unix:/path`. Required.
     pub address: Placed<String>,
-    /// The permissions of a Unix socket as octal digits, `0660` for instance. Default: those that the umask leaves.
+    /// Sets the permissions of a Unix socket in octal, as `0660`, before it listens. Default per the umask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "word_or_number")]
     pub mode: Option<Placed<String>>,
-    /// The owner of a Unix socket, a name in /etc/passwd or a number. Default: the user of the process.
+    /// Sets the owner of a Unix socket: a name in `/etc/passwd`, or a number. Another user than the process's own
+    /// requires root or CAP_CHOWN. Default the user of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "word_or_number")]
     pub owner: Option<Placed<String>>,
-    /// The group of a Unix socket, a name in /etc/group or a number. Default: the group of the process.
+    /// Sets the group of a Unix socket: a name in `/etc/group`, or a number. Default the group of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "word_or_number")]
     pub group: Option<Placed<String>>,
-    /// Whether an IPv6 address takes IPv6 connections alone. With `false`, `[::]` takes IPv4 connections too. Default
-    /// true.
+    /// Accepts only IPv6 connections on an IPv6 address. With `false`, `[::]` accepts IPv4 too. `check` warns of
+    /// `[::]` without this key and without an IPv4 listener. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_only: Option<Placed<bool>>,
-    /// What is spoken here; absent: http1, and h2 as well where there is `tls`.
+    /// Accepts these protocols: `http1`, `h2` (needs `tls`), `h2c` (without TLS, by prior knowledge). Default `[h2,
+    /// http1]` with `tls`, else `[http1]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocols: Option<Placed<Vec<Placed<Protocol>>>>,
-    /// TLS; absent: plain.
+    /// Terminates TLS. Default none (plain).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Placed<ListenerTls>>,
-    /// The PROXY protocol; absent: none.
+    /// Requires a PROXY header from given peers. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<Placed<ProxyProtocol>>,
-    /// Connections at a time; the ones beyond wait in the kernel's queue.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Limits concurrent connections. Further connections wait in the kernel's queue. `0`: off. Default off.
+    #[serde(default, deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>")]
     pub max_connections: Option<NonZeroU32>,
-    /// WebSocket handshakes over this listener in a time, whatever their route, as `500/s`: a tenth of them
-    /// may come at once, those beyond wait for their turn up to a second, and the rest gets 503.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Limits WebSocket handshakes over this listener on all routes, as `500/s`. A tenth, at least one, may arrive at
+    /// once. Later ones wait up to 1 s. The rest get 503. `0`: off. Default off.
+    #[serde(default, deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rate_or_zero_schema")]
     pub handshake_rate: Option<Rate>,
+}
+
+/// Level and format of the process log, on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessLog {
+    /// Logs lines of this level and above. `off`: none. The environment variable `RUST_LOG` has precedence. Default
+    /// info.
+    pub level: LogLevel,
+    /// Writes lines as `text`, or as `json`: one object per line. Default text.
+    pub format: ProcessLogFormat,
+}
+
+/// A level of the process log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// No process log.
+    Off,
+    /// Failures that need somebody's attention.
+    Error,
+    /// Failures that the gateway handles.
+    Warn,
+    /// Changes of state.
+    #[default]
+    Info,
+    /// Causes of refused handshakes and the like.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The format of a line of the process log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessLogFormat {
+    /// Time, level and target in brackets, the message, and fields as `key=value`.
+    #[default]
+    Text,
+    /// One JSON object per line: `time`, `level`, `target`, `message`, and fields as further keys.
+    Json,
 }
 
 /// The access log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
-    /// The shape of a line.
+    /// Writes each line as `json` or `combined` (Apache's format), or writes no access log (`off`). Default json.
     pub format: LogFormat,
-    /// `stdout`, `stderr` or a file, opened again at every reload and on SIGUSR1.
+    /// Writes to `stdout`, `stderr` or a file. A relative path starts at the working directory of the process. Each
+    /// reload and SIGUSR1 reopen the file. Default stdout.
     pub path: Placed<String>,
-    /// Bytes that may wait for the writer; lines beyond are dropped and counted.
+    /// Buffers up to this many bytes for the writer. Lines beyond it are dropped and counted. Default 1MiB.
     pub buffer: Size,
 }
 
@@ -191,7 +249,7 @@ fn standard_output() -> Placed<String> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
     /// Apache's combined format.
@@ -217,6 +275,25 @@ pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Per
         return Err(serde::de::Error::custom("must be longer than 0"));
     }
     Ok(period)
+}
+
+/// As [`positive`], for a setting without a value of its own.
+pub(super) fn positive_or_absent<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Period>, D::Error> {
+    match Option::<Period>::deserialize(deserializer)? {
+        Some(Period(period)) if period.is_zero() => Err(serde::de::Error::custom("must be longer than 0")),
+        period => Ok(period),
+    }
+}
+
+/// A size of at least a byte.
+pub(super) fn positive_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    if size.0 == 0 {
+        return Err(serde::de::Error::custom("must be at least 1 byte"));
+    }
+    Ok(size)
 }
 
 const fn seconds(n: u64) -> Period {

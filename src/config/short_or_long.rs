@@ -172,10 +172,10 @@ macro_rules! entry_schema {
     };
 }
 
-entry_schema!(KindEntry, "A kind's name, or a mapping with `kind` and the kind's settings.");
+entry_schema!(KindEntry, "A kind's name, or a mapping with `kind` and its settings.");
 entry_schema!(
     PluginEntry,
-    "A plugin's name, or a mapping with `kind`, `name`, `on_error` and the plugin's settings."
+    "A plugin's name, or a mapping with `kind`, `name`, `on_error`, `when`, `owned_headers` and its settings."
 );
 
 impl Serialize for EndpointEntry {

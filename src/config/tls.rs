@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1.
     Http1,
-    /// HTTP/2 over TLS, chosen by ALPN (RFC 9113 §3.2).
+    /// HTTP/2 over TLS, selected by ALPN (RFC 9113 §3.2).
     H2,
     /// HTTP/2 without TLS, by prior knowledge (RFC 9113 §3.3).
     H2c,
@@ -21,25 +21,25 @@ pub enum Protocol {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
-    /// Certificates with their keys. A client gets the one whose names fit what it asks for (SNI), of several
-    /// the one whose key it can verify, ECDSA before RSA; when none fits, `unknown_sni` decides.
+    /// Serves these certificates. SNI selects one by the names inside; ECDSA comes before RSA where the client can
+    /// verify both. Default none; then `acme` is required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Placed<Certificate>>,
-    /// Certificates that the gateway gets by itself (ACME, RFC 8555).
+    /// Obtains and renews a certificate automatically. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acme: Option<Placed<Acme>>,
-    /// What a client gets that asks for a name of no certificate, or for none.
+    /// Serves the first certificate (`default`) or sends the alert `unrecognized_name` (`reject`) for a name without
+    /// a certificate. A handshake without SNI counts as one. Default default.
     #[serde(default)]
     pub unknown_sni: UnknownSni,
-    /// The oldest version of TLS that is spoken.
+    /// Rejects TLS versions older than `"1.2"` or `"1.3"`. Default "1.2".
     #[serde(default)]
     pub min_version: TlsVersion,
-    /// Whether clients show certificates; absent: they are not asked.
+    /// Requests certificates of clients. Default off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_auth: Option<Placed<ClientAuth>>,
-    /// Files of 48 or 80 random bytes (`openssl rand 80`) with which session tickets are encrypted, for several
-    /// gateways behind one address: the first encrypts, all decrypt. Absent: a key of the process's own that
-    /// is renewed every six hours.
+    /// Encrypts session tickets with keys from these files of 48 or 80 random bytes, for gateways that share an
+    /// address. The first file encrypts, all decrypt. Default a key of the process, renewed every 6 h.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ticket_keys: Vec<Placed<String>>,
 }
@@ -48,11 +48,11 @@ pub struct ListenerTls {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// The certificate, and behind it those that lead to its issuer's root.
+    /// Serves the certificate chain in this file: the leaf first, then the intermediates. Required.
     pub cert: Placed<String>,
-    /// Its private key: PKCS #8, PKCS #1 or SEC1.
+    /// Reads the private key from this file: PKCS #8, PKCS #1 or SEC1. Required.
     pub key: Placed<String>,
-    /// An OCSP response in DER, stapled to the handshake (RFC 6066 §8).
+    /// Staples the OCSP response (DER) in this file to the handshake (RFC 6066 §8). Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ocsp: Option<Placed<String>>,
 }
@@ -61,10 +61,10 @@ pub struct Certificate {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownSni {
-    /// The first certificate.
+    /// Serves the first certificate.
     #[default]
     Default,
-    /// The alert `unrecognized_name` (RFC 6066 §3).
+    /// Sends the alert `unrecognized_name` (RFC 6066 §3).
     Reject,
 }
 
@@ -84,9 +84,10 @@ pub enum TlsVersion {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientAuth {
-    /// The issuers that are trusted, as a PEM file.
+    /// Trusts the issuers in this PEM file for certificates of clients. Required.
     pub ca: Placed<String>,
-    /// Whether a client must show one.
+    /// Rejects clients without a valid certificate (`require`), or accepts clients without any certificate
+    /// (`optional`). An invalid certificate fails the handshake in both modes. Default require.
     #[serde(default)]
     pub mode: ClientAuthMode,
 }
@@ -95,10 +96,10 @@ pub struct ClientAuth {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuthMode {
-    /// Without a valid one the handshake fails.
+    /// Rejects clients without a valid certificate.
     #[default]
     Require,
-    /// It may come without one; one that it shows must be valid.
+    /// Accepts clients without a certificate; an invalid one fails the handshake.
     Optional,
 }
 
@@ -106,25 +107,26 @@ pub enum ClientAuthMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Acme {
-    /// The names; one certificate holds them all. A wildcard needs a proof in the DNS, which is not offered.
+    /// Requests one certificate for all these names. Wildcards are not supported. Required.
     pub domains: Placed<Vec<Placed<String>>>,
-    /// The authority's directory, an `https:` URL; absent: that of Let's Encrypt.
+    /// Uses the CA with this directory, an `https:` URL (`http:` for loopback only). Default Let's Encrypt.
     #[serde(default = "letsencrypt")]
     pub directory: Placed<String>,
-    /// Whom the authority may write to, as `mailto:` URLs or bare addresses.
+    /// Gives the CA these contact addresses, with or without `mailto:`. A list. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub email: Vec<Placed<String>>,
-    /// How it is proven that the names are ours.
+    /// Proves control of the names by `tls-alpn-01` (a handshake on port 443) or `http-01` (a request on port 80).
+    /// Default tls-alpn-01.
     #[serde(default)]
     pub challenge: Challenge,
-    /// The folder that keeps the account, the keys and the certificates, relative to this file; absent: `acme`
-    /// beside it.
+    /// Stores the account, keys and certificates in this folder. The gateway must be able to write to it. Default
+    /// `acme`, relative to this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Placed<String>>,
-    /// The issuers trusted for the directory's own certificate, as a PEM file; absent: the system's.
+    /// Trusts the issuers in this PEM file for the TLS connection to the directory. Default the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory_ca: Option<Placed<String>>,
-    /// An account that was made elsewhere (external account binding, RFC 8555 §7.3.4).
+    /// Binds an existing account of the CA (RFC 8555 §7.3.4). Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_account: Option<Placed<ExternalAccount>>,
 }
@@ -132,11 +134,11 @@ pub struct Acme {
 /// How it is proven that a name is ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Challenge {
-    /// By a handshake on this listener (RFC 8737); it must be reached on port 443.
+    /// A TLS handshake on this listener (RFC 8737), reachable on port 443.
     #[default]
     #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
-    /// By a request to any listener (RFC 8555 §8.3); a plain one must be reached on port 80.
+    /// A request to a plain listener (RFC 8555 §8.3), reachable on port 80.
     #[serde(rename = "http-01")]
     Http01,
 }
@@ -145,9 +147,9 @@ pub enum Challenge {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalAccount {
-    /// The key's identifier.
+    /// Identifies the account's key, as the CA shows it. Required.
     pub id: Placed<String>,
-    /// The key, in base64url.
+    /// Authenticates the account: the MAC key in base64url. Required.
     pub key: Placed<String>,
 }
 
@@ -155,8 +157,9 @@ pub struct ExternalAccount {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyProtocol {
-    /// The balancers, as addresses or CIDR blocks, or `unix` for whoever reaches a listener at `unix:/path`:
-    /// their connections must begin with a header, and it is believed. Those of anybody else have none.
+    /// Requires a PROXY header (version 1 or 2) on connections from these addresses or CIDR blocks, and trusts it.
+    /// `unix` stands for every peer of a listener at `unix:/path`. Connections from other addresses carry no header.
+    /// Required.
     pub from: Vec<Placed<String>>,
 }
 
@@ -164,9 +167,9 @@ pub struct ProxyProtocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProxyVersion {
-    /// As text.
+    /// The text header.
     V1,
-    /// In binary.
+    /// The binary header.
     V2,
 }
 
@@ -177,9 +180,9 @@ pub enum UpstreamProtocol {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// HTTP/2 over TLS, where a backend chooses it in ALPN; HTTP/1.1 otherwise. Needs `tls`.
+    /// HTTP/2 over TLS if the backend selects it in ALPN, otherwise HTTP/1.1. Needs `tls`.
     H2,
-    /// HTTP/2 without TLS.
+    /// HTTP/2 without TLS, by prior knowledge.
     H2c,
 }
 
@@ -187,20 +190,20 @@ pub enum UpstreamProtocol {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpstreamTls {
-    /// The name that is asked for (SNI) and must stand in the certificate; absent: the endpoint's host.
+    /// Sends this name (SNI) and requires it in the backend's certificate. Default the endpoint's host, or its
+    /// address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<Placed<String>>,
-    /// The issuers that are trusted, as a PEM file; absent: the system's.
+    /// Trusts the issuers in this PEM file, in place of the system's. Default the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<Placed<String>>,
-    /// The certificate that is shown to the backend, as a PEM file; needs `key`.
+    /// Presents the certificate in this PEM file to the backend. Needs `key`. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert: Option<Placed<String>>,
-    /// Its private key, as a PEM file.
+    /// Reads the private key of `cert` from this PEM file. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Placed<String>>,
-    /// Whether the backend's certificate is verified. `false` lets anybody in between read and change
-    /// everything.
+    /// Verifies the backend's certificate. `false` lets anyone on the path read and change the traffic. Default true.
     pub verify: bool,
 }
 

@@ -8,14 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
-    /// None. nginx does not compress responses to requests with `Via`, unless its `gzip_proxied` says so.
+    /// Adds no `Via`.
     #[default]
     Off,
-    /// Requests to backends.
+    /// Adds `Via` to requests.
     Requests,
-    /// Responses to clients.
+    /// Adds `Via` to responses.
     Responses,
-    /// Requests and responses.
+    /// Adds `Via` to requests and responses.
     Both,
 }
 

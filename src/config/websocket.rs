@@ -1,6 +1,7 @@
 //! The policy of a route's WebSockets as an operator writes it; what each key does is tunnel's.
 
-use moongate_config::{Period, Placed, Rate, Size};
+use super::server::{positive, positive_or_absent, positive_size};
+use moongate_config::{Period, Place, Placed, Rate, Size, off_if_zero, rate_or_zero_schema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::num::NonZeroU32;
@@ -10,74 +11,83 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebSocket {
-    /// The longest silence, without a data frame in either direction; then both sides get Close 1001.
-    /// `0s` switches it off. Default 1h.
+    /// Closes both sides (1001) after this long without a data frame in either direction. `0s`: off. Default 1h.
     pub idle_timeout: Period,
-    /// A side that sent nothing for so long is pinged by the gateway. `0s` switches it off. Default 30s.
+    /// Pings a side after this long without a byte from it. The gateway consumes the pong. `0s`: off. Default 30s.
     pub ping_interval: Period,
-    /// A pinged side that sends nothing for so long is dead; the other side gets Close 1001. Longer than 0, unless
+    /// Treats a pinged side as dead after this long without a byte; the other side gets 1001. Longer than 0 unless
     /// `ping_interval` is `0s`. Default 10s.
-    pub ping_timeout: Period,
-    /// A connection is asked to come again (Close 1012) after this life. Absent or `0s`: it may live on.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ping_timeout: Placed<Period>,
+    /// Closes a WebSocket (1012) at this age so that the client reconnects. `0s`: off. Default off.
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Period>,
-    /// Up to so much is taken off `max_age`, another share for every connection. `0s`: nothing. Default a tenth of it.
+    /// Subtracts a random time of up to this much from `max_age`, per connection. `0s`: off. Default a tenth of
+    /// `max_age`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub jitter: Option<Period>,
-    /// The longest payload of one frame in wire bytes (compressed, when that was agreed), otherwise Close 1009.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Placed<Period>>,
+    /// Closes (1009) on a frame with a longer payload, in wire bytes. `0`: off. Default off.
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub max_frame: Option<Size>,
-    /// The longest message over all its frames in wire bytes, otherwise Close 1009. Default: off, and 1MiB in a
-    /// direction whose messages plugins look at.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Closes (1009) on a longer message, in wire bytes over all its frames. `0`: off. Default off; `1MiB` in a
+    /// direction that plugins inspect.
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub max_message: Option<Size>,
-    /// Messages, pings included, from a client a second; a second's worth may come at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Limits messages of a client per second, pings included. One second's worth may arrive at once. `0`: off.
+    /// Default off.
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>")]
     pub messages_per_second: Option<NonZeroU32>,
-    /// Wire bytes from a client a second; a second's worth may come at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Limits wire bytes of a client per second. One second's worth may arrive at once. `0`: off. Default off.
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<Size>,
-    /// What happens to a client that sends more than these two allow.
+    /// Reads a client above these two limits more slowly (`pause`) or closes it with 1008 (`close`). Default pause.
     pub on_exceed: Exceed,
-    /// WebSockets of this route at a time, otherwise 503.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Rejects (503) handshakes above this many WebSockets on the route. `0`: off. Default off.
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>")]
     pub max_connections: Option<NonZeroU32>,
-    /// WebSockets of one client at a time, otherwise 429: a number, or a mapping with the client's key.
+    /// Rejects (429) handshakes above this many WebSockets of one client: a number, or a mapping. `0`: off. Default
+    /// off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections_per_client: Option<PerClient>,
-    /// Handshakes of this route in a time, as `500/s`, `30/m` or `10/h`: a tenth of them may come at once,
-    /// those beyond wait for their turn up to a second, and the rest gets 503 with Retry-After.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Limits handshakes on the route, as `500/s`, `30/m` or `10/h`. A tenth, at least one, may arrive at once. Later
+    /// ones wait up to 1 s in order of arrival. The rest get 503 with a randomised `Retry-After`. `0`: off. Default
+    /// off.
+    #[serde(deserialize_with = "off_if_zero", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rate_or_zero_schema")]
     pub handshake_rate: Option<Rate>,
-    /// Origins of pages that may connect, otherwise 403: `https://example.com`, `https://*.example.com`
-    /// or `null`. Absent: any. A request without Origin comes from no page and is not asked.
+    /// Rejects (403) handshakes with another Origin: `https://example.com`, `https://*.example.com` or `null`.
+    /// Requests without Origin are accepted. Default any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origins: Option<Vec<Placed<String>>>,
-    /// What happens when a side breaks the protocol.
+    /// Closes a side that violates the protocol with 1002 (`close`), or forwards its frames unchanged (`pass`). A
+    /// client first receives the backend's replies to its earlier, valid messages. Default close.
     pub invalid_frames: InvalidFrames,
-    /// The window over which the connections of a leaving endpoint, route or process are asked to come
-    /// again (Close 1012), spread evenly. `0s`: all at once. Default 30s.
+    /// Spreads the closes (1012) of a drained endpoint, changed route or stopping process over this time, with
+    /// jitter. `0s`: all at once. Default 30s.
     pub drain_window: Period,
-    /// What happens to the connections of an endpoint that is unhealthy while another one of its upstream is not.
+    /// Keeps (`keep`) or drains (`drain`) the WebSockets of an unhealthy endpoint while another endpoint is healthy.
+    /// Draining stops when the endpoint recovers. Default keep.
     pub on_unhealthy: Stay,
-    /// What happens to connections whose endpoint was removed from its upstream, or that were opened before
-    /// their route was removed, or before its destination or this policy was changed.
+    /// Keeps (`keep`) or drains (`drain`) WebSockets whose endpoint or route was removed or changed. Default keep.
     pub on_reload: Stay,
-    /// How long an answering Close is waited for before the transport is closed. `0s`: it is not. Default 5s.
+    /// Waits this long for the peer's Close before the transport is closed. `0s`: does not wait. Default 5s.
     pub close_timeout: Period,
-    /// A side that takes nothing of what is sent to it for so long is cut. `0s` switches it off. Default 1m.
+    /// Closes the transport of a side that accepts no bytes for this long. `0s`: off. Default 1m.
     pub write_timeout: Period,
-    /// What happens to a client whose backend vanishes without a Close, or leaves with Close 1001 or 1012.
+    /// Closes the client (`close`) or reconnects to another backend (`reconnect`) when a backend vanishes without a
+    /// Close, or closes with 1001 or 1012. Default close.
     pub on_endpoint_loss: OnEndpointLoss,
-    /// What is kept for a client while another backend is looked for, and of a message that is on its way;
-    /// a longer message that is cut costs the connection. Default 64KiB.
+    /// Buffers this many bytes from the client during a reconnect, and of the message being forwarded. A longer
+    /// interrupted message closes the client with 1012. Default 64KiB.
+    #[serde(deserialize_with = "positive_size")]
     pub reconnect_buffer: Size,
-    /// How long another backend is looked for, longer than 0; then the client gets Close 1012. Default 10s.
+    /// Searches for another backend for this long, then closes the client with 1012. Longer than 0. Default 10s.
+    #[serde(deserialize_with = "positive")]
     pub reconnect_timeout: Period,
-    /// How long one attempt at a backend may take, from the connect to the head of the response; then the next
-    /// endpoint is asked. Longer than 0. Default 5s or the route's `timeout`, whichever is shorter, and at most a third of what is
-    /// left of `reconnect_timeout`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Fails one attempt at a backend after this long, from the connect to the response head. The next endpoint is
+    /// tried, and `passive_health` counts a failure. Longer than 0. Default `5s` or `timeout`, whichever is shorter.
+    #[serde(deserialize_with = "positive_or_absent", skip_serializing_if = "Option::is_none")]
     pub handshake_timeout: Option<Period>,
 }
 
@@ -86,7 +96,7 @@ impl Default for WebSocket {
         Self {
             idle_timeout: seconds(3600),
             ping_interval: seconds(30),
-            ping_timeout: seconds(10),
+            ping_timeout: Placed { value: seconds(10), place: Place::nowhere() },
             max_age: None,
             jitter: None,
             max_frame: None,
@@ -120,10 +130,10 @@ const fn seconds(n: u64) -> Period {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Exceed {
-    /// It is read more slowly: its own sends wait.
+    /// Reads the client more slowly.
     #[default]
     Pause,
-    /// It gets Close 1008.
+    /// Closes the WebSocket with 1008.
     Close,
 }
 
@@ -131,10 +141,10 @@ pub enum Exceed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InvalidFrames {
-    /// It gets Close 1002; the other side gets 1001 or, when the backend is to blame, 1011.
+    /// Closes that side with 1002; the other side gets 1001, or 1011 if the backend is at fault.
     #[default]
     Close,
-    /// Its frames pass as they are.
+    /// Forwards the frames unchanged.
     Pass,
 }
 
@@ -142,10 +152,10 @@ pub enum InvalidFrames {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnEndpointLoss {
-    /// It gets a Close, the backend's own or 1001.
+    /// Closes the client with the backend's code, or 1001.
     #[default]
     Close,
-    /// It is kept, and another backend is asked with its handshake.
+    /// Keeps the client and reconnects to another backend with its handshake.
     Reconnect,
 }
 
@@ -153,21 +163,21 @@ pub enum OnEndpointLoss {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stay {
-    /// They live on.
+    /// The WebSockets continue.
     #[default]
     Keep,
-    /// They are asked to come again (Close 1012) over the `drain` window.
+    /// The WebSockets are closed with 1012 over `drain_window`.
     Drain,
 }
 
-/// How many WebSockets one client may have.
+/// A number of WebSockets per client IP, or a mapping with `limit` and `key`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename = "$shape a number, or a mapping with `limit` and `key`")]
 #[schemars(untagged, rename = "PerClient")]
 pub enum PerClient {
     /// So many for one address.
     #[serde(rename = "scalar")]
-    Count(NonZeroU32),
+    Count(u32),
     /// So many for one key.
     #[serde(rename = "map")]
     Keyed(PerKey),
@@ -177,10 +187,10 @@ pub enum PerClient {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PerKey {
-    /// How many.
-    pub limit: NonZeroU32,
-    /// `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`; a client without it is told
-    /// apart by address.
+    /// Allows this many WebSockets per key. Required.
+    pub limit: u32,
+    /// Identifies the client by `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`. Requests
+    /// without the value are counted by client IP. Required.
     pub key: Placed<String>,
 }
 

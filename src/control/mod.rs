@@ -20,19 +20,20 @@ mod upstream_tasks;
 pub use reload_outcome::{Outcome, ReloadRefusal, Reloaded};
 
 use crate::acme::Prepared;
-use crate::config;
+use crate::config::{self, LogLevel, ProcessLogFormat};
 use crate::diagnostics::{self, Color, Sources};
 use crate::net::resolver;
 use crate::runtime::blocking_pool;
 use crate::runtime::supervision;
 use crate::snapshot::{self, Kinds, Snapshot};
 use crate::telemetry::access_log::Format;
+use crate::telemetry::process_log::{self, LogLineFormat, LogSettings};
 use crate::telemetry::{AccessLog, metrics};
 use crate::tunnel::Registry;
 use crate::upstream::Order;
 use acme_tasks::Certificates;
 use arc_swap::{ArcSwap, Guard};
-use log::{error, info, warn};
+use log::{LevelFilter, error, info, warn};
 use moongate_config::{Problem, Problems};
 use moongate_sdk::log_throttle;
 use moongate_sdk::{Guarded, Services};
@@ -154,6 +155,7 @@ impl Live {
         let log = open_log(&loaded.spec.access_log, None).map_err(|problem| refuse(problem.into()))?;
         first.log = log.map(OpenedLog::commit);
         certificates.into_iter().for_each(Prepared::commit);
+        process_log::configure(log_settings(loaded.spec.log));
         resolver::global().configure(first.terms.resolver, &first.terms.name_servers);
         let report = (!warnings.0.is_empty()).then(|| diagnostics::render(&warnings, &loaded.sources, color));
         if let Some(report) = &report {
@@ -306,6 +308,7 @@ impl Live {
         })?;
         next.log = log.map(OpenedLog::commit);
         certificates.into_iter().for_each(Prepared::commit);
+        process_log::configure(log_settings(loaded.spec.log));
         resolver::global().configure(next.terms.resolver, &next.terms.name_servers);
         #[cfg(test)]
         assert!(!self.panics_at_commit.swap(false, Ordering::Relaxed), "as the test wants");
@@ -335,6 +338,23 @@ struct Ready {
 /// What a reload that has no outcome is called.
 fn halted(error: &dyn fmt::Display) -> ReloadRefusal {
     ReloadRefusal { report: format!("error: the reload came to a halt: {error}\n") }
+}
+
+/// The settings of the process log.
+fn log_settings(written: config::ProcessLog) -> LogSettings {
+    let level = match written.level {
+        LogLevel::Off => LevelFilter::Off,
+        LogLevel::Error => LevelFilter::Error,
+        LogLevel::Warn => LevelFilter::Warn,
+        LogLevel::Info => LevelFilter::Info,
+        LogLevel::Debug => LevelFilter::Debug,
+        LogLevel::Trace => LevelFilter::Trace,
+    };
+    let format = match written.format {
+        ProcessLogFormat::Text => LogLineFormat::Text,
+        ProcessLogFormat::Json => LogLineFormat::Json,
+    };
+    LogSettings { level, format }
 }
 
 /// The access log of a generation, open and not written to yet.

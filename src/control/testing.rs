@@ -74,7 +74,7 @@ impl TestHarness {
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let request =
             RequestView { request: Request::internal(&Method::GET, "/", client), headers: &headers };
-        let cluster = route.destination.choose(&request, route.policy.drain);
+        let cluster = route.destination.choose(&request, route.policy.drain).expect("an upstream");
         let key = cluster.key(&request);
         let lease = cluster.pick(&key, &Tried::new(), route.policy.drain).expect("an endpoint is there");
         let seat = TunnelKey {

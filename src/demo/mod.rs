@@ -131,9 +131,9 @@ pub async fn backend(listener: TcpListener, name: &str) {
 /// The loopback endpoints of a configuration, each once, in the order written: what the demo plays.
 pub fn addresses(spec: &Config) -> Vec<SocketAddr> {
     let named = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints);
-    let inline = spec.routes.iter().flat_map(|route| match &route.upstream.value {
-        UpstreamRef::Inline(endpoints) => endpoints.as_slice(),
-        UpstreamRef::Name(_) | UpstreamRef::Weighted(_) => &[],
+    let inline = spec.routes.iter().flat_map(|route| match route.upstream.as_deref() {
+        Some(UpstreamRef::Inline(endpoints)) => endpoints.as_slice(),
+        Some(UpstreamRef::Name(_) | UpstreamRef::Weighted(_)) | None => &[],
     });
     loopback(named.chain(inline).map(|entry| match &entry.value {
         EndpointEntry::Address(address) => address.as_str(),

@@ -16,8 +16,9 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The name of this process: random, so that another gateway's is no match.
 static OWN: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let name = format!("moongate-{:016x}", fastrand::u64(..));
-    HeaderValue::try_from(name).unwrap_or(HeaderValue::from_static("moongate"))
+    // Not fastrand: gateways of one image that start together could begin with one seed.
+    let number = getrandom::u64().unwrap_or_else(|_| fastrand::u64(..));
+    HeaderValue::try_from(format!("moongate-{number:016x}")).unwrap_or(HeaderValue::from_static("moongate"))
 });
 
 /// The field that a call of the gateway's own gets: what a plugin asks for on behalf of a request may lead back here.

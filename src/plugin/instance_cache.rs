@@ -24,6 +24,7 @@ pub struct Entry {
     /// What was read beside the settings.
     files: Files,
     phases: Phases,
+    always_responds: bool,
     /// The fields that only the plugin may fill: its own, and those that the operator names.
     owned: Box<[HeaderName]>,
     written_owned: Vec<Placed<String>>,
@@ -104,6 +105,7 @@ impl<'a> Builder<'a> {
         let built = guard(|| (kind.build)(&written.settings.noting(name, &files))).ok_or_else(panicked)?;
         let plugin = CaughtDrop::new(built.map_err(|problems| problems.at(&written.kind.place))?);
         let phases = guard(|| plugin.phases()).ok_or_else(panicked)?;
+        let responds = guard(|| plugin.always_responds()).ok_or_else(panicked)?;
         let mut owned = guard(|| plugin.owned_headers()).ok_or_else(panicked)?;
         let mut problems = Problems::default();
         for name in &owned {
@@ -125,6 +127,7 @@ impl<'a> Builder<'a> {
             settings: written.settings.clone(),
             files,
             phases,
+            always_responds: responds && phases.request_headers && written.when.is_none(),
             owned: owned.into(),
             written_owned: written.owned_headers.clone(),
             written_when: written.when.clone(),
@@ -183,6 +186,11 @@ impl Entry {
     /// The phases it takes part in.
     pub fn phases(&self) -> Phases {
         self.phases
+    }
+
+    /// Whether it responds to every request of its route.
+    pub fn always_responds(&self) -> bool {
+        self.always_responds
     }
 
     pub(super) fn owned(&self) -> &[HeaderName] {

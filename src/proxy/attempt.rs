@@ -26,19 +26,23 @@ use std::time::{Duration, Instant};
 /// The least silence that Pingora itself ends, where nothing else is asked any more.
 const LAST_RESORT: Duration = Duration::from_secs(3600);
 
-/// Leases the next endpoint.
+/// Leases the next endpoint. Waits for the first probe of endpoints where no other is healthy.
 ///
 /// # Errors
 /// When none may take the request: why, is in the context.
-pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
+pub(super) async fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Result<(), Failure> {
     let Some(route) = &ctx.route else { return Err(Failure::Internal) };
     if ctx.cluster.is_none() {
-        ctx.cluster = Some(Arc::clone(route.destination.choose(&ctx.view(head), route.policy.drain)));
+        ctx.cluster = route.destination.choose(&ctx.view(head), route.policy.drain).cloned();
     }
     // The one before is given back before the next is counted.
     ctx.lease = None;
+    if let Some(cluster) = &ctx.cluster {
+        cluster.await_first_probe().await;
+    }
     ctx.asked = Instant::now();
-    let Some(cluster) = &ctx.cluster else { return Err(Failure::Internal) };
+    // A route without an upstream: the plugin that always responds did not.
+    let Some(cluster) = &ctx.cluster else { return Err(Failure::NoEndpoint) };
     match cluster.pick(&cluster.key(&ctx.view(head)), &ctx.tried, route.policy.drain) {
         Ok(lease) => {
             ctx.attempts = ctx.attempts.saturating_add(1);
@@ -54,13 +58,13 @@ pub(super) fn lease(head: &RequestHeader, ctx: &mut Context) -> std::result::Res
 ///
 /// # Errors
 /// As [`lease`].
-pub(super) fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+pub(super) async fn next_peer(session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
     // Another endpoint does no work for a client that left while the first was asked.
     if ctx.attempts > 0 && connection(session).is_some_and(Connection::has_left) {
         ctx.failure = Some(Failure::ClientGone);
         return Err(Error::new(OURS));
     }
-    lease(session.req_header(), ctx).map_err(|failure| {
+    lease(session.req_header(), ctx).await.map_err(|failure| {
         ctx.failure = Some(failure);
         Error::new(OURS)
     })?;

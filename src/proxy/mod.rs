@@ -198,7 +198,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        attempt::next_peer(session, ctx)
+        attempt::next_peer(session, ctx).await
     }
 
     async fn upstream_request_filter(

@@ -13,6 +13,7 @@ use super::bad_target::BadTarget;
 use super::{Authority, authority};
 use http::Method;
 use moongate_sdk::{read_path, without_parameters};
+use percent_encoding::{CONTROLS, percent_encode, percent_encode_byte};
 use std::borrow::Cow;
 
 /// The longest target that `http::Uri` holds.
@@ -100,16 +101,15 @@ fn encode(raw: &[u8], mut must: impl FnMut(u8, bool) -> bool) -> Cow<'_, [u8]> {
     let Some(first) = raw.iter().position(|byte| must(*byte)) else { return Cow::Borrowed(raw) };
     let mut out = Vec::with_capacity(raw.len() + 16);
     out.extend_from_slice(&raw[..first]);
-    percent_encode_byte(&mut out, raw[first]);
+    out.extend_from_slice(percent_encode_byte(raw[first]).as_bytes());
     for byte in &raw[first + 1..] {
-        if must(*byte) { percent_encode_byte(&mut out, *byte) } else { out.push(*byte) }
+        if must(*byte) {
+            out.extend_from_slice(percent_encode_byte(*byte).as_bytes());
+        } else {
+            out.push(*byte);
+        }
     }
     Cow::Owned(out)
-}
-
-fn percent_encode_byte(out: &mut Vec<u8>, byte: u8) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
 impl<'a> Target<'a> {
@@ -261,10 +261,11 @@ fn text(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, str>, BadTarget> {
 
 /// The text that was sent; bytes that are not UTF-8 are encoded.
 fn as_sent(raw: &[u8]) -> String {
-    let mut out = Vec::with_capacity(raw.len());
+    let mut out = String::with_capacity(raw.len());
     for chunk in raw.utf8_chunks() {
-        out.extend_from_slice(chunk.valid().as_bytes());
-        chunk.invalid().iter().for_each(|byte| percent_encode_byte(&mut out, *byte));
+        out.push_str(chunk.valid());
+        // Bytes beyond ASCII are encoded whatever the set.
+        out.extend(percent_encode(chunk.invalid(), CONTROLS));
     }
-    String::from_utf8(out).unwrap_or_default()
+    out
 }

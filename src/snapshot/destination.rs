@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Where a route sends its requests.
 pub enum Destination {
+    /// Nowhere: a plugin responds to every request.
+    None,
     /// Always here.
     One(Arc<Cluster>),
     /// By shares: a client stays where its cookie or key leads, others are drawn for each request.
@@ -29,6 +31,7 @@ impl Destination {
     /// Every cluster it may choose.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         let (one, shares) = match self {
+            Self::None => (None, &[][..]),
             Self::One(cluster) => (Some(cluster), &[][..]),
             Self::Shares { upto, .. } => (None, &upto[..]),
         };
@@ -36,12 +39,13 @@ impl Destination {
     }
 
     /// The cluster for one request: the one that its cookie belongs to, otherwise the one that its key is hashed
-    /// to, otherwise one by chance. `drain_window` is the route's.
-    pub fn choose(&self, request: &RequestView<'_>, drain_window: Duration) -> &Arc<Cluster> {
+    /// to, otherwise one by chance. None without an upstream. `drain_window` is the route's.
+    pub fn choose(&self, request: &RequestView<'_>, drain_window: Duration) -> Option<&Arc<Cluster>> {
         match self {
-            Self::One(cluster) => cluster,
+            Self::None => None,
+            Self::One(cluster) => Some(cluster),
             Self::Shares { upto, total, key } => {
-                by_cookie(upto, request, drain_window).unwrap_or_else(|| {
+                Some(by_cookie(upto, request, drain_window).unwrap_or_else(|| {
                     let drawn = match key {
                         Some(key) => hashed(key.read(request).as_bytes(), *total),
                         None => fastrand::u32(..*total),
@@ -49,7 +53,7 @@ impl Destination {
                     let found = upto.partition_point(|(sum, _)| *sum <= drawn);
                     // The last sum is the total and above every draw; the first stands in for what cannot be.
                     &upto.get(found).unwrap_or(&upto[0]).1
-                })
+                }))
             }
         }
     }
@@ -100,11 +104,11 @@ impl Compiler<'_> {
         &mut self,
         spec: &Config,
         route: &str,
-        written: &config::Route,
+        upstream: &Placed<UpstreamRef>,
         clusters: &mut Clusters,
     ) -> Option<Destination> {
-        let place = &written.upstream.place;
-        match &written.upstream.value {
+        let place = &upstream.place;
+        match &upstream.value {
             UpstreamRef::Name(name) => self.named(spec, name, place, clusters).map(Destination::One),
             UpstreamRef::Inline(endpoints) => {
                 let upstream = config::Upstream::of(endpoints.clone());
@@ -136,7 +140,9 @@ impl Compiler<'_> {
                     "upstream `{name}` is of `protocol: h2c`: WebSockets get 502 there, whatever `websocket` of this route says"
                 ));
                 let help = "send them to an upstream with `protocol: http1`, or take `websocket` out";
-                self.problems.push(problem.help(help).at(&written.upstream.place));
+                let place =
+                    written.upstream.as_ref().map_or(Place::nowhere(), |upstream| upstream.place.clone());
+                self.problems.push(problem.help(help).at(&place));
             }
         }
     }

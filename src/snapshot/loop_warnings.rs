@@ -11,9 +11,9 @@ use std::path::Path;
 /// Warns of each of them.
 pub(super) fn warnings(spec: &Config, listeners: &[Listener]) -> Vec<Problem> {
     let of_upstreams = spec.upstreams.values().flat_map(|upstream| &upstream.endpoints);
-    let of_routes = spec.routes.iter().flat_map(|route| match &route.upstream.value {
-        UpstreamRef::Inline(endpoints) => &endpoints[..],
-        UpstreamRef::Name(_) | UpstreamRef::Weighted(_) => &[],
+    let of_routes = spec.routes.iter().flat_map(|route| match route.upstream.as_deref() {
+        Some(UpstreamRef::Inline(endpoints)) => &endpoints[..],
+        Some(UpstreamRef::Name(_) | UpstreamRef::Weighted(_)) | None => &[],
     });
     of_upstreams.chain(of_routes).filter_map(|endpoint| warning(endpoint, listeners)).collect()
 }

@@ -183,6 +183,14 @@ pub fn compile(
     Ok((snapshot, problems))
 }
 
+fn without_upstream() -> Problem {
+    Problem::new("the route has no `upstream`, and no plugin responds to all of its requests").help(
+        "write `upstream`, as in `upstream: [127.0.0.1:8081]`, or a plugin that always responds: `respond`, `redirect` \
+         with `to` (`https: true` lets requests over HTTPS pass), or `maintenance` without `when_file` and `except`; \
+         without `when`",
+    )
+}
+
 fn check_log(written: &config::AccessLog, problems: &mut Problems) {
     if written.format == config::LogFormat::Off {
         return;
@@ -286,8 +294,19 @@ impl Compiler<'_> {
                 );
             }
             self.listeners_of(written, listeners);
-            let destination = self.destination(spec, &name, written, clusters);
+            let destination = match &written.upstream {
+                Some(upstream) => self.destination(spec, &name, upstream, clusters),
+                None => Some(Destination::None),
+            };
             let own: Vec<_> = written.plugins.iter().filter_map(|entry| self.plugin(&name, entry)).collect();
+            // A plugin that could not be built may be the one that responds.
+            let all_built = shared.len() == spec.plugins.len() && own.len() == written.plugins.len();
+            if written.upstream.is_none()
+                && all_built
+                && !shared.iter().chain(&own).any(|plugin| plugin.always_responds())
+            {
+                self.problems.push(without_upstream().at(&written.place));
+            }
             let Some(destination) = destination else {
                 // What else is wrong with the route is told in the same go.
                 self.problems.keep(Rule::read(&*name, &written.value, ()).map(drop));

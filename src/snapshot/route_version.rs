@@ -22,6 +22,7 @@ impl RouteVersion {
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let destination = match destination {
+            Destination::None => Vec::new(),
             Destination::One(cluster) => vec![(Arc::clone(cluster.name()), 1)],
             Destination::Shares { upto, .. } => {
                 upto.iter().map(|(sum, cluster)| (Arc::clone(cluster.name()), *sum)).collect()

@@ -1,7 +1,6 @@
-//! What the gateway says about its own work: every metric name, and the access log with its fields.
+//! Metrics, the access log and the output of the process log.
 //!
-//! It sits under every other room, so that each of them may count and none has to know how counts are
-//! shown. What stays out: deciding what is worth counting, and the process log, which is `log`'s.
+//! The lowest layer: every other module may count, and none has to know how counts are exported.
 
 pub mod access_log;
 pub mod metrics;

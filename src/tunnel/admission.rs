@@ -80,11 +80,13 @@ impl Admission {
         });
         let per_client = match &written.max_connections_per_client {
             None => None,
-            Some(PerClient::Count(limit)) => Some((limit.get(), KeySource::ClientIp)),
+            Some(PerClient::Count(limit)) => Some((*limit, KeySource::ClientIp)),
             Some(PerClient::Keyed(keyed)) => {
-                problems.keep(KeySource::read_from(&keyed.key)).map(|key| (keyed.limit.get(), key))
+                problems.keep(KeySource::read_from(&keyed.key)).map(|key| (keyed.limit, key))
             }
         };
+        // `0` turns the limit off.
+        let per_client = per_client.filter(|(limit, _)| *limit > 0);
         if problems.refuse() {
             return Err(problems);
         }

@@ -10,7 +10,7 @@ use crate::config::{self, InvalidFrames, OnEndpointLoss, Stay};
 use crate::upstream::KeySource;
 use crate::websocket::frame::Rules;
 use crate::websocket::handshake::Extensions;
-use moongate_config::{Period, Problem, Problems, Size};
+use moongate_config::{Period, Problem, Problems};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,39 +106,20 @@ impl Policy {
     /// Every setting that cannot be, with its place where it has one.
     pub fn new(written: &config::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        for (name, size) in [
-            ("max_frame", written.max_frame),
-            ("max_message", written.max_message),
-            ("bytes_per_second", written.bytes_per_second),
-            ("reconnect_buffer", Some(written.reconnect_buffer)),
-        ] {
-            if size == Some(Size(0)) {
-                problems.push(Problem::new(format!("{name} must be at least 1 byte")));
+        match (&written.jitter, written.max_age) {
+            (Some(jitter), None) => {
+                problems.push(Problem::new("`jitter` needs a `max_age` to be taken off").at(&jitter.place));
             }
-        }
-        match (written.jitter, written.max_age) {
-            (Some(_), None) => problems.push(Problem::new("jitter needs a max_age to be taken off")),
-            (Some(jitter), Some(age)) if jitter > age => {
-                problems.push(Problem::new("jitter must not be longer than max_age"));
+            (Some(jitter), Some(age)) if jitter.value > age => {
+                problems.push(Problem::new("`jitter` must not be longer than `max_age`").at(&jitter.place));
             }
             _ => {}
         }
         if written.ping_timeout.0.is_zero() && !written.ping_interval.0.is_zero() {
             problems.push(
-                Problem::new("ping_timeout must be longer than 0s")
-                    .help("ping_interval: 0s switches pings off"),
-            );
-        }
-        if written.reconnect_timeout.0.is_zero() {
-            problems.push(
-                Problem::new("reconnect_timeout must be longer than 0s")
-                    .help("on_endpoint_loss: close looks for no other backend"),
-            );
-        }
-        if written.handshake_timeout.is_some_and(|timeout| timeout.0.is_zero()) {
-            problems.push(
-                Problem::new("handshake_timeout must be longer than 0s")
-                    .help("leave it out for the default of 5s"),
+                Problem::new("`ping_timeout` must be longer than 0")
+                    .at(&written.ping_timeout.place)
+                    .help("`ping_interval: 0s` turns pings off"),
             );
         }
         let admission = problems.keep(Admission::new(written, prior.map(|prior| &prior.admission)));
@@ -149,7 +130,7 @@ impl Policy {
             ping_interval: limit(written.ping_interval),
             ping_timeout: written.ping_timeout.0.min(FOREVER),
             max_age,
-            jitter: written.jitter.map_or(max_age.unwrap_or_default() / 10, |jitter| jitter.0),
+            jitter: written.jitter.as_ref().map_or(max_age.unwrap_or_default() / 10, |jitter| jitter.value.0),
             drain: written.drain_window.0.min(FOREVER),
             on_unhealthy: written.on_unhealthy,
             on_reload: written.on_reload,
@@ -220,6 +201,7 @@ fn limit(period: Period) -> Option<Duration> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
     use super::*;
+    use moongate_config::{Place, Placed};
 
     fn refusals(change: impl FnOnce(&mut config::WebSocket)) -> usize {
         let mut written = config::WebSocket::default();
@@ -254,8 +236,6 @@ mod tests {
         let written = config::WebSocket { on_endpoint_loss: OnEndpointLoss::Reconnect, ..Default::default() };
         let kept = Policy::new(&written, None).unwrap().reconnect.unwrap();
         assert_eq!((kept.buffer, kept.timeout.as_secs()), (64 << 10, 10));
-        assert_eq!(refusals(|written| written.reconnect_buffer = Size(0)), 1);
-        assert_eq!(refusals(|written| written.reconnect_timeout.0 = Duration::ZERO), 1);
     }
 
     #[test]
@@ -280,21 +260,18 @@ mod tests {
             (seconds(8), seconds(3))
         );
         assert_eq!(written.redial(Some(seconds(2)), seconds(60)), seconds(8));
-        assert_eq!(refusals(|written| written.handshake_timeout = Some(Period(Duration::ZERO))), 1);
     }
 
     #[test]
     fn what_cannot_be_is_reported_all_at_once() {
-        let second = Some(Period(Duration::from_secs(1)));
-        assert_eq!(refusals(|written| written.jitter = second), 1);
+        let jitter = |seconds| Some(Placed { value: Period::seconds(seconds), place: Place::nowhere() });
+        assert_eq!(refusals(|written| written.jitter = jitter(1)), 1);
         let many = refusals(|written| {
-            written.max_frame = Some(Size(0));
-            written.bytes_per_second = Some(Size(0));
-            written.ping_timeout.0 = Duration::ZERO;
-            written.max_age = second;
-            written.jitter = Some(Period(Duration::from_secs(2)));
+            written.ping_timeout.value = Period(Duration::ZERO);
+            written.max_age = Some(Period::seconds(1));
+            written.jitter = jitter(2);
         });
-        assert_eq!(many, 4);
+        assert_eq!(many, 2);
     }
 
     #[test]

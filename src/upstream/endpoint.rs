@@ -16,7 +16,7 @@ use crate::telemetry::metrics::EndpointMetrics;
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Names an endpoint for the life of the process, across reloads. Cheap to keep in a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +79,8 @@ pub struct Endpoint {
     /// What `score` says, to be read without its lock.
     health: AtomicU8,
     score: Mutex<Score>,
+    /// Whether a probe of it has ended.
+    is_probed: AtomicBool,
     passive: Passive,
     arrival: JoinTime,
     /// The load's, within one step: since when an operator wants it left, 0 is not at all.
@@ -104,6 +106,7 @@ impl Endpoint {
             load,
             health: AtomicU8::new(health as u8),
             score: Mutex::new(Score::new(health)),
+            is_probed: AtomicBool::new(false),
             passive: Passive::default(),
             arrival: JoinTime::default(),
         })
@@ -191,6 +194,11 @@ impl Endpoint {
         Health::from_u8(self.health.load(Relaxed))
     }
 
+    /// Whether nothing is known of it before its first probe has ended.
+    pub(super) fn awaits_first_probe(&self) -> bool {
+        self.verdict() == Health::Unknown && !self.is_probed.load(Relaxed)
+    }
+
     /// Whether it takes traffic.
     pub(super) fn is_usable(&self) -> bool {
         self.verdict() == Health::Healthy && !self.is_ejected()
@@ -248,13 +256,16 @@ impl Endpoint {
         }
         let mut score = self.score.lock();
         let before = self.verdict();
-        let changed = score.observe(well, thresholds)?;
-        match (before, changed) {
-            (Health::Unhealthy, Health::Healthy) => self.arrival.begin(now),
-            (Health::Unknown, Health::Healthy) => self.arrival.begin_if_expected(now),
-            _ => {}
+        let changed = score.observe(well, thresholds);
+        if let Some(changed) = changed {
+            match (before, changed) {
+                (Health::Unhealthy, Health::Healthy) => self.arrival.begin(now),
+                (Health::Unknown, Health::Healthy) => self.arrival.begin_if_expected(now),
+                _ => {}
+            }
+            self.health.store(changed as u8, Relaxed);
         }
-        self.health.store(changed as u8, Relaxed);
-        Some(changed)
+        self.is_probed.store(true, Relaxed);
+        changed
     }
 }

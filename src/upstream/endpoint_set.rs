@@ -18,9 +18,11 @@ use parking_lot::{Mutex, RwLock};
 use pingora::protocols::l4::socket::SocketAddr as EngineAddr;
 use pingora_load_balancing::Backend;
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What of an upstream's settings seats its members.
 pub(super) struct Plan {
@@ -130,6 +132,12 @@ impl Members {
         (clock::now() < member.draining_since()?.saturating_add(moment)).then(|| member.endpoint())
     }
 
+    /// Whether no member is healthy, and one is not probed yet.
+    pub(super) fn awaits_first_probe(&self) -> bool {
+        let has_usable = self.takers().any(|(_, member)| member.endpoint().is_usable());
+        !has_usable && self.takers().any(|(_, member)| member.endpoint().awaits_first_probe())
+    }
+
     /// Whether the member at an index takes new connections and is well.
     pub(super) fn is_usable(&self, index: usize) -> bool {
         self.seats.get(index).is_some_and(|member| member.is_open() && member.endpoint().is_usable())
@@ -195,6 +203,8 @@ pub(super) struct EndpointSet {
     departed: Mutex<HashMap<Address, Weak<Load>>>,
     /// Who is seated from now on is a newcomer; at a process's start nobody is.
     settled: AtomicBool,
+    /// A probe has ended, or the members have changed.
+    news: Notify,
 }
 
 impl Default for EndpointSet {
@@ -218,12 +228,30 @@ impl EndpointSet {
         let CarriedState { heirs, departed, settled } = estate.unwrap_or_default();
         let settled = AtomicBool::new(settled);
         let current = RwLock::new(Members::new(&plan, heirs, Vec::new()));
-        Self { plan, current, departed: Mutex::new(departed), settled }
+        Self { plan, current, departed: Mutex::new(departed), settled, news: Notify::new() }
     }
 
     /// The start is over: who comes from now on is new.
     pub(super) fn rearrange(&self) {
         self.settled.store(true, Relaxed);
+    }
+
+    /// Wakes those who wait in [`EndpointSet::first_probe`].
+    pub(super) fn announce_probe(&self) {
+        self.news.notify_waiters();
+    }
+
+    /// Waits while no member is healthy and one is not probed yet.
+    pub(super) async fn first_probe(&self) {
+        loop {
+            let mut news = pin!(self.news.notified());
+            // Before the look, or news between the look and the wait would be missed.
+            news.as_mut().enable();
+            if !self.current().awaits_first_probe() {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// The members now.
@@ -292,6 +320,7 @@ impl EndpointSet {
         let members = Members::new(&self.plan, seats, seated);
         *self.current.write() = Arc::clone(&members);
         drop(before);
+        self.news.notify_waiters();
         departed.retain(|_, load| load.strong_count() > 0);
         members
     }

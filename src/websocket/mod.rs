@@ -4,8 +4,10 @@
 pub mod frame;
 pub mod handshake;
 mod offer;
+mod random;
 
 pub use offer::{Extensions, Offer};
+pub(crate) use random::random_nonzero;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

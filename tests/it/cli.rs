@@ -259,6 +259,13 @@ fn kinds_are_listed_and_told() {
     assert_eq!(code(&one), Some(0));
     assert!(out(&one).contains("key"), "its settings are told: {}", out(&one));
     assert_ne!(code(&moongate(&["kinds", "no_such_kind"])), Some(0));
+    // The settings of a mapping stand below it, and a setting without a default has none.
+    let headers = out(&moongate(&["kinds", "headers"]));
+    for setting in ["request", "set", "add", "remove"] {
+        assert!(headers.lines().any(|line| line.trim_start().starts_with(setting)), "{setting}: {headers}");
+    }
+    let luau = out(&moongate(&["kinds", "luau"]));
+    assert!(!luau.contains("null"), "{luau}");
 }
 
 #[test]

@@ -105,6 +105,22 @@ fn a_new_endpoint_is_probed_before_it_gets_traffic() {
 }
 
 #[test]
+fn the_first_requests_wait_for_the_first_probe() {
+    let a = Origin::named("a");
+    a.fall_silent();
+    // The process listens 5 s after its start although the probe has no response yet.
+    let check = "{ kind: http, path: /health, interval: 1h, timeout: 20s }";
+    let gateway = Gateway::start(&cluster(check, ", when_all_unhealthy: fail", &[&a]));
+    assert_eq!(gateway.health("all", a.address()).as_deref(), Some("unknown"));
+    let mut wire = gateway.wire();
+    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(a.count(), 0, "no request before the first successful probe");
+    a.recover();
+    let response = wire.response();
+    assert_eq!((response.status, response.text().as_str()), (200, "a"));
+}
+
+#[test]
 fn health_survives_a_reload() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let gateway = Gateway::start(&cluster(HTTP, "", &[&a, &b]));
@@ -125,7 +141,7 @@ fn all_unhealthy_serves_anyway_by_default_and_is_counted() {
     gateway.await_health("all", b.address(), "unhealthy");
     let names = gateway.names("/", 20);
     assert!(names.contains(&"a".to_owned()) && names.contains(&"b".to_owned()), "{names:?}");
-    assert!(gateway.metrics().sum("moongate_upstream_panic_total", &[("upstream", "all")]) >= 20.0);
+    assert!(gateway.metrics().sum("moongate_upstream_all_unhealthy_total", &[("upstream", "all")]) >= 20.0);
 }
 
 #[test]

@@ -42,6 +42,7 @@ mod plugin_answers;
 mod plugin_bodies;
 mod plugin_command;
 mod plugin_faults;
+mod process_log;
 mod proxy_protocol;
 mod refused_requests;
 mod reload;
@@ -63,3 +64,4 @@ mod upstreams;
 #[cfg(feature = "wasm")]
 mod wasm;
 mod websocket;
+mod without_upstream;

@@ -4,6 +4,7 @@
 mod deserialize;
 mod files;
 mod kind;
+mod off_if_zero;
 mod problem;
 mod rate;
 mod settings;
@@ -14,6 +15,7 @@ mod yaml_scalars;
 pub use deserialize::raise;
 pub use files::{Digest, FileRecord, Files, read_regular_file, regular_file};
 pub use kind::Kind;
+pub use off_if_zero::{OffIfZero, RateOrZero, off_if_zero, rate_or_zero_schema};
 pub use problem::{Place, Problem, Problems, Severity};
 pub use rate::Rate;
 pub use settings::Settings;

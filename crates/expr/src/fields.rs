@@ -12,6 +12,7 @@ use cel::common::value::{CowVal, Val};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
 use moongate_sdk::cookie;
+use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
 /// A group of named texts.
@@ -73,30 +74,11 @@ pub(super) fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Cow::Borrowed(text);
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        rest = behind;
-        bytes.push(match (first, behind) {
-            (b'+', _) => b' ',
-            (b'%', [high, low, behind @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => {
-                    rest = behind;
-                    high << 4 | low
-                }
-                _ => b'%',
-            },
-            (byte, _) => *byte,
-        });
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    percent_decode_str(text).decode_utf8_lossy()
 }
 
 fn name_of(value: &dyn Val) -> Result<&str, ExecutionError> {

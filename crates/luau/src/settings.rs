@@ -4,7 +4,7 @@ use crate::limits::Limits;
 use crate::phase::Phase;
 use crate::plugin::Luau;
 use crate::script::Script;
-use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings, Size};
+use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings, Size, off_if_zero};
 use moongate_sdk::Plugin;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,30 +17,27 @@ const LONGEST: u64 = 1 << 20;
 const LEAST_MEMORY: u64 = 512 << 10;
 
 /// The kind `luau`.
-pub const KIND: Kind<dyn Plugin> = Kind {
-    name: "luau",
-    about: "Runs a filter written in Luau, a script of functions named after the phases.",
-    schema: <Written as JsonSchema>::json_schema,
-    build,
-};
+pub const KIND: Kind<dyn Plugin> =
+    Kind { name: "luau", about: "Runs a script", schema: <Written as JsonSchema>::json_schema, build };
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// The script's file; a relative path begins at the file it is written in.
+    /// Runs the script in this file, of at most 1 MiB. Default none.
     script: Option<Placed<String>>,
-    /// The script itself, instead of `script`.
+    /// Runs this script. Default none.
     source: Option<Placed<String>>,
-    /// What the script finds in its table `config`.
+    /// Passes this mapping to the script, as its table `config`. Default empty.
     #[serde(default)]
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
     config: Option<Placed<serde_json::Value>>,
-    /// What one worker's copy of the script may use.
+    /// Bounds one worker's copy of the script.
     #[serde(default)]
     limits: WrittenLimits,
-    /// How often `request_headers` is asked again about a WebSocket that lives, at least 1s; one that is then answered
-    /// is closed with 1008. Default: never.
+    /// Calls `request_headers` again during a WebSocket, and closes it (1008) if the script responds. At least 1s;
+    /// `0s`: off. Default off.
+    #[serde(default, deserialize_with = "off_if_zero")]
     recheck: Option<Placed<Period>>,
 }
 
@@ -48,12 +45,12 @@ struct Written {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenLimits {
-    /// The processor time of one call, from 1ms to 10s. A call that takes longer is ended and fails. Default: 20ms.
+    /// Fails a call after this much processor time, 1ms to 10s. Default 20ms.
     cpu: Option<Placed<Period>>,
-    /// The memory of the script and all it keeps. A call that needs more fails. Default: 16MiB.
+    /// Fails a call that needs more memory, 512KiB to 1GiB. Default 16MiB.
     memory: Option<Placed<Size>>,
-    /// The longest body that is shown to it whole, and that `call` takes from an answer. A longer body of
-    /// a request is answered with 413. Default: 1MiB.
+    /// Rejects (413) longer request bodies that the script would see whole, and bounds response bodies of `call`. At
+    /// most `memory`. Default 1MiB.
     body: Option<Placed<Size>>,
 }
 

@@ -8,6 +8,7 @@
 //!   before it sends a path (RFC 3986 §5.2.4).
 //! - Neither have control bytes, spaces, `%00`, `#`, `?` and escapes without two hexadecimal digits.
 
+use percent_encoding::percent_encode_byte;
 use std::borrow::Cow;
 
 /// Why a path has no reading.
@@ -137,19 +138,16 @@ pub fn strip_path_prefix<'a>(
             return rest(&raw[at..]);
         }
         let step = step(bytes.get(at..).filter(|rest| !rest.is_empty())?).ok()?;
-        let mut escape = [0; 3];
+        let mut decoded = [0; 1];
         let (count, read): (usize, &[u8]) = match step {
             Step::Keep(count) => (count, &bytes[at..at + count]),
             Step::Slash(count) if after_slash => (count, b""),
             Step::Slash(count) => (count, b"/"),
             Step::Decode(byte) => {
-                escape[0] = byte;
-                (3, &escape[..1])
+                decoded[0] = byte;
+                (3, &decoded)
             }
-            Step::Encode(count, byte) => {
-                escape = escaped(byte);
-                (count, &escape)
-            }
+            Step::Encode(count, byte) => (count, percent_encode_byte(byte).as_bytes()),
         };
         wanted = wanted.strip_prefix(read)?;
         after_slash = matches!(step, Step::Slash(_));
@@ -221,7 +219,7 @@ fn rewrite(raw: &[u8], mut at: usize) -> Result<(String, bool), BadPath> {
                 3
             }
             Step::Encode(count, byte) => {
-                out.extend_from_slice(&escaped(byte));
+                out.extend_from_slice(percent_encode_byte(byte).as_bytes());
                 count
             }
         };
@@ -242,6 +240,8 @@ fn step(rest: &[u8]) -> Result<Step, BadPath> {
     }
 }
 
+// By hand, not with percent-encoding's decoder: one pass judges every byte and every escape and leaves a path
+// that needs no change where it is; the decoder would decode slashes and take a broken escape for text.
 fn escape_step(rest: &[u8]) -> Result<Step, BadPath> {
     let [_, first, second, ..] = *rest else { return Err(BadPath::Escape) };
     let (Some(high), Some(low)) = (hex(first), hex(second)) else { return Err(BadPath::Escape) };
@@ -257,12 +257,6 @@ fn escape_step(rest: &[u8]) -> Result<Step, BadPath> {
 
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
-}
-
-/// The escape of a byte.
-pub(crate) fn escaped(byte: u8) -> [u8; 3] {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 /// The path, when none of its segments is `.` or `..`.

@@ -66,6 +66,13 @@ pub trait Plugin: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether it responds to every request in [`Plugin::request_headers`], so that a route with it needs no upstream.
+    /// Asked once, when the configuration is compiled. A request that gets past it all the same, because it failed, is
+    /// answered with 503.
+    fn always_responds(&self) -> bool {
+        false
+    }
+
     /// The request fields that this plugin fills and that no client may: who the client is, say. Asked once, when the configuration is
     /// compiled. What a client sends in one of them, in any spelling, reaches no other plugin and no backend, also when
     /// this plugin is left out of the request. It is withdrawn before the first plugin runs; `Authorization`, `Cookie`

@@ -5,7 +5,6 @@ use crate::{CaughtDrop, Direction, Edits};
 use http::{HeaderName, HeaderValue};
 use std::any::Any;
 use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 
 /// One request on its way through a chain. The gateway holds it from the request's head to the log.
 #[derive(Default)]
@@ -247,15 +246,15 @@ fn random_id() -> HeaderValue {
 }
 
 /// 128 bits from two generators a thread. Each holds 64 bits of state, so one alone could never give
-/// more than 2^64 ids; the standard library's keys for hash maps, 128 bits of the system's randomness, seed both.
+/// more than 2^64 ids; 128 bits of the system's randomness seed both. Ids have to differ and need not be secret.
 fn random_bits() -> (u64, u64) {
     thread_local! {
         static STATE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     }
     STATE.with(|state| {
         let (a, b) = state.get().unwrap_or_else(|| {
-            let keys = RandomState::new();
-            (keys.hash_one(0_u8), keys.hash_one(1_u8))
+            let seed = || getrandom::u64().unwrap_or_else(|_| fastrand::u64(..));
+            (seed(), seed())
         });
         let (mut first, mut second) = (fastrand::Rng::with_seed(a), fastrand::Rng::with_seed(b));
         let bits = (first.u64(..), second.u64(..));

@@ -19,7 +19,7 @@ const LARGEST: u64 = 64 << 20;
 /// The kind `wasm`.
 pub const KIND: Kind<dyn Plugin> = Kind {
     name: "wasm",
-    about: "Runs a proxy-wasm filter compiled to WebAssembly, limited in time and memory.",
+    about: "Runs a WebAssembly filter",
     schema: <Written as JsonSchema>::json_schema,
     build,
 };
@@ -28,30 +28,29 @@ pub const KIND: Kind<dyn Plugin> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    /// The module: a file with a filter for proxy-wasm 0.1.0, 0.2.0 or 0.2.1. A relative path begins at
-    /// the file it is written in.
+    /// Runs the filter in this file, of at most 64 MiB. Required.
     module: Placed<String>,
-    /// The module's SHA-256 in hexadecimal digits; another module is refused.
+    /// Rejects a module with another SHA-256, in hexadecimal. Default none.
     sha256: Option<Placed<String>>,
-    /// What the filter gets as its plugin configuration: a text as it is, a mapping or a list as JSON.
+    /// Passes this plugin configuration to the filter: text as is, a mapping or a list as JSON. Default empty.
     #[serde(rename = "config")]
     #[schemars(rename = "config", with = "Option<serde_json::Value>")]
     _config: Option<IgnoredAny>,
-    /// What it is held to.
+    /// Bounds the filter.
     #[serde(default)]
     limits: Limits,
-    /// What it may reach beyond the request.
+    /// Grants access beyond the request. Default none.
     #[serde(default)]
     allow: Allow,
-    /// Whether one instance of it serves all requests of a worker, or each request gets its own.
+    /// Shares one instance per worker (`worker`), or creates one per request (`request`). Default worker.
     #[serde(default)]
     isolation: Isolation,
-    /// Whether it is shown WebSocket messages, as a stream filter, instead of requests. Default: false.
+    /// Passes WebSocket messages to the module, as a stream filter, in place of requests. Default false.
     #[serde(default)]
     websocket: bool,
-    /// The filter's root id, for a module that holds several filters. Default: none.
+    /// Selects a filter by its root ID, for a module with several. Default empty.
     root_id: Option<String>,
-    /// Entries with the same id share the data of `proxy_set_shared_data`. Default: those with the same module.
+    /// Shares the data of `proxy_set_shared_data` with entries of the same ID. Default entries with the same module.
     vm_id: Option<String>,
 }
 
@@ -59,11 +58,11 @@ struct Written {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Limits {
-    /// Processor time of one callback, at least 2ms and at most 1s. Default: 10ms.
+    /// Fails a callback after this much processor time, 2ms to 1s. Default 10ms.
     cpu: Placed<Period>,
-    /// Memory of one instance, at most 4GiB (64MiB with `isolation: request`). Default: 16MiB.
+    /// Bounds the memory of an instance, 64KiB to 4GiB, or to 64MiB with `isolation: request`. Default 16MiB.
     memory: Placed<Size>,
-    /// Bytes of a body that are held back for the filter. Default: 1MiB.
+    /// Holds back at most this many bytes of a body for the filter. Default 1MiB.
     body: Size,
 }
 
@@ -82,7 +81,7 @@ impl Default for Limits {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Allow {
-    /// Upstreams that it may send requests to, by name. Default: none.
+    /// Allows calls to these upstreams, by name. Default none.
     upstreams: Vec<String>,
 }
 
@@ -90,10 +89,10 @@ struct Allow {
 #[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Isolation {
-    /// The requests of a worker.
+    /// One instance serves all requests of a worker.
     #[default]
     Worker,
-    /// Nobody.
+    /// Each request has its own instance.
     Request,
 }
 

@@ -1,8 +1,8 @@
 //! The places at which a setting exists, for the help of an error: a known setting in the wrong place.
 
 use crate::config::{
-    AccessLog, Acme, Admin, Config, Listener, ListenerTls, PassiveHealth, Rebalance, Route, Server, Upstream,
-    UpstreamTls, WebSocket,
+    AccessLog, Acme, Admin, Config, Listener, ListenerTls, PassiveHealth, ProcessLog, Rebalance, Route,
+    Server, Upstream, UpstreamTls, WebSocket,
 };
 use schemars::{JsonSchema, schema_for};
 
@@ -16,10 +16,11 @@ const fn mapping<T: JsonSchema>(name: &'static str) -> Mapping {
     Mapping { name, settings: settings::<T> }
 }
 
-const MAPPINGS: [Mapping; 13] = [
+const MAPPINGS: [Mapping; 14] = [
     mapping::<Config>("the file itself"),
     mapping::<Server>("`server`"),
     mapping::<Admin>("`admin`"),
+    mapping::<ProcessLog>("`log`"),
     mapping::<AccessLog>("`access_log`"),
     mapping::<Listener>("a listener"),
     mapping::<ListenerTls>("`tls` of a listener"),

@@ -27,7 +27,7 @@ fn messages(text: &str) -> Vec<String> {
 fn two_lines_are_a_configuration() {
     let loaded = good("routes:\n  - upstream: [127.0.0.1:8081, 127.0.0.1:8082]\n");
     let route = &loaded.spec.routes[0];
-    let UpstreamRef::Inline(endpoints) = &route.upstream.value else { panic!("a list") };
+    let Some(UpstreamRef::Inline(endpoints)) = route.upstream.as_deref() else { panic!("a list") };
     assert_eq!(endpoints.len(), 2);
     let place = &endpoints[1].place;
     assert_eq!((place.line, place.column, place.width), (2, 32, 14));
@@ -43,7 +43,7 @@ fn scalars_mean_what_the_type_asks_for() {
          server: { threads: 4, max_header_size: 65536 }\naccess_log: off\n",
     );
     let route = &loaded.spec.routes[0];
-    assert_eq!(route.upstream.value, UpstreamRef::Name("5".to_owned()));
+    assert_eq!(route.upstream.as_deref(), Some(&UpstreamRef::Name("5".to_owned())));
     let headers: Vec<&str> = route.headers.values().map(|value| value.as_str()).collect();
     assert_eq!(headers, ["1", "true", "2", "null"]);
     assert_eq!(route.timeout, Period::default());
@@ -72,7 +72,7 @@ fn anchors_aliases_and_merge_keys_are_resolved() {
     assert_eq!(second.timeout, Period::seconds(7));
     assert_eq!(second.methods[0].value, "GET");
     assert!(matches!(&second.path, Some(OneOrMany::One(path)) if path.value == "/x"));
-    assert_eq!(second.upstream.value, UpstreamRef::Name("a".to_owned()));
+    assert_eq!(second.upstream.as_deref(), Some(&UpstreamRef::Name("a".to_owned())));
     assert_eq!(&*second.methods[0].place.path, "routes[1].methods[0]");
 }
 
@@ -84,7 +84,7 @@ fn the_environment_fills_values_but_not_keys() {
     );
     assert_eq!(loaded.spec.admin.as_ref().unwrap().token, None);
     let route = &loaded.spec.routes[0];
-    let UpstreamRef::Inline(endpoints) = &route.upstream.value else { panic!("a list") };
+    let Some(UpstreamRef::Inline(endpoints)) = route.upstream.as_deref() else { panic!("a list") };
     assert!(matches!(&endpoints[0].value, crate::config::EndpointEntry::Address(a) if a == "127.0.0.1:8081"));
     assert!(matches!(&route.path, Some(OneOrMany::One(path)) if path.value == "~^/a$"));
     assert_eq!(route.headers.keys().collect::<Vec<_>>(), ["${PORT}"]);
@@ -251,4 +251,16 @@ proptest::proptest! {
         let damaged = [&bytes[..at], patch.as_bytes(), &bytes[end..]].concat();
         endures(&String::from_utf8_lossy(&damaged));
     }
+}
+
+#[test]
+fn zero_turns_limits_off() {
+    let limits = "max_connections: 0, handshake_rate: 0";
+    let off = good(&format!(
+        "listeners: [{{ address: 127.0.0.1:1, {limits} }}]
+routes: [{{ upstream: a, websocket: {{ max_age: 0s, max_frame: 0, max_message: 0, messages_per_second: 0, bytes_per_second: 0, {limits} }} }}]
+"
+    ));
+    let left_out = good("listeners: [{ address: 127.0.0.1:1 }]\nroutes: [{ upstream: a }]\n");
+    assert_eq!(off.spec, left_out.spec);
 }

@@ -20,6 +20,7 @@ server: { threads: 2, grace_period: 90s, trusted_proxies: [10.0.0.0/8], client_i
 admin: { address: "127.0.0.1:9901", token: "$${x} $$$$ $" }
 listeners: [{ address: "[::]:80", max_connections: 10, handshake_rate: 2000/s }, { name: s, address: "unix:/run/x" }]
 access_log: combined
+log: { level: debug, format: json }
 upstreams:
   "1": { endpoints: [a:1, { address: b:2, weight: 0 }], balance: p2c, when_all_unhealthy: fail, slow_start: 90s }
   "$${c ${d $$": { endpoints: [x:1] }

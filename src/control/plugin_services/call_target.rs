@@ -28,6 +28,7 @@ pub(super) async fn upstream(
     let mut stale = 0;
     let mut last = None;
     loop {
+        cluster.await_first_probe().await;
         // There is no client behind it: what is chosen by one is chosen by the path and the fields alone.
         let client = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let request = Request::internal(&call.method, &call.target, client);

@@ -141,6 +141,8 @@ impl Redialer {
         };
         drop(snapshot);
         for _ in 0..=cluster.spec().retries {
+            let left = until.saturating_duration_since(Instant::now());
+            let _ = tokio::time::timeout(left, cluster.await_first_probe()).await;
             // Without an endpoint there is no handshake to take a turn for.
             if self.pick(&cluster, &tried).is_none() {
                 return Round::Nobody;

@@ -135,7 +135,7 @@ async fn ask(
     request: &Request,
 ) -> std::result::Result<(TunnelIo, HandshakeResponse), Failure> {
     loop {
-        attempt::lease(session.req_header(), ctx)?;
+        attempt::lease(session.req_header(), ctx).await?;
         let (Some(cluster), Some(lease), Some(route)) = (&ctx.cluster, &ctx.lease, &ctx.route) else {
             return Err(Failure::Internal);
         };

@@ -3,6 +3,9 @@
 //! Name and address are percent-encoded where they have to be, and taken as they are otherwise: nothing but
 //! a slash in an upstream's name could be misread, and the address of a Unix socket has slashes of its own.
 
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
 /// An endpoint of an upstream, and what is to happen to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EndpointPath {
@@ -47,18 +50,10 @@ impl EndpointPath {
 
 /// Undoes percent-encoding, RFC 3986 section 2.1; `None` when an escape is broken or the result is no text.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        bytes.push((high * 16 + low) as u8);
-    }
-    String::from_utf8(bytes).ok()
+    // The decoder takes a broken escape for text; an order that is not understood must not reach an endpoint.
+    let is_escape = |after: &[u8]| matches!(after, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
+    let well_formed = text.as_bytes().split(|byte| *byte == b'%').skip(1).all(is_escape);
+    well_formed.then(|| percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)).flatten()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod combined;
 mod entry;
 mod escape;
 mod json;
+pub(super) mod json_record;
 mod queue;
 mod sink;
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl UpstreamMetrics {
 
     pub(super) fn collect(&self, scrape: &mut Exposition) {
         for (family, count) in [
-            (&names::UPSTREAM_PANIC, self.panics.load(Relaxed)),
+            (&names::UPSTREAM_ALL_UNHEALTHY, self.panics.load(Relaxed)),
             (&names::UPSTREAM_RESOLVE_FAILURES, self.resolve_failures.load(Relaxed)),
         ] {
             scrape.counter(family, &[&self.name], count as f64);

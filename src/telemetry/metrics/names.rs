@@ -60,7 +60,7 @@ families! {
         "Requests and WebSockets at the endpoint now. An endpoint, or an upstream, that was removed stays until its last one has ended.";
     UPSTREAM_FAILURES = Shape::Counter, "moongate_upstream_failures_total" ["upstream", "endpoint", "reason"],
         "Attempts that failed at the endpoint, retried ones included; the reasons are those of responses, and for redials handshake_refused and other_agreement.";
-    UPSTREAM_PANIC = Shape::Counter, "moongate_upstream_panic_total" ["upstream"],
+    UPSTREAM_ALL_UNHEALTHY = Shape::Counter, "moongate_upstream_all_unhealthy_total" ["upstream"],
         "Choices made or refused while every endpoint was unhealthy.";
     UPSTREAM_RESOLVE_FAILURES = Shape::Counter, "moongate_upstream_resolve_failures_total" ["upstream"],
         "Host names of the upstream that could not be resolved; the addresses known before stay in use.";

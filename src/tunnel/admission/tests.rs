@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use moongate_config::Place;
+use crate::config::PerKey;
+use moongate_config::{Place, Placed};
 use std::num::NonZeroU32;
 
 fn placed(text: &str) -> Placed<String> {
@@ -65,7 +66,7 @@ fn a_full_route_has_room_again_when_one_leaves() {
 #[test]
 fn a_client_at_its_limit_leaves_the_others_alone() {
     let one = admission(|written| {
-        written.max_connections_per_client = Some(PerClient::Count(NonZeroU32::new(1).unwrap()));
+        written.max_connections_per_client = Some(PerClient::Count(1));
     });
     let first = one.acquire(None, client(1)).unwrap();
     assert_eq!(one.acquire(None, client(1)).unwrap_err(), Denial::ClientFull);
@@ -74,6 +75,22 @@ fn a_client_at_its_limit_leaves_the_others_alone() {
     assert!(one.acquire(None, client(1)).is_ok());
     assert_eq!(one.present.all.load(Relaxed), 0);
     assert!(one.present.clients.lock().is_empty());
+}
+
+#[test]
+fn a_limit_of_zero_is_none() {
+    for limit in [
+        PerClient::Count(0),
+        PerClient::Keyed(PerKey {
+            limit: 0,
+            key: Placed { value: "client_ip".to_owned(), place: Place::nowhere() },
+        }),
+    ] {
+        let open = admission(|written| written.max_connections_per_client = Some(limit));
+        assert!(open.client_key().is_none());
+        let _first = open.acquire(None, client(1)).unwrap();
+        assert!(open.acquire(None, client(1)).is_ok());
+    }
 }
 
 #[test]

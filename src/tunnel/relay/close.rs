@@ -9,7 +9,8 @@ use super::keepalive::Due;
 use super::{Next, Relay};
 use crate::tunnel::messages::PluginClose;
 use crate::tunnel::{ABNORMAL, Cause, Initiator, Reason, Side, TunnelIo};
-use crate::websocket::frame::{FrameError, Violation, random};
+use crate::websocket::frame::{FrameError, Violation};
+use crate::websocket::random_nonzero;
 use std::task::Context;
 use tokio::time::Instant;
 
@@ -159,7 +160,7 @@ impl Relay {
     pub(super) fn act(&mut self, due: Due, now: Instant) {
         match due {
             Due::Ping(side) => {
-                let payload = random();
+                let payload = random_nonzero();
                 let left = self.lanes[side.other() as usize].ping(payload);
                 if left {
                     self.lanes[side as usize].await_pong(payload);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "consistent_hash",
-    about: "The same key to the same endpoint; when one leaves, only its keys move (ketama)",
+    about: "The same endpoint for the same key",
     schema: |generator| generator.subschema_for::<HashSettings>(),
     build,
 };
@@ -19,8 +19,8 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct HashSettings {
-    /// client_ip, path, header:NAME, cookie:NAME, query:NAME or cel:EXPRESSION; what is absent or empty falls back
-    /// to client_ip. Default client_ip.
+    /// Hashes `client_ip`, `path`, `header:NAME`, `cookie:NAME`, `query:NAME` or `cel:EXPRESSION`. A request without
+    /// the value is hashed by client IP. Default client_ip.
     #[serde(default)]
     key: Option<Placed<String>>,
 }

@@ -14,8 +14,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
+use subtle::ConstantTimeEq;
 
 /// What is between tag and session; a tag is base64url, which does not have it.
 const SEPARATOR: char = '.';
@@ -27,6 +28,38 @@ pub(super) type Session = [u8; 2];
 pub(super) fn new_session() -> Session {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     [DIGITS[fastrand::usize(..64)], DIGITS[fastrand::usize(..64)]]
+}
+
+/// Length of a tag: 32 bytes in base64url.
+const TAG: usize = 43;
+
+/// A tag, compared in constant time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tag([u8; TAG]);
+
+impl Tag {
+    /// Reads what may be a tag; `None` when its length is another.
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        text.try_into().ok().map(Self)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq for Tag {
+    fn eq(&self, other: &Self) -> bool {
+        self.0[..].ct_eq(&other.0[..]).into()
+    }
+}
+
+impl Eq for Tag {}
+
+impl Hash for Tag {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
 }
 
 /// The tag and the session in a cookie's value.
@@ -41,11 +74,11 @@ pub(super) fn split(value: &[u8]) -> (&[u8], Option<&[u8]>) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum SameSite {
-    /// Never.
+    /// The cookie is not sent with cross-site requests.
     Strict,
-    /// With a link that is followed.
+    /// The cookie is sent with top-level cross-site navigation.
     Lax,
-    /// Always; needs `secure`.
+    /// The cookie is always sent; needs `secure`.
     None,
 }
 
@@ -89,8 +122,8 @@ impl CookieShape {
     }
 
     /// The `Set-Cookie` line with a name and a value, RFC 6265 section 4.1.
-    pub(super) fn line(&self, name: &str, tag: &[u8], session: Session) -> Option<HeaderValue> {
-        let value = [tag, &session].map(String::from_utf8_lossy);
+    pub(super) fn line(&self, name: &str, tag: &Tag, session: Session) -> Option<HeaderValue> {
+        let value = [tag.as_bytes(), &session].map(String::from_utf8_lossy);
         let mut line = format!("{name}={}{SEPARATOR}{}; Path={}", value[0], value[1], self.path);
         if let Some(age) = self.max_age {
             let _ = write!(line, "; Max-Age={}", age.0.as_secs());
@@ -154,30 +187,28 @@ impl Secret {
         Hmac::new_from_slice(text).ok().map(Self)
     }
 
-    /// The same for the whole life of this process, so that a reload keeps clients where they are.
+    /// Random, and the same for the whole life of this process, so that a reload keeps clients where they are. `None`
+    /// when the system has no random numbers.
     pub(super) fn of_this_process() -> Option<Self> {
-        static RANDOM: OnceLock<[u8; 32]> = OnceLock::new();
-        Self::new(RANDOM.get_or_init(random))
+        static RANDOM: OnceLock<Option<[u8; 32]>> = OnceLock::new();
+        let key = RANDOM.get_or_init(|| {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).ok().map(|()| key)
+        });
+        Self::new(key.as_ref()?)
     }
 
     /// The cookie's value for an endpoint.
-    pub(super) fn tag(&self, upstream: &str, address: &str) -> String {
+    pub(super) fn tag(&self, upstream: &str, address: &str) -> Tag {
         let mut mac = self.0.clone();
         mac.update(upstream.as_bytes());
         // A byte that neither part can hold, or ("a", "b:80") and ("ab", ":80") would be one.
         mac.update(&[0]);
         mac.update(address.as_bytes());
-        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+        let mut tag = [0; TAG];
+        // 32 bytes are always 43 characters: the slice cannot be short.
+        let written = URL_SAFE_NO_PAD.encode_slice(mac.finalize().into_bytes(), &mut tag);
+        debug_assert_eq!(written.ok(), Some(TAG));
+        Tag(tag)
     }
-}
-
-/// The keys of std's hash maps come from the operating system's random numbers; four of their
-/// outputs under two sets of keys are more than a cookie needs that only picks a backend.
-fn random() -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for seed in [RandomState::new(), RandomState::new()] {
-        digest.update(seed.hash_one(0_u64).to_le_bytes());
-        digest.update(seed.hash_one(1_u64).to_le_bytes());
-    }
-    digest.finalize().into()
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "least_connections",
-    about: "Whoever has the fewest living requests and WebSockets for its weight",
+    about: "Fewest active requests and WebSockets for the weight",
     schema: |generator| generator.subschema_for::<Nothing>(),
     build: |settings| {
         settings.read::<Nothing>()?;

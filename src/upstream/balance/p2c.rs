@@ -8,7 +8,7 @@ use moongate_config::Kind;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "p2c",
-    about: "The better of two at random, by peak latency times living requests, over weight",
+    about: "The better of two random endpoints, by response time and load",
     schema: |generator| generator.subschema_for::<Nothing>(),
     build: |settings| {
         settings.read::<Nothing>()?;

@@ -5,7 +5,7 @@ use moongate_config::Kind;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "random",
-    about: "Anybody, by weight",
+    about: "Weighted random",
     schema: |generator| generator.subschema_for::<Nothing>(),
     build: |settings| {
         settings.read::<Nothing>()?;

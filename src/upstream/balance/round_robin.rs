@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "round_robin",
-    about: "One after the other, by weight, evenly spread",
+    about: "Each endpoint in turn, by weight",
     schema: |generator| generator.subschema_for::<Nothing>(),
     build: |settings| {
         settings.read::<Nothing>()?;

@@ -3,7 +3,7 @@
 //! No cookie, a forged one, or one of an endpoint that is out: another kind chooses, and the answer
 //! carries a new cookie. Of several cookies with the name, one that names an endpoint counts.
 
-use super::cookie::{self, CookieScope, CookieShape, SameSite, Secret};
+use super::cookie::{self, CookieScope, CookieShape, SameSite, Secret, Tag};
 use super::{BALANCE, Balance, Candidates, Group};
 use crate::upstream::hash_key::KeySource;
 use crate::upstream::session_drain::DrainMoment;
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 pub(super) const KIND: Kind<dyn Balance> = Kind {
     name: "sticky",
-    about: "A client stays on its endpoint by a signed cookie",
+    about: "The endpoint that a signed cookie names",
     schema: |generator| generator.subschema_for::<StickySettings>(),
     build,
 };
@@ -25,21 +25,21 @@ pub(super) const KIND: Kind<dyn Balance> = Kind {
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 struct StickySettings {
-    /// The cookie's name. Default `moongate_` and eight digits made from the upstream's name.
+    /// Names the cookie. Default `moongate_` and 8 digits derived from the upstream's name.
     cookie: Option<Placed<String>>,
-    /// Signs the cookie; gateways that share clients share it. Absent: random for this process.
+    /// Signs the cookie. Gateways that serve the same clients need the same secret. Default random per process.
     secret: Option<Placed<String>>,
-    /// The cookie's path. Default /.
+    /// Sets the cookie's `Path` attribute. Default /.
     path: Option<Placed<String>>,
-    /// Whether scripts in the page are kept from it. Default true.
+    /// Sets `HttpOnly`, which hides the cookie from scripts. Default true.
     http_only: Option<bool>,
-    /// Whether it is sent over TLS only. Default false.
+    /// Sets `Secure`, which restricts the cookie to TLS. Default false.
     secure: Option<bool>,
-    /// strict, lax or none; absent: the attribute is not sent.
+    /// Sets `SameSite`: `strict`, `lax` or `none`. `none` needs `secure`. Default not sent.
     same_site: Option<Placed<SameSite>>,
-    /// How long a browser keeps it, in whole seconds, at least 1s; absent: until it is closed.
+    /// Sets `Max-Age` in whole seconds, at least 1s. Default until the browser closes.
     max_age: Option<Placed<Period>>,
-    /// The kind that chooses for a client without a cookie. Default least_connections.
+    /// Chooses an endpoint for clients without a valid cookie: the name of another kind. Default least_connections.
     fallback: Option<Placed<String>>,
 }
 
@@ -100,7 +100,8 @@ fn shape(read: &StickySettings, problems: &mut Problems) -> CookieShape {
 
 fn secret(written: Option<&Placed<String>>) -> Result<Secret, Problems> {
     let Some(text) = written else {
-        return Secret::of_this_process().ok_or_else(|| Problem::new("no random secret").into());
+        return Secret::of_this_process()
+            .ok_or_else(|| Problem::new("the system has no random numbers for a secret").into());
     };
     if text.is_empty() {
         let problem = Problem::new("the secret is empty").help("leave `secret` out for a random one");
@@ -131,8 +132,8 @@ struct Sticky {
     /// The cookie's name.
     name: Box<str>,
     /// The tag of each member.
-    tags: Vec<Box<[u8]>>,
-    indices: HashMap<Box<[u8]>, usize>,
+    tags: Vec<Tag>,
+    indices: HashMap<Tag, usize>,
 }
 
 impl Balance for Sticky {
@@ -142,8 +143,7 @@ impl Balance for Sticky {
         let mut indices = HashMap::with_capacity(group.members.len());
         for (index, member) in group.members.iter().enumerate() {
             let tag = self.secret.tag(group.upstream, &member.endpoint().address().to_string());
-            let tag: Box<[u8]> = tag.into_bytes().into();
-            indices.insert(tag.clone(), index);
+            indices.insert(tag, index);
             tags.push(tag);
         }
         Box::new(Self {
@@ -157,7 +157,6 @@ impl Balance for Sticky {
         })
     }
 
-    // Looked up, not compared in constant time: who guesses a tag has chosen a backend, no more.
     fn choose(&self, candidates: &Candidates<'_>, key: &[u8]) -> Option<usize> {
         self.owner_of(candidates, key).or_else(|| self.fallback.choose(candidates, key))
     }
@@ -183,12 +182,12 @@ impl Balance for Sticky {
     }
 
     fn member_of(&self, value: &[u8]) -> Option<usize> {
-        self.indices.get(cookie::split(value).0).copied()
+        self.indices.get(&Tag::read(cookie::split(value).0)?).copied()
     }
 
     fn set_cookie(&self, index: usize, presented: &[u8]) -> Option<(HeaderValue, DrainMoment)> {
         let tag = self.tags.get(index)?;
-        if **tag == *cookie::split(presented).0 {
+        if Tag::read(cookie::split(presented).0).is_some_and(|presented| presented == *tag) {
             return None;
         }
         let session = cookie::new_session();

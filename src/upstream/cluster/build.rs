@@ -24,8 +24,6 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// The largest weight.
-const MOST_WEIGHT: u16 = 1000;
 /// Name servers are not asked more often than this.
 const SHORTEST_RESOLVE: Duration = Duration::from_secs(1);
 /// Whoever wants it faster than this wants a storm.
@@ -187,7 +185,7 @@ fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Proble
             EndpointEntry::Address(text) => (text, &entry.place, false),
             EndpointEntry::Full(full) => (&full.address.value, &full.address.place, full.drain),
         };
-        let weight = weight(&entry.value, problems);
+        let weight = weight(&entry.value);
         let origin = match Origin::parse(text) {
             Ok(origin) => origin,
             Err(problem) => {
@@ -216,13 +214,11 @@ fn nobody(lines: &[EndpointSpec]) -> &'static str {
     }
 }
 
-fn weight(entry: &EndpointEntry, problems: &mut Problems) -> u16 {
-    let EndpointEntry::Full(config::Endpoint { weight: Some(weight), .. }) = entry else { return 1 };
-    if weight.value > MOST_WEIGHT {
-        let problem = Problem::new(format!("weight {} is too large", weight.value));
-        problems.push(problem.help(format!("a weight is 0 to {MOST_WEIGHT}")).at(&weight.place));
+fn weight(entry: &EndpointEntry) -> u16 {
+    match entry {
+        EndpointEntry::Full(config::Endpoint { weight: Some(weight), .. }) => weight.value,
+        EndpointEntry::Full(_) | EndpointEntry::Address(_) => 1,
     }
-    weight.value
 }
 
 fn check_periods(spec: &config::Upstream, place: &Place, problems: &mut Problems) {
@@ -238,7 +234,7 @@ fn check_rebalance(spec: &config::Upstream, balance: &dyn Balance, problems: &mu
     let Some(rebalance) = &spec.rebalance else { return };
     let place = &rebalance.place;
     if !(rebalance.threshold.is_finite() && rebalance.threshold > 1.0) {
-        let problem = Problem::new("`when` must be more than 1");
+        let problem = Problem::new("`threshold` must be more than 1");
         problems.push(problem.help("1.3 is a third more than an endpoint's share").at(place));
     }
     if rebalance.window.0 < SHORTEST_WINDOW {

@@ -156,6 +156,16 @@ impl Cluster {
         }
     }
 
+    /// Waits while no endpoint is healthy and one has not been probed yet, for at most the `timeout` of one probe: it
+    /// should get no request before. To be called before [`Cluster::pick`]; at once without a health check.
+    pub async fn await_first_probe(&self) {
+        let Some(rhythm) = self.rhythm else { return };
+        if self.roster.current().awaits_first_probe() {
+            // Beyond that `when_all_unhealthy` decides.
+            let _ = tokio::time::timeout(rhythm.timeout, self.roster.first_probe()).await;
+        }
+    }
+
     /// Chooses an endpoint for one try of one request, and counts it there from now on. A draining endpoint keeps its
     /// sessions until their moments in a drain with this window; with a window of zero it gets nothing.
     ///

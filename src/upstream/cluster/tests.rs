@@ -9,11 +9,13 @@ use crate::config::WhenAllUnhealthy;
 use crate::upstream::health::Proof;
 use crate::upstream::testing::{kind, place, upstream};
 use crate::upstream::{Health, Reason};
+use futures_util::FutureExt;
 use http::Method;
 use moongate_config::Period;
 use moongate_sdk::Request;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -270,7 +272,7 @@ async fn a_draft_that_is_refused_changes_nothing_of_the_endpoints_that_serve() {
 
 #[test]
 fn every_problem_is_reported_with_its_place() {
-    let mut spec = upstream(&["nothing", "127.0.0.1:81", "127.0.0.1:81", "127.0.0.1:82*1001", "127.0.0.1:0"]);
+    let mut spec = upstream(&["nothing", "127.0.0.1:81", "127.0.0.1:81", "127.0.0.1:0"]);
     spec.balance = Some(kind("least_conections", &[]));
     spec.health_check = Some(kind("htp", &[]));
     let problems = Cluster::build("web", &spec, &place(), None, None).unwrap_err();
@@ -282,7 +284,7 @@ fn every_problem_is_reported_with_its_place() {
             .filter_map(|problem| problem.label.as_deref())
             .any(|label| label.contains("least_connections"))
     );
-    assert_eq!(problems.0.len(), 6, "{problems:?}");
+    assert_eq!(problems.0.len(), 5, "{problems:?}");
     let empty = Cluster::build("web", &upstream(&[]), &place(), None, None).unwrap_err();
     assert_eq!(empty.0.len(), 1);
     assert_eq!(build(&upstream(&["127.0.0.1:81*0"]), None).advice().len(), 1, "a warning refuses nothing");
@@ -306,6 +308,58 @@ async fn a_new_endpoint_is_probed_before_it_gets_traffic() {
     eventually(|| health(&cluster) == [Health::Healthy; 2]).await;
     drop(listener);
     eventually(|| health(&cluster).contains(&Health::Unhealthy)).await;
+}
+
+#[tokio::test]
+async fn requests_wait_for_the_first_probe_where_no_endpoint_is_healthy() {
+    let (listener, address) = listening().await;
+    let mut spec = upstream(&[&address]);
+    spec.health_check =
+        Some(kind("http", &[("path", "/"), ("host", "a"), ("timeout", "20s"), ("interval", "1h")]));
+    let cluster = build(&spec, None);
+    let waiting = tokio::spawn({
+        let cluster = Arc::clone(&cluster);
+        async move {
+            cluster.await_first_probe().await;
+            health(&cluster)
+        }
+    });
+    let _running = Running(tokio::spawn(Arc::clone(&cluster).run()));
+    let (mut probe, _) = listener.accept().await.unwrap();
+    assert!(!waiting.is_finished(), "the probe has no response yet");
+    probe.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    assert_eq!(waiting.await.unwrap(), [Health::Healthy]);
+    // A healthy endpoint is enough: a newcomer beside it is not waited for.
+    spec.endpoints.extend(upstream(&["127.0.0.1:1"]).endpoints);
+    let next = build(&spec, Some(&cluster));
+    assert_eq!(health(&next).len(), 2);
+    assert!(next.await_first_probe().now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn the_wait_for_a_first_probe_ends_at_the_timeout_of_one() {
+    for (policy, found) in [(WhenAllUnhealthy::Any, true), (WhenAllUnhealthy::Fail, false)] {
+        let mut spec = upstream(&["127.0.0.1:81"]);
+        spec.health_check = Some(kind("tcp", &[("timeout", "20ms")]));
+        spec.when_all_unhealthy = policy;
+        // It does not run, so no probe ever ends.
+        let cluster = build(&spec, None);
+        cluster.await_first_probe().await;
+        assert_eq!(health(&cluster), [Health::Unknown]);
+        assert_eq!(pick(&cluster, &Tried::new()).is_ok(), found);
+    }
+}
+
+#[test]
+fn nothing_is_waited_for_without_a_health_check_or_after_a_failed_probe() {
+    let plain = build(&upstream(&["127.0.0.1:81"]), None);
+    assert!(plain.await_first_probe().now_or_never().is_some());
+    let mut spec = upstream(&["127.0.0.1:81"]);
+    spec.health_check = Some(kind("tcp", &[]));
+    let cluster = build(&spec, None);
+    let thresholds = cluster.rhythm.unwrap().thresholds;
+    cluster.endpoints()[0].probed(false, Proof::Connect, thresholds);
+    assert!(cluster.await_first_probe().now_or_never().is_some());
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use moongate_config::{Kind, Placed, Problem, Problems, Settings};
 
 pub(super) const KIND: Kind<dyn Probe> = Kind {
     name: "grpc",
-    about: "Well is who says SERVING over gRPC's health checking protocol",
+    about: "Healthy if the gRPC health checking protocol reports SERVING",
     schema: |generator| generator.subschema_for::<GrpcSettings>(),
     build,
 };
@@ -18,9 +18,9 @@ pub(super) const KIND: Kind<dyn Probe> = Kind {
 probe_settings! {
     /// The settings of the `grpc` probe.
     GrpcSettings {
-        /// The service whose health is asked for. Default the server's as a whole.
+        /// Queries the health of this gRPC service. Default the server as a whole.
         service: Option<Placed<String>>,
-        /// The authority. Default the endpoint's address.
+        /// Sends this Host, or `:authority`. Default the endpoint's address.
         host: Option<Placed<String>>,
     }
 }

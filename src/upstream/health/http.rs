@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 pub(super) const KIND: Kind<dyn Probe> = Kind {
     name: "http",
-    about: "Well is who answers a request with an expected status",
+    about: "Healthy if a response has an expected status",
     schema: |generator| generator.subschema_for::<HttpSettings>(),
     build,
 };
@@ -23,13 +23,13 @@ pub(super) const KIND: Kind<dyn Probe> = Kind {
 probe_settings! {
     /// The settings of the `http` probe.
     HttpSettings {
-        /// The path, with its query. Default /.
+        /// Requests this path, with its query. Default /.
         path: Option<Placed<String>>,
-        /// The Host field. Default the endpoint's address.
+        /// Sends this Host, or `:authority`. Default the endpoint's address.
         host: Option<Placed<String>>,
-        /// The method. Default GET.
+        /// Sends this method. Default GET.
         method: Option<Placed<String>>,
-        /// The statuses that are well: 204, 200-299, or a list of these. Default 200-399.
+        /// Expects one of these final statuses: a status, a range or a list of them, 200 and above. Default 200-399.
         expect: Option<OneOrMany<Statuses>>,
     }
 }

@@ -46,6 +46,7 @@ impl HealthCheck for Check {
         if let Some(health) = endpoint.probed(outcome.is_ok(), self.probe.proof(), rhythm.thresholds) {
             report(endpoint, health, outcome.err().as_ref());
         }
+        self.roster.announce_probe();
         Ok(())
     }
 

@@ -71,15 +71,15 @@ macro_rules! probe_settings {
         #[serde(deny_unknown_fields, default)]
         struct $name {
             $($(#[$doc])* $field: $type,)*
-            /// From the start of one round of probes to the start of the next, at least 10ms. Default 5s.
+            /// Starts a round of probes this often. At least 10ms. Default 5s.
             interval: Option<moongate_config::Placed<moongate_config::Period>>,
-            /// For a whole probe, from the connect to the verdict, at least 10ms. Default 2s.
+            /// Fails a probe after this long, from the connect to the verdict. At least 10ms. Default 2s.
             timeout: Option<moongate_config::Placed<moongate_config::Period>>,
-            /// At most so much is added to the interval by chance. `0s`: nothing. Default a tenth of it.
+            /// Adds a random time of up to this much to `interval`. `0s`: off. Default a tenth of `interval`.
             jitter: Option<moongate_config::Period>,
-            /// Successes in a row that make an endpoint healthy. Default 1.
+            /// Marks an endpoint healthy after this many consecutive successes. Default 1.
             healthy_after: Option<std::num::NonZeroU16>,
-            /// Failures in a row that make an endpoint unhealthy. Default 3.
+            /// Marks an endpoint unhealthy after this many consecutive failures. Default 3.
             unhealthy_after: Option<std::num::NonZeroU16>,
         }
 

@@ -7,7 +7,7 @@ use moongate_config::{Kind, Problems, Settings};
 
 pub(super) const KIND: Kind<dyn Probe> = Kind {
     name: "tcp",
-    about: "Well is who accepts a connection",
+    about: "Healthy if a TCP connect succeeds",
     schema: |generator| generator.subschema_for::<TcpSettings>(),
     build,
 };

@@ -6,9 +6,9 @@ use super::{Failure, Probe, ProbeSchedule, Proof, Target, probe_target};
 use crate::net::http1::response_head;
 use crate::upstream::connector::UpstreamStream;
 use crate::websocket::Offer;
+use crate::websocket::frame::{ControlFrame, Mask};
+use crate::websocket::handshake::Handshake;
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use moongate_config::{Kind, Placed, Problem, Problems, Settings};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(super) const KIND: Kind<dyn Probe> = Kind {
     name: "websocket",
-    about: "Well is who completes a WebSocket handshake",
+    about: "Healthy if a WebSocket handshake succeeds",
     schema: |generator| generator.subschema_for::<WebSocketSettings>(),
     build,
 };
@@ -27,11 +27,11 @@ const GOODBYE: Duration = Duration::from_millis(200);
 probe_settings! {
     /// The settings of the `websocket` probe.
     WebSocketSettings {
-        /// The path, with its query. Default /.
+        /// Requests this path, with its query. Default /.
         path: Option<Placed<String>>,
-        /// The Host field. Default the endpoint's address.
+        /// Sends this Host, or `:authority`. Default the endpoint's address.
         host: Option<Placed<String>>,
-        /// The subprotocols that are offered. Default none.
+        /// Offers these subprotocols. Default none.
         protocols: Vec<Placed<String>>,
     }
 }
@@ -80,8 +80,8 @@ impl Probe for WebSocket {
 
     async fn probe(&self, target: &Target<'_>) -> Result<(), Failure> {
         let mut wire = target.connect(false).await?;
-        let key = STANDARD.encode(fastrand::u128(..).to_be_bytes());
-        wire.write_all(self.request(target, &key).as_bytes()).await?;
+        let key = Handshake::with_own_key().key;
+        wire.write_all(self.request(target, &String::from_utf8_lossy(&key)).as_bytes()).await?;
         let head = response_head::read(&mut wire).await?;
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::Status(head.status.as_u16()));
@@ -90,7 +90,7 @@ impl Probe for WebSocket {
         if head.version == Version::HTTP_10 {
             return Err(Failure::Handshake("101 in HTTP/1.0"));
         }
-        Offer::new(key.as_bytes(), &self.offered).check(&head.fields).map_err(Failure::Handshake)?;
+        Offer::new(&key, &self.offered).check(&head.fields).map_err(Failure::Handshake)?;
         // The verdict stands: what happens to the farewell changes nothing.
         let _ = tokio::time::timeout(GOODBYE, say_goodbye(&mut wire)).await;
         Ok(())
@@ -119,9 +119,7 @@ impl WebSocket {
 
 /// Sends Close 1000 and reads a little of what comes, so that leaving does not reset the connection.
 async fn say_goodbye(wire: &mut UpstreamStream) -> std::io::Result<()> {
-    let mask = fastrand::u32(..).to_be_bytes();
-    let [high, low] = 1000_u16.to_be_bytes();
-    wire.write_all(&[0x88, 0x82, mask[0], mask[1], mask[2], mask[3], high ^ mask[0], low ^ mask[1]]).await?;
+    wire.write_all(ControlFrame::close(1000, "", Mask::fresh()).as_bytes()).await?;
     let mut rest = [0; 512];
     for _ in 0..8 {
         if wire.read(&mut rest).await? == 0 {

@@ -1,7 +1,6 @@
 //! Masking (§5.3): the keys of the gateway's own frames, and the operation itself.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::num::NonZeroU64;
+use crate::websocket::random::random_bytes;
 
 /// Whether a frame is masked. To a backend the gateway is a client, and masks (§5.1); to a client it is a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +15,8 @@ impl Mask {
     /// With a new key.
     #[must_use]
     pub fn fresh() -> Self {
-        Self::With((random().get() as u32).to_be_bytes())
+        Self::With(random_bytes())
     }
-}
-
-/// A number that nobody outside can guess: std's keyed hash, with a key of its own for every state.
-pub(crate) fn random() -> NonZeroU64 {
-    NonZeroU64::new(RandomState::new().build_hasher().finish()).unwrap_or(NonZeroU64::MAX)
 }
 
 /// Masks or unmasks (§5.3): the operation is its own inverse. For a payload in pieces, the key of a later piece is

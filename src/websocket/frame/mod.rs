@@ -27,7 +27,6 @@ pub use event::Event;
 pub use frame_error::{FrameError, Violation};
 pub use frame_parser::FrameParser;
 pub use header::{MAX_CONTROL, Opcode, payload_of};
-pub(crate) use mask::random;
 pub use mask::{Mask, apply_mask};
 pub use partial_header::MAX_WITHHELD;
 

@@ -1,7 +1,7 @@
 //! The client's side: is this request a WebSocket handshake, is it a good one, and its 101.
 
 use super::has_token;
-use crate::websocket::frame::random;
+use crate::websocket::random::random_bytes;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::{Engine, alphabet};
 use http::header::{
@@ -27,12 +27,12 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// With a key of the gateway's own, for a client that brings none.
-    fn with_own_key() -> Self {
-        let nonce = [random().get().to_ne_bytes(), random().get().to_ne_bytes()];
+    /// With a fresh random key (RFC 6455 §4.1): for a client that brings none, and for the gateway's own handshakes.
+    pub(crate) fn with_own_key() -> Self {
+        let nonce: [u8; 16] = random_bytes();
         let mut key = [0; KEY];
         // 16 bytes are always 24 characters: the slice cannot be short.
-        let written = STANDARD.encode_slice(nonce.as_flattened(), &mut key);
+        let written = STANDARD.encode_slice(nonce, &mut key);
         debug_assert_eq!(written.ok(), Some(KEY));
         Self { key }
     }

@@ -109,7 +109,7 @@ async fn a_client_that_answers_no_ping_is_dead() {
 async fn a_ping_that_was_merely_taken_is_no_sign_of_life() {
     let (_client, _backend, relay) = pipes(|written| {
         written.ping_interval.0 = Duration::from_millis(20);
-        written.ping_timeout.0 = Duration::from_millis(20);
+        written.ping_timeout.value.0 = Duration::from_millis(20);
         written.close_timeout.0 = Duration::from_millis(20);
     });
     let outcome = tokio::time::timeout(Duration::from_secs(10), relay).await.unwrap().unwrap();
