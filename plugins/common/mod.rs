@@ -2,8 +2,8 @@
 
 pub(crate) mod networks;
 pub(crate) mod origins;
+pub(crate) mod outbound_url;
 pub(crate) mod request_selector;
-pub(crate) mod url;
 
 use http::StatusCode;
 use moongate_config::{Placed, Problem};

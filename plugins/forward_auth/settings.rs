@@ -1,7 +1,7 @@
 //! Settings of `forward_auth`.
 
 use super::{ForwardAuth, ForwardedFields};
-use crate::common::url;
+use crate::common::outbound_url;
 use http::{HeaderName, Method};
 use moongate_config::{Period, Placed, Problem, Problems, Settings, off_if_zero};
 use moongate_sdk::CallTarget;
@@ -77,7 +77,7 @@ fn callee(settings: &Settings, written: &Written) -> Result<CallTarget, Problems
     match (&written.upstream, &written.url, &written.path) {
         (Some(name), None, _) => Ok(CallTarget::Upstream(name.value.clone())),
         (None, Some(url), None) => {
-            url::check(url)?;
+            outbound_url::check(url)?;
             Ok(CallTarget::Url(url.value.clone()))
         }
         (None, Some(_), Some(path)) => Err(Problem::new("`path` cannot be combined with `url`")

@@ -1,7 +1,7 @@
 //! Sources of keys: fixed, or a URL that is fetched in the background; a failed fetch keeps the last set.
 
 use super::keys::{Claims, Demands, Keys, TokenError};
-use crate::common::url;
+use crate::common::outbound_url;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use moongate_sdk::{Call, CallTarget, Fault, Services};
@@ -175,7 +175,7 @@ impl Remote {
                 301 | 302 | 303 | 307 | 308 => {
                     let location = called.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
                     let location = location.ok_or("the redirect has no Location")?;
-                    url = url::redirect(&url, location)
+                    url = outbound_url::redirect(&url, location)
                         .ok_or_else(|| format!("the redirect leads to another origin, `{location}`"))?;
                 }
                 status => return Err(format!("the response status was {status}")),

@@ -277,7 +277,7 @@ fn source(settings: &Settings, written: &Written, demands: &Demands) -> Result<K
         }
         return Ok(KeySource::Given(keys));
     }
-    crate::common::url::check(first)?;
+    crate::common::outbound_url::check(first)?;
     let refresh = written.refresh.as_ref().map_or(Duration::from_secs(600), |refresh| refresh.0);
     Ok(KeySource::Fetched(Arc::new(Remote::new(first.value.clone(), refresh, demands.clone()))))
 }

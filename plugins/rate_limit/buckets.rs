@@ -1,8 +1,8 @@
 //! Token buckets by key, bounded in number.
 //!
-//! A bucket is one number, see [`TokenBucket`]. A full one is as good as none, so forgetting it costs nothing; a key is
-//! kept as 64 bits of a hash that nobody outside can compute. That is some 50 bytes a key, however long it is; a library that keeps
-//! whole keys and never forgets them on its own would be at the mercy of whoever makes them up.
+//! A bucket is one number, see [`TokenBucket`]. A full bucket can be evicted without loss. A key is stored as a 64-bit keyed
+//! hash, about 50 bytes per key for any length. A library that stores whole keys and never evicts them would let clients
+//! exhaust the memory with invented keys.
 
 use indexmap::IndexMap;
 use moongate_config::Rate;

@@ -159,7 +159,7 @@ fn read_url(url: &str) -> Result<(String, Uri), String> {
     Ok((raw, bare))
 }
 
-/// The listener by which such a request would come in where nobody says it: the first one that takes it.
+/// The listener that is assumed when none is given: the first one that accepts such a request.
 fn default_listener(snapshot: &Snapshot, secure: bool) -> &str {
     let has_tls =
         |listener: &Listener| listener.greeting.as_ref().is_some_and(|greeting| greeting.tls.is_some());

@@ -2,13 +2,13 @@
 //! checked when the configuration is compiled.
 
 mod env;
-mod error_recovery;
 mod foreign_names;
 mod glob;
 mod include;
 mod mapping_keys;
+mod prune_invalid;
+mod setting_paths;
 mod setting_places;
-mod source_spans;
 mod yaml;
 mod yaml_errors;
 
@@ -96,7 +96,7 @@ fn finish(
     let mut spec = None;
     let mut value = None;
     if let Some(mut tree) = tree {
-        let named = source_spans::name(&mut tree, "", env);
+        let named = setting_paths::name(&mut tree, "", env);
         // An invalid value is reported once.
         let known: HashSet<_> = problems.0.iter().chain(&named.0).filter_map(spot).collect();
         match tree.read() {
@@ -116,7 +116,7 @@ fn finish(
             Ok(Loaded { spec, sources, warnings: problems, value })
         }
         (_, value) => {
-            let rest = value.and_then(|tree| error_recovery::rest(&tree, &problems)).map(Box::new);
+            let rest = value.and_then(|tree| prune_invalid::rest(&tree, &problems)).map(Box::new);
             Err(Refused { problems, sources, rest })
         }
     }

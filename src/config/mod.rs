@@ -3,6 +3,7 @@
 //! `load` reads files into a [`Config`] and reports every problem at once; `print` writes one back.
 //! References between names are checked when the configuration is compiled.
 
+mod connection_protocols;
 mod endpoint;
 mod load;
 mod min_rate;
@@ -14,11 +15,11 @@ mod resolver_kind;
 mod schema;
 mod server;
 mod short_or_long;
-mod tls;
 mod via;
 mod websocket;
 mod word_choice;
 
+pub use connection_protocols::*;
 pub use endpoint::*;
 pub use load::{Env, Loaded, Refused, load, load_text};
 pub use min_rate::{MinRate, RateAndGrace};
@@ -29,6 +30,5 @@ pub use print::print;
 pub use resolver_kind::ResolverKind;
 pub use schema::{KindTable, schema};
 pub use server::*;
-pub use tls::*;
 pub use via::Via;
 pub use websocket::{Exceed, InvalidFrames, OnEndpointLoss, PerClient, PerKey, Stay, WebSocket};

@@ -1,8 +1,8 @@
 //! Types of the configuration file. Every name here is part of the documentation and the JSON Schema.
 
+use super::connection_protocols::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use super::endpoint::EndpointEntry;
 use super::server::{AccessLog, Admin, Listener, ProcessLog, Server, positive};
-use super::tls::{ProxyVersion, UpstreamProtocol, UpstreamTls};
 use super::{EscapedSlashes, MergeSlashes, PathParameters, ResolverKind, WebSocket, server};
 use indexmap::IndexMap;
 use moongate_config::{Period, Placed};

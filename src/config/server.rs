@@ -1,7 +1,7 @@
 //! Types of the process's settings: limits on clients, listeners, admin address and access log.
 
+use super::connection_protocols::{ListenerTls, Protocol, ProxyProtocol};
 use super::min_rate::MinRate;
-use super::tls::{ListenerTls, Protocol, ProxyProtocol};
 use super::{EscapedSlashes, MergeSlashes, ResolverKind, Via};
 use moongate_config::{Period, Place, Placed, Rate, Size, off_if_zero, rate_or_zero_schema};
 use moongate_sdk::ClientPrefix;

@@ -5,14 +5,14 @@
 
 mod acme_tasks;
 mod cert_watcher;
-mod drains;
+mod drain_reconciler;
+mod endpoint_and_certificate_gauges;
 mod plugin_background;
 mod plugin_services;
 mod rebalance;
 mod reload_outcome;
-mod snapshot_gauges;
 #[cfg(test)]
-mod testing;
+mod socketless_harness;
 #[cfg(test)]
 mod tests;
 mod upstream_tasks;
@@ -183,7 +183,7 @@ impl Live {
     /// Starts the first generation's tasks and waits for the first probes, within a bound. Call it once.
     pub async fn wait_until_ready(self: &Arc<Self>) {
         let live = Arc::downgrade(self);
-        supervision::spawn("drains", "", move || drains::keep(Weak::clone(&live)));
+        supervision::spawn("drains", "", move || drain_reconciler::keep(Weak::clone(&live)));
         let live = Arc::downgrade(self);
         supervision::spawn("rotation", "", move || cert_watcher::keep(Weak::clone(&live)));
         supervision::spawn("log_counts", "", count_repeated_lines);

@@ -15,12 +15,12 @@ mod upload;
 mod websocket;
 
 pub use context::Context;
-pub use downstream::connection::{Connection, RequestLimits};
+pub use downstream::client_stream::{Connection, RequestLimits};
 pub use downstream::h2_session::{ReceivedStream, StreamRates};
 pub use downstream::session_lookup::digest;
 pub use failure::Failure;
+pub use request::explain_request::{Preview, preview};
 pub use request::forwarded::Client;
-pub use request::preview::{Preview, preview};
 
 use crate::control::Live;
 use crate::snapshot::ListenerProtocols;
@@ -38,7 +38,7 @@ use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use response::{request_log, upstream_response};
+use response::{request_end, upstream_response};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -162,7 +162,7 @@ impl Gateway {
     /// Counts and logs an HTTP/2 request that was rejected before the proxy.
     pub fn refused_stream(&self, digest: &Digest, failure: Failure) {
         let snapshot = self.shared.live.look();
-        request_log::refused_stream(&snapshot, session_lookup::stream_conn_info(digest), failure);
+        request_end::refused_stream(&snapshot, session_lookup::stream_conn_info(digest), failure);
     }
 
     /// Counts a connection whose client was sent GOAWAY.
@@ -296,7 +296,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
-        request_log::request(session, ctx);
+        request_end::request(session, ctx);
         // The shutdown does not wait for the rest of the request.
         ctx.release();
         if !ctx.upgraded {

@@ -1,11 +1,11 @@
 //! Process lifecycle from the first bind to the exit code: the order of startup and shutdown.
 
 use super::bind::Bound;
-use super::shutdown_deadline::Deadline;
+use super::shutdown_watchdog::Deadline;
 use super::signal_request::{Ask, again};
 use super::signals::SignalReceiver;
 use super::worker::{self, ProcessState, WorkerListener};
-use super::{admin, graceful_shutdown, process_status};
+use super::{admin, admin_state, graceful_shutdown};
 use crate::control::Live;
 use crate::diagnostics::Color;
 use crate::proxy::{Gateway, Shared};
@@ -102,7 +102,7 @@ async fn serve(
         .zip(&listeners.0)
         .map(|(l, bound)| (l.name.to_string(), bound.local()))
         .collect();
-    let state = Arc::new(process_status::ProcessStatus::new(Arc::clone(&shared), names.clone()));
+    let state = Arc::new(admin_state::ProcessStatus::new(Arc::clone(&shared), names.clone()));
     if let (Some(listener), Some(settings)) = (admin_listener, &snapshot.admin) {
         info!(name = "admin", address = listener.local().as_str(); "listening");
         admin::start(listener, settings.token.as_deref(), Arc::clone(&state) as _)
@@ -205,7 +205,7 @@ fn server_conf(snapshot: &Snapshot) -> ServerConf {
 async fn follow(
     mut asks: UnboundedReceiver<Ask>,
     shared: &Arc<Shared>,
-    state: &process_status::ProcessStatus,
+    state: &admin_state::ProcessStatus,
     stage: &watch::Sender<ProcessState>,
     listeners: Listeners,
 ) {
@@ -253,7 +253,7 @@ async fn reopen_logs_when(wanted: Arc<tokio::sync::Notify>, live: Arc<Live>) {
 async fn drain(
     asks: &mut UnboundedReceiver<Ask>,
     shared: &Arc<Shared>,
-    state: &process_status::ProcessStatus,
+    state: &admin_state::ProcessStatus,
     stage: &watch::Sender<ProcessState>,
     listeners: Listeners,
 ) {

@@ -1,19 +1,19 @@
 //! Server process: sockets, workers, signals, the admin API, and the order of startup and shutdown. `proxy`
 //! handles requests.
 
-mod accept;
 pub mod admin;
+mod admin_state;
 mod bind;
 mod connection_context;
+mod connection_setup;
 mod graceful_shutdown;
 mod h2c_detect;
 mod http1;
 mod http2;
 mod lifecycle;
 mod lingering_close;
-mod process_status;
 mod proxy_header;
-mod shutdown_deadline;
+mod shutdown_watchdog;
 mod signal_request;
 mod signals;
 mod tls_handshake;

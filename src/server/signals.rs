@@ -4,7 +4,7 @@
 //! Until a gateway serves, SIGINT, SIGTERM and SIGQUIT end the process by their default actions. In a command
 //! that does not serve, all others do too.
 
-use super::shutdown_deadline::Deadline;
+use super::shutdown_watchdog::Deadline;
 use super::signal_request::Ask;
 use log::warn;
 use parking_lot::Mutex;

@@ -5,7 +5,7 @@
 
 use super::bind::Bound;
 use super::connection_context::ConnectionContext;
-use super::{accept, http1};
+use super::{connection_setup, http1};
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
 use crate::proxy::{Connection, Gateway};
@@ -169,7 +169,7 @@ async fn accept(
                         tokio::spawn(http1::serve(Box::new(connection), context));
                     }
                     Some(greeting) => {
-                        tokio::spawn(accept::enter(socket, arrival, greeting, context, permit));
+                        tokio::spawn(connection_setup::enter(socket, arrival, greeting, context, permit));
                     }
                 }
             }

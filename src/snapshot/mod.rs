@@ -5,23 +5,23 @@
 //! same settings in the prior generation is reused, so that its health and counts survive.
 
 mod cidr_set;
+mod connection_protocols;
 mod destination;
 mod globals;
 mod listen_address;
-mod listener_protocols;
 mod listeners;
 mod loop_warnings;
 mod min_rate;
-mod plugin_entries;
+mod plugin_upstreams;
 mod proxy_protocol_sources;
 mod route;
 mod route_version;
 mod session_warnings;
 
+pub use connection_protocols::ListenerProtocols;
 pub use destination::Destination;
 pub use globals::GlobalSettings;
 pub use listen_address::{Access, Address};
-pub use listener_protocols::ListenerProtocols;
 pub use listeners::{AdminAddress, Listener};
 pub use min_rate::MinRate;
 pub use proxy_protocol_sources::Balancers;

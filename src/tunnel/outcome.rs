@@ -35,7 +35,7 @@ pub enum Initiator {
     Gateway,
 }
 
-/// Why tunnels are asked to come again.
+/// Why tunnels are closed with 1012.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Cause {

@@ -5,7 +5,7 @@
 
 use super::admission::{Admission, ClientKey, Denial, Permit};
 use super::client_rate::Rates;
-use super::handshake_limiter::HandshakeLimiter;
+use super::handshake_rate_limiter::HandshakeLimiter;
 use crate::config::{self, InvalidFrames, OnEndpointLoss, Stay};
 use crate::upstream::KeySource;
 use crate::websocket::frame::Rules;

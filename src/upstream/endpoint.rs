@@ -6,10 +6,10 @@
 //! that probes of two generations do not share thresholds.
 
 use super::address::Address;
-use super::clock;
 use super::health_score::{Health, Score, Thresholds};
 use super::join_time::JoinTime;
 use super::latency::PeakEwma;
+use super::monotonic_millis;
 use super::passive_health::{Passive, Proof};
 use crate::telemetry::metrics::EndpointMetrics;
 use parking_lot::{Mutex, RwLock};
@@ -174,7 +174,8 @@ impl Endpoint {
 
     pub(super) fn set_drained(&self, drained: bool) {
         // A repeated order changes nothing: the drain continues from its beginning.
-        let changed = |since| (drained != (since != 0)).then(|| if drained { clock::now() } else { 0 });
+        let changed =
+            |since| (drained != (since != 0)).then(|| if drained { monotonic_millis::now() } else { 0 });
         let _ = self.drained.fetch_update(Relaxed, Relaxed, changed);
     }
 
@@ -188,7 +189,7 @@ impl Endpoint {
 
     /// Returns whether the endpoint is ejected.
     pub fn is_ejected(&self) -> bool {
-        self.passive.is_out(clock::now)
+        self.passive.is_out(monotonic_millis::now)
     }
 
     /// The verdict of its probes, without passive health.
@@ -208,7 +209,7 @@ impl Endpoint {
 
     /// The decayed peak latency in microseconds; 0 if unknown.
     pub(super) fn latency(&self) -> f32 {
-        self.load.latency.read(clock::now())
+        self.load.latency.read(monotonic_millis::now())
     }
 
     pub(super) fn load(&self) -> &Arc<Load> {
@@ -238,7 +239,7 @@ impl Endpoint {
     }
 
     pub(super) fn answered(&self, latency: std::time::Duration) {
-        let now = clock::now();
+        let now = monotonic_millis::now();
         self.load.latency.observe(latency, now);
         self.well(Proof::Handshake, now);
     }
@@ -252,7 +253,7 @@ impl Endpoint {
 
     /// Records a probe's outcome and what its success proves; returns the new health if it changed.
     pub(super) fn probed(&self, well: bool, proof: Proof, thresholds: Thresholds) -> Option<Health> {
-        let now = clock::now();
+        let now = monotonic_millis::now();
         if well {
             self.well(proof, now);
         }

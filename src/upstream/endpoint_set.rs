@@ -6,12 +6,12 @@
 
 use super::address::Address;
 use super::balance::{Balance, Candidates, Group, Member, Open, RoundRobin};
-use super::clock;
 use super::discovery::{DrainMark, Named};
 use super::endpoint::{Endpoint, Load, Token};
 use super::hash_key::KeySource;
 use super::health_score::Health;
 use super::lease::Tried;
+use super::monotonic_millis;
 use super::slow_start::SlowStart;
 use crate::config::WhenAllUnhealthy;
 use parking_lot::{Mutex, RwLock};
@@ -129,7 +129,7 @@ impl Members {
         let member = self.seats.get(owner).filter(|_| draining.contains(owner))?;
         let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         let moment = self.balance.drain_moment(key)?.within(window);
-        (clock::now() < member.draining_since()?.saturating_add(moment)).then(|| member.endpoint())
+        (monotonic_millis::now() < member.draining_since()?.saturating_add(moment)).then(|| member.endpoint())
     }
 
     /// Whether no member is healthy, and one is not probed yet.
@@ -145,7 +145,7 @@ impl Members {
 
     /// The slow start at this moment, while a member is new. Without the setting the clock is not read.
     pub(super) fn slow_start(&self) -> Option<SlowStart> {
-        let slow = SlowStart::at(clock::now(), self.slow_start?);
+        let slow = SlowStart::at(monotonic_millis::now(), self.slow_start?);
         self.seats.iter().any(|member| slow.is_new(member.endpoint())).then_some(slow)
     }
 
@@ -292,7 +292,7 @@ impl EndpointSet {
             let weight = u16::try_from(backend.weight).unwrap_or(u16::MAX);
             let is_marked = backend.ext.get::<DrainMark>().is_some();
             let marked_before = known.get(&address).and_then(|member| member.marked_since());
-            let marked = is_marked.then(|| marked_before.unwrap_or_else(clock::now));
+            let marked = is_marked.then(|| marked_before.unwrap_or_else(monotonic_millis::now));
             let host = backend.ext.get::<Named>().map(|Named(host)| Arc::clone(host));
             let endpoint = match known.remove(&address) {
                 // A generation that may still be rejected must not change an endpoint of the serving one.
@@ -301,7 +301,7 @@ impl EndpointSet {
                     // The endpoint received no new requests for a while, so its caches are as empty as those
                     // of a new one.
                     if (member.weight() == 0 || marked_before.is_some()) && weight > 0 && !is_marked {
-                        member.endpoint().arrival().begin(clock::now());
+                        member.endpoint().arrival().begin(monotonic_millis::now());
                     }
                     Arc::clone(member.endpoint())
                 }
@@ -330,7 +330,7 @@ impl EndpointSet {
         match (self.settled.load(Relaxed), self.plan.newcomer) {
             (false, _) => {}
             (true, Health::Unknown) => endpoint.arrival().expect(),
-            (true, _) => endpoint.arrival().begin(clock::now()),
+            (true, _) => endpoint.arrival().begin(monotonic_millis::now()),
         }
         endpoint
     }

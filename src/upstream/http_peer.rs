@@ -3,7 +3,7 @@
 
 use super::address::Address;
 use super::dial::{self, DialError, PlainStream};
-use super::h2_settings_wait;
+use super::h2c_silence_watchdog;
 use super::proxy_header::{ProxyAddrs, announce};
 use crate::config::{ProxyVersion, UpstreamProtocol};
 use crate::tls::{Client, Identity};
@@ -161,7 +161,7 @@ impl L4Connect for Dial {
             announce(&mut plain, version, ends).await.or_err(ErrorType::ConnectError, "")?;
         }
         if let Some(limit) = self.first_word {
-            h2_settings_wait::expect(&plain, limit).or_err(ErrorType::ConnectError, "")?;
+            h2c_silence_watchdog::expect(&plain, limit).or_err(ErrorType::ConnectError, "")?;
         }
         Ok(match plain {
             PlainStream::Tcp(stream) => stream.into(),

@@ -1,7 +1,7 @@
 //! Lease of an endpoint for one exchange. Counts are undone on drop.
 
-use super::clock;
 use super::endpoint::{Endpoint, Token};
+use super::monotonic_millis;
 use super::passive_health::{Policy, Reason};
 use moongate_sdk::log_throttle;
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl Lease {
 
     /// Records a failure; enough consecutive ones eject the endpoint.
     pub fn failed(&self, reason: Reason) {
-        if !self.endpoint.passive().failed(reason, self.policy, clock::now()) {
+        if !self.endpoint.passive().failed(reason, self.policy, monotonic_millis::now()) {
             return;
         }
         let upstream = self.endpoint.upstream();

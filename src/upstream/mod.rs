@@ -13,14 +13,13 @@
 
 mod address;
 pub mod balance;
-mod clock;
 mod cluster;
 mod connector;
 mod dial;
 mod discovery;
 mod endpoint;
 mod endpoint_set;
-mod h2_settings_wait;
+mod h2c_silence_watchdog;
 mod hash_key;
 pub mod health;
 mod health_score;
@@ -29,6 +28,7 @@ mod into_tunnel_io;
 mod join_time;
 mod latency;
 mod lease;
+mod monotonic_millis;
 mod passive_health;
 mod pingora_selection;
 mod proxy_header;

@@ -7,11 +7,10 @@ use std::io;
 use std::net::SocketAddr;
 use tokio::io::AsyncWriteExt;
 
-/// For whom a connection is made: the client's address and the one it connected to, or nobody but the
-/// gateway itself.
+/// The addresses in a PROXY header: the client's and the one it connected to; none for a connection of the gateway's own.
 pub type ProxyAddrs = Option<(SocketAddr, SocketAddr)>;
 
-/// Says for whom the connection is (the PROXY protocol).
+/// Sends the PROXY header of a connection.
 pub(super) async fn announce(
     plain: &mut PlainStream,
     version: ProxyVersion,

@@ -1,9 +1,9 @@
 //! The measured cases and the run: every case over every installed gateway, in interleaved rounds, so that a noisy
 //! minute of the machine affects all gateways alike.
 
+mod latency_under_reload;
 pub(crate) mod cost;
 pub(crate) mod idle;
-mod latency;
 mod plugins;
 
 use crate::Outcome;
@@ -106,7 +106,7 @@ impl Bench {
         match case {
             Case::Cost(cost) => cost::measure(self, cost),
             Case::Idle(idle) => idle::measure(self, idle),
-            Case::Latency => latency::measure(self),
+            Case::Latency => latency_under_reload::measure(self),
             Case::Plugins => plugins::measure(self),
         }
     }

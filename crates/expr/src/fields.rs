@@ -3,7 +3,7 @@
 //! A missing one reads as empty text. An error would make `request.headers["x"] != "y"` fail for a request without
 //! the field, and a failed condition is false: a plugin for all but some requests would then be skipped.
 
-use super::facts::Facts;
+use crate::evaluation_input::Facts;
 use cel::ExecutionError;
 use cel::common::traits::{Container, Indexer};
 use cel::common::types::{CelString, MAP_TYPE, Type};

@@ -6,7 +6,7 @@
 //! evaluation.
 
 mod environment;
-mod facts;
+mod evaluation_input;
 mod fields;
 mod functions;
 mod lower;
@@ -18,7 +18,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use facts::Facts;
+pub use crate::evaluation_input::Facts;
 pub use template::Template;
 
 use cel::common::types::{CelBool, CelDouble, CelInt, CelString, CelUInt};

@@ -1,8 +1,8 @@
 //! The inputs of a compiled expression, identified by number.
 
-use super::facts::Facts;
 use super::fields::{Group, Texts, field, parameter};
 use super::functions::{Network, Pattern};
+use crate::evaluation_input::Facts;
 use cel::common::types::{CelBool, CelInt, CelList, CelString};
 use cel::common::value::{CowVal, Val};
 use http::{HeaderName, Version};

@@ -31,7 +31,7 @@ impl Fields for HeaderMap {
     }
 }
 
-/// Fields that nobody can change any more: what is written to them goes nowhere.
+/// Read-only fields: writes to them have no effect.
 pub struct ReadOnlyHeaders<'a>(pub &'a HeaderMap);
 
 impl Fields for ReadOnlyHeaders<'_> {

@@ -102,7 +102,7 @@ impl<'a> Loader<'a> {
 
     /// The files of an `include` entry, in order, each with its place.
     fn included(&mut self, from: &Path, mut value: Value) -> Vec<(PathBuf, Place)> {
-        let problems = super::source_spans::name(&mut value, "include", self.env);
+        let problems = super::setting_paths::name(&mut value, "include", self.env);
         if problems.refuse() {
             self.problems.extend(problems);
             return Vec::new();
@@ -171,7 +171,7 @@ impl<'a> Loader<'a> {
                 None => mine.push((key, value)),
                 Some(index) => {
                     let mut path = section.to_owned();
-                    super::source_spans::push_key(&mut path, &key.text);
+                    super::setting_paths::push_key(&mut path, &key.text);
                     self.problems.push(in_two_files(&key, &path, &mine[*index].0));
                 }
             }

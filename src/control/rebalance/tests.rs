@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::control::testing::{Socket, TestHarness, asked, held};
+use crate::control::socketless_harness::{Socket, TestHarness, asked, held};
 use tokio::time::advance;
 
 fn file(endpoints: &str, rebalance: &str) -> String {

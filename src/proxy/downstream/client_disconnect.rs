@@ -2,7 +2,7 @@
 //! call, a handshake queue, a WebSocket handshake. While the response is awaited or sent, the session is read
 //! and detects it.
 
-use super::connection::Connection;
+use super::client_stream::Connection;
 use super::session_lookup::connection;
 use super::socket_watch::{Gone, SocketWatch};
 use crate::proxy::failure::Failure;

@@ -1,8 +1,8 @@
 //! Lookup of what is ours in Pingora's session: the connection, its [`ConnInfo`] and its control. HTTP/1 has them in its stream;
 //! HTTP/2 has the information in the digest that the streams of a connection share, and the control in the extensions.
 
-use super::connection::Connection;
-use super::session_control::SessionControl;
+use super::client_stream::Connection;
+use super::session_limits::SessionControl;
 use crate::net::conn_info::ConnInfo;
 use pingora::http::ResponseHeader;
 use pingora::protocols::Digest;

@@ -7,7 +7,7 @@ use http::header;
 use pingora::Result;
 use pingora::http::RequestHeader;
 
-/// Removes what the client may not say, and brings X-Forwarded-* to what everybody gets, before an expression, a
+/// Removes fields that the client may not send, and settles X-Forwarded-* for every reader, before an expression, a
 /// plugin or an internal call reads a field.
 ///
 /// # Errors

@@ -1,14 +1,14 @@
 //! Request header: reading, validation, facts, forwarded fields, and the first phases up to the route.
 
+pub(super) mod explain_request;
 pub(super) mod extended_connect;
 pub(super) mod field_cleaning;
 pub(super) mod forwarded;
 pub(super) mod grpc;
 pub(super) mod h1_head;
 pub(super) mod h2_to_h1;
-pub(super) mod head_buffer;
+pub(super) mod head_substitution;
 pub(super) mod hop_by_hop;
-pub(super) mod preview;
 pub(super) mod request_facts;
 pub(super) mod request_validation;
 pub(super) mod untrusted_headers;

@@ -7,7 +7,7 @@ use crate::proxy::attempt;
 use crate::proxy::body::response_body;
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
-use crate::proxy::downstream::connection::Connection;
+use crate::proxy::downstream::client_stream::Connection;
 use crate::proxy::downstream::session_lookup::connection;
 use crate::proxy::failure::{Detail, Failure, OURS};
 use crate::proxy::request::hop_by_hop;

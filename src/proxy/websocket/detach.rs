@@ -3,7 +3,7 @@
 
 use super::h2_tunnel_io::Duplex;
 use crate::net::downstream_io::Socket;
-use crate::proxy::downstream::connection::Connection;
+use crate::proxy::downstream::client_stream::Connection;
 use crate::proxy::downstream::h2_session::take_stream;
 use crate::tunnel::TunnelIo;
 use bytes::Bytes;

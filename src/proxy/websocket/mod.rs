@@ -3,7 +3,7 @@
 pub(super) mod detach;
 pub(super) mod h2_tunnel_io;
 pub(super) mod handshake_attempt;
-pub(super) mod handshake_queue;
+pub(super) mod handshake_rate_wait;
 pub(super) mod redial;
 pub(super) mod tunnel_log;
 pub(super) mod tunnel_permits;

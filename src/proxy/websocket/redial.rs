@@ -2,7 +2,7 @@
 //! handshake, and accepts it only if it negotiates the same.
 
 use super::handshake_attempt::attempt;
-use super::handshake_queue::{self, QueueTurn};
+use super::handshake_rate_wait::{self, QueueTurn};
 use super::tunnel_log::Origin;
 use super::tunnel_permits::TunnelPermits;
 use crate::config::PathParameters;
@@ -68,7 +68,7 @@ pub(in crate::proxy) struct Redialer {
 /// The result of a round with as many attempts as a request has.
 enum Round {
     Agreed(Box<Agreed>),
-    Nobody,
+    NoEndpoint,
     /// No reservation in time.
     NoTurn,
 }
@@ -126,7 +126,7 @@ impl Redialer {
                     return Some(*agreed);
                 }
                 Round::NoTurn => return None,
-                Round::Nobody => {}
+                Round::NoEndpoint => {}
             }
             tried = Tried::default();
             pause = longer(pause);
@@ -137,7 +137,7 @@ impl Redialer {
     async fn round(&self, mut tried: Tried, until: Instant, attempts: &mut u32) -> Round {
         let snapshot = self.shared.live.pin();
         let Some(cluster) = snapshot.cluster(self.origin.endpoint().upstream()).map(Arc::clone) else {
-            return Round::Nobody;
+            return Round::NoEndpoint;
         };
         drop(snapshot);
         for _ in 0..=cluster.spec().retries {
@@ -145,10 +145,10 @@ impl Redialer {
             let _ = tokio::time::timeout(left, cluster.await_first_probe()).await;
             // Without an endpoint there is no handshake to take a turn for.
             if self.pick(&cluster, &tried).is_none() {
-                return Round::Nobody;
+                return Round::NoEndpoint;
             }
             let Some(turn) = self.wait_for_turn(until).await else { return Round::NoTurn };
-            let Some(lease) = self.pick(&cluster, &tried) else { return Round::Nobody };
+            let Some(lease) = self.pick(&cluster, &tried) else { return Round::NoEndpoint };
             *attempts += 1;
             let left = until.saturating_duration_since(Instant::now());
             let limit = self.handshake_timeout.redial(self.timeout, left);
@@ -156,7 +156,7 @@ impl Redialer {
                 return Round::Agreed(Box::new(agreed));
             }
         }
-        Round::Nobody
+        Round::NoEndpoint
     }
 
     /// Waits for a reservation for one more handshake.
@@ -164,8 +164,12 @@ impl Redialer {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // A wait must not keep a generation.
-            let turn =
-                handshake_queue::redial(&self.shared.live.look(), self.origin.route(), self.listener, left);
+            let turn = handshake_rate_wait::redial(
+                &self.shared.live.look(),
+                self.origin.route(),
+                self.listener,
+                left,
+            );
             if let Some(taken) = turn.await {
                 return Some(taken);
             }
@@ -182,8 +186,8 @@ impl Redialer {
         let (target, headers) = self.request.read()?;
         let client = self.origin.client.address();
         let client_network = self.shared.live.look().terms.client_prefix.identity(client);
-        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let request = moongate_sdk::Request::internal(&Method::GET, &target, nobody);
+        let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let request = moongate_sdk::Request::internal(&Method::GET, &target, unspecified);
         // In the route's interpretation: a key of the path is the same as for the first endpoint.
         let read =
             read_path(request.path.as_bytes()).map_or(Cow::Borrowed(request.path), |reading| reading.path);

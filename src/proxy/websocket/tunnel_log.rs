@@ -80,7 +80,7 @@ impl Origin {
         let log = ctx.snapshot.as_ref().and_then(|snapshot| snapshot.log.clone()).filter(|_| route.logged);
         let id = ctx.running.known_request_id().and_then(|id| id.to_str().ok()).unwrap_or_default();
         Some(Arc::new(Self {
-            // Without a log nobody asks for these, and a tunnel may live for weeks.
+            // Only the log needs these, and a tunnel may live for weeks.
             lines: log.map(|log| Lines::new(log, head, id, ctx)),
             route: Arc::clone(&route.name),
             endpoint: Mutex::new(Arc::clone(lease.endpoint())),

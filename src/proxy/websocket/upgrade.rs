@@ -6,13 +6,13 @@ use super::tunnel_log::{Origin, Said};
 use super::tunnel_permits::TunnelPermits;
 use super::tunnel_task::{self, Beginning};
 use super::websocket_plugins::TunnelPlugins;
-use super::{detach, handshake_queue, redial};
+use super::{detach, handshake_rate_wait, redial};
 use crate::proxy::context::Context;
 use crate::proxy::downstream::client_disconnect;
 use crate::proxy::failure::{Detail, Failure};
 use crate::proxy::request::extended_connect;
 use crate::proxy::request::request_facts::RequestLine;
-use crate::proxy::response::{local_response, request_log, response_head, upstream_response};
+use crate::proxy::response::{local_response, request_end, response_head, upstream_response};
 use crate::proxy::{Gateway, attempt};
 use crate::tunnel::{ClientKey, Denial, Permit, TunnelIo};
 use crate::upstream::ProxyAddrs;
@@ -58,9 +58,9 @@ async fn attempt_all(
 ) -> std::result::Result<(Permit, Request, TunnelIo, HandshakeResponse), Failure> {
     // A rejected handshake uses no reservation, and a waiting one holds no permit.
     let mut permit = acquire_permit(session, ctx)?;
-    if let Some(wait) = handshake_queue::take(ctx)? {
+    if let Some(wait) = handshake_rate_wait::take(ctx)? {
         drop(permit);
-        client_disconnect::unless_session_ends(session, handshake_queue::wait(gateway, wait)).await??;
+        client_disconnect::unless_session_ends(session, handshake_rate_wait::wait(gateway, wait)).await??;
         permit = acquire_permit(session, ctx)?;
     }
     let request = request(session, ctx, handshake)?;
@@ -192,8 +192,8 @@ async fn open(
         handshake::write_switching(&mut switching, backend.request.accept(), &headers);
     }
     let handshake = ctx.started.elapsed();
-    request_log::upgraded(session, ctx);
-    let said = Said::all(&request_log::notes(ctx));
+    request_end::upgraded(session, ctx);
+    let said = Said::all(&request_end::notes(ctx));
     let head = session.req_header();
     let living = TunnelPlugins::of(ctx, &route, RequestLine::of(head), &head.headers);
     let Some((client, client_early, room)) = detach::take(session).await else { return Ok(()) };

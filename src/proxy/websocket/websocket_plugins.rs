@@ -5,7 +5,7 @@ use super::tunnel_log::Said;
 use crate::plugin::{Chain, ChainVerdict, RecheckVerdict};
 use crate::proxy::context::Context;
 use crate::proxy::request::request_facts::{Received, RequestLine};
-use crate::proxy::response::request_log;
+use crate::proxy::response::request_end;
 use crate::snapshot::Route;
 use crate::tunnel::{Asking, Inspector, Outcome, Recheck, Side};
 use http::{HeaderMap, Method, Uri};
@@ -145,7 +145,7 @@ impl Inspector for Watch {
             bytes: outcome.bytes,
         };
         self.see(|chain, exchange| chain.closed(exchange, &ended));
-        *self.last_words.lock() = Said::all(&request_log::notes_of(&self.kept.chain, &self.running));
+        *self.last_words.lock() = Said::all(&request_end::notes_of(&self.kept.chain, &self.running));
     }
 }
 

@@ -5,7 +5,7 @@
 use super::field_sections::Sections;
 use super::flood_limit::Budget;
 use super::frame_scan::{CONTINUATION, Frames, HEADERS, What};
-use super::refused_heads::Heads;
+use super::pending_heads::Heads;
 use crate::net::downstream_io::Socket;
 use bytes::{Buf, BytesMut};
 use std::io::{self, IoSlice};

@@ -5,10 +5,10 @@
 //! `close` ends a tunnel.
 
 mod close;
-mod deadlines;
 mod direction;
 mod failover;
 mod frame_stats;
+mod housekeeping;
 mod inspect_state;
 mod keepalive;
 mod pump;

@@ -6,7 +6,6 @@ use crate::config::{self, EndpointEntry, KindEntry, UpstreamProtocol};
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::address::Origin;
 use crate::upstream::balance::{BALANCE, Balance, Member};
-use crate::upstream::clock;
 use crate::upstream::connector::Connector;
 use crate::upstream::discovery::{Discovery, EndpointSource, EndpointSpec};
 use crate::upstream::endpoint::Endpoint;
@@ -14,6 +13,7 @@ use crate::upstream::endpoint_set::{CarriedState, EndpointSet, Plan};
 use crate::upstream::hash_key::KeySource;
 use crate::upstream::health::{Check, PROBES, Probe};
 use crate::upstream::health_score::Health;
+use crate::upstream::monotonic_millis;
 use moongate_config::{Kind, Period, Place, Placed, Problem, Problems, Settings, Value, ValueKind};
 use pingora_load_balancing::{Backends, LoadBalancer};
 use std::collections::HashMap;
@@ -165,7 +165,9 @@ fn carried_members(prior: &Cluster, spec: &config::Upstream, reach: &Connector) 
         next.set_host(endpoint.host());
         match (endpoint.verdict(), health) {
             // Without probes the endpoint recovers now.
-            (Health::Unknown | Health::Unhealthy, Health::Healthy) => next.arrival().begin(clock::now()),
+            (Health::Unknown | Health::Unhealthy, Health::Healthy) => {
+                next.arrival().begin(monotonic_millis::now())
+            }
             _ => next.arrival().inherit(endpoint.arrival()),
         }
         Member::new(next, member.weight()).marked(member.marked_since())
@@ -202,12 +204,12 @@ fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Proble
         lines.push(EndpointSpec { origin, weight, marked });
     }
     if !lines.is_empty() && lines.iter().all(|line| line.weight == 0 || line.marked) {
-        problems.push(Problem::warning(nobody(&lines)).at(place));
+        problems.push(Problem::warning(without_endpoints(&lines)).at(place));
     }
     lines
 }
 
-fn nobody(lines: &[EndpointSpec]) -> &'static str {
+fn without_endpoints(lines: &[EndpointSpec]) -> &'static str {
     match lines.iter().any(|line| line.marked) {
         true => "every endpoint has weight 0 or `drain: true`: no request can be served",
         false => "every endpoint has weight 0: no request can be served",

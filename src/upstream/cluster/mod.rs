@@ -4,18 +4,17 @@
 
 mod background;
 mod build;
-mod draining;
+mod drain_state;
 mod removed_endpoints;
 mod status;
 #[cfg(test)]
 mod tests;
 
-pub use draining::{DrainingEndpoint, Leaving, Order};
+pub use drain_state::{DrainingEndpoint, Leaving, Order};
 pub use removed_endpoints::RemovedUpstream;
 pub use status::{ClusterStatus, EndpointStatus};
 
 use super::balance::CookieScope;
-use super::clock;
 use super::connector::Connector;
 use super::discovery::EndpointSource;
 use super::endpoint::Endpoint;
@@ -23,6 +22,7 @@ use super::endpoint_set::{EndpointSet, Members};
 use super::hash_key::{Key, KeySource, RequestView};
 use super::health::ProbeSchedule;
 use super::lease::{Lease, NoEndpoint, Tried};
+use super::monotonic_millis;
 use super::passive_health::Policy;
 use super::pingora_selection::Selection;
 use super::session_drain::DrainMoment;
@@ -234,7 +234,7 @@ impl Cluster {
     fn panic(&self) {
         self.panics.fetch_add(1, Relaxed);
         self.metrics.panicked();
-        let now = clock::now();
+        let now = monotonic_millis::now();
         let last = self.warned.load(Relaxed);
         let due = last == 0 || now.saturating_sub(last) >= PANIC_LOG_EVERY;
         // Only one of the threads that find it due logs the warning.

@@ -1,7 +1,7 @@
 //! gRPC health check: healthy if `grpc.health.v1.Health/Check` reports SERVING (gRPC health checking
 //! protocol). The two messages are small enough to encode and decode their protobuf by hand.
 
-use super::probe_schedule::probe_settings;
+use super::probe_settings::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, probe_target};
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};

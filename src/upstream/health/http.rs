@@ -1,6 +1,6 @@
 //! HTTP health check: healthy if a response has an expected status. The body is not read.
 
-use super::probe_schedule::probe_settings;
+use super::probe_settings::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target, h2, probe_target};
 use crate::config::OneOrMany;
 use crate::net::http1::response_head;

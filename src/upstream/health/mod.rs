@@ -8,7 +8,7 @@ mod grpc;
 mod h2;
 mod http;
 mod pingora_check;
-mod probe_schedule;
+mod probe_settings;
 mod probe_target;
 mod tcp;
 #[cfg(test)]
@@ -16,7 +16,7 @@ mod tests;
 mod websocket;
 
 pub(super) use pingora_check::Check;
-pub use probe_schedule::ProbeSchedule;
+pub use probe_settings::ProbeSchedule;
 pub use probe_target::{Failure, Target};
 
 pub use super::health_score::Thresholds;

@@ -1,6 +1,6 @@
 //! TCP health check: healthy if a TCP connect succeeds, and the TLS handshake for an upstream with TLS.
 
-use super::probe_schedule::probe_settings;
+use super::probe_settings::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target};
 use async_trait::async_trait;
 use moongate_config::{Kind, Problems, Settings};

@@ -1,7 +1,7 @@
 //! WebSocket health check: healthy if a WebSocket handshake succeeds (RFC 6455 §4.1). It ends with a Close
 //! frame, so that the backend does not log an abnormal closure.
 
-use super::probe_schedule::probe_settings;
+use super::probe_settings::probe_settings;
 use super::{Failure, Probe, ProbeSchedule, Proof, Target, probe_target};
 use crate::net::http1::response_head;
 use crate::upstream::connector::UpstreamStream;

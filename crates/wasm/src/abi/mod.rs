@@ -3,9 +3,9 @@
 
 mod bodies;
 mod calls;
+mod environment;
 mod maps;
 mod streams;
-mod values;
 mod wasi;
 
 use crate::host::Host;
@@ -64,23 +64,23 @@ fn about_requests(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 }
 
 fn about_the_rest(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    function!(linker, "proxy_log", (level: i32, p: i32, n: i32), values::log);
-    function!(linker, "proxy_get_log_level", (at: i32), values::log_level);
-    function!(linker, "proxy_get_current_time_nanoseconds", (at: i32), values::time);
-    function!(linker, "proxy_set_tick_period_milliseconds", (period: i32), values::tick);
-    function!(linker, "proxy_get_property", (p: i32, n: i32, at: i32, length: i32), values::property);
-    function!(linker, "proxy_set_property", (p: i32, n: i32, v: i32, vn: i32), values::set_property);
+    function!(linker, "proxy_log", (level: i32, p: i32, n: i32), environment::log);
+    function!(linker, "proxy_get_log_level", (at: i32), environment::log_level);
+    function!(linker, "proxy_get_current_time_nanoseconds", (at: i32), environment::time);
+    function!(linker, "proxy_set_tick_period_milliseconds", (period: i32), environment::tick);
+    function!(linker, "proxy_get_property", (p: i32, n: i32, at: i32, length: i32), environment::property);
+    function!(linker, "proxy_set_property", (p: i32, n: i32, v: i32, vn: i32), environment::set_property);
     function!(
         linker,
         "proxy_get_shared_data",
         (k: i32, kn: i32, at: i32, length: i32, cas: i32),
-        values::shared
+        environment::shared
     );
-    function!(linker, "proxy_set_shared_data", (k: i32, kn: i32, v: i32, vn: i32, cas: i32), values::set_shared);
-    function!(linker, "proxy_define_metric", (sort: i32, p: i32, n: i32, at: i32), values::define_metric);
-    function!(linker, "proxy_record_metric", (id: i32, value: i64), values::record_metric);
-    function!(linker, "proxy_increment_metric", (id: i32, offset: i64), values::increment_metric);
-    function!(linker, "proxy_get_metric", (id: i32, at: i32), values::metric);
+    function!(linker, "proxy_set_shared_data", (k: i32, kn: i32, v: i32, vn: i32, cas: i32), environment::set_shared);
+    function!(linker, "proxy_define_metric", (sort: i32, p: i32, n: i32, at: i32), environment::define_metric);
+    function!(linker, "proxy_record_metric", (id: i32, value: i64), environment::record_metric);
+    function!(linker, "proxy_increment_metric", (id: i32, offset: i64), environment::increment_metric);
+    function!(linker, "proxy_get_metric", (id: i32, at: i32), environment::metric);
     function!(linker, "proxy_get_configuration", (at: i32, length: i32), bodies::configuration);
     function!(
         linker,

@@ -1,7 +1,7 @@
 //! The part of WASI that the toolchains' standard libraries need: clocks, randomness, standard output as log lines,
 //! and empty arguments and environment. Other functions are defined and return "no such function".
 
-use super::values::now;
+use super::environment::now;
 use crate::host::Host;
 use crate::memory::{Call, bytes, put, put_u32, split};
 use crate::status::{Done, Status, Stop};

@@ -1,6 +1,6 @@
 //! Value tree under construction: open collections, anchors for aliases, and limits on depth and size.
 
-use crate::config::load::source_spans::push_key;
+use crate::config::load::setting_paths::push_key;
 use crate::config::load::yaml_errors;
 use moongate_config::{Key, Place, Problem, Problems, Value, ValueKind};
 use serde_saphyr::granit_parser::Span;

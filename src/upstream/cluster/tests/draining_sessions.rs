@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::upstream::balance::Member;
-use crate::upstream::clock;
+use crate::upstream::monotonic_millis;
 use moongate_config::Placed;
 
 /// Longer than any test: no session's moment is reached.
@@ -96,7 +96,7 @@ fn a_drain_goes_on_over_a_reload_and_over_the_same_order_once_more() {
     };
     cluster.order(&home, Order::Drain).unwrap();
     let began = since(&cluster);
-    while clock::now() == began {
+    while monotonic_millis::now() == began {
         std::thread::yield_now();
     }
     cluster.order(&home, Order::Drain).unwrap();

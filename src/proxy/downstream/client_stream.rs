@@ -10,7 +10,7 @@
 
 use super::lazy_timer::LazyTimer;
 use super::min_rate::Pace;
-use super::session_control::{EndedBy, SessionControl};
+use super::session_limits::{EndedBy, SessionControl};
 use super::socket_watch::{Gone, SocketWatch};
 use super::upload_gate::Gate;
 use crate::net::conn_info::ConnInfo;
@@ -18,7 +18,7 @@ use crate::net::downstream_io::Socket;
 use crate::net::http1::message_framing::{Boundary, ParseState, Reading};
 use crate::proxy::failure::Failure;
 use crate::proxy::request::h1_head::SentHead;
-use crate::proxy::request::head_buffer::HeadIntake;
+use crate::proxy::request::head_substitution::HeadIntake;
 use crate::snapshot::MinRate;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};

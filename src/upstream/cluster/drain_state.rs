@@ -3,9 +3,9 @@
 
 use super::Cluster;
 use crate::upstream::balance::Member;
-use crate::upstream::clock;
 use crate::upstream::endpoint::Token;
 use crate::upstream::health_score::Health;
+use crate::upstream::monotonic_millis;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub struct DrainingEndpoint {
 impl DrainingEndpoint {
     /// The time since the drain began; `None` for another reason.
     pub fn draining_for(&self) -> Option<Duration> {
-        Some(Duration::from_millis(clock::now().saturating_sub(self.since?)))
+        Some(Duration::from_millis(monotonic_millis::now().saturating_sub(self.since?)))
     }
 }
 
@@ -76,7 +76,7 @@ impl Cluster {
             log::info!(upstream = &*self.name, endpoint = address, order:? = order; "an operator's order");
             // The endpoint received no new requests for a while, so its caches are as empty as those of a new
             // one.
-            endpoint.arrival().begin(clock::now());
+            endpoint.arrival().begin(monotonic_millis::now());
         }
         endpoint.set_drained(order == Order::Drain);
         Some(())

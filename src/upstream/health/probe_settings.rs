@@ -86,7 +86,7 @@ macro_rules! probe_settings {
         impl $name {
             fn rhythm(&self, problems: &mut moongate_config::Problems) -> $crate::upstream::health::ProbeSchedule {
                 let Self { interval, timeout, jitter, healthy_after, unhealthy_after, .. } = self;
-                $crate::upstream::health::probe_schedule::Written {
+                $crate::upstream::health::probe_settings::Written {
                     interval: interval.clone(),
                     timeout: timeout.clone(),
                     jitter: *jitter,

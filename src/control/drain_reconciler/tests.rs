@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::control::testing::{Socket, TestHarness, asked};
+use crate::control::socketless_harness::{Socket, TestHarness, asked};
 use crate::tunnel::Cause;
 use crate::upstream::Order;
 use tokio::time::advance;

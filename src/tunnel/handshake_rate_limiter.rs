@@ -2,7 +2,7 @@
 //! (session lookups, subscriptions) is expensive for a backend.
 //!
 //! The queue is one token bucket, shared as one number. A comer is told when its turn is and waits by itself, so there is no
-//! list, no lock and nobody to wake; first come is first served. Time is handed in.
+//! list, no lock and no task to wake; first come is first served. Time is handed in.
 
 use moongate_config::Rate;
 use moongate_sdk::{TokenBucket, TokenRate, nanoseconds};
@@ -95,7 +95,7 @@ impl HandshakeLimiter {
 
     /// Returns an unused reservation.
     pub fn give_back(&self) {
-        // Below zero is nowhere to go: a turn was added before, and nobody takes more than was added.
+        // Never below zero: a turn was added before, and no caller takes more than was added.
         self.paid.fetch_sub(self.turns.cost(1), Relaxed);
     }
 }
