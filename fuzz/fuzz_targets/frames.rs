@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use moongate::tunnel::frame::{Event, Follower, MAX_WITHHELD, Rules, Sender, Violation};
+use moongate::websocket::frame::{Event, FrameParser, MAX_WITHHELD, Rules, Sender, Violation};
 
 /// The number of events of each kind, and a checksum of their contents.
 type Summary = ([u64; 4], u64);
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn follow(sender: Sender, rules: &Rules, stream: &[u8], step: usize) -> (Summary, Option<Violation>) {
-    let mut follower = Follower::new(sender);
+    let mut follower = FrameParser::new(sender);
     let (mut summary, mut passed) = (Summary::default(), 0);
     for piece in stream.chunks(step) {
         let mut front = [0; MAX_WITHHELD];

@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use moongate::chain::Passage;
-use moongate::tunnel::frame::{Follower, MAX_WITHHELD, Rules, Sender};
-use moongate::tunnel::messages::{Stage, Stop, rules};
+use moongate::plugin::ChainVerdict;
+use moongate::websocket::frame::{FrameParser, MAX_WITHHELD, Rules, Sender};
+use moongate::tunnel::messages::{Reassembler, Stop, rules};
 use moongate::tunnel::{Inspector, Outcome, Side};
 use moongate_sdk::Message;
 
@@ -18,17 +18,17 @@ impl Inspector for Editor {
         true
     }
 
-    fn message(&mut self, message: &mut Message) -> Passage {
+    fn message(&mut self, message: &mut Message) -> ChainVerdict {
         self.0.push((message.binary, message.payload.to_vec()));
         match message.payload.last() {
-            Some(0) => return Passage::Drop,
-            Some(1) => return Passage::Close { code: 4000, reason: "no".into() },
+            Some(0) => return ChainVerdict::Drop,
+            Some(1) => return ChainVerdict::Close { code: 4000, reason: "no".into() },
             Some(2) => message.payload.extend_from_slice(b"more"),
             Some(3) => message.binary = !message.binary,
-            Some(4) => return Passage::Failed,
+            Some(4) => return ChainVerdict::Failed,
             _ => {}
         }
-        Passage::Forward
+        ChainVerdict::Forward
     }
 
     fn ended(&mut self, _: &Outcome) {}
@@ -46,7 +46,7 @@ fuzz_target!(|data: &[u8]| {
 
 /// The messages shown, the number of bytes written, and the close code.
 fn show(from: Side, policy: &Rules, stream: &[u8], step: usize) -> (Vec<(bool, Vec<u8>)>, usize, Option<u16>) {
-    let (mut stage, mut editor) = (Stage::new(from, rules(policy)), Editor::default());
+    let (mut stage, mut editor) = (Reassembler::new(from, rules(policy)), Editor::default());
     let (mut out, mut code) = (Vec::new(), None);
     for piece in stream.chunks(step) {
         let mut front = [0; MAX_WITHHELD];
@@ -61,7 +61,7 @@ fn show(from: Side, policy: &Rules, stream: &[u8], step: usize) -> (Vec<(bool, V
         }
     }
     let sender = if from == Side::Client { Sender::Client } else { Sender::Server };
-    let mut follower = Follower::new(sender);
+    let mut follower = FrameParser::new(sender);
     assert!(follower.feed(&out, &Rules::default(), &mut |_| {}).is_ok());
     assert!(follower.at_boundary() && !follower.in_message());
     (editor.0, out.len(), code)

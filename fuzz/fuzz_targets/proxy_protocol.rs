@@ -3,14 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use moongate::proxy_protocol::{Extent, LONGEST, extent, parse, write};
-use moongate::spec::ProxyVersion;
+use moongate::net::proxy_protocol::{HeaderLength, LONGEST, extent, parse, write};
+use moongate::config::ProxyVersion;
 
 fuzz_target!(|data: &[u8]| {
     let whole = extent(data);
-    let first = (0..=data.len()).map(|cut| extent(&data[..cut])).find(|found| *found != Ok(Extent::Beyond));
-    assert_eq!(first.unwrap_or(Ok(Extent::Beyond)), whole);
-    let Ok(Extent::At(end)) = whole else { return };
+    let first = (0..=data.len()).map(|cut| extent(&data[..cut])).find(|found| *found != Ok(HeaderLength::Beyond));
+    assert_eq!(first.unwrap_or(Ok(HeaderLength::Beyond)), whole);
+    let Ok(HeaderLength::At(end)) = whole else { return };
     assert!(end <= LONGEST);
     let Some(Ok(header)) = data.get(..end).map(parse) else { return };
     let Some((source, destination)) = header.ends else { return };

@@ -216,8 +216,10 @@ impl Failure {
             Self::BadRequest(Detail(detail))
             | Self::AmbiguousPath(Detail(detail))
             | Self::BadWebSocketRequest(Detail(detail)) => detail,
-            Self::HeadTooLarge => "the head is larger than `server.max_header_size`, or has too many fields",
-            Self::HeaderTimeout => "the head took longer than `server.header_timeout`",
+            Self::HeadTooLarge => {
+                "the header is larger than `server.max_header_size`, or has too many fields"
+            }
+            Self::HeaderTimeout => "the header took longer than `server.header_timeout`",
             Self::TargetTooLong => BadTarget::TooLong.detail(),
             Self::TooManyStreams => {
                 "the connection has its maximum of concurrent streams; the client may retry"

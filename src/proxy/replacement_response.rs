@@ -27,7 +27,7 @@ impl ReplacementResponse {
         match decision {
             Decision::Continue => None,
             Decision::Respond { at, by, reply } if reply.status.is_informational() => {
-                const MESSAGE: &str = "a plugin replied with an interim status";
+                const MESSAGE: &str = "plugin responded with an interim status";
                 if log_throttle::admit(log::Level::Error, MESSAGE, &[&by]) {
                     log::error!(plugin = &*by, position = at; "{MESSAGE}");
                 }

@@ -140,7 +140,7 @@ impl Compiler<'_> {
                 let problem = Problem::warning(format!(
                     "upstream `{name}` has `protocol: h2c`: WebSockets of this route get 502"
                 ));
-                let help = "send them to an upstream with `protocol: http1`, or take `websocket` out";
+                let help = "use an upstream with `protocol: http1`, or remove `websocket`";
                 let place =
                     written.upstream.as_ref().map_or(Place::nowhere(), |upstream| upstream.place.clone());
                 self.problems.push(problem.help(help).at(&place));

@@ -45,11 +45,11 @@ impl Address {
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
-                return Err(Problem::new("`unix:` wants a path").help("as in unix:/run/moongate.sock"));
+                return Err(Problem::new("`unix:` needs a path").help("as in unix:/run/moongate.sock"));
             }
             if let Err(error) = std::os::unix::net::SocketAddr::from_pathname(path) {
                 let length = path.len();
-                return Err(Problem::new(format!("no socket can have this path of {length} bytes: {error}"))
+                return Err(Problem::new(format!("invalid socket path of {length} bytes: {error}"))
                     .help("the kernel takes at most 107 bytes"));
             }
             return Ok(Self::Unix { path: PathBuf::from(path), access: Access::default() });
@@ -143,15 +143,15 @@ fn can_hold_a_socket(path: &Path) -> Result<(), Problem> {
         Ok(_) => return Err(Problem::new(format!("`{}` is not a directory", directory.display()))),
         // A service manager may make it when the process starts.
         Err(error) if error.kind() == ErrorKind::NotFound && !directory.is_symlink() => {
-            let problem = Problem::warning(format!("there is no directory `{}`", directory.display()));
-            return Err(problem.help("it must be there when the process starts"));
+            let problem = Problem::warning(format!("directory `{}` does not exist", directory.display()));
+            return Err(problem.help("it must exist when the process starts"));
         }
-        Err(error) => return Err(Problem::new(format!("no socket can be made at `{shown}`: {error}"))),
+        Err(error) => return Err(Problem::new(format!("cannot create a socket at `{shown}`: {error}"))),
     }
     match path.symlink_metadata() {
         Ok(found) if !found.file_type().is_socket() => {
-            Err(Problem::new(format!("`{shown}` is there already and is no socket"))
-                .help("remove it, or take another path"))
+            Err(Problem::new(format!("`{shown}` exists and is not a socket"))
+                .help("remove it, or use another path"))
         }
         _ => Ok(()),
     }
@@ -163,7 +163,7 @@ fn permissions(written: &Placed<String>) -> Result<u32, Problems> {
     let good = matches!(digits.len(), 3 | 4) && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
     match u32::from_str_radix(digits, 8) {
         Ok(mode) if good && mode <= 0o777 => Ok(mode),
-        _ => Err(Problem::new(format!("`{}` is not a mode", written.value))
+        _ => Err(Problem::new(format!("invalid mode `{}`", written.value))
             .help("write octal digits, 0660 for instance: read and write for owner and group")
             .at(&written.place)
             .into()),
@@ -175,7 +175,7 @@ fn id(written: &Placed<String>, what: &str, file: &str) -> Result<u32, Problems>
     match written.parse() {
         // To chown(2) it means that nothing changes.
         Ok(u32::MAX) => {
-            let problem = Problem::new(format!("{} is not the number of a {what}", u32::MAX));
+            let problem = Problem::new(format!("{} is not a valid {what} ID", u32::MAX));
             return Err(problem.at(&written.place).into());
         }
         Ok(number) => return Ok(number),
@@ -189,14 +189,11 @@ fn id(written: &Placed<String>, what: &str, file: &str) -> Result<u32, Problems>
     match found.and_then(|fields| fields.get(2)?.parse().ok()) {
         Some(number) => Ok(number),
         None => {
-            let problem = Problem::new(format!("there is no {what} `{}` in {file}", written.value));
+            let problem = Problem::new(format!("unknown {what} `{}` in {file}", written.value));
             let names: Vec<_> =
                 entries().filter_map(|fields| fields.first().map(|name| (*name).to_owned())).collect();
             let problem = problem.suggest(written, names.iter().map(String::as_str));
-            Err(problem
-                .help("a number stands for one that the system has elsewhere")
-                .at(&written.place)
-                .into())
+            Err(problem.help("write the number of one that is not in this file").at(&written.place).into())
         }
     }
 }
@@ -211,9 +208,9 @@ pub(super) fn rivals(name: &str, known: &Address, address: &Address) -> Problem 
     if known == address {
         return Problem::new(format!("two listeners have the address {address}"));
     }
-    let problem = Problem::new(format!("{address} and {known} of `{name}` cannot both be listened on"));
+    let problem = Problem::new(format!("cannot listen on both {address} and {known} of `{name}`"));
     let (wide, narrow) = if known.covers(address) { (known, address) } else { (address, known) };
-    problem.help(format!("{wide} takes the connections to {narrow} too; keep one of them"))
+    problem.help(format!("{wide} accepts connections to {narrow} too; keep one of them"))
 }
 
 #[cfg(test)]

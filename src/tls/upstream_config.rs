@@ -213,7 +213,7 @@ fn system(written: &Placed<UpstreamTls>) -> Result<Arc<RootCertStore>, Problems>
     match ROOTS.get_or_init(read) {
         Ok(roots) => Ok(Arc::clone(roots)),
         Err(error) => {
-            let problem = Problem::new(format!("the system's root certificates cannot be read: {error}"));
+            let problem = Problem::new(format!("system root certificates not read: {error}"));
             let help = "install them (Debian: ca-certificates), or set `ca` to a file of trusted issuers";
             Err(problem.help(help).at(&written.place).into())
         }

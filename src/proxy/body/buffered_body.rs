@@ -66,7 +66,7 @@ fn gone(session: &mut Session, error: Box<Error>) -> ReplacementResponse {
     session.set_keepalive(None);
     let broken = connection(session).is_some_and(Connection::is_broken);
     let limit = || session_lookup::control(session).and_then(SessionControl::failure);
-    let framing = Failure::BadRequest(Detail("the body breaks its framing"));
+    let framing = Failure::BadRequest(Detail("the body violates its framing"));
     let failure = if broken { Some(framing) } else { limit() };
     failure.unwrap_or_else(|| Failure::from(&*error.into_down())).into()
 }

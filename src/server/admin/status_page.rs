@@ -147,7 +147,7 @@ mod tests {
             "1 d 1 h",
             "&lt;u&gt;",
             "a &lt; b",
-            "refused",
+            "rejected",
             "<td>1.2.3.4:80<td>2<td class=\"healthy\">healthy<td>5<td>operator",
         ] {
             assert!(page.contains(part), "{part}: {page}");

@@ -59,9 +59,9 @@ families! {
     UPSTREAM_CONNECTIONS_ACTIVE = Shape::Gauge, "moongate_upstream_connections_active" ["upstream", "endpoint"],
         "Requests and WebSockets at the endpoint now; a removed endpoint or upstream is kept until the last one has ended.";
     UPSTREAM_FAILURES = Shape::Counter, "moongate_upstream_failures_total" ["upstream", "endpoint", "reason"],
-        "Attempts that failed at the endpoint, retried ones included; the reasons are those of responses, and for redials handshake_refused and other_agreement.";
+        "Failed attempts at the endpoint, retried ones included; redials of WebSockets add the reasons handshake_refused and other_agreement.";
     UPSTREAM_ALL_UNHEALTHY = Shape::Counter, "moongate_upstream_all_unhealthy_total" ["upstream"],
-        "Choices made or refused while every endpoint was unhealthy.";
+        "Selections among all endpoints of the upstream while every one was unhealthy.";
     UPSTREAM_RESOLVE_FAILURES = Shape::Counter, "moongate_upstream_resolve_failures_total" ["upstream"],
         "Failed lookups of the upstream's host names; the last known addresses stay in use.";
     NAME_LOOKUPS = Shape::Counter, "moongate_name_lookups_total" ["result"],
