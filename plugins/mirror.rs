@@ -66,7 +66,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let written: Written = settings.read()?;
     let mut problems = Problems::default();
     if let Some(share) = written.percent.as_ref().filter(|share| !(1..=100).contains(&share.value)) {
-        problems.push(Problem::new("`percent` is 1 to 100").at(&share.place));
+        problems.push(Problem::new("`percent` must be 1 to 100").at(&share.place));
     }
     if let Some(size) = written.max_body.as_ref().filter(|size| size.0 > LONGEST_BODY) {
         problems.push(Problem::new("`max_body` must be at most 1MiB").at(&size.place));
@@ -269,10 +269,10 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_refused_with_what_to_write() {
         for (written, expected) in [
-            (json!({ "percent": 0 }), "`percent` is 1 to 100"),
-            (json!({ "max_body": "2MiB" }), "`max_body` is at most 1MiB"),
-            (json!({ "max_in_flight": 0 }), "`max_in_flight` is at least 1"),
-            (json!({ "timeout": "0" }), "`timeout` is at least 1ms"),
+            (json!({ "percent": 0 }), "`percent` must be 1 to 100"),
+            (json!({ "max_body": "2MiB" }), "`max_body` must be at most 1MiB"),
+            (json!({ "max_in_flight": 0 }), "`max_in_flight` must be at least 1"),
+            (json!({ "timeout": "0" }), "`timeout` must be at least 1ms"),
         ] {
             let mut all = json!({ "upstream": "next" });
             all.as_object_mut().unwrap().extend(written.as_object().unwrap().clone());

@@ -118,11 +118,11 @@ fn settings_that_browsers_reject_are_refused() {
         (json!({ "origins": [] }), "`origins` is empty"),
         (
             json!({ "origins": ["*"], "allow_credentials": true }),
-            "`*` in `origins` means nothing with credentials",
+            "`*` in `origins` has no effect with credentials",
         ),
         (
             json!({ "origins": ["https://a"], "methods": ["*"], "allow_credentials": true }),
-            "`*` in `methods` means nothing with credentials",
+            "`*` in `methods` has no effect with credentials",
         ),
         (json!({ "origins": ["*"], "methods": ["patch"] }), "`patch` is not in upper case"),
         (json!({ "origins": ["*"], "methods": ["A B"] }), "`A B` is not a method"),

@@ -61,7 +61,7 @@ fn explain_request(snapshot: &Snapshot, arguments: &ExplainArguments) -> Result<
         return Err("`--explain` needs a method and a URL".into());
     };
     let method = Method::from_bytes(method.to_uppercase().as_bytes())
-        .map_err(|_| format!("`{method}` is no method"))?;
+        .map_err(|_| format!("`{method}` is not an HTTP method"))?;
     let (raw, url) = read_url(url)?;
     let mut headers = HeaderMap::new();
     for field in &arguments.headers {

@@ -124,10 +124,10 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
         // An ordinary request, whose Upgrade is not forwarded.
         Err(HandshakeError::NotWebSocket) => return Ok(false),
         Err(HandshakeError::Version) => {
-            local_response::failure(session, ctx, Failure::WebSocketVersion).await?
+            local_response::failure(session, ctx, Failure::WebSocketVersion).await?;
         }
         Err(HandshakeError::Bad(detail)) => {
-            local_response::failure(session, ctx, Failure::BadWebSocketRequest(Detail(detail))).await?
+            local_response::failure(session, ctx, Failure::BadWebSocketRequest(Detail(detail))).await?;
         }
     }
     Ok(true)

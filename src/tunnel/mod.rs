@@ -2,7 +2,7 @@
 //!
 //! The proxy checks the client's request (`handshake::check`) and applies the route's policy
 //! ([`Policy::acquire_permit`]) and its [`HandshakeLimiter`]. It connects to an endpoint and does the
-//! handshake there (`handshake::exchange`). Then it joins the [`Registry`] and passes both sides to [`run`],
+//! handshake there (`handshake::exchange`). Then it joins the [`Registry`] and passes both sides to `relay::run`,
 //! with an [`Inspector`] for plugins with message phases. Routing, selection of endpoints and HTTP are in the
 //! proxy.
 

@@ -7,7 +7,7 @@
 //! `ServiceDiscovery`. This module adds what it lacks: counts that survive a reload, the state "not probed
 //! yet", passive ejection and panic mode.
 //!
-//! The connection to an endpoint is here too ([`Connector`]): TLS, HTTP/2, the PROXY protocol. Retries and
+//! The connection to an endpoint is here too (`connector`): TLS, HTTP/2, the PROXY protocol. Retries and
 //! the mapping of failures to responses are in the proxy and the tunnel. [`Cluster::run`] is a future that
 //! the supervisor spawns.
 

@@ -108,7 +108,7 @@ impl<'s> Exports<'s> {
                     ("*", true) => exports.globs.entry(path.clone()).or_default().push(target),
                     ("*", false) => {}
                     (name, _) => {
-                        drop(exports.names.insert([path.as_slice(), &[name.to_owned()]].concat(), target))
+                        drop(exports.names.insert([path.as_slice(), &[name.to_owned()]].concat(), target));
                     }
                 }
             }

@@ -110,7 +110,7 @@ fn problems_with_new_files_are_logged_once_and_the_old_ones_stay_in_use() {
             fs::read(ca.issue_expired("late", &["a.example"]).cert).unwrap().as_slice(),
             "the certificate expired",
         ),
-        (fs::read(ca.issue("other", &["a.example"]).cert).unwrap().as_slice(), "does not fit"),
+        (fs::read(ca.issue("other", &["a.example"]).cert).unwrap().as_slice(), "does not match"),
     ] {
         let mark = gateway.log().mark();
         replace(&pair.cert, bad);
@@ -190,7 +190,7 @@ fn a_bad_file_refuses_a_reload_at_its_place() {
         (
             format!("certificates: [{{ cert: {cert}, key: {} }}]", other.key.display()),
             "certificates[0].key",
-            "does not fit",
+            "does not match",
         ),
         (
             format!("certificates: [{{ cert: {cert}, key: {} }}]", locked.display()),
@@ -214,7 +214,7 @@ fn a_bad_file_refuses_a_reload_at_its_place() {
             "client_auth.ca",
             "the file is empty",
         ),
-        ("certificates: []".to_owned(), "listeners[1].tls", "without a certificate"),
+        ("certificates: []".to_owned(), "listeners[1].tls", "no certificate"),
     ] {
         let report = gateway.reload_whole(&with(&tls)).unwrap_err();
         assert!(report.contains(place) && report.contains(why), "{place}: {why}\n{report}");

@@ -128,7 +128,7 @@ const KEYS: &[Named] = &[
 ];
 
 /// Keys whose description mentions files and that name none.
-const NOT_PATHS: &[&str] = &["headers", "kind", "allow", "except", "directory", "secret"];
+const NOT_PATHS: &[&str] = &["headers", "kind", "allow", "except", "directory", "secret", "upstream"];
 
 fn yaml(origin: &Origin) -> String {
     let mut yaml = format!(

@@ -1,6 +1,6 @@
 //! Conditions and values in the Common Expression Language (CEL), compiled with the configuration.
 //!
-//! The `cel` crate parses and evaluates. In between, [`lower`] checks every name and type that can be known, bounds
+//! The `cel` crate parses and evaluates. In between, `lower` checks every name and type that can be known, bounds
 //! the cost, and replaces each input by a slot. A compiled expression therefore looks nothing up by name, and
 //! nothing of a request is copied before it is read. The owner of an expression decides the effect of a failed
 //! evaluation.

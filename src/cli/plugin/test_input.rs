@@ -63,7 +63,8 @@ impl TestInput {
     /// What the command line says of it; the log lines of the plugin go to `capture`.
     pub(super) fn read(arguments: &TestArguments, capture: &LogCapture) -> Result<Self, String> {
         let (method, target) = arguments.request.split_once(' ').unwrap_or(("GET", &arguments.request));
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
+        let method =
+            Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is not an HTTP method"))?;
         let uri: Uri = target.trim().parse().map_err(|error| format!("`{target}` is no URL: {error}"))?;
         let mut visit = TestExchange::new(uri.path_and_query().map_or("/", |target| target.as_str()));
         visit.method = method;

@@ -153,7 +153,7 @@ impl Builder {
     /// A mapping's entries with merge keys resolved and duplicate keys removed.
     fn resolve_entries(&mut self, entries: Vec<(Key, Value)>) -> Vec<(Key, Value)> {
         mapping_keys::resolve_merge_keys(entries, &mut |problem, place, key| {
-            self.complain(problem, place, Some(key))
+            self.complain(problem, place, Some(key));
         })
     }
 

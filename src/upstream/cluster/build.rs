@@ -166,7 +166,7 @@ fn carried_members(prior: &Cluster, spec: &config::Upstream, reach: &Connector) 
         match (endpoint.verdict(), health) {
             // Without probes the endpoint recovers now.
             (Health::Unknown | Health::Unhealthy, Health::Healthy) => {
-                next.arrival().begin(monotonic_millis::now())
+                next.arrival().begin(monotonic_millis::now());
             }
             _ => next.arrival().inherit(endpoint.arrival()),
         }

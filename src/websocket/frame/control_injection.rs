@@ -4,8 +4,7 @@
 use super::FrameParser;
 
 impl FrameParser {
-    /// Whether a control frame may be written now, after all fed bytes except the withheld ones. A caller
-    /// that forwards withheld bytes must use [`FrameParser::at_boundary`].
+    /// Whether a control frame may be written now, after all fed bytes except the withheld ones.
     #[must_use]
     pub fn may_inject(&self) -> bool {
         self.left == 0 && !self.closed()

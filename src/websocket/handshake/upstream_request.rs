@@ -51,7 +51,7 @@ pub struct BadTarget;
 /// `headers`. Connection, Upgrade, key and version are the gateway's own.
 ///
 /// # Errors
-/// [`BadTarget`] if `target` could end the request line early.
+/// If `target` could end the request line early.
 pub fn write_request(
     target: &[u8],
     headers: &HeaderMap,

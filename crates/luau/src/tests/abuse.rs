@@ -177,9 +177,13 @@ fn ten_thousand_failing_requests_leak_nothing() {
         }
     };
     round(2_000);
-    let before = resident();
-    round(10_000);
-    let grown = resident().saturating_sub(before);
+    // Other tests of this process allocate meanwhile; a leak grows in every round.
+    let growth = |_| {
+        let before = resident();
+        round(10_000);
+        resident().saturating_sub(before)
+    };
+    let grown = (0..5).map(growth).min().unwrap();
     assert!(grown < 8 << 10, "{grown} KiB more for 10,000 requests of 4 KiB each");
 }
 

@@ -93,7 +93,7 @@ pub(super) fn respond(
     if !details.is_empty() {
         let details = String::from_utf8_lossy(&details[..details.len().min(256)]).into_owned();
         request_scope::seen(|sight| {
-            sight.exchange(&mut |exchange| exchange.note("details", details.as_str()))
+            sight.exchange(&mut |exchange| exchange.note("details", details.as_str()));
         });
     }
     host.outcome.reply = Some(Box::new(reply));
