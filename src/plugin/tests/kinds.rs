@@ -531,7 +531,7 @@ fn a_kind_that_panics_when_it_is_built_is_a_problem_of_its_entry() {
     for kind in ["unbuilt", "unsure"] {
         let none = Instances::default();
         let problems = Builder::new(BROKEN, &none).entry("r", &entry(kind, "a", "b", 7)).unwrap_err();
-        let message = format!("test.yaml:7:1: the plugin `{kind}` panicked while it was built");
+        let message = format!("test.yaml:7:1: plugin `{kind}` panicked while it was built");
         assert_eq!(problems.0[0].to_string(), message);
     }
 }
