@@ -42,10 +42,17 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
         return ExitCode::from(FAILED);
     };
     match request_reload(&admin.address.value, admin.token.as_deref(), until) {
-        Ok(ReloadResponse { status: 200, report, .. }) => {
+        Ok(ReloadResponse { status: 200, report, file, generation, .. }) => {
             // As in `moongate check`, warnings do not fail the command.
             say_wrong(&report.unwrap_or_default());
-            say("configuration reloaded\n")
+            if let Some(other) = file.as_deref().filter(|file| !is_same_file(path, Path::new(file))) {
+                say_wrong(&format!(
+                    "warning: the gateway reads {other}, not {}\n  = help: start it with `-c` for another file\n",
+                    path.display()
+                ));
+            }
+            let generation = generation.map(|number| format!(", generation {number}")).unwrap_or_default();
+            say(&format!("configuration reloaded{generation}\n"))
         }
         Ok(ReloadResponse { status: 422, report: Some(report), .. }) => {
             say_wrong(&report);
@@ -68,7 +75,11 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
             ExitCode::from(FAILED)
         }
         Err(error) => {
-            say_wrong(&format!("error: cannot reach the gateway at {}: {error}\n", admin.address.value));
+            say_wrong(&format!(
+                "error: cannot reach the gateway at {}: {error}\n  = help: if `admin` of the file was changed, the running gateway still has \
+                 the old address: send it SIGHUP, or restart it\n",
+                admin.address.value
+            ));
             ExitCode::from(FAILED)
         }
     }
@@ -91,6 +102,9 @@ struct ReloadResponse {
     status: u16,
     /// The reasons of a refused configuration, or the warnings of an applied one.
     report: Option<String>,
+    /// The file that the gateway reads, and the number of the applied configuration.
+    file: Option<String>,
+    generation: Option<u64>,
     body: String,
 }
 
@@ -131,8 +145,20 @@ fn request_reload(address: &str, token: Option<&str>, until: Instant) -> io::Res
     let response = String::from_utf8_lossy(&response);
     let status = response.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let report = serde_json::from_str::<serde_json::Value>(body)
-        .ok()
-        .and_then(|body| Some(body.get("report")?.as_str()?.to_owned()));
-    Ok(ReloadResponse { status, report, body: body.to_owned() })
+    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let text = |key: &str| json.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    let generation = json.get("generation").and_then(serde_json::Value::as_u64);
+    Ok(ReloadResponse {
+        status,
+        report: text("report"),
+        file: text("file"),
+        generation,
+        body: body.to_owned(),
+    })
+}
+
+/// Whether both paths lead to one file.
+fn is_same_file(own: &Path, gateways: &Path) -> bool {
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    canonical(own) == canonical(gateways)
 }

@@ -15,6 +15,8 @@ mod yaml_errors;
 #[cfg(test)]
 mod tests;
 
+pub use foreign_names::advise;
+
 use super::model::Config;
 use crate::diagnostics::Sources;
 use moongate_config::{Problem, Problems, Value};

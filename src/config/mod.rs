@@ -21,7 +21,7 @@ mod word_choice;
 
 pub use connection_protocols::*;
 pub use endpoint::*;
-pub use load::{Env, Loaded, Refused, load, load_text};
+pub use load::{Env, Loaded, Refused, advise, load, load_text};
 pub use min_rate::{MinRate, RateAndGrace};
 pub use model::*;
 pub use path_handling::{EscapedSlashes, MergeSlashes};

@@ -204,6 +204,11 @@ impl Live {
         self.current.load()
     }
 
+    /// The configuration file, as an absolute path.
+    pub fn file(&self) -> PathBuf {
+        std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
     /// The current generation, pinned for one request.
     pub fn pin(&self) -> Arc<Snapshot> {
         self.current.load_full()

@@ -63,6 +63,8 @@ pub enum ReloadOutcome {
     Taken {
         /// The number of its generation.
         generation: u64,
+        /// The file that it was read from.
+        file: String,
         /// The rendered warnings, if any.
         report: Option<String>,
     },
@@ -165,11 +167,11 @@ impl Admin {
             },
             Page::Status => Response::json(StatusCode::OK, &self.state.status()),
             Page::Reload => match self.state.reload().await {
-                ReloadOutcome::Taken { generation, report: None } => {
-                    Response::json(StatusCode::OK, &json!({ "ok": true, "generation": generation }))
-                }
-                ReloadOutcome::Taken { generation, report } => {
-                    let body = json!({ "ok": true, "generation": generation, "report": report });
+                ReloadOutcome::Taken { generation, file, report } => {
+                    let mut body = json!({ "ok": true, "generation": generation, "file": file });
+                    if let Some(report) = report {
+                        body["report"] = report.into();
+                    }
                     Response::json(StatusCode::OK, &body)
                 }
                 ReloadOutcome::Refused { report } => Response::json(

@@ -94,10 +94,11 @@ impl AdminState for ProcessStatus {
 
     async fn reload(&self) -> ReloadOutcome {
         let live = Arc::clone(&self.shared.live);
+        let file = live.file().display().to_string();
         // A task of its own on the runtime of reloads: a client that disconnects must not abort a reload
         // half-way.
         match self.control.spawn(async move { live.reload().await }).await {
-            Ok(Ok(Reloaded { generation, report })) => ReloadOutcome::Taken { generation, report },
+            Ok(Ok(Reloaded { generation, report })) => ReloadOutcome::Taken { generation, file, report },
             Ok(Err(refusal)) => ReloadOutcome::Refused { report: refusal.report },
             Err(error) => ReloadOutcome::Refused { report: error.to_string() },
         }

@@ -157,7 +157,8 @@ pub fn compile(
         );
     }
     compiler.problems.0.extend(loop_warnings::warnings(spec, &listeners));
-    let Compiler { problems, plugins, .. } = compiler;
+    let Compiler { mut problems, plugins, .. } = compiler;
+    problems.0.iter_mut().for_each(config::advise);
     if problems.refuse() {
         return Err(problems);
     }

@@ -97,7 +97,9 @@ pub fn flush(within: Duration) {
 
 fn build(settings: LogSettings, lines: Option<&Arc<Lines>>, color: LogColor) -> Logger {
     let mut builder = env_logger::Builder::new();
-    let filters = std::env::var(VARIABLE).unwrap_or_else(|_| filters(settings.level));
+    // An empty variable counts as unset: no filter at all would silence the log.
+    let variable = std::env::var(VARIABLE).ok().filter(|text| !text.trim().is_empty());
+    let filters = variable.unwrap_or_else(|| filters(settings.level));
     builder.parse_filters(&filters);
     if let Some(lines) = lines {
         let style = match color {

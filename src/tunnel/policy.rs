@@ -108,8 +108,9 @@ impl Policy {
     pub fn new(written: &config::WebSocket, prior: Option<&Self>) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         match (&written.jitter, written.max_age) {
-            (Some(jitter), None) => {
-                problems.push(Problem::new("`jitter` needs a `max_age` to be taken off").at(&jitter.place));
+            (Some(jitter), None) if !jitter.value.0.is_zero() => {
+                problems
+                    .push(Problem::new("`jitter` shortens `max_age`, which is not set").at(&jitter.place));
             }
             (Some(jitter), Some(age)) if jitter.value > age => {
                 problems.push(Problem::new("`jitter` must not be longer than `max_age`").at(&jitter.place));

@@ -77,7 +77,8 @@ fn a_reload_by_post_returns_its_outcome() {
     gateway.write(&format!("routes: [{{ upstream: ['{b}'] }}]"));
     let response = post(&gateway, "/api/v1/reload", "");
     assert_eq!(response.status, 200);
-    assert_eq!(response.json(), serde_json::json!({ "ok": true, "generation": 2 }));
+    let file = gateway.file();
+    assert_eq!(response.json(), serde_json::json!({ "ok": true, "generation": 2, "file": file }));
     assert_eq!(gateway.get("/").text(), "b");
 
     gateway.write("routes: [{ upstraem: x }]");

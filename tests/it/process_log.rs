@@ -56,3 +56,9 @@ fn rust_log_has_precedence_over_the_level_and_leaves_the_format() {
     // It waits for a line at the level info.
     Gateway::start_whole_with("RUST_LOG", OsStr::new("info"), &yaml);
 }
+
+#[test]
+fn an_empty_rust_log_counts_as_unset() {
+    let yaml = format!("{WEB}{}", with_log("level: info"));
+    Gateway::start_whole_with("RUST_LOG", OsStr::new(""), &yaml);
+}

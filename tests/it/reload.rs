@@ -269,7 +269,18 @@ routes: [{{ upstream: [{origin}] }}]"
     gateway.write_whole(&file(&b.to_string()).replace("routes: [", "routes: [] #"));
     let doubtful = reload();
     assert_eq!(doubtful.status.code(), Some(0));
-    assert_eq!(String::from_utf8_lossy(&doubtful.stdout), "configuration reloaded\n");
+    assert_eq!(
+        String::from_utf8_lossy(&doubtful.stdout),
+        format!("configuration reloaded, generation {}\n", gateway.generation())
+    );
     let warned = String::from_utf8_lossy(&doubtful.stderr);
-    assert!(warned.starts_with("warning: no routes"), "{warned}");
+    assert!(warned.starts_with("warning: no routes") && !warned.contains("the gateway reads"), "{warned}");
+
+    // The admin address of this file is the gateway's, and the file is another one.
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.yaml");
+    std::fs::write(&other, format!("admin: {{ address: '{}' }}\n", gateway.admin())).unwrap();
+    let misled = moongate(&["reload", "-c", other.to_str().unwrap()]);
+    let warned = String::from_utf8_lossy(&misled.stderr);
+    assert!(warned.contains("warning: the gateway reads ") && warned.contains("other.yaml"), "{warned}");
 }

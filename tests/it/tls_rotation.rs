@@ -170,7 +170,7 @@ fn a_bad_file_refuses_a_reload_at_its_place() {
         (
             format!("certificates: [{{ cert: {}, key: {key} }}]", binary.display()),
             "certificates[0].cert",
-            "in DER",
+            "is DER",
         ),
         (
             format!("certificates: [{{ cert: {}, key: {key} }}]", half.display()),

@@ -95,6 +95,9 @@ impl FromStr for Rate {
 
 fn no_period(text: &str) -> Problem {
     let problem = Problem::new(format!("`{text}` is not a rate"));
+    if !text.is_empty() && text.bytes().all(|byte| byte == b'0') {
+        return problem.label("at least 1, as in `500/s`; remove the key for no limit");
+    }
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return problem.label(format!("write `{text}/s` for {text} a second"));
     }

@@ -9,8 +9,6 @@ struct Scope {
     end: &'static str,
 }
 
-const ANYWHERE: Scope = Scope { begin: "", end: "" };
-
 /// A mistake with its own message, and the help for it.
 struct Confusion {
     message: &'static str,
@@ -99,7 +97,7 @@ const FOREIGN: &[Foreign] = &[
     foreign("hash", STICKY),
     foreign("proxyreadtimeout", TIMEOUTS),
     foreign("readtimeout", TIMEOUTS),
-    foreign("proxysendtimeout", "it is `send_timeout` of `server`, and `websocket: { write_timeout: … }`"),
+    foreign("proxysendtimeout", "it is `timeout` of a route, and `websocket: { write_timeout: … }`"),
     foreign("writetimeout", "it is `send_timeout` of `server`, and `websocket: { write_timeout: … }`"),
     foreign("proxyconnecttimeout", "it is `connect_timeout` of an upstream"),
     foreign("proxynextupstream", RETRIES),
@@ -132,6 +130,11 @@ const FOREIGN: &[Foreign] = &[
     foreign("errorlog", LOG),
     foreign("gzip", COMPRESS),
     foreign("return", "it is the plugin `respond` or `redirect`"),
+    foreign("keepalive", "it is `max_idle_connections` of `server`"),
+    foreign("down", "it is `drain: true` of an endpoint"),
+    foreign("workershutdowntimeout", "it is `grace_period` of `server`"),
+    foreign("sslciphers", "the ciphers are those of rustls and cannot be chosen; `min_version` can"),
+    foreign("resolvers", "it is `name_servers` of `server`"),
     // HAProxy
     foreign("frontend", LISTENERS),
     foreign("frontends", LISTENERS),
@@ -235,6 +238,7 @@ const FOREIGN: &[Foreign] = &[
     foreign("sites", ROUTES),
     foreign("autohttps", ACME),
     // Other common words.
+    foreign("heartbeat", "it is `websocket: { ping_interval: … }` of a route"),
     foreign("loglevel", LOG),
     foreign("logging", LOG),
     foreign("logs", LOG),
@@ -250,6 +254,35 @@ const FOREIGN: &[Foreign] = &[
     foreign("compression", COMPRESS),
     foreign("rewrite", REWRITE),
     foreign("letsencrypt", ACME),
+];
+
+/// A name that means something else within a part of the configuration.
+struct Scoped {
+    name: &'static str,
+    within: &'static str,
+    help: &'static str,
+}
+
+const fn scoped(name: &'static str, within: &'static str, help: &'static str) -> Scoped {
+    Scoped { name, within, help }
+}
+
+const NO_ENDPOINT_LIMIT: &str =
+    "no limit holds for one endpoint; `max_connections` is of a listener, or of a route's `websocket`";
+const ADMIN_ADDRESS: &str = "it is `address` of `admin`";
+
+const SCOPED: &[Scoped] = &[
+    scoped("server", "upstreams.", ENDPOINTS),
+    scoped("maxconn", ".endpoints[", NO_ENDPOINT_LIMIT),
+    scoped("max_conns", ".endpoints[", NO_ENDPOINT_LIMIT),
+    scoped("max_connections", ".endpoints[", NO_ENDPOINT_LIMIT),
+    scoped("listen", "admin.", ADMIN_ADDRESS),
+    scoped("bind", "admin.", ADMIN_ADDRESS),
+    scoped("verify", ".client_auth.", "it is `mode: require | optional`"),
+    scoped("tunnel_timeout", ".websocket.", "it is `idle_timeout`"),
+    scoped("code", ".plugins[", "it is `status`"),
+    scoped("uri", ".health_check.", "it is `path`"),
+    scoped("expected_status", ".health_check.", "it is `expect`: a list of statuses and ranges"),
 ];
 
 /// A former name of a setting, its place, and the present name.
@@ -292,12 +325,12 @@ impl Scope {
 }
 
 /// Replaces the general help of a problem with help for the name in the problem.
-pub(super) fn advise(problem: &mut Problem) {
+pub fn advise(problem: &mut Problem) {
     let Some(path) = problem.place.as_ref().map(|place| &*place.path) else { return };
     let confusion = CONFUSIONS.iter().find(|one| problem.message == one.message && one.scope.has(path));
     let help = match confusion {
         Some(confusion) => Some(confusion.help.to_owned()),
-        None => unknown_name(&problem.message).and_then(|name| meant(name, path, problem.label.is_some())),
+        None => unknown_name(&problem.message).and_then(|name| meant(name, path)),
     };
     if let Some(help) = help {
         problem.label = None;
@@ -305,26 +338,29 @@ pub(super) fn advise(problem: &mut Problem) {
     }
 }
 
+/// What a name may be unknown as. An upstream or a listener has a name of the operator's own.
+const NAMED: [&str; 6] = ["key ", "value ", "balance ", "health_check ", "health check ", "plugin "];
+
 /// The name in a message such as ``unknown key `servers` ``.
 fn unknown_name(message: &str) -> Option<&str> {
     let rest = message.strip_prefix("unknown ")?;
+    let rest = NAMED.iter().find_map(|named| rest.strip_prefix(named))?;
     let (_, rest) = rest.split_once('`')?;
     rest.strip_suffix('`').or_else(|| rest.split_once('`').map(|(name, _)| name))
 }
 
-/// The equivalent of an unknown name. `is_near`: the general help found a similar name.
-fn meant(name: &str, path: &str, is_near: bool) -> Option<String> {
+/// What a name that is unknown here stands for.
+fn meant(name: &str, path: &str) -> Option<String> {
     if let Some(renamed) = RENAMED.iter().find(|one| one.old == name && one.scope.has(path)) {
         return Some(format!("did you mean `{}`?", renamed.new));
+    }
+    if let Some(scoped) = SCOPED.iter().find(|one| one.name == name && path.contains(one.within)) {
+        return Some(scoped.help.to_owned());
     }
     if let Some(place) = setting_places::elsewhere(name) {
         return Some(place);
     }
-    // `retrys` is a typo, not a name from another gateway.
-    if is_near {
-        return None;
-    }
     let plain: String =
         name.chars().filter(|c| !matches!(c, '-' | '_')).collect::<String>().to_ascii_lowercase();
-    FOREIGN.iter().find(|one| one.name == plain && ANYWHERE.has(path)).map(|one| one.help.to_owned())
+    FOREIGN.iter().find(|one| one.name == plain).map(|one| one.help.to_owned())
 }

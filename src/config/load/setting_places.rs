@@ -1,8 +1,8 @@
 //! Places of each setting, for the help of an error about a known setting in the wrong place.
 
 use crate::config::{
-    AccessLog, Acme, Admin, Config, Listener, ListenerTls, PassiveHealth, ProcessLog, Rebalance, Route,
-    Server, Upstream, UpstreamTls, WebSocket,
+    AccessLog, Acme, Admin, Config, Endpoint, Listener, ListenerTls, PassiveHealth, ProcessLog, Rebalance,
+    Route, Server, Upstream, UpstreamTls, WebSocket,
 };
 use schemars::{JsonSchema, schema_for};
 
@@ -16,7 +16,7 @@ const fn mapping<T: JsonSchema>(name: &'static str) -> Mapping {
     Mapping { name, settings: settings::<T> }
 }
 
-const MAPPINGS: [Mapping; 14] = [
+const MAPPINGS: [Mapping; 15] = [
     mapping::<Config>("the file itself"),
     mapping::<Server>("`server`"),
     mapping::<Admin>("`admin`"),
@@ -26,6 +26,7 @@ const MAPPINGS: [Mapping; 14] = [
     mapping::<ListenerTls>("`tls` of a listener"),
     mapping::<Acme>("`tls.acme` of a listener"),
     mapping::<Upstream>("an upstream"),
+    mapping::<Endpoint>("an endpoint"),
     mapping::<UpstreamTls>("`tls` of an upstream"),
     mapping::<PassiveHealth>("`passive_health` of an upstream"),
     mapping::<Rebalance>("`rebalance` of an upstream"),

@@ -35,7 +35,11 @@ impl AdminState for Gateway {
             return ReloadOutcome::Refused { report: "error: unknown upstream `x`".to_owned() };
         }
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
-        ReloadOutcome::Taken { generation, report: (generation == 2).then(|| "warning: doubtful".to_owned()) }
+        ReloadOutcome::Taken {
+            generation,
+            file: "/a.yaml".to_owned(),
+            report: (generation == 2).then(|| "warning: doubtful".to_owned()),
+        }
     }
 
     fn order(&self, upstream: &str, endpoint: &str, order: Order) -> Option<()> {
@@ -109,9 +113,12 @@ async fn a_reload_returns_its_outcome() {
     let state = Arc::new(Gateway::default());
     let address = serve(&state, None).await;
     let (status, _, body) = ask(address, "POST /api/v1/reload", "").await;
-    assert_eq!((status, body.trim()), (200, r#"{"generation":1,"ok":true}"#));
+    assert_eq!((status, body.trim()), (200, r#"{"file":"/a.yaml","generation":1,"ok":true}"#));
     let (status, _, body) = ask(address, "POST /api/v1/reload", "").await;
-    assert_eq!((status, body.trim()), (200, r#"{"generation":2,"ok":true,"report":"warning: doubtful"}"#));
+    assert_eq!(
+        (status, body.trim()),
+        (200, r#"{"file":"/a.yaml","generation":2,"ok":true,"report":"warning: doubtful"}"#)
+    );
     state.broken.store(true, SeqCst);
     let (status, _, body) = ask(address, "POST /api/v1/reload", "Content-Length: 2\r\n\r\n{}").await;
     let body: Value = serde_json::from_str(&body).unwrap();

@@ -73,7 +73,12 @@ impl Cluster {
         let named = |member: &&Member| member.endpoint().name() == address;
         let endpoint = members.seats().iter().find(named)?.endpoint();
         if endpoint.is_drained() != (order == Order::Drain) {
-            log::info!(upstream = &*self.name, endpoint = address, order:? = order; "an operator's order");
+            let upstream = &*self.name;
+            if order == Order::Drain {
+                log::info!(upstream, endpoint = address; "endpoint drain started by the admin API");
+            } else {
+                log::info!(upstream, endpoint = address; "endpoint drain ended by the admin API");
+            }
             // The endpoint received no new requests for a while, so its caches are as empty as those of a new
             // one.
             endpoint.arrival().begin(monotonic_millis::now());

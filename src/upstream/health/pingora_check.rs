@@ -3,6 +3,7 @@
 
 use super::{Failure, Probe, Target};
 use crate::upstream::connector::Connector;
+use crate::upstream::dial::DialError;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::endpoint_set::EndpointSet;
 use crate::upstream::health_score::Health;
@@ -44,6 +45,15 @@ impl HealthCheck for Check {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut(rhythm.timeout)),
         };
+        if let Err(Failure::Dial(DialError::Exhausted(error))) = &outcome {
+            // The gateway lacks descriptors, ports or memory, which says nothing about the endpoint.
+            const MESSAGE: &str = "health check skipped: no resources for a connection";
+            if log_throttle::admit(Level::Error, MESSAGE, &[endpoint.upstream()]) {
+                log::error!(upstream = endpoint.upstream(), error:%; "{MESSAGE}");
+            }
+            self.roster.announce_probe();
+            return Ok(());
+        }
         if let Some(health) = endpoint.probed(outcome.is_ok(), self.probe.proof(), rhythm.thresholds) {
             report(endpoint, health, outcome.err().as_ref());
         }
