@@ -11,7 +11,7 @@ use moongate::config::{OnError, PluginEntry};
 use moongate::plugin::{Builder, Chain, Instances};
 use moongate_config::{Kind, Place, Placed, Settings, Value, ValueKind};
 use moongate_sdk::testing::TestExchange;
-use moongate_sdk::{Exchange, Fault, Flow, Headers, Phases, Piece, Plugin, Response, Running};
+use moongate_sdk::{Exchange, Fault, Flow, Headers, Phases, Piece, Plugin, RequestState, Response};
 use std::future::Future;
 use std::hint::black_box;
 use std::task::{Context, Waker};
@@ -130,7 +130,7 @@ fn best(chain: &Chain) -> f64 {
 }
 
 fn request(chain: &Chain, visit: &mut TestExchange, answered: &mut HeaderMap) {
-    visit.running = Running::default();
+    visit.running = RequestState::default();
     visit.see(|exchange| {
         if !chain.skips_request_headers() {
             ready(chain.request_headers(exchange));

@@ -12,13 +12,13 @@ use crate::headers;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hash::Hash;
-use hash_pool::Desk;
+use hash_pool::HashPool;
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use indexmap::IndexMap;
 use moongate_config::{Kind, Placed, Problem, Problems, Settings};
 use moongate_sdk::{Exchange, Flow, Phases, Plugin, Reply, Verdict};
-use password_cache::Known;
+use password_cache::PasswordCache;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ struct BasicAuth {
     users: HashMap<Box<str>, Arc<Hash>>,
     /// The hash for unknown names: the slowest one.
     decoy: Arc<Hash>,
-    known: Known,
+    known: PasswordCache,
     challenge: HeaderValue,
     remove_header: bool,
     user_header: Option<HeaderName>,
@@ -93,7 +93,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     let decoy = users.values().max_by_key(|hash| hash.cost()).cloned();
     match (decoy, challenge) {
         (Some(decoy), Some(challenge)) if !problems.refuse() => {
-            let known = Known::new().map_err(|problem| problem.at(settings.place()))?;
+            let known = PasswordCache::new().map_err(|problem| problem.at(settings.place()))?;
             let remove_header = written.remove_header;
             Ok(Box::new(BasicAuth { users, decoy, known, challenge, remove_header, user_header }))
         }
@@ -186,7 +186,7 @@ impl BasicAuth {
         let Given { user, password } = given;
         let password: Arc<[u8]> = password.into();
         let (theirs, asked) = (password.clone(), hash.clone());
-        let Some(answer) = Desk::ask(move || asked.is_of(&theirs)) else {
+        let Some(answer) = HashPool::ask(move || asked.is_of(&theirs)) else {
             let reply = exchange.refuse(StatusCode::SERVICE_UNAVAILABLE, "too_many_logins");
             return reply.header(RETRY_AFTER, HeaderValue::from_static("1")).into();
         };

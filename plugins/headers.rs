@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, header};
 use indexmap::IndexMap;
 use moongate_config::{Kind, Placed, Problem, Problems, Settings};
 use moongate_expr::{ExpressionPhase, Template};
-use moongate_sdk::{Exchange, Flow, Headers, Phases, Plugin, Response, is_gateways_own, is_same_spelling};
+use moongate_sdk::{Exchange, Flow, Headers, Phases, Plugin, Response, is_reserved_header, is_same_spelling};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -104,7 +104,7 @@ pub(crate) fn field(name: &str) -> Result<HeaderName, Problem> {
         return Err(Problem::new(format!("`{name}` is not a field name"))
             .help("a name has letters, digits and `-`, as in `X-Team`"));
     };
-    if is_gateways_own(&field) {
+    if is_reserved_header(&field) {
         return Err(Problem::new(format!("`{name}` is the gateway's own"))
             .help("it frames messages or belongs to one connection; the gateway writes it on each side"));
     }

@@ -13,11 +13,11 @@ const QUEUE: usize = 32;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-pub(super) struct Desk(SyncSender<Job>);
+pub(super) struct HashPool(SyncSender<Job>);
 
-static DESK: OnceLock<Desk> = OnceLock::new();
+static DESK: OnceLock<HashPool> = OnceLock::new();
 
-impl Desk {
+impl HashPool {
     /// Queues a slow computation; `None` if the queue is full.
     pub(super) fn ask(question: impl FnOnce() -> bool + Send + 'static) -> Option<oneshot::Receiver<bool>> {
         let (answer, answered) = oneshot::channel();
@@ -69,7 +69,7 @@ mod tests {
         loop {
             let (release, wait) = channel::<()>();
             // Other tests use the pool meanwhile; they wait for these.
-            match Desk::ask(move || wait.recv().is_ok()) {
+            match HashPool::ask(move || wait.recv().is_ok()) {
                 Some(answer) => held.push((release, answer)),
                 None => break,
             }
@@ -80,8 +80,8 @@ mod tests {
         }
         assert!(held.into_iter().all(|(_, answer)| answer.blocking_recv().unwrap()));
         for _ in 0..8 {
-            assert!(Desk::ask(|| panic!("as the test wants")).unwrap().blocking_recv().is_err());
+            assert!(HashPool::ask(|| panic!("as the test wants")).unwrap().blocking_recv().is_err());
         }
-        assert!(Desk::ask(|| true).unwrap().blocking_recv().unwrap());
+        assert!(HashPool::ask(|| true).unwrap().blocking_recv().unwrap());
     }
 }

@@ -31,13 +31,13 @@ impl KeyHash for Print {
     }
 }
 
-pub(super) struct Known {
+pub(super) struct PasswordCache {
     /// The hash function with its secret key; cloned for each use.
     keyed: Hmac<Sha256>,
     prints: Mutex<LruCache<Print, ()>>,
 }
 
-impl Known {
+impl PasswordCache {
     pub(super) fn new() -> Result<Self, Problem> {
         let mut key = [0; 32];
         let failed = || Problem::new("the system has no random numbers");

@@ -10,14 +10,14 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// A certificate that can be used in handshakes.
 #[derive(Debug)]
-pub(super) struct Keyed {
+pub(super) struct KeyedCertificate {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) validity: Validity,
     /// The certificate's names, in lower case.
     pub(super) names: Vec<String>,
 }
 
-impl Keyed {
+impl KeyedCertificate {
     /// Reads a key and the chain of its certificate from PEM.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! One issuance, from the account to the stored file, in the order of RFC 8555 §7.
 
 use super::account::{account, forgotten};
-use super::certified_key::Keyed;
+use super::certified_key::KeyedCertificate;
 use super::failure::{Failure, Reason};
 use super::job::Job;
 use super::storage;
@@ -60,8 +60,8 @@ pub(super) async fn issue(job: &Job) -> Result<(), Failure> {
     let key = order.finalize().await?;
     let chain = order.poll_certificate(&PATIENCE).await?;
     let pem = key + &chain;
-    let keyed =
-        Keyed::read(pem.as_bytes()).map_err(|error| rejected(format!("issued certificate: {error}")))?;
+    let keyed = KeyedCertificate::read(pem.as_bytes())
+        .map_err(|error| rejected(format!("issued certificate: {error}")))?;
     if !keyed.covers(&settings.names) {
         return Err(rejected("the issued certificate does not cover every name"));
     }

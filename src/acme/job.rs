@@ -1,7 +1,7 @@
 //! One ACME certificate: settings, slot for listeners, and state.
 
 use super::certificate_state::{CertificateState, Validity, now};
-use super::certified_key::Keyed;
+use super::certified_key::KeyedCertificate;
 use super::failure::{Failure, Reason};
 use super::settings::Settings;
 use super::storage;
@@ -31,7 +31,7 @@ pub struct Job {
 pub struct Prepared {
     job: Arc<Job>,
     /// The stored certificate, and whether it covers exactly the configured names.
-    kept: Option<(Keyed, bool)>,
+    kept: Option<(KeyedCertificate, bool)>,
 }
 
 impl Prepared {

@@ -8,7 +8,7 @@ use super::issuance::issue;
 use super::job::Job;
 use super::renewal_info;
 use super::settings::Settings;
-use super::storage::{self, Tries};
+use super::storage::{self, FailedAttempts};
 use log::{info, warn};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -59,7 +59,7 @@ impl Job {
     }
 
     /// The time of the next attempt, without a failure since the last one.
-    fn due(&self, tries: &mut Tries) -> u64 {
+    fn due(&self, tries: &mut FailedAttempts) -> u64 {
         let now = now();
         backoff::forget(&mut tries.failed, now);
         let validity = self.state.lock().validity;
@@ -74,7 +74,7 @@ impl Job {
     }
 
     /// Records a failure and returns the time of the next attempt.
-    fn put_off(&self, failure: Failure, in_a_row: u32, tries: &mut Tries) -> u64 {
+    fn put_off(&self, failure: Failure, in_a_row: u32, tries: &mut FailedAttempts) -> u64 {
         let now = now();
         let wait = backoff::wait(failure.reason, in_a_row, fastrand::f64());
         let (reason, detail) = (failure.reason.name(), failure.detail.as_str());
@@ -92,15 +92,15 @@ impl Job {
     }
 
     /// The recent failed attempts; none if the file system hangs.
-    async fn tries(&self) -> Tries {
+    async fn tries(&self) -> FailedAttempts {
         let load = |settings: &Settings| Ok(storage::load_tries(settings));
         storage::run(&self.settings, load).await.unwrap_or_else(|error| {
             warn!(certificate = self.settings.id().as_str(), error:%; "record of failed orders not read");
-            Tries::default()
+            FailedAttempts::default()
         })
     }
 
-    async fn remember(&self, tries: &Tries) {
+    async fn remember(&self, tries: &FailedAttempts) {
         let tries = tries.clone();
         let keep = move |settings: &Settings| storage::keep_tries(settings, &tries);
         if let Err(error) = storage::run(&self.settings, keep).await {

@@ -9,7 +9,7 @@
 //! Every file is readable by its owner only, written as a draft, and renamed into place.
 
 use super::certificate_state::now;
-use super::certified_key::Keyed;
+use super::certified_key::KeyedCertificate;
 use super::settings::Settings;
 use crate::runtime::blocking_pool;
 use moongate_config::read_regular_file;
@@ -31,7 +31,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// The recent failed attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Tries {
+pub(super) struct FailedAttempts {
     /// Their times, in Unix seconds.
     pub(super) failed: Vec<u64>,
 }
@@ -135,10 +135,10 @@ pub(super) fn check(settings: &Settings) -> io::Result<()> {
 ///
 /// # Errors
 /// A stored certificate cannot be read. A new order would not fix that, and would count at the CA.
-pub(super) fn load(settings: &Settings) -> io::Result<Option<(Keyed, bool)>> {
-    let holds = |kept: &Keyed| kept.validity.until > now();
+pub(super) fn load(settings: &Settings) -> io::Result<Option<(KeyedCertificate, bool)>> {
+    let holds = |kept: &KeyedCertificate| kept.validity.until > now();
     let file = certificate(settings);
-    let own = match read(&file).map(|pem| Keyed::read(&pem)) {
+    let own = match read(&file).map(|pem| KeyedCertificate::read(&pem)) {
         Ok(Ok(kept)) => Some(kept).filter(holds),
         Ok(Err(wrong)) => {
             log::warn!(file:? = file; "stored certificate ignored: {wrong}");
@@ -160,7 +160,7 @@ pub(super) fn load(settings: &Settings) -> io::Result<Option<(Keyed, bool)>> {
     Ok(others
         .filter(|path| path.extension().is_some_and(|ending| ending == "pem"))
         // An unreadable file of another certificate is reported for that certificate.
-        .filter_map(|path| Keyed::read(&read(&path).ok()?).ok())
+        .filter_map(|path| KeyedCertificate::read(&read(&path).ok()?).ok())
         .filter(holds)
         .filter(|kept| kept.shares(&settings.names) > 0)
         .max_by_key(|kept| kept.shares(&settings.names))
@@ -176,7 +176,7 @@ pub(super) fn keep(settings: &Settings, pem: &str) -> io::Result<()> {
 }
 
 /// The recorded failed attempts. An unreadable record is a warning: the backoff starts again.
-pub(super) fn load_tries(settings: &Settings) -> Tries {
+pub(super) fn load_tries(settings: &Settings) -> FailedAttempts {
     let file = tries(settings);
     load_json(&file)
         .unwrap_or_else(|error| {
@@ -190,7 +190,7 @@ pub(super) fn load_tries(settings: &Settings) -> Tries {
 ///
 /// # Errors
 /// I/O errors.
-pub(super) fn keep_tries(settings: &Settings, kept: &Tries) -> io::Result<()> {
+pub(super) fn keep_tries(settings: &Settings, kept: &FailedAttempts) -> io::Result<()> {
     if kept.failed.is_empty() {
         // Numbered like a write: a hanging write must not restore the file.
         let writes = writes_of(&tries(settings));

@@ -90,7 +90,7 @@ fn explain_request(snapshot: &Snapshot, arguments: &ExplainArguments) -> Result<
         || is("wss")
         || handshake::check(&method, Version::HTTP_11, &headers)
             != Err(handshake::HandshakeError::NotWebSocket);
-    let seen = proxy::preview(&method, host, &headers, (arguments.client, secure), &snapshot.terms)
+    let seen = proxy::preview(&method, host, &headers, (arguments.client, secure), &snapshot.globals)
         .map_err(|error| format!("invalid request: {error}"))?;
     let request = Request {
         scheme: seen.scheme,
@@ -126,7 +126,7 @@ fn form(snapshot: &Snapshot, route: &Route, target: &Target<'_>) -> Result<Strin
     if route.path_parameters == PathParameters::Reject && target.has_parameters() {
         return refused("parameters", "path_parameters: reject");
     }
-    let escaped_slashes = route.escaped_slashes.unwrap_or(snapshot.terms.escaped_slashes);
+    let escaped_slashes = route.escaped_slashes.unwrap_or(snapshot.globals.escaped_slashes);
     if escaped_slashes == EscapedSlashes::Reject && target.has_escaped_slash() {
         return refused("an escaped slash", "escaped_slashes: reject");
     }
@@ -134,7 +134,7 @@ fn form(snapshot: &Snapshot, route: &Route, target: &Target<'_>) -> Result<Strin
         PathParameters::Keep => target.read_path(),
         PathParameters::Ignore | PathParameters::Reject => target.bare_path(),
     };
-    let merges = route.merge_slashes.unwrap_or(snapshot.terms.merge_slashes) == MergeSlashes::Rewrite;
+    let merges = route.merge_slashes.unwrap_or(snapshot.globals.merge_slashes) == MergeSlashes::Rewrite;
     let forwarded = if merges { merge_slashes(target.path()) } else { target.path().to_owned() };
     let is_usual = forwarded == target.raw_path() && !target.has_parameters();
     Ok(match (matched == forwarded, is_usual) {
@@ -162,7 +162,7 @@ fn read_url(url: &str) -> Result<(String, Uri), String> {
 /// The listener that is assumed when none is given: the first one that accepts such a request.
 fn default_listener(snapshot: &Snapshot, secure: bool) -> &str {
     let has_tls =
-        |listener: &Listener| listener.greeting.as_ref().is_some_and(|greeting| greeting.tls.is_some());
+        |listener: &Listener| listener.protocols.as_ref().is_some_and(|greeting| greeting.tls.is_some());
     let listeners = &snapshot.listeners;
     let fitting = listeners.iter().find(|listener| has_tls(listener) == secure);
     fitting.or(listeners.first()).map_or("", |listener| &*listener.name)

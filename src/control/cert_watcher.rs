@@ -40,7 +40,7 @@ pub(super) async fn keep(live: Weak<Live>) {
         let Some(snapshot) = live.upgrade().map(|live| live.pin()) else { return };
         let began = Instant::now();
         warn_of_the_old(&snapshot, &mut warned);
-        check_once(&mut hung, SLOW, move || look(&snapshot)).await;
+        check_once(&mut hung, SLOW, move || check_files(&snapshot)).await;
         // While a read hangs, its end is checked frequently.
         let rest = if hung.is_some() { LOOK } else { LOOK.max(began.elapsed() * REST) };
         sleep(rest).await;
@@ -65,7 +65,7 @@ async fn check_once(hung: &mut Option<JoinHandle<()>>, slow: Duration, look: imp
     }
 }
 
-fn look(snapshot: &Snapshot) {
+fn check_files(snapshot: &Snapshot) {
     for (listener, tls) in snapshot.secure() {
         let report = |problems| diagnostics::render(&problems, &Sources::default(), Color::Never);
         match tls.look() {

@@ -156,7 +156,7 @@ impl Live {
         first.log = log.map(OpenedLog::commit);
         certificates.into_iter().for_each(Prepared::commit);
         process_log::configure(log_settings(loaded.spec.log));
-        resolver::global().configure(first.terms.resolver, &first.terms.name_servers);
+        resolver::global().configure(first.globals.resolver, &first.globals.name_servers);
         let report = (!warnings.0.is_empty()).then(|| diagnostics::render(&warnings, &loaded.sources, color));
         if let Some(report) = &report {
             warn!("configuration has warnings\n{report}");
@@ -315,7 +315,7 @@ impl Live {
         next.log = log.map(OpenedLog::commit);
         certificates.into_iter().for_each(Prepared::commit);
         process_log::configure(log_settings(loaded.spec.log));
-        resolver::global().configure(next.terms.resolver, &next.terms.name_servers);
+        resolver::global().configure(next.globals.resolver, &next.globals.name_servers);
         #[cfg(test)]
         assert!(!self.panics_at_commit.swap(false, Ordering::Relaxed), "as the test wants");
         let next = Arc::new(next);

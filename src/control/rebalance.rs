@@ -85,7 +85,7 @@ impl Rebalances {
     }
 
     fn count_and_ask(&mut self, clusters: &[&Arc<Cluster>], now: Instant) {
-        let takers: Vec<_> = clusters.iter().map(|cluster| cluster.takers()).collect();
+        let takers: Vec<_> = clusters.iter().map(|cluster| cluster.accepting()).collect();
         let mut marks = HashMap::new();
         for (cluster, takers) in clusters.iter().zip(&takers) {
             let mark = self.rounds.get(cluster.name()).map_or(u64::MAX, |round| round.mark);

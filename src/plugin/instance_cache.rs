@@ -9,7 +9,7 @@ use crate::telemetry::metrics::PluginMetrics;
 use http::HeaderName;
 use log::Level;
 use moongate_config::{Files, Kind, Placed, Problem, Problems, Settings};
-use moongate_sdk::{CaughtDrop, Fault, Phases, Plugin, is_gateways_own, log_throttle};
+use moongate_sdk::{CaughtDrop, Fault, Phases, Plugin, is_reserved_header, log_throttle};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -144,7 +144,7 @@ const SETTLED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded
 fn may_be_owned(name: &HeaderName, written: &str) -> Result<(), Problem> {
     let help = if *name == http::header::HOST {
         "routes and backends need the host that the client asked for"
-    } else if is_gateways_own(name) {
+    } else if is_reserved_header(name) {
         "it frames messages or belongs to one connection"
     } else if *name == http::header::VIA {
         "the gateway sets it"

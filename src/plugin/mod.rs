@@ -17,7 +17,7 @@ pub use panic_guard::Guarded;
 pub use websocket::{ChainVerdict, RecheckVerdict};
 
 use moongate_expr::ExpressionPhase;
-use moongate_sdk::{Phases, Reply, Running};
+use moongate_sdk::{Phases, Reply, RequestState};
 use std::sync::Arc;
 
 /// The plugins of one route in configured order: global ones first, then the route's own. For responses,
@@ -133,18 +133,18 @@ impl Chain {
     }
 
     /// Returns whether a plugin at or after `from` that is not skipped reads the request body.
-    pub fn wants_request_body(&self, from: usize, running: &Running) -> bool {
+    pub fn wants_request_body(&self, from: usize, running: &RequestState) -> bool {
         self.request_body.iter().any(|at| *at >= from && !running.skips_bodies(*at))
     }
 
     /// Returns whether a plugin that is not skipped may change the request body.
-    pub fn may_change_request_body(&self, running: &Running) -> bool {
+    pub fn may_change_request_body(&self, running: &RequestState) -> bool {
         let changes = |at: &usize| !self.entries[*at].phases().looks_only && !running.skips_bodies(*at);
         self.request_body.iter().any(changes)
     }
 
     /// Returns whether a plugin that is not skipped reads the response body.
-    pub fn wants_response_body(&self, running: &Running) -> bool {
+    pub fn wants_response_body(&self, running: &RequestState) -> bool {
         self.response_body.iter().any(|at| !running.skips_bodies(*at))
     }
 }

@@ -8,7 +8,7 @@ use super::panic_guard::{Guarded, guard};
 use super::{Broken, Chain, Decision};
 use crate::telemetry::metrics::{Call, Phase};
 use http::StatusCode;
-use moongate_sdk::{Direction, Exchange, Fault, Flow, Piece, Response, Running, Verdict};
+use moongate_sdk::{Direction, Exchange, Fault, Flow, Piece, RequestState, Response, Verdict};
 use std::time::Instant;
 
 /// A plugin requested a body in a phase without one.
@@ -130,7 +130,7 @@ impl Chain {
         failed: bool,
         original: Piece,
         piece: &mut Piece,
-        running: &mut Running,
+        running: &mut RequestState,
         direction: Direction,
     ) -> Option<Broken> {
         if failed {
@@ -252,7 +252,7 @@ impl Chain {
         &self,
         at: usize,
         verdict: Result<Verdict, Panicked>,
-        running: &mut Running,
+        running: &mut RequestState,
         call: &Call<'_>,
     ) -> Option<Decision> {
         let fault = match verdict {
@@ -273,7 +273,7 @@ impl Chain {
         &self,
         at: usize,
         fault: Option<&Fault>,
-        running: &mut Running,
+        running: &mut RequestState,
         call: &Call<'_>,
     ) -> Option<Broken> {
         call.failed();

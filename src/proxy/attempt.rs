@@ -150,9 +150,9 @@ pub(super) fn prepare_fields(fields: &mut impl Fields, ctx: &Context) -> Result<
         };
         fields.set(&header::HOST, hop_by_hop::value(host)?);
     }
-    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_requests());
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.globals.via.is_in_requests());
     hop_by_hop::request(fields, via.then_some(ctx.received.version));
-    let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
+    let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.globals.x_forwarded);
     if let Some((name, value)) = ctx.received.way.mark(policy) {
         fields.append(&name, value);
     }
@@ -201,7 +201,7 @@ pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &m
     ctx.failure = None;
     if !head.status.is_informational() {
         if let Some(lease) = &ctx.lease {
-            lease.answered(ctx.asked.elapsed());
+            lease.record_latency(ctx.asked.elapsed());
         }
         if !ctx.upload.is_sent && head.version != Version::HTTP_2 {
             ctx.upload.is_cut_off = true;
@@ -217,7 +217,7 @@ pub(super) fn answered(session: &mut Session, head: &mut ResponseHeader, ctx: &m
     } else if let Some(control) = session_lookup::control(session) {
         control.hear();
     }
-    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_responses());
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.globals.via.is_in_responses());
     hop_by_hop::response(head, via)?;
     // RFC 9110 §2.5: the version of a message is its sender's, here the gateway's.
     head.set_version(Version::HTTP_11);

@@ -9,7 +9,7 @@ use super::upload::Upload;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::{Cluster, Endpoint, Lease, RequestView, Tried};
 use http::{HeaderMap, Method};
-use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, Running, Services};
+use moongate_sdk::{Edits, Exchange, Fields, Headers, Request, RequestState, Services};
 use pingora::http::RequestHeader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ pub struct Context {
     /// The services for its plugins.
     pub(super) services: Arc<dyn Services>,
     /// The plugins' state of the request, and its request ID.
-    pub(super) running: Running,
+    pub(super) running: RequestState,
     /// The request body, if plugins read it.
     pub(super) upload: Upload,
     /// The chunks of the response body pass plugins.
@@ -75,7 +75,7 @@ impl Context {
             received: Received::default(),
             route: None,
             services,
-            running: Running::default(),
+            running: RequestState::default(),
             upload: Upload::default(),
             shows_answer: false,
             instead: None,

@@ -125,9 +125,9 @@ impl Gateway {
 
     /// The current generation's limits of a request, and the protocols of the listener with that index;
     /// `None` for plain HTTP/1.
-    pub fn welcome(&self, listener: u16) -> (RequestLimits, Option<Arc<ListenerProtocols>>) {
+    pub fn connection_settings(&self, listener: u16) -> (RequestLimits, Option<Arc<ListenerProtocols>>) {
         let snapshot = self.shared.live.look();
-        let terms = &snapshot.terms;
+        let terms = &snapshot.globals;
         let limits = RequestLimits {
             time: terms.header_timeout,
             size: terms.max_header_size,
@@ -136,7 +136,7 @@ impl Gateway {
             send_rate: terms.send_rate,
         };
         let listener = snapshot.listeners.get(usize::from(listener));
-        (limits, listener.and_then(|listener| listener.greeting.clone()))
+        (limits, listener.and_then(|listener| listener.protocols.clone()))
     }
 
     /// The name of the listener of that index.
@@ -150,7 +150,7 @@ impl Gateway {
 
     /// What the current generation allows a connection that speaks HTTP/2.
     pub fn streams(&self) -> StreamLimits {
-        let terms = &self.shared.live.look().terms;
+        let terms = &self.shared.live.look().globals;
         StreamLimits {
             head: terms.max_header_size,
             idle: terms.keepalive_timeout,
@@ -172,7 +172,7 @@ impl Gateway {
 
     /// How long an idle connection is kept, in Pingora's unit of whole seconds.
     pub fn keepalive(&self) -> Option<u64> {
-        let keep = self.shared.live.look().terms.keepalive_timeout;
+        let keep = self.shared.live.look().globals.keepalive_timeout;
         (!self.shared.is_draining()).then(|| keep.as_secs().max(1))
     }
 }

@@ -64,9 +64,9 @@ pub(super) fn open(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         }
     }
     let arrival = session_lookup::conn_info(session.as_downstream());
-    ctx.received = Received::new(session.req_header(), form, arrival, &snapshot.terms);
+    ctx.received = Received::new(session.req_header(), form, arrival, &snapshot.globals);
     (ctx.received.sent_target, ctx.received.has_no_method) = (sent_target, has_no_method);
-    configure_session(session.as_downstream_mut(), &snapshot.terms);
+    configure_session(session.as_downstream_mut(), &snapshot.globals);
     // Pingora would keep an idle connection forever from its second request on.
     if session.get_keepalive().is_some() {
         session.set_keepalive(gateway.keepalive());
@@ -93,7 +93,8 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
     let ends_here = request_validation::ends_here(session.req_header());
     let found = match check(session, ctx) {
         Ok(()) => {
-            let policy = ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.terms.x_forwarded);
+            let policy =
+                ctx.snapshot.as_ref().map_or(XForwarded::Add, |snapshot| snapshot.globals.x_forwarded);
             clean(session.req_header_mut(), &ctx.received, policy)?;
             find(session, ctx)
         }
@@ -135,7 +136,7 @@ pub(super) async fn route(gateway: &Gateway, session: &mut Session, ctx: &mut Co
 
 /// Validates the header and interprets the target.
 fn check(session: &mut Session, ctx: &mut Context) -> std::result::Result<(), Failure> {
-    let terms = &ctx.snapshot.as_ref().ok_or(Failure::Internal)?.terms;
+    let terms = &ctx.snapshot.as_ref().ok_or(Failure::Internal)?.globals;
     if let Some(refused) = ctx.refused {
         session.set_keepalive(None);
         return Err(refused);
@@ -187,12 +188,12 @@ fn find(session: &Session, ctx: &mut Context) -> std::result::Result<(), Failure
     if let Some(control) = session_lookup::control(session) {
         control.on_client_close(route.on_client_close);
     }
-    let escaped_slashes = route.escaped_slashes.unwrap_or(snapshot.terms.escaped_slashes);
+    let escaped_slashes = route.escaped_slashes.unwrap_or(snapshot.globals.escaped_slashes);
     if escaped_slashes == EscapedSlashes::Reject && ctx.received.has_escaped_slash {
         ctx.route = Some(route);
         return Err(Failure::AmbiguousPath(ESCAPED_SLASH));
     }
-    if route.merge_slashes.unwrap_or(snapshot.terms.merge_slashes) == MergeSlashes::Rewrite {
+    if route.merge_slashes.unwrap_or(snapshot.globals.merge_slashes) == MergeSlashes::Rewrite {
         ctx.received.merge_slashes(&head.uri);
     }
     let allows_trace = route.allows_trace;

@@ -109,7 +109,7 @@ impl AdminState for ProcessStatus {
     }
 
     fn limits(&self) -> ClientLimits {
-        let terms = &self.shared.live.look().terms;
+        let terms = &self.shared.live.look().globals;
         ClientLimits {
             header_timeout: terms.header_timeout,
             send_timeout: terms.send_timeout,

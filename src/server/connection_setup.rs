@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Accepts a connection and serves it to its end.
-pub(super) async fn enter(
+pub(super) async fn serve_connection(
     socket: Socket,
     mut arrival: ConnInfo,
     greeting: Arc<ListenerProtocols>,
@@ -22,8 +22,8 @@ pub(super) async fn enter(
 ) {
     let mut context = context;
     let mut socket = socket;
-    if let Some(balancers) = &greeting.balancers
-        && !proxy_header::hear(balancers, &mut socket, &mut arrival, context.limits.time).await
+    if let Some(balancers) = &greeting.proxy_protocol_sources
+        && !proxy_header::read_header(balancers, &mut socket, &mut arrival, context.limits.time).await
     {
         return;
     }
@@ -32,7 +32,7 @@ pub(super) async fn enter(
     arrival.local = socket.local_addr();
     let mut h2 = greeting.h2c;
     if let Some(tls) = &greeting.tls {
-        let secured = tls_handshake::shake(socket, tls, arrival.peer, context.limits.time).await;
+        let secured = tls_handshake::handshake(socket, tls, arrival.peer, context.limits.time).await;
         let Some(secured) = secured else { return };
         socket = secured.socket;
         arrival.tls = Some(secured.facts);

@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until nothing is active, at most the grace period, or until another signal.
 pub(super) async fn wait(asks: &mut UnboundedReceiver<Ask>, shared: &Arc<Shared>) {
-    let grace = shared.live.look().terms.grace_period;
+    let grace = shared.live.look().globals.grace_period;
     info!(requests = shared.requests(), websockets = shared.tunnels.len(); "draining");
     let asking = tokio::spawn(ask_all(Arc::clone(shared), grace));
     tokio::select! {

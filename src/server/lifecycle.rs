@@ -259,7 +259,7 @@ async fn drain(
 ) {
     // Readiness fails first; `drain_delay` gives load balancers time to notice.
     state.draining();
-    let delay = shared.live.look().terms.drain_delay;
+    let delay = shared.live.look().globals.drain_delay;
     info!(drain_delay:? = delay; "shutdown requested");
     if tokio::time::timeout(delay, again(asks)).await.is_ok() {
         return listeners.close().await;

@@ -3,7 +3,7 @@
 use crate::net::conn_info::ConnInfo;
 use crate::net::downstream_io::Socket;
 use crate::net::proxy_protocol::{HeaderError, HeaderLength, LONGEST, ProxyHeader, extent, parse};
-use crate::snapshot::Balancers;
+use crate::snapshot::ProxyProtocolSources;
 use crate::telemetry::metrics::Preamble;
 use log::debug;
 use std::io;
@@ -24,8 +24,8 @@ enum Lack {
 
 /// Reads the PROXY header if the peer is a configured source, and replaces the client address in `arrival`.
 /// Other connections are unchanged. Returns whether the connection may continue.
-pub(super) async fn hear(
-    balancers: &Balancers,
+pub(super) async fn read_header(
+    balancers: &ProxyProtocolSources,
     socket: &mut Socket,
     arrival: &mut ConnInfo,
     limit: Duration,

@@ -49,7 +49,7 @@ impl Deadline {
             Ask::Drain if !self.drains => {
                 self.drains = true;
                 let snapshot = self.live.look();
-                let grace = snapshot.terms.drain_delay.saturating_add(snapshot.terms.grace_period);
+                let grace = snapshot.globals.drain_delay.saturating_add(snapshot.globals.grace_period);
                 grace.saturating_add(MARGIN)
             }
             Ask::Drain | Ask::Stop if self.ends => return,

@@ -60,7 +60,7 @@ struct Refused {
 }
 
 /// Performs the handshake within the time limit. Failures are counted and logged here.
-pub(super) async fn shake(
+pub(super) async fn handshake(
     socket: Socket,
     tls: &Acceptor,
     client: SocketAddr,
@@ -132,10 +132,10 @@ async fn hello(socket: &mut Socket) -> Result<Accepted, (HandshakeFailure, Optio
     let mut acceptor = rustls::server::Acceptor::default();
     let mut reading = Reading { socket, start: [0; TO_VERSION], seen: 0 };
     loop {
-        let left = |error: io::Error| (HandshakeFailure::LEFT, Some(error.to_string()), Vec::new());
+        let left = |error: io::Error| (HandshakeFailure::CLOSED, Some(error.to_string()), Vec::new());
         std::future::poll_fn(|cx| reading.socket.poll_readable(cx)).await.map_err(left)?;
         match acceptor.read_tls(&mut reading) {
-            Ok(0) => return Err((HandshakeFailure::LEFT, None, Vec::new())),
+            Ok(0) => return Err((HandshakeFailure::CLOSED, None, Vec::new())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(left(error)),

@@ -155,7 +155,7 @@ async fn accept(
         };
         match listener.accept().await {
             Ok((socket, peer)) => {
-                let (limits, greeting) = gateway.welcome(index);
+                let (limits, greeting) = gateway.connection_settings(index);
                 let context = ConnectionContext {
                     proxy: Arc::clone(&proxy),
                     shutdown: shutdown.clone(),
@@ -169,7 +169,9 @@ async fn accept(
                         tokio::spawn(http1::serve(Box::new(connection), context));
                     }
                     Some(greeting) => {
-                        tokio::spawn(connection_setup::enter(socket, arrival, greeting, context, permit));
+                        tokio::spawn(connection_setup::serve_connection(
+                            socket, arrival, greeting, context, permit,
+                        ));
                     }
                 }
             }

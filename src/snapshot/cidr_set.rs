@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 /// A set of addresses.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Peers(Vec<IpNet>);
+pub(super) struct CidrSet(Vec<IpNet>);
 
-impl Peers {
+impl CidrSet {
     /// Parses a list; problems are added to `problems`.
     pub(super) fn read<'a>(
         written: impl IntoIterator<Item = &'a Placed<String>>,

@@ -1,6 +1,6 @@
 //! The protocols of a listener: PROXY protocol, TLS and HTTP versions.
 
-use super::Balancers;
+use super::ProxyProtocolSources;
 use super::listen_address::Address;
 use crate::acme;
 use crate::config::{self, ListenerTls, Protocol};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct ListenerProtocols {
     /// The sources whose connections begin with a PROXY header, if any.
-    pub balancers: Option<Balancers>,
+    pub proxy_protocol_sources: Option<ProxyProtocolSources>,
     /// TLS, if configured.
     pub tls: Option<Arc<Acceptor>>,
     /// Whether HTTP/1 is accepted.
@@ -37,8 +37,9 @@ impl ListenerProtocols {
     ) -> Result<Option<Arc<Self>>, Problems> {
         let mut problems = Problems::default();
         let balancers = listener.proxy_protocol.as_ref();
-        let balancers =
-            balancers.and_then(|written| problems.keep(Balancers::compile(written, name, address, warnings)));
+        let balancers = balancers.and_then(|written| {
+            problems.keep(ProxyProtocolSources::compile(written, name, address, warnings))
+        });
         let protocols = problems.keep(protocols(listener)).unwrap_or_default();
         let speaks = |protocol| protocols.contains(&protocol);
         let (http1, h2c) = (speaks(Protocol::Http1), speaks(Protocol::H2c));
@@ -52,7 +53,7 @@ impl ListenerProtocols {
             return Err(problems);
         }
         let greets = balancers.is_some() || tls.is_some() || h2c;
-        Ok(greets.then(|| Arc::new(Self { balancers, tls, http1, h2c })))
+        Ok(greets.then(|| Arc::new(Self { proxy_protocol_sources: balancers, tls, http1, h2c })))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Settings that apply to every request, regardless of its route.
 
-use super::cidr_set::Peers;
+use super::cidr_set::CidrSet;
 use super::min_rate::MinRate;
 use crate::config::{EscapedSlashes, MergeSlashes, ResolverKind, Server, Via, XForwarded};
 use moongate_config::{Placed, Problem, Problems};
@@ -43,7 +43,7 @@ pub struct GlobalSettings {
     pub name_servers: Vec<SocketAddr>,
     /// The resolver, unless the upstream has its own.
     pub resolver: ResolverKind,
-    trusted: Peers,
+    trusted: CidrSet,
 }
 
 impl GlobalSettings {
@@ -71,7 +71,7 @@ pub(super) fn compile(server: &Server, problems: &mut Problems) -> GlobalSetting
         merge_slashes: server.merge_slashes,
         resolver: server.resolver,
         name_servers: name_servers(&server.name_servers, problems),
-        trusted: Peers::read(&server.trusted_proxies, problems),
+        trusted: CidrSet::read(&server.trusted_proxies, problems),
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Listener {
     /// The maximum number of concurrent connections.
     pub max_connections: Option<usize>,
     /// The protocols; `None` for plain HTTP/1.
-    pub greeting: Option<Arc<ListenerProtocols>>,
+    pub protocols: Option<Arc<ListenerProtocols>>,
     /// Limits WebSocket handshakes; `None` without a limit.
     pub handshakes: Option<Arc<HandshakeLimiter>>,
 }
@@ -56,7 +56,7 @@ pub(super) fn compile(
             name: "default".into(),
             address: Address::Tcp { address: DEFAULT, ipv6_only: true },
             max_connections: None,
-            greeting: None,
+            protocols: None,
             handshakes: None,
         }];
     };
@@ -76,12 +76,12 @@ pub(super) fn compile(
             listener.handshake_rate,
             prior.and_then(|prior| prior.handshakes.as_ref()),
         );
-        let before = prior.and_then(|prior| prior.greeting.as_deref());
+        let before = prior.and_then(|prior| prior.protocols.as_deref());
         let greeting =
             ListenerProtocols::compile(listener, &name.value, &address, before, certificates, problems);
         let greeting = problems.keep(greeting).flatten();
         let name = name.value.as_str().into();
-        listeners.push(Listener { name, address, max_connections, greeting, handshakes });
+        listeners.push(Listener { name, address, max_connections, protocols: greeting, handshakes });
     }
     warn_of_ipv6_alone(written, &listeners, problems);
     warn_of_unseen_proofs(written, problems);

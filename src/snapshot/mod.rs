@@ -24,7 +24,7 @@ pub use globals::GlobalSettings;
 pub use listen_address::{Access, Address};
 pub use listeners::{AdminAddress, Listener};
 pub use min_rate::MinRate;
-pub use proxy_protocol_sources::Balancers;
+pub use proxy_protocol_sources::ProxyProtocolSources;
 pub use route::Route;
 
 use crate::acme;
@@ -66,7 +66,7 @@ pub struct Snapshot {
     /// The route table.
     pub table: Table<Arc<Route>>,
     /// Settings that apply to every request.
-    pub terms: GlobalSettings,
+    pub globals: GlobalSettings,
     /// The listeners, in configured order.
     pub listeners: Vec<Listener>,
     /// The automatic certificates.
@@ -115,7 +115,7 @@ impl Snapshot {
     pub fn secure(&self) -> impl Iterator<Item = (&str, &Arc<Acceptor>)> {
         self.listeners
             .iter()
-            .filter_map(|listener| Some((&*listener.name, listener.greeting.as_ref()?.tls.as_ref()?)))
+            .filter_map(|listener| Some((&*listener.name, listener.protocols.as_ref()?.tls.as_ref()?)))
     }
 
     /// Every plugin instance, in arbitrary order.
@@ -167,7 +167,7 @@ pub fn compile(
     let snapshot = Snapshot {
         table,
         by_name,
-        terms,
+        globals: terms,
         listeners,
         certificates: certificates.finish(),
         admin,

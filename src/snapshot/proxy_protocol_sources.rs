@@ -1,9 +1,9 @@
 //! PROXY protocol sources: the load balancers in front of a listener that send a PROXY header.
 
-use super::cidr_set::Peers;
+use super::cidr_set::CidrSet;
 use super::listen_address::Address;
 use crate::config;
-use crate::telemetry::metrics::PreambleMetrics;
+use crate::telemetry::metrics::ProxyHeaderMetrics;
 use moongate_config::{Placed, Problem, Problems};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ const UNIX: &str = "unix";
 
 /// The sources whose connections begin with a PROXY header.
 #[derive(Debug)]
-pub struct Balancers {
+pub struct ProxyProtocolSources {
     known: Known,
     /// Counts the connections closed because of their header.
-    pub metrics: Arc<PreambleMetrics>,
+    pub metrics: Arc<ProxyHeaderMetrics>,
 }
 
 #[derive(Debug)]
 enum Known {
     /// Peers with these addresses.
-    At(Peers),
+    At(CidrSet),
     /// All peers: the permissions of the socket file restrict them.
     OnSocket,
 }
 
-impl Balancers {
+impl ProxyProtocolSources {
     /// Compiles the sources of a listener with that name and address.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Balancers {
                 problem.help("list only the load balancers, as in `from: [10.0.0.5]`").at(&written.place),
             );
         }
-        let metrics = PreambleMetrics::of(name);
+        let metrics = ProxyHeaderMetrics::of(name);
         if problems.refuse() { Err(problems) } else { Ok(Self { known, metrics }) }
     }
 
@@ -76,12 +76,12 @@ impl Balancers {
     }
 }
 
-fn addresses(from: &[Placed<String>], problems: &mut Problems) -> Peers {
+fn addresses(from: &[Placed<String>], problems: &mut Problems) -> CidrSet {
     for entry in from.iter().filter(|entry| entry.value == UNIX) {
         let problem = Problem::new("`unix` is for a listener at unix:/path");
         problems.push(problem.help("write the load balancer's address").at(&entry.place));
     }
-    Peers::read(from.iter().filter(|entry| entry.value != UNIX), problems)
+    CidrSet::read(from.iter().filter(|entry| entry.value != UNIX), problems)
 }
 
 #[cfg(test)]
@@ -90,15 +90,19 @@ mod tests {
     use super::*;
     use moongate_config::Place;
 
-    fn compile(address: &str, from: &[&str]) -> Result<Balancers, Vec<String>> {
+    fn compile(address: &str, from: &[&str]) -> Result<ProxyProtocolSources, Vec<String>> {
         compile_with(address, from, &mut Problems::default())
     }
 
-    fn compile_with(address: &str, from: &[&str], warnings: &mut Problems) -> Result<Balancers, Vec<String>> {
+    fn compile_with(
+        address: &str,
+        from: &[&str],
+        warnings: &mut Problems,
+    ) -> Result<ProxyProtocolSources, Vec<String>> {
         let placed = |text: &&str| Placed { value: (*text).to_owned(), place: Place::nowhere() };
         let from = from.iter().map(placed).collect();
         let written = Placed { value: config::ProxyProtocol { from }, place: Place::nowhere() };
-        Balancers::compile(&written, "web", &Address::parse(address).unwrap(), warnings)
+        ProxyProtocolSources::compile(&written, "web", &Address::parse(address).unwrap(), warnings)
             .map_err(|problems| problems.0.into_iter().map(|problem| problem.message).collect())
     }
 

@@ -11,7 +11,7 @@ impl HandshakeFailure {
     /// The handshake took too long.
     pub const SLOW: Self = Self("timeout");
     /// The client closed the connection.
-    pub const LEFT: Self = Self("closed");
+    pub const CLOSED: Self = Self("closed");
     /// The client sent plain HTTP.
     pub const PLAIN: Self = Self("plain_http");
     /// The client supports TLS 1.1 at most.
@@ -49,7 +49,7 @@ impl HandshakeFailure {
     pub fn of_io(error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(error) => Self::of(error),
-            None => Self::LEFT,
+            None => Self::CLOSED,
         }
     }
 }

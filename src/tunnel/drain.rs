@@ -56,7 +56,7 @@ struct Member {
     /// 0 during a failover.
     endpoint: AtomicU64,
     route: Arc<str>,
-    edition: u64,
+    route_version: u64,
     arrival: u64,
     /// The fraction of a drain's window, in units of 2^-32, after which its session leaves.
     drain_part: Option<u32>,
@@ -82,7 +82,7 @@ impl Registry {
         let member = Arc::new(Member {
             endpoint: AtomicU64::new(seat.endpoint),
             route: seat.route,
-            edition: seat.edition,
+            route_version: seat.edition,
             arrival,
             drain_part: seat.drain_part,
             order: AtomicU8::new(0),
@@ -274,11 +274,11 @@ impl Shard {
 
 impl Member {
     fn is_meant(&self, filter: &Filter) -> bool {
-        filter.means(self.seen()) && self.is_unasked()
+        filter.selects(self.seen()) && self.is_unasked()
     }
 
     fn seen(&self) -> TunnelView<'_> {
-        let Self { route, edition, arrival, .. } = self;
+        let Self { route, route_version: edition, arrival, .. } = self;
         TunnelView { endpoint: self.endpoint.load(Relaxed), route, edition: *edition, arrival: *arrival }
     }
 

@@ -5,7 +5,7 @@ use super::address::Address;
 use super::dial::{self, DialError, PlainStream};
 use super::endpoint::Endpoint;
 use super::http_peer::{PeerBuilder, Versions};
-use super::proxy_header::{ProxyAddrs, announce};
+use super::proxy_header::{ProxyAddrs, send_proxy_header};
 use crate::config::{self, ProxyVersion, UpstreamProtocol};
 use crate::tls::Client;
 use moongate_config::{Place, Problem, Problems};
@@ -192,7 +192,7 @@ impl Connector {
     ) -> Result<UpstreamStream, DialError> {
         let mut plain = dial::connect(to).await?;
         if let Some(version) = self.proxy {
-            announce(&mut plain, version, ends).await?;
+            send_proxy_header(&mut plain, version, ends).await?;
         }
         let Some(tls) = &self.tls else { return Ok(UpstreamStream::Plain(plain)) };
         let name = ServerName::try_from(self.name(to, host).into_owned())

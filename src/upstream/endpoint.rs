@@ -82,7 +82,7 @@ pub struct Endpoint {
     /// Whether a probe of it has ended.
     is_probed: AtomicBool,
     passive: Passive,
-    arrival: JoinTime,
+    join_time: JoinTime,
     /// The drain flag of `load`, without an indirection: when an operator's drain began; 0 means not
     /// draining.
     drained: Arc<AtomicU64>,
@@ -109,7 +109,7 @@ impl Endpoint {
             score: Mutex::new(Score::new(health)),
             is_probed: AtomicBool::new(false),
             passive: Passive::default(),
-            arrival: JoinTime::default(),
+            join_time: JoinTime::default(),
         })
     }
 
@@ -118,7 +118,7 @@ impl Endpoint {
         let load = Some(Arc::clone(&self.load));
         let endpoint = Self::new(&self.upstream, self.address.clone(), load, self.verdict());
         endpoint.set_host(host);
-        endpoint.arrival.inherit(&self.arrival);
+        endpoint.join_time.inherit(&self.join_time);
         endpoint
     }
 
@@ -222,12 +222,12 @@ impl Endpoint {
 
     /// The join time as stored.
     pub(super) fn arrival(&self) -> &JoinTime {
-        &self.arrival
+        &self.join_time
     }
 
     /// When the endpoint joined or recovered, in milliseconds of [`clock`]; 0 if it was present at startup.
-    pub(super) fn came(&self, now: u64) -> u64 {
-        self.arrival.moment().max(self.passive.back_since(now))
+    pub(super) fn joined_at(&self, now: u64) -> u64 {
+        self.join_time.moment().max(self.passive.back_since(now))
     }
 
     pub(super) fn enter(&self) {
@@ -238,16 +238,16 @@ impl Endpoint {
         self.load.active.fetch_sub(1, Relaxed);
     }
 
-    pub(super) fn answered(&self, latency: std::time::Duration) {
+    pub(super) fn record_latency(&self, latency: std::time::Duration) {
         let now = monotonic_millis::now();
         self.load.latency.observe(latency, now);
-        self.well(Proof::Handshake, now);
+        self.record_success(Proof::Handshake, now);
     }
 
-    fn well(&self, proof: Proof, now: u64) {
+    fn record_success(&self, proof: Proof, now: u64) {
         // After an ejection the join time is the end of the ejection, or now if a success ended it early.
-        if let Some(until) = self.passive.well(proof) {
-            self.arrival.begin(until.min(now));
+        if let Some(until) = self.passive.record_success(proof) {
+            self.join_time.begin(until.min(now));
         }
     }
 
@@ -255,15 +255,15 @@ impl Endpoint {
     pub(super) fn probed(&self, well: bool, proof: Proof, thresholds: Thresholds) -> Option<Health> {
         let now = monotonic_millis::now();
         if well {
-            self.well(proof, now);
+            self.record_success(proof, now);
         }
         let mut score = self.score.lock();
         let before = self.verdict();
         let changed = score.observe(well, thresholds);
         if let Some(changed) = changed {
             match (before, changed) {
-                (Health::Unhealthy, Health::Healthy) => self.arrival.begin(now),
-                (Health::Unknown, Health::Healthy) => self.arrival.begin_if_expected(now),
+                (Health::Unhealthy, Health::Healthy) => self.join_time.begin(now),
+                (Health::Unknown, Health::Healthy) => self.join_time.begin_if_expected(now),
                 _ => {}
             }
             self.health.store(changed as u8, Relaxed);

@@ -265,7 +265,7 @@ impl EndpointSet {
     }
 
     /// The removed endpoints that are still in use.
-    pub(super) fn left_behind(&self) -> Vec<RemovedEndpoint> {
+    pub(super) fn removed_in_use(&self) -> Vec<RemovedEndpoint> {
         RemovedEndpoint::of(&self.departed.lock())
     }
 
@@ -280,7 +280,7 @@ impl EndpointSet {
     }
 
     /// Installs a new membership. pingora-load-balancing calls it, never concurrently.
-    pub(super) fn seat(&self, backends: &BTreeSet<Backend>) -> Arc<Members> {
+    pub(super) fn install(&self, backends: &BTreeSet<Backend>) -> Arc<Members> {
         let before = self.current();
         let mut known: HashMap<&Address, &Member> =
             before.seats.iter().map(|member| (member.endpoint().address(), member)).collect();
@@ -309,7 +309,7 @@ impl EndpointSet {
                     let load = departed.remove(&address).and_then(|load| load.upgrade());
                     let endpoint = Endpoint::new(&self.plan.upstream, address, load, self.plan.newcomer);
                     endpoint.set_host(host);
-                    self.welcome(endpoint)
+                    self.adopt(endpoint)
                 }
             };
             seats.push(Member::new(endpoint, weight).marked(marked));
@@ -326,7 +326,7 @@ impl EndpointSet {
         members
     }
 
-    fn welcome(&self, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
+    fn adopt(&self, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
         match (self.settled.load(Relaxed), self.plan.newcomer) {
             (false, _) => {}
             (true, Health::Unknown) => endpoint.arrival().expect(),

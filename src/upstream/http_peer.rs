@@ -4,7 +4,7 @@
 use super::address::Address;
 use super::dial::{self, DialError, PlainStream};
 use super::h2c_silence_watchdog;
-use super::proxy_header::{ProxyAddrs, announce};
+use super::proxy_header::{ProxyAddrs, send_proxy_header};
 use crate::config::{ProxyVersion, UpstreamProtocol};
 use crate::tls::{Client, Identity};
 use async_trait::async_trait;
@@ -158,7 +158,7 @@ impl L4Connect for Dial {
             other => Error::because(ErrorType::ConnectError, "", other),
         })?;
         if let Some((version, ends)) = self.announced {
-            announce(&mut plain, version, ends).await.or_err(ErrorType::ConnectError, "")?;
+            send_proxy_header(&mut plain, version, ends).await.or_err(ErrorType::ConnectError, "")?;
         }
         if let Some(limit) = self.first_word {
             h2c_silence_watchdog::expect(&plain, limit).or_err(ErrorType::ConnectError, "")?;

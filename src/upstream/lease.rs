@@ -104,8 +104,8 @@ impl Lease {
 
     /// Records a response header (or a valid 101) and the time since the request was sent on an open
     /// connection.
-    pub fn answered(&self, latency: Duration) {
-        self.endpoint.answered(latency);
+    pub fn record_latency(&self, latency: Duration) {
+        self.endpoint.record_latency(latency);
     }
 
     /// Records a failure; enough consecutive ones eject the endpoint.

@@ -97,7 +97,7 @@ impl Passive {
 
     /// Records a successful exchange or probe. If it ended an ejection, returns the millisecond at which the
     /// ejection would have ended.
-    pub(super) fn well(&self, proof: Proof) -> Option<u64> {
+    pub(super) fn record_success(&self, proof: Proof) -> Option<u64> {
         clear(&self.connects);
         if proof >= Proof::Exchange {
             clear(&self.exchanges);
@@ -190,8 +190,8 @@ mod tests {
         }
         assert_eq!(passive.back_since(500), 0, "still out");
         assert_eq!(passive.back_since(2000), 1010);
-        assert_eq!(passive.well(Proof::Handshake), Some(1010));
-        assert_eq!((passive.well(Proof::Handshake), passive.back_since(2000)), (None, 0));
+        assert_eq!(passive.record_success(Proof::Handshake), Some(1010));
+        assert_eq!((passive.record_success(Proof::Handshake), passive.back_since(2000)), (None, 0));
         assert!(!passive.is_out(|| 11));
         assert!(!passive.failed(Reason::Closed, POLICY, 12));
     }
@@ -207,7 +207,7 @@ mod tests {
             for proof in [Proof::Connect, Proof::Exchange, Proof::Handshake] {
                 let passive = Passive::default();
                 let put_out = [(); 3].map(|()| {
-                    passive.well(proof);
+                    passive.record_success(proof);
                     passive.failed(reason, POLICY, 10)
                 });
                 assert_eq!(put_out[2], proof < wanted, "{reason:?} {proof:?}");
@@ -215,7 +215,7 @@ mod tests {
                 for _ in 0..3 {
                     passive.failed(reason, POLICY, 10);
                 }
-                assert_eq!(passive.well(proof).is_some(), proof >= wanted, "{reason:?} {proof:?}");
+                assert_eq!(passive.record_success(proof).is_some(), proof >= wanted, "{reason:?} {proof:?}");
                 assert_eq!(passive.is_out(|| 11), proof < wanted, "{reason:?} {proof:?}");
             }
         }

@@ -22,11 +22,11 @@ impl BackendSelection for Selection {
     type Config = Arc<EndpointSet>;
 
     fn build_with_config(backends: &BTreeSet<Backend>, roster: &Arc<EndpointSet>) -> Self {
-        Self(roster.seat(backends))
+        Self(roster.install(backends))
     }
 
     fn build(backends: &BTreeSet<Backend>) -> Self {
-        Self(EndpointSet::default().seat(backends))
+        Self(EndpointSet::default().install(backends))
     }
 
     fn iter(self: &Arc<Self>, key: &[u8]) -> CandidateIter {

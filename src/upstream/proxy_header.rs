@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 pub type ProxyAddrs = Option<(SocketAddr, SocketAddr)>;
 
 /// Sends the PROXY header of a connection.
-pub(super) async fn announce(
+pub(super) async fn send_proxy_header(
     plain: &mut PlainStream,
     version: ProxyVersion,
     ends: ProxyAddrs,

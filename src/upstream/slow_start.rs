@@ -24,12 +24,12 @@ impl SlowStart {
 
     /// Returns whether an endpoint has not reached its full weight.
     pub(super) fn is_new(self, endpoint: &Endpoint) -> bool {
-        self.part(endpoint.came(self.now)) < WHOLE
+        self.part(endpoint.joined_at(self.now)) < WHOLE
     }
 
     /// The current part of a weight of 1, in thousandths.
     pub(super) fn of(self, endpoint: &Endpoint) -> u32 {
-        self.part(endpoint.came(self.now))
+        self.part(endpoint.joined_at(self.now))
     }
 
     fn part(self, joined: u64) -> u32 {

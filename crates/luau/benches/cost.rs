@@ -6,7 +6,7 @@
 
 use bytes::BytesMut;
 use moongate_sdk::testing::{TestExchange, settings};
-use moongate_sdk::{Direction, Message, MessageVerdict, Plugin, Running, Verdict};
+use moongate_sdk::{Direction, Message, MessageVerdict, Plugin, RequestState, Verdict};
 use serde_json::json;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ fn plugin(source: &str) -> Box<dyn Plugin> {
 }
 
 fn request(plugin: &dyn Plugin, visit: &mut TestExchange) {
-    visit.running = Running::default();
+    visit.running = RequestState::default();
     assert!(matches!(black_box(visit.ask(plugin)), Verdict::Continue));
     assert!(matches!(black_box(visit.answer(plugin)), Verdict::Continue));
 }

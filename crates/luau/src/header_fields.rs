@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use mlua::{BString, Error, Lua, Result, Table, Value};
-use moongate_sdk::{Headers, is_gateways_own};
+use moongate_sdk::{Headers, is_reserved_header};
 
 /// The number of fields of a head after which a script can add no more.
 const MOST: usize = 200;
@@ -106,7 +106,7 @@ fn settable_name(name: &[u8]) -> Result<HeaderName> {
     let Ok(field) = HeaderName::from_bytes(name) else {
         return Err(Error::runtime(format!("`{}` is not a field name", String::from_utf8_lossy(name))));
     };
-    if is_gateways_own(&field) {
+    if is_reserved_header(&field) {
         return Err(Error::runtime(format!("the field `{field}` is the gateway's own")));
     }
     Ok(field)

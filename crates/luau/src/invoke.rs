@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::phase::Phase;
 use crate::script::Script;
 use crate::script_error;
-use crate::vm::{Machine, Step, VmGuard};
+use crate::vm::{Step, Vm, VmGuard};
 use mlua::{IntoLuaMulti, Lua, Table, Thread};
 use moongate_sdk::{CallError, CallResponse, Exchange, Fault, Response, worker};
 use parking_lot::Mutex;
@@ -33,7 +33,7 @@ pub(crate) struct ScriptRunner {
 /// On a cache line of its own, for every request of a worker takes its lock.
 #[derive(Default)]
 #[repr(align(64))]
-struct Slot(Mutex<Option<Arc<Machine>>>);
+struct Slot(Mutex<Option<Arc<Vm>>>);
 
 /// What is kept about a request from call to call.
 #[derive(Default)]
@@ -45,7 +45,7 @@ pub(crate) struct Memory {
 
 /// The request's table, and its VM.
 struct RequestState {
-    machine: Arc<Machine>,
+    machine: Arc<Vm>,
     ctx: Table,
 }
 
@@ -57,7 +57,7 @@ pub(crate) enum Played {
 
 /// A script suspended in `call`.
 pub(crate) struct Paused {
-    machine: Arc<Machine>,
+    machine: Arc<Vm>,
     thread: Thread,
     turn: u64,
     phase: Phase,
@@ -67,7 +67,7 @@ pub(crate) struct Paused {
 
 /// The VM and the number of a call that resumes.
 struct Entrance {
-    machine: Arc<Machine>,
+    machine: Arc<Vm>,
     ctx: Option<Table>,
     /// The number of a call that resumes.
     turn: Option<u64>,
@@ -83,7 +83,7 @@ impl ScriptRunner {
         config: serde_json::Value,
         limits: Limits,
         remembers: bool,
-        machine: Machine,
+        machine: Vm,
     ) -> Self {
         let slots: Box<[Slot]> = (0..SLOTS).map(|_| Slot::default()).collect();
         *slots[worker() % SLOTS].0.lock() = Some(Arc::new(machine));
@@ -91,13 +91,13 @@ impl ScriptRunner {
     }
 
     /// This worker's state.
-    fn machine(&self) -> Result<Arc<Machine>, Fault> {
+    fn machine(&self) -> Result<Arc<Vm>, Fault> {
         let mut slot = self.slots[worker() % SLOTS].0.lock();
         if let Some(machine) = slot.as_ref().filter(|machine| !machine.is_stale()) {
             return Ok(Arc::clone(machine));
         }
         *slot = None;
-        let machine = Machine::load(&self.script, &self.config, self.limits).map_err(Fault::new)?;
+        let machine = Vm::load(&self.script, &self.config, self.limits).map_err(Fault::new)?;
         Ok(Arc::clone(slot.insert(Arc::new(machine))))
     }
 
@@ -148,7 +148,7 @@ impl ScriptRunner {
         entrance: Entrance,
         exchange: &mut Exchange<'_>,
         subject: Subject<'_, '_>,
-        act: impl FnOnce(&Machine, &mut VmGuard, u64) -> mlua::Result<Step>,
+        act: impl FnOnce(&Vm, &mut VmGuard, u64) -> mlua::Result<Step>,
     ) -> Result<Played, Fault> {
         let Entrance { machine, ctx, turn, phase, outcome, calls } = entrance;
         let mut turns = machine.turn.lock();

@@ -6,7 +6,7 @@ use crate::invoke::{Memory, Played, ScriptRunner};
 use crate::limits::Limits;
 use crate::phase::{Defined, Phase};
 use crate::script::Script;
-use crate::vm::Machine;
+use crate::vm::Vm;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use moongate_config::Problem;
@@ -36,7 +36,7 @@ impl Luau {
         recheck: Option<Duration>,
     ) -> Result<Self, Problem> {
         let script = Arc::new(script);
-        let machine = Machine::load(&script, &config, limits).map_err(Problem::new)?;
+        let machine = Vm::load(&script, &config, limits).map_err(Problem::new)?;
         let defined = machine.defined();
         if defined == Defined::default() {
             return Err(nothing(&script, &machine));
@@ -197,7 +197,7 @@ fn has_body(exchange: &Exchange<'_>) -> bool {
 }
 
 /// A script without a phase has no effect: most likely a name is misspelt.
-fn nothing(script: &Script, machine: &Machine) -> Problem {
+fn nothing(script: &Script, machine: &Vm) -> Problem {
     let names = Phase::ALL.map(Phase::name);
     let problem = Problem::new(format!("{}: the script has no function for any phase", script.name))
         .help(format!("it can have: {}", names.join(", ")));

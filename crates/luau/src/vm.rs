@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const WITHOUT: [&str; 6] = ["collectgarbage", "loadstring", "require", "getfenv", "setfenv", "newproxy"];
 
 /// One VM. Threads use it one at a time, by the lock `turn`.
-pub(crate) struct Machine {
+pub(crate) struct Vm {
     pub(crate) lua: Lua,
     pub(crate) clock: Arc<Clock>,
     pub(crate) turn: Mutex<VmGuard>,
@@ -44,7 +44,7 @@ pub(crate) enum Step {
     Yielded(Thread),
 }
 
-impl Machine {
+impl Vm {
     /// Loads the script: its top level runs here, under the same limits as its functions.
     ///
     /// # Errors

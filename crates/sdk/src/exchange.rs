@@ -2,7 +2,7 @@
 
 use crate::request_edits::split;
 use crate::{
-    BodyLength, ClientAddress, Edits, Headers, Running, SegmentParameters, Services, Tls, read_path,
+    BodyLength, ClientAddress, Edits, Headers, RequestState, SegmentParameters, Services, Tls, read_path,
     without_parameters,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -96,7 +96,7 @@ pub struct Exchange<'a> {
     /// The request's fields. Changes after the phase `request_headers` have no effect.
     pub headers: Headers<'a>,
     /// The gateway's state of this request across phases.
-    pub running: &'a mut Running,
+    pub running: &'a mut RequestState,
     /// The gateway's services for plugins.
     pub services: &'a Arc<dyn Services>,
 }

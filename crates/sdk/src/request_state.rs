@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 /// The state of one request in a plugin chain, from the request's head to the log.
 #[derive(Default)]
-pub struct Running {
+pub struct RequestState {
     id: Option<HeaderValue>,
     turn: usize,
     /// The plugins among the first 64 whose conditions were evaluated: most chains are no longer.
@@ -60,7 +60,7 @@ pub struct Note {
     pub value: String,
 }
 
-impl Running {
+impl RequestState {
     /// The request's ID, generated on first use.
     pub fn request_id(&mut self) -> &HeaderValue {
         self.id.get_or_insert_with(random_id)
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn an_id_is_generated_once_and_only_on_use() {
-        let mut running = Running::default();
+        let mut running = RequestState::default();
         assert!(running.known_request_id().is_none());
         let id = running.request_id().clone();
         assert_eq!(running.request_id(), id);
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_note_belongs_to_its_plugin_and_the_last_value_counts() {
-        let mut running = Running::default();
+        let mut running = RequestState::default();
         running.begin_plugin(1);
         running.note("user", "ada".into());
         running.note("user", "grace".into());
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn only_the_skipped_plugin_is_skipped() {
-        let mut running = Running::default();
+        let mut running = RequestState::default();
         assert!(!running.skips(0));
         running.skip(2);
         assert!(running.skips(2) && running.skips_bodies(2) && !running.skips(1) && !running.skips(3));
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_condition_is_evaluated_once_at_any_position() {
-        let mut running = Running::default();
+        let mut running = RequestState::default();
         for position in [0, 63, 64, 200] {
             assert!(!running.is_judged(position));
             running.judge(position);
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn handed_over_state_is_moved() {
-        let (mut here, mut there) = (Running::default(), Running::default());
+        let (mut here, mut there) = (RequestState::default(), RequestState::default());
         here.begin_plugin(2);
         *here.state::<u32>() = 7;
         for position in [0, 2, 9] {
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn each_plugin_has_its_own_state() {
-        let mut running = Running::default();
+        let mut running = RequestState::default();
         running.begin_plugin(3);
         *running.state::<u32>() = 7;
         running.begin_plugin(0);

@@ -18,6 +18,6 @@ const OWN: [HeaderName; 8] = [
 
 /// Whether only the gateway writes this field, separately on each side. A plugin that accepts names from its
 /// operator or a script must reject it.
-pub fn is_gateways_own(name: &HeaderName) -> bool {
+pub fn is_reserved_header(name: &HeaderName) -> bool {
     OWN.contains(name) || name.as_str().starts_with("sec-websocket-")
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     BodyLength, ClientField, ClientPrefix, Exchange, Flow, Headers, Message, MessageVerdict, NoServices,
-    Phases, Piece, Plugin, ReadOnlyHeaders, Reply, Request, Response, Running, Services, Verdict,
+    Phases, Piece, Plugin, ReadOnlyHeaders, Reply, Request, RequestState, Response, Services, Verdict,
     is_same_spelling,
 };
 use http::header::HOST;
@@ -59,7 +59,7 @@ pub struct TestExchange {
     /// The endpoint that sent the response, if any.
     pub endpoint: Option<String>,
     /// The gateway's state.
-    pub running: Running,
+    pub running: RequestState,
     /// The gateway's services.
     pub services: Arc<dyn Services>,
 }
@@ -78,7 +78,7 @@ impl TestExchange {
             status: StatusCode::OK,
             response: HeaderMap::new(),
             endpoint: None,
-            running: Running::default(),
+            running: RequestState::default(),
             services: Arc::new(NoServices),
         }
     }
@@ -220,7 +220,7 @@ fn forwarded_host(request: &HeaderMap, host: &str) -> String {
 fn exchange<'a>(
     head: Head<'a>,
     fields: &'a mut dyn crate::Fields,
-    running: &'a mut Running,
+    running: &'a mut RequestState,
     services: &'a Arc<dyn Services>,
 ) -> Exchange<'a> {
     Exchange {

@@ -4,7 +4,7 @@ use crate::engine::{self, Budget, LONGEST};
 use crate::exports::{Exports, On};
 use crate::host::Guest;
 use crate::host::{Buffer, Context, Host, Phase, ROOT, Shared};
-use crate::module::{Abi, Program};
+use crate::module::{Abi, CompiledModule};
 use bytes::Bytes;
 use moongate_sdk::{CallError, CallResponse};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) enum Action {
 }
 
 impl Core {
-    pub(crate) fn start(program: &Program, shared: &Arc<Shared>) -> wasmtime::Result<Self> {
+    pub(crate) fn start(program: &CompiledModule, shared: &Arc<Shared>) -> wasmtime::Result<Self> {
         let mut store = Store::new(program.engine(), Host::new(shared.clone()));
         store.limiter(|host| &mut host.limiter);
         store.epoch_deadline_callback(|mut context| {

@@ -1,7 +1,7 @@
 //! The callbacks that a module exports. All are optional, but one with another signature is an error.
 
 use crate::host::Host;
-use crate::module::{Abi, Program};
+use crate::module::{Abi, CompiledModule};
 use wasmtime::{Store, TypedFunc};
 
 /// An export that may be missing.
@@ -34,7 +34,7 @@ impl Exports {
     pub(crate) fn of(
         store: &mut Store<Host>,
         instance: &wasmtime::Instance,
-        program: &Program,
+        program: &CompiledModule,
     ) -> wasmtime::Result<Self> {
         macro_rules! export {
             ($name:literal) => {

@@ -5,7 +5,7 @@
 
 use crate::callbacks::Core;
 use crate::host::{Buffer, Outcome, Phase, Shared};
-use crate::module::{Program, first_line};
+use crate::module::{CompiledModule, first_line};
 use crate::request_scope::{self, RequestScope};
 use bytes::Bytes;
 use moongate_sdk::{Fault, Services};
@@ -50,7 +50,7 @@ impl Instance {
     ///
     /// # Errors
     /// The instance cannot be created, traps, or rejects its configuration.
-    pub(crate) fn start(program: &Program, shared: &Arc<Shared>) -> Result<Self, Fault> {
+    pub(crate) fn start(program: &CompiledModule, shared: &Arc<Shared>) -> Result<Self, Fault> {
         let core = Core::start(program, shared).map_err(|error| fault(&error))?;
         let flag = AtomicBool::new;
         Ok(Self { core: Mutex::new(core), dead: flag(false), retired: flag(false), proven: flag(false) })

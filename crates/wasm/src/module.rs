@@ -28,17 +28,17 @@ pub(crate) enum Abi {
 }
 
 /// A compiled module.
-pub(crate) struct Program {
+pub(crate) struct CompiledModule {
     hash: Hash,
     abi: Abi,
     module: Module,
     ready: InstancePre<Host>,
 }
 
-type Cache = Mutex<HashMap<(Hash, Allocation), Weak<Program>>>;
+type Cache = Mutex<HashMap<(Hash, Allocation), Weak<CompiledModule>>>;
 static COMPILED: LazyLock<Cache> = LazyLock::new(Cache::default);
 
-impl Program {
+impl CompiledModule {
     /// The module in `bytes`, compiled unless it is in use already. Compiling takes up to seconds for large
     /// modules.
     ///

@@ -1,6 +1,6 @@
 //! The phases of a filter, from its module's exports, and body detection from a message head.
 
-use crate::module::Program;
+use crate::module::CompiledModule;
 use http::{Method, header};
 use moongate_config::Problem;
 use moongate_sdk::{BodyLength, Exchange, Phases, Response};
@@ -18,7 +18,7 @@ pub(crate) fn answer_ends(exchange: &Exchange<'_>, answer: &Response<'_>) -> boo
 }
 
 /// The phases of an entry, from its module's exports.
-pub(crate) fn phases(program: &Program, websocket: bool) -> Result<Phases, Problem> {
+pub(crate) fn phases(program: &CompiledModule, websocket: bool) -> Result<Phases, Problem> {
     let has = |name: &str| program.has(name);
     let phases = if websocket {
         let (down, up) = (has("proxy_on_downstream_data"), has("proxy_on_upstream_data"));

@@ -7,7 +7,7 @@ use crate::host::{Phase, Shared};
 use crate::invoke::{Invoker, Next, STUCK};
 use crate::logs::Logs;
 use crate::metrics::Ledger;
-use crate::module::Program;
+use crate::module::CompiledModule;
 use crate::module_settings::ModuleSettings;
 use crate::phase_selection::{has_body, phases};
 use crate::request_scope::View;
@@ -36,7 +36,7 @@ pub(crate) struct Wasm {
 
 impl Wasm {
     /// Starts the module once, as a check.
-    pub(crate) fn start(program: Arc<Program>, terms: ModuleSettings) -> Result<Self, Problem> {
+    pub(crate) fn start(program: Arc<CompiledModule>, terms: ModuleSettings) -> Result<Self, Problem> {
         let phases = phases(&program, terms.websocket)?;
         let keeps_answer = phases.response_body || program.has("proxy_on_log");
         let shared = Arc::new(Shared {

@@ -1,7 +1,7 @@
 //! Settings of `kind: wasm`, and the plugin built from them.
 
 use crate::engine::{Allocation, LONGEST, POOLED_MEMORY};
-use crate::module::Program;
+use crate::module::CompiledModule;
 use crate::module_settings::ModuleSettings;
 use crate::plugin::Wasm;
 use moongate_config::{Kind, Period, Placed, Problem, Problems, Settings, Size, Value, ValueKind};
@@ -107,7 +107,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Plugin>, Problems> {
     };
     let source = settings.file(&written.module, LARGEST)?;
     let at_module = |problem: Problem| Problems::from(problem.at(&written.module.place));
-    let program = Program::load(&source.bytes, written.sha256.as_ref(), allocation).map_err(at_module);
+    let program = CompiledModule::load(&source.bytes, written.sha256.as_ref(), allocation).map_err(at_module);
     let Some(program) = problems.keep(program) else { return Err(problems) };
     if problems.refuse() {
         return Err(problems);
@@ -135,7 +135,7 @@ fn limits(written: &Written, problems: &mut Problems) {
     }
 }
 
-fn terms(settings: &Settings, written: Written, program: &Arc<Program>) -> ModuleSettings {
+fn terms(settings: &Settings, written: Written, program: &Arc<CompiledModule>) -> ModuleSettings {
     let stem = Path::new(&written.module.value).file_stem().and_then(|stem| stem.to_str()).unwrap_or("wasm");
     // A custom entry name identifies its metrics and log lines.
     let name = if matches!(settings.name(), "" | "wasm") { stem } else { settings.name() };

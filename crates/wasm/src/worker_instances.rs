@@ -6,7 +6,7 @@
 
 use crate::host::Shared;
 use crate::instance::Instance;
-use crate::module::Program;
+use crate::module::CompiledModule;
 use moongate_sdk::{Fault, worker};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const SHARE: u32 = 10;
 const BURST: Duration = Duration::from_secs(1);
 
 pub(crate) struct Slots {
-    program: Arc<Program>,
+    program: Arc<CompiledModule>,
     shared: Arc<Shared>,
     slots: [Mutex<Slot>; SLOTS],
     /// The instance that proved that the module starts; the first worker takes it.
@@ -43,7 +43,7 @@ struct Slot {
 }
 
 impl Slots {
-    pub(crate) fn new(program: Arc<Program>, shared: Arc<Shared>) -> Result<Self, Fault> {
+    pub(crate) fn new(program: Arc<CompiledModule>, shared: Arc<Shared>) -> Result<Self, Fault> {
         let spare = Instance::start(&program, &shared)?;
         let keep = !shared.terms.per_request || spare.tick_period().is_some();
         Ok(Self {
@@ -58,7 +58,7 @@ impl Slots {
         &self.shared
     }
 
-    pub(crate) fn program(&self) -> &Program {
+    pub(crate) fn program(&self) -> &CompiledModule {
         &self.program
     }
 

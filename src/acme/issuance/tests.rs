@@ -69,7 +69,7 @@ fn job(folder: &Path, authority: &str) -> Arc<Job> {
     let mut settings = settings(folder, &["a.example"]);
     settings.directory = format!("{authority}/dir");
     let root = pem(&["issuer"], 4000);
-    settings.roots = Some(Keyed::read(root.as_bytes()).unwrap().key.cert.clone());
+    settings.roots = Some(KeyedCertificate::read(root.as_bytes()).unwrap().key.cert.clone());
     Arc::new(Job::new(settings, &Place::nowhere(), &Arc::default()))
 }
 
@@ -232,7 +232,7 @@ async fn renewal_information_sets_the_time_of_renewal() {
     let mut params = CertificateParams::new(["a.example".to_owned()]).unwrap();
     params.use_authority_key_identifier_extension = true;
     let text = key.serialize_pem() + &params.self_signed(&key).unwrap().pem();
-    let served = Keyed::read(text.as_bytes()).unwrap();
+    let served = KeyedCertificate::read(text.as_bytes()).unwrap();
     job.renewed(served.key, served.validity);
     assert_eq!(renewal_info::wanted(&job).await, None, "no account is created for it");
     assert_eq!(requests.load(Ordering::Relaxed), 0);

@@ -112,14 +112,14 @@ fn failed_tries_are_known_after_a_restart_and_forgotten_after_a_success() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), &["a.example"]);
     prepare(&settings).unwrap();
-    assert_eq!(load_tries(&settings), Tries::default());
-    let failed = Tries { failed: vec![1, 2] };
+    assert_eq!(load_tries(&settings), FailedAttempts::default());
+    let failed = FailedAttempts { failed: vec![1, 2] };
     keep_tries(&settings, &failed).unwrap();
     assert_eq!(load_tries(&settings), failed);
     fs::write(tries(&settings), "nonsense").unwrap();
-    assert_eq!(load_tries(&settings), Tries::default());
+    assert_eq!(load_tries(&settings), FailedAttempts::default());
     for _ in 0..2 {
-        keep_tries(&settings, &Tries::default()).unwrap();
+        keep_tries(&settings, &FailedAttempts::default()).unwrap();
     }
     assert!(!tries(&settings).exists());
 }
@@ -142,7 +142,7 @@ fn every_certificate_and_every_account_has_its_own_file() {
 proptest::proptest! {
     #[test]
     fn no_file_panics(bytes: Vec<u8>, text: String) {
-        let _ = Keyed::read(&bytes);
-        let _ = Keyed::read(format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").as_bytes());
+        let _ = KeyedCertificate::read(&bytes);
+        let _ = KeyedCertificate::read(format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").as_bytes());
     }
 }

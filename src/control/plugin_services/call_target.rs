@@ -83,7 +83,7 @@ async fn at_endpoint(
     let called =
         http_exchange::exchange(connector, &peer, &head, call, cluster.spec().keepalive_timeout.0).await;
     match &called {
-        Ok(_) => lease.answered(asked.elapsed()),
+        Ok(_) => lease.record_latency(asked.elapsed()),
         Err(failed) => {
             if let Some(reason) = blame(failed) {
                 lease.endpoint().metrics().failed(reason.as_str());

@@ -2,7 +2,7 @@
 
 use super::*;
 use bytes::Bytes;
-use moongate_sdk::{Fault, Piece, Running};
+use moongate_sdk::{Fault, Piece, RequestState};
 
 /// Appends its letter to every chunk, then acts by its settings.
 struct Marker {
@@ -130,7 +130,7 @@ fn a_plugin_that_encodes_bodies_comes_last_wherever_it_is_configured() {
 fn a_read_only_plugin_changes_nothing() {
     let looking = chain(&[("a", "look")], OnError::Closed);
     assert_eq!(pass(&looking, &[("1", false), ("2", true)]).0, ["1", "2"]);
-    let running = Running::default();
+    let running = RequestState::default();
     assert!(looking.wants_request_body(0, &running) && !looking.may_change_request_body(&running));
     let both = chain(&[("a", "look"), ("b", "go")], OnError::Closed);
     assert_eq!(pass(&both, &[("1", true)]).0, ["1b"]);
@@ -146,7 +146,7 @@ fn a_plugin_that_skips_bodies_gets_none_and_without_plugins_none_is_read() {
     assert!(none.wants_request_body(0, &visit.running) && none.wants_response_body(&visit.running));
     visit.see(|exchange| drop(wait(none.request_headers(exchange))));
     assert!(!none.wants_request_body(0, &visit.running) && !none.wants_response_body(&visit.running));
-    assert!(!chain(&[("a", "go")], OnError::Closed).wants_request_body(1, &Running::default()));
+    assert!(!chain(&[("a", "go")], OnError::Closed).wants_request_body(1, &RequestState::default()));
 }
 
 #[test]

@@ -92,7 +92,7 @@ pub(in crate::proxy) async fn end(session: &mut Session, ctx: &Context) -> Resul
     let (stream, _) = reusable.into_parts();
     let mut next = standing_in(stream, head).await?;
     if let Some(snapshot) = &ctx.snapshot {
-        session_timeouts::configure_session(&mut next, &snapshot.terms);
+        session_timeouts::configure_session(&mut next, &snapshot.globals);
     }
     next.set_keepalive(keepalive);
     *session.as_downstream_mut() = next;

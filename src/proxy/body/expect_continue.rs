@@ -12,7 +12,7 @@ use tokio::time::timeout;
 /// When the client is gone.
 pub(in crate::proxy) async fn ask_for(session: &mut Session, ctx: &mut Context) -> Result<()> {
     if ctx.received.expects_continue && !std::mem::replace(&mut ctx.upload.is_asked_for, true) {
-        let limit = ctx.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.terms.send_timeout);
+        let limit = ctx.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.globals.send_timeout);
         match timeout(limit, session.as_downstream_mut().write_continue_response()).await {
             Ok(written) => written.map_err(Error::into_down)?,
             Err(_) => return Err(Error::new_down(ErrorType::WriteTimedout)),

@@ -162,7 +162,7 @@ async fn show(
             Show::Whole(at, piece) => route.chain.whole_body(at, &mut exchange, piece).await,
         }
     };
-    client_disconnect::unless_gone(watch, decision).await
+    client_disconnect::until_disconnect(watch, decision).await
 }
 
 /// Sets the framing of the body for an attempt. A body that plugins may still change has no length yet.

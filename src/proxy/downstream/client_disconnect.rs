@@ -21,7 +21,7 @@ pub(in crate::proxy) fn watch(session: &Session) -> Option<SocketWatch> {
 ///
 /// # Errors
 /// [`Failure::ClientGone`].
-pub(in crate::proxy) async fn unless_gone<T>(
+pub(in crate::proxy) async fn until_disconnect<T>(
     watch: Option<SocketWatch>,
     work: impl Future<Output = T>,
 ) -> Result<T, Failure> {

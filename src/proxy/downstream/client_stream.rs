@@ -72,7 +72,7 @@ pub struct RequestLimits {
 /// A client's connection.
 pub struct Connection {
     socket: Socket,
-    arrival: ConnInfo,
+    conn_info: ConnInfo,
     limits: RequestLimits,
     boundary: Boundary,
     control: SessionControl,
@@ -109,7 +109,7 @@ impl Connection {
     ) -> Self {
         Self {
             socket,
-            arrival,
+            conn_info: arrival,
             limits,
             boundary: Boundary::default(),
             control: SessionControl::default(),
@@ -130,12 +130,12 @@ impl Connection {
 
     /// The address that the client connected to.
     pub(in crate::proxy) fn local_addr(&self) -> Option<SocketAddr> {
-        self.arrival.local.or_else(|| self.socket.local_addr())
+        self.conn_info.local.or_else(|| self.socket.local_addr())
     }
 
     /// The connection's addresses and protocols.
     pub fn arrival(&self) -> &ConnInfo {
-        &self.arrival
+        &self.conn_info
     }
 
     /// Compares the received header with the parser's result: its size and fields.
@@ -565,6 +565,6 @@ impl GetSocketDigest for Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("arrival", &self.arrival).finish_non_exhaustive()
+        f.debug_struct("Connection").field("arrival", &self.conn_info).finish_non_exhaustive()
     }
 }

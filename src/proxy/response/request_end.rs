@@ -12,7 +12,7 @@ use crate::telemetry::quoted;
 use crate::upstream::Endpoint;
 use http::{HeaderMap, StatusCode, Version, header};
 use log::log;
-use moongate_sdk::{ReadOnlyHeaders, Running, log_throttle};
+use moongate_sdk::{ReadOnlyHeaders, RequestState, log_throttle};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(in crate::proxy) fn request(session: &mut Session, ctx: &mut Context) {
     let lived = ctx.started.elapsed();
     let Some(snapshot) = ctx.snapshot.clone() else { return };
     count(&snapshot, ctx, code, lived);
-    tell(session, ctx, code);
+    log_failure(session, ctx, code);
     plugins(session, ctx, status);
     let logged = ctx.route.as_ref().is_none_or(|route| route.logged);
     if let Some(log) = snapshot.log.as_ref().filter(|_| logged) {
@@ -99,7 +99,7 @@ fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
 }
 
 /// Logs a failure in the process log, with the fields that an operator needs.
-fn tell(session: &Session, ctx: &Context, status: u16) {
+fn log_failure(session: &Session, ctx: &Context, status: u16) {
     let Some(failure) = ctx.failure else { return };
     metrics::global().request_failed(failure.token());
     let route = ctx.route.as_ref().map_or("", |route| &*route.name);
@@ -177,7 +177,7 @@ pub(in crate::proxy) fn notes(ctx: &Context) -> Vec<Note<'_>> {
 }
 
 /// The plugins' log fields, sorted. Of two with one name and key the last one applies.
-pub(in crate::proxy) fn notes_of<'a>(chain: &'a Chain, running: &'a Running) -> Vec<Note<'a>> {
+pub(in crate::proxy) fn notes_of<'a>(chain: &'a Chain, running: &'a RequestState) -> Vec<Note<'a>> {
     let name = |by: usize| chain.entries().get(by).map(|entry| &**entry.name());
     let latest_first = running.notes().iter().rev();
     let mut notes: Vec<_> = latest_first

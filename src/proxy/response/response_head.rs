@@ -107,7 +107,7 @@ async fn dress(
     let endpoint = endpoint.as_ref().map(|endpoint| endpoint.name());
     let mut answer = Response { status: *status, headers: Headers::response(fields), endpoint };
     let shown = route.chain.response_headers(&mut exchange, &mut answer, passed);
-    let decision = client_disconnect::unless_gone(watch, shown).await;
+    let decision = client_disconnect::until_disconnect(watch, shown).await;
     *status = answer.status;
     decision
 }

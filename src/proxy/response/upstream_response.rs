@@ -80,7 +80,7 @@ pub(in crate::proxy) async fn pass_on(
     if !hop_by_hop::frame_is_clear(&mut head)? {
         return local_response::failure(session, ctx, Failure::BadResponse).await;
     }
-    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.terms.via.is_in_responses());
+    let via = ctx.snapshot.as_ref().is_some_and(|snapshot| snapshot.globals.via.is_in_responses());
     hop_by_hop::response(&mut head, via)?;
     from_backend(session, &mut head, ctx).await?;
     if ctx.replaced {

@@ -185,7 +185,7 @@ impl Redialer {
     fn pick(&self, cluster: &Cluster, tried: &Tried) -> Option<Lease> {
         let (target, headers) = self.request.read()?;
         let client = self.origin.client.address();
-        let client_network = self.shared.live.look().terms.client_prefix.identity(client);
+        let client_network = self.shared.live.look().globals.client_prefix.identity(client);
         let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let request = moongate_sdk::Request::internal(&Method::GET, &target, unspecified);
         // In the route's interpretation: a key of the path is the same as for the first endpoint.
@@ -219,7 +219,7 @@ impl Redialer {
         match answer {
             Ok((leg, HandshakeResponse::Upgraded { headers, early })) => {
                 lease.connected();
-                lease.answered(asked.elapsed());
+                lease.record_latency(asked.elapsed());
                 if Agreement::of(&headers).as_ref() == Some(&self.agreement) {
                     return Some(Agreed { lease, leg, early });
                 }

@@ -147,7 +147,7 @@ async fn ask(
             Err(gone) => gone.into(),
             Ok(Ok(found)) => {
                 lease.connected();
-                lease.answered(ctx.asked.elapsed());
+                lease.record_latency(ctx.asked.elapsed());
                 ctx.failure = None;
                 return Ok(found);
             }

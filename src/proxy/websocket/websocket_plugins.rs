@@ -10,7 +10,7 @@ use crate::snapshot::Route;
 use crate::tunnel::{Asking, Inspector, Outcome, Recheck, Side};
 use http::{HeaderMap, Method, Uri};
 use moongate_sdk::{
-    Direction, Ended, Exchange, Fields, Headers, Message, ReadOnlyHeaders, Running, Services,
+    Direction, Ended, Exchange, Fields, Headers, Message, ReadOnlyHeaders, RequestState, Services,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -58,8 +58,8 @@ impl TunnelPlugins {
 }
 
 /// The state of rechecking plugins. A plugin with message phases starts with a new state there.
-fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> Running {
-    let mut running = Running::default();
+fn apart(ctx: &mut Context, chain: &Chain, questions: &[(usize, Duration)]) -> RequestState {
+    let mut running = RequestState::default();
     if let Some(id) = ctx.running.known_request_id() {
         running.set_request_id(id.clone());
     }
@@ -97,7 +97,7 @@ impl PluginExchange {
     }
 
     /// The handshake as plugins see it.
-    fn exchange<'a>(&'a self, fields: &'a mut dyn Fields, running: &'a mut Running) -> Exchange<'a> {
+    fn exchange<'a>(&'a self, fields: &'a mut dyn Fields, running: &'a mut RequestState) -> Exchange<'a> {
         let line = RequestLine { method: &self.method, uri: &self.uri };
         Exchange {
             request: self.received.request(line, &self.listener, &self.route),
@@ -113,7 +113,7 @@ struct Watch {
     kept: Arc<PluginExchange>,
     /// The fields after the plugins' changes.
     headers: HeaderMap,
-    running: Running,
+    running: RequestState,
     last_words: FinalLogFields,
 }
 
@@ -157,7 +157,7 @@ struct Doubts {
     questions: Vec<(usize, Duration)>,
     headers: HeaderMap,
     /// Taken during a recheck; only one runs at a time.
-    running: Mutex<Running>,
+    running: Mutex<RequestState>,
 }
 
 impl Recheck for Doubts {

@@ -33,7 +33,7 @@ pub use histogram::Observed;
 pub use http2::{Ended, Http2Connection, Http2Connections};
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
-pub use proxy_header::{Preamble, PreambleMetrics};
+pub use proxy_header::{Preamble, ProxyHeaderMetrics};
 pub use route::{Answers, ClientAbort, RouteMetrics};
 pub use tasks::Tasks;
 pub use tls::TlsMetrics;
@@ -71,7 +71,7 @@ pub struct Metrics {
     endpoints: WeakRegistry<(Box<str>, Box<str>), EndpointMetrics>,
     plugins: WeakRegistry<(Box<str>, Box<str>), PluginMetrics>,
     tls: WeakRegistry<Box<str>, TlsMetrics>,
-    preambles: WeakRegistry<Box<str>, PreambleMetrics>,
+    preambles: WeakRegistry<Box<str>, ProxyHeaderMetrics>,
     sources: Mutex<Vec<Weak<dyn MetricSource>>>,
     config: Config,
     http2: Arc<Http2Connections>,
@@ -118,8 +118,8 @@ impl Metrics {
     }
 
     /// See [`PreambleMetrics::of`].
-    pub fn preamble(&self, listener: &str) -> Arc<PreambleMetrics> {
-        self.preambles.get(listener.into(), || PreambleMetrics::new(listener))
+    pub fn preamble(&self, listener: &str) -> Arc<ProxyHeaderMetrics> {
+        self.preambles.get(listener.into(), || ProxyHeaderMetrics::new(listener))
     }
 
     /// Reads `source` at every scrape, until its owner drops it.
@@ -173,12 +173,12 @@ impl Metrics {
     /// The text exposition format.
     pub fn render(&self) -> String {
         let mut scrape = Exposition::default();
-        self.routes.living().iter().for_each(|route| route.collect(&mut scrape));
-        self.upstreams.living().iter().for_each(|upstream| upstream.collect(&mut scrape));
-        self.endpoints.living().iter().for_each(|endpoint| endpoint.collect(&mut scrape));
-        self.plugins.living().iter().for_each(|plugin| plugin.collect(&mut scrape));
-        self.tls.living().iter().for_each(|tls| tls.collect(&mut scrape));
-        self.preambles.living().iter().for_each(|preamble| preamble.collect(&mut scrape));
+        self.routes.instances().iter().for_each(|route| route.collect(&mut scrape));
+        self.upstreams.instances().iter().for_each(|upstream| upstream.collect(&mut scrape));
+        self.endpoints.instances().iter().for_each(|endpoint| endpoint.collect(&mut scrape));
+        self.plugins.instances().iter().for_each(|plugin| plugin.collect(&mut scrape));
+        self.tls.instances().iter().for_each(|tls| tls.collect(&mut scrape));
+        self.preambles.instances().iter().for_each(|preamble| preamble.collect(&mut scrape));
         // Collected without the lock, because a source may take its own locks.
         let sources: Vec<_> = self.sources.lock().iter().filter_map(Weak::upgrade).collect();
         sources.iter().for_each(|source| source.collect(&mut scrape));

@@ -41,12 +41,12 @@ impl Preamble {
 
 /// The series of one listener, as long as its configuration holds the handle.
 #[derive(Debug)]
-pub struct PreambleMetrics {
+pub struct ProxyHeaderMetrics {
     listener: Box<str>,
     refused: [AtomicU64; Preamble::ALL.len()],
 }
 
-impl PreambleMetrics {
+impl ProxyHeaderMetrics {
     /// The existing or new series of `listener`.
     pub fn of(listener: &str) -> Arc<Self> {
         super::global().preamble(listener)

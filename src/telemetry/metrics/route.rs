@@ -87,7 +87,7 @@ impl RouteMetrics {
     }
 
     pub(super) fn collect(&self, scrape: &mut Exposition) {
-        for answers in self.answers.living() {
+        for answers in self.answers.instances() {
             answers.statuses.each(|status, count| {
                 scrape.counter(&names::HTTP_REQUESTS, &[&self.name, &answers.upstream, status], count as f64);
             });

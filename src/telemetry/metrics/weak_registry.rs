@@ -46,7 +46,7 @@ impl<K: Eq + Hash, V> WeakRegistry<K, V> {
     }
 
     /// All existing instances; dead entries are removed.
-    pub(super) fn living(&self) -> Vec<Arc<V>> {
+    pub(super) fn instances(&self) -> Vec<Arc<V>> {
         let mut inner = self.inner.lock();
         inner.sweep();
         inner.instances.values().filter_map(Weak::upgrade).collect()
@@ -73,7 +73,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &registry.get("a", || 2)));
         drop(first);
         assert_eq!(*registry.get("a", || 3), 3);
-        assert!(registry.living().is_empty());
+        assert!(registry.instances().is_empty());
     }
 
     #[test]

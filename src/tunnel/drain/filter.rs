@@ -46,7 +46,7 @@ pub struct TunnelView<'a> {
 
 impl Filter {
     /// Returns whether the filter selects a tunnel.
-    pub(super) fn means(&self, seen: TunnelView<'_>) -> bool {
+    pub(super) fn selects(&self, seen: TunnelView<'_>) -> bool {
         match self {
             Self::All => true,
             Self::Endpoint(endpoint) => seen.endpoint == *endpoint,

@@ -101,7 +101,7 @@ impl Reassembler {
     }
 
     /// Stops inspection and forwarding: the sink has received its Close frame.
-    pub(in crate::tunnel) fn deafen(&mut self) {
+    pub(in crate::tunnel) fn mute(&mut self) {
         self.partial.muted = true;
     }
 

@@ -52,12 +52,12 @@ impl Relay {
     /// Records the initiator and the reason of the end; the first call wins.
     pub(super) fn begin_end(&mut self, by: Initiator, reason: Reason, code: u16) {
         let verdict = Verdict { by, reason, code };
-        self.ending.get_or_insert(CloseState { verdict, deadline: None, extended: false });
+        self.closing.get_or_insert(CloseState { verdict, deadline: None, extended: false });
     }
 
     /// The close code of the tunnel, once it is closing.
     pub(super) fn ending_code(&self) -> Option<u16> {
-        self.ending.as_ref().map(|ending| ending.verdict.code)
+        self.closing.as_ref().map(|ending| ending.verdict.code)
     }
 
     /// `side` sends nothing more. Its bytes are delivered; unless it sent a Close frame, the other side gets
@@ -66,20 +66,20 @@ impl Relay {
         if side == Side::Backend && self.start_failover(reason, ABNORMAL) {
             return;
         }
-        self.lanes[side as usize].end();
+        self.directions[side as usize].end();
         if reason == Reason::Reset {
             self.close_transport(side);
         }
-        if !self.lanes[side as usize].has_closed() {
+        if !self.directions[side as usize].has_closed() {
             self.begin_end(Initiator::Side(side), reason, ABNORMAL);
         }
         // No effect if a Close frame of the side has been forwarded.
-        self.lanes[side as usize].close(gone(side, reason));
+        self.directions[side as usize].close(gone(side, reason));
     }
 
     /// `side` reads nothing more. Bytes that it sent are still read up to its end.
     pub(super) fn sink_failed(&mut self, side: Side) {
-        self.lanes[side.other() as usize].out.give_up();
+        self.directions[side.other() as usize].out.give_up();
         self.begin_end(Initiator::Side(side), Reason::Reset, ABNORMAL);
     }
 
@@ -91,7 +91,7 @@ impl Relay {
         };
         self.begin_end(Initiator::Gateway, reason, violation.code);
         let pending = PendingClose { code: violation.code, text: Text::Wrong(violation.what) };
-        let answers = &mut self.lanes[side.other() as usize];
+        let answers = &mut self.directions[side.other() as usize];
         if matches!(reason, Reason::Invalid(Side::Client, _)) {
             // Its previous frames were valid: it still receives the responses to them, as without the
             // gateway.
@@ -99,12 +99,12 @@ impl Relay {
         } else {
             answers.close(pending);
         }
-        self.lanes[side as usize].close(gone(side, reason));
+        self.directions[side as usize].close(gone(side, reason));
     }
 
     /// The inspector ends the tunnel for a message from `side`.
     pub(super) fn dismissed(&mut self, side: Side) {
-        if let Some(dismissal) = self.lanes[side as usize].take_dismissal() {
+        if let Some(dismissal) = self.directions[side as usize].take_dismissal() {
             self.dismiss(&dismissal);
         }
     }
@@ -112,7 +112,7 @@ impl Relay {
     /// Ends the tunnel with this Close to both sides.
     pub(super) fn dismiss(&mut self, dismissal: &PluginClose) {
         self.begin_end(Initiator::Gateway, dismissal.reason, dismissal.code);
-        for lane in &mut self.lanes {
+        for lane in &mut self.directions {
             lane.close_with(dismissal.code, &dismissal.text);
         }
     }
@@ -120,14 +120,14 @@ impl Relay {
     /// The client sent more than it may.
     pub(super) fn rate_exceeded(&mut self) {
         self.begin_end(Initiator::Gateway, Reason::Rate, 1008);
-        self.lanes[Side::Backend as usize].close(pending_close(1008, &"too many messages"));
-        self.lanes[Side::Client as usize].close(gone(Side::Client, Reason::Rate));
+        self.directions[Side::Backend as usize].close(pending_close(1008, &"too many messages"));
+        self.directions[Side::Client as usize].close(gone(Side::Client, Reason::Rate));
     }
 
     /// Closes the client. Its Close frame is forwarded, so that the backend sees an orderly close.
     fn ask(&mut self, reason: Reason, pending: PendingClose) {
         self.begin_end(Initiator::Gateway, reason, pending.code);
-        self.lanes[Side::Backend as usize].close(pending);
+        self.directions[Side::Backend as usize].close(pending);
     }
 
     /// Closes the client with 1012, for a drain.
@@ -148,14 +148,14 @@ impl Relay {
         }
         self.begin_end(Initiator::Side(side), reason, ABNORMAL);
         self.close_transport(side);
-        self.lanes[side as usize].close(gone(side, reason));
+        self.directions[side as usize].close(gone(side, reason));
     }
 
     /// Closes the transport of `side`.
     pub(super) fn close_transport(&mut self, side: Side) {
-        self.legs[side as usize] = TunnelIo::Gone;
-        self.lanes[side as usize].end();
-        self.lanes[side.other() as usize].out.give_up();
+        self.transports[side as usize] = TunnelIo::Gone;
+        self.directions[side as usize].end();
+        self.directions[side.other() as usize].out.give_up();
     }
 
     /// Handles an expired deadline.
@@ -163,9 +163,9 @@ impl Relay {
         match due {
             Due::Ping(side) => {
                 let payload = random_nonzero();
-                let left = self.lanes[side.other() as usize].ping(payload);
+                let left = self.directions[side.other() as usize].ping(payload);
                 if left {
-                    self.lanes[side as usize].await_pong(payload);
+                    self.directions[side as usize].await_pong(payload);
                 }
                 self.clocks.pinged(side, left, now);
             }
@@ -179,7 +179,7 @@ impl Relay {
     /// Drives a closing tunnel.
     pub(super) fn drive_close(&mut self, now: Instant, cx: &mut Context<'_>) -> Next {
         let limit = self.policy.close_timeout;
-        let Some(ending) = &mut self.ending else { return Next::Wait };
+        let Some(ending) = &mut self.closing else { return Next::Wait };
         let verdict = ending.verdict;
         let deadline = *ending.deadline.get_or_insert(now + limit);
         if self.is_over() {
@@ -198,7 +198,7 @@ impl Relay {
     /// Extends the time limit for a side that got its Close frame only now.
     fn extend(&mut self, now: Instant, verdict: Verdict) -> Next {
         let limit = self.policy.close_timeout;
-        match &mut self.ending {
+        match &mut self.closing {
             Some(ending) if !ending.extended => {
                 ending.extended = true;
                 ending.deadline = Some(now + limit);
@@ -210,7 +210,7 @@ impl Relay {
 
     /// Returns whether the client has closed, the backend has ended, and all bytes are delivered.
     fn is_over(&self) -> bool {
-        let [client, backend] = &self.lanes;
+        let [client, backend] = &self.directions;
         (client.has_ended() || client.has_closed())
             && backend.has_ended()
             && client.out.is_idle()
@@ -221,7 +221,7 @@ impl Relay {
     /// after both Close frames, since clients wait for it, and so does that of a side after a protocol error.
     /// Returns whether one was ended.
     fn end_streams(&mut self) -> bool {
-        let [client, backend] = &mut self.lanes;
+        let [client, backend] = &mut self.directions;
         let parted = client.has_closed() && !client.has_ended();
         let to_client = backend.is_shut() && (parted || client.is_lost()) && backend.out.end();
         let to_backend = client.is_shut() && backend.is_lost() && client.out.end();
@@ -231,13 +231,13 @@ impl Relay {
     /// The time limit passed: closes the transport of a client that got its Close frame, and sends Close to
     /// the remaining sides. Returns whether one was sent.
     fn tell_the_rest(&mut self) -> bool {
-        let is_closed = self.lanes[Side::Backend as usize].is_shut();
+        let is_closed = self.directions[Side::Backend as usize].is_shut();
         // A disconnected side gets no Close frame.
-        let there = Side::BOTH.map(|side| !matches!(self.legs[side as usize], TunnelIo::Gone));
+        let there = Side::BOTH.map(|side| !matches!(self.transports[side as usize], TunnelIo::Gone));
         let to_client = there[Side::Client as usize]
-            && self.lanes[Side::Backend as usize].close(gone(Side::Backend, Reason::Eof));
+            && self.directions[Side::Backend as usize].close(gone(Side::Backend, Reason::Eof));
         let to_backend = there[Side::Backend as usize]
-            && self.lanes[Side::Client as usize].close(gone(Side::Client, Reason::Eof));
+            && self.directions[Side::Client as usize].close(gone(Side::Client, Reason::Eof));
         if is_closed {
             self.close_transport(Side::Client);
         }

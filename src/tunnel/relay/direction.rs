@@ -66,7 +66,7 @@ pub(super) struct Direction {
     /// Whether another source may replace one that leaves.
     pub(super) replaceable: bool,
     /// What few lanes have.
-    aside: Option<Box<InspectState>>,
+    inspect_state: Option<Box<InspectState>>,
 }
 
 impl Direction {
@@ -85,7 +85,7 @@ impl Direction {
             awaited: None,
             listening: false,
             replaceable: false,
-            aside: None,
+            inspect_state: None,
         }
     }
 
@@ -194,42 +194,42 @@ impl Direction {
     /// From now on, messages are put together.
     pub(super) fn take_apart(&mut self, rules: &Rules) {
         let stage = Reassembler::new(self.from, messages::rules(rules));
-        self.aside.get_or_insert_default().stage = Some(stage);
+        self.inspect_state.get_or_insert_default().stage = Some(stage);
     }
 
     pub(super) fn stage(&mut self) -> Option<&mut Reassembler> {
-        self.aside.as_mut()?.stage.as_mut()
+        self.inspect_state.as_mut()?.stage.as_mut()
     }
 
     pub(super) fn is_inspected(&self) -> bool {
-        self.aside.as_ref().is_some_and(|aside| aside.stage.is_some())
+        self.inspect_state.as_ref().is_some_and(|aside| aside.stage.is_some())
     }
 
     /// The source has sent its Close where nothing of it passes any more.
     pub(super) fn has_closed_unseen(&self) -> bool {
-        let stage = self.aside.as_ref().and_then(|aside| aside.stage.as_ref());
+        let stage = self.inspect_state.as_ref().and_then(|aside| aside.stage.as_ref());
         stage.is_some_and(Reassembler::has_closed)
     }
 
     /// What a Close with [`Text::Given`] says.
     pub(super) fn given(&self) -> &str {
-        self.aside.as_ref().map_or("", |aside| &aside.given)
+        self.inspect_state.as_ref().map_or("", |aside| &aside.given)
     }
 
     /// Ends the sink's stream with these words, as [`Direction::close`] does.
     pub(super) fn close_with(&mut self, code: u16, text: &str) {
-        self.aside.get_or_insert_default().given = text.into();
+        self.inspect_state.get_or_insert_default().given = text.into();
         self.close(PendingClose { code, text: Text::Given });
     }
 
     /// The inspector ends the tunnel.
     pub(super) fn note_dismissal(&mut self, dismissal: PluginClose) {
-        self.aside.get_or_insert_default().dismissal = Some(dismissal);
+        self.inspect_state.get_or_insert_default().dismissal = Some(dismissal);
     }
 
     /// Why the inspector ends the tunnel; told once.
     pub(super) fn take_dismissal(&mut self) -> Option<PluginClose> {
-        self.aside.as_mut()?.dismissal.take()
+        self.inspect_state.as_mut()?.dismissal.take()
     }
 
     /// Pings the sink. Whether the ping is on its way; otherwise it goes at the next boundary.

@@ -66,12 +66,12 @@ impl Relay {
     pub(super) fn restrict(&mut self, side: Side, (reads, window): &mut (u32, usize)) {
         match side {
             Side::Client => {
-                if let Some(room) = self.lanes[Side::Client as usize].out.room() {
+                if let Some(room) = self.directions[Side::Client as usize].out.room() {
                     (*reads, *window) = ((*reads).min(1), (*window).min(room));
                 }
             }
             Side::Backend => {
-                self.lanes[Side::Backend as usize].replaceable = self.may_move();
+                self.directions[Side::Backend as usize].replaceable = self.may_move();
                 if self.is_away() {
                     *reads = 0;
                 }
@@ -81,7 +81,7 @@ impl Relay {
 
     /// Returns whether a failover is possible.
     pub(super) fn may_move(&self) -> bool {
-        self.ending.is_none() && self.failover.as_ref().is_some_and(|failover| failover.is_ready())
+        self.closing.is_none() && self.failover.as_ref().is_some_and(|failover| failover.is_ready())
     }
 
     /// The backend is lost. Returns whether this is handled; otherwise the tunnel ends as one without
@@ -90,7 +90,7 @@ impl Relay {
         if !self.may_move() {
             return false;
         }
-        let [client, backend] = &mut self.lanes;
+        let [client, backend] = &mut self.directions;
         if !backend.may_be_taken_over() {
             client.out.attach();
             self.counters.reconnected(Reconnected::Impossible);
@@ -99,7 +99,7 @@ impl Relay {
         if reason == Reason::Closed {
             self.part(code);
         }
-        let [client, backend] = &mut self.lanes;
+        let [client, backend] = &mut self.directions;
         if !client.out.rewind() {
             self.counters.reconnected(Reconnected::Impossible);
             self.fail_search(reason, code, &"message incomplete");
@@ -107,7 +107,7 @@ impl Relay {
         }
         client.ping = None;
         backend.take_over();
-        self.legs[Side::Backend as usize] = TunnelIo::Gone;
+        self.transports[Side::Backend as usize] = TunnelIo::Gone;
         // The endpoint's count is released before the search.
         self.guard = Box::new(());
         if let Some(member) = &self.member {
@@ -121,22 +121,22 @@ impl Relay {
     }
 
     /// The backend left with a Close frame that was not forwarded.
-    pub(super) fn leaves(&mut self, code: u16) {
+    pub(super) fn backend_leaves(&mut self, code: u16) {
         if !self.start_failover(Reason::Closed, code) {
             self.begin_end(Initiator::Side(Side::Backend), Reason::Closed, code);
-            self.lanes[Side::Backend as usize].close(pending_close(code, &""));
-            self.lanes[Side::Backend as usize].end();
+            self.directions[Side::Backend as usize].close(pending_close(code, &""));
+            self.directions[Side::Backend as usize].end();
         }
     }
 
     /// Responds to the Close frame of a backend that leaves, without waiting.
     fn part(&mut self, code: u16) {
-        let lane = &self.lanes[Side::Client as usize];
+        let lane = &self.directions[Side::Client as usize];
         let close = lane.close_frame(pending_close(code, &""));
         let at_boundary = !lane.out.waits() && lane.follower.may_inject();
         // The caller drops the connection next, so that no wake-up is needed.
         let mut cx = Context::from_waker(Waker::noop());
-        let mut leg = Pin::new(&mut self.legs[Side::Backend as usize]);
+        let mut leg = Pin::new(&mut self.transports[Side::Backend as usize]);
         if at_boundary && leg.as_mut().poll_write(&mut cx, close.as_bytes()).is_ready() {
             let _ = leg.poll_shutdown(&mut cx);
         }
@@ -144,29 +144,29 @@ impl Relay {
 
     /// The backend reads nothing more. Returns whether its remaining bytes are relayed, because a failover is
     /// possible.
-    pub(super) fn hears_out(&mut self) -> bool {
+    pub(super) fn keep_reading_backend(&mut self) -> bool {
         let keeps = self.may_move();
         if keeps && let Some(failover) = &mut self.failover {
             failover.sink_closed = true;
-            self.lanes[Side::Client as usize].out.hold();
+            self.directions[Side::Client as usize].out.hold();
         }
         keeps
     }
 
     /// The backend has nothing readable: if it reads nothing either, it is lost. Returns whether it was.
-    pub(super) fn heard_out(&mut self) -> bool {
+    pub(super) fn finish_reading_backend(&mut self) -> bool {
         let Some(failover) = self.failover.as_deref_mut().filter(|failover| failover.sink_closed) else {
             return false;
         };
         // A slow client keeps the rest unread.
-        if self.lanes[Side::Backend as usize].out.is_blocked() {
+        if self.directions[Side::Backend as usize].out.is_blocked() {
             return false;
         }
         failover.sink_closed = false;
         if !self.start_failover(Reason::Reset, ABNORMAL) {
             self.begin_end(Initiator::Side(Side::Backend), Reason::Reset, ABNORMAL);
             self.close_transport(Side::Backend);
-            self.lanes[Side::Backend as usize].close(gone(Side::Backend, Reason::Reset));
+            self.directions[Side::Backend as usize].close(gone(Side::Backend, Reason::Reset));
         }
         true
     }
@@ -189,26 +189,26 @@ impl Relay {
 
     /// Continues with another backend.
     fn arrive(&mut self, found: Found, news: &mut Activity) {
-        self.legs[Side::Backend as usize] = found.backend;
+        self.transports[Side::Backend as usize] = found.backend;
         self.guard = found.guard;
         self.counters = found.counters;
         self.counters.reconnected(Reconnected::Moved);
         if let Some(member) = &self.member {
             member.moved(found.endpoint);
         }
-        self.lanes[Side::Client as usize].out.attach();
+        self.directions[Side::Client as usize].out.attach();
         self.clocks.renew(Side::Backend, Instant::now());
-        let lane = &mut self.lanes[Side::Backend as usize];
-        lane.replaceable = self.ending.is_none();
+        let lane = &mut self.directions[Side::Backend as usize];
+        lane.replaceable = self.closing.is_none();
         self.early(Side::Backend, &found.early, news);
     }
 
     /// No other backend was found: the client is closed with 1012, or its Close frame is answered.
     fn fail_search(&mut self, reason: Reason, code: u16, why: &'static &'static str) {
-        let answered = self.lanes[Side::Client as usize].has_closed();
+        let answered = self.directions[Side::Client as usize].has_closed();
         let close_code = self.ending_code().filter(|_| answered).unwrap_or(1012);
         self.begin_end(Initiator::Side(Side::Backend), reason, code);
         self.close_transport(Side::Backend);
-        self.lanes[Side::Backend as usize].close(pending_close(close_code, why));
+        self.directions[Side::Backend as usize].close(pending_close(close_code, why));
     }
 }

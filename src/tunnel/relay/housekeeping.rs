@@ -15,13 +15,13 @@ impl Relay {
         if news.consequences {
             return Next::Again;
         }
-        if self.ending.is_none()
+        if self.closing.is_none()
             && let Some(cause) = self.member.as_ref().and_then(|member| member.order())
         {
             self.drain(cause);
             return Next::Again;
         }
-        if self.ending.is_some() {
+        if self.closing.is_some() {
             return self.drive_close(clock::read(), cx);
         }
         let paused = self.throttle.as_ref().and_then(|throttle| throttle.until());
@@ -50,7 +50,7 @@ impl Relay {
         if news.is_timed() {
             self.note_pings(clock::read(), news);
         }
-        let blocked = Side::BOTH.map(|side| self.lanes[side.other() as usize].out.is_blocked());
+        let blocked = Side::BOTH.map(|side| self.directions[side.other() as usize].out.is_blocked());
         if blocked != [false; 2] || self.clocks.are_stuck() {
             self.note_blocked(blocked, now, news);
         }
@@ -67,7 +67,7 @@ impl Relay {
                 self.counters.round_trip(side, round_trip);
             }
             if let Some(payload) = news.pinged(side) {
-                self.lanes[side as usize].await_pong(payload);
+                self.directions[side as usize].await_pong(payload);
             }
         }
     }
@@ -85,7 +85,7 @@ impl Relay {
     /// A side that is paused by the gateway, or absent during a failover, does not count as silent.
     fn pause_idle_clocks(&mut self, now: Instant) {
         let paused = self.throttle.as_ref().is_some_and(|throttle| throttle.until().is_some());
-        if paused || self.lanes[Side::Client as usize].out.room() == Some(0) {
+        if paused || self.directions[Side::Client as usize].out.room() == Some(0) {
             self.clocks.pause_idle_clock(Side::Client, now);
         }
         if self.is_away() {

@@ -89,11 +89,11 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
     let now = clock::now();
     let policy = tunnel.policy;
     let mut relay = Relay {
-        legs: [tunnel.client, tunnel.backend],
-        lanes: Side::BOTH.map(Direction::new),
+        transports: [tunnel.client, tunnel.backend],
+        directions: Side::BOTH.map(Direction::new),
         clocks: Clocks::new(now, &policy),
         timer: Timer::new(now),
-        ending: None,
+        closing: None,
         throttle: policy.rates().map(|rates| Box::new(Throttle::new(rates, now))),
         messages: [0; 2],
         bytes: [0; 2],
@@ -111,7 +111,7 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
     relay.begin_inspection();
     if let (Some(redial), Some(terms)) = (tunnel.redial, relay.policy.reconnect) {
         relay.failover = Some(Failover::new(redial, terms.timeout));
-        let [client, backend] = &mut relay.lanes;
+        let [client, backend] = &mut relay.directions;
         client.out.keep(ReplayBuffer::new(terms.buffer));
         backend.replaceable = true;
     }
@@ -123,12 +123,12 @@ pub(super) fn run(tunnel: Tunnel) -> Relay {
 
 /// A running tunnel.
 pub(super) struct Relay {
-    legs: [TunnelIo; 2],
+    transports: [TunnelIo; 2],
     /// By source side.
-    lanes: [Direction; 2],
+    directions: [Direction; 2],
     clocks: Clocks,
     timer: Timer,
-    ending: Option<CloseState>,
+    closing: Option<CloseState>,
     throttle: Option<Box<Throttle>>,
     messages: [u64; 2],
     bytes: [u64; 2],
@@ -175,7 +175,7 @@ impl Relay {
         let rules = self.policy.rules(self.extensions);
         for side in Side::BOTH {
             if inspector.inspects(side) {
-                self.lanes[side as usize].take_apart(&rules);
+                self.directions[side as usize].take_apart(&rules);
             }
         }
     }
@@ -215,7 +215,7 @@ impl Relay {
         }
         self.waker = Some(cx.waker().clone());
         self.timer.disarm();
-        self.lanes.iter_mut().for_each(|lane| lane.listening = false);
+        self.directions.iter_mut().for_each(|lane| lane.listening = false);
         self.alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         if let Some(member) = &self.member {
             member.listen(cx.waker());
@@ -230,13 +230,13 @@ impl Relay {
         self.alone
             && self.throttle.is_none()
             && self.failover.is_none()
-            && self.lanes[side as usize].rests(&self.legs[side as usize])
+            && self.directions[side as usize].rests(&self.transports[side as usize])
     }
 
     /// Relays available bytes from `side` to the other side.
     fn pump_direction(&mut self, side: Side, cx: &mut Context<'_>, scratch: &mut [u8], news: &mut Activity) {
         let mut window = match &mut self.throttle {
-            Some(throttle) if side == Side::Client && self.ending.is_none() => {
+            Some(throttle) if side == Side::Client && self.closing.is_none() => {
                 // A rate limit's window applies to one read; the next read has another one.
                 throttle.window(Instant::now()).map_or((0, 0), |window| (1, window))
             }
@@ -251,17 +251,17 @@ impl Relay {
             window: window.1,
             inspector: self.inspector.as_mut(),
         };
-        let [client, backend] = &mut self.legs;
+        let [client, backend] = &mut self.transports;
         let legs = match side {
             Side::Client => (client, backend),
             Side::Backend => (backend, client),
         };
         let mut seen = FrameSummary::default();
-        let turn = self.lanes[side as usize].pump(legs, cx, scratch, &mut terms, &mut seen);
+        let turn = self.directions[side as usize].pump(legs, cx, scratch, &mut terms, &mut seen);
         if turn == ReadOutcome::Yield {
             cx.waker().wake_by_ref();
         }
-        self.digest(side, turn, &seen, news);
+        self.process_read(side, turn, &seen, news);
     }
 
     /// Takes the bytes that came before the relay began. They go out with the first poll.
@@ -272,38 +272,38 @@ impl Relay {
         let mut seen = FrameSummary::default();
         let rules = self.policy.rules(self.extensions);
         let mut terms = ReadLimits { rules, reads: 0, window: 0, inspector: self.inspector.as_mut() };
-        let turn = self.lanes[side as usize].early(bytes, &mut terms, &mut seen);
-        self.digest(side, turn, &seen, news);
+        let turn = self.directions[side as usize].early(bytes, &mut terms, &mut seen);
+        self.process_read(side, turn, &seen, news);
     }
 
     /// Counts what a turn saw and draws the consequences.
-    fn digest(&mut self, side: Side, turn: ReadOutcome, seen: &FrameSummary, news: &mut Activity) {
+    fn process_read(&mut self, side: Side, turn: ReadOutcome, seen: &FrameSummary, news: &mut Activity) {
         if seen.bytes > 0 {
             self.counters.add(side, &seen.messages, seen.bytes);
             self.messages[side as usize] += seen.data_messages();
             self.bytes[side as usize] += seen.bytes;
-            news.note(side, seen, self.lanes[side as usize].out.take_drained());
+            news.note(side, seen, self.directions[side as usize].out.take_drained());
             if side == Side::Client {
                 news.consequences |= self.pace(seen);
             }
             if let Some(code) = seen.closed {
                 self.begin_end(Initiator::Side(side), Reason::Closed, code);
             }
-        } else if self.lanes[side as usize].out.take_drained() {
+        } else if self.directions[side as usize].out.take_drained() {
             news.drained(side.other());
         }
         // What is told in consequence is delivered before the task sleeps.
         news.consequences |= !matches!(turn, ReadOutcome::Waiting | ReadOutcome::Yield);
         match turn {
             ReadOutcome::Waiting if side == Side::Backend && self.failover.is_some() => {
-                news.consequences |= self.heard_out();
+                news.consequences |= self.finish_reading_backend();
             }
             ReadOutcome::Waiting | ReadOutcome::Yield => {}
             ReadOutcome::Ended => self.source_ended(side, Reason::Eof),
             ReadOutcome::Failed => self.source_ended(side, Reason::Reset),
-            ReadOutcome::SinkFailed if side == Side::Client && self.hears_out() => {}
+            ReadOutcome::SinkFailed if side == Side::Client && self.keep_reading_backend() => {}
             ReadOutcome::SinkFailed => self.sink_failed(side.other()),
-            ReadOutcome::Leaves(code) => self.leaves(code),
+            ReadOutcome::Leaves(code) => self.backend_leaves(code),
             ReadOutcome::Violation(violation) => self.violated(side, violation),
             ReadOutcome::Dismissed => self.dismissed(side),
         }
@@ -311,7 +311,7 @@ impl Relay {
 
     /// Charges the client for what it sent. Whether that was too much and is the end.
     fn pace(&mut self, seen: &FrameSummary) -> bool {
-        let Some(throttle) = self.throttle.as_mut().filter(|_| self.ending.is_none()) else { return false };
+        let Some(throttle) = self.throttle.as_mut().filter(|_| self.closing.is_none()) else { return false };
         let within = throttle.take(seen.rated(), seen.bytes, Instant::now());
         let end = !within && throttle.exceed == Exceed::Close;
         if end {

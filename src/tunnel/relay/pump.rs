@@ -187,7 +187,7 @@ impl Direction {
             let shut = self.pass == SinkMode::Shut;
             let Some(stage) = self.stage() else { return ReadOutcome::Waiting };
             if shut {
-                stage.deafen();
+                stage.mute();
             }
             seen.add(stage.feed(chunk, inspector, out));
             let stop = stage.stopped();

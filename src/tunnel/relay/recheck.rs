@@ -57,7 +57,7 @@ impl Relay {
     /// Starts the due recheck and handles a verdict.
     pub(super) fn recheck(&mut self, cx: &mut Context<'_>, news: &mut Activity) {
         let Some(rechecks) = &mut self.rechecks else { return };
-        if self.ending.is_some() {
+        if self.closing.is_some() {
             self.rechecks = None;
             return;
         }

@@ -32,7 +32,7 @@ pub(super) struct WriteBuffer {
     /// Bytes of the backlog were written since the last check.
     drained: bool,
     /// Keeps written bytes until their message is complete, for failover.
-    kept: Option<Box<ReplayBuffer>>,
+    replay: Option<Box<ReplayBuffer>>,
 }
 
 impl WriteBuffer {
@@ -43,23 +43,23 @@ impl WriteBuffer {
             state: WriteState::Open,
             unflushed: false,
             drained: false,
-            kept: None,
+            replay: None,
         }
     }
 
     /// From now on, incompletely written messages can be replayed.
     pub(super) fn keep(&mut self, kept: Box<ReplayBuffer>) {
-        self.kept = Some(kept);
+        self.replay = Some(kept);
     }
 
     /// The replay buffer that tracks the parsed frames.
     pub(super) fn watch(&mut self) -> Option<&mut ReplayBuffer> {
-        self.kept.as_deref_mut()
+        self.replay.as_deref_mut()
     }
 
     /// Writes nothing until [`WriteBuffer::attach`]: the side reads nothing more, or is absent.
     pub(super) fn hold(&mut self) {
-        if let Some(kept) = &mut self.kept {
+        if let Some(kept) = &mut self.replay {
             kept.set_away(true);
             self.unflushed = false;
         }
@@ -67,7 +67,7 @@ impl WriteBuffer {
 
     /// Rewinds to the start of the incomplete message and holds it; `false` if it was discarded.
     pub(super) fn rewind(&mut self) -> bool {
-        let Some(kept) = &mut self.kept else { return false };
+        let Some(kept) = &mut self.replay else { return false };
         let whole = kept.rewind(&mut self.backlog, self.written);
         kept.set_away(true);
         self.written = 0;
@@ -77,14 +77,14 @@ impl WriteBuffer {
 
     /// The side is connected again.
     pub(super) fn attach(&mut self) {
-        if let Some(kept) = &mut self.kept {
+        if let Some(kept) = &mut self.replay {
             kept.set_away(false);
         }
     }
 
     /// The remaining capacity for an absent side; `None` if it is connected.
     pub(super) fn room(&self) -> Option<usize> {
-        let away = self.kept.as_ref().filter(|kept| kept.is_away());
+        let away = self.replay.as_ref().filter(|kept| kept.is_away());
         away.map(|kept| kept.room(&self.backlog))
     }
 
@@ -105,7 +105,7 @@ impl WriteBuffer {
             && self.state == WriteState::Open
             && !self.unflushed
             && !self.drained
-            && self.kept.is_none()
+            && self.replay.is_none()
     }
 
     /// Returns whether bytes wait for a side that does not read.
@@ -125,7 +125,7 @@ impl WriteBuffer {
 
     /// Queues a frame of the gateway; the next [`WriteBuffer::deliver`] sends it.
     pub(super) fn push(&mut self, frame: &[u8]) {
-        match &mut self.kept {
+        match &mut self.replay {
             _ if self.state != WriteState::Open => {}
             None => self.backlog.extend_from_slice(frame),
             Some(kept) => kept.enter_own(&mut self.backlog, frame),
@@ -134,7 +134,7 @@ impl WriteBuffer {
 
     /// Queues `bytes` of the other side, which start at `at` in the parsed chunk.
     pub(super) fn pass(&mut self, bytes: &[u8], at: usize) {
-        match &mut self.kept {
+        match &mut self.replay {
             _ if self.state != WriteState::Open => {}
             None => self.backlog.extend_from_slice(bytes),
             Some(kept) => kept.enter(&mut self.backlog, bytes, at),
@@ -153,7 +153,7 @@ impl WriteBuffer {
     /// The side is gone: waiting and further bytes are discarded.
     pub(super) fn give_up(&mut self) {
         self.state = WriteState::Broken;
-        self.kept = None;
+        self.replay = None;
         self.backlog = Vec::new();
         self.written = 0;
         self.unflushed = false;
@@ -164,7 +164,7 @@ impl WriteBuffer {
         if self.state != WriteState::Open || bytes.is_empty() {
             return Ok(());
         }
-        if self.kept.is_some() {
+        if self.replay.is_some() {
             return self.send_kept(leg, bytes, cx);
         }
         let taken = match leg.try_send(bytes) {
@@ -188,7 +188,7 @@ impl WriteBuffer {
     #[cold]
     fn send_kept(&mut self, leg: &mut TunnelIo, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
         let free = !self.waits() && self.room().is_none();
-        let Some(kept) = &mut self.kept else { return Ok(()) };
+        let Some(kept) = &mut self.replay else { return Ok(()) };
         let mut result = Ok(());
         let mut taken = 0;
         if free {
@@ -212,7 +212,7 @@ impl WriteBuffer {
     #[inline]
     pub(super) fn deliver(&mut self, leg: &mut TunnelIo, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The common case.
-        if self.backlog.is_empty() && self.state == WriteState::Open && self.kept.is_none() {
+        if self.backlog.is_empty() && self.state == WriteState::Open && self.replay.is_none() {
             return Poll::Ready(Ok(()));
         }
         self.deliver_backlog(leg, cx)
@@ -233,7 +233,7 @@ impl WriteBuffer {
             self.written += taken;
             self.drained = true;
         }
-        match &mut self.kept {
+        match &mut self.replay {
             None if self.written > 0 => {
                 // Freed, not reused: most tunnels are idle most of the time.
                 self.backlog = Vec::new();

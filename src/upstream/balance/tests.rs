@@ -142,7 +142,7 @@ fn p2c_avoids_the_slow_and_the_busy() {
     fastrand::seed(1);
     let table = Table::new("p2c", &[], THREE);
     for (member, ms) in table.members.iter().zip([5, 5, 500]) {
-        member.endpoint().answered(Duration::from_millis(ms));
+        member.endpoint().record_latency(Duration::from_millis(ms));
     }
     let shares = table.shares(&[], 3000);
     assert_eq!(shares[2], 0, "the slow one loses against both");
@@ -156,7 +156,7 @@ fn p2c_avoids_the_slow_and_the_busy() {
 #[test]
 fn p2c_does_not_rush_to_a_new_endpoint() {
     let table = Table::new("p2c", &[], &["127.0.0.1:1", "127.0.0.1:2"]);
-    table.members[0].endpoint().answered(Duration::from_millis(5));
+    table.members[0].endpoint().record_latency(Duration::from_millis(5));
     assert_eq!(table.choose(&[], b""), Some(1), "its first request is welcome");
     table.members[1].endpoint().enter();
     assert_eq!(table.shares(&[], 20), [20, 0], "the next ones wait for what that one says");

@@ -100,7 +100,7 @@ impl Cluster {
             why,
             since,
         };
-        let removed = self.roster.left_behind().into_iter();
+        let removed = self.roster.removed_in_use().into_iter();
         let mut leaving: Vec<_> = removed
             .map(|departed| leaver(departed.token, departed.address, Leaving::Removed, None))
             .collect();
@@ -122,7 +122,7 @@ impl Cluster {
     }
 
     /// The endpoints that accept new connections, with their weights.
-    pub fn takers(&self) -> Vec<(Token, u16)> {
+    pub fn accepting(&self) -> Vec<(Token, u16)> {
         let members = self.roster.current();
         let well = members.seats().iter().filter(|member| Self::is_well(member));
         well.map(|member| (member.endpoint().token(), member.weight())).collect()

@@ -45,7 +45,7 @@ impl Cluster {
                 active: endpoint.active(),
             }
         };
-        let removed = self.roster.left_behind().into_iter().map(EndpointStatus::from);
+        let removed = self.roster.removed_in_use().into_iter().map(EndpointStatus::from);
         ClusterStatus { endpoints: members.seats().iter().map(endpoint).chain(removed).collect() }
     }
 }

@@ -174,7 +174,7 @@ fn when_all_are_out_panic_says_what_happens() {
     let fail = build(&spec, Some(&any));
     assert_eq!(pick(&fail, &Tried::new()).unwrap_err(), NoEndpoint::Unhealthy);
     let lease = Lease::new(Arc::clone(&fail.endpoints()[0]), fail.policy);
-    lease.answered(Duration::from_millis(1));
+    lease.record_latency(Duration::from_millis(1));
     assert!(pick(&fail, &Tried::new()).is_ok(), "an answer brings it back");
     assert_eq!(
         pick(&build(&upstream(&["127.0.0.1:81*0"]), None), &Tried::new()).unwrap_err(),

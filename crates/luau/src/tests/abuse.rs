@@ -2,7 +2,7 @@
 
 use super::*;
 use http::StatusCode;
-use moongate_sdk::Running;
+use moongate_sdk::RequestState;
 use std::time::Instant;
 
 /// Runs the phase repeatedly, with a new request each time.
@@ -173,7 +173,7 @@ fn ten_thousand_failing_requests_leak_nothing() {
             let mut visit = TestExchange::new(if n % 2 == 0 { "/a" } else { "/call" });
             assert!(matches!(visit.ask(&*plugin), Verdict::Failed(_)));
             assert!(matches!(visit.answer(&*plugin), Verdict::Failed(_)));
-            visit.running = Running::default();
+            visit.running = RequestState::default();
         }
     };
     round(2_000);

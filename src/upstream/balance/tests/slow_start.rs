@@ -105,7 +105,7 @@ fn p2c_does_not_treat_an_unmeasured_endpoint_as_the_fastest() {
     fastrand::seed(42);
     let measured = |table: &Table| {
         for index in [0, 1] {
-            table.members[index].endpoint().answered(Duration::from_millis(1));
+            table.members[index].endpoint().record_latency(Duration::from_millis(1));
             table.hold(index, 10);
         }
     };

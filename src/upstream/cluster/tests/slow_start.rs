@@ -68,7 +68,7 @@ fn a_recovered_endpoint_is_new_and_one_that_is_first_healthy_is_not() {
     let next = build(&spec, Some(&cluster));
     let joined = |port: &str| {
         let endpoint = next.endpoints().into_iter().find(|each| each.name().ends_with(port)).unwrap();
-        endpoint.came(monotonic_millis::now())
+        endpoint.joined_at(monotonic_millis::now())
     };
     assert_eq!(joined(":83"), u64::MAX, "its time begins with its first good probe");
     probed(&next, ":83", true);
@@ -91,7 +91,7 @@ fn removing_a_health_check_leaves_no_endpoint_new_forever() {
         plain
             .endpoints()
             .iter()
-            .all(|endpoint| endpoint.came(monotonic_millis::now()) <= monotonic_millis::now())
+            .all(|endpoint| endpoint.joined_at(monotonic_millis::now()) <= monotonic_millis::now())
     );
 }
 
@@ -103,13 +103,13 @@ fn an_endpoint_that_was_ejected_is_new_when_it_is_back() {
     eject(&cluster, ":82");
     assert_eq!(new_ones(&cluster), ["82"], "its time outside is over");
     let endpoint = cluster.endpoints().into_iter().find(|each| each.name().ends_with(":82")).unwrap();
-    Lease::new(endpoint, cluster.policy).answered(Duration::from_millis(1));
+    Lease::new(endpoint, cluster.policy).record_latency(Duration::from_millis(1));
     assert_eq!(new_ones(&cluster), ["82"], "an answer does not end its slow start");
     spec.passive_health.eject_for = Period(Duration::from_secs(3600));
     let long = build(&spec, None);
     eject(&long, ":81");
     assert!(new_ones(&long).is_empty(), "who is out is not back yet");
-    Lease::new(Arc::clone(&long.endpoints()[0]), long.policy).answered(Duration::from_millis(1));
+    Lease::new(Arc::clone(&long.endpoints()[0]), long.policy).record_latency(Duration::from_millis(1));
     assert_eq!(new_ones(&long), ["81"], "an answer brought it back early");
 }
 
