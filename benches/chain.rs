@@ -131,7 +131,7 @@ fn best(chain: &Chain) -> f64 {
 
 fn request(chain: &Chain, visit: &mut TestExchange, answered: &mut HeaderMap) {
     visit.running = RequestState::default();
-    visit.see(|exchange| {
+    visit.with_exchange(|exchange| {
         if !chain.skips_request_headers() {
             ready(chain.request_headers(exchange));
         }

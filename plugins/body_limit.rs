@@ -89,11 +89,12 @@ mod tests {
     #[test]
     fn a_length_that_is_too_much_is_refused_at_once() {
         for (length, fine) in [("1023", true), ("1024", true), ("1025", false), ("99999999999", false)] {
-            let enters = TestExchange::new("/").field("content-length", length).ask(&*plugin("1KiB"));
+            let enters =
+                TestExchange::new("/").field("content-length", length).request_headers(&*plugin("1KiB"));
             assert_eq!(matches!(enters, Verdict::Continue), fine, "{length}");
         }
         assert!(
-            matches!(TestExchange::new("/").ask(&*plugin("1")), Verdict::Continue),
+            matches!(TestExchange::new("/").request_headers(&*plugin("1")), Verdict::Continue),
             "no body is not too long"
         );
     }
@@ -104,7 +105,7 @@ mod tests {
         let mut visit = TestExchange::new("/");
         let mut send = |bytes: &'static [u8]| {
             let mut piece = Piece { bytes: bytes.into(), last: false };
-            match visit.send(&*plugin, &mut piece) {
+            match visit.request_body(&*plugin, &mut piece) {
                 Verdict::Continue => 0,
                 Verdict::Respond(reply) => reply.status.as_u16(),
                 other => panic!("{other:?}"),
@@ -121,6 +122,9 @@ mod tests {
     #[test]
     fn nginxs_limit_is_the_usual_one() {
         let usual = build(&settings(json!({}))).unwrap();
-        assert_eq!(TestExchange::new("/").field("content-length", "1048577").refused(&*usual).status, 413);
+        assert_eq!(
+            TestExchange::new("/").field("content-length", "1048577").expect_reply(&*usual).status,
+            413
+        );
     }
 }

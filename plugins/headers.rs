@@ -206,8 +206,8 @@ mod tests {
         .unwrap();
         let visit = TestExchange::new("/a").field("x-a", "one").field("x-gone", "here");
         let mut visit = visit.field("x-client", "forged").field("host", "outer");
-        visit.ask(&*plugin);
-        visit.answer(&*plugin);
+        visit.request_headers(&*plugin);
+        visit.response_headers(&*plugin);
         let all = |name| visit.request.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
         assert_eq!(all("x-a"), ["one", "two"]);
         assert_eq!(all("x-gone"), ["back"]);
@@ -226,8 +226,8 @@ mod tests {
         }))
         .unwrap();
         let mut visit = TestExchange::new("/area/7").field("x-number", "forged").field("x-forged", "many");
-        visit.ask(&*plugin);
-        visit.answer(&*plugin);
+        visit.request_headers(&*plugin);
+        visit.response_headers(&*plugin);
         assert_eq!(visit.request["x-area"], "area");
         assert!(!visit.request.contains_key("x-number"));
         assert_eq!(visit.response["x-late"], "no");
@@ -257,8 +257,8 @@ mod tests {
             }
         }
         visit.response.insert("x_answer_one", HeaderValue::from_static("theirs"));
-        visit.ask(&*plugin);
-        visit.answer(&*plugin);
+        visit.request_headers(&*plugin);
+        visit.response_headers(&*plugin);
         let spoken = |name: &str| visit.request.keys().filter(|key| key.as_str().contains(name)).count();
         assert_eq!((spoken("subject"), spoken("late"), spoken("gone")), (1, 0, 0));
         assert_eq!(visit.request["x-client-subject"], "ours");

@@ -146,7 +146,7 @@ mod tests {
         let enters = |client: &&str| {
             let mut visit = TestExchange::new("/");
             visit.client = client.parse().unwrap();
-            matches!(visit.ask(&*plugin), Verdict::Continue)
+            matches!(visit.request_headers(&*plugin), Verdict::Continue)
         };
         clients.iter().map(enters).collect()
     }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_403_or_the_configured_status() {
-        let refused = |written| TestExchange::new("/").refused(&*plugin(written).unwrap()).status;
+        let refused = |written| TestExchange::new("/").expect_reply(&*plugin(written).unwrap()).status;
         assert_eq!(refused(json!({ "deny": ["all"] })), 403);
         assert_eq!(refused(json!({ "deny": ["all"], "status": 404 })), 404);
     }

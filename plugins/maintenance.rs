@@ -205,12 +205,13 @@ mod tests {
 
     #[test]
     fn every_request_gets_503_with_retry_after() {
-        let reply = TestExchange::new("/").refused(&*plugin(json!({})).unwrap());
+        let reply = TestExchange::new("/").expect_reply(&*plugin(json!({})).unwrap());
         assert_eq!((reply.status.as_u16(), &reply.headers["retry-after"]), (503, &HeaderValue::from(300)));
         assert!(reply.body.starts_with(b"503 Service Unavailable: maintenance"));
         let written = json!({ "retry_after": "1500ms", "body": "back soon\n" });
-        let reply =
-            TestExchange::new("/").field("accept", "application/json").refused(&*plugin(written).unwrap());
+        let reply = TestExchange::new("/")
+            .field("accept", "application/json")
+            .expect_reply(&*plugin(written).unwrap());
         assert_eq!(
             (&reply.body[..], &reply.headers["retry-after"]),
             (&b"back soon\n"[..], &HeaderValue::from(2))
@@ -224,8 +225,8 @@ mod tests {
         let plugin = plugin(json!({ "except": ["192.0.2.0/24"] })).unwrap();
         let mut visit = TestExchange::new("/");
         visit.client = "192.0.2.9".parse().unwrap();
-        assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
-        assert_eq!(TestExchange::new("/").refused(&*plugin).status, 503);
+        assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
+        assert_eq!(TestExchange::new("/").expect_reply(&*plugin).status, 503);
     }
 
     /// Polls until the state is `on`.
@@ -256,10 +257,10 @@ mod tests {
         // A dangling symbolic link counts.
         await_on(&eager, true);
         let closed = plugin(json!({ "when_file": file })).unwrap();
-        assert_eq!(TestExchange::new("/").refused(&*closed).status, 503);
+        assert_eq!(TestExchange::new("/").expect_reply(&*closed).status, 503);
         std::fs::remove_file(&file).unwrap();
         let open = plugin(json!({ "when_file": file })).unwrap();
-        assert!(matches!(TestExchange::new("/").ask(&*open), Verdict::Continue));
+        assert!(matches!(TestExchange::new("/").request_headers(&*open), Verdict::Continue));
     }
 
     #[test]

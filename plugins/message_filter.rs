@@ -224,7 +224,7 @@ mod tests {
 
     fn verdict(plugin: &dyn Plugin, binary: bool, payload: &[u8]) -> MessageVerdict {
         let mut message = Message { direction: Direction::ToBackend, binary, payload: payload.into() };
-        let verdict = TestExchange::new("/").say(plugin, &mut message);
+        let verdict = TestExchange::new("/").message(plugin, &mut message);
         assert_eq!(message.payload, payload, "it changes nothing");
         verdict
     }

@@ -217,11 +217,11 @@ mod tests {
     }
 
     fn send(plugin: &dyn Plugin, mut visit: TestExchange, pieces: &[&'static str]) {
-        visit.ask(plugin);
+        visit.request_headers(plugin);
         for (at, bytes) in pieces.iter().enumerate() {
             let mut piece =
                 Piece { bytes: Bytes::from_static(bytes.as_bytes()), last: at + 1 == pieces.len() };
-            visit.send(plugin, &mut piece);
+            visit.request_body(plugin, &mut piece);
             assert_eq!(piece.bytes, bytes.as_bytes(), "the request itself is untouched");
         }
     }
@@ -259,7 +259,7 @@ mod tests {
         copies.running.lock().unwrap().clear();
         // A copy that never gets its whole body releases its slot, too.
         let mut cut = visit(&copies).field("content-length", "4");
-        cut.ask(&*plugin);
+        cut.request_headers(&*plugin);
         drop(cut);
         send(&*plugin, visit(&copies), &[]);
         send(&*plugin, visit(&copies), &[]);

@@ -115,7 +115,7 @@ mod tests {
         let plugin = build(&settings(written.clone())).unwrap();
         let visit = TestExchange::new("/").field("host", host);
         let mut visit = origins.iter().fold(visit, |visit, origin| visit.field("origin", origin));
-        matches!(visit.ask(&*plugin), Verdict::Continue)
+        matches!(visit.request_headers(&*plugin), Verdict::Continue)
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
             ("http", false, "http://a.example", true),
         ] {
             let mut visit = TestExchange::new("/").field("host", "a.example").field("origin", origin);
-            let allowed = visit.see(|exchange| {
+            let allowed = visit.with_exchange(|exchange| {
                 exchange.request = Request { scheme, scheme_is_certain, ..exchange.request };
                 matches!(plugin.request_headers(exchange), Flow::Continue)
             });

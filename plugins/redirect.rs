@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn sent(written: Value, target: &str) -> (u16, String) {
-        let reply = TestExchange::new(target).refused(&*plugin(written).unwrap());
+        let reply = TestExchange::new(target).expect_reply(&*plugin(written).unwrap());
         (reply.status.as_u16(), reply.headers[header::LOCATION].to_str().unwrap().to_owned())
     }
 
@@ -245,8 +245,8 @@ mod tests {
         let plugin = plugin(json!({ "https": true })).unwrap();
         let mut visit = TestExchange::new("/");
         visit.host = String::new();
-        assert_eq!(visit.refused(&*plugin).status, 400);
-        let passed = visit.see(|exchange| {
+        assert_eq!(visit.expect_reply(&*plugin).status, 400);
+        let passed = visit.with_exchange(|exchange| {
             exchange.request.scheme = "https";
             moongate_sdk::testing::resolve_flow(plugin.request_headers(exchange))
         });

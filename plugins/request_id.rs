@@ -89,8 +89,8 @@ mod tests {
         let plugin = build(&settings(written)).unwrap();
         let mut visit =
             fields.iter().fold(TestExchange::new("/"), |visit, (name, value)| visit.field(name, value));
-        visit.ask(&*plugin);
-        visit.answer(&*plugin);
+        visit.request_headers(&*plugin);
+        visit.response_headers(&*plugin);
         visit
     }
 

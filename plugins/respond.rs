@@ -162,7 +162,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn reply(written: Value) -> Reply {
-        TestExchange::new("/a").refused(&*build(&settings(written)).unwrap())
+        TestExchange::new("/a").expect_reply(&*build(&settings(written)).unwrap())
     }
 
     #[test]

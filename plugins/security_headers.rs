@@ -161,7 +161,7 @@ mod tests {
         for (name, value) in backend {
             fields.insert(*name, HeaderValue::from_static(value));
         }
-        TestExchange::new("/").see(|exchange| {
+        TestExchange::new("/").with_exchange(|exchange| {
             exchange.request.scheme = scheme;
             let headers = Headers::response(&mut fields);
             let mut answer = Response { status: StatusCode::OK, headers, endpoint: None };

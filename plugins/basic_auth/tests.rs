@@ -19,7 +19,7 @@ fn visit(user: &str, password: &str) -> TestExchange {
 }
 
 fn enters(plugin: &dyn Plugin, mut visit: TestExchange) -> bool {
-    match visit.ask(plugin) {
+    match visit.request_headers(plugin) {
         Verdict::Continue => true,
         Verdict::Respond(reply) if reply.status == 401 => {
             assert!(reply.headers[WWW_AUTHENTICATE].to_str().unwrap().starts_with("Basic realm=\""));
@@ -52,7 +52,8 @@ fn the_right_password_passes_repeatedly() {
 fn a_known_password_does_not_wait_and_a_wrong_one_still_does() {
     let plugin = plugin(json!({ "users": { "ada": SLOW } })).unwrap();
     let waits = |user, password| {
-        visit(user, password).see(|exchange| matches!(plugin.request_headers(exchange), Flow::Wait(_)))
+        visit(user, password)
+            .with_exchange(|exchange| matches!(plugin.request_headers(exchange), Flow::Wait(_)))
     };
     assert!(waits("ada", "sesame") && waits("nobody", "sesame"));
     assert!(enters(&*plugin, visit("ada", "sesame")));
@@ -86,7 +87,7 @@ fn the_backend_gets_the_name_and_need_not_get_the_password() {
     // First by the hash pool, then from the cache.
     for _ in 0..2 {
         let mut visit = visit("ada", "sesame").field("x-user", "forged");
-        visit.ask(&*plugin);
+        visit.request_headers(&*plugin);
         assert!(!visit.request.contains_key("authorization"));
         assert_eq!(visit.request["x-user"], "ada");
         let note = &visit.running.notes()[0];
@@ -112,7 +113,7 @@ fn a_file_is_read_as_htpasswd_writes_it() {
 #[test]
 fn a_realm_is_quoted() {
     let plugin = plugin(json!({ "users": { "ada": SLOW }, "realm": "a \"b\" \\" })).unwrap();
-    let reply = TestExchange::new("/").refused(&*plugin);
+    let reply = TestExchange::new("/").expect_reply(&*plugin);
     assert_eq!(reply.headers[WWW_AUTHENTICATE], r#"Basic realm="a \"b\" \\", charset="UTF-8""#);
 }
 

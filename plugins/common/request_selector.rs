@@ -107,7 +107,7 @@ mod tests {
     fn every_part_is_found() {
         let visit = TestExchange::new("/?tok=q&token=q2&empty=").field("x-key", "h");
         let mut visit = visit.field("cookie", "other=1; token2=x").field("cookie", "token=\"c\";d=4");
-        visit.see(|exchange| {
+        visit.with_exchange(|exchange| {
             let read = |text| {
                 part(text).unwrap().read(exchange).map(|found| String::from_utf8_lossy(&found).into_owned())
             };

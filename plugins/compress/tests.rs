@@ -23,7 +23,7 @@ fn visit(fields: &[(&'static str, &'static str)]) -> TestExchange {
 
 /// Whether the response is compressed, and whether it varies by Accept-Encoding.
 fn answered(mut visit: TestExchange) -> (bool, bool) {
-    visit.answer(&*plugin(json!({})).unwrap());
+    visit.response_headers(&*plugin(json!({})).unwrap());
     let varies = visit.response.get_all("vary").iter().any(|value| value == "accept-encoding");
     (visit.response.contains_key("content-encoding"), varies)
 }
@@ -69,7 +69,7 @@ fn the_fields_describe_the_compressed_form() {
         ("content-digest", "sha-256=:x:"),
         ("vary", "Cookie"),
     ]);
-    visit.answer(&*plugin(json!({})).unwrap());
+    visit.response_headers(&*plugin(json!({})).unwrap());
     let fields = &visit.response;
     assert_eq!(
         (&fields["content-encoding"], &fields["etag"]),
@@ -86,7 +86,7 @@ fn a_condition_is_forwarded_with_the_backends_tag() {
     let plugin = plugin(json!({})).unwrap();
     let ask = |name: &str, sent: &str| {
         let mut visit = visit(&[]).field(name, sent);
-        visit.ask(&*plugin);
+        visit.request_headers(&*plugin);
         visit
     };
     let there = |name: &str, sent: &str| ask(name, sent).request[name].to_str().unwrap().to_owned();
@@ -101,11 +101,11 @@ fn a_condition_is_forwarded_with_the_backends_tag() {
         let mut visit = ask("if-none-match", sent);
         visit.status = StatusCode::NOT_MODIFIED;
         visit.response.insert("etag", HeaderValue::from_static(tag));
-        visit.answer(&*plugin);
+        visit.response_headers(&*plugin);
         assert_eq!(visit.response["etag"], back, "{sent}");
     }
     // If the backend sends weak tags, it may compare either form.
-    visit(&[("etag", "W/\"own\"")]).answer(&*plugin);
+    visit(&[("etag", "W/\"own\"")]).response_headers(&*plugin);
     assert_eq!(there("if-none-match", "W/\"own\""), "\"own\", W/\"own\"");
 }
 
@@ -113,11 +113,11 @@ fn a_condition_is_forwarded_with_the_backends_tag() {
 fn a_body_is_compressed_piece_by_piece_or_passes() {
     let plugin = plugin(json!({ "encodings": ["gzip"] })).unwrap();
     let body = |mut visit: TestExchange| {
-        visit.answer(&*plugin);
+        visit.response_headers(&*plugin);
         let mut sent = Vec::new();
         for (bytes, last) in [(&b"hello "[..], false), (b"world", false), (b"", true)] {
             let mut piece = Piece { bytes: Bytes::from_static(bytes), last };
-            visit.see(|exchange| plugin.response_body(exchange, &mut piece)).unwrap();
+            visit.with_exchange(|exchange| plugin.response_body(exchange, &mut piece)).unwrap();
             assert_eq!(piece.last, last);
             sent.extend_from_slice(&piece.bytes);
         }
@@ -133,11 +133,11 @@ fn a_body_is_compressed_piece_by_piece_or_passes() {
 fn a_response_that_is_not_compressed_leaves_the_body_phase() {
     let plugin = plugin(json!({})).unwrap();
     let mut visit = visit(&[("content-type", "image/png")]);
-    visit.answer(&*plugin);
-    assert!(visit.see(|exchange| exchange.has_left_bodies()));
+    visit.response_headers(&*plugin);
+    assert!(visit.with_exchange(|exchange| exchange.has_left_bodies()));
     // A replacement response follows, whose body would not be shown.
     visit.response.insert("content-type", HeaderValue::from_static("text/html"));
-    visit.answer(&*plugin);
+    visit.response_headers(&*plugin);
     assert!(!visit.response.contains_key("content-encoding"));
 }
 

@@ -14,7 +14,7 @@ fn preflight(written: Value, origin: &str) -> Reply {
     let mut visit = TestExchange::new("/").field("origin", origin);
     visit.method = Method::OPTIONS;
     let asked = visit.field("access-control-request-method", "PUT");
-    asked.field("access-control-request-headers", "x-a, x-b").refused(&*plugin(written).unwrap())
+    asked.field("access-control-request-headers", "x-a, x-b").expect_reply(&*plugin(written).unwrap())
 }
 
 fn values<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
@@ -32,8 +32,8 @@ fn answer(written: Value, origin: Option<&str>, backend: &[(&'static str, &'stat
     for (name, value) in backend {
         visit.response.append(*name, HeaderValue::from_static(value));
     }
-    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
-    visit.answer(&*plugin);
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
+    visit.response_headers(&*plugin);
     visit.response
 }
 
@@ -68,10 +68,13 @@ fn only_a_preflight_gets_a_response_here() {
     let plugin = plugin(json!({ "origins": ["*"] })).unwrap();
     let visit =
         || TestExchange::new("/").field("origin", "https://a").field("access-control-request-method", "PUT");
-    assert!(matches!(visit().ask(&*plugin), Verdict::Continue), "a GET is not a preflight");
+    assert!(matches!(visit().request_headers(&*plugin), Verdict::Continue), "a GET is not a preflight");
     let mut options = TestExchange::new("/").field("origin", "https://a");
     options.method = Method::OPTIONS;
-    assert!(matches!(options.ask(&*plugin), Verdict::Continue), "OPTIONS alone is not a preflight");
+    assert!(
+        matches!(options.request_headers(&*plugin), Verdict::Continue),
+        "OPTIONS alone is not a preflight"
+    );
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn the_backends_own_fields_are_replaced() {
 fn two_origins_count_as_none() {
     let plugin = plugin(json!({ "origins": ["https://a"] })).unwrap();
     let mut visit = TestExchange::new("/").field("origin", "https://a").field("origin", "https://b");
-    visit.answer(&*plugin);
+    visit.response_headers(&*plugin);
     assert!(values(&visit.response, "access-control-allow-origin").is_empty());
 }
 

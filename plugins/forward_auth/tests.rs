@@ -56,7 +56,7 @@ fn visit(service: &Arc<Service>) -> TestExchange {
 fn the_service_gets_the_head_with_the_gateways_facts() {
     let service = service(200, &[], "");
     let plugin = plugin(json!({ "upstream": "auth", "path": "/check?x" }));
-    assert!(matches!(visit(&service).ask(&*plugin), Verdict::Continue));
+    assert!(matches!(visit(&service).request_headers(&*plugin), Verdict::Continue));
     let asked = service.asked.lock().unwrap();
     let call = &asked[0];
     assert_eq!((&call.to, &*call.target), (&CallTarget::Upstream("auth".into()), "/check?x"));
@@ -84,7 +84,7 @@ fn only_listed_fields_are_sent() {
     let plugin = plugin(
         json!({ "url": "https://auth.example/check", "request_headers": ["Cookie"], "method": "POST" }),
     );
-    visit(&service).ask(&*plugin);
+    visit(&service).request_headers(&*plugin);
     let asked = service.asked.lock().unwrap();
     assert_eq!(asked[0].headers.len(), 1 + X_FORWARDED.len());
     assert_eq!(
@@ -101,10 +101,10 @@ fn a_2xx_copies_its_fields_to_the_backend_and_the_client() {
         "upstream": "auth", "response_headers": ["X-User", "X-Email"], "client_headers": ["Set-Cookie"],
     }));
     let mut visit = visit(&service).field("x-email", "forged@example.com");
-    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
     assert_eq!(visit.request["x-user"], "ada");
     assert!(!visit.request.contains_key("x-email") && !visit.request.contains_key("x-other"));
-    visit.answer(&*plugin);
+    visit.response_headers(&*plugin);
     let cookies: Vec<_> = visit.response.get_all("set-cookie").iter().collect();
     assert_eq!(cookies, ["s=1", "t=2"]);
 }
@@ -116,7 +116,7 @@ fn a_refusal_is_forwarded_to_the_client() {
     let service = service(302, &fields, "no");
     let plugin = plugin(json!({ "upstream": "auth" }));
     let mut visit = visit(&service);
-    let reply = visit.refused(&*plugin);
+    let reply = visit.expect_reply(&*plugin);
     assert_eq!(
         (reply.status.as_u16(), &reply.body[..], &reply.headers["location"]),
         (302, &b"no"[..], &HeaderValue::from_static("/login"))
@@ -131,7 +131,7 @@ fn a_service_that_does_not_respond_is_a_fault() {
         let service = Arc::new(Service { answer: Err(error), asked: Mutex::default() });
         let plugin = plugin(json!({ "upstream": "auth", "response_headers": ["X-User"] }));
         let mut visit = visit(&service).field("x-user", "root");
-        assert!(matches!(visit.ask(&*plugin), Verdict::Failed(_)), "{error}");
+        assert!(matches!(visit.request_headers(&*plugin), Verdict::Failed(_)), "{error}");
         assert!(!visit.request.contains_key("x-user"), "with `on_error: open` a backend would believe it");
     }
 }
@@ -147,10 +147,10 @@ fn a_living_websocket_is_asked_about_with_the_fields_of_its_handshake() {
     let plugin = plugin(json!({ "upstream": "auth", "recheck": "5m" }));
     assert_eq!(plugin.phases().recheck, Some(Duration::from_secs(300)));
     let mut visit = visit(&service);
-    visit.ask(&*plugin);
+    visit.request_headers(&*plugin);
     // A later plugin removed it on the way to the backend.
     visit.request.remove("authorization");
-    visit.ask(&*plugin);
+    visit.request_headers(&*plugin);
     let asked = service.asked.lock().unwrap();
     assert_eq!(asked[1].headers["authorization"], "Bearer x");
 }

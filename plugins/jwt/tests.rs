@@ -84,11 +84,12 @@ fn plugin(extra: Value) -> Box<dyn Plugin> {
 }
 
 fn ask(plugin: &dyn Plugin, token: &str) -> Verdict {
-    TestExchange::new("/").field("authorization", &format!("Bearer {token}")).ask(plugin)
+    TestExchange::new("/").field("authorization", &format!("Bearer {token}")).request_headers(plugin)
 }
 
 fn why(plugin: &dyn Plugin, token: &str) -> String {
-    let reply = TestExchange::new("/").field("authorization", &format!("Bearer {token}")).refused(plugin);
+    let reply =
+        TestExchange::new("/").field("authorization", &format!("Bearer {token}")).expect_reply(plugin);
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
     reply.headers[WWW_AUTHENTICATE].to_str().unwrap().to_owned()
 }
@@ -230,7 +231,7 @@ fn a_valid_token_passes_and_its_claims_are_forwarded() {
     let token = simple(json!({ "realm": { "roles": ["a", "b"] }, "age": 42 }));
     let visit = TestExchange::new("/").field("authorization", &format!("bearer {token}"));
     let mut visit = visit.field("x-user", "root").field("x-gone", "root");
-    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
     for (field, wanted) in [("x-user", "ada"), ("x-roles", "a,b"), ("x-age", "42")] {
         assert_eq!(visit.request[field], wanted);
     }
@@ -241,11 +242,14 @@ fn a_valid_token_passes_and_its_claims_are_forwarded() {
 #[test]
 fn a_request_without_a_token_gets_the_challenge_of_rfc_6750() {
     let plain = plugin(json!({}));
-    assert_eq!(TestExchange::new("/").refused(&*plain).headers[WWW_AUTHENTICATE], "Bearer");
-    let basic = TestExchange::new("/").field("authorization", "Basic YTpi").refused(&*plain);
+    assert_eq!(TestExchange::new("/").expect_reply(&*plain).headers[WWW_AUTHENTICATE], "Bearer");
+    let basic = TestExchange::new("/").field("authorization", "Basic YTpi").expect_reply(&*plain);
     assert_eq!(basic.status, StatusCode::UNAUTHORIZED);
     let realm = plugin(json!({ "realm": "the api" }));
-    assert_eq!(TestExchange::new("/").refused(&*realm).headers[WWW_AUTHENTICATE], "Bearer realm=\"the api\"");
+    assert_eq!(
+        TestExchange::new("/").expect_reply(&*realm).headers[WWW_AUTHENTICATE],
+        "Bearer realm=\"the api\""
+    );
     let bad = why(&*realm, "x.y.z");
     assert_eq!(
         bad,
@@ -254,11 +258,11 @@ fn a_request_without_a_token_gets_the_challenge_of_rfc_6750() {
     let twice = TestExchange::new("/")
         .field("authorization", "Bearer a")
         .field("authorization", "Bearer b")
-        .refused(&*plain);
+        .expect_reply(&*plain);
     assert_eq!(twice.status, StatusCode::BAD_REQUEST);
     let optional = plugin(json!({ "optional": true, "claims_to_headers": { "X-User": "sub" } }));
     let mut visit = TestExchange::new("/").field("x-user", "root");
-    assert!(matches!(visit.ask(&*optional), Verdict::Continue));
+    assert!(matches!(visit.request_headers(&*optional), Verdict::Continue));
     assert!(!visit.request.contains_key("x-user"), "it was not verified");
     assert!(why(&*optional, "x.y.z").contains("invalid_token"));
 }
@@ -267,7 +271,7 @@ fn a_request_without_a_token_gets_the_challenge_of_rfc_6750() {
 fn a_token_is_read_from_the_configured_parts() {
     let token = simple(json!({}));
     let plugin = plugin(json!({ "token_from": ["cookie:session", "query:t", "header:X-Token", "bearer"] }));
-    let passes = |mut visit: TestExchange| matches!(visit.ask(&*plugin), Verdict::Continue);
+    let passes = |mut visit: TestExchange| matches!(visit.request_headers(&*plugin), Verdict::Continue);
     assert!(passes(TestExchange::new("/").field("cookie", &format!("a=b; session={token}"))));
     assert!(passes(TestExchange::new(&format!("/?a=b&t={token}"))));
     assert!(passes(TestExchange::new("/").field("x-token", &token)));
@@ -337,12 +341,12 @@ fn malformed_tokens_are_refused_without_a_panic() {
         ["a", ".", "..", "...", "a.b.c.d", "eyJhbGciOiJIUzI1NiJ9..", "\u{e9}.\u{e9}.\u{e9}", "=.=.=", &long]
     {
         let reply =
-            TestExchange::new("/").field("authorization", &format!("Bearer {broken}")).refused(&*plugin);
+            TestExchange::new("/").field("authorization", &format!("Bearer {broken}")).expect_reply(&*plugin);
         assert!(reply.status.is_client_error(), "{broken}");
     }
     let array = token(&json!({ "alg": "HS256" }), &json!([1]), hs256(SECRET));
     assert!(why(&*plugin, &array).contains("malformed"));
-    let empty = TestExchange::new("/").field("authorization", "Bearer ").refused(&*plugin);
+    let empty = TestExchange::new("/").field("authorization", "Bearer ").expect_reply(&*plugin);
     assert_eq!(empty.status, StatusCode::UNAUTHORIZED);
 }
 
@@ -353,14 +357,14 @@ fn a_websocket_is_refused_when_its_token_has_expired() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     let token = simple(json!({ "exp": now + 1.0 }));
     let mut visit = TestExchange::new("/").field("authorization", &format!("Bearer {token}"));
-    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
     assert!(!visit.request.contains_key("authorization"));
     let until = std::time::Instant::now() + Duration::from_secs(20);
-    while matches!(visit.ask(&*plugin), Verdict::Continue) {
+    while matches!(visit.request_headers(&*plugin), Verdict::Continue) {
         assert!(std::time::Instant::now() < until);
         std::thread::yield_now();
     }
-    assert_eq!(visit.refused(&*plugin).status, StatusCode::UNAUTHORIZED);
+    assert_eq!(visit.expect_reply(&*plugin).status, StatusCode::UNAUTHORIZED);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn plugin(written: serde_json::Value) -> Box<dyn Plugin> {
 
 /// Whether a request passes.
 fn passes(plugin: &dyn Plugin, mut visit: TestExchange) -> bool {
-    matches!(visit.ask(plugin), Verdict::Continue)
+    matches!(visit.request_headers(plugin), Verdict::Continue)
 }
 
 fn from(client: &str) -> TestExchange {
@@ -27,15 +27,15 @@ fn beyond_the_burst_a_client_gets_429_with_retry_after() {
     let plugin = plugin(json!({ "rate": "1/h", "burst": 2 }));
     assert!(passes(&*plugin, from("192.0.2.1")));
     let mut second = from("192.0.2.1");
-    assert!(matches!(second.ask(&*plugin), Verdict::Continue));
-    second.answer(&*plugin);
+    assert!(matches!(second.request_headers(&*plugin), Verdict::Continue));
+    second.response_headers(&*plugin);
     assert_eq!(second.response["ratelimit-policy"], "\"\";q=2;w=7200");
     assert_eq!(second.response["ratelimit"], "\"\";r=0;t=7200");
     let mut third = from("192.0.2.1");
-    let reply = third.refused(&*plugin);
+    let reply = third.expect_reply(&*plugin);
     assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(reply.headers[RETRY_AFTER], "3600");
-    third.answer(&*plugin);
+    third.response_headers(&*plugin);
     assert_eq!(third.response["ratelimit"], "\"\";r=0;t=7200");
     assert!(passes(&*plugin, from("192.0.2.2")), "another client has its own");
     let silent = super::tests::plugin(json!({ "rate": "1/h", "headers": false }));
@@ -77,18 +77,21 @@ fn messages_have_their_own_bucket() {
     let message = || Message { direction: Direction::ToBackend, binary: false, payload: BytesMut::new() };
     let plugin = plugin(json!({ "messages": { "rate": "1/h", "burst": 2, "on_exceed": "drop" } }));
     let (mut one, mut two) = (from("192.0.2.1"), from("192.0.2.1"));
-    assert!(matches!(one.ask(&*plugin), Verdict::Continue) && matches!(two.ask(&*plugin), Verdict::Continue));
-    assert!(matches!(one.say(&*plugin, &mut message()), MessageVerdict::Forward));
-    assert!(matches!(two.say(&*plugin, &mut message()), MessageVerdict::Forward));
     assert!(
-        matches!(one.say(&*plugin, &mut message()), MessageVerdict::Drop),
+        matches!(one.request_headers(&*plugin), Verdict::Continue)
+            && matches!(two.request_headers(&*plugin), Verdict::Continue)
+    );
+    assert!(matches!(one.message(&*plugin, &mut message()), MessageVerdict::Forward));
+    assert!(matches!(two.message(&*plugin, &mut message()), MessageVerdict::Forward));
+    assert!(
+        matches!(one.message(&*plugin, &mut message()), MessageVerdict::Drop),
         "one client, whatever the WebSocket"
     );
     let closing = super::tests::plugin(json!({ "rate": "5/h", "messages": { "rate": "1/h" } }));
     let mut visit = from("192.0.2.1");
-    visit.ask(&*closing);
-    assert!(matches!(visit.say(&*closing, &mut message()), MessageVerdict::Forward));
-    assert!(matches!(visit.say(&*closing, &mut message()), MessageVerdict::Close { code: 1008, .. }));
+    visit.request_headers(&*closing);
+    assert!(matches!(visit.message(&*closing, &mut message()), MessageVerdict::Forward));
+    assert!(matches!(visit.message(&*closing, &mut message()), MessageVerdict::Close { code: 1008, .. }));
 }
 
 #[test]

@@ -13,8 +13,8 @@ fn plugin(written: Value) -> Result<Box<dyn Plugin>, Problems> {
 fn rewritten(written: &Value, target: &str) -> String {
     let plugin = plugin(written.clone()).unwrap();
     let mut visit = TestExchange::new(target);
-    match visit.ask(&*plugin) {
-        Verdict::Continue => visit.see(|exchange| match exchange.query() {
+    match visit.request_headers(&*plugin) {
+        Verdict::Continue => visit.with_exchange(|exchange| match exchange.query() {
             Some(query) => format!("{}?{query}", exchange.path()),
             None => exchange.path().to_owned(),
         }),
@@ -28,10 +28,10 @@ fn mapped(written: &Value, target: &str, name: &str, value: &str) -> String {
     let plugin = plugin(written.clone()).unwrap();
     let mut visit = TestExchange::new(target).field("host", "example.com:8080");
     visit.endpoint = Some("10.0.0.1:80".to_owned());
-    visit.ask(&*plugin);
+    visit.request_headers(&*plugin);
     let name: HeaderName = name.parse().unwrap();
     visit.response.append(&name, value.parse().unwrap());
-    visit.answer(&*plugin);
+    visit.response_headers(&*plugin);
     visit.response[name].to_str().unwrap().to_owned()
 }
 
@@ -134,11 +134,11 @@ fn every_cookie_is_kept_and_a_response_of_the_gateway_is_unchanged() {
     for (endpoint, expected) in [(Some("10.0.0.1:80"), "/app"), (None, "/")] {
         let mut visit = TestExchange::new("/app/x");
         visit.endpoint = endpoint.map(str::to_owned);
-        visit.ask(&*plugin);
+        visit.request_headers(&*plugin);
         for cookie in [&b"a=1; Path=/"[..], b"b=\xe4; Path=/", b"c=3"] {
             visit.response.append(header::SET_COOKIE, HeaderValue::from_bytes(cookie).unwrap());
         }
-        visit.answer(&*plugin);
+        visit.response_headers(&*plugin);
         let cookies: Vec<_> =
             visit.response.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes).collect();
         let first = format!("a=1; Path={expected}");
@@ -154,8 +154,8 @@ fn a_request_of_the_prefix_itself_is_redirected_to_the_slash() {
         let plugin = plugin(written.clone()).unwrap();
         let mut visit = TestExchange::new(target);
         (visit.method, visit.is_websocket) = (method, is_websocket);
-        match visit.ask(&*plugin) {
-            Verdict::Continue => visit.see(|exchange| exchange.path().to_owned()),
+        match visit.request_headers(&*plugin) {
+            Verdict::Continue => visit.with_exchange(|exchange| exchange.path().to_owned()),
             Verdict::Respond(reply) => {
                 format!("{} {}", reply.status.as_u16(), reply.headers[header::LOCATION].to_str().unwrap())
             }
@@ -181,10 +181,10 @@ fn a_path_with_every_prefix_before_the_client_stays() {
     {
         let mut visit = TestExchange::new("/app/y").field("x-forwarded-prefix", "/outer");
         visit.endpoint = Some("10.0.0.1:80".to_owned());
-        visit.ask(&*plugin);
+        visit.request_headers(&*plugin);
         visit.response.append("location", sent.parse().unwrap());
         visit.response.append("set-cookie", format!("a=1; Path={sent}").parse().unwrap());
-        visit.answer(&*plugin);
+        visit.response_headers(&*plugin);
         assert_eq!(visit.response["location"], expected);
         assert_eq!(visit.response["set-cookie"], format!("a=1; Path={expected}"));
     }
@@ -204,7 +204,7 @@ fn the_backend_is_told_of_every_prefix_that_was_stripped() {
         for value in before {
             visit = visit.field("x-forwarded-prefix", value);
         }
-        visit.ask(&*plugin);
+        visit.request_headers(&*plugin);
         let prefixes = visit.request.get("x-forwarded-prefix").map(|value| value.to_str().unwrap());
         assert_eq!(prefixes, expected, "{target} {before:?}");
     }
@@ -261,7 +261,7 @@ fn query_parameters_are_matched_in_any_escaping() {
 fn nothing_is_edited_when_nothing_changes() {
     let plugin = plugin(json!({ "strip_prefix": "/api" })).unwrap();
     let mut visit = TestExchange::new("/other?x");
-    visit.ask(&*plugin);
+    visit.request_headers(&*plugin);
     assert!(visit.running.edits().is_none());
 }
 

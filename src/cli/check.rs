@@ -1,6 +1,6 @@
 //! `moongate check`: reads and compiles a configuration without applying it.
 
-use super::{BAD_CONFIG, color, say, say_wrong};
+use super::{BAD_CONFIG, color, print_error, print_out};
 use crate::config::{self, EscapedSlashes, MergeSlashes, PathParameters};
 use crate::control;
 use crate::proxy;
@@ -26,29 +26,29 @@ pub(super) fn main(path: &Path, kinds: Kinds, print: bool, arguments: Option<&Ex
     let (snapshot, loaded, warnings) = match control::check(path, kinds, color()) {
         Ok(checked) => checked,
         Err(refusal) => {
-            say_wrong(&refusal.report);
+            print_error(&refusal.report);
             return ExitCode::from(BAD_CONFIG);
         }
     };
     if let Some(warnings) = warnings {
-        say_wrong(&warnings);
+        print_error(&warnings);
     }
     if let Some(arguments) = arguments {
         return match explain_request(&snapshot, arguments) {
-            Ok(text) => say(&text),
+            Ok(text) => print_out(&text),
             Err(error) => {
-                say_wrong(&format!("error: {error}\n"));
+                print_error(&format!("error: {error}\n"));
                 ExitCode::from(2)
             }
         };
     }
     if print {
-        return say(&config::print(&loaded.spec));
+        return print_out(&config::print(&loaded.spec));
     }
     let routes = snapshot.routes();
     let upstreams = snapshot.clusters().count();
     let (routes, upstreams) = (count(routes, "route"), count(upstreams, "upstream"));
-    say(&format!("{}: valid ({routes}, {upstreams})\n", path.display()))
+    print_out(&format!("{}: valid ({routes}, {upstreams})\n", path.display()))
 }
 
 fn count(number: usize, thing: &str) -> String {

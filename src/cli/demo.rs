@@ -1,6 +1,6 @@
 //! `moongate demo`: the gateway and embedded backends in one process, with the shipped configuration.
 
-use super::{FAILED, color, exit_code_of, say, say_wrong};
+use super::{FAILED, color, exit_code_of, print_error, print_out};
 use crate::config;
 use crate::demo;
 use crate::server::{self, SignalReceiver};
@@ -16,7 +16,7 @@ pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCo
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            say_wrong(&format!("error: the runtime of the demo backends cannot be started: {error}\n"));
+            print_error(&format!("error: the runtime of the demo backends cannot be started: {error}\n"));
             return ExitCode::from(FAILED);
         }
     };
@@ -24,7 +24,7 @@ pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCo
     let backends = match runtime.block_on(demo::Backends::bind(&addresses)) {
         Ok(backends) => backends,
         Err(error) => {
-            say_wrong(&format!("error: {error}\n"));
+            print_error(&format!("error: {error}\n"));
             return ExitCode::from(FAILED);
         }
     };
@@ -40,7 +40,7 @@ pub(super) fn main(path: &Path, kinds: Kinds, signals: SignalReceiver) -> ExitCo
             pid: std::process::id(),
             backends: &backend_addresses,
         };
-        say(&demo::banner(&facts));
+        print_out(&demo::banner(&facts));
     });
     runtime.shutdown_background();
     exit_code_of(outcome)

@@ -1,6 +1,6 @@
 //! `moongate kinds`: the available balancers, health checks and plugins, from the tables that compile them.
 
-use super::{say, say_wrong};
+use super::{print_error, print_out};
 use crate::snapshot::Kinds;
 use crate::upstream;
 use moongate_config::Kind;
@@ -16,10 +16,10 @@ pub(super) fn main(kinds: &Kinds, name: Option<&str>) -> ExitCode {
     list(&mut text, "plugins", kinds.plugins, name);
     match name {
         Some(name) if text.is_empty() => {
-            say_wrong(&format!("error: unknown kind `{name}`; `moongate kinds` lists all kinds\n"));
+            print_error(&format!("error: unknown kind `{name}`; `moongate kinds` lists all kinds\n"));
             ExitCode::from(2)
         }
-        _ => say(&text),
+        _ => print_out(&text),
     }
 }
 

@@ -189,7 +189,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
     let command = match arguments.into_command() {
         Ok(command) => command,
         Err(error) => {
-            say_wrong(&format!("error: {error}\n"));
+            print_error(&format!("error: {error}\n"));
             return ExitCode::from(USAGE);
         }
     };
@@ -222,7 +222,7 @@ pub fn main(plugins: &'static [Kind<dyn Plugin>]) -> ExitCode {
         Command::Reload { file, timeout } => reload::main(file.path(), timeout),
         Command::Kinds { name } => kinds::main(&kinds, name.as_deref()),
         Command::Plugin { command } => plugin::main(&command, kinds),
-        Command::Schema => say(&format!("{:#}\n", config::schema(&snapshot::tables(plugins)))),
+        Command::Schema => print_out(&format!("{:#}\n", config::schema(&snapshot::tables(plugins)))),
     }
 }
 
@@ -232,11 +232,11 @@ fn exit_code_of(outcome: Result<(), Failed>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Config(report)) => {
-            say_wrong(&report);
+            print_error(&report);
             ExitCode::from(BAD_CONFIG)
         }
         Err(Failed::Process(problem)) => {
-            say_wrong(&format!("error: {problem}\n"));
+            print_error(&format!("error: {problem}\n"));
             ExitCode::from(FAILED)
         }
     }
@@ -252,7 +252,7 @@ fn period(text: &str) -> Result<Duration, String> {
 }
 
 /// Prints to standard output. A closed pipe (`| head`) is not an error.
-fn say(text: &str) -> ExitCode {
+fn print_out(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
@@ -261,7 +261,7 @@ fn say(text: &str) -> ExitCode {
 }
 
 /// Prints to standard error.
-fn say_wrong(text: &str) {
+fn print_error(text: &str) {
     // Without standard error, there is no place left for the report.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

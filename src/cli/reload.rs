@@ -1,7 +1,7 @@
 //! `moongate reload`: requests a reload through the admin address and prints the result. The file is read
 //! here only for the admin address.
 
-use super::{BAD_CONFIG, FAILED, color, say, say_wrong};
+use super::{BAD_CONFIG, FAILED, color, print_error, print_out};
 use crate::config;
 use crate::diagnostics;
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,19 +23,19 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
     // address can be read.
     let until = Instant::now() + timeout;
     let Some(loaded) = load(path, timeout) else {
-        say_wrong(&format!("error: {} was not read within {timeout:?}\n", path.display()));
+        print_error(&format!("error: {} was not read within {timeout:?}\n", path.display()));
         return ExitCode::from(FAILED);
     };
     let spec = match loaded {
         Ok(loaded) => loaded.spec,
         Err(config::Refused { rest: Some(rest), .. }) if rest.admin.is_some() => *rest,
         Err(refused) => {
-            say_wrong(&diagnostics::render(&refused.problems, &refused.sources, color()));
+            print_error(&diagnostics::render(&refused.problems, &refused.sources, color()));
             return ExitCode::from(BAD_CONFIG);
         }
     };
     let Some(admin) = spec.admin.as_ref() else {
-        say_wrong(&format!(
+        print_error(&format!(
             "error: {} has no admin address\n  = help: add `admin: {{ address: 127.0.0.1:9901 }}`, or send SIGHUP to the process\n",
             path.display()
         ));
@@ -44,30 +44,30 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
     match request_reload(&admin.address.value, admin.token.as_deref(), until) {
         Ok(ReloadResponse { status: 200, report, file, generation, .. }) => {
             // As in `moongate check`, warnings do not fail the command.
-            say_wrong(&report.unwrap_or_default());
+            print_error(&report.unwrap_or_default());
             if let Some(other) = file.as_deref().filter(|file| !is_same_file(path, Path::new(file))) {
-                say_wrong(&format!(
+                print_error(&format!(
                     "warning: the gateway reads {other}, not {}\n  = help: start it with `-c` for another file\n",
                     path.display()
                 ));
             }
             let generation = generation.map(|number| format!(", generation {number}")).unwrap_or_default();
-            say(&format!("configuration reloaded{generation}\n"))
+            print_out(&format!("configuration reloaded{generation}\n"))
         }
         Ok(ReloadResponse { status: 422, report: Some(report), .. }) => {
-            say_wrong(&report);
+            print_error(&report);
             ExitCode::from(BAD_CONFIG)
         }
         Ok(ReloadResponse { status, body, .. }) => {
             let body = body.trim();
-            say_wrong(&format!(
+            print_error(&format!(
                 "error: the gateway at {} responded with {status}: {body}\n",
                 admin.address.value
             ));
             ExitCode::from(FAILED)
         }
         Err(error) if is_late(&error) => {
-            say_wrong(&format!(
+            print_error(&format!(
                 "error: no response from the gateway at {} within {timeout:?}\n  = help: the reload may still be under way: \
                  its outcome will be in the log and in `last_reload` of /api/v1/status; `--timeout` waits longer\n",
                 admin.address.value
@@ -75,7 +75,7 @@ pub(super) fn main(path: &Path, timeout: Duration) -> ExitCode {
             ExitCode::from(FAILED)
         }
         Err(error) => {
-            say_wrong(&format!(
+            print_error(&format!(
                 "error: cannot reach the gateway at {}: {error}\n  = help: if `admin` of the file was changed, the running gateway still has \
                  the old address: send it SIGHUP, or restart it\n",
                 admin.address.value

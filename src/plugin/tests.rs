@@ -129,7 +129,7 @@ fn chain(walkers: &[(&str, &str)]) -> Chain {
 fn run(chain: &Chain) -> (Decision, Vec<String>, (Decision, Vec<String>)) {
     let mut visit = TestExchange::new("/");
     let mut response = HeaderMap::new();
-    let (decision, answered) = visit.see(|exchange| {
+    let (decision, answered) = visit.with_exchange(|exchange| {
         let decision = wait(sendable(chain.request_headers(exchange)));
         let mut answer =
             Response { status: StatusCode::OK, headers: Headers::response(&mut response), endpoint: None };

@@ -6,7 +6,7 @@ use crate::route::BadTarget;
 use crate::telemetry::metrics::ClientAbort;
 use crate::tunnel::QueueFull;
 use crate::upstream::{DialError, Reason};
-use crate::websocket::handshake::AnswerError;
+use crate::websocket::handshake::ResponseError;
 use http::StatusCode;
 use log::Level;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -319,13 +319,13 @@ impl From<DialError> for Failure {
     }
 }
 
-impl From<AnswerError> for Failure {
-    fn from(error: AnswerError) -> Self {
+impl From<ResponseError> for Failure {
+    fn from(error: ResponseError) -> Self {
         match error {
-            AnswerError::TimedOut => Self::HandshakeTimeout,
-            AnswerError::Bad(_) => Self::BadHandshake,
-            AnswerError::Io(error) if tls_error::alert(&error).is_some() => Self::TlsHandshake,
-            AnswerError::Closed | AnswerError::Io(_) => Self::UpstreamClosed,
+            ResponseError::TimedOut => Self::HandshakeTimeout,
+            ResponseError::Bad(_) => Self::BadHandshake,
+            ResponseError::Io(error) if tls_error::alert(&error).is_some() => Self::TlsHandshake,
+            ResponseError::Closed | ResponseError::Io(_) => Self::UpstreamClosed,
         }
     }
 }

@@ -69,7 +69,7 @@ impl<T: Send, F: FnOnce() -> T + Send> Work for Job<T, F> {
 
 /// The reason for the lack of a result.
 #[derive(Debug, Error)]
-pub enum Halted {
+pub enum WorkError {
     /// The work panicked.
     #[error("panicked")]
     Panicked,
@@ -81,11 +81,11 @@ pub enum Halted {
     TimedOut(Duration),
 }
 
-impl From<Halted> for io::Error {
-    fn from(halted: Halted) -> Self {
+impl From<WorkError> for io::Error {
+    fn from(halted: WorkError) -> Self {
         let kind = match halted {
-            Halted::TimedOut(_) => io::ErrorKind::TimedOut,
-            Halted::Panicked | Halted::NoThread(_) => io::ErrorKind::Other,
+            WorkError::TimedOut(_) => io::ErrorKind::TimedOut,
+            WorkError::Panicked | WorkError::NoThread(_) => io::ErrorKind::Other,
         };
         Self::new(kind, halted.to_string())
     }
@@ -122,10 +122,10 @@ impl BlockingPool {
     pub async fn run<T: Send + 'static>(
         &'static self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Halted> {
+    ) -> Result<T, WorkError> {
         let (result, awaited) = oneshot::channel();
-        self.push(Box::new(Job { work, result })).map_err(Halted::NoThread)?;
-        awaited.await.map_err(|_| Halted::Panicked)
+        self.push(Box::new(Job { work, result })).map_err(WorkError::NoThread)?;
+        awaited.await.map_err(|_| WorkError::Panicked)
     }
 
     /// Like [`BlockingPool::run`], for at most `limit`.
@@ -136,8 +136,8 @@ impl BlockingPool {
         &'static self,
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Halted> {
-        tokio::time::timeout(limit, self.run(work)).await.unwrap_or(Err(Halted::TimedOut(limit)))
+    ) -> Result<T, WorkError> {
+        tokio::time::timeout(limit, self.run(work)).await.unwrap_or(Err(WorkError::TimedOut(limit)))
     }
 
     fn push(&'static self, work: Box<dyn Work>) -> io::Result<()> {
@@ -205,7 +205,7 @@ mod tests {
         let pool = pool(2);
         let (end, ended) = mpsc::channel::<()>();
         let hung = pool.run_within(Duration::from_millis(20), move || ended.recv()).await;
-        assert!(matches!(hung, Err(Halted::TimedOut(_))));
+        assert!(matches!(hung, Err(WorkError::TimedOut(_))));
         for number in 0..20 {
             assert_eq!(pool.run(move || number).await.unwrap(), number);
         }
@@ -249,7 +249,7 @@ mod tests {
     async fn a_panic_is_reported_and_keeps_the_thread() {
         let pool = pool(1);
         for _ in 0..3 {
-            assert!(matches!(pool.run(|| panic!("on purpose")).await, Err(Halted::Panicked)));
+            assert!(matches!(pool.run(|| panic!("on purpose")).await, Err(WorkError::Panicked)));
         }
         assert_eq!(pool.run(|| 7).await.unwrap(), 7);
         assert_eq!(pool.state.lock().threads, 1);

@@ -32,7 +32,7 @@ use crate::config::{self, Config, KindTable};
 use crate::plugin::{Builder, Entry, Instances};
 use crate::route::{self as routing, Rule, Table};
 use crate::telemetry::AccessLog;
-use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
+use crate::telemetry::metrics::{NONE, ResponseMetrics, RouteMetrics};
 use crate::tls::Acceptor;
 use crate::tunnel::Policy;
 use crate::upstream::{self, Cluster, RemovedUpstream};
@@ -82,7 +82,7 @@ pub struct Snapshot {
     /// Its settings, for comparison with those of the next generation.
     pub log_settings: config::AccessLog,
     /// Counts the responses to requests without a route.
-    pub unrouted: Arc<Answers>,
+    pub unrouted: Arc<ResponseMetrics>,
     clusters: IndexMap<String, Arc<Cluster>>,
     /// Upstreams of earlier generations that are still in use.
     removed: Vec<RemovedUpstream>,
@@ -175,7 +175,7 @@ pub fn compile(
         max_idle_connections: spec.server.max_idle_connections.get() as usize,
         log: None,
         log_settings: spec.access_log.clone(),
-        unrouted: RouteMetrics::of(NONE).answers(NONE),
+        unrouted: RouteMetrics::of(NONE).responses(NONE),
         removed: prior.map(|prior| removed(prior, &clusters)).unwrap_or_default(),
         clusters,
         plugins: plugins.finish(),

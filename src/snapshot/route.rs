@@ -4,7 +4,7 @@ use super::Destination;
 use super::route_version::RouteVersion;
 use crate::config::{self, EscapedSlashes, MergeSlashes, OnClientClose, PathParameters};
 use crate::plugin::{Chain, Entry};
-use crate::telemetry::metrics::{Answers, NONE, RouteMetrics};
+use crate::telemetry::metrics::{NONE, ResponseMetrics, RouteMetrics};
 use crate::tunnel::Policy;
 use crate::upstream::Cluster;
 use moongate_config::{Period, Placed, Problems};
@@ -42,8 +42,8 @@ pub struct Route {
     /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
     /// Counts the responses that no cluster was involved in.
-    pub unserved: Arc<Answers>,
-    answers: Vec<(Arc<Cluster>, Arc<Answers>)>,
+    pub unserved: Arc<ResponseMetrics>,
+    answers: Vec<(Arc<Cluster>, Arc<ResponseMetrics>)>,
     /// The policy of its WebSockets, which keep nothing else of the route.
     pub policy: Arc<Policy>,
     edition: Arc<RouteVersion>,
@@ -64,12 +64,12 @@ impl Route {
         let metrics = RouteMetrics::of(name);
         let answers = destination
             .clusters()
-            .map(|cluster| (Arc::clone(cluster), metrics.answers(cluster.name())))
+            .map(|cluster| (Arc::clone(cluster), metrics.responses(cluster.name())))
             .collect();
         Ok(Self {
             name: name.into(),
             destination,
-            unserved: metrics.answers(NONE),
+            unserved: metrics.responses(NONE),
             answers,
             timeout: limit(written.timeout),
             stream_idle_timeout: written.stream_idle_timeout.map(|written| written.0),
@@ -99,7 +99,7 @@ impl Route {
     }
 
     /// The response counters for this cluster; a route has one cluster or a handful.
-    pub fn answers(&self, cluster: &Arc<Cluster>) -> &Answers {
+    pub fn response_metrics(&self, cluster: &Arc<Cluster>) -> &ResponseMetrics {
         let found = self.answers.iter().find(|(known, _)| Arc::ptr_eq(known, cluster));
         found.map_or(&self.unserved, |(_, answers)| answers)
     }

@@ -182,7 +182,7 @@ function log(req, res) print("over", res:status()) end
             ];
             within(directory.path(), &[&first[..], more].concat())
         };
-        let tried = test(&["--body", "hello", "--answer-body", "twelve bytes"]);
+        let tried = test(&["--body", "hello", "--response-body", "twelve bytes"]);
         let expected = "\
 request POST /a?b
   - x-gone: 1
@@ -229,9 +229,9 @@ function closed(ws, ended) print("closed", ended.code, ended.messages.to_backend
             "a",
             "--message",
             "drop",
-            "--answer-message",
+            "--backend-message",
             "b",
-            "--answer-message",
+            "--backend-message",
             "close",
         ]);
         let expected = "\

@@ -43,7 +43,7 @@ fn main() {
     for (name, source) in CONDITIONS {
         let expression =
             Expression::condition(&placed(source), ExpressionPhase::Request).expect("a condition");
-        let nanos = visit.see(|exchange| {
+        let nanos = visit.with_exchange(|exchange| {
             best(|| {
                 let _ = black_box(expression.test(black_box(exchange)));
             })
@@ -52,7 +52,8 @@ fn main() {
     }
     for (name, source) in VALUES {
         let expression = Expression::value(&placed(source), ExpressionPhase::Request).expect("a value");
-        let nanos = visit.see(|exchange| best(|| drop(black_box(expression.text(black_box(exchange))))));
+        let nanos =
+            visit.with_exchange(|exchange| best(|| drop(black_box(expression.text(black_box(exchange))))));
         println!("{name:<32}{nanos:>12.0}");
     }
 }

@@ -228,7 +228,7 @@ mod tests {
         let mut visit = TestExchange::new("/a?b=c");
         visit.client = IpAddr::V6(Ipv6Addr::LOCALHOST);
         visit.running.set_request_id(HeaderValue::from_static("id"));
-        let value = visit.see(|exchange| parse(template).unwrap().fill(exchange)).unwrap();
+        let value = visit.with_exchange(|exchange| parse(template).unwrap().fill(exchange)).unwrap();
         value.to_str().unwrap().to_owned()
     }
 
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(fill("{cel: request.method + '}' + request.path}-{{x}}"), "GET}/a-{x}");
         assert_eq!(fill("{cel:{'a': \"1{\"}['a']}{route}"), "1{web");
         let broken = parse("{cel: string(1 / (1 - 1))}").unwrap();
-        assert_eq!(TestExchange::new("/").see(|exchange| broken.fill(exchange)), None);
+        assert_eq!(TestExchange::new("/").with_exchange(|exchange| broken.fill(exchange)), None);
         let place = Place { column: 5, width: 25, ..Place::nowhere() };
         let text =
             Placed { value: "a {cel: request.pth} {host}".to_owned(), place: Place { width: 27, ..place } };
@@ -265,7 +265,7 @@ mod tests {
         let mut fields = http::HeaderMap::new();
         let headers = moongate_sdk::Headers::response(&mut fields);
         let answer = Response { status: http::StatusCode::OK, headers, endpoint: None };
-        let value = TestExchange::new("/").see(|exchange| template.fill_answer(exchange, &answer));
+        let value = TestExchange::new("/").with_exchange(|exchange| template.fill_answer(exchange, &answer));
         assert_eq!(value.unwrap(), "201");
     }
 

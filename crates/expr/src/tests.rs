@@ -32,13 +32,13 @@ fn visit() -> TestExchange {
 }
 
 fn holds(text: &str) -> bool {
-    visit().see(|exchange| condition(text).test(exchange))
+    visit().with_exchange(|exchange| condition(text).test(exchange))
 }
 
 fn value(text: &str) -> Option<String> {
     let value = Expression::value(&placed(text), ExpressionPhase::Request)
         .unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"));
-    visit().see(|exchange| value.text(exchange))
+    visit().with_exchange(|exchange| value.text(exchange))
 }
 
 fn refused(text: &str) -> Problem {
@@ -90,7 +90,7 @@ fn the_clients_tls_is_read_with_the_certificate_that_it_showed() {
     };
     let nobody = Tls { client: None, server_name: None, ..tls.clone() };
     let holds = |text: &str, tls: Option<&Tls>| {
-        visit().see(|exchange| {
+        visit().with_exchange(|exchange| {
             condition(text).test(&mut Exchange {
                 request: Request { tls, ..exchange.request },
                 headers: Headers::request(&mut HeaderMap::new()),
@@ -206,7 +206,7 @@ fn a_response_is_read_in_the_response_phase() {
     for (status, expected) in [(StatusCode::BAD_GATEWAY, true), (StatusCode::OK, false)] {
         let answer = Response { status, headers: Headers::response(&mut fields), endpoint: None };
         let mut visit = visit();
-        assert_eq!(visit.see(|exchange| expression.test_answer(exchange, &answer)), expected);
+        assert_eq!(visit.with_exchange(|exchange| expression.test_answer(exchange, &answer)), expected);
     }
     assert_eq!(
         refused("response.status == 200").label.as_deref(),
@@ -219,7 +219,7 @@ fn a_response_is_read_in_the_response_phase() {
 
 #[test]
 fn plugins_changes_are_seen() {
-    visit().see(|exchange| {
+    visit().with_exchange(|exchange| {
         exchange.set_method(http::Method::POST);
         exchange.set_target("/new?a=b").unwrap();
         let text = "request.method == 'POST' && request.path == '/new' && request.params.a == 'b'";
@@ -337,7 +337,7 @@ fn every_function_exists() {
             _ => call,
         };
         let expression = condition(&format!("[{call}].size() == 1"));
-        assert!(visit().see(|exchange| expression.test(exchange)), "{call}");
+        assert!(visit().with_exchange(|exchange| expression.test(exchange)), "{call}");
     }
 }
 
@@ -420,7 +420,7 @@ proptest! {
         for stage in [ExpressionPhase::Route, ExpressionPhase::Key, ExpressionPhase::Request, ExpressionPhase::Response] {
             for wanted in [lower::Wanted::Condition, lower::Wanted::Value] {
                 match Expression::compile(&placed(&text), 0..text.len(), stage, wanted) {
-                    Ok(expression) => visit().see(|exchange| {
+                    Ok(expression) => visit().with_exchange(|exchange| {
                         expression.test(exchange);
                         expression.text(exchange);
                     }),
@@ -438,7 +438,7 @@ fn a_path_that_a_plugin_wrote_is_read_as_its_route_reads_paths() {
         if keeps {
             visit.running.keep_path_parameters();
         }
-        visit.see(|exchange| {
+        visit.with_exchange(|exchange| {
             exchange.set_target("/admin;x?a;b").unwrap();
             assert_eq!((exchange.matched_path(), exchange.path()), (expected, "/admin;x"));
             assert!(condition(&format!("request.path == '{expected}'")).test(exchange), "{keeps}");

@@ -53,7 +53,7 @@ fn main() {
         let mut visit = TestExchange::new("/socket");
         let payload = BytesMut::from(&vec![b'a'; length][..]);
         let mut message = Message { direction: Direction::ToBackend, binary: false, payload };
-        let cost = best(|| assert!(matches!(visit.say(&*plugin, &mut message), MessageVerdict::Forward)));
+        let cost = best(|| assert!(matches!(visit.message(&*plugin, &mut message), MessageVerdict::Forward)));
         println!("{name:<52}{cost:>12.0}");
     }
 }
@@ -64,8 +64,8 @@ fn plugin(source: &str) -> Box<dyn Plugin> {
 
 fn request(plugin: &dyn Plugin, visit: &mut TestExchange) {
     visit.running = RequestState::default();
-    assert!(matches!(black_box(visit.ask(plugin)), Verdict::Continue));
-    assert!(matches!(black_box(visit.answer(plugin)), Verdict::Continue));
+    assert!(matches!(black_box(visit.request_headers(plugin)), Verdict::Continue));
+    assert!(matches!(black_box(visit.response_headers(plugin)), Verdict::Continue));
 }
 
 fn best(mut act: impl FnMut()) -> f64 {

@@ -41,7 +41,7 @@ mod tests {
     fn refused(accept: &str) -> (Reply, TestExchange) {
         let mut visit = TestExchange::new("/").field("accept", accept);
         visit.running.set_request_id(HeaderValue::from_static("i\"d"));
-        (visit.see(|exchange| exchange.refuse(StatusCode::FORBIDDEN, "address_denied")), visit)
+        (visit.with_exchange(|exchange| exchange.refuse(StatusCode::FORBIDDEN, "address_denied")), visit)
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl TestExchange {
     }
 
     /// Passes the request to `look` as a plugin sees it; its fields can be changed.
-    pub fn see<T>(&mut self, look: impl FnOnce(&mut Exchange<'_>) -> T) -> T {
+    pub fn with_exchange<T>(&mut self, look: impl FnOnce(&mut Exchange<'_>) -> T) -> T {
         let Self {
             method,
             host,
@@ -124,7 +124,7 @@ impl TestExchange {
 
     /// Runs the phase `request_headers` to its end; without effect if the plugin does not use it. The client's
     /// values of fields that the plugin owns are withdrawn first, as the gateway does.
-    pub fn ask(&mut self, plugin: &dyn Plugin) -> Verdict {
+    pub fn request_headers(&mut self, plugin: &dyn Plugin) -> Verdict {
         let owned = plugin.owned_headers();
         let is_owned =
             |name: &HeaderName| owned.iter().any(|owned| is_same_spelling(owned.as_str(), name.as_str()));
@@ -139,7 +139,7 @@ impl TestExchange {
         if !plugin.phases().request_headers {
             return Verdict::Continue;
         }
-        self.see(|exchange| resolve_flow(plugin.request_headers(exchange)))
+        self.with_exchange(|exchange| resolve_flow(plugin.request_headers(exchange)))
     }
 
     /// Runs the phase `request_headers`, which must respond.
@@ -147,20 +147,20 @@ impl TestExchange {
     /// # Panics
     /// The plugin does not respond.
     #[allow(clippy::panic, reason = "a test that expects a response should fail without one")]
-    pub fn refused(&mut self, plugin: &dyn Plugin) -> Reply {
-        match self.ask(plugin) {
+    pub fn expect_reply(&mut self, plugin: &dyn Plugin) -> Reply {
+        match self.request_headers(plugin) {
             Verdict::Respond(reply) => *reply,
             other => panic!("a response was expected, not {other:?}"),
         }
     }
 
     /// Runs the phase `request_body` with one piece.
-    pub fn send(&mut self, plugin: &dyn Plugin, piece: &mut Piece) -> Verdict {
-        self.see(|exchange| resolve_flow(plugin.request_body(exchange, piece)))
+    pub fn request_body(&mut self, plugin: &dyn Plugin, piece: &mut Piece) -> Verdict {
+        self.with_exchange(|exchange| resolve_flow(plugin.request_body(exchange, piece)))
     }
 
     /// Runs the phase `response_headers` to its end; without effect if the plugin does not use it.
-    pub fn answer(&mut self, plugin: &dyn Plugin) -> Verdict {
+    pub fn response_headers(&mut self, plugin: &dyn Plugin) -> Verdict {
         let Phases { response_headers: true, .. } = plugin.phases() else { return Verdict::Continue };
         let Self {
             method,
@@ -196,8 +196,8 @@ impl TestExchange {
     }
 
     /// Runs the phase `message`.
-    pub fn say(&mut self, plugin: &dyn Plugin, message: &mut Message) -> MessageVerdict {
-        self.see(|exchange| plugin.message(exchange, message))
+    pub fn message(&mut self, plugin: &dyn Plugin, message: &mut Message) -> MessageVerdict {
+        self.with_exchange(|exchange| plugin.message(exchange, message))
     }
 }
 

@@ -43,10 +43,10 @@ fn visits(plugin: Option<&dyn Plugin>) -> Duration {
     for _ in 0..STREAMS {
         let mut visit = TestExchange::new("/a?b=c").field("x-team", "blue").field("user-agent", "a bench");
         let Some(plugin) = plugin else { continue };
-        visit.ask(plugin);
-        visit.answer(plugin);
+        visit.request_headers(plugin);
+        visit.response_headers(plugin);
         if plugin.phases().log {
-            visit.see(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
+            visit.with_exchange(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
         }
     }
     began.elapsed()

@@ -7,7 +7,7 @@ mod test_input;
 mod test_report;
 mod test_run;
 
-use super::{FAILED, say, say_wrong};
+use super::{FAILED, print_error, print_out};
 use crate::snapshot::Kinds;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,17 +57,17 @@ pub(super) struct TestArguments {
     #[arg(long, value_name = "STATUS", default_value = "200")]
     status: http::StatusCode,
     /// Header field of the response, as `name: value`; may be repeated
-    #[arg(long = "answer-header", value_name = "FIELD")]
-    answer_headers: Vec<String>,
+    #[arg(long = "response-header", value_name = "FIELD")]
+    response_headers: Vec<String>,
     /// Body of the response, or `@FILE`
     #[arg(long, value_name = "TEXT")]
-    answer_body: Option<String>,
+    response_body: Option<String>,
     /// Text message of the client on a WebSocket; may be repeated
     #[arg(long = "message", value_name = "TEXT")]
     messages: Vec<String>,
     /// Text message of the backend, sent after those of the client; may be repeated
-    #[arg(long = "answer-message", value_name = "TEXT")]
-    answer_messages: Vec<String>,
+    #[arg(long = "backend-message", value_name = "TEXT")]
+    backend_messages: Vec<String>,
 }
 
 pub(super) fn main(command: &Command, kinds: Kinds) -> ExitCode {
@@ -79,9 +79,9 @@ pub(super) fn main(command: &Command, kinds: Kinds) -> ExitCode {
                 _ => scaffold::Sort::Native,
             };
             match scaffold::write(name, sort) {
-                Ok(text) => say(&text),
+                Ok(text) => print_out(&text),
                 Err(problem) => {
-                    say_wrong(&format!("error: {problem}\n"));
+                    print_error(&format!("error: {problem}\n"));
                     ExitCode::from(FAILED)
                 }
             }

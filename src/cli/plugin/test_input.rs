@@ -55,7 +55,7 @@ fn sort(file: &Path) -> Result<(&'static str, &'static str), Problem> {
 pub(super) struct TestInput {
     pub(super) visit: TestExchange,
     pub(super) body: Bytes,
-    pub(super) answer_body: Bytes,
+    pub(super) response_body: Bytes,
     pub(super) messages: Vec<(Direction, String)>,
 }
 
@@ -73,7 +73,7 @@ impl TestInput {
             host.clone_into(&mut visit.host);
         }
         visit.request = fields(&arguments.headers)?;
-        visit.response = fields(&arguments.answer_headers)?;
+        visit.response = fields(&arguments.response_headers)?;
         visit.services = Arc::new(Offline(capture.clone()));
         match visit.request.get(header::HOST).and_then(|host| host.to_str().ok()) {
             Some(host) => visit.host = host.split(':').next().unwrap_or_default().to_owned(),
@@ -84,14 +84,14 @@ impl TestInput {
             visit.request.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
         let ours = arguments.messages.iter().map(|text| (Direction::ToBackend, text.clone()));
-        let theirs = arguments.answer_messages.iter().map(|text| (Direction::ToClient, text.clone()));
+        let theirs = arguments.backend_messages.iter().map(|text| (Direction::ToClient, text.clone()));
         let messages: Vec<_> = ours.chain(theirs).collect();
         visit.is_websocket = !messages.is_empty()
             || handshake::check(&visit.method, Version::HTTP_11, &visit.request)
                 != Err(handshake::HandshakeError::NotWebSocket);
         visit.status = if messages.is_empty() { arguments.status } else { StatusCode::SWITCHING_PROTOCOLS };
-        let answer_body = content(arguments.answer_body.as_deref())?;
-        Ok(Self { visit, body, answer_body, messages })
+        let answer_body = content(arguments.response_body.as_deref())?;
+        Ok(Self { visit, body, response_body: answer_body, messages })
     }
 }
 

@@ -1,7 +1,7 @@
 //! `moongate plugin test`: one request, its response and WebSocket messages through one plugin, in the
 //! gateway's order of phases.
 
-use super::super::{BAD_CONFIG, FAILED, color, say, say_wrong};
+use super::super::{BAD_CONFIG, FAILED, color, print_error, print_out};
 use super::TestArguments;
 use super::log_capture::LogCapture;
 use super::test_input::{self, TestInput};
@@ -20,19 +20,19 @@ pub(super) fn main(arguments: &TestArguments, kinds: Kinds) -> ExitCode {
     let input = match TestInput::read(arguments, &capture) {
         Ok(input) => input,
         Err(wrong) => {
-            say_wrong(&format!("error: {wrong}\n"));
+            print_error(&format!("error: {wrong}\n"));
             return ExitCode::from(2);
         }
     };
     let plugin = match test_input::plugin(arguments, kinds) {
         Ok(plugin) => plugin,
         Err(problems) => {
-            say_wrong(&diagnostics::render(&problems, &Sources::default(), color()));
+            print_error(&diagnostics::render(&problems, &Sources::default(), color()));
             return ExitCode::from(BAD_CONFIG);
         }
     };
     let (text, failed) = PluginTest::new(input, capture).through(&*plugin);
-    let said = say(&text);
+    let said = print_out(&text);
     if failed { ExitCode::from(FAILED) } else { said }
 }
 
@@ -40,7 +40,7 @@ pub(super) fn main(arguments: &TestArguments, kinds: Kinds) -> ExitCode {
 struct PluginTest {
     visit: TestExchange,
     body: Bytes,
-    answer_body: Bytes,
+    response_body: Bytes,
     messages: Vec<(Direction, String)>,
     capture: LogCapture,
     report: Report,
@@ -49,15 +49,23 @@ struct PluginTest {
 
 impl PluginTest {
     fn new(input: TestInput, capture: LogCapture) -> Self {
-        let TestInput { visit, body, answer_body, messages } = input;
-        Self { visit, body, answer_body, messages, capture, report: Report::default(), failed: false }
+        let TestInput { visit, body, response_body: answer_body, messages } = input;
+        Self {
+            visit,
+            body,
+            response_body: answer_body,
+            messages,
+            capture,
+            report: Report::default(),
+            failed: false,
+        }
     }
 
     /// Every phase that the plugin takes part in.
     fn through(mut self, plugin: &dyn Plugin) -> (String, bool) {
         self.request(plugin);
         if !self.failed {
-            self.answer(plugin);
+            self.respond(plugin);
         }
         if !self.failed && self.visit.status == StatusCode::SWITCHING_PROTOCOLS {
             self.socket(plugin);
@@ -65,7 +73,7 @@ impl PluginTest {
         if plugin.phases().log {
             let status = if self.failed { StatusCode::INTERNAL_SERVER_ERROR } else { self.visit.status };
             self.report.section("log");
-            self.visit.see(|exchange| plugin.log(exchange, Some(status)));
+            self.visit.with_exchange(|exchange| plugin.log(exchange, Some(status)));
             self.report_log_lines();
         }
         if !self.visit.running.notes().is_empty() {
@@ -82,7 +90,7 @@ impl PluginTest {
         self.report.section(&format!("request {method} {target}"));
         let before = self.visit.request.clone();
         let mut piece = Piece { bytes: self.body.clone(), last: true };
-        let mut verdict = self.visit.ask(plugin);
+        let mut verdict = self.visit.request_headers(plugin);
         let whole = matches!(verdict, Verdict::Body(_));
         if let Verdict::Body(limit) = verdict
             && self.body.len() as u64 > limit
@@ -94,7 +102,7 @@ impl PluginTest {
         }
         let streamed = plugin.phases().request_body && !self.visit.running.skips_bodies(0);
         if whole || (matches!(verdict, Verdict::Continue) && streamed && !self.body.is_empty()) {
-            verdict = self.visit.send(plugin, &mut piece);
+            verdict = self.visit.request_body(plugin, &mut piece);
         }
         self.report.fields(&before, &self.visit.request);
         if let Some(edits) = self.visit.running.edits() {
@@ -106,23 +114,23 @@ impl PluginTest {
         self.report_verdict(verdict);
     }
 
-    fn answer(&mut self, plugin: &dyn Plugin) {
+    fn respond(&mut self, plugin: &dyn Plugin) {
         self.report.section(&format!("response {}", self.visit.status.as_u16()));
         let (status, before) = (self.visit.status, self.visit.response.clone());
-        let verdict = self.visit.answer(plugin);
+        let verdict = self.visit.response_headers(plugin);
         self.report.change("status", status.as_str(), self.visit.status.as_str());
         self.report.fields(&before, &self.visit.response);
         self.report_verdict(verdict);
         if self.failed
-            || self.answer_body.is_empty()
+            || self.response_body.is_empty()
             || !plugin.phases().response_body
             || self.visit.running.skips_bodies(0)
         {
             return;
         }
-        let mut piece = Piece { bytes: self.answer_body.clone(), last: true };
-        let passed = self.visit.see(|exchange| plugin.response_body(exchange, &mut piece));
-        self.report.change("body", &shown(&self.answer_body), &shown(&piece.bytes));
+        let mut piece = Piece { bytes: self.response_body.clone(), last: true };
+        let passed = self.visit.with_exchange(|exchange| plugin.response_body(exchange, &mut piece));
+        self.report.change("body", &shown(&self.response_body), &shown(&piece.bytes));
         if let Err(fault) = passed {
             self.report_verdict(Verdict::Failed(fault));
         }
@@ -146,7 +154,7 @@ impl PluginTest {
             }
             let payload = BytesMut::from(text.as_bytes());
             let mut message = Message { direction, binary: false, payload };
-            let verdict = self.visit.say(plugin, &mut message);
+            let verdict = self.visit.message(plugin, &mut message);
             if let Some(ended) = self.report_message_verdict(verdict, &text, message) {
                 code = ended;
                 break;
@@ -156,7 +164,7 @@ impl PluginTest {
             self.report.section(&format!("closed {code}"));
             let lifetime = Duration::ZERO;
             let ended = Ended { code, reason: "client", lifetime, messages, bytes };
-            self.visit.see(|exchange| plugin.closed(exchange, &ended));
+            self.visit.with_exchange(|exchange| plugin.closed(exchange, &ended));
             self.report_log_lines();
         }
     }
@@ -200,7 +208,7 @@ impl PluginTest {
             Verdict::Respond(reply) => {
                 self.report.reply(&reply);
                 (self.visit.status, self.visit.response) = (reply.status, reply.headers);
-                self.answer_body = reply.body;
+                self.response_body = reply.body;
             }
             Verdict::Body(_) => self.report.line("body requested in a phase that has none"),
             Verdict::Failed(fault) => {

@@ -14,7 +14,7 @@ mod tests;
 
 pub use crate::config::ResolverKind;
 
-use crate::runtime::blocking_pool::{self, Halted};
+use crate::runtime::blocking_pool::{self, WorkError};
 use crate::telemetry::metrics::{self, LookupResult};
 use name_server::Client;
 use parking_lot::Mutex;
@@ -102,10 +102,10 @@ impl From<LookupError> for io::Error {
     }
 }
 
-impl From<Halted> for LookupError {
-    fn from(halted: Halted) -> Self {
+impl From<WorkError> for LookupError {
+    fn from(halted: WorkError) -> Self {
         match halted {
-            Halted::TimedOut(limit) => Self::TimedOut(limit),
+            WorkError::TimedOut(limit) => Self::TimedOut(limit),
             other => Self::failed(other),
         }
     }

@@ -92,7 +92,7 @@ fn piece(text: &'static str, last: bool) -> Piece {
 fn pass(chain: &Chain, pieces: &[(&'static str, bool)]) -> (Vec<String>, Vec<Result<String, Broken>>) {
     let mut visit = TestExchange::new("/");
     let text = |piece: Piece| String::from_utf8(piece.bytes.to_vec()).unwrap();
-    visit.see(|exchange| {
+    visit.with_exchange(|exchange| {
         assert!(matches!(wait(chain.request_headers(exchange)), Decision::Continue));
         let up = |(bytes, last): &(&'static str, bool)| {
             let mut piece = piece(bytes, *last);
@@ -144,7 +144,7 @@ fn a_plugin_that_skips_bodies_gets_none_and_without_plugins_none_is_read() {
     let none = chain(&[("a", "leave")], OnError::Closed);
     let mut visit = TestExchange::new("/");
     assert!(none.wants_request_body(0, &visit.running) && none.wants_response_body(&visit.running));
-    visit.see(|exchange| drop(wait(none.request_headers(exchange))));
+    visit.with_exchange(|exchange| drop(wait(none.request_headers(exchange))));
     assert!(!none.wants_request_body(0, &visit.running) && !none.wants_response_body(&visit.running));
     assert!(!chain(&[("a", "go")], OnError::Closed).wants_request_body(1, &RequestState::default()));
 }
@@ -158,7 +158,7 @@ fn a_request_goes_on_without_a_plugin_that_is_not_needed() {
         assert_eq!(down[1].as_deref(), Ok("2b"));
         let closed = chain(&[("a", then)], OnError::Closed);
         let mut visit = TestExchange::new("/");
-        let (first, second) = visit.see(|exchange| {
+        let (first, second) = visit.with_exchange(|exchange| {
             let mut down = || closed.response_body(exchange, &mut piece("1", true));
             (down(), down())
         });
@@ -170,7 +170,7 @@ fn a_request_goes_on_without_a_plugin_that_is_not_needed() {
 fn the_whole_body_is_requested_with_the_header_and_passed_to_that_plugin() {
     let chain = chain(&[("a", "go"), ("b", "whole"), ("c", "go")], OnError::Closed);
     let mut visit = TestExchange::new("/");
-    visit.see(|exchange| {
+    visit.with_exchange(|exchange| {
         let Decision::Body { at: 1, limit: 7 } = wait(chain.request_headers(exchange)) else {
             panic!("b wants the body")
         };
@@ -187,7 +187,8 @@ fn the_whole_body_is_requested_with_the_header_and_passed_to_that_plugin() {
 fn a_piece_may_be_responded_to_and_the_body_is_requested_once() {
     let decide = |then, on_error| {
         let chain = chain(&[("a", then)], on_error);
-        TestExchange::new("/").see(|exchange| wait(chain.request_body(0..9, exchange, &mut piece("1", true))))
+        TestExchange::new("/")
+            .with_exchange(|exchange| wait(chain.request_body(0..9, exchange, &mut piece("1", true))))
     };
     assert!(matches!(decide("answer", OnError::Closed), Decision::Respond { at: 0, .. }));
     assert!(matches!(decide("ask", OnError::Closed), Decision::Failed(_)));
@@ -206,7 +207,7 @@ fn no_body_goes_on_half_changed_without_a_plugin() {
     for then in ["late", "late_hold"] {
         let open = chain(&[("a", then), ("b", "go")], OnError::Open);
         let mut visit = TestExchange::new("/");
-        visit.see(|exchange| {
+        visit.with_exchange(|exchange| {
             for (bytes, last) in [("1", false), ("2", true)] {
                 let mut up = piece(bytes, last);
                 let decision = wait(open.request_body(0..9, exchange, &mut up));
@@ -214,7 +215,7 @@ fn no_body_goes_on_half_changed_without_a_plugin() {
             }
         });
         let mut visit = TestExchange::new("/");
-        visit.see(|exchange| {
+        visit.with_exchange(|exchange| {
             for (bytes, last) in [("1", false), ("2", true)] {
                 assert_eq!(open.response_body(exchange, &mut piece(bytes, last)).is_err(), last, "{then}");
             }

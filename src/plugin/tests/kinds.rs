@@ -352,7 +352,7 @@ fn show(
     body: &mut Piece,
 ) -> Option<Outcome> {
     let mut response = HeaderMap::new();
-    visit.see(|exchange| match at {
+    visit.with_exchange(|exchange| match at {
         At::RequestHeaders => driven(chain.request_headers(exchange), moment).map(|made| outcome(&made)),
         At::RequestBody => {
             let decision = driven(chain.request_body(0..usize::MAX, exchange, &mut *body), moment)?;

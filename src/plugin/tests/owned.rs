@@ -73,7 +73,7 @@ fn asked(chain: &Chain) -> HeaderMap {
     let forged = [("x-user", "root"), ("x_user", "root"), ("authorization", "Bearer x"), ("x-other", "1")];
     let mut visit =
         forged.into_iter().fold(TestExchange::new("/"), |visit, (name, value)| visit.field(name, value));
-    visit.see(|exchange| wait(chain.request_headers(exchange)));
+    visit.with_exchange(|exchange| wait(chain.request_headers(exchange)));
     visit.request
 }
 

@@ -117,7 +117,7 @@ fn a_plugin_without_a_phase_of_heads_is_judged_all_the_same() {
         let chain = of(&[written("bodies", "", "", Some(when))]);
         assert!(!chain.skips_request_headers());
         let mut visit = TestExchange::new("/");
-        visit.see(|exchange| {
+        visit.with_exchange(|exchange| {
             wait(chain.request_headers(exchange));
             assert_eq!(chain.wants_request_body(0, exchange.running), wants);
         });
@@ -131,7 +131,7 @@ fn a_body_plugin_after_an_early_response_is_evaluated_then() {
         let chain = of(&[written("walker", "a", "answer", None), written("bodies", "", "", Some(when))]);
         let mut piece = Piece { bytes: "hello".into(), last: true };
         let mut visit = TestExchange::new("/");
-        visit.see(|exchange| {
+        visit.with_exchange(|exchange| {
             assert!(matches!(wait(chain.request_headers(exchange)), Decision::Respond { at: 0, .. }));
             chain.response_body(exchange, &mut piece).unwrap();
         });

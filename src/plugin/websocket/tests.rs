@@ -72,7 +72,7 @@ fn echoes_with(on_error: OnError) -> Chain {
 
 fn say(visit: &mut TestExchange, direction: Direction, word: &str) -> (ChainVerdict, String) {
     let mut message = Message { direction, binary: false, payload: word.as_bytes().into() };
-    let passage = visit.see(|exchange| echoes().message(exchange, &mut message));
+    let passage = visit.with_exchange(|exchange| echoes().message(exchange, &mut message));
     (passage, String::from_utf8(message.payload.to_vec()).unwrap())
 }
 
@@ -106,10 +106,10 @@ fn one_that_is_not_needed_is_not_there_for_that_message_alone() {
     for (word, expected) in [("fail", "fail"), ("panic", "panic"), ("1005", "1005"), ("x", "xab")] {
         let mut message =
             Message { direction: Direction::ToBackend, binary: false, payload: word.as_bytes().into() };
-        let passage = visit.see(|exchange| chain.message(exchange, &mut message));
+        let passage = visit.with_exchange(|exchange| chain.message(exchange, &mut message));
         assert_eq!((passage, &message.payload[..]), (ChainVerdict::Forward, expected.as_bytes()));
     }
-    assert_eq!(visit.see(|exchange| wait(chain.recheck(1, exchange))), RecheckVerdict::Granted);
+    assert_eq!(visit.with_exchange(|exchange| wait(chain.recheck(1, exchange))), RecheckVerdict::Granted);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn all_plugins_get_the_end_with_their_state() {
         say(&mut visit, Direction::ToClient, "x");
         let ended =
             Ended { code, reason: "close", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
-        visit.see(|exchange| echoes().closed(exchange, &ended));
+        visit.with_exchange(|exchange| echoes().closed(exchange, &ended));
         let values: Vec<_> = visit.running.notes().iter().map(|note| note.value.as_str()).collect();
         assert_eq!(values, expected, "a panic is nobody else's");
     }
@@ -138,9 +138,13 @@ fn a_recheck_returns_the_current_verdict() {
     ] {
         let chain = echoes();
         let mut visit = TestExchange::new(path);
-        assert_eq!(visit.see(|exchange| wait(sendable(chain.recheck(1, exchange)))), expected, "{path}");
+        assert_eq!(
+            visit.with_exchange(|exchange| wait(sendable(chain.recheck(1, exchange)))),
+            expected,
+            "{path}"
+        );
         visit.running.skip(1);
-        let skipped = visit.see(|exchange| wait(chain.recheck(1, exchange)));
+        let skipped = visit.with_exchange(|exchange| wait(chain.recheck(1, exchange)));
         assert_eq!(skipped, RecheckVerdict::Granted, "one that is left out is not asked");
     }
 }

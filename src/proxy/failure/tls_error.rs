@@ -3,7 +3,7 @@
 
 use super::Failure;
 use crate::upstream::DialError;
-use crate::websocket::handshake::AnswerError;
+use crate::websocket::handshake::ResponseError;
 use pingora::Error;
 use std::io;
 
@@ -34,10 +34,10 @@ impl From<DialError> for TlsAttemptError {
     }
 }
 
-impl From<AnswerError> for TlsAttemptError {
-    fn from(error: AnswerError) -> Self {
+impl From<ResponseError> for TlsAttemptError {
+    fn from(error: ResponseError) -> Self {
         let cause = match &error {
-            AnswerError::Io(error) => alert(error).map(|alert| alert.to_string().into()),
+            ResponseError::Io(error) => alert(error).map(|alert| alert.to_string().into()),
             _ => None,
         };
         Self { failure: error.into(), cause }

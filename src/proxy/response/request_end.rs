@@ -72,7 +72,7 @@ pub(in crate::proxy) fn refused_stream(snapshot: &Snapshot, arrival: Option<&Con
 pub(in crate::proxy) fn upgraded(session: &mut Session, ctx: &mut Context) {
     if let (Some(route), Some(cluster)) = (&ctx.route, &ctx.cluster) {
         // The client's status (RFC 8441 §5). Plugins always see the handshake of HTTP/1.1.
-        route.answers(cluster).handshake(if ctx.received.is_extended_connect { 200 } else { 101 });
+        route.response_metrics(cluster).handshake(if ctx.received.is_extended_connect { 200 } else { 101 });
     }
     plugins(session, ctx, Some(StatusCode::SWITCHING_PROTOCOLS));
     ctx.upgraded = true;
@@ -89,7 +89,7 @@ fn unsent(ctx: &Context) -> u16 {
 fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
     let answers = match (&ctx.route, &ctx.cluster) {
         (None, _) => &*snapshot.unrouted,
-        (Some(route), Some(cluster)) => route.answers(cluster),
+        (Some(route), Some(cluster)) => route.response_metrics(cluster),
         (Some(route), None) => &*route.unserved,
     };
     answers.request(status, lived);

@@ -34,7 +34,7 @@ pub use http2::{Ended, Http2Connection, Http2Connections};
 pub use names::NONE;
 pub use plugin::{Call, Phase, PluginMetrics};
 pub use proxy_header::{Preamble, ProxyHeaderMetrics};
-pub use route::{Answers, ClientAbort, RouteMetrics};
+pub use route::{ClientAbort, ResponseMetrics, RouteMetrics};
 pub use tasks::Tasks;
 pub use tls::TlsMetrics;
 pub use tunnel::TunnelMetrics;

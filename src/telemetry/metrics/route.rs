@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct RouteMetrics {
     pub(super) name: Box<str>,
-    answers: WeakRegistry<Box<str>, Answers>,
+    answers: WeakRegistry<Box<str>, ResponseMetrics>,
     duration: OnceLock<Histogram>,
     sockets: OnceLock<Box<Sockets>>,
     /// By [`ClientAbort`].
@@ -48,7 +48,7 @@ impl ClientAbort {
 
 /// The responses of one route through one upstream.
 #[derive(Debug)]
-pub struct Answers {
+pub struct ResponseMetrics {
     route: Arc<RouteMetrics>,
     upstream: Box<str>,
     statuses: Statuses,
@@ -74,8 +74,8 @@ impl RouteMetrics {
     }
 
     /// The handle for responses through `upstream`; [`names::NONE`] for responses of the gateway itself.
-    pub fn answers(self: &Arc<Self>, upstream: &str) -> Arc<Answers> {
-        self.answers.get(upstream.into(), || Answers {
+    pub fn responses(self: &Arc<Self>, upstream: &str) -> Arc<ResponseMetrics> {
+        self.answers.get(upstream.into(), || ResponseMetrics {
             route: Arc::clone(self),
             upstream: upstream.into(),
             statuses: Statuses::default(),
@@ -109,7 +109,7 @@ impl RouteMetrics {
     }
 }
 
-impl Answers {
+impl ResponseMetrics {
     /// Counts an HTTP request with its status and duration: three relaxed atomic adds.
     pub fn request(&self, status: u16, duration: Duration) {
         self.statuses.add(status);

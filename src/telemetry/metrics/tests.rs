@@ -54,7 +54,7 @@ fn a_scrape_has_exactly_the_names_of_the_table() {
     let metrics = Metrics::default();
     let (route, upstream, endpoint) =
         (metrics.route("r"), metrics.upstream("u"), metrics.endpoint("u", "1.2.3.4:80"));
-    let answers = route.answers("u");
+    let answers = route.responses("u");
     answers.request(200, Duration::from_millis(3));
     answers.aborted(ClientAbort::Gone);
     endpoint.failed("connect_refused");
@@ -112,10 +112,10 @@ fn the_documentation_equals_the_table() {
 fn a_hundred_reloads_with_changing_names_leave_no_series_behind() {
     let metrics = Metrics::default();
     let kept = metrics.route("kept");
-    let kept_answers = kept.answers("u");
+    let kept_answers = kept.responses("u");
     for generation in 0..100 {
         let route = metrics.route(&format!("r{generation}"));
-        route.answers("u").request(200, Duration::from_millis(1));
+        route.responses("u").request(200, Duration::from_millis(1));
         let endpoint = metrics.endpoint("u", &format!("10.0.0.{generation}:80"));
         endpoint.failed("connect_refused");
         drop(TunnelMetrics::open(&kept, &endpoint));
@@ -132,9 +132,9 @@ fn a_hundred_reloads_with_changing_names_leave_no_series_behind() {
 #[test]
 fn a_name_kept_by_a_reload_keeps_its_counts() {
     let metrics = Metrics::default();
-    let before = metrics.route("r").answers("u");
+    let before = metrics.route("r").responses("u");
     before.request(200, Duration::ZERO);
-    let after = metrics.route("r").answers("u");
+    let after = metrics.route("r").responses("u");
     drop(before);
     after.request(200, Duration::ZERO);
     assert!(metrics.render().contains(r#"moongate_http_request_duration_seconds_count{route="r"} 2"#));
@@ -143,7 +143,7 @@ fn a_name_kept_by_a_reload_keeps_its_counts() {
 #[test]
 fn websockets_stay_out_of_the_duration_histogram() {
     let metrics = Metrics::default();
-    let answers = metrics.route("r").answers("u");
+    let answers = metrics.route("r").responses("u");
     answers.handshake(101);
     let text = metrics.render();
     assert!(text.contains(r#"status="101"} 1"#), "{text}");
@@ -188,8 +188,8 @@ fn close_codes_cannot_grow_the_label_set_without_end() {
 #[test]
 fn labels_do_not_collide_for_any_split_of_their_values() {
     let metrics = Metrics::default();
-    let one = metrics.route("ab").answers("c");
-    let other = metrics.route("a").answers("bc");
+    let one = metrics.route("ab").responses("c");
+    let other = metrics.route("a").responses("bc");
     one.handshake(200);
     other.handshake(200);
     other.handshake(200);
@@ -201,7 +201,7 @@ fn labels_do_not_collide_for_any_split_of_their_values() {
 #[test]
 fn odd_names_are_escaped() {
     let metrics = Metrics::default();
-    let answers = metrics.route("a\"b\\c\nd").answers("u");
+    let answers = metrics.route("a\"b\\c\nd").responses("u");
     answers.handshake(200);
     let text = metrics.render();
     assert!(text.contains(r#"route="a\"b\\c\nd""#), "{text}");

@@ -152,7 +152,7 @@ fn pipe() -> (TunnelIo, DuplexStream) {
 }
 
 /// The result of a backend that has sent `answer`, in pieces of `chunk` bytes, and closed.
-async fn answer_to(request: &Request, answer: &[u8]) -> Result<HandshakeResponse, AnswerError> {
+async fn answer_to(request: &Request, answer: &[u8]) -> Result<HandshakeResponse, ResponseError> {
     let (mut leg, mut backend) = pipe();
     backend.write_all(answer).await.unwrap();
     backend.shutdown().await.unwrap();
@@ -214,7 +214,7 @@ async fn an_invalid_101_is_refused() {
     ]);
     for bytes in wrong {
         let answer = answer_to(&request, bytes.as_bytes()).await;
-        assert!(matches!(answer, Err(AnswerError::Bad(_))), "{bytes}: {answer:?}");
+        assert!(matches!(answer, Err(ResponseError::Bad(_))), "{bytes}: {answer:?}");
     }
 }
 
@@ -247,14 +247,14 @@ async fn a_header_may_arrive_byte_by_byte() {
 
 #[tokio::test]
 async fn a_closed_connection_is_an_error() {
-    assert!(matches!(answer_to(&request(&[]), b"").await, Err(AnswerError::Closed)));
-    assert!(matches!(answer_to(&request(&[]), b"HTTP/1.1 101 Sw").await, Err(AnswerError::Closed)));
+    assert!(matches!(answer_to(&request(&[]), b"").await, Err(ResponseError::Closed)));
+    assert!(matches!(answer_to(&request(&[]), b"HTTP/1.1 101 Sw").await, Err(ResponseError::Closed)));
 }
 
 #[tokio::test]
 async fn an_endless_header_is_refused() {
     let bytes = "HTTP/1.1 101 Switching Protocols\r\n".to_owned() + &"x: y\r\n".repeat(20_000) + "\r\n";
-    assert!(matches!(answer_to(&request(&[]), bytes.as_bytes()).await, Err(AnswerError::Bad(_))));
+    assert!(matches!(answer_to(&request(&[]), bytes.as_bytes()).await, Err(ResponseError::Bad(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +262,7 @@ async fn a_silent_backend_times_out() {
     let (mut leg, mut backend) = pipe();
     let request = request(&[]);
     let answer = exchange(&mut leg, &request, LIMIT).await;
-    assert!(matches!(answer, Err(AnswerError::TimedOut)));
+    assert!(matches!(answer, Err(ResponseError::TimedOut)));
     let mut sent = vec![0; request.bytes.len()];
     backend.read_exact(&mut sent).await.unwrap();
     assert_eq!(sent, request.bytes);

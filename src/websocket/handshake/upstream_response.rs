@@ -30,7 +30,7 @@ pub enum HandshakeResponse {
 
 /// The reason for the lack of a response.
 #[derive(Debug, thiserror::Error)]
-pub enum AnswerError {
+pub enum ResponseError {
     /// The connection was closed before the end of the header.
     #[error("the backend closed the connection before its response")]
     Closed,
@@ -45,7 +45,7 @@ pub enum AnswerError {
     Io(io::Error),
 }
 
-impl From<HeadError> for AnswerError {
+impl From<HeadError> for ResponseError {
     fn from(error: HeadError) -> Self {
         match error {
             HeadError::Closed => Self::Closed,
@@ -64,7 +64,7 @@ pub async fn exchange(
     leg: &mut TunnelIo,
     request: &Request,
     limit: Duration,
-) -> Result<HandshakeResponse, AnswerError> {
+) -> Result<HandshakeResponse, ResponseError> {
     let work = async {
         leg.write_all(&request.bytes).await.map_err(HeadError::from)?;
         leg.flush().await.map_err(HeadError::from)?;
@@ -74,10 +74,10 @@ pub async fn exchange(
         }
         // RFC 9110 §7.8: HTTP/1.0 has no upgrade.
         if head.version == Version::HTTP_10 {
-            return Err(AnswerError::Bad("101 in HTTP/1.0"));
+            return Err(ResponseError::Bad("101 in HTTP/1.0"));
         }
-        request.offer.check(&head.fields).map_err(AnswerError::Bad)?;
+        request.offer.check(&head.fields).map_err(ResponseError::Bad)?;
         Ok(HandshakeResponse::Upgraded { early: head.bytes.slice(head.end..), headers: head.fields })
     };
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(AnswerError::TimedOut))
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(ResponseError::TimedOut))
 }

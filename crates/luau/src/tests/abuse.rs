@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// Runs the phase repeatedly, with a new request each time.
 fn ask(plugin: &dyn Plugin, target: &str) -> Verdict {
-    TestExchange::new(target).ask(plugin)
+    TestExchange::new(target).request_headers(plugin)
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn the_state_that_ran_too_long_is_made_anew() {
     );
     let count = |target| {
         let mut visit = TestExchange::new(target);
-        visit.ask(&*plugin);
+        visit.request_headers(&*plugin);
         visit.running.notes().first().map(|note| note.value.clone())
     };
     assert_eq!((count("/").as_deref(), count("/").as_deref()), (Some("1"), Some("2")));
@@ -100,9 +100,9 @@ fn ctx_of_others_outlives_a_call_that_ran_too_long() {
          function log(req, res) req:note('mine', tostring(req:ctx().mine)) end",
     );
     let mut patient = TestExchange::new("/");
-    patient.ask(&*plugin);
+    patient.request_headers(&*plugin);
     assert!(matches!(ask(&*plugin, "/spin"), Verdict::Failed(_)));
-    patient.see(|exchange| plugin.log(exchange, None));
+    patient.with_exchange(|exchange| plugin.log(exchange, None));
     assert_eq!(patient.running.notes()[0].value, "kept");
 }
 
@@ -127,10 +127,10 @@ fn a_handle_is_good_for_its_phase_only() {
          function log(req, res) local _ = req:path() res:set_header('x', '1') end",
     );
     let mut visit = TestExchange::new("/");
-    visit.ask(&*plugin);
-    let Verdict::Failed(fault) = visit.answer(&*plugin) else { panic!("a fault was expected") };
+    visit.request_headers(&*plugin);
+    let Verdict::Failed(fault) = visit.response_headers(&*plugin) else { panic!("a fault was expected") };
     assert!(fault.to_string().contains("can no longer be changed in response_headers"), "{fault}");
-    visit.see(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
+    visit.with_exchange(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
     assert!(!visit.response.contains_key("x"));
 }
 
@@ -171,8 +171,8 @@ fn ten_thousand_failing_requests_leak_nothing() {
     let round = |requests: u32| {
         for n in 0..requests {
             let mut visit = TestExchange::new(if n % 2 == 0 { "/a" } else { "/call" });
-            assert!(matches!(visit.ask(&*plugin), Verdict::Failed(_)));
-            assert!(matches!(visit.answer(&*plugin), Verdict::Failed(_)));
+            assert!(matches!(visit.request_headers(&*plugin), Verdict::Failed(_)));
+            assert!(matches!(visit.response_headers(&*plugin), Verdict::Failed(_)));
             visit.running = RequestState::default();
         }
     };
@@ -200,8 +200,8 @@ fn threads_take_turns_at_a_state() {
                 for n in 0..500 {
                     let target = format!("/{thread}/{n}");
                     let mut visit = TestExchange::new(&target);
-                    visit.ask(&**plugin);
-                    visit.answer(&**plugin);
+                    visit.request_headers(&**plugin);
+                    visit.response_headers(&**plugin);
                     assert_eq!(visit.response["x-path"], target.as_str());
                 }
             });

@@ -62,10 +62,10 @@ fn a_call_waits_and_resumes_with_the_response() {
         end"#,
     );
     let (mut visit, echo) = visit("/");
-    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
     assert_eq!(visit.request["x-user"], "ada200");
     assert_eq!(visit.request["x-said"], "GET /first, POST /second");
-    assert!(matches!(visit.answer(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.response_headers(&*plugin), Verdict::Continue));
     assert_eq!(visit.response["x-third"], "GET /");
     let calls = echo.0.lock().unwrap();
     assert_eq!((&calls[0].headers["x-a"], &calls[1].body[..]), (&"1".parse().unwrap(), &b"b"[..]));
@@ -80,7 +80,7 @@ fn a_failed_call_returns_nil_and_the_reason() {
             if not answer then req:respond(502, why) end
         end"#,
     );
-    assert_eq!(visit("/").0.refused(&*plugin).body, "unknown upstream or invalid URL");
+    assert_eq!(visit("/").0.expect_reply(&*plugin).body, "unknown upstream or invalid URL");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn invalid_calls_are_errors() {
     assert!(problem.contains("source:1: `call` can wait in request_headers"), "{problem}");
     let plugin = plugin("function log(req, res) call { upstream = 'auth' } end");
     let (mut visit, echo) = visit("/");
-    visit.see(|exchange| plugin.log(exchange, None));
+    visit.with_exchange(|exchange| plugin.log(exchange, None));
     assert!(echo.0.lock().unwrap().is_empty());
 }
 
@@ -129,9 +129,9 @@ fn an_abandoned_call_affects_no_other_request() {
     );
     for _ in 0..100 {
         let (mut gone, _) = visit("/wait");
-        gone.see(|exchange| drop(plugin.request_headers(exchange)));
+        gone.with_exchange(|exchange| drop(plugin.request_headers(exchange)));
         let (mut next, _) = visit("/wait");
-        assert!(matches!(next.ask(&*plugin), Verdict::Continue));
+        assert!(matches!(next.request_headers(&*plugin), Verdict::Continue));
         assert_eq!(next.request["x-through"], "/wait");
     }
 }
@@ -146,11 +146,11 @@ fn other_requests_run_while_one_waits() {
          end",
     );
     let (mut patient, _) = visit("/wait");
-    patient.see(|exchange| {
+    patient.with_exchange(|exchange| {
         let flow = plugin.request_headers(exchange);
         // Another request exceeds the limit meanwhile; the VM of the suspended one stays.
-        assert!(matches!(visit("/spin").0.ask(&*plugin), Verdict::Failed(_)));
-        assert!(matches!(visit("/").0.ask(&*plugin), Verdict::Continue));
+        assert!(matches!(visit("/spin").0.request_headers(&*plugin), Verdict::Failed(_)));
+        assert!(matches!(visit("/").0.request_headers(&*plugin), Verdict::Continue));
         assert!(matches!(moongate_sdk::testing::resolve_flow(flow), Verdict::Continue));
     });
     assert_eq!(patient.request["x-through"], "/wait");

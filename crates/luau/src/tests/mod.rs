@@ -33,7 +33,7 @@ fn wrong(written: Value) -> String {
 
 /// The request phase, which must fail.
 fn fault(plugin: &dyn Plugin, visit: &mut TestExchange) -> String {
-    match visit.ask(plugin) {
+    match visit.request_headers(plugin) {
         Verdict::Failed(fault) => fault.to_string(),
         other => panic!("a fault was expected, not {other:?}"),
     }
@@ -43,7 +43,7 @@ fn fault(plugin: &dyn Plugin, visit: &mut TestExchange) -> String {
 fn says(body: &str) -> String {
     let plugin = plugin(&format!("function request_headers(req)\n{body}\nend"));
     let mut visit = TestExchange::new("/a?b=c").field("x-team", "blue");
-    let reply = visit.refused(&*plugin);
+    let reply = visit.expect_reply(&*plugin);
     String::from_utf8(reply.body.to_vec()).unwrap()
 }
 

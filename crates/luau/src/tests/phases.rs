@@ -38,7 +38,7 @@ fn the_clients_tls_is_a_table_and_nothing_where_there_is_none() {
         }),
     };
     for (tls, expected) in [(None, "plain"), (Some(&tls), "TLSv1.3 example.com CN=alice b.example")] {
-        let rendered = TestExchange::new("/").see(|exchange| {
+        let rendered = TestExchange::new("/").with_exchange(|exchange| {
             let mut fields = http::HeaderMap::new();
             let mut exchange = moongate_sdk::Exchange {
                 request: moongate_sdk::Request { tls, ..exchange.request },
@@ -63,7 +63,7 @@ fn a_script_sees_the_gateways_websocket_detection() {
         // Header fields have no effect.
         let mut visit = TestExchange::new("/").field("upgrade", "websocket").field("connection", "upgrade");
         visit.is_websocket = is_websocket;
-        assert_eq!(visit.refused(&*plugin).body, rendered);
+        assert_eq!(visit.expect_reply(&*plugin).body, rendered);
     }
 }
 
@@ -82,7 +82,7 @@ fn a_request_is_changed_before_it_is_forwarded() {
         end"#,
     );
     let mut visit = TestExchange::new("/a?b=c").field("x-team", "blue").field("x-gone", "1");
-    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
     let team: Vec<_> = visit.request.get_all("x-team").iter().collect();
     assert!(team == ["red", "7"] && !visit.request.contains_key("x-gone"));
     let edits = visit.running.edits().unwrap();
@@ -100,7 +100,7 @@ fn a_script_responds_with_fields_and_body() {
             return req:respond(403, "no\n", { ["Content-Type"] = "text/plain", Vary = { "a", "b" } })
         end"#,
     );
-    let reply = TestExchange::new("/").refused(&*plugin);
+    let reply = TestExchange::new("/").expect_reply(&*plugin);
     assert_eq!((reply.status, &reply.body[..]), (StatusCode::FORBIDDEN, &b"no\n"[..]));
     let vary: Vec<_> = reply.headers.get_all("vary").iter().collect();
     assert!(vary == ["a", "b"] && reply.headers["content-type"] == "text/plain");
@@ -153,12 +153,14 @@ fn ctx_lasts_from_the_request_to_the_log() {
         end"#,
     );
     let mut visit = TestExchange::new("/");
-    visit.ask(&*plugin);
-    visit.answer(&*plugin);
-    visit.see(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
+    visit.request_headers(&*plugin);
+    visit.response_headers(&*plugin);
+    visit.with_exchange(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
     assert_eq!(visit.running.notes()[0].value, "ada200200");
     let mut other = TestExchange::new("/");
-    let Verdict::Failed(_) = other.answer(&*plugin) else { panic!("another request has another table") };
+    let Verdict::Failed(_) = other.response_headers(&*plugin) else {
+        panic!("another request has another table")
+    };
 }
 
 #[test]
@@ -174,12 +176,12 @@ fn a_response_head_is_read_changed_and_replaced() {
     );
     let mut visit = TestExchange::new("/");
     visit.response.insert("x-a", "1".parse().unwrap());
-    assert!(matches!(visit.answer(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.response_headers(&*plugin), Verdict::Continue));
     assert_eq!(visit.status, StatusCode::NO_CONTENT);
     assert!(visit.response["x-b"] == "2" && !visit.response.contains_key("x-a"));
     let mut visit = TestExchange::new("/replace");
     visit.response.insert("x-a", "1".parse().unwrap());
-    let Verdict::Respond(reply) = visit.answer(&*plugin) else { panic!("a reply was expected") };
+    let Verdict::Respond(reply) = visit.response_headers(&*plugin) else { panic!("a reply was expected") };
     assert_eq!((reply.status.as_u16(), &reply.body[..]), (503, &b"later"[..]));
 }
 
@@ -188,7 +190,7 @@ fn a_101_keeps_its_status() {
     let plugin = plugin("function response_headers(req, res) res:set_status(200) end");
     let mut visit = TestExchange::new("/");
     visit.status = StatusCode::SWITCHING_PROTOCOLS;
-    assert!(matches!(visit.answer(&*plugin), Verdict::Failed(_)));
+    assert!(matches!(visit.response_headers(&*plugin), Verdict::Failed(_)));
 }
 
 #[test]
@@ -202,13 +204,13 @@ fn a_requests_body_is_shown_whole() {
         end"#,
     );
     let mut visit = TestExchange::new("/").field("content-length", "5");
-    assert!(matches!(visit.ask(&*plugin), Verdict::Body(1_048_576)));
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Body(1_048_576)));
     let mut piece = Piece { bytes: Bytes::from_static(b"hello"), last: true };
-    assert!(matches!(visit.send(&*plugin, &mut piece), Verdict::Continue));
+    assert!(matches!(visit.request_body(&*plugin, &mut piece), Verdict::Continue));
     assert!(piece.bytes == "HELLO" && visit.request["x-seen"] == "yes");
     let mut piece = Piece { bytes: Bytes::from_static(b"wrong"), last: true };
-    assert!(matches!(visit.send(&*plugin, &mut piece), Verdict::Respond(_)));
-    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue), "it has no body");
+    assert!(matches!(visit.request_body(&*plugin, &mut piece), Verdict::Respond(_)));
+    assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue), "it has no body");
 }
 
 #[test]
@@ -217,13 +219,16 @@ fn a_script_can_pass_a_body() {
         "function request_headers(req) req:skip_body() end
          function request_body(req, body) error('not asked for') end",
     );
-    assert!(matches!(TestExchange::new("/").field("content-length", "5").ask(&*plugin), Verdict::Continue));
+    assert!(matches!(
+        TestExchange::new("/").field("content-length", "5").request_headers(&*plugin),
+        Verdict::Continue
+    ));
     let plugin = super::plugin(
         "function response_headers(req, res) res:skip_body() end
          function response_body(req, body) end",
     );
     let mut visit = TestExchange::new("/");
-    visit.answer(&*plugin);
+    visit.response_headers(&*plugin);
     assert!(visit.running.skips_bodies(0) && !visit.running.skips(0));
 }
 
@@ -238,7 +243,7 @@ fn a_response_body_can_be_held_until_it_is_complete() {
     let mut visit = TestExchange::new("/");
     let mut pass = |text: &'static str, last| {
         let mut piece = Piece { bytes: Bytes::from_static(text.as_bytes()), last };
-        visit.see(|exchange| plugin.response_body(exchange, &mut piece)).map(|()| piece.bytes)
+        visit.with_exchange(|exchange| plugin.response_body(exchange, &mut piece)).map(|()| piece.bytes)
     };
     assert_eq!(pass("ab", false).unwrap(), "");
     assert_eq!(pass("cd", false).unwrap(), "");
@@ -270,12 +275,12 @@ fn messages_are_read_rewritten_dropped_and_closed() {
     );
     let mut visit = TestExchange::new("/socket");
     let mut hello = message(Direction::ToBackend, "hello");
-    assert!(matches!(visit.say(&*plugin, &mut hello), MessageVerdict::Forward));
+    assert!(matches!(visit.message(&*plugin, &mut hello), MessageVerdict::Forward));
     assert_eq!(hello.payload, "hello1");
     let mut answer = message(Direction::ToClient, "hello");
-    assert!(matches!(visit.say(&*plugin, &mut answer), MessageVerdict::Forward));
+    assert!(matches!(visit.message(&*plugin, &mut answer), MessageVerdict::Forward));
     assert!(answer.binary && answer.payload[..] == [255]);
-    let mut say = |text| visit.say(&*plugin, &mut message(Direction::ToBackend, text));
+    let mut say = |text| visit.message(&*plugin, &mut message(Direction::ToBackend, text));
     assert!(matches!(say("drop"), MessageVerdict::Drop));
     assert!(matches!(say("close"), MessageVerdict::Close { code: 4001, reason } if reason == "enough"));
     assert!(
@@ -288,7 +293,7 @@ fn messages_are_read_rewritten_dropped_and_closed() {
         messages: [3, 4],
         bytes: [5, 6],
     };
-    visit.see(|exchange| plugin.closed(exchange, &ended));
+    visit.with_exchange(|exchange| plugin.closed(exchange, &ended));
     assert_eq!(visit.running.notes()[0].value, "1000client1.545");
 }
 
@@ -301,7 +306,7 @@ fn a_close_has_only_a_valid_code_and_reason() {
         ("ws:nothing()", "missing method 'nothing'"),
     ] {
         let plugin = plugin(&format!("function message(ws, msg) {call} end"));
-        let verdict = TestExchange::new("/").say(&*plugin, &mut message(Direction::ToClient, "x"));
+        let verdict = TestExchange::new("/").message(&*plugin, &mut message(Direction::ToClient, "x"));
         assert!(
             matches!(&verdict, MessageVerdict::Failed(fault) if fault.to_string().contains(words)),
             "{verdict:?}"

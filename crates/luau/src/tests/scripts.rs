@@ -69,7 +69,7 @@ fn a_script_is_a_file_or_inline() {
 fn the_least_memory_is_enough_for_a_small_script() {
     let source = "function request_headers(req) req:respond(200, 'small') end";
     let plugin = built(json!({ "source": source, "limits": { "memory": "512KiB", "body": "64KiB" } }));
-    assert_eq!(TestExchange::new("/").refused(&*plugin.ok().unwrap()).body, "small");
+    assert_eq!(TestExchange::new("/").expect_reply(&*plugin.ok().unwrap()).body, "small");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn config_is_a_read_only_table() {
         "config": { "teams": ["blue", "red"], "limit": 7 },
     });
     let plugin = built(written).ok().unwrap();
-    assert_eq!(TestExchange::new("/").refused(&*plugin).body, "red7");
+    assert_eq!(TestExchange::new("/").expect_reply(&*plugin).body, "red7");
     assert!(raises("config.a = 1").contains("attempt to modify a readonly table"));
 }
 
@@ -137,8 +137,11 @@ fn the_script_in_the_readme_works() {
     let readme = include_str!("../../../../plugins/README.md");
     let script = readme.split("```lua\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let plugin = built(json!({ "source": script, "config": { "word": "sesame" } })).ok().unwrap();
-    assert!(matches!(TestExchange::new("/").field("x-password", "sesame").ask(&*plugin), Verdict::Continue));
-    let reply = TestExchange::new("/").field("x-password", "please").refused(&*plugin);
+    assert!(matches!(
+        TestExchange::new("/").field("x-password", "sesame").request_headers(&*plugin),
+        Verdict::Continue
+    ));
+    let reply = TestExchange::new("/").field("x-password", "please").expect_reply(&*plugin);
     assert_eq!(
         (reply.status.as_u16(), &reply.headers["www-authenticate"]),
         (401, &"Password".parse().unwrap())

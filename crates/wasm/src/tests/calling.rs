@@ -80,7 +80,7 @@ fn allowed() -> Value {
 fn ask(plugin: &dyn Plugin, services: &Arc<RecordingServices>) -> Verdict {
     let mut visit = TestExchange::new("/");
     visit.services = services.clone();
-    visit.ask(plugin)
+    visit.request_headers(plugin)
 }
 
 fn denied(verdict: &Verdict) -> u16 {
@@ -116,7 +116,7 @@ fn only_allowed_and_existing_upstreams_can_be_called() {
     assert_eq!(denied(&ask(&*auth(json!({})), &services)), 500);
     assert!(services.asked.lock().unwrap().is_empty());
     let mut visit = TestExchange::new("/");
-    assert_eq!(denied(&visit.ask(&*auth(allowed()))), 500, "the gateway knows no such upstream");
+    assert_eq!(denied(&visit.request_headers(&*auth(allowed()))), 500, "the gateway knows no such upstream");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_request_cancelled_during_a_call_leaves_the_instance_intact() {
     for _ in 0..2000 {
         let mut visit = TestExchange::new("/");
         visit.services = services_with(Ok(200));
-        visit.see(|exchange| drop(plugin.request_headers(exchange)));
+        visit.with_exchange(|exchange| drop(plugin.request_headers(exchange)));
     }
     assert!(matches!(ask(&*plugin, &services_with(Ok(200))), Verdict::Continue));
 }

@@ -23,7 +23,7 @@ fn bad() -> TestExchange {
 }
 
 fn fault(plugin: &dyn Plugin) -> String {
-    match bad().ask(plugin) {
+    match bad().request_headers(plugin) {
         Verdict::Failed(fault) => fault.to_string(),
         other => panic!("{other:?}"),
     }
@@ -44,12 +44,12 @@ const TRAPS: [(&str, &str); 5] = [
 fn a_trap_costs_one_request() {
     for (what, expected) in TRAPS {
         let plugin = plugin(&format!("(func $deep (call $deep)) {}", fragile(what)));
-        assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
+        assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue));
         for _ in 0..3 {
             let reason = fault(&*plugin);
             assert!(reason.starts_with(expected), "{reason}");
             assert!(
-                matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue),
+                matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue),
                 "the next one is served"
             );
         }
@@ -69,20 +69,20 @@ fn a_trap_is_a_fault_in_every_callback_that_decides() {
     let is_fault = |verdict: &Verdict| matches!(verdict, Verdict::Failed(fault) if fault.to_string().starts_with("it trapped"));
     for _ in 0..2 {
         let plugin = trapping("request_headers", DECIDES, json!({}));
-        assert!(is_fault(&TestExchange::new("/").ask(&*plugin)));
+        assert!(is_fault(&TestExchange::new("/").request_headers(&*plugin)));
         let plugin = trapping("request_body", DECIDES, json!({}));
         let mut visit = TestExchange::new("/");
-        assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
-        assert!(is_fault(&visit.send(&*plugin, &mut piece())));
+        assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
+        assert!(is_fault(&visit.request_body(&*plugin, &mut piece())));
         let plugin = trapping("response_headers", DECIDES, json!({}));
         let mut visit = TestExchange::new("/");
-        assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
-        assert!(is_fault(&visit.answer(&*plugin)));
+        assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
+        assert!(is_fault(&visit.response_headers(&*plugin)));
         let plugin = trapping("response_body", DECIDES, json!({}));
         let mut visit = TestExchange::new("/");
-        assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
-        let _ = visit.answer(&*plugin);
-        assert!(visit.see(|exchange| plugin.response_body(exchange, &mut piece())).is_err());
+        assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
+        let _ = visit.response_headers(&*plugin);
+        assert!(visit.with_exchange(|exchange| plugin.response_body(exchange, &mut piece())).is_err());
     }
     for (callback, direction) in
         [("downstream_data", Direction::ToBackend), ("upstream_data", Direction::ToClient)]
@@ -90,7 +90,7 @@ fn a_trap_is_a_fault_in_every_callback_that_decides() {
         let plugin = trapping(callback, DECIDES, json!({ "websocket": true }));
         let mut message = Message { direction, binary: false, payload: "x".into() };
         assert!(
-            matches!(TestExchange::new("/").say(&*plugin, &mut message), MessageVerdict::Failed(_)),
+            matches!(TestExchange::new("/").message(&*plugin, &mut message), MessageVerdict::Failed(_)),
             "{callback}"
         );
     }
@@ -107,8 +107,8 @@ fn a_trap_at_the_end_of_a_request_does_not_fail_it() {
             (func (export "proxy_on_{callback}") {signature} unreachable)"#
         ));
         let mut visit = TestExchange::new("/");
-        assert!(matches!(visit.ask(&*plugin), Verdict::Continue), "{callback}");
-        visit.see(|exchange| plugin.log(exchange, None));
+        assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue), "{callback}");
+        visit.with_exchange(|exchange| plugin.log(exchange, None));
         drop(visit);
     }
 }
@@ -116,11 +116,11 @@ fn a_trap_at_the_end_of_a_request_does_not_fail_it() {
 #[test]
 fn a_loop_ends_after_its_processor_time() {
     let plugin = plugin_with(&fragile("(loop (br 0))"), json!({ "limits": { "cpu": "20ms" } }));
-    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
+    assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue));
     let began = Instant::now();
     assert_eq!(fault(&*plugin), "it took more processor time than `limits.cpu`");
     assert!(began.elapsed() >= Duration::from_millis(19), "{:?}", began.elapsed());
-    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
+    assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue));
 }
 
 #[test]
@@ -130,9 +130,12 @@ fn a_request_in_a_dead_instance_fails() {
         fragile("unreachable")
     ));
     let mut innocent = TestExchange::new("/");
-    assert!(matches!(innocent.ask(&*plugin), Verdict::Continue));
+    assert!(matches!(innocent.request_headers(&*plugin), Verdict::Continue));
     fault(&*plugin);
-    assert!(matches!(innocent.answer(&*plugin), Verdict::Failed(_)), "its state is lost with the instance");
+    assert!(
+        matches!(innocent.response_headers(&*plugin), Verdict::Failed(_)),
+        "its state is lost with the instance"
+    );
 }
 
 #[test]
@@ -147,7 +150,7 @@ fn a_module_that_cannot_serve_is_retried_after_a_pause() {
 fn a_pause_without_a_pending_call_is_a_fault() {
     let plugin = plugin(&fragile("(return (i32.const 1))"));
     assert!(fault(&*plugin).starts_with("it paused"));
-    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
+    assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue));
 }
 
 #[test]
@@ -159,7 +162,7 @@ fn an_instance_that_leaks_is_replaced_before_it_is_full() {
         json!({ "limits": { "memory": "1MiB" } }),
     );
     for _ in 0..1000 {
-        assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
+        assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue));
     }
 }
 
@@ -171,7 +174,7 @@ fn with_an_instance_of_its_own_no_request_meets_another() {
           (if (i32.gt_u (global.get $n) (i32.const 1)) (then unreachable)) (i32.const 0))"#;
     let plugin = plugin_with(counts, json!({ "isolation": "request" }));
     for _ in 0..3000 {
-        assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue));
+        assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue));
     }
 }
 
@@ -191,10 +194,10 @@ fn ten_thousand_bad_requests_leak_no_memory() {
             for _ in 0..times {
                 // Good requests between them prevent the module's pause.
                 assert!(matches!(
-                    TestExchange::new("/").ask(&*plugin),
+                    TestExchange::new("/").request_headers(&*plugin),
                     Verdict::Continue | Verdict::Failed(_)
                 ));
-                assert!(matches!(bad().ask(&*plugin), Verdict::Failed(_)));
+                assert!(matches!(bad().request_headers(&*plugin), Verdict::Failed(_)));
             }
         };
         round(200);

@@ -25,7 +25,7 @@ fn echo(how: &str) -> Box<dyn Plugin> {
 
 fn seen(how: &str) -> Option<String> {
     let mut visit = TestExchange::new("/a/b?c=d").field("host", "example.com:8080").field("user-agent", "me");
-    assert!(matches!(visit.ask(&*echo(how)), Verdict::Continue));
+    assert!(matches!(visit.request_headers(&*echo(how)), Verdict::Continue));
     visit.request.get("x-seen").map(|value| value.to_str().unwrap().to_owned())
 }
 
@@ -72,8 +72,8 @@ fn status_of(phase: &str, call: &str) -> TestExchange {
         response = if phase == "response" { format!("(global.set $status {call})") } else { String::new() },
     ));
     let mut visit = TestExchange::new("/").field("x-a", "old").field("connection", "keep-alive");
-    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
-    assert!(matches!(visit.answer(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.response_headers(&*plugin), Verdict::Continue));
     visit
 }
 
@@ -95,12 +95,12 @@ fn headers_are_set_added_and_removed() {
         "request",
         "(call $set (i32.const 0) (i32.const 200) (i32.const 5) (i32.const 210) (i32.const 8))",
     );
-    visit.see(|exchange| assert_eq!((exchange.path(), exchange.query()), ("/new", Some("x=1"))));
+    visit.with_exchange(|exchange| assert_eq!((exchange.path(), exchange.query()), ("/new", Some("x=1"))));
     let mut visit = status_of(
         "request",
         "(call $set (i32.const 0) (i32.const 220) (i32.const 7) (i32.const 230) (i32.const 4))",
     );
-    visit.see(|exchange| assert_eq!(exchange.method(), "POST"));
+    visit.with_exchange(|exchange| assert_eq!(exchange.method(), "POST"));
     let visit = status_of(
         "response",
         "(call $set (i32.const 2) (i32.const 280) (i32.const 7) (i32.const 290) (i32.const 3))",
@@ -164,7 +164,7 @@ fn all_headers_at_once_can_be_read_and_written_back() {
     let mut visit =
         fields.iter().fold(TestExchange::new("/x"), |visit, (name, value)| visit.field(name, value));
     let before = visit.request.clone();
-    assert!(matches!(visit.ask(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue));
     assert_eq!(visit.request, before);
 }
 
@@ -180,7 +180,11 @@ fn a_filter_responds() {
             r#"{DENY} (func (export "proxy_on_{phase}_headers") (param i32 i32 i32) (result i32) (call $deny) (i32.const 1))"#
         ));
         let mut visit = TestExchange::new("/");
-        let verdict = if phase == "request" { visit.ask(&*plugin) } else { visit.answer(&*plugin) };
+        let verdict = if phase == "request" {
+            visit.request_headers(&*plugin)
+        } else {
+            visit.response_headers(&*plugin)
+        };
         let Verdict::Respond(reply) = verdict else { panic!("{verdict:?}") };
         assert_eq!(
             (reply.status.as_u16(), &*reply.body, &reply.headers["x-y"]),
@@ -207,11 +211,11 @@ const BODY: &str = r#"(data (i32.const 100) "!") (data (i32.const 110) "x-length
 fn a_pause_at_the_head_asks_for_the_whole_body_and_the_head_may_still_change() {
     let plugin = plugin_with(BODY, json!({ "limits": { "body": "10KiB" } }));
     let mut visit = TestExchange::new("/").field("content-length", "5");
-    assert!(matches!(visit.ask(&*plugin), Verdict::Body(10_240)));
+    assert!(matches!(visit.request_headers(&*plugin), Verdict::Body(10_240)));
     let mut piece = Piece { bytes: "hello".into(), last: true };
-    assert!(matches!(visit.send(&*plugin, &mut piece), Verdict::Continue));
+    assert!(matches!(visit.request_body(&*plugin, &mut piece), Verdict::Continue));
     assert_eq!((&*piece.bytes, &visit.request["x-length"]), (&b"hello!"[..], &"5".parse().unwrap()));
-    assert!(matches!(TestExchange::new("/").ask(&*plugin), Verdict::Continue), "without a body");
+    assert!(matches!(TestExchange::new("/").request_headers(&*plugin), Verdict::Continue), "without a body");
 }
 
 #[test]
@@ -220,7 +224,7 @@ fn pieces_are_held_back_up_to_the_limit() {
     let mut visit = TestExchange::new("/");
     let mut send = |text: &'static str, last| {
         let mut piece = Piece { bytes: text.into(), last };
-        let verdict = visit.send(&*plugin, &mut piece);
+        let verdict = visit.request_body(&*plugin, &mut piece);
         (verdict, piece.bytes)
     };
     assert!(matches!(send("abc", false), (Verdict::Continue, held) if held.is_empty()));
@@ -242,9 +246,9 @@ fn the_response_body_is_replaced_and_its_head_remembered() {
     );
     let mut visit = TestExchange::new("/");
     visit.response = HeaderMap::from_iter([("x-b".parse().unwrap(), "instead".parse().unwrap())]);
-    assert!(matches!(visit.answer(&*plugin), Verdict::Continue));
+    assert!(matches!(visit.response_headers(&*plugin), Verdict::Continue));
     let mut piece = Piece { bytes: "body".into(), last: true };
-    visit.see(|exchange| plugin.response_body(exchange, &mut piece)).unwrap();
+    visit.with_exchange(|exchange| plugin.response_body(exchange, &mut piece)).unwrap();
     assert_eq!(&*piece.bytes, b"instead");
 }
 
@@ -263,14 +267,14 @@ fn the_end_of_a_stream_is_reported_once_in_order() {
           (global.set $n (i32.const 0)) (i32.const 0))"#,
     );
     let mut first = TestExchange::new("/");
-    first.ask(&*plugin);
-    first.see(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
+    first.request_headers(&*plugin);
+    first.with_exchange(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
     drop(first);
     let mut second = TestExchange::new("/");
-    second.ask(&*plugin);
+    second.request_headers(&*plugin);
     assert_eq!(second.request["x-n"].as_bytes()[0] - 33, 0b01_10_11);
     drop(second);
     let mut third = TestExchange::new("/");
-    third.ask(&*plugin);
+    third.request_headers(&*plugin);
     assert_eq!(third.request["x-n"].as_bytes()[0] - 33, 0b01_10_11, "also for a cancelled request");
 }

@@ -35,7 +35,7 @@ fn filter() -> Box<dyn Plugin> {
 
 fn say(visit: &mut TestExchange, plugin: &dyn Plugin, text: &str) -> (MessageVerdict, BytesMut) {
     let mut message = Message { direction: Direction::ToBackend, binary: false, payload: text.into() };
-    (visit.say(plugin, &mut message), message.payload)
+    (visit.message(plugin, &mut message), message.payload)
 }
 
 #[test]
@@ -52,10 +52,10 @@ fn messages_are_seen_dropped_rewritten_and_end_the_socket() {
     assert!(matches!(verdict, MessageVerdict::Close { code: 1008, reason } if reason == "not so"));
     for (binary, goes_on) in [(false, true), (true, false)] {
         let mut message = Message { direction: Direction::ToClient, binary, payload: "x".into() };
-        assert_eq!(matches!(visit.say(&*plugin, &mut message), MessageVerdict::Forward), goes_on);
+        assert_eq!(matches!(visit.message(&*plugin, &mut message), MessageVerdict::Forward), goes_on);
     }
     let ended = Ended { code: 1000, reason: "", lifetime: Duration::ZERO, messages: [0; 2], bytes: [0; 2] };
-    visit.see(|exchange| plugin.closed(exchange, &ended));
+    visit.with_exchange(|exchange| plugin.closed(exchange, &ended));
 }
 
 #[test]

@@ -19,16 +19,16 @@ fn filters_with_and_without_an_sdk_run_unchanged() {
         for isolation in ["worker", "request"] {
             let plugin = fixture(name, json!({ "config": "blue", "isolation": isolation }));
             for _ in 0..200 {
-                let reply = TestExchange::new("/x").refused(&*plugin);
+                let reply = TestExchange::new("/x").expect_reply(&*plugin);
                 assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{name}");
                 let mut visit = TestExchange::new("/x").field("x-team", "blue");
-                assert!(matches!(visit.ask(&*plugin), Verdict::Continue), "{name}");
+                assert!(matches!(visit.request_headers(&*plugin), Verdict::Continue), "{name}");
                 assert_eq!(visit.request["x-seen-team"], "blue", "{name}");
-                let answered = visit.answer(&*plugin);
+                let answered = visit.response_headers(&*plugin);
                 assert!(matches!(answered, Verdict::Continue), "{name}: {answered:?}");
                 assert!(!visit.response.is_empty(), "{name}");
                 if plugin.phases().log {
-                    visit.see(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
+                    visit.with_exchange(|exchange| plugin.log(exchange, Some(StatusCode::OK)));
                 }
             }
         }
@@ -39,10 +39,10 @@ fn filters_with_and_without_an_sdk_run_unchanged() {
 fn a_stock_filter_writes_bodies() {
     let plugin = fixture("rust-http.wasm", json!({}));
     let mut visit = TestExchange::new("/x").field("x-team", "blue").field("content-length", "5");
-    let verdict = visit.ask(&*plugin);
+    let verdict = visit.request_headers(&*plugin);
     assert!(matches!(verdict, Verdict::Continue | Verdict::Body(_)), "{verdict:?}");
     let mut piece = Piece { bytes: "hello".into(), last: true };
-    assert!(matches!(visit.send(&*plugin, &mut piece), Verdict::Continue));
+    assert!(matches!(visit.request_body(&*plugin, &mut piece), Verdict::Continue));
     assert_eq!(&*piece.bytes, b"HELLO");
 }
 
@@ -52,7 +52,7 @@ fn a_stock_stream_filter_sees_rewrites_drops_and_closes() {
     let mut visit = TestExchange::new("/");
     let mut say = |direction, text: &str| {
         let mut message = Message { direction, binary: false, payload: text.into() };
-        let decision = visit.say(&*plugin, &mut message);
+        let decision = visit.message(&*plugin, &mut message);
         (decision, String::from_utf8(message.payload.to_vec()).unwrap())
     };
     assert!(matches!(say(Direction::ToBackend, "hello"), (MessageVerdict::Forward, text) if text == "hello"));
@@ -77,6 +77,6 @@ fn the_example_in_conf_tags_responses() {
     let source = include_str!("../../../../conf/plugins/tag.wat");
     let plugin = load(&wat::parse_str(source).unwrap(), json!({ "config": "blue" })).unwrap();
     let mut visit = TestExchange::new("/");
-    visit.answer(&*plugin);
+    visit.response_headers(&*plugin);
     assert_eq!(visit.response["x-tag"], "blue");
 }

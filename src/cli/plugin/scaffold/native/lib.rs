@@ -61,8 +61,8 @@ mod tests {
     fn the_greeting_is_set_in_both_directions() {
         let plugin = build(&settings(serde_json::json!({ "greeting": "hello" }))).ok().unwrap();
         let mut visit = TestExchange::new("/");
-        visit.ask(&*plugin);
-        visit.answer(&*plugin);
+        visit.request_headers(&*plugin);
+        visit.response_headers(&*plugin);
         assert!(visit.request["x-greeting"] == "hello" && visit.response["x-greeting"] == "hello");
     }
 }
