@@ -381,7 +381,7 @@ fn invalid_settings_are_refused_with_a_reason() {
         (json!({ "secret": long, "algorithms": ["none"] }), "unsigned tokens cannot be verified"),
         (json!({ "secret": long, "algorithms": ["RS257"] }), "unknown algorithm `RS257`"),
         (json!({ "secret": long, "jwks_url": "https://a/" }), "`jwt` needs exactly one key source"),
-        (json!({ "jwks_url": "ftp://a/" }), "`ftp://a/` is no URL to ask"),
+        (json!({ "jwks_url": "ftp://a/" }), "`ftp://a/` is not a usable URL"),
         (json!({ "jwks_url": "https://a/", "refresh": "1s" }), "`refresh` is at least 10s"),
         (json!({ "secret": long, "token_from": ["client_ip"] }), "an address is no token"),
         (json!({ "secret": long, "token_from": ["beaver"] }), "`beaver` names no part of a request"),

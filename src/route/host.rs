@@ -27,6 +27,12 @@ impl HostPattern {
             Some(name) => (true, name),
             None => (false, text),
         };
+        if text == "_" {
+            return Err(bad("nginx's `_` stands for any host").help("remove `host` to match any host"));
+        }
+        if let Some(domain) = text.strip_prefix('.') {
+            return Err(bad("it starts with a dot").help(format!("write `[{domain}, \"*.{domain}\"]`")));
+        }
         if name.contains('*') {
             let problem = bad("`*` can only be the first label, as in `*.example.com`");
             return Err(if text == "*" { problem.help("remove `host` to match any host") } else { problem });

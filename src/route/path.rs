@@ -29,6 +29,9 @@ impl PathPattern {
     /// # Errors
     /// A path that a normalized request cannot have, and a regex that is invalid or larger than 1 MiB.
     pub fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(problem) = nginx_modifier(text) {
+            return Err(problem);
+        }
         if let Some(pattern) = text.strip_prefix('~') {
             let folded = pattern.to_ascii_lowercase();
             if let Some(escape) = ["%2f", "%5c"].into_iter().find(|escape| folded.contains(escape)) {
@@ -104,6 +107,15 @@ pub(super) fn bad_regex(pattern: &str, error: &regex::Error) -> Problem {
     let last = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
     Problem::new(format!("`{pattern}` is not a regular expression: {last}"))
         .help("see https://docs.rs/regex for the syntax; look-around and back-references are not supported")
+}
+
+/// The problem of a modifier in nginx's form: with a space, or one that is written otherwise here.
+fn nginx_modifier(text: &str) -> Option<Problem> {
+    let modifiers = [("~*", "~(?i)"), ("^~", ""), ("~ ", "~"), ("= ", "=")];
+    let (pattern, modifier) =
+        modifiers.iter().find_map(|(nginx, ours)| Some((text.strip_prefix(nginx)?, ours)))?;
+    let help = format!("write `{modifier}{}`", pattern.trim_start());
+    Some(Problem::new(format!("`{text}` has a modifier in nginx's form")).help(help))
 }
 
 fn normal_path(text: &str) -> Result<Box<str>, Problem> {

@@ -181,7 +181,7 @@ async fn one_connection_serves_many_requests() {
     for (line, body) in [
         ("GET /healthz", "ok\n"),
         ("HEAD /healthz", ""),
-        ("POST /api/v1/reload", "{\"generation\":1,\"ok\":true}\n"),
+        ("POST /api/v1/reload", "{\"file\":\"/a.yaml\",\"generation\":1,\"ok\":true}\n"),
     ] {
         let request = format!("{line} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 4\r\n\r\nbody");
         socket.write_all(request.as_bytes()).await.unwrap();
