@@ -382,12 +382,12 @@ fn invalid_settings_are_refused_with_a_reason() {
         (json!({ "secret": long, "algorithms": ["RS257"] }), "unknown algorithm `RS257`"),
         (json!({ "secret": long, "jwks_url": "https://a/" }), "`jwt` needs exactly one key source"),
         (json!({ "jwks_url": "ftp://a/" }), "`ftp://a/` is not a usable URL"),
-        (json!({ "jwks_url": "https://a/", "refresh": "1s" }), "`refresh` is at least 10s"),
-        (json!({ "secret": long, "token_from": ["client_ip"] }), "an address is no token"),
-        (json!({ "secret": long, "token_from": ["beaver"] }), "`beaver` names no part of a request"),
+        (json!({ "jwks_url": "https://a/", "refresh": "1s" }), "`refresh` must be at least 10s"),
+        (json!({ "secret": long, "token_from": ["client_ip"] }), "a client address is not a token"),
+        (json!({ "secret": long, "token_from": ["beaver"] }), "`beaver` does not name a part of a request"),
         (
             json!({ "secret": long, "token_from": ["header:Authorization"] }),
-            "Authorization says more than a token",
+            "`header:Authorization` includes the scheme",
         ),
         (
             json!({ "secret": long, "claims_to_headers": { "Content-Length": "sub" } }),
@@ -399,10 +399,10 @@ fn invalid_settings_are_refused_with_a_reason() {
         ),
         (
             json!({ "secret": long, "claims_to_headers": { "X-Auth": "sub", "X.Auth": "iss" } }),
-            "`X.Auth` is written twice",
+            "`X.Auth` is set twice",
         ),
         (json!({ "secret": long, "realm": "a\"b" }), "`realm` cannot be quoted"),
-        (json!({ "secret": long, "recheck": "999ms" }), "`recheck` is at least 1s"),
+        (json!({ "secret": long, "recheck": "999ms" }), "`recheck` must be at least 1s"),
     ] {
         let problems =
             build(&settings(written.clone())).err().unwrap_or_else(|| panic!("{written} was taken"));

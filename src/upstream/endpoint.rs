@@ -167,7 +167,7 @@ impl Endpoint {
         self.drained.load(Relaxed) != 0
     }
 
-    /// When an operator's drain began, in milliseconds of [`clock`].
+    /// When an operator's drain began, in milliseconds of the monotonic clock.
     pub(super) fn drained_since(&self) -> Option<u64> {
         Some(self.drained.load(Relaxed)).filter(|since| *since != 0)
     }
@@ -225,7 +225,8 @@ impl Endpoint {
         &self.join_time
     }
 
-    /// When the endpoint joined or recovered, in milliseconds of [`clock`]; 0 if it was present at startup.
+    /// When the endpoint joined or recovered, in milliseconds of the monotonic clock; 0 if it was present at
+    /// startup.
     pub(super) fn joined_at(&self, now: u64) -> u64 {
         self.join_time.moment().max(self.passive.back_since(now))
     }

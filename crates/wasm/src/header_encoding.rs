@@ -29,7 +29,7 @@ pub(crate) fn write(out: &mut Vec<u8>, pairs: &impl Pairs) {
     });
 }
 
-/// The number of bytes that [`write`] appends.
+/// The number of bytes that [`write()`] appends.
 pub(crate) fn size(pairs: &impl Pairs) -> usize {
     let mut size = 4;
     pairs.each(&mut |name, value| size += 10 + name.len() + value.len());

@@ -8,7 +8,7 @@ use pingora::Error;
 use std::io;
 
 /// The error text of rustls. It contains names of the backend's certificate: see
-/// [`quoted`](crate::telemetry::quote).
+/// [`quoted`](crate::telemetry::quoted).
 pub(in crate::proxy) type Cause = Option<Box<str>>;
 
 /// Why an attempt at an endpoint failed.

@@ -117,7 +117,7 @@ impl Metrics {
         self.tls.get(listener.into(), || TlsMetrics::new(listener))
     }
 
-    /// See [`PreambleMetrics::of`].
+    /// See [`ProxyHeaderMetrics::of`].
     pub fn preamble(&self, listener: &str) -> Arc<ProxyHeaderMetrics> {
         self.preambles.get(listener.into(), || ProxyHeaderMetrics::new(listener))
     }

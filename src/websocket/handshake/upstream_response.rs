@@ -59,7 +59,7 @@ impl From<HeadError> for ResponseError {
 /// skipped.
 ///
 /// # Errors
-/// [`AnswerError`], within `limit` in every case. The connection cannot be used afterwards.
+/// [`ResponseError`], within `limit` in every case. The connection cannot be used afterwards.
 pub async fn exchange(
     leg: &mut TunnelIo,
     request: &Request,
