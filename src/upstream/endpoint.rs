@@ -221,7 +221,7 @@ impl Endpoint {
     }
 
     /// The join time as stored.
-    pub(super) fn arrival(&self) -> &JoinTime {
+    pub(super) fn join_time(&self) -> &JoinTime {
         &self.join_time
     }
 

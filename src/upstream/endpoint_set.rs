@@ -37,7 +37,7 @@ pub(super) struct Plan {
 
 /// The members of one membership.
 pub(super) struct Members {
-    seats: Vec<Member>,
+    members: Vec<Member>,
     /// The members in the same order, by address, as pingora-load-balancing's type.
     backends: Vec<Backend>,
     balance: Box<dyn Balance>,
@@ -48,15 +48,15 @@ pub(super) struct Members {
 }
 
 impl Members {
-    fn new(plan: &Plan, seats: Vec<Member>, backends: Vec<Backend>) -> Arc<Self> {
-        let balance = plan.balance.arrange(&Group { upstream: &plan.upstream, members: &seats });
+    fn new(plan: &Plan, members: Vec<Member>, backends: Vec<Backend>) -> Arc<Self> {
+        let balance = plan.balance.arrange(&Group { upstream: &plan.upstream, members: &members });
         let ties_sessions = balance.key() != KeySource::Nothing || balance.cookie(&plan.upstream).is_some();
         let (panic, slow_start) = (plan.panic, plan.slow_start);
-        Arc::new(Self { seats, backends, balance, panic, slow_start, ties_sessions })
+        Arc::new(Self { members, backends, balance, panic, slow_start, ties_sessions })
     }
 
-    pub(super) fn seats(&self) -> &[Member] {
-        &self.seats
+    pub(super) fn as_slice(&self) -> &[Member] {
+        &self.members
     }
 
     pub(super) fn backend(&self, index: usize) -> Option<&Backend> {
@@ -70,17 +70,17 @@ impl Members {
     /// The member with an address.
     pub(super) fn find(&self, address: &EngineAddr) -> Option<&Member> {
         let index = self.backends.binary_search_by(|backend| backend.addr.cmp(address)).ok()?;
-        self.seats.get(index)
+        self.members.get(index)
     }
 
     pub(super) fn index_of(&self, token: Token) -> Option<usize> {
-        self.seats.iter().position(|member| member.endpoint().token() == token)
+        self.members.iter().position(|member| member.endpoint().token() == token)
     }
 
     /// The members that may be selected: those that accept new connections and are healthy. If none is
     /// healthy, the panic policy may add the unhealthy ones.
     pub(super) fn open(&self) -> Open {
-        let mut open = Open::with_room(self.seats.len());
+        let mut open = Open::with_room(self.members.len());
         let usable = self.takers().filter(|(_, member)| member.endpoint().is_usable());
         usable.for_each(|(index, _)| open.insert(index));
         if open.is_empty() && self.panic == WhenAllUnhealthy::Any {
@@ -93,14 +93,14 @@ impl Members {
     /// do not use it.
     pub(super) fn choose_again(&self, key: &[u8], tried: &Tried) -> Option<&Arc<Endpoint>> {
         let mut open = self.open();
-        for (index, member) in self.seats.iter().enumerate() {
+        for (index, member) in self.members.iter().enumerate() {
             if tried.contains(member.endpoint()) {
                 open.remove(index);
             }
         }
-        let candidates = Candidates::new(&self.seats, &open, self.slow_start()).for_retry();
+        let candidates = Candidates::new(&self.members, &open, self.slow_start()).for_retry();
         let chosen = self.balance.choose(&candidates, key).filter(|index| open.contains(*index))?;
-        self.seats.get(chosen).map(Member::endpoint)
+        self.members.get(chosen).map(Member::endpoint)
     }
 
     /// The draining endpoint that the session of `key` still belongs to, on a route with this drain window.
@@ -114,19 +114,19 @@ impl Members {
             return None;
         }
         let mut draining = None;
-        for (index, member) in self.seats.iter().enumerate() {
+        for (index, member) in self.members.iter().enumerate() {
             let is_draining = member.draining_since().is_some() && member.weight() > 0;
             if is_draining && member.endpoint().is_usable() && !tried.contains(member.endpoint()) {
-                draining.get_or_insert_with(|| Open::with_room(self.seats.len())).insert(index);
+                draining.get_or_insert_with(|| Open::with_room(self.members.len())).insert(index);
             }
         }
         let draining = draining?;
         let mut candidates = self.open();
-        (0..self.seats.len())
+        (0..self.members.len())
             .filter(|index| draining.contains(*index))
             .for_each(|index| candidates.insert(index));
-        let owner = self.balance.owner_of(&Candidates::new(&self.seats, &candidates, None), key)?;
-        let member = self.seats.get(owner).filter(|_| draining.contains(owner))?;
+        let owner = self.balance.owner_of(&Candidates::new(&self.members, &candidates, None), key)?;
+        let member = self.members.get(owner).filter(|_| draining.contains(owner))?;
         let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         let moment = self.balance.drain_moment(key)?.within(window);
         (monotonic_millis::now() < member.draining_since()?.saturating_add(moment)).then(|| member.endpoint())
@@ -140,13 +140,13 @@ impl Members {
 
     /// Whether the member at an index takes new connections and is well.
     pub(super) fn is_usable(&self, index: usize) -> bool {
-        self.seats.get(index).is_some_and(|member| member.is_open() && member.endpoint().is_usable())
+        self.members.get(index).is_some_and(|member| member.is_open() && member.endpoint().is_usable())
     }
 
     /// The slow start at this moment, while a member is new. Without the setting the clock is not read.
     pub(super) fn slow_start(&self) -> Option<SlowStart> {
         let slow = SlowStart::at(monotonic_millis::now(), self.slow_start?);
-        self.seats.iter().any(|member| slow.is_new(member.endpoint())).then_some(slow)
+        self.members.iter().any(|member| slow.is_new(member.endpoint())).then_some(slow)
     }
 
     /// Returns whether no endpoint can ever be selected.
@@ -155,7 +155,7 @@ impl Members {
     }
 
     fn takers(&self) -> impl Iterator<Item = (usize, &Member)> {
-        self.seats.iter().enumerate().filter(|(_, member)| member.is_open())
+        self.members.iter().enumerate().filter(|(_, member)| member.is_open())
     }
 }
 
@@ -272,7 +272,7 @@ impl EndpointSet {
     /// The loads of all present and removed endpoints that are still in use, for the removal of the upstream.
     pub(super) fn loads(&self) -> HashMap<Address, Weak<Load>> {
         let mut loads = self.departed();
-        for member in self.current().seats() {
+        for member in self.current().as_slice() {
             let endpoint = member.endpoint();
             loads.insert(endpoint.address().clone(), Arc::downgrade(endpoint.load()));
         }
@@ -283,10 +283,10 @@ impl EndpointSet {
     pub(super) fn install(&self, backends: &BTreeSet<Backend>) -> Arc<Members> {
         let before = self.current();
         let mut known: HashMap<&Address, &Member> =
-            before.seats.iter().map(|member| (member.endpoint().address(), member)).collect();
+            before.members.iter().map(|member| (member.endpoint().address(), member)).collect();
         let mut departed = self.departed.lock();
-        let mut seats = Vec::with_capacity(backends.len());
-        let mut seated = Vec::with_capacity(backends.len());
+        let mut members = Vec::with_capacity(backends.len());
+        let mut member_backends = Vec::with_capacity(backends.len());
         for backend in backends {
             let Some(address) = Address::from_engine(&backend.addr) else { continue };
             let weight = u16::try_from(backend.weight).unwrap_or(u16::MAX);
@@ -301,7 +301,7 @@ impl EndpointSet {
                     // The endpoint received no new requests for a while, so its caches are as empty as those
                     // of a new one.
                     if (member.weight() == 0 || marked_before.is_some()) && weight > 0 && !is_marked {
-                        member.endpoint().arrival().begin(monotonic_millis::now());
+                        member.endpoint().join_time().begin(monotonic_millis::now());
                     }
                     Arc::clone(member.endpoint())
                 }
@@ -312,13 +312,13 @@ impl EndpointSet {
                     self.adopt(endpoint)
                 }
             };
-            seats.push(Member::new(endpoint, weight).marked(marked));
-            seated.push(backend.clone());
+            members.push(Member::new(endpoint, weight).marked(marked));
+            member_backends.push(backend.clone());
         }
         for (address, member) in known {
             departed.insert(address.clone(), Arc::downgrade(member.endpoint().load()));
         }
-        let members = Members::new(&self.plan, seats, seated);
+        let members = Members::new(&self.plan, members, member_backends);
         *self.current.write() = Arc::clone(&members);
         drop(before);
         self.news.notify_waiters();
@@ -329,8 +329,8 @@ impl EndpointSet {
     fn adopt(&self, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
         match (self.settled.load(Relaxed), self.plan.newcomer) {
             (false, _) => {}
-            (true, Health::Unknown) => endpoint.arrival().expect(),
-            (true, _) => endpoint.arrival().begin(monotonic_millis::now()),
+            (true, Health::Unknown) => endpoint.join_time().expect(),
+            (true, _) => endpoint.join_time().begin(monotonic_millis::now()),
         }
         endpoint
     }

@@ -21,8 +21,8 @@ impl BackendSelection for Selection {
     type Iter = CandidateIter;
     type Config = Arc<EndpointSet>;
 
-    fn build_with_config(backends: &BTreeSet<Backend>, roster: &Arc<EndpointSet>) -> Self {
-        Self(roster.install(backends))
+    fn build_with_config(backends: &BTreeSet<Backend>, endpoint_set: &Arc<EndpointSet>) -> Self {
+        Self(endpoint_set.install(backends))
     }
 
     fn build(backends: &BTreeSet<Backend>) -> Self {
@@ -45,7 +45,7 @@ pub(super) struct CandidateIter {
 
 impl BackendIter for CandidateIter {
     fn next(&mut self) -> Option<&Backend> {
-        let candidates = Candidates::new(self.members.seats(), &self.open, self.slow);
+        let candidates = Candidates::new(self.members.as_slice(), &self.open, self.slow);
         let chosen = self.members.balance().choose(&candidates, self.key.as_bytes())?;
         // A balancer that returned a non-candidate would loop forever.
         if !self.open.contains(chosen) {

@@ -58,12 +58,12 @@ mod tests {
     fn an_endpoint_present_at_startup_is_never_new_and_an_expected_one_is() {
         let slow = SlowStart::at(5, 30_000);
         assert_eq!(slow.part(JoinTime::default().moment()), WHOLE);
-        let arrival = JoinTime::default();
-        arrival.begin_if_expected(3);
-        assert_eq!(arrival.moment(), ALWAYS);
-        arrival.expect();
-        assert_eq!(slow.part(arrival.moment()), 100);
-        arrival.begin_if_expected(3);
-        assert_eq!(arrival.moment(), 3);
+        let join_time = JoinTime::default();
+        join_time.begin_if_expected(3);
+        assert_eq!(join_time.moment(), ALWAYS);
+        join_time.expect();
+        assert_eq!(slow.part(join_time.moment()), 100);
+        join_time.begin_if_expected(3);
+        assert_eq!(join_time.moment(), 3);
     }
 }

@@ -17,7 +17,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 impl Cluster {
     /// Returns whether the cluster has background work.
     pub fn is_busy(&self) -> bool {
-        self.rhythm.is_some() || self.source.has_names()
+        self.schedule.is_some() || self.source.has_names()
     }
 
     /// Probes and resolves until dropped, which cancels everything in progress. Returns at once if there is
@@ -32,7 +32,7 @@ impl Cluster {
         let beginning = async {
             resolved.notified().await;
             self.await_probes().await;
-            self.roster.rearrange();
+            self.endpoint_set.rearrange();
             self.first_round.send_replace(true);
         };
         tokio::join!(self.keep_resolving(&resolved), self.keep_probing(), beginning);
@@ -49,9 +49,9 @@ impl Cluster {
     }
 
     async fn keep_probing(&self) {
-        let Some(rhythm) = self.rhythm else { return };
+        let Some(schedule) = self.schedule else { return };
         loop {
-            let next = Instant::now() + rhythm.pause();
+            let next = Instant::now() + schedule.pause();
             let members = self.members.load(Relaxed);
             self.probe().await;
             self.probed.send_replace(Some(members));
@@ -64,7 +64,7 @@ impl Cluster {
 
     /// Waits until every current member has been probed.
     async fn await_probes(&self) {
-        if self.rhythm.is_none() {
+        if self.schedule.is_none() {
             return;
         }
         let members = self.members.load(Relaxed);
@@ -114,7 +114,7 @@ impl Cluster {
         if let Err(error) = self.engine.update().await {
             log::error!(upstream = &*self.name, reason:% = error; "membership not updated");
         }
-        log::info!(upstream = &*self.name, endpoints = self.roster.current().seats().len(); "membership changed");
+        log::info!(upstream = &*self.name, endpoints = self.endpoint_set.current().as_slice().len(); "membership changed");
         self.members.fetch_add(1, Relaxed);
         self.newcomers.notify_one();
     }

@@ -96,7 +96,7 @@ fn assemble(
     let carried = match (prior, removed) {
         (Some(prior), _) => Some(CarriedState {
             heirs: carried_members(prior, spec, &parts.reach),
-            departed: prior.roster.departed(),
+            departed: prior.endpoint_set.departed(),
             settled: true,
         }),
         (None, Some(removed)) => {
@@ -104,19 +104,19 @@ fn assemble(
         }
         (None, None) => None,
     };
-    let roster = Arc::new(EndpointSet::new(plan, carried));
+    let endpoint_set = Arc::new(EndpointSet::new(plan, carried));
     let source = EndpointSource::new(parts.lines, prior.map(|prior| &*prior.source));
-    let rhythm = parts.probe.as_ref().map(|probe| probe.rhythm());
-    let busy = rhythm.is_some() || source.has_names();
+    let schedule = parts.probe.as_ref().map(|probe| probe.schedule());
+    let busy = schedule.is_some() || source.has_names();
     Arc::new(Cluster {
-        engine: engine(&source, &roster, parts.probe.map(|probe| (probe, Arc::clone(&parts.reach)))),
+        engine: engine(&source, &endpoint_set, parts.probe.map(|probe| (probe, Arc::clone(&parts.reach)))),
         key,
         cookie,
         reach: parts.reach,
         policy: (&spec.passive_health).into(),
-        roster,
+        endpoint_set,
         source,
-        rhythm,
+        schedule,
         advice: parts.advice,
         metrics: UpstreamMetrics::of(&name),
         panics: AtomicU64::new(prior.map_or(0, |prior| prior.panics())),
@@ -137,23 +137,23 @@ fn millis(period: Period) -> u64 {
 
 fn engine(
     source: &Arc<EndpointSource>,
-    roster: &Arc<EndpointSet>,
+    endpoint_set: &Arc<EndpointSet>,
     probe: Option<(Box<dyn Probe>, Arc<Connector>)>,
 ) -> LoadBalancer<super::Selection> {
     let mut backends = Backends::new(Box::new(Discovery(Arc::clone(source))));
     if let Some((probe, reach)) = probe {
-        backends.set_health_check(Box::new(Check::new(probe, reach, Arc::clone(roster))));
+        backends.set_health_check(Box::new(Check::new(probe, reach, Arc::clone(endpoint_set))));
     }
     // Discovery responds from memory, so that one poll completes it.
     let mut first = Context::from_waker(Waker::noop());
     let _ = pin!(backends.update(|_| {})).poll(&mut first);
-    LoadBalancer::from_backends_with_config(backends, Some(Arc::clone(roster)))
+    LoadBalancer::from_backends_with_config(backends, Some(Arc::clone(endpoint_set)))
 }
 
 /// The endpoints of the prior generation, as those of the next.
 fn carried_members(prior: &Cluster, spec: &config::Upstream, reach: &Connector) -> Vec<Member> {
     let same_check = prior.spec.health_check == spec.health_check && prior.reach.is_like(reach);
-    let heir = |member: &Member| {
+    let successor = |member: &Member| {
         if same_check {
             return member.clone();
         }
@@ -166,13 +166,13 @@ fn carried_members(prior: &Cluster, spec: &config::Upstream, reach: &Connector) 
         match (endpoint.verdict(), health) {
             // Without probes the endpoint recovers now.
             (Health::Unknown | Health::Unhealthy, Health::Healthy) => {
-                next.arrival().begin(monotonic_millis::now());
+                next.join_time().begin(monotonic_millis::now());
             }
-            _ => next.arrival().inherit(endpoint.arrival()),
+            _ => next.join_time().inherit(endpoint.join_time()),
         }
         Member::new(next, member.weight()).marked(member.marked_since())
     };
-    prior.roster.current().seats().iter().map(heir).collect()
+    prior.endpoint_set.current().as_slice().iter().map(successor).collect()
 }
 
 fn lines(entries: &[Placed<EndpointEntry>], place: &Place, problems: &mut Problems) -> Vec<EndpointSpec> {

@@ -69,9 +69,9 @@ impl Cluster {
     /// Applies an operator's order to the endpoint with this address; `None` if there is none. The order
     /// belongs to the address and survives reloads.
     pub fn order(&self, address: &str, order: Order) -> Option<()> {
-        let members = self.roster.current();
+        let members = self.endpoint_set.current();
         let named = |member: &&Member| member.endpoint().name() == address;
-        let endpoint = members.seats().iter().find(named)?.endpoint();
+        let endpoint = members.as_slice().iter().find(named)?.endpoint();
         if endpoint.is_drained() != (order == Order::Drain) {
             let upstream = &*self.name;
             if order == Order::Drain {
@@ -81,7 +81,7 @@ impl Cluster {
             }
             // The endpoint received no new requests for a while, so its caches are as empty as those of a new
             // one.
-            endpoint.arrival().begin(monotonic_millis::now());
+            endpoint.join_time().begin(monotonic_millis::now());
         }
         endpoint.set_drained(order == Order::Drain);
         Some(())
@@ -92,7 +92,7 @@ impl Cluster {
     /// An unhealthy endpoint is included only while another one is healthy. If none is, the probes may be
     /// wrong, and the clients have no other endpoint.
     pub fn leaving(&self) -> Vec<DrainingEndpoint> {
-        let members = self.roster.current();
+        let members = self.endpoint_set.current();
         let leaver = |token, endpoint, why, since| DrainingEndpoint {
             token,
             upstream: Arc::clone(&self.name),
@@ -100,12 +100,12 @@ impl Cluster {
             why,
             since,
         };
-        let removed = self.roster.removed_in_use().into_iter();
+        let removed = self.endpoint_set.removed_in_use().into_iter();
         let mut leaving: Vec<_> = removed
             .map(|departed| leaver(departed.token, departed.address, Leaving::Removed, None))
             .collect();
-        let well = members.seats().iter().any(Self::is_well);
-        for member in members.seats() {
+        let well = members.as_slice().iter().any(Self::is_well);
+        for member in members.as_slice() {
             let endpoint = member.endpoint();
             let ill = || (well && endpoint.health() == Health::Unhealthy).then_some(Leaving::Unhealthy);
             let Some(why) = Leaving::of(member).or_else(ill) else { continue };
@@ -123,8 +123,8 @@ impl Cluster {
 
     /// The endpoints that accept new connections, with their weights.
     pub fn accepting(&self) -> Vec<(Token, u16)> {
-        let members = self.roster.current();
-        let well = members.seats().iter().filter(|member| Self::is_well(member));
+        let members = self.endpoint_set.current();
+        let well = members.as_slice().iter().filter(|member| Self::is_well(member));
         well.map(|member| (member.endpoint().token(), member.weight())).collect()
     }
 

@@ -53,10 +53,10 @@ pub struct Cluster {
     cookie: Option<CookieScope>,
     policy: Policy,
     reach: Arc<Connector>,
-    roster: Arc<EndpointSet>,
+    endpoint_set: Arc<EndpointSet>,
     source: Arc<EndpointSource>,
     engine: LoadBalancer<Selection>,
-    rhythm: Option<ProbeSchedule>,
+    schedule: Option<ProbeSchedule>,
     advice: Vec<Problem>,
     metrics: Arc<UpstreamMetrics>,
     panics: AtomicU64,
@@ -135,7 +135,7 @@ impl Cluster {
         if second.is_none() {
             return Some(first);
         }
-        let members = self.roster.current();
+        let members = self.endpoint_set.current();
         let rank = |value: &&[u8]| members.balance().member_of(value).map(|index| members.is_usable(index));
         // The last of equals wins, so the order is reversed: the first one sent is preferred.
         let values: Vec<_> = cookies(headers, name).collect();
@@ -145,7 +145,7 @@ impl Cluster {
     /// Whether a cookie ties a client to an endpoint, on a route with this drain window.
     pub fn affinity(&self, headers: &HeaderMap, drain_window: Duration) -> Affinity {
         let Some(value) = self.presented(headers) else { return Affinity::None };
-        let members = self.roster.current();
+        let members = self.endpoint_set.current();
         match members.balance().member_of(value) {
             Some(index) if members.is_usable(index) => Affinity::Endpoint,
             Some(_) if members.draining_owner(value, &Tried::new(), drain_window).is_some() => {
@@ -159,10 +159,10 @@ impl Cluster {
     /// Waits while no endpoint is healthy and one has not been probed yet, for at most the `timeout` of one probe: it
     /// should get no request before. To be called before [`Cluster::pick`]; at once without a health check.
     pub async fn await_first_probe(&self) {
-        let Some(rhythm) = self.rhythm else { return };
-        if self.roster.current().awaits_first_probe() {
+        let Some(schedule) = self.schedule else { return };
+        if self.endpoint_set.current().awaits_first_probe() {
             // Beyond that `when_all_unhealthy` decides.
-            let _ = tokio::time::timeout(rhythm.timeout, self.roster.first_probe()).await;
+            let _ = tokio::time::timeout(schedule.timeout, self.endpoint_set.first_probe()).await;
         }
     }
 
@@ -172,7 +172,7 @@ impl Cluster {
     /// # Errors
     /// Why no endpoint can be selected.
     pub fn pick(&self, key: &Key<'_>, tried: &Tried, drain_window: Duration) -> Result<Lease, NoEndpoint> {
-        let members = self.roster.current();
+        let members = self.endpoint_set.current();
         if let Some(endpoint) = members.draining_owner(key.as_bytes(), tried, drain_window) {
             return Ok(Lease::new(Arc::clone(endpoint), self.policy));
         }
@@ -206,19 +206,19 @@ impl Cluster {
     /// `None` unless the balancer is `sticky` and the request's key is not already this endpoint's cookie.
     pub fn sticky_cookie(&self, lease: &Lease, key: &Key<'_>) -> Option<(HeaderValue, DrainMoment)> {
         self.cookie.as_ref()?;
-        let members = self.roster.current();
+        let members = self.endpoint_set.current();
         let index = members.index_of(lease.endpoint().token())?;
         members.balance().set_cookie(index, key.as_bytes())
     }
 
     /// When the session of a request leaves in a drain; `None` if its key names no session.
     pub fn drain_moment(&self, key: &Key<'_>) -> Option<DrainMoment> {
-        self.roster.current().balance().drain_moment(key.as_bytes())
+        self.endpoint_set.current().balance().drain_moment(key.as_bytes())
     }
 
     /// The current endpoints, ordered by address.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.roster.current().seats().iter().map(|member| Arc::clone(member.endpoint())).collect()
+        self.endpoint_set.current().as_slice().iter().map(|member| Arc::clone(member.endpoint())).collect()
     }
 
     /// How many times an endpoint was selected while none was healthy.

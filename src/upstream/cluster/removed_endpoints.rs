@@ -24,7 +24,7 @@ impl fmt::Debug for RemovedUpstream {
 impl RemovedUpstream {
     /// The remains of an upstream that is still in use.
     pub fn of(cluster: &Cluster) -> Self {
-        Self { name: Arc::clone(&cluster.name), loads: cluster.roster.loads() }
+        Self { name: Arc::clone(&cluster.name), loads: cluster.endpoint_set.loads() }
     }
 
     /// The upstream's name.

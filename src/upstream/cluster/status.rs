@@ -33,7 +33,7 @@ pub struct EndpointStatus {
 impl Cluster {
     /// The current status.
     pub fn status(&self) -> ClusterStatus {
-        let members = self.roster.current();
+        let members = self.endpoint_set.current();
         let endpoint = |member: &crate::upstream::balance::Member| {
             let endpoint = member.endpoint();
             EndpointStatus {
@@ -45,8 +45,8 @@ impl Cluster {
                 active: endpoint.active(),
             }
         };
-        let removed = self.roster.removed_in_use().into_iter().map(EndpointStatus::from);
-        ClusterStatus { endpoints: members.seats().iter().map(endpoint).chain(removed).collect() }
+        let removed = self.endpoint_set.removed_in_use().into_iter().map(EndpointStatus::from);
+        ClusterStatus { endpoints: members.as_slice().iter().map(endpoint).chain(removed).collect() }
     }
 }
 

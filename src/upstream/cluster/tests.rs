@@ -357,7 +357,7 @@ fn nothing_is_waited_for_without_a_health_check_or_after_a_failed_probe() {
     let mut spec = upstream(&["127.0.0.1:81"]);
     spec.health_check = Some(kind("tcp", &[]));
     let cluster = build(&spec, None);
-    let thresholds = cluster.rhythm.unwrap().thresholds;
+    let thresholds = cluster.schedule.unwrap().thresholds;
     cluster.endpoints()[0].probed(false, Proof::Connect, thresholds);
     assert!(cluster.await_first_probe().now_or_never().is_some());
 }
@@ -421,7 +421,7 @@ async fn a_living_count_survives_a_change_of_membership() {
     };
     become_of(vec![here]).await;
     let lease = pick(&cluster, &Tried::new()).unwrap();
-    lease.endpoint().probed(true, Proof::Handshake, cluster.rhythm.unwrap().thresholds);
+    lease.endpoint().probed(true, Proof::Handshake, cluster.schedule.unwrap().thresholds);
     become_of(vec![here, there]).await;
     assert_eq!(health(&cluster), [Health::Healthy, Health::Unknown], "who stays stays as he is");
     become_of(vec![there]).await;

@@ -40,7 +40,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
         problems.push(problem.at(&written.place));
     }
     let probe = Grpc {
-        rhythm: read.rhythm(&mut problems),
+        schedule: read.schedule(&mut problems),
         host: probe_target::check_host(read.host.as_ref(), &mut problems),
         check_request: check_request(service),
     };
@@ -63,15 +63,15 @@ fn check_request(service: &str) -> Bytes {
 }
 
 struct Grpc {
-    rhythm: ProbeSchedule,
+    schedule: ProbeSchedule,
     host: Option<String>,
     check_request: Bytes,
 }
 
 #[async_trait]
 impl Probe for Grpc {
-    fn rhythm(&self) -> ProbeSchedule {
-        self.rhythm
+    fn schedule(&self) -> ProbeSchedule {
+        self.schedule
     }
 
     fn proof(&self) -> Proof {

@@ -39,7 +39,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
     let read: HttpSettings = settings.read()?;
     let mut problems = Problems::default();
     let probe = Http {
-        rhythm: read.rhythm(&mut problems),
+        schedule: read.schedule(&mut problems),
         method: method(read.method.as_ref(), &mut problems),
         path: probe_target::check_path(read.path.as_ref(), &mut problems),
         host: probe_target::check_host(read.host.as_ref(), &mut problems),
@@ -72,7 +72,7 @@ fn method(written: Option<&Placed<String>>, problems: &mut Problems) -> Method {
 }
 
 struct Http {
-    rhythm: ProbeSchedule,
+    schedule: ProbeSchedule,
     method: Method,
     path: String,
     host: Option<String>,
@@ -81,8 +81,8 @@ struct Http {
 
 #[async_trait]
 impl Probe for Http {
-    fn rhythm(&self) -> ProbeSchedule {
-        self.rhythm
+    fn schedule(&self) -> ProbeSchedule {
+        self.schedule
     }
 
     fn proof(&self) -> Proof {

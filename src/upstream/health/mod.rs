@@ -31,7 +31,7 @@ pub static PROBES: &[Kind<dyn Probe>] = &[tcp::KIND, http::KIND, websocket::KIND
 #[async_trait]
 pub trait Probe: Send + Sync {
     /// The interval, the timeout and the thresholds.
-    fn rhythm(&self) -> ProbeSchedule;
+    fn schedule(&self) -> ProbeSchedule;
 
     /// What a success proves; failures that it does not cover are kept.
     fn proof(&self) -> Proof;

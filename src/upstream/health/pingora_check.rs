@@ -18,16 +18,16 @@ use std::sync::Arc;
 pub(in crate::upstream) struct Check {
     probe: Box<dyn Probe>,
     reach: Arc<Connector>,
-    roster: Arc<EndpointSet>,
+    endpoint_set: Arc<EndpointSet>,
 }
 
 impl Check {
     pub(in crate::upstream) fn new(
         probe: Box<dyn Probe>,
         reach: Arc<Connector>,
-        roster: Arc<EndpointSet>,
+        endpoint_set: Arc<EndpointSet>,
     ) -> Self {
-        Self { probe, reach, roster }
+        Self { probe, reach, endpoint_set }
     }
 }
 
@@ -36,14 +36,14 @@ impl HealthCheck for Check {
     /// Always Ok: the endpoint holds the verdict. pingora-load-balancing's own verdict starts as "healthy",
     /// belongs to one generation and would be logged a second time.
     async fn check(&self, target: &Backend) -> pingora::Result<()> {
-        let members = self.roster.current();
+        let members = self.endpoint_set.current();
         let Some(member) = members.find(&target.addr) else { return Ok(()) };
         let endpoint = member.endpoint();
-        let rhythm = self.probe.rhythm();
+        let schedule = self.probe.schedule();
         let target = Target::new(endpoint.address(), endpoint.host(), &self.reach);
-        let outcome = match tokio::time::timeout(rhythm.timeout, self.probe.probe(&target)).await {
+        let outcome = match tokio::time::timeout(schedule.timeout, self.probe.probe(&target)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Failure::TimedOut(rhythm.timeout)),
+            Err(_) => Err(Failure::TimedOut(schedule.timeout)),
         };
         if let Err(Failure::Dial(DialError::Exhausted(error))) = &outcome {
             // The gateway lacks descriptors, ports or memory, which says nothing about the endpoint.
@@ -51,13 +51,13 @@ impl HealthCheck for Check {
             if log_throttle::admit(Level::Error, MESSAGE, &[endpoint.upstream()]) {
                 log::error!(upstream = endpoint.upstream(), error:%; "{MESSAGE}");
             }
-            self.roster.announce_probe();
+            self.endpoint_set.announce_probe();
             return Ok(());
         }
-        if let Some(health) = endpoint.probed(outcome.is_ok(), self.probe.proof(), rhythm.thresholds) {
+        if let Some(health) = endpoint.probed(outcome.is_ok(), self.probe.proof(), schedule.thresholds) {
             report(endpoint, health, outcome.err().as_ref());
         }
-        self.roster.announce_probe();
+        self.endpoint_set.announce_probe();
         Ok(())
     }
 

@@ -33,7 +33,7 @@ pub(super) struct Written {
 
 impl Written {
     /// Applies the defaults; problems are added to `problems`.
-    pub(super) fn rhythm(&self, problems: &mut Problems) -> ProbeSchedule {
+    pub(super) fn schedule(&self, problems: &mut Problems) -> ProbeSchedule {
         let interval = at_least("interval", self.interval.as_ref(), 5, problems);
         ProbeSchedule {
             interval,
@@ -84,7 +84,7 @@ macro_rules! probe_settings {
         }
 
         impl $name {
-            fn rhythm(&self, problems: &mut moongate_config::Problems) -> $crate::upstream::health::ProbeSchedule {
+            fn schedule(&self, problems: &mut moongate_config::Problems) -> $crate::upstream::health::ProbeSchedule {
                 let Self { interval, timeout, jitter, healthy_after, unhealthy_after, .. } = self;
                 $crate::upstream::health::probe_settings::Written {
                     interval: interval.clone(),
@@ -93,7 +93,7 @@ macro_rules! probe_settings {
                     healthy_after: *healthy_after,
                     unhealthy_after: *unhealthy_after,
                 }
-                .rhythm(problems)
+                .schedule(problems)
             }
         }
     };

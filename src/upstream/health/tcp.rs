@@ -20,18 +20,18 @@ probe_settings! {
 fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
     let read: TcpSettings = settings.read()?;
     let mut problems = Problems::default();
-    let rhythm = read.rhythm(&mut problems);
-    if problems.refuse() { Err(problems) } else { Ok(Box::new(Tcp { rhythm })) }
+    let schedule = read.schedule(&mut problems);
+    if problems.refuse() { Err(problems) } else { Ok(Box::new(Tcp { schedule })) }
 }
 
 struct Tcp {
-    rhythm: ProbeSchedule,
+    schedule: ProbeSchedule,
 }
 
 #[async_trait]
 impl Probe for Tcp {
-    fn rhythm(&self) -> ProbeSchedule {
-        self.rhythm
+    fn schedule(&self) -> ProbeSchedule {
+        self.schedule
     }
 
     fn proof(&self) -> Proof {

@@ -228,12 +228,15 @@ async fn websocket_refuses_a_wrong_accept_and_what_is_no_handshake() {
 }
 
 #[test]
-fn the_rhythm_has_defaults_and_bounds() {
-    let rhythm = probe("http", &[]).rhythm();
-    assert_eq!((rhythm.interval.as_secs(), rhythm.timeout.as_secs(), rhythm.jitter.as_millis()), (5, 2, 500));
-    assert_eq!((rhythm.thresholds.healthy_after.get(), rhythm.thresholds.unhealthy_after.get()), (1, 3));
+fn the_schedule_has_defaults_and_bounds() {
+    let schedule = probe("http", &[]).schedule();
+    assert_eq!(
+        (schedule.interval.as_secs(), schedule.timeout.as_secs(), schedule.jitter.as_millis()),
+        (5, 2, 500)
+    );
+    assert_eq!((schedule.thresholds.healthy_after.get(), schedule.thresholds.unhealthy_after.get()), (1, 3));
     for _ in 0..100 {
-        assert!((5000..=5500).contains(&rhythm.pause().as_millis()));
+        assert!((5000..=5500).contains(&schedule.pause().as_millis()));
     }
 }
 

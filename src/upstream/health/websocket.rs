@@ -47,7 +47,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Probe>, Problems> {
         }
     }
     let probe = WebSocket {
-        rhythm: read.rhythm(&mut problems),
+        schedule: read.schedule(&mut problems),
         path: probe_target::check_path(read.path.as_ref(), &mut problems),
         host: probe_target::check_host(read.host.as_ref(), &mut problems),
         offered: offered(&read.protocols),
@@ -63,7 +63,7 @@ fn offered(protocols: &[Placed<String>]) -> HeaderMap {
 }
 
 struct WebSocket {
-    rhythm: ProbeSchedule,
+    schedule: ProbeSchedule,
     path: String,
     host: Option<String>,
     offered: HeaderMap,
@@ -71,8 +71,8 @@ struct WebSocket {
 
 #[async_trait]
 impl Probe for WebSocket {
-    fn rhythm(&self) -> ProbeSchedule {
-        self.rhythm
+    fn schedule(&self) -> ProbeSchedule {
+        self.schedule
     }
 
     fn proof(&self) -> Proof {

@@ -8,7 +8,7 @@ const CAME: u64 = 1000;
 impl Table {
     /// The member at `index` joined at [`CAME`], `since` milliseconds ago.
     fn with_newcomer(mut self, index: usize, since: u64) -> Self {
-        self.members[index].endpoint().arrival().begin(CAME);
+        self.members[index].endpoint().join_time().begin(CAME);
         self.at(since);
         self
     }
@@ -142,7 +142,7 @@ fn new_endpoints_share_among_themselves_as_usual() {
     for kind in ["round_robin", "random", "least_connections"] {
         let table = Table::new(kind, &[], WEIGHED).with_newcomer(0, 0);
         for member in &table.members {
-            member.endpoint().arrival().begin(CAME);
+            member.endpoint().join_time().begin(CAME);
         }
         near(&table.shares(&[], 8000), &[5000, 1000, 0, 2000], 150);
     }

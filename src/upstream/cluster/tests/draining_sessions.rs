@@ -91,8 +91,8 @@ fn a_drain_goes_on_over_a_reload_and_over_the_same_order_once_more() {
     let (cluster, headers) = tied("sticky");
     let home = pick_for(&cluster, &headers, &Tried::new(), LONG);
     let since = |cluster: &Cluster| {
-        let members = cluster.roster.current();
-        members.seats().iter().find_map(Member::draining_since).unwrap()
+        let members = cluster.endpoint_set.current();
+        members.as_slice().iter().find_map(Member::draining_since).unwrap()
     };
     cluster.order(&home, Order::Drain).unwrap();
     let began = since(&cluster);
@@ -132,5 +132,5 @@ fn a_drain_goes_on_over_a_reload_and_over_the_same_order_once_more() {
     );
     assert_eq!(since(&after), written);
     let back = build(&marked(false), Some(&after));
-    assert!(back.roster.current().seats().iter().all(|member| member.draining_since().is_none()));
+    assert!(back.endpoint_set.current().as_slice().iter().all(|member| member.draining_since().is_none()));
 }

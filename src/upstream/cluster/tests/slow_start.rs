@@ -4,9 +4,9 @@ use super::*;
 
 /// Endpoints in their slow start, by port.
 fn new_ones(cluster: &Cluster) -> Vec<String> {
-    let members = cluster.roster.current();
+    let members = cluster.endpoint_set.current();
     let Some(slow) = members.slow_start() else { return Vec::new() };
-    let new = members.seats().iter().filter(|member| slow.is_new(member.endpoint()));
+    let new = members.as_slice().iter().filter(|member| slow.is_new(member.endpoint()));
     new.map(|member| member.endpoint().name().rsplit(':').next().unwrap().to_owned()).collect()
 }
 
@@ -15,7 +15,7 @@ fn slow(lines: &[&str]) -> config::Upstream {
 }
 
 fn probed(cluster: &Cluster, port: &str, well: bool) {
-    let thresholds = cluster.rhythm.unwrap().thresholds;
+    let thresholds = cluster.schedule.unwrap().thresholds;
     let endpoint = cluster.endpoints().into_iter().find(|each| each.name().ends_with(port)).unwrap();
     for _ in 0..3 {
         endpoint.probed(well, Proof::Handshake, thresholds);
