@@ -1,7 +1,7 @@
 //! Rate limit of WebSocket handshakes. After a restart all clients reconnect at once, and opening a WebSocket
 //! (session lookups, subscriptions) is expensive for a backend.
 //!
-//! The queue is one token bucket, shared as one number. A comer is told when its turn is and waits by itself, so there is no
+//! The queue is one token bucket, shared as one number. A handshake learns its time and waits for it alone, so there is no
 //! list, no lock and no task to wake; first come is first served. Time is handed in.
 
 use moongate_config::Rate;

@@ -92,7 +92,7 @@ impl Probe for WebSocket {
             return Err(Failure::Handshake("101 in HTTP/1.0"));
         }
         Offer::new(&key, &self.offered).check(&head.fields).map_err(Failure::Handshake)?;
-        // The verdict stands: what happens to the farewell changes nothing.
+        // The verdict stands: a failed closing handshake does not change it.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, close_websocket(&mut wire)).await;
         Ok(())
     }
