@@ -161,6 +161,7 @@ impl Live {
         if let Some(report) = &report {
             warn!("configuration has warnings\n{report}");
         }
+        first.register_metrics();
         metrics::global().config_taken(1);
         Ok(Self {
             path: path.to_owned(),
@@ -319,6 +320,7 @@ impl Live {
         #[cfg(test)]
         assert!(!self.panics_at_commit.swap(false, Ordering::Relaxed), "as the test wants");
         let next = Arc::new(next);
+        next.register_metrics();
         let fresh = self.supervisor.lock().begin(&next);
         upstream_tasks::first_rounds(fresh, FIRST_PROBES).await;
         self.current.store(Arc::clone(&next));

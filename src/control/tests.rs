@@ -26,3 +26,33 @@ async fn a_panic_in_a_reload_rejects_it_and_the_next_one_is_applied() {
     live.reload().await.unwrap();
     assert_eq!(live.generation(), 2);
 }
+
+#[tokio::test]
+async fn only_a_committed_generation_has_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("moongate.yaml");
+    let write = |name: &str, rest: &str| {
+        std::fs::write(
+            &file,
+            format!(
+                "access_log: off\nupstreams: {{ {name}: {{ endpoints: [127.0.0.1:1] }} }}\n\
+                 routes: [{{ upstream: {name} }}]\n{rest}"
+            ),
+        )
+        .unwrap();
+    };
+    let has_series = |name: &str| metrics::render().contains(&format!("upstream=\"{name}\""));
+    write("checked_only", "");
+    check(&file, Kinds { plugins: &[] }, Color::Never).expect("the file is right");
+    assert!(!has_series("checked_only"));
+    write("committed_first", "");
+    let live = Arc::new(Live::start(&file, Kinds { plugins: &[] }, Color::Never).expect("the file is right"));
+    live.wait_until_ready().await;
+    assert!(has_series("committed_first"));
+    write("refused", "unknown: 1\n");
+    live.reload().await.unwrap_err();
+    assert!(!has_series("refused") && has_series("committed_first"));
+    write("committed_next", "");
+    live.reload().await.unwrap();
+    assert!(has_series("committed_next"));
+}

@@ -5,7 +5,7 @@ use super::Broken;
 use super::condition::When;
 use super::panic_guard::guard;
 use crate::config::{OnError, PluginEntry};
-use crate::telemetry::metrics::PluginMetrics;
+use crate::telemetry::metrics::{LazyHandle, PluginMetrics};
 use http::HeaderName;
 use log::Level;
 use moongate_config::{Files, Kind, Placed, Problem, Problems, Settings};
@@ -19,7 +19,7 @@ pub struct Entry {
     name: Arc<str>,
     kind: &'static str,
     on_error: OnError,
-    metrics: Arc<PluginMetrics>,
+    metrics: LazyHandle<Arc<PluginMetrics>>,
     settings: Settings,
     /// The files that its settings name.
     files: Files,
@@ -119,11 +119,13 @@ impl<'a> Builder<'a> {
         if problems.refuse() {
             return Err(problems);
         }
+        let (name, kind) = (Arc::<str>::from(name), kind.name);
+        let of = Arc::clone(&name);
         Ok(Entry {
-            name: name.into(),
-            kind: kind.name,
+            name,
+            kind,
             on_error: written.on_error,
-            metrics: PluginMetrics::of(name, kind.name),
+            metrics: LazyHandle::new(move || PluginMetrics::of(&of, kind)),
             settings: written.settings.clone(),
             files,
             phases,
@@ -206,7 +208,7 @@ impl Entry {
     }
 
     /// The metrics of the plugin.
-    pub fn metrics(&self) -> &PluginMetrics {
+    pub fn metrics(&self) -> &LazyHandle<Arc<PluginMetrics>> {
         &self.metrics
     }
 

@@ -15,6 +15,7 @@ mod min_rate;
 mod plugin_upstreams;
 mod proxy_protocol_sources;
 mod route;
+mod route_metrics;
 mod route_version;
 mod session_warnings;
 
@@ -32,7 +33,7 @@ use crate::config::{self, Config, KindTable};
 use crate::plugin::{Builder, Entry, Instances};
 use crate::route::{self as routing, Rule, Table};
 use crate::telemetry::AccessLog;
-use crate::telemetry::metrics::{NONE, ResponseMetrics, RouteMetrics};
+use crate::telemetry::metrics::{LazyHandle, NONE, ResponseMetrics, RouteMetrics};
 use crate::tls::Acceptor;
 use crate::tunnel::Policy;
 use crate::upstream::{self, Cluster, RemovedUpstream};
@@ -82,7 +83,7 @@ pub struct Snapshot {
     /// Its settings, for comparison with those of the next generation.
     pub log_settings: config::AccessLog,
     /// Counts the responses to requests without a route.
-    pub unrouted: Arc<ResponseMetrics>,
+    pub unrouted: LazyHandle<Arc<ResponseMetrics>>,
     clusters: IndexMap<String, Arc<Cluster>>,
     /// Upstreams of earlier generations that are still in use.
     removed: Vec<RemovedUpstream>,
@@ -91,6 +92,29 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Registers the series of this generation: `control` calls it before the generation serves, and while the
+    /// prior one still holds the series that both have.
+    pub fn register_metrics(&self) {
+        self.unrouted.register();
+        for route in self.table.targets() {
+            route.metrics.register();
+        }
+        for cluster in self.clusters() {
+            cluster.register_metrics();
+        }
+        for plugin in self.plugins() {
+            plugin.metrics().register();
+        }
+        for protocols in self.listeners.iter().filter_map(|listener| listener.protocols.as_ref()) {
+            if let Some(acceptor) = &protocols.tls {
+                acceptor.metrics.register();
+            }
+            if let Some(sources) = &protocols.proxy_protocol_sources {
+                sources.metrics.register();
+            }
+        }
+    }
+
     /// Every cluster, those of a route's inline endpoints included.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.clusters.values()
@@ -175,7 +199,7 @@ pub fn compile(
         max_idle_connections: spec.server.max_idle_connections.get() as usize,
         log: None,
         log_settings: spec.access_log.clone(),
-        unrouted: RouteMetrics::of(NONE).responses(NONE),
+        unrouted: LazyHandle::new(|| RouteMetrics::of(NONE).responses(NONE)),
         removed: prior.map(|prior| removed(prior, &clusters)).unwrap_or_default(),
         clusters,
         plugins: plugins.finish(),

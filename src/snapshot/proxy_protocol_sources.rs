@@ -3,7 +3,7 @@
 use super::cidr_set::CidrSet;
 use super::listen_address::Address;
 use crate::config;
-use crate::telemetry::metrics::ProxyHeaderMetrics;
+use crate::telemetry::metrics::{LazyHandle, ProxyHeaderMetrics};
 use moongate_config::{Placed, Problem, Problems};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const UNIX: &str = "unix";
 pub struct ProxyProtocolSources {
     known: Known,
     /// Counts the connections closed because of their header.
-    pub metrics: Arc<ProxyHeaderMetrics>,
+    pub metrics: LazyHandle<Arc<ProxyHeaderMetrics>>,
 }
 
 #[derive(Debug)]
@@ -63,7 +63,8 @@ impl ProxyProtocolSources {
                 problem.help("list only the load balancers, as in `from: [10.0.0.5]`").at(&written.place),
             );
         }
-        let metrics = ProxyHeaderMetrics::of(name);
+        let listener = name.to_owned();
+        let metrics = LazyHandle::new(move || ProxyHeaderMetrics::of(&listener));
         if problems.refuse() { Err(problems) } else { Ok(Self { known, metrics }) }
     }
 

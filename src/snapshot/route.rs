@@ -1,10 +1,11 @@
 //! A compiled route.
 
 use super::Destination;
+use super::route_metrics::CompiledRouteMetrics;
 use super::route_version::RouteVersion;
 use crate::config::{self, EscapedSlashes, MergeSlashes, OnClientClose, PathParameters};
 use crate::plugin::{Chain, Entry};
-use crate::telemetry::metrics::{NONE, ResponseMetrics, RouteMetrics};
+use crate::telemetry::metrics::{LazyHandle, ResponseMetrics};
 use crate::tunnel::Policy;
 use crate::upstream::Cluster;
 use moongate_config::{Period, Placed, Problems};
@@ -40,10 +41,8 @@ pub struct Route {
     /// Its plugins, global ones first. WebSockets with plugin phases keep the chain.
     pub chain: Arc<Chain>,
     /// Its metrics.
-    pub metrics: Arc<RouteMetrics>,
-    /// Counts the responses that no cluster was involved in.
-    pub unserved: Arc<ResponseMetrics>,
-    answers: Vec<(Arc<Cluster>, Arc<ResponseMetrics>)>,
+    pub metrics: LazyHandle<CompiledRouteMetrics>,
+    clusters: Vec<Arc<Cluster>>,
     /// The policy of its WebSockets, which keep nothing else of the route.
     pub policy: Arc<Policy>,
     edition: Arc<RouteVersion>,
@@ -61,16 +60,10 @@ impl Route {
         let policy = Policy::new(&written.websocket, prior.map(|prior| &*prior.policy))
             .map_err(|problems| problems.at(&written.place))?;
         let edition = RouteVersion::of(&destination, &written.websocket, prior.map(|prior| &prior.edition));
-        let metrics = RouteMetrics::of(name);
-        let answers = destination
-            .clusters()
-            .map(|cluster| (Arc::clone(cluster), metrics.responses(cluster.name())))
-            .collect();
+        let clusters: Vec<_> = destination.clusters().cloned().collect();
         Ok(Self {
             name: name.into(),
             destination,
-            unserved: metrics.responses(NONE),
-            answers,
             timeout: limit(written.timeout),
             stream_idle_timeout: written.stream_idle_timeout.map(|written| written.0),
             on_client_close: written.on_client_close,
@@ -80,7 +73,8 @@ impl Route {
             merge_slashes: written.merge_slashes,
             logged: written.access_log,
             chain: Arc::new(Chain::build(&plugins)),
-            metrics,
+            metrics: CompiledRouteMetrics::lazy(name, &clusters),
+            clusters,
             policy: Arc::new(policy),
             edition,
         })
@@ -100,8 +94,10 @@ impl Route {
 
     /// The response counters for this cluster; a route has one cluster or a handful.
     pub fn response_metrics(&self, cluster: &Arc<Cluster>) -> &ResponseMetrics {
-        let found = self.answers.iter().find(|(known, _)| Arc::ptr_eq(known, cluster));
-        found.map_or(&self.unserved, |(_, answers)| answers)
+        match self.clusters.iter().position(|known| Arc::ptr_eq(known, cluster)) {
+            Some(index) => self.metrics.upstream(index),
+            None => &self.metrics.without_upstream,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::dynamic_certs::{Challenges, Slot};
 use super::session_tickets::{EphemeralTicketKeys, Key, Keys, Tickets};
 use super::{HandshakeFailure, certificate_names, client_trust};
 use crate::config::{ListenerTls, TlsVersion, UnknownSni};
-use crate::telemetry::metrics::TlsMetrics;
+use crate::telemetry::metrics::{LazyHandle, TlsMetrics};
 use arc_swap::ArcSwap;
 use moongate_config::{Files, Placed, Problem, Problems};
 use moongate_sdk::Tls;
@@ -39,7 +39,7 @@ pub struct Acceptor {
     /// The listener's name.
     pub listener: Box<str>,
     /// The metrics of handshakes.
-    pub metrics: Arc<TlsMetrics>,
+    pub metrics: LazyHandle<Arc<TlsMetrics>>,
 }
 
 /// The surroundings of an acceptor, beside its settings.
@@ -109,6 +109,7 @@ impl Acceptor {
         let AcceptorContext { listener, prior, later, challenges } = around;
         let prior = prior.map(|prior| prior.current.load_full());
         let material = Material::load(written, alpn, later.as_ref(), prior.as_deref(), warnings)?;
+        let metrics_label = listener.to_owned();
         Ok(Arc::new(Self {
             written: written.clone(),
             alpn,
@@ -117,7 +118,7 @@ impl Acceptor {
             later,
             challenges: Arc::clone(challenges),
             listener: listener.into(),
-            metrics: TlsMetrics::of(listener),
+            metrics: LazyHandle::new(move || TlsMetrics::of(&metrics_label)),
         }))
     }
 

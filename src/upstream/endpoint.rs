@@ -11,7 +11,7 @@ use super::join_time::JoinTime;
 use super::latency::PeakEwma;
 use super::monotonic_millis;
 use super::passive_health::{Passive, Proof};
-use crate::telemetry::metrics::EndpointMetrics;
+use crate::telemetry::metrics::{EndpointMetrics, LazyHandle};
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub struct Endpoint {
     name: Box<str>,
     /// The host name that currently resolves to this address, if any.
     host: RwLock<Option<Arc<str>>>,
-    metrics: Arc<EndpointMetrics>,
+    metrics: Arc<LazyHandle<Arc<EndpointMetrics>>>,
     load: Arc<Load>,
     /// A copy of the verdict in `score`, readable without a lock.
     health: AtomicU8,
@@ -96,12 +96,26 @@ impl Endpoint {
         load: Option<Arc<Load>>,
         health: Health,
     ) -> Arc<Self> {
+        let name: Arc<str> = address.to_string().into();
+        let (of, at) = (Arc::clone(upstream), Arc::clone(&name));
+        let metrics = Arc::new(LazyHandle::new(move || EndpointMetrics::of(&of, &at)));
+        Self::with_metrics(upstream, address, name, load, health, metrics)
+    }
+
+    fn with_metrics(
+        upstream: &Arc<str>,
+        address: Address,
+        name: Arc<str>,
+        load: Option<Arc<Load>>,
+        health: Health,
+        metrics: Arc<LazyHandle<Arc<EndpointMetrics>>>,
+    ) -> Arc<Self> {
         let load = load.unwrap_or_else(Load::new);
         Arc::new(Self {
             drained: Arc::clone(&load.drained),
-            metrics: EndpointMetrics::of(upstream, &address.to_string()),
+            metrics,
             upstream: Arc::clone(upstream),
-            name: address.to_string().into(),
+            name,
             address,
             host: RwLock::default(),
             load,
@@ -115,11 +129,17 @@ impl Endpoint {
 
     /// A copy with another host name and the same load, health and join time.
     pub(super) fn renamed(&self, host: Option<Arc<str>>) -> Arc<Self> {
-        let load = Some(Arc::clone(&self.load));
-        let endpoint = Self::new(&self.upstream, self.address.clone(), load, self.verdict());
+        let endpoint = self.with_health(self.verdict());
         endpoint.set_host(host);
         endpoint.join_time.inherit(&self.join_time);
         endpoint
+    }
+
+    /// A copy with the same address, load and metrics, without host name and join time.
+    pub(super) fn with_health(&self, health: Health) -> Arc<Self> {
+        let (load, metrics) = (Some(Arc::clone(&self.load)), Arc::clone(&self.metrics));
+        let name = Arc::clone(&self.name);
+        Self::with_metrics(&self.upstream, self.address.clone(), name, load, health, metrics)
     }
 
     /// The name of the upstream.
@@ -133,7 +153,7 @@ impl Endpoint {
     }
 
     /// The metrics of the endpoint.
-    pub fn metrics(&self) -> &Arc<EndpointMetrics> {
+    pub fn metrics(&self) -> &LazyHandle<Arc<EndpointMetrics>> {
         &self.metrics
     }
 

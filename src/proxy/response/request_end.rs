@@ -88,9 +88,9 @@ fn unsent(ctx: &Context) -> u16 {
 
 fn count(snapshot: &Snapshot, ctx: &Context, status: u16, lived: Duration) {
     let answers = match (&ctx.route, &ctx.cluster) {
-        (None, _) => &*snapshot.unrouted,
+        (None, _) => &**snapshot.unrouted,
         (Some(route), Some(cluster)) => route.response_metrics(cluster),
-        (Some(route), None) => &*route.unserved,
+        (Some(route), None) => &*route.metrics.without_upstream,
     };
     answers.request(status, lived);
     if let Some(reason) = ctx.failure.and_then(Failure::client_abort) {

@@ -93,7 +93,7 @@ impl Redialer {
         Self {
             shared: Arc::clone(&gateway.shared),
             origin: Arc::clone(origin),
-            route: Arc::clone(&route.metrics),
+            route: Arc::clone(&route.metrics.route),
             request,
             keeps_path_parameters: route.path_parameters == PathParameters::Keep,
             agreement,

@@ -57,7 +57,7 @@ pub(in crate::proxy) fn spawn(gateway: &Gateway, beginning: Beginning) {
         edition: route.edition(),
         drain_part: beginning.drain_moment.map(DrainMoment::part),
     });
-    let counters = Counters::new(TunnelMetrics::open(&route.metrics, lease.endpoint().metrics()));
+    let counters = Counters::new(TunnelMetrics::open(&route.metrics.route, lease.endpoint().metrics()));
     origin.begin(beginning.handshake, &beginning.said);
     let policy = Arc::clone(&route.policy);
     let (place, redial) = match beginning.again {

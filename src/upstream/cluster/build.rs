@@ -3,12 +3,11 @@
 
 use super::{Cluster, RemovedUpstream};
 use crate::config::{self, EndpointEntry, KindEntry, UpstreamProtocol};
-use crate::telemetry::metrics::UpstreamMetrics;
+use crate::telemetry::metrics::{LazyHandle, UpstreamMetrics};
 use crate::upstream::address::Origin;
 use crate::upstream::balance::{BALANCE, Balance, Member};
 use crate::upstream::connector::Connector;
 use crate::upstream::discovery::{Discovery, EndpointSource, EndpointSpec};
-use crate::upstream::endpoint::Endpoint;
 use crate::upstream::endpoint_set::{CarriedState, EndpointSet, Plan};
 use crate::upstream::hash_key::KeySource;
 use crate::upstream::health::{Check, PROBES, Probe};
@@ -107,6 +106,8 @@ fn assemble(
     let endpoint_set = Arc::new(EndpointSet::new(plan, carried));
     let source = EndpointSource::new(parts.lines, prior.map(|prior| &*prior.source));
     let schedule = parts.probe.as_ref().map(|probe| probe.schedule());
+    let of = Arc::clone(&name);
+    let metrics = LazyHandle::new(move || UpstreamMetrics::of(&of));
     let busy = schedule.is_some() || source.has_names();
     Arc::new(Cluster {
         engine: engine(&source, &endpoint_set, parts.probe.map(|probe| (probe, Arc::clone(&parts.reach)))),
@@ -118,7 +119,7 @@ fn assemble(
         source,
         schedule,
         advice: parts.advice,
-        metrics: UpstreamMetrics::of(&name),
+        metrics,
         panics: AtomicU64::new(prior.map_or(0, |prior| prior.panics())),
         warned: AtomicU64::new(0),
         resolve_failures: AtomicU64::new(prior.map_or(0, |prior| prior.resolve_failures())),
@@ -160,8 +161,7 @@ fn carried_members(prior: &Cluster, spec: &config::Upstream, reach: &Connector) 
         let endpoint = member.endpoint();
         // New probes start from the verdict of other ones; without probes every endpoint is healthy.
         let health = if spec.health_check.is_some() { endpoint.verdict() } else { Health::Healthy };
-        let load = Some(Arc::clone(endpoint.load()));
-        let next = Endpoint::new(&prior.name, endpoint.address().clone(), load, health);
+        let next = endpoint.with_health(health);
         next.set_host(endpoint.host());
         match (endpoint.verdict(), health) {
             // Without probes the endpoint recovers now.

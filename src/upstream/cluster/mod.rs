@@ -27,7 +27,7 @@ use super::passive_health::Policy;
 use super::pingora_selection::Selection;
 use super::session_drain::DrainMoment;
 use crate::config;
-use crate::telemetry::metrics::UpstreamMetrics;
+use crate::telemetry::metrics::{LazyHandle, UpstreamMetrics};
 use http::{HeaderMap, HeaderValue};
 use moongate_config::Problem;
 use moongate_sdk::cookies;
@@ -58,7 +58,7 @@ pub struct Cluster {
     engine: LoadBalancer<Selection>,
     schedule: Option<ProbeSchedule>,
     advice: Vec<Problem>,
-    metrics: Arc<UpstreamMetrics>,
+    metrics: LazyHandle<Arc<UpstreamMetrics>>,
     panics: AtomicU64,
     /// When the last panic warning was logged; 0 means never.
     warned: AtomicU64,
@@ -91,6 +91,14 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
+    /// Registers the series of the upstream and of its endpoints.
+    pub fn register_metrics(&self) {
+        self.metrics.register();
+        for member in self.endpoint_set.current().as_slice() {
+            member.endpoint().metrics().register();
+        }
+    }
+
     /// The name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
